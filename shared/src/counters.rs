@@ -1,0 +1,138 @@
+//! Aggregates as sums: every entity contributes a few numbers, and a total is their sum over all
+//! entities. A batch adds the difference between what its entities contributed before and after, so
+//! an aggregate never has to be searched for and can be recomputed from entities at any time.
+//!
+//! Invariant: a counter that is zero is not there.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// When a number counts: as long as the entity is as it is, or in one hour of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Bucket {
+    /// How things stand.
+    Standing,
+    /// What happened in this hour (hours since 1970-01-01 UTC).
+    Hour(u32),
+}
+
+impl Bucket {
+    /// The hour of a Unix second.
+    pub fn hour_of(unix_s: i64) -> Self {
+        Self::Hour(hour_of(unix_s))
+    }
+}
+
+/// Hours since 1970-01-01 UTC.
+pub fn hour_of(unix_s: i64) -> u32 {
+    u32::try_from(unix_s.div_euclid(3600)).unwrap_or(0)
+}
+
+/// Named whole numbers, by bucket. Names are made of words joined by `|`, see [`name`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters(BTreeMap<(Bucket, String), i64>);
+
+/// Joins the parts of a counter's name, for example `payouts|failed|usd`. A part must not hold a `|`;
+/// one that does (an unknown value from outside) has it replaced.
+pub fn name(parts: &[&str]) -> String {
+    let mut name = String::with_capacity(parts.iter().map(|p| p.len() + 1).sum());
+    for (i, part) in parts.iter().enumerate() {
+        if i > 0 {
+            name.push('|');
+        }
+        name.extend(part.chars().map(|c| if c == '|' { '_' } else { c }));
+    }
+    name
+}
+
+impl Counters {
+    /// Adds `by` to a counter.
+    pub fn add(&mut self, bucket: Bucket, parts: &[&str], by: i64) {
+        self.add_named(bucket, name(parts), by);
+    }
+
+    /// Adds `by` to a counter whose name is already joined.
+    pub fn add_named(&mut self, bucket: Bucket, name: String, by: i64) {
+        use std::collections::btree_map::Entry;
+        if by == 0 {
+            return;
+        }
+        match self.0.entry((bucket, name)) {
+            Entry::Vacant(slot) => {
+                slot.insert(by);
+            }
+            Entry::Occupied(mut slot) => {
+                *slot.get_mut() = slot.get().saturating_add(by);
+                if *slot.get() == 0 {
+                    slot.remove();
+                }
+            }
+        }
+    }
+
+    /// Adds every counter of `other`, `times` over (−1 subtracts).
+    pub fn merge(&mut self, other: Self, times: i64) {
+        for ((bucket, name), value) in other.0 {
+            self.add_named(bucket, name, value.saturating_mul(times));
+        }
+    }
+
+    /// One counter; 0 if it is not there.
+    pub fn get(&self, bucket: Bucket, parts: &[&str]) -> i64 {
+        self.0.get(&(bucket, name(parts))).copied().unwrap_or(0)
+    }
+
+    /// Every counter, sorted by bucket and name.
+    pub fn iter(&self) -> impl Iterator<Item = (Bucket, &str, i64)> {
+        self.0.iter().map(|((bucket, name), value)| (*bucket, name.as_str(), *value))
+    }
+
+    /// The counters of one bucket whose name begins with `first|`: the rest of the name, split.
+    pub fn under<'a>(&'a self, bucket: Bucket, first: &'a str) -> impl Iterator<Item = (Vec<&'a str>, i64)> + 'a {
+        self.0
+            .range((bucket, format!("{first}|"))..)
+            .take_while(move |((b, name), _)| {
+                *b == bucket && name.starts_with(first) && name[first.len()..].starts_with('|')
+            })
+            .map(move |((_, name), value)| (name[first.len() + 1..].split('|').collect(), *value))
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many counters differ from zero.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_forgets_zeros() {
+        let mut counters = Counters::default();
+        counters.add(Bucket::Standing, &["payouts", "failed", "usd"], 2);
+        counters.add(Bucket::Standing, &["payouts", "paid", "usd"], 1);
+        counters.add(Bucket::Standing, &["payouts_x", "paid", "usd"], 5);
+        counters.add(Bucket::Hour(7), &["payouts", "paid", "usd"], 1);
+        assert_eq!(counters.get(Bucket::Standing, &["payouts", "failed", "usd"]), 2);
+        let mut inverse = Counters::default();
+        inverse.merge(counters.clone(), -1);
+        assert_eq!(
+            counters.under(Bucket::Standing, "payouts").collect::<Vec<_>>(),
+            [(vec!["failed", "usd"], 2), (vec!["paid", "usd"], 1)]
+        );
+        counters.merge(inverse, 1);
+        assert!(counters.is_empty());
+    }
+
+    #[test]
+    fn a_strange_value_cannot_forge_a_name() {
+        assert_eq!(name(&["subscriptions", "a|b", "PRO"]), "subscriptions|a_b|PRO");
+    }
+}

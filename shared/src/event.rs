@@ -1,0 +1,305 @@
+//! The envelope of a Stripe event, read without looking into its object.
+//!
+//! Invariant: whatever is read here is borrowed from the raw body; the body itself is never changed.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+/// What an event says about itself, borrowed from its body.
+///
+/// Snapshot events (`"object": "event"`) carry their object; thin events
+/// (`"object": "v2.core.event"`) only name it, and `object` is then absent.
+/// Source: <https://docs.stripe.com/api/events/object>, <https://docs.stripe.com/api/v2/core/events/object>.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// `evt_…`
+    pub id: Cow<'a, str>,
+    /// For example `customer.subscription.updated`.
+    pub kind: Cow<'a, str>,
+    /// Unix seconds.
+    pub created_s: i64,
+    /// The connected account the event belongs to (`account`, or `context` of a thin event).
+    pub account: Option<Cow<'a, str>>,
+    /// Absent means test mode, as Stripe's own libraries read it.
+    pub livemode: bool,
+    /// `data.object`
+    pub object: Option<&'a RawValue>,
+    /// `data.previous_attributes`: the old values of what an `*.updated` event changed.
+    pub previous: Option<&'a RawValue>,
+    partition_key: Cow<'a, str>,
+}
+
+/// Why a body is no Stripe event. The text is safe to show and to log: it holds nothing of the body.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NotAnEvent {
+    /// The body is not JSON at all.
+    #[error("the body is not valid JSON (line {line}, column {column})")]
+    InvalidJson {
+        /// 1-based
+        line: usize,
+        /// 1-based
+        column: usize,
+    },
+    /// The body is JSON, but lacks what every event has.
+    #[error("the body is JSON but not a Stripe event: {0}")]
+    WrongShape(&'static str),
+}
+
+impl<'a> Event<'a> {
+    /// Reads the envelope of a snapshot or thin event.
+    pub fn parse(body: &'a [u8]) -> Result<Self, NotAnEvent> {
+        let wire: Wire<'a> = serde_json::from_slice(body).map_err(|e| {
+            if e.is_data() {
+                NotAnEvent::WrongShape("a field of the envelope has the wrong type")
+            } else {
+                NotAnEvent::InvalidJson { line: e.line(), column: e.column() }
+            }
+        })?;
+        let id = wire.id.filter(|s| !s.0.is_empty()).ok_or(NotAnEvent::WrongShape("no id"))?.0;
+        let kind = wire.kind.filter(|s| !s.0.is_empty()).ok_or(NotAnEvent::WrongShape("no type"))?.0;
+        let created_s = match wire.created {
+            Some(Created::Seconds(s)) => s,
+            Some(Created::Iso(text)) => text
+                .parse::<jiff::Timestamp>()
+                .map_err(|_| NotAnEvent::WrongShape("created is not a time"))?
+                .as_second(),
+            None => return Err(NotAnEvent::WrongShape("no created")),
+        };
+        if !(0..=MAX_CREATED_S).contains(&created_s) {
+            return Err(NotAnEvent::WrongShape("created is out of range"));
+        }
+        let (object, previous) = match wire.data {
+            Some(data) => (data.object, data.previous_attributes),
+            None => (None, None),
+        };
+        let account = wire.account.or(wire.context).map(|s| s.0).filter(|s| !s.is_empty());
+        let partition_key = match (&account, object, wire.related_object) {
+            (Some(account), _, _) => account.clone(),
+            (None, Some(object), _) => object_partition_key(object).unwrap_or_else(|| id.clone()),
+            (None, None, Some(related)) => related.id.map_or_else(|| id.clone(), |s| s.0),
+            (None, None, None) => id.clone(),
+        };
+        Ok(Self {
+            id,
+            kind,
+            created_s,
+            account,
+            livemode: wire.livemode.unwrap_or(false),
+            object,
+            previous,
+            partition_key,
+        })
+    }
+
+    /// The partition this event belongs to, of `partitions`: all that one connected account, else one
+    /// customer's subscriptions and invoices, else one object sees goes to one partition.
+    pub fn partition(&self, partitions: u32) -> u32 {
+        partition_of(&self.partition_key, partitions)
+    }
+
+    /// The type if Stripe documents it, else `other`: a bounded metric label.
+    pub fn kind_label(&self) -> &str {
+        kind_label(&self.kind)
+    }
+
+    /// The day of `created`, counted from 1970-01-01 UTC: dedupe marks are kept by it.
+    pub fn created_day(&self) -> u32 {
+        day_of(self.created_s)
+    }
+}
+
+/// Days since 1970-01-01 UTC.
+pub fn day_of(unix_s: i64) -> u32 {
+    u32::try_from(unix_s.div_euclid(86_400)).unwrap_or(0)
+}
+
+/// A stable hash of `key` in `0..partitions`. It must never change: queues and keys are laid out by it.
+pub fn partition_of(key: &str, partitions: u32) -> u32 {
+    let digest = Sha256::digest(key.as_bytes());
+    let head = u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
+    u32::try_from(head % u64::from(partitions.max(1))).expect("smaller than a u32")
+}
+
+/// Whether Stripe documents this event type (268 snapshot types, and the v2 families).
+pub fn is_known_kind(kind: &str) -> bool {
+    KNOWN.contains(kind) || kind.starts_with("v2.")
+}
+
+/// The type itself when documented as a snapshot type, `v2` for a thin one, else `other`.
+pub fn kind_label(kind: &str) -> &str {
+    match KNOWN.get(kind) {
+        Some(known) => known,
+        None if kind.starts_with("v2.") => "v2",
+        None => "other",
+    }
+}
+
+/// All documented snapshot event types, sorted (Stripe API 2026-09-30.endive).
+pub fn known_kinds() -> impl Iterator<Item = &'static str> {
+    include_str!("event_types.txt").lines()
+}
+
+static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| known_kinds().collect());
+
+/// Year 9999: beyond it no calendar arithmetic of ours is meant to work.
+const MAX_CREATED_S: i64 = 253_402_300_799;
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    created: Option<Created<'a>>,
+    #[serde(borrow)]
+    account: Option<Text<'a>>,
+    #[serde(borrow)]
+    context: Option<Text<'a>>,
+    livemode: Option<bool>,
+    #[serde(borrow)]
+    data: Option<WireData<'a>>,
+    #[serde(borrow)]
+    related_object: Option<Related<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireData<'a> {
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    previous_attributes: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Related<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+}
+
+/// `created` is a number in snapshot events and ISO 8601 in thin ones.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Created<'a> {
+    Seconds(i64),
+    Iso(#[serde(borrow)] Cow<'a, str>),
+}
+
+/// Borrowed where the JSON has no escapes, owned otherwise.
+#[derive(Deserialize, Clone)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Stripe sends a reference as an id, or as the whole object where it was expanded.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reference<'a> {
+    Id(#[serde(borrow)] Cow<'a, str>),
+    Object {
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+    },
+}
+
+/// Only objects whose customer Stripe never changes are grouped by customer: an object must stay in
+/// one partition for life, and a payment intent, say, can get its customer later.
+fn object_partition_key(object: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        id: Option<Text<'a>>,
+        #[serde(borrow)]
+        object: Option<Text<'a>>,
+        #[serde(borrow)]
+        customer: Option<&'a RawValue>,
+    }
+    let head: Head<'_> = serde_json::from_str(object.get()).ok()?;
+    let id = head.id.map(|s| s.0).filter(|s| !s.is_empty());
+    if matches!(head.object.as_ref().map(|s| s.0.as_ref()), Some("subscription" | "invoice")) {
+        let customer = head.customer.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if let Some(Reference::Id(customer) | Reference::Object { id: customer }) = customer {
+            return Some(customer);
+        }
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_snapshot_event() {
+        let body = br#"{"id":"evt_1","object":"event","type":"payout.paid","created":1700000000,
+            "account":"acct_1","livemode":true,"data":{"object":{"id":"po_1"},"previous_attributes":{"status":"x"}}}"#;
+        let event = Event::parse(body).expect("an event");
+        assert_eq!((event.id.as_ref(), event.kind.as_ref(), event.created_s), ("evt_1", "payout.paid", 1_700_000_000));
+        assert_eq!(event.account.as_deref(), Some("acct_1"));
+        assert!(event.livemode && event.object.is_some() && event.previous.is_some());
+        assert_eq!(event.partition(64), partition_of("acct_1", 64));
+    }
+
+    #[test]
+    fn reads_a_thin_event() {
+        let body = br#"{"id":"evt_2","object":"v2.core.event","type":"v2.core.account.created",
+            "created":"2026-09-30T10:00:00.000Z","context":"acct_7","related_object":{"id":"acct_7","type":"v2.core.account","url":"/v2/x"}}"#;
+        let event = Event::parse(body).expect("an event");
+        assert_eq!(event.created_s, 1_790_762_400);
+        assert_eq!(event.account.as_deref(), Some("acct_7"));
+        assert!(event.object.is_none());
+        assert_eq!(event.kind_label(), "v2");
+    }
+
+    #[test]
+    fn refuses_what_is_no_event_with_a_reason() {
+        let table: &[(&[u8], &str)] = &[
+            (b"", "not valid JSON"),
+            (b"{\"id\":\"evt_1\"", "not valid JSON"),
+            (b"\xff\xfe", "not valid JSON"),
+            (b"[]", "wrong type"),
+            (b"7", "wrong type"),
+            (br#"{"type":"x","created":1}"#, "no id"),
+            (br#"{"id":"","type":"x","created":1}"#, "no id"),
+            (br#"{"id":"evt_1","created":1}"#, "no type"),
+            (br#"{"id":"evt_1","type":"x"}"#, "no created"),
+            (br#"{"id":"evt_1","type":"x","created":-1}"#, "out of range"),
+            (br#"{"id":"evt_1","type":"x","created":"soon"}"#, "not a time"),
+            (br#"{"id":7,"type":"x","created":1}"#, "wrong type"),
+        ];
+        for (body, expected) in table {
+            let error = Event::parse(body).expect_err("no event").to_string();
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
+        }
+    }
+
+    #[test]
+    fn one_customers_subscription_and_invoice_share_a_partition_in_any_form() {
+        let key = |object: &str| {
+            let body = format!(r#"{{"id":"e","type":"t","created":1,"data":{{"object":{object}}}}}"#);
+            Event::parse(body.as_bytes()).expect("an event").partition_key.into_owned()
+        };
+        assert_eq!(key(r#"{"id":"sub_1","object":"subscription","customer":"cus_1"}"#), "cus_1");
+        assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":{"id":"cus_1","object":"customer"}}"#), "cus_1");
+        assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":null}"#), "in_1");
+        assert_eq!(key(r#"{"id":"pi_1","object":"payment_intent","customer":"cus_1"}"#), "pi_1");
+        assert_eq!(key("null"), "e");
+        assert_eq!(key("7"), "e");
+    }
+
+    #[test]
+    fn the_partition_of_a_key_never_changes() {
+        assert_eq!(partition_of("acct_1", 8), partition_of("acct_1", 8));
+        assert_eq!([partition_of("acct_1", 8), partition_of("acct_2", 8), partition_of("cus_1", 8)], [2, 7, 0]);
+    }
+
+    #[test]
+    fn knows_stripes_types() {
+        assert_eq!(known_kinds().count(), 268);
+        assert!(is_known_kind("payout.failed") && !is_known_kind("transfer.failed"));
+        assert_eq!(kind_label("made.up"), "other");
+    }
+}

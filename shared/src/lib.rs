@@ -1,0 +1,23 @@
+//! What revwatch's roles share.
+//!
+//! The pure part says what events mean: [`event`], [`observe`], [`entity`], [`counters`],
+//! [`condition`], [`kpi`], [`money`], [`signature`]. It knows no clock, no randomness and no I/O; a
+//! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
+//! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`admin`].
+
+pub mod admin;
+pub mod backend;
+pub mod condition;
+pub mod config;
+pub mod counters;
+pub mod entity;
+pub mod event;
+pub mod kpi;
+pub mod money;
+pub mod observe;
+pub mod ports;
+pub mod rabbitmq;
+pub mod redis;
+pub mod signature;
+pub mod sqlite;
+pub mod telemetry;

@@ -1,0 +1,78 @@
+//! Amounts in a currency's smallest unit, as Stripe sends them; shown to people with their currency.
+//!
+//! Invariant: amounts of different currencies are never added.
+
+use serde::{Deserialize, Serialize};
+
+/// An amount in the currency's smallest unit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Money {
+    /// Minor units: cents, or whole units in a zero-decimal currency.
+    pub minor: i64,
+    /// Stripe's three-letter code, lower case.
+    pub currency: String,
+}
+
+impl Money {
+    /// `currency` in any case.
+    pub fn new(minor: i64, currency: &str) -> Self {
+        Self { minor, currency: currency.to_ascii_lowercase() }
+    }
+}
+
+/// How many decimals Stripe's amounts in this currency have. Not ISO 4217: Stripe has its own list.
+/// Source: <https://docs.stripe.com/currencies#zero-decimal>, `#three-decimal`, `#special-cases`.
+pub fn decimals(currency: &str) -> usize {
+    match currency.to_ascii_lowercase().as_str() {
+        "bif" | "clp" | "djf" | "gnf" | "jpy" | "kmf" | "krw" | "mga" | "pyg" | "rwf" | "vnd" | "vuv" | "xaf"
+        | "xof" | "xpf" => 0,
+        "bhd" | "jod" | "kwd" | "omr" | "tnd" => 3,
+        _ => 2,
+    }
+}
+
+/// For example `USD 1,234.50`, `JPY 500`; UGX is sent in hundredths and shown whole.
+impl std::fmt::Display for Money {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let decimals = decimals(&self.currency);
+        let digits = format!("{:0width$}", self.minor.unsigned_abs(), width = decimals + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - decimals);
+        write!(f, "{} ", self.currency.to_ascii_uppercase())?;
+        if self.minor < 0 {
+            f.write_str("-")?;
+        }
+        for (i, digit) in whole.chars().enumerate() {
+            if i > 0 && (whole.len() - i).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        if fraction.is_empty() || self.currency.eq_ignore_ascii_case("ugx") {
+            return Ok(());
+        }
+        write!(f, ".{fraction}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_money_as_people_write_it() {
+        let table = [
+            (123_450, "usd", "USD 1,234.50"),
+            (5, "EUR", "EUR 0.05"),
+            (0, "brl", "BRL 0.00"),
+            (-250, "usd", "USD -2.50"),
+            (500, "jpy", "JPY 500"),
+            (1_234_567, "krw", "KRW 1,234,567"),
+            (1_500, "kwd", "KWD 1.500"),
+            (150_000, "ugx", "UGX 1,500"),
+            (i64::MIN, "usd", "USD -92,233,720,368,547,758.08"),
+        ];
+        for (minor, currency, expected) in table {
+            assert_eq!(Money::new(minor, currency).to_string(), expected);
+        }
+    }
+}

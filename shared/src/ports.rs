@@ -1,0 +1,311 @@
+//! Two of the three ports: the queue that events wait in and the store that state lives in. (The
+//! third, `Notifier`, stands in the alerting crate beside its only user.)
+//!
+//! Each has two adapters, one for a single machine ([`crate::sqlite`]) and one for many
+//! ([`crate::rabbitmq`], [`crate::redis`]), and one contract suite that runs against both.
+//! Errors say what the caller does next.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::condition::{Condition, ConditionKey};
+use crate::counters::Counters;
+use crate::entity::{EntityKey, EntityKind};
+
+/// A source of trouble, kept for the log.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One accepted webhook: the raw body, byte for byte, and what ingest knows about it.
+///
+/// Stripe may deliver one event many times; each time is a delivery with an id of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Given by ingest (UUID v7); the same however often the queue hands the delivery out.
+    pub id: Uuid,
+    /// `evt_…`
+    pub event_id: String,
+    /// For example `payout.failed`.
+    pub event_type: String,
+    /// The queue partition the delivery belongs to.
+    pub partition: u32,
+    /// Name of the endpoint that accepted it.
+    pub endpoint: String,
+    /// Unix milliseconds at which ingest had read it.
+    pub received_ms: i64,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What Stripe sent.
+    pub body: Bytes,
+}
+
+/// A delivery that can never be applied, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What was received.
+    pub delivery: Delivery,
+    /// For people.
+    pub reason: String,
+    /// Unix milliseconds.
+    pub died_ms: i64,
+}
+
+/// The queue could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Try again later; whether the last request took effect is unknown.
+    #[error("the queue is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
+    /// Trying again will not help until somebody changes something.
+    #[error("the queue cannot be used: {0}")]
+    Misconfigured(String),
+}
+
+/// Where accepted deliveries wait, partition by partition, and where they are archived.
+#[async_trait]
+pub trait EventQueue: Send + Sync {
+    /// How many partitions the deployment was created with.
+    fn partitions(&self) -> u32;
+
+    /// Returns `Ok` only once the delivery is durable. After an error it may or may not be stored.
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError>;
+
+    /// Starts to consume one partition. Deliveries not acknowledged when the consumer is dropped are
+    /// handed out again.
+    async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError>;
+
+    /// Stores a delivery among the dead letters; returns once it is durable there. The caller then
+    /// acknowledges it.
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError>;
+
+    /// Up to `limit` dead letters, oldest first, without removing them; one per delivery id.
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
+
+    /// How many deliveries wait, by partition (not yet acknowledged ones included).
+    async fn depth(&self) -> Result<Vec<u64>, QueueError>;
+
+    /// How many dead letters there are.
+    async fn dead_count(&self) -> Result<u64, QueueError>;
+
+    /// Hands every archived delivery received at or after `from_ms` to `each`, each partition's in the
+    /// order of acceptance, until `each` answers `false` or the archive (as it was at the call) ends.
+    async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError>;
+
+    /// Ends connections in good order, within a bounded time.
+    async fn close(&self);
+}
+
+/// One partition's stream of deliveries.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits until there is something, then returns what is there, at most `max` deliveries, oldest
+    /// first. Never empty. Cancelling it loses nothing.
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError>;
+
+    /// Acknowledges all that [`Consumer::next`] has returned so far.
+    async fn ack(&mut self) -> Result<(), QueueError>;
+}
+
+/// The store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Try again later; a write may or may not have taken effect, and is safe to repeat.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
+    /// Another process holds the lease now; stop acting as its holder.
+    #[error("another process holds the lease now")]
+    Fenced,
+    /// Trying again will not help until somebody changes something.
+    #[error("the store cannot be used: {0}")]
+    Misconfigured(String),
+    /// What was read is not what was written.
+    #[error("the store holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+/// "This delivery was dealt with": what stands between an event and being counted twice.
+///
+/// `key` is the event id for the delivery that was applied or ignored, and the delivery id for those
+/// that repeat it or were dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Days since 1970; marks are kept in buckets of one day and dropped bucket by bucket. A function
+    /// of the event alone, so that a repeat finds the mark.
+    pub day: u32,
+    /// Event id or delivery id.
+    pub key: String,
+    /// The delivery that set it.
+    pub delivery: Uuid,
+}
+
+/// What to read before a batch can be merged.
+#[derive(Debug, Clone, Default)]
+pub struct Want {
+    /// Marks by day and key.
+    pub marks: Vec<(u32, String)>,
+    /// Entities by key.
+    pub entities: Vec<EntityKey>,
+}
+
+/// The answer to [`Want`], in the same order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The delivery that set each mark.
+    pub marks: Vec<Option<Uuid>>,
+    /// The entities that exist.
+    pub entities: Vec<Option<Stored>>,
+}
+
+/// An entity at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Grows by one with each write; 0 means "not there".
+    pub version: u64,
+    /// See [`crate::entity::Entity::encode`].
+    pub body: Vec<u8>,
+}
+
+/// A new version of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityWrite {
+    /// Which.
+    pub key: EntityKey,
+    /// The version that was read; 0 if there was none. The write stores `expected + 1`.
+    pub expected: u64,
+    /// See [`crate::entity::Entity::encode`].
+    pub body: Vec<u8>,
+}
+
+/// A condition that began, changed or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionChange {
+    /// It holds now, with these particulars (replacing earlier ones).
+    Open(Condition),
+    /// It no longer holds.
+    Close(ConditionKey),
+}
+
+/// One line of the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Unix seconds at which Stripe says it happened.
+    pub at_s: i64,
+    /// Whom it is about.
+    pub subject: EntityKey,
+    /// The event that told.
+    pub event_id: String,
+    /// What happened, for example `status active → past_due`.
+    pub what: String,
+}
+
+/// All that a batch of one partition changes. It happens whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Whose.
+    pub partition: u32,
+    /// Deliveries dealt with.
+    pub marks: Vec<Mark>,
+    /// Entities changed, each at most once.
+    pub entities: Vec<EntityWrite>,
+    /// To be added to the aggregates.
+    pub counters: Counters,
+    /// To be applied to the open conditions and told to alerting: the outbox of the worker.
+    pub conditions: Vec<ConditionChange>,
+    /// To be appended to the audit trail.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// What became of a [`Commit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It happened now.
+    Applied,
+    /// It had happened before: one of its marks was set by the same delivery.
+    AlreadyApplied,
+    /// An entity has another version, or another delivery set a mark: read again and decide anew.
+    Conflict,
+}
+
+/// How far alerting has read the condition changes, by partition: the sequence number of the last
+/// change seen. Opaque to all but the store.
+pub type ChangeCursor = std::collections::BTreeMap<u32, u64>;
+
+/// What [`StateStore::condition_changes`] found.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// In the order in which they were committed, partition by partition.
+    pub changes: Vec<ConditionChange>,
+    /// Where to go on.
+    pub cursor: ChangeCursor,
+    /// Changes after the given cursor are no longer kept: read all open conditions instead.
+    pub gap: bool,
+}
+
+/// Proof of holding a lease. A write under a fence that another holder has outrun is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub u64);
+
+/// One write to alerting's documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentWrite {
+    /// For example `alert`.
+    pub space: &'static str,
+    /// Unique in its space.
+    pub key: String,
+    /// The new text (JSON), or `None` to delete.
+    pub body: Option<String>,
+}
+
+/// Where state lives. Writes of the worker go through [`StateStore::commit`], writes of alerting
+/// through [`StateStore::write_documents`]; there are no others but leases and heartbeats.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// One round trip for a batch: marks and entities of one partition.
+    async fn read(&self, partition: u32, want: &Want) -> Result<Found, StoreError>;
+
+    /// One atomic step. Safe to repeat.
+    async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
+
+    /// One entity, wherever its partition is.
+    async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError>;
+
+    /// Every entity of a kind, in no order. `each` gets its id and its body.
+    async fn entities(&self, kind: EntityKind, each: &mut (dyn FnMut(&str, &[u8]) + Send)) -> Result<(), StoreError>;
+
+    /// The standing counters and those of the hours `from_hour..=to_hour` (hours since 1970), summed
+    /// over partitions. Costs the hours asked for, not those that exist.
+    async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError>;
+
+    /// Every open condition.
+    async fn conditions(&self) -> Result<Vec<Condition>, StoreError>;
+
+    /// Open conditions that fall due after `after_s` and up to `until_s` (Unix seconds).
+    async fn conditions_due(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError>;
+
+    /// Changes of conditions committed since `cursor`, at most about `limit`. An empty cursor starts
+    /// at the oldest change kept.
+    async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError>;
+
+    /// The newest audit entries, newest first.
+    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// Takes or renews the lease `name` for `ttl_ms`. `None`: somebody else holds it.
+    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Fence>, StoreError>;
+
+    /// Gives the lease back, if `holder` still has it.
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// Every document of a space, sorted by key.
+    async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Writes all or nothing, if `fence` is still the newest of the lease `alerting`.
+    async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError>;
+
+    /// "I am alive for `ttl_ms`": returns all live members of `group`, sorted, this one included.
+    async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError>;
+
+    /// Leaves the group at once.
+    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError>;
+}

@@ -1,0 +1,163 @@
+//! Logs and metrics. There are no statics: a role is handed its [`Metrics`].
+//!
+//! Invariant: labels are bounded, and neither labels nor log lines ever hold secrets, card data or
+//! personal data.
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Every metric of the process, registered once.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// `revwatch_ingest_requests_total{endpoint,outcome}`
+    pub ingest_requests: IntCounterVec,
+    /// `revwatch_ingest_publish_seconds`
+    pub ingest_publish_seconds: Histogram,
+    /// `revwatch_worker_events_total{type,outcome}`
+    pub worker_events: IntCounterVec,
+    /// `revwatch_event_age_seconds`: created → applied
+    pub event_age_seconds: Histogram,
+    /// `revwatch_processing_seconds`: received → applied
+    pub processing_seconds: Histogram,
+    /// `revwatch_queue_depth{partition}`
+    pub queue_depth: IntGaugeVec,
+    /// `revwatch_dead_letters`
+    pub dead_letters: IntGauge,
+    /// `revwatch_alerts{rule,severity,state}`
+    pub alerts: IntGaugeVec,
+    /// `revwatch_notifications_total{notifier,outcome}`
+    pub notifications: IntCounterVec,
+    /// `revwatch_rule_evaluation_seconds`
+    pub rule_evaluation_seconds: Histogram,
+    /// `revwatch_subscriptions{status,plan}`
+    pub subscriptions: IntGaugeVec,
+    /// `revwatch_past_due_ratio`
+    pub past_due_ratio: prometheus::Gauge,
+    /// `revwatch_payouts_total{outcome,currency}`: payouts now in that outcome (a paid one may still fail)
+    pub payouts: IntGaugeVec,
+    /// `revwatch_payout_failure_ratio{window}`
+    pub payout_failure_ratio: GaugeVec,
+    /// `revwatch_accounts{risk}`
+    pub accounts: IntGaugeVec,
+    /// `revwatch_onboarding_funnel{stage}`
+    pub onboarding_funnel: IntGaugeVec,
+    /// `revwatch_mrr_minor{currency}`
+    pub mrr_minor: IntGaugeVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A fresh set, all at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
+        let gauges = |name, help, labels: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), labels));
+        let seconds = |name, help, buckets: &[f64]| {
+            register(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+        };
+        const FAST: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        const SLOW: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0];
+        Self {
+            ingest_requests: counters(
+                "revwatch_ingest_requests_total",
+                "Webhook requests by endpoint and answer",
+                &["endpoint", "outcome"],
+            ),
+            ingest_publish_seconds: seconds(
+                "revwatch_ingest_publish_seconds",
+                "From verified to durable in the queue",
+                FAST,
+            ),
+            worker_events: counters(
+                "revwatch_worker_events_total",
+                "Deliveries processed by event type and outcome",
+                &["type", "outcome"],
+            ),
+            event_age_seconds: seconds("revwatch_event_age_seconds", "From created at Stripe to applied", SLOW),
+            processing_seconds: seconds("revwatch_processing_seconds", "From received to applied", FAST),
+            queue_depth: gauges("revwatch_queue_depth", "Deliveries waiting, by partition", &["partition"]),
+            dead_letters: register(r, IntGauge::new("revwatch_dead_letters", "Deliveries that cannot be applied")),
+            alerts: gauges("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
+            notifications: counters(
+                "revwatch_notifications_total",
+                "Attempts to notify, by notifier and outcome",
+                &["notifier", "outcome"],
+            ),
+            rule_evaluation_seconds: seconds("revwatch_rule_evaluation_seconds", "One evaluation of all rules", FAST),
+            subscriptions: gauges("revwatch_subscriptions", "Subscriptions by status and plan", &["status", "plan"]),
+            past_due_ratio: register(
+                r,
+                prometheus::Gauge::new(
+                    "revwatch_past_due_ratio",
+                    "Past-due share of active and past-due subscriptions",
+                ),
+            ),
+            payouts: gauges("revwatch_payouts_total", "Payouts by outcome and currency", &["outcome", "currency"]),
+            payout_failure_ratio: register(
+                r,
+                GaugeVec::new(
+                    Opts::new("revwatch_payout_failure_ratio", "Failed share of payouts that were paid or failed"),
+                    &["window"],
+                ),
+            ),
+            accounts: gauges("revwatch_accounts", "Connected accounts by risk", &["risk"]),
+            onboarding_funnel: gauges(
+                "revwatch_onboarding_funnel",
+                "Connected accounts that reached each onboarding stage",
+                &["stage"],
+            ),
+            mrr_minor: gauges(
+                "revwatch_mrr_minor",
+                "Monthly recurring revenue in the currency's smallest unit",
+                &["currency"],
+            ),
+            registry,
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut buffer = Vec::new();
+        // Writing to a Vec cannot fail; a family that cannot be encoded is left out.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut buffer);
+        String::from_utf8_lossy(&buffer).into_owned()
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("metric names and labels are valid: they are written in this file");
+    registry.register(Box::new(metric.clone())).expect("each metric is registered once");
+    metric
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, for programs.
+    Json,
+    /// For a terminal.
+    Pretty,
+}
+
+/// Installs the process's logger: JSON lines, or readable ones when standard error is a terminal.
+/// `RUST_LOG` chooses what is shown; without it, `info` and the spans of revwatch.
+pub fn init_logs(format: Option<LogFormat>) {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,lapin=warn"));
+    let format = format.unwrap_or(if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call, as in tests, keeps the first logger.
+    let _ = match format {
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Pretty => builder.compact().try_init(),
+    };
+}
