@@ -1,6 +1,175 @@
-//! Entities.
+//! The things revwatch keeps the state of, and the pure functions on them.
+//!
+//! An entity accumulates what events said of it ([`Entity::merge`]); everything else is a function of
+//! what has been accumulated. Stripe promises neither order nor uniqueness, so:
+//!
+//! Invariant: `merge` is commutative, associative and idempotent. Any permutation and any repetition
+//! of the same events gives an entity that encodes to the same bytes.
 
+pub mod account;
+pub mod invoice;
+pub mod payout;
+pub mod subscription;
+pub mod timeline;
+pub mod words;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use self::account::{Account, AccountNews};
+use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
+use self::payout::{Payout, PayoutFacts, PayoutOrigin};
+use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
+use self::timeline::{Facts, Sighting, Timeline};
+use crate::condition::Condition;
+use crate::counters::Counters;
+
+/// One entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entity {
+    /// `sub_…`
+    Subscription(Subscription),
+    /// `in_…`
+    Invoice(Invoice),
+    /// `po_…`
+    Payout(Payout),
+    /// `acct_…`
+    Account(Account),
+}
+
+/// What one event says of one entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Whom it is about.
+    pub key: EntityKey,
+    /// Unix seconds, from the event.
+    pub created_s: i64,
+    /// What it says.
+    pub news: News,
+}
+
+/// What can be said, by kind of entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Of a subscription.
+    Subscription(SubscriptionOrigin, Sighting<SubscriptionFacts>),
+    /// Of an invoice.
+    Invoice(InvoiceOrigin, Sighting<InvoiceFacts>),
+    /// Of a payout.
+    Payout(PayoutOrigin, Sighting<PayoutFacts>),
+    /// Of a connected account.
+    Account(AccountNews),
+}
+
+/// A change worth a log line and an audit entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// Unix seconds.
+    pub at_s: i64,
+    /// The event that told.
+    pub event_id: String,
+    /// For example `status active → past_due`.
+    pub what: String,
+    /// Whether the documented life of such an object has this change (K3); if not, it is flagged.
+    pub expected: bool,
+}
+
+impl Entity {
+    /// An entity of which nothing is known yet.
+    pub fn new(key: &EntityKey) -> Self {
+        let id = key.id.clone();
+        match key.kind {
+            EntityKind::Subscription => Self::Subscription(Subscription { id, ..Default::default() }),
+            EntityKind::Invoice => Self::Invoice(Invoice { id, ..Default::default() }),
+            EntityKind::Payout => Self::Payout(Payout { id, ..Default::default() }),
+            EntityKind::Account => Self::Account(Account { id, ..Default::default() }),
+        }
+    }
+
+    /// Learns from an observation of this entity.
+    pub fn merge(&mut self, observation: &Observation) {
+        match (self, &observation.news) {
+            (Self::Subscription(s), News::Subscription(origin, seen)) => s.merge(origin, seen.clone()),
+            (Self::Invoice(i), News::Invoice(origin, seen)) => i.merge(origin, seen.clone()),
+            (Self::Payout(p), News::Payout(origin, seen)) => p.merge(origin, seen.clone()),
+            (Self::Account(a), News::Account(news)) => a.merge(observation.created_s, news.clone()),
+            (entity, news) => debug_assert!(false, "{news:?} is no news of {entity:?}"),
+        }
+    }
+
+    /// What this entity adds to every aggregate. A total is the sum of this over all entities.
+    pub fn contributions(&self) -> Counters {
+        let mut counters = Counters::default();
+        match self {
+            Self::Subscription(s) => s.contributions(&mut counters),
+            Self::Invoice(i) => i.contributions(&mut counters),
+            Self::Payout(p) => p.contributions(&mut counters),
+            Self::Account(a) => a.contributions(&mut counters),
+        }
+        counters
+    }
+
+    /// What is wrong with it, or will be from some time on.
+    pub fn conditions(&self) -> Vec<Condition> {
+        match self {
+            Self::Subscription(s) => s.conditions(),
+            Self::Invoice(i) => i.conditions(),
+            Self::Payout(p) => p.conditions(),
+            Self::Account(a) => a.conditions(),
+        }
+    }
+
+    /// Everything that happened to it, as far as it is remembered.
+    pub fn history(&self) -> Vec<Transition> {
+        match self {
+            Self::Subscription(s) => s.transitions(),
+            Self::Invoice(i) => i.transitions(),
+            Self::Payout(p) => p.transitions(),
+            Self::Account(a) => a.transitions(),
+        }
+    }
+
+    /// The bytes at rest: a format number, then MessagePack with fields by position. New fields go
+    /// last and have a default.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        let written = match self {
+            Self::Subscription(s) => rmp_serde::encode::write(&mut bytes, s),
+            Self::Invoice(i) => rmp_serde::encode::write(&mut bytes, i),
+            Self::Payout(p) => rmp_serde::encode::write(&mut bytes, p),
+            Self::Account(a) => rmp_serde::encode::write(&mut bytes, a),
+        };
+        written.expect("plain structs encode, and writing to a Vec cannot fail");
+        bytes
+    }
+
+    /// Reads what [`Entity::encode`] wrote.
+    pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
+        fn read<T: DeserializeOwned>(key: &EntityKey, bytes: &[u8]) -> Result<T, String> {
+            match bytes.split_first() {
+                Some((&FORMAT, rest)) => rmp_serde::from_slice(rest).map_err(|e| format!("{key}: {e}")),
+                Some((other, _)) => Err(format!("{key}: format {other} is of another version of revwatch")),
+                None => Err(format!("{key}: empty")),
+            }
+        }
+        let id = key.id.clone();
+        Ok(match key.kind {
+            EntityKind::Subscription => Self::Subscription(Subscription { id, ..read(key, bytes)? }),
+            EntityKind::Invoice => Self::Invoice(Invoice { id, ..read(key, bytes)? }),
+            EntityKind::Payout => Self::Payout(Payout { id, ..read(key, bytes)? }),
+            EntityKind::Account => Self::Account(Account { id, ..read(key, bytes)? }),
+        })
+    }
+}
+
+/// What `after` went through that `before` did not know of. An event that arrives late adds changes in
+/// the past.
+pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
+    let known = before.history();
+    after.history().into_iter().filter(|t| !known.contains(t)).collect()
+}
+
+const FORMAT: u8 = 1;
 
 /// The kinds of things revwatch keeps the state of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,4 +231,40 @@ impl std::fmt::Display for EntityKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind.as_str(), self.id)
     }
+}
+
+/// Immutable facts: the greater value wins, so that even contradicting events merge alike in any order.
+fn keep_greater<T: Ord + Clone>(kept: &mut Option<T>, new: &Option<T>) {
+    if *new > *kept {
+        kept.clone_from(new);
+    }
+}
+
+/// The earliest time wins.
+fn keep_smaller(kept: &mut Option<i64>, new: i64) {
+    *kept = Some(kept.map_or(new, |k| k.min(new)));
+}
+
+/// A value as Stripe's JSON has it.
+fn json_or_null<T: Serialize>(value: Option<T>) -> String {
+    serde_json::to_string(&value).unwrap_or_default()
+}
+
+/// Every change of a status that has no forbidden moves, oldest first.
+fn status_changes<F: Facts>(timeline: &Timeline<F>, status: impl Fn(&F) -> &str) -> Vec<Transition> {
+    let mut before: Option<&str> = None;
+    let mut found = Vec::new();
+    for seen in timeline.in_order() {
+        let now = status(&seen.facts);
+        if before != Some(now) {
+            found.push(Transition {
+                at_s: seen.created_s,
+                event_id: seen.event_id.clone(),
+                what: format!("status {} → {now}", before.unwrap_or("(new)")),
+                expected: true,
+            });
+        }
+        before = Some(now);
+    }
+    found
 }

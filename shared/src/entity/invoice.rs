@@ -1,0 +1,104 @@
+//! An invoice: status, amounts, payment attempts.
+
+use serde::{Deserialize, Serialize};
+
+use super::timeline::{Facts, Sighting, Timeline};
+use super::words::InvoiceStatus;
+use super::{Transition, json_or_null, keep_greater};
+use crate::condition::Condition;
+use crate::counters::{Bucket, Counters};
+
+/// An invoice as far as its events told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoice {
+    /// `in_…`
+    #[serde(skip)]
+    pub id: String,
+    /// What never changes.
+    pub origin: InvoiceOrigin,
+    /// What does.
+    pub timeline: Timeline<InvoiceFacts>,
+}
+
+/// Facts that Stripe never changes during an invoice's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceOrigin {
+    /// The connected account it belongs to.
+    pub account: Option<String>,
+    /// `cus_…`
+    pub customer: Option<String>,
+    /// The subscription it bills.
+    pub subscription: Option<String>,
+    /// Lower case.
+    pub currency: Option<String>,
+}
+
+/// One view of an invoice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceFacts {
+    /// Stripe's status, or `deleted`.
+    pub status: InvoiceStatus,
+    /// Minor units.
+    pub amount_due_minor: i64,
+    /// Minor units.
+    pub amount_paid_minor: i64,
+    /// Payment attempts so far.
+    pub attempts: u32,
+}
+
+impl Invoice {
+    /// Learns from one event.
+    pub fn merge(&mut self, origin: &InvoiceOrigin, sighting: Sighting<InvoiceFacts>) {
+        keep_greater(&mut self.origin.account, &origin.account);
+        keep_greater(&mut self.origin.customer, &origin.customer);
+        keep_greater(&mut self.origin.subscription, &origin.subscription);
+        keep_greater(&mut self.origin.currency, &origin.currency);
+        self.timeline.insert(sighting);
+    }
+
+    /// How it stands.
+    pub fn current(&self) -> Option<&InvoiceFacts> {
+        self.timeline.last().map(|s| &s.facts)
+    }
+
+    /// See [`super::Entity::contributions`].
+    pub fn contributions(&self, counters: &mut Counters) {
+        let Some(facts) = self.current() else { return };
+        counters.add(Bucket::Standing, &["invoices", facts.status.label()], 1);
+    }
+
+    /// See [`super::Entity::conditions`].
+    pub fn conditions(&self) -> Vec<Condition> {
+        Vec::new()
+    }
+
+    /// Every change of status, oldest first.
+    pub fn transitions(&self) -> Vec<Transition> {
+        super::status_changes(&self.timeline, |facts| facts.status.as_str())
+    }
+}
+
+impl Facts for InvoiceFacts {
+    /// Invoices only go forward (draft, open, uncollectible, then paid, void or deleted), and attempts
+    /// only grow. Source: <https://docs.stripe.com/invoicing/overview#invoice-statuses>.
+    fn progress(&self) -> u64 {
+        let status = match self.status {
+            InvoiceStatus::Draft => 0,
+            InvoiceStatus::Open | InvoiceStatus::Other(_) => 1,
+            InvoiceStatus::Uncollectible => 2,
+            InvoiceStatus::Paid | InvoiceStatus::Void => 3,
+            InvoiceStatus::Deleted => 4,
+        };
+        (status << 32) | u64::from(self.attempts)
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        match path {
+            "status" => Some(json_or_null(Some(self.status.as_str()))),
+            "amount_due" => Some(self.amount_due_minor.to_string()),
+            "amount_paid" => Some(self.amount_paid_minor.to_string()),
+            "attempt_count" => Some(self.attempts.to_string()),
+            _ => None,
+        }
+    }
+}

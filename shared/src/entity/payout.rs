@@ -1,0 +1,123 @@
+//! A payout: did the money arrive?
+
+use serde::{Deserialize, Serialize};
+
+use super::timeline::{Facts, Sighting, Timeline};
+use super::words::PayoutStatus;
+use super::{EntityKey, EntityKind, Transition, json_or_null, keep_greater};
+use crate::condition::{Condition, ConditionKey, ConditionKind};
+use crate::counters::{Bucket, Counters};
+use crate::money::Money;
+
+/// A payout as far as its events told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payout {
+    /// `po_…`
+    #[serde(skip)]
+    pub id: String,
+    /// What never changes.
+    pub origin: PayoutOrigin,
+    /// What does.
+    pub timeline: Timeline<PayoutFacts>,
+}
+
+/// Facts that Stripe never changes during a payout's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutOrigin {
+    /// The connected account it belongs to.
+    pub account: Option<String>,
+    /// Minor units.
+    pub amount_minor: Option<i64>,
+    /// Lower case.
+    pub currency: Option<String>,
+}
+
+/// One view of a payout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutFacts {
+    /// Stripe's status.
+    pub status: PayoutStatus,
+    /// For example `account_closed`.
+    pub failure_code: Option<String>,
+}
+
+impl Payout {
+    /// Learns from one event.
+    pub fn merge(&mut self, origin: &PayoutOrigin, sighting: Sighting<PayoutFacts>) {
+        keep_greater(&mut self.origin.account, &origin.account);
+        keep_greater(&mut self.origin.amount_minor, &origin.amount_minor);
+        keep_greater(&mut self.origin.currency, &origin.currency);
+        self.timeline.insert(sighting);
+    }
+
+    /// How it stands.
+    pub fn current(&self) -> Option<&PayoutFacts> {
+        self.timeline.last().map(|s| &s.facts)
+    }
+
+    /// When it came to its present status, and the event that said so.
+    pub fn since(&self) -> Option<(i64, &str)> {
+        let ordered = self.timeline.in_order();
+        let status = &ordered.last()?.facts.status;
+        let run = ordered.iter().rev().take_while(|s| s.facts.status == *status);
+        run.last().map(|s| (s.created_s, s.event_id.as_str()))
+    }
+
+    /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached: a
+    /// payout that fails after it was paid leaves the hour of `paid` and enters that of `failed`.
+    pub fn contributions(&self, counters: &mut Counters) {
+        let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else { return };
+        let status = facts.status.label();
+        let currency = self.origin.currency.as_deref().unwrap_or("unknown");
+        let amount_minor = self.origin.amount_minor.unwrap_or(0);
+        counters.add(Bucket::Standing, &["payouts", status, currency], 1);
+        let hour = Bucket::hour_of(since_s);
+        counters.add(hour, &["payouts", status, currency], 1);
+        counters.add(hour, &["payouts_minor", status, currency], amount_minor);
+    }
+
+    /// See [`super::Entity::conditions`].
+    pub fn conditions(&self) -> Vec<Condition> {
+        let Some(facts) = self.current().filter(|f| f.status == PayoutStatus::Failed) else { return Vec::new() };
+        let Some((since_s, event_id)) = self.since() else { return Vec::new() };
+        let money = self.origin.amount_minor.zip(self.origin.currency.as_deref());
+        vec![Condition {
+            key: ConditionKey {
+                kind: ConditionKind::PayoutFailed,
+                subject: EntityKey::new(EntityKind::Payout, &self.id),
+            },
+            since_s,
+            due_s: since_s,
+            account: self.origin.account.clone(),
+            money: money.map(|(minor, currency)| Money::new(minor, currency)),
+            detail: facts.failure_code.clone(),
+            event_id: event_id.to_owned(),
+        }]
+    }
+
+    /// Every change of status, oldest first.
+    pub fn transitions(&self) -> Vec<Transition> {
+        super::status_changes(&self.timeline, |facts| facts.status.as_str())
+    }
+}
+
+impl Facts for PayoutFacts {
+    /// Payouts only go forward, and `paid` may still become `failed`.
+    /// Source: <https://docs.stripe.com/payouts#payout-failures>.
+    fn progress(&self) -> u64 {
+        match self.status {
+            PayoutStatus::Pending => 0,
+            PayoutStatus::InTransit | PayoutStatus::Other(_) => 1,
+            PayoutStatus::Paid => 2,
+            PayoutStatus::Failed | PayoutStatus::Canceled => 3,
+        }
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        match path {
+            "status" => Some(json_or_null(Some(self.status.as_str()))),
+            "failure_code" => Some(json_or_null(self.failure_code.as_deref())),
+            _ => None,
+        }
+    }
+}

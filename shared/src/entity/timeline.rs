@@ -1,0 +1,409 @@
+//! What has been seen of one object, as a set that any order and any repetition of the same events
+//! builds alike, and the order in which it truly happened.
+//!
+//! Stripe's `created` has one-second resolution and there is no version field. Between seconds
+//! `created` decides. Within one: the kind of event (created, updated, deleted), then the object's
+//! lifecycle (what never goes back), then `previous_attributes` (an update whose old values are
+//! another's current ones follows it), and last the event id, arbitrary but the same everywhere.
+//!
+//! Invariant: a timeline is a function of the *set* of sightings it was given. It keeps the newest
+//! [`KEEP`] and whole seconds only, which is itself such a function: the newest of a union are among
+//! the newest of its parts.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// How many sightings are kept; older ones are forgotten. With Stripe delivering no event later than
+/// 30 days after it happened, this only matters to objects that change more often than that.
+pub const KEEP: usize = 32;
+
+/// The facts of an object that revwatch follows.
+pub trait Facts {
+    /// Where the object is in its life: a number that never falls in what truly happened. Facts that
+    /// can come and go share one number.
+    fn progress(&self) -> u64;
+
+    /// The current value of a field, by its path in Stripe's object, as JSON text; `None` if it is not
+    /// followed.
+    fn field(&self, path: &str) -> Option<String>;
+}
+
+/// Which kind of event told, in the order in which such events happen within one second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum Stage {
+    /// `*.created`
+    Created,
+    /// All between.
+    Updated,
+    /// `*.deleted`
+    Deleted,
+}
+
+/// One event's view of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting<F> {
+    /// Unix seconds, from the event.
+    pub created_s: i64,
+    /// `evt_…`
+    pub event_id: String,
+    /// From the event's type.
+    pub stage: Stage,
+    /// What the object was.
+    pub facts: F,
+    /// What this event changed, from `previous_attributes`.
+    pub changes: Vec<Change>,
+}
+
+/// One changed field: fingerprints of its old and new value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// For example `requirements.currently_due`.
+    pub path: String,
+    /// Fingerprint of the value before.
+    pub from: u32,
+    /// Fingerprint of the value in this event's object.
+    pub to: u32,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timeline<F> {
+    /// Sorted by `created_s`, then event id.
+    seen: Vec<Sighting<F>>,
+}
+
+impl<F> Default for Timeline<F> {
+    fn default() -> Self {
+        Self { seen: Vec::new() }
+    }
+}
+
+impl<F: Facts> Timeline<F> {
+    /// Adds a sighting; one that is there already changes nothing.
+    pub fn insert(&mut self, sighting: Sighting<F>) {
+        let key = (sighting.created_s, sighting.event_id.as_str());
+        let Err(at) = self.seen.binary_search_by(|s| (s.created_s, s.event_id.as_str()).cmp(&key)) else { return };
+        self.seen.insert(at, sighting);
+        if self.seen.len() > KEEP {
+            let oldest_kept_s = self.seen[self.seen.len() - KEEP].created_s;
+            self.seen.retain(|s| s.created_s >= oldest_kept_s);
+        }
+    }
+
+    /// Everything kept, in the order in which it happened.
+    pub fn in_order(&self) -> Vec<&Sighting<F>> {
+        let mut ordered: Vec<&Sighting<F>> = Vec::with_capacity(self.seen.len());
+        for second in self.seen.chunk_by(|a, b| a.created_s == b.created_s) {
+            if let [only] = second {
+                ordered.push(only);
+                continue;
+            }
+            let mut group: Vec<&Sighting<F>> = second.iter().collect();
+            group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
+            for class in group.chunk_by(|a, b| a.stage == b.stage && a.facts.progress() == b.facts.progress()) {
+                let chained = chain(ordered.last().copied(), class);
+                ordered.extend(chained);
+            }
+        }
+        ordered
+    }
+
+    /// The newest.
+    pub fn last(&self) -> Option<&Sighting<F>> {
+        match self.seen.as_slice() {
+            [] => None,
+            [.., before, last] if before.created_s == last.created_s => self.in_order().pop(),
+            [.., last] => Some(last),
+        }
+    }
+
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+}
+
+/// What an event changed: each leaf of `previous_attributes` beside the object's current value there.
+/// `previous_attributes` holds, of nested objects, only what changed; a changed array appears whole.
+pub fn changes(previous: &Value, object: &Value) -> Vec<Change> {
+    let mut found = Vec::new();
+    leaves("", previous, object, &mut found);
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.truncate(MAX_CHANGES);
+    found
+}
+
+/// Enough to tell neighbours apart; what is beyond is other fields of the same update.
+const MAX_CHANGES: usize = 12;
+
+fn leaves(path: &str, previous: &Value, object: &Value, found: &mut Vec<Change>) {
+    match previous {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(&path, value, object.get(name).unwrap_or(&Value::Null), found);
+            }
+        }
+        leaf => found.push(Change {
+            path: path.to_owned(),
+            from: fingerprint(&leaf.to_string()),
+            to: fingerprint(&object.to_string()),
+        }),
+    }
+}
+
+fn fingerprint(json: &str) -> u32 {
+    let digest = Sha256::digest(json.as_bytes());
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// Orders sightings of one second that nothing else orders, so that as many as possible follow from
+/// their predecessor. `class` is sorted by event id, which breaks ties.
+fn chain<'a, F: Facts>(before: Option<&'a Sighting<F>>, class: &[&'a Sighting<F>]) -> Vec<&'a Sighting<F>> {
+    if class.len() < 2 {
+        return class.to_vec();
+    }
+    if class.len() > MAX_SEARCHED {
+        return chain_greedily(before, class);
+    }
+    let mut search = Search { class, best: None, path: Vec::new(), used: vec![false; class.len()] };
+    search.extend(before, 0);
+    search.best.map_or_else(|| class.to_vec(), |(_, order)| order.into_iter().map(|i| class[i]).collect())
+}
+
+/// Beyond this many changes of one object in one second the best predecessor is taken step by step.
+const MAX_SEARCHED: usize = 8;
+
+struct Search<'a, 'b, F> {
+    class: &'b [&'a Sighting<F>],
+    best: Option<(u32, Vec<usize>)>,
+    path: Vec<usize>,
+    used: Vec<bool>,
+}
+
+impl<F: Facts> Search<'_, '_, F> {
+    /// Depth first, in the order of event ids, keeping the first of the cheapest orders.
+    fn extend(&mut self, before: Option<&Sighting<F>>, cost: u32) {
+        if self.best.as_ref().is_some_and(|(best, _)| cost >= *best) {
+            return;
+        }
+        if self.path.len() == self.class.len() {
+            self.best = Some((cost, self.path.clone()));
+            return;
+        }
+        for i in 0..self.class.len() {
+            if !self.used[i] {
+                let step = before.map_or(0, |b| link_cost(b, self.class[i]));
+                self.used[i] = true;
+                self.path.push(i);
+                self.extend(Some(self.class[i]), cost + step);
+                self.path.pop();
+                self.used[i] = false;
+            }
+        }
+    }
+}
+
+fn chain_greedily<'a, F: Facts>(before: Option<&'a Sighting<F>>, class: &[&'a Sighting<F>]) -> Vec<&'a Sighting<F>> {
+    let mut rest = class.to_vec();
+    let mut ordered = Vec::with_capacity(rest.len());
+    let mut last = before;
+    while !rest.is_empty() {
+        let best = match last {
+            Some(last) => (0..rest.len()).min_by_key(|&i| link_cost(last, rest[i])),
+            // With nothing before it, a chain begins at what follows from none of the others.
+            None => (0..rest.len()).max_by_key(|&i| {
+                let costs = rest.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| link_cost(other, rest[i]));
+                (costs.min(), std::cmp::Reverse(i))
+            }),
+        };
+        let next = rest.remove(best.unwrap_or(0));
+        ordered.push(next);
+        last = Some(next);
+    }
+    ordered
+}
+
+/// 0: `b` plainly follows `a`; 1: nothing speaks for or against it; 3: something speaks against it.
+fn link_cost<F: Facts>(a: &Sighting<F>, b: &Sighting<F>) -> u32 {
+    let value = |s: &Sighting<F>, path: &str| {
+        let changed = s.changes.iter().find(|c| c.path == path).map(|c| c.to);
+        changed.or_else(|| s.facts.field(path).map(|json| fingerprint(&json)))
+    };
+    let mut evidence = false;
+    for change in &b.changes {
+        match value(a, &change.path) {
+            Some(value) if value == change.from => evidence = true,
+            Some(_) => return 3,
+            None => {}
+        }
+    }
+    for change in &a.changes {
+        let kept = b.changes.iter().all(|c| c.path != change.path);
+        if kept && value(b, &change.path).is_some_and(|value| value != change.to) {
+            return 3;
+        }
+    }
+    u32::from(!evidence)
+}
+
+impl From<u8> for Stage {
+    fn from(stage: u8) -> Self {
+        match stage {
+            0 => Self::Created,
+            2 => Self::Deleted,
+            _ => Self::Updated,
+        }
+    }
+}
+
+impl From<Stage> for u8 {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Created => 0,
+            Stage::Updated => 1,
+            Stage::Deleted => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Level(u64, &'static str);
+
+    impl Facts for Level {
+        fn progress(&self) -> u64 {
+            self.0
+        }
+
+        fn field(&self, path: &str) -> Option<String> {
+            (path == "status").then(|| format!("\"{}\"", self.1))
+        }
+    }
+
+    fn seen(created_s: i64, id: &str, stage: Stage, facts: Level, from: Option<&str>) -> Sighting<Level> {
+        let changes = from.map_or_else(Vec::new, |from| {
+            changes(&serde_json::json!({ "status": from }), &serde_json::json!({ "status": facts.1 }))
+        });
+        Sighting { created_s, event_id: id.to_owned(), stage, facts, changes }
+    }
+
+    /// Inserts in every order and expects the same event ids in the same true order.
+    fn check(sightings: &[Sighting<Level>], expected: &[&str]) {
+        let mut orders = vec![Vec::<usize>::new()];
+        for _ in 0..sightings.len() {
+            let longer = |o: &Vec<usize>| {
+                let o = o.clone();
+                (0..sightings.len()).filter(move |i| !o.contains(i)).map(|i| (i, ())).collect::<Vec<_>>()
+            };
+            orders = orders
+                .iter()
+                .flat_map(|o| longer(o).into_iter().map(move |(i, ())| [o.clone(), vec![i]].concat()))
+                .collect();
+        }
+        let mut first = None;
+        for order in orders {
+            let mut timeline = Timeline::default();
+            for &i in order.iter().chain(order.first()) {
+                timeline.insert(sightings[i].clone());
+            }
+            let ids: Vec<_> = timeline.in_order().iter().map(|s| s.event_id.clone()).collect();
+            assert_eq!(ids, expected, "inserted in order {order:?}");
+            assert_eq!(timeline.last().map(|s| s.event_id.clone()).as_deref(), expected.last().copied());
+            let first = first.get_or_insert_with(|| timeline.clone());
+            assert_eq!(*first, timeline);
+        }
+    }
+
+    #[test]
+    fn seconds_decide_first() {
+        check(
+            &[
+                seen(2, "a", Stage::Created, Level(9, "x"), None),
+                seen(1, "b", Stage::Deleted, Level(0, "y"), None),
+                seen(3, "0", Stage::Updated, Level(0, "z"), None),
+            ],
+            &["b", "a", "0"],
+        );
+    }
+
+    #[test]
+    fn within_a_second_kind_then_lifecycle_then_id() {
+        check(
+            &[
+                seen(1, "a", Stage::Deleted, Level(1, "x"), None),
+                seen(1, "b", Stage::Updated, Level(2, "x"), None),
+                seen(1, "d", Stage::Updated, Level(1, "x"), None),
+                seen(1, "c", Stage::Updated, Level(1, "x"), None),
+                seen(1, "z", Stage::Created, Level(1, "x"), None),
+            ],
+            &["z", "c", "d", "b", "a"],
+        );
+    }
+
+    #[test]
+    fn a_chain_of_updates_in_one_second_is_followed_through_previous_attributes() {
+        check(
+            &[
+                seen(1, "z", Stage::Created, Level(1, "s0"), None),
+                seen(1, "y", Stage::Updated, Level(1, "s1"), Some("s0")),
+                seen(1, "b", Stage::Updated, Level(1, "s2"), Some("s1")),
+                seen(1, "x", Stage::Updated, Level(1, "s1"), Some("s2")),
+                seen(1, "a", Stage::Updated, Level(1, "s3"), Some("s1")),
+            ],
+            &["z", "y", "b", "x", "a"],
+        );
+    }
+
+    #[test]
+    fn the_state_before_the_second_says_where_a_circle_begins() {
+        check(
+            &[
+                seen(1, "o", Stage::Updated, Level(1, "active"), None),
+                seen(2, "a", Stage::Updated, Level(1, "active"), Some("past_due")),
+                seen(2, "b", Stage::Updated, Level(1, "past_due"), Some("active")),
+            ],
+            &["o", "b", "a"],
+        );
+    }
+
+    #[test]
+    fn a_long_chain_in_one_second_is_followed_step_by_step() {
+        let names = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11"];
+        let mut timeline = Timeline::default();
+        for i in (1..names.len()).rev() {
+            timeline.insert(seen(1, &format!("{}", 99 - i), Stage::Updated, Level(1, names[i]), Some(names[i - 1])));
+        }
+        let ids: Vec<_> = timeline.in_order().iter().map(|s| s.facts.1).collect();
+        assert_eq!(ids, names[1..]);
+    }
+
+    #[test]
+    fn keeps_the_newest_whatever_the_order() {
+        let all: Vec<_> =
+            (0..100).map(|i| seen(i / 2, &format!("{i:03}"), Stage::Updated, Level(1, "x"), None)).collect();
+        let build = |order: &mut dyn Iterator<Item = usize>| {
+            let mut timeline = Timeline::default();
+            order.for_each(|i| timeline.insert(all[i].clone()));
+            timeline
+        };
+        let forwards = build(&mut (0..100));
+        assert_eq!(forwards, build(&mut (0..100).rev()));
+        assert_eq!(forwards, build(&mut (0..100).map(|i| i * 37 % 100)));
+        assert_eq!(forwards.in_order().len(), KEEP);
+    }
+
+    #[test]
+    fn reads_nested_changes_leaf_by_leaf() {
+        let previous = serde_json::json!({"requirements": {"currently_due": ["a"]}, "charges_enabled": true});
+        let object = serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});
+        let paths: Vec<_> = changes(&previous, &object).into_iter().map(|c| c.path).collect();
+        assert_eq!(paths, ["charges_enabled", "requirements.currently_due"]);
+    }
+}

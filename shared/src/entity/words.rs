@@ -1,0 +1,129 @@
+//! Stripe's enums. Every one is open: an unknown value is kept as text, counted, never an error.
+
+/// Declares an enum of Stripe's words plus `Other(text)`, stored as the word itself.
+macro_rules! open_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)+
+            /// A word this version does not know.
+            Other(String),
+        }
+
+        impl $name {
+            /// Stripe's word.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::Other(word) => word,
+                }
+            }
+
+            /// Stripe's word if this version knows it, else `other`: a bounded label.
+            pub fn label(&self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::Other(_) => "other",
+                }
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(word: String) -> Self {
+                match word.as_str() {
+                    $($word => Self::$variant,)+
+                    _ => Self::Other(word),
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(word: $name) -> Self {
+                match word {
+                    $name::Other(word) => word,
+                    known => known.label().to_owned(),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+open_enum! {
+    /// Source: <https://docs.stripe.com/api/subscriptions/object#subscription_object-status>.
+    SubscriptionStatus {
+        /// The first payment has not succeeded yet.
+        Incomplete = "incomplete",
+        /// It did not succeed within 23 hours; terminal.
+        IncompleteExpired = "incomplete_expired",
+        /// In trial.
+        Trialing = "trialing",
+        /// Paid up.
+        Active = "active",
+        /// A renewal payment failed and is being retried.
+        PastDue = "past_due",
+        /// Over; terminal.
+        Canceled = "canceled",
+        /// Retries are exhausted, the subscription goes on unpaid.
+        Unpaid = "unpaid",
+        /// A trial ended without a payment method.
+        Paused = "paused",
+    }
+}
+
+open_enum! {
+    /// Source: <https://docs.stripe.com/api/invoices/object#invoice_object-status>.
+    InvoiceStatus {
+        /// Still being written.
+        Draft = "draft",
+        /// Finalized, waiting for payment.
+        Open = "open",
+        /// Paid; terminal.
+        Paid = "paid",
+        /// Written off, may still be paid.
+        Uncollectible = "uncollectible",
+        /// Void; terminal.
+        Void = "void",
+        /// A draft that was deleted (`invoice.deleted`; no status of Stripe's).
+        Deleted = "deleted",
+    }
+}
+
+open_enum! {
+    /// Source: <https://docs.stripe.com/api/payouts/object#payout_object-status>.
+    PayoutStatus {
+        /// Not yet sent to the bank.
+        Pending = "pending",
+        /// On its way.
+        InTransit = "in_transit",
+        /// Expected to arrive; may still fail.
+        Paid = "paid",
+        /// Did not arrive.
+        Failed = "failed",
+        /// Called off before it was sent.
+        Canceled = "canceled",
+    }
+}
+
+open_enum! {
+    /// Source: <https://docs.stripe.com/api/capabilities/object#capability_object-status>; `disabled` is of old API versions.
+    CapabilityStatus {
+        /// In use.
+        Active = "active",
+        /// Not usable, for instance because of requirements.
+        Inactive = "inactive",
+        /// Being verified.
+        Pending = "pending",
+        /// Not asked for.
+        Unrequested = "unrequested",
+        /// Not usable (old API versions).
+        Disabled = "disabled",
+    }
+}
