@@ -66,7 +66,8 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
         "account" if kind == "account.updated" => observations.push(account(event)?),
         "account.application" => observations.extend(connection(event)),
         "account.external_account" if kind == "account.external_account.created" => {
-            observations.extend(event.account.as_deref().map(|id| about_account(event, id, AccountNews::ExternalAccount)));
+            observations
+                .extend(event.account.as_deref().map(|id| about_account(event, id, AccountNews::ExternalAccount)));
         }
         "capability" => observations.extend(capability(event)?),
         _ => {}
@@ -177,11 +178,7 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
 }
 
 fn about_account(event: &Event<'_>, id: &str, news: AccountNews) -> Observation {
-    Observation {
-        key: EntityKey::new(EntityKind::Account, id),
-        created_s: event.created_s,
-        news: News::Account(news),
-    }
+    Observation { key: EntityKey::new(EntityKind::Account, id), created_s: event.created_s, news: News::Account(news) }
 }
 
 fn sighting<F>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unreadable> {
@@ -431,7 +428,8 @@ mod tests {
     use crate::entity::Entity;
 
     fn see(kind: &str, account: Option<&str>, object: &Value) -> Result<Vec<Observation>, Unreadable> {
-        let body = json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
+        let body =
+            json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
         let body = body.to_string();
         let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
         observe(&Event::parse(body.as_bytes()).expect("an event"), &plans)
@@ -448,7 +446,8 @@ mod tests {
 
     #[test]
     fn recurring_amounts_per_month() {
-        let every = |interval: &str, n: u32| json!({"interval": interval, "interval_count": n, "usage_type": "licensed"});
+        let every =
+            |interval: &str, n: u32| json!({"interval": interval, "interval_count": n, "usage_type": "licensed"});
         let table = [
             (json!({"unit_amount": 2000, "recurring": every("month", 1)}), 3, 6000),
             (json!({"unit_amount_decimal": "0.5", "unit_amount": null, "recurring": every("month", 1)}), 3, 2),
@@ -459,8 +458,16 @@ mod tests {
             (json!({"unit_amount": 100, "recurring": {"interval": "month", "usage_type": "metered"}}), 9, 0),
             (json!({"unit_amount": null, "recurring": every("month", 1)}), 9, 0),
             (json!({"unit_amount": 100, "recurring": null}), 9, 0),
-            (json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "up"}}), 21, 300),
-            (json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "down"}}), 29, 200),
+            (
+                json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "up"}}),
+                21,
+                300,
+            ),
+            (
+                json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "down"}}),
+                29,
+                200,
+            ),
         ];
         for (price, quantity, expected) in table {
             assert_eq!(monthly(&price, quantity), expected, "{price} × {quantity}");
@@ -473,7 +480,8 @@ mod tests {
             json!({"unit_amount": i64::MAX, "recurring": {"interval": "day"}}),
             json!({"unit_amount": 1, "recurring": {"interval": "day"}, "transform_quantity": {"divide_by": 0}}),
         ] {
-            let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
+            let object =
+                json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
             let error = see("customer.subscription.updated", None, &object).expect_err("too large").to_string();
             assert!(error.contains("overflow"), "{error}");
         }
@@ -499,7 +507,11 @@ mod tests {
 
     #[test]
     fn the_plan_is_found_by_price_product_or_lookup_key() {
-        for price in [json!({"id": "pro"}), json!({"id": "p", "lookup_key": "pro"}), json!({"id": "p", "product": {"id": "pro"}})] {
+        for price in [
+            json!({"id": "pro"}),
+            json!({"id": "p", "lookup_key": "pro"}),
+            json!({"id": "p", "product": {"id": "pro"}}),
+        ] {
             let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
             match &see("customer.subscription.created", None, &object).expect("readable")[0].news {
                 News::Subscription(_, seen) => assert_eq!(seen.facts.plan, "PRO"),
@@ -511,10 +523,26 @@ mod tests {
     #[test]
     fn what_cannot_be_read_names_the_field_and_never_the_value() {
         let table = [
-            ("payout.paid", json!({"id": "po_1", "status": "paid", "amount": "4242424242424242", "currency": "usd"}), "payout.paid: data.object.amount: not of the documented type"),
-            ("payout.paid", json!({"id": "po_1", "amount": 1, "currency": "usd"}), "payout.paid: data.object: missing field `status`"),
-            ("account.updated", json!({"id": "acct_1", "charges_enabled": true, "payouts_enabled": true, "requirements": {"past_due": "secret"}}), "account.updated: data.object.requirements.past_due: not of the documented type"),
-            ("customer.subscription.updated", json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": {"unit_amount_decimal": "secret"}}]}}), "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: not of the documented type"),
+            (
+                "payout.paid",
+                json!({"id": "po_1", "status": "paid", "amount": "4242424242424242", "currency": "usd"}),
+                "payout.paid: data.object.amount: not of the documented type",
+            ),
+            (
+                "payout.paid",
+                json!({"id": "po_1", "amount": 1, "currency": "usd"}),
+                "payout.paid: data.object: missing field `status`",
+            ),
+            (
+                "account.updated",
+                json!({"id": "acct_1", "charges_enabled": true, "payouts_enabled": true, "requirements": {"past_due": "secret"}}),
+                "account.updated: data.object.requirements.past_due: not of the documented type",
+            ),
+            (
+                "customer.subscription.updated",
+                json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": {"unit_amount_decimal": "secret"}}]}}),
+                "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: not of the documented type",
+            ),
             ("invoice.paid", json!({"id": "in_1"}), "invoice.paid: status: missing"),
             ("invoice.paid", json!(7), "invoice.paid: data.object: not of the documented type"),
         ];
@@ -530,6 +558,9 @@ mod tests {
         let mut entity = Entity::new(&observations[0].key);
         entity.merge(&observations[0]);
         assert_eq!(Entity::decode(&observations[0].key, &entity.encode()), Ok(entity));
-        assert_eq!(see("account.application.deauthorized", Some("acct_1"), &json!({"id": "ca_1"})).expect("readable").len(), 2);
+        assert_eq!(
+            see("account.application.deauthorized", Some("acct_1"), &json!({"id": "ca_1"})).expect("readable").len(),
+            2
+        );
     }
 }

@@ -272,7 +272,11 @@ pub trait StateStore: Send + Sync {
     async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError>;
 
     /// Every entity of a kind, in no order. `each` gets its id and its body.
-    async fn entities(&self, kind: EntityKind, each: &mut (dyn FnMut(&str, &[u8]) + Send)) -> Result<(), StoreError>;
+    async fn entities(
+        &self,
+        kind: EntityKind,
+        each: &mut (dyn for<'b> FnMut(&'b str, &'b [u8]) + Send),
+    ) -> Result<(), StoreError>;
 
     /// The standing counters and those of the hours `from_hour..=to_hour` (hours since 1970), summed
     /// over partitions. Costs the hours asked for, not those that exist.

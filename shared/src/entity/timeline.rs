@@ -216,7 +216,8 @@ fn chain_greedily<'a, F: Facts>(before: Option<&'a Sighting<F>>, class: &[&'a Si
             Some(last) => (0..rest.len()).min_by_key(|&i| link_cost(last, rest[i])),
             // With nothing before it, a chain begins at what follows from none of the others.
             None => (0..rest.len()).max_by_key(|&i| {
-                let costs = rest.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| link_cost(other, rest[i]));
+                let costs =
+                    rest.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| link_cost(other, rest[i]));
                 (costs.min(), std::cmp::Reverse(i))
             }),
         };
@@ -402,7 +403,8 @@ mod tests {
     #[test]
     fn reads_nested_changes_leaf_by_leaf() {
         let previous = serde_json::json!({"requirements": {"currently_due": ["a"]}, "charges_enabled": true});
-        let object = serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});
+        let object =
+            serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});
         let paths: Vec<_> = changes(&previous, &object).into_iter().map(|c| c.path).collect();
         assert_eq!(paths, ["charges_enabled", "requirements.currently_due"]);
     }

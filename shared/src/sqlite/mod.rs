@@ -1,1 +1,323 @@
-//! SQLite.
+//! The embedded adapters: queue, archive and store in one SQLite file.
+//!
+//! WAL with `synchronous=FULL`: a committed transaction survives a crash of process and machine.
+//! One thread writes; whatever is waiting when it begins goes into one transaction, so that many
+//! webhooks share one fsync. Readers have connections of their own and never wait for the writer.
+//!
+//! Several processes may open the same file (the CLI beside a running `serve`).
+
+mod queue;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::ports::{BoxError, QueueError, StoreError};
+
+/// The file's name inside the data folder.
+pub const FILE_NAME: &str = "revwatch.sqlite3";
+
+/// Queue, archive and store in one file. Cheap to clone.
+#[derive(Clone)]
+pub struct Sqlite(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    partitions: u32,
+    jobs: mpsc::Sender<Job>,
+    readers: Mutex<Vec<Connection>>,
+    /// One per partition: something was published.
+    published: Vec<Notify>,
+}
+
+/// What the writer runs inside a transaction, and what to call when that is on disk, or is not.
+struct Job {
+    work: Box<dyn FnOnce(&Connection) -> Done + Send>,
+    /// A single statement is atomic by itself and needs no savepoint.
+    savepoint: bool,
+}
+
+enum Done {
+    Keep(Box<dyn FnOnce(Result<(), BoxError>) + Send>),
+    Undo,
+}
+
+/// How the data folder is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// Creates folder and file when missing.
+    Create {
+        /// Partitions of a new deployment.
+        partitions: u32,
+    },
+    /// For commands that look at what is there.
+    Existing,
+}
+
+impl Sqlite {
+    /// Opens the store in folder `data`.
+    pub fn open(data: &Path, how: Open) -> Result<Self, StoreError> {
+        let path = data.join(FILE_NAME);
+        match how {
+            Open::Create { .. } => std::fs::create_dir_all(data).map_err(|e| {
+                StoreError::Misconfigured(format!("cannot create the folder {} (REVWATCH_DATA): {e}", data.display()))
+            })?,
+            Open::Existing if !path.exists() => {
+                return Err(StoreError::Misconfigured(format!(
+                    "there is no store at {}: start `revwatch serve` there first, or name its folder with REVWATCH_DATA",
+                    path.display()
+                )));
+            }
+            Open::Existing => {}
+        }
+        let mut connection = connect(&path).map_err(|e| cannot_open(&path, &e))?;
+        let partitions = prepare(&mut connection, how).map_err(|e| match e {
+            Prepare::Sql(e) => cannot_open(&path, &e),
+            Prepare::Wrong(text) => StoreError::Misconfigured(text),
+        })?;
+        let (jobs, inbox) = mpsc::channel(4096);
+        let inner = Arc::new(Inner {
+            path,
+            partitions,
+            jobs,
+            readers: Mutex::default(),
+            published: (0..partitions).map(|_| Notify::new()).collect(),
+        });
+        std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || write_loop(&mut connection, inbox))
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
+        let watcher = Arc::downgrade(&inner);
+        std::thread::Builder::new()
+            .name("sqlite-watcher".into())
+            .spawn(move || watch_other_processes(&watcher))
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
+        Ok(Self(inner))
+    }
+
+    /// Partitions the deployment was created with.
+    pub fn partition_count(&self) -> u32 {
+        self.0.partitions
+    }
+
+    /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
+    async fn write<T, F>(&self, work: F) -> Result<T, BoxError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.submit(work, true).await
+    }
+
+    /// As [`Self::write`], for work that is one statement.
+    async fn write_statement<T, F>(&self, work: F) -> Result<T, BoxError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.submit(work, false).await
+    }
+
+    async fn submit<T, F>(&self, work: F, savepoint: bool) -> Result<T, BoxError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel::<Result<T, BoxError>>();
+        let work = Box::new(move |connection: &Connection| match work(connection) {
+            // A caller who has gone away does not undo what it asked for.
+            Ok(value) => Done::Keep(Box::new(move |committed| drop(answer.send(committed.map(|()| value))))),
+            Err(error) => {
+                let _ = answer.send(Err(error.into()));
+                Done::Undo
+            }
+        });
+        self.0.jobs.send(Job { work, savepoint }).await.map_err(|_| "the writer thread has ended")?;
+        answered.await.map_err(|_| "the writer thread has ended")?
+    }
+
+    /// Runs `work` on a reader connection, off the async threads.
+    async fn read<T, F>(&self, work: F) -> Result<T, BoxError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let inner = self.0.clone();
+        tokio::task::spawn_blocking(move || {
+            let pooled = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => connect(&inner.path)?,
+            };
+            let result = work(&connection);
+            inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(result?)
+        })
+        .await?
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Pages of the log wait for the checkpoint in memory-sized steps, not in a file that grows for ever.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+enum Prepare {
+    Sql(rusqlite::Error),
+    Wrong(String),
+}
+
+impl From<rusqlite::Error> for Prepare {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Creates the schema in a new file; checks version and partitions of an old one.
+fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
+    const SCHEMA_VERSION: u32 = 1;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match (version, how) {
+        (0, Open::Create { partitions }) => {
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.execute("INSERT INTO meta VALUES ('partitions', ?1)", [partitions.to_string()])?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        (0, Open::Existing) => return Err(Prepare::Wrong("the store is empty: start `revwatch serve` first".into())),
+        (SCHEMA_VERSION, _) => {}
+        (other, _) => {
+            return Err(Prepare::Wrong(format!(
+                "the store has format {other}, this revwatch reads format {SCHEMA_VERSION}: use the version that wrote it"
+            )));
+        }
+    }
+    let stored: Option<String> =
+        transaction.query_row("SELECT value FROM meta WHERE key = 'partitions'", [], |row| row.get(0)).optional()?;
+    let stored: u32 = stored.and_then(|text| text.parse().ok()).unwrap_or(0);
+    if let Open::Create { partitions } = how
+        && partitions != stored
+    {
+        return Err(Prepare::Wrong(format!(
+            "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
+             (or `partitions` in the configuration), or start with a new data folder; {partitions} was asked for"
+        )));
+    }
+    // Stripe sends nothing again after 30 days; marks are kept ten days longer.
+    transaction.execute("DELETE FROM marks WHERE set_day < ?1", [i64::from(today()) - 40])?;
+    transaction.commit()?;
+    Ok(stored)
+}
+
+/// One transaction per round, with all that waits when the round begins.
+fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Job>) {
+    const MOST_PER_TRANSACTION: usize = 1024;
+    while let Some(first) = inbox.blocking_recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < MOST_PER_TRANSACTION
+            && let Ok(job) = inbox.try_recv()
+        {
+            jobs.push(job);
+        }
+        write_round(connection, jobs);
+    }
+    // The last handle is gone: leave one tidy file behind.
+    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+fn write_round(connection: &mut Connection, jobs: Vec<Job>) {
+    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            tracing::error!(%error, "the embedded store cannot begin a transaction");
+            // Dropping the jobs tells their callers that they did not happen.
+            return;
+        }
+    };
+    let mut kept = Vec::with_capacity(jobs.len());
+    for Job { work, savepoint } in jobs {
+        if !savepoint {
+            if let Done::Keep(answer) = work(&transaction) {
+                kept.push(answer);
+            }
+            continue;
+        }
+        let mark = |sql| transaction.prepare_cached(sql).and_then(|mut s| s.execute([])).is_ok();
+        if !mark("SAVEPOINT job") {
+            continue;
+        }
+        match work(&transaction) {
+            Done::Keep(answer) => {
+                mark("RELEASE job");
+                kept.push(answer);
+            }
+            Done::Undo => {
+                mark("ROLLBACK TO job");
+                mark("RELEASE job");
+            }
+        }
+    }
+    let committed = transaction.commit();
+    if let Err(error) = &committed {
+        tracing::error!(%error, "the embedded store cannot commit");
+    }
+    for answer in kept {
+        answer(committed.as_ref().map(|()| ()).map_err(|e| e.to_string().into()));
+    }
+}
+
+/// Wakes consumers when another process wrote to the file; this process wakes its own at once.
+fn watch_other_processes(inner: &std::sync::Weak<Inner>) {
+    let mut connection = None;
+    let mut last = 0;
+    while let Some(inner) = inner.upgrade() {
+        let version = match &connection {
+            None => connect(&inner.path).ok().and_then(|c| {
+                let version = data_version(&c);
+                connection = Some(c);
+                version
+            }),
+            Some(c) => data_version(c),
+        };
+        if let Some(version) = version.filter(|v| *v != last) {
+            last = version;
+            inner.published.iter().for_each(Notify::notify_waiters);
+        }
+        drop(inner);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn data_version(connection: &Connection) -> Option<i64> {
+    connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
+}
+
+fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Misconfigured(format!("cannot open {} (REVWATCH_DATA): {error}", path.display()))
+}
+
+fn today() -> u32 {
+    crate::event::day_of(jiff::Timestamp::now().as_second())
+}
+
+fn store_error(error: BoxError) -> StoreError {
+    StoreError::Unavailable(error)
+}
+
+fn queue_error(error: BoxError) -> QueueError {
+    QueueError::Unavailable(error)
+}

@@ -1,0 +1,231 @@
+//! The queue and the archive: one table, and a cursor per partition.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use super::{Sqlite, queue_error};
+use crate::ports::{Consumer, DeadLetter, Delivery, EventQueue, QueueError};
+
+#[async_trait]
+impl EventQueue for Sqlite {
+    fn partitions(&self) -> u32 {
+        self.partition_count()
+    }
+
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
+        let partition = delivery.partition;
+        if partition >= self.partition_count() {
+            return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
+        }
+        self.write_statement(move |c| insert(c, &delivery)).await.map_err(queue_error)?;
+        self.0.published[partition as usize].notify_waiters();
+        Ok(())
+    }
+
+    async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        if partition >= self.partition_count() {
+            return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
+        }
+        let at = self
+            .read(move |c| {
+                c.prepare_cached("SELECT coalesce((SELECT id FROM cursors WHERE partition = ?1), ?2)")?
+                    .query_row(params![partition, first_id(partition) - 1], |row| row.get(0))
+            })
+            .await
+            .map_err(queue_error)?;
+        Ok(Box::new(Cursor { db: self.clone(), partition, at, acknowledged: at }))
+    }
+
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError> {
+        self.write_statement(move |c| {
+            let d = &letter.delivery;
+            c.prepare_cached(
+                "INSERT OR IGNORE INTO dead (delivery, event_id, event_type, partition, endpoint, received_ms,
+                 traceparent, body, reason, died_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+            )?
+            .execute(params![
+                d.id.as_bytes(),
+                d.event_id,
+                d.event_type,
+                d.partition,
+                d.endpoint,
+                d.received_ms,
+                d.traceparent,
+                d.body.as_ref(),
+                letter.reason,
+                letter.died_ms
+            ])
+        })
+        .await
+        .map(drop)
+        .map_err(queue_error)
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        self.read(move |c| {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            c.prepare_cached(&format!("SELECT partition, reason, died_ms, {DELIVERY} FROM dead ORDER BY seq LIMIT ?1"))?
+                .query_map([limit], |row| {
+                    let delivery = delivery(row, 3, row.get(0)?)?;
+                    Ok(DeadLetter { delivery, reason: row.get(1)?, died_ms: row.get(2)? })
+                })?
+                .collect()
+        })
+        .await
+        .map_err(queue_error)
+    }
+
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        let partitions = self.partition_count();
+        self.read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT coalesce((SELECT max(id) FROM archive WHERE id BETWEEN ?1 AND ?2), ?1 - 1)
+                      - coalesce((SELECT id FROM cursors WHERE partition = ?3), ?1 - 1)",
+            )?;
+            (0..partitions)
+                .map(|p| {
+                    let waiting: i64 =
+                        statement.query_row(params![first_id(p), first_id(p + 1) - 1, p], |r| r.get(0))?;
+                    Ok(u64::try_from(waiting).unwrap_or(0))
+                })
+                .collect()
+        })
+        .await
+        .map_err(queue_error)
+    }
+
+    async fn dead_count(&self) -> Result<u64, QueueError> {
+        self.read(|c| c.query_row("SELECT count(*) FROM dead", [], |row| row.get::<_, u64>(0)))
+            .await
+            .map_err(queue_error)
+    }
+
+    async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError> {
+        const PAGE: i64 = 1000;
+        for partition in 0..self.partition_count() {
+            let (mut after, last) = self
+                .read(move |c| {
+                    c.prepare_cached(
+                        "SELECT ?1 - 1, coalesce((SELECT max(id) FROM archive WHERE id BETWEEN ?1 AND ?2), 0)",
+                    )?
+                    .query_row([first_id(partition), first_id(partition + 1) - 1], |r| Ok((r.get(0)?, r.get(1)?)))
+                })
+                .await
+                .map_err(queue_error)?;
+            while after < last {
+                let page = self.read(move |c| page(c, partition, after, PAGE)).await.map_err(queue_error)?;
+                for (id, delivery) in page {
+                    after = id;
+                    if id <= last && delivery.received_ms >= from_ms && !each(delivery) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}
+
+/// Reads on from where the partition was acknowledged.
+struct Cursor {
+    db: Sqlite,
+    partition: u32,
+    /// Last id handed out.
+    at: i64,
+    /// Last id acknowledged.
+    acknowledged: i64,
+}
+
+#[async_trait]
+impl Consumer for Cursor {
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        let db = self.db.clone();
+        let (partition, limit) = (self.partition, i64::try_from(max.max(1)).unwrap_or(i64::MAX));
+        loop {
+            // Asked for before looking, so that what is published in between wakes us.
+            let published = db.0.published[partition as usize].notified();
+            let after = self.at;
+            let found = db.read(move |c| page(c, partition, after, limit)).await.map_err(queue_error)?;
+            if let Some((last, _)) = found.last() {
+                self.at = *last;
+                return Ok(found.into_iter().map(|(_, delivery)| delivery).collect());
+            }
+            published.await;
+        }
+    }
+
+    async fn ack(&mut self) -> Result<(), QueueError> {
+        let (partition, at) = (self.partition, self.at);
+        if at == self.acknowledged {
+            return Ok(());
+        }
+        self.db
+            .write_statement(move |c| {
+                c.prepare_cached(
+                    "INSERT INTO cursors VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = max(id, excluded.id)",
+                )?
+                .execute(params![partition, at])
+            })
+            .await
+            .map_err(queue_error)?;
+        self.acknowledged = at;
+        Ok(())
+    }
+}
+
+/// Partitions lie one after the other in the table, each with room for 2^40 deliveries.
+fn first_id(partition: u32) -> i64 {
+    (i64::from(partition) << 40) + 1
+}
+
+/// Numbers go on even when the archive has been cleared up to the cursor.
+fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usize> {
+    let first = first_id(delivery.partition);
+    connection
+        .prepare_cached(
+            "INSERT INTO archive (id, delivery, event_id, event_type, endpoint, received_ms, traceparent, body)
+             VALUES (1 + max(coalesce((SELECT max(id) FROM archive WHERE id BETWEEN ?1 AND ?2), ?1 - 1),
+                             coalesce((SELECT id FROM cursors WHERE partition = ?3), ?1 - 1)),
+                     ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            first,
+            first_id(delivery.partition + 1) - 1,
+            delivery.partition,
+            delivery.id.as_bytes(),
+            delivery.event_id,
+            delivery.event_type,
+            delivery.endpoint,
+            delivery.received_ms,
+            delivery.traceparent,
+            delivery.body.as_ref()
+        ])
+}
+
+const DELIVERY: &str = "delivery, event_id, event_type, endpoint, received_ms, traceparent, body";
+
+fn page(connection: &Connection, partition: u32, after: i64, limit: i64) -> rusqlite::Result<Vec<(i64, Delivery)>> {
+    connection
+        .prepare_cached(&format!("SELECT id, {DELIVERY} FROM archive WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3"))?
+        .query_map(params![after, first_id(partition + 1), limit], |row| {
+            Ok((row.get(0)?, delivery(row, 1, partition)?))
+        })?
+        .collect()
+}
+
+fn delivery(row: &Row<'_>, from: usize, partition: u32) -> rusqlite::Result<Delivery> {
+    Ok(Delivery {
+        id: Uuid::from_bytes(row.get(from)?),
+        event_id: row.get(from + 1)?,
+        event_type: row.get(from + 2)?,
+        partition,
+        endpoint: row.get(from + 3)?,
+        received_ms: row.get(from + 4)?,
+        traceparent: row.get(from + 5)?,
+        body: Bytes::from(row.get::<_, Vec<u8>>(from + 6)?),
+    })
+}

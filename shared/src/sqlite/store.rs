@@ -1,0 +1,346 @@
+//! The state store.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{Sqlite, store_error, today};
+use crate::condition::{Condition, ConditionKey};
+use crate::counters::{Bucket, Counters};
+use crate::entity::{EntityKey, EntityKind};
+use crate::ports::{
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found, StateStore,
+    StoreError, Stored, Want,
+};
+
+#[async_trait]
+impl StateStore for Sqlite {
+    async fn read(&self, _partition: u32, want: &Want) -> Result<Found, StoreError> {
+        let want = want.clone();
+        Sqlite::read(self, move |c| {
+            let mut marks = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1")?;
+            let marks = want.marks.iter().map(|(_, key)| {
+                let id = marks.query_row([key], |row| row.get(0)).optional()?;
+                Ok(id.map(Uuid::from_bytes))
+            });
+            Ok(Found {
+                marks: marks.collect::<rusqlite::Result<_>>()?,
+                entities: want.entities.iter().map(|key| entity(c, key)).collect::<rusqlite::Result<_>>()?,
+            })
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
+        let commit = commit.clone();
+        self.write(move |c| {
+            match check(c, &commit)? {
+                Committed::Applied => apply(c, &commit)?,
+                refused => return Ok(refused),
+            }
+            Ok(Committed::Applied)
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError> {
+        let key = key.clone();
+        Sqlite::read(self, move |c| entity(c, &key)).await.map_err(store_error)
+    }
+
+    async fn entities(
+        &self,
+        kind: EntityKind,
+        each: &mut (dyn for<'b> FnMut(&'b str, &'b [u8]) + Send),
+    ) -> Result<(), StoreError> {
+        const PAGE: usize = 5000;
+        let mut after = String::new();
+        loop {
+            let from = after.clone();
+            let page: Vec<(String, Vec<u8>)> = Sqlite::read(self, move |c| {
+                c.prepare_cached("SELECT id, body FROM entities WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?
+                    .query_map(params![kind.as_str(), from, PAGE as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            })
+            .await
+            .map_err(store_error)?;
+            for (id, body) in &page {
+                each(id, body);
+            }
+            match page.into_iter().next_back() {
+                Some((last, _)) => after = last,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
+        Sqlite::read(self, move |c| {
+            let mut counters = Counters::default();
+            let mut statement = c.prepare_cached(
+                "SELECT hour, name, value FROM counters WHERE hour = ?1 UNION ALL
+                 SELECT hour, name, value FROM counters WHERE hour BETWEEN ?2 AND ?3",
+            )?;
+            let mut rows = statement.query(params![STANDING, from_hour, to_hour])?;
+            while let Some(row) = rows.next()? {
+                let bucket = u32::try_from(row.get::<_, i64>(0)?).map_or(Bucket::Standing, Bucket::Hour);
+                counters.add_named(bucket, row.get(1)?, row.get(2)?);
+            }
+            Ok(counters)
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
+        let bodies = Sqlite::read(self, |c| texts(c, "SELECT body FROM conditions ORDER BY due_s", [])).await;
+        from_json(&bodies.map_err(store_error)?)
+    }
+
+    async fn conditions_due(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError> {
+        let bodies = Sqlite::read(self, move |c| {
+            texts(c, "SELECT body FROM conditions WHERE due_s > ?1 AND due_s <= ?2 ORDER BY due_s", [after_s, until_s])
+        });
+        from_json(&bodies.await.map_err(store_error)?)
+    }
+
+    async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
+        let known = cursor.get(&0).copied();
+        let (gap, last, bodies) = Sqlite::read(self, move |c| {
+            let (oldest, newest): (u64, u64) = c.query_row(
+                "SELECT coalesce((SELECT min(seq) FROM changes), 0),
+                        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            let after = known.unwrap_or(0);
+            if known.is_some() && (after + 1 < oldest || after > newest) {
+                return Ok((true, newest, Vec::new()));
+            }
+            let rows: Vec<(u64, String)> = c
+                .prepare_cached("SELECT seq, body FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+                .query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            let last = rows.last().map_or(after, |(seq, _)| *seq);
+            Ok((false, last, rows.into_iter().map(|(_, body)| body).collect()))
+        })
+        .await
+        .map_err(store_error)?;
+        Ok(Changes { changes: from_json(&bodies)?, cursor: ChangeCursor::from([(0, last)]), gap })
+    }
+
+    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let bodies =
+            Sqlite::read(self, move |c| texts(c, "SELECT body FROM audit ORDER BY seq DESC LIMIT ?1", [limit]));
+        from_json(&bodies.await.map_err(store_error)?)
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Fence>, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |c| {
+            let now_ms = now_ms();
+            let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+            c.prepare_cached(
+                "INSERT INTO leases VALUES (?1, ?2, 1, ?3) ON CONFLICT (name) DO UPDATE SET
+                   fence = fence + (holder <> excluded.holder OR until_ms < ?4), holder = excluded.holder,
+                   until_ms = excluded.until_ms
+                 WHERE holder = excluded.holder OR until_ms < ?4
+                 RETURNING fence",
+            )?
+            .query_row(params![name, holder, until_ms, now_ms], |row| row.get(0).map(Fence))
+            .optional()
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |c| c.execute("UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2", [name, holder]))
+            .await
+            .map(drop)
+            .map_err(store_error)
+    }
+
+    async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
+        Sqlite::read(self, move |c| {
+            c.prepare_cached("SELECT key, body FROM documents WHERE space = ?1 ORDER BY key")?
+                .query_map([space], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError> {
+        let writes = writes.to_vec();
+        let written = self.write(move |c| {
+            let newest: Option<u64> =
+                c.query_row("SELECT fence FROM leases WHERE name = 'alerting'", [], |row| row.get(0)).optional()?;
+            if newest != Some(fence.0) {
+                return Ok(false);
+            }
+            for DocumentWrite { space, key, body } in &writes {
+                match body {
+                    Some(body) => c
+                        .prepare_cached(
+                            "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET body = excluded.body",
+                        )?
+                        .execute(params![space, key, body])?,
+                    None => c
+                        .prepare_cached("DELETE FROM documents WHERE space = ?1 AND key = ?2")?
+                        .execute(params![space, key])?,
+                };
+            }
+            Ok(true)
+        });
+        if written.await.map_err(store_error)? { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
+        let (group, member) = (group.to_owned(), member.to_owned());
+        self.write(move |c| {
+            let now_ms = now_ms();
+            c.execute("DELETE FROM members WHERE grp = ?1 AND until_ms < ?2", params![group, now_ms])?;
+            c.execute(
+                "INSERT INTO members VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms",
+                params![group, member, now_ms.saturating_add_unsigned(ttl_ms)],
+            )?;
+            texts(c, "SELECT member FROM members WHERE grp = ?1 ORDER BY member", [group])
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
+        let (group, member) = (group.to_owned(), member.to_owned());
+        self.write(move |c| c.execute("DELETE FROM members WHERE grp = ?1 AND member = ?2", [group, member]))
+            .await
+            .map(drop)
+            .map_err(store_error)
+    }
+}
+
+const STANDING: i64 = -1;
+
+/// How many condition changes and audit entries are kept.
+const CHANGES_KEPT: i64 = 100_000;
+const AUDIT_KEPT: i64 = 1_000_000;
+
+fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
+    let mut mark = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1")?;
+    let mut foreign = false;
+    for wanted in &commit.marks {
+        match mark.query_row([&wanted.key], |row| row.get(0).map(Uuid::from_bytes)).optional()? {
+            Some(found) if found == wanted.delivery => return Ok(Committed::AlreadyApplied),
+            Some(_) => foreign = true,
+            None => {}
+        }
+    }
+    if foreign {
+        return Ok(Committed::Conflict);
+    }
+    let mut version = c.prepare_cached("SELECT version FROM entities WHERE kind = ?1 AND id = ?2")?;
+    for write in &commit.entities {
+        let found: Option<u64> =
+            version.query_row([write.key.kind.as_str(), &write.key.id], |row| row.get(0)).optional()?;
+        if found.unwrap_or(0) != write.expected {
+            return Ok(Committed::Conflict);
+        }
+    }
+    Ok(Committed::Applied)
+}
+
+fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+    let today = today();
+    let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3)")?;
+    for m in &commit.marks {
+        mark.execute(params![m.key, m.delivery.as_bytes(), today])?;
+    }
+    let mut entity = c.prepare_cached(
+        "INSERT INTO entities VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET version = excluded.version, body = excluded.body",
+    )?;
+    for write in &commit.entities {
+        entity.execute(params![write.key.kind.as_str(), write.key.id, write.expected + 1, write.body])?;
+    }
+    let mut counter = c.prepare_cached(
+        "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = value + excluded.value
+         RETURNING value",
+    )?;
+    let mut zero = c.prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?;
+    for (bucket, name, by) in commit.counters.iter() {
+        let hour = match bucket {
+            Bucket::Standing => STANDING,
+            Bucket::Hour(hour) => i64::from(hour),
+        };
+        let value: i64 = counter.query_row(params![hour, name, by], |row| row.get(0))?;
+        if value == 0 {
+            zero.execute(params![hour, name])?;
+        }
+    }
+    for change in &commit.conditions {
+        apply_condition(c, change)?;
+    }
+    let mut audit = c.prepare_cached("INSERT INTO audit (body) VALUES (?1)")?;
+    for entry in &commit.audit {
+        audit.execute([to_json(entry)?])?;
+    }
+    trim(c, "changes", CHANGES_KEPT, !commit.conditions.is_empty())?;
+    trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
+}
+
+fn apply_condition(c: &Connection, change: &ConditionChange) -> rusqlite::Result<()> {
+    let (ConditionChange::Open(Condition { key, .. }) | ConditionChange::Close(key)) = change;
+    let ConditionKey { kind, subject } = key;
+    match change {
+        ConditionChange::Open(condition) => c
+            .prepare_cached(
+                "INSERT INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET due_s = excluded.due_s, body = excluded.body",
+            )?
+            .execute(params![kind.as_str(), subject.kind.as_str(), subject.id, condition.due_s, to_json(condition)?])?,
+        ConditionChange::Close(_) => c
+            .prepare_cached("DELETE FROM conditions WHERE kind = ?1 AND subject_kind = ?2 AND subject_id = ?3")?
+            .execute(params![kind.as_str(), subject.kind.as_str(), subject.id])?,
+    };
+    c.prepare_cached("INSERT INTO changes (body) VALUES (?1)")?.execute([to_json(change)?])?;
+    Ok(())
+}
+
+fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<()> {
+    if grew {
+        c.prepare_cached(&format!("DELETE FROM {table} WHERE seq <= (SELECT max(seq) FROM {table}) - ?1"))?
+            .execute([keep])?;
+    }
+    Ok(())
+}
+
+fn entity(c: &Connection, key: &EntityKey) -> rusqlite::Result<Option<Stored>> {
+    c.prepare_cached("SELECT version, body FROM entities WHERE kind = ?1 AND id = ?2")?
+        .query_row([key.kind.as_str(), &key.id], |row| Ok(Stored { version: row.get(0)?, body: row.get(1)? }))
+        .optional()
+}
+
+fn texts(c: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<Vec<String>> {
+    c.prepare_cached(sql)?.query_map(params, |row| row.get(0))?.collect()
+}
+
+fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+}
+
+fn from_json<T: DeserializeOwned>(bodies: &[String]) -> Result<Vec<T>, StoreError> {
+    bodies.iter().map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(e.to_string()))).collect()
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
