@@ -1,1 +1,84 @@
-//! x
+//! revwatch's worker: reads deliveries batch by batch, merges them into entities, commits, and only
+//! then acknowledges.
+//!
+//! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it; [`membership`]
+//! shares partitions among the workers that are alive.
+//!
+//! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable among
+//! the dead letters and counted there.
+
+pub mod membership;
+pub mod partition;
+pub mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use revwatch_shared::config::WorkerConfig;
+use revwatch_shared::observe::Plans;
+use revwatch_shared::ports::{EventQueue, StateStore};
+use revwatch_shared::telemetry::Metrics;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::partition::Partition;
+
+/// What a worker needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// Where deliveries come from.
+    pub queue: Arc<dyn EventQueue>,
+    /// Where state goes.
+    pub store: Arc<dyn StateStore>,
+    /// Batches and membership.
+    pub config: WorkerConfig,
+    /// Plan names.
+    pub plans: Arc<Plans>,
+    /// The process's metrics.
+    pub metrics: Metrics,
+}
+
+/// Works until `shutdown`, then finishes the batches under way.
+///
+/// Partitions follow the membership: whenever it changes, this worker stops reading those that others
+/// are to have and starts on those that fall to it. While views differ two workers may read one
+/// partition; entity versions in the commit make that harmless.
+pub async fn run(worker: Worker, shutdown: CancellationToken) {
+    let name = format!("worker-{}", uuid::Uuid::now_v7().simple());
+    let tasks = TaskTracker::new();
+    let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
+    let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
+    let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
+    tracing::info!(worker = name, partitions = owned.len(), "worker started");
+    while !shutdown.is_cancelled() {
+        match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
+            Ok(alive) => {
+                for (number, slot) in (0..).zip(owned.iter_mut()) {
+                    match (membership::owner(&alive, number) == Some(name.as_str()), slot.take()) {
+                        (true, None) => {
+                            let stop = shutdown.child_token();
+                            tasks.spawn(Partition::new(worker.clone(), number).run(stop.clone()));
+                            *slot = Some(stop);
+                        }
+                        (true, running) => *slot = running,
+                        (false, Some(stop)) => {
+                            tracing::info!(worker = name, partition = number, "partition goes to another worker");
+                            stop.cancel();
+                        }
+                        (false, None) => {}
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot renew this worker's membership; going on with what it has"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(period) => {}
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+    // The others take over at once instead of waiting for the membership to lapse.
+    let _ = tokio::time::timeout(Duration::from_secs(2), worker.store.leave(membership::GROUP, &name)).await;
+    tracing::info!(worker = name, "worker stopped");
+}

@@ -1,0 +1,271 @@
+//! What a batch of deliveries changes: decided here, purely; done elsewhere.
+//!
+//! Invariant: the same batch over the same state gives the same commit, and one delivery is counted
+//! once however often the queue hands it out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use revwatch_shared::condition::Condition;
+use revwatch_shared::counters::{Bucket, Counters};
+use revwatch_shared::entity::{Entity, EntityKey, Observation, Transition, transitions};
+use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
+use revwatch_shared::observe::{Plans, observe};
+use revwatch_shared::ports::{AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want};
+
+/// A batch that has been read, but not yet compared with what the store knows.
+#[derive(Debug)]
+pub struct Batch {
+    partition: u32,
+    items: Vec<Item>,
+    /// What must be read before [`Batch::decide`].
+    pub want: Want,
+}
+
+/// What became of one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It changed state, or could have: its type is known.
+    Applied,
+    /// Its event was applied before.
+    Duplicate,
+    /// Stripe documents no such type.
+    Ignored,
+    /// It can never be applied, for this reason.
+    Dead(String),
+    /// The queue hands it out again after it was dealt with; it is not counted again.
+    Redelivered,
+}
+
+/// A decided batch.
+#[derive(Debug)]
+pub struct Decision {
+    /// To be committed.
+    pub commit: Commit,
+    /// In the order of the deliveries.
+    pub outcomes: Vec<Outcome>,
+    /// For the log.
+    pub transitions: Vec<(EntityKey, Transition)>,
+}
+
+#[derive(Debug)]
+struct Item {
+    delivery_id: uuid::Uuid,
+    event_id: String,
+    day: u32,
+    content: Result<Content, String>,
+}
+
+#[derive(Debug)]
+struct Content {
+    known: bool,
+    observations: Vec<Observation>,
+}
+
+impl Batch {
+    /// Reads the deliveries of one partition.
+    pub fn read(partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
+        let items: Vec<Item> = deliveries.iter().map(|d| read_item(d, plans)).collect();
+        let mut want = Want::default();
+        let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
+        for item in &items {
+            want.marks.push((item.day, item.event_id.clone()));
+            want.marks.push((item.day, item.delivery_id.simple().to_string()));
+            for observation in item.content.iter().flat_map(|c| &c.observations) {
+                if seen.insert(&observation.key, ()).is_none() {
+                    want.entities.push(observation.key.clone());
+                }
+            }
+        }
+        Self { partition, items, want }
+    }
+
+    /// Decides with what the store answered to `want`. Fails when the store holds what this version
+    /// cannot read.
+    pub fn decide(&self, found: &Found) -> Result<Decision, String> {
+        let mut commit = Commit { partition: self.partition, ..Commit::default() };
+        let mut outcomes = Vec::with_capacity(self.items.len());
+        let mut entities: BTreeMap<&EntityKey, (u64, Entity, Entity)> = BTreeMap::new();
+        for (key, stored) in self.want.entities.iter().zip(&found.entities) {
+            let (version, entity) = match stored {
+                Some(stored) => (stored.version, Entity::decode(key, &stored.body)?),
+                None => (0, Entity::new(key)),
+            };
+            entities.insert(key, (version, entity.clone(), entity));
+        }
+        // Within the batch, the first delivery of an event wins, as it does between batches.
+        let mut applied_here: HashMap<&str, ()> = HashMap::new();
+        for (item, marks) in self.items.iter().zip(found.marks.chunks(2)) {
+            let (by_event, by_delivery) = (marks[0], marks[1]);
+            let outcome = if by_delivery.is_some() || by_event == Some(item.delivery_id) {
+                Outcome::Redelivered
+            } else {
+                match &item.content {
+                    Err(reason) => Outcome::Dead(reason.clone()),
+                    Ok(_) if by_event.is_some() || applied_here.contains_key(item.event_id.as_str()) => {
+                        Outcome::Duplicate
+                    }
+                    Ok(content) => {
+                        applied_here.insert(&item.event_id, ());
+                        for observation in &content.observations {
+                            if let Some((_, _, entity)) = entities.get_mut(&observation.key) {
+                                entity.merge(observation);
+                            }
+                        }
+                        if content.known { Outcome::Applied } else { Outcome::Ignored }
+                    }
+                }
+            };
+            if let Some(counter) = outcome.counter() {
+                let key = match outcome {
+                    Outcome::Applied | Outcome::Ignored => item.event_id.clone(),
+                    _ => item.delivery_id.simple().to_string(),
+                };
+                commit.marks.push(Mark { day: item.day, key, delivery: item.delivery_id });
+                commit.counters.add(Bucket::Standing, &["events", counter], 1);
+            }
+            outcomes.push(outcome);
+        }
+        let mut changed = Vec::new();
+        for (key, (version, before, after)) in entities {
+            if before == after {
+                continue;
+            }
+            commit.entities.push(EntityWrite { key: key.clone(), expected: version, body: after.encode() });
+            commit.counters.merge(before.contributions(), -1);
+            commit.counters.merge(after.contributions(), 1);
+            commit.conditions.extend(condition_changes(&before.conditions(), after.conditions()));
+            changed.extend(transitions(&before, &after).into_iter().map(|t| (key.clone(), t)));
+        }
+        commit.audit.extend(changed.iter().map(|(subject, t)| AuditEntry {
+            at_s: t.at_s,
+            subject: subject.clone(),
+            event_id: t.event_id.clone(),
+            what: if t.expected { t.what.clone() } else { format!("{} (unexpected)", t.what) },
+        }));
+        Ok(Decision { commit, outcomes, transitions: changed })
+    }
+}
+
+impl Decision {
+    /// Whether there is nothing to commit: every delivery had been dealt with before.
+    pub fn is_empty(&self) -> bool {
+        self.commit.marks.is_empty()
+    }
+}
+
+impl Outcome {
+    /// The word under which it is counted.
+    pub fn counter(&self) -> Option<&'static str> {
+        match self {
+            Self::Applied => Some("applied"),
+            Self::Duplicate => Some("duplicate"),
+            Self::Ignored => Some("ignored"),
+            Self::Dead(_) => Some("dead"),
+            Self::Redelivered => None,
+        }
+    }
+}
+
+fn read_item(delivery: &Delivery, plans: &Plans) -> Item {
+    let event = match Event::parse(&delivery.body) {
+        Ok(event) => event,
+        Err(reason) => {
+            return Item {
+                delivery_id: delivery.id,
+                event_id: delivery.event_id.clone(),
+                day: day_of(delivery.received_ms.div_euclid(1000)),
+                content: Err(reason.to_string()),
+            };
+        }
+    };
+    let known = is_known_kind(&event.kind);
+    let content = match observe(&event, plans) {
+        Ok(observations) => Ok(Content { known, observations }),
+        Err(reason) => Err(reason.to_string()),
+    };
+    Item { delivery_id: delivery.id, event_id: event.id.clone().into_owned(), day: event.created_day(), content }
+}
+
+/// What opened, changed or closed between two views of one entity.
+fn condition_changes(before: &[Condition], after: Vec<Condition>) -> Vec<ConditionChange> {
+    let closed = before.iter().filter(|b| after.iter().all(|a| a.key != b.key));
+    let mut changes: Vec<_> = closed.map(|b| ConditionChange::Close(b.key.clone())).collect();
+    changes.extend(after.into_iter().filter(|a| !before.contains(a)).map(ConditionChange::Open));
+    changes
+}
+
+/// The metric label of a delivery's type.
+pub fn label(delivery: &Delivery) -> &str {
+    kind_label(&delivery.event_type)
+}
+
+/// The sum of what `entities` contribute: what the standing aggregates must be.
+pub fn recompute<'a>(entities: impl IntoIterator<Item = &'a Entity>) -> Counters {
+    let mut total = Counters::default();
+    for entity in entities {
+        total.merge(entity.contributions(), 1);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn delivery(n: u128, body: &str) -> Delivery {
+        Delivery {
+            id: Uuid::from_u128(n),
+            event_id: "evt_1".into(),
+            event_type: "payout.failed".into(),
+            partition: 0,
+            endpoint: "stripe".into(),
+            received_ms: 1_000_000,
+            traceparent: None,
+            body: Bytes::from(body.to_owned()),
+        }
+    }
+
+    const FAILED: &str = r#"{"id":"evt_1","type":"payout.failed","created":7200,"account":"acct_1","data":{"object":
+        {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
+
+    fn decide(deliveries: &[Delivery], marks: &[Option<u128>]) -> Decision {
+        let batch = Batch::read(0, deliveries, &Plans::default());
+        let mut marks: Vec<_> = marks.iter().map(|m| m.map(Uuid::from_u128)).collect();
+        marks.resize(batch.want.marks.len(), None);
+        batch.decide(&Found { marks, entities: vec![None; batch.want.entities.len()] }).expect("nothing stored")
+    }
+
+    #[test]
+    fn an_event_is_applied_once_and_its_repeats_are_counted_apart() {
+        let decision = decide(&[delivery(1, FAILED), delivery(2, FAILED)], &[]);
+        assert_eq!(decision.outcomes, [Outcome::Applied, Outcome::Duplicate]);
+        let keys: Vec<_> = decision.commit.marks.iter().map(|m| m.key.as_str()).collect();
+        assert_eq!(keys, ["evt_1", "00000000000000000000000000000002"]);
+        assert_eq!(decision.commit.counters.get(Bucket::Standing, &["payouts", "failed", "usd"]), 1);
+        assert_eq!(decision.commit.counters.get(Bucket::Hour(2), &["payouts_minor", "failed", "usd"]), 500);
+        assert_eq!(decision.commit.conditions.len(), 1);
+        assert_eq!(decision.commit.entities.len(), 2, "the payout and its account");
+    }
+
+    #[test]
+    fn what_the_queue_hands_out_again_is_not_counted_again() {
+        assert_eq!(decide(&[delivery(1, FAILED)], &[Some(1), None]).outcomes, [Outcome::Redelivered]);
+        assert_eq!(decide(&[delivery(2, FAILED)], &[Some(1), Some(2)]).outcomes, [Outcome::Redelivered]);
+        let repeat = decide(&[delivery(2, FAILED)], &[Some(1), None]);
+        assert_eq!(repeat.outcomes, [Outcome::Duplicate]);
+        assert!(repeat.commit.entities.is_empty());
+        assert!(decide(&[delivery(1, FAILED)], &[Some(1), None]).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_dead_and_what_is_unknown_is_ignored() {
+        let dead = decide(&[delivery(1, "{"), delivery(2, &FAILED.replace("500", "true"))], &[]);
+        assert!(dead.outcomes.iter().all(|o| matches!(o, Outcome::Dead(_))), "{:?}", dead.outcomes);
+        assert_eq!(dead.commit.counters.get(Bucket::Standing, &["events", "dead"]), 2);
+        let unknown = decide(&[delivery(1, r#"{"id":"evt_9","type":"a.new.type","created":5}"#)], &[]);
+        assert_eq!(unknown.outcomes, [Outcome::Ignored]);
+    }
+}
