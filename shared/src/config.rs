@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
+use crate::signature::SigningKey;
+
 /// The file of defaults, comments included.
 pub const DEFAULTS: &str = include_str!("../../deploy/revwatch.toml");
 
@@ -188,9 +190,170 @@ pub struct Endpoint {
     /// Path of the URL.
     pub path: String,
     /// At least one.
-    pub keys: Vec<crate::signature::SigningKey>,
+    pub keys: Vec<SigningKey>,
     /// Which events it takes.
     pub mode: Mode,
+}
+
+/// How a variable is looked up: the process's environment, or a table in tests.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Environment variables and the keys they set. Those marked secret can be given as `NAME_FILE`.
+const VARIABLES: &[(&str, &[&str], Kind)] = &[
+    ("REVWATCH_LISTEN", &["listen"], Kind::Text),
+    ("REVWATCH_ADMIN_LISTEN", &["admin_listen"], Kind::Text),
+    ("REVWATCH_DATA", &["data"], Kind::Text),
+    ("REVWATCH_AMQP_URL", &["amqp_url"], Kind::Secret),
+    ("REVWATCH_REDIS_URL", &["redis_url"], Kind::Secret),
+    ("REVWATCH_PARTITIONS", &["partitions"], Kind::Number),
+    ("STRIPE_WEBHOOK_SECRET", &["stripe_webhook_secret"], Kind::Secret),
+    ("STRIPE_KERNEL_WEBHOOK_SECRET", &["stripe_kernel_webhook_secret"], Kind::Secret),
+    ("REVWATCH_RULES", &["rules"], Kind::Text),
+    ("SLACK_WEBHOOK_URL", &["slack", "webhook_url"], Kind::Secret),
+    ("SLACK_BOT_TOKEN", &["slack", "bot_token"], Kind::Secret),
+    ("SLACK_API_BASE", &["slack", "api_base"], Kind::Text),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Secret,
+}
+
+impl Config {
+    /// Defaults, then `file` (or the one `REVWATCH_CONFIG` names), then the environment.
+    pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        let named = lookup("REVWATCH_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from);
+        let mut merged: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
+        if let Some(path) = file.map(Path::to_path_buf).or(named) {
+            let text = read_file(&path)?;
+            let table: toml::Table =
+                text.parse().map_err(|e| ConfigError::Invalid(format!("{}: {e}", path.display())))?;
+            // Checked alone, so that an error speaks of the user's own lines.
+            let mut alone: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
+            overlay(&mut alone, table.clone());
+            toml::Value::Table(alone)
+                .try_into::<Self>()
+                .map_err(|e| ConfigError::Invalid(format!("{}: {}", path.display(), e.message())))?;
+            overlay(&mut merged, table);
+        }
+        for (name, keys, kind) in VARIABLES {
+            if let Some(text) = variable(name, *kind, lookup)? {
+                let value = match kind {
+                    Kind::Number => toml::Value::Integer(text.trim().parse().map_err(|_| {
+                        ConfigError::Invalid(format!("{name} must be a whole number, but is {text:?}"))
+                    })?),
+                    Kind::Text | Kind::Secret => toml::Value::String(text),
+                };
+                set(&mut merged, keys, value);
+                let so_far: Result<Self, _> = toml::Value::Table(merged.clone()).try_into();
+                so_far.map_err(|e| ConfigError::Invalid(format!("{name}: {}", e.message())))?;
+            }
+        }
+        let config: Self =
+            toml::Value::Table(merged).try_into().map_err(|e| ConfigError::Invalid(e.message().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the process's environment: the only place that does.
+    pub fn from_environment(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load(file, &|name| std::env::var(name).ok())
+    }
+
+    /// The endpoints to serve, in the order of their paths.
+    pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
+        let mut endpoints = Vec::new();
+        let built_in = [
+            ("stripe", "/webhooks/stripe", "STRIPE_WEBHOOK_SECRET", &self.stripe_webhook_secret),
+            ("kernel", "/webhooks/kernel/stripe", "STRIPE_KERNEL_WEBHOOK_SECRET", &self.stripe_kernel_webhook_secret),
+        ];
+        for (name, path, variable, secrets) in built_in {
+            if let Some(secrets) = secrets {
+                let keys = keys(secrets.expose_secret().split(','))
+                    .ok_or_else(|| ConfigError::Invalid(format!("{variable} holds an empty secret")))?;
+                endpoints.push(Endpoint { name: name.into(), path: path.into(), keys, mode: Mode::Any });
+            }
+        }
+        for endpoint in &self.endpoints {
+            let EndpointConfig { name, path, secrets, secret_file, mode } = endpoint;
+            let mut texts: Vec<String> = secrets.iter().map(|s| s.expose_secret().to_owned()).collect();
+            if let Some(file) = secret_file {
+                texts.extend(read_file(file)?.lines().map(str::to_owned).filter(|l| !l.trim().is_empty()));
+            }
+            let keys = keys(texts.iter().map(String::as_str)).ok_or_else(|| {
+                ConfigError::Invalid(format!(
+                    "endpoint {name:?} needs at least one secret, and none may be empty: set `secrets` or `secret_file`"
+                ))
+            })?;
+            if !path.starts_with('/') {
+                return Err(ConfigError::Invalid(format!("endpoint {name:?}: path {path:?} must begin with /")));
+            }
+            if endpoints.iter().any(|e| e.path == *path || e.name == *name) {
+                return Err(ConfigError::Invalid(format!("endpoint {name:?}: its name or path {path:?} is taken")));
+            }
+            endpoints.push(Endpoint { name: name.clone(), path: path.clone(), keys, mode: *mode });
+        }
+        if endpoints.is_empty() {
+            return Err(ConfigError::Invalid(
+                "no webhook endpoint has a signing secret: set STRIPE_WEBHOOK_SECRET to the `whsec_…` that Stripe's \
+                 dashboard (Developers → Webhooks) or `stripe listen --print-secret` shows"
+                    .into(),
+            ));
+        }
+        Ok(endpoints)
+    }
+
+    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store.
+    pub fn servers(&self) -> Option<(&SecretString, &SecretString)> {
+        self.amqp_url.as_ref().zip(self.redis_url.as_ref())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |text: String| Err(ConfigError::Invalid(text));
+        match (&self.amqp_url, &self.redis_url) {
+            (Some(_), None) => return wrong(
+                "REVWATCH_AMQP_URL is set but REVWATCH_REDIS_URL is not: set both, or neither for the embedded store"
+                    .into(),
+            ),
+            (None, Some(_)) => return wrong(
+                "REVWATCH_REDIS_URL is set but REVWATCH_AMQP_URL is not: set both, or neither for the embedded store"
+                    .into(),
+            ),
+            _ => {}
+        }
+        if !(1..=1024).contains(&self.partitions) {
+            return wrong(format!("partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}", self.partitions));
+        }
+        let seconds = [
+            ("limits.header_seconds", self.limits.header_seconds),
+            ("limits.body_seconds", self.limits.body_seconds),
+            ("limits.publish_seconds", self.limits.publish_seconds),
+            ("limits.drain_seconds", self.limits.drain_seconds),
+            ("worker.member_seconds", self.worker.member_seconds),
+            ("alerting.tick_seconds", self.alerting.tick_seconds),
+            ("alerting.lease_seconds", self.alerting.lease_seconds),
+            ("alerting.messages_per_second", self.alerting.messages_per_second),
+        ];
+        for (key, value) in seconds {
+            if !(0.001..=86_400.0).contains(&value) {
+                return wrong(format!("{key} must be between 0.001 and 86400, but is {value}"));
+            }
+        }
+        let counts = [
+            ("limits.body_bytes", self.limits.body_bytes),
+            ("limits.connections", self.limits.connections),
+            ("limits.in_flight", self.limits.in_flight),
+            ("worker.batch", self.worker.batch),
+            ("limits.refused_per_second", self.limits.refused_per_second as usize),
+            ("limits.refused_burst", self.limits.refused_burst as usize),
+        ];
+        match counts.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => wrong(format!("{key} must be at least 1")),
+            None => Ok(()),
+        }
+    }
 }
 
 fn non_empty_secret<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SecretString>, D::Error> {
@@ -199,4 +362,140 @@ fn non_empty_secret<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SecretStri
 
 fn non_empty_path<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PathBuf>, D::Error> {
     Ok(Option::<PathBuf>::deserialize(d)?.filter(|p| p != Path::new("")))
+}
+
+/// A variable's value, or the contents of the file that `NAME_FILE` names. Empty is unset.
+fn variable(name: &str, kind: Kind, lookup: Lookup<'_>) -> Result<Option<String>, ConfigError> {
+    let set = |name: &str| lookup(name).filter(|text| !text.trim().is_empty());
+    let file = if kind == Kind::Secret { set(&format!("{name}_FILE")) } else { None };
+    match (set(name), file) {
+        (Some(_), Some(_)) => Err(ConfigError::Invalid(format!("{name} and {name}_FILE are both set: keep one"))),
+        (None, Some(path)) => Ok(Some(read_file(Path::new(&path))?.trim().to_owned())),
+        (value, None) => Ok(value),
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// `None` when there is no secret, or an empty one among them.
+fn keys<'a>(secrets: impl Iterator<Item = &'a str>) -> Option<Vec<SigningKey>> {
+    secrets.map(SigningKey::new).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())
+}
+
+/// Tables merge key by key; everything else is replaced.
+fn overlay(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+fn set(table: &mut toml::Table, keys: &[&str], value: toml::Value) {
+    let over = keys
+        .iter()
+        .rev()
+        .fold(value, |inner, key| toml::Value::Table(toml::Table::from_iter([((*key).to_owned(), inner)])));
+    if let toml::Value::Table(over) = over {
+        overlay(table, over);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables: HashMap<_, _> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my.toml");
+        if let Some(text) = file {
+            std::fs::write(&path, text).expect("written");
+        }
+        Config::load(file.map(|_| path.as_path()), &|name| variables.get(name).cloned()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_commented_file_is_the_defaults() {
+        let config = load(None, &[]).expect("valid");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9464");
+        assert_eq!(config.partitions, 8);
+        assert!(config.amqp_url.is_none() && config.slack.bot_token.is_none() && config.rules.is_none());
+        for (name, _, _) in VARIABLES {
+            assert!(DEFAULTS.contains(name), "{name} is not explained in the file of defaults");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = "partitions = 16\nlisten = \"0.0.0.0:80\"\n[limits]\nbody_bytes = 9\n";
+        let config = load(Some(file), &[("REVWATCH_LISTEN", "127.0.0.1:0"), ("SLACK_API_BASE", "http://127.0.0.1:1")]);
+        let config = config.expect("valid");
+        assert_eq!((config.partitions, config.limits.body_bytes, config.limits.in_flight), (16, 9, 2048));
+        assert_eq!(config.listen.to_string(), "127.0.0.1:0");
+        assert_eq!(config.slack.api_base, "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn secrets_come_from_files_too_and_several_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "whsec_a,whsec_b\n").expect("written");
+        let path = path.display().to_string();
+        let config = load(None, &[("STRIPE_WEBHOOK_SECRET_FILE", &path)]).expect("valid");
+        let endpoints = config.webhook_endpoints().expect("endpoints");
+        assert_eq!((endpoints.len(), endpoints[0].keys.len(), endpoints[0].path.as_str()), (1, 2, "/webhooks/stripe"));
+        assert!(!format!("{config:?}").contains("whsec_a"), "secrets are not shown");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_fix() {
+        let table: &[(Option<&str>, &[(&str, &str)], &str)] = &[
+            (Some("lissten = 1"), &[], "lissten"),
+            (Some("[limits]\nbody_bites = 1"), &[], "body_bites"),
+            (Some("partitions = \"x\""), &[], "my.toml"),
+            (Some("listen = "), &[], "line 1"),
+            (None, &[("REVWATCH_LISTEN", "here")], "REVWATCH_LISTEN"),
+            (None, &[("REVWATCH_PARTITIONS", "many")], "REVWATCH_PARTITIONS"),
+            (None, &[("REVWATCH_PARTITIONS", "0")], "1 to 1024"),
+            (None, &[("REVWATCH_AMQP_URL", "amqp://h")], "REVWATCH_REDIS_URL"),
+            (None, &[("REVWATCH_REDIS_URL", "redis://h")], "REVWATCH_AMQP_URL"),
+            (None, &[("SLACK_BOT_TOKEN", "a"), ("SLACK_BOT_TOKEN_FILE", "b")], "keep one"),
+            (None, &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all"),
+            (None, &[("REVWATCH_CONFIG", "/nowhere.toml")], "/nowhere.toml"),
+            (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
+        ];
+        for (file, variables, expected) in table {
+            let error = load(*file, variables).expect_err("wrong");
+            assert!(error.contains(expected), "{error:?} should name {expected:?}");
+        }
+    }
+
+    #[test]
+    fn no_endpoint_is_served_without_a_secret() {
+        let table: &[(Option<&str>, &[(&str, &str)], &str)] = &[
+            (None, &[], "STRIPE_WEBHOOK_SECRET"),
+            (None, &[("STRIPE_WEBHOOK_SECRET", "whsec_a,,whsec_b")], "empty secret"),
+            (Some("[[endpoints]]\nname = \"x\"\npath = \"/x\""), &[], "at least one secret"),
+            (Some("[[endpoints]]\nname = \"x\"\npath = \"x\"\nsecrets = [\"a\"]"), &[], "begin with /"),
+            (
+                Some("[[endpoints]]\nname = \"x\"\npath = \"/webhooks/stripe\"\nsecrets = [\"a\"]"),
+                &[("STRIPE_WEBHOOK_SECRET", "a")],
+                "is taken",
+            ),
+        ];
+        for (file, variables, expected) in table {
+            let config = load(*file, variables).expect("valid so far");
+            let error = config.webhook_endpoints().expect_err("no endpoint").to_string();
+            assert!(error.contains(expected), "{error:?} should name {expected:?}");
+        }
+    }
 }
