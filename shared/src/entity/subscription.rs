@@ -85,6 +85,9 @@ impl Subscription {
         let mrr_minor = self.mrr_minor();
         if let Some(currency) = &self.origin.currency {
             counters.add(Bucket::Standing, &["mrr", currency], mrr_minor);
+            if last.facts.status == SubscriptionStatus::PastDue {
+                counters.add(Bucket::Standing, &["mrr_past_due", currency], mrr_minor);
+            }
         }
         // How the active base and its past-due part change hour by hour. The level at the end of any
         // hour is today's level less the changes since: closed days can be judged at any later time.

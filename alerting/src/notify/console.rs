@@ -1,0 +1,26 @@
+//! Alerts to the log, when nothing else is configured.
+
+use async_trait::async_trait;
+
+use super::{Notifier, Outcome};
+use crate::message::Message;
+
+/// Writes each message as one log line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Console;
+
+#[async_trait]
+impl Notifier for Console {
+    fn name(&self) -> &'static str {
+        "log"
+    }
+
+    fn per_second(&self) -> f64 {
+        1000.0
+    }
+
+    async fn deliver(&self, message: &Message, _receipt: Option<&str>) -> Outcome {
+        tracing::warn!(alert_id = message.alert_id, route = message.route, text = message.text, "alert");
+        Outcome::Delivered { receipt: None }
+    }
+}
