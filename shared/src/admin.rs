@@ -1,1 +1,251 @@
-//! Being written.
+//! The admin listener: metrics and health, on a port of its own that is private by default.
+//!
+//! - `GET /metrics`: Prometheus text format.
+//! - `GET /healthz`: 200 while the process can answer at all; restart it when this fails.
+//! - `GET /readyz`: 200 when every named check passes, else 503; JSON either way.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::listen::{ListenError, ListenSetting, listen};
+use crate::telemetry::Metrics;
+
+/// What `/readyz` reports: named checks, each set by the part of the process it speaks of. Clones
+/// share the checks.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
+
+/// One named check. It keeps its last verdict when dropped.
+#[derive(Debug, Clone)]
+pub struct Check {
+    readiness: Readiness,
+    name: &'static str,
+}
+
+/// The admin listener, bound but not yet serving.
+pub struct Admin {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+/// Scrapers and probes; nothing else has business here.
+const MAX_CONNECTIONS: usize = 64;
+/// Longer than the usual time between two scrapes.
+const IDLE: Duration = Duration::from_secs(90);
+const DRAIN: Duration = Duration::from_secs(2);
+
+impl Readiness {
+    /// A new check, which fails with "starting" until it passes for the first time.
+    pub fn check(&self, name: &'static str) -> Check {
+        let check = Check { readiness: self.clone(), name };
+        check.fail("starting");
+        check
+    }
+
+    /// Whether all checks pass. Without any check there is nothing to wait for.
+    pub fn is_ready(&self) -> bool {
+        self.with(|checks| checks.values().all(Option::is_none))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<&'static str, Option<String>>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Check {
+    /// It can work now.
+    pub fn pass(&self) {
+        self.readiness.with(|checks| checks.insert(self.name, None));
+    }
+
+    /// It cannot work now. `why` is shown to whoever reads `/readyz`: no secrets, no personal data.
+    pub fn fail(&self, why: impl Into<String>) {
+        self.readiness.with(|checks| checks.insert(self.name, Some(why.into())));
+    }
+}
+
+impl Admin {
+    /// Opens the admin listener.
+    pub async fn bind(addr: SocketAddr, metrics: Metrics, readiness: Readiness) -> Result<Self, ListenError> {
+        let setting = ListenSetting::Admin;
+        let listener = listen(addr, setting).await?;
+        let local_addr = listener.local_addr().map_err(|source| ListenError { setting, addr, source })?;
+        Ok(Self { listener, local_addr, metrics, readiness })
+    }
+
+    /// Where it listens, with the port the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown`. Let the roles stop first, so that their last moments can be watched.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .with_state(self.metrics)
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(readyz))
+            .with_state(self.readiness);
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let listener = Bounded { listener: self.listener, slots };
+        let stopped = shutdown.clone();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).into_future();
+        let overdue = async {
+            stopped.cancelled().await;
+            sleep(DRAIN).await;
+        };
+        tokio::select! {
+            // Accept errors are retried within; it ends by shutdown only.
+            _ = serving => {}
+            () = overdue => {}
+        }
+    }
+}
+
+async fn metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    #[derive(Serialize)]
+    struct Report {
+        ready: bool,
+        checks: BTreeMap<&'static str, String>,
+    }
+    let checks = readiness.with(|checks| checks.clone());
+    let ready = checks.values().all(Option::is_none);
+    let checks = checks.into_iter().map(|(name, why)| (name, why.unwrap_or_else(|| "ok".to_owned()))).collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Report { ready, checks }))
+}
+
+/// `axum::serve` limits neither connections nor the time a sender takes; this does both.
+struct Bounded {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+}
+
+/// A connection that fails when nothing has been read from it for [`IDLE`].
+struct Watched {
+    stream: TcpStream,
+    idle: Pin<Box<Sleep>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Watched;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Watched, SocketAddr) {
+        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        // axum's own implementation retries after errors.
+        let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
+        (Watched { stream, idle: Box::pin(sleep(IDLE)), _slot: slot }, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Watched {
+    fn bound<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_pending() {
+            ready!(self.idle.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        done
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if done.is_ready() {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        self.bound(cx, done)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.bound(cx, done)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn fetch(addr: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(addr).await.expect("the admin listener");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("to send");
+        let mut answer = String::new();
+        timeout(Duration::from_secs(10), stream.read_to_string(&mut answer)).await.expect("in time").expect("text");
+        answer
+    }
+
+    #[tokio::test]
+    async fn serves_metrics_health_and_readiness_until_told_to_stop() {
+        let (metrics, readiness) = (Metrics::new(), Readiness::default());
+        let admin = Admin::bind(([127, 0, 0, 1], 0).into(), metrics.clone(), readiness.clone()).await.expect("a port");
+        let addr = admin.local_addr();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(admin.serve(shutdown.clone()));
+
+        metrics.dead_letters.set(7);
+        let answer = fetch(addr, "/metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("revwatch_dead_letters 7"), "{answer}");
+        assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+        assert!(fetch(addr, "/healthz").await.starts_with("HTTP/1.1 200"));
+
+        assert!(fetch(addr, "/readyz").await.ends_with(r#"{"ready":true,"checks":{}}"#));
+        let (queue, store) = (readiness.check("queue"), readiness.check("store"));
+        queue.pass();
+        let answer = fetch(addr, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.ends_with(r#"{"ready":false,"checks":{"queue":"ok","store":"starting"}}"#), "{answer}");
+        store.pass();
+        assert!(readiness.is_ready() && fetch(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
+        queue.fail("disconnected");
+        assert!(!readiness.is_ready() && fetch(addr, "/readyz").await.contains("disconnected"));
+
+        // A connection on which nothing is sent does not hold up the end.
+        let _idle = TcpStream::connect(addr).await.expect("the admin listener");
+        shutdown.cancel();
+        timeout(Duration::from_secs(10), serving).await.expect("in time").expect("no panic");
+    }
+}

@@ -3,7 +3,8 @@
 //! The pure part says what events mean: [`event`], [`observe`], [`entity`], [`counters`],
 //! [`condition`], [`kpi`], [`money`], [`signature`]. It knows no clock, no randomness and no I/O; a
 //! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
-//! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`admin`].
+//! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`listen`],
+//! [`admin`].
 
 pub mod admin;
 pub mod backend;
@@ -13,6 +14,7 @@ pub mod counters;
 pub mod entity;
 pub mod event;
 pub mod kpi;
+pub mod listen;
 pub mod money;
 pub mod observe;
 pub mod ports;

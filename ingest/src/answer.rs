@@ -1,0 +1,133 @@
+//! The closed set of answers: status, machine-readable reason, and what it tells the sender. Pure.
+//!
+//! Invariant: nothing of a request's body, signature or secret gets into an answer.
+
+use hyper::StatusCode;
+use revwatch_shared::event::NotAnEvent;
+use revwatch_shared::signature::Refusal;
+
+/// One answer to one request. The table in the crate's documentation says when each is given.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Stored,
+    Ignored,
+    BadSignature(Refusal),
+    NotAnEvent(NotAnEvent),
+    IncompleteBody,
+    UnknownPath,
+    MethodNotAllowed,
+    BodyTimeout,
+    TooLarge { limit_bytes: usize },
+    UnsupportedMediaType,
+    Limited { retry_after_seconds: u64 },
+    Unavailable,
+    Overloaded,
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Stored | Self::Ignored => StatusCode::OK,
+            Self::BadSignature(_) | Self::NotAnEvent(_) | Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The reason in the answer and the `outcome` of the metric: a bounded set of words.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Ignored => "ignored",
+            Self::BadSignature(refusal) => refusal.reason(),
+            Self::NotAnEvent(NotAnEvent::InvalidJson { .. }) => "invalid_json",
+            Self::NotAnEvent(NotAnEvent::WrongShape(_)) => "not_an_event",
+            Self::IncompleteBody => "incomplete_body",
+            Self::UnknownPath => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTimeout => "timeout",
+            Self::TooLarge { .. } => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::Limited { .. } => "limited",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// Whether it refuses a sender who has not shown that it knows a secret. Only these count against
+    /// an address, and only these can become [`Answer::Limited`].
+    pub(crate) fn refuses_a_stranger(&self) -> bool {
+        match self {
+            Self::BadSignature(_)
+            | Self::IncompleteBody
+            | Self::UnknownPath
+            | Self::MethodNotAllowed
+            | Self::BodyTimeout
+            | Self::TooLarge { .. }
+            | Self::UnsupportedMediaType => true,
+            Self::Stored
+            | Self::Ignored
+            | Self::NotAnEvent(_)
+            | Self::Limited { .. }
+            | Self::Unavailable
+            | Self::Overloaded => false,
+        }
+    }
+
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Limited { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::Unavailable => Some(5),
+            Self::Overloaded => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The body, as JSON.
+    pub(crate) fn json(&self) -> String {
+        match self {
+            Self::Stored | Self::Ignored => serde_json::json!({ "status": self.outcome() }).to_string(),
+            _ => serde_json::json!({ "error": { "reason": self.outcome(), "message": self.message() } }).to_string(),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Stored | Self::Ignored => String::new(),
+            Self::BadSignature(refusal) => refusal.to_string(),
+            Self::NotAnEvent(why) => why.to_string(),
+            Self::IncompleteBody => "the body ended before it was complete, or its chunks are malformed".to_owned(),
+            Self::UnknownPath => {
+                "no webhook endpoint has this path: compare it with the URL registered at Stripe".to_owned()
+            }
+            Self::MethodNotAllowed => "webhooks are sent with POST".to_owned(),
+            Self::BodyTimeout => "the body did not arrive in time".to_owned(),
+            Self::TooLarge { limit_bytes } => {
+                format!("the body is larger than {limit_bytes} bytes (limits.body_bytes)")
+            }
+            Self::UnsupportedMediaType => "the content type must be application/json".to_owned(),
+            Self::Limited { .. } => "too many refused requests from this address".to_owned(),
+            Self::Unavailable => "the event could not be stored in time: send it again".to_owned(),
+            Self::Overloaded => "too many events are being stored at this moment: send it again".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_json_with_a_reason() {
+        assert_eq!(Answer::Stored.json(), r#"{"status":"stored"}"#);
+        assert_eq!(
+            Answer::MethodNotAllowed.json(),
+            r#"{"error":{"message":"webhooks are sent with POST","reason":"method_not_allowed"}}"#
+        );
+    }
+}

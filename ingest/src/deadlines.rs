@@ -1,0 +1,47 @@
+//! The limits that are times or counts, checked once so that nothing later can panic on them.
+
+use std::time::Duration;
+
+use revwatch_shared::config::Limits;
+
+use crate::StartError;
+
+/// The times of [`Limits`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    pub(crate) header: Duration,
+    pub(crate) body: Duration,
+    pub(crate) publish: Duration,
+    pub(crate) drain: Duration,
+}
+
+impl Deadlines {
+    pub(crate) fn new(limits: &Limits) -> Result<Self, StartError> {
+        for (name, count) in [
+            ("body_bytes", limits.body_bytes),
+            ("connections", limits.connections),
+            ("in_flight", limits.in_flight),
+            ("refused_per_second", limits.refused_per_second as usize),
+            ("refused_burst", limits.refused_burst as usize),
+        ] {
+            if count == 0 {
+                return Err(StartError::Limit { name, must: "at least 1" });
+            }
+        }
+        Ok(Self {
+            header: seconds("header_seconds", limits.header_seconds)?,
+            body: seconds("body_seconds", limits.body_seconds)?,
+            publish: seconds("publish_seconds", limits.publish_seconds)?,
+            drain: seconds("drain_seconds", limits.drain_seconds)?,
+        })
+    }
+}
+
+/// A day is longer than any of these can mean, and short enough for clock arithmetic.
+fn seconds(name: &'static str, value: f64) -> Result<Duration, StartError> {
+    if value > 0.0 && value <= 86_400.0 {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(StartError::Limit { name, must: "more than 0 and at most 86400" })
+    }
+}

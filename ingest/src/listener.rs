@@ -1,0 +1,116 @@
+//! The public listener: a hyper-util loop, because `axum::serve` has no limit on how long a sender may
+//! take over its headers, and no cap on connections.
+//!
+//! Invariant: no error of one connection, and none of `accept`, ends the loop.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::connection::{Connection, Progress};
+use crate::service::Edge;
+
+/// Stripe's headers are about one kilobyte.
+const HEADER_BYTES: usize = 16 * 1024;
+/// Read in larger pieces than headers may be, so that a usual event arrives in one.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Out of file descriptors, say: others must finish first.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Serves until `shutdown`, then drains.
+pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(edge.limits().connections.min(Semaphore::MAX_PERMITS)));
+    let graceful = GracefulShutdown::new();
+    let cut = CancellationToken::new();
+    let http = http(&edge);
+    while let Some((slot, stream, peer)) = next(&listener, &slots, &shutdown).await {
+        let progress = Progress::new();
+        let io = TokioIo::new(Connection::new(stream, progress.clone(), edge.deadlines().body));
+        let service = {
+            let (edge, progress) = (edge.clone(), progress.clone());
+            // A plain function, not a router: every path is one comparison and every answer one enum.
+            service_fn(move |request| {
+                let (edge, progress) = (edge.clone(), progress.clone());
+                async move { Ok::<_, Infallible>(edge.handle(peer.ip(), &progress, request).await) }
+            })
+        };
+        let connection = graceful.watch(http.serve_connection(io, service));
+        let (edge, cut) = (edge.clone(), cut.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    edge.connection_failed(peer.ip(), &error, progress.get());
+                },
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+    drop(listener);
+    info!(connections = graceful.count(), publishes = edge.publishing(), "no longer accepting webhooks; draining");
+    if timeout(edge.deadlines().drain, graceful.shutdown()).await.is_err() {
+        warn!("requests still under way after limits.drain_seconds are cut off; Stripe sends them again");
+        cut.cancel();
+    }
+    edge.finish_publishes().await;
+}
+
+fn http(edge: &Edge) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(edge.deadlines().header)
+        .max_header_size(HEADER_BYTES)
+        .max_buf_size(BUFFER_BYTES)
+        // A sender may close its writing side and wait for the answer.
+        .half_close(true);
+    http
+}
+
+/// The next connection, with the slot it occupies; `None` once `shutdown` is cancelled. While all slots
+/// are taken nothing is accepted: further senders wait in the kernel's queue.
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let accepted = async {
+        let slot = slots.clone().acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        debug!(%error, "TCP_NODELAY could not be set");
+                    }
+                    return Some((slot, stream, peer));
+                }
+                Err(error) if is_the_senders(&error) => debug!(%error, "a connection ended before it was accepted"),
+                Err(error) => {
+                    warn!(%error, "cannot accept connections; trying again (is the limit of open files too low?)");
+                    sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        accepted = accepted => accepted,
+    }
+}
+
+fn is_the_senders(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,207 @@
+//! Slow senders, full queues, hanging queues, too many connections, too many refusals.
+
+use std::time::Duration;
+
+use revwatch_ingest::{Ingest, Settings, StartError};
+use revwatch_shared::config::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{
+    Behaviour, PATH, SECRET, Server, chunked, event, limits, post, read_answer, signed, until, within,
+};
+
+#[tokio::test]
+async fn a_sender_slow_with_its_headers_is_cut_off() {
+    let server = Server::start(Limits { header_seconds: 0.2, ..limits() }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\n").await.expect("to send");
+    assert_eq!(read_answer(&mut stream).await.status, 0);
+    until(|| server.count("none", "header_timeout") == 1).await;
+
+    // A connection on which a request was answered is closed as well, but that is no failure.
+    let mut stream = server.connect().await;
+    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    assert_eq!(read_answer(&mut stream).await.status, 200);
+    assert_eq!(read_answer(&mut stream).await.status, 0);
+    assert_eq!(server.counted(), 2);
+}
+
+#[tokio::test]
+async fn a_sender_slow_with_its_body_is_answered_408() {
+    let server = Server::start(Limits { body_seconds: 0.2, ..limits() }).await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut stream = server.connect().await;
+    stream.write_all(&request[..request.len() - 1]).await.expect("to send");
+    let answer = read_answer(&mut stream).await;
+    assert_eq!((answer.status, answer.outcome().as_str()), (408, "timeout"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(server.count("stripe", "timeout"), 1);
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_answered_431() {
+    let server = Server::start(limits()).await;
+    let answer = server.send(&post(PATH, &[&format!("x: {}", "y".repeat(200_000))], b"{}")).await;
+    assert_eq!(answer.status, 431, "{answer:?}");
+    let many: Vec<String> = (0..200).map(|n| format!("x-{n}: y")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(server.send(&post(PATH, &many, b"{}")).await.status, 431);
+    until(|| server.count("none", "header_too_large") == 2).await;
+}
+
+/// The sender writes everything before it reads: the answer must survive what it still sends.
+#[tokio::test]
+async fn a_413_reaches_senders_that_write_on() {
+    let server = Server::start(limits()).await;
+    let body = vec![b'x'; 3 * 1024 * 1024];
+    for request in [post(PATH, &[], &body), chunked(PATH, &[], &body, 10_000)] {
+        for _ in 0..5 {
+            let mut stream = server.connect().await;
+            within(stream.write_all(&request)).await.expect("the whole request is taken");
+            let answer = read_answer(&mut stream).await;
+            assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+        }
+    }
+    // And through an ordinary client.
+    let client = reqwest::Client::new();
+    let answer = client.post(format!("http://{}{PATH}", server.addr)).body(body).send().await.expect("an answer");
+    assert_eq!(answer.status(), 413);
+    assert_eq!(server.count("stripe", "too_large"), 11);
+}
+
+/// A sender that asks first is refused before it sends anything.
+#[tokio::test]
+async fn a_413_comes_instead_of_100_continue() {
+    let server = Server::start(limits()).await;
+    let mut stream = server.connect().await;
+    let head = "POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("to send");
+    assert_eq!(read_answer(&mut stream).await.status, 413);
+}
+
+#[tokio::test]
+async fn too_many_in_flight_is_answered_503_at_once() {
+    let server = Server::start(Limits { in_flight: 2, ..limits() }).await;
+    server.queue.set(Behaviour::Gated);
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(&request).await.expect("to send");
+        waiting.push(stream);
+    }
+    until(|| server.queue.begun() == 2).await;
+    let answer = server.send(&request).await;
+    assert_eq!(
+        (answer.status, answer.outcome().as_str(), answer.header("retry-after")),
+        (503, "overloaded", Some("1"))
+    );
+    server.queue.gate.add_permits(3);
+    for stream in &mut waiting {
+        assert_eq!(read_answer(stream).await.status, 200);
+    }
+    assert_eq!(server.send(&request).await.status, 200);
+    assert_eq!((server.count("stripe", "overloaded"), server.count("stripe", "stored")), (1, 3));
+}
+
+#[tokio::test]
+async fn a_queue_that_hangs_is_answered_503_and_holds_nothing_up() {
+    let server = Server::start(Limits { publish_seconds: 0.2, in_flight: 1, ..limits() }).await;
+    server.queue.set(Behaviour::Hang);
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let answer = server.send(&request).await;
+    assert_eq!((answer.status, answer.outcome().as_str()), (503, "unavailable"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    // The hanging publish is given up after a while, and then even the only permit is back.
+    server.queue.set(Behaviour::Succeed);
+    within(async { while server.send(&request).await.status != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn a_publish_confirmed_after_the_answer_still_counts_as_stored_there() {
+    let server = Server::start(Limits { publish_seconds: 0.5, ..limits() }).await;
+    server.queue.set(Behaviour::Gated);
+    assert_eq!(server.send(&signed(PATH, SECRET, &event("evt_1", true))).await.status, 503);
+    server.queue.gate.add_permits(1);
+    until(|| server.queue.stored().len() == 1).await;
+    assert_eq!((server.count("stripe", "unavailable"), server.count("stripe", "stored")), (1, 0));
+}
+
+#[tokio::test]
+async fn a_sender_that_hangs_up_does_not_take_its_event_with_it() {
+    let server = Server::start(limits()).await;
+    server.queue.set(Behaviour::Gated);
+    let mut stream = server.connect().await;
+    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    until(|| server.queue.begun() == 1).await;
+    // With unread data pending or not, dropping it here is all that the edge can notice.
+    stream.set_zero_linger().expect("to reset the connection when it is dropped");
+    drop(stream);
+    server.queue.gate.add_permits(1);
+    until(|| server.queue.stored().len() == 1).await;
+    until(|| server.count("stripe", "stored") == 1).await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_one_to_end() {
+    let server = Server::start(Limits { connections: 2, ..limits() }).await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(&request).await.expect("to send");
+        assert_eq!(read_answer(&mut stream).await.status, 200);
+        open.push(stream);
+    }
+    let mut third = server.connect().await;
+    third.write_all(&request).await.expect("to send");
+    let mut byte = [0; 1];
+    let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut byte)).await;
+    assert!(early.is_err(), "the third is not served while two are open");
+    open.pop();
+    assert_eq!(read_answer(&mut third).await.status, 200);
+}
+
+#[tokio::test]
+async fn refusals_are_limited_by_address_and_signed_events_never() {
+    let server = Server::start(Limits { refused_per_second: 1, refused_burst: 3, ..limits() }).await;
+    let (body, large) = (event("evt_1", true), vec![b'x'; 5000]);
+    let unsigned = post(PATH, &[], &body);
+    for _ in 0..3 {
+        assert_eq!(server.send(&unsigned).await.status, 400);
+    }
+    let not_found = post("/nowhere", &[], &body);
+    for request in [&unsigned, &not_found, &post(PATH, &[], &large), &unsigned] {
+        let answer = server.send(request).await;
+        assert_eq!((answer.status, answer.outcome().as_str()), (429, "limited"));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(server.send(&signed(PATH, SECRET, &body)).await.status, 200);
+    }
+    // A right signature is enough, whatever was signed.
+    assert_eq!(server.send(&signed(PATH, SECRET, b"{}")).await.status, 400);
+    assert_eq!(server.count("stripe", "limited") + server.count("none", "limited"), 4);
+    assert_eq!(server.count("stripe", "stored"), 4);
+}
+
+#[tokio::test]
+async fn limits_that_make_no_sense_are_refused_at_start() {
+    let server = Server::start(limits()).await;
+    let start = |limits: Limits| {
+        Ingest::bind(Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            endpoints: Vec::new(),
+            limits,
+            queue: server.queue.clone(),
+            metrics: server.metrics.clone(),
+        })
+    };
+    for (limits, expected) in [
+        (Limits { header_seconds: -1.0, ..limits() }, "header_seconds"),
+        (Limits { body_seconds: f64::NAN, ..limits() }, "body_seconds"),
+        (Limits { publish_seconds: f64::INFINITY, ..limits() }, "publish_seconds"),
+        (Limits { in_flight: 0, ..limits() }, "in_flight"),
+    ] {
+        let error = start(limits).await.err().expect("a refusal");
+        assert!(matches!(error, StartError::Limit { name, .. } if name == expected), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! The graceful end: what was begun is finished, within bounds.
+
+use revwatch_shared::config::Limits;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::{Behaviour, PATH, SECRET, Server, event, limits, read_answer, signed, until, within};
+
+#[tokio::test]
+async fn the_request_under_way_is_finished() {
+    let server = Server::start(limits()).await;
+    server.queue.set(Behaviour::Gated);
+    let idle = server.connect().await;
+    let mut stream = server.connect().await;
+    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    until(|| server.queue.begun() == 1).await;
+
+    server.shutdown.cancel();
+    within(async { while TcpStream::connect(server.addr).await.is_ok() {} }).await;
+    assert!(!server.serving.is_finished(), "it waits for the request under way");
+    server.queue.gate.add_permits(1);
+    let answer = read_answer(&mut stream).await;
+    assert_eq!(answer.outcome(), "stored");
+    within(server.serving).await.expect("no panic");
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
+    let server = Server::start(Limits { drain_seconds: 0.2, ..limits() }).await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut stream = server.connect().await;
+    stream.write_all(&request[..request.len() - 1]).await.expect("to send");
+    until(|| server.counted() == 0).await;
+    server.shutdown.cancel();
+    within(server.serving).await.expect("no panic");
+    assert_eq!(read_answer(&mut stream).await.status, 0);
+}
+
+#[tokio::test]
+async fn a_publish_without_a_sender_is_waited_for() {
+    let server = Server::start(limits()).await;
+    server.queue.set(Behaviour::Gated);
+    let mut stream = server.connect().await;
+    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    until(|| server.queue.begun() == 1).await;
+    stream.set_zero_linger().expect("to reset the connection when it is dropped");
+    drop(stream);
+    server.shutdown.cancel();
+    server.queue.gate.add_permits(1);
+    within(server.serving).await.expect("no panic");
+    assert_eq!(server.queue.stored().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hanging_publish_does_not_keep_the_process_alive() {
+    let server = Server::start(Limits { publish_seconds: 0.2, drain_seconds: 0.2, ..limits() }).await;
+    server.queue.set(Behaviour::Hang);
+    let mut stream = server.connect().await;
+    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    until(|| server.queue.begun() == 1).await;
+    server.shutdown.cancel();
+    within(server.serving).await.expect("no panic");
+    drop(stream);
+}

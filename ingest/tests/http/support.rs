@@ -1,0 +1,300 @@
+//! A started edge on port 0, a queue whose behaviour a test chooses, and a client that writes bytes.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use revwatch_ingest::{Ingest, Settings};
+use revwatch_shared::config::{Endpoint, Limits, Mode};
+use revwatch_shared::ports::{Consumer, DeadLetter, Delivery, EventQueue, QueueError};
+use revwatch_shared::signature::SigningKey;
+use revwatch_shared::telemetry::Metrics;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SECRET: &str = "whsec_main";
+pub(crate) const ROTATED: &str = "whsec_rotated";
+pub(crate) const KERNEL_SECRET: &str = "whsec_kernel";
+pub(crate) const PATH: &str = "/webhooks/stripe";
+
+/// What [`TestQueue::publish`] does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Behaviour {
+    Succeed,
+    Fail,
+    Misconfigured,
+    /// Never returns.
+    Hang,
+    /// Returns `Ok` once the test has added a permit to `gate`.
+    Gated,
+    Panic,
+}
+
+pub(crate) struct TestQueue {
+    pub(crate) behaviour: Mutex<Behaviour>,
+    pub(crate) gate: Semaphore,
+    pub(crate) begun: AtomicUsize,
+    stored: Mutex<Vec<Delivery>>,
+}
+
+impl TestQueue {
+    pub(crate) fn set(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().expect("unpoisoned") = behaviour;
+    }
+
+    pub(crate) fn stored(&self) -> Vec<Delivery> {
+        self.stored.lock().expect("unpoisoned").clone()
+    }
+
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl EventQueue for TestQueue {
+    fn partitions(&self) -> u32 {
+        8
+    }
+
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let behaviour = *self.behaviour.lock().expect("unpoisoned");
+        match behaviour {
+            Behaviour::Succeed => {}
+            Behaviour::Fail => return Err(QueueError::Unavailable("the broker is gone".into())),
+            Behaviour::Misconfigured => return Err(QueueError::Misconfigured("no such exchange".into())),
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::Gated => self.gate.acquire().await.expect("an open gate").forget(),
+            Behaviour::Panic => panic!("a defect in the adapter, made by this test"),
+        }
+        self.stored.lock().expect("unpoisoned").push(delivery);
+        Ok(())
+    }
+
+    async fn consume(&self, _: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn dead_letter(&self, _: DeadLetter) -> Result<(), QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn dead_count(&self) -> Result<u64, QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn archive(&self, _: i64, _: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn close(&self) {}
+}
+
+/// Deadlines long enough that none is met by accident; a test shortens the one it is about.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        body_bytes: 4096,
+        connections: 256,
+        in_flight: 64,
+        header_seconds: 30.0,
+        body_seconds: 30.0,
+        publish_seconds: 30.0,
+        drain_seconds: 30.0,
+        signature_tolerance_seconds: 300,
+        refused_per_second: 1_000_000,
+        refused_burst: 1_000_000,
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) queue: Arc<TestQueue>,
+    pub(crate) metrics: Metrics,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start(limits: Limits) -> Self {
+        let key = |secret| SigningKey::new(secret).expect("a secret");
+        let endpoint =
+            |name: &str, path: &str, mode, keys| Endpoint { name: name.to_owned(), path: path.to_owned(), keys, mode };
+        let queue = Arc::new(TestQueue {
+            behaviour: Mutex::new(Behaviour::Succeed),
+            gate: Semaphore::new(0),
+            begun: AtomicUsize::new(0),
+            stored: Mutex::new(Vec::new()),
+        });
+        let metrics = Metrics::new();
+        let ingest = Ingest::bind(Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            endpoints: vec![
+                endpoint("stripe", PATH, Mode::Any, vec![key(SECRET), key(ROTATED)]),
+                endpoint("kernel", "/webhooks/kernel/stripe", Mode::Any, vec![key(KERNEL_SECRET)]),
+                endpoint("live", "/live", Mode::Live, vec![key(SECRET)]),
+                endpoint("test", "/test", Mode::Test, vec![key(SECRET)]),
+            ],
+            limits,
+            queue: queue.clone(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .expect("a free port");
+        let addr = ingest.local_addr();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(ingest.serve(shutdown.clone()));
+        Self { addr, queue, metrics, shutdown, serving }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.expect("the listener")
+    }
+
+    /// Sends `request` on a new connection and reads the answer.
+    pub(crate) async fn send(&self, request: &[u8]) -> Answered {
+        let mut stream = self.connect().await;
+        // The edge may answer and stop reading before everything has been sent.
+        let _ = stream.write_all(request).await;
+        read_answer(&mut stream).await
+    }
+
+    pub(crate) fn count(&self, endpoint: &str, outcome: &str) -> u64 {
+        self.metrics.ingest_requests.with_label_values(&[endpoint, outcome]).get()
+    }
+
+    /// All requests ever counted.
+    pub(crate) fn counted(&self) -> u64 {
+        let text = self.metrics.render();
+        let lines = text.lines().filter(|line| line.starts_with("revwatch_ingest_requests_total{"));
+        lines.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a number")).sum()
+    }
+}
+
+/// One answer, as it came over the socket.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answered {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// `stored`, `ignored`, or the reason of the refusal.
+    pub(crate) fn outcome(&self) -> String {
+        let json: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let word = json["status"].as_str().or(json["error"]["reason"].as_str());
+        word.unwrap_or("none").to_owned()
+    }
+}
+
+/// Reads one answer; `status` 0 if the connection ended without one.
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answered {
+    within(async {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let answered = Answered {
+                    status: head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status"),
+                    head: head.to_owned(),
+                    body: body.to_owned(),
+                };
+                let length = answered.header("content-length").map_or(0, |n| n.parse().expect("a length"));
+                if body.len() >= length {
+                    return answered;
+                }
+            }
+            let mut chunk = [0; 4096];
+            match stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => return Answered { status: 0, head: String::new(), body: text },
+                Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            }
+        }
+    })
+    .await
+}
+
+/// Fails rather than hangs.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("within 20 seconds")
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+pub(crate) fn event(id: &str, livemode: bool) -> Vec<u8> {
+    format!(
+        r#"{{"id":"{id}","object":"event","type":"payout.paid","created":{},"account":"acct_1","livemode":{livemode},"data":{{"object":{{"id":"po_1","object":"payout"}}}}}}"#,
+        now_s()
+    )
+    .into_bytes()
+}
+
+pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
+    SigningKey::new(secret).expect("a secret").header(now_s(), body)
+}
+
+/// A POST with these headers (each `name: value`) and a content length.
+pub(crate) fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
+    for header in headers {
+        head.push_str(header);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// A webhook as Stripe sends it.
+pub(crate) fn signed(path: &str, secret: &str, body: &[u8]) -> Vec<u8> {
+    let signature = format!("stripe-signature: {}", sign(secret, body));
+    post(path, &["content-type: application/json; charset=utf-8", &signature], body)
+}
+
+/// `body` in chunks of `size`.
+pub(crate) fn chunked(path: &str, headers: &[&str], body: &[u8], size: usize) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n").into_bytes();
+    for header in headers {
+        request.extend_from_slice(format!("{header}\r\n").as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+    for chunk in body.chunks(size) {
+        request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        request.extend_from_slice(chunk);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    request
+}
