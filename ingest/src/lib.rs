@@ -48,7 +48,9 @@ mod connection;
 mod deadlines;
 mod limiter;
 mod listener;
+mod publisher;
 mod service;
+mod tally;
 
 /// What the edge needs; all values ready to use.
 pub struct Settings {

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
@@ -52,7 +53,7 @@ impl Limiter {
         let sender = if self.full.load(Ordering::Relaxed) { Sender::Overflow } else { sender(from) };
         self.budgets.check_key(&sender).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.clock.now());
-            wait.as_secs() + u64::from(wait.subsec_nanos() > 0).max(u64::from(wait.as_secs() == 0))
+            (wait + Duration::from_millis(999)).as_secs().max(1)
         })
     }
 }

@@ -59,12 +59,16 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
         });
     }
     drop(listener);
-    info!(connections = graceful.count(), publishes = edge.publishing(), "no longer accepting webhooks; draining");
+    info!(
+        connections = graceful.count(),
+        publishes = edge.publisher().under_way(),
+        "no longer accepting webhooks; draining"
+    );
     if timeout(edge.deadlines().drain, graceful.shutdown()).await.is_err() {
         warn!("requests still under way after limits.drain_seconds are cut off; Stripe sends them again");
         cut.cancel();
     }
-    edge.finish_publishes().await;
+    edge.publisher().finish().await;
 }
 
 fn http(edge: &Edge) -> http1::Builder {

@@ -1,12 +1,11 @@
 //! From a request's head to its answer: reads the body within its limits, has it judged by
 //! [`crate::accept`], publishes it, counts and logs.
 //!
-//! Invariant: every request is counted once, whatever becomes of it ([`Tally`]); and a publish, once
-//! begun, does not depend on the sender staying connected.
+//! Invariant: every request is counted once, whatever becomes of it ([`Tally`]).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -14,12 +13,10 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
 use revwatch_shared::config::{Endpoint, Limits};
-use revwatch_shared::ports::{Delivery, EventQueue, QueueError};
+use revwatch_shared::ports::Delivery;
 use revwatch_shared::telemetry::Metrics;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::Settings;
@@ -28,25 +25,17 @@ use crate::answer::Answer;
 use crate::connection::{Progress, Stage};
 use crate::deadlines::Deadlines;
 use crate::limiter::Limiter;
+use crate::publisher::Publisher;
+use crate::tally::Tally;
 
 /// What all connections share.
 pub(crate) struct Edge {
     endpoints: Vec<Endpoint>,
     limits: Limits,
     deadlines: Deadlines,
-    queue: Arc<dyn EventQueue>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     limiter: Limiter,
-    in_flight: Arc<Semaphore>,
-    publishes: TaskTracker,
-}
-
-/// Counts its request when dropped, so that none is missed: not one whose sender hung up, and not one
-/// whose publish panicked.
-struct Tally {
-    edge: Arc<Edge>,
-    endpoint: Option<usize>,
-    outcome: &'static str,
+    publisher: Arc<Publisher>,
 }
 
 /// What came of a request before anything was published.
@@ -55,22 +44,16 @@ enum Examined {
     Answer(Answer),
 }
 
-/// A publish nobody waits for any longer goes on for this many further deadlines, since giving up a
-/// confirm tells nothing about the event; after that it is dropped, so that a queue that never answers
-/// cannot hold on to memory.
-const ABANDON_AFTER_DEADLINES: u32 = 3;
-
 impl Edge {
     pub(crate) fn new(settings: Settings, deadlines: Deadlines) -> Self {
-        let limits = settings.limits;
+        let Settings { endpoints, limits, queue, metrics, .. } = settings;
+        let metrics = Arc::new(metrics);
         Self {
-            endpoints: settings.endpoints,
+            endpoints,
             deadlines,
-            queue: settings.queue,
-            metrics: settings.metrics,
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
-            in_flight: Arc::new(Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS))),
-            publishes: TaskTracker::new(),
+            publisher: Publisher::new(queue, metrics.clone(), limits.in_flight, deadlines.publish),
+            metrics,
             limits,
         }
     }
@@ -83,49 +66,43 @@ impl Edge {
         self.deadlines
     }
 
-    /// How many publishes are under way.
-    pub(crate) fn publishing(&self) -> usize {
-        self.publishes.len()
-    }
-
-    /// Waits for publishes under way, as long as one may take.
-    pub(crate) async fn finish_publishes(&self) {
-        self.publishes.close();
-        if timeout(self.deadlines.publish, self.publishes.wait()).await.is_err() {
-            warn!(publishes = self.publishes.len(), "stopping with publishes unconfirmed; Stripe sends those again");
-        }
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
     }
 
     pub(crate) async fn handle(
-        self: Arc<Self>,
+        &self,
         from: IpAddr,
         progress: &Progress,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         progress.set(Stage::Request);
-        let mut tally = Tally { edge: self.clone(), endpoint: None, outcome: "aborted" };
+        let mut tally = Tally::new(self.metrics.clone());
         let (head, body) = request.into_parts();
         // Until the body has been read to its end, the connection cannot be used for another request.
         let mut early = !body.is_end_stream();
         let examined = match accept::route(&self.endpoints, &head.method, head.uri.path(), &head.headers) {
-            Route::Refused(endpoint, answer) => {
-                tally.endpoint = endpoint;
+            Route::Refused(index, answer) => {
+                if let Some(index) = index {
+                    tally.endpoint = Cow::Owned(self.endpoints[index].name.clone());
+                }
                 Examined::Answer(answer)
             }
             Route::Endpoint(index) => {
-                tally.endpoint = Some(index);
+                let endpoint = &self.endpoints[index];
+                tally.endpoint = Cow::Owned(endpoint.name.clone());
                 match timeout(self.deadlines.body, read(body, self.limits.body_bytes)).await {
                     Err(_) => Examined::Answer(Answer::BodyTimeout),
                     Ok(Err(answer)) => Examined::Answer(answer),
                     Ok(Ok(body)) => {
                         early = false;
-                        self.examine(&self.endpoints[index], &head.headers, body)
+                        self.examine(endpoint, &head.headers, body)
                     }
                 }
             }
         };
         let answer = match examined {
-            Examined::Publish(delivery, envelope) => self.publish(tally, delivery, envelope).await,
+            Examined::Publish(delivery, envelope) => self.publisher.publish(tally, delivery, envelope).await,
             Examined::Answer(answer) => self.refuse(tally, from, answer),
         };
         progress.set(if early { Stage::AnsweredEarly } else { Stage::Idle });
@@ -134,7 +111,7 @@ impl Edge {
 
     /// Counts and logs a connection that ended without becoming a request. There is nobody to answer:
     /// the HTTP layer has already said what could be said.
-    pub(crate) fn connection_failed(self: &Arc<Self>, from: IpAddr, error: &hyper::Error, stage: Stage) {
+    pub(crate) fn connection_failed(&self, from: IpAddr, error: &hyper::Error, stage: Stage) {
         // A request that got as far as the service is counted there; an idle connection is no request.
         if stage != Stage::Head {
             return;
@@ -151,14 +128,14 @@ impl Edge {
         if self.limiter.refused(from).is_ok() {
             warn!(outcome, peer = %from, "refused what is no complete HTTP request");
         }
-        drop(Tally { edge: self.clone(), endpoint: None, outcome });
+        Tally::new(self.metrics.clone()).outcome = outcome;
     }
 
     fn examine(&self, endpoint: &Endpoint, headers: &HeaderMap, body: Bytes) -> Examined {
         let now = jiff::Timestamp::now();
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
-        match accept::judge(endpoint, signature, &body, now.as_second(), tolerance_s, self.queue.partitions()) {
+        match accept::judge(endpoint, signature, &body, now.as_second(), tolerance_s, self.publisher.partitions()) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
                 info!(
@@ -194,99 +171,13 @@ impl Edge {
             Some(Err(retry_after_seconds)) => Answer::Limited { retry_after_seconds },
             refused => {
                 if refused.is_some() || matches!(answer, Answer::NotAnEvent(_)) {
-                    warn!(endpoint = tally.endpoint_name(), reason = answer.outcome(), peer = %from, "refused a webhook");
+                    warn!(endpoint = %tally.endpoint, reason = answer.outcome(), peer = %from, "refused a webhook");
                 }
                 answer
             }
         };
         tally.outcome = answer.outcome();
         answer
-    }
-
-    /// Publishes in a task of its own: a sender that hangs up must not take its event with it.
-    async fn publish(self: &Arc<Self>, mut tally: Tally, delivery: Delivery, envelope: Envelope) -> Answer {
-        let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            tally.outcome = Answer::Overloaded.outcome();
-            warn!(
-                endpoint = delivery.endpoint,
-                event_id = delivery.event_id,
-                "too many events are being stored at once (limits.in_flight)"
-            );
-            return Answer::Overloaded;
-        };
-        let (tell, told) = oneshot::channel();
-        self.publishes.spawn(self.clone().store(tally, permit, delivery, envelope, tell));
-        // The task ends without a word only if the queue's adapter panicked.
-        told.await.unwrap_or(Answer::Unavailable)
-    }
-
-    async fn store(
-        self: Arc<Self>,
-        mut tally: Tally,
-        permit: OwnedSemaphorePermit,
-        delivery: Delivery,
-        event: Envelope,
-        tell: oneshot::Sender<Answer>,
-    ) {
-        let (delivery_id, bytes) = (delivery.id, delivery.body.len());
-        let endpoint = delivery.endpoint.clone();
-        let started = Instant::now();
-        tally.outcome = Answer::Unavailable.outcome();
-        let mut publishing = self.queue.publish(delivery);
-        let in_time = timeout(self.deadlines.publish, &mut publishing).await;
-        let answer = match &in_time {
-            Ok(Ok(())) => {
-                self.metrics.ingest_publish_seconds.observe(started.elapsed().as_secs_f64());
-                info!(
-                    %endpoint, outcome = "stored", event_id = event.event_id, event_type = event.event_type,
-                    known_type = event.known_type, %delivery_id, bytes, "webhook"
-                );
-                Answer::Stored
-            }
-            Ok(Err(why @ QueueError::Unavailable(_))) => {
-                warn!(%endpoint, outcome = "unavailable", event_id = event.event_id, %delivery_id, error = %why, "webhook not stored");
-                Answer::Unavailable
-            }
-            Ok(Err(why @ QueueError::Misconfigured(_))) => {
-                error!(%endpoint, outcome = "unavailable", event_id = event.event_id, %delivery_id, error = %why, "webhook not stored");
-                Answer::Unavailable
-            }
-            Err(_) => {
-                warn!(%endpoint, outcome = "unavailable", event_id = event.event_id, %delivery_id, "webhook not confirmed within limits.publish_seconds");
-                Answer::Unavailable
-            }
-        };
-        tally.outcome = answer.outcome();
-        drop(tally);
-        let late = in_time.is_err();
-        let permit = if late {
-            Some(permit)
-        } else {
-            drop(permit);
-            None
-        };
-        // The sender may be gone; the event is dealt with all the same.
-        let _ = tell.send(answer);
-        if late {
-            let grace = self.deadlines.publish * ABANDON_AFTER_DEADLINES;
-            if let Ok(Ok(())) = timeout(grace, publishing).await {
-                self.metrics.ingest_publish_seconds.observe(started.elapsed().as_secs_f64());
-                info!(%endpoint, event_id = event.event_id, %delivery_id, "stored after the answer; the repeat Stripe sends is dropped as a duplicate");
-            }
-        }
-        drop(permit);
-    }
-}
-
-impl Tally {
-    fn endpoint_name(&self) -> &str {
-        self.endpoint.map_or("none", |index| &self.edge.endpoints[index].name)
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.edge.metrics.ingest_requests.with_label_values(&[self.endpoint_name(), self.outcome]).inc();
     }
 }
 

@@ -24,6 +24,7 @@ struct Case {
 fn cases() -> Vec<Case> {
     let body = event("evt_1", true);
     let old = SigningKey::new(SECRET).expect("a secret").header(now_s() - 10_000, &body);
+    let nested = [br#"{"id":"evt_1","data":{"object":"#.as_slice(), &[b'['; 4000]].concat();
     let large = vec![b'{'; 20_000];
     let whole = signed(PATH, SECRET, &body);
     let case = |request: Vec<u8>, status, outcome| Case { request, half_closes: false, status, outcome };
@@ -34,7 +35,8 @@ fn cases() -> Vec<Case> {
         case(post(PATH, &[&format!("stripe-signature: {old}")], &body), 400, "signature_too_old"),
         case(post(PATH, &["stripe-signature: t=1,v0=00"], &body), 400, "signature_without_v1"),
         case(signed(PATH, SECRET, &body[..body.len() / 2]), 400, "invalid_json"),
-        case(signed(PATH, SECRET, &[b'['; 4000]), 400, "invalid_json"),
+        case(signed(PATH, SECRET, &nested), 400, "invalid_json"),
+        case(signed(PATH, SECRET, &[b'['; 4000]), 400, "not_an_event"),
         case(signed(PATH, SECRET, br#"{"id":1}"#), 400, "not_an_event"),
         case(post(PATH, &[], &large), 413, "too_large"),
         case(chunked(PATH, &[], &large, 777), 413, "too_large"),

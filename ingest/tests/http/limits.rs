@@ -38,6 +38,18 @@ async fn a_sender_slow_with_its_body_is_answered_408() {
     assert_eq!(server.count("stripe", "timeout"), 1);
 }
 
+/// Pipelines requests and never reads: the edge must neither collect answers in memory nor keep the
+/// connection for ever.
+#[tokio::test]
+async fn a_sender_that_does_not_read_its_answers_is_cut_off() {
+    let server = Server::start(Limits { body_seconds: 0.3, ..limits() }).await;
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(server.addr).await.expect("the listener");
+    let requests = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    within(async { while stream.write_all(&requests).await.is_ok() {} }).await;
+}
+
 #[tokio::test]
 async fn headers_that_are_too_large_are_answered_431() {
     let server = Server::start(limits()).await;

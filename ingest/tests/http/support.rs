@@ -225,7 +225,7 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answered {
                     return answered;
                 }
             }
-            let mut chunk = [0; 4096];
+            let mut chunk = vec![0; 4096];
             match stream.read(&mut chunk).await {
                 Ok(0) | Err(_) => return Answered { status: 0, head: String::new(), body: text },
                 Ok(n) => bytes.extend_from_slice(&chunk[..n]),
