@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use revwatch_shared::config::Limits;
 use revwatch_shared::signature::SigningKey;
 use tokio::io::AsyncWriteExt;
 
@@ -95,4 +96,32 @@ async fn five_thousand_bad_requests_are_each_answered_and_counted() {
         assert_eq!(server.count(endpoint, outcome), kinds * each, "{endpoint} {outcome}");
     }
     assert_eq!(server.queue.stored().len(), 2 * usize::try_from(each).expect("small"));
+    assert_eq!(server.send(&signed(PATH, SECRET, &event("evt_2", true))).await.status, 200, "and it still works");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signed_events_pass_through_a_flood_of_refused_ones_from_the_same_address() {
+    let server = Arc::new(Server::start(Limits { refused_per_second: 1, refused_burst: 50, ..limits() }).await);
+    let started = std::time::Instant::now();
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..SENDERS {
+        let server = server.clone();
+        senders.spawn(async move {
+            let (forged, right) = (event("evt_1", true), event("evt_2", true));
+            let (forged, right) = (signed(PATH, "whsec_guess", &forged), signed(PATH, SECRET, &right));
+            for _ in 0..100 {
+                let refused = server.send(&forged).await.status;
+                assert!(refused == 429 || refused == 400, "{refused}");
+                assert_eq!(server.send(&right).await.status, 200);
+            }
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.expect("every answer as documented");
+    }
+    let (limited, refused) = (server.count("stripe", "limited"), server.count("stripe", "signature_mismatch"));
+    // Fifty at once, and one more for each second that it took.
+    assert!((50..=51 + started.elapsed().as_secs()).contains(&refused), "{refused}");
+    assert_eq!(limited + refused, 100 * 16);
+    assert_eq!(server.count("stripe", "stored"), 100 * 16);
 }

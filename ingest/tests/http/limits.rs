@@ -61,11 +61,12 @@ async fn headers_that_are_too_large_are_answered_431() {
     until(|| server.count("none", "header_too_large") == 2).await;
 }
 
-/// The sender writes everything before it reads: the answer must survive what it still sends.
-#[tokio::test]
+/// The sender writes everything before it reads: the answer must survive what it still sends. More than
+/// the kernel's buffers hold, so that a reset would be noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_413_reaches_senders_that_write_on() {
     let server = Server::start(limits()).await;
-    let body = vec![b'x'; 3 * 1024 * 1024];
+    let body = vec![b'x'; 12 * 1024 * 1024];
     for request in [post(PATH, &[], &body), chunked(PATH, &[], &body, 10_000)] {
         for _ in 0..5 {
             let mut stream = server.connect().await;
