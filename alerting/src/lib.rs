@@ -19,18 +19,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use revwatch_shared::admin::Check;
 use revwatch_shared::config::AlertingConfig;
 use revwatch_shared::counters::hour_of;
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use revwatch_shared::ports::{DocumentWrite, Fence, StateStore, StoreError};
+use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::book::{Book, Documents};
+use self::message::Message;
 use self::notify::{Notifier, Outcome};
-use self::rule::Rule;
+use self::rule::{Rule, RuleError};
 
 /// What alerting needs.
 #[derive(Clone)]
@@ -45,6 +48,33 @@ pub struct Alerting {
     pub config: AlertingConfig,
     /// The process's metrics.
     pub metrics: Metrics,
+    /// Passes while the store answers.
+    pub ready: Check,
+}
+
+/// Alerting cannot start; the text names the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// Slack's client.
+    #[error("cannot set up HTTPS for Slack: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
+    Tls(#[from] reqwest::Error),
+}
+
+impl Alerting {
+    /// As `process` is configured.
+    pub fn of(process: &Process) -> Result<Self, StartError> {
+        Ok(Self {
+            store: process.backend.store.clone(),
+            rules: rule::load(process.config.rules.as_deref())?,
+            notifiers: notify::configured(&process.config)?,
+            config: process.config.alerting.clone(),
+            metrics: process.metrics.clone(),
+            ready: process.readiness.check("alerting"),
+        })
+    }
 }
 
 /// The lease that makes one process of several the evaluator.
@@ -57,6 +87,7 @@ pub async fn run(alerting: Alerting, shutdown: CancellationToken) {
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
     while !shutdown.is_cancelled() {
         if let Err(error) = alerting.hold(&holder, &shutdown).await {
+            alerting.ready.fail("the store does not answer");
             tracing::warn!(%error, "alerting begins anew");
         }
         tokio::select! {
@@ -94,6 +125,7 @@ impl Alerting {
     /// Takes the lease and works until it is lost, something fails, or `shutdown`.
     async fn hold(&self, holder: &str, shutdown: &CancellationToken) -> Result<(), Stop> {
         self.show_kpis().await?;
+        self.ready.pass();
         let Some(fence) = self.renew(holder).await? else { return Ok(()) };
         let mut book = self.open_book().await?;
         tracing::info!(holder, fence = fence.0, "this process evaluates");
@@ -272,8 +304,6 @@ impl Alerting {
         }
     }
 }
-
-use self::message::Message;
 
 fn log_outcome(notifier: &str, alert_id: &str, outcome: &Outcome) {
     match outcome {

@@ -32,9 +32,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use revwatch_shared::config::{Endpoint, Limits};
+use revwatch_shared::config::{ConfigError, Endpoint, Limits};
 use revwatch_shared::listen::{ListenError, ListenSetting, listen};
 use revwatch_shared::ports::EventQueue;
+use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +80,9 @@ pub enum StartError {
     /// The public address could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// An endpoint is not configured well.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A limit makes no sense.
     #[error("limits.{name} must be {must}")]
     Limit {
@@ -96,6 +100,21 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 }
 
 impl Ingest {
+    /// Opens the public listener as `process` is configured.
+    pub async fn of(process: &Process) -> Result<Self, StartError> {
+        let ingest = Self::bind(Settings {
+            listen: process.config.listen,
+            endpoints: process.config.webhook_endpoints()?,
+            limits: process.config.limits.clone(),
+            queue: process.backend.queue.clone(),
+            metrics: process.metrics.clone(),
+        })
+        .await?;
+        process.readiness.check("ingest").pass();
+        tracing::info!(listen = %ingest.local_addr, "taking webhooks");
+        Ok(ingest)
+    }
+
     /// Opens the public listener. Connections queue in the kernel until [`Ingest::serve`].
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let deadlines = Deadlines::new(&settings.limits)?;

@@ -53,6 +53,12 @@ pub enum NotAnEvent {
 impl<'a> Event<'a> {
     /// Reads the envelope of a snapshot or thin event.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotAnEvent> {
+        // serde would read the fields of a struct from an array too.
+        if body.trim_ascii_start().first() == Some(&b'[')
+            && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+        {
+            return Err(NotAnEvent::WrongShape("it is an array"));
+        }
         let wire: Wire<'a> = serde_json::from_slice(body).map_err(|e| {
             if e.is_data() {
                 NotAnEvent::WrongShape("a field of the envelope has the wrong type")
@@ -260,7 +266,8 @@ mod tests {
             (b"", "not valid JSON"),
             (b"{\"id\":\"evt_1\"", "not valid JSON"),
             (b"\xff\xfe", "not valid JSON"),
-            (b"[]", "wrong type"),
+            (b"[]", "it is an array"),
+            (br#"["evt_1","payout.paid",1,null,null,true,null,null]"#, "it is an array"),
             (b"7", "wrong type"),
             (br#"{"type":"x","created":1}"#, "no id"),
             (br#"{"id":"","type":"x","created":1}"#, "no id"),

@@ -18,6 +18,7 @@ pub mod listen;
 pub mod money;
 pub mod observe;
 pub mod ports;
+pub mod process;
 pub mod rabbitmq;
 pub mod redis;
 pub mod signature;

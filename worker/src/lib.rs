@@ -14,9 +14,11 @@ pub mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
+use revwatch_shared::admin::Check;
 use revwatch_shared::config::WorkerConfig;
 use revwatch_shared::observe::Plans;
 use revwatch_shared::ports::{EventQueue, StateStore};
+use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +38,22 @@ pub struct Worker {
     pub plans: Arc<Plans>,
     /// The process's metrics.
     pub metrics: Metrics,
+    /// Passes while the store knows that this worker is alive.
+    pub ready: Check,
+}
+
+impl Worker {
+    /// A worker as `process` is configured.
+    pub fn of(process: &Process) -> Self {
+        Self {
+            queue: process.backend.queue.clone(),
+            store: process.backend.store.clone(),
+            config: process.config.worker.clone(),
+            plans: Arc::new(Plans::new(process.config.plans.clone())),
+            metrics: process.metrics.clone(),
+            ready: process.readiness.check("worker"),
+        }
+    }
 }
 
 /// Works until `shutdown`, then finishes the batches under way.
@@ -53,6 +71,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
             Ok(alive) => {
+                worker.ready.pass();
                 for (number, slot) in (0..).zip(owned.iter_mut()) {
                     match (membership::owner(&alive, number) == Some(name.as_str()), slot.take()) {
                         (true, None) => {
@@ -69,8 +88,12 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot renew this worker's membership; going on with what it has"),
+            Err(error) => {
+                worker.ready.fail("the store does not answer");
+                tracing::warn!(%error, "cannot renew this worker's membership; going on with what it has");
+            }
         }
+        worker.show_queue(period).await;
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(period) => {}
@@ -81,4 +104,19 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     // The others take over at once instead of waiting for the membership to lapse.
     let _ = tokio::time::timeout(Duration::from_secs(2), worker.store.leave(membership::GROUP, &name)).await;
     tracing::info!(worker = name, "worker stopped");
+}
+
+impl Worker {
+    /// What waits and what is dead, for the metrics page.
+    async fn show_queue(&self, within: Duration) {
+        let looked = tokio::time::timeout(within, async { (self.queue.depth().await, self.queue.dead_count().await) });
+        let Ok((depth, dead)) = looked.await else { return };
+        for (partition, waiting) in depth.into_iter().flatten().enumerate() {
+            let gauge = self.metrics.queue_depth.with_label_values(&[&partition.to_string()]);
+            gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+        if let Ok(dead) = dead {
+            self.metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
+        }
+    }
 }

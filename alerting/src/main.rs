@@ -1,0 +1,17 @@
+//! revwatch's alerting alone.
+
+use clap::Parser as _;
+use revwatch_alerting::Alerting;
+use revwatch_shared::process::{Process, RoleArgs, prepare};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let (config, shutdown) = prepare(&RoleArgs::parse())?;
+    let process = Process::start(config, shutdown).await?;
+    revwatch_alerting::run(Alerting::of(&process)?, process.shutdown.clone()).await;
+    process.finish().await;
+    Ok(())
+}

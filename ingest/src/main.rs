@@ -1,0 +1,18 @@
+//! revwatch's HTTP edge alone.
+
+use clap::Parser as _;
+use revwatch_ingest::Ingest;
+use revwatch_shared::process::{Process, RoleArgs, prepare};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let (config, shutdown) = prepare(&RoleArgs::parse())?;
+    config.webhook_endpoints()?;
+    let process = Process::start(config, shutdown).await?;
+    Ingest::of(&process).await?.serve(process.shutdown.clone()).await;
+    process.finish().await;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `revwatch config`.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+use revwatch_alerting::rule;
+use revwatch_shared::config::DEFAULTS;
+
+use super::Common;
+
+/// Subcommands of `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check settings and rules without starting anything.
+    #[command(after_help = "Example:\n  revwatch config check --config /etc/revwatch.toml")]
+    Check,
+    /// Print the commented file of defaults, to start your own from.
+    #[command(after_help = "Example:\n  revwatch config print > revwatch.toml")]
+    Print,
+}
+
+/// Runs `config`.
+pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        ConfigCommand::Print => out.write_all(DEFAULTS.as_bytes())?,
+        ConfigCommand::Check => {
+            let config = common.config()?;
+            let endpoints = config.webhook_endpoints()?;
+            let rules = rule::load(config.rules.as_deref())?;
+            let slack = match (&config.slack.bot_token, &config.slack.webhook_url) {
+                (Some(_), _) => "Slack (bot)",
+                (None, Some(_)) => "Slack (incoming webhook)",
+                (None, None) => "the log",
+            };
+            let backend = if config.servers().is_some() { "RabbitMQ and Redis" } else { "embedded store" };
+            if common.json {
+                let endpoints: Vec<_> = endpoints
+                    .iter()
+                    .map(|e| serde_json::json!({"name": e.name, "path": e.path, "secrets": e.keys.len()}))
+                    .collect();
+                let value = serde_json::json!({
+                    "ok": true, "listen": config.listen, "admin_listen": config.admin_listen, "backend": backend,
+                    "endpoints": endpoints, "rules": rules.len(), "alerts_to": slack,
+                });
+                writeln!(out, "{value:#}")?;
+                return Ok(());
+            }
+            writeln!(out, "webhooks  http://{}", config.listen)?;
+            for endpoint in &endpoints {
+                writeln!(out, "          {} ({} secret(s))", endpoint.path, endpoint.keys.len())?;
+            }
+            writeln!(out, "admin     http://{}/metrics", config.admin_listen)?;
+            writeln!(out, "backend   {backend}")?;
+            writeln!(out, "rules     {}", rules.len())?;
+            writeln!(out, "alerts to {slack}")?;
+            writeln!(out, "The configuration is valid.")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! `revwatch export`: CSV with a header, sorted by id.
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use revwatch_alerting::alert::Alert;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::entity::account::{Account, Risk};
+use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
+use revwatch_shared::ports::StateStore;
+
+use super::Common;
+use super::look::load_alerts;
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// What.
+    kind: ExportKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportKind {
+    Subscriptions,
+    Invoices,
+    Payouts,
+    Accounts,
+    Alerts,
+}
+
+/// Runs `export`.
+pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
+    let store = Backend::store(&common.config()?).await?;
+    let mut rows = match args.kind {
+        ExportKind::Alerts => load_alerts(store.as_ref()).await?.iter().map(alert_row).collect(),
+        ExportKind::Subscriptions => entity_rows(store.as_ref(), EntityKind::Subscription).await?,
+        ExportKind::Invoices => entity_rows(store.as_ref(), EntityKind::Invoice).await?,
+        ExportKind::Payouts => entity_rows(store.as_ref(), EntityKind::Payout).await?,
+        ExportKind::Accounts => entity_rows(store.as_ref(), EntityKind::Account).await?,
+    };
+    rows.sort();
+    let mut out = csv::Writer::from_writer(std::io::stdout().lock());
+    out.write_record(header(args.kind))?;
+    for row in rows {
+        out.write_record(row)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn header(kind: ExportKind) -> &'static [&'static str] {
+    match kind {
+        ExportKind::Subscriptions => &[
+            "id",
+            "customer",
+            "account",
+            "status",
+            "plan",
+            "currency",
+            "mrr_minor",
+            "cancel_scheduled",
+            "past_due_since",
+            "updated_at",
+        ],
+        ExportKind::Invoices => &[
+            "id",
+            "customer",
+            "subscription",
+            "status",
+            "currency",
+            "amount_due_minor",
+            "amount_paid_minor",
+            "attempts",
+            "account",
+        ],
+        ExportKind::Payouts => &["id", "account", "status", "currency", "amount_minor", "failure_code"],
+        ExportKind::Accounts => {
+            &["id", "country", "charges_enabled", "payouts_enabled", "connected", "risk", "stage", "onboarding_seconds"]
+        }
+        ExportKind::Alerts => {
+            &["id", "rule", "severity", "state", "subject", "since", "acknowledged_at", "resolved_at"]
+        }
+    }
+}
+
+async fn entity_rows(store: &dyn StateStore, kind: EntityKind) -> anyhow::Result<Vec<Vec<String>>> {
+    let mut rows = Vec::new();
+    let mut unreadable = None;
+    store
+        .entities(kind, &mut |id, body| match Entity::decode(&EntityKey::new(kind, id), body) {
+            Ok(entity) => rows.extend(row(&entity)),
+            Err(error) => unreadable = Some(error),
+        })
+        .await?;
+    match unreadable {
+        Some(error) => Err(anyhow::Error::msg(error)),
+        None => Ok(rows),
+    }
+}
+
+/// One line; `None` for what was named by an event but never shown.
+fn row(entity: &Entity) -> Option<Vec<String>> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Some(match entity {
+        Entity::Subscription(s) => {
+            let last = s.timeline.last()?;
+            vec![
+                s.id.clone(),
+                text(&s.origin.customer),
+                text(&s.origin.account),
+                last.facts.status.to_string(),
+                last.facts.plan.clone(),
+                text(&s.origin.currency),
+                s.mrr_minor().to_string(),
+                last.facts.cancel_scheduled().to_string(),
+                iso(s.past_due_since().map(|(at_s, _)| at_s)),
+                iso(Some(last.created_s)),
+            ]
+        }
+        Entity::Invoice(i) => {
+            let facts = i.current()?;
+            vec![
+                i.id.clone(),
+                text(&i.origin.customer),
+                text(&i.origin.subscription),
+                facts.status.to_string(),
+                text(&i.origin.currency),
+                facts.amount_due_minor.to_string(),
+                facts.amount_paid_minor.to_string(),
+                facts.attempts.to_string(),
+                text(&i.origin.account),
+            ]
+        }
+        Entity::Payout(p) => {
+            let facts = p.current()?;
+            vec![
+                p.id.clone(),
+                text(&p.origin.account),
+                facts.status.to_string(),
+                text(&p.origin.currency),
+                p.origin.amount_minor.unwrap_or(0).to_string(),
+                text(&facts.failure_code),
+            ]
+        }
+        Entity::Account(a) => account_row(a),
+    })
+}
+
+/// An account of which only its existence is known has empty flags.
+fn account_row(a: &Account) -> Vec<String> {
+    let flag = |value: Option<bool>| value.map_or_else(String::new, |v| v.to_string());
+    vec![
+        a.id.clone(),
+        a.country.clone().unwrap_or_default(),
+        flag(a.current().map(|f| f.charges_enabled)),
+        flag(a.current().map(|f| f.payouts_enabled)),
+        a.connected().to_string(),
+        a.risk().map_or("unknown", Risk::as_str).to_owned(),
+        a.stage().as_str().to_owned(),
+        a.onboarding_seconds().map_or_else(String::new, |s| s.to_string()),
+    ]
+}
+
+fn alert_row(alert: &Alert) -> Vec<String> {
+    vec![
+        alert.id.clone(),
+        alert.rule.clone(),
+        alert.severity.as_str().to_owned(),
+        alert.state.as_str().to_owned(),
+        alert.subject_text(),
+        iso(Some(alert.since_s)),
+        iso(alert.acknowledged_s),
+        iso(alert.resolved_s),
+    ]
+}
+
+/// RFC 3339 in UTC; empty for nothing.
+pub fn iso(unix_s: Option<i64>) -> String {
+    let time = unix_s.and_then(|s| Timestamp::from_second(s).ok());
+    time.map_or_else(String::new, |t| t.to_string())
+}

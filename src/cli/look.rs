@@ -1,0 +1,233 @@
+//! Commands that look: `state`, `metrics`, `alerts`, `dead`. They read what a running `serve` writes.
+
+use std::io::Write as _;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use jiff::Timestamp;
+use revwatch_alerting::alert::Alert;
+use revwatch_alerting::book;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
+use revwatch_shared::event::Event;
+use revwatch_shared::kpi::{Kpis, hours_needed};
+use revwatch_shared::money::Money;
+use revwatch_shared::ports::StateStore;
+use serde_json::{Value, json};
+
+use super::Common;
+use super::export::iso;
+
+/// Options of `state`.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    /// subscription, invoice, payout or account.
+    kind: EntityKind,
+    /// Stripe's id.
+    id: String,
+}
+
+/// Subcommands of `alerts`.
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// List alerts that are not over.
+    #[command(after_help = "Example:\n  revwatch alerts list --json")]
+    List {
+        /// Also those that are over.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Subcommands of `dead`.
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// List dead letters with their reasons, oldest first.
+    #[command(after_help = "Example:\n  revwatch dead list --limit 20")]
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+}
+
+/// Runs `state`.
+pub async fn state(common: &Common, args: &StateArgs) -> anyhow::Result<()> {
+    let store = Backend::store(&common.config()?).await?;
+    let key = EntityKey::new(args.kind, &args.id);
+    let Some(stored) = store.entity(&key).await? else {
+        bail!("no {key}: no event about it has been applied");
+    };
+    let entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
+    // JSON either way: it is what the interface promises.
+    writeln!(std::io::stdout().lock(), "{:#}", describe(&entity))?;
+    Ok(())
+}
+
+/// Runs `metrics`.
+pub async fn metrics(common: &Common) -> anyhow::Result<()> {
+    let store = Backend::store(&common.config()?).await?;
+    let now_s = Timestamp::now().as_second();
+    let (from, to) = hours_needed(now_s);
+    let kpis = Kpis::compute(&store.counters(from, to).await?, now_s);
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", serde_json::to_value(&kpis)?)?;
+        return Ok(());
+    }
+    let percent = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2} %", r * 100.0));
+    let list = |counts: &std::collections::BTreeMap<String, i64>| {
+        let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        if parts.is_empty() { "–".to_owned() } else { parts.join(", ") }
+    };
+    let mrr: Vec<_> = kpis.mrr_minor.iter().map(|(c, minor)| Money::new(*minor, c).to_string()).collect();
+    let events = format!(
+        "{} applied, {} duplicate, {} ignored, {} dead",
+        kpis.events_applied, kpis.events_duplicate, kpis.events_ignored, kpis.events_dead
+    );
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    for (name, value) in [
+        ("Events", events),
+        ("MRR", if mrr.is_empty() { "–".to_owned() } else { mrr.join(", ") }),
+        ("Subscriptions", list(&kpis.subscriptions)),
+        ("Past due, of active and past due", percent(kpis.past_due_ratio)),
+        ("Invoices", list(&kpis.invoices)),
+        ("Payouts", list(&kpis.payouts)),
+        ("Payouts failed, 24 h", percent(kpis.payout_failure_ratio_24h)),
+        ("Accounts by risk", list(&kpis.accounts)),
+        ("Onboarding reached", list(&kpis.funnel)),
+    ] {
+        table.add_row([name.to_owned(), value]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// Runs `alerts`.
+pub async fn alerts(common: &Common, command: &AlertsCommand) -> anyhow::Result<()> {
+    let AlertsCommand::List { all } = command;
+    let store = Backend::store(&common.config()?).await?;
+    let mut alerts = load_alerts(store.as_ref()).await?;
+    alerts.retain(|alert| *all || alert.resolved_s.is_none());
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", serde_json::to_value(&alerts)?)?;
+        return Ok(());
+    }
+    if alerts.is_empty() {
+        writeln!(out, "No alerts.")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["id", "severity", "state", "rule", "subject", "since"]);
+    for alert in &alerts {
+        table.add_row([
+            alert.id.as_str(),
+            alert.severity.as_str(),
+            alert.state.as_str(),
+            &alert.rule,
+            &alert.subject_text(),
+            &iso(Some(alert.since_s)),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// Runs `dead`.
+pub async fn dead(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
+    let DeadCommand::List { limit } = command;
+    let queue = Backend::queue(&common.config()?).await?;
+    let letters = queue.dead_letters(*limit).await?;
+    queue.close().await;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let rows: Vec<Value> = letters
+            .iter()
+            .map(|letter| {
+                json!({
+                    "delivery_id": letter.delivery.id, "event_id": letter.delivery.event_id,
+                    "type": letter.delivery.event_type, "reason": letter.reason,
+                    "died_at": iso_ms(letter.died_ms), "received_at": iso_ms(letter.delivery.received_ms),
+                    "readable": Event::parse(&letter.delivery.body).is_ok(),
+                })
+            })
+            .collect();
+        writeln!(out, "{:#}", Value::Array(rows))?;
+        return Ok(());
+    }
+    if letters.is_empty() {
+        writeln!(out, "No dead letters.")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["delivery", "event", "type", "reason", "died"]);
+    for letter in &letters {
+        table.add_row([
+            letter.delivery.id.to_string(),
+            letter.delivery.event_id.clone(),
+            letter.delivery.event_type.clone(),
+            letter.reason.clone(),
+            iso_ms(letter.died_ms),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// Every alert that is stored, those not over first, then newest first.
+pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
+    let mut alerts: Vec<Alert> = Vec::new();
+    for space in [book::ALERTS, book::HISTORY] {
+        for (_, body) in store.documents(space).await? {
+            alerts.push(serde_json::from_str(&body)?);
+        }
+    }
+    alerts.sort_by_key(|a| (a.resolved_s.is_some(), std::cmp::Reverse(a.fired_s), a.id.clone()));
+    Ok(alerts)
+}
+
+fn describe(entity: &Entity) -> Value {
+    let history: Vec<Value> = entity
+        .history()
+        .iter()
+        .map(|t| json!({"at": iso(Some(t.at_s)), "event": t.event_id, "change": t.what, "expected": t.expected}))
+        .collect();
+    let conditions: Vec<Value> = entity
+        .conditions()
+        .iter()
+        .map(|c| json!({"kind": c.key.kind, "since": iso(Some(c.since_s)), "event": c.event_id, "detail": c.detail}))
+        .collect();
+    let mut value = match entity {
+        Entity::Subscription(s) => json!({
+            "id": s.id, "kind": "subscription", "account": s.origin.account, "customer": s.origin.customer,
+            "currency": s.origin.currency, "mrr_minor": s.mrr_minor(), "current": s.current(),
+            "past_due_since": s.past_due_since().map(|(at_s, _)| iso(Some(at_s))),
+        }),
+        Entity::Invoice(i) => json!({
+            "id": i.id, "kind": "invoice", "account": i.origin.account, "customer": i.origin.customer,
+            "subscription": i.origin.subscription, "currency": i.origin.currency, "current": i.current(),
+        }),
+        Entity::Payout(p) => json!({
+            "id": p.id, "kind": "payout", "account": p.origin.account, "amount_minor": p.origin.amount_minor,
+            "currency": p.origin.currency, "current": p.current(),
+        }),
+        Entity::Account(a) => json!({
+            "id": a.id, "kind": "account", "country": a.country, "connected": a.connected(), "risk": a.risk(),
+            "stage": a.stage(), "onboarding_seconds": a.onboarding_seconds(), "milestones": a.milestones,
+            "current": a.current(),
+            "capabilities": a.capabilities.iter().map(|(name, t)| (name.clone(), json!(t.last().map(|s| &s.facts.status))))
+                .collect::<serde_json::Map<_, _>>(),
+        }),
+    };
+    value["history"] = Value::Array(history);
+    value["conditions"] = Value::Array(conditions);
+    value
+}
+
+fn iso_ms(ms: i64) -> String {
+    iso(Some(ms.div_euclid(1000)))
+}

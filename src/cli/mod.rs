@@ -1,0 +1,151 @@
+//! The command line: what there is, and where each command lives.
+
+mod config;
+mod export;
+mod look;
+mod send;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use revwatch_shared::config::Config;
+use revwatch_shared::process::shutdown_on_signals;
+use revwatch_shared::telemetry::init_logs;
+use tokio::sync::oneshot;
+
+use crate::demo;
+use crate::serve::{Role, serve};
+
+/// Revenue state and alerts from Stripe webhooks.
+///
+/// Without a command, revwatch serves: it takes webhooks, keeps the state of subscriptions, invoices,
+/// payouts and connected accounts, and tells Slack when money is at risk.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  revwatch demo                                     see alerts fire and resolve, with nothing set up
+  STRIPE_WEBHOOK_SECRET=whsec_… revwatch            serve on 127.0.0.1:8080, state in ./revwatch-data
+  revwatch send events.jsonl --secret whsec_…       sign and post events of your own
+  revwatch metrics --json                           key figures, while serve runs or not";
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// TOML file with settings; the environment wins over it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON instead of a table, where something is listed or shown.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Common {
+    fn config(&self) -> anyhow::Result<Config> {
+        Ok(Config::from_environment(self.config.as_deref())?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take webhooks, apply them, alert (the default).
+    #[command(after_help = "\
+Examples:
+  STRIPE_WEBHOOK_SECRET=whsec_… revwatch serve
+  revwatch serve --roles worker        one role of a deployment on RabbitMQ and Redis
+  REVWATCH_LISTEN=0.0.0.0:8080 revwatch serve --config /etc/revwatch.toml")]
+    Serve(ServeArgs),
+    /// Watch a simulated business: signed webhooks over HTTP, alerts that fire and resolve.
+    #[command(after_help = "\
+Examples:
+  revwatch demo
+  revwatch demo --seconds 20 --seed 7")]
+    Demo(demo::DemoArgs),
+    /// Sign events and post them to a webhook endpoint.
+    #[command(after_help = "\
+FILE holds one JSON object, an array of them, or one per line; - is standard input.
+
+Examples:
+  revwatch send event.json --secret whsec_…
+  generate | revwatch send - --url http://127.0.0.1:8080/webhooks/stripe --rate 100")]
+    Send(send::SendArgs),
+    /// Show one entity with its history and the events behind it.
+    #[command(after_help = "\
+Examples:
+  revwatch state subscription sub_1MowQVLkdIwHu7ixeRlqHVzs
+  revwatch state account acct_1032D82eZvKYlo2C --json")]
+    State(look::StateArgs),
+    /// Show key figures: MRR, past-due share, payout failures, funnel.
+    #[command(after_help = "Example:\n  revwatch metrics --json")]
+    Metrics,
+    /// Print entities as CSV, sorted by id.
+    #[command(after_help = "\
+Examples:
+  revwatch export subscriptions > subscriptions.csv
+  revwatch export payouts | grep failed")]
+    Export(export::ExportArgs),
+    /// Look at alerts.
+    #[command(subcommand)]
+    Alerts(look::AlertsCommand),
+    /// Look at deliveries that cannot be applied.
+    #[command(subcommand)]
+    Dead(look::DeadCommand),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Which roles this process plays.
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Role::ALL)]
+    roles: Vec<Role>,
+}
+
+/// Runs the command; its error goes to standard error, for a person.
+pub async fn run(cli: Cli) -> ExitCode {
+    let Cli { common, command } = cli;
+    let result = match command {
+        None => run_serve(&common, &Role::ALL).await,
+        Some(Command::Serve(args)) => run_serve(&common, &args.roles).await,
+        Some(Command::Demo(args)) => demo::run(args).await,
+        Some(Command::Send(args)) => send::run(&common, &args).await,
+        Some(Command::State(args)) => look::state(&common, &args).await,
+        Some(Command::Metrics) => look::metrics(&common).await,
+        Some(Command::Export(args)) => export::run(&common, &args).await,
+        Some(Command::Alerts(command)) => look::alerts(&common, &command).await,
+        Some(Command::Dead(command)) => look::dead(&common, &command).await,
+        Some(Command::Config(command)) => config::run(&common, &command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("revwatch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_serve(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
+    init_logs(None);
+    let config = common.config()?;
+    let (started, _) = oneshot::channel();
+    serve(config, roles, shutdown_on_signals(), |_| {}, started).await
+}
+
+/// `revwatch export … | head` is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,80 @@
+//! `revwatch serve`: the roles asked for, in one process.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use revwatch_alerting::Alerting;
+use revwatch_ingest::Ingest;
+use revwatch_shared::config::Config;
+use revwatch_shared::process::Process;
+use revwatch_worker::Worker;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// One role of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Takes webhooks.
+    Ingest,
+    /// Applies them.
+    Worker,
+    /// Looks for trouble and tells.
+    Alerting,
+}
+
+impl Role {
+    /// What `revwatch` plays when nothing is said.
+    pub const ALL: [Self; 3] = [Self::Ingest, Self::Worker, Self::Alerting];
+}
+
+/// Where a started process can be reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Webhooks; `None` without the ingest role.
+    pub webhooks: Option<SocketAddr>,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// Plays `roles` until `shutdown`. `adjust` may change what alerting is given; `started` is told the
+/// addresses.
+pub async fn serve(
+    config: Config,
+    roles: &[Role],
+    shutdown: CancellationToken,
+    adjust: impl FnOnce(&mut Alerting),
+    started: oneshot::Sender<Addresses>,
+) -> anyhow::Result<()> {
+    if roles.contains(&Role::Ingest) {
+        // Half-configured is refused before anything is opened.
+        config.webhook_endpoints()?;
+    }
+    let process = Process::start(config, shutdown).await?;
+    let mut tasks = JoinSet::new();
+    let mut webhooks = None;
+    if roles.contains(&Role::Alerting) {
+        let mut alerting = Alerting::of(&process)?;
+        adjust(&mut alerting);
+        tasks.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
+    }
+    if roles.contains(&Role::Worker) {
+        tasks.spawn(revwatch_worker::run(Worker::of(&process), process.shutdown.clone()));
+    }
+    if roles.contains(&Role::Ingest) {
+        let ingest = Ingest::of(&process).await?;
+        webhooks = Some(ingest.local_addr());
+        tasks.spawn(ingest.serve(process.shutdown.clone()));
+    }
+    let _ = started.send(Addresses { webhooks, admin: process.admin_addr });
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        // A role ends only when asked; one that panics takes the others with it, in good order.
+        if let Err(error) = ended {
+            process.shutdown.cancel();
+            result = Err(error).context("a role ended unexpectedly");
+        }
+    }
+    process.finish().await;
+    result
+}
