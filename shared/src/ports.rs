@@ -222,9 +222,10 @@ pub struct Commit {
 pub enum Committed {
     /// It happened now.
     Applied,
-    /// It had happened before: one of its marks was set by the same delivery.
+    /// It had happened before: every one of its marks was set by the same delivery.
     AlreadyApplied,
-    /// An entity has another version, or another delivery set a mark: read again and decide anew.
+    /// An entity has another version, another delivery set a mark, or only some of the deliveries were
+    /// dealt with before: read again and decide anew.
     Conflict,
 }
 
@@ -271,11 +272,12 @@ pub trait StateStore: Send + Sync {
     /// One entity, wherever its partition is.
     async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError>;
 
-    /// Every entity of a kind, in no order. `each` gets its id and its body.
+    /// Every entity of a kind, in no order. `each` gets its id and its body. (The lifetimes are spelled
+    /// out because `async_trait` would otherwise tie them to the call.)
     async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn for<'b> FnMut(&'b str, &'b [u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError>;
 
     /// The standing counters and those of the hours `from_hour..=to_hour` (hours since 1970), summed

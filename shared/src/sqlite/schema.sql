@@ -34,7 +34,13 @@ CREATE TABLE dead (
 );
 
 -- "This delivery was dealt with": by event id, or by delivery id for repeats.
-CREATE TABLE marks (key TEXT PRIMARY KEY, delivery BLOB NOT NULL, set_day INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE marks (
+    key TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    delivery BLOB NOT NULL,
+    set_day INTEGER NOT NULL,
+    PRIMARY KEY (key, day)
+) WITHOUT ROWID;
 
 CREATE TABLE entities (
     kind TEXT NOT NULL,

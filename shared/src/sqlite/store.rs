@@ -20,9 +20,9 @@ impl StateStore for Sqlite {
     async fn read(&self, _partition: u32, want: &Want) -> Result<Found, StoreError> {
         let want = want.clone();
         Sqlite::read(self, move |c| {
-            let mut marks = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1")?;
-            let marks = want.marks.iter().map(|(_, key)| {
-                let id = marks.query_row([key], |row| row.get(0)).optional()?;
+            let mut marks = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2")?;
+            let marks = want.marks.iter().map(|(day, key)| {
+                let id = marks.query_row(params![key, day], |row| row.get(0)).optional()?;
                 Ok(id.map(Uuid::from_bytes))
             });
             Ok(Found {
@@ -55,7 +55,7 @@ impl StateStore for Sqlite {
     async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn for<'b> FnMut(&'b str, &'b [u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
         const PAGE: usize = 5000;
         let mut after = String::new();
@@ -235,16 +235,20 @@ const CHANGES_KEPT: i64 = 100_000;
 const AUDIT_KEPT: i64 = 1_000_000;
 
 fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
-    let mut mark = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1")?;
-    let mut foreign = false;
+    let mut mark = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2")?;
+    let (mut own, mut all) = (0, 0);
     for wanted in &commit.marks {
-        match mark.query_row([&wanted.key], |row| row.get(0).map(Uuid::from_bytes)).optional()? {
-            Some(found) if found == wanted.delivery => return Ok(Committed::AlreadyApplied),
-            Some(_) => foreign = true,
-            None => {}
+        if let Some(found) =
+            mark.query_row(params![wanted.key, wanted.day], |row| row.get(0).map(Uuid::from_bytes)).optional()?
+        {
+            all += 1;
+            own += usize::from(found == wanted.delivery);
         }
     }
-    if foreign {
+    if own == commit.marks.len() && own > 0 {
+        return Ok(Committed::AlreadyApplied);
+    }
+    if all > 0 {
         return Ok(Committed::Conflict);
     }
     let mut version = c.prepare_cached("SELECT version FROM entities WHERE kind = ?1 AND id = ?2")?;
@@ -260,9 +264,9 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
 
 fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     let today = today();
-    let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3)")?;
+    let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, ?4)")?;
     for m in &commit.marks {
-        mark.execute(params![m.key, m.delivery.as_bytes(), today])?;
+        mark.execute(params![m.key, m.day, m.delivery.as_bytes(), today])?;
     }
     let mut entity = c.prepare_cached(
         "INSERT INTO entities VALUES (?1, ?2, ?3, ?4)

@@ -1,0 +1,108 @@
+//! Reads open conditions and what became of them.
+
+use redis::streams::StreamRangeReply;
+
+use super::RedisStore;
+use super::keys;
+use super::read::{Scan, from_json, stream_id};
+use crate::condition::Condition;
+use crate::ports::{ChangeCursor, Changes, ConditionChange, StoreError};
+
+impl RedisStore {
+    pub(super) async fn open_conditions(&self) -> Result<Vec<Condition>, StoreError> {
+        let partitions = self
+            .each_partition(|partition| async move {
+                let mut found = Vec::new();
+                let mut scan = Scan::new(keys::conditions(partition));
+                while let Some(page) = self.next_page(&mut scan).await? {
+                    for (_, value) in page {
+                        found.push(condition(&value)?);
+                    }
+                }
+                Ok(found)
+            })
+            .await?;
+        Ok(partitions.into_iter().flatten().collect())
+    }
+
+    pub(super) async fn due_conditions(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError> {
+        let partitions = self
+            .each_partition(|partition| async move {
+                let mut range = redis::cmd("ZRANGE");
+                range.arg(keys::due(partition)).arg(format!("({after_s}")).arg(until_s).arg("BYSCORE");
+                let members: Vec<String> = self.link.run(&range).await?;
+                if members.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let mut fetch = redis::cmd("HMGET");
+                fetch.arg(keys::conditions(partition)).arg(members);
+                let found: Vec<Option<Vec<u8>>> = self.link.run(&fetch).await?;
+                // One that is gone was closed between the two requests.
+                found.into_iter().flatten().map(|value| condition(&value)).collect()
+            })
+            .await?;
+        // One that was moved between the two requests is not due in this window any more.
+        let due = |condition: &Condition| after_s < condition.due_s && condition.due_s <= until_s;
+        Ok(partitions.into_iter().flatten().filter(due).collect())
+    }
+
+    pub(super) async fn changes_since(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
+        let share = (limit / self.partitions as usize).max(1);
+        let partitions = self
+            .each_partition(|partition| self.partition_changes(partition, cursor.get(&partition).copied(), share))
+            .await?;
+        let mut all = Changes::default();
+        for (partition, found) in (0..).zip(partitions) {
+            all.changes.extend(found.changes);
+            all.gap |= found.gap;
+            if let Some(seen) = found.seen {
+                all.cursor.insert(partition, seen);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The change that the cursor names is read again: only if it is still there is nothing missing
+    /// between it and the next. It is gone when the stream was cut behind it, and when the server lost
+    /// data, for a sequence number never comes again.
+    async fn partition_changes(&self, partition: u32, seen: Option<u64>, share: usize) -> Result<Found, StoreError> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(keys::changes(partition));
+        match seen {
+            Some(seen) => range.arg(format!("{seen}-0")).arg("+").arg("COUNT").arg(share + 1),
+            None => range.arg("-").arg("+").arg("COUNT").arg(share),
+        };
+        let reply: StreamRangeReply = self.link.run(&range).await?;
+        let mut found = Found { changes: Vec::with_capacity(reply.ids.len()), seen, gap: false };
+        let mut entries = reply.ids.into_iter();
+        if let Some(seen) = seen {
+            let anchor = entries.next().map(|entry| stream_id(&entry.id)).transpose()?;
+            if anchor != Some((seen, 0)) {
+                return Ok(Found { changes: Vec::new(), seen: self.last_change(partition).await?, gap: true });
+            }
+        }
+        for entry in entries {
+            found.seen = Some(stream_id(&entry.id)?.0);
+            found.changes.push(from_json(&entry.map, "a condition change")?);
+        }
+        Ok(found)
+    }
+
+    async fn last_change(&self, partition: u32) -> Result<Option<u64>, StoreError> {
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(keys::changes(partition)).arg("+").arg("-").arg("COUNT").arg(1);
+        let reply: StreamRangeReply = self.link.run(&newest).await?;
+        reply.ids.first().map(|entry| Ok(stream_id(&entry.id)?.0)).transpose()
+    }
+}
+
+/// What one partition has to tell.
+struct Found {
+    changes: Vec<ConditionChange>,
+    seen: Option<u64>,
+    gap: bool,
+}
+
+fn condition(json: &[u8]) -> Result<Condition, StoreError> {
+    serde_json::from_slice(json).map_err(|err| StoreError::Corrupt(format!("an open condition: {err}")))
+}

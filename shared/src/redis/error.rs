@@ -1,0 +1,42 @@
+//! What an error of the Redis client means for the caller.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::ports::StoreError;
+
+/// Sorts by what the caller does next. The client's texts name commands and server answers, never
+/// credentials.
+pub(super) fn store_error(err: RedisError) -> StoreError {
+    match err.kind() {
+        ErrorKind::AuthenticationFailed => {
+            StoreError::Misconfigured(format!("Redis refuses the credentials in REVWATCH_REDIS_URL ({err})"))
+        }
+        ErrorKind::InvalidClientConfig | ErrorKind::EmptySentinelList => {
+            StoreError::Misconfigured(format!("REVWATCH_REDIS_URL does not work: {err}"))
+        }
+        ErrorKind::Server(ServerErrorKind::NoPerm) => StoreError::Misconfigured(format!(
+            "the Redis user may not do what revwatch needs ({err}); grant it ~revwatch:* +@all -@dangerous +info +role +config|get"
+        )),
+        ErrorKind::Server(ServerErrorKind::CrossSlot) => StoreError::Misconfigured(format!(
+            "this Redis is a Cluster ({err}); name it with redis-cluster:// in REVWATCH_REDIS_URL"
+        )),
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => StoreError::Corrupt(err.to_string()),
+        _ => match err.code() {
+            Some("NOAUTH" | "WRONGPASS") => {
+                StoreError::Misconfigured(format!("Redis refuses the credentials in REVWATCH_REDIS_URL ({err})"))
+            }
+            Some("MOVED" | "ASK") => StoreError::Misconfigured(format!(
+                "this Redis is a Cluster ({err}); name it with redis-cluster:// in REVWATCH_REDIS_URL"
+            )),
+            Some("WRONGTYPE" | "CORRUPT") => StoreError::Corrupt(err.to_string()),
+            _ => StoreError::Unavailable(Box::new(err)),
+        },
+    }
+}
+
+/// Whether the connection that gave this error must not be used again. READONLY says that its server
+/// was demoted: the address, or Sentinel, leads to another one by now. A timeout may come from a
+/// connection whose other end is long gone.
+pub(super) fn spoils_connection(err: &RedisError) -> bool {
+    err.is_io_error() || err.is_unrecoverable_error() || err.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}

@@ -1,0 +1,219 @@
+//! What every `StateStore` must do, whatever is below it. `store_contract!` makes one test of each
+//! check for an adapter.
+
+mod alerting;
+mod commits;
+mod conditions;
+mod counters;
+mod redis_only;
+
+use std::sync::OnceLock;
+
+use async_trait::async_trait;
+use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_shared::counters::{Bucket, Counters};
+use revwatch_shared::entity::{EntityKey, EntityKind};
+use revwatch_shared::ports::{
+    AuditEntry, Commit, Committed, ConditionChange, EntityWrite, Mark, StateStore, StoreError, Want,
+};
+use revwatch_shared::redis::RedisStore;
+use revwatch_shared::sqlite::{Open, Sqlite};
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use crate::support::redis::{RedisCluster, RedisServer};
+use crate::support::wait::until;
+
+/// How many partitions the stores under test have.
+const PARTITIONS: u32 = 4;
+
+/// A day, as marks count them.
+const DAY: u32 = 20_000;
+
+/// Somewhere a store lives; empty at first.
+#[async_trait]
+trait Place: Send + Sync {
+    /// Opens the store that is there; again and again the same.
+    async fn open(&self) -> Box<dyn StateStore>;
+}
+
+/// One test per check. `$place` is a future of a fresh [`Place`].
+macro_rules! store_contract {
+    ($adapter:ident, $place:expr) => {
+        store_contract! { $adapter, $place;
+            commits::what_was_committed_is_read,
+            commits::a_commit_sent_again_is_already_applied,
+            commits::a_stale_version_conflicts_and_leaves_nothing,
+            commits::a_foreign_mark_conflicts_and_leaves_nothing,
+            commits::a_batch_applied_in_part_conflicts_and_leaves_nothing,
+            commits::one_of_two_concurrent_commits_wins,
+            commits::a_large_commit_goes_through,
+            commits::an_entity_is_found_in_any_partition,
+            commits::every_entity_of_every_partition_is_listed,
+            commits::the_newest_audit_comes_first,
+            commits::what_was_committed_outlives_the_store,
+            counters::standing_counters_add_up_over_partitions,
+            counters::a_counter_at_zero_is_gone,
+            counters::only_the_hours_asked_for_are_counted,
+            counters::large_numbers_stay_exact,
+            conditions::they_open_change_and_close,
+            conditions::they_fall_due_in_one_window_only,
+            conditions::changes_are_told_once_and_in_order,
+            conditions::a_limited_reader_gets_everything_in_the_end,
+            conditions::a_cursor_outlives_the_store,
+            alerting::a_lease_has_one_holder,
+            alerting::a_lease_that_runs_out_is_taken_under_a_higher_fence,
+            alerting::a_lease_given_back_is_free,
+            alerting::leases_do_not_meet,
+            alerting::documents_are_sorted_replaced_and_deleted,
+            alerting::a_fence_that_was_outrun_writes_nothing,
+            alerting::nobody_writes_without_a_lease,
+            alerting::members_are_alive_until_they_leave_or_fall_silent,
+        }
+    };
+    ($adapter:ident, $place:expr; $($group:ident::$check:ident),* $(,)?) => {
+        mod $adapter {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $check() {
+                    let place = $place.await;
+                    $group::$check(&place).await;
+                }
+            )*
+        }
+    };
+}
+
+store_contract!(sqlite, async { Folder(tempfile::tempdir().expect("a folder")) });
+store_contract!(redis_single, async { OneRedis(RedisServer::start()) });
+store_contract!(redis_cluster, SharedCluster::lock());
+
+/// A data folder of the embedded store.
+struct Folder(tempfile::TempDir);
+
+#[async_trait]
+impl Place for Folder {
+    async fn open(&self) -> Box<dyn StateStore> {
+        Box::new(Sqlite::open(self.0.path(), Open::Create { partitions: PARTITIONS }).expect("open"))
+    }
+}
+
+struct OneRedis(RedisServer);
+
+#[async_trait]
+impl Place for OneRedis {
+    async fn open(&self) -> Box<dyn StateStore> {
+        Box::new(RedisStore::connect(&self.0.url(), PARTITIONS).await.expect("connect"))
+    }
+}
+
+/// A Cluster takes seconds to form: one is enough, emptied for each test, one test at a time.
+struct SharedCluster {
+    cluster: &'static RedisCluster,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl SharedCluster {
+    async fn lock() -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        static CLUSTER: OnceLock<RedisCluster> = OnceLock::new();
+        let turn = TURN.lock().await;
+        let cluster = CLUSTER.get_or_init(|| {
+            // The servers live as long as the thread that starts them, so it never ends.
+            let (give, take) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let _ = give.send(RedisCluster::start(3));
+                loop {
+                    std::thread::park();
+                }
+            });
+            take.recv().expect("the cluster starts")
+        });
+        cluster.run_everywhere("FLUSHALL");
+        Self { cluster, _turn: turn }
+    }
+}
+
+#[async_trait]
+impl Place for SharedCluster {
+    async fn open(&self) -> Box<dyn StateStore> {
+        Box::new(RedisStore::connect(&self.cluster.url(), PARTITIONS).await.expect("connect"))
+    }
+}
+
+fn mark(key: &str, delivery: Uuid) -> Mark {
+    Mark { day: DAY, key: key.into(), delivery }
+}
+
+fn payout(id: &str) -> EntityKey {
+    EntityKey::new(EntityKind::Payout, id)
+}
+
+fn write(id: &str, expected: u64, body: &[u8]) -> EntityWrite {
+    EntityWrite { key: payout(id), expected, body: body.to_vec() }
+}
+
+fn condition(id: &str, due_s: i64) -> Condition {
+    Condition {
+        key: ConditionKey { kind: ConditionKind::PayoutFailed, subject: payout(id) },
+        since_s: due_s,
+        due_s,
+        account: Some("acct_1".into()),
+        money: None,
+        detail: Some("account_closed".into()),
+        event_id: "evt_1".into(),
+    }
+}
+
+fn audit(at_s: i64, what: &str) -> AuditEntry {
+    AuditEntry { at_s, subject: payout("po_1"), event_id: format!("evt_{at_s}"), what: what.into() }
+}
+
+/// A commit that touches everything a commit can.
+fn full(partition: u32, id: &str, delivery: Uuid) -> Commit {
+    let mut counters = Counters::default();
+    counters.add(Bucket::Standing, &["payouts", "failed"], 1);
+    counters.add(Bucket::Hour(DAY * 24 + 5), &["payouts", "failed"], 1);
+    Commit {
+        partition,
+        marks: vec![mark(&format!("evt_{id}"), delivery)],
+        entities: vec![write(id, 0, b"first")],
+        counters,
+        conditions: vec![ConditionChange::Open(condition(id, 1_000))],
+        audit: vec![audit(1_000, id)],
+    }
+}
+
+/// All of a partition's state that commits of these entities may have written.
+#[derive(Debug, Clone, PartialEq)]
+struct Everything {
+    marks: Vec<Option<Uuid>>,
+    versions: Vec<Option<u64>>,
+    counters: Counters,
+    conditions: Vec<Condition>,
+    changes: usize,
+    audit: Vec<AuditEntry>,
+}
+
+async fn everything(store: &dyn StateStore, partition: u32, ids: &[&str]) -> Everything {
+    let want = Want {
+        marks: ids.iter().map(|id| (DAY, format!("evt_{id}"))).collect(),
+        entities: ids.iter().map(|id| payout(id)).collect(),
+    };
+    let found = store.read(partition, &want).await.expect("read");
+    let mut conditions = store.conditions().await.expect("conditions");
+    conditions.sort_by(|a, b| a.key.cmp(&b.key));
+    Everything {
+        marks: found.marks,
+        versions: found.entities.iter().map(|e| e.as_ref().map(|e| e.version)).collect(),
+        counters: store.counters(0, u32::MAX).await.expect("counters"),
+        conditions,
+        changes: store.condition_changes(&Default::default(), 1_000).await.expect("changes").changes.len(),
+        audit: store.audit(100).await.expect("audit"),
+    }
+}
+
+async fn applied(store: &dyn StateStore, commit: &Commit) {
+    assert_eq!(store.commit(commit).await.expect("commit"), Committed::Applied);
+}

@@ -1,0 +1,73 @@
+//! Aggregates as sums.
+
+use super::*;
+
+pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) {
+    let store = place.open().await;
+    for partition in 0..PARTITIONS {
+        add(&*store, partition, Bucket::Standing, "failed", 3).await;
+        add(&*store, partition, Bucket::Standing, "failed", -1).await;
+    }
+    add(&*store, 0, Bucket::Standing, "negative", -5).await;
+    let counters = store.counters(1, 0).await.expect("counters");
+    assert_eq!(counters.get(Bucket::Standing, &["payouts", "failed"]), 8);
+    assert_eq!(counters.get(Bucket::Standing, &["payouts", "negative"]), -5);
+    assert_eq!(counters.len(), 2);
+}
+
+pub(super) async fn a_counter_at_zero_is_gone(place: &dyn Place) {
+    let store = place.open().await;
+    for bucket in [Bucket::Standing, Bucket::Hour(DAY * 24)] {
+        add(&*store, 0, bucket, "failed", 2).await;
+        add(&*store, 0, bucket, "failed", -2).await;
+        add(&*store, 1, bucket, "across", 2).await;
+        add(&*store, 2, bucket, "across", -2).await;
+    }
+    assert_eq!(store.counters(0, u32::MAX).await.expect("counters"), Counters::default());
+}
+
+pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
+    let store = place.open().await;
+    let last = DAY * 24 + 5;
+    for back in [0, 1, 5, 6, 23, 24, 1_000, 3_000] {
+        add(&*store, back % PARTITIONS, Bucket::Hour(last - back), "failed", i64::from(back) + 1).await;
+        add(&*store, 0, Bucket::Hour(last - back), "failed", 1).await;
+    }
+    add(&*store, 0, Bucket::Standing, "failed", 77).await;
+    for (window, expected) in [
+        ((last, last), vec![0]),
+        ((last - 5, last), vec![0, 1, 5]),
+        ((last - 23, last), vec![0, 1, 5, 6, 23]),
+        ((last - 23, last - 1), vec![1, 5, 6, 23]),
+        ((last - 2_000, last), vec![0, 1, 5, 6, 23, 24, 1_000]),
+        ((0, u32::MAX), vec![0, 1, 5, 6, 23, 24, 1_000, 3_000]),
+        ((last + 1, u32::MAX), vec![]),
+    ] {
+        let counters = store.counters(window.0, window.1).await.expect("counters");
+        let mut sums = Counters::default();
+        sums.add(Bucket::Standing, &["payouts", "failed"], 77);
+        for back in expected {
+            sums.add(Bucket::Hour(last - back), &["payouts", "failed"], i64::from(back) + 2);
+        }
+        assert_eq!(counters, sums, "{window:?}");
+    }
+}
+
+/// Beyond 2^53, where a double loses count.
+pub(super) async fn large_numbers_stay_exact(place: &dyn Place) {
+    let store = place.open().await;
+    let large = (1_i64 << 60) + 1;
+    add(&*store, 0, Bucket::Standing, "failed", large).await;
+    add(&*store, 0, Bucket::Standing, "failed", 1).await;
+    let sum = store.counters(1, 0).await.expect("counters").get(Bucket::Standing, &["payouts", "failed"]);
+    assert_eq!(sum, large + 1);
+    add(&*store, 0, Bucket::Standing, "failed", -large).await;
+    let rest = store.counters(1, 0).await.expect("counters").get(Bucket::Standing, &["payouts", "failed"]);
+    assert_eq!(rest, 1);
+}
+
+async fn add(store: &dyn StateStore, partition: u32, bucket: Bucket, name: &str, by: i64) {
+    let mut counters = Counters::default();
+    counters.add(bucket, &["payouts", name], by);
+    applied(store, &Commit { partition, counters, ..Commit::default() }).await;
+}

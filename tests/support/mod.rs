@@ -1,0 +1,2 @@
+pub(crate) mod redis;
+pub(crate) mod wait;

@@ -1,0 +1,217 @@
+//! Private Redis servers: alone, as a Cluster, behind Sentinel.
+//!
+//! They die with the thread that started them (`setpriv --pdeathsig`), so that nothing outlives a test
+//! process that is killed: start them from a test's own thread, never from a pool's.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::{FromRedisValue, RedisResult};
+use secrecy::SecretString;
+use tempfile::TempDir;
+
+use super::wait::until_blocking;
+
+/// How often a server is started anew when somebody else took its port first.
+const ATTEMPTS: usize = 5;
+
+/// One redis-server with its own folder.
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+    settings: Vec<String>,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    /// A server as revwatch wants it, every write on disk before it is answered.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with further settings, such as `["--requirepass", "secret"]`; the later wins.
+    pub(crate) fn start_with(extra: &[&str]) -> Self {
+        let usual = "--appendonly yes --appendfsync always --maxmemory-policy noeviction";
+        let settings: Vec<String> =
+            usual.split(' ').chain(["--save", ""]).chain(extra.iter().copied()).map(str::to_owned).collect();
+        Self::start_on_free_port(|_| settings.clone())
+    }
+
+    /// A Sentinel that watches the server as `mymaster` and alone decides on a failover.
+    pub(crate) fn start_sentinel(watched: &Self) -> Self {
+        let watched = watched.port;
+        Self::start_on_free_port(|dir| {
+            let config = dir.path().join("sentinel.conf");
+            let text = format!(
+                "sentinel monitor mymaster 127.0.0.1 {watched} 1\nsentinel down-after-milliseconds mymaster 1000\n\
+                 sentinel failover-timeout mymaster 5000\n"
+            );
+            std::fs::write(&config, text).expect("write sentinel.conf");
+            vec![config.display().to_string(), "--sentinel".to_owned()]
+        })
+    }
+
+    fn start_on_free_port(settings: impl Fn(&TempDir) -> Vec<String>) -> Self {
+        for _ in 0..ATTEMPTS {
+            let dir = folder();
+            let (settings, port) = (settings(&dir), free_port());
+            let mut server = Self { child: spawn(&dir, port, &settings), port, settings, dir };
+            if server.is_ready() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start in {ATTEMPTS} attempts");
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// For [`revwatch_shared::redis::RedisStore::connect`].
+    pub(crate) fn url(&self) -> SecretString {
+        format!("redis://127.0.0.1:{}/", self.port).into()
+    }
+
+    /// Sends a command behind the store's back, words separated by spaces.
+    pub(crate) fn run<T: FromRedisValue>(&self, words: &str) -> T {
+        self.try_run(words).unwrap_or_else(|err| panic!("{words}: {err}"))
+    }
+
+    pub(crate) fn try_run<T: FromRedisValue>(&self, words: &str) -> RedisResult<T> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        let mut words = words.split(' ');
+        let mut cmd = redis::cmd(words.next().unwrap_or_default());
+        cmd.arg(words.collect::<Vec<_>>()).query(&mut connection)
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on the same port with the same data.
+    pub(crate) fn restart(&mut self) {
+        self.kill9();
+        self.child = spawn(&self.dir, self.port, &self.settings);
+        assert!(self.is_ready(), "redis-server did not start again on port {}", self.port);
+    }
+
+    /// Waits until it answers; `false` if it ended instead.
+    fn is_ready(&mut self) -> bool {
+        until_blocking("redis-server answers", || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let log = std::fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default();
+                eprintln!("redis-server ended with {status}:\n{log}");
+                return Some(false);
+            }
+            // A server with a password, or still loading, answers in its way.
+            match self.try_run::<String>("PING") {
+                Ok(_) => Some(true),
+                Err(err) if err.kind() == redis::ErrorKind::AuthenticationFailed => Some(true),
+                Err(err) if err.code() == Some("NOAUTH") => Some(true),
+                Err(_) => None,
+            }
+        })
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// A Cluster of primaries without replicas.
+pub(crate) struct RedisCluster {
+    pub(crate) nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts the nodes, shares out the slots and waits until all agree.
+    pub(crate) fn start(size: usize) -> Self {
+        let nodes: Vec<RedisServer> = (0..size)
+            .map(|_| {
+                let bus = free_port().to_string();
+                let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--cluster-port", &bus];
+                RedisServer::start_with(&cluster)
+            })
+            .collect();
+        const SLOTS: usize = 16_384;
+        for (i, node) in nodes.iter().enumerate() {
+            node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
+            let (first, last) = (SLOTS * i / size, SLOTS * (i + 1) / size - 1);
+            node.run::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
+            let bus = node.settings.last().expect("the bus port is the last setting");
+            nodes[0].run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port));
+        }
+        let cluster = Self { nodes };
+        cluster.wait_until_ok();
+        cluster
+    }
+
+    /// Waits until every node sees every slot served.
+    pub(crate) fn wait_until_ok(&self) {
+        let size = format!("cluster_size:{}", self.nodes.len());
+        until_blocking("the cluster is formed", || {
+            let agreed = self.nodes.iter().all(|node| {
+                let info: String = node.try_run("CLUSTER INFO").unwrap_or_default();
+                info.contains("cluster_state:ok") && info.contains(&size)
+            });
+            agreed.then_some(())
+        });
+    }
+
+    /// For [`revwatch_shared::redis::RedisStore::connect`]. One node is left out: it has to be found.
+    pub(crate) fn url(&self) -> SecretString {
+        let hosts: Vec<String> = self.nodes[1..].iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        format!("redis-cluster://{}", hosts.join(",")).into()
+    }
+
+    /// Sends a command to every node.
+    pub(crate) fn run_everywhere(&self, words: &str) {
+        for node in &self.nodes {
+            node.run::<()>(words);
+        }
+    }
+}
+
+fn spawn(dir: &TempDir, port: u16, settings: &[String]) -> Child {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "redis-server"]).args(settings);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", "redis.log"]);
+    command.arg("--dir").arg(dir.path()).current_dir(dir.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(
+        Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok(),
+        "redis-server is missing: apt-get install redis-server (tests/run says what else tests need)"
+    );
+    command.spawn().expect("setpriv is missing: apt-get install util-linux")
+}
+
+/// A folder in target/, named after this process; those of processes that are gone are swept away first.
+fn folder() -> TempDir {
+    static SWEEP: std::sync::Once = std::sync::Once::new();
+    let root = env!("CARGO_TARGET_TMPDIR");
+    SWEEP.call_once(|| {
+        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix("redis-").and_then(|rest| rest.split('-').next());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    });
+    let prefix = format!("redis-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(root).expect("a folder for redis-server")
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}

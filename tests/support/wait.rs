@@ -1,0 +1,33 @@
+//! Waiting for something to become so, instead of sleeping for luck.
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before its test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Asks until there is an answer.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The same without a runtime.
+pub(crate) fn until_blocking<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
+        std::thread::sleep(LOOK);
+    }
+}
