@@ -37,17 +37,19 @@ CREATE TABLE dead (
 CREATE TABLE marks (
     key TEXT NOT NULL,
     day INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
     delivery BLOB NOT NULL,
     set_day INTEGER NOT NULL,
-    PRIMARY KEY (key, day)
+    PRIMARY KEY (key, day, partition)
 ) WITHOUT ROWID;
 
 CREATE TABLE entities (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
+    partition INTEGER NOT NULL,
     version INTEGER NOT NULL,
     body BLOB NOT NULL,
-    PRIMARY KEY (kind, id)
+    PRIMARY KEY (kind, id, partition)
 ) WITHOUT ROWID;
 
 -- hour is hours since 1970, or -1 for standing counters.

@@ -17,17 +17,22 @@ use crate::ports::{
 
 #[async_trait]
 impl StateStore for Sqlite {
-    async fn read(&self, _partition: u32, want: &Want) -> Result<Found, StoreError> {
+    async fn read(&self, partition: u32, want: &Want) -> Result<Found, StoreError> {
         let want = want.clone();
         Sqlite::read(self, move |c| {
-            let mut marks = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2")?;
+            let mut marks =
+                c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3")?;
             let marks = want.marks.iter().map(|(day, key)| {
-                let id = marks.query_row(params![key, day], |row| row.get(0)).optional()?;
+                let id = marks.query_row(params![key, day, partition], |row| row.get(0)).optional()?;
                 Ok(id.map(Uuid::from_bytes))
             });
             Ok(Found {
                 marks: marks.collect::<rusqlite::Result<_>>()?,
-                entities: want.entities.iter().map(|key| entity(c, key)).collect::<rusqlite::Result<_>>()?,
+                entities: want
+                    .entities
+                    .iter()
+                    .map(|key| entity(c, key, Some(partition)))
+                    .collect::<rusqlite::Result<_>>()?,
             })
         })
         .await
@@ -49,7 +54,7 @@ impl StateStore for Sqlite {
 
     async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError> {
         let key = key.clone();
-        Sqlite::read(self, move |c| entity(c, &key)).await.map_err(store_error)
+        Sqlite::read(self, move |c| entity(c, &key, None)).await.map_err(store_error)
     }
 
     async fn entities(
@@ -57,22 +62,24 @@ impl StateStore for Sqlite {
         kind: EntityKind,
         each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
-        const PAGE: usize = 5000;
-        let mut after = String::new();
+        let mut after = (String::new(), 0_u32);
         loop {
-            let from = after.clone();
-            let page: Vec<(String, Vec<u8>)> = Sqlite::read(self, move |c| {
-                c.prepare_cached("SELECT id, body FROM entities WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?
-                    .query_map(params![kind.as_str(), from, PAGE as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
-                    .collect()
+            let (id, partition) = after.clone();
+            let page: Vec<(String, u32, Vec<u8>)> = Sqlite::read(self, move |c| {
+                c.prepare_cached(
+                    "SELECT id, partition, body FROM entities WHERE kind = ?1 AND (id, partition) > (?2, ?3)
+                     ORDER BY id, partition LIMIT 5000",
+                )?
+                .query_map(params![kind.as_str(), id, partition], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect()
             })
             .await
             .map_err(store_error)?;
-            for (id, body) in &page {
+            for (id, _, body) in &page {
                 each(id, body);
             }
             match page.into_iter().next_back() {
-                Some((last, _)) => after = last,
+                Some((id, partition, _)) => after = (id, partition),
                 None => return Ok(()),
             }
         }
@@ -235,11 +242,12 @@ const CHANGES_KEPT: i64 = 100_000;
 const AUDIT_KEPT: i64 = 1_000_000;
 
 fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
-    let mut mark = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2")?;
+    let mut mark = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3")?;
     let (mut own, mut all) = (0, 0);
     for wanted in &commit.marks {
-        if let Some(found) =
-            mark.query_row(params![wanted.key, wanted.day], |row| row.get(0).map(Uuid::from_bytes)).optional()?
+        if let Some(found) = mark
+            .query_row(params![wanted.key, wanted.day, commit.partition], |row| row.get(0).map(Uuid::from_bytes))
+            .optional()?
         {
             all += 1;
             own += usize::from(found == wanted.delivery);
@@ -251,10 +259,12 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
     if all > 0 {
         return Ok(Committed::Conflict);
     }
-    let mut version = c.prepare_cached("SELECT version FROM entities WHERE kind = ?1 AND id = ?2")?;
+    let mut version =
+        c.prepare_cached("SELECT version FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ?3")?;
     for write in &commit.entities {
-        let found: Option<u64> =
-            version.query_row([write.key.kind.as_str(), &write.key.id], |row| row.get(0)).optional()?;
+        let found: Option<u64> = version
+            .query_row(params![write.key.kind.as_str(), write.key.id, commit.partition], |row| row.get(0))
+            .optional()?;
         if found.unwrap_or(0) != write.expected {
             return Ok(Committed::Conflict);
         }
@@ -264,16 +274,22 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
 
 fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     let today = today();
-    let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, ?4)")?;
+    let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for m in &commit.marks {
-        mark.execute(params![m.key, m.day, m.delivery.as_bytes(), today])?;
+        mark.execute(params![m.key, m.day, commit.partition, m.delivery.as_bytes(), today])?;
     }
     let mut entity = c.prepare_cached(
-        "INSERT INTO entities VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO entities VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET version = excluded.version, body = excluded.body",
     )?;
     for write in &commit.entities {
-        entity.execute(params![write.key.kind.as_str(), write.key.id, write.expected + 1, write.body])?;
+        entity.execute(params![
+            write.key.kind.as_str(),
+            write.key.id,
+            commit.partition,
+            write.expected + 1,
+            write.body
+        ])?;
     }
     let mut counter = c.prepare_cached(
         "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = value + excluded.value
@@ -327,10 +343,15 @@ fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<
     Ok(())
 }
 
-fn entity(c: &Connection, key: &EntityKey) -> rusqlite::Result<Option<Stored>> {
-    c.prepare_cached("SELECT version, body FROM entities WHERE kind = ?1 AND id = ?2")?
-        .query_row([key.kind.as_str(), &key.id], |row| Ok(Stored { version: row.get(0)?, body: row.get(1)? }))
-        .optional()
+/// `None`: in whatever partition it is.
+fn entity(c: &Connection, key: &EntityKey, partition: Option<u32>) -> rusqlite::Result<Option<Stored>> {
+    c.prepare_cached(
+        "SELECT version, body FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ifnull(?3, partition)",
+    )?
+    .query_row(params![key.kind.as_str(), key.id, partition], |row| {
+        Ok(Stored { version: row.get(0)?, body: row.get(1)? })
+    })
+    .optional()
 }
 
 fn texts(c: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<Vec<String>> {
