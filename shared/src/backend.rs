@@ -1,9 +1,14 @@
 //! Which adapters stand behind the ports: RabbitMQ and Redis where both are configured, else SQLite.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
 
 use crate::config::Config;
 use crate::ports::{EventQueue, QueueError, StateStore, StoreError};
+use crate::rabbitmq::{RabbitOptions, RabbitQueue};
+use crate::redis::RedisStore;
 use crate::sqlite::{Open, Sqlite};
 
 /// Queue and store.
@@ -31,17 +36,42 @@ pub enum BackendError {
 impl Backend {
     /// Opens queue and store to serve with, creating what is missing.
     pub async fn open(config: &Config) -> Result<Self, BackendError> {
-        let sqlite = Sqlite::open(&config.data, Open::Create { partitions: config.partitions })?;
-        Ok(Self { queue: Arc::new(sqlite.clone()), store: Arc::new(sqlite), name: "embedded" })
+        let Some((amqp_url, redis_url)) = config.servers() else {
+            let sqlite = Sqlite::open(&config.data, Open::Create { partitions: config.partitions })?;
+            return Ok(Self { queue: Arc::new(sqlite.clone()), store: Arc::new(sqlite), name: "embedded" });
+        };
+        // The store first: it knows with how many partitions the deployment was created.
+        let store = RedisStore::connect(redis_url, config.partitions).await?;
+        let queue = rabbitmq(config, amqp_url).await?;
+        Ok(Self { queue: Arc::new(queue), store: Arc::new(store), name: "rabbitmq + redis" })
     }
 
     /// Opens the store alone, to look at what is there.
     pub async fn store(config: &Config) -> Result<Arc<dyn StateStore>, BackendError> {
-        Ok(Arc::new(Sqlite::open(&config.data, Open::Existing)?))
+        Ok(match config.servers() {
+            Some((_, redis_url)) => Arc::new(RedisStore::connect(redis_url, config.partitions).await?),
+            None => Arc::new(Sqlite::open(&config.data, Open::Existing)?),
+        })
     }
 
     /// Opens the queue alone, to look at what is there.
     pub async fn queue(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
-        Ok(Arc::new(Sqlite::open(&config.data, Open::Existing)?))
+        Ok(match config.servers() {
+            Some((amqp_url, _)) => Arc::new(rabbitmq(config, amqp_url).await?),
+            None => Arc::new(Sqlite::open(&config.data, Open::Existing)?),
+        })
     }
+}
+
+async fn rabbitmq(config: &Config, url: &SecretString) -> Result<RabbitQueue, QueueError> {
+    // Two batches ahead: one under way, one ready.
+    let prefetch = u16::try_from(config.worker.batch * 2).unwrap_or(u16::MAX);
+    RabbitQueue::connect(RabbitOptions {
+        url: url.clone(),
+        partitions: config.partitions,
+        publish_timeout: Duration::from_secs_f64(config.limits.publish_seconds),
+        prefetch,
+        name: format!("revwatch {}", std::process::id()),
+    })
+    .await
 }

@@ -79,17 +79,20 @@ pub trait EventQueue: Send + Sync {
     /// acknowledges it.
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError>;
 
-    /// Up to `limit` dead letters, oldest first, without removing them; one per delivery id.
+    /// Up to `limit` dead letters (an adapter may have a lower limit of its own), oldest first, without
+    /// removing them; one per delivery id.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
 
-    /// How many deliveries wait, by partition (not yet acknowledged ones included).
+    /// How many deliveries wait, by partition. Whether those count that were handed out and not yet
+    /// acknowledged depends on the adapter: RabbitMQ does not tell them.
     async fn depth(&self) -> Result<Vec<u64>, QueueError>;
 
-    /// How many dead letters there are.
+    /// How many dead letters there are; one stored twice may count twice.
     async fn dead_count(&self) -> Result<u64, QueueError>;
 
     /// Hands every archived delivery received at or after `from_ms` to `each`, each partition's in the
-    /// order of acceptance, until `each` answers `false` or the archive (as it was at the call) ends.
+    /// order of acceptance, until `each` answers `false` or the archive (as it was at the call) ends. What
+    /// is accepted during the call may be included.
     async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError>;
 
     /// Ends connections in good order, within a bounded time.

@@ -1,1 +1,6 @@
+//! What every adapter of a port must do.
+
+mod queue;
+mod rabbitmq_queue;
+mod sqlite_queue;
 mod store;

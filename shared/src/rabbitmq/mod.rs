@@ -1,1 +1,180 @@
-//! RabbitMQ.
+//! RabbitMQ as the queue: a quorum queue per partition, a stream as the archive, 3.10 or newer.
+//!
+//! Publishing and consuming have a connection each, because RabbitMQ stops reading from a connection
+//! that publishes more than it can store. Nothing here retries on its own behalf: a connection that was
+//! lost is opened again by the next call that needs it, and until that works every call says so.
+//!
+//! Invariant: no message, log line or error holds the password of the URL.
+
+mod archive;
+mod consume;
+mod dead;
+mod failure;
+mod homecoming;
+mod link;
+mod message;
+mod publish;
+mod slot;
+mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use crate::ports::{Consumer, DeadLetter, Delivery, EventQueue, QueueError};
+use link::{Broker, Link, PATIENCE};
+use publish::{Parcel, Publisher};
+
+/// How to use RabbitMQ.
+#[derive(Debug, Clone)]
+pub struct RabbitOptions {
+    /// `amqp://user:password@host:5672/virtual-host`, or `amqps://…`.
+    pub url: SecretString,
+    /// Must be what the virtual host was set up for.
+    pub partitions: u32,
+    /// A publish not confirmed by then has failed.
+    pub publish_timeout: Duration,
+    /// Deliveries RabbitMQ sends ahead of their acknowledgement, for each consumer.
+    pub prefetch: u16,
+    /// Shown in RabbitMQ's list of connections.
+    pub name: String,
+}
+
+/// The RabbitMQ adapter of [`EventQueue`].
+pub struct RabbitQueue {
+    partitions: u32,
+    prefetch: u16,
+    consuming: Arc<Link>,
+    publishing: Arc<Link>,
+    publisher: Arc<Publisher>,
+    /// Two looks at the dead letters at once would hide some from each other.
+    looking_at_dead: tokio::sync::Mutex<()>,
+    bringing_home: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl RabbitQueue {
+    /// Connects, and declares what is not there yet.
+    pub async fn connect(options: RabbitOptions) -> Result<Self, QueueError> {
+        if options.partitions == 0 {
+            return Err(QueueError::Misconfigured("there must be at least one partition".to_owned()));
+        }
+        let broker = Arc::new(Broker::new(&options.url, options.name, options.partitions)?);
+        let publishing = Arc::new(Link::new(Arc::clone(&broker), "publishing"));
+        let consuming = Arc::new(Link::new(broker, "consuming"));
+        publishing.open(FIRST_CONNECT).await?;
+        consuming.open(FIRST_CONNECT).await?;
+        let queue = Self {
+            partitions: options.partitions,
+            prefetch: options.prefetch,
+            publisher: Arc::new(Publisher::new(Arc::clone(&publishing), options.publish_timeout)),
+            consuming,
+            publishing,
+            looking_at_dead: tokio::sync::Mutex::new(()),
+            bringing_home: Arc::default(),
+        };
+        queue.bring_home();
+        Ok(queue)
+    }
+
+    /// Starts to move what is in the unroutable queue to where it belongs. Best effort: what stays there is
+    /// safe, and the next time will do.
+    fn bring_home(&self) {
+        let Ok(alone) = Arc::clone(&self.bringing_home).try_lock_owned() else { return };
+        let (link, publisher) = (Arc::clone(&self.consuming), Arc::clone(&self.publisher));
+        let partitions = self.partitions;
+        tokio::spawn(async move {
+            let _alone = alone;
+            match homecoming::bring_home(&link, &publisher, partitions).await {
+                Ok(0) => {}
+                Ok(moved) => tracing::warn!(moved, "found unroutable messages and brought them home"),
+                Err(error) => tracing::warn!(%error, "could not bring unroutable messages home"),
+            }
+        });
+    }
+}
+
+/// Declaring the queues of a large deployment for the first time takes a while.
+const FIRST_CONNECT: Duration = Duration::from_secs(30);
+
+#[async_trait]
+impl EventQueue for RabbitQueue {
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
+        if delivery.partition >= self.partitions {
+            return Err(no_such_partition(delivery.partition, self.partitions));
+        }
+        let parcel = Parcel {
+            exchange: topology::INTAKE,
+            routing_key: topology::routing_key(delivery.partition),
+            properties: message::properties(&delivery),
+            body: delivery.body,
+        };
+        Ok(self.publisher.publish(parcel).await?)
+    }
+
+    async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        if partition >= self.partitions {
+            return Err(no_such_partition(partition, self.partitions));
+        }
+        let consumer = consume::RabbitConsumer::new(&self.consuming, partition, self.prefetch).await?;
+        // Whoever lost a consumer because its queue was deleted comes by here.
+        self.bring_home();
+        Ok(Box::new(consumer))
+    }
+
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError> {
+        let parcel = Parcel {
+            exchange: topology::DEAD,
+            routing_key: topology::routing_key(letter.delivery.partition),
+            properties: message::dead_properties(&letter),
+            body: letter.delivery.body,
+        };
+        Ok(self.publisher.publish(parcel).await?)
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        let _alone = self.looking_at_dead.lock().await;
+        Ok(dead::peek(&self.consuming, limit).await?)
+    }
+
+    /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
+    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here.
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        let open = self.consuming.open(PATIENCE).await?;
+        let channel = self.consuming.channel(&open).await?;
+        let mut depth = Vec::new();
+        for partition in 0..self.partitions {
+            depth.push(self.consuming.count(&open, &channel, &topology::partition_queue(partition)).await?);
+        }
+        // Depth is asked for regularly, and this is what it cannot show.
+        if self.consuming.count(&open, &channel, topology::UNROUTABLE).await? > 0 {
+            self.bring_home();
+        }
+        Ok(depth)
+    }
+
+    /// A dead letter that was stored twice, because its confirm was lost, counts twice.
+    async fn dead_count(&self) -> Result<u64, QueueError> {
+        let _alone = self.looking_at_dead.lock().await;
+        let open = self.consuming.open(PATIENCE).await?;
+        let channel = self.consuming.channel(&open).await?;
+        Ok(self.consuming.count(&open, &channel, topology::DEAD).await?)
+    }
+
+    async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError> {
+        Ok(archive::read(&self.consuming, from_ms, each).await?)
+    }
+
+    async fn close(&self) {
+        futures_util::future::join(self.publishing.close(), self.consuming.close()).await;
+    }
+}
+
+fn no_such_partition(partition: u32, partitions: u32) -> QueueError {
+    QueueError::Misconfigured(format!("there is no partition {partition}: there are {partitions}"))
+}

@@ -10,6 +10,7 @@ mod queue;
 mod store;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     /// One per partition: something was published.
     published: Vec<Notify>,
+    /// The queue was closed: it takes nothing more.
+    closed: AtomicBool,
 }
 
 /// What the writer runs inside a transaction, and what to call when that is on disk, or is not.
@@ -86,6 +89,7 @@ impl Sqlite {
             jobs,
             readers: Mutex::default(),
             published: (0..partitions).map(|_| Notify::new()).collect(),
+            closed: AtomicBool::new(false),
         });
         std::thread::Builder::new()
             .name("sqlite-writer".into())

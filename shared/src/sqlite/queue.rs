@@ -1,5 +1,7 @@
 //! The queue and the archive: one table, and a cursor per partition.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
@@ -16,18 +18,14 @@ impl EventQueue for Sqlite {
 
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
         let partition = delivery.partition;
-        if partition >= self.partition_count() {
-            return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
-        }
+        self.takes(partition)?;
         self.write_statement(move |c| insert(c, &delivery)).await.map_err(queue_error)?;
         self.0.published[partition as usize].notify_waiters();
         Ok(())
     }
 
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
-        if partition >= self.partition_count() {
-            return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
-        }
+        self.takes(partition)?;
         let at = self
             .read(move |c| {
                 c.prepare_cached("SELECT coalesce((SELECT id FROM cursors WHERE partition = ?1), ?2)")?
@@ -127,7 +125,21 @@ impl EventQueue for Sqlite {
         Ok(())
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+}
+
+impl Sqlite {
+    fn takes(&self, partition: u32) -> Result<(), QueueError> {
+        if partition >= self.partition_count() {
+            return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
+        }
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(QueueError::Unavailable("the queue was closed".into()));
+        }
+        Ok(())
+    }
 }
 
 /// Reads on from where the partition was acknowledged.

@@ -1,0 +1,47 @@
+//! Bringing home what no partition's queue took.
+//!
+//! While a partition's queue is missing (somebody deleted it), its messages wait in the unroutable
+//! queue. Connecting declares the missing queue again; then they are moved to where they belong.
+
+use std::sync::Arc;
+
+use lapin::options::{BasicAckOptions, BasicGetOptions};
+
+use super::failure::Failure;
+use super::link::{Link, PATIENCE};
+use super::publish::{Parcel, Publisher};
+use super::{message, topology};
+
+/// Moves the messages that are in the unroutable queue now, and returns how many. What names no
+/// partition of ours becomes a dead letter, by way of the dead-letter exchange.
+pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitions: u32) -> Result<u64, Failure> {
+    let open = link.open(PATIENCE).await?;
+    let channel = link.channel(&open).await?;
+    // Counted once: what cannot be routed even now comes back, and must not be moved for ever.
+    let waiting = link.count(&open, &channel, topology::UNROUTABLE).await?;
+    let mut moved = 0;
+    while moved < waiting {
+        let get = channel.basic_get(topology::UNROUTABLE.into(), BasicGetOptions::default());
+        let Some(got) = link.ask(&open, "reading unroutable messages", get).await? else { break };
+        let tag = got.delivery.delivery_tag;
+        publisher.publish(parcel(got.delivery, partitions)).await?;
+        let ack = channel.basic_ack(tag, BasicAckOptions::default());
+        link.ask(&open, "acknowledging", ack).await?;
+        moved += 1;
+    }
+    link.ask(&open, "closing a channel", channel.close(200, "done".into())).await?;
+    Ok(moved)
+}
+
+/// Not by way of the intake: the archive has it already.
+fn parcel(message: lapin::message::Delivery, partitions: u32) -> Parcel {
+    let properties = message.properties.clone();
+    let routing_key = message.routing_key.to_string();
+    let delivery = message::delivery(message, partitions);
+    if delivery.partition < partitions {
+        let routing_key = topology::routing_key(delivery.partition);
+        Parcel { exchange: topology::EVENTS, routing_key, properties, body: delivery.body }
+    } else {
+        Parcel { exchange: topology::DEAD, routing_key, properties, body: delivery.body }
+    }
+}

@@ -1,0 +1,134 @@
+//! Publishing, so that `Ok` means stored: only a plain positive confirm counts, and every publish has a
+//! deadline.
+//!
+//! Invariants: a confirm is awaited in a task of its own, so a caller who goes away takes nothing with
+//! it; hundreds of publishes share one channel and wait for their confirms side by side.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::time::{Instant, timeout_at};
+
+use super::failure::Failure;
+use super::link::{Link, Open};
+use super::slot::{Slot, lock};
+
+/// See the module.
+pub(super) struct Publisher {
+    link: Arc<Link>,
+    outlet: Slot<Outlet>,
+    patience: Duration,
+}
+
+/// What is published, and where to.
+pub(super) struct Parcel {
+    pub(super) exchange: &'static str,
+    pub(super) routing_key: String,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Bytes,
+}
+
+/// A channel in confirm mode.
+pub(super) struct Outlet {
+    open: Arc<Open>,
+    channel: Channel,
+    numbering: Mutex<()>,
+}
+
+impl Publisher {
+    /// Every publish has at most `patience`, connecting included.
+    pub(super) fn new(link: Arc<Link>, patience: Duration) -> Self {
+        // No backoff of its own: it has the link's.
+        let outlet = Slot::new("the channel to publish on".to_owned(), Outlet::usable, Duration::ZERO);
+        Self { link, outlet, patience }
+    }
+
+    /// Returns `Ok` once RabbitMQ has the message safe.
+    pub(super) async fn publish(self: &Arc<Self>, parcel: Parcel) -> Result<(), Failure> {
+        let publisher = Arc::clone(self);
+        tokio::spawn(async move { publisher.store(parcel).await })
+            .await
+            .unwrap_or_else(|_| Err(Failure::unavailable("the process is stopping".to_owned())))
+    }
+
+    async fn store(&self, parcel: Parcel) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.patience;
+        let link = Arc::clone(&self.link);
+        let outlet = self.outlet.get(self.patience, || open_outlet(link, self.patience).boxed()).await?;
+        outlet.open.ensure_unblocked()?;
+        let sent = tokio::select! {
+            sent = timeout_at(deadline, outlet.send(&parcel)) => sent,
+            blocked = outlet.open.until_blocked() => {
+                self.outlet.discard(&outlet);
+                return Err(blocked);
+            }
+        };
+        match sent {
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Nack(None))) => {
+                Err(Failure::unavailable(format!("RabbitMQ could not store the message for {}", parcel.routing_key)))
+            }
+            // Returned: not even the alternate exchange leads anywhere. Connecting anew declares it again.
+            Ok(Ok(_)) => {
+                self.outlet.discard(&outlet);
+                self.link.discard(&outlet.open);
+                Err(Failure::unavailable(format!("no queue took the message for {}", parcel.routing_key)))
+            }
+            // A channel also ends because its exchange is gone.
+            Ok(Err(error)) => {
+                self.outlet.discard(&outlet);
+                self.link.discard(&outlet.open);
+                Err(Failure::while_doing("publishing", error))
+            }
+            // The broker may be frozen, or this one queue's majority gone: a confirm that comes later is
+            // nobody's, so the channel is not used again.
+            Err(_) => {
+                self.outlet.discard(&outlet);
+                Err(Failure::unavailable(format!("no confirm from RabbitMQ within {:?}", self.patience)))
+            }
+        }
+    }
+}
+
+impl Outlet {
+    /// One channel on a link that is open and takes messages.
+    pub(super) async fn open(link: &Link, patience: Duration) -> Result<Self, Failure> {
+        let open = link.open(patience).await?;
+        open.ensure_unblocked()?;
+        let channel = link.confirming_channel(&open).await?;
+        Ok(Self { open, channel, numbering: Mutex::new(()) })
+    }
+
+    /// Publishes and waits for the confirm.
+    pub(super) async fn send(&self, parcel: &Parcel) -> lapin::Result<Confirmation> {
+        let mut publish = pin!(self.channel.basic_publish(
+            parcel.exchange.into(),
+            parcel.routing_key.as_str().into(),
+            BasicPublishOptions { mandatory: true, ..Default::default() },
+            &parcel.body,
+            parcel.properties.clone(),
+        ));
+        // lapin gives a publish its number and queues its frames in two separate steps, both when first
+        // polled. Between them another thread could slip in, and the two would get each other's confirm.
+        let confirm = poll_fn(|context| {
+            let _one_at_a_time = lock(&self.numbering);
+            publish.as_mut().poll(context)
+        })
+        .await?;
+        confirm.await
+    }
+
+    fn usable(&self) -> bool {
+        self.open.usable() && self.channel.status().connected()
+    }
+}
+
+async fn open_outlet(link: Arc<Link>, patience: Duration) -> Result<Outlet, Failure> {
+    Outlet::open(&link, patience).await
+}

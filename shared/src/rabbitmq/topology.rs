@@ -1,0 +1,179 @@
+//! The exchanges and queues of a deployment, declared by whoever connects. Declaring is idempotent.
+//!
+//! ```text
+//! publish ─▶ revwatch.intake (fanout) ─┬▶ revwatch.archive (stream)
+//!                                      └▶ revwatch.events (direct) ─ p<N> ─▶ revwatch.events.p<N> (quorum)
+//!                                              │ no such queue                    │ rejected by the broker
+//!                                              ▼                                  ▼
+//!                                  revwatch.unroutable (fanout, quorum)   revwatch.dead (fanout, quorum)
+//! ```
+//!
+//! Invariant: a publish is confirmed only when a quorum queue has it: its partition's, or, should that
+//! be missing, the unroutable one. That is why the archive is not bound to `revwatch.events` itself: a
+//! message that reached the archive would count as routed there, and the alternate exchange would never
+//! be asked. (Somebody who deletes both queues leaves only the archive, and the next connect heals.)
+
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+
+use super::failure::{Failure, is_precondition_failed};
+
+/// Where deliveries are published; the routing key is that of the partition.
+pub(super) const INTAKE: &str = "revwatch.intake";
+/// Routes to the partitions, without archiving.
+pub(super) const EVENTS: &str = "revwatch.events";
+/// Exchange and queue of what no partition's queue took.
+pub(super) const UNROUTABLE: &str = "revwatch.unroutable";
+/// Exchange and queue of what can never be applied.
+pub(super) const DEAD: &str = "revwatch.dead";
+/// Stream of everything accepted.
+pub(super) const ARCHIVE: &str = "revwatch.archive";
+
+/// An exchange nobody uses. Its alternate exchange, which need not exist, is named after the number of
+/// partitions: RabbitMQ itself compares that argument whenever the exchange is declared again, so two
+/// processes that disagree cannot both connect, not even when both are the first.
+const PARTITIONS: &str = "revwatch.partitions";
+
+/// RabbitMQ 4 drops (or dead-letters) a message after 20 returns unless told otherwise; for us a return
+/// only means that a worker went away. "No limit" cannot be written in a way that 3.10 takes as well.
+const DELIVERY_LIMIT: i32 = 1_000_000_000;
+/// Longer than the 30 days for which Stripe can be asked for events.
+const ARCHIVE_AGE: &str = "35D";
+/// A stream forgets whole segments only; smaller ones forget closer to the age.
+const ARCHIVE_SEGMENT_BYTES: i64 = 100_000_000;
+
+/// The routing key of a partition.
+pub(super) fn routing_key(partition: u32) -> String {
+    format!("p{partition}")
+}
+
+/// The partition of a routing key.
+pub(super) fn partition_of(routing_key: &str) -> Option<u32> {
+    routing_key.strip_prefix('p')?.parse().ok()
+}
+
+/// The queue of a partition.
+pub(super) fn partition_queue(partition: u32) -> String {
+    format!("{EVENTS}.{}", routing_key(partition))
+}
+
+/// Declares everything. The channel is not usable after an error.
+pub(super) async fn declare(channel: &Channel, partitions: u32) -> Result<(), Failure> {
+    agree_on_partitions(channel, partitions).await?;
+    declare_all(channel, partitions).await.map_err(|error| {
+        if is_precondition_failed(&error) {
+            Failure::Misconfigured(format!(
+                "an exchange or queue of revwatch exists in RabbitMQ with other properties than it must have \
+                 (delete it if it is empty, or use another virtual host): {error}"
+            ))
+        } else {
+            Failure::while_doing("declaring exchanges and queues", error)
+        }
+    })
+}
+
+async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), Failure> {
+    let mark = format!("{PARTITIONS}.{partitions}");
+    match exchange(channel, PARTITIONS, ExchangeKind::Fanout, Some(mark)).await {
+        Ok(()) => Ok(()),
+        Err(error) if is_precondition_failed(&error) => Err(Failure::Misconfigured(match marked(&error.to_string()) {
+            Some(existing) => format!(
+                "this RabbitMQ virtual host was set up for {existing} partitions, not {partitions}: \
+                 set `partitions = {existing}`, or start afresh in another virtual host"
+            ),
+            None => format!("this RabbitMQ virtual host was set up for another number of partitions: {error}"),
+        })),
+        Err(error) => Err(Failure::while_doing("declaring exchanges and queues", error)),
+    }
+}
+
+/// The number of partitions in RabbitMQ's "… but current is 'revwatch.partitions.8'".
+fn marked(error: &str) -> Option<u32> {
+    let (_, rest) = error.rsplit_once(&format!("current is '{PARTITIONS}."))?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
+    exchange(channel, UNROUTABLE, ExchangeKind::Fanout, None).await?;
+    quorum_queue(channel, UNROUTABLE, None).await?;
+    bind(channel, UNROUTABLE, UNROUTABLE, "").await?;
+
+    exchange(channel, DEAD, ExchangeKind::Fanout, None).await?;
+    quorum_queue(channel, DEAD, None).await?;
+    bind(channel, DEAD, DEAD, "").await?;
+
+    exchange(channel, EVENTS, ExchangeKind::Direct, Some(UNROUTABLE.to_owned())).await?;
+    for partition in 0..partitions {
+        let queue = partition_queue(partition);
+        quorum_queue(channel, &queue, Some(DEAD)).await?;
+        bind(channel, &queue, EVENTS, &routing_key(partition)).await?;
+    }
+
+    // Last: once something can be published, there is a way for it.
+    exchange(channel, INTAKE, ExchangeKind::Fanout, None).await?;
+    archive_stream(channel).await?;
+    bind(channel, ARCHIVE, INTAKE, "").await?;
+    let options = ExchangeBindOptions::default();
+    channel.exchange_bind(EVENTS.into(), INTAKE.into(), "".into(), options, FieldTable::default()).await
+}
+
+async fn exchange(
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+    alternate_exchange: Option<String>,
+) -> lapin::Result<()> {
+    let mut arguments = FieldTable::default();
+    if let Some(alternate) = alternate_exchange {
+        arguments.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.into()));
+    }
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(name.into(), kind, options, arguments).await
+}
+
+async fn quorum_queue(channel: &Channel, name: &str, dead_letters_to: Option<&str>) -> lapin::Result<()> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    if let Some(exchange) = dead_letters_to {
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
+        // Without these two RabbitMQ moves dead letters at most once: it may lose them on the way.
+        arguments.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    }
+    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+}
+
+async fn archive_stream(channel: &Channel) -> lapin::Result<()> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    arguments.insert("x-max-age".into(), AMQPValue::LongString(ARCHIVE_AGE.into()));
+    arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(ARCHIVE_SEGMENT_BYTES));
+    channel.queue_declare(ARCHIVE.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_partitions_read_back() {
+        assert_eq!(partition_queue(12), "revwatch.events.p12");
+        assert_eq!(partition_of(&routing_key(12)), Some(12));
+        assert_eq!([partition_of("12"), partition_of("px"), partition_of("p-1"), partition_of("")], [None; 4]);
+    }
+
+    #[test]
+    fn the_existing_number_of_partitions_is_read_from_rabbitmqs_answer() {
+        let said = "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'revwatch.partitions' in \
+                    vhost '/': received 'revwatch.partitions.16' but current is 'revwatch.partitions.8'";
+        assert_eq!(marked(said), Some(8));
+        assert_eq!(marked("PRECONDITION_FAILED - something else"), None);
+    }
+}
