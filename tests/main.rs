@@ -1,4 +1,5 @@
-//! Tests against real servers, each started by its test on a free loopback port.
+//! Tests against the real thing: adapters on their servers, and the binary as its users run it.
 
 mod contract;
 mod support;
+mod system;

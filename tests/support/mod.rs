@@ -1,5 +1,9 @@
-//! What tests need to run: private servers that die with the test, the binary, a Slack of our own.
+//! What tests need to run: private servers that die with the test, the binary, a Slack of our own, and
+//! a business to tell about.
 
+pub(crate) mod history;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;
+pub(crate) mod revwatch;
+pub(crate) mod slack;
 pub(crate) mod wait;

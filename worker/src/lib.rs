@@ -75,6 +75,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                 for (number, slot) in (0..).zip(owned.iter_mut()) {
                     match (membership::owner(&alive, number) == Some(name.as_str()), slot.take()) {
                         (true, None) => {
+                            tracing::info!(worker = name, partition = number, "partition starts");
                             let stop = shutdown.child_token();
                             tasks.spawn(Partition::new(worker.clone(), number).run(stop.clone()));
                             *slot = Some(stop);

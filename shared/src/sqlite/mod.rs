@@ -194,7 +194,9 @@ impl From<rusqlite::Error> for Prepare {
 /// Creates the schema in a new file; checks version and partitions of an old one.
 fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     const SCHEMA_VERSION: u32 = 1;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Looking needs no lock, and must not wait for a busy writer.
+    let behavior = if how == Open::Existing { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
+    let transaction = connection.transaction_with_behavior(behavior)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match (version, how) {
         (0, Open::Create { partitions }) => {
@@ -213,9 +215,8 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     let stored: Option<String> =
         transaction.query_row("SELECT value FROM meta WHERE key = 'partitions'", [], |row| row.get(0)).optional()?;
     let stored: u32 = stored.and_then(|text| text.parse().ok()).unwrap_or(0);
-    if let Open::Create { partitions } = how
-        && partitions != stored
-    {
+    let Open::Create { partitions } = how else { return Ok(stored) };
+    if partitions != stored {
         return Err(Prepare::Wrong(format!(
             "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
              (or `partitions` in the configuration), or start with a new data folder; {partitions} was asked for"

@@ -1,0 +1,144 @@
+//! The real binary, started by a test and ended with it.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use revwatch_shared::signature::SigningKey;
+use serde_json::Value;
+
+use super::wait::until_blocking;
+
+/// The signing secret of every endpoint under test.
+pub(crate) const SECRET: &str = "whsec_test_only";
+
+/// Where a deployment keeps its data: the variables that say so.
+pub(crate) type Variables = Vec<(String, String)>;
+
+/// One process.
+pub(crate) struct Revwatch {
+    child: Child,
+    started: Value,
+    webhooks: Option<SocketAddr>,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Revwatch {
+    /// `revwatch serve --roles …` with listeners on free ports; returns once it serves.
+    pub(crate) fn serve(variables: &Variables, roles: &str) -> Self {
+        let mut child = command(variables)
+            .args(["serve", "--roles", roles])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("revwatch starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().expect("a pipe"));
+        let written = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        let mut process = Self { child, started: Value::Null, webhooks: None, log };
+        process.started = process.wait_for("started");
+        if roles.contains("ingest") {
+            let line = process.wait_for("taking webhooks");
+            process.webhooks = line["listen"].as_str().and_then(|addr| addr.parse().ok());
+        }
+        process
+    }
+
+    /// Where `path` of the public listener is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.webhooks.expect("the process plays ingest"))
+    }
+
+    /// Where `path` of the admin listener is.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.started["admin"].as_str().expect("an address"))
+    }
+
+    /// What it has logged so far with this message.
+    pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter().filter(|line| line["message"] == message).cloned().collect()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill9(mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it has ended");
+    }
+
+    /// Asks it to end, and sees that it does so well.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(sent.success());
+        let status = until_blocking("revwatch ends", || self.child.try_wait().expect("a child"));
+        assert!(status.success(), "{status}");
+    }
+
+    fn wait_for(&self, message: &str) -> Value {
+        until_blocking(&format!("revwatch logs {message:?}"), || {
+            let found = self.logged(message).pop();
+            assert!(found.is_some() || !self.has_ended(), "revwatch ended: {:?}", self.log);
+            found
+        })
+    }
+
+    fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        stat.map_or(true, |text| text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    }
+}
+
+impl Drop for Revwatch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command that ends by itself.
+pub(crate) fn cli(variables: &Variables, args: &[&str]) -> Output {
+    command(variables).args(args).output().expect("revwatch runs")
+}
+
+/// The standard output of a command that must succeed.
+pub(crate) fn print(variables: &Variables, args: &[&str]) -> String {
+    let output = cli(variables, args);
+    assert!(output.status.success(), "revwatch {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// `revwatch metrics --json`.
+pub(crate) fn metrics(variables: &Variables) -> Value {
+    serde_json::from_str(&print(variables, &["metrics", "--json"])).expect("JSON")
+}
+
+/// Posts one event signed now; the status.
+pub(crate) async fn post(client: &reqwest::Client, url: &str, body: &str) -> Result<u16, reqwest::Error> {
+    let key = SigningKey::new(SECRET).expect("a secret");
+    let header = key.header(jiff::Timestamp::now().as_second(), body.as_bytes());
+    let request = client.post(url).header("stripe-signature", header).header("content-type", "application/json");
+    Ok(request.body(Bytes::from(body.to_owned())).send().await?.status().as_u16())
+}
+
+/// Nothing of the tester's own environment reaches the process, and it dies with the test.
+fn command(variables: &Variables) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_revwatch")]);
+    command.env_clear();
+    command.envs([
+        ("STRIPE_WEBHOOK_SECRET", SECRET),
+        ("REVWATCH_LISTEN", "127.0.0.1:0"),
+        ("REVWATCH_ADMIN_LISTEN", "127.0.0.1:0"),
+    ]);
+    command.envs(variables.iter().cloned());
+    command
+}

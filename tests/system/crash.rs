@@ -1,0 +1,102 @@
+//! `kill -9` in the middle of a load loses nothing that was answered 2xx, and counts nothing twice.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use futures_util::StreamExt as _;
+
+use super::Home;
+use crate::support::history::History;
+use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
+use crate::support::wait::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_process_is_killed_again_and_again() {
+    let home = Home::embedded();
+    let variables = home.variables(&[]);
+    let history = History::new(7, 60, jiff::Timestamp::now().as_second());
+    let mut rest = history.events.clone();
+    let mut kills = 0;
+    while !rest.is_empty() {
+        let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+        // Some more each time, then the end comes while requests are under way.
+        let accepted = load(&process, &rest, 40 + 30 * kills).await;
+        process.kill9();
+        kills += 1;
+        rest.retain(|event| !accepted.contains(event));
+        assert!(kills < 50, "each round accepts something");
+    }
+    assert!(kills >= 3, "{kills} kills");
+    all_applied(&variables, &history).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_on_rabbitmq_and_redis_is_killed_under_load() {
+    let home = Home::servers().await;
+    let variables = home.variables(&[]);
+    let history = History::new(8, 80, jiff::Timestamp::now().as_second());
+    let alerting = Revwatch::serve(&variables, "alerting");
+    let mut rest = history.events.clone();
+    let mut kills = 0;
+    while !rest.is_empty() {
+        let ingest = Revwatch::serve(&variables, "ingest");
+        let worker = Revwatch::serve(&variables, "worker");
+        let accepted = load(&ingest, &rest, 60 + 40 * kills).await;
+        // The worker is in the middle of what was accepted.
+        worker.kill9();
+        ingest.kill9();
+        kills += 1;
+        rest.retain(|event| !accepted.contains(event));
+        assert!(kills < 50, "each round accepts something");
+    }
+    alerting.kill9();
+    assert!(kills >= 3, "{kills} kills");
+    all_applied(&variables, &history).await;
+}
+
+/// Posts until `enough` were answered 200, then returns while the rest is still under way.
+async fn load(process: &Revwatch, events: &[String], enough: usize) -> HashSet<String> {
+    let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
+    let accepted = Mutex::new(HashSet::new());
+    let posts = futures_util::stream::iter(events).map(|body| {
+        let (client, url) = (&client, &url);
+        async move { (body, post(client, url, body).await) }
+    });
+    let mut answers = std::pin::pin!(posts.buffer_unordered(16));
+    while let Some((body, answer)) = answers.next().await {
+        if answer.is_ok_and(|status| status == 200) {
+            let mut accepted = accepted.lock().expect("no panic while locked");
+            accepted.insert(body.clone());
+            if accepted.len() >= enough {
+                break;
+            }
+        }
+    }
+    accepted.into_inner().expect("no panic while locked")
+}
+
+/// What was accepted is applied, each event once; the exports are those of a run that saw no crash.
+async fn all_applied(variables: &Variables, history: &History) {
+    let process = Revwatch::serve(variables, "worker");
+    let shown = until("every event is applied", || async {
+        let shown = metrics(variables);
+        (shown["events_applied"].as_u64() >= Some(history.events.len() as u64)).then_some(shown)
+    })
+    .await;
+    process.stop();
+    assert_eq!(shown["events_applied"], history.events.len());
+    assert_eq!((&shown["events_dead"], &shown["events_ignored"]), (&0.into(), &0.into()));
+    history.expected.assert_shown(&shown);
+    let calm = Home::embedded();
+    let calm = calm.variables(&[]);
+    let process = Revwatch::serve(&calm, "ingest,worker");
+    load(&process, &history.events, history.events.len()).await;
+    until("the calm run has caught up", || async {
+        (metrics(&calm)["events_applied"] == history.events.len()).then_some(())
+    })
+    .await;
+    process.stop();
+    for kind in ["subscriptions", "invoices", "payouts", "accounts"] {
+        assert_eq!(print(variables, &["export", kind]), print(&calm, &["export", kind]), "{kind}");
+    }
+}

@@ -1,0 +1,42 @@
+//! The whole, as its users run it: the binary, real HTTP, real servers.
+
+mod crash;
+mod order;
+mod roles;
+mod slack;
+
+use tempfile::TempDir;
+
+use crate::support::rabbitmq::RabbitServer;
+use crate::support::redis::RedisServer;
+use crate::support::revwatch::Variables;
+
+/// Somewhere to run revwatch on; gone with the test.
+pub(crate) enum Home {
+    Embedded(TempDir),
+    Servers(Box<(RabbitServer, RedisServer)>),
+}
+
+impl Home {
+    pub(crate) fn embedded() -> Self {
+        Self::Embedded(tempfile::tempdir().expect("a folder"))
+    }
+
+    pub(crate) async fn servers() -> Self {
+        Self::Servers(Box::new((RabbitServer::start().await, RedisServer::start())))
+    }
+
+    /// The variables that lead there, and some more.
+    pub(crate) fn variables(&self, more: &[(&str, &str)]) -> Variables {
+        use secrecy::ExposeSecret as _;
+        let mut variables: Variables = more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        match self {
+            Self::Embedded(folder) => variables.push(("REVWATCH_DATA".into(), folder.path().display().to_string())),
+            Self::Servers(servers) => {
+                variables.push(("REVWATCH_AMQP_URL".into(), servers.0.url().expose_secret().to_owned()));
+                variables.push(("REVWATCH_REDIS_URL".into(), servers.1.url().expose_secret().to_owned()));
+            }
+        }
+        variables
+    }
+}

@@ -1,0 +1,50 @@
+//! One process per role, two of the worker, on RabbitMQ and Redis.
+
+use futures_util::StreamExt as _;
+
+use super::Home;
+use crate::support::history::History;
+use crate::support::revwatch::{Revwatch, metrics, post, print};
+use crate::support::wait::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
+    let home = Home::servers().await;
+    let variables = home.variables(&[]);
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let alerting = Revwatch::serve(&variables, "alerting");
+    let workers = [Revwatch::serve(&variables, "worker"), Revwatch::serve(&variables, "worker")];
+    let partitions = |n: usize| {
+        let started = workers[n].logged("partition starts").len();
+        started - workers[n].logged("partition goes to another worker").len()
+    };
+    until("both have partitions, and all have an owner", || async {
+        let shares = [partitions(0), partitions(1)];
+        (shares.iter().all(|s| *s > 0) && shares.iter().sum::<usize>() == 8).then_some(())
+    })
+    .await;
+    let history = History::new(9, 80, jiff::Timestamp::now().as_second());
+    let (client, url) = (reqwest::Client::new(), ingest.url("/webhooks/stripe"));
+    let posts = futures_util::stream::iter(&history.events).map(|body| post(&client, &url, body));
+    let answers: Vec<_> = posts.buffer_unordered(16).collect().await;
+    assert!(answers.iter().all(|a| *a.as_ref().expect("answered") == 200));
+    let (half, rest) = (history.events.len(), history.delivered(10));
+    until("all are applied", || async { (metrics(&variables)["events_applied"] == half).then_some(()) }).await;
+    assert!(workers.iter().all(|w| !w.logged("commit").is_empty()), "both have worked");
+    let [first, second] = workers;
+    first.stop();
+    // Repeats go to every partition; the one that is left must deal with all of them.
+    let posts = futures_util::stream::iter(&rest).map(|body| post(&client, &url, body));
+    assert!(posts.buffer_unordered(16).all(|a| async { a.expect("answered") == 200 }).await);
+    until("the repeats are counted", || async {
+        (metrics(&variables)["events_duplicate"] == rest.len()).then_some(())
+    })
+    .await;
+    history.expected.assert_shown(&metrics(&variables));
+    let page = reqwest::get(alerting.admin("/metrics")).await.expect("a page").text().await.expect("text");
+    assert!(page.contains("revwatch_payouts_total{"), "{page}");
+    assert_eq!(print(&variables, &["dead", "list"]).trim(), "No dead letters.");
+    for process in [ingest, alerting, second] {
+        process.stop();
+    }
+}
