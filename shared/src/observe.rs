@@ -17,7 +17,7 @@ use crate::entity::account::{AccountFacts, AccountNews, CapabilityFacts};
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
 use crate::entity::payout::{PayoutFacts, PayoutOrigin};
 use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
-use crate::entity::timeline::{Change, Sighting, Stage, changes};
+use crate::entity::timeline::{Change, Sighting, Stage, changes, fingerprint};
 use crate::entity::words::InvoiceStatus;
 use crate::entity::{EntityKey, EntityKind, News, Observation};
 use crate::event::Event;
@@ -77,8 +77,9 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
 
 fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreadable> {
     let object: SubscriptionObject = read(event)?;
-    let recurring = recurring_minor(&object.items.data).ok_or_else(|| unreadable(event, "items: amounts overflow"))?;
-    let plan = object.items.data.iter().find_map(|item| plans.name(item.price.as_ref()?));
+    let recurring =
+        recurring_minor(&object.items.data.0).ok_or_else(|| unreadable(event, "items: amounts overflow"))?;
+    let plan = object.items.data.0.iter().find_map(|item| plans.name(item.price.as_ref()?));
     let facts = SubscriptionFacts {
         status: object.status.into(),
         plan: plan.unwrap_or(UNMAPPED_PLAN).to_owned(),
@@ -86,6 +87,7 @@ fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreada
         cancel_at_period_end: object.cancel_at_period_end.unwrap_or(false),
         cancel_at_s: object.cancel_at,
         trial_end_s: object.trial_end,
+        items_print: object.items.data.1,
     };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
@@ -137,14 +139,15 @@ fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
 fn account(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let object: AccountObject = read(event)?;
     let requirements = object.requirements.unwrap_or_default();
-    let count = |list: Option<Vec<String>>| u32::try_from(list.map_or(0, |l| l.len())).unwrap_or(u32::MAX);
+    let count = |list: &Printed<String>| u32::try_from(list.0.len()).unwrap_or(u32::MAX);
     let facts = AccountFacts {
         charges_enabled: object.charges_enabled,
         payouts_enabled: object.payouts_enabled,
         details_submitted: object.details_submitted.unwrap_or(false),
         disabled_reason: requirements.disabled_reason,
-        currently_due: count(requirements.currently_due),
-        past_due: count(requirements.past_due),
+        currently_due: count(&requirements.currently_due),
+        past_due: count(&requirements.past_due),
+        due_prints: (requirements.currently_due.1, requirements.past_due.1),
     };
     let external = object.external_accounts.unwrap_or_default();
     let news = AccountNews::Snapshot {
@@ -215,9 +218,12 @@ fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, Unreadable> {
         // serde's own words quote values; only those about a missing field do not.
         let cause = error.inner().to_string();
         let missing = cause.strip_prefix("missing field ").and_then(|rest| rest.split(' ').next());
+        // What `Printed` says of the inside of its list.
+        let inside = cause.strip_prefix(INSIDE).and_then(|rest| rest.split(" at line ").next());
+        let inside = inside.map_or("", |path| path.trim_end_matches('.'));
         match missing {
             Some(field) => unreadable(event, &format!("{at}: missing field {field}")),
-            None => unreadable(event, &format!("{at}: not of the documented type")),
+            None => unreadable(event, &format!("{at}{inside}: not of the documented type")),
         }
     })
 }
@@ -301,7 +307,32 @@ struct SubscriptionObject {
 #[derive(Deserialize, Default)]
 struct Items {
     #[serde(default)]
-    data: Vec<Item>,
+    data: Printed<Item>,
+}
+
+/// A list, and the fingerprint of its JSON.
+struct Printed<T>(Vec<T>, u32);
+
+impl<T> Default for Printed<T> {
+    fn default() -> Self {
+        Self(Vec::new(), fingerprint("null"))
+    }
+}
+
+const INSIDE: &str = "inside: ";
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Printed<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let print = fingerprint(&value.to_string());
+        // Null is an empty list, as for every other field.
+        let list: Option<Vec<T>> = serde_path_to_error::deserialize(value).map_err(|e| {
+            let cause = e.inner().to_string();
+            let missing = cause.starts_with("missing field");
+            serde::de::Error::custom(if missing { cause } else { format!("{INSIDE}{}", e.path()) })
+        })?;
+        Ok(Self(list.unwrap_or_default(), print))
+    }
 }
 
 #[derive(Deserialize)]
@@ -402,8 +433,10 @@ struct AccountObject {
 #[derive(Deserialize, Default)]
 struct Requirements {
     disabled_reason: Option<String>,
-    currently_due: Option<Vec<String>>,
-    past_due: Option<Vec<String>>,
+    #[serde(default)]
+    currently_due: Printed<String>,
+    #[serde(default)]
+    past_due: Printed<String>,
 }
 
 /// Only whether there are any is read: no number, no holder.

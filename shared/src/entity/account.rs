@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
 use super::words::CapabilityStatus;
-use super::{EntityKey, EntityKind, Transition, json_or_null, keep_greater, keep_smaller};
+use super::{EntityKey, EntityKind, Transition, keep_greater, keep_smaller, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
 
@@ -65,6 +65,8 @@ pub struct AccountFacts {
     pub currently_due: u32,
     /// How many are overdue.
     pub past_due: u32,
+    /// Fingerprints of the two lists.
+    pub due_prints: (u32, u32),
 }
 
 /// One view of a capability.
@@ -326,14 +328,15 @@ impl Facts for AccountFacts {
         0
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "charges_enabled" => Some(self.charges_enabled.to_string()),
-            "payouts_enabled" => Some(self.payouts_enabled.to_string()),
-            "details_submitted" => Some(self.details_submitted.to_string()),
-            "requirements.disabled_reason" => Some(json_or_null(self.disabled_reason.as_deref())),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![
+            ("charges_enabled", print(self.charges_enabled)),
+            ("payouts_enabled", print(self.payouts_enabled)),
+            ("details_submitted", print(self.details_submitted)),
+            ("requirements.disabled_reason", print(self.disabled_reason.as_deref())),
+            ("requirements.currently_due", self.due_prints.0),
+            ("requirements.past_due", self.due_prints.1),
+        ]
     }
 }
 
@@ -342,8 +345,8 @@ impl Facts for CapabilityFacts {
         0
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        (path == "status").then(|| json_or_null(Some(self.status.as_str())))
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![("status", print(self.status.as_str()))]
     }
 }
 
@@ -375,6 +378,7 @@ mod tests {
                             disabled_reason: reason.map(str::to_owned),
                             currently_due,
                             past_due,
+                            due_prints: (0, 0),
                         };
                         let expected = if past_due > 0 { plain.max(High) } else { plain };
                         assert_eq!(risk(&facts), expected, "{facts:?}");

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
 use super::words::InvoiceStatus;
-use super::{Transition, json_or_null, keep_greater};
+use super::{Transition, keep_greater, print};
 use crate::condition::Condition;
 use crate::counters::{Bucket, Counters};
 
@@ -92,13 +92,12 @@ impl Facts for InvoiceFacts {
         (status << 32) | u64::from(self.attempts)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status" => Some(json_or_null(Some(self.status.as_str()))),
-            "amount_due" => Some(self.amount_due_minor.to_string()),
-            "amount_paid" => Some(self.amount_paid_minor.to_string()),
-            "attempt_count" => Some(self.attempts.to_string()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![
+            ("status", print(self.status.as_str())),
+            ("amount_due", print(self.amount_due_minor)),
+            ("amount_paid", print(self.amount_paid_minor)),
+            ("attempt_count", print(self.attempts)),
+        ]
     }
 }

@@ -20,7 +20,7 @@ use self::account::{Account, AccountNews};
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
-use self::timeline::{Facts, Sighting, Timeline};
+use self::timeline::{Facts, Sighting, Timeline, fingerprint};
 use crate::condition::Condition;
 use crate::counters::Counters;
 
@@ -245,9 +245,9 @@ fn keep_smaller(kept: &mut Option<i64>, new: i64) {
     *kept = Some(kept.map_or(new, |k| k.min(new)));
 }
 
-/// A value as Stripe's JSON has it.
-fn json_or_null<T: Serialize>(value: Option<T>) -> String {
-    serde_json::to_string(&value).unwrap_or_default()
+/// The fingerprint of a value as Stripe's JSON has it.
+fn print<T: Serialize>(value: T) -> u32 {
+    fingerprint(&serde_json::to_string(&value).unwrap_or_default())
 }
 
 /// Every change of a status that has no forbidden moves, oldest first.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
 use super::words::PayoutStatus;
-use super::{EntityKey, EntityKind, Transition, json_or_null, keep_greater};
+use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
 use crate::money::Money;
@@ -113,11 +113,7 @@ impl Facts for PayoutFacts {
         }
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status" => Some(json_or_null(Some(self.status.as_str()))),
-            "failure_code" => Some(json_or_null(self.failure_code.as_deref())),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![("status", print(self.status.as_str())), ("failure_code", print(self.failure_code.as_deref()))]
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
 use super::words::SubscriptionStatus;
-use super::{EntityKey, EntityKind, Transition, json_or_null, keep_greater};
+use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
 use crate::money::Money;
@@ -47,6 +47,8 @@ pub struct SubscriptionFacts {
     pub cancel_at_s: Option<i64>,
     /// `trial_end`, Unix seconds.
     pub trial_end_s: Option<i64>,
+    /// Fingerprint of `items.data`, of which plan and amount are made.
+    pub items_print: u32,
 }
 
 impl Subscription {
@@ -177,13 +179,13 @@ impl Facts for SubscriptionFacts {
         }
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status" => Some(json_or_null(Some(self.status.as_str()))),
-            "cancel_at_period_end" => Some(self.cancel_at_period_end.to_string()),
-            "cancel_at" => Some(json_or_null(self.cancel_at_s)),
-            "trial_end" => Some(json_or_null(self.trial_end_s)),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![
+            ("status", print(self.status.as_str())),
+            ("cancel_at_period_end", print(self.cancel_at_period_end)),
+            ("cancel_at", print(self.cancel_at_s)),
+            ("trial_end", print(self.trial_end_s)),
+            ("items.data", self.items_print),
+        ]
     }
 }

@@ -1,0 +1,115 @@
+//! Properties of the pure core over whole businesses: any order, any repeats, any split into batches.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use revwatch_shared::counters::Counters;
+use revwatch_shared::entity::{Entity, EntityKey};
+use revwatch_shared::event::Event;
+use revwatch_shared::kpi::Kpis;
+use revwatch_shared::observe::Plans;
+use revwatch_shared::ports::{ConditionChange, Delivery, Found, Stored};
+use revwatch_worker::plan::{Batch, Outcome, recompute};
+use uuid::Uuid;
+
+use crate::support::history::History;
+
+/// What a store holds, in memory.
+#[derive(Default)]
+struct Memory {
+    entities: BTreeMap<EntityKey, Stored>,
+    marks: HashMap<(u32, String), Uuid>,
+    counters: Counters,
+    open: BTreeMap<String, String>,
+    applied: usize,
+}
+
+const END_S: i64 = 1_790_000_000;
+
+impl Memory {
+    /// Applies deliveries in batches of random size.
+    fn tell(deliveries: &[String], rng: &mut Rng) -> Self {
+        let mut memory = Self::default();
+        let mut rest = deliveries;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(rng.usize(1..=rest.len().min(40)));
+            memory.apply(batch, rng);
+            rest = after;
+        }
+        memory
+    }
+
+    fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
+        let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
+        let batch = Batch::read(0, &deliveries, &Plans::default());
+        let found = Found {
+            marks: batch.want.marks.iter().map(|mark| self.marks.get(mark).copied()).collect(),
+            entities: batch.want.entities.iter().map(|key| self.entities.get(key).cloned()).collect(),
+        };
+        let decision = batch.decide(&found).expect("readable");
+        self.applied += decision.outcomes.iter().filter(|o| **o == Outcome::Applied).count();
+        for mark in decision.commit.marks {
+            self.marks.insert((mark.day, mark.key), mark.delivery);
+        }
+        for write in decision.commit.entities {
+            self.entities.insert(write.key, Stored { version: write.expected + 1, body: write.body });
+        }
+        self.counters.merge(decision.commit.counters, 1);
+        for change in decision.commit.conditions {
+            match change {
+                ConditionChange::Open(c) => self.open.insert(format!("{:?}", c.key), format!("{c:?}")),
+                ConditionChange::Close(key) => self.open.remove(&format!("{key:?}")),
+            };
+        }
+    }
+
+    fn bodies(&self) -> BTreeMap<&EntityKey, &[u8]> {
+        self.entities.iter().map(|(key, stored)| (key, stored.body.as_slice())).collect()
+    }
+}
+
+fn delivery(body: &str, rng: &mut Rng) -> Delivery {
+    let event = Event::parse(body.as_bytes()).expect("an event");
+    Delivery {
+        id: Uuid::from_u128(rng.u128(..)),
+        event_id: event.id.clone().into_owned(),
+        event_type: event.kind.clone().into_owned(),
+        partition: 0,
+        endpoint: "stripe".into(),
+        received_ms: END_S * 1000,
+        traceparent: None,
+        body: Bytes::from(body.to_owned()),
+    }
+}
+
+#[test]
+fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
+    let first = fastrand::u64(..u64::MAX / 2);
+    eprintln!("seeds from {first}");
+    for seed in first..first + 60 {
+        let mut rng = Rng::with_seed(seed);
+        let history = History::new(seed, 12, END_S);
+        let in_order = Memory::tell(&history.events, &mut rng);
+        assert_eq!(in_order.applied, history.events.len(), "seed {seed}");
+        let shown = serde_json::to_value(Kpis::compute(&in_order.counters, END_S)).expect("JSON");
+        history.expected.assert_shown(&shown);
+        for shuffle in 0..3 {
+            let shuffled = Memory::tell(&history.delivered(seed ^ shuffle), &mut rng);
+            assert_eq!(in_order.bodies(), shuffled.bodies(), "seed {seed}, shuffle {shuffle}");
+            assert_eq!(in_order.open, shuffled.open, "seed {seed}, shuffle {shuffle}");
+            let entities: Vec<Entity> = shuffled
+                .entities
+                .iter()
+                .map(|(key, stored)| Entity::decode(key, &stored.body).expect("readable"))
+                .collect();
+            let mut counters = shuffled.counters.clone();
+            counters.merge(in_order.counters.clone(), -1);
+            let different: Vec<_> = counters.iter().filter(|(_, name, _)| !name.starts_with("events|")).collect();
+            assert!(different.is_empty(), "seed {seed}, shuffle {shuffle}: {different:?}");
+            let mut rest = shuffled.counters;
+            rest.merge(recompute(&entities), -1);
+            assert!(rest.iter().all(|(_, name, _)| name.starts_with("events|")), "sums are those of the entities");
+        }
+    }
+}
