@@ -422,6 +422,9 @@ mod tests {
         Config::load(file.map(|_| path.as_path()), &|name| variables.get(name).cloned()).map_err(|e| e.to_string())
     }
 
+    /// File, variables, and what the error must name.
+    type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a str);
+
     #[test]
     fn the_commented_file_is_the_defaults() {
         let config = load(None, &[]).expect("valid");
@@ -458,7 +461,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_fix() {
-        let table: &[(Option<&str>, &[(&str, &str)], &str)] = &[
+        let table: &[Case<'_>] = &[
             (Some("lissten = 1"), &[], "lissten"),
             (Some("[limits]\nbody_bites = 1"), &[], "body_bites"),
             (Some("partitions = \"x\""), &[], "my.toml"),
@@ -481,7 +484,7 @@ mod tests {
 
     #[test]
     fn no_endpoint_is_served_without_a_secret() {
-        let table: &[(Option<&str>, &[(&str, &str)], &str)] = &[
+        let table: &[Case<'_>] = &[
             (None, &[], "STRIPE_WEBHOOK_SECRET"),
             (None, &[("STRIPE_WEBHOOK_SECRET", "whsec_a,,whsec_b")], "empty secret"),
             (Some("[[endpoints]]\nname = \"x\"\npath = \"/x\""), &[], "at least one secret"),

@@ -110,8 +110,8 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let parent = object.parent.and_then(|p| p.subscription_details).and_then(|d| d.subscription);
     let facts = InvoiceFacts {
         status,
-        amount_due_minor: object.amount_due.unwrap_or(0),
-        amount_paid_minor: object.amount_paid.unwrap_or(0),
+        amount_due_minor: object.amount_due.map_or(0, |a| a.0),
+        amount_paid_minor: object.amount_paid.map_or(0, |a| a.0),
         attempts: object.attempt_count.unwrap_or(0),
     };
     let origin = InvoiceOrigin {
@@ -129,7 +129,7 @@ fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let facts = PayoutFacts { status: object.status.into(), failure_code: object.failure_code };
     let origin = PayoutOrigin {
         account: event.account.as_deref().map(str::to_owned),
-        amount_minor: Some(object.amount),
+        amount_minor: Some(object.amount.0),
         currency: Some(object.currency.to_ascii_lowercase()),
     };
     let news = News::Payout(origin, sighting(event, facts)?);
@@ -262,7 +262,8 @@ fn recurring_minor(items: &[Item]) -> Option<i64> {
         };
         total = total.checked_add(monthly)?;
     }
-    total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven).to_i64()
+    let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven).to_i64()?;
+    Minor::try_from(total).ok().map(|minor| minor.0)
 }
 
 fn days(amount: Decimal, days: Decimal) -> Option<Decimal> {
@@ -365,6 +366,22 @@ struct Transform {
     round: Option<String>,
 }
 
+/// An amount in minor units. Stripe's have at most twelve digits; what is much larger is no amount, and
+/// would in the end overflow a sum. Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "i64")]
+struct Minor(i64);
+
+const LARGEST_MINOR: i64 = 10_000_000_000_000;
+
+impl TryFrom<i64> for Minor {
+    type Error = &'static str;
+
+    fn try_from(minor: i64) -> Result<Self, Self::Error> {
+        if (-LARGEST_MINOR..=LARGEST_MINOR).contains(&minor) { Ok(Self(minor)) } else { Err("too large for an amount") }
+    }
+}
+
 /// Minor units with up to 12 decimals, as text.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
@@ -394,8 +411,8 @@ struct InvoiceObject {
     subscription: Option<Reference>,
     parent: Option<InvoiceParent>,
     currency: Option<String>,
-    amount_due: Option<i64>,
-    amount_paid: Option<i64>,
+    amount_due: Option<Minor>,
+    amount_paid: Option<Minor>,
     attempt_count: Option<u32>,
 }
 
@@ -413,7 +430,7 @@ struct SubscriptionDetails {
 struct PayoutObject {
     id: String,
     status: String,
-    amount: i64,
+    amount: Minor,
     currency: String,
     failure_code: Option<String>,
 }
@@ -577,6 +594,11 @@ mod tests {
                 "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: not of the documented type",
             ),
             ("invoice.paid", json!({"id": "in_1"}), "invoice.paid: status: missing"),
+            (
+                "payout.paid",
+                json!({"id": "po_1", "status": "paid", "amount": i64::MAX, "currency": "usd"}),
+                "payout.paid: data.object.amount: not of the documented type",
+            ),
             ("invoice.paid", json!(7), "invoice.paid: data.object: not of the documented type"),
         ];
         for (kind, object, expected) in table {

@@ -240,7 +240,7 @@ impl Account {
     /// From creation (else first sight) to charges enabled.
     pub fn onboarding_seconds(&self) -> Option<i64> {
         let start_s = self.created_s.or(self.first_seen_s)?;
-        self.milestones.get(&Milestone::ChargesEnabled).map(|done_s| (done_s - start_s).max(0))
+        self.milestones.get(&Milestone::ChargesEnabled).map(|done_s| done_s.saturating_sub(start_s).max(0))
     }
 
     /// See [`super::Entity::contributions`].

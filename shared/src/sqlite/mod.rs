@@ -281,7 +281,7 @@ fn write_round(connection: &mut Connection, jobs: Vec<Job>) {
         tracing::error!(%error, "the embedded store cannot commit");
     }
     for answer in kept {
-        answer(committed.as_ref().map(|()| ()).map_err(|e| e.to_string().into()));
+        answer(committed.as_ref().copied().map_err(|e| e.to_string().into()));
     }
 }
 
