@@ -25,7 +25,7 @@ use revwatch_shared::counters::hour_of;
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use revwatch_shared::ports::{DocumentWrite, Fence, StateStore, StoreError};
 use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Board, Metrics};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -270,22 +270,17 @@ impl Alerting {
 
     fn set_kpis(&self, kpis: &Kpis) {
         let m = &self.metrics;
-        m.subscriptions.reset();
-        for (status, plan, count) in &kpis.subscriptions_by_plan {
-            m.subscriptions.with_label_values(&[status, plan]).set(*count);
-        }
-        m.payouts.reset();
-        for (outcome, currency, count) in &kpis.payouts_by_currency {
-            m.payouts.with_label_values(&[outcome, currency]).set(*count);
-        }
-        let families =
-            [(&m.accounts, &kpis.accounts), (&m.onboarding_funnel, &kpis.funnel), (&m.mrr_minor, &kpis.mrr_minor)];
-        for (gauge, values) in families {
-            gauge.reset();
-            for (label, count) in values {
-                gauge.with_label_values(&[label]).set(*count);
-            }
-        }
+        let one = |counts: &BTreeMap<String, i64>, board: &Board| {
+            board.show(counts.iter().map(|(label, count)| (vec![label.as_str()], *count)));
+        };
+        let two = |counts: &[(String, String, i64)], board: &Board| {
+            board.show(counts.iter().map(|(a, b, count)| (vec![a.as_str(), b], *count)));
+        };
+        two(&kpis.subscriptions_by_plan, &m.subscriptions);
+        two(&kpis.payouts_by_currency, &m.payouts);
+        one(&kpis.accounts, &m.accounts);
+        one(&kpis.funnel, &m.onboarding_funnel);
+        one(&kpis.mrr_minor, &m.mrr_minor);
         m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
         m.payout_failure_ratio.with_label_values(&["24h"]).set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
     }
@@ -298,10 +293,8 @@ impl Alerting {
         for alert in book.alerts() {
             *counts.entry((&alert.rule, alert.severity.as_str(), alert.state.as_str())).or_default() += 1;
         }
-        self.metrics.alerts.reset();
-        for ((rule, severity, state), count) in counts {
-            self.metrics.alerts.with_label_values(&[rule, severity, state]).set(count);
-        }
+        let counts = counts.into_iter().map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
+        self.metrics.alerts.show(counts);
     }
 }
 

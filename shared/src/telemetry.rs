@@ -3,6 +3,9 @@
 //! Invariant: labels are bounded, and neither labels nor log lines ever hold secrets, card data or
 //! personal data.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -26,25 +29,50 @@ pub struct Metrics {
     /// `revwatch_dead_letters`
     pub dead_letters: IntGauge,
     /// `revwatch_alerts{rule,severity,state}`
-    pub alerts: IntGaugeVec,
+    pub alerts: Board,
     /// `revwatch_notifications_total{notifier,outcome}`
     pub notifications: IntCounterVec,
     /// `revwatch_rule_evaluation_seconds`
     pub rule_evaluation_seconds: Histogram,
     /// `revwatch_subscriptions{status,plan}`
-    pub subscriptions: IntGaugeVec,
+    pub subscriptions: Board,
     /// `revwatch_past_due_ratio`
     pub past_due_ratio: prometheus::Gauge,
     /// `revwatch_payouts_total{outcome,currency}`: payouts now in that outcome (a paid one may still fail)
-    pub payouts: IntGaugeVec,
+    pub payouts: Board,
     /// `revwatch_payout_failure_ratio{window}`
     pub payout_failure_ratio: GaugeVec,
     /// `revwatch_accounts{risk}`
-    pub accounts: IntGaugeVec,
+    pub accounts: Board,
     /// `revwatch_onboarding_funnel{stage}`
-    pub onboarding_funnel: IntGaugeVec,
+    pub onboarding_funnel: Board,
     /// `revwatch_mrr_minor{currency}`
-    pub mrr_minor: IntGaugeVec,
+    pub mrr_minor: Board,
+}
+
+/// Gauges that are shown together, from one look at the state.
+#[derive(Clone)]
+pub struct Board {
+    gauges: IntGaugeVec,
+    shown: Arc<Mutex<BTreeSet<Vec<String>>>>,
+}
+
+impl Board {
+    /// Shows these values, by label values in the order of the labels. What was shown before and is no
+    /// longer there becomes 0: a series that vanishes would look like a scrape that failed.
+    pub fn show<'a>(&self, values: impl IntoIterator<Item = (Vec<&'a str>, i64)>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = shown.clone();
+        for (labels, value) in values {
+            let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
+            self.gauges.with_label_values(&labels).set(value);
+            gone.remove(&key);
+            shown.insert(key);
+        }
+        for labels in gone {
+            self.gauges.with_label_values(&labels).set(0);
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -60,6 +88,7 @@ impl Metrics {
         let r = &registry;
         let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
         let gauges = |name, help, labels: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), labels));
+        let board = |name, help, labels: &[&str]| Board { gauges: gauges(name, help, labels), shown: Arc::default() };
         let seconds = |name, help, buckets: &[f64]| {
             register(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
         };
@@ -85,14 +114,14 @@ impl Metrics {
             processing_seconds: seconds("revwatch_processing_seconds", "From received to applied", FAST),
             queue_depth: gauges("revwatch_queue_depth", "Deliveries waiting, by partition", &["partition"]),
             dead_letters: register(r, IntGauge::new("revwatch_dead_letters", "Deliveries that cannot be applied")),
-            alerts: gauges("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
+            alerts: board("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
             notifications: counters(
                 "revwatch_notifications_total",
                 "Attempts to notify, by notifier and outcome",
                 &["notifier", "outcome"],
             ),
             rule_evaluation_seconds: seconds("revwatch_rule_evaluation_seconds", "One evaluation of all rules", FAST),
-            subscriptions: gauges("revwatch_subscriptions", "Subscriptions by status and plan", &["status", "plan"]),
+            subscriptions: board("revwatch_subscriptions", "Subscriptions by status and plan", &["status", "plan"]),
             past_due_ratio: register(
                 r,
                 prometheus::Gauge::new(
@@ -100,7 +129,7 @@ impl Metrics {
                     "Past-due share of active and past-due subscriptions",
                 ),
             ),
-            payouts: gauges("revwatch_payouts_total", "Payouts by outcome and currency", &["outcome", "currency"]),
+            payouts: board("revwatch_payouts_total", "Payouts by outcome and currency", &["outcome", "currency"]),
             payout_failure_ratio: register(
                 r,
                 GaugeVec::new(
@@ -108,13 +137,13 @@ impl Metrics {
                     &["window"],
                 ),
             ),
-            accounts: gauges("revwatch_accounts", "Connected accounts by risk", &["risk"]),
-            onboarding_funnel: gauges(
+            accounts: board("revwatch_accounts", "Connected accounts by risk", &["risk"]),
+            onboarding_funnel: board(
                 "revwatch_onboarding_funnel",
                 "Connected accounts that reached each onboarding stage",
                 &["stage"],
             ),
-            mrr_minor: gauges(
+            mrr_minor: board(
                 "revwatch_mrr_minor",
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
@@ -160,4 +189,19 @@ pub fn init_logs(format: Option<LogFormat>) {
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
         LogFormat::Pretty => builder.compact().try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_there_is_zero() {
+        let metrics = Metrics::new();
+        metrics.accounts.show([(vec!["low"], 2), (vec!["high"], 1)]);
+        metrics.accounts.show([(vec!["low"], 3)]);
+        let page = metrics.render();
+        assert!(page.contains("revwatch_accounts{risk=\"low\"} 3"), "{page}");
+        assert!(page.contains("revwatch_accounts{risk=\"high\"} 0"), "{page}");
+    }
 }
