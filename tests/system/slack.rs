@@ -37,8 +37,16 @@ async fn fire_and_resolve(process: &Revwatch, slack: &Slack) {
 
 #[tokio::test]
 async fn a_bot_posts_once_and_updates_the_same_message() {
+    posts_once_and_updates(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_does_so_on_rabbitmq_and_redis_too() {
+    posts_once_and_updates(&Home::servers().await).await;
+}
+
+async fn posts_once_and_updates(home: &Home) {
     let slack = Slack::start(&[]).await;
-    let home = Home::embedded();
     let variables = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     fire_and_resolve(&process, &slack).await;
