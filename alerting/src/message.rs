@@ -14,6 +14,12 @@ pub struct Message {
     pub alert_id: String,
     /// Which state of the alert it shows.
     pub revision: u32,
+    /// The rule that fired.
+    pub rule: String,
+    /// How bad.
+    pub severity: Severity,
+    /// Where the alert is in its life, at this revision.
+    pub state: AlertState,
     /// Whom it is for.
     pub route: String,
     /// Everything, as plain text.
@@ -29,6 +35,9 @@ pub fn render(alert: &Alert) -> Message {
     Message {
         alert_id: alert.id.clone(),
         revision: alert.revision,
+        rule: alert.rule.clone(),
+        severity: alert.severity,
+        state: alert.state,
         route: alert.route.clone(),
         text: text(alert, &headline, &facts),
         blocks: blocks(alert, &headline, &facts),
