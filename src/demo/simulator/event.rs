@@ -1,0 +1,121 @@
+//! Events as Stripe writes them: ids, envelope, body.
+
+use serde_json::{Value, json};
+
+/// One event, ready to be signed and posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SimEvent {
+    /// For example `payout.paid`.
+    pub kind: &'static str,
+    /// Unix seconds.
+    pub created_s: i64,
+    /// The whole webhook body.
+    pub body: String,
+}
+
+/// Which form the objects have. An endpoint sees both while a platform changes its API version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Up to acacia: `invoice.subscription`, `current_period_*` on the subscription.
+    Acacia,
+    /// From basil on: `parent.subscription_details`, `current_period_*` on the items.
+    Clover,
+}
+
+/// An event before it gets its id.
+pub struct Draft<'a> {
+    pub kind: &'static str,
+    pub created_s: i64,
+    /// The connected account it belongs to.
+    pub account: Option<&'a str>,
+    pub shape: Shape,
+    pub object: Value,
+    /// Old values; only `*.updated` has them.
+    pub previous: Option<Value>,
+}
+
+/// Makes ids and envelopes; the simulator's only source of chance.
+pub struct Mint {
+    pub rng: fastrand::Rng,
+    /// The part that all ids of one Stripe account share.
+    owner: String,
+}
+
+impl Shape {
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::Acacia => "2024-12-18.acacia",
+            Self::Clover => "2025-09-30.clover",
+        }
+    }
+}
+
+impl Mint {
+    pub fn new(seed: u64) -> Self {
+        let mut mint = Self { rng: fastrand::Rng::with_seed(seed), owner: String::new() };
+        mint.owner = mint.letters(10);
+        mint
+    }
+
+    /// For example `sub_1MowQVLkdIwHu7ixeRlqHVzs`.
+    pub fn id(&mut self, prefix: &str) -> String {
+        let (head, tail) = (self.letters(5), self.letters(8));
+        format!("{prefix}_1{head}{}{tail}", self.owner)
+    }
+
+    /// For example `cus_QXg1o8vcGmoR32`.
+    pub fn short_id(&mut self, prefix: &str) -> String {
+        format!("{prefix}_{}", self.letters(14))
+    }
+
+    /// For example `acct_1032D82eZvKYlo2C`.
+    pub fn account_id(&mut self) -> String {
+        format!("acct_1{}", self.letters(15))
+    }
+
+    /// A Unix second of `from_s..to_s`.
+    pub fn within(&mut self, from_s: i64, to_s: i64) -> i64 {
+        self.rng.i64(from_s..to_s.max(from_s + 1))
+    }
+
+    pub fn event(&mut self, draft: Draft<'_>) -> SimEvent {
+        let Draft { kind, created_s, account, shape, object, previous } = draft;
+        // What Stripe does by itself has no request; what an API call caused names it.
+        let request = match self.rng.u8(0..3) {
+            0 => json!({"id": null, "idempotency_key": null}),
+            1 => json!({"id": self.short_id("req"), "idempotency_key": null}),
+            _ => json!({"id": self.short_id("req"), "idempotency_key": self.letters(32).to_lowercase()}),
+        };
+        let mut data = json!({"object": object});
+        if let Some(previous) = previous {
+            data["previous_attributes"] = previous;
+        }
+        let mut body = json!({
+            "id": self.id("evt"),
+            "object": "event",
+            "api_version": shape.api_version(),
+            "created": created_s,
+            "data": data,
+            "livemode": false,
+            "pending_webhooks": self.rng.u8(1..3),
+            "request": request,
+            "type": kind,
+        });
+        if let Some(account) = account {
+            body["account"] = json!(account);
+        }
+        SimEvent { kind, created_s, body: format!("{body:#}") }
+    }
+
+    fn letters(&mut self, count: usize) -> String {
+        (0..count).map(|_| self.rng.alphanumeric()).collect()
+    }
+}
+
+/// `previous_attributes`: the old values of what changed; of nested objects only that, a changed array
+/// whole.
+pub fn changed(before: &Value, after: &Value) -> Value {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else { return before.clone() };
+    let differing = before.iter().filter(|(name, value)| after.get(*name) != Some(value));
+    differing.map(|(name, value)| (name.clone(), changed(value, after.get(name).unwrap_or(&Value::Null)))).collect()
+}

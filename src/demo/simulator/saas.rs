@@ -1,0 +1,314 @@
+//! The software business: subscriptions, their invoices, and what becomes of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::event::{Draft, Mint, Shape, SimEvent, changed};
+use super::shapes;
+
+/// All subscriptions that are not over.
+#[derive(Default)]
+pub struct Saas {
+    pub subscriptions: Vec<Subscription>,
+    invoices: u32,
+}
+
+pub struct Subscription {
+    pub id: String,
+    pub item: String,
+    pub customer: String,
+    pub plan: &'static Plan,
+    pub currency: &'static str,
+    pub quantity: i64,
+    pub shape: Shape,
+    pub status: Status,
+    pub created_s: i64,
+    pub period_start_s: i64,
+    pub trial_end_s: Option<i64>,
+    pub cancelling: bool,
+    pub latest_invoice: Option<String>,
+    /// Not paid yet: the reason for being past due.
+    open_invoice: Option<Invoice>,
+    /// It stays past due until the incident is over.
+    pub stuck: bool,
+    /// Unix seconds of its latest change: another within that second would leave their order to chance.
+    pub changed_s: i64,
+}
+
+pub struct Invoice {
+    pub id: String,
+    pub number: String,
+    pub payment_intent: String,
+    pub status: &'static str,
+    pub reason: &'static str,
+    pub amount_minor: i64,
+    pub attempts: u32,
+    pub created_s: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Trialing,
+    Active,
+    PastDue,
+    Canceled,
+}
+
+pub struct Plan {
+    pub lookup_key: &'static str,
+    pub product: &'static str,
+    pub interval: &'static str,
+    /// In the order of [`CURRENCIES`]; yearly ones are multiples of 12, so that a month is a whole number.
+    amounts_minor: [i64; 4],
+}
+
+/// JPY has no decimals.
+pub const CURRENCIES: [&str; 4] = ["usd", "eur", "brl", "jpy"];
+
+const PLANS: [Plan; 3] = [
+    Plan {
+        lookup_key: "starter",
+        product: "prod_Starter4k2Xw9Qz1",
+        interval: "month",
+        amounts_minor: [2_900, 2_700, 14_900, 4_200],
+    },
+    Plan {
+        lookup_key: "pro",
+        product: "prod_ProS8vLq2Yt6Rb",
+        interval: "month",
+        amounts_minor: [9_900, 9_200, 49_900, 14_000],
+    },
+    Plan {
+        lookup_key: "enterprise",
+        product: "prod_Enterprise7Hd3",
+        interval: "year",
+        amounts_minor: [478_800, 442_800, 2_388_000, 708_000],
+    },
+];
+
+impl Plan {
+    pub fn amount_minor(&self, currency: &str) -> i64 {
+        let index = CURRENCIES.iter().position(|c| *c == currency);
+        index.map_or(0, |i| self.amounts_minor[i])
+    }
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trialing => "trialing",
+            Self::Active => "active",
+            Self::PastDue => "past_due",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+impl Subscription {
+    pub fn period_end_s(&self) -> i64 {
+        self.period_start_s + if self.plan.interval == "year" { 365 } else { 30 } * 86_400
+    }
+
+    fn mrr_minor(&self) -> i64 {
+        if self.cancelling || !matches!(self.status, Status::Active | Status::PastDue) {
+            return 0;
+        }
+        let months = if self.plan.interval == "year" { 12 } else { 1 };
+        self.plan.amount_minor(self.currency) * self.quantity / months
+    }
+
+    fn draft(&self, kind: &'static str, at_s: i64, object: Value, previous: Option<Value>) -> Draft<'static> {
+        Draft { kind, created_s: at_s, account: None, shape: self.shape, object, previous }
+    }
+
+    /// Changes it, and tells what it was before.
+    fn change(&mut self, at_s: i64, change: impl FnOnce(&mut Self)) -> Draft<'static> {
+        let before = shapes::subscription(self);
+        change(self);
+        self.changed_s = at_s;
+        let after = shapes::subscription(self);
+        let previous = changed(&before, &after);
+        self.draft("customer.subscription.updated", at_s, after, Some(previous))
+    }
+
+    fn invoice_event(&self, kind: &'static str, at_s: i64, invoice: &Invoice) -> Draft<'static> {
+        self.draft(kind, at_s, shapes::invoice(self, invoice), None)
+    }
+}
+
+impl Saas {
+    /// Monthly recurring revenue by currency: what revwatch must come to.
+    pub fn mrr_minor(&self) -> BTreeMap<String, i64> {
+        let mut sums = BTreeMap::new();
+        for s in &self.subscriptions {
+            *sums.entry(s.currency.to_owned()).or_default() += s.mrr_minor();
+        }
+        sums.retain(|_, minor| *minor != 0);
+        sums
+    }
+
+    /// Past due, and of how many active and past due.
+    pub fn past_due(&self) -> (usize, usize) {
+        let count = |status| self.subscriptions.iter().filter(|s| s.status == status).count();
+        (count(Status::PastDue), count(Status::PastDue) + count(Status::Active))
+    }
+
+    /// One with this status that has not changed in this very second.
+    pub fn pick(&self, mint: &mut Mint, status: Status, now_s: i64) -> Option<usize> {
+        let fits = |i: &usize| {
+            let s = &self.subscriptions[*i];
+            s.status == status && !s.stuck && s.changed_s < now_s
+        };
+        let fitting: Vec<usize> = (0..self.subscriptions.len()).filter(fits).collect();
+        mint.rng.choice(fitting)
+    }
+
+    /// A customer subscribes.
+    pub fn start(&mut self, mint: &mut Mint, at_s: i64, trial: bool) -> Vec<SimEvent> {
+        // Both shapes and all currencies take turns, whatever the seed.
+        let turn = self.subscriptions.len();
+        let plan = &PLANS[[0, 0, 0, 0, 1, 1, 1, 1, 2, 0][mint.rng.usize(0..10)]];
+        let mut s = Subscription {
+            id: mint.id("sub"),
+            item: mint.short_id("si"),
+            customer: mint.short_id("cus"),
+            plan,
+            currency: CURRENCIES[[0, 1, 0, 2, 1, 0, 3, 0, 2, 1][turn % 10]],
+            quantity: mint.rng.i64(1..=6),
+            shape: if turn.is_multiple_of(2) { Shape::Acacia } else { Shape::Clover },
+            status: if trial { Status::Trialing } else { Status::Active },
+            created_s: at_s,
+            period_start_s: at_s,
+            trial_end_s: trial.then_some(at_s + 14 * 86_400),
+            cancelling: false,
+            latest_invoice: None,
+            open_invoice: None,
+            stuck: false,
+            changed_s: at_s,
+        };
+        let customer = json!({"id": s.customer, "object": "customer", "created": at_s, "currency": s.currency,
+            "delinquent": false, "livemode": false, "metadata": {}});
+        let mut drafts = vec![s.draft("customer.created", at_s, customer, None)];
+        self.invoices += 1;
+        let mut invoice = draft_invoice(mint, &s, self.invoices, at_s, "subscription_create");
+        if !trial {
+            s.latest_invoice = Some(invoice.id.clone());
+        }
+        drafts.push(s.draft("customer.subscription.created", at_s, shapes::subscription(&s), None));
+        if !trial {
+            drafts.extend(pay(&s, &mut invoice, at_s));
+        }
+        self.subscriptions.push(s);
+        drafts.into_iter().map(|d| mint.event(d)).collect()
+    }
+
+    /// A period ends and the next is paid.
+    pub fn renew(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
+        self.invoices += 1;
+        let s = &mut self.subscriptions[index];
+        let mut invoice = draft_invoice(mint, s, self.invoices, at_s, "subscription_cycle");
+        let mut drafts = vec![s.change(at_s, |s| {
+            (s.period_start_s, s.latest_invoice) = (at_s, Some(invoice.id.clone()));
+        })];
+        drafts.extend(pay(s, &mut invoice, at_s));
+        drafts.into_iter().map(|d| mint.event(d)).collect()
+    }
+
+    /// A period ends and the card is declined.
+    pub fn decline(&mut self, mint: &mut Mint, index: usize, at_s: i64, stuck: bool) -> Vec<SimEvent> {
+        self.invoices += 1;
+        let s = &mut self.subscriptions[index];
+        let mut invoice = draft_invoice(mint, s, self.invoices, at_s, "subscription_cycle");
+        let mut drafts = vec![s.invoice_event("invoice.created", at_s - 1, &invoice)];
+        invoice.status = "open";
+        drafts.push(s.invoice_event("invoice.finalized", at_s - 1, &invoice));
+        invoice.attempts = 1;
+        drafts.push(s.invoice_event("invoice.payment_failed", at_s, &invoice));
+        drafts.push(s.change(at_s, |s| {
+            (s.status, s.stuck, s.latest_invoice) = (Status::PastDue, stuck, Some(invoice.id.clone()));
+        }));
+        s.open_invoice = Some(invoice);
+        drafts.into_iter().map(|d| mint.event(d)).collect()
+    }
+
+    /// Stripe tries the card once more, in vain.
+    pub fn retry(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
+        let s = &mut self.subscriptions[index];
+        let Some(mut invoice) = s.open_invoice.take() else { return Vec::new() };
+        invoice.attempts += 1;
+        let draft = s.invoice_event("invoice.payment_failed", at_s, &invoice);
+        s.open_invoice = Some(invoice);
+        vec![mint.event(draft)]
+    }
+
+    /// The card works again.
+    pub fn recover(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
+        let s = &mut self.subscriptions[index];
+        let Some(mut invoice) = s.open_invoice.take() else { return Vec::new() };
+        invoice.status = "paid";
+        invoice.attempts += 1;
+        let drafts = [
+            s.invoice_event("invoice.paid", at_s, &invoice),
+            s.invoice_event("invoice.payment_succeeded", at_s, &invoice),
+            s.change(at_s, |s| (s.status, s.stuck) = (Status::Active, false)),
+        ];
+        drafts.into_iter().map(|d| mint.event(d)).collect()
+    }
+
+    /// The trial becomes a paid subscription.
+    pub fn convert(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
+        self.invoices += 1;
+        let s = &mut self.subscriptions[index];
+        let mut invoice = draft_invoice(mint, s, self.invoices, at_s, "subscription_cycle");
+        let mut drafts = vec![s.change(at_s, |s| {
+            (s.status, s.trial_end_s, s.latest_invoice) = (Status::Active, Some(at_s), Some(invoice.id.clone()));
+        })];
+        drafts.extend(pay(s, &mut invoice, at_s));
+        drafts.into_iter().map(|d| mint.event(d)).collect()
+    }
+
+    /// More or fewer seats.
+    pub fn resize(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
+        let s = &mut self.subscriptions[index];
+        let draft = s.change(at_s, |s| s.quantity += if s.quantity > 3 { -2 } else { 2 });
+        vec![mint.event(draft)]
+    }
+
+    /// The customer leaves: at the end of the period, or at once if that is scheduled already.
+    pub fn cancel(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
+        let s = &mut self.subscriptions[index];
+        if !s.cancelling {
+            let draft = s.change(at_s, |s| s.cancelling = true);
+            return vec![mint.event(draft)];
+        }
+        let mut gone = self.subscriptions.swap_remove(index);
+        gone.status = Status::Canceled;
+        let draft = gone.draft("customer.subscription.deleted", at_s, shapes::subscription(&gone), None);
+        vec![mint.event(draft)]
+    }
+}
+
+fn draft_invoice(mint: &mut Mint, s: &Subscription, number: u32, at_s: i64, reason: &'static str) -> Invoice {
+    Invoice {
+        id: mint.id("in"),
+        number: format!("REV-{number:05}"),
+        payment_intent: mint.id("pi"),
+        status: "draft",
+        reason,
+        amount_minor: s.plan.amount_minor(s.currency) * s.quantity,
+        attempts: 0,
+        created_s: at_s,
+    }
+}
+
+/// An invoice from draft to paid, all within one second as it often is.
+fn pay(s: &Subscription, invoice: &mut Invoice, at_s: i64) -> Vec<Draft<'static>> {
+    let mut drafts = vec![s.invoice_event("invoice.created", at_s, invoice)];
+    invoice.status = "open";
+    drafts.push(s.invoice_event("invoice.finalized", at_s, invoice));
+    (invoice.status, invoice.attempts) = ("paid", 1);
+    drafts.push(s.draft("payment_intent.succeeded", at_s, shapes::payment_intent(s, invoice), None));
+    drafts.push(s.invoice_event("invoice.paid", at_s, invoice));
+    drafts
+}
