@@ -3,7 +3,7 @@
 mod config;
 mod export;
 mod look;
-mod send;
+pub mod send;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

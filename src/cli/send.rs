@@ -105,7 +105,7 @@ impl Tally {
 }
 
 /// Posts one event. A 503 is tried again a few times, as Stripe would; `Some` is what refused it.
-async fn post(client: &Client, key: &SigningKey, url: &str, body: String) -> anyhow::Result<Option<String>> {
+pub async fn post(client: &Client, key: &SigningKey, url: &str, body: String) -> anyhow::Result<Option<String>> {
     const TRIES: u32 = 5;
     let mut refusal = String::new();
     for attempt in 0..TRIES {

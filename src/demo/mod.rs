@@ -1,12 +1,199 @@
-//! `revwatch demo`.
+//! `revwatch demo`: every role on a throw-away store, and a simulated marketplace and software business
+//! that posts signed webhooks to it over HTTP, so that alerts can be seen to fire and resolve with
+//! nothing set up.
+//!
+//! Nothing is faked inside: this is `serve` with another notifier. Of the user's environment and
+//! settings the demo reads nothing, and it talks to nobody but itself.
 
+mod director;
+mod notifier;
+mod poster;
+mod scenario;
+mod screen;
+mod simulator;
+mod summary;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
 use clap::Args;
+use clap::builder::FalseyValueParser;
+use revwatch_alerting::notify::Notifier;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::config::Config;
+use revwatch_shared::process::shutdown_on_signals;
+use revwatch_shared::telemetry::init_logs_or;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use self::director::Director;
+use self::notifier::{DemoNotifier, Told};
+use self::poster::Poster;
+use self::scenario::Scenario;
+use self::screen::Screen;
+use self::simulator::{Delivery, Simulator};
+use crate::serve::{Addresses, Role, serve};
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {}
+pub struct DemoArgs {
+    /// How long the play takes, about.
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(10..=3600))]
+    seconds: u32,
+    /// Ordinary business beside the incidents, in events per second.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=500))]
+    rate: u32,
+    /// The same seed makes the same business; default: another one every time.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Keep the store in this folder, to look at afterwards; it must be empty or new.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// No colors.
+    #[arg(long, env = "NO_COLOR", hide_env = true, value_parser = FalseyValueParser::new())]
+    no_color: bool,
+}
 
 /// Runs `demo`.
-pub async fn run(_args: DemoArgs) -> anyhow::Result<()> {
-    anyhow::bail!("being written")
+pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
+    // The deliveries are out of order on purpose: warnings about that would only hide the play.
+    init_logs_or(None, "error");
+    let shutdown = shutdown_on_signals();
+    let folder = Folder::new(args.keep.as_deref())?;
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(1..1_000_000_000));
+    let secret = format!("whsec_{}", Uuid::now_v7().simple());
+    let config = config(&secret, folder.path())?;
+    let (notifier, alerts) = DemoNotifier::new();
+    let (started, addresses) = oneshot::channel();
+    let notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(notifier)];
+    let mut serving = tokio::spawn(serve(
+        config.clone(),
+        &Role::ALL,
+        shutdown.clone(),
+        move |alerting| alerting.notifiers = notifiers,
+        started,
+    ));
+    let play = async {
+        let addresses = addresses.await.context("revwatch did not start")?;
+        let stage = Stage { args: &args, seed, secret: &secret, config: &config };
+        stage.perform(addresses, alerts).await
+    };
+    let outcome = tokio::select! {
+        biased;
+        ended = &mut serving => {
+            ended??;
+            // It ends by itself only when it is asked to.
+            bail!("interrupted");
+        }
+        () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
+        outcome = play => outcome,
+    };
+    shutdown.cancel();
+    // In good order, but nobody waits long for a demo to end.
+    let _ = tokio::time::timeout(Duration::from_secs(5), serving).await;
+    outcome
+}
+
+struct Stage<'a> {
+    args: &'a DemoArgs,
+    seed: u64,
+    secret: &'a str,
+    config: &'a Config,
+}
+
+impl Stage<'_> {
+    async fn perform(&self, at: Addresses, alerts: mpsc::UnboundedReceiver<Told>) -> anyhow::Result<()> {
+        let webhooks = at.webhooks.context("there is no webhook listener")?;
+        let screen = Screen::new(self.args.no_color);
+        screen.say(&format!(
+            "revwatch demo: about {} seconds, seed {} (again: revwatch demo --seed {}).\n\
+             Webhooks go to http://{webhooks}/webhooks/stripe, metrics are at http://{}/metrics.",
+            self.args.seconds, self.seed, self.seed, at.admin
+        ))?;
+        let director = Director {
+            poster: Poster::start(webhooks, self.secret)?,
+            store: Backend::store(self.config).await?,
+            alerts,
+            simulator: Simulator::new(self.seed),
+            delivery: Delivery::new(self.seed),
+            scenario: Scenario::new(f64::from(self.args.seconds)),
+            rate: self.args.rate,
+            events: 0,
+            recovering: None,
+            screen,
+        };
+        director.play().await?;
+        let mut last = "\nAll three alerts fired and resolved.".to_owned();
+        if let Some(folder) = &self.args.keep {
+            let folder = folder.display();
+            last.push_str(&format!("\nLook at what is left:  REVWATCH_DATA={folder} revwatch metrics"));
+            last.push_str(&format!("\n                       REVWATCH_DATA={folder} revwatch export subscriptions"));
+        }
+        last.push_str("\nRun it for real:       STRIPE_WEBHOOK_SECRET=whsec_… SLACK_WEBHOOK_URL=https://… revwatch");
+        use std::io::Write as _;
+        Ok(writeln!(std::io::stdout().lock(), "{last}")?)
+    }
+}
+
+/// Where the store is; a temporary one is deleted when this is dropped.
+enum Folder {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Folder {
+    fn new(keep: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(keep) = keep else {
+            return Ok(Self::Temporary(tempfile::tempdir().context("cannot make a temporary folder")?));
+        };
+        // A demo among somebody's real state would be a disaster.
+        if std::fs::read_dir(keep).is_ok_and(|mut entries| entries.next().is_some()) {
+            bail!("{} is not empty: give --keep an empty or new folder", keep.display());
+        }
+        std::fs::create_dir_all(keep).with_context(|| format!("cannot make the folder {}", keep.display()))?;
+        Ok(Self::Kept(keep.to_owned()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+/// The defaults, on ports that are free. The user's environment has no part in it: with real Slack or
+/// Redis settings around, a demo must not reach them.
+fn config(secret: &str, data: &Path) -> anyhow::Result<Config> {
+    let data = data.to_str().context("the folder's name is not UTF-8")?;
+    let lookup = |name: &str| match name {
+        "STRIPE_WEBHOOK_SECRET" => Some(secret.to_owned()),
+        "REVWATCH_LISTEN" | "REVWATCH_ADMIN_LISTEN" => Some("127.0.0.1:0".to_owned()),
+        "REVWATCH_DATA" => Some(data.to_owned()),
+        _ => None,
+    };
+    Ok(Config::load(None, &lookup)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_use_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(Folder::new(Some(folder.path())).is_ok());
+        std::fs::write(folder.path().join("x"), "").expect("a file");
+        let error = Folder::new(Some(folder.path())).err().expect("refused").to_string();
+        assert!(error.contains("--keep"), "{error}");
+    }
+
+    #[test]
+    fn the_demo_reaches_nobody_but_itself() {
+        let config = config("whsec_x", Path::new("/tmp/x")).expect("valid");
+        assert!(config.servers().is_none() && config.slack.bot_token.is_none() && config.slack.webhook_url.is_none());
+        assert!(config.listen.ip().is_loopback() && config.listen.port() == 0 && config.admin_listen.port() == 0);
+    }
 }

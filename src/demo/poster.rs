@@ -1,0 +1,83 @@
+//! Posts events as Stripe would: signed, over HTTP, several at a time, again after a 503.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::Client;
+use revwatch_shared::signature::SigningKey;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::simulator::SimEvent;
+use crate::cli::send;
+
+/// A queue of what is to be posted, and the count of what was answered.
+pub struct Poster {
+    queue: mpsc::UnboundedSender<SimEvent>,
+    queued: u64,
+    tally: Arc<Tally>,
+}
+
+#[derive(Default)]
+struct Tally {
+    accepted: AtomicU64,
+    refusal: OnceLock<String>,
+}
+
+/// Requests under way at the same time.
+const CONCURRENCY: usize = 16;
+
+impl Poster {
+    /// Posts to the webhook endpoint at `address` until it is dropped.
+    pub fn start(address: SocketAddr, secret: &str) -> anyhow::Result<Self> {
+        let url = format!("http://{address}/webhooks/stripe");
+        let key = SigningKey::new(secret).context("the secret is empty")?;
+        // The user's proxy has no business on the loopback interface.
+        let client = Client::builder().timeout(Duration::from_secs(30)).no_proxy().build()?;
+        let (queue, mut events) = mpsc::unbounded_channel::<SimEvent>();
+        let tally = Arc::new(Tally::default());
+        let noted = tally.clone();
+        tokio::spawn(async move {
+            let free = Arc::new(Semaphore::new(CONCURRENCY));
+            while let (Ok(permit), Some(event)) = (free.clone().acquire_owned().await, events.recv().await) {
+                let (client, key, url, tally) = (client.clone(), key.clone(), url.clone(), noted.clone());
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    match send::post(&client, &key, &url, event.body).await {
+                        Ok(None) => {
+                            tally.accepted.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(Some(refusal)) => drop(tally.refusal.set(format!("{}: {refusal}", event.kind))),
+                        Err(error) => drop(tally.refusal.set(format!("{}: {error:#}", event.kind))),
+                    }
+                });
+            }
+        });
+        Ok(Self { queue, queued: 0, tally })
+    }
+
+    /// Posts these as soon as there is a free connection.
+    pub fn post(&mut self, deliveries: Vec<SimEvent>) {
+        for event in deliveries {
+            self.queued += 1;
+            let _ = self.queue.send(event);
+        }
+    }
+
+    /// Answered with a 2xx.
+    pub fn accepted(&self) -> u64 {
+        self.tally.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Not answered yet.
+    pub fn waiting(&self) -> u64 {
+        self.queued - self.accepted()
+    }
+
+    /// The first delivery that was refused for good, and why.
+    pub fn refusal(&self) -> Option<&str> {
+        self.tally.refusal.get().map(String::as_str)
+    }
+}

@@ -1,0 +1,78 @@
+//! What the viewer sees: lines that stay on standard output, and below them a status line that lives,
+//! where standard error is a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
+
+use super::notifier::Told;
+
+/// See the module.
+pub struct Screen {
+    began: Instant,
+    status: ProgressBar,
+    colors: bool,
+}
+
+const BOLD: &str = "1";
+const RED: &str = "1;31";
+const GREEN: &str = "1;32";
+const DIM: &str = "2";
+
+impl Screen {
+    /// The clock of the play starts here.
+    pub fn new(plain: bool) -> Self {
+        let status = if io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
+            let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        Self { began: Instant::now(), status, colors: !plain && io::stdout().is_terminal() }
+    }
+
+    /// Seconds since the start.
+    pub fn elapsed_s(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Changes the status line.
+    pub fn status(&self, text: String) {
+        self.status.set_message(text);
+    }
+
+    /// Prints something that stays.
+    pub fn say(&self, text: &str) -> io::Result<()> {
+        // The status line steps aside meanwhile, so that neither tears the other.
+        self.status.suspend(|| writeln!(io::stdout().lock(), "{text}"))
+    }
+
+    /// Prints what the simulator does next.
+    pub fn beat(&self, text: &str) -> io::Result<()> {
+        self.say(&format!("\n{:5.1} s  {}", self.elapsed_s(), self.paint(BOLD, text)))
+    }
+
+    /// Prints an alert.
+    pub fn alert(&self, told: &Told) -> io::Result<()> {
+        let mut lines = told.text.lines();
+        let color = if told.over { GREEN } else { RED };
+        let mut text = format!("{:5.1} s    {}", self.elapsed_s(), self.paint(color, lines.next().unwrap_or_default()));
+        for line in lines {
+            text.push_str(&format!("\n           {} {line}", self.paint(DIM, "│")));
+        }
+        self.say(&text)
+    }
+
+    /// Takes the status line away.
+    pub fn close(&self) {
+        self.status.finish_and_clear();
+    }
+
+    fn paint(&self, color: &str, text: &str) -> String {
+        if self.colors { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,93 @@
+//! The words about the figures: the status line while the play runs, the tables at its end, and
+//! whether revwatch came to the figures that the simulator knows to be right.
+
+use std::collections::BTreeMap;
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_shared::kpi::Kpis;
+use revwatch_shared::money::Money;
+
+use super::director::Director;
+use super::simulator::Simulator;
+
+/// One line.
+pub fn status(director: &Director, kpis: &Kpis) -> String {
+    let firing = director.firing();
+    format!(
+        "{} · posted {} · applied {} · duplicates {} · MRR {} · past due {} · payouts failing {}",
+        if firing.is_empty() { "all well".to_owned() } else { format!("FIRING {}", firing.join(", ")) },
+        director.poster.accepted(),
+        kpis.events_applied,
+        kpis.events_duplicate,
+        mrr(&kpis.mrr_minor),
+        percent(kpis.past_due_ratio),
+        percent(kpis.payout_failure_ratio_24h),
+    )
+}
+
+/// The tables at the end.
+pub fn text(director: &Director, kpis: &Kpis) -> String {
+    let mut alerts = Table::new();
+    alerts.load_style(UTF8_BORDERS_ONLY).set_header(["Alert", "Fired after", "Resolved after", "Lasted"]);
+    for life in director.scenario.alerts() {
+        let seconds = |s: f64| format!("{s:.1} s");
+        let open = || "still fires".to_owned();
+        alerts.add_row([
+            life.rule.clone(),
+            seconds(life.fired_s),
+            life.resolved_s.map_or_else(open, seconds),
+            life.resolved_s.map_or_else(open, |s| seconds(s - life.fired_s)),
+        ]);
+    }
+    let mut figures = Table::new();
+    figures.load_style(UTF8_BORDERS_ONLY);
+    let agrees = match difference(&director.simulator, director.events, kpis) {
+        None => "yes, in spite of the order and the duplicates".to_owned(),
+        Some(difference) => format!("NO: {difference}"),
+    };
+    for (name, value) in [
+        (
+            "Webhooks posted",
+            format!("{}, shuffled, {} of them twice", director.poster.accepted(), director.delivery.duplicates()),
+        ),
+        ("Events", format!("{} applied, {} of undocumented types", kpis.events_applied, kpis.events_ignored)),
+        ("Duplicates recognised", kpis.events_duplicate.to_string()),
+        ("Dead letters", kpis.events_dead.to_string()),
+        ("MRR", mrr(&kpis.mrr_minor)),
+        ("Past due", percent(kpis.past_due_ratio)),
+        ("Payouts failed in 24 h", percent(kpis.payout_failure_ratio_24h)),
+        ("Agrees with the simulator", agrees),
+    ] {
+        figures.add_row([name, &value]);
+    }
+    format!("\n{alerts}\n\n{figures}")
+}
+
+/// What revwatch counts differently from the simulator, if anything.
+pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<String> {
+    let counted: BTreeMap<_, _> = kpis.mrr_minor.iter().filter(|(_, minor)| **minor != 0).collect();
+    let known = simulator.mrr_minor();
+    if counted != known.iter().collect() {
+        return Some(format!("MRR {} instead of {}", mrr(&kpis.mrr_minor), mrr(&known)));
+    }
+    let (past_due, base) = simulator.past_due();
+    let known = (base > 0).then(|| past_due as f64 / base as f64);
+    if kpis.past_due_ratio != known {
+        return Some(format!("past due {} instead of {}", percent(kpis.past_due_ratio), percent(known)));
+    }
+    let counted = kpis.events_applied + kpis.events_ignored;
+    if u64::try_from(counted) != Ok(events) {
+        return Some(format!("{counted} events instead of {events}"));
+    }
+    (kpis.events_dead > 0).then(|| format!("{} dead letters", kpis.events_dead))
+}
+
+fn mrr(mrr_minor: &BTreeMap<String, i64>) -> String {
+    let amounts: Vec<_> = mrr_minor.iter().map(|(currency, minor)| Money::new(*minor, currency).to_string()).collect();
+    if amounts.is_empty() { "–".to_owned() } else { amounts.join(", ") }
+}
+
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.1} %", r * 100.0))
+}
