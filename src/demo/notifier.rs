@@ -49,7 +49,7 @@ impl Notifier for DemoNotifier {
         };
         match self.0.send(told) {
             Ok(()) => Outcome::Delivered { receipt: None },
-            Err(_) => Outcome::Failed { reason: "the demo has ended".into(), permanent: true },
+            Err(_) => Outcome::Failed { reason: "the demo has ended".into(), permanent: false },
         }
     }
 }

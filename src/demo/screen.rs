@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use tokio::time::Instant;
 
 use super::notifier::Told;
@@ -26,7 +26,10 @@ impl Screen {
     pub fn new(plain: bool) -> Self {
         let status = if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
-            let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            let bar = ProgressBar::new_spinner()
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+                // An interrupt drops it where it stands.
+                .with_finish(ProgressFinish::AndClear);
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         } else {

@@ -15,14 +15,14 @@ use super::simulator::Simulator;
 pub fn status(director: &Director, kpis: &Kpis) -> String {
     let firing = director.firing();
     format!(
-        "{} · posted {} · applied {} · duplicates {} · MRR {} · past due {} · payouts failing {}",
+        "{} · past due {} · payouts failing {} · posted {} · applied {} · duplicates {} · MRR {}",
         if firing.is_empty() { "all well".to_owned() } else { format!("FIRING {}", firing.join(", ")) },
+        percent(kpis.past_due_ratio),
+        percent(kpis.payout_failure_ratio_24h),
         director.poster.accepted(),
         kpis.events_applied,
         kpis.events_duplicate,
         mrr(&kpis.mrr_minor),
-        percent(kpis.past_due_ratio),
-        percent(kpis.payout_failure_ratio_24h),
     )
 }
 
