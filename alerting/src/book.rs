@@ -224,7 +224,10 @@ impl Book {
 
     fn on_close(&mut self, key: &ConditionKey, now_s: i64) -> Vec<DocumentWrite> {
         let rules = self.rules_on(key.kind);
-        rules.iter().flat_map(|rule| self.observe(rule, Some(&key.subject), Reading::Clear, now_s)).collect()
+        rules
+            .iter()
+            .flat_map(|rule| self.observe(rule, Some(&key.subject), Reading::Clear { evidence: None }, now_s))
+            .collect()
     }
 
     fn observe(

@@ -21,7 +21,10 @@ pub enum Reading {
     /// Neither too much nor yet well again (hysteresis): what fires goes on firing.
     Between,
     /// Well.
-    Clear,
+    Clear {
+        /// What to show when that ends an alert; `None`: what was shown before.
+        evidence: Option<Evidence>,
+    },
     /// Too little is known to say.
     Unknown,
 }
@@ -38,49 +41,56 @@ pub fn hours_needed(kind: &RuleKind) -> u32 {
 
 /// Looks at the whole business; `None` for rules on single entities.
 pub fn read(kind: &RuleKind, counters: &Counters, now_s: i64) -> Option<Reading> {
-    match kind {
-        RuleKind::Condition { .. } => None,
+    Some(match kind {
+        RuleKind::Condition { .. } => return None,
         RuleKind::Ratio { metric: RatioMetric::PayoutFailures, window_hours, threshold } => {
             let ratio = payout_failures(counters, now_s, *window_hours);
-            let evidence = || evidence(ratio, threshold, failed_volume(counters, now_s, *window_hours));
-            Some(judge(ratio, threshold, || Reading::Breached { since_s: now_s, evidence: evidence() }))
+            let evidence = evidence(ratio, threshold, failed_volume(counters, now_s, *window_hours));
+            match judge(ratio, threshold) {
+                Verdict::TooMuch => Reading::Breached { since_s: now_s, evidence },
+                Verdict::Between => Reading::Between,
+                Verdict::Well => Reading::Clear { evidence: Some(evidence) },
+                Verdict::Unknown => Reading::Unknown,
+            }
         }
         RuleKind::Consecutive { metric: LevelMetric::PastDueShare, days, time_zone, threshold } => {
             let now_hour = hour_of(now_s);
             let current = past_due_at(counters, now_hour, now_hour);
-            let Some(midnights) = midnights(now_s, time_zone, *days) else { return Some(Reading::Unknown) };
-            let breached = || {
-                // The last hour of each closed day; a day that was too small to judge breaks the row.
-                let all = midnights[..midnights.len() - 1].iter().all(|midnight_s| {
-                    let closing = past_due_at(counters, hour_of(midnight_s - 1), now_hour);
-                    matches!(judge(closing, threshold, || Reading::Clear), Reading::Clear)
-                        && closing.value().is_some_and(|v| v > threshold.above)
-                });
-                if !all {
-                    return Reading::Between;
-                }
-                let since_s = *midnights.last().unwrap_or(&now_s);
-                Reading::Breached { since_s, evidence: evidence(current, threshold, past_due_volume(counters)) }
-            };
+            let evidence = evidence(current, threshold, past_due_volume(counters));
             // What has recovered by now is not worth waking anybody for, and what fires resolves.
-            match judge(current, threshold, breached) {
-                Reading::Between if current.value().is_some_and(|v| v > threshold.clear_below) => {
-                    Some(Reading::Between)
-                }
-                reading => Some(reading),
+            match judge(current, threshold) {
+                Verdict::Well => return Some(Reading::Clear { evidence: Some(evidence) }),
+                Verdict::Unknown => return Some(Reading::Unknown),
+                Verdict::TooMuch | Verdict::Between => {}
+            }
+            let midnights = midnights(now_s, time_zone, *days)?;
+            let (since_s, ends) = midnights.split_last()?;
+            // The last hour of each closed day; a day that was too small to judge breaks the row.
+            let closings = ends.iter().map(|end_s| past_due_at(counters, hour_of(end_s - 1), now_hour));
+            if closings.into_iter().all(|closing| judge(closing, threshold) == Verdict::TooMuch) {
+                Reading::Breached { since_s: *since_s, evidence }
+            } else {
+                Reading::Between
             }
         }
-    }
+    })
 }
 
-/// Compares a share: `breached` is asked when it is above.
-fn judge(ratio: Ratio, threshold: &Threshold, breached: impl FnOnce() -> Reading) -> Reading {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    TooMuch,
+    Between,
+    Well,
+    Unknown,
+}
+
+fn judge(ratio: Ratio, threshold: &Threshold) -> Verdict {
     match ratio.value() {
-        None => Reading::Unknown,
-        Some(_) if ratio.whole < threshold.min_denominator => Reading::Unknown,
-        Some(value) if value > threshold.above => breached(),
-        Some(value) if value > threshold.clear_below => Reading::Between,
-        Some(_) => Reading::Clear,
+        None => Verdict::Unknown,
+        Some(_) if ratio.whole < threshold.min_denominator => Verdict::Unknown,
+        Some(value) if value > threshold.above => Verdict::TooMuch,
+        Some(value) if value > threshold.clear_below => Verdict::Between,
+        Some(_) => Verdict::Well,
     }
 }
 
@@ -107,7 +117,8 @@ fn past_due_volume(counters: &Counters) -> Vec<Money> {
     by_currency.map(|(rest, minor)| Money::new(minor, rest[0])).collect()
 }
 
-/// The midnight that began today, and those before it: `days + 1` of them, newest first. Days are
+/// The midnight that began today, and those before it: `days + 1` of them, newest first. `None` only at
+/// the end of the calendar. Days are
 /// calendar days: 23 or 25 hours long where clocks change.
 fn midnights(now_s: i64, zone: &jiff::tz::TimeZone, days: u32) -> Option<Vec<i64>> {
     let today = Timestamp::from_second(now_s).ok()?.to_zoned(zone.clone()).date();
@@ -140,7 +151,7 @@ mod tests {
             None => "none",
             Some(Reading::Breached { .. }) => "breached",
             Some(Reading::Between) => "between",
-            Some(Reading::Clear) => "clear",
+            Some(Reading::Clear { .. }) => "clear",
             Some(Reading::Unknown) => "unknown",
         }
     }

@@ -43,7 +43,7 @@ pub fn step(
 ) -> (Watch, Vec<Effect>) {
     match (watch, reading) {
         (watch, Reading::Unknown) => (watch, Vec::new()),
-        (Watch::Idle | Watch::Pending { .. }, Reading::Clear | Reading::Between) => (Watch::Idle, Vec::new()),
+        (Watch::Idle | Watch::Pending { .. }, Reading::Clear { .. } | Reading::Between) => (Watch::Idle, Vec::new()),
         (before @ (Watch::Idle | Watch::Pending { .. }), Reading::Breached { since_s, evidence }) => {
             let holding_since_s = match before {
                 Watch::Pending { since_s } => since_s,
@@ -69,10 +69,11 @@ pub fn step(
             alert.last_held_s = now_s;
             (Watch::Firing(alert), Vec::new())
         }
-        (Watch::Firing(alert), Reading::Clear) => {
+        (Watch::Firing(mut alert), Reading::Clear { evidence }) => {
             if now_s - alert.last_held_s < rule.keep_firing_for_s {
                 return (Watch::Firing(alert), Vec::new());
             }
+            alert.evidence = evidence.unwrap_or(alert.evidence);
             (Watch::Idle, vec![Effect::Resolved(Box::new(resolve(*alert, now_s)))])
         }
     }
@@ -100,6 +101,10 @@ mod tests {
         Reading::Breached { since_s: 5, evidence: Evidence::default() }
     }
 
+    fn clear() -> Reading {
+        Reading::Clear { evidence: None }
+    }
+
     /// Feeds readings at times and notes what happens: F(ired), C(hanged), R(esolved), p(ending), - (idle), f(iring).
     fn check(rule: &Rule, readings: &[(i64, Reading)], expected: &str) {
         let mut watch = Watch::Idle;
@@ -122,21 +127,25 @@ mod tests {
 
     #[test]
     fn fires_at_once_and_resolves_when_clear_not_in_between() {
-        use Reading::{Between, Clear, Unknown};
+        use Reading::{Between, Unknown};
         let (b, rule) = (breached, rule(0, 0));
-        check(&rule, &[(0, Clear), (1, b()), (2, b()), (3, Between), (4, Unknown), (5, Clear), (6, Clear)], "-FfffR-");
+        check(
+            &rule,
+            &[(0, clear()), (1, b()), (2, b()), (3, Between), (4, Unknown), (5, clear()), (6, clear())],
+            "-FfffR-",
+        );
         check(&rule, &[(0, Between), (1, Unknown), (2, b())], "--F");
     }
 
     #[test]
     fn waits_for_its_time_before_it_fires_and_before_it_resolves() {
-        use Reading::{Between, Clear, Unknown};
+        use Reading::{Between, Unknown};
         let (b, rule) = (breached, rule(10, 20));
         check(&rule, &[(0, b()), (9, b()), (10, b())], "ppF");
         check(&rule, &[(0, b()), (5, Between), (6, b()), (15, b()), (16, b())], "p-ppF");
         check(&rule, &[(0, b()), (9, Unknown), (10, b())], "ppF");
-        check(&rule, &[(0, b()), (10, b()), (29, Clear), (30, Clear)], "pFfR");
-        check(&rule, &[(0, b()), (10, b()), (20, b()), (39, Clear), (40, Clear), (41, b())], "pFffRp");
+        check(&rule, &[(0, b()), (10, b()), (29, clear()), (30, clear())], "pFfR");
+        check(&rule, &[(0, b()), (10, b()), (20, b()), (39, clear()), (40, clear()), (41, b())], "pFffRp");
     }
 
     #[test]

@@ -83,22 +83,24 @@ pub fn prepare(args: &RoleArgs) -> Result<(Config, CancellationToken), StartErro
     Ok((config, shutdown_on_signals()))
 }
 
-/// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime.
+/// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on neither
+/// signal ends the process by itself.
 pub fn shutdown_on_signals() -> CancellationToken {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    async fn heard(signal: std::io::Result<Signal>) {
+        match signal {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without a handler the system's own answer to the signal stands: the process ends.
+            Err(_) => std::future::pending().await,
+        }
+    }
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).ok();
-        let terminated = async {
-            match terminate.as_mut() {
-                Some(signal) => signal.recv().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminated => {}
+            () = heard(interrupt) => {}
+            () = heard(terminate) => {}
         }
         tracing::info!("asked to stop; finishing what is under way");
         cancelled.cancel();
