@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     fn book(stored: &Documents) -> Book {
-        Book::open(crate::rule::load(None).expect("valid"), &["slack".to_owned()], stored).expect("readable")
+        Book::open(crate::rule::built_in().expect("valid"), &["slack".to_owned()], stored).expect("readable")
     }
 
     fn lost(id: &str, since_s: i64) -> Condition {
@@ -472,7 +472,7 @@ mod tests {
         let mut documents = Documents::default();
         let writes = book(&documents).on_open(&lost("acct_1", 10), 20);
         store(&mut documents, &writes);
-        let others = crate::rule::load(None).expect("valid").into_iter().filter(|r| r.name != "provider_lost_charges");
+        let others = crate::rule::built_in().expect("valid").into_iter().filter(|r| r.name != "provider_lost_charges");
         let mut book = Book::open(others.collect(), &["slack".into()], &documents).expect("readable");
         assert!(book.needs_scan() || book.read.rules.is_empty());
         book.on_scan(&[lost("acct_1", 10)], 30);

@@ -12,6 +12,7 @@ pub mod message;
 pub mod notify;
 pub mod reading;
 pub mod rule;
+pub mod rules_file;
 pub mod step;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ use tokio_util::sync::CancellationToken;
 use self::book::{Book, Documents};
 use self::message::Message;
 use self::notify::{Notifier, Outcome};
-use self::rule::{Rule, RuleError};
+use self::rule::Rule;
+use self::rules_file::RuleError;
 
 /// What alerting needs.
 #[derive(Clone)]
@@ -68,7 +70,7 @@ impl Alerting {
     pub fn of(process: &Process) -> Result<Self, StartError> {
         Ok(Self {
             store: process.backend.store.clone(),
-            rules: rule::load(process.config.rules.as_deref())?,
+            rules: rules_file::load(process.config.rules.as_deref())?,
             notifiers: notify::configured(&process.config)?,
             config: process.config.alerting.clone(),
             metrics: process.metrics.clone(),

@@ -193,7 +193,7 @@ mod tests {
     use crate::step::resolve;
 
     fn alert(rule: usize, subject: Option<EntityKey>, evidence: Evidence) -> Alert {
-        let rule = &crate::rule::load(None).expect("valid")[rule];
+        let rule = &crate::rule::built_in().expect("valid")[rule];
         Alert::fire(rule, subject, 1_790_000_000, 1_790_000_300, evidence)
     }
 

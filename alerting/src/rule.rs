@@ -1,6 +1,5 @@
-//! Rules as data: what a rule file may say, checked when it is read.
-
-use std::path::{Path, PathBuf};
+//! Rules as data: what a rule file may say, checked when it is parsed. Pure: [`crate::rules_file`] reads
+//! the files.
 
 use jiff::tz::TimeZone;
 use revwatch_shared::condition::ConditionKind;
@@ -107,21 +106,13 @@ pub enum Severity {
     Critical,
 }
 
-/// What is wrong with a rule file.
+/// A rule file that says something that is no rule; the text names file, line and column.
 #[derive(Debug, thiserror::Error)]
-pub enum RuleError {
-    /// It could not be read.
-    #[error("cannot read rules from {path}: {source}")]
-    Unreadable {
-        /// File or folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It says something that is no rule; the text names file, line and column.
-    #[error("{0}")]
-    Invalid(String),
-}
+#[error("{0}")]
+pub struct InvalidRule(String);
+
+/// A rule file's name, for messages, and its text.
+pub type NamedText = (String, String);
 
 impl Severity {
     /// All, from the least.
@@ -138,26 +129,13 @@ impl Severity {
     }
 }
 
-/// Loads rules: the built-in ones, a file, or all `*.toml` of a folder.
-pub fn load(path: Option<&Path>) -> Result<Vec<Rule>, RuleError> {
-    let Some(path) = path else { return parse_all(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())]) };
-    let unreadable = |path: &Path, source| RuleError::Unreadable { path: path.to_owned(), source };
-    let mut files = vec![path.to_owned()];
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|e| unreadable(path, e))?;
-        files = entries.filter_map(Result::ok).map(|e| e.path()).collect();
-        files.retain(|p| p.extension().is_some_and(|e| e == "toml"));
-        files.sort();
-    }
-    let read = |file: &PathBuf| {
-        let text = std::fs::read_to_string(file).map_err(|e| unreadable(file, e))?;
-        Ok((file.display().to_string(), text))
-    };
-    parse_all(&files.iter().map(read).collect::<Result<Vec<_>, RuleError>>()?)
+/// The rules of [`DEFAULT_RULES`].
+pub fn built_in() -> Result<Vec<Rule>, InvalidRule> {
+    parse(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())])
 }
 
-/// Parses rule files, each given with its name.
-fn parse_all(files: &[(String, String)]) -> Result<Vec<Rule>, RuleError> {
+/// Parses rule files. Names of rules are unique over all of them, and there is at least one rule.
+pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, InvalidRule> {
     let mut rules: Vec<Rule> = Vec::new();
     for (name, text) in files {
         let file: RawFile = toml::from_str(text).map_err(|e| invalid(name, text, e.span(), e.message()))?;
@@ -172,17 +150,17 @@ fn parse_all(files: &[(String, String)]) -> Result<Vec<Rule>, RuleError> {
     }
     if rules.is_empty() {
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(RuleError::Invalid(format!("no [[rule]] in {}", names.join(", "))));
+        return Err(InvalidRule(format!("no [[rule]] in {}", names.join(", "))));
     }
     Ok(rules)
 }
 
-fn invalid(file: &str, text: &str, span: Option<std::ops::Range<usize>>, what: &str) -> RuleError {
+fn invalid(file: &str, text: &str, span: Option<std::ops::Range<usize>>, what: &str) -> InvalidRule {
     let at = span.map_or(0, |s| s.start).min(text.len());
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    RuleError::Invalid(format!("{file}:{line}:{column}: {what}"))
+    InvalidRule(format!("{file}:{line}:{column}: {what}"))
 }
 
 #[derive(Deserialize)]
@@ -351,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_shipped_rules_are_valid() {
-        let rules = load(None).expect("valid");
+        let rules = built_in().expect("valid");
         let names: Vec<_> = rules.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["payout_failure_rate", "past_due_share", "provider_lost_charges"]);
     }
@@ -390,11 +368,11 @@ mod tests {
             (String::new(), "no [[rule]]"),
         ];
         for (text, expected) in table {
-            let error = parse_all(&[("f.toml".to_owned(), text)]).expect_err("faulty").to_string();
+            let error = parse(&[("f.toml".to_owned(), text)]).expect_err("faulty").to_string();
             assert!(error.contains(expected), "{error:?} should contain {expected:?}");
         }
         let twice = rule("kind = \"condition\"\ncondition = \"charges_lost\"").repeat(2);
-        let error = parse_all(&[("f.toml".to_owned(), twice)]).expect_err("faulty").to_string();
+        let error = parse(&[("f.toml".to_owned(), twice)]).expect_err("faulty").to_string();
         assert!(error.contains("two rules named"), "{error}");
     }
 }

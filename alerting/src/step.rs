@@ -93,7 +93,7 @@ mod tests {
     use crate::alert::Evidence;
 
     fn rule(for_s: i64, keep_firing_for_s: i64) -> Rule {
-        let rule = crate::rule::load(None).expect("valid").remove(0);
+        let rule = crate::rule::built_in().expect("valid").remove(0);
         Rule { for_s, keep_firing_for_s, ..rule }
     }
 

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Subcommand;
-use revwatch_alerting::rule;
+use revwatch_alerting::rules_file;
 use revwatch_shared::config::DEFAULTS;
 
 use super::Common;
@@ -27,7 +27,7 @@ pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
         ConfigCommand::Check => {
             let config = common.config()?;
             let endpoints = config.webhook_endpoints()?;
-            let rules = rule::load(config.rules.as_deref())?;
+            let rules = rules_file::load(config.rules.as_deref())?;
             let slack = match (&config.slack.bot_token, &config.slack.webhook_url) {
                 (Some(_), _) => "Slack (bot)",
                 (None, Some(_)) => "Slack (incoming webhook)",
