@@ -1,6 +1,9 @@
-//! Tests against the real thing: adapters on their servers, and the binary as its users run it.
+//! Tests against the real thing: adapters on their servers, and the binary as its users run it; and of
+//! the rules that the sources keep.
 
 mod contract;
 mod property;
+mod purity;
+mod repository;
 mod support;
 mod system;

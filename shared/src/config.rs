@@ -258,6 +258,7 @@ impl Config {
     }
 
     /// Reads the process's environment: the only place that does.
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
     pub fn from_environment(file: Option<&Path>) -> Result<Self, ConfigError> {
         Self::load(file, &|name| std::env::var(name).ok())
     }

@@ -1,0 +1,226 @@
+//! The pure modules stay pure: they name no runtime, no server's client, no clock, no randomness and
+//! nothing of the world outside, except in their own tests. Time is an argument.
+//!
+//! The sources are read as Rust reads them (as tokens), so that comments and texts do not count, and
+//! an import counts however it is written.
+
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// Files and folders whose code decides and never acts.
+const PURE: &[&str] = &[
+    "shared/src/condition.rs",
+    "shared/src/counters.rs",
+    "shared/src/entity",
+    "shared/src/event.rs",
+    "shared/src/kpi.rs",
+    "shared/src/money.rs",
+    "shared/src/observe.rs",
+    "shared/src/signature.rs",
+    "ingest/src/accept.rs",
+    "ingest/src/answer.rs",
+    "worker/src/membership.rs",
+    "worker/src/plan.rs",
+    "alerting/src/alert.rs",
+    "alerting/src/book.rs",
+    "alerting/src/message.rs",
+    "alerting/src/reading.rs",
+    "alerting/src/rule.rs",
+    "alerting/src/step.rs",
+];
+
+/// Names that must not appear in any path: runtimes, clients and adapters; clocks; randomness.
+const FORBIDDEN_NAMES: &[&str] = &[
+    "axum",
+    "lapin",
+    "rabbitmq",
+    "redis",
+    "reqwest",
+    "rusqlite",
+    "sqlite",
+    "tokio",
+    "tokio_util",
+    "Instant",
+    "SystemTime",
+    "now_v7",
+    "new_v4",
+    "fastrand",
+    "getrandom",
+    "rand",
+];
+
+/// Modules of the standard library that reach outside. (`use std::*` would hide them.)
+const FORBIDDEN_OF_STD: &[&str] = &["*", "env", "fs", "io", "net", "os", "process", "thread"];
+
+/// A path as it stands in the source, one string per segment, and its line.
+struct Named {
+    segments: Vec<String>,
+    line: usize,
+}
+
+#[test]
+fn pure_modules_name_nothing_of_the_world() {
+    let files: Vec<PathBuf> = PURE.iter().flat_map(|name| rust_files(&root().join(name))).collect();
+    assert!(files.len() > PURE.len(), "the folders hold files");
+    let mut faults = Vec::new();
+    for file in &files {
+        let source = std::fs::read_to_string(file).expect("a source file");
+        let shown = file.strip_prefix(root()).expect("within the repository").display();
+        faults.extend(impurities(&source).into_iter().map(|(path, line)| format!("{shown}:{line}: {path}")));
+    }
+    assert!(faults.is_empty(), "pure modules must not name:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn impurity_is_found_however_it_is_written() {
+    let table: &[(&str, &[&str])] = &[
+        ("use tokio::time::sleep;", &["tokio::time::sleep"]),
+        ("use std::{collections::BTreeMap, time::{Duration, Instant}};", &["std::time::Instant"]),
+        ("use std::time::SystemTime as Clock;", &["std::time::SystemTime"]),
+        ("use std::{fs::{self, File}, fmt};", &["std::fs::self", "std::fs::File"]),
+        ("use std::*;", &["std::*"]),
+        ("fn f() { let _ = ::std::env::var(\"X\"); }", &["std::env::var"]),
+        ("fn f() -> i64 { jiff::Timestamp::now().as_second() }", &["jiff::Timestamp::now"]),
+        ("fn f() { Zoned::now(); }", &["Zoned::now"]),
+        ("fn f() { <Timestamp>::now(); }", &["::now"]),
+        ("fn f() { vec![Uuid::now_v7()]; }", &["Uuid::now_v7"]),
+        ("fn f() { rand::random::<u8>(); }", &["rand::random"]),
+        ("impl T { fn f(&self) { if true { crate::redis::x() } } }", &["crate::redis::x"]),
+        ("mod inner { use super::*; use reqwest as r; }", &["reqwest"]),
+        ("#[cfg(test)] use std::fs; use std::net::IpAddr;", &["std::net::IpAddr"]),
+        ("#[cfg(not(test))] use std::fs;", &["std::fs"]),
+        ("#[cfg(test)] mod tests { use std::fs; } fn f() { std::fs::read(p); }", &["std::fs::read"]),
+        // What is fine.
+        ("#[cfg(test)]\n#[expect(dead_code)]\nmod tests { use tokio::test; }", &[]),
+        ("//! tokio::time\n/// std::fs\nfn f(now: Timestamp) -> &'static str { \"std::fs::read\" /* redis */ }", &[]),
+        ("use std::collections::HashMap; use std::time::Duration; fn f(now_s: i64) { g(now); }", &[]),
+        ("const V: &str = env!(\"CARGO_PKG_VERSION\");", &[]),
+    ];
+    for (source, expected) in table {
+        let found: Vec<_> = impurities(source).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(found, *expected, "{source}");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The file, or all of the folder. One that is gone is a mistake in the list above.
+fn rust_files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).unwrap_or_else(|e| panic!("{} is on the list: {e}", path.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
+    paths.sort();
+    paths.retain(|p| p.is_dir() || p.extension().is_some_and(|e| e == "rs"));
+    paths.iter().flat_map(|p| rust_files(p)).collect()
+}
+
+/// What must not be there, with its line.
+fn impurities(source: &str) -> Vec<(String, usize)> {
+    let tokens: TokenStream = source.parse().expect("Rust");
+    let mut named = Vec::new();
+    collect(tokens, &mut named);
+    named.retain(|n| is_impure(&n.segments));
+    named.into_iter().map(|n| (n.segments.join("::"), n.line)).collect()
+}
+
+fn is_impure(segments: &[String]) -> bool {
+    let reaches_out = matches!(segments, [first, second, ..]
+        if first == "std" && FORBIDDEN_OF_STD.contains(&second.as_str()));
+    // `Timestamp::now`, `Zoned::now` and their like; a variable called `now` is what time should be.
+    let reads_clock = segments.iter().skip(1).any(|s| s == "now");
+    reaches_out || reads_clock || segments.iter().any(|s| FORBIDDEN_NAMES.contains(&s.as_str()))
+}
+
+/// Every path of `tokens` but those of items under `#[cfg(test)]`; imports are spelled out.
+fn collect(tokens: TokenStream, named: &mut Vec<Named>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while at < tokens.len() {
+        match &tokens[at] {
+            token if is_punct(token, '#') && tokens.get(at + 1).is_some_and(is_cfg_test) => {
+                at = after_item(&tokens, at);
+            }
+            TokenTree::Ident(word) if word == "use" => {
+                let end = (at..tokens.len()).find(|i| is_punct(&tokens[*i], ';')).unwrap_or(tokens.len());
+                spell_out(&[], &tokens[at + 1..end], named);
+                at = end;
+            }
+            TokenTree::Ident(word) => {
+                let line = word.span().start().line;
+                // `<T>::now`: what stands before the colons is not a word.
+                let mut segments = if follows_angle_bracket(&tokens, at) { vec![String::new()] } else { Vec::new() };
+                segments.push(word.to_string());
+                at += 1;
+                while let Some(TokenTree::Ident(next)) = tokens.get(at + 2)
+                    && is_colons(&tokens, at)
+                {
+                    segments.push(next.to_string());
+                    at += 3;
+                }
+                named.push(Named { segments, line });
+            }
+            TokenTree::Group(group) => {
+                collect(group.stream(), named);
+                at += 1;
+            }
+            TokenTree::Punct(_) | TokenTree::Literal(_) => at += 1,
+        }
+    }
+}
+
+/// An import tree, `a::{b, c::{self, d as e}}`, as the paths it brings in.
+fn spell_out(prefix: &[String], tree: &[TokenTree], named: &mut Vec<Named>) {
+    for branch in tree.split(|token| is_punct(token, ',')) {
+        let mut segments = prefix.to_vec();
+        let mut line = 0;
+        let mut grouped = false;
+        for token in branch {
+            line = token.span().start().line;
+            match token {
+                TokenTree::Ident(word) if word == "as" => break,
+                TokenTree::Ident(word) => segments.push(word.to_string()),
+                TokenTree::Group(group) => {
+                    spell_out(&segments, &group.stream().into_iter().collect::<Vec<_>>(), named);
+                    grouped = true;
+                }
+                token if is_punct(token, '*') => segments.push("*".to_owned()),
+                _ => {}
+            }
+        }
+        if !grouped && !branch.is_empty() {
+            named.push(Named { segments, line });
+        }
+    }
+}
+
+fn is_punct(token: &TokenTree, wanted: char) -> bool {
+    matches!(token, TokenTree::Punct(p) if p.as_char() == wanted)
+}
+
+fn is_colons(tokens: &[TokenTree], at: usize) -> bool {
+    tokens.len() > at + 1 && is_punct(&tokens[at], ':') && is_punct(&tokens[at + 1], ':')
+}
+
+fn follows_angle_bracket(tokens: &[TokenTree], at: usize) -> bool {
+    at >= 3 && is_colons(tokens, at - 2) && is_punct(&tokens[at - 3], '>')
+}
+
+fn is_cfg_test(token: &TokenTree) -> bool {
+    let TokenTree::Group(group) = token else { return false };
+    let text: String = group.stream().to_string().split_whitespace().collect();
+    group.delimiter() == Delimiter::Bracket && text == "cfg(test)"
+}
+
+/// Where the item ends whose attributes begin at `at`: after its braces, or its semicolon.
+fn after_item(tokens: &[TokenTree], at: usize) -> usize {
+    let ends = |token: &TokenTree| {
+        is_punct(token, ';') || matches!(token, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace)
+    };
+    let item = (at..tokens.len()).find(|i| ends(&tokens[*i]));
+    item.map_or(tokens.len(), |end| end + 1)
+}
