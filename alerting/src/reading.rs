@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    fn word(reading: Option<Reading>) -> &'static str {
+    fn word(reading: Option<&Reading>) -> &'static str {
         match reading {
             None => "none",
             Some(Reading::Breached { .. }) => "breached",
@@ -174,7 +174,7 @@ mod tests {
             counters.add(Bucket::Hour(100), &["payouts", "paid", "usd"], paid);
             counters.add(Bucket::Hour(100), &["payouts_minor", "failed", "usd"], failed * 10);
             let reading = read(&ratio_kind(), &counters, 100 * 3600);
-            assert_eq!(word(reading), expected, "{failed} failed, {paid} paid");
+            assert_eq!(word(reading.as_ref()), expected, "{failed} failed, {paid} paid");
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
             time_zone: TimeZone::get(zone).expect("a zone"),
             threshold: Threshold { above: 0.08, clear_below: 0.08, min_denominator: 10 },
         };
-        word(read(&kind, counters, now_s))
+        word(read(&kind, counters, now_s).as_ref())
     }
 
     #[test]
