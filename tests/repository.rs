@@ -1,5 +1,6 @@
 //! Rules about the repository as a whole.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -49,8 +50,60 @@ fn nothing_promises_what_nobody_can_keep() {
     });
 }
 
+#[test]
+fn the_readme_names_the_settings_and_metrics_there_are() {
+    let readme = read("README.md");
+    let settings = |text: &str| {
+        let prefixes = ["REVWATCH_", "STRIPE_", "SLACK_"];
+        words(text, |c| c.is_ascii_uppercase() || c == '_')
+            .filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)))
+            .map(|word| word.strip_suffix("_FILE").unwrap_or(word).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(settings(&readme), settings(&read("deploy/revwatch.toml")));
+    let metrics = |text: &str| {
+        let metric = |c: char| c.is_ascii_lowercase() || c == '_';
+        words(text, metric).filter(|word| word.starts_with("revwatch_")).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(metrics(&readme), metrics(&read("shared/src/telemetry.rs")));
+}
+
+#[test]
+fn pages_name_files_that_are_there() {
+    let Some(names) = tracked() else { return };
+    // Pages leave out the `src/` of each crate.
+    let names: Vec<String> = names.iter().map(|name| format!("/{}", name.replace("/src/", "/"))).collect();
+    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = read(page);
+        let quoted = text.split('`').skip(1).step_by(2);
+        let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for file in quoted.chain(linked).filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n'])) {
+            let there = match file.strip_suffix('/') {
+                Some(folder) => names.iter().any(|name| name.contains(&format!("/{folder}/"))),
+                None if [".rs", ".toml", ".md"].iter().any(|end| file.ends_with(end)) => {
+                    names.iter().any(|name| name.ends_with(&format!("/{file}")))
+                }
+                None => continue,
+            };
+            assert!(there, "{page} names {file}, which is not there");
+        }
+    }
+}
+
 /// Looks at every text that is, or is about to be, in git.
 fn check_texts(fault: impl Fn(&str) -> Option<String>) {
+    let Some(names) = tracked() else { return };
+    let mut faults = Vec::new();
+    for name in names {
+        // A file may be deleted and not yet committed; what is no text is no prose.
+        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)) else { continue };
+        faults.extend(fault(&text).map(|what| format!("{name}: {what}")));
+    }
+    assert!(faults.is_empty(), "found in\n{}", faults.join("\n"));
+}
+
+/// What is, or is about to be, in git. `None`, and a word about it, where nobody can tell.
+fn tracked() -> Option<Vec<String>> {
     let listed = Command::new("git")
         // In a container the files may belong to somebody else.
         .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -58,18 +111,16 @@ fn check_texts(fault: impl Fn(&str) -> Option<String>) {
         .output();
     let Some(listed) = listed.ok().filter(|output| output.status.success()) else {
         eprintln!("not looked at: this is not a git checkout, or git is not installed");
-        return;
+        return None;
     };
     let names = String::from_utf8(listed.stdout).expect("file names in UTF-8");
-    let names: Vec<&str> = names.split('\0').filter(|name| !name.is_empty()).collect();
-    assert!(names.contains(&"Cargo.toml"), "git lists the repository's files");
-    let mut faults = Vec::new();
-    for name in names {
-        // A file may be deleted and not yet committed; what is no text is no prose.
-        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)) else { continue };
-        faults.extend(fault(&text).map(|what| format!("{name}: {what}")));
-    }
-    assert!(faults.is_empty(), "found in\n{}", faults.join("\n"));
+    let names: Vec<String> = names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    assert!(names.iter().any(|name| name == "Cargo.toml"), "git lists the repository's files");
+    Some(names)
+}
+
+fn words(text: &str, of: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
+    text.split(move |c: char| !of(c))
 }
 
 fn read(name: &str) -> String {
