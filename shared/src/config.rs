@@ -460,9 +460,6 @@ mod tests {
         assert!(!format!("{config:?}").contains("whsec_a"), "secrets are not shown");
     }
 
-    /// A file, variables, and what the error must name.
-    type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a str);
-
     #[test]
     fn what_is_wrong_is_named_with_its_fix() {
         let table: &[Case<'_>] = &[

@@ -258,6 +258,7 @@ impl Drop for Process {
 }
 
 /// A command that ends with this process, and sees nothing of the user's home or settings.
+#[expect(clippy::disallowed_methods, reason = "handed on, not a setting")]
 fn command(program: &str, home: &Path) -> Command {
     let output = std::fs::OpenOptions::new().create(true).append(true).open(home.join("output"));
     let output = output.expect("a file in a temporary folder");
