@@ -66,6 +66,7 @@ pub async fn serve(
         webhooks = Some(ingest.local_addr());
         tasks.spawn(ingest.serve(process.shutdown.clone()));
     }
+    process.started();
     let _ = started.send(Addresses { webhooks, admin: process.admin_addr });
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {

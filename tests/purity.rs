@@ -25,6 +25,7 @@ const PURE: &[&str] = &[
     "alerting/src/alert.rs",
     "alerting/src/book.rs",
     "alerting/src/message.rs",
+    "alerting/src/outcome.rs",
     "alerting/src/reading.rs",
     "alerting/src/rule.rs",
     "alerting/src/step.rs",
@@ -34,6 +35,7 @@ const PURE: &[&str] = &[
 const FORBIDDEN_NAMES: &[&str] = &[
     "axum",
     "lapin",
+    "notify",
     "rabbitmq",
     "redis",
     "reqwest",

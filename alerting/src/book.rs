@@ -13,7 +13,7 @@ use revwatch_shared::ports::{ChangeCursor, ConditionChange, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, AlertState, Evidence, Progress};
-use crate::notify::Outcome;
+use crate::outcome::Outcome;
 use crate::reading::{Reading, read};
 use crate::rule::{Rule, RuleKind};
 use crate::step::{Effect, Watch, resolve, step};

@@ -10,6 +10,7 @@ pub mod alert;
 pub mod book;
 pub mod message;
 pub mod notify;
+pub mod outcome;
 pub mod reading;
 pub mod rule;
 pub mod rules_file;

@@ -11,7 +11,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let (config, shutdown) = prepare(&RoleArgs::parse())?;
     let process = Process::start(config, shutdown).await?;
-    revwatch_alerting::run(Alerting::of(&process)?, process.shutdown.clone()).await;
+    let alerting = Alerting::of(&process)?;
+    process.started();
+    revwatch_alerting::run(alerting, process.shutdown.clone()).await;
     process.finish().await;
     Ok(())
 }

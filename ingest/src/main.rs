@@ -12,7 +12,9 @@ async fn main() -> anyhow::Result<()> {
     let (config, shutdown) = prepare(&RoleArgs::parse())?;
     config.webhook_endpoints()?;
     let process = Process::start(config, shutdown).await?;
-    Ingest::of(&process).await?.serve(process.shutdown.clone()).await;
+    let ingest = Ingest::of(&process).await?;
+    process.started();
+    ingest.serve(process.shutdown.clone()).await;
     process.finish().await;
     Ok(())
 }

@@ -327,6 +327,9 @@ impl Config {
         if !(1..=1024).contains(&self.partitions) {
             return wrong(format!("partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}", self.partitions));
         }
+        if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
+            return wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
+        }
         let seconds = [
             ("limits.header_seconds", self.limits.header_seconds),
             ("limits.body_seconds", self.limits.body_seconds),
@@ -476,6 +479,7 @@ mod tests {
             (None, &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all"),
             (None, &[("REVWATCH_CONFIG", "/nowhere.toml")], "/nowhere.toml"),
             (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
+            (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
         ];
         for (file, variables, expected) in table {
             let error = load(*file, variables).expect_err("wrong");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, Check, Readiness};
 use crate::backend::{Backend, BackendError};
 use crate::config::{Config, ConfigError};
 use crate::listen::ListenError;
@@ -36,6 +36,7 @@ pub struct Process {
     pub shutdown: CancellationToken,
     /// Where `/metrics` is.
     pub admin_addr: SocketAddr,
+    starting: Check,
     admin_shutdown: CancellationToken,
     admin: JoinHandle<()>,
 }
@@ -58,13 +59,20 @@ impl Process {
     /// Opens the backend and the admin listener.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
+        // Before anything can ask: a process is not ready until its roles have said what to check.
+        let starting = readiness.check("process");
         let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
         let admin_addr = admin.local_addr();
         let backend = Backend::open(&config).await?;
         tracing::info!(backend = backend.name, admin = %admin_addr, partitions = backend.queue.partitions(), "started");
         let admin_shutdown = CancellationToken::new();
         let admin = tokio::spawn(admin.serve(admin_shutdown.clone()));
-        Ok(Self { config, backend, metrics, readiness, shutdown, admin_addr, admin_shutdown, admin })
+        Ok(Self { config, backend, metrics, readiness, shutdown, admin_addr, starting, admin_shutdown, admin })
+    }
+
+    /// Every role has registered its checks.
+    pub fn started(&self) {
+        self.starting.pass();
     }
 
     /// Ends what [`Process::start`] began, once the roles have ended.

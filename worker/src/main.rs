@@ -11,7 +11,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let (config, shutdown) = prepare(&RoleArgs::parse())?;
     let process = Process::start(config, shutdown).await?;
-    revwatch_worker::run(Worker::of(&process), process.shutdown.clone()).await;
+    let worker = Worker::of(&process);
+    process.started();
+    revwatch_worker::run(worker, process.shutdown.clone()).await;
     process.finish().await;
     Ok(())
 }

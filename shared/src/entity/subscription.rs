@@ -108,7 +108,9 @@ impl Subscription {
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
         let Some((since_s, event_id)) = self.past_due_since() else { return Vec::new() };
-        let money = self.origin.currency.as_ref().map(|currency| Money::new(self.mrr_minor(), currency));
+        // What is owed each month, even where a scheduled cancellation has taken it out of MRR.
+        let owed = self.origin.currency.as_ref().zip(self.current());
+        let money = owed.map(|(currency, facts)| Money::new(facts.recurring_minor, currency));
         vec![Condition {
             key: ConditionKey { kind: ConditionKind::PastDue, subject: self.key() },
             since_s,

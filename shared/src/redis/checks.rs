@@ -136,11 +136,11 @@ fn report(found: &[Durability]) {
         }
         Some(Durability::EverySecond) => tracing::info!(
             "Redis has appendfsync everysec: a crash of its machine may lose up to about a second of committed \
-             batches, which replaying the archive heals; with appendfsync always nothing is lost"
+             batches with their marks; with appendfsync always nothing is lost"
         ),
         Some(Durability::Kernel) => tracing::warn!(
-            "Redis has appendfsync no: a crash of its machine may lose half a minute of committed batches, which \
-             replaying the archive heals; set appendfsync to everysec or always"
+            "Redis has appendfsync no: a crash of its machine may lose half a minute of committed batches; \
+             set appendfsync to always, or at least to everysec"
         ),
         Some(Durability::Unknown) | None => tracing::warn!(
             "Redis does not let CONFIG GET be used, so whether it keeps its data over a restart could not be checked; \
