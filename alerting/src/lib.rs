@@ -80,6 +80,9 @@ impl Alerting {
     }
 }
 
+/// Key figures look at 60 days of hours; nobody scrapes them every second.
+const KPI_PERIOD: Duration = Duration::from_secs(10);
+
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
 
@@ -137,7 +140,7 @@ impl Alerting {
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lease = Duration::from_secs_f64(self.config.lease_seconds);
-        let mut renewed = Instant::now();
+        let (mut renewed, mut shown) = (Instant::now(), Instant::now());
         loop {
             let next_turn = turns.iter().filter(|t| !t.busy).map(|t| t.next).min().filter(|n| *n > Instant::now());
             tokio::select! {
@@ -162,6 +165,10 @@ impl Alerting {
                     self.evaluate(&mut book, fence).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&book);
+                    if shown.elapsed() > KPI_PERIOD {
+                        self.show_kpis().await?;
+                        shown = Instant::now();
+                    }
                 }
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
@@ -228,11 +235,8 @@ impl Alerting {
         }
         book.read.until_s = now_s;
         let hour = hour_of(now_s);
-        let (kpi_from, _) = hours_needed(now_s);
-        let from = hour.saturating_sub(book.hours_needed()).min(kpi_from);
-        let counters = self.store.counters(from, hour).await?;
+        let counters = self.store.counters(hour.saturating_sub(book.hours_needed()), hour).await?;
         writes.extend(book.on_counters(&counters, now_s));
-        self.set_kpis(&Kpis::compute(&counters, now_s));
         if !writes.is_empty() || book.read.cursor != read_before.cursor || book.read.rules != read_before.rules {
             writes.push(book.progress());
             log_writes(&writes);
@@ -284,6 +288,12 @@ impl Alerting {
         one(&kpis.accounts, &m.accounts);
         one(&kpis.funnel, &m.onboarding_funnel);
         one(&kpis.mrr_minor, &m.mrr_minor);
+        let total = |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
+        m.kernel_checkouts.set(total(&kpis.checkout_sessions, "complete"));
+        m.kernel_payments_succeeded.set(total(&kpis.payment_attempts, "succeeded"));
+        m.kernel_payments_failed.set(total(&kpis.payment_attempts, "failed"));
+        one(&kpis.mrr_minor, &m.kernel_mrr);
+        m.kernel_churn_rate.set(kpis.churn_rate_30d.unwrap_or(0.0));
         m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
         m.payout_failure_ratio.with_label_values(&["24h"]).set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
     }

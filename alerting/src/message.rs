@@ -115,6 +115,11 @@ fn dashboard(kind: EntityKind, id: &str, account: Option<&str>) -> Option<String
         EntityKind::Invoice => format!("{base}/invoices/{id}"),
         EntityKind::Payout => format!("{base}/payouts/{id}"),
         EntityKind::Account => format!("https://dashboard.stripe.com/connect/accounts/{id}"),
+        EntityKind::Payment => format!("{base}/payments/{id}"),
+        EntityKind::Dispute => format!("{base}/disputes/{id}"),
+        EntityKind::Transfer => format!("{base}/connect/transfers/{id}"),
+        // The dashboard has no page of its own for these.
+        EntityKind::Checkout | EntityKind::Refund => return None,
     })
 }
 

@@ -13,23 +13,92 @@ pub enum ConditionKind {
     ChargesLost,
     /// A connected account removed the platform (C3).
     Deauthorized,
+    /// A connected account has overdue requirements and cannot work fully (C9).
+    AccountRestricted,
+    /// Stripe or the platform disabled a connected account (C9).
+    AccountDisabled,
+    /// A connected account takes charges but cannot be paid out (C9).
+    PayoutsBlocked,
+    /// A connected account could be paid out but cannot take charges (C9).
+    ChargesBlocked,
+    /// A connected account has not reached charges; due 48 hours after it was created (C1, C14).
+    OnboardingIncomplete,
+    /// A connected account has requirements due; counts 48 hours after they came up (C2).
+    RequirementsDue,
+    /// A capability is inactive or pending; counts after 72 hours (C5).
+    CapabilityWaiting,
+    /// A capability was disabled (C5).
+    CapabilityDisabled,
+    /// A thin event told of a change that only the API can show.
+    AccountStale,
     /// A payout failed (C6).
     PayoutFailed,
     /// A subscription is past due (R5).
     PastDue,
+    /// A trial ends; counts from three days before (R4).
+    TrialEnding,
+    /// An invoice is open after a failed attempt to collect it (K2).
+    InvoicePaymentFailed,
+    /// A customer must act before an invoice can be paid (B1).
+    PaymentActionRequired,
+    /// A payment failed and waits for another payment method (K2).
+    PaymentFailed,
+    /// A customer disputes a charge.
+    DisputeOpen,
+    /// A refund did not arrive.
+    RefundFailed,
+    /// A transfer to a connected account was taken back (C8).
+    TransferReversed,
 }
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 4] = [Self::ChargesLost, Self::Deauthorized, Self::PayoutFailed, Self::PastDue];
+    pub const ALL: [Self; 20] = [
+        Self::ChargesLost,
+        Self::Deauthorized,
+        Self::AccountRestricted,
+        Self::AccountDisabled,
+        Self::PayoutsBlocked,
+        Self::ChargesBlocked,
+        Self::OnboardingIncomplete,
+        Self::RequirementsDue,
+        Self::CapabilityWaiting,
+        Self::CapabilityDisabled,
+        Self::AccountStale,
+        Self::PayoutFailed,
+        Self::PastDue,
+        Self::TrialEnding,
+        Self::InvoicePaymentFailed,
+        Self::PaymentActionRequired,
+        Self::PaymentFailed,
+        Self::DisputeOpen,
+        Self::RefundFailed,
+        Self::TransferReversed,
+    ];
 
     /// The name rule files use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChargesLost => "charges_lost",
             Self::Deauthorized => "deauthorized",
+            Self::AccountRestricted => "account_restricted",
+            Self::AccountDisabled => "account_disabled",
+            Self::PayoutsBlocked => "payouts_blocked",
+            Self::ChargesBlocked => "charges_blocked",
+            Self::OnboardingIncomplete => "onboarding_incomplete",
+            Self::RequirementsDue => "requirements_due",
+            Self::CapabilityWaiting => "capability_waiting",
+            Self::CapabilityDisabled => "capability_disabled",
+            Self::AccountStale => "account_stale",
             Self::PayoutFailed => "payout_failed",
             Self::PastDue => "past_due",
+            Self::TrialEnding => "trial_ending",
+            Self::InvoicePaymentFailed => "invoice_payment_failed",
+            Self::PaymentActionRequired => "payment_action_required",
+            Self::PaymentFailed => "payment_failed",
+            Self::DisputeOpen => "dispute_open",
+            Self::RefundFailed => "refund_failed",
+            Self::TransferReversed => "transfer_reversed",
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Event<'a> {
     pub object: Option<&'a RawValue>,
     /// `data.previous_attributes`: the old values of what an `*.updated` event changed.
     pub previous: Option<&'a RawValue>,
+    /// The object a thin event speaks of.
+    pub related_id: Option<Cow<'a, str>>,
     partition_key: Cow<'a, str>,
 }
 
@@ -84,10 +86,13 @@ impl<'a> Event<'a> {
             None => (None, None),
         };
         let account = wire.account.or(wire.context).map(|s| s.0).filter(|s| !s.is_empty());
-        let partition_key = match (&account, object, wire.related_object) {
+        let related_id = wire.related_object.and_then(|r| r.id).map(|s| s.0);
+        let partition_key = match (&account, object, &related_id) {
+            // A thin event may come in the platform's context; the account it speaks of decides.
+            (_, None, Some(related)) if related.starts_with("acct_") => related.clone(),
             (Some(account), _, _) => account.clone(),
             (None, Some(object), _) => object_partition_key(object).unwrap_or_else(|| id.clone()),
-            (None, None, Some(related)) => related.id.map_or_else(|| id.clone(), |s| s.0),
+            (None, None, Some(related)) => related.clone(),
             (None, None, None) => id.clone(),
         };
         Ok(Self {
@@ -98,6 +103,7 @@ impl<'a> Event<'a> {
             livemode: wire.livemode.unwrap_or(false),
             object,
             previous,
+            related_id,
             partition_key,
         })
     }

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::counters::{Bucket, Counters, hour_of};
+use crate::histogram::percentile;
 
-/// The hours that [`Kpis::compute`] needs, for a `now` in Unix seconds.
+/// The hours that [`Kpis::compute`] needs, for a `now` in Unix seconds: 60 days, so that cohorts of the
+/// 30 days before the last 30 can be judged.
 pub fn hours_needed(now_s: i64) -> (u32, u32) {
-    (hour_of(now_s).saturating_sub(24), hour_of(now_s))
+    (hour_of(now_s).saturating_sub(60 * 24), hour_of(now_s))
 }
 
 /// How the business stands.
@@ -44,8 +46,46 @@ pub struct Kpis {
     pub payout_failure_ratio_24h: Option<f64>,
     /// Connected accounts by risk.
     pub accounts: BTreeMap<String, i64>,
+    /// Connected accounts that may take charges.
+    pub accounts_charging: i64,
+    /// Connected accounts whose last change only the API can show.
+    pub accounts_needing_refresh: i64,
     /// Connected accounts that reached each onboarding stage.
     pub funnel: BTreeMap<String, i64>,
+    /// Seconds from creation to charges enabled, by percentile (`p50`, `p75`, `p90`, `p99`), at most an
+    /// eighth too large.
+    pub onboarding_seconds: BTreeMap<String, i64>,
+    /// Mean of those who got there in the last 7 days.
+    pub onboarding_mean_seconds_7d: Option<i64>,
+    /// MRR of past-due subscriptions by currency.
+    pub mrr_past_due_minor: BTreeMap<String, i64>,
+    /// Still to be paid on open invoices, by currency.
+    pub invoices_open_minor: BTreeMap<String, i64>,
+    /// Payment intents by status.
+    pub payment_intents: BTreeMap<String, i64>,
+    /// Payment attempts, `failed` and `succeeded`, since the beginning.
+    pub payment_attempts: BTreeMap<String, i64>,
+    /// Failed share of the payment attempts of the last 24 hours.
+    pub payment_failure_ratio_24h: Option<f64>,
+    /// Checkout sessions by status.
+    pub checkout_sessions: BTreeMap<String, i64>,
+    /// Disputes by status.
+    pub disputes: BTreeMap<String, i64>,
+    /// Refunds by status.
+    pub refunds: BTreeMap<String, i64>,
+    /// Transfers by status.
+    pub transfers: BTreeMap<String, i64>,
+    /// Volume of payouts paid in the last 30 days, by currency.
+    pub payout_volume_minor_30d: BTreeMap<String, i64>,
+    /// Subscriptions whose MRR fell to zero in the last 30 days ÷ (paying 30 days ago + new since).
+    pub churn_rate_30d: Option<f64>,
+    /// Of the subscriptions that became past due 7 to 37 days ago, the share that was active again within
+    /// 7 days (R7).
+    pub recovery_rate_7d: Option<f64>,
+    /// Of those downgraded 30 to 60 days ago, the share still there 30 days later (R7).
+    pub downgrade_retention_30d: Option<f64>,
+    /// Of the trials begun 30 to 60 days ago, the share that became active (R10).
+    pub trial_conversion: Option<f64>,
 }
 
 /// A share with both its parts, so that a rule can ask for a minimum of samples.
@@ -85,6 +125,23 @@ pub fn payout_failures(counters: &Counters, now_s: i64, window_hours: u32) -> Ra
     ratio
 }
 
+/// Failed ÷ all payment attempts of the window, as [`payout_failures`] counts it.
+pub fn payment_failures(counters: &Counters, now_s: i64, window_hours: u32) -> Ratio {
+    let last = hour_of(now_s);
+    let sum = |outcome: &str| -> i64 {
+        let hours = last.saturating_sub(window_hours)..=last;
+        let of_hour = |hour| counters.under(Bucket::Hour(hour), "payments").filter(|(rest, _)| rest[0] == outcome);
+        hours.flat_map(of_hour).map(|(_, count)| count).sum()
+    };
+    let (failed, succeeded) = (sum("failed"), sum("succeeded"));
+    Ratio { part: failed, whole: failed + succeeded }
+}
+
+/// The sum of a counter over hours.
+fn over(counters: &Counters, hours: std::ops::RangeInclusive<u32>, parts: &[&str]) -> i64 {
+    hours.map(|hour| counters.get(Bucket::Hour(hour), parts)).sum()
+}
+
 /// The past-due share of the active base as it was at the end of hour `hour` (inclusive): today's level
 /// less what changed since. `counters` must hold the standing ones and all hours after `hour`.
 pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
@@ -111,7 +168,59 @@ impl Kpis {
             pairs.map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count)).collect()
         };
         let now_hour = hour_of(now_s);
+        let days_ago = |days: u32| now_hour.saturating_sub(days * 24);
+        let last = |days: u32| days_ago(days)..=now_hour;
+        let share = |part: i64, whole: i64| Ratio { part, whole }.value();
+        let sum = |hours: std::ops::RangeInclusive<u32>, parts: &[&str]| over(counters, hours, parts);
+        let (lost, gained) = (sum(last(30), &["churn", "lost"]), sum(last(30), &["churn", "gained"]));
+        let paying_30d_ago = counters.get(Bucket::Standing, &["base", "paying"]) - gained + lost;
+        let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
+        let downgraded = sum(month_before.clone(), &["plan", "downgraded"]);
+        let onboarded = sum(last(7), &["onboarded", "count"]);
+        let mut onboarding: Vec<(u32, i64)> = counters
+            .under(Bucket::Standing, "onboarding")
+            .filter_map(|(rest, count)| Some((rest[0].parse().ok()?, count)))
+            .collect();
+        onboarding.sort_unstable();
+        let mut payout_volume_minor_30d = BTreeMap::new();
+        for hour in last(30) {
+            for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
+                if let ["paid", currency] = rest.as_slice() {
+                    *payout_volume_minor_30d.entry((*currency).to_owned()).or_default() += minor;
+                }
+            }
+        }
         Self {
+            accounts_charging: counters.get(Bucket::Standing, &["accounts_charging"]),
+            accounts_needing_refresh: counters.get(Bucket::Standing, &["accounts_stale"]),
+            onboarding_seconds: [("p50", 50), ("p75", 75), ("p90", 90), ("p99", 99)]
+                .into_iter()
+                .filter_map(|(name, percent)| Some((name.to_owned(), percentile(&onboarding, percent)?)))
+                .collect(),
+            onboarding_mean_seconds_7d: (onboarded > 0).then(|| sum(last(7), &["onboarded", "seconds"]) / onboarded),
+            mrr_past_due_minor: by_first("mrr_past_due"),
+            invoices_open_minor: by_first("invoices_open_minor"),
+            payment_intents: by_first("payment_intents"),
+            payment_attempts: by_first("payment_attempts"),
+            payment_failure_ratio_24h: payment_failures(counters, now_s, 24).value(),
+            checkout_sessions: by_first("checkout_sessions"),
+            disputes: by_first("disputes"),
+            refunds: by_first("refunds"),
+            transfers: by_first("transfers"),
+            payout_volume_minor_30d,
+            churn_rate_30d: share(lost, paying_30d_ago + gained),
+            recovery_rate_7d: share(
+                sum(past_due.clone(), &["dunning", "recovered_7d"]),
+                sum(past_due, &["dunning", "entered"]),
+            ),
+            downgrade_retention_30d: share(
+                downgraded - sum(month_before.clone(), &["plan", "downgraded_lost_30d"]),
+                downgraded,
+            ),
+            trial_conversion: share(
+                sum(month_before.clone(), &["trial", "converted"]),
+                sum(month_before, &["trial", "started"]),
+            ),
             events_applied: event("applied"),
             events_duplicate: event("duplicate"),
             events_dead: event("dead"),

@@ -13,6 +13,7 @@ pub mod config;
 pub mod counters;
 pub mod entity;
 pub mod event;
+pub mod histogram;
 pub mod kpi;
 pub mod listen;
 pub mod money;

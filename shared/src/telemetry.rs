@@ -48,6 +48,16 @@ pub struct Metrics {
     pub onboarding_funnel: Board,
     /// `revwatch_mrr_minor{currency}`
     pub mrr_minor: Board,
+    /// `kernel_billing_checkout_total`: completed checkout sessions (K11)
+    pub kernel_checkouts: IntGauge,
+    /// `kernel_billing_payment_success_total`
+    pub kernel_payments_succeeded: IntGauge,
+    /// `kernel_billing_payment_failed_total`
+    pub kernel_payments_failed: IntGauge,
+    /// `kernel_billing_mrr{currency}`, in minor units
+    pub kernel_mrr: Board,
+    /// `kernel_billing_churn_rate`, over 30 days
+    pub kernel_churn_rate: prometheus::Gauge,
 }
 
 /// Gauges that are shown together, from one look at the state.
@@ -147,6 +157,23 @@ impl Metrics {
                 "revwatch_mrr_minor",
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
+            ),
+            kernel_checkouts: register(
+                r,
+                IntGauge::new("kernel_billing_checkout_total", "Completed checkout sessions"),
+            ),
+            kernel_payments_succeeded: register(
+                r,
+                IntGauge::new("kernel_billing_payment_success_total", "Payments that succeeded"),
+            ),
+            kernel_payments_failed: register(
+                r,
+                IntGauge::new("kernel_billing_payment_failed_total", "Payment attempts that failed"),
+            ),
+            kernel_mrr: board("kernel_billing_mrr", "Monthly recurring revenue in minor units", &["currency"]),
+            kernel_churn_rate: register(
+                r,
+                prometheus::Gauge::new("kernel_billing_churn_rate", "Churned share of paying subscriptions, 30 days"),
             ),
             registry,
         }

@@ -24,18 +24,20 @@ enum ExportKind {
     Invoices,
     Payouts,
     Accounts,
+    PaymentIntents,
+    CheckoutSessions,
+    Disputes,
+    Refunds,
+    Transfers,
     Alerts,
 }
 
 /// Runs `export`.
 pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
     let store = Backend::store(&common.config()?).await?;
-    let mut rows = match args.kind {
-        ExportKind::Alerts => load_alerts(store.as_ref()).await?.iter().map(alert_row).collect(),
-        ExportKind::Subscriptions => entity_rows(store.as_ref(), EntityKind::Subscription).await?,
-        ExportKind::Invoices => entity_rows(store.as_ref(), EntityKind::Invoice).await?,
-        ExportKind::Payouts => entity_rows(store.as_ref(), EntityKind::Payout).await?,
-        ExportKind::Accounts => entity_rows(store.as_ref(), EntityKind::Account).await?,
+    let mut rows = match args.kind.entity() {
+        None => load_alerts(store.as_ref()).await?.iter().map(alert_row).collect(),
+        Some(kind) => entity_rows(store.as_ref(), kind).await?,
     };
     rows.sort();
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
@@ -45,6 +47,23 @@ pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+impl ExportKind {
+    fn entity(self) -> Option<EntityKind> {
+        Some(match self {
+            Self::Subscriptions => EntityKind::Subscription,
+            Self::Invoices => EntityKind::Invoice,
+            Self::Payouts => EntityKind::Payout,
+            Self::Accounts => EntityKind::Account,
+            Self::PaymentIntents => EntityKind::Payment,
+            Self::CheckoutSessions => EntityKind::Checkout,
+            Self::Disputes => EntityKind::Dispute,
+            Self::Refunds => EntityKind::Refund,
+            Self::Transfers => EntityKind::Transfer,
+            Self::Alerts => return None,
+        })
+    }
 }
 
 fn header(kind: ExportKind) -> &'static [&'static str] {
@@ -75,6 +94,13 @@ fn header(kind: ExportKind) -> &'static [&'static str] {
         ExportKind::Payouts => &["id", "account", "status", "currency", "amount_minor", "failure_code"],
         ExportKind::Accounts => {
             &["id", "country", "charges_enabled", "payouts_enabled", "connected", "risk", "stage", "onboarding_seconds"]
+        }
+        ExportKind::PaymentIntents
+        | ExportKind::CheckoutSessions
+        | ExportKind::Disputes
+        | ExportKind::Refunds
+        | ExportKind::Transfers => {
+            &["id", "account", "customer", "status", "currency", "amount_minor", "reason", "of", "updated_at"]
         }
         ExportKind::Alerts => {
             &["id", "rule", "severity", "state", "subject", "since", "acknowledged_at", "resolved_at"]
@@ -142,6 +168,20 @@ fn row(entity: &Entity) -> Option<Vec<String>> {
             ]
         }
         Entity::Account(a) => account_row(a),
+        Entity::Movement(m) => {
+            let last = m.timeline.last()?;
+            vec![
+                m.id.clone(),
+                text(&m.origin.account),
+                text(&m.origin.customer),
+                last.facts.status.clone(),
+                text(&m.origin.currency),
+                last.facts.amount_minor.to_string(),
+                text(&last.facts.reason),
+                text(&m.origin.of),
+                iso(Some(last.created_s)),
+            ]
+        }
     })
 }
 

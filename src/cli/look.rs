@@ -23,7 +23,7 @@ use super::export::iso;
 /// Options of `state`.
 #[derive(Debug, Args)]
 pub struct StateArgs {
-    /// subscription, invoice, payout or account.
+    /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund or transfer.
     kind: EntityKind,
     /// Stripe's id.
     id: String,
@@ -221,6 +221,11 @@ fn describe(entity: &Entity) -> Value {
             "current": a.current(),
             "capabilities": a.capabilities.iter().map(|(name, t)| (name.clone(), json!(t.last().map(|s| &s.facts.status))))
                 .collect::<serde_json::Map<_, _>>(),
+            "external_accounts": a.external_accounts,
+        }),
+        Entity::Movement(m) => json!({
+            "id": m.id, "kind": m.kind, "account": m.origin.account, "customer": m.origin.customer,
+            "currency": m.origin.currency, "of": m.origin.of, "current": m.current(),
         }),
     };
     value["history"] = Value::Array(history);

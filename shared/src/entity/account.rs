@@ -9,6 +9,7 @@ use super::words::CapabilityStatus;
 use super::{EntityKey, EntityKind, Transition, keep_greater, keep_smaller, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
+use crate::histogram;
 
 /// A connected account as far as its events told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,25 @@ pub struct Account {
     pub capabilities: BTreeMap<String, Timeline<CapabilityFacts>>,
     /// What `account.updated` told.
     pub timeline: Timeline<AccountFacts>,
+    /// By id, where payouts go.
+    pub external_accounts: BTreeMap<String, ExternalAccount>,
+    /// The latest thin event, which tells that something changed but not what: Unix seconds and event.
+    pub thin: Option<(i64, String)>,
+}
+
+/// Where payouts go: never more than last four digits, country and currency (C4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ExternalAccount {
+    /// The event that told last: Unix seconds and id.
+    pub told: (i64, String),
+    /// It was removed.
+    pub removed: bool,
+    /// Last four digits.
+    pub last4: Option<String>,
+    /// Two letters.
+    pub country: Option<String>,
+    /// Lower case.
+    pub currency: Option<String>,
 }
 
 /// Steps of onboarding that Stripe's events show, in order.
@@ -106,8 +126,18 @@ pub enum AccountNews {
         /// Whether it lists an external account.
         has_external_account: bool,
     },
-    /// `account.external_account.created`
-    ExternalAccount,
+    /// `account.external_account.*`
+    ExternalAccount {
+        /// `ba_…` or `card_…`
+        id: String,
+        /// The view.
+        view: ExternalAccount,
+    },
+    /// A thin event about it.
+    Thin {
+        /// The event.
+        event_id: String,
+    },
     /// `account.application.authorized` or `.deauthorized`
     Connection {
         /// Which of the two.
@@ -161,23 +191,50 @@ impl Risk {
     }
 }
 
-/// The risk table (C9), total over its inputs.
+/// The rows of the risk table (C9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Charges and payouts, nothing overdue.
+    Active,
+    /// Neither yet.
+    Onboarding,
+    /// Something is overdue, or held back although it works.
+    Restricted,
+    /// Neither, by somebody's decision.
+    Disabled,
+    /// Charges, no payouts.
+    PayoutsBlocked,
+    /// Payouts, no charges.
+    ChargesBlocked,
+}
+
+/// Which row of the table: a total function.
 ///
 /// A `disabled_reason` of the kinds `requirements.*` and `action_required.*` can be cured by the
 /// account's holder; the others are Stripe's or the platform's decision, or a review by them.
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
-pub fn risk(facts: &AccountFacts) -> Risk {
+pub fn standing(facts: &AccountFacts) -> Standing {
     let reason = facts.disabled_reason.as_deref();
     let curable = reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
     let overdue = facts.past_due > 0 || reason == Some("requirements.past_due");
     match (facts.charges_enabled, facts.payouts_enabled) {
-        (false, false) if !curable => Risk::Critical,
-        (false, false) if overdue => Risk::High,
-        (false, false) => Risk::Medium,
-        (false, true) => Risk::Critical,
-        (true, false) => Risk::High,
-        (true, true) if overdue || !curable => Risk::High,
-        (true, true) => Risk::Low,
+        (false, false) if !curable => Standing::Disabled,
+        (false, false) if overdue => Standing::Restricted,
+        (false, false) => Standing::Onboarding,
+        (false, true) => Standing::ChargesBlocked,
+        (true, false) => Standing::PayoutsBlocked,
+        (true, true) if overdue || !curable => Standing::Restricted,
+        (true, true) => Standing::Active,
+    }
+}
+
+/// How much each row endangers.
+pub fn risk(facts: &AccountFacts) -> Risk {
+    match standing(facts) {
+        Standing::Active => Risk::Low,
+        Standing::Onboarding => Risk::Medium,
+        Standing::Restricted | Standing::PayoutsBlocked => Risk::High,
+        Standing::Disabled | Standing::ChargesBlocked => Risk::Critical,
     }
 }
 
@@ -204,7 +261,17 @@ impl Account {
                 }
                 self.timeline.insert(sighting);
             }
-            AccountNews::ExternalAccount => self.reach(Milestone::ExternalAccountAdded, created_s),
+            AccountNews::ExternalAccount { id, view } => {
+                if !view.removed {
+                    self.reach(Milestone::ExternalAccountAdded, created_s);
+                }
+                // The latest view wins; of one second, the greater, which is the same everywhere.
+                let kept = self.external_accounts.entry(id).or_insert_with(|| view.clone());
+                if view > *kept {
+                    *kept = view;
+                }
+            }
+            AccountNews::Thin { event_id } => keep_greater(&mut self.thin, &Some((created_s, event_id))),
             AccountNews::Connection { connected, event_id } => {
                 let latest = if connected { &mut self.authorized } else { &mut self.deauthorized };
                 keep_greater(latest, &Some((created_s, event_id)));
@@ -237,37 +304,107 @@ impl Account {
         self.milestones.last_key_value().map_or(Milestone::AccountCreated, |(m, _)| *m)
     }
 
-    /// From creation (else first sight) to charges enabled.
-    pub fn onboarding_seconds(&self) -> Option<i64> {
-        let start_s = self.created_s.or(self.first_seen_s)?;
-        self.milestones.get(&Milestone::ChargesEnabled).map(|done_s| done_s.saturating_sub(start_s).max(0))
+    /// When onboarding began: creation, else first sight.
+    pub fn began_s(&self) -> Option<i64> {
+        self.created_s.or(self.first_seen_s)
     }
 
-    /// See [`super::Entity::contributions`].
+    /// From creation (else first sight) to charges enabled.
+    pub fn onboarding_seconds(&self) -> Option<i64> {
+        let done_s = self.milestones.get(&Milestone::ChargesEnabled)?;
+        Some(done_s.saturating_sub(self.began_s()?).max(0))
+    }
+
+    /// Whether a thin event told of a change that no later view has shown.
+    pub fn is_stale(&self) -> bool {
+        let viewed_s = self.timeline.last().map(|s| s.created_s);
+        self.thin.as_ref().is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
+    }
+
+    /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began.
     pub fn contributions(&self, counters: &mut Counters) {
-        let Some(_) = self.first_seen_s else { return };
+        let Some(began_s) = self.began_s() else { return };
         counters.add(Bucket::Standing, &["accounts", self.risk().map_or("unknown", Risk::as_str)], 1);
         if self.connected() && self.current().is_some_and(|f| f.charges_enabled) {
             counters.add(Bucket::Standing, &["accounts_charging"], 1);
         }
+        if self.is_stale() {
+            counters.add(Bucket::Standing, &["accounts_stale"], 1);
+        }
+        let country = self.country.as_deref().unwrap_or("unknown");
         let furthest = self.stage();
         for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
             counters.add(Bucket::Standing, &["funnel", milestone.as_str()], 1);
+            counters.add(Bucket::hour_of(began_s), &["cohort", milestone.as_str(), country], 1);
+        }
+        if let Some((seconds, done_s)) = self.onboarding_seconds().zip(self.milestones.get(&Milestone::ChargesEnabled))
+        {
+            let bucket = histogram::bucket(seconds).to_string();
+            counters.add(Bucket::Standing, &["onboarding", &bucket], 1);
+            let hour = Bucket::hour_of(*done_s);
+            counters.add(hour, &["onboarded", "count"], 1);
+            counters.add(hour, &["onboarded", "seconds"], seconds);
+        }
+        if let Some((gone_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
+            counters.add(Bucket::hour_of(*gone_s), &["deauthorized"], 1);
         }
     }
 
-    /// See [`super::Entity::conditions`].
+    /// See [`super::Entity::conditions`]. One that is removed has no troubles but that.
     pub fn conditions(&self) -> Vec<Condition> {
-        let mut found = Vec::new();
-        let ordered = self.timeline.in_order();
-        let off = ordered.iter().rev().take_while(|s| !s.facts.charges_enabled).last();
-        let once_on = self.milestones.contains_key(&Milestone::ChargesEnabled);
-        if let Some(lost) = off.filter(|_| once_on && self.connected()) {
-            let detail = self.current().and_then(|f| f.disabled_reason.clone());
-            found.push(self.condition(ConditionKind::ChargesLost, lost.created_s, &lost.event_id, detail));
-        }
+        use ConditionKind as K;
         if let Some((gone_s, event_id)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
-            found.push(self.condition(ConditionKind::Deauthorized, *gone_s, event_id, None));
+            return vec![self.condition(K::Deauthorized, (*gone_s, 0), event_id, None)];
+        }
+        let mut found = Vec::new();
+        let mut add = |kind, at, event_id: &str, detail| found.push(self.condition(kind, at, event_id, detail));
+        let charged = self.milestones.contains_key(&Milestone::ChargesEnabled);
+        if let (Some(facts), Some(last)) = (self.current(), self.timeline.last()) {
+            let row = standing(facts);
+            let reason = facts.disabled_reason.clone();
+            let kind = match row {
+                Standing::Active | Standing::Onboarding => None,
+                Standing::Restricted => Some(K::AccountRestricted),
+                Standing::Disabled => Some(K::AccountDisabled),
+                Standing::PayoutsBlocked => Some(K::PayoutsBlocked),
+                Standing::ChargesBlocked => Some(K::ChargesBlocked),
+            };
+            let began = |holds: &dyn Fn(&AccountFacts) -> bool| self.timeline.since(holds).unwrap_or(last);
+            if let Some(kind) = kind {
+                let first = began(&|f| standing(f) == row);
+                add(kind, (first.created_s, 0), &first.event_id, reason.clone());
+            }
+            if !facts.charges_enabled && charged {
+                let first = began(&|f| !f.charges_enabled);
+                add(K::ChargesLost, (first.created_s, 0), &first.event_id, reason);
+            }
+            if facts.currently_due > 0 {
+                let first = began(&|f| f.currently_due > 0);
+                let detail = format!("{} due, {} overdue", facts.currently_due, facts.past_due);
+                add(K::RequirementsDue, (first.created_s, 48 * HOUR_S), &first.event_id, Some(detail));
+            }
+        }
+        // An account that only bears other events may have been onboarded long ago: nothing is said of it.
+        let incomplete = !charged && self.current().is_some();
+        if let Some(began_s) = self.began_s().filter(|_| incomplete) {
+            let detail = Some(format!("reached {}", self.stage().as_str()));
+            add(K::OnboardingIncomplete, (began_s, 48 * HOUR_S), self.first_event(), detail);
+        }
+        let waiting = |s: &CapabilityStatus| matches!(s, CapabilityStatus::Inactive | CapabilityStatus::Pending);
+        let disabled = |s: &CapabilityStatus| *s == CapabilityStatus::Disabled;
+        for (kind, after_s, is) in [
+            (K::CapabilityWaiting, 72 * HOUR_S, &waiting as &dyn Fn(&CapabilityStatus) -> bool),
+            (K::CapabilityDisabled, 0, &disabled),
+        ] {
+            let such = self.capabilities.iter().filter_map(|(name, t)| Some((name, t.since(|f| is(&f.status))?)));
+            let such: Vec<_> = such.collect();
+            if let Some((_, first)) = such.iter().min_by_key(|(_, s)| (s.created_s, s.event_id.as_str())) {
+                let names: Vec<_> = such.iter().map(|(name, _)| name.as_str()).collect();
+                add(kind, (first.created_s, after_s), &first.event_id, Some(names.join(", ")));
+            }
+        }
+        if let Some((told_s, event_id)) = self.thin.as_ref().filter(|_| self.is_stale()) {
+            add(K::AccountStale, (*told_s, 0), event_id, None);
         }
         found
     }
@@ -309,11 +446,17 @@ impl Account {
         self.milestones.entry(milestone).and_modify(|first_s| *first_s = at_s.min(*first_s)).or_insert(at_s);
     }
 
-    fn condition(&self, kind: ConditionKind, since_s: i64, event_id: &str, detail: Option<String>) -> Condition {
+    /// The earliest event that is remembered; empty when none is.
+    fn first_event(&self) -> &str {
+        self.timeline.in_order().first().map_or("", |s| s.event_id.as_str())
+    }
+
+    /// `at` is since when, and after how many seconds it counts.
+    fn condition(&self, kind: ConditionKind, at: (i64, i64), event_id: &str, detail: Option<String>) -> Condition {
         Condition {
             key: ConditionKey { kind, subject: EntityKey::new(EntityKind::Account, &self.id) },
-            since_s,
-            due_s: since_s,
+            since_s: at.0,
+            due_s: at.0.saturating_add(at.1),
             account: Some(self.id.clone()),
             money: None,
             detail,
@@ -321,6 +464,8 @@ impl Account {
         }
     }
 }
+
+const HOUR_S: i64 = 3600;
 
 impl Facts for AccountFacts {
     /// All of it comes and goes.

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
 use super::words::InvoiceStatus;
-use super::{Transition, keep_greater, print};
-use crate::condition::Condition;
+use super::{EntityKey, EntityKind, Transition, keep_greater, print};
+use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
+use crate::money::Money;
 
 /// An invoice as far as its events told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub struct InvoiceFacts {
     pub amount_paid_minor: i64,
     /// Payment attempts so far.
     pub attempts: u32,
+    /// The event itself asks the customer to act (`invoice.payment_action_required`).
+    pub action_required: bool,
 }
 
 impl Invoice {
@@ -65,16 +68,46 @@ impl Invoice {
     pub fn contributions(&self, counters: &mut Counters) {
         let Some(facts) = self.current() else { return };
         counters.add(Bucket::Standing, &["invoices", facts.status.label()], 1);
+        if let Some(currency) = self.origin.currency.as_ref().filter(|_| facts.status == InvoiceStatus::Open) {
+            counters.add(Bucket::Standing, &["invoices_open_minor", currency], facts.owed_minor());
+        }
     }
 
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
-        Vec::new()
+        let Some(facts) = self.current().filter(|f| f.status == InvoiceStatus::Open) else { return Vec::new() };
+        let money = self.origin.currency.as_ref().map(|currency| Money::new(facts.owed_minor(), currency));
+        let condition = |kind, first: &Sighting<InvoiceFacts>, detail| Condition {
+            key: ConditionKey { kind, subject: EntityKey::new(EntityKind::Invoice, &self.id) },
+            since_s: first.created_s,
+            due_s: first.created_s,
+            account: self.origin.account.clone(),
+            money: money.clone(),
+            detail,
+            event_id: first.event_id.clone(),
+        };
+        let mut found = Vec::new();
+        if let Some(first) = self.timeline.since(|f| f.status == InvoiceStatus::Open && f.attempts > 0) {
+            let detail = Some(format!("{} attempt(s)", facts.attempts));
+            found.push(condition(ConditionKind::InvoicePaymentFailed, first, detail));
+        }
+        let asked = self.timeline.in_order().into_iter().rev().take_while(|s| s.facts.status == InvoiceStatus::Open);
+        if let Some(first) = asked.filter(|s| s.facts.action_required).last() {
+            found.push(condition(ConditionKind::PaymentActionRequired, first, None));
+        }
+        found
     }
 
     /// Every change of status, oldest first.
     pub fn transitions(&self) -> Vec<Transition> {
         super::status_changes(&self.timeline, |facts| facts.status.as_str())
+    }
+}
+
+impl InvoiceFacts {
+    /// What is still to be paid, in minor units.
+    pub fn owed_minor(&self) -> i64 {
+        (self.amount_due_minor - self.amount_paid_minor).max(0)
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod invoice;
+pub mod movement;
 pub mod payout;
 pub mod subscription;
 pub mod timeline;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::account::{Account, AccountNews};
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
+use self::movement::{Movement, MovementFacts, MovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
 use self::timeline::{Facts, Sighting, Timeline, fingerprint};
@@ -35,6 +37,8 @@ pub enum Entity {
     Payout(Payout),
     /// `acct_…`
     Account(Account),
+    /// Payment intent, checkout session, dispute, refund or transfer.
+    Movement(Movement),
 }
 
 /// What one event says of one entity.
@@ -59,6 +63,8 @@ pub enum News {
     Payout(PayoutOrigin, Sighting<PayoutFacts>),
     /// Of a connected account.
     Account(AccountNews),
+    /// Of a movement.
+    Movement(MovementOrigin, Sighting<MovementFacts>),
 }
 
 /// A change worth a log line and an audit entry.
@@ -83,6 +89,11 @@ impl Entity {
             EntityKind::Invoice => Self::Invoice(Invoice { id, ..Default::default() }),
             EntityKind::Payout => Self::Payout(Payout { id, ..Default::default() }),
             EntityKind::Account => Self::Account(Account { id, ..Default::default() }),
+            EntityKind::Payment
+            | EntityKind::Checkout
+            | EntityKind::Dispute
+            | EntityKind::Refund
+            | EntityKind::Transfer => Self::Movement(Movement::new(key.kind, id)),
         }
     }
 
@@ -92,6 +103,7 @@ impl Entity {
             (Self::Subscription(s), News::Subscription(origin, seen)) => s.merge(origin, seen.clone()),
             (Self::Invoice(i), News::Invoice(origin, seen)) => i.merge(origin, seen.clone()),
             (Self::Payout(p), News::Payout(origin, seen)) => p.merge(origin, seen.clone()),
+            (Self::Movement(m), News::Movement(origin, seen)) => m.merge(origin, seen.clone()),
             (Self::Account(a), News::Account(news)) => a.merge(observation.created_s, news.clone()),
             (entity, news) => debug_assert!(false, "{news:?} is no news of {entity:?}"),
         }
@@ -105,6 +117,7 @@ impl Entity {
             Self::Invoice(i) => i.contributions(&mut counters),
             Self::Payout(p) => p.contributions(&mut counters),
             Self::Account(a) => a.contributions(&mut counters),
+            Self::Movement(m) => m.contributions(&mut counters),
         }
         counters
     }
@@ -116,6 +129,7 @@ impl Entity {
             Self::Invoice(i) => i.conditions(),
             Self::Payout(p) => p.conditions(),
             Self::Account(a) => a.conditions(),
+            Self::Movement(m) => m.conditions(),
         }
     }
 
@@ -126,6 +140,7 @@ impl Entity {
             Self::Invoice(i) => i.transitions(),
             Self::Payout(p) => p.transitions(),
             Self::Account(a) => a.transitions(),
+            Self::Movement(m) => m.transitions(),
         }
     }
 
@@ -138,6 +153,7 @@ impl Entity {
             Self::Invoice(i) => rmp_serde::encode::write(&mut bytes, i),
             Self::Payout(p) => rmp_serde::encode::write(&mut bytes, p),
             Self::Account(a) => rmp_serde::encode::write(&mut bytes, a),
+            Self::Movement(m) => rmp_serde::encode::write(&mut bytes, m),
         };
         written.expect("plain structs encode, and writing to a Vec cannot fail");
         bytes
@@ -158,6 +174,11 @@ impl Entity {
             EntityKind::Invoice => Self::Invoice(Invoice { id, ..read(key, bytes)? }),
             EntityKind::Payout => Self::Payout(Payout { id, ..read(key, bytes)? }),
             EntityKind::Account => Self::Account(Account { id, ..read(key, bytes)? }),
+            EntityKind::Payment
+            | EntityKind::Checkout
+            | EntityKind::Dispute
+            | EntityKind::Refund
+            | EntityKind::Transfer => Self::Movement(Movement { kind: key.kind, id, ..read(key, bytes)? }),
         })
     }
 }
@@ -183,11 +204,33 @@ pub enum EntityKind {
     Payout,
     /// `acct_…`
     Account,
+    /// `pi_…`
+    #[serde(rename = "payment_intent")]
+    Payment,
+    /// `cs_…`
+    #[serde(rename = "checkout_session")]
+    Checkout,
+    /// `dp_…` or `du_…`
+    Dispute,
+    /// `re_…` or `pyr_…`
+    Refund,
+    /// `tr_…`
+    Transfer,
 }
 
 impl EntityKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Subscription, Self::Invoice, Self::Payout, Self::Account];
+    pub const ALL: [Self; 9] = [
+        Self::Subscription,
+        Self::Invoice,
+        Self::Payout,
+        Self::Account,
+        Self::Payment,
+        Self::Checkout,
+        Self::Dispute,
+        Self::Refund,
+        Self::Transfer,
+    ];
 
     /// The name commands and keys use.
     pub fn as_str(self) -> &'static str {
@@ -196,6 +239,26 @@ impl EntityKind {
             Self::Invoice => "invoice",
             Self::Payout => "payout",
             Self::Account => "account",
+            Self::Payment => "payment_intent",
+            Self::Checkout => "checkout_session",
+            Self::Dispute => "dispute",
+            Self::Refund => "refund",
+            Self::Transfer => "transfer",
+        }
+    }
+
+    /// The name exports and counters use.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Subscription => "subscriptions",
+            Self::Invoice => "invoices",
+            Self::Payout => "payouts",
+            Self::Account => "accounts",
+            Self::Payment => "payment_intents",
+            Self::Checkout => "checkout_sessions",
+            Self::Dispute => "disputes",
+            Self::Refund => "refunds",
+            Self::Transfer => "transfers",
         }
     }
 }

@@ -57,10 +57,8 @@ impl Payout {
 
     /// When it came to its present status, and the event that said so.
     pub fn since(&self) -> Option<(i64, &str)> {
-        let ordered = self.timeline.in_order();
-        let status = &ordered.last()?.facts.status;
-        let run = ordered.iter().rev().take_while(|s| s.facts.status == *status);
-        run.last().map(|s| (s.created_s, s.event_id.as_str()))
+        let status = &self.current()?.status;
+        self.timeline.since(|f| f.status == *status).map(|s| (s.created_s, s.event_id.as_str()))
     }
 
     /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached: a

@@ -67,59 +67,123 @@ impl Subscription {
 
     /// Since when it has been past due without a break, and the event that said so.
     pub fn past_due_since(&self) -> Option<(i64, &str)> {
-        let ordered = self.timeline.in_order();
-        let run = ordered.iter().rev().take_while(|s| s.facts.status == SubscriptionStatus::PastDue);
-        run.last().map(|s| (s.created_s, s.event_id.as_str()))
+        let first = self.timeline.since(|f| f.status == SubscriptionStatus::PastDue)?;
+        Some((first.created_s, first.event_id.as_str()))
     }
 
-    /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
-    /// scheduled cancellation leaves at once.
-    /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
+    /// Monthly recurring revenue now.
     pub fn mrr_minor(&self) -> i64 {
-        self.current().filter(|f| f.in_base() && !f.cancel_scheduled()).map_or(0, |f| f.recurring_minor)
+        self.current().map_or(0, SubscriptionFacts::mrr_minor)
     }
 
     /// See [`super::Entity::contributions`].
+    ///
+    /// What happened counts in the hour in which it did; what is asked of a beginning (did the past-due
+    /// one recover, did the trial convert, was the downgraded one lost) counts in the hour of that
+    /// beginning, so that a cohort's answer stands beside the cohort.
     pub fn contributions(&self, counters: &mut Counters) {
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
         counters.add(Bucket::Standing, &["subscriptions", last.facts.status.label(), &last.facts.plan], 1);
-        let mrr_minor = self.mrr_minor();
         if let Some(currency) = &self.origin.currency {
+            let mrr_minor = last.facts.mrr_minor();
             counters.add(Bucket::Standing, &["mrr", currency], mrr_minor);
             if last.facts.status == SubscriptionStatus::PastDue {
                 counters.add(Bucket::Standing, &["mrr_past_due", currency], mrr_minor);
             }
         }
-        // How the active base and its past-due part change hour by hour. The level at the end of any
-        // hour is today's level less the changes since: closed days can be judged at any later time.
-        let mut before = (0, 0);
-        for seen in &ordered {
-            let now = (i64::from(seen.facts.in_base()), i64::from(seen.facts.status == SubscriptionStatus::PastDue));
+        self.levels(&ordered, counters);
+        self.cohorts(&ordered, counters);
+    }
+
+    /// How the active base, its past-due part and the paying ones change hour by hour. The level at the
+    /// end of any hour is today's level less the changes since: closed days can be judged at any later
+    /// time.
+    fn levels(&self, ordered: &[&Sighting<SubscriptionFacts>], counters: &mut Counters) {
+        let mut before = [0_i64; 3];
+        let names = ["all", "past_due", "paying"];
+        let mut mrr_before_minor = 0;
+        for seen in ordered {
+            let facts = &seen.facts;
+            let past_due = facts.status == SubscriptionStatus::PastDue;
+            let now = [facts.in_base(), past_due, facts.mrr_minor() > 0].map(i64::from);
             let hour = Bucket::hour_of(seen.created_s);
-            counters.add(hour, &["base", "all"], now.0 - before.0);
-            counters.add(hour, &["base", "past_due"], now.1 - before.1);
-            before = now;
+            for i in 0..names.len() {
+                counters.add(hour, &["base", names[i]], now[i] - before[i]);
+            }
+            if now[2] > before[2] {
+                counters.add(hour, &["churn", "gained"], 1);
+            } else if now[2] < before[2] {
+                counters.add(hour, &["churn", "lost"], 1);
+            }
+            if let Some(currency) = &self.origin.currency {
+                counters.add(hour, &["mrr_change", currency], facts.mrr_minor() - mrr_before_minor);
+            }
+            (before, mrr_before_minor) = (now, facts.mrr_minor());
         }
-        counters.add(Bucket::Standing, &["base", "all"], before.0);
-        counters.add(Bucket::Standing, &["base", "past_due"], before.1);
+        for i in 0..names.len() {
+            counters.add(Bucket::Standing, &["base", names[i]], before[i]);
+        }
+    }
+
+    fn cohorts(&self, ordered: &[&Sighting<SubscriptionFacts>], counters: &mut Counters) {
+        use SubscriptionStatus::{Active, PastDue, Trialing};
+        for (i, seen) in ordered.iter().enumerate() {
+            let hour = Bucket::hour_of(seen.created_s);
+            let before = i.checked_sub(1).map(|i| &ordered[i].facts);
+            let after = &ordered[i + 1..];
+            let entered = |status| seen.facts.status == status && before.is_none_or(|b| b.status != status);
+            if entered(PastDue) {
+                counters.add(hour, &["dunning", "entered"], 1);
+                let left = after.iter().find(|s| s.facts.status != PastDue);
+                if left.is_some_and(|s| s.facts.status == Active && s.created_s - seen.created_s <= 7 * DAY_S) {
+                    counters.add(hour, &["dunning", "recovered_7d"], 1);
+                }
+            }
+            if entered(Trialing) {
+                counters.add(hour, &["trial", "started"], 1);
+                if after.iter().any(|s| s.facts.status == Active) {
+                    counters.add(hour, &["trial", "converted"], 1);
+                }
+            }
+            let Some(before) = before.filter(|b| b.in_base() && seen.facts.in_base()) else { continue };
+            if seen.facts.recurring_minor > before.recurring_minor {
+                counters.add(hour, &["plan", "upgraded"], 1);
+            } else if seen.facts.recurring_minor < before.recurring_minor {
+                counters.add(hour, &["plan", "downgraded"], 1);
+                let horizon_s = seen.created_s + 30 * DAY_S;
+                if after.iter().any(|s| s.created_s <= horizon_s && !s.facts.in_base()) {
+                    counters.add(hour, &["plan", "downgraded_lost_30d"], 1);
+                }
+            }
+        }
     }
 
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
-        let Some((since_s, event_id)) = self.past_due_since() else { return Vec::new() };
+        let Some(facts) = self.current() else { return Vec::new() };
         // What is owed each month, even where a scheduled cancellation has taken it out of MRR.
-        let owed = self.origin.currency.as_ref().zip(self.current());
-        let money = owed.map(|(currency, facts)| Money::new(facts.recurring_minor, currency));
-        vec![Condition {
-            key: ConditionKey { kind: ConditionKind::PastDue, subject: self.key() },
+        let currency = self.origin.currency.as_ref();
+        let money = currency.map(|currency| Money::new(facts.recurring_minor, currency));
+        let condition = |kind, (since_s, event_id): (i64, &str), due_s| Condition {
+            key: ConditionKey { kind, subject: EntityKey::new(EntityKind::Subscription, &self.id) },
             since_s,
-            due_s: since_s,
+            due_s,
             account: self.origin.account.clone(),
-            money,
-            detail: self.current().map(|f| format!("plan {}", f.plan)),
+            money: money.clone(),
+            detail: Some(format!("plan {}", facts.plan)),
             event_id: event_id.to_owned(),
-        }]
+        };
+        let mut found = Vec::new();
+        if let Some(since) = self.past_due_since() {
+            found.push(condition(ConditionKind::PastDue, since, since.0));
+        }
+        let trial = self.timeline.since(|f| f.status == SubscriptionStatus::Trialing);
+        if let (Some(first), Some(end_s)) = (trial, facts.trial_end_s) {
+            let since = (first.created_s, first.event_id.as_str());
+            found.push(condition(ConditionKind::TrialEnding, since, end_s.saturating_sub(3 * DAY_S)));
+        }
+        found
     }
 
     /// Every change of status, oldest first.
@@ -140,11 +204,9 @@ impl Subscription {
         }
         found
     }
-
-    fn key(&self) -> EntityKey {
-        EntityKey::new(EntityKind::Subscription, &self.id)
-    }
 }
+
+const DAY_S: i64 = 86_400;
 
 /// The moves that K3 expects. Any other that Stripe reports is applied as well, and flagged.
 pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -> bool {
@@ -160,6 +222,13 @@ pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -
 }
 
 impl SubscriptionFacts {
+    /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
+    /// scheduled cancellation leaves at once.
+    /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
+    pub fn mrr_minor(&self) -> i64 {
+        if self.in_base() && !self.cancel_scheduled() { self.recurring_minor } else { 0 }
+    }
+
     /// Whether it is part of the active base: active or past due. Trials are not.
     pub fn in_base(&self) -> bool {
         matches!(self.status, SubscriptionStatus::Active | SubscriptionStatus::PastDue)

@@ -121,6 +121,11 @@ impl<F: Facts> Timeline<F> {
         }
     }
 
+    /// The first of the newest unbroken run of sightings for which `holds`: since when it has been so.
+    pub fn since(&self, holds: impl Fn(&F) -> bool) -> Option<&Sighting<F>> {
+        self.in_order().into_iter().rev().take_while(|s| holds(&s.facts)).last()
+    }
+
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()

@@ -4,20 +4,25 @@
 //! A field that is absent or null is unknown; one that has another type than Stripe documents makes
 //! the whole event unreadable, because a guess about money is worse than a dead letter.
 
+mod movements;
+mod mrr;
+mod objects;
+
 use std::collections::BTreeMap;
 
-use rust_decimal::prelude::ToPrimitive;
-use rust_decimal::{Decimal, RoundingStrategy};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::entity::account::{AccountFacts, AccountNews, CapabilityFacts};
+use self::objects::{
+    AccountObject, CapabilityObject, ExternalAccountObject, INSIDE, InvoiceObject, PayoutObject, Price, Printed,
+    Reference, SubscriptionObject,
+};
+use crate::entity::account::{AccountFacts, AccountNews, CapabilityFacts, ExternalAccount};
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
 use crate::entity::payout::{PayoutFacts, PayoutOrigin};
 use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
-use crate::entity::timeline::{Change, Sighting, Stage, changes, fingerprint};
+use crate::entity::timeline::{Change, Sighting, Stage, changes};
 use crate::entity::words::InvoiceStatus;
 use crate::entity::{EntityKey, EntityKind, News, Observation};
 use crate::event::Event;
@@ -65,11 +70,14 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
         "payout" => observations.push(payout(event)?),
         "account" if kind == "account.updated" => observations.push(account(event)?),
         "account.application" => observations.extend(connection(event)),
-        "account.external_account" if kind == "account.external_account.created" => {
-            observations
-                .extend(event.account.as_deref().map(|id| about_account(event, id, AccountNews::ExternalAccount)));
-        }
+        "account.external_account" => observations.extend(external_account(event)?),
         "capability" => observations.extend(capability(event)?),
+        "payment_intent" => observations.push(movements::payment(event)?),
+        "checkout.session" => observations.push(movements::checkout(event)?),
+        "charge.dispute" => observations.push(movements::dispute(event)?),
+        "refund" | "charge.refund" => observations.push(movements::refund(event)?),
+        "transfer" => observations.push(movements::transfer(event)?),
+        _ if kind.starts_with("v2.core.account") => observations.extend(thin(event)),
         _ => {}
     }
     Ok(observations)
@@ -77,8 +85,7 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
 
 fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreadable> {
     let object: SubscriptionObject = read(event)?;
-    let recurring =
-        recurring_minor(&object.items.data.0).ok_or_else(|| unreadable(event, "items: amounts overflow"))?;
+    let recurring = mrr::recurring_minor(&object).ok_or_else(|| unreadable(event, "items: amounts overflow"))?;
     let plan = object.items.data.0.iter().find_map(|item| plans.name(item.price.as_ref()?));
     let facts = SubscriptionFacts {
         status: object.status.into(),
@@ -113,6 +120,7 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
         amount_due_minor: object.amount_due.map_or(0, |a| a.0),
         amount_paid_minor: object.amount_paid.map_or(0, |a| a.0),
         attempts: object.attempt_count.unwrap_or(0),
+        action_required: event.kind == "invoice.payment_action_required",
     };
     let origin = InvoiceOrigin {
         account: event.account.as_deref().map(str::to_owned),
@@ -168,6 +176,25 @@ fn connection(event: &Event<'_>) -> Option<Observation> {
     };
     let news = AccountNews::Connection { connected, event_id: event.id.clone().into_owned() };
     Some(about_account(event, event.account.as_deref()?, news))
+}
+
+fn external_account(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
+    let Some(account) = event.account.as_deref() else { return Ok(None) };
+    let object: ExternalAccountObject = read(event)?;
+    let view = ExternalAccount {
+        told: (event.created_s, event.id.clone().into_owned()),
+        removed: event.kind == "account.external_account.deleted",
+        last4: object.last4,
+        country: object.country,
+        currency: object.currency,
+    };
+    Ok(Some(about_account(event, account, AccountNews::ExternalAccount { id: object.id, view })))
+}
+
+/// A thin event says that an account changed, not what it is now.
+fn thin(event: &Event<'_>) -> Option<Observation> {
+    let id = event.related_id.as_deref().or(event.account.as_deref()).filter(|id| id.starts_with("acct_"))?;
+    Some(about_account(event, id, AccountNews::Thin { event_id: event.id.clone().into_owned() }))
 }
 
 fn capability(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
@@ -230,244 +257,6 @@ fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, Unreadable> {
 
 fn unreadable(event: &Event<'_>, what: &str) -> Unreadable {
     Unreadable { kind: event.kind_label().to_owned(), what: what.to_owned() }
-}
-
-/// Monthly recurring amount of licensed prices: quantity × unit amount ÷ months of the interval; a week
-/// is 7 and a day 1 of the 365/12 days of a month. Metered and tiered prices are not in the event and
-/// count nothing. Rounded once, half to even. `None`: too large to count.
-fn recurring_minor(items: &[Item]) -> Option<i64> {
-    let mut total = Decimal::ZERO;
-    for item in items {
-        let Some(price) = &item.price else { continue };
-        let Some(recurring) = &price.recurring else { continue };
-        if recurring.usage_type.as_deref() == Some("metered") {
-            continue;
-        }
-        let unit = price.unit_amount_decimal.as_ref().and_then(DecimalText::value);
-        let Some(unit) = unit.or(price.unit_amount.map(Decimal::from)) else { continue };
-        let mut quantity = Decimal::from(item.quantity.unwrap_or(1));
-        if let Some(Transform { divide_by, round }) = &price.transform_quantity {
-            let packages = quantity.checked_div(Decimal::from(*divide_by))?;
-            quantity = if round.as_deref() == Some("up") { packages.ceil() } else { packages.floor() };
-        }
-        let count = Decimal::from(recurring.interval_count.unwrap_or(1).max(1));
-        let amount = unit.checked_mul(quantity)?;
-        // Multiplying before dividing keeps 12 months of a yearly price whole.
-        let monthly = match recurring.interval.as_deref() {
-            Some("month") => amount.checked_div(count)?,
-            Some("year") => amount.checked_div(count.checked_mul(Decimal::from(12))?)?,
-            Some("week") => days(amount, count.checked_mul(Decimal::from(7))?)?,
-            Some("day") => days(amount, count)?,
-            _ => continue,
-        };
-        total = total.checked_add(monthly)?;
-    }
-    let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven).to_i64()?;
-    Minor::try_from(total).ok().map(|minor| minor.0)
-}
-
-fn days(amount: Decimal, days: Decimal) -> Option<Decimal> {
-    amount.checked_mul(Decimal::from(365))?.checked_div(days.checked_mul(Decimal::from(12))?)
-}
-
-/// Stripe sends a reference as an id, or as the whole object where it was expanded.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Reference {
-    Id(String),
-    Object { id: String },
-}
-
-impl Reference {
-    fn id(&self) -> &str {
-        match self {
-            Self::Id(id) | Self::Object { id } => id,
-        }
-    }
-
-    fn into_id(self) -> String {
-        match self {
-            Self::Id(id) | Self::Object { id } => id,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct SubscriptionObject {
-    id: String,
-    status: String,
-    customer: Option<Reference>,
-    currency: Option<String>,
-    #[serde(default)]
-    items: Items,
-    cancel_at_period_end: Option<bool>,
-    cancel_at: Option<i64>,
-    trial_end: Option<i64>,
-}
-
-#[derive(Deserialize, Default)]
-struct Items {
-    #[serde(default)]
-    data: Printed<Item>,
-}
-
-/// A list, and the fingerprint of its JSON.
-struct Printed<T>(Vec<T>, u32);
-
-impl<T> Default for Printed<T> {
-    fn default() -> Self {
-        Self(Vec::new(), fingerprint("null"))
-    }
-}
-
-const INSIDE: &str = "inside: ";
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Printed<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let print = fingerprint(&value.to_string());
-        // Null is an empty list, as for every other field.
-        let list: Option<Vec<T>> = serde_path_to_error::deserialize(value).map_err(|e| {
-            let cause = e.inner().to_string();
-            let missing = cause.starts_with("missing field");
-            serde::de::Error::custom(if missing { cause } else { format!("{INSIDE}{}", e.path()) })
-        })?;
-        Ok(Self(list.unwrap_or_default(), print))
-    }
-}
-
-#[derive(Deserialize)]
-struct Item {
-    price: Option<Price>,
-    quantity: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Price {
-    id: Option<String>,
-    product: Option<Reference>,
-    lookup_key: Option<String>,
-    unit_amount: Option<i64>,
-    unit_amount_decimal: Option<DecimalText>,
-    recurring: Option<Recurring>,
-    transform_quantity: Option<Transform>,
-}
-
-#[derive(Deserialize)]
-struct Recurring {
-    interval: Option<String>,
-    interval_count: Option<u32>,
-    usage_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Transform {
-    divide_by: u64,
-    round: Option<String>,
-}
-
-/// An amount in minor units. Stripe's have at most twelve digits; what is much larger is no amount, and
-/// would in the end overflow a sum. Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(try_from = "i64")]
-struct Minor(i64);
-
-const LARGEST_MINOR: i64 = 10_000_000_000_000;
-
-impl TryFrom<i64> for Minor {
-    type Error = &'static str;
-
-    fn try_from(minor: i64) -> Result<Self, Self::Error> {
-        if (-LARGEST_MINOR..=LARGEST_MINOR).contains(&minor) { Ok(Self(minor)) } else { Err("too large for an amount") }
-    }
-}
-
-/// Minor units with up to 12 decimals, as text.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct DecimalText(Decimal);
-
-impl DecimalText {
-    fn value(&self) -> Option<Decimal> {
-        Some(self.0)
-    }
-}
-
-impl TryFrom<String> for DecimalText {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Decimal::from_str_exact(&text).map(Self).map_err(|_| "not a decimal number")
-    }
-}
-
-#[derive(Deserialize)]
-struct InvoiceObject {
-    id: String,
-    status: Option<String>,
-    paid: Option<bool>,
-    customer: Option<Reference>,
-    /// Up to acacia; afterwards under `parent`.
-    subscription: Option<Reference>,
-    parent: Option<InvoiceParent>,
-    currency: Option<String>,
-    amount_due: Option<Minor>,
-    amount_paid: Option<Minor>,
-    attempt_count: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct InvoiceParent {
-    subscription_details: Option<SubscriptionDetails>,
-}
-
-#[derive(Deserialize)]
-struct SubscriptionDetails {
-    subscription: Option<Reference>,
-}
-
-#[derive(Deserialize)]
-struct PayoutObject {
-    id: String,
-    status: String,
-    amount: Minor,
-    currency: String,
-    failure_code: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct AccountObject {
-    id: String,
-    country: Option<String>,
-    created: Option<i64>,
-    charges_enabled: bool,
-    payouts_enabled: bool,
-    details_submitted: Option<bool>,
-    requirements: Option<Requirements>,
-    external_accounts: Option<ExternalAccounts>,
-}
-
-#[derive(Deserialize, Default)]
-struct Requirements {
-    disabled_reason: Option<String>,
-    #[serde(default)]
-    currently_due: Printed<String>,
-    #[serde(default)]
-    past_due: Printed<String>,
-}
-
-/// Only whether there are any is read: no number, no holder.
-#[derive(Deserialize, Default)]
-struct ExternalAccounts {
-    data: Option<Vec<serde::de::IgnoredAny>>,
-    total_count: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct CapabilityObject {
-    id: String,
-    status: String,
-    account: Option<Reference>,
 }
 
 #[cfg(test)]

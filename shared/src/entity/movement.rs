@@ -1,0 +1,155 @@
+//! One movement of money, or an attempt at one: payment intent, checkout session, dispute, refund,
+//! transfer. They share one shape, an amount and a status that mostly goes one way, so they share one type.
+
+use serde::{Deserialize, Serialize};
+
+use super::timeline::{Facts, Sighting, Timeline};
+use super::{EntityKey, EntityKind, Transition, keep_greater, print};
+use crate::condition::{Condition, ConditionKey, ConditionKind};
+use crate::counters::{Bucket, Counters};
+use crate::money::Money;
+
+/// A movement as far as its events told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movement {
+    /// Which of the kinds.
+    #[serde(skip, default = "any_kind")]
+    pub kind: EntityKind,
+    /// `pi_…`, `cs_…`, `dp_…`, `re_…`, `tr_…`
+    #[serde(skip)]
+    pub id: String,
+    /// What never changes.
+    pub origin: MovementOrigin,
+    /// What does.
+    pub timeline: Timeline<MovementFacts>,
+}
+
+/// Facts that Stripe never changes during a movement's life; a customer may come late.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovementOrigin {
+    /// The connected account it belongs to.
+    pub account: Option<String>,
+    /// `cus_…`
+    pub customer: Option<String>,
+    /// Lower case.
+    pub currency: Option<String>,
+    /// What it is about: a payment's invoice, a dispute's or refund's charge, a transfer's destination, a
+    /// checkout's subscription.
+    pub of: Option<String>,
+}
+
+/// One view of a movement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovementFacts {
+    /// Stripe's status, or for a transfer `created`, `reversed`, `partially_reversed`.
+    pub status: String,
+    /// Minor units.
+    pub amount_minor: i64,
+    /// A failure code or a dispute's reason.
+    pub reason: Option<String>,
+    /// The event itself reports a failed attempt (`payment_intent.payment_failed`).
+    pub attempt_failed: bool,
+}
+
+fn any_kind() -> EntityKind {
+    EntityKind::Payment
+}
+
+impl Movement {
+    /// Nothing known yet.
+    pub fn new(kind: EntityKind, id: String) -> Self {
+        Self { kind, id, origin: MovementOrigin::default(), timeline: Timeline::default() }
+    }
+
+    /// Learns from one event.
+    pub fn merge(&mut self, origin: &MovementOrigin, sighting: Sighting<MovementFacts>) {
+        keep_greater(&mut self.origin.account, &origin.account);
+        keep_greater(&mut self.origin.customer, &origin.customer);
+        keep_greater(&mut self.origin.currency, &origin.currency);
+        keep_greater(&mut self.origin.of, &origin.of);
+        self.timeline.insert(sighting);
+    }
+
+    /// How it stands.
+    pub fn current(&self) -> Option<&MovementFacts> {
+        self.timeline.last().map(|s| &s.facts)
+    }
+
+    /// See [`super::Entity::contributions`]. Payments count by the hour of each failed attempt and of the
+    /// success, checkouts by the hour in which they completed.
+    pub fn contributions(&self, counters: &mut Counters) {
+        let ordered = self.timeline.in_order();
+        let Some(last) = ordered.last() else { return };
+        let family = self.kind.plural();
+        counters.add(Bucket::Standing, &[family, &last.facts.status], 1);
+        let currency = self.origin.currency.as_deref().unwrap_or("unknown");
+        match self.kind {
+            EntityKind::Payment => {
+                for failed in ordered.iter().filter(|s| s.facts.attempt_failed) {
+                    counters.add(Bucket::hour_of(failed.created_s), &["payments", "failed", currency], 1);
+                    counters.add(Bucket::Standing, &["payment_attempts", "failed"], 1);
+                }
+                if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
+                    let hour = Bucket::hour_of(done.created_s);
+                    counters.add(hour, &["payments", "succeeded", currency], 1);
+                    counters.add(hour, &["payments_minor", "succeeded", currency], done.facts.amount_minor);
+                    counters.add(Bucket::Standing, &["payment_attempts", "succeeded"], 1);
+                }
+            }
+            EntityKind::Dispute if self.is_open_dispute() => {
+                counters.add(Bucket::Standing, &["disputed_minor", currency], last.facts.amount_minor);
+            }
+            _ => {}
+        }
+    }
+
+    /// See [`super::Entity::conditions`].
+    pub fn conditions(&self) -> Vec<Condition> {
+        let Some(facts) = self.current() else { return Vec::new() };
+        let kind = match (self.kind, facts.status.as_str()) {
+            (EntityKind::Payment, "requires_payment_method") if facts.reason.is_some() => ConditionKind::PaymentFailed,
+            (EntityKind::Dispute, _) if self.is_open_dispute() => ConditionKind::DisputeOpen,
+            (EntityKind::Refund, "failed") => ConditionKind::RefundFailed,
+            (EntityKind::Transfer, "reversed" | "partially_reversed") => ConditionKind::TransferReversed,
+            _ => return Vec::new(),
+        };
+        let Some(first) = self.timeline.since(|f| f.status == facts.status) else { return Vec::new() };
+        vec![Condition {
+            key: ConditionKey { kind, subject: EntityKey::new(self.kind, &self.id) },
+            since_s: first.created_s,
+            due_s: first.created_s,
+            account: self.origin.account.clone(),
+            money: self.origin.currency.as_ref().map(|currency| Money::new(facts.amount_minor, currency)),
+            detail: facts.reason.clone(),
+            event_id: first.event_id.clone(),
+        }]
+    }
+
+    /// Every change of status, oldest first.
+    pub fn transitions(&self) -> Vec<Transition> {
+        super::status_changes(&self.timeline, |facts| &facts.status)
+    }
+
+    fn is_open_dispute(&self) -> bool {
+        let open = |f: &MovementFacts| !matches!(f.status.as_str(), "won" | "lost" | "warning_closed" | "prevented");
+        self.kind == EntityKind::Dispute && self.current().is_some_and(open)
+    }
+}
+
+impl Facts for MovementFacts {
+    /// What ends a movement comes last; a refund or transfer can still turn after it was good. Words are
+    /// those of all kinds, as none means two things.
+    /// Sources: the `status` of <https://docs.stripe.com/api/payment_intents/object>, `checkout/sessions`,
+    /// `disputes`, `refunds` under the same address.
+    fn progress(&self) -> u64 {
+        match self.status.as_str() {
+            "succeeded" | "complete" | "partially_reversed" => 1,
+            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed" | "reversed" => 2,
+            _ => 0,
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![("status", print(&self.status)), ("amount", print(self.amount_minor))]
+    }
+}

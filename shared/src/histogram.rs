@@ -1,0 +1,67 @@
+//! Durations in buckets that add up: eight per doubling, so a percentile read from them is at most an
+//! eighth too large. Sums of buckets are buckets of the sum, whatever was added in which order.
+
+/// The bucket of a duration in seconds.
+pub fn bucket(seconds: i64) -> u32 {
+    let value = u64::try_from(seconds).unwrap_or(0);
+    if value < u64::from(STEPS) {
+        return u32::try_from(value).unwrap_or(0);
+    }
+    let exponent = value.ilog2();
+    // The three bits below the leading one.
+    let step = u32::try_from((value >> (exponent - 3)) & 7).unwrap_or(0);
+    (exponent - 2) * STEPS + step
+}
+
+/// The largest duration of a bucket, in seconds.
+pub fn upper_seconds(bucket: u32) -> i64 {
+    if bucket < STEPS {
+        return i64::from(bucket);
+    }
+    let exponent = (bucket / STEPS + 2).min(62);
+    let width = 1_i64 << (exponent - 3);
+    (i64::from(STEPS + bucket % STEPS) * width).saturating_add(width - 1)
+}
+
+/// The duration that `percent` of all stay at or below, from counts by bucket in ascending order.
+/// `None` when there are none.
+pub fn percentile(counts: &[(u32, i64)], percent: i64) -> Option<i64> {
+    let total: i64 = counts.iter().map(|(_, count)| count).sum();
+    if total <= 0 {
+        return None;
+    }
+    let rank = (total * percent + 99) / 100;
+    let mut seen = 0;
+    let reached = counts.iter().find(|(_, count)| {
+        seen += count;
+        seen >= rank
+    });
+    reached.map(|(bucket, _)| upper_seconds(*bucket))
+}
+
+const STEPS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_duration_is_in_its_bucket_and_no_bucket_is_wide() {
+        for seconds in (0..5000).chain([86_399, 86_400, 1 << 40, i64::MAX]) {
+            let upper = upper_seconds(bucket(seconds));
+            assert!(upper >= seconds, "{seconds} in a bucket up to {upper}");
+            assert!(upper - seconds <= seconds / 8, "{seconds} in a bucket up to {upper}");
+            if bucket(seconds) > 0 {
+                assert!(upper_seconds(bucket(seconds) - 1) < seconds);
+            }
+        }
+        assert_eq!(bucket(-5), 0);
+    }
+
+    #[test]
+    fn percentiles() {
+        let counts: Vec<_> = [10, 20, 30, 40].map(|s| (bucket(s), 25)).into();
+        assert_eq!([50, 75, 90, 99].map(|p| percentile(&counts, p)), [Some(21), Some(31), Some(43), Some(43)]);
+        assert_eq!(percentile(&[], 50), None);
+    }
+}

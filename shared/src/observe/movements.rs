@@ -1,0 +1,97 @@
+//! Payments, checkouts, disputes, refunds and transfers.
+
+use super::objects::{CheckoutObject, DisputeObject, PaymentObject, Reference, RefundObject, TransferObject};
+use super::{Unreadable, read, sighting};
+use crate::entity::movement::{MovementFacts, MovementOrigin};
+use crate::entity::{EntityKey, EntityKind, News, Observation};
+use crate::event::Event;
+
+pub(super) fn payment(event: &Event<'_>) -> Result<Observation, Unreadable> {
+    let object: PaymentObject = read(event)?;
+    let error = object.last_payment_error;
+    let facts = MovementFacts {
+        status: object.status,
+        amount_minor: object.amount.0,
+        reason: error.and_then(|e| e.decline_code.or(e.code)),
+        attempt_failed: event.kind == "payment_intent.payment_failed",
+    };
+    let origin = origin(event, object.customer, Some(object.currency), object.invoice);
+    movement(event, EntityKind::Payment, object.id, &origin, facts)
+}
+
+/// A session that was paid later than it completed stays complete: Stripe tells by the event's type.
+pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, Unreadable> {
+    let object: CheckoutObject = read(event)?;
+    let told = match event.kind.rsplit_once('.').map(|(_, last)| last) {
+        Some("expired") => "expired",
+        Some("completed" | "async_payment_succeeded" | "async_payment_failed") => "complete",
+        _ => "open",
+    };
+    let facts = MovementFacts {
+        status: object.status.unwrap_or_else(|| told.to_owned()),
+        amount_minor: object.amount_total.map_or(0, |a| a.0),
+        reason: object.payment_status.filter(|s| s == "unpaid"),
+        attempt_failed: event.kind == "checkout.session.async_payment_failed",
+    };
+    let origin = origin(event, object.customer, object.currency, object.subscription);
+    movement(event, EntityKind::Checkout, object.id, &origin, facts)
+}
+
+pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, Unreadable> {
+    let object: DisputeObject = read(event)?;
+    let (status, reason) = (object.status, object.reason);
+    let facts = MovementFacts { status, amount_minor: object.amount.0, reason, attempt_failed: false };
+    let origin = origin(event, None, Some(object.currency), object.charge);
+    movement(event, EntityKind::Dispute, object.id, &origin, facts)
+}
+
+pub(super) fn refund(event: &Event<'_>) -> Result<Observation, Unreadable> {
+    let object: RefundObject = read(event)?;
+    let facts = MovementFacts {
+        status: object.status.unwrap_or_else(|| "succeeded".to_owned()),
+        amount_minor: object.amount.0,
+        reason: object.failure_reason,
+        attempt_failed: false,
+    };
+    let origin = origin(event, None, Some(object.currency), object.charge);
+    movement(event, EntityKind::Refund, object.id, &origin, facts)
+}
+
+pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, Unreadable> {
+    let object: TransferObject = read(event)?;
+    let back_minor = object.amount_reversed.map_or(0, |a| a.0);
+    let status = match (object.reversed.unwrap_or(false), back_minor) {
+        (true, _) => "reversed",
+        (false, 1..) => "partially_reversed",
+        (false, _) => "created",
+    };
+    let facts =
+        MovementFacts { status: status.to_owned(), amount_minor: object.amount.0, reason: None, attempt_failed: false };
+    let origin = origin(event, None, Some(object.currency), object.destination);
+    movement(event, EntityKind::Transfer, object.id, &origin, facts)
+}
+
+fn origin(
+    event: &Event<'_>,
+    customer: Option<Reference>,
+    currency: Option<String>,
+    of: Option<Reference>,
+) -> MovementOrigin {
+    MovementOrigin {
+        account: event.account.as_deref().map(str::to_owned),
+        customer: customer.map(Reference::into_id),
+        currency: currency.map(|c| c.to_ascii_lowercase()),
+        of: of.map(Reference::into_id),
+    }
+}
+
+fn movement(
+    event: &Event<'_>,
+    kind: EntityKind,
+    id: String,
+    origin: &MovementOrigin,
+    facts: MovementFacts,
+) -> Result<Observation, Unreadable> {
+    let news = News::Movement(origin.clone(), sighting(event, facts)?);
+    Ok(Observation { key: EntityKey::new(kind, id), created_s: event.created_s, news })
+}

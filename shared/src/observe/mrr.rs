@@ -1,0 +1,94 @@
+//! Monthly recurring revenue of one subscription, from what its events carry.
+//!
+//! Per item: quantity × unit amount, less the item's discounts, ÷ the months of its interval (a week is
+//! 7 and a day is 1 of the 365/12 days of a month); their sum, less the subscription's discounts. Only
+//! discounts that last `forever` count. Metered and tiered prices, and discounts that the event names
+//! by id only, are not in the event: they count nothing.
+//! Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
+
+use rust_decimal::prelude::ToPrimitive;
+use rust_decimal::{Decimal, RoundingStrategy};
+
+use super::objects::{Coupon, Discount, Discounts, Item, Minor, Price, SubscriptionObject, Transform};
+
+/// In minor units, rounded once, half to even. `None`: too large to count.
+pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Option<i64> {
+    let mut total = Decimal::ZERO;
+    let mut first_interval = None;
+    for item in &subscription.items.data.0 {
+        let Some((price, interval)) = item.price.as_ref().and_then(|p| Some((p, Interval::of(p)?))) else { continue };
+        let Some(amount) = amount(item, price)? else { continue };
+        let amount = discounted(amount, &item.discounts, None, |off| Some(off))?;
+        total = total.checked_add(interval.monthly(amount)?)?;
+        first_interval.get_or_insert(interval);
+    }
+    // An amount off is taken from each invoice, so once per interval.
+    let interval = first_interval.unwrap_or(Interval { months: Decimal::ONE, parts: Decimal::ONE });
+    let total =
+        discounted(total, &subscription.discounts, subscription.discount.as_ref(), |off| interval.monthly(off))?;
+    let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven).to_i64()?;
+    Minor::try_from(total).ok().map(|minor| minor.0)
+}
+
+/// What an item comes to in one interval; `Some(None)` when the event does not say.
+fn amount(item: &Item, price: &Price) -> Option<Option<Decimal>> {
+    let unit = price.unit_amount_decimal.as_ref().map(|d| d.0).or(price.unit_amount.map(Decimal::from));
+    let Some(unit) = unit else { return Some(None) };
+    let mut quantity = Decimal::from(item.quantity.unwrap_or(1));
+    if let Some(Transform { divide_by, round }) = &price.transform_quantity {
+        let packages = quantity.checked_div(Decimal::from(*divide_by))?;
+        quantity = if round.as_deref() == Some("up") { packages.ceil() } else { packages.floor() };
+    }
+    Some(Some(unit.checked_mul(quantity)?))
+}
+
+/// `months` ÷ `parts` months; kept apart so that a twelfth of a yearly price stays exact.
+#[derive(Clone, Copy)]
+struct Interval {
+    months: Decimal,
+    parts: Decimal,
+}
+
+impl Interval {
+    /// `None` for what does not recur by a licence: one-off and metered prices, unknown intervals.
+    fn of(price: &Price) -> Option<Self> {
+        let recurring = price.recurring.as_ref()?;
+        if recurring.usage_type.as_deref() == Some("metered") {
+            return None;
+        }
+        let count = u64::from(recurring.interval_count.unwrap_or(1).max(1));
+        let (months, parts) = match recurring.interval.as_deref()? {
+            "month" => (count, 1),
+            "year" => (count * 12, 1),
+            "week" => (count * 7 * 12, 365),
+            "day" => (count * 12, 365),
+            _ => return None,
+        };
+        Some(Self { months: months.into(), parts: parts.into() })
+    }
+
+    fn monthly(&self, amount: Decimal) -> Option<Decimal> {
+        amount.checked_mul(self.parts)?.checked_div(self.months)
+    }
+}
+
+/// Takes off, one after the other, every discount that lasts. `legacy` is the single `discount` of old
+/// API versions, which repeats one of `discounts`: it counts where those are ids only.
+fn discounted(
+    mut amount: Decimal,
+    discounts: &Discounts,
+    legacy: Option<&Discount>,
+    per_month: impl Fn(Decimal) -> Option<Decimal>,
+) -> Option<Decimal> {
+    let listed: Vec<&Coupon> = discounts.0.iter().filter_map(Discount::coupon).collect();
+    let coupons = if listed.is_empty() { legacy.and_then(Discount::coupon).into_iter().collect() } else { listed };
+    for coupon in coupons.into_iter().filter(|c| c.duration.as_deref() == Some("forever")) {
+        if let Some(percent) = coupon.percent_off.as_ref() {
+            let left = (Decimal::ONE_HUNDRED - percent.0).clamp(Decimal::ZERO, Decimal::ONE_HUNDRED);
+            amount = amount.checked_mul(left)?.checked_div(Decimal::ONE_HUNDRED)?;
+        } else if let Some(off) = coupon.amount_off {
+            amount = (amount - per_month(Decimal::from(off.0))?).max(Decimal::ZERO);
+        }
+    }
+    Some(amount)
+}

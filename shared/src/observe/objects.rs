@@ -1,0 +1,337 @@
+//! The fields that are read of Stripe's objects, in both shapes.
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Number, Value};
+
+use crate::entity::timeline::fingerprint;
+
+/// Stripe sends a reference as an id, or as the whole object where it was expanded.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Reference {
+    Id(String),
+    Object { id: String },
+}
+
+impl Reference {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Id(id) | Self::Object { id } => id,
+        }
+    }
+
+    pub(super) fn into_id(self) -> String {
+        match self {
+            Self::Id(id) | Self::Object { id } => id,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct SubscriptionObject {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) customer: Option<Reference>,
+    pub(super) currency: Option<String>,
+    #[serde(default)]
+    pub(super) items: Items,
+    /// Up to acacia; afterwards only `discounts`.
+    pub(super) discount: Option<Discount>,
+    #[serde(default)]
+    pub(super) discounts: Discounts,
+    pub(super) cancel_at_period_end: Option<bool>,
+    pub(super) cancel_at: Option<i64>,
+    pub(super) trial_end: Option<i64>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Items {
+    #[serde(default)]
+    pub(super) data: Printed<Item>,
+}
+
+/// A list, and the fingerprint of its JSON.
+pub(super) struct Printed<T>(pub(super) Vec<T>, pub(super) u32);
+
+impl<T> Default for Printed<T> {
+    fn default() -> Self {
+        Self(Vec::new(), fingerprint("null"))
+    }
+}
+
+pub(super) const INSIDE: &str = "inside: ";
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Printed<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let print = fingerprint(&value.to_string());
+        // Null is an empty list, as for every other field.
+        let list: Option<Vec<T>> = serde_path_to_error::deserialize(value).map_err(|e| {
+            let cause = e.inner().to_string();
+            let missing = cause.starts_with("missing field");
+            serde::de::Error::custom(if missing { cause } else { format!("{INSIDE}{}", e.path()) })
+        })?;
+        Ok(Self(list.unwrap_or_default(), print))
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Item {
+    pub(super) price: Option<Price>,
+    pub(super) quantity: Option<u64>,
+    #[serde(default)]
+    pub(super) discounts: Discounts,
+}
+
+/// A list of discounts; null is an empty one.
+#[derive(Default)]
+pub(super) struct Discounts(pub(super) Vec<Discount>);
+
+impl<'de> Deserialize<'de> for Discounts {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Option::deserialize(deserializer)?.unwrap_or_default()))
+    }
+}
+
+/// An id, or the discount itself. The coupon moved below `source` with 2025-09-30.clover.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Discount {
+    Id(#[expect(dead_code, reason = "an id tells nothing of the amount")] String),
+    Object { coupon: Option<CouponRef>, source: Option<DiscountSource> },
+}
+
+#[derive(Deserialize)]
+pub(super) struct DiscountSource {
+    pub(super) coupon: Option<CouponRef>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum CouponRef {
+    Id(#[expect(dead_code, reason = "an id tells nothing of the amount")] String),
+    Object(Coupon),
+}
+
+#[derive(Deserialize)]
+pub(super) struct Coupon {
+    pub(super) duration: Option<String>,
+    pub(super) percent_off: Option<DecimalNumber>,
+    pub(super) amount_off: Option<Minor>,
+}
+
+impl Discount {
+    pub(super) fn coupon(&self) -> Option<&Coupon> {
+        let Self::Object { coupon, source } = self else { return None };
+        match coupon.as_ref().or(source.as_ref().and_then(|s| s.coupon.as_ref())) {
+            Some(CouponRef::Object(coupon)) => Some(coupon),
+            _ => None,
+        }
+    }
+}
+
+/// A JSON number, read as it is written and not through a double.
+#[derive(Deserialize)]
+#[serde(try_from = "Number")]
+pub(super) struct DecimalNumber(pub(super) Decimal);
+
+impl TryFrom<Number> for DecimalNumber {
+    type Error = &'static str;
+
+    fn try_from(number: Number) -> Result<Self, Self::Error> {
+        Decimal::from_str_exact(&number.to_string()).map(Self).map_err(|_| "not a decimal number")
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Price {
+    pub(super) id: Option<String>,
+    pub(super) product: Option<Reference>,
+    pub(super) lookup_key: Option<String>,
+    pub(super) unit_amount: Option<i64>,
+    pub(super) unit_amount_decimal: Option<DecimalText>,
+    pub(super) recurring: Option<Recurring>,
+    pub(super) transform_quantity: Option<Transform>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Recurring {
+    pub(super) interval: Option<String>,
+    pub(super) interval_count: Option<u32>,
+    pub(super) usage_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Transform {
+    pub(super) divide_by: u64,
+    pub(super) round: Option<String>,
+}
+
+/// An amount in minor units. Stripe's have at most twelve digits; what is much larger is no amount, and
+/// would in the end overflow a sum. Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "i64")]
+pub(super) struct Minor(pub(super) i64);
+
+const LARGEST_MINOR: i64 = 10_000_000_000_000;
+
+impl TryFrom<i64> for Minor {
+    type Error = &'static str;
+
+    fn try_from(minor: i64) -> Result<Self, Self::Error> {
+        if (-LARGEST_MINOR..=LARGEST_MINOR).contains(&minor) { Ok(Self(minor)) } else { Err("too large for an amount") }
+    }
+}
+
+/// Minor units with up to 12 decimals, as text.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct DecimalText(pub(super) Decimal);
+
+impl TryFrom<String> for DecimalText {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Decimal::from_str_exact(&text).map(Self).map_err(|_| "not a decimal number")
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct InvoiceObject {
+    pub(super) id: String,
+    pub(super) status: Option<String>,
+    pub(super) paid: Option<bool>,
+    pub(super) customer: Option<Reference>,
+    /// Up to acacia; afterwards under `parent`.
+    pub(super) subscription: Option<Reference>,
+    pub(super) parent: Option<InvoiceParent>,
+    pub(super) currency: Option<String>,
+    pub(super) amount_due: Option<Minor>,
+    pub(super) amount_paid: Option<Minor>,
+    pub(super) attempt_count: Option<u32>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct InvoiceParent {
+    pub(super) subscription_details: Option<SubscriptionDetails>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct SubscriptionDetails {
+    pub(super) subscription: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PayoutObject {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) amount: Minor,
+    pub(super) currency: String,
+    pub(super) failure_code: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AccountObject {
+    pub(super) id: String,
+    pub(super) country: Option<String>,
+    pub(super) created: Option<i64>,
+    pub(super) charges_enabled: bool,
+    pub(super) payouts_enabled: bool,
+    pub(super) details_submitted: Option<bool>,
+    pub(super) requirements: Option<Requirements>,
+    pub(super) external_accounts: Option<ExternalAccounts>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Requirements {
+    pub(super) disabled_reason: Option<String>,
+    #[serde(default)]
+    pub(super) currently_due: Printed<String>,
+    #[serde(default)]
+    pub(super) past_due: Printed<String>,
+}
+
+/// Only whether there are any is read: no number, no holder.
+#[derive(Deserialize, Default)]
+pub(super) struct ExternalAccounts {
+    pub(super) data: Option<Vec<serde::de::IgnoredAny>>,
+    pub(super) total_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CapabilityObject {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) account: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ExternalAccountObject {
+    pub(super) id: String,
+    pub(super) last4: Option<String>,
+    pub(super) country: Option<String>,
+    pub(super) currency: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PaymentObject {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) amount: Minor,
+    pub(super) currency: String,
+    pub(super) customer: Option<Reference>,
+    /// Up to acacia.
+    pub(super) invoice: Option<Reference>,
+    pub(super) last_payment_error: Option<PaymentError>,
+}
+
+/// Never the message: it may name a person or a card.
+#[derive(Deserialize)]
+pub(super) struct PaymentError {
+    pub(super) code: Option<String>,
+    pub(super) decline_code: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CheckoutObject {
+    pub(super) id: String,
+    pub(super) status: Option<String>,
+    pub(super) payment_status: Option<String>,
+    pub(super) amount_total: Option<Minor>,
+    pub(super) currency: Option<String>,
+    pub(super) customer: Option<Reference>,
+    pub(super) subscription: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DisputeObject {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) amount: Minor,
+    pub(super) currency: String,
+    pub(super) reason: Option<String>,
+    pub(super) charge: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RefundObject {
+    pub(super) id: String,
+    /// Absent in the oldest API versions, where a refund that was reported had succeeded.
+    pub(super) status: Option<String>,
+    pub(super) amount: Minor,
+    pub(super) currency: String,
+    pub(super) failure_reason: Option<String>,
+    pub(super) charge: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct TransferObject {
+    pub(super) id: String,
+    pub(super) amount: Minor,
+    pub(super) amount_reversed: Option<Minor>,
+    pub(super) reversed: Option<bool>,
+    pub(super) currency: String,
+    pub(super) destination: Option<Reference>,
+}
