@@ -18,7 +18,7 @@ pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Option<i64> 
     for item in &subscription.items.data.0 {
         let Some((price, interval)) = item.price.as_ref().and_then(|p| Some((p, Interval::of(p)?))) else { continue };
         let Some(amount) = amount(item, price)? else { continue };
-        let amount = discounted(amount, &item.discounts, None, |off| Some(off))?;
+        let amount = discounted(amount, &item.discounts, None, Some)?;
         total = total.checked_add(interval.monthly(amount)?)?;
         first_interval.get_or_insert(interval);
     }
