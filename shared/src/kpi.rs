@@ -261,6 +261,31 @@ mod tests {
     }
 
     #[test]
+    fn churn_and_cohorts_over_their_windows() {
+        let mut c = Counters::default();
+        let now_s = 100 * 86_400;
+        let ago = |days: i64| Bucket::hour_of(now_s - days * 86_400);
+        // 8 paying now: 10 a month ago, 3 lost and 1 new since.
+        c.add(Bucket::Standing, &["base", "paying"], 8);
+        c.add(ago(40), &["churn", "gained"], 10);
+        c.add(ago(20), &["churn", "lost"], 3);
+        c.add(ago(10), &["churn", "gained"], 1);
+        c.add(ago(10), &["dunning", "entered"], 4);
+        c.add(ago(10), &["dunning", "recovered_7d"], 3);
+        c.add(ago(2), &["dunning", "entered"], 50);
+        c.add(ago(45), &["plan", "downgraded"], 5);
+        c.add(ago(45), &["plan", "downgraded_lost_30d"], 1);
+        c.add(ago(45), &["trial", "started"], 2);
+        c.add(ago(45), &["trial", "converted"], 1);
+        let kpis = Kpis::compute(&c, now_s);
+        assert_eq!(kpis.churn_rate_30d, Some(3.0 / 11.0));
+        assert_eq!(kpis.recovery_rate_7d, Some(0.75));
+        assert_eq!(kpis.downgrade_retention_30d, Some(0.8));
+        assert_eq!(kpis.trial_conversion, Some(0.5));
+        assert_eq!(Kpis::compute(&Counters::default(), now_s), Kpis::default());
+    }
+
+    #[test]
     fn the_payout_failure_share_looks_at_the_window_only() {
         let mut c = Counters::default();
         c.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);

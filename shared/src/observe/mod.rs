@@ -314,6 +314,90 @@ mod tests {
     }
 
     #[test]
+    fn only_discounts_that_last_come_off_items_first_and_the_subscription_then() {
+        let price = json!({"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 2}});
+        let percent = |p: f64, d: &str| json!({"id": "di_1", "coupon": {"id": "c", "duration": d, "percent_off": p}});
+        let off = json!({"id": "di_2", "source": {"type": "coupon", "coupon": {"id": "c", "duration": "forever", "amount_off": 300}}});
+        let table: [(Value, Value, i64); 9] = [
+            (json!([]), json!({}), 1000),
+            (json!([percent(25.5, "forever")]), json!({}), 745),
+            (json!([percent(50.0, "once")]), json!({}), 1000),
+            (json!([percent(50.0, "repeating")]), json!({"discounts": ["di_9"]}), 1000),
+            // 20.00 per two months, less 3.00 per two months.
+            (json!([]), json!({"discounts": [off]}), 850),
+            (json!([percent(50.0, "forever")]), json!({"discounts": [percent(50.0, "forever")]}), 250),
+            // Old versions: one discount beside the ids of all.
+            (json!(null), json!({"discount": percent(10.0, "forever"), "discounts": ["di_1"]}), 900),
+            (json!(null), json!({"discount": percent(10.0, "forever"), "discounts": [percent(10.0, "forever")]}), 900),
+            (
+                json!([]),
+                json!({"discounts": [json!({"id": "d", "coupon": {"duration": "forever", "amount_off": 9_999_999}})]}),
+                0,
+            ),
+        ];
+        for (of_item, of_subscription, expected) in table {
+            let mut object = json!({"id": "sub_1", "status": "active", "currency": "usd",
+                "items": {"data": [{"price": price, "quantity": 2, "discounts": of_item}]}});
+            object.as_object_mut().expect("an object").extend(of_subscription.as_object().expect("an object").clone());
+            match &see("customer.subscription.updated", None, &object).expect("readable")[0].news {
+                News::Subscription(_, seen) => assert_eq!(seen.facts.recurring_minor, expected, "{object}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn payments_disputes_refunds_and_transfers_become_movements() {
+        let amount = json!({"amount": 500, "currency": "USD"});
+        let table = [
+            (
+                "payment_intent.payment_failed",
+                json!({"id": "pi_1", "status": "requires_payment_method", "last_payment_error": {"code": "card_declined", "decline_code": "do_not_honor", "message": "Maria"}}),
+                "payment_intent pi_1 requires_payment_method Some(\"do_not_honor\") true",
+            ),
+            (
+                "payment_intent.succeeded",
+                json!({"id": "pi_1", "status": "succeeded", "last_payment_error": null}),
+                "payment_intent pi_1 succeeded None false",
+            ),
+            (
+                "charge.dispute.created",
+                json!({"id": "du_1", "status": "needs_response", "reason": "fraudulent", "charge": "ch_1"}),
+                "dispute du_1 needs_response Some(\"fraudulent\") false",
+            ),
+            (
+                "refund.failed",
+                json!({"id": "re_1", "status": "failed", "failure_reason": "expired_or_canceled_card"}),
+                "refund re_1 failed Some(\"expired_or_canceled_card\") false",
+            ),
+            ("charge.refund.updated", json!({"id": "re_1"}), "refund re_1 succeeded None false"),
+            (
+                "transfer.created",
+                json!({"id": "tr_1", "reversed": false, "amount_reversed": 0, "destination": "acct_1"}),
+                "transfer tr_1 created None false",
+            ),
+            (
+                "transfer.reversed",
+                json!({"id": "tr_1", "reversed": false, "amount_reversed": 20}),
+                "transfer tr_1 partially_reversed None false",
+            ),
+            (
+                "checkout.session.expired",
+                json!({"id": "cs_1", "status": null}),
+                "checkout_session cs_1 expired None false",
+            ),
+        ];
+        for (kind, mut object, expected) in table {
+            object.as_object_mut().expect("an object").extend(amount.as_object().expect("an object").clone());
+            let observation = see(kind, None, &object).expect("readable").remove(0);
+            let News::Movement(_, seen) = &observation.news else { panic!("{observation:?}") };
+            let facts = &seen.facts;
+            let got = format!("{} {} {:?} {}", observation.key, facts.status, facts.reason, facts.attempt_failed);
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
     fn amounts_that_overflow_are_unreadable_and_so_is_division_by_zero() {
         for price in [
             json!({"unit_amount": i64::MAX, "recurring": {"interval": "day"}}),
