@@ -335,6 +335,13 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_file_lists_every_condition() {
+        for kind in ConditionKind::ALL {
+            assert!(DEFAULT_RULES.contains(kind.as_str()), "{} is not explained", kind.as_str());
+        }
+    }
+
+    #[test]
     fn faults_are_named_with_line_and_column() {
         let rule = |lines: &str| {
             format!(
