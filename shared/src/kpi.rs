@@ -52,6 +52,13 @@ pub struct Kpis {
     pub accounts_needing_refresh: i64,
     /// Connected accounts that reached each onboarding stage.
     pub funnel: BTreeMap<String, i64>,
+    /// Accounts whose onboarding began in the last 24 hours (C12).
+    pub onboarding_started_24h: i64,
+    /// Accounts that got to charges in the last 24 hours (C12).
+    pub onboarding_completed_24h: i64,
+    /// Of the accounts whose onboarding began in the last 7 days, the share that may take charges, by
+    /// country (C11, C12); `all` is all of them.
+    pub onboarding_conversion_7d: BTreeMap<String, f64>,
     /// Seconds from creation to charges enabled, by percentile (`p50`, `p75`, `p90`, `p99`), at most an
     /// eighth too large.
     pub onboarding_seconds: BTreeMap<String, i64>,
@@ -176,12 +183,30 @@ impl Kpis {
         let paying_30d_ago = counters.get(Bucket::Standing, &["base", "paying"]) - gained + lost;
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let downgraded = sum(month_before.clone(), &["plan", "downgraded"]);
+        let mut started_24h = 0;
         let onboarded = sum(last(7), &["onboarded", "count"]);
         let mut onboarding: Vec<(u32, i64)> = counters
             .under(Bucket::Standing, "onboarding")
             .filter_map(|(rest, count)| Some((rest[0].parse().ok()?, count)))
             .collect();
         onboarding.sort_unstable();
+        let mut cohorts = BTreeMap::<String, Ratio>::new();
+        for (hour, stage, country, count) in last(7).flat_map(|hour| {
+            let cohorts = counters.under(Bucket::Hour(hour), "cohort").filter(|(rest, _)| rest.len() == 2);
+            cohorts.map(move |(rest, count)| (hour, rest[0], rest[1], count))
+        }) {
+            for name in [country, "all"] {
+                let ratio = cohorts.entry(name.to_owned()).or_default();
+                match stage {
+                    "account_created" => ratio.whole += count,
+                    "charges_enabled" => ratio.part += count,
+                    _ => {}
+                }
+            }
+            if stage == "account_created" && last(1).contains(&hour) {
+                started_24h += count;
+            }
+        }
         let mut payout_volume_minor_30d = BTreeMap::new();
         for hour in last(30) {
             for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
@@ -198,6 +223,12 @@ impl Kpis {
                 .filter_map(|(name, percent)| Some((name.to_owned(), percentile(&onboarding, percent)?)))
                 .collect(),
             onboarding_mean_seconds_7d: (onboarded > 0).then(|| sum(last(7), &["onboarded", "seconds"]) / onboarded),
+            onboarding_started_24h: started_24h,
+            onboarding_completed_24h: sum(last(1), &["onboarded", "count"]),
+            onboarding_conversion_7d: cohorts
+                .into_iter()
+                .filter_map(|(country, ratio)| Some((country, ratio.value()?)))
+                .collect(),
             mrr_past_due_minor: by_first("mrr_past_due"),
             invoices_open_minor: by_first("invoices_open_minor"),
             payment_intents: by_first("payment_intents"),
@@ -282,6 +313,13 @@ mod tests {
         assert_eq!(kpis.recovery_rate_7d, Some(0.75));
         assert_eq!(kpis.downgrade_retention_30d, Some(0.8));
         assert_eq!(kpis.trial_conversion, Some(0.5));
+        c.add(ago(3), &["cohort", "account_created", "BR"], 4);
+        c.add(ago(0), &["cohort", "account_created", "PT"], 1);
+        c.add(ago(3), &["cohort", "charges_enabled", "BR"], 2);
+        let kpis = Kpis::compute(&c, now_s);
+        let conversion: Vec<_> = kpis.onboarding_conversion_7d.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        assert_eq!(conversion, [("BR", 0.5), ("PT", 0.0), ("all", 0.4)]);
+        assert_eq!(kpis.onboarding_started_24h, 1);
         assert_eq!(Kpis::compute(&Counters::default(), now_s), Kpis::default());
     }
 

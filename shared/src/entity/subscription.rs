@@ -186,21 +186,36 @@ impl Subscription {
         found
     }
 
-    /// Every change of status, oldest first.
+    /// Every change of status, plan and amount, and every scheduled end, oldest first.
     pub fn transitions(&self) -> Vec<Transition> {
-        let mut before: Option<&SubscriptionStatus> = None;
+        let mut before: Option<&SubscriptionFacts> = None;
         let mut found = Vec::new();
         for seen in self.timeline.in_order() {
-            let status = &seen.facts.status;
-            if before != Some(status) {
-                found.push(Transition {
-                    at_s: seen.created_s,
-                    event_id: seen.event_id.clone(),
-                    what: format!("status {} → {status}", before.map_or("(new)", SubscriptionStatus::as_str)),
-                    expected: is_expected(before, status),
-                });
+            let facts = &seen.facts;
+            let mut add = |what: String, expected| {
+                found.push(Transition { at_s: seen.created_s, event_id: seen.event_id.clone(), what, expected });
+            };
+            let status = before.map(|b| &b.status);
+            if status != Some(&facts.status) {
+                let from = status.map_or("(new)", SubscriptionStatus::as_str);
+                add(format!("status {from} → {}", facts.status), is_expected(status, &facts.status));
             }
-            before = Some(status);
+            if let Some(before) = before {
+                let amount = |minor| Money::new(minor, self.origin.currency.as_deref().unwrap_or("")).to_string();
+                let (old, new) = (before.recurring_minor, facts.recurring_minor);
+                if (old, &before.plan) != (new, &facts.plan) {
+                    let word = if new > old { "upgrade" } else { "downgrade" };
+                    let word = if new == old { "plan" } else { word };
+                    let (from, to) = (amount(old), amount(new));
+                    add(format!("{word} {} ({from} a month) → {} ({to})", before.plan, facts.plan), true);
+                }
+                if before.cancel_scheduled() != facts.cancel_scheduled() {
+                    let what =
+                        if facts.cancel_scheduled() { "cancellation scheduled" } else { "cancellation withdrawn" };
+                    add(what.to_owned(), true);
+                }
+            }
+            before = Some(facts);
         }
         found
     }
