@@ -149,7 +149,8 @@ fn refused(response: &Response) -> Option<Outcome> {
     let status = response.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
         let seconds = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok());
-        let seconds: i64 = seconds.unwrap_or(30);
+        // Slack always says how long; whoever does not is asked again soon.
+        let seconds: i64 = seconds.unwrap_or(5);
         return Some(Outcome::RetryAfter { wait_ms: seconds.clamp(1, 3600) * 1000 });
     }
     if status.is_success() {
