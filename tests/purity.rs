@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "shared/src/kpi.rs",
     "shared/src/money.rs",
     "shared/src/observe",
+    "shared/src/recount.rs",
     "shared/src/signature.rs",
     "ingest/src/accept.rs",
     "ingest/src/answer.rs",

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// How long hours are kept at least, from the first count in their day: a year and a month to compare with.
+pub const HOURS_KEPT_DAYS: u32 = 400;
+
 /// When a number counts: as long as the entity is as it is, or in one hour of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Bucket {

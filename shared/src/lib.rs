@@ -1,7 +1,7 @@
 //! What revwatch's roles share.
 //!
 //! The pure part says what events mean: [`event`], [`observe`], [`entity`], [`counters`],
-//! [`condition`], [`kpi`], [`money`], [`signature`]. It knows no clock, no randomness and no I/O; a
+//! [`condition`], [`kpi`], [`money`], [`recount`], [`signature`]. It knows no clock, no randomness and no I/O; a
 //! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
 //! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`listen`],
 //! [`admin`].
@@ -21,6 +21,7 @@ pub mod observe;
 pub mod ports;
 pub mod process;
 pub mod rabbitmq;
+pub mod recount;
 pub mod redis;
 pub mod signature;
 pub mod sqlite;

@@ -4,6 +4,7 @@ mod config;
 mod export;
 mod look;
 pub mod send;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,6 +99,17 @@ Examples:
     /// Look at deliveries that cannot be applied.
     #[command(subcommand)]
     Dead(look::DeadCommand),
+    /// Count aggregates and conditions anew from the entities, and compare with what is stored.
+    ///
+    /// It may run beside `serve`: what differs is looked at again, up to three times a moment apart, and
+    /// only what differs every time is reported. Exits with 1 if anything is.
+    #[command(after_help = "\
+Left out: counters of deliveries (no entity knows them) and hours of more than 400 days ago (Redis forgets them).
+
+Examples:
+  revwatch verify
+  revwatch verify --json || echo 'the store needs attention'")]
+    Verify,
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -123,6 +135,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Export(args)) => export::run(&common, &args).await,
         Some(Command::Alerts(command)) => look::alerts(&common, &command).await,
         Some(Command::Dead(command)) => look::dead(&common, &command).await,
+        Some(Command::Verify) => verify::run(&common).await,
         Some(Command::Config(command)) => config::run(&common, &command),
     };
     match result {

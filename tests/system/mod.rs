@@ -5,6 +5,7 @@ mod demo;
 mod order;
 mod roles;
 mod slack;
+mod verify;
 
 use tempfile::TempDir;
 

@@ -18,13 +18,14 @@
 //! | `revwatch:{meta}:partitions` | how many partitions the deployment was created with |
 
 use crate::condition::ConditionKey;
+use crate::counters::HOURS_KEPT_DAYS;
 use crate::entity::EntityKind;
 
 /// How long marks are kept: longer than the 30 days in which Stripe can send an event again.
 pub(super) const MARK_SECONDS: u64 = 40 * 86_400;
 
-/// How long hours are kept, from the first count in their day: a year and a month to compare with.
-pub(super) const HOUR_SECONDS: u64 = 400 * 86_400;
+/// How long hours are kept, from the first count in their day.
+pub(super) const HOUR_SECONDS: u64 = HOURS_KEPT_DAYS as u64 * 86_400;
 
 /// About how many condition changes each partition keeps for alerting to catch up on.
 pub(super) const CHANGES_KEPT: u64 = 100_000;

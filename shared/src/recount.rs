@@ -1,0 +1,271 @@
+//! What all entities come to, counted anew, and how that compares with what a store holds.
+//!
+//! A store that is in use cannot be read in one instant: a commit may fall between the reading of its
+//! entities and that of its sums. So it is asked before and after, and what lies between the two answers
+//! agrees; what differs only because of that does not differ again in a later look.
+
+use std::collections::BTreeMap;
+
+use crate::condition::{Condition, ConditionKey};
+use crate::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
+use crate::entity::Entity;
+
+/// Counters and conditions of all entities that were added.
+#[derive(Debug, Default)]
+pub struct Recount {
+    /// How many entities.
+    pub entities: u64,
+    counters: Counters,
+    /// An entity that is in two partitions has two opinions.
+    conditions: BTreeMap<ConditionKey, Vec<Condition>>,
+}
+
+/// What a store says when it is asked once.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// Standing ones and those of the hours since [`first_hour`].
+    pub counters: Counters,
+    /// All open ones.
+    pub conditions: Vec<Condition>,
+}
+
+/// The outcome of one look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// How many counters were compared.
+    pub counters: usize,
+    /// How many conditions were compared.
+    pub conditions: usize,
+    /// What differs.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that a store holds otherwise than its entities say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// A sum is wrong.
+    Counter {
+        /// Words joined by `|`.
+        name: String,
+        /// When it counts.
+        bucket: Bucket,
+        /// What the store holds; 0 if nothing.
+        stored: i64,
+        /// What it should.
+        recomputed: i64,
+    },
+    /// An entity is in this condition, and the store does not know.
+    MissingCondition(Condition),
+    /// The store knows a condition that no entity is in.
+    LeftOverCondition(Condition),
+    /// The particulars are others.
+    OtherCondition {
+        /// As the store has it.
+        stored: Condition,
+        /// As the entity has it.
+        recomputed: Condition,
+    },
+}
+
+/// The first hour to compare: stores forget hours day by day, [`HOURS_KEPT_DAYS`] after they first counted.
+pub fn first_hour(now_s: i64) -> u32 {
+    (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1) * 24
+}
+
+impl Recount {
+    /// Adds what one entity comes to.
+    pub fn add(&mut self, entity: &Entity) {
+        self.entities += 1;
+        self.counters.merge(entity.contributions(), 1);
+        for condition in entity.conditions() {
+            self.conditions.entry(condition.key.clone()).or_default().push(condition);
+        }
+    }
+
+    /// Compares with what the store held before and after the entities were read, hours from `first_hour`
+    /// on. Counters of deliveries are left out: no entity knows how often it was told something.
+    pub fn compare(&self, before: &Held, after: &Held, first_hour: u32) -> Comparison {
+        let mut comparison = Comparison::default();
+        self.compare_counters(&before.counters, &after.counters, first_hour, &mut comparison);
+        self.compare_conditions(&before.conditions, &after.conditions, &mut comparison);
+        comparison
+    }
+
+    fn compare_counters(&self, before: &Counters, after: &Counters, first_hour: u32, found: &mut Comparison) {
+        let mut all: BTreeMap<(Bucket, &str), [i64; 3]> = BTreeMap::new();
+        for (i, counters) in [before, &self.counters, after].into_iter().enumerate() {
+            for (bucket, name, value) in counters.iter() {
+                let forgotten = matches!(bucket, Bucket::Hour(hour) if hour < first_hour);
+                if !forgotten && !name.starts_with("events|") {
+                    all.entry((bucket, name)).or_default()[i] = value;
+                }
+            }
+        }
+        found.counters = all.len();
+        for ((bucket, name), [before, recomputed, after]) in all {
+            if !(before.min(after)..=before.max(after)).contains(&recomputed) {
+                let name = name.to_owned();
+                found.differences.push(Difference::Counter { name, bucket, stored: after, recomputed });
+            }
+        }
+    }
+
+    fn compare_conditions(&self, before: &[Condition], after: &[Condition], found: &mut Comparison) {
+        let mut all: BTreeMap<&ConditionKey, [Option<&Condition>; 2]> = BTreeMap::new();
+        for (i, held) in [before, after].into_iter().enumerate() {
+            for condition in held {
+                all.entry(&condition.key).or_default()[i] = Some(condition);
+            }
+        }
+        for key in self.conditions.keys() {
+            all.entry(key).or_default();
+        }
+        found.conditions = all.len();
+        for (key, held) in all {
+            let recomputed = self.conditions.get(key).map_or(&[] as &[Condition], Vec::as_slice);
+            let agrees = held.iter().any(|held| match held {
+                Some(held) => recomputed.contains(held),
+                None => recomputed.is_empty(),
+            });
+            if agrees {
+                continue;
+            }
+            found.differences.extend(match (held[1].or(held[0]), recomputed.first()) {
+                (Some(stored), Some(recomputed)) => {
+                    Some(Difference::OtherCondition { stored: stored.clone(), recomputed: recomputed.clone() })
+                }
+                (None, Some(recomputed)) => Some(Difference::MissingCondition(recomputed.clone())),
+                (Some(stored), None) => Some(Difference::LeftOverCondition(stored.clone())),
+                (None, None) => None,
+            });
+        }
+    }
+}
+
+impl Comparison {
+    /// The later look at the same store, without what was not different in the earlier one.
+    #[must_use]
+    pub fn confirmed_by(self, later: Self) -> Self {
+        let known = self.differences;
+        let seen = |later: &Difference| known.iter().any(|earlier| earlier.is_about_the_same(later));
+        Self { differences: later.differences.into_iter().filter(seen).collect(), ..later }
+    }
+}
+
+impl Difference {
+    fn is_about_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Counter { name, bucket, .. }, Self::Counter { name: other_name, bucket: other_bucket, .. }) => {
+                name == other_name && bucket == other_bucket
+            }
+            _ => self.condition().is_some() && self.condition() == other.condition(),
+        }
+    }
+
+    fn condition(&self) -> Option<&ConditionKey> {
+        match self {
+            Self::Counter { .. } => None,
+            Self::MissingCondition(condition) | Self::LeftOverCondition(condition) => Some(&condition.key),
+            Self::OtherCondition { stored, .. } => Some(&stored.key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::payout::{PayoutFacts, PayoutOrigin};
+    use crate::entity::timeline::{Sighting, Stage};
+    use crate::entity::{EntityKey, EntityKind, News, Observation};
+
+    /// One payout that failed in the given hour, and a store that knows of it.
+    fn failed_payout(hour: u32) -> (Recount, Held) {
+        let key = EntityKey::new(EntityKind::Payout, "po_1");
+        let created_s = i64::from(hour) * 3600;
+        let origin =
+            PayoutOrigin { account: Some("acct_1".into()), amount_minor: Some(500), currency: Some("usd".into()) };
+        let facts = PayoutFacts { status: "failed".to_owned().into(), failure_code: None };
+        let sighting =
+            Sighting { created_s, event_id: "evt_1".into(), stage: Stage::Updated, facts, changes: Vec::new() };
+        let mut entity = Entity::new(&key);
+        entity.merge(&Observation { key, created_s, news: News::Payout(origin, sighting) });
+        let mut recount = Recount::default();
+        recount.add(&entity);
+        let mut held = Held { counters: entity.contributions(), conditions: entity.conditions() };
+        held.counters.add(Bucket::Standing, &["events", "applied"], 7);
+        (recount, held)
+    }
+
+    #[test]
+    fn what_was_committed_agrees_and_deliveries_are_left_out() {
+        let (recount, held) = failed_payout(100);
+        assert_eq!(
+            recount.compare(&held, &held, 0),
+            Comparison { counters: 3, conditions: 1, differences: Vec::new() }
+        );
+        assert_eq!(recount.entities, 1);
+    }
+
+    #[test]
+    fn every_counter_that_differs_is_named_with_both_values() {
+        let (recount, mut held) = failed_payout(100);
+        held.counters.add(Bucket::Standing, &["payouts", "failed", "usd"], 1);
+        held.counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], -1);
+        held.counters.add(Bucket::Hour(7), &["payouts", "paid", "eur"], 3);
+        let counter = |name: &str, bucket, stored, recomputed| Difference::Counter {
+            name: name.to_owned(),
+            bucket,
+            stored,
+            recomputed,
+        };
+        let expected = [
+            counter("payouts|failed|usd", Bucket::Standing, 2, 1),
+            counter("payouts|paid|eur", Bucket::Hour(7), 3, 0),
+            counter("payouts|failed|usd", Bucket::Hour(100), 0, 1),
+        ];
+        assert_eq!(recount.compare(&held, &held, 0).differences, expected);
+        // Nothing is said of hours that a store may have forgotten.
+        assert_eq!(recount.compare(&held, &held, 8).differences, [expected[0].clone(), expected[2].clone()]);
+    }
+
+    #[test]
+    fn conditions_are_missing_left_over_or_other() {
+        let (recount, held) = failed_payout(100);
+        let stored = &held.conditions[0];
+        let empty = Held { conditions: Vec::new(), ..held.clone() };
+        assert_eq!(recount.compare(&empty, &empty, 0).differences, [Difference::MissingCondition(stored.clone())]);
+        let mut late = held.clone();
+        late.conditions[0].since_s += 1;
+        assert_eq!(
+            recount.compare(&late, &late, 0).differences,
+            [Difference::OtherCondition { stored: late.conditions[0].clone(), recomputed: stored.clone() }]
+        );
+        let nobodys = Held { counters: Counters::default(), conditions: held.conditions.clone() };
+        assert_eq!(
+            Recount::default().compare(&nobodys, &nobodys, 0).differences,
+            [Difference::LeftOverCondition(stored.clone())]
+        );
+    }
+
+    #[test]
+    fn a_commit_under_way_is_no_difference_and_what_goes_away_is_not_confirmed() {
+        let (recount, held) = failed_payout(100);
+        let empty = Held::default();
+        assert!(recount.compare(&empty, &held, 0).differences.is_empty(), "committed after the first answer");
+        assert!(Recount::default().compare(&empty, &held, 0).differences.is_empty(), "entities were read before it");
+        let mut wrong = held.clone();
+        wrong.counters.add(Bucket::Standing, &["mrr", "usd"], 5);
+        let lagging = recount.compare(&empty, &empty, 0);
+        let both = recount.compare(&wrong, &wrong, 0);
+        assert_eq!(lagging.clone().confirmed_by(both.clone()).differences, []);
+        assert_eq!(both.clone().confirmed_by(both.clone()), both);
+    }
+
+    #[test]
+    fn hours_are_compared_by_whole_days_that_no_store_has_forgotten() {
+        assert_eq!(first_hour(0), 0);
+        let day = 20_000;
+        assert_eq!(first_hour(day * 86_400 + 5), (20_000 - 399) * 24);
+        assert_eq!(first_hour(day * 86_400 + 86_399), (20_000 - 399) * 24);
+    }
+}
