@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::book;
 use revwatch_shared::backend::Backend;
+use revwatch_shared::entity::timeline::Stage;
 use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
 use revwatch_shared::event::Event;
 use revwatch_shared::kpi::{Kpis, hours_needed};
@@ -201,6 +202,11 @@ fn describe(entity: &Entity) -> Value {
         .iter()
         .map(|c| json!({"kind": c.key.kind, "since": iso(Some(c.since_s)), "event": c.event_id, "detail": c.detail}))
         .collect();
+    let events: Vec<Value> = entity
+        .events()
+        .iter()
+        .map(|t| json!({"event": t.event_id, "created": iso(Some(t.created_s)), "stage": t.stage.map(stage), "about": t.about}))
+        .collect();
     let mut value = match entity {
         Entity::Subscription(s) => json!({
             "id": s.id, "kind": "subscription", "account": s.origin.account, "customer": s.origin.customer,
@@ -229,8 +235,17 @@ fn describe(entity: &Entity) -> Value {
         }),
     };
     value["history"] = Value::Array(history);
+    value["events"] = Value::Array(events);
     value["conditions"] = Value::Array(conditions);
     value
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Created => "created",
+        Stage::Updated => "updated",
+        Stage::Deleted => "deleted",
+    }
 }
 
 fn iso_ms(ms: i64) -> String {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod demo;
+mod look;
 mod order;
 mod roles;
 mod slack;

@@ -1,0 +1,64 @@
+//! Which events an entity remembers: the answer to "did the webhook arrive, and was it applied?".
+
+use super::Entity;
+use super::account::Account;
+use super::timeline::{Facts, Stage, Timeline};
+
+/// One event that told something of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Unix seconds, from the event.
+    pub created_s: i64,
+    /// `evt_…`
+    pub event_id: String,
+    /// From the event's type; `None` where types have no such part.
+    pub stage: Option<Stage>,
+    /// Which part of the entity it is about, such as `capability card_payments`; `None`: all of it.
+    pub about: Option<String>,
+}
+
+impl Entity {
+    /// Every event that is still remembered, whether it changed anything or not, in the order in which
+    /// things happened. Of what only the latest counts of (authorization, a bank account), the latest.
+    pub fn events(&self) -> Vec<Told> {
+        match self {
+            Self::Subscription(s) => told(&s.timeline, None),
+            Self::Invoice(i) => told(&i.timeline, None),
+            Self::Payout(p) => told(&p.timeline, None),
+            Self::Movement(m) => told(&m.timeline, None),
+            Self::Account(a) => of_account(a),
+        }
+    }
+}
+
+fn told<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<Told> {
+    let all = timeline.in_order().into_iter().map(|s| Told {
+        created_s: s.created_s,
+        event_id: s.event_id.clone(),
+        stage: Some(s.stage),
+        about: about.map(str::to_owned),
+    });
+    all.collect()
+}
+
+fn of_account(account: &Account) -> Vec<Told> {
+    let mut found = told(&account.timeline, None);
+    for (name, timeline) in &account.capabilities {
+        found.extend(told(timeline, Some(&format!("capability {name}"))));
+    }
+    let external = account.external_accounts.iter().map(|(id, view)| (&view.told, format!("external account {id}")));
+    let single = [
+        (&account.authorized, "authorization"),
+        (&account.deauthorized, "deauthorization"),
+        (&account.thin, "a change that only the API shows"),
+    ];
+    let single = single.into_iter().filter_map(|(event, about)| Some((event.as_ref()?, about.to_owned())));
+    found.extend(external.chain(single).map(|((created_s, event_id), about)| Told {
+        created_s: *created_s,
+        event_id: event_id.clone(),
+        stage: None,
+        about: Some(about),
+    }));
+    found.sort_by_key(|t| t.created_s);
+    found
+}
