@@ -59,7 +59,7 @@ pub async fn serve(
         tasks.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
     }
     if roles.contains(&Role::Worker) {
-        tasks.spawn(revwatch_worker::run(Worker::of(&process), process.shutdown.clone()));
+        tasks.spawn(revwatch_worker::run(Worker::of(&process)?, process.shutdown.clone()));
     }
     if roles.contains(&Role::Ingest) {
         let ingest = Ingest::of(&process).await?;

@@ -24,6 +24,8 @@ const PURE: &[&str] = &[
     "ingest/src/answer.rs",
     "worker/src/membership.rs",
     "worker/src/plan.rs",
+    "worker/src/refresh/agenda.rs",
+    "worker/src/refresh/snapshot.rs",
     "alerting/src/alert.rs",
     "alerting/src/book.rs",
     "alerting/src/message.rs",

@@ -40,6 +40,11 @@ pub struct Config {
     /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_kernel_webhook_secret: Option<SecretString>,
+    /// API key: with it, accounts that thin events name are fetched.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub stripe_secret_key: Option<SecretString>,
+    /// Stripe's API.
+    pub stripe_api_base: String,
     /// More endpoints, beside the two above.
     #[serde(default)]
     pub endpoints: Vec<EndpointConfig>,
@@ -136,6 +141,8 @@ pub struct WorkerConfig {
     pub batch: usize,
     /// A worker that has not been heard of for this long loses its partitions to the others.
     pub member_seconds: f64,
+    /// Accounts fetched from Stripe's API per second, at most, by all workers together.
+    pub refreshes_per_second: f64,
 }
 
 /// Evaluation of rules.
@@ -208,6 +215,8 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("REVWATCH_PARTITIONS", &["partitions"], Kind::Number),
     ("STRIPE_WEBHOOK_SECRET", &["stripe_webhook_secret"], Kind::Secret),
     ("STRIPE_KERNEL_WEBHOOK_SECRET", &["stripe_kernel_webhook_secret"], Kind::Secret),
+    ("STRIPE_SECRET_KEY", &["stripe_secret_key"], Kind::Secret),
+    ("STRIPE_API_BASE", &["stripe_api_base"], Kind::Text),
     ("REVWATCH_RULES", &["rules"], Kind::Text),
     ("SLACK_WEBHOOK_URL", &["slack", "webhook_url"], Kind::Secret),
     ("SLACK_BOT_TOKEN", &["slack", "bot_token"], Kind::Secret),
@@ -330,12 +339,22 @@ impl Config {
         if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
             return wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
         }
+        check_api_base(&self.stripe_api_base)?;
+        let key = self.stripe_secret_key.as_ref().map(ExposeSecret::expose_secret);
+        if key.is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_")) {
+            return wrong(
+                "STRIPE_SECRET_KEY is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard \
+                 (Developers → API keys) shows, without spaces"
+                    .into(),
+            );
+        }
         let seconds = [
             ("limits.header_seconds", self.limits.header_seconds),
             ("limits.body_seconds", self.limits.body_seconds),
             ("limits.publish_seconds", self.limits.publish_seconds),
             ("limits.drain_seconds", self.limits.drain_seconds),
             ("worker.member_seconds", self.worker.member_seconds),
+            ("worker.refreshes_per_second", self.worker.refreshes_per_second),
             ("alerting.tick_seconds", self.alerting.tick_seconds),
             ("alerting.lease_seconds", self.alerting.lease_seconds),
             ("alerting.messages_per_second", self.alerting.messages_per_second),
@@ -357,6 +376,27 @@ impl Config {
             Some((key, _)) => wrong(format!("{key} must be at least 1")),
             None => Ok(()),
         }
+    }
+}
+
+/// The key travels with every request: only over TLS, unless it stays on this machine.
+fn check_api_base(text: &str) -> Result<(), ConfigError> {
+    let wrong = |what: &str| Err(ConfigError::Invalid(format!("stripe_api_base (STRIPE_API_BASE) {what}")));
+    let Ok(url) = url::Url::parse(text) else { return wrong("is not a URL; Stripe's own is https://api.stripe.com") };
+    let is_local = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return wrong("must be a plain base URL: no user, no password, no ? and no #");
+    }
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_local => Ok(()),
+        "http" => wrong("must begin with https:// (http:// only for a loopback address): the API key travels with it"),
+        _ => wrong("must begin with https://"),
     }
 }
 
@@ -478,12 +518,31 @@ mod tests {
             (None, &[("SLACK_BOT_TOKEN", "a"), ("SLACK_BOT_TOKEN_FILE", "b")], "keep one"),
             (None, &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all"),
             (None, &[("REVWATCH_CONFIG", "/nowhere.toml")], "/nowhere.toml"),
+            (None, &[("STRIPE_API_BASE", "http://api.stripe.com")], "https://"),
+            (None, &[("STRIPE_API_BASE", "http://127.0.0.1.example.com")], "https://"),
+            (None, &[("STRIPE_API_BASE", "ftp://127.0.0.1")], "https://"),
+            (None, &[("STRIPE_API_BASE", "api.stripe.com")], "not a URL"),
+            (None, &[("STRIPE_API_BASE", "https://me:secret@api.stripe.com")], "no password"),
+            (None, &[("STRIPE_SECRET_KEY", "pk_test_1")], "STRIPE_SECRET_KEY"),
+            (None, &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")], "without spaces"),
+            (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
             (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
             (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
         ];
         for (file, variables, expected) in table {
             let error = load(*file, variables).expect_err("wrong");
             assert!(error.contains(expected), "{error:?} should name {expected:?}");
+        }
+    }
+
+    #[test]
+    fn stripes_api_is_asked_over_tls_or_on_this_machine() {
+        assert_eq!(load(None, &[]).expect("valid").stripe_api_base, "https://api.stripe.com");
+        for base in ["http://127.0.0.1:9", "http://[::1]:9", "http://localhost:9/", "https://proxy.example/stripe"] {
+            let variables = [("STRIPE_API_BASE", base), ("STRIPE_SECRET_KEY", "sk_test_1")];
+            let config = load(None, &variables).expect("valid");
+            assert_eq!(config.stripe_api_base, base);
+            assert!(!format!("{config:?}").contains("sk_test_1"), "secrets are not shown");
         }
     }
 

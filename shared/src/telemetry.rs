@@ -20,6 +20,8 @@ pub struct Metrics {
     pub ingest_publish_seconds: Histogram,
     /// `revwatch_worker_events_total{type,outcome}`
     pub worker_events: IntCounterVec,
+    /// `revwatch_refreshes_total{outcome}`
+    pub refreshes: IntCounterVec,
     /// `revwatch_event_age_seconds`: created → applied
     pub event_age_seconds: Histogram,
     /// `revwatch_processing_seconds`: received → applied
@@ -119,6 +121,11 @@ impl Metrics {
                 "revwatch_worker_events_total",
                 "Deliveries processed by event type and outcome",
                 &["type", "outcome"],
+            ),
+            refreshes: counters(
+                "revwatch_refreshes_total",
+                "Accounts fetched from Stripe's API by outcome",
+                &["outcome"],
             ),
             event_age_seconds: seconds("revwatch_event_age_seconds", "From created at Stripe to applied", SLOW),
             processing_seconds: seconds("revwatch_processing_seconds", "From received to applied", FAST),

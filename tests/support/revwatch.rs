@@ -68,6 +68,11 @@ impl Revwatch {
         log.iter().filter(|line| line["message"] == message).cloned().collect()
     }
 
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn kill9(mut self) {
         self.child.kill().expect("it was running");

@@ -4,6 +4,7 @@ mod crash;
 mod demo;
 mod look;
 mod order;
+mod refresh;
 mod roles;
 mod slack;
 mod verify;

@@ -2,7 +2,8 @@
 //! then acknowledges.
 //!
 //! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it; [`membership`]
-//! shares partitions among the workers that are alive.
+//! shares partitions among the workers that are alive; [`refresh`] asks Stripe's API about accounts that
+//! thin events only named.
 //!
 //! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable among
 //! the dead letters and counted there.
@@ -10,6 +11,7 @@
 pub mod membership;
 pub mod partition;
 pub mod plan;
+pub mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::partition::Partition;
+use self::refresh::Refresher;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -40,19 +43,30 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Passes while the store knows that this worker is alive.
     pub ready: Check,
+    /// Asks Stripe's API; `None` without a key.
+    pub refresher: Option<Arc<Refresher>>,
+}
+
+/// The worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The client of Stripe's API.
+    #[error("cannot set up HTTPS for Stripe's API: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
+    Tls(#[from] reqwest::Error),
 }
 
 impl Worker {
     /// A worker as `process` is configured.
-    pub fn of(process: &Process) -> Self {
-        Self {
+    pub fn of(process: &Process) -> Result<Self, StartError> {
+        Ok(Self {
             queue: process.backend.queue.clone(),
             store: process.backend.store.clone(),
             config: process.config.worker.clone(),
             plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
             ready: process.readiness.check("worker"),
-        }
+            refresher: Refresher::of(process)?.map(Arc::new),
+        })
     }
 }
 
@@ -68,6 +82,9 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
     let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
+    if let Some(refresher) = worker.refresher.clone() {
+        tasks.spawn(refresh::run(refresher, shutdown.clone()));
+    }
     while !shutdown.is_cancelled() {
         match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
             Ok(alive) => {

@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let (config, shutdown) = prepare(&RoleArgs::parse())?;
     let process = Process::start(config, shutdown).await?;
-    let worker = Worker::of(&process);
+    let worker = Worker::of(&process)?;
     process.started();
     revwatch_worker::run(worker, process.shutdown.clone()).await;
     process.finish().await;

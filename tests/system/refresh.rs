@@ -1,0 +1,230 @@
+//! A thin event tells that an account changed; how it stands now is asked of Stripe's API.
+
+use serde_json::{Value, json};
+
+use super::Home;
+use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
+use crate::support::stripe::{Stripe, Trouble, account};
+use crate::support::wait::until;
+
+const KEY: &str = "sk_test_never_shown";
+
+/// A deployment that asks `stripe`.
+fn asking(home: &Home, stripe: &Stripe) -> Variables {
+    home.variables(&[("STRIPE_SECRET_KEY", KEY), ("STRIPE_API_BASE", &stripe.url())])
+}
+
+fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn thin(event: &str, account: &str, created_s: i64) -> String {
+    let created = jiff::Timestamp::from_second(created_s).expect("a time").to_string();
+    json!({
+        "id": event, "object": "v2.core.event", "type": "v2.core.account[requirements].updated", "created": created,
+        "livemode": false, "context": null, "reason": null,
+        "related_object": {"id": account, "type": "v2.core.account", "url": format!("/v2/core/accounts/{account}")},
+    })
+    .to_string()
+}
+
+fn snapshot(event: &str, account: &Value, created_s: i64) -> String {
+    json!({
+        "id": event, "object": "event", "api_version": "2025-03-31.basil", "type": "account.updated",
+        "created": created_s, "account": account["id"], "livemode": false, "pending_webhooks": 1, "request": null,
+        "data": {"object": account},
+    })
+    .to_string()
+}
+
+async fn post_all(process: &Revwatch, bodies: &[String]) {
+    let client = reqwest::Client::new();
+    for body in bodies {
+        assert_eq!(post(&client, &process.url("/webhooks/stripe"), body).await.expect("posted"), 200);
+    }
+}
+
+async fn applied(variables: &Variables, events: usize) {
+    until("all events are applied", || async { (metrics(variables)["events_applied"] == events).then_some(()) }).await;
+}
+
+async fn none_needs_refresh(variables: &Variables) {
+    let done = |shown: &Value| shown["accounts_needing_refresh"] == 0;
+    until("no account needs a refresh", || async { done(&metrics(variables)).then_some(()) }).await;
+}
+
+/// The line of the export for this account.
+fn exported(variables: &Variables, account: &str) -> String {
+    let csv = print(variables, &["export", "accounts"]);
+    csv.lines().find(|line| line.starts_with(&format!("{account},"))).expect("exported").to_owned()
+}
+
+#[tokio::test]
+async fn without_a_key_such_accounts_are_counted() {
+    let home = Home::embedded();
+    let variables = home.variables(&[]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+    applied(&variables, 1).await;
+    assert_eq!(metrics(&variables)["accounts_needing_refresh"], 1);
+    process.stop();
+}
+
+#[tokio::test]
+async fn an_account_is_fetched_and_its_state_applied() {
+    fetched_and_applied(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_fetched_on_rabbitmq_and_redis_too() {
+    fetched_and_applied(&Home::servers().await).await;
+}
+
+async fn fetched_and_applied(home: &Home) {
+    let stripe = Stripe::start(&[]).await;
+    stripe.knows(account("acct_1", true));
+    let variables = asking(home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+    applied(&variables, 2).await;
+    none_needs_refresh(&variables).await;
+    assert!(exported(&variables, "acct_1").starts_with("acct_1,PT,true,true,true,"));
+    let calls = stripe.calls();
+    assert_eq!(calls.len(), 1);
+    assert_eq!((calls[0].account.as_str(), calls[0].version.as_str()), ("acct_1", "2025-03-31.basil"));
+    assert_eq!(calls[0].authorization, format!("Bearer {KEY}"));
+    let page = reqwest::get(process.admin("/metrics")).await.expect("a page").text().await.expect("text");
+    assert!(page.contains("revwatch_refreshes_total{outcome=\"refreshed\"} 1"), "{page}");
+    let log = format!("{:?}", process.log());
+    assert!(!log.contains(KEY) && !log.contains("charges_enabled\":"), "{log}");
+    process.stop();
+}
+
+#[tokio::test]
+async fn a_change_after_the_fetch_is_fetched_too() {
+    let stripe = Stripe::start(&[]).await;
+    stripe.knows(account("acct_1", false));
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+    until("it was asked", || async { (!stripe.calls().is_empty()).then_some(()) }).await;
+    // Most likely within the second of the answer, which is where a clock of seconds could miss it.
+    stripe.knows(account("acct_1", true));
+    post_all(&process, &[thin("evt_2", "acct_1", now_s())]).await;
+    until("the new state is there", || async {
+        exported(&variables, "acct_1").starts_with("acct_1,PT,true,true,true,").then_some(())
+    })
+    .await;
+    none_needs_refresh(&variables).await;
+    process.stop();
+}
+
+#[tokio::test]
+async fn trouble_at_stripe_is_waited_out() {
+    let stripe = Stripe::start(&[Trouble::TooMany, Trouble::Status(500)]).await;
+    stripe.knows(account("acct_1", true));
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+    applied(&variables, 2).await;
+    none_needs_refresh(&variables).await;
+    assert_eq!(stripe.answers(), [429, 500, 200]);
+    process.stop();
+}
+
+#[tokio::test]
+async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
+    let stripe = Stripe::start(&[Trouble::Status(403)]).await;
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let told_s = now_s();
+    post_all(&process, &[thin("evt_1", "acct_1", told_s)]).await;
+    until("it is gone", || async { (process.logged("account not refreshed").len() == 1).then_some(()) }).await;
+    // Another account's turn comes after several looks at what is open.
+    stripe.knows(account("acct_2", true));
+    post_all(&process, &[thin("evt_2", "acct_2", now_s())]).await;
+    applied(&variables, 3).await;
+    assert_eq!(stripe.answers(), [403, 200]);
+    assert_eq!(metrics(&variables)["accounts_needing_refresh"], 1);
+    stripe.knows(account("acct_1", true));
+    post_all(&process, &[thin("evt_3", "acct_1", told_s + 1)]).await;
+    none_needs_refresh(&variables).await;
+    assert_eq!(stripe.answers(), [403, 200, 200]);
+    process.stop();
+}
+
+#[tokio::test]
+async fn the_key_is_not_taken_elsewhere_and_a_refused_key_is_not_tried_again_at_once() {
+    for (trouble, status, advice) in
+        [(Trouble::Elsewhere, 302, "STRIPE_API_BASE"), (Trouble::Status(401), 401, "STRIPE_SECRET_KEY")]
+    {
+        let stripe = Stripe::start(&[trouble]).await;
+        let home = Home::embedded();
+        let process = Revwatch::serve(&asking(&home, &stripe), "ingest,worker");
+        post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+        let line = until("it is refused", || async { process.logged("account not refreshed").pop() }).await;
+        assert!(line["outcome"] == "refused" && line["reason"].as_str().expect("text").contains(advice), "{line}");
+        assert_eq!(stripe.answers(), [status]);
+        process.stop();
+    }
+}
+
+#[tokio::test]
+async fn a_burst_about_one_account_is_few_fetches() {
+    let stripe = Stripe::start(&[]).await;
+    stripe.knows(account("acct_1", true));
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let burst: Vec<_> = (0..20).map(|n| thin(&format!("evt_{n}"), "acct_1", now_s() - 19 + n)).collect();
+    post_all(&process, &burst).await;
+    until("all events and a refresh are applied", || async {
+        (metrics(&variables)["events_applied"].as_u64() > Some(20)).then_some(())
+    })
+    .await;
+    none_needs_refresh(&variables).await;
+    assert!(stripe.calls().len() <= 3, "{:?}", stripe.calls());
+    process.stop();
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_while_it_asks_asks_again() {
+    let stripe = Stripe::start(&[Trouble::Silence]).await;
+    stripe.knows(account("acct_1", true));
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+    until("it was asked", || async { (!stripe.calls().is_empty()).then_some(()) }).await;
+    process.kill9();
+    assert_eq!(metrics(&variables)["accounts_needing_refresh"], 1);
+    let process = Revwatch::serve(&variables, "worker");
+    none_needs_refresh(&variables).await;
+    assert_eq!(stripe.answers(), [0, 200]);
+    process.stop();
+}
+
+#[tokio::test]
+async fn what_a_later_snapshot_told_is_not_fetched() {
+    let stripe = Stripe::start(&[]).await;
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let told_s = now_s() - 10;
+    stripe.knows(account("acct_2", true));
+    let events = [
+        snapshot("evt_1", &account("acct_1", true), told_s + 1),
+        thin("evt_2", "acct_1", told_s),
+        thin("evt_3", "acct_2", told_s),
+    ];
+    post_all(&process, &events).await;
+    // The other account shows that what was open has been looked at.
+    applied(&variables, 4).await;
+    none_needs_refresh(&variables).await;
+    let asked: Vec<_> = stripe.calls().into_iter().map(|call| call.account).collect();
+    assert_eq!(asked, ["acct_2"]);
+    process.stop();
+}

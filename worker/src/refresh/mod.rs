@@ -1,0 +1,225 @@
+//! Asks Stripe's API how accounts stand of which a thin event told only that they changed.
+//!
+//! [`agenda`] decides purely whom to ask about and when; [`api`] asks; [`snapshot`] makes an event of the
+//! answer, which goes the way of all events from the queue on. Of all workers one does this: the holder of
+//! a lease.
+//!
+//! Invariant: nothing is remembered here that must not be lost. What needs doing are the open conditions of
+//! kind `account_stale`, and they close only when an account's state is applied; so a holder may die at any
+//! time, and the next one asks again.
+
+pub mod agenda;
+pub mod api;
+pub mod snapshot;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use revwatch_shared::event::Event;
+use revwatch_shared::ports::{ChangeCursor, Delivery, EventQueue, StateStore, StoreError};
+use revwatch_shared::process::Process;
+use revwatch_shared::telemetry::Metrics;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::agenda::{Agenda, Next, Outcome, Told};
+use self::api::{Api, NoAnswer};
+
+/// What refreshing needs.
+pub struct Refresher {
+    api: Api,
+    queue: Arc<dyn EventQueue>,
+    store: Arc<dyn StateStore>,
+    metrics: Metrics,
+    /// Between the beginnings of two requests.
+    pace: Duration,
+    /// A holder that has not renewed its lease for this long is replaced.
+    lease: Duration,
+}
+
+/// The name of the lease.
+const LEASE: &str = "refresh";
+
+/// The endpoint that deliveries of fetched accounts bear.
+const ENDPOINT: &str = "refresh";
+
+/// How often to look for what changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Requests under way at once; Stripe limits these too, and less than this is never a problem.
+/// Source: <https://docs.stripe.com/rate-limits>.
+const AT_ONCE: usize = 8;
+
+/// A queue that does not confirm by then is not well.
+const PUBLISH: Duration = Duration::from_secs(10);
+
+impl Refresher {
+    /// As `process` is configured: `None` without a key.
+    pub fn of(process: &Process) -> Result<Option<Self>, reqwest::Error> {
+        let Some(key) = &process.config.stripe_secret_key else { return Ok(None) };
+        let config = &process.config.worker;
+        Ok(Some(Self {
+            api: Api::new(key, &process.config.stripe_api_base)?,
+            queue: process.backend.queue.clone(),
+            store: process.backend.store.clone(),
+            metrics: process.metrics.clone(),
+            pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
+            lease: Duration::from_secs_f64(config.member_seconds),
+        }))
+    }
+}
+
+/// Refreshes until `shutdown`. Of several processes one works, the others stand by.
+pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
+    let holder = format!("refresh-{}", uuid::Uuid::now_v7().simple());
+    while !shutdown.is_cancelled() {
+        if let Err(error) = hold(&refresher, &holder, &shutdown).await {
+            tracing::warn!(%error, "refreshing accounts begins anew");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(refresher.lease / 3) => {}
+        }
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(2), refresher.store.release(LEASE, &holder)).await;
+}
+
+/// Takes the lease and works until it is lost, something fails, or `shutdown`. Requests under way are then
+/// given up: whoever comes next asks again.
+async fn hold(refresher: &Arc<Refresher>, holder: &str, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    if !refresher.renew(holder).await? {
+        return Ok(());
+    }
+    tracing::info!(holder, "this process refreshes accounts");
+    let began = tokio::time::Instant::now();
+    let (mut agenda, mut cursor, mut scan) = (Agenda::default(), ChangeCursor::default(), true);
+    let mut fetches: JoinSet<(Told, Outcome)> = JoinSet::new();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut renewed, mut rested) = (Instant::now(), Duration::ZERO);
+    loop {
+        let now = began.elapsed();
+        let next = if fetches.len() >= AT_ONCE {
+            Next::Idle
+        } else if now < rested {
+            Next::Wait(rested)
+        } else {
+            agenda.next(now)
+        };
+        let wait = match next {
+            Next::Fetch(told) => {
+                rested = now + refresher.pace;
+                let refresher = refresher.clone();
+                fetches.spawn(async move {
+                    let outcome = refresher.refresh(&told).await;
+                    (told, outcome)
+                });
+                continue;
+            }
+            Next::Wait(at) => Some(began + at),
+            Next::Idle => None,
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            Some(ended) = fetches.join_next() => match ended {
+                Ok((told, outcome)) => agenda.ended(told, outcome, began.elapsed()),
+                // A bug. The account would stay under way for good: begin anew.
+                Err(error) => return Err(StoreError::Unavailable(error.into())),
+            },
+            _ = looks.tick() => {
+                if renewed.elapsed() > refresher.lease / 3 {
+                    if !refresher.renew(holder).await? {
+                        return Err(StoreError::Fenced);
+                    }
+                    renewed = Instant::now();
+                }
+                scan |= agenda.needs_scan();
+                scan |= refresher.follow(&mut agenda, &mut cursor, began, scan).await?;
+                if scan {
+                    let open = refresher.store.conditions().await?;
+                    agenda.on_scan(&open, began.elapsed());
+                    scan = false;
+                }
+            }
+            () = sleep_until(wait.unwrap_or(began)), if wait.is_some() => {}
+        }
+    }
+}
+
+impl Refresher {
+    async fn renew(&self, holder: &str) -> Result<bool, StoreError> {
+        let ttl_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.store.lease(LEASE, holder, ttl_ms).await?.is_some())
+    }
+
+    /// Reads the changes since `cursor`: costs what changed. Returns whether some are no longer kept. What
+    /// comes before a scan is read over, only to know where to go on.
+    async fn follow(
+        &self,
+        agenda: &mut Agenda,
+        cursor: &mut ChangeCursor,
+        began: tokio::time::Instant,
+        scan: bool,
+    ) -> Result<bool, StoreError> {
+        const PAGE: usize = 1000;
+        let mut gap = false;
+        loop {
+            let found = self.store.condition_changes(cursor, PAGE).await?;
+            // An adapter may give less than a page although there is more.
+            let caught_up = found.changes.is_empty() && found.cursor == *cursor;
+            *cursor = found.cursor;
+            gap |= found.gap;
+            if !scan && !gap {
+                agenda.on_changes(&found.changes, began.elapsed());
+            }
+            if caught_up {
+                return Ok(gap);
+            }
+        }
+    }
+
+    /// Fetches one account and puts it into the queue.
+    async fn refresh(&self, told: &Told) -> Outcome {
+        let account = told.account.as_str();
+        let outcome = match self.fetch(told).await {
+            Ok(event_id) => {
+                tracing::info!(account, event_id, told_by = told.event_id, "account refreshed");
+                Outcome::Refreshed
+            }
+            Err(NoAnswer { outcome, reason }) => {
+                let (word, told_by) = (outcome.as_str(), told.event_id.as_str());
+                tracing::warn!(account, outcome = word, reason, told_by, "account not refreshed");
+                outcome
+            }
+        };
+        self.metrics.refreshes.with_label_values(&[outcome.as_str()]).inc();
+        outcome
+    }
+
+    async fn fetch(&self, told: &Told) -> Result<String, NoAnswer> {
+        let answer = self.api.account(&told.account).await?;
+        let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
+        let made = snapshot::event(told, seen_at_s, self.api.livemode, &answer.body)
+            .map_err(|error| NoAnswer::refused(error.to_string()))?;
+        let partition = Event::parse(made.body.as_bytes()).map(|event| event.partition(self.queue.partitions()));
+        let delivery = Delivery {
+            id: uuid::Uuid::now_v7(),
+            event_id: made.event_id.clone(),
+            event_type: snapshot::KIND.to_owned(),
+            partition: partition.map_err(|error| NoAnswer::refused(error.to_string()))?,
+            endpoint: ENDPOINT.to_owned(),
+            received_ms: Timestamp::now().as_millisecond(),
+            traceparent: None,
+            body: Bytes::from(made.body),
+        };
+        match tokio::time::timeout(PUBLISH, self.queue.publish(delivery)).await {
+            Ok(Ok(())) => Ok(made.event_id),
+            Ok(Err(error)) => Err(NoAnswer { outcome: Outcome::Failed, reason: error.to_string() }),
+            Err(_) => Err(NoAnswer { outcome: Outcome::Failed, reason: "the queue does not confirm".to_owned() }),
+        }
+    }
+}
