@@ -41,8 +41,12 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     })
     .await;
     history.expected.assert_shown(&metrics(&variables));
-    let page = reqwest::get(alerting.admin("/metrics")).await.expect("a page").text().await.expect("text");
-    assert!(page.contains("revwatch_payouts_total{"), "{page}");
+    // Key figures are shown every ten seconds.
+    until("alerting shows key figures", || async {
+        let page = reqwest::get(alerting.admin("/metrics")).await.ok()?.text().await.ok()?;
+        page.contains("revwatch_payouts_total{").then_some(())
+    })
+    .await;
     assert_eq!(print(&variables, &["dead", "list"]).trim(), "No dead letters.");
     for process in [ingest, alerting, second] {
         process.stop();
