@@ -253,11 +253,11 @@ mod tests {
         let empty = Held::default();
         assert!(recount.compare(&empty, &held, 0).differences.is_empty(), "committed after the first answer");
         assert!(Recount::default().compare(&empty, &held, 0).differences.is_empty(), "entities were read before it");
-        let mut wrong = held.clone();
+        let mut wrong = held;
         wrong.counters.add(Bucket::Standing, &["mrr", "usd"], 5);
         let lagging = recount.compare(&empty, &empty, 0);
         let both = recount.compare(&wrong, &wrong, 0);
-        assert_eq!(lagging.clone().confirmed_by(both.clone()).differences, []);
+        assert_eq!(lagging.confirmed_by(both.clone()).differences, []);
         assert_eq!(both.clone().confirmed_by(both.clone()), both);
     }
 

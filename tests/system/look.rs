@@ -133,6 +133,9 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
         shown["events"][1],
         json!({"event": "evt_subscription_1", "created": "2023-11-14T22:13:21Z", "stage": "updated", "about": null})
     );
+    assert_eq!(shown["current"]["status"], "active", "words, not numbers");
+    let shown: Value = serde_json::from_str(&print(&variables, &["state", "account", "acct_1"])).expect("JSON");
+    assert_eq!(shown["milestones"]["charges_enabled"], 1_700_000_000);
     let alerts = print(&variables, &["export", "alerts"]);
     assert!(alerts.starts_with("id,rule,severity,state,subject,since,acknowledged_at,resolved_at"), "{alerts}");
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::timeline::{Facts, Sighting, Timeline};
 use super::words::CapabilityStatus;
-use super::{EntityKey, EntityKind, Transition, keep_greater, keep_smaller, print};
+use super::{EntityKey, EntityKind, Transition, compact, keep_greater, keep_smaller, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
 use crate::histogram;
@@ -55,8 +55,7 @@ pub struct ExternalAccount {
 }
 
 /// Steps of onboarding that Stripe's events show, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Milestone {
     /// The account was seen.
     AccountCreated,
@@ -173,6 +172,24 @@ impl Milestone {
             Self::ChargesEnabled => "charges_enabled",
             Self::OnboardingCompleted => "onboarding_completed",
         }
+    }
+}
+
+/// At rest, its place in the order.
+const MILESTONES: &[&str] =
+    &["account_created", "onboarding_started", "external_account_added", "charges_enabled", "onboarding_completed"];
+
+impl Serialize for Milestone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        compact::write(self.as_str(), MILESTONES, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Milestone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = compact::read(MILESTONES, deserializer)?;
+        let found = Self::ALL.into_iter().find(|milestone| milestone.as_str() == word);
+        found.ok_or_else(|| serde::de::Error::unknown_variant(&word, MILESTONES))
     }
 }
 

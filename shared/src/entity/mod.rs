@@ -7,6 +7,7 @@
 //! of the same events gives an entity that encodes to the same bytes.
 
 pub mod account;
+mod compact;
 pub mod events;
 pub mod invoice;
 pub mod movement;

@@ -61,6 +61,7 @@ pub struct Sighting<F> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// For example `requirements.currently_due`.
+    #[serde(with = "super::compact::path")]
     pub path: String,
     /// Fingerprint of the value before.
     pub from: u32,

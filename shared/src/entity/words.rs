@@ -1,11 +1,11 @@
 //! Stripe's enums. Every one is open: an unknown value is kept as text, counted, never an error.
 
-/// Declares an enum of Stripe's words plus `Other(text)`, stored as the word itself.
+/// Declares an enum of Stripe's words plus `Other(text)`. At rest a known word is its place in the list:
+/// new variants go last.
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        #[serde(from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $name {
             $($(#[$vdoc])* $variant,)+
             /// A word this version does not know.
@@ -39,12 +39,19 @@ macro_rules! open_enum {
             }
         }
 
-        impl From<$name> for String {
-            fn from(word: $name) -> Self {
-                match word {
-                    $name::Other(word) => word,
-                    known => known.label().to_owned(),
-                }
+        impl $name {
+            const WORDS: &[&str] = &[$($word),+];
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                super::compact::write(self.as_str(), Self::WORDS, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                super::compact::read(Self::WORDS, deserializer).map(Self::from)
             }
         }
 
