@@ -1,6 +1,8 @@
 //! One movement of money, or an attempt at one: payment intent, checkout session, dispute, refund,
 //! transfer. They share one shape, an amount and a status that mostly goes one way, so they share one type.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
@@ -49,6 +51,9 @@ pub struct MovementFacts {
     pub reason: Option<String>,
     /// The event itself reports a failed attempt (`payment_intent.payment_failed`).
     pub attempt_failed: bool,
+    /// The charge of a payment's latest attempt: two events about one attempt are known by it.
+    #[serde(default)]
+    pub charge: Option<String>,
 }
 
 fn any_kind() -> EntityKind {
@@ -85,7 +90,11 @@ impl Movement {
         let currency = self.origin.currency.as_deref().unwrap_or("unknown");
         match self.kind {
             EntityKind::Payment => {
+                let mut charges = BTreeSet::new();
                 for failed in ordered.iter().filter(|s| s.facts.attempt_failed) {
+                    if failed.facts.charge.as_ref().is_some_and(|charge| !charges.insert(charge)) {
+                        continue;
+                    }
                     counters.add(Bucket::hour_of(failed.created_s), &["payments", "failed", currency], 1);
                     counters.add(Bucket::Standing, &["payment_attempts", "failed"], 1);
                 }
@@ -139,12 +148,19 @@ impl Movement {
 impl Facts for MovementFacts {
     /// What ends a movement comes last; a refund or transfer can still turn after it was good. Words are
     /// those of all kinds, as none means two things.
+    ///
+    /// A payment that failed can be tried again, but hardly by the same means within one second: there,
+    /// what was processing failed, and what failed was tried again in another way.
     /// Sources: the `status` of <https://docs.stripe.com/api/payment_intents/object>, `checkout/sessions`,
     /// `disputes`, `refunds` under the same address.
     fn progress(&self) -> u64 {
         match self.status.as_str() {
-            "succeeded" | "complete" | "partially_reversed" => 1,
-            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed" | "reversed" => 2,
+            "processing" => 1,
+            "requires_payment_method" if self.attempt_failed => 2,
+            "requires_action" => 3,
+            "requires_capture" => 4,
+            "succeeded" | "complete" | "partially_reversed" => 5,
+            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed" | "reversed" => 6,
             _ => 0,
         }
     }

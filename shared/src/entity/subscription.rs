@@ -49,6 +49,9 @@ pub struct SubscriptionFacts {
     pub trial_end_s: Option<i64>,
     /// Fingerprint of `items.data`, of which plan and amount are made.
     pub items_print: u32,
+    /// Fingerprints of `discount` and `discounts`, which take from the amount.
+    #[serde(default)]
+    pub discount_prints: (u32, u32),
 }
 
 impl Subscription {
@@ -103,10 +106,17 @@ impl Subscription {
         let mut before = [0_i64; 3];
         let names = ["all", "past_due", "paying"];
         let mut mrr_before_minor = 0;
+        let level = |facts: &SubscriptionFacts| {
+            let past_due = facts.status == SubscriptionStatus::PastDue;
+            [facts.in_base(), past_due, facts.mrr_minor() > 0].map(i64::from)
+        };
+        if let Some(first) = ordered.first().filter(|_| self.timeline.is_cut()) {
+            // It has been there before: its oldest view that is remembered gains nothing.
+            (before, mrr_before_minor) = (level(&first.facts), first.facts.mrr_minor());
+        }
         for seen in ordered {
             let facts = &seen.facts;
-            let past_due = facts.status == SubscriptionStatus::PastDue;
-            let now = [facts.in_base(), past_due, facts.mrr_minor() > 0].map(i64::from);
+            let now = level(facts);
             let hour = Bucket::hour_of(seen.created_s);
             for i in 0..names.len() {
                 counters.add(hour, &["base", names[i]], now[i] - before[i]);
@@ -128,11 +138,12 @@ impl Subscription {
 
     fn cohorts(&self, ordered: &[&Sighting<SubscriptionFacts>], counters: &mut Counters) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
+        let is_cut = self.timeline.is_cut();
         for (i, seen) in ordered.iter().enumerate() {
             let hour = Bucket::hour_of(seen.created_s);
             let before = i.checked_sub(1).map(|i| &ordered[i].facts);
             let after = &ordered[i + 1..];
-            let entered = |status| seen.facts.status == status && before.is_none_or(|b| b.status != status);
+            let entered = |status| seen.facts.status == status && before.map_or(!is_cut, |b| b.status != status);
             if entered(PastDue) {
                 counters.add(hour, &["dunning", "entered"], 1);
                 let left = after.iter().find(|s| s.facts.status != PastDue);
@@ -272,6 +283,8 @@ impl Facts for SubscriptionFacts {
             ("cancel_at", print(self.cancel_at_s)),
             ("trial_end", print(self.trial_end_s)),
             ("items.data", self.items_print),
+            ("discount", self.discount_prints.0),
+            ("discounts", self.discount_prints.1),
         ]
     }
 }

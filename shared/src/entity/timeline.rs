@@ -10,6 +10,8 @@
 //! [`KEEP`] and whole seconds only, which is itself such a function: the newest of a union are among
 //! the newest of its parts.
 
+mod second;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -106,7 +108,7 @@ impl<F: Facts> Timeline<F> {
             let mut group: Vec<&Sighting<F>> = second.iter().collect();
             group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
             for class in group.chunk_by(|a, b| a.stage == b.stage && a.facts.progress() == b.facts.progress()) {
-                let chained = chain(ordered.last().copied(), class);
+                let chained = second::order(ordered.last().copied(), class);
                 ordered.extend(chained);
             }
         }
@@ -127,6 +129,11 @@ impl<F: Facts> Timeline<F> {
         self.in_order().into_iter().rev().take_while(|s| holds(&s.facts)).last()
     }
 
+    /// Whether sightings may have been forgotten: then the oldest that is kept is no beginning.
+    pub fn is_cut(&self) -> bool {
+        self.seen.len() >= KEEP && self.in_order().first().is_some_and(|s| s.stage != Stage::Created)
+    }
+
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
@@ -135,12 +142,17 @@ impl<F: Facts> Timeline<F> {
 
 /// What an event changed: each leaf of `previous_attributes` beside the object's current value there.
 /// `previous_attributes` holds, of nested objects, only what changed; a changed array appears whole.
-pub fn changes(previous: &Value, object: &Value) -> Vec<Change> {
+/// Of very many changes those of `followed` fields are kept first: without them it would look as if
+/// these had stayed as they are.
+pub fn changes(previous: &Value, object: &Value, followed: &[(&'static str, u32)]) -> Vec<Change> {
     let mut found = Vec::new();
     leaves("", previous, object, &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    found.truncate(MAX_CHANGES);
-    found
+    let (mut kept, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|c| followed.iter().any(|(path, _)| *path == c.path));
+    let room = MAX_CHANGES.saturating_sub(kept.len());
+    kept.extend(others.into_iter().take(room));
+    kept
 }
 
 /// Enough to tell neighbours apart; what is beyond is other fields of the same update.
@@ -148,7 +160,8 @@ const MAX_CHANGES: usize = 12;
 
 fn leaves(path: &str, previous: &Value, object: &Value, found: &mut Vec<Change>) {
     match previous {
-        Value::Object(fields) if !fields.is_empty() => {
+        // An object that is no longer one changed as a whole.
+        Value::Object(fields) if !fields.is_empty() && (object.is_object() || path.is_empty()) => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 leaves(&path, value, object.get(name).unwrap_or(&Value::Null), found);
@@ -166,98 +179,6 @@ fn leaves(path: &str, previous: &Value, object: &Value, found: &mut Vec<Change>)
 pub fn fingerprint(json: &str) -> u32 {
     let digest = Sha256::digest(json.as_bytes());
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
-}
-
-/// Orders sightings of one second that nothing else orders, so that as many as possible follow from
-/// their predecessor. `class` is sorted by event id, which breaks ties.
-fn chain<'a, F: Facts>(before: Option<&'a Sighting<F>>, class: &[&'a Sighting<F>]) -> Vec<&'a Sighting<F>> {
-    if class.len() < 2 {
-        return class.to_vec();
-    }
-    if class.len() > MAX_SEARCHED {
-        return chain_greedily(before, class);
-    }
-    let mut search = Search { class, best: None, path: Vec::new(), used: vec![false; class.len()] };
-    search.extend(before, 0);
-    search.best.map_or_else(|| class.to_vec(), |(_, order)| order.into_iter().map(|i| class[i]).collect())
-}
-
-/// Beyond this many changes of one object in one second the best predecessor is taken step by step.
-const MAX_SEARCHED: usize = 8;
-
-struct Search<'a, 'b, F> {
-    class: &'b [&'a Sighting<F>],
-    best: Option<(u32, Vec<usize>)>,
-    path: Vec<usize>,
-    used: Vec<bool>,
-}
-
-impl<F: Facts> Search<'_, '_, F> {
-    /// Depth first, in the order of event ids, keeping the first of the cheapest orders.
-    fn extend(&mut self, before: Option<&Sighting<F>>, cost: u32) {
-        if self.best.as_ref().is_some_and(|(best, _)| cost >= *best) {
-            return;
-        }
-        if self.path.len() == self.class.len() {
-            self.best = Some((cost, self.path.clone()));
-            return;
-        }
-        for i in 0..self.class.len() {
-            if !self.used[i] {
-                let step = before.map_or(0, |b| link_cost(b, self.class[i]));
-                self.used[i] = true;
-                self.path.push(i);
-                self.extend(Some(self.class[i]), cost + step);
-                self.path.pop();
-                self.used[i] = false;
-            }
-        }
-    }
-}
-
-fn chain_greedily<'a, F: Facts>(before: Option<&'a Sighting<F>>, class: &[&'a Sighting<F>]) -> Vec<&'a Sighting<F>> {
-    let mut rest = class.to_vec();
-    let mut ordered = Vec::with_capacity(rest.len());
-    let mut last = before;
-    while !rest.is_empty() {
-        let best = match last {
-            Some(last) => (0..rest.len()).min_by_key(|&i| link_cost(last, rest[i])),
-            // With nothing before it, a chain begins at what follows from none of the others.
-            None => (0..rest.len()).max_by_key(|&i| {
-                let costs =
-                    rest.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| link_cost(other, rest[i]));
-                (costs.min(), std::cmp::Reverse(i))
-            }),
-        };
-        let next = rest.remove(best.unwrap_or(0));
-        ordered.push(next);
-        last = Some(next);
-    }
-    ordered
-}
-
-/// 0: `b` plainly follows `a`; 1: nothing speaks for or against it; 3: something speaks against it.
-///
-/// `b` follows `a` when undoing what `b` changed gives `a`, in every field that both know.
-fn link_cost<F: Facts>(a: &Sighting<F>, b: &Sighting<F>) -> u32 {
-    let mut evidence = false;
-    let before = a.facts.fields();
-    for ((path, value_a), (_, value_b)) in before.iter().zip(b.facts.fields()) {
-        let change = b.changes.iter().find(|c| c.path == *path);
-        if *value_a != change.map_or(value_b, |c| c.from) {
-            return 3;
-        }
-        evidence |= change.is_some();
-    }
-    // Other fields are known of `a` only where it changed them itself.
-    for change in b.changes.iter().filter(|c| before.iter().all(|(path, _)| *path != c.path)) {
-        match a.changes.iter().find(|c| c.path == change.path) {
-            Some(earlier) if earlier.to == change.from => evidence = true,
-            Some(_) => return 3,
-            None => {}
-        }
-    }
-    u32::from(!evidence)
 }
 
 impl From<u8> for Stage {
@@ -299,7 +220,7 @@ mod tests {
 
     fn seen(created_s: i64, id: &str, stage: Stage, facts: Level, from: Option<&str>) -> Sighting<Level> {
         let changes = from.map_or_else(Vec::new, |from| {
-            changes(&serde_json::json!({ "status": from }), &serde_json::json!({ "status": facts.1 }))
+            changes(&serde_json::json!({ "status": from }), &serde_json::json!({ "status": facts.1 }), &facts.fields())
         });
         Sighting { created_s, event_id: id.to_owned(), stage, facts, changes }
     }
@@ -414,7 +335,7 @@ mod tests {
         let previous = serde_json::json!({"requirements": {"currently_due": ["a"]}, "charges_enabled": true});
         let object =
             serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});
-        let paths: Vec<_> = changes(&previous, &object).into_iter().map(|c| c.path).collect();
+        let paths: Vec<_> = changes(&previous, &object, &[]).into_iter().map(|c| c.path).collect();
         assert_eq!(paths, ["charges_enabled", "requirements.currently_due"]);
     }
 }

@@ -22,7 +22,7 @@ use crate::entity::account::{AccountFacts, AccountNews, CapabilityFacts, Externa
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
 use crate::entity::payout::{PayoutFacts, PayoutOrigin};
 use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
-use crate::entity::timeline::{Change, Sighting, Stage, changes};
+use crate::entity::timeline::{Change, Facts, Sighting, Stage, changes};
 use crate::entity::words::InvoiceStatus;
 use crate::entity::{EntityKey, EntityKind, News, Observation};
 use crate::event::Event;
@@ -95,6 +95,7 @@ fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreada
         cancel_at_s: object.cancel_at,
         trial_end_s: object.trial_end,
         items_print: object.items.data.1,
+        discount_prints: (object.discount.1, object.discounts.1),
     };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
@@ -211,26 +212,21 @@ fn about_account(event: &Event<'_>, id: &str, news: AccountNews) -> Observation 
     Observation { key: EntityKey::new(EntityKind::Account, id), created_s: event.created_s, news: News::Account(news) }
 }
 
-fn sighting<F>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unreadable> {
+fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unreadable> {
     let stage = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("created") => Stage::Created,
         Some("deleted") => Stage::Deleted,
         _ => Stage::Updated,
     };
-    Ok(Sighting {
-        created_s: event.created_s,
-        event_id: event.id.clone().into_owned(),
-        stage,
-        facts,
-        changes: changed(event)?,
-    })
+    let changes = changed(event, &facts.fields())?;
+    Ok(Sighting { created_s: event.created_s, event_id: event.id.clone().into_owned(), stage, facts, changes })
 }
 
-fn changed(event: &Event<'_>) -> Result<Vec<Change>, Unreadable> {
+fn changed(event: &Event<'_>, followed: &[(&'static str, u32)]) -> Result<Vec<Change>, Unreadable> {
     let (Some(previous), Some(object)) = (event.previous, event.object) else { return Ok(Vec::new()) };
     let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get());
     match (value(previous), value(object)) {
-        (Ok(previous @ Value::Object(_)), Ok(object)) => Ok(changes(&previous, &object)),
+        (Ok(previous @ Value::Object(_)), Ok(object)) => Ok(changes(&previous, &object, followed)),
         (Ok(Value::Null), Ok(_)) => Ok(Vec::new()),
         _ => Err(unreadable(event, "data.previous_attributes: not an object")),
     }

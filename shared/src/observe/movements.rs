@@ -14,6 +14,7 @@ pub(super) fn payment(event: &Event<'_>) -> Result<Observation, Unreadable> {
         amount_minor: object.amount.0,
         reason: error.and_then(|e| e.decline_code.or(e.code)),
         attempt_failed: event.kind == "payment_intent.payment_failed",
+        charge: object.latest_charge.map(Reference::into_id),
     };
     let origin = origin(event, object.customer, Some(object.currency), object.invoice);
     movement(event, EntityKind::Payment, object.id, &origin, facts)
@@ -32,6 +33,7 @@ pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, Unreadable> {
         amount_minor: object.amount_total.map_or(0, |a| a.0),
         reason: object.payment_status.filter(|s| s == "unpaid"),
         attempt_failed: event.kind == "checkout.session.async_payment_failed",
+        charge: None,
     };
     let origin = origin(event, object.customer, object.currency, object.subscription);
     movement(event, EntityKind::Checkout, object.id, &origin, facts)
@@ -40,7 +42,7 @@ pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, Unreadable> {
 pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let object: DisputeObject = read(event)?;
     let (status, reason) = (object.status, object.reason);
-    let facts = MovementFacts { status, amount_minor: object.amount.0, reason, attempt_failed: false };
+    let facts = MovementFacts { status, amount_minor: object.amount.0, reason, attempt_failed: false, charge: None };
     let origin = origin(event, None, Some(object.currency), object.charge);
     movement(event, EntityKind::Dispute, object.id, &origin, facts)
 }
@@ -52,6 +54,7 @@ pub(super) fn refund(event: &Event<'_>) -> Result<Observation, Unreadable> {
         amount_minor: object.amount.0,
         reason: object.failure_reason,
         attempt_failed: false,
+        charge: None,
     };
     let origin = origin(event, None, Some(object.currency), object.charge);
     movement(event, EntityKind::Refund, object.id, &origin, facts)
@@ -65,8 +68,13 @@ pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, Unreadable> {
         (false, 1..) => "partially_reversed",
         (false, _) => "created",
     };
-    let facts =
-        MovementFacts { status: status.to_owned(), amount_minor: object.amount.0, reason: None, attempt_failed: false };
+    let facts = MovementFacts {
+        status: status.to_owned(),
+        amount_minor: object.amount.0,
+        reason: None,
+        attempt_failed: false,
+        charge: None,
+    };
     let origin = origin(event, None, Some(object.currency), object.destination);
     movement(event, EntityKind::Transfer, object.id, &origin, facts)
 }

@@ -9,7 +9,7 @@
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::objects::{Coupon, Discount, Discounts, Item, Minor, Price, SubscriptionObject, Transform};
+use super::objects::{Coupon, Discount, Item, Minor, Price, SubscriptionObject, Transform};
 
 /// In minor units, rounded once, half to even. `None`: too large to count.
 pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Option<i64> {
@@ -18,14 +18,14 @@ pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Option<i64> 
     for item in &subscription.items.data.0 {
         let Some((price, interval)) = item.price.as_ref().and_then(|p| Some((p, Interval::of(p)?))) else { continue };
         let Some(amount) = amount(item, price)? else { continue };
-        let amount = discounted(amount, &item.discounts, None, Some)?;
+        let amount = discounted(amount, &item.discounts.0, None, Some)?;
         total = total.checked_add(interval.monthly(amount)?)?;
         first_interval.get_or_insert(interval);
     }
     // An amount off is taken from each invoice, so once per interval.
     let interval = first_interval.unwrap_or(Interval { months: Decimal::ONE, parts: Decimal::ONE });
     let total =
-        discounted(total, &subscription.discounts, subscription.discount.as_ref(), |off| interval.monthly(off))?;
+        discounted(total, &subscription.discounts.0, subscription.discount.0.as_ref(), |off| interval.monthly(off))?;
     let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven).to_i64()?;
     Minor::try_from(total).ok().map(|minor| minor.0)
 }
@@ -76,11 +76,11 @@ impl Interval {
 /// API versions, which repeats one of `discounts`: it counts where those are ids only.
 fn discounted(
     mut amount: Decimal,
-    discounts: &Discounts,
+    discounts: &[Discount],
     legacy: Option<&Discount>,
     per_month: impl Fn(Decimal) -> Option<Decimal>,
 ) -> Option<Decimal> {
-    let listed: Vec<&Coupon> = discounts.0.iter().filter_map(Discount::coupon).collect();
+    let listed: Vec<&Coupon> = discounts.iter().filter_map(Discount::coupon).collect();
     let coupons = if listed.is_empty() { legacy.and_then(Discount::coupon).into_iter().collect() } else { listed };
     for coupon in coupons.into_iter().filter(|c| c.duration.as_deref() == Some("forever")) {
         if let Some(percent) = coupon.percent_off.as_ref() {

@@ -38,9 +38,10 @@ pub(super) struct SubscriptionObject {
     #[serde(default)]
     pub(super) items: Items,
     /// Up to acacia; afterwards only `discounts`.
-    pub(super) discount: Option<Discount>,
     #[serde(default)]
-    pub(super) discounts: Discounts,
+    pub(super) discount: PrintedOne<Discount>,
+    #[serde(default)]
+    pub(super) discounts: Printed<Discount>,
     pub(super) cancel_at_period_end: Option<bool>,
     pub(super) cancel_at: Option<i64>,
     pub(super) trial_end: Option<i64>,
@@ -58,6 +59,24 @@ pub(super) struct Printed<T>(pub(super) Vec<T>, pub(super) u32);
 impl<T> Default for Printed<T> {
     fn default() -> Self {
         Self(Vec::new(), fingerprint("null"))
+    }
+}
+
+/// One value or null, and the fingerprint of its JSON.
+pub(super) struct PrintedOne<T>(pub(super) Option<T>, pub(super) u32);
+
+impl<T> Default for PrintedOne<T> {
+    fn default() -> Self {
+        Self(None, fingerprint("null"))
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for PrintedOne<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let print = fingerprint(&value.to_string());
+        let one = Option::deserialize(value).map_err(|_| serde::de::Error::custom("not of the documented type"))?;
+        Ok(Self(one, print))
     }
 }
 
@@ -285,6 +304,7 @@ pub(super) struct PaymentObject {
     /// Up to acacia.
     pub(super) invoice: Option<Reference>,
     pub(super) last_payment_error: Option<PaymentError>,
+    pub(super) latest_charge: Option<Reference>,
 }
 
 /// Never the message: it may name a person or a card.

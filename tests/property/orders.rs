@@ -1,0 +1,169 @@
+//! Every order of seven events, a duplicate thrown in: whatever comes first, the end is the same to the
+//! byte, and it is the true one.
+//!
+//! A story is told as the changes that truly happened. Event ids run against the truth, so that nothing
+//! is right by accident of the last tie-break.
+
+mod accounts;
+mod billing;
+mod movements;
+
+use std::collections::BTreeMap;
+
+use revwatch_shared::counters::Bucket;
+use revwatch_shared::entity::{Entity, EntityKey, EntityKind, Observation};
+use revwatch_shared::event::Event;
+use revwatch_shared::observe::{Plans, observe};
+use serde_json::{Value, json};
+
+/// Seven, so that there are 5,040 orders.
+const EVENTS: usize = 7;
+/// All stories begin here; 472,222 is a whole number of hours, so no second of theirs is in another hour.
+const START_S: i64 = 1_699_999_200;
+
+/// One event: seconds after the start, its type, and what it changed in the object (a patch, of which
+/// an `*.updated` event tells the old values). A type of [`AGAIN`] tells the event before once more,
+/// under another id.
+type Step = (i64, &'static str, Value);
+
+const AGAIN: &str = "again";
+
+struct Story {
+    name: &'static str,
+    key: EntityKey,
+    account: Option<&'static str>,
+    object: Value,
+}
+
+impl Story {
+    fn of(name: &'static str, kind: EntityKind, object: Value) -> Self {
+        let id = object["id"].as_str().expect("an id").to_owned();
+        Self { name, key: EntityKey::new(kind, id), account: None, object }
+    }
+
+    fn on(mut self, account: &'static str) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// Tells the steps in every order. `standing` are counters and their values, `troubles` all conditions,
+    /// each with the second (after the start) at which it began.
+    fn check(&self, steps: [Step; EVENTS], standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
+        let bodies = self.bodies(&steps);
+        // In the ids' favour, against them, and mixed: only the ids change.
+        let ids: [fn(usize) -> usize; 3] = [|i| EVENTS - i, |i| i, |i| i * 3 % EVENTS];
+        for (round, rank) in ids.into_iter().enumerate() {
+            let told: Vec<Vec<Observation>> = bodies
+                .iter()
+                .enumerate()
+                .map(|(i, body)| {
+                    let mut body = body.clone();
+                    body["id"] = format!("evt_{}", rank(i)).into();
+                    self.observed(&body)
+                })
+                .collect();
+            let mut truth = Entity::new(&self.key);
+            told.iter().flatten().for_each(|observation| truth.merge(observation));
+            self.check_end(&truth, standing, troubles);
+            if round == 0 {
+                let mut orders = Orders { told: &told, truth: &truth, seen: 0 };
+                orders.walk(&Entity::new(&self.key), &mut Vec::new());
+                assert_eq!(orders.seen, (1..=EVENTS).product::<usize>(), "{}", self.name);
+            }
+        }
+    }
+
+    fn bodies(&self, steps: &[Step]) -> Vec<Value> {
+        let mut object = self.object.clone();
+        let mut bodies: Vec<Value> = Vec::new();
+        for (after_s, kind, patch) in steps {
+            if *kind == AGAIN {
+                bodies.push(bodies.last().expect("something to repeat").clone());
+                continue;
+            }
+            let previous = apply(&mut object, patch);
+            let mut data = json!({"object": patch.get("!object").unwrap_or(&object)});
+            if kind.ends_with(".updated") {
+                data["previous_attributes"] = patch.get("!previous").unwrap_or(&previous).clone();
+            }
+            let thin = kind.starts_with("v2.");
+            let mut body = json!({"type": kind, "created": START_S + after_s, "account": self.account, "data": data});
+            if thin {
+                body["data"].take();
+                body["related_object"] = json!({"id": self.key.id, "type": "v2.core.account"});
+            }
+            bodies.push(body);
+        }
+        bodies
+    }
+
+    fn observed(&self, body: &Value) -> Vec<Observation> {
+        let text = body.to_string();
+        let event = Event::parse(text.as_bytes()).expect("an event");
+        let mut observations = observe(&event, &Plans::default()).expect("readable");
+        observations.retain(|o| o.key == self.key);
+        assert!(!observations.is_empty(), "{}: {} says something", self.name, event.kind);
+        observations
+    }
+
+    fn check_end(&self, end: &Entity, standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
+        let counters = end.contributions();
+        for (counter, expected) in standing {
+            let parts: Vec<&str> = counter.split('|').collect();
+            assert_eq!(counters.get(Bucket::Standing, &parts), *expected, "{}: {counter} of {end:#?}", self.name);
+        }
+        let found: BTreeMap<&str, i64> =
+            end.conditions().iter().map(|c| (c.key.kind.as_str(), c.since_s - START_S)).collect();
+        assert_eq!(found, troubles.iter().copied().collect(), "{}: conditions of {end:#?}", self.name);
+    }
+}
+
+/// A walk through all orders, which shares what they begin with.
+struct Orders<'a> {
+    told: &'a [Vec<Observation>],
+    truth: &'a Entity,
+    seen: usize,
+}
+
+impl Orders<'_> {
+    fn walk(&mut self, known: &Entity, order: &mut Vec<usize>) {
+        if order.len() == EVENTS {
+            self.seen += 1;
+            // Bytes, numbers and conditions are functions of this value alone; still, look at some.
+            assert_eq!(known, self.truth, "order {order:?}");
+            if self.seen.is_multiple_of(360) {
+                assert_eq!(known.encode(), self.truth.encode(), "order {order:?}");
+                assert_eq!(known.contributions(), self.truth.contributions(), "order {order:?}");
+                assert_eq!(known.conditions(), self.truth.conditions(), "order {order:?}");
+            }
+            return;
+        }
+        for next in (0..EVENTS).filter(|i| !order.contains(i)).collect::<Vec<_>>() {
+            let mut entity = known.clone();
+            self.told[next].iter().for_each(|observation| entity.merge(observation));
+            // One that came before comes again; which one differs from order to order.
+            if let Some(&again) = order.get(next % EVENTS.min(order.len().max(1))) {
+                self.told[again].iter().for_each(|observation| entity.merge(observation));
+            }
+            order.push(next);
+            self.walk(&entity, order);
+            order.pop();
+        }
+    }
+}
+
+/// Changes `object` by `patch` and gives what was there before, as `previous_attributes` has it: of nested
+/// objects what changed, of lists the whole. Keys that begin with `!` are not fields.
+fn apply(object: &mut Value, patch: &Value) -> Value {
+    let mut previous = json!({});
+    for (name, value) in patch.as_object().expect("a patch is an object").iter().filter(|(n, _)| !n.starts_with('!')) {
+        let old = object.get(name).cloned().unwrap_or(Value::Null);
+        if old.is_object() && value.is_object() {
+            previous[name] = apply(&mut object[name], value);
+        } else {
+            object[name] = value.clone();
+            previous[name] = old;
+        }
+    }
+    previous
+}

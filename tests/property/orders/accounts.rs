@@ -1,0 +1,176 @@
+//! Connected accounts: what they may do, their capabilities, where their payouts go, whether they are
+//! still there.
+
+use revwatch_shared::entity::EntityKind;
+use serde_json::{Value, json};
+
+use super::{AGAIN, START_S, Story};
+
+const UPDATED: &str = "account.updated";
+const CAPABILITY: &str = "capability.updated";
+const AUTHORIZED: &str = "account.application.authorized";
+const DEAUTHORIZED: &str = "account.application.deauthorized";
+
+fn account(name: &'static str, works: bool) -> Story {
+    let object = json!({"id": "acct_1", "object": "account", "country": "DE", "created": START_S - 50,
+        "charges_enabled": works, "payouts_enabled": works, "details_submitted": false,
+        "requirements": {"disabled_reason": null, "currently_due": [], "past_due": []}});
+    Story::of(name, EntityKind::Account, object).on("acct_1")
+}
+
+/// An event about something else of the account.
+fn other(object: &Value) -> Value {
+    json!({ "!object": object })
+}
+
+fn application() -> Value {
+    other(&json!({"id": "ca_1", "object": "application"}))
+}
+
+fn capability(name: &str, status: &str) -> Value {
+    other(&json!({"id": name, "object": "capability", "account": "acct_1", "status": status}))
+}
+
+fn bank() -> Value {
+    other(&json!({"id": "ba_1", "object": "bank_account", "last4": "6789", "country": "DE", "currency": "eur"}))
+}
+
+#[test]
+fn onboarding_in_few_seconds() {
+    account("onboarded within one second", false).check(
+        [
+            (1, UPDATED, json!({"details_submitted": true, "requirements": {"currently_due": ["a", "b"]}})),
+            (1, "account.external_account.created", bank()),
+            (1, UPDATED, json!({"requirements": {"currently_due": ["b"]}})),
+            (1, UPDATED, json!({"charges_enabled": true, "requirements": {"currently_due": []}})),
+            (1, UPDATED, json!({"payouts_enabled": true})),
+            (1, "person.created", other(&json!({"id": "person_1", "object": "person"}))),
+            (1, CAPABILITY, capability("card_payments", "active")),
+        ],
+        &[("accounts|low", 1), ("accounts_charging", 1), ("funnel|onboarding_completed", 1)],
+        &[],
+    );
+    account("stuck", false).check(
+        [
+            (0, UPDATED, json!({"requirements": {"currently_due": ["a"]}})),
+            (3, UPDATED, json!({"requirements": {"currently_due": []}})),
+            (3, UPDATED, json!({"requirements": {"currently_due": ["b"]}})),
+            (3, UPDATED, json!({"details_submitted": true})),
+            (3, UPDATED, json!({"requirements": {"currently_due": ["b", "c"]}})),
+            (4, UPDATED, json!({"email": "a@example.com"})),
+            (4, AGAIN, json!({})),
+        ],
+        &[("accounts|medium", 1), ("funnel|onboarding_started", 1), ("funnel|charges_enabled", 0)],
+        &[("onboarding_incomplete", -50), ("requirements_due", 3)],
+    );
+}
+
+#[test]
+fn charges_and_payouts_to_and_fro() {
+    let past_due = json!({"disabled_reason": "requirements.past_due", "past_due": ["a"]});
+    account("loses all within the second", true).check(
+        [
+            (0, UPDATED, json!({"details_submitted": true})),
+            (6, UPDATED, json!({"charges_enabled": false})),
+            (6, UPDATED, json!({"charges_enabled": true})),
+            (6, UPDATED, json!({"payouts_enabled": false})),
+            (6, UPDATED, json!({"charges_enabled": false})),
+            (6, UPDATED, json!({ "requirements": past_due })),
+            (6, AGAIN, json!({})),
+        ],
+        &[("accounts|high", 1), ("accounts_charging", 0), ("funnel|onboarding_completed", 1)],
+        &[("account_restricted", 6), ("charges_lost", 6)],
+    );
+    let held = |reason: Value| json!({ "disabled_reason": reason });
+    account("is disabled and comes back", true).check(
+        [
+            (0, UPDATED, json!({"details_submitted": true})),
+            (2, UPDATED, json!({"charges_enabled": false, "payouts_enabled": false, "requirements": held("under_review".into())})),
+            (2, UPDATED, json!({"charges_enabled": true, "requirements": held(Value::Null)})),
+            (2, UPDATED, json!({"charges_enabled": false, "requirements": held("listed".into())})),
+            (2, UPDATED, json!({"payouts_enabled": true})),
+            (2, UPDATED, json!({"charges_enabled": true})),
+            (2, UPDATED, json!({"requirements": held(Value::Null)})),
+        ],
+        &[("accounts|low", 1), ("accounts_charging", 1)],
+        &[],
+    );
+}
+
+#[test]
+fn capabilities() {
+    account("two of them, each in its own way", true).check(
+        [
+            (0, UPDATED, json!({"details_submitted": true})),
+            (1, CAPABILITY, capability("card_payments", "pending")),
+            (1, CAPABILITY, capability("transfers", "pending")),
+            (2, CAPABILITY, capability("card_payments", "active")),
+            (4, CAPABILITY, capability("transfers", "inactive")),
+            (5, CAPABILITY, capability("card_payments", "disabled")),
+            (7, CAPABILITY, capability("card_payments", "disabled")),
+        ],
+        &[("accounts|low", 1)],
+        &[("capability_waiting", 1), ("capability_disabled", 5)],
+    );
+    let told = |status: &str, before: &str| {
+        let mut told = capability("card_payments", status);
+        told["!previous"] = json!({ "status": before });
+        told
+    };
+    account("one to and fro within a second", true).check(
+        [
+            (0, UPDATED, json!({"details_submitted": true})),
+            (1, CAPABILITY, told("pending", "unrequested")),
+            (2, CAPABILITY, told("active", "pending")),
+            (2, CAPABILITY, told("inactive", "active")),
+            (2, CAPABILITY, told("pending", "inactive")),
+            (2, CAPABILITY, told("active", "pending")),
+            (2, CAPABILITY, told("inactive", "active")),
+        ],
+        &[("accounts|low", 1)],
+        &[("capability_waiting", 2)],
+    );
+}
+
+#[test]
+fn coming_and_going() {
+    account("connected, removed, connected, removed", true).check(
+        [
+            (0, UPDATED, json!({"details_submitted": true})),
+            (0, AUTHORIZED, application()),
+            (3, DEAUTHORIZED, application()),
+            (4, AUTHORIZED, application()),
+            (6, UPDATED, json!({"charges_enabled": false})),
+            (8, DEAUTHORIZED, application()),
+            (8, AGAIN, json!({})),
+        ],
+        &[("accounts|critical", 1), ("accounts_charging", 0)],
+        &[("deauthorized", 8)],
+    );
+    account("removed and back", true).check(
+        [
+            (0, UPDATED, json!({"details_submitted": true})),
+            (1, "account.external_account.created", bank()),
+            (1, "account.external_account.updated", bank()),
+            (1, "account.external_account.deleted", bank()),
+            (2, DEAUTHORIZED, application()),
+            (3, AUTHORIZED, application()),
+            (3, AGAIN, json!({})),
+        ],
+        &[("accounts|low", 1), ("accounts_charging", 1)],
+        &[],
+    );
+    account("thin events, some of them newer than the last view", true).check(
+        [
+            (0, "v2.core.account.created", json!({})),
+            (1, "v2.core.account[requirements].updated", json!({})),
+            (2, UPDATED, json!({"details_submitted": true})),
+            (2, "balance.available", other(&json!({"object": "balance"}))),
+            (5, "v2.core.account[configuration.merchant].capability_status_updated", json!({})),
+            (5, "v2.core.account.updated", json!({})),
+            (6, "v2.core.account.updated", json!({})),
+        ],
+        &[("accounts|low", 1), ("accounts_stale", 1)],
+        &[("account_stale", 6)],
+    );
+}
