@@ -4,7 +4,8 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use revwatch_alerting::alert::Alert;
 use revwatch_shared::backend::Backend;
-use revwatch_shared::entity::account::{Account, Risk};
+use revwatch_shared::entity::account::Account;
+use revwatch_shared::entity::risk::Risk;
 use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
 use revwatch_shared::ports::StateStore;
 

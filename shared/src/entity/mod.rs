@@ -12,6 +12,7 @@ pub mod events;
 pub mod invoice;
 pub mod movement;
 pub mod payout;
+pub mod risk;
 pub mod subscription;
 pub mod timeline;
 pub mod words;

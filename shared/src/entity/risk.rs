@@ -1,0 +1,120 @@
+//! The risk table of connected accounts (C9): one total function of what Stripe says of an account.
+
+use serde::{Deserialize, Serialize};
+
+use super::account::AccountFacts;
+
+/// How much revenue an account's state endangers (C9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// Active.
+    Low,
+    /// Onboarding is incomplete.
+    Medium,
+    /// Restricted, or it cannot be paid out.
+    High,
+    /// Disabled, disconnected, or it is paid out but cannot take charges.
+    Critical,
+}
+
+/// The rows of the risk table (C9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Charges and payouts, nothing overdue.
+    Active,
+    /// Neither yet.
+    Onboarding,
+    /// Something is overdue, or held back although it works.
+    Restricted,
+    /// Neither, by somebody's decision.
+    Disabled,
+    /// Charges, no payouts.
+    PayoutsBlocked,
+    /// Payouts, no charges.
+    ChargesBlocked,
+}
+
+/// Which row of the table: a total function.
+///
+/// A `disabled_reason` of the kinds `requirements.*` and `action_required.*` can be cured by the
+/// account's holder; the others are Stripe's or the platform's decision, or a review by them.
+/// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
+pub fn standing(facts: &AccountFacts) -> Standing {
+    let reason = facts.disabled_reason.as_deref();
+    let curable = reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
+    let overdue = facts.past_due > 0 || reason == Some("requirements.past_due");
+    match (facts.charges_enabled, facts.payouts_enabled) {
+        (false, false) if !curable => Standing::Disabled,
+        (false, false) if overdue => Standing::Restricted,
+        (false, false) => Standing::Onboarding,
+        (false, true) => Standing::ChargesBlocked,
+        (true, false) => Standing::PayoutsBlocked,
+        (true, true) if overdue || !curable => Standing::Restricted,
+        (true, true) => Standing::Active,
+    }
+}
+
+/// How much each row endangers.
+pub fn risk(facts: &AccountFacts) -> Risk {
+    match standing(facts) {
+        Standing::Active => Risk::Low,
+        Standing::Onboarding => Risk::Medium,
+        Standing::Restricted | Standing::PayoutsBlocked => Risk::High,
+        Standing::Disabled | Standing::ChargesBlocked => Risk::Critical,
+    }
+}
+
+impl Risk {
+    /// All, from the least.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// The name exports and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C9, every combination of what the table looks at.
+    #[test]
+    fn the_risk_table_is_total() {
+        use Risk::{Critical, High, Low, Medium};
+        let reasons: [(Option<&str>, [Risk; 4]); 6] = [
+            // charges × payouts:               no no    no yes    yes no  yes yes
+            (None, [Medium, Critical, High, Low]),
+            (Some("requirements.pending_verification"), [Medium, Critical, High, Low]),
+            (Some("action_required.requested_capabilities"), [Medium, Critical, High, Low]),
+            (Some("requirements.past_due"), [High, Critical, High, High]),
+            (Some("rejected.fraud"), [Critical, Critical, High, High]),
+            (Some("a word Stripe adds tomorrow"), [Critical, Critical, High, High]),
+        ];
+        for (reason, expected) in reasons {
+            for past_due in [0, 1] {
+                for currently_due in [0, 3] {
+                    for (i, &plain) in expected.iter().enumerate() {
+                        let facts = AccountFacts {
+                            charges_enabled: i >= 2,
+                            payouts_enabled: i % 2 == 1,
+                            details_submitted: true,
+                            disabled_reason: reason.map(str::to_owned),
+                            currently_due,
+                            past_due,
+                            due_prints: (0, 0),
+                        };
+                        let expected = if past_due > 0 { plain.max(High) } else { plain };
+                        assert_eq!(risk(&facts), expected, "{facts:?}");
+                    }
+                }
+            }
+        }
+    }
+}
