@@ -258,9 +258,10 @@ impl Account {
     }
 
     /// Whether a thin event told of a change that no later view has shown.
+    /// Of one that is removed nothing more can be learnt.
     pub fn is_stale(&self) -> bool {
         let viewed_s = self.timeline.last().map(|s| s.created_s);
-        self.thin.as_ref().is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
+        self.connected() && self.thin.as_ref().is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
     }
 
     /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began.
