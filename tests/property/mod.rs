@@ -1,6 +1,7 @@
 //! Properties of the pure core over whole businesses: any order, any repeats, any split into batches.
 
 mod orders;
+mod robust;
 
 use std::collections::{BTreeMap, HashMap};
 

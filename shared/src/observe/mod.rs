@@ -85,15 +85,15 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
 
 fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreadable> {
     let object: SubscriptionObject = read(event)?;
-    let recurring = mrr::recurring_minor(&object).ok_or_else(|| unreadable(event, "items: amounts overflow"))?;
-    let plan = object.items.data.0.iter().find_map(|item| plans.name(item.price.as_ref()?));
+    let recurring = mrr::recurring_minor(&object).map_err(|why| unreadable(event, &format!("items: {why}")))?;
+    let plan = object.items.data.0.iter().find_map(|item| plans.name(&item.price));
     let facts = SubscriptionFacts {
         status: object.status.into(),
         plan: plan.unwrap_or(UNMAPPED_PLAN).to_owned(),
         recurring_minor: recurring,
         cancel_at_period_end: object.cancel_at_period_end.unwrap_or(false),
-        cancel_at_s: object.cancel_at,
-        trial_end_s: object.trial_end,
+        cancel_at_s: object.cancel_at.map(|s| s.0),
+        trial_end_s: object.trial_end.map(|s| s.0),
         items_print: object.items.data.1,
         discount_prints: (object.discount.1, object.discounts.1),
     };
@@ -118,9 +118,9 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let parent = object.parent.and_then(|p| p.subscription_details).and_then(|d| d.subscription);
     let facts = InvoiceFacts {
         status,
-        amount_due_minor: object.amount_due.map_or(0, |a| a.0),
-        amount_paid_minor: object.amount_paid.map_or(0, |a| a.0),
-        attempts: object.attempt_count.unwrap_or(0),
+        amount_due_minor: object.amount_due.0,
+        amount_paid_minor: object.amount_paid.0,
+        attempts: object.attempt_count,
         action_required: event.kind == "invoice.payment_action_required",
     };
     let origin = InvoiceOrigin {
@@ -161,7 +161,7 @@ fn account(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let external = object.external_accounts.unwrap_or_default();
     let news = AccountNews::Snapshot {
         country: object.country,
-        created_s: object.created,
+        created_s: object.created.map(|s| s.0),
         sighting: sighting(event, facts)?,
         has_external_account: !external.data.unwrap_or_default().is_empty() || external.total_count.unwrap_or(0) > 0,
     };
@@ -290,7 +290,11 @@ mod tests {
             (json!({"unit_amount": 3000, "recurring": every("month", 3)}), 1, 1000),
             (json!({"unit_amount": 700, "recurring": every("week", 1)}), 1, 3042),
             (json!({"unit_amount": 100, "recurring": every("day", 1)}), 1, 3042),
-            (json!({"unit_amount": 100, "recurring": {"interval": "month", "usage_type": "metered"}}), 9, 0),
+            (
+                json!({"unit_amount": 100, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "metered"}}),
+                9,
+                0,
+            ),
             (json!({"unit_amount": null, "recurring": every("month", 1)}), 9, 0),
             (json!({"unit_amount": 100, "recurring": null}), 9, 0),
             (
@@ -396,8 +400,8 @@ mod tests {
     #[test]
     fn amounts_that_overflow_are_unreadable_and_so_is_division_by_zero() {
         for price in [
-            json!({"unit_amount": i64::MAX, "recurring": {"interval": "day"}}),
-            json!({"unit_amount": 1, "recurring": {"interval": "day"}, "transform_quantity": {"divide_by": 0}}),
+            json!({"unit_amount": i64::MAX, "recurring": {"interval": "day", "interval_count": 1}}),
+            json!({"unit_amount": 1, "recurring": {"interval": "day", "interval_count": 1}, "transform_quantity": {"divide_by": 0, "round": "up"}}),
         ] {
             let object =
                 json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
@@ -414,7 +418,8 @@ mod tests {
             json!({"subscription": null, "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}}}),
             json!({"parent": {"subscription_details": {"subscription": {"id": "sub_1"}}}}),
         ] {
-            let mut object = json!({"id": "in_1", "status": "open", "amount_due": 5});
+            let mut object =
+                json!({"id": "in_1", "status": "open", "amount_due": 5, "amount_paid": 0, "attempt_count": 0});
             object.as_object_mut().expect("an object").extend(link.as_object().expect("an object").clone());
             match &see("invoice.finalized", None, &object).expect("readable")[0].news {
                 News::Invoice(origin, _) => assert_eq!(origin.subscription.as_deref(), Some("sub_1")),
@@ -427,9 +432,9 @@ mod tests {
     #[test]
     fn the_plan_is_found_by_price_product_or_lookup_key() {
         for price in [
-            json!({"id": "pro"}),
-            json!({"id": "p", "lookup_key": "pro"}),
-            json!({"id": "p", "product": {"id": "pro"}}),
+            json!({"id": "pro", "recurring": null}),
+            json!({"id": "p", "lookup_key": "pro", "recurring": null}),
+            json!({"id": "p", "product": {"id": "pro"}, "recurring": null}),
         ] {
             let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
             match &see("customer.subscription.created", None, &object).expect("readable")[0].news {
@@ -462,7 +467,16 @@ mod tests {
                 json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": {"unit_amount_decimal": "secret"}}]}}),
                 "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: not of the documented type",
             ),
-            ("invoice.paid", json!({"id": "in_1"}), "invoice.paid: status: missing"),
+            (
+                "invoice.paid",
+                json!({"id": "in_1", "amount_due": 5, "amount_paid": 0, "attempt_count": 0}),
+                "invoice.paid: status: missing",
+            ),
+            (
+                "customer.subscription.updated",
+                json!({"id": "sub_1", "status": "active", "items": []}),
+                "customer.subscription.updated: data.object.items: not of the documented type",
+            ),
             (
                 "payout.paid",
                 json!({"id": "po_1", "status": "paid", "amount": i64::MAX, "currency": "usd"}),

@@ -9,15 +9,24 @@
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::objects::{Coupon, Discount, Item, Minor, Price, SubscriptionObject, Transform};
+use super::objects::{Coupon, Discount, Item, Minor, Off, Price, SubscriptionObject, Transform};
 
-/// In minor units, rounded once, half to even. `None`: too large to count.
-pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Option<i64> {
+/// In minor units, rounded once, half to even.
+pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {
+    let licensed = |item: &&Item| Interval::of(&item.price).is_some();
+    // Stripe leaves the quantity out of metered items only.
+    if subscription.items.data.0.iter().filter(licensed).any(|item| item.quantity.is_none()) {
+        return Err("quantity missing");
+    }
+    sum_minor(subscription).ok_or("amounts overflow")
+}
+
+fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
     let mut total = Decimal::ZERO;
     let mut first_interval = None;
     for item in &subscription.items.data.0 {
-        let Some((price, interval)) = item.price.as_ref().and_then(|p| Some((p, Interval::of(p)?))) else { continue };
-        let Some(amount) = amount(item, price)? else { continue };
+        let Some(interval) = Interval::of(&item.price) else { continue };
+        let Some(amount) = amount(item, &item.price)? else { continue };
         let amount = discounted(amount, &item.discounts.0, None, Some)?;
         total = total.checked_add(interval.monthly(amount)?)?;
         first_interval.get_or_insert(interval);
@@ -37,7 +46,7 @@ fn amount(item: &Item, price: &Price) -> Option<Option<Decimal>> {
     let mut quantity = Decimal::from(item.quantity.unwrap_or(1));
     if let Some(Transform { divide_by, round }) = &price.transform_quantity {
         let packages = quantity.checked_div(Decimal::from(*divide_by))?;
-        quantity = if round.as_deref() == Some("up") { packages.ceil() } else { packages.floor() };
+        quantity = if round == "up" { packages.ceil() } else { packages.floor() };
     }
     Some(Some(unit.checked_mul(quantity)?))
 }
@@ -56,8 +65,8 @@ impl Interval {
         if recurring.usage_type.as_deref() == Some("metered") {
             return None;
         }
-        let count = u64::from(recurring.interval_count.unwrap_or(1).max(1));
-        let (months, parts) = match recurring.interval.as_deref()? {
+        let count = u64::from(recurring.interval_count.max(1));
+        let (months, parts) = match recurring.interval.as_str() {
             "month" => (count, 1),
             "year" => (count * 12, 1),
             "week" => (count * 7 * 12, 365),
@@ -82,13 +91,13 @@ fn discounted(
 ) -> Option<Decimal> {
     let listed: Vec<&Coupon> = discounts.iter().filter_map(Discount::coupon).collect();
     let coupons = if listed.is_empty() { legacy.and_then(Discount::coupon).into_iter().collect() } else { listed };
-    for coupon in coupons.into_iter().filter(|c| c.duration.as_deref() == Some("forever")) {
-        if let Some(percent) = coupon.percent_off.as_ref() {
-            let left = (Decimal::ONE_HUNDRED - percent.0).clamp(Decimal::ZERO, Decimal::ONE_HUNDRED);
-            amount = amount.checked_mul(left)?.checked_div(Decimal::ONE_HUNDRED)?;
-        } else if let Some(off) = coupon.amount_off {
-            amount = (amount - per_month(Decimal::from(off.0))?).max(Decimal::ZERO);
-        }
+    for coupon in coupons.into_iter().filter(|c| c.lasts_forever) {
+        amount = match coupon.off {
+            Off::Percent(percent) => {
+                amount.checked_mul(Decimal::ONE_HUNDRED - percent)?.checked_div(Decimal::ONE_HUNDRED)?
+            }
+            Off::Minor(off) => (amount - per_month(Decimal::from(off))?).max(Decimal::ZERO),
+        };
     }
     Some(amount)
 }

@@ -35,7 +35,7 @@ pub(super) struct SubscriptionObject {
     pub(super) status: String,
     pub(super) customer: Option<Reference>,
     pub(super) currency: Option<String>,
-    #[serde(default)]
+    #[serde(deserialize_with = "record")]
     pub(super) items: Items,
     /// Up to acacia; afterwards only `discounts`.
     #[serde(default)]
@@ -43,14 +43,54 @@ pub(super) struct SubscriptionObject {
     #[serde(default)]
     pub(super) discounts: Printed<Discount>,
     pub(super) cancel_at_period_end: Option<bool>,
-    pub(super) cancel_at: Option<i64>,
-    pub(super) trial_end: Option<i64>,
+    pub(super) cancel_at: Option<Seconds>,
+    pub(super) trial_end: Option<Seconds>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 pub(super) struct Items {
-    #[serde(default)]
+    #[serde(deserialize_with = "listed")]
     pub(super) data: Printed<Item>,
+}
+
+/// A list that is never null.
+fn listed<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Printed<T>, D::Error> {
+    let list = Printed::deserialize(deserializer)?;
+    if list.1 == fingerprint("null") { Err(serde::de::Error::custom("null")) } else { Ok(list) }
+}
+
+/// Unix seconds up to the year 9999.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "i64")]
+pub(super) struct Seconds(pub(super) i64);
+
+impl TryFrom<i64> for Seconds {
+    type Error = &'static str;
+
+    fn try_from(seconds: i64) -> Result<Self, Self::Error> {
+        if (0..=253_402_300_799).contains(&seconds) { Ok(Self(seconds)) } else { Err("out of range") }
+    }
+}
+
+/// Reads an object where an object is documented: serde would read the fields of one from a list, too.
+fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    if value.is_array() {
+        return Err(serde::de::Error::custom("a list"));
+    }
+    serde_path_to_error::deserialize(value).map_err(|e| inside(&e))
+}
+
+/// Says where inside a value that was read on its own the fault is.
+fn inside<E: serde::de::Error>(error: &serde_path_to_error::Error<serde_json::Error>) -> E {
+    let cause = error.inner().to_string();
+    if cause.starts_with("missing field") {
+        return E::custom(cause);
+    }
+    let deeper = cause.strip_prefix(INSIDE).unwrap_or_default();
+    let path = error.path().to_string();
+    let dot = if path.starts_with(['[', '.']) { "" } else { "." };
+    E::custom(format!("{INSIDE}{dot}{path}{deeper}"))
 }
 
 /// A list, and the fingerprint of its JSON.
@@ -87,18 +127,15 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Printed<T> {
         let value = Value::deserialize(deserializer)?;
         let print = fingerprint(&value.to_string());
         // Null is an empty list, as for every other field.
-        let list: Option<Vec<T>> = serde_path_to_error::deserialize(value).map_err(|e| {
-            let cause = e.inner().to_string();
-            let missing = cause.starts_with("missing field");
-            serde::de::Error::custom(if missing { cause } else { format!("{INSIDE}{}", e.path()) })
-        })?;
+        let list: Option<Vec<T>> = serde_path_to_error::deserialize(value).map_err(|e| inside(&e))?;
         Ok(Self(list.unwrap_or_default(), print))
     }
 }
 
 #[derive(Deserialize)]
 pub(super) struct Item {
-    pub(super) price: Option<Price>,
+    #[serde(deserialize_with = "record")]
+    pub(super) price: Price,
     pub(super) quantity: Option<u64>,
     #[serde(default)]
     pub(super) discounts: Discounts,
@@ -119,12 +156,41 @@ impl<'de> Deserialize<'de> for Discounts {
 #[serde(untagged)]
 pub(super) enum Discount {
     Id(#[expect(dead_code, reason = "an id tells nothing of the amount")] String),
-    Object { coupon: Option<CouponRef>, source: Option<DiscountSource> },
+    Object(WholeDiscount),
 }
 
 #[derive(Deserialize)]
-pub(super) struct DiscountSource {
-    pub(super) coupon: Option<CouponRef>,
+#[serde(try_from = "DiscountFields")]
+pub(super) struct WholeDiscount(Option<CouponRef>);
+
+#[derive(Deserialize)]
+struct DiscountFields {
+    coupon: Option<CouponRef>,
+    #[serde(default, deserialize_with = "record")]
+    source: Option<DiscountSource>,
+}
+
+impl TryFrom<DiscountFields> for WholeDiscount {
+    type Error = &'static str;
+
+    fn try_from(fields: DiscountFields) -> Result<Self, Self::Error> {
+        match (fields.coupon, fields.source) {
+            (Some(coupon), _) => Ok(Self(Some(coupon))),
+            (None, Some(source)) => Ok(Self(source.coupon)),
+            (None, None) => Err("a discount without its coupon"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct DiscountSource {
+    #[serde(deserialize_with = "present")]
+    coupon: Option<CouponRef>,
+}
+
+/// Null is a value of the field, but it must be there.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
 }
 
 #[derive(Deserialize)]
@@ -135,16 +201,43 @@ pub(super) enum CouponRef {
 }
 
 #[derive(Deserialize)]
+#[serde(try_from = "CouponFields")]
 pub(super) struct Coupon {
-    pub(super) duration: Option<String>,
-    pub(super) percent_off: Option<DecimalNumber>,
-    pub(super) amount_off: Option<Minor>,
+    pub(super) lasts_forever: bool,
+    pub(super) off: Off,
+}
+
+pub(super) enum Off {
+    Percent(Decimal),
+    Minor(i64),
+}
+
+#[derive(Deserialize)]
+struct CouponFields {
+    duration: String,
+    percent_off: Option<DecimalNumber>,
+    amount_off: Option<Minor>,
+}
+
+impl TryFrom<CouponFields> for Coupon {
+    type Error = &'static str;
+
+    fn try_from(fields: CouponFields) -> Result<Self, Self::Error> {
+        let off = match (fields.percent_off, fields.amount_off) {
+            (Some(percent), _) if percent.0 >= Decimal::ZERO && percent.0 <= Decimal::ONE_HUNDRED => {
+                Off::Percent(percent.0)
+            }
+            (None, Some(amount)) if amount.0 >= 0 => Off::Minor(amount.0),
+            _ => return Err("a coupon that takes nothing off, or more than all"),
+        };
+        Ok(Self { lasts_forever: fields.duration == "forever", off })
+    }
 }
 
 impl Discount {
     pub(super) fn coupon(&self) -> Option<&Coupon> {
-        let Self::Object { coupon, source } = self else { return None };
-        match coupon.as_ref().or(source.as_ref().and_then(|s| s.coupon.as_ref())) {
+        let Self::Object(WholeDiscount(coupon)) = self else { return None };
+        match coupon {
             Some(CouponRef::Object(coupon)) => Some(coupon),
             _ => None,
         }
@@ -171,21 +264,24 @@ pub(super) struct Price {
     pub(super) lookup_key: Option<String>,
     pub(super) unit_amount: Option<i64>,
     pub(super) unit_amount_decimal: Option<DecimalText>,
+    /// Null for a price that is paid once.
+    #[serde(deserialize_with = "record")]
     pub(super) recurring: Option<Recurring>,
+    #[serde(default, deserialize_with = "record")]
     pub(super) transform_quantity: Option<Transform>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Recurring {
-    pub(super) interval: Option<String>,
-    pub(super) interval_count: Option<u32>,
+    pub(super) interval: String,
+    pub(super) interval_count: u32,
     pub(super) usage_type: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Transform {
-    pub(super) divide_by: u64,
-    pub(super) round: Option<String>,
+    pub(super) divide_by: u32,
+    pub(super) round: String,
 }
 
 /// An amount in minor units. Stripe's have at most twelve digits; what is much larger is no amount, and
@@ -227,9 +323,9 @@ pub(super) struct InvoiceObject {
     pub(super) subscription: Option<Reference>,
     pub(super) parent: Option<InvoiceParent>,
     pub(super) currency: Option<String>,
-    pub(super) amount_due: Option<Minor>,
-    pub(super) amount_paid: Option<Minor>,
-    pub(super) attempt_count: Option<u32>,
+    pub(super) amount_due: Minor,
+    pub(super) amount_paid: Minor,
+    pub(super) attempt_count: u32,
 }
 
 #[derive(Deserialize)]
@@ -255,10 +351,11 @@ pub(super) struct PayoutObject {
 pub(super) struct AccountObject {
     pub(super) id: String,
     pub(super) country: Option<String>,
-    pub(super) created: Option<i64>,
+    pub(super) created: Option<Seconds>,
     pub(super) charges_enabled: bool,
     pub(super) payouts_enabled: bool,
     pub(super) details_submitted: Option<bool>,
+    #[serde(default, deserialize_with = "record")]
     pub(super) requirements: Option<Requirements>,
     pub(super) external_accounts: Option<ExternalAccounts>,
 }
@@ -310,6 +407,9 @@ pub(super) struct PaymentObject {
 /// Never the message: it may name a person or a card.
 #[derive(Deserialize)]
 pub(super) struct PaymentError {
+    /// Of every error; the codes are only of some.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
     pub(super) code: Option<String>,
     pub(super) decline_code: Option<String>,
 }
@@ -350,8 +450,8 @@ pub(super) struct RefundObject {
 pub(super) struct TransferObject {
     pub(super) id: String,
     pub(super) amount: Minor,
-    pub(super) amount_reversed: Option<Minor>,
-    pub(super) reversed: Option<bool>,
+    pub(super) amount_reversed: Minor,
+    pub(super) reversed: bool,
     pub(super) currency: String,
     pub(super) destination: Option<Reference>,
 }

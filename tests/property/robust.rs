@@ -1,0 +1,236 @@
+//! Whatever an object looks like: no panic, and no number that is silently wrong.
+//!
+//! What "not silently wrong" means here. Take a full, true object and spoil one field of it.
+//!
+//! - A value of a type that Stripe does not document there: the event is refused, or every number and
+//!   every condition is what it was.
+//! - A field that is missing or null: the same, or the field is in [`UNKNOWN_WHEN_ABSENT`], where its
+//!   absence is known to mean what is then counted.
+//!
+//! So a number either comes of a field that was understood, or is not there.
+
+mod samples;
+
+use std::collections::BTreeMap;
+
+use revwatch_shared::condition::Condition;
+use revwatch_shared::counters::Bucket;
+use revwatch_shared::entity::{Entity, EntityKey, Observation};
+use revwatch_shared::event::{Event, known_kinds};
+use revwatch_shared::observe::{Plans, observe};
+use serde_json::{Value, json};
+
+fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
+    let body = json!({"id": "evt_1", "object": "event", "type": kind, "created": 1_700_000_000, "account": "acct_1",
+        "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object}});
+    let body = body.to_string();
+    let event = Event::parse(body.as_bytes()).map_err(|e| e.to_string())?;
+    observe(&event, &Plans::default()).map_err(|e| e.to_string())
+}
+
+/// All that people and rules are shown of an event's entities.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    numbers: BTreeMap<(Bucket, String), i64>,
+    conditions: Vec<Condition>,
+}
+
+fn show(observations: &[Observation]) -> Shown {
+    let mut entities: BTreeMap<EntityKey, Entity> = BTreeMap::new();
+    for observation in observations {
+        entities.entry(observation.key.clone()).or_insert_with(|| Entity::new(&observation.key)).merge(observation);
+    }
+    let mut shown = Shown { numbers: BTreeMap::new(), conditions: Vec::new() };
+    for (key, entity) in entities {
+        assert_eq!(Entity::decode(&key, &entity.encode()).as_ref(), Ok(&entity), "what is written can be read");
+        for (bucket, name, value) in entity.contributions().iter() {
+            *shown.numbers.entry((bucket, name.to_owned())).or_default() += value;
+        }
+        shown.conditions.extend(entity.conditions());
+        entity.history();
+    }
+    shown
+}
+
+#[test]
+fn every_documented_type_is_read() {
+    let mut count = 0;
+    for kind in known_kinds() {
+        for object in samples::of(kind) {
+            let observations = read(kind, &object).unwrap_or_else(|e| panic!("{kind}: {e}"));
+            assert!(!observations.is_empty(), "{kind}: at least the account is seen");
+            show(&observations);
+        }
+        count += 1;
+    }
+    assert_eq!(count, 268);
+}
+
+/// One type of each family that is read, and the fields of its object whose absence is understood.
+/// (A path that ends in `*` stands for all that begins so.)
+const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
+    (
+        "account.updated",
+        &[
+            // Unknown is no country of its own, no birth but the first sight, and nothing due.
+            "country",
+            "created",
+            "requirements",
+            "requirements.currently_due",
+            "requirements.disabled_reason",
+            "requirements.past_due",
+        ],
+    ),
+    ("account.external_account.created", &[]),
+    ("capability.updated", &[]),
+    (
+        "customer.subscription.updated",
+        &[
+            // Amounts of an unknown currency are not added to any.
+            "currency",
+            // Null is what Stripe sends where there is none: no discount, a one-off or tiered price.
+            "discount",
+            "discounts",
+            "discount.coupon",
+            "discounts.0.source",
+            "discounts.0.source.coupon",
+            "items.data.0.discounts",
+            "items.data.0.discounts.0.source",
+            "items.data.0.discounts.0.source.coupon",
+            "items.data.0.price.recurring",
+            "items.data.1.price.recurring",
+            "items.data.0.price.transform_quantity",
+        ],
+    ),
+    ("invoice.payment_failed", &["currency"]),
+    (
+        "payment_intent.payment_failed",
+        &[
+            // The reason of a failure is told with it; without one it is no failure that waits.
+            "last_payment_error",
+            "last_payment_error.decline_code",
+        ],
+    ),
+    ("checkout.session.completed", &["status"]),
+    ("charge.dispute.created", &["reason"]),
+    // Absent in the oldest API versions, where a refund that was reported had succeeded.
+    ("refund.updated", &["status", "failure_reason"]),
+    ("payout.failed", &["failure_code"]),
+    ("transfer.reversed", &[]),
+];
+
+/// References, and what may be expanded: an id where an object was says the same with less, and is
+/// documented.
+const EXPANDABLE: &[&str] = &[
+    "discount",
+    "discounts",
+    "items.data.0.discounts",
+    "discounts.0",
+    "items.data.0.discounts.0",
+    "discount.coupon",
+    "discounts.0.source.coupon",
+    "items.data.0.discounts.0.source.coupon",
+];
+
+#[test]
+fn a_spoilt_field_is_refused_or_changes_nothing() {
+    let mut faults = Vec::new();
+    for (kind, unknown) in UNKNOWN_WHEN_ABSENT {
+        for object in samples::of(kind) {
+            let truth = show(&read(kind, &object).expect("readable"));
+            for path in paths(&object) {
+                let dotted = path.join(".");
+                for (what, spoilt) in spoil(&object, &path) {
+                    let absent = matches!(what, "absent" | "null" | "empty object" | "object");
+                    if absent && unknown.contains(&dotted.as_str())
+                        || matches!(what, "text" | "list") && EXPANDABLE.contains(&dotted.as_str())
+                    {
+                        // What it means is documented; it must still not break.
+                        let _ = read(kind, &spoilt).map(|observations| show(&observations));
+                        continue;
+                    }
+                    if let Ok(observations) = read(kind, &spoilt) {
+                        let shown = show(&observations);
+                        if shown != truth && !believed(&object, &path, what) {
+                            faults.push(format!("{kind}: {dotted} {what}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "silently wrong:\n{}", faults.join("\n"));
+}
+
+/// A value of the documented type is believed: another word where a word stood, a negative number where
+/// Stripe documents amounts that may be negative.
+fn believed(object: &Value, path: &[String], what: &str) -> bool {
+    let old = path.iter().try_fold(object, |at, step| child(at, step));
+    match old {
+        Some(Value::Null) => true,
+        Some(Value::String(_)) => what == "text",
+        Some(Value::Array(_)) => matches!(what, "no list" | "list"),
+        Some(Value::Bool(_)) => what == "yes",
+        Some(Value::Number(n)) => matches!(what, "number" | "negative") || n.is_f64() && what == "fraction",
+        _ => false,
+    }
+}
+
+fn child<'a>(at: &'a Value, step: &str) -> Option<&'a Value> {
+    match at {
+        Value::Object(fields) => fields.get(step),
+        Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+        _ => None,
+    }
+}
+
+/// The paths of all fields and elements.
+fn paths(object: &Value) -> Vec<Vec<String>> {
+    let children: Vec<(String, &Value)> = match object {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let mut found = Vec::new();
+    for (step, value) in children {
+        found.push(vec![step.clone()]);
+        found.extend(paths(value).into_iter().map(|rest| [vec![step.clone()], rest].concat()));
+    }
+    found
+}
+
+/// The object with the field at `path` spoilt in every way, and the way's name.
+fn spoil(object: &Value, path: &[String]) -> Vec<(&'static str, Value)> {
+    let values = [
+        ("null", Value::Null),
+        ("text", json!("no | such word")),
+        ("number", json!(7)),
+        ("fraction", json!(1.5)),
+        ("negative", json!(-1)),
+        ("huge", json!(i64::MAX)),
+        ("larger than any integer", json!(1e300)),
+        ("yes", json!(true)),
+        ("no list", json!([])),
+        ("list", json!(["x"])),
+        ("list of lists", json!([[]])),
+        ("empty object", json!({})),
+        ("object", json!({"unheard": "of"})),
+    ];
+    let (last, parents) = path.split_last().expect("a path has steps");
+    let pointer: String = parents.iter().map(|step| format!("/{step}")).collect();
+    let mut found = Vec::new();
+    for (what, value) in values {
+        let mut spoilt = object.clone();
+        match spoilt.pointer_mut(&pointer).expect("the path is the object's own") {
+            Value::Array(list) => list[last.parse::<usize>().expect("an index")] = value,
+            parent => parent[last] = value,
+        }
+        found.push((what, spoilt));
+    }
+    let mut without = object.clone();
+    if let Some(Value::Object(fields)) = without.pointer_mut(&pointer) {
+        fields.remove(last);
+        found.push(("absent", without));
+    }
+    found
+}
