@@ -2,6 +2,7 @@
 
 mod orders;
 mod robust;
+mod timelines;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -113,6 +114,23 @@ fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
             let mut rest = shuffled.counters;
             rest.merge(recompute(&entities), -1);
             assert!(rest.iter().all(|(_, name, _)| name.starts_with("events|")), "sums are those of the entities");
+        }
+    }
+}
+
+#[test]
+fn rates_that_look_back_are_the_models() {
+    let first = fastrand::u64(..u64::MAX / 2);
+    eprintln!("seeds from {first}");
+    for seed in first..first + 20 {
+        let mut rng = Rng::with_seed(seed);
+        let end_s = END_S / 3600 * 3600;
+        let history = History::of_ten_weeks(seed, 40, end_s);
+        for deliveries in [history.events.clone(), history.delivered(seed)] {
+            let told = Memory::tell(&deliveries, &mut rng);
+            let shown = serde_json::to_value(Kpis::compute(&told.counters, end_s)).expect("JSON");
+            eprintln!("seed {seed}: {:?}", history.expected.rates);
+            history.expected.assert_shown(&shown);
         }
     }
 }

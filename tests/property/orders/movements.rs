@@ -63,7 +63,7 @@ fn payments() {
     };
     let refused = |charge: &str| {
         json!({"status": "requires_payment_method", "latest_charge": charge,
-            "last_payment_error": {"code": "card_declined", "decline_code": "insufficient_funds", "charge": charge}})
+            "last_payment_error": {"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds", "charge": charge}})
     };
     let now = |status: &str| json!({"status": status, "last_payment_error": null});
     payment("refused twice, then good").check(

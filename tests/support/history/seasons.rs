@@ -1,0 +1,133 @@
+//! Ten weeks of subscriptions in steps of whole days, for the rates that look back.
+//!
+//! Everything happens ten hours before a day is full, counted from the end: nothing is near the edge of a
+//! window.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use serde_json::json;
+
+use super::expected::{Share, add};
+use super::{Expected, History, Teller};
+
+const DAY_S: i64 = 86_400;
+
+/// How a subscription stood from some day on.
+#[derive(Clone, Copy, PartialEq)]
+struct Stood {
+    /// Days before the end.
+    day: i64,
+    status: &'static str,
+    unit: i64,
+}
+
+impl Stood {
+    fn in_base(self) -> bool {
+        matches!(self.status, "active" | "past_due")
+    }
+}
+
+impl History {
+    /// `size` subscriptions, each of which begins on some day of the last seventy.
+    pub(crate) fn of_ten_weeks(seed: u64, size: usize, end_s: i64) -> Self {
+        let mut teller = Teller { rng: Rng::with_seed(seed), now_s: 0, events: Vec::new() };
+        let mut expected = Expected::default();
+        let mut rates: BTreeMap<&'static str, Share> =
+            ["churn_rate_30d", "recovery_rate_7d", "trial_conversion", "downgrade_retention_30d"]
+                .map(|name| (name, Share::default()))
+                .into();
+        for n in 0..size {
+            let life = life(&mut teller.rng);
+            teller.tell(n, &life, end_s);
+            let last = life.last().expect("it began");
+            add(&mut expected.subscriptions, last.status, 1);
+            if last.in_base() {
+                add(&mut expected.mrr_minor, "usd", last.unit);
+            }
+            if last.status == "past_due" {
+                add(&mut expected.mrr_past_due_minor, "usd", last.unit);
+            }
+            judge(&life, &mut rates);
+        }
+        expected.rates = rates;
+        Self { events: teller.events, expected }
+    }
+}
+
+fn life(rng: &mut Rng) -> Vec<Stood> {
+    let mut now = Stood { day: rng.i64(0..70), status: ["trialing", "active"][rng.usize(..2)], unit: 1000 };
+    let mut life = vec![now];
+    loop {
+        now.day -= rng.i64(1..15);
+        if now.day < 0 || life.len() > 20 {
+            return life;
+        }
+        match (now.status, rng.u8(..6)) {
+            ("trialing", 0) | ("active", 0) | ("past_due", 0 | 1) => now.status = "canceled",
+            ("trialing", _) | ("past_due", _) => now.status = "active",
+            ("active", 1 | 2) => now.status = "past_due",
+            ("active", 3) => now.unit += 500,
+            ("active", _) if now.unit > 500 => now.unit -= 500,
+            ("active", _) => continue,
+            _ => return life,
+        }
+        life.push(now);
+    }
+}
+
+fn judge(life: &[Stood], rates: &mut BTreeMap<&'static str, Share>) {
+    let mut count = |name, is_part| rates.entry(name).or_default().count(is_part);
+    // Paying thirty days ago, or again since: those are the whole; who stopped since is the part.
+    let paid_then = life.iter().rev().find(|s| s.day >= 30).is_some_and(|s| s.in_base());
+    let mut losses = 0;
+    let mut gains = u32::from(paid_then);
+    for (i, now) in life.iter().enumerate() {
+        let before = i.checked_sub(1).map(|i| life[i]);
+        let after = &life[i + 1..];
+        let was_in_base = before.is_some_and(Stood::in_base);
+        if now.day < 30 {
+            losses += u32::from(was_in_base && !now.in_base());
+            gains += u32::from(!was_in_base && now.in_base());
+        }
+        let entered = |status| now.status == status && before.is_none_or(|b| b.status != status);
+        if entered("past_due") && (7..37).contains(&now.day) {
+            let left = after.iter().find(|s| s.status != "past_due");
+            count("recovery_rate_7d", left.is_some_and(|s| s.status == "active" && now.day - s.day <= 7));
+        }
+        if entered("trialing") && (30..60).contains(&now.day) {
+            count("trial_conversion", after.iter().any(|s| s.status == "active"));
+        }
+        let downgraded = before.is_some_and(|b| b.in_base() && now.in_base() && now.unit < b.unit);
+        if downgraded && (30..60).contains(&now.day) {
+            let lost = after.iter().any(|s| now.day - s.day <= 30 && !s.in_base());
+            count("downgrade_retention_30d", !lost);
+        }
+    }
+    let churn = rates.entry("churn_rate_30d").or_default();
+    churn.part += losses;
+    churn.whole += gains;
+}
+
+impl Teller {
+    fn tell(&mut self, n: usize, life: &[Stood], end_s: i64) {
+        let items = |unit: i64| {
+            json!({"object": "list", "data": [{"id": format!("si_{n}"), "quantity": 1, "price": {"id": format!("price_{unit}"),
+                "unit_amount": unit, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]})
+        };
+        let mut before: Option<Stood> = None;
+        for now in life {
+            self.now_s = end_s - now.day * DAY_S - 10 * 3600;
+            let object = json!({"id": format!("sub_{n}"), "object": "subscription", "customer": format!("cus_{n}"), "currency": "usd",
+                "status": now.status, "cancel_at_period_end": false, "items": items(now.unit)});
+            let (kind, previous) = match before {
+                None => ("created", None),
+                Some(_) if now.status == "canceled" => ("deleted", None),
+                Some(b) if b.unit != now.unit => ("updated", Some(json!({"items": items(b.unit)}))),
+                Some(b) => ("updated", Some(json!({"status": b.status}))),
+            };
+            self.emit(&format!("customer.subscription.{kind}"), None, &object, previous);
+            before = Some(*now);
+        }
+    }
+}
