@@ -5,7 +5,7 @@
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
 use revwatch_shared::config::Endpoint;
-use revwatch_shared::event::{Event, is_known_kind};
+use revwatch_shared::event::{Event, event_id_of, is_known_kind, partition_of};
 use revwatch_shared::signature;
 
 use crate::answer::Answer;
@@ -66,7 +66,14 @@ pub(crate) fn judge(
     }
     let event = match Event::parse(body) {
         Ok(event) => event,
-        Err(why) => return Verdict::Refuse(Answer::NotAnEvent(why)),
+        // Signed, and by its own word an event, but not as documented. Refused, it would be lost once Stripe
+        // gives up; taken, it becomes a dead letter with its reason, and can be looked at.
+        Err(why) => {
+            let Some(event_id) = event_id_of(body) else { return Verdict::Refuse(Answer::NotAnEvent(why)) };
+            let partition = partition_of(&event_id, partitions);
+            let event_type = "unreadable".to_owned();
+            return Verdict::Publish(Envelope { partition, known_type: false, event_id, event_type });
+        }
     };
     let envelope = Envelope {
         partition: event.partition(partitions),
@@ -146,6 +153,9 @@ mod tests {
         assert_eq!(check(Mode::Test, event, true), Verdict::Ignore(envelope()));
         assert_eq!(check(Mode::Test, b"junk", false), Verdict::Refuse(Answer::BadSignature(Refusal::NoHeader)));
         assert!(matches!(check(Mode::Any, b"junk", true), Verdict::Refuse(Answer::NotAnEvent(_))));
+        // As in the tests of Stripe's own libraries: an event that says no more than that it is one.
+        let bare = br#"{"id": "evt_test_webhook", "object": "event"}"#;
+        assert!(matches!(check(Mode::Any, bare, true), Verdict::Publish(e) if e.event_id == "evt_test_webhook"));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | 200 | `stored` | the queue has it |
 //! | 200 | `ignored` | a live event at a test endpoint, or the reverse |
 //! | 400 | `signature_missing`, `signature_unreadable`, `signature_without_timestamp`, `signature_without_v1`, `signature_mismatch`, `signature_too_old` | it is not signed, or not well |
-//! | 400 | `invalid_json`, `not_an_event` | the signature is right, the body is no Stripe event |
+//! | 400 | `invalid_json`, `not_an_event` | the signature is right, but the body is no JSON, or does not say that it is an event and which |
 //! | 400 | `incomplete_body` | the body ended early, or its chunks are malformed |
 //! | 404 | `not_found` | no endpoint has this path |
 //! | 405 | `method_not_allowed` | anything but POST (`Allow: POST`) |

@@ -125,6 +125,22 @@ impl<'a> Event<'a> {
     }
 }
 
+/// The id of a body that says of itself that it is an event (`"object": "event"` or `"v2.core.event"`),
+/// whatever else is wrong with it.
+pub fn event_id_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+        object: String,
+    }
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return None;
+    }
+    let named: Named = serde_json::from_slice(body).ok()?;
+    let is_event = matches!(named.object.as_str(), "event" | "v2.core.event") && !named.id.is_empty();
+    is_event.then_some(named.id)
+}
+
 /// Days since 1970-01-01 UTC.
 pub fn day_of(unix_s: i64) -> u32 {
     u32::try_from(unix_s.div_euclid(86_400)).unwrap_or(0)
