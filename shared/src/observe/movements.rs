@@ -12,7 +12,7 @@ pub(super) fn payment(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let facts = MovementFacts {
         status: object.status,
         amount_minor: object.amount.0,
-        reason: error.map(|e| e.decline_code.or(e.code).unwrap_or(e.kind)),
+        reason: error.map(|e| e.decline_code.or(e.code).or(e.kind).unwrap_or_else(|| "unknown".to_owned())),
         attempt_failed: event.kind == "payment_intent.payment_failed",
         charge: object.latest_charge.map(Reference::into_id),
     };
@@ -62,7 +62,7 @@ pub(super) fn refund(event: &Event<'_>) -> Result<Observation, Unreadable> {
 
 pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let object: TransferObject = read(event)?;
-    let status = match (object.reversed, object.amount_reversed.0) {
+    let status = match (object.reversed.unwrap_or(false), object.amount_reversed.map_or(0, |a| a.0)) {
         (true, _) => "reversed",
         (false, 1..) => "partially_reversed",
         (false, _) => "created",

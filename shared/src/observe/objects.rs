@@ -274,7 +274,8 @@ pub(super) struct Price {
 #[derive(Deserialize)]
 pub(super) struct Recurring {
     pub(super) interval: String,
-    pub(super) interval_count: u32,
+    /// 1 is what Stripe itself takes where none is given.
+    pub(super) interval_count: Option<u32>,
     pub(super) usage_type: Option<String>,
 }
 
@@ -324,8 +325,8 @@ pub(super) struct InvoiceObject {
     pub(super) parent: Option<InvoiceParent>,
     pub(super) currency: Option<String>,
     pub(super) amount_due: Minor,
-    pub(super) amount_paid: Minor,
-    pub(super) attempt_count: u32,
+    pub(super) amount_paid: Option<Minor>,
+    pub(super) attempt_count: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -409,7 +410,7 @@ pub(super) struct PaymentObject {
 pub(super) struct PaymentError {
     /// Of every error; the codes are only of some.
     #[serde(rename = "type")]
-    pub(super) kind: String,
+    pub(super) kind: Option<String>,
     pub(super) code: Option<String>,
     pub(super) decline_code: Option<String>,
 }
@@ -450,8 +451,8 @@ pub(super) struct RefundObject {
 pub(super) struct TransferObject {
     pub(super) id: String,
     pub(super) amount: Minor,
-    pub(super) amount_reversed: Minor,
-    pub(super) reversed: bool,
+    pub(super) amount_reversed: Option<Minor>,
+    pub(super) reversed: Option<bool>,
     pub(super) currency: String,
     pub(super) destination: Option<Reference>,
 }
