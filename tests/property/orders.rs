@@ -48,8 +48,8 @@ impl Story {
 
     /// Tells the steps in every order. `standing` are counters and their values, `troubles` all conditions,
     /// each with the second (after the start) at which it began.
-    fn check(&self, steps: [Step; EVENTS], standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
-        let bodies = self.bodies(&steps);
+    fn check(&self, steps: &[Step; EVENTS], standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
+        let bodies = self.bodies(steps);
         // In the ids' favour, against them, and mixed: only the ids change.
         let ids: [fn(usize) -> usize; 3] = [|i| EVENTS - i, |i| i, |i| i * 3 % EVENTS];
         for (round, rank) in ids.into_iter().enumerate() {

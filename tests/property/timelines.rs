@@ -35,10 +35,10 @@ fn what_is_forgotten_depends_on_the_set_alone() {
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
     let account = |n: usize| {
-        json!({"id": "acct_1", "created": 50, "country": "DE", "charges_enabled": n == 3, "payouts_enabled": n % 5 == 0,
+        json!({"id": "acct_1", "created": 50, "country": "DE", "charges_enabled": n == 3, "payouts_enabled": n.is_multiple_of(5),
             "details_submitted": n == 4, "requirements": {"currently_due": vec!["x"; n % 3], "past_due": []}})
     };
-    let capability = |n: usize| json!({"id": "transfers", "account": "acct_1", "status": if n % 2 == 0 { "active" } else { "pending" }});
+    let capability = |n: usize| json!({"id": "transfers", "account": "acct_1", "status": if n.is_multiple_of(2) { "active" } else { "pending" }});
     let told: Vec<Observation> = (0..120)
         .map(|n| {
             let at_s = 1000 + i64::try_from(n / 7).expect("small") * 3;

@@ -38,7 +38,7 @@ fn bank() -> Value {
 #[test]
 fn onboarding_in_few_seconds() {
     account("onboarded within one second", false).check(
-        [
+        &[
             (1, UPDATED, json!({"details_submitted": true, "requirements": {"currently_due": ["a", "b"]}})),
             (1, "account.external_account.created", bank()),
             (1, UPDATED, json!({"requirements": {"currently_due": ["b"]}})),
@@ -51,7 +51,7 @@ fn onboarding_in_few_seconds() {
         &[],
     );
     account("stuck", false).check(
-        [
+        &[
             (0, UPDATED, json!({"requirements": {"currently_due": ["a"]}})),
             (3, UPDATED, json!({"requirements": {"currently_due": []}})),
             (3, UPDATED, json!({"requirements": {"currently_due": ["b"]}})),
@@ -69,7 +69,7 @@ fn onboarding_in_few_seconds() {
 fn charges_and_payouts_to_and_fro() {
     let past_due = json!({"disabled_reason": "requirements.past_due", "past_due": ["a"]});
     account("loses all within the second", true).check(
-        [
+        &[
             (0, UPDATED, json!({"details_submitted": true})),
             (6, UPDATED, json!({"charges_enabled": false})),
             (6, UPDATED, json!({"charges_enabled": true})),
@@ -83,7 +83,7 @@ fn charges_and_payouts_to_and_fro() {
     );
     let held = |reason: Value| json!({ "disabled_reason": reason });
     account("is disabled and comes back", true).check(
-        [
+        &[
             (0, UPDATED, json!({"details_submitted": true})),
             (2, UPDATED, json!({"charges_enabled": false, "payouts_enabled": false, "requirements": held("under_review".into())})),
             (2, UPDATED, json!({"charges_enabled": true, "requirements": held(Value::Null)})),
@@ -100,7 +100,7 @@ fn charges_and_payouts_to_and_fro() {
 #[test]
 fn capabilities() {
     account("two of them, each in its own way", true).check(
-        [
+        &[
             (0, UPDATED, json!({"details_submitted": true})),
             (1, CAPABILITY, capability("card_payments", "pending")),
             (1, CAPABILITY, capability("transfers", "pending")),
@@ -118,7 +118,7 @@ fn capabilities() {
         told
     };
     account("one to and fro within a second", true).check(
-        [
+        &[
             (0, UPDATED, json!({"details_submitted": true})),
             (1, CAPABILITY, told("pending", "unrequested")),
             (2, CAPABILITY, told("active", "pending")),
@@ -135,7 +135,7 @@ fn capabilities() {
 #[test]
 fn coming_and_going() {
     account("connected, removed, connected, removed", true).check(
-        [
+        &[
             (0, UPDATED, json!({"details_submitted": true})),
             (0, AUTHORIZED, application()),
             (3, DEAUTHORIZED, application()),
@@ -148,7 +148,7 @@ fn coming_and_going() {
         &[("deauthorized", 8)],
     );
     account("removed and back", true).check(
-        [
+        &[
             (0, UPDATED, json!({"details_submitted": true})),
             (1, "account.external_account.created", bank()),
             (1, "account.external_account.updated", bank()),
@@ -161,7 +161,7 @@ fn coming_and_going() {
         &[],
     );
     account("thin events, some of them newer than the last view", true).check(
-        [
+        &[
             (0, "v2.core.account.created", json!({})),
             (1, "v2.core.account[requirements].updated", json!({})),
             (2, UPDATED, json!({"details_submitted": true})),

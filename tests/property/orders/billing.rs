@@ -30,7 +30,7 @@ const TRIAL: &str = "customer.subscription.trial_will_end";
 #[test]
 fn created_updated_and_deleted_in_one_second() {
     subscription("all in one second", "incomplete").check(
-        [
+        &[
             (5, CREATED, json!({})),
             (5, UPDATED, json!({"status": "active"})),
             (5, UPDATED, json!({"items": seats(3)})),
@@ -43,7 +43,7 @@ fn created_updated_and_deleted_in_one_second() {
         &[],
     );
     subscription("a triple at the end", "active").check(
-        [
+        &[
             (0, CREATED, json!({})),
             (0, UPDATED, json!({"items": seats(2)})),
             (4, UPDATED, json!({"status": "past_due"})),
@@ -60,7 +60,7 @@ fn created_updated_and_deleted_in_one_second() {
 #[test]
 fn a_status_goes_to_and_fro_in_one_second() {
     subscription("ends past due", "active").check(
-        [
+        &[
             (0, CREATED, json!({})),
             (7, UPDATED, json!({"status": "past_due"})),
             (7, UPDATED, json!({"status": "active"})),
@@ -73,7 +73,7 @@ fn a_status_goes_to_and_fro_in_one_second() {
         &[("past_due", 7)],
     );
     subscription("among other fields, ends active", "trialing").check(
-        [
+        &[
             (0, CREATED, json!({})),
             (1, UPDATED, json!({"status": "active", "latest_invoice": "in_1"})),
             (1, UPDATED, json!({"latest_invoice": "in_2", "items": seats(2)})),
@@ -91,7 +91,7 @@ fn a_status_goes_to_and_fro_in_one_second() {
 #[test]
 fn snapshots_without_previous_attributes_stand_where_they_belong() {
     subscription("a trial that ends at once", "trialing").check(
-        [
+        &[
             (0, CREATED, json!({"trial_end": 1_700_300_000})),
             (3, UPDATED, json!({"items": seats(2)})),
             (3, TRIAL, json!({})),
@@ -109,7 +109,7 @@ fn snapshots_without_previous_attributes_stand_where_they_belong() {
 fn discounts_come_and_go_in_one_second() {
     let coupon = |percent: u32| json!({"id": "di_1", "object": "discount", "coupon": {"id": "co_1", "duration": "forever", "percent_off": percent}});
     subscription("the single discount of old API versions", "active").check(
-        [
+        &[
             (0, CREATED, json!({})),
             (2, UPDATED, json!({"discount": coupon(50)})),
             (2, UPDATED, json!({"discount": null})),
@@ -122,7 +122,7 @@ fn discounts_come_and_go_in_one_second() {
         &[],
     );
     subscription("the list of discounts", "active").check(
-        [
+        &[
             (0, CREATED, json!({})),
             (2, UPDATED, json!({"discounts": [coupon(50)]})),
             (2, UPDATED, json!({"discounts": []})),
@@ -139,7 +139,7 @@ fn discounts_come_and_go_in_one_second() {
 #[test]
 fn one_change_told_under_two_event_ids_counts_as_one() {
     subscription("repeated between others", "active").check(
-        [
+        &[
             (0, CREATED, json!({})),
             (3, UPDATED, json!({"status": "past_due"})),
             (3, AGAIN, json!({})),
@@ -163,7 +163,7 @@ fn an_update_of_very_many_fields_still_tells_of_its_status() {
         Value::Object(plan.collect())
     };
     subscription("plan and status at once", "trialing").check(
-        [
+        &[
             (0, CREATED, json!({"plan": plan(0)})),
             (4, UPDATED, json!({"status": "active", "plan": plan(1), "items": seats(2)})),
             (4, UPDATED, json!({"status": "past_due", "plan": plan(2), "items": seats(3)})),
@@ -189,7 +189,7 @@ fn invoice(name: &'static str) -> Story {
 #[test]
 fn invoices_that_are_paid() {
     invoice("all in one second").check(
-        [
+        &[
             (0, "invoice.created", json!({})),
             (0, "invoice.updated", json!({"amount_due": 5000})),
             (0, "invoice.finalized", json!({"status": "open"})),
@@ -206,7 +206,7 @@ fn invoices_that_are_paid() {
         &[],
     );
     invoice("written off, and paid after all in the same second").check(
-        [
+        &[
             (0, "invoice.created", json!({})),
             (1, "invoice.finalized", json!({"status": "open"})),
             (1, "invoice.payment_failed", json!({"attempt_count": 1})),
@@ -223,7 +223,7 @@ fn invoices_that_are_paid() {
 #[test]
 fn invoices_that_are_not() {
     invoice("refused twice, waits for its customer").check(
-        [
+        &[
             (0, "invoice.created", json!({})),
             (9, "invoice.finalized", json!({"status": "open"})),
             (9, "invoice.payment_failed", json!({"attempt_count": 1, "attempted": true})),
@@ -236,7 +236,7 @@ fn invoices_that_are_not() {
         &[("invoice_payment_failed", 9), ("payment_action_required", 9)],
     );
     invoice("a draft that changes to and fro and is deleted").check(
-        [
+        &[
             (0, "invoice.created", json!({})),
             (0, "invoice.updated", json!({"amount_due": 1})),
             (0, "invoice.updated", json!({"amount_due": 4900})),
@@ -249,7 +249,7 @@ fn invoices_that_are_not() {
         &[],
     );
     invoice("amounts settle within a second").check(
-        [
+        &[
             (0, "invoice.finalized", json!({"status": "open"})),
             (5, "invoice.updated", json!({"amount_paid": 100})),
             (5, "invoice.updated", json!({"amount_paid": 200})),

@@ -15,7 +15,7 @@ fn of(name: &'static str, kind: EntityKind, id: &str, more: &Value) -> Story {
 fn payouts() {
     let payout = |name| of(name, EntityKind::Payout, "po_1", &json!({"status": "pending", "failure_code": null}));
     payout("paid, then failed after all").check(
-        [
+        &[
             (0, "payout.created", json!({})),
             (0, "payout.updated", json!({"status": "in_transit"})),
             (5, "payout.paid", json!({"status": "paid"})),
@@ -28,7 +28,7 @@ fn payouts() {
         &[("payout_failed", 8)],
     );
     payout("created, paid and failed in one second, told twice").check(
-        [
+        &[
             (1, "payout.created", json!({})),
             (1, "payout.updated", json!({"status": "in_transit"})),
             (1, "payout.paid", json!({"status": "paid"})),
@@ -41,7 +41,7 @@ fn payouts() {
         &[("payout_failed", 1)],
     );
     payout("called off").check(
-        [
+        &[
             (0, "payout.created", json!({})),
             (0, "payout.updated", json!({"arrival_date": 1})),
             (0, "payout.updated", json!({"arrival_date": 2})),
@@ -67,7 +67,7 @@ fn payments() {
     };
     let now = |status: &str| json!({"status": status, "last_payment_error": null});
     payment("refused twice, then good").check(
-        [
+        &[
             (0, "payment_intent.created", json!({})),
             (0, "payment_intent.processing", now("processing")),
             (0, "payment_intent.payment_failed", refused("ch_1")),
@@ -80,7 +80,7 @@ fn payments() {
         &[],
     );
     payment("still refused; one failure is told under two ids").check(
-        [
+        &[
             (0, "payment_intent.created", json!({})),
             (2, "payment_intent.requires_action", now("requires_action")),
             (8, "payment_intent.processing", now("processing")),
@@ -93,7 +93,7 @@ fn payments() {
         &[("payment_failed", 20)],
     );
     payment("called off in the second of its failure").check(
-        [
+        &[
             (0, "payment_intent.created", json!({})),
             (3, "payment_intent.processing", now("processing")),
             (3, "payment_intent.payment_failed", refused("ch_1")),
@@ -115,7 +115,7 @@ fn checkouts() {
         of(name, EntityKind::Checkout, "cs_1", &more)
     };
     checkout("paid by a slow method", "unpaid").check(
-        [
+        &[
             (0, "checkout.session.completed", json!({})),
             (0, AGAIN, json!({})),
             (0, AGAIN, json!({})),
@@ -128,7 +128,7 @@ fn checkouts() {
         &[],
     );
     checkout("expired, of an API version without a status", "unpaid").check(
-        [
+        &[
             (4, "checkout.session.expired", json!({"status": null})),
             (4, AGAIN, json!({})),
             (4, AGAIN, json!({})),
@@ -148,7 +148,7 @@ fn disputes() {
         of(name, EntityKind::Dispute, "dp_1", &json!({"status": status, "reason": "fraudulent", "charge": "ch_1"}))
     };
     dispute("fought and won", "needs_response").check(
-        [
+        &[
             (0, "charge.dispute.created", json!({})),
             (0, "charge.dispute.funds_withdrawn", json!({})),
             (0, "charge.dispute.updated", json!({"status": "under_review"})),
@@ -161,7 +161,7 @@ fn disputes() {
         &[],
     );
     dispute("an inquiry that becomes a dispute within a second", "warning_needs_response").check(
-        [
+        &[
             (0, "charge.dispute.created", json!({})),
             (1, "charge.dispute.updated", json!({"status": "warning_under_review"})),
             (1, "charge.dispute.updated", json!({"status": "warning_needs_response"})),
@@ -180,7 +180,7 @@ fn refunds() {
     let refund = |name| of(name, EntityKind::Refund, "re_1", &json!({"status": "pending", "charge": "ch_1"}));
     let failed = json!({"status": "failed", "failure_reason": "lost_or_stolen_card"});
     refund("good at first, then it bounced").check(
-        [
+        &[
             (0, "refund.created", json!({})),
             (0, "refund.updated", json!({"status": "succeeded"})),
             (0, "charge.refund.updated", json!({})),
@@ -193,7 +193,7 @@ fn refunds() {
         &[("refund_failed", 6)],
     );
     refund("all in one second").check(
-        [
+        &[
             (0, "refund.created", json!({})),
             (0, "refund.updated", json!({"status": "requires_action"})),
             (0, "refund.updated", json!({"status": "pending"})),
@@ -214,7 +214,7 @@ fn transfers() {
         of(name, EntityKind::Transfer, "tr_1", &more)
     };
     transfer("taken back in parts within a second").check(
-        [
+        &[
             (2, "transfer.created", json!({})),
             (2, "transfer.updated", json!({"description": "x"})),
             (2, "transfer.reversed", json!({"amount_reversed": 1000})),
@@ -227,7 +227,7 @@ fn transfers() {
         &[("transfer_reversed", 2)],
     );
     transfer("a part stays back").check(
-        [
+        &[
             (0, "transfer.created", json!({})),
             (0, "transfer.updated", json!({"description": "x"})),
             (0, "transfer.updated", json!({"description": "y"})),
