@@ -21,7 +21,7 @@ pub enum ConditionKind {
     PayoutsBlocked,
     /// A connected account could be paid out but cannot take charges (C9).
     ChargesBlocked,
-    /// A connected account has not reached charges; due 48 hours after it was created (C1, C14).
+    /// A connected account has not reached charges; counts 24 hours after it was created (C1, C9).
     OnboardingIncomplete,
     /// A connected account has requirements due; counts 48 hours after they came up (C2).
     RequirementsDue,

@@ -66,6 +66,8 @@ pub struct Kpis {
     pub onboarding_mean_seconds_7d: Option<i64>,
     /// MRR of past-due subscriptions by currency.
     pub mrr_past_due_minor: BTreeMap<String, i64>,
+    /// Its share of all MRR, by currency.
+    pub past_due_mrr_ratio: BTreeMap<String, f64>,
     /// Still to be paid on open invoices, by currency.
     pub invoices_open_minor: BTreeMap<String, i64>,
     /// Payment intents by status.
@@ -230,6 +232,13 @@ impl Kpis {
                 .filter_map(|(country, ratio)| Some((country, ratio.value()?)))
                 .collect(),
             mrr_past_due_minor: by_first("mrr_past_due"),
+            past_due_mrr_ratio: by_first("mrr_past_due")
+                .into_iter()
+                .filter_map(|(currency, part)| {
+                    let whole = counters.get(Bucket::Standing, &["mrr", &currency]);
+                    Some((currency, share(part, whole)?))
+                })
+                .collect(),
             invoices_open_minor: by_first("invoices_open_minor"),
             payment_intents: by_first("payment_intents"),
             payment_attempts: by_first("payment_attempts"),

@@ -331,7 +331,7 @@ impl Account {
         let incomplete = !charged && self.current().is_some();
         if let Some(began_s) = self.began_s().filter(|_| incomplete) {
             let detail = Some(format!("reached {}", self.stage().as_str()));
-            add(K::OnboardingIncomplete, (began_s, 48 * HOUR_S), self.first_event(), detail);
+            add(K::OnboardingIncomplete, (began_s, 24 * HOUR_S), self.first_event(), detail);
         }
         let waiting = |s: &CapabilityStatus| matches!(s, CapabilityStatus::Inactive | CapabilityStatus::Pending);
         let disabled = |s: &CapabilityStatus| *s == CapabilityStatus::Disabled;
