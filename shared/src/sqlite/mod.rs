@@ -35,6 +35,8 @@ struct Inner {
     published: Vec<Notify>,
     /// The queue was closed: it takes nothing more.
     closed: AtomicBool,
+    /// Not by commands that only look.
+    prunes: bool,
 }
 
 /// What the writer runs inside a transaction, and what to call when that is on disk, or is not.
@@ -90,6 +92,7 @@ impl Sqlite {
             readers: Mutex::default(),
             published: (0..partitions).map(|_| Notify::new()).collect(),
             closed: AtomicBool::new(false),
+            prunes: how != Open::Existing,
         });
         std::thread::Builder::new()
             .name("sqlite-writer".into())
@@ -98,7 +101,7 @@ impl Sqlite {
         let watcher = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("sqlite-watcher".into())
-            .spawn(move || watch_other_processes(&watcher))
+            .spawn(move || watch(&watcher))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         Ok(Self(inner))
     }
@@ -285,10 +288,14 @@ fn write_round(connection: &mut Connection, jobs: Vec<Job>) {
     }
 }
 
-/// Wakes consumers when another process wrote to the file; this process wakes its own at once.
-fn watch_other_processes(inner: &std::sync::Weak<Inner>) {
+/// Wakes consumers when another process wrote to the file (this process wakes its own at once), and has
+/// the archive pruned from time to time.
+fn watch(inner: &std::sync::Weak<Inner>) {
+    const LOOK: Duration = Duration::from_millis(100);
+    const LOOKS_PER_PRUNING: u32 = 100;
     let mut connection = None;
     let mut last = 0;
+    let mut looks = 0_u32;
     while let Some(inner) = inner.upgrade() {
         let version = match &connection {
             None => connect(&inner.path).ok().and_then(|c| {
@@ -302,10 +309,27 @@ fn watch_other_processes(inner: &std::sync::Weak<Inner>) {
             last = version;
             inner.published.iter().for_each(Notify::notify_waiters);
         }
+        looks = looks.wrapping_add(1);
+        if inner.prunes && looks.is_multiple_of(LOOKS_PER_PRUNING) {
+            let partitions = inner.partitions;
+            let before_ms = jiff::Timestamp::now().as_millisecond() - ARCHIVE_KEPT_MS;
+            let work = Box::new(move |c: &Connection| match queue::prune(c, partitions, before_ms) {
+                Ok(()) => Done::Keep(Box::new(drop)),
+                Err(error) => {
+                    tracing::warn!(%error, "the archive cannot be pruned");
+                    Done::Undo
+                }
+            });
+            // A writer with a full inbox has more urgent work.
+            let _ = inner.jobs.try_send(Job { work, savepoint: true });
+        }
         drop(inner);
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(LOOK);
     }
 }
+
+/// Stripe resends for 30 days at most; the archive reaches five days further back, as RabbitMQ's does.
+const ARCHIVE_KEPT_MS: i64 = 35 * 86_400_000;
 
 fn data_version(connection: &Connection) -> Option<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{Sqlite, queue_error};
@@ -194,6 +194,30 @@ fn first_id(partition: u32) -> i64 {
     (i64::from(partition) << 40) + 1
 }
 
+/// Forgets deliveries that were received before `before_ms` and are acknowledged: the oldest of each
+/// partition, some at a time, so that nobody waits long for the writer.
+pub(super) fn prune(connection: &Connection, partitions: u32, before_ms: i64) -> rusqlite::Result<()> {
+    const AT_ONCE: u32 = 2000;
+    let mut oldest = connection
+        .prepare_cached("SELECT received_ms < ?3 FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM archive WHERE received_ms < ?3 AND id IN (
+           SELECT id FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?4)",
+    )?;
+    let mut cursor = connection.prepare_cached("SELECT id FROM cursors WHERE partition = ?1")?;
+    for partition in 0..partitions {
+        let Some(acknowledged): Option<i64> = cursor.query_row([partition], |row| row.get(0)).optional()? else {
+            continue;
+        };
+        let range = (first_id(partition), acknowledged);
+        let due = oldest.query_row(params![range.0, range.1, before_ms], |row| row.get(0)).optional()?;
+        if due == Some(true) {
+            delete.execute(params![range.0, range.1, before_ms, AT_ONCE])?;
+        }
+    }
+    Ok(())
+}
+
 /// Numbers go on even when the archive has been cleared up to the cursor.
 fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usize> {
     let first = first_id(delivery.partition);
@@ -240,4 +264,43 @@ fn delivery(row: &Row<'_>, from: usize, partition: u32) -> rusqlite::Result<Deli
         traceparent: row.get(from + 5)?,
         body: Bytes::from(row.get::<_, Vec<u8>>(from + 6)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_old_and_acknowledged_is_forgotten_and_numbers_go_on() {
+        let c = Connection::open_in_memory().expect("a database");
+        c.execute_batch(include_str!("schema.sql")).expect("the schema");
+        let add = |partition, received_ms| {
+            let delivery = Delivery {
+                id: Uuid::from_u128(1),
+                event_id: "evt_1".into(),
+                event_type: "payout.paid".into(),
+                partition,
+                endpoint: "stripe".into(),
+                received_ms,
+                traceparent: None,
+                body: Bytes::new(),
+            };
+            insert(&c, &delivery).expect("inserted");
+        };
+        let kept = || -> Vec<(i64, i64)> {
+            let mut all = c.prepare("SELECT id, received_ms FROM archive ORDER BY id").expect("prepared");
+            all.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows").map(|r| r.expect("a row")).collect()
+        };
+        for received_ms in [10, 20, 30] {
+            add(0, received_ms);
+            add(1, received_ms);
+        }
+        c.execute("INSERT INTO cursors VALUES (0, ?1)", [first_id(0) + 2]).expect("acknowledged");
+        prune(&c, 2, 25).expect("pruned");
+        let second = first_id(1);
+        assert_eq!(kept(), [(3, 30), (second, 10), (second + 1, 20), (second + 2, 30)]);
+        prune(&c, 2, 99).expect("pruned");
+        add(0, 100);
+        assert_eq!(kept()[0], (4, 100), "a number is never given twice");
+    }
 }
