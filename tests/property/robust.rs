@@ -100,15 +100,9 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
             "items.data.0.price.recurring",
             "items.data.1.price.recurring",
             "items.data.0.price.transform_quantity",
-            // Stripe's own default where none was given is 1.
-            "items.data.0.quantity",
-            "items.data.0.price.recurring.interval_count",
-            "items.data.1.quantity",
-            "items.data.1.price.recurring.interval_count",
         ],
     ),
-    // Nothing paid and nothing tried is how an invoice begins.
-    ("invoice.payment_failed", &["currency", "amount_paid", "attempt_count"]),
+    ("invoice.payment_failed", &["currency"]),
     (
         "payment_intent.payment_failed",
         &[
@@ -122,8 +116,7 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
     // Absent in the oldest API versions, where a refund that was reported had succeeded.
     ("refund.updated", &["status", "failure_reason"]),
     ("payout.failed", &["failure_code"]),
-    // Nothing taken back is how a transfer begins.
-    ("transfer.reversed", &["reversed", "amount_reversed"]),
+    ("transfer.reversed", &[]),
 ];
 
 /// References, and what may be expanded: an id where an object was says the same with less, and is

@@ -12,7 +12,7 @@ type Case = (&'static str, &'static str, &'static str, &'static [&'static str], 
 
 fn cases() -> Vec<Case> {
     let movement = "id,account,customer,status,currency,amount_minor,reason,of";
-    let price = json!({"id": "price_1", "unit_amount": 900, "recurring": {"interval": "month"}});
+    let price = json!({"id": "price_1", "unit_amount": 900, "recurring": {"interval": "month", "interval_count": 1}});
     vec![
         (
             "subscription",

@@ -85,7 +85,7 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
 
 fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreadable> {
     let object: SubscriptionObject = read(event)?;
-    let recurring = mrr::recurring_minor(&object).ok_or_else(|| unreadable(event, "items: amounts overflow"))?;
+    let recurring = mrr::recurring_minor(&object).map_err(|why| unreadable(event, &format!("items: {why}")))?;
     let plan = object.items.data.0.iter().find_map(|item| plans.name(&item.price));
     let facts = SubscriptionFacts {
         status: object.status.into(),
@@ -119,8 +119,8 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let facts = InvoiceFacts {
         status,
         amount_due_minor: object.amount_due.0,
-        amount_paid_minor: object.amount_paid.map_or(0, |a| a.0),
-        attempts: object.attempt_count.unwrap_or(0),
+        amount_paid_minor: object.amount_paid.0,
+        attempts: object.attempt_count,
         action_required: event.kind == "invoice.payment_action_required",
     };
     let origin = InvoiceOrigin {

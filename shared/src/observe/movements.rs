@@ -62,7 +62,7 @@ pub(super) fn refund(event: &Event<'_>) -> Result<Observation, Unreadable> {
 
 pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let object: TransferObject = read(event)?;
-    let status = match (object.reversed.unwrap_or(false), object.amount_reversed.map_or(0, |a| a.0)) {
+    let status = match (object.reversed, object.amount_reversed.0) {
         (true, _) => "reversed",
         (false, 1..) => "partially_reversed",
         (false, _) => "created",

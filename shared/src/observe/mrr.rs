@@ -11,9 +11,17 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::objects::{Coupon, Discount, Item, Minor, Off, Price, SubscriptionObject, Transform};
 
-/// In minor units, rounded once, half to even. `None`: too large to count. A quantity that is absent is 1,
-/// as it is when a subscription is created without one.
-pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Option<i64> {
+/// In minor units, rounded once, half to even.
+pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {
+    let licensed = |item: &&Item| Interval::of(&item.price).is_some();
+    // Stripe leaves the quantity out of metered items only.
+    if subscription.items.data.0.iter().filter(licensed).any(|item| item.quantity.is_none()) {
+        return Err("quantity missing");
+    }
+    sum_minor(subscription).ok_or("amounts overflow")
+}
+
+fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
     let mut total = Decimal::ZERO;
     let mut first_interval = None;
     for item in &subscription.items.data.0 {
@@ -57,7 +65,7 @@ impl Interval {
         if recurring.usage_type.as_deref() == Some("metered") {
             return None;
         }
-        let count = u64::from(recurring.interval_count.unwrap_or(1).max(1));
+        let count = u64::from(recurring.interval_count.max(1));
         let (months, parts) = match recurring.interval.as_str() {
             "month" => (count, 1),
             "year" => (count * 12, 1),

@@ -274,8 +274,7 @@ pub(super) struct Price {
 #[derive(Deserialize)]
 pub(super) struct Recurring {
     pub(super) interval: String,
-    /// 1 is what Stripe itself takes where none is given.
-    pub(super) interval_count: Option<u32>,
+    pub(super) interval_count: u32,
     pub(super) usage_type: Option<String>,
 }
 
@@ -325,8 +324,8 @@ pub(super) struct InvoiceObject {
     pub(super) parent: Option<InvoiceParent>,
     pub(super) currency: Option<String>,
     pub(super) amount_due: Minor,
-    pub(super) amount_paid: Option<Minor>,
-    pub(super) attempt_count: Option<u32>,
+    pub(super) amount_paid: Minor,
+    pub(super) attempt_count: u32,
 }
 
 #[derive(Deserialize)]
@@ -451,8 +450,8 @@ pub(super) struct RefundObject {
 pub(super) struct TransferObject {
     pub(super) id: String,
     pub(super) amount: Minor,
-    pub(super) amount_reversed: Option<Minor>,
-    pub(super) reversed: Option<bool>,
+    pub(super) amount_reversed: Minor,
+    pub(super) reversed: bool,
     pub(super) currency: String,
     pub(super) destination: Option<Reference>,
 }
