@@ -262,8 +262,12 @@ pub struct DocumentWrite {
     pub body: Option<String>,
 }
 
+/// The space of documents that [`StateStore::submit`] puts requests into.
+pub const COMMANDS: &str = "command";
+
 /// Where state lives. Writes of the worker go through [`StateStore::commit`], writes of alerting
-/// through [`StateStore::write_documents`]; there are no others but leases and heartbeats.
+/// through [`StateStore::write_documents`]; there are no others but requests to alerting, leases and
+/// heartbeats.
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// One round trip for a batch: marks and entities of one partition.
@@ -311,6 +315,10 @@ pub trait StateStore: Send + Sync {
 
     /// Writes all or nothing, if `fence` is still the newest of the lease `alerting`.
     async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError>;
+
+    /// Leaves a request for the evaluator, who alone writes documents: puts a document into the space
+    /// [`COMMANDS`] without a fence. Safe to repeat.
+    async fn submit(&self, key: &str, body: &str) -> Result<(), StoreError>;
 
     /// "I am alive for `ttl_ms`": returns all live members of `group`, sorted, this one included.
     async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError>;

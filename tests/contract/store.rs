@@ -68,6 +68,7 @@ macro_rules! store_contract {
             alerting::documents_are_sorted_replaced_and_deleted,
             alerting::a_fence_that_was_outrun_writes_nothing,
             alerting::nobody_writes_without_a_lease,
+            alerting::anybody_leaves_a_request_and_the_holder_removes_it,
             alerting::members_are_alive_until_they_leave_or_fall_silent,
         }
     };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::RedisStore;
 use super::keys;
 use super::script::Script;
-use crate::ports::{DocumentWrite, Fence, StoreError};
+use crate::ports::{COMMANDS, DocumentWrite, Fence, StoreError};
 
 /// The lease that documents are written under.
 const ALERTING: &str = "alerting";
@@ -62,6 +62,12 @@ impl RedisStore {
             .map_err(|err| StoreError::Corrupt(format!("documents cannot be packed: {err}")))?;
         let written: bool = self.link.call(&DOCUMENTS.on(keys).arg(fence.0.to_string()).arg(packed)).await?;
         if written { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    pub(super) async fn put_request(&self, key: &str, body: &str) -> Result<(), StoreError> {
+        let mut cmd = redis::cmd("HSET");
+        cmd.arg(keys::documents(COMMANDS)).arg(key).arg(body);
+        self.link.run(&cmd).await
     }
 
     pub(super) async fn heartbeat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {

@@ -133,6 +133,10 @@ impl StateStore for RedisStore {
         self.put_documents(fence, writes).await
     }
 
+    async fn submit(&self, key: &str, body: &str) -> Result<(), StoreError> {
+        self.put_request(key, body).await
+    }
+
     async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
         self.heartbeat(group, member, ttl_ms).await
     }

@@ -117,7 +117,7 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.submit(work, true).await
+        self.enqueue(work, true).await
     }
 
     /// As [`Self::write`], for work that is one statement.
@@ -126,10 +126,10 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.submit(work, false).await
+        self.enqueue(work, false).await
     }
 
-    async fn submit<T, F>(&self, work: F, savepoint: bool) -> Result<T, BoxError>
+    async fn enqueue<T, F>(&self, work: F, savepoint: bool) -> Result<T, BoxError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -11,8 +11,8 @@ use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found, StateStore,
-    StoreError, Stored, Want,
+    AuditEntry, COMMANDS, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found,
+    StateStore, StoreError, Stored, Want,
 };
 
 #[async_trait]
@@ -196,11 +196,7 @@ impl StateStore for Sqlite {
             }
             for DocumentWrite { space, key, body } in &writes {
                 match body {
-                    Some(body) => c
-                        .prepare_cached(
-                            "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET body = excluded.body",
-                        )?
-                        .execute(params![space, key, body])?,
+                    Some(body) => put_document(c, space, key, body)?,
                     None => c
                         .prepare_cached("DELETE FROM documents WHERE space = ?1 AND key = ?2")?
                         .execute(params![space, key])?,
@@ -209,6 +205,11 @@ impl StateStore for Sqlite {
             Ok(true)
         });
         if written.await.map_err(store_error)? { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    async fn submit(&self, key: &str, body: &str) -> Result<(), StoreError> {
+        let (key, body) = (key.to_owned(), body.to_owned());
+        self.write(move |c| put_document(c, COMMANDS, &key, &body)).await.map(drop).map_err(store_error)
     }
 
     async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
@@ -341,6 +342,12 @@ fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<
             .execute([keep])?;
     }
     Ok(())
+}
+
+/// How many rows it wrote: one.
+fn put_document(c: &Connection, space: &str, key: &str, body: &str) -> rusqlite::Result<usize> {
+    c.prepare_cached("INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET body = excluded.body")?
+        .execute(params![space, key, body])
 }
 
 /// `None`: in whatever partition it is.

@@ -1,6 +1,6 @@
 //! Leases, fenced documents, heartbeats.
 
-use revwatch_shared::ports::{DocumentWrite, Fence};
+use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence};
 
 use super::*;
 
@@ -94,6 +94,27 @@ pub(super) async fn nobody_writes_without_a_lease(place: &dyn Place) {
         let refused = store.write_documents(fence, &[put("alert", "a", "1")]).await;
         assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     }
+}
+
+pub(super) async fn anybody_leaves_a_request_and_the_holder_removes_it(place: &dyn Place) {
+    let (asking, alerting) = (place.open().await, place.open().await);
+    asking.submit("b", "1").await.expect("nobody holds the lease");
+    let old = take(&*alerting, "one", SHORT_MS).await.expect("free");
+    let new = until("the lease runs out", || take(&*alerting, "two", LONG_MS)).await;
+    asking.submit("a", "{\"n\":1}").await.expect("another holds the lease");
+    for _ in 0..2 {
+        asking.submit("b", "2").await.expect("replaced, and repeated");
+    }
+    assert_eq!(alerting.documents(COMMANDS).await.expect("documents"), pairs(&[("a", "{\"n\":1}"), ("b", "2")]));
+    assert_eq!(alerting.documents("alert").await.expect("documents"), []);
+
+    let refused = alerting.write_documents(old, &[delete(COMMANDS, "a")]).await;
+    assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    assert_eq!(alerting.documents(COMMANDS).await.expect("documents").len(), 2);
+    alerting.write_documents(new, &[put("alert", "x", "3"), delete(COMMANDS, "b")]).await.expect("write");
+    assert_eq!(asking.documents(COMMANDS).await.expect("documents"), pairs(&[("a", "{\"n\":1}")]));
+    asking.submit("b", "4").await.expect("the same key again");
+    assert_eq!(asking.documents(COMMANDS).await.expect("documents"), pairs(&[("a", "{\"n\":1}"), ("b", "4")]));
 }
 
 pub(super) async fn members_are_alive_until_they_leave_or_fall_silent(place: &dyn Place) {
