@@ -133,7 +133,8 @@ async fn commit(store: &dyn StateStore, deliveries: &[Delivery], plans: &Plans) 
     let partition = deliveries[0].partition;
     let batch = Batch::read(partition, deliveries, plans);
     let found = store.read(partition, &batch.want).await.expect("a read");
-    let decision = batch.decide(&found).expect("readable");
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let decision = batch.decide(&found, now_ms).expect("readable");
     let dead = decision.outcomes.iter().find(|o| o.counter() != Some("applied"));
     assert!(dead.is_none(), "{dead:?}");
     assert_eq!(store.commit(&decision.commit).await.expect("a commit"), Committed::Applied);

@@ -74,7 +74,7 @@ impl Partition {
         let batch = Batch::read(self.number, deliveries, &self.worker.plans);
         for _ in 0..TRIES {
             let found = self.worker.store.read(self.number, &batch.want).await?;
-            let decision = batch.decide(&found).map_err(Stop::Unreadable)?;
+            let decision = batch.decide(&found, Timestamp::now().as_millisecond()).map_err(Stop::Unreadable)?;
             self.bury(deliveries, &decision).await?;
             let committed = if decision.is_empty() {
                 Committed::Applied

@@ -1,7 +1,7 @@
 //! What a batch of deliveries changes: decided here, purely; done elsewhere.
 //!
-//! Invariant: the same batch over the same state gives the same commit, and one delivery is counted
-//! once however often the queue hands it out.
+//! Invariant: the same batch over the same state at the same time gives the same commit, and one delivery
+//! is counted once however often the queue hands it out.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,6 +9,7 @@ use revwatch_shared::condition::Condition;
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::{Entity, EntityKey, Observation, Transition, transitions};
 use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
+use revwatch_shared::histogram;
 use revwatch_shared::observe::{Plans, observe};
 use revwatch_shared::ports::{AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want};
 
@@ -52,12 +53,14 @@ struct Item {
     delivery_id: uuid::Uuid,
     event_id: String,
     day: u32,
+    received_ms: i64,
     content: Result<Content, String>,
 }
 
 #[derive(Debug)]
 struct Content {
     known: bool,
+    created_s: i64,
     observations: Vec<Observation>,
 }
 
@@ -79,9 +82,10 @@ impl Batch {
         Self { partition, items, want }
     }
 
-    /// Decides with what the store answered to `want`. Fails when the store holds what this version
+    /// Decides with what the store answered to `want`, at `now_ms` (Unix milliseconds), which serves to
+    /// count how long deliveries took and for nothing else. Fails when the store holds what this version
     /// cannot read.
-    pub fn decide(&self, found: &Found) -> Result<Decision, String> {
+    pub fn decide(&self, found: &Found, now_ms: i64) -> Result<Decision, String> {
         let mut commit = Commit { partition: self.partition, ..Commit::default() };
         let mut outcomes = Vec::with_capacity(self.items.len());
         let mut entities: BTreeMap<&EntityKey, (u64, Entity, Entity)> = BTreeMap::new();
@@ -111,7 +115,9 @@ impl Batch {
                                 entity.merge(observation);
                             }
                         }
-                        if content.known { Outcome::Applied } else { Outcome::Ignored }
+                        let outcome = if content.known { Outcome::Applied } else { Outcome::Ignored };
+                        count_times(&mut commit.counters, item, content, &outcome, now_ms);
+                        outcome
                     }
                 }
             };
@@ -174,16 +180,34 @@ fn read_item(delivery: &Delivery, plans: &Plans) -> Item {
                 delivery_id: delivery.id,
                 event_id: delivery.event_id.clone(),
                 day: day_of(delivery.received_ms.div_euclid(1000)),
+                received_ms: delivery.received_ms,
                 content: Err(reason.to_string()),
             };
         }
     };
     let known = is_known_kind(&event.kind);
     let content = match observe(&event, plans) {
-        Ok(observations) => Ok(Content { known, observations }),
+        Ok(observations) => Ok(Content { known, created_s: event.created_s, observations }),
         Err(reason) => Err(reason.to_string()),
     };
-    Item { delivery_id: delivery.id, event_id: event.id.clone().into_owned(), day: event.created_day(), content }
+    Item {
+        delivery_id: delivery.id,
+        event_id: event.id.clone().into_owned(),
+        day: event.created_day(),
+        received_ms: delivery.received_ms,
+        content,
+    }
+}
+
+/// Counts an event in the hour in which Stripe says it happened (the newest such hour tells how far the
+/// events have come), and of one that was applied, in the hour in which it was received, how many
+/// milliseconds it has taken since.
+fn count_times(counters: &mut Counters, item: &Item, content: &Content, outcome: &Outcome, now_ms: i64) {
+    counters.add(Bucket::hour_of(content.created_s), &["events", "created"], 1);
+    if *outcome == Outcome::Applied {
+        let took = histogram::bucket(now_ms.saturating_sub(item.received_ms)).to_string();
+        counters.add(Bucket::hour_of(item.received_ms.div_euclid(1000)), &["events", "processing", &took], 1);
+    }
 }
 
 /// What opened, changed or closed between two views of one entity.
@@ -228,6 +252,9 @@ mod tests {
         }
     }
 
+    /// 90 ms after every delivery was received, which is in hour 0.
+    const NOW_MS: i64 = 1_000_090;
+
     const FAILED: &str = r#"{"id":"evt_1","type":"payout.failed","created":7200,"account":"acct_1","data":{"object":
         {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
 
@@ -235,7 +262,7 @@ mod tests {
         let batch = Batch::read(0, deliveries, &Plans::default());
         let mut marks: Vec<_> = marks.iter().map(|m| m.map(Uuid::from_u128)).collect();
         marks.resize(batch.want.marks.len(), None);
-        batch.decide(&Found { marks, entities: vec![None; batch.want.entities.len()] }).expect("nothing stored")
+        batch.decide(&Found { marks, entities: vec![None; batch.want.entities.len()] }, NOW_MS).expect("nothing stored")
     }
 
     #[test]
@@ -258,6 +285,30 @@ mod tests {
         assert_eq!(repeat.outcomes, [Outcome::Duplicate]);
         assert!(repeat.commit.entities.is_empty());
         assert!(decide(&[delivery(1, FAILED)], &[Some(1), None]).is_empty());
+    }
+
+    #[test]
+    fn events_are_counted_by_when_they_happened_and_how_long_they_took() {
+        let unknown = r#"{"id":"evt_9","type":"a.new.type","created":3600}"#;
+        let mut late = delivery(4, &FAILED.replace("evt_1", "evt_2"));
+        // By another machine's clock it was received in the future.
+        late.received_ms = NOW_MS + 5000;
+        let told = [delivery(1, FAILED), delivery(2, FAILED), delivery(3, unknown), late, delivery(5, "{")];
+        let counters = decide(&told, &[]).commit.counters;
+        let of_deliveries: Vec<_> = counters
+            .iter()
+            .filter(|(bucket, name, _)| *bucket != Bucket::Standing && name.starts_with("events|"))
+            .collect();
+        let took = |ms| format!("events|processing|{}", histogram::bucket(ms));
+        let expected = [
+            (Bucket::Hour(0), &*took(0), 1),
+            (Bucket::Hour(0), &*took(90), 1),
+            (Bucket::Hour(1), "events|created", 1),
+            (Bucket::Hour(2), "events|created", 2),
+        ];
+        assert_eq!(of_deliveries, expected, "neither repeats nor dead letters");
+        let again = decide(&told[..1], &[Some(1), None]).commit.counters;
+        assert!(again.is_empty(), "{again:?}");
     }
 
     #[test]
