@@ -39,6 +39,8 @@ pub enum ConditionKind {
     TrialEnding,
     /// An invoice is open after a failed attempt to collect it (K2).
     InvoicePaymentFailed,
+    /// An invoice is still open after three or more failed attempts to collect it (B6).
+    DunningEscalation,
     /// A customer must act before an invoice can be paid (B1).
     PaymentActionRequired,
     /// A payment failed and waits for another payment method (K2).
@@ -53,7 +55,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// Every kind, for rule files and metrics.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ChargesLost,
         Self::Deauthorized,
         Self::AccountRestricted,
@@ -69,6 +71,7 @@ impl ConditionKind {
         Self::PastDue,
         Self::TrialEnding,
         Self::InvoicePaymentFailed,
+        Self::DunningEscalation,
         Self::PaymentActionRequired,
         Self::PaymentFailed,
         Self::DisputeOpen,
@@ -94,6 +97,7 @@ impl ConditionKind {
             Self::PastDue => "past_due",
             Self::TrialEnding => "trial_ending",
             Self::InvoicePaymentFailed => "invoice_payment_failed",
+            Self::DunningEscalation => "dunning_escalation",
             Self::PaymentActionRequired => "payment_action_required",
             Self::PaymentFailed => "payment_failed",
             Self::DisputeOpen => "dispute_open",

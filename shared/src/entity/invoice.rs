@@ -71,6 +71,9 @@ impl Invoice {
         if let Some(currency) = self.origin.currency.as_ref().filter(|_| facts.status == InvoiceStatus::Open) {
             counters.add(Bucket::Standing, &["invoices_open_minor", currency], facts.owed_minor());
         }
+        if facts.is_open_after(1) {
+            counters.add(Bucket::Standing, &["invoices_retrying"], 1);
+        }
     }
 
     /// See [`super::Entity::conditions`].
@@ -87,9 +90,10 @@ impl Invoice {
             event_id: first.event_id.clone(),
         };
         let mut found = Vec::new();
-        if let Some(first) = self.timeline.since(|f| f.status == InvoiceStatus::Open && f.attempts > 0) {
-            let detail = Some(format!("{} attempt(s)", facts.attempts));
-            found.push(condition(ConditionKind::InvoicePaymentFailed, first, detail));
+        for (kind, attempts) in [(ConditionKind::InvoicePaymentFailed, 1), (ConditionKind::DunningEscalation, 3)] {
+            if let Some(first) = self.timeline.since(|f| f.is_open_after(attempts)) {
+                found.push(condition(kind, first, Some(format!("{} attempt(s)", facts.attempts))));
+            }
         }
         let asked = self.timeline.in_order().into_iter().rev().take_while(|s| s.facts.status == InvoiceStatus::Open);
         if let Some(first) = asked.filter(|s| s.facts.action_required).last() {
@@ -108,6 +112,11 @@ impl InvoiceFacts {
     /// What is still to be paid, in minor units.
     pub fn owed_minor(&self) -> i64 {
         (self.amount_due_minor - self.amount_paid_minor).max(0)
+    }
+
+    /// Whether so many attempts to collect it, or more, have not closed it.
+    fn is_open_after(&self, attempts: u32) -> bool {
+        self.status == InvoiceStatus::Open && self.attempts >= attempts
     }
 }
 

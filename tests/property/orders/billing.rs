@@ -232,8 +232,34 @@ fn invoices_that_are_not() {
             (20, "invoice.payment_failed", json!({})),
             (20, "invoice.updated", json!({"amount_paid": 900})),
         ],
-        &[("invoices|open", 1), ("invoices_open_minor|eur", 4000)],
+        &[("invoices|open", 1), ("invoices_open_minor|eur", 4000), ("invoices_retrying", 1)],
         &[("invoice_payment_failed", 9), ("payment_action_required", 9)],
+    );
+    invoice("refused four times").check(
+        &[
+            (0, "invoice.finalized", json!({"status": "open"})),
+            (2, "invoice.payment_failed", json!({"attempt_count": 1, "attempted": true})),
+            (4, "invoice.payment_failed", json!({"attempt_count": 2})),
+            (6, "invoice.payment_failed", json!({"attempt_count": 3})),
+            (6, "invoice.updated", json!({})),
+            (8, "invoice.payment_failed", json!({"attempt_count": 4})),
+            (8, AGAIN, json!({})),
+        ],
+        &[("invoices|open", 1), ("invoices_open_minor|eur", 4900), ("invoices_retrying", 1)],
+        &[("invoice_payment_failed", 2), ("dunning_escalation", 6)],
+    );
+    invoice("refused three times and then paid").check(
+        &[
+            (0, "invoice.finalized", json!({"status": "open"})),
+            (2, "invoice.payment_failed", json!({"attempt_count": 1, "attempted": true})),
+            (4, "invoice.payment_failed", json!({"attempt_count": 2})),
+            (6, "invoice.payment_failed", json!({"attempt_count": 3})),
+            (8, "invoice.updated", json!({"status": "paid", "attempt_count": 4, "amount_paid": 4900})),
+            (8, "invoice.paid", json!({})),
+            (8, "invoice.payment_succeeded", json!({})),
+        ],
+        &[("invoices|paid", 1), ("invoices_retrying", 0)],
+        &[],
     );
     invoice("a draft that changes to and fro and is deleted").check(
         &[
@@ -258,7 +284,7 @@ fn invoices_that_are_not() {
             (5, "invoice.updated", json!({"amount_paid": 100})),
             (5, "invoice.updated", json!({"amount_paid": 900})),
         ],
-        &[("invoices|open", 1), ("invoices_open_minor|eur", 4000)],
+        &[("invoices|open", 1), ("invoices_open_minor|eur", 4000), ("invoices_retrying", 0)],
         &[],
     );
 }
