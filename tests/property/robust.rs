@@ -79,6 +79,9 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
             "requirements.currently_due",
             "requirements.disabled_reason",
             "requirements.past_due",
+            // What is not shown is no milestone: it counts as reached when a view shows it.
+            "details_submitted",
+            "external_accounts",
         ],
     ),
     ("account.external_account.created", &[]),

@@ -229,11 +229,7 @@ impl Account {
 
     /// Whether the platform may still act for it. Authorization and removal of one second: removed.
     pub fn connected(&self) -> bool {
-        match (&self.deauthorized, &self.authorized) {
-            (Some((gone_s, _)), Some((back_s, _))) => back_s > gone_s,
-            (Some(_), None) => false,
-            (None, _) => true,
-        }
+        self.connected_at(i64::MAX)
     }
 
     /// The risk, once its state is known: a disconnected account can earn nothing through the platform.
@@ -251,6 +247,14 @@ impl Account {
         self.created_s.or(self.first_seen_s)
     }
 
+    /// When it reached a milestone; the first of them when onboarding began.
+    pub fn milestone_s(&self, milestone: Milestone) -> Option<i64> {
+        match milestone {
+            Milestone::AccountCreated => self.began_s(),
+            later => self.milestones.get(&later).copied(),
+        }
+    }
+
     /// From creation (else first sight) to charges enabled.
     pub fn onboarding_seconds(&self) -> Option<i64> {
         let done_s = self.milestones.get(&Milestone::ChargesEnabled)?;
@@ -264,7 +268,8 @@ impl Account {
         self.connected() && self.thin.as_ref().is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
     }
 
-    /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began.
+    /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began, all else
+    /// in the hour in which it happened.
     pub fn contributions(&self, counters: &mut Counters) {
         let Some(began_s) = self.began_s() else { return };
         counters.add(Bucket::Standing, &["accounts", self.risk().map_or("unknown", Risk::as_str)], 1);
@@ -287,9 +292,60 @@ impl Account {
             let hour = Bucket::hour_of(*done_s);
             counters.add(hour, &["onboarded", "count"], 1);
             counters.add(hour, &["onboarded", "seconds"], seconds);
+            counters.add(hour, &["onboarded_bucket", &bucket], 1);
         }
+        self.stages(counters);
+        self.charging(counters);
         if let Some((gone_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
             counters.add(Bucket::hour_of(*gone_s), &["deauthorized"], 1);
+        }
+    }
+
+    /// When each milestone was reached, and how long that took from the one before. Milestones that were
+    /// not seen are skipped, and one that came before its predecessor took no time.
+    fn stages(&self, counters: &mut Counters) {
+        let mut before_s = None;
+        for milestone in Milestone::ALL {
+            let Some(at_s) = self.milestone_s(milestone) else { continue };
+            let (hour, name) = (Bucket::hour_of(at_s), milestone.as_str());
+            counters.add(hour, &["milestone", name], 1);
+            if let Some(before_s) = before_s.replace(at_s) {
+                let seconds = at_s.saturating_sub(before_s).max(0);
+                counters.add(hour, &["stage", name, "count"], 1);
+                counters.add(hour, &["stage", name, "seconds"], seconds);
+                counters.add(hour, &["stage_bucket", name, &histogram::bucket(seconds).to_string()], 1);
+            }
+        }
+    }
+
+    /// How it begins and ceases to be one of `accounts_charging`, hour by hour: the level at the end of an
+    /// earlier hour is today's less the changes since.
+    fn charging(&self, counters: &mut Counters) {
+        let ordered = self.timeline.in_order();
+        let Some(first) = ordered.first() else { return };
+        let level = |facts: &AccountFacts, at_s| i64::from(facts.charges_enabled && self.connected_at(at_s));
+        // One that has been there before gains nothing by the oldest view that is remembered.
+        let mut before = if self.timeline.is_cut() { level(&first.facts, first.created_s) } else { 0 };
+        let connections = [&self.deauthorized, &self.authorized].into_iter().flatten().map(|(at_s, _)| *at_s);
+        let mut moments: Vec<i64> = ordered.iter().map(|s| s.created_s).chain(connections).collect();
+        moments.sort_unstable();
+        for at_s in moments {
+            // What was before the first view is not known.
+            let Some(seen) = ordered[..ordered.partition_point(|s| s.created_s <= at_s)].last() else { continue };
+            let now = level(&seen.facts, at_s);
+            counters.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
+            before = now;
+        }
+    }
+
+    /// As far as the latest removal and the latest authorization tell: disconnected from the one to the
+    /// other, or for good, and connected at all other times.
+    fn connected_at(&self, at_s: i64) -> bool {
+        match (&self.deauthorized, &self.authorized) {
+            (Some((gone_s, _)), _) if at_s < *gone_s => true,
+            (Some((gone_s, _)), Some((back_s, _))) => back_s > gone_s && *back_s <= at_s,
+            (Some(_), None) => false,
+            (None, _) => true,
         }
     }
 
@@ -435,5 +491,166 @@ impl Facts for CapabilityFacts {
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
         vec![("status", print(self.status.as_str()))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::timeline::{KEEP, Stage};
+    use super::*;
+
+    /// When, and what: `+` a view that may take charges, `-` one that may not, `a` authorized, `d` deauthorized.
+    type Story = [(i64, char)];
+
+    fn told(story: &Story) -> Account {
+        let mut account = Account { id: "acct_1".into(), ..Account::default() };
+        for (i, (at_s, word)) in story.iter().enumerate() {
+            let event_id = format!("evt_{i:03}");
+            let news = match word {
+                '+' | '-' => view(*at_s, event_id, *word == '+'),
+                _ => AccountNews::Connection { connected: *word == 'a', event_id },
+            };
+            account.merge(*at_s, news);
+        }
+        account
+    }
+
+    fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountNews {
+        let facts = AccountFacts {
+            charges_enabled,
+            payouts_enabled: false,
+            details_submitted: false,
+            disabled_reason: None,
+            currently_due: 0,
+            past_due: 0,
+            due_prints: (0, 0),
+        };
+        let sighting = Sighting { created_s, event_id, stage: Stage::Updated, facts, changes: Vec::new() };
+        AccountNews::Snapshot { country: None, created_s: None, sighting, has_external_account: false }
+    }
+
+    fn counted(account: &Account) -> Counters {
+        let mut counters = Counters::default();
+        account.contributions(&mut counters);
+        counters
+    }
+
+    /// How many are charging now, and by how much that changed in which hour.
+    fn charging(account: &Account) -> (i64, BTreeMap<Bucket, i64>) {
+        let counters = counted(account);
+        let changes = counters.iter().filter(|(_, name, _)| *name == "charging_change");
+        let changes = changes.map(|(bucket, _, by)| (bucket, by)).collect();
+        (counters.get(Bucket::Standing, &["accounts_charging"]), changes)
+    }
+
+    #[test]
+    fn charging_begins_and_ends_in_its_hour() {
+        const H: i64 = HOUR_S;
+        let table: [(&Story, &[(u32, i64)]); 12] = [
+            (&[], &[]),
+            (&[(H, '-')], &[]),
+            (&[(H, '+'), (2 * H, '+')], &[(1, 1)]),
+            (&[(H, '+'), (2 * H, '-'), (5 * H, '+')], &[(1, 1), (2, -1), (5, 1)]),
+            (&[(H, '+'), (H + 1, '-'), (H + 1, '+'), (H + 2, '-')], &[]),
+            (&[(H, '+'), (3 * H, 'd')], &[(1, 1), (3, -1)]),
+            (&[(H, '+'), (3 * H, 'd'), (4 * H, 'a')], &[(1, 1), (3, -1), (4, 1)]),
+            (&[(H, '+'), (3 * H, 'd'), (3 * H, 'a')], &[(1, 1), (3, -1)]),
+            (&[(0, 'a'), (H, '+'), (3 * H, 'd'), (4 * H, '-'), (5 * H, 'a'), (6 * H, '+')], &[(1, 1), (3, -1), (6, 1)]),
+            // Of a second removal the first is forgotten, and so is that it was away.
+            (&[(H, '+'), (3 * H, 'd'), (4 * H, 'a'), (5 * H, 'd')], &[(1, 1), (5, -1)]),
+            (&[(3 * H, 'd'), (4 * H, '+')], &[]),
+            (&[(3 * H, 'd'), (4 * H, '+'), (5 * H, 'a')], &[(5, 1)]),
+        ];
+        for (story, changes) in table {
+            let standing = changes.iter().map(|(_, by)| by).sum();
+            let changes = changes.iter().map(|(hour, by)| (Bucket::Hour(*hour), *by)).collect();
+            assert_eq!(charging(&told(story)), (standing, changes), "{story:?}");
+        }
+    }
+
+    #[test]
+    fn changes_of_charging_add_up_to_its_standing_whatever_happened() {
+        const WORDS: [char; 4] = ['+', '-', 'a', 'd'];
+        // Some in one second, some in one hour.
+        const TIMES: [i64; 6] = [3600, 3600, 3601, 7200, 7200, 20_000];
+        for number in 0..WORDS.len().pow(6) {
+            let mut rest = number;
+            let story = TIMES.map(|at_s| {
+                let word = WORDS[rest % WORDS.len()];
+                rest /= WORDS.len();
+                (at_s, word)
+            });
+            let (standing, changes) = charging(&told(&story));
+            assert_eq!(changes.values().sum::<i64>(), standing, "{story:?}");
+            // What was known at the end of an earlier hour is today's level less the changes since, unless a
+            // removal or an authorization is forgotten for a later one.
+            let often = |word| story.iter().filter(|(_, w)| *w == word).count() > 1;
+            for hour in (0..6).filter(|_| !often('a') && !often('d')) {
+                let then: Vec<_> = story.iter().copied().filter(|(at_s, _)| at_s / 3600 <= i64::from(hour)).collect();
+                let since: i64 = changes.range(Bucket::Hour(hour + 1)..).map(|(_, by)| by).sum();
+                assert_eq!(charging(&told(&then)).0, standing - since, "{story:?} at the end of hour {hour}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_forgotten_beginning_is_no_beginning_of_charging() {
+        let mut story: Vec<_> = (0..40).map(|hour| (hour * HOUR_S, '+')).collect();
+        assert!(story.len() > KEEP);
+        assert_eq!(charging(&told(&story)), (1, BTreeMap::new()));
+        assert_eq!(charging(&told(&story[..5])), (1, BTreeMap::from([(Bucket::Hour(0), 1)])));
+        story.push((40 * HOUR_S, 'd'));
+        assert_eq!(charging(&told(&story)), (0, BTreeMap::from([(Bucket::Hour(40), -1)])));
+        // It went and came back before what is remembered.
+        story.pop();
+        story.extend([(HOUR_S, 'd'), (2 * HOUR_S, 'a')]);
+        assert_eq!(charging(&told(&story)), (1, BTreeMap::new()));
+    }
+
+    #[test]
+    fn stages_are_timed_from_the_milestone_before() {
+        use Milestone as M;
+        // Of an account created at 100: when each milestone was reached, and how long that took.
+        let table: [&[(M, i64, i64)]; 4] = [
+            &[],
+            &[
+                (M::OnboardingStarted, 3700, 3600),
+                (M::ExternalAccountAdded, 7300, 3600),
+                (M::ChargesEnabled, 11_000, 3700),
+                (M::OnboardingCompleted, 15_000, 4000),
+            ],
+            // What was not seen is skipped.
+            &[(M::ExternalAccountAdded, 3700, 3600), (M::OnboardingCompleted, 7300, 3600)],
+            // What came before its predecessor took no time, and the next is timed from it.
+            &[
+                (M::ExternalAccountAdded, 9000, 8900),
+                (M::ChargesEnabled, 4000, 0),
+                (M::OnboardingCompleted, 8000, 4000),
+            ],
+        ];
+        for reached in table {
+            let milestones = reached.iter().map(|(milestone, at_s, _)| (*milestone, *at_s)).collect();
+            let counters = counted(&Account { created_s: Some(100), milestones, ..Account::default() });
+            let mut expected = Counters::default();
+            expected.add(Bucket::Hour(0), &["milestone", "account_created"], 1);
+            for (milestone, at_s, seconds) in reached {
+                let (hour, name) = (Bucket::hour_of(*at_s), milestone.as_str());
+                expected.add(hour, &["milestone", name], 1);
+                expected.add(hour, &["stage", name, "count"], 1);
+                expected.add(hour, &["stage", name, "seconds"], *seconds);
+                expected.add(hour, &["stage_bucket", name, &histogram::bucket(*seconds).to_string()], 1);
+                if *milestone == M::ChargesEnabled {
+                    let all = histogram::bucket(at_s - 100).to_string();
+                    expected.add(hour, &["onboarded_bucket", &all], 1);
+                }
+            }
+            let mut found = Counters::default();
+            for (bucket, name, by) in counters.iter() {
+                if ["milestone|", "stage|", "stage_bucket|", "onboarded_bucket|"].iter().any(|f| name.starts_with(f)) {
+                    found.add_named(bucket, name.to_owned(), by);
+                }
+            }
+            assert_eq!(found, expected, "{reached:?}");
+        }
     }
 }
