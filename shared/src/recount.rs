@@ -83,7 +83,7 @@ impl Recount {
     }
 
     /// Compares with what the store held before and after the entities were read, hours from `first_hour`
-    /// on. Counters of deliveries are left out: no entity knows how often it was told something.
+    /// on. Counters of deliveries and requests are left out: no entity knows how often it was told something.
     pub fn compare(&self, before: &Held, after: &Held, first_hour: u32) -> Comparison {
         let mut comparison = Comparison::default();
         self.compare_counters(&before.counters, &after.counters, first_hour, &mut comparison);

@@ -1,5 +1,7 @@
 //! A thin event tells that an account changed; how it stands now is asked of Stripe's API.
 
+use revwatch_shared::ports::StateStore as _;
+use revwatch_shared::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 
 use super::Home;
@@ -57,6 +59,14 @@ async fn none_needs_refresh(variables: &Variables) {
 fn exported(variables: &Variables, account: &str) -> String {
     let csv = print(variables, &["export", "accounts"]);
     csv.lines().find(|line| line.starts_with(&format!("{account},"))).expect("exported").to_owned()
+}
+
+/// How many requests were counted as failed.
+async fn api_errors(home: &Home) -> i64 {
+    let Home::Embedded(folder) = home else { panic!("an embedded home") };
+    let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
+    let counters = store.counters(0, u32::MAX).await.expect("counters");
+    counters.iter().filter(|(_, name, _)| *name == "events|api_error").map(|(_, _, count)| count).sum()
 }
 
 #[tokio::test]
@@ -131,7 +141,9 @@ async fn trouble_at_stripe_is_waited_out() {
     applied(&variables, 2).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.answers(), [429, 500, 200]);
+    assert_eq!(api_errors(&home).await, 1, "to be too fast is no error");
     process.stop();
+    print(&variables, &["verify"]);
 }
 
 #[tokio::test]
@@ -153,6 +165,7 @@ async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
     post_all(&process, &[thin("evt_3", "acct_1", told_s + 1)]).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.answers(), [403, 200, 200]);
+    assert_eq!(api_errors(&home).await, 0, "neither is an account that is gone");
     process.stop();
 }
 
@@ -168,6 +181,7 @@ async fn the_key_is_not_taken_elsewhere_and_a_refused_key_is_not_tried_again_at_
         let line = until("it is refused", || async { process.logged("account not refreshed").pop() }).await;
         assert!(line["outcome"] == "refused" && line["reason"].as_str().expect("text").contains(advice), "{line}");
         assert_eq!(stripe.answers(), [status]);
+        assert_eq!(api_errors(&home).await, 1);
         process.stop();
     }
 }

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use revwatch_shared::event::Event;
-use revwatch_shared::ports::{ChangeCursor, Delivery, EventQueue, StateStore, StoreError};
+use revwatch_shared::counters::{Bucket, Counters};
+use revwatch_shared::event::{Event, day_of, partition_of};
+use revwatch_shared::ports::{ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError};
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
 use tokio::task::JoinSet;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::agenda::{Agenda, Next, Outcome, Told};
 use self::api::{Api, NoAnswer};
+use self::snapshot::Snapshot;
 
 /// What refreshing needs.
 pub struct Refresher {
@@ -201,10 +203,11 @@ impl Refresher {
     }
 
     async fn fetch(&self, told: &Told) -> Result<String, NoAnswer> {
-        let answer = self.api.account(&told.account).await?;
-        let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
-        let made = snapshot::event(told, seen_at_s, self.api.livemode, &answer.body)
-            .map_err(|error| NoAnswer::refused(error.to_string()))?;
+        let asked = self.ask(told).await;
+        if let Err(NoAnswer { outcome: Outcome::Refused { .. } | Outcome::Failed, .. }) = &asked {
+            self.count_error(&told.account).await;
+        }
+        let made = asked?;
         let partition = Event::parse(made.body.as_bytes()).map(|event| event.partition(self.queue.partitions()));
         let delivery = Delivery {
             id: uuid::Uuid::now_v7(),
@@ -220,6 +223,32 @@ impl Refresher {
             Ok(Ok(())) => Ok(made.event_id),
             Ok(Err(error)) => Err(NoAnswer { outcome: Outcome::Failed, reason: error.to_string() }),
             Err(_) => Err(NoAnswer { outcome: Outcome::Failed, reason: "the queue does not confirm".to_owned() }),
+        }
+    }
+
+    /// Asks Stripe, and makes an event of the answer.
+    async fn ask(&self, told: &Told) -> Result<Snapshot, NoAnswer> {
+        let answer = self.api.account(&told.account).await?;
+        let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
+        snapshot::event(told, seen_at_s, self.api.livemode, &answer.body)
+            .map_err(|error| NoAnswer::refused(error.to_string()))
+    }
+
+    /// Counts a request that Stripe's API did not serve, so that rules can judge how often that is. The mark
+    /// is there for this commit alone: sent again, it counts nothing more. What cannot be counted is not
+    /// state, and is left.
+    async fn count_error(&self, account: &str) {
+        let (now_s, id) = (Timestamp::now().as_second(), uuid::Uuid::now_v7());
+        let mut counters = Counters::default();
+        counters.add(Bucket::hour_of(now_s), &["events", "api_error"], 1);
+        let commit = Commit {
+            partition: partition_of(account, self.queue.partitions()),
+            marks: vec![Mark { day: day_of(now_s), key: id.simple().to_string(), delivery: id }],
+            counters,
+            ..Commit::default()
+        };
+        if let Err(error) = self.store.commit(&commit).await {
+            tracing::warn!(account, %error, "a failed request is not counted");
         }
     }
 }
