@@ -1,10 +1,10 @@
-//! An alert: what fired, about whom, how bad, and how far its messages have got.
+//! An alert: what fired, about whom, how bad, how its clocks stand, and how far its messages have got.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use revwatch_shared::condition::Condition;
 use revwatch_shared::entity::EntityKey;
-use revwatch_shared::kpi::Ratio;
 use revwatch_shared::money::Money;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::rule::{Rule, Severity};
 
 /// One alert, from firing to resolved and told.
+///
+/// Many alerts of one rule at once are told as one: the *group* is an alert of its own with
+/// [`Alert::group`] set, and its members, which name it in [`Alert::part_of`], tell nobody themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// `al_…`; a function of rule, subject and time, so that two evaluators give it the same one.
@@ -22,14 +25,18 @@ pub struct Alert {
     pub severity: Severity,
     /// Whom it tells.
     pub route: String,
+    /// Words to route and silence by: the rule's, and those of the segment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The rule's words when it fired.
     pub title: String,
     /// What to do, in order.
     pub actions: Vec<String>,
     /// Where to read on.
     pub runbook: Option<String>,
-    /// The entity it is about; `None` for one about the whole business.
-    pub subject: Option<EntityKey>,
+    /// What it is about.
+    #[serde(default)]
+    pub subject: Subject,
     /// Where it is in its life.
     pub state: AlertState,
     /// Unix seconds at which the trouble began.
@@ -38,23 +45,69 @@ pub struct Alert {
     pub fired_s: i64,
     /// Unix seconds.
     pub acknowledged_s: Option<i64>,
+    /// Who took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
     /// Unix seconds.
     pub resolved_s: Option<i64>,
-    /// Unix seconds at which it was last seen to hold.
-    pub last_held_s: i64,
+    /// Who ended it by hand; `None` when it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_by: Option<String>,
+    /// Unix seconds since which it is over, while `keep_firing_for` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear_since_s: Option<i64>,
+    /// Until when somebody should have answered, and it should be over.
+    #[serde(default)]
+    pub sla: Sla,
     /// What is the matter.
     pub evidence: Evidence,
+    /// Set on a group: how many it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// The group that tells of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<String>,
+    /// Why nobody is told at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<Mute>,
+    /// Warnings and escalations so far, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// Grows with every change that readers should see.
     pub revision: u32,
-    /// How far each notifier has got, by its name.
-    pub deliveries: BTreeMap<String, Progress>,
+    /// Unix seconds at which readers were last given a reason to look.
+    #[serde(default)]
+    pub revised_s: i64,
+    /// The notifiers that tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notifiers: Vec<String>,
+    /// How far each message has got.
+    pub deliveries: BTreeMap<Way, Progress>,
 }
 
-/// Where an alert is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What an alert is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// The whole business.
+    #[default]
+    Business,
+    /// A part of it, for example the currency `usd`.
+    Segment {
+        /// What it is divided by.
+        by: String,
+        /// Which part.
+        value: String,
+    },
+    /// One entity.
+    Entity(EntityKey),
+}
+
+/// Where an alert is in its life. (Pending is a state of the rule: there is no alert yet.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
-    /// It holds.
+    /// It holds, and nobody has taken it.
     Firing,
     /// Somebody has taken it.
     Acknowledged,
@@ -62,45 +115,192 @@ pub enum AlertState {
     Resolved,
 }
 
+/// The times by which an alert should be answered and over (C13), and how its clocks stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sla {
+    /// Time to respond, in seconds as the rule has it (of business hours, if it counts those).
+    pub respond_s: i64,
+    /// Time to resolve.
+    pub resolve_s: i64,
+    /// Unix seconds by which somebody should have acknowledged it.
+    pub respond_due_s: i64,
+    /// Unix seconds by which it should be over.
+    pub resolve_due_s: i64,
+    /// What the clocks will say, by Unix second, soonest first; what has been said is gone.
+    pub ahead: Vec<(i64, NoticeKind)>,
+}
+
 /// What a message shows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The share, for rules on shares.
-    pub share: Option<Share>,
+    /// The figure compared, for rules on figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<Figure>,
     /// The money concerned, one entry per currency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<Money>,
     /// The connected account concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// Stripe's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How it went of late, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trend: Vec<Point>,
     /// The events that show it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_ids: Vec<String>,
 }
 
-/// A share, its parts, and the threshold it was compared with.
+/// A figure, and what it was compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// How many are concerned.
-    pub part: i64,
-    /// Of how many.
-    pub whole: i64,
-    /// What it may be at most, 0 to 1.
-    pub above: f64,
+pub struct Figure {
+    /// What it is.
+    pub value: f64,
+    /// What it must not be above (or below).
+    pub threshold: f64,
+    /// Which of the two.
+    pub side: Side,
+    /// How to write it.
+    pub unit: Unit,
+    /// A share's parts: how many, of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<(i64, i64)>,
 }
 
-/// How far one notifier has got with one alert.
+/// On which side of a threshold the trouble is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Too much.
+    Above,
+    /// Too little.
+    Below,
+}
+
+/// How a figure is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// 0.05 is 5 %.
+    Share,
+    /// So many.
+    Count,
+    /// A duration.
+    Seconds,
+    /// The smallest unit of the segment's currency.
+    Minor,
+}
+
+/// One point of a trend.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Unix seconds.
+    pub at_s: i64,
+    /// In the figure's unit; `None`: too little was known.
+    pub value: Option<f64>,
+}
+
+/// What a group stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// How many alerts joined it.
+    pub joined: u32,
+    /// How many of them are not over.
+    pub open: u32,
+    /// The largest by money, largest first; some of the first where no money is known.
+    pub top: Vec<Member>,
+}
+
+/// A member that a group names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The alert's id.
+    pub alert_id: String,
+    /// Whom it is about.
+    pub subject: Subject,
+    /// The connected account concerned.
+    pub account: Option<String>,
+    /// The money concerned.
+    pub money: Option<Money>,
+}
+
+/// Why an alert is not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mute {
+    /// A silence, by id.
+    Silence(String),
+    /// Another alert explains it, by id.
+    Inhibited(String),
+}
+
+/// Something said about an alert beside the alert itself: a warning, a breach, an escalation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// From 1; 0 is the alert's own message.
+    pub number: u32,
+    /// What it says.
+    pub kind: NoticeKind,
+    /// Unix seconds.
+    pub at_s: i64,
+    /// Whom it tells.
+    pub route: String,
+    /// How.
+    pub notifiers: Vec<String>,
+}
+
+/// What a clock can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// The time to respond is nearly over.
+    RespondSoon,
+    /// Nobody responded in time.
+    RespondBreached,
+    /// Step of the escalation chain, from 0.
+    Escalated(u32),
+    /// The time to resolve is nearly over.
+    ResolveSoon,
+    /// It was not over in time.
+    ResolveBreached,
+}
+
+/// One message's way to its readers: which notifier, and which of the alert's notices (0: the alert
+/// itself).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Way {
+    /// Name of the notifier.
+    pub notifier: String,
+    /// See [`Notice::number`].
+    pub notice: u32,
+}
+
+/// How far one message has got.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// The revision its readers have seen; 0: none.
     pub told: u32,
-    /// Where the message is, for updating it in place.
+    /// The revision that is being told, written before it is: whoever finds it set after a crash does not
+    /// know whether it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trying: Option<u32>,
+    /// Where the message is, for changing it in place and for its thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
     /// Attempts since the last success.
     pub attempts: u32,
     /// Unix milliseconds before which nothing is tried.
     pub not_before_ms: i64,
-    /// An attempt ended without an answer: readers may have the message twice.
+    /// An attempt ended without an answer and nothing could tell what became of it: readers may have the
+    /// message twice.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub possible_duplicate: bool,
+    /// Why it cannot be told this way until somebody mends something; another way was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 impl AlertState {
@@ -115,57 +315,131 @@ impl AlertState {
 }
 
 impl Alert {
-    /// Fires `rule` now.
-    pub fn fire(rule: &Rule, subject: Option<EntityKey>, since_s: i64, now_s: i64, evidence: Evidence) -> Self {
-        let whose = subject.as_ref().map_or_else(String::new, ToString::to_string);
-        let digest = Sha256::digest(format!("{}\n{whose}\n{since_s}\n{now_s}", rule.name));
+    /// Fires `rule` now. Its clocks and ways are set by the book.
+    pub fn fire(rule: &Rule, subject: &Subject, since_s: i64, now_s: i64, evidence: Evidence) -> Self {
+        let digest = Sha256::digest(format!("{}\n{subject}\n{since_s}\n{now_s}", rule.name));
+        let mut labels = rule.labels.clone();
+        if let Subject::Segment { by, value } = subject {
+            labels.insert(by.clone(), value.clone());
+        }
         Self {
             id: format!("al_{}", hex::encode(&digest[..8])),
             rule: rule.name.clone(),
             severity: rule.severity,
             route: rule.route.clone(),
+            labels,
             title: rule.title.clone(),
             actions: rule.actions.clone(),
             runbook: rule.runbook.clone(),
-            subject,
+            subject: subject.clone(),
             state: AlertState::Firing,
             since_s,
             fired_s: now_s,
             acknowledged_s: None,
+            acknowledged_by: None,
             resolved_s: None,
-            last_held_s: now_s,
+            resolved_by: None,
+            clear_since_s: None,
+            sla: Sla::default(),
             evidence,
+            group: None,
+            part_of: None,
+            muted: None,
+            notices: Vec::new(),
             revision: 1,
+            revised_s: now_s,
+            notifiers: Vec::new(),
             deliveries: BTreeMap::new(),
         }
     }
 
-    /// Whether `notifier` has something to tell.
-    pub fn is_news_for(&self, notifier: &str) -> bool {
-        self.deliveries.get(notifier).is_none_or(|p| p.told < self.revision)
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.state == AlertState::Resolved
+    }
+
+    /// A change that its readers should see.
+    pub fn revise(&mut self, now_s: i64) {
+        self.revision += 1;
+        self.revised_s = now_s;
     }
 
     /// What the subject is called in exports; empty for the whole business.
     pub fn subject_text(&self) -> String {
-        self.subject.as_ref().map_or_else(String::new, ToString::to_string)
+        self.subject.to_string()
+    }
+
+    /// The connected account it concerns.
+    pub fn account(&self) -> Option<&str> {
+        self.evidence.account.as_deref()
+    }
+}
+
+impl Subject {
+    /// The entity, if it is one.
+    pub fn entity(&self) -> Option<&EntityKey> {
+        match self {
+            Self::Entity(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// For example `account acct_1` or `currency usd`; empty for the whole business.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Business => Ok(()),
+            Self::Segment { by, value } => write!(f, "{by} {value}"),
+            Self::Entity(key) => write!(f, "{key}"),
+        }
+    }
+}
+
+impl Way {
+    /// The alert's own message by this notifier.
+    pub fn main(notifier: &str) -> Self {
+        Self { notifier: notifier.to_owned(), notice: 0 }
+    }
+}
+
+/// `slack`, and `slack#2` for the second notice.
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.notice {
+            0 => f.write_str(&self.notifier),
+            n => write!(f, "{}#{n}", self.notifier),
+        }
+    }
+}
+
+impl Serialize for Way {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Way {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Ok(match text.split_once('#') {
+            Some((notifier, notice)) => Self {
+                notifier: notifier.to_owned(),
+                notice: notice.parse().map_err(|_| serde::de::Error::custom("a notice has a number"))?,
+            },
+            None => Self::main(&text),
+        })
     }
 }
 
 impl From<&Condition> for Evidence {
     fn from(condition: &Condition) -> Self {
         Self {
-            share: None,
             money: condition.money.iter().cloned().collect(),
             account: condition.account.clone(),
             detail: condition.detail.clone(),
             event_ids: vec![condition.event_id.clone()],
+            ..Self::default()
         }
-    }
-}
-
-impl Share {
-    /// The share itself.
-    pub fn value(self) -> f64 {
-        Ratio { part: self.part, whole: self.whole }.value().unwrap_or(0.0)
     }
 }

@@ -1,40 +1,47 @@
 //! revwatch's alerting: looks at the state, decides what fires and what is over, tells people.
 //!
-//! Deciding is pure ([`reading`], [`step`], [`book`], [`message`]); this file is the shell around it:
-//! it holds the lease, reads the store, writes what the book says, and lets notifiers tell.
+//! Deciding is pure ([`reading`], [`step`], [`book`], [`policy`], [`message`]); this file is the shell around
+//! it: it holds the lease, reads the store, writes what the book says, and lets notifiers tell.
 //!
-//! Invariant: an alert is durable before anybody is told, and it is told until a notifier has
-//! confirmed it.
+//! Invariant: an alert is durable before anybody is told, and so is the attempt to tell it; it is told until
+//! a notifier has confirmed it.
 
 pub mod alert;
 pub mod book;
+pub mod command;
+pub mod lifecycle;
 pub mod message;
+pub mod metric;
 pub mod notify;
 pub mod outcome;
+pub mod policy;
 pub mod reading;
 pub mod rule;
+pub mod rule_text;
 pub mod rules_file;
 pub mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use revwatch_shared::admin::Check;
 use revwatch_shared::config::AlertingConfig;
-use revwatch_shared::counters::hour_of;
+use revwatch_shared::counters::{Bucket, hour_of};
 use revwatch_shared::kpi::{Kpis, hours_needed};
-use revwatch_shared::ports::{DocumentWrite, Fence, StateStore, StoreError};
+use revwatch_shared::ports::{COMMANDS, DocumentWrite, EventQueue, Fence, StateStore, StoreError};
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::{Board, Metrics};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::book::{Book, Documents};
-use self::message::Message;
-use self::notify::{Notifier, Outcome};
+use self::book::{Book, Documents, Happened, Job, Told};
+use self::lifecycle::Stage;
+use self::metric::{Facts, Pipeline};
+use self::notify::{ANSWER_WITHIN, Lookup, Notifier, Outcome};
+use self::policy::{InvalidPolicy, Policy};
 use self::rule::Rule;
 use self::rules_file::RuleError;
 
@@ -43,11 +50,13 @@ use self::rules_file::RuleError;
 pub struct Alerting {
     /// Where state is.
     pub store: Arc<dyn StateStore>,
+    /// What waits to become state, for rules on the pipeline itself.
+    pub queue: Arc<dyn EventQueue>,
     /// What to look for.
     pub rules: Vec<Rule>,
-    /// How to tell; every alert goes to each of them.
+    /// How to tell, in order of preference; at least one.
     pub notifiers: Vec<Arc<dyn Notifier>>,
-    /// Ticks and leases.
+    /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
     /// The process's metrics.
     pub metrics: Metrics,
@@ -61,7 +70,10 @@ pub enum StartError {
     /// The rules.
     #[error(transparent)]
     Rules(#[from] RuleError),
-    /// Slack's client.
+    /// Who is told.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// The ways to tell.
     #[error("cannot set up HTTPS for Slack: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
     Tls(#[from] reqwest::Error),
 }
@@ -69,19 +81,34 @@ pub enum StartError {
 impl Alerting {
     /// As `process` is configured.
     pub fn of(process: &Process) -> Result<Self, StartError> {
-        Ok(Self {
+        let alerting = Self {
             store: process.backend.store.clone(),
+            queue: process.backend.queue.clone(),
             rules: rules_file::load(process.config.rules.as_deref())?,
             notifiers: notify::configured(&process.config)?,
             config: process.config.alerting.clone(),
             metrics: process.metrics.clone(),
             ready: process.readiness.check("alerting"),
-        })
+        };
+        // Settings that make no sense are refused before anything begins.
+        alerting.policy()?;
+        Ok(alerting)
+    }
+
+    fn policy(&self) -> Result<Policy, InvalidPolicy> {
+        let notifiers = self.notifiers.iter().map(|n| (n.name().to_owned(), n.habits())).collect();
+        Policy::new(&self.config, notifiers)
     }
 }
 
-/// Key figures look at 60 days of hours; nobody scrapes them every second.
-const KPI_PERIOD: Duration = Duration::from_secs(10);
+/// Key figures look at 60 days of hours, and the queue is another server: nobody asks every second.
+const LOOK_PERIOD: Duration = Duration::from_secs(10);
+/// Even when no event comes, time moves the windows of figures.
+const FIGURES_PERIOD: Duration = Duration::from_secs(30);
+/// At most this share of the time is spent reading counters (one in …).
+const FIGURES_REST: u32 = 10;
+/// The history is cut this often.
+const HISTORY_PERIOD: Duration = Duration::from_secs(86_400);
 
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
@@ -111,20 +138,32 @@ enum Stop {
     Store(#[from] StoreError),
     #[error("a stored alert cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
 }
 
-/// How an attempt ended, sent back by the task that made it.
-struct Told {
-    notifier: usize,
-    alert_id: String,
-    revision: u32,
-    outcome: Outcome,
-}
-
-/// One notifier's turn-taking: one message at a time, not faster than its rate.
+/// One destination's turn-taking: one message at a time, not faster than its rate.
+#[derive(Clone, Copy)]
 struct Turn {
     busy: bool,
     next: Instant,
+}
+
+/// What the evaluator has seen and need not look at again in every tick.
+struct Seen {
+    figures: Option<Figures>,
+    looked: Option<Instant>,
+    history_cut: Option<Instant>,
+    pipeline: Pipeline,
+}
+
+/// Counters as they were read.
+struct Figures {
+    at: Instant,
+    took: Duration,
+    hour: u32,
+    /// Of all deliveries dealt with: while it stands still, so do the counters.
+    deliveries: i64,
 }
 
 impl Alerting {
@@ -135,136 +174,246 @@ impl Alerting {
         let Some(fence) = self.renew(holder).await? else { return Ok(()) };
         let mut book = self.open_book().await?;
         tracing::info!(holder, fence = fence.0, "this process evaluates");
-        let (tell, mut told) = mpsc::channel::<Told>(64);
-        let mut turns: Vec<Turn> = self.notifiers.iter().map(|_| Turn { busy: false, next: Instant::now() }).collect();
+        let (tell, mut told) = mpsc::channel::<(String, Told)>(64);
+        let mut turns = HashMap::<String, Turn>::new();
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let lease = Duration::from_secs_f64(self.config.lease_seconds);
-        let (mut renewed, mut shown) = (Instant::now(), Instant::now());
+        let mut renewed = Instant::now();
+        let mut seen = Seen { figures: None, looked: None, history_cut: None, pipeline: Pipeline::default() };
         loop {
-            let next_turn = turns.iter().filter(|t| !t.busy).map(|t| t.next).min().filter(|n| *n > Instant::now());
+            let next_turn = self.next_turn(&book, &turns);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(Told { notifier, alert_id, revision, outcome }) = told.recv() => {
-                    turns[notifier].busy = false;
-                    let name = self.notifiers[notifier].name();
-                    self.metrics.notifications.with_label_values(&[name, outcome.as_str()]).inc();
-                    log_outcome(name, &alert_id, &outcome);
-                    let writes = book.on_told(&alert_id, name, revision, &outcome, now_ms());
-                    self.store.write_documents(fence, &writes).await?;
+                Some((destination, told)) = told.recv() => {
+                    self.on_told(&mut book, &mut turns, &destination, &told);
+                    self.write(&mut book, fence).await?;
                 }
                 _ = ticks.tick() => {
-                    if renewed.elapsed() > lease / 3 {
+                    if renewed.elapsed() > self.lease() / 3 {
                         if self.renew(holder).await? != Some(fence) {
                             return Err(StoreError::Fenced.into());
                         }
                         renewed = Instant::now();
                     }
                     let started = Instant::now();
-                    self.evaluate(&mut book, fence).await?;
+                    self.evaluate(&mut book, &mut seen, fence).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&book);
-                    if shown.elapsed() > KPI_PERIOD {
-                        self.show_kpis().await?;
-                        shown = Instant::now();
-                    }
                 }
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
-            self.take_turns(&book, &mut turns, &tell);
+            self.take_turns(&mut book, &mut turns, &tell, fence).await?;
         }
         // What is being told may still be confirmed, so that the next evaluator does not repeat it.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while turns.iter().any(|t| t.busy) {
-            let Ok(Some(Told { notifier, alert_id, revision, outcome })) =
-                tokio::time::timeout_at(deadline, told.recv()).await
-            else {
-                break;
-            };
-            turns[notifier].busy = false;
-            let writes = book.on_told(&alert_id, self.notifiers[notifier].name(), revision, &outcome, now_ms());
-            self.store.write_documents(fence, &writes).await?;
+        while turns.values().any(|turn| turn.busy) {
+            let Ok(Some((destination, told))) = tokio::time::timeout_at(deadline, told.recv()).await else { break };
+            self.on_told(&mut book, &mut turns, &destination, &told);
+            self.write(&mut book, fence).await?;
         }
         Ok(())
     }
 
+    fn lease(&self) -> Duration {
+        Duration::from_secs_f64(self.config.lease_seconds)
+    }
+
     async fn renew(&self, holder: &str) -> Result<Option<Fence>, StoreError> {
-        let ttl_ms = Duration::from_secs_f64(self.config.lease_seconds).as_millis();
-        self.store.lease(LEASE, holder, u64::try_from(ttl_ms).unwrap_or(u64::MAX)).await
+        self.store.lease(LEASE, holder, u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)).await
     }
 
     async fn open_book(&self) -> Result<Book, Stop> {
         let stored = Documents {
             alerts: self.store.documents(book::ALERTS).await?,
             pending: self.store.documents(book::PENDING).await?,
+            silences: self.store.documents(book::SILENCES).await?,
             progress: self.store.documents(book::PROGRESS).await?,
         };
-        let names: Vec<_> = self.notifiers.iter().map(|n| n.name().to_owned()).collect();
-        Ok(Book::open(self.rules.clone(), &names, &stored)?)
+        Ok(Book::open(self.rules.clone(), self.policy()?, &stored)?)
     }
 
     /// One tick. Costs what changed since the last one, plus the rules.
-    async fn evaluate(&self, book: &mut Book, fence: Fence) -> Result<(), Stop> {
+    async fn evaluate(&self, book: &mut Book, seen: &mut Seen, fence: Fence) -> Result<(), Stop> {
         const PAGE: usize = 1000;
-        let now_s = now_ms().div_euclid(1000);
-        let read_before = book.read.clone();
-        let mut writes = Vec::new();
-        let mut scan = book.needs_scan();
+        if seen.looked.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
+            self.show_kpis().await?;
+            seen.pipeline = self.pipeline().await;
+            seen.looked = Some(Instant::now());
+        }
+        let now_s = now_s();
+        self.look_at_figures(book, seen, now_s).await?;
         loop {
             let found = self.store.condition_changes(&book.read.cursor, PAGE).await?;
-            let caught_up = found.changes.len() < PAGE;
-            scan |= found.gap;
+            let caught_up = found.changes.len() < PAGE && !found.gap;
             book.read.cursor = found.cursor;
-            if !scan {
-                writes.extend(book.on_changes(&found.changes, now_s));
+            if found.gap || book.needs_scan(now_s) {
+                let open = self.store.conditions().await?;
+                tracing::info!(conditions = open.len(), "looking at all open conditions");
+                book.on_scan(&open, now_s);
+                book.read.until_s = now_s;
+            } else {
+                book.on_changes(&found.changes, now_s);
             }
             if caught_up {
                 break;
             }
+            self.write(book, fence).await?;
         }
-        if scan {
-            let open = self.store.conditions().await?;
-            tracing::info!(conditions = open.len(), "looking at all open conditions");
-            writes.extend(book.on_scan(&open, now_s));
-        } else {
-            for delay_s in book.delays_s() {
-                let due = self.store.conditions_due(book.read.until_s - delay_s, now_s - delay_s).await?;
-                writes.extend(due.iter().flat_map(|condition| book.on_open(condition, now_s)));
+        for delay_s in book.delays_s() {
+            for condition in self.store.conditions_due(book.read.until_s - delay_s, now_s - delay_s).await? {
+                book.on_open(&condition, now_s);
             }
         }
         book.read.until_s = now_s;
-        let hour = hour_of(now_s);
-        let counters = self.store.counters(hour.saturating_sub(book.hours_needed()), hour).await?;
-        writes.extend(book.on_counters(&counters, now_s));
-        if !writes.is_empty() || book.read.cursor != read_before.cursor || book.read.rules != read_before.rules {
-            writes.push(book.progress());
-            log_writes(&writes);
-            self.store.write_documents(fence, &writes).await?;
+        for (key, body) in self.store.documents(COMMANDS).await? {
+            if let Err(error) = book.on_command(&key, &body, now_s) {
+                tracing::error!(key, %error, "a command cannot be read; it is thrown away");
+            }
+        }
+        book.on_time(now_s);
+        self.write(book, fence).await?;
+        if seen.history_cut.is_none_or(|at| at.elapsed() > HISTORY_PERIOD) {
+            self.cut_history(fence, now_s).await?;
+            seen.history_cut = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// Lets every notifier that is free and rested tell its next message.
-    fn take_turns(&self, book: &Book, turns: &mut [Turn], tell: &mpsc::Sender<Told>) {
+    /// Reads counters only when they can have changed what rules see, and not all the time.
+    async fn look_at_figures(&self, book: &mut Book, seen: &mut Seen, now_s: i64) -> Result<(), Stop> {
+        let hour = hour_of(now_s);
+        let now = self.store.counters(hour, hour).await?;
+        let deliveries = now.under(Bucket::Standing, "events").map(|(_, n)| n).sum();
+        let is_due = seen.figures.as_ref().is_none_or(|last| {
+            let rested = last.at.elapsed() > last.took * FIGURES_REST;
+            let moved = last.deliveries != deliveries || last.hour != hour || last.at.elapsed() > FIGURES_PERIOD;
+            rested && moved
+        });
+        if !is_due {
+            return Ok(());
+        }
+        let at = Instant::now();
+        let counters = self.store.counters(hour.saturating_sub(book.hours_needed()), hour).await?;
+        seen.pipeline.broken_notifiers = book.broken_notifiers().cloned().collect();
+        book.on_figures(Facts { counters: &counters, pipeline: &seen.pipeline, now_s });
+        seen.figures = Some(Figures { at, took: at.elapsed(), hour, deliveries });
+        Ok(())
+    }
+
+    /// What cannot be asked is unknown.
+    async fn pipeline(&self) -> Pipeline {
+        let asked = async {
+            let depth = self.queue.depth().await.ok().map(|depth| depth.iter().sum::<u64>());
+            (depth, self.queue.dead_count().await.ok())
+        };
+        let (depth, dead) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
+        let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        Pipeline { queue_depth: count(depth), dead_letters: count(dead), broken_notifiers: Vec::new() }
+    }
+
+    /// Decides, and writes what was decided.
+    async fn write(&self, book: &mut Book, fence: Fence) -> Result<(), StoreError> {
+        /// Documents written together, at most: a storm must not become one enormous request.
+        const MOST: usize = 2000;
+        let writes = book.settle(now_s());
+        for happened in book.take_happened() {
+            log_happened(&happened);
+        }
+        for part in writes.chunks(MOST) {
+            self.store.write_documents(fence, part).await?;
+        }
+        Ok(())
+    }
+
+    /// What has been over for longer than the settings say is forgotten.
+    async fn cut_history(&self, fence: Fence, now_s: i64) -> Result<(), Stop> {
+        let keep_s = self.config.history.0;
+        let mut old = Vec::new();
+        for (key, body) in self.store.documents(book::HISTORY).await? {
+            let alert: alert::Alert = serde_json::from_str(&body)?;
+            if alert.resolved_s.is_some_and(|at_s| at_s + keep_s < now_s) {
+                old.push(DocumentWrite { space: book::HISTORY, key, body: None });
+            }
+        }
+        for part in old.chunks(2000) {
+            self.store.write_documents(fence, part).await?;
+        }
+        Ok(())
+    }
+
+    fn notifier(&self, name: &str) -> Option<&Arc<dyn Notifier>> {
+        self.notifiers.iter().find(|notifier| notifier.name() == name)
+    }
+
+    /// When the next destination may be told something, if that is not now.
+    fn next_turn(&self, book: &Book, turns: &HashMap<String, Turn>) -> Option<Instant> {
         let now = Instant::now();
-        for (index, (notifier, turn)) in self.notifiers.iter().zip(turns).enumerate() {
+        let moments = book.lanes().filter_map(|((name, route), not_before_ms)| {
+            let turn = turns.get(&self.notifier(name)?.destination(route));
+            if turn.is_some_and(|turn| turn.busy) {
+                return None;
+            }
+            let wait = Duration::from_millis(u64::try_from(not_before_ms - now_ms()).unwrap_or(0));
+            Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
+        });
+        // Never quite at once: turns that could be taken have been.
+        moments.min().map(|at| at.max(now + Duration::from_millis(1)))
+    }
+
+    /// Lets every destination that is free and rested be told its next message. That an attempt begins is
+    /// written before it does: after a crash it is looked for, not simply repeated.
+    async fn take_turns(
+        &self,
+        book: &mut Book,
+        turns: &mut HashMap<String, Turn>,
+        tell: &mpsc::Sender<(String, Told)>,
+        fence: Fence,
+    ) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut jobs = Vec::new();
+        let lanes: Vec<_> =
+            book.lanes().filter(|(_, at_ms)| *at_ms <= now_ms()).map(|(lane, _)| lane.clone()).collect();
+        for lane in lanes {
+            let Some(notifier) = self.notifier(&lane.0).cloned() else { continue };
+            let destination = notifier.destination(&lane.1);
+            let turn = turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });
             if turn.busy || turn.next > now {
                 continue;
             }
-            let Some(alert) = book.next_to_tell(notifier.name(), now_ms()) else { continue };
-            let message = message::render(alert);
-            let receipt = alert.deliveries.get(notifier.name()).and_then(|p| p.receipt.clone());
+            let Some(job) = book.begin(&lane, now_ms()) else { continue };
             turn.busy = true;
             turn.next = now + Duration::from_secs_f64(1.0 / notifier.per_second().max(0.001));
-            let (notifier, tell) = (notifier.clone(), tell.clone());
+            jobs.push((destination, notifier, job));
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.write(book, fence).await?;
+        // An attempt ends before the lease could go to another evaluator, who would look for the message.
+        let within = ANSWER_WITHIN.min(self.lease() * 2 / 3);
+        for (destination, notifier, job) in jobs {
+            let tell = tell.clone();
             tokio::spawn(async move {
-                let outcome = notifier.deliver(&message, receipt.as_deref()).await;
-                let Message { alert_id, revision, .. } = message;
-                // The evaluator may have lost its lease meanwhile; the next one tells again.
-                let _ = tell.send(Told { notifier: index, alert_id, revision, outcome }).await;
+                let told = attempt(notifier.as_ref(), job, within).await;
+                // The evaluator may have lost its lease meanwhile; the next one looks for the message.
+                let _ = tell.send((destination, told)).await;
             });
         }
+        Ok(())
+    }
+
+    fn on_told(&self, book: &mut Book, turns: &mut HashMap<String, Turn>, destination: &str, told: &Told) {
+        if let Some(turn) = turns.get_mut(destination) {
+            turn.busy = false;
+            if let Outcome::RetryAfter { wait_ms } = told.outcome {
+                // The destination has had enough, not this message.
+                turn.next = Instant::now() + Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+            }
+        }
+        self.metrics.notifications.with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()]).inc();
+        log_outcome(told);
+        book.on_told(told, now_ms());
     }
 
     /// A stand-by shows the key figures too: every process can be scraped.
@@ -301,37 +450,71 @@ impl Alerting {
     fn show_alerts(&self, book: &Book) {
         let mut counts: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
         for rule in &self.rules {
-            counts.insert((&rule.name, rule.severity.as_str(), "firing"), 0);
+            counts.insert((&rule.name, rule.severity.as_str(), Stage::Firing.as_str()), 0);
         }
-        for alert in book.alerts() {
-            *counts.entry((&alert.rule, alert.severity.as_str(), alert.state.as_str())).or_default() += 1;
+        for (rule, severity, stage, count) in book.counts() {
+            counts.insert((rule, severity, stage.as_str()), count);
         }
         let counts = counts.into_iter().map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
         self.metrics.alerts.show(counts);
     }
 }
 
-fn log_outcome(notifier: &str, alert_id: &str, outcome: &Outcome) {
+/// One attempt: looks first where an earlier one may have arrived.
+async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
+    let Job { alert_id, way, revision, message, doubtful } = job;
+    let (doubtful, doubted_revision) =
+        doubtful.map_or((None, revision), |(message, revision)| (Some(message), revision));
+    let mut possible_duplicate = false;
+    let tried = async {
+        if let Some(doubtful) = &doubtful {
+            match notifier.find(&message).await {
+                Lookup::Found { receipt } => return (Outcome::Delivered { receipt }, true),
+                Lookup::Absent => {}
+                Lookup::Later { reason } => return (Outcome::Unknown { reason }, false),
+                Lookup::CannotTell => {
+                    possible_duplicate = true;
+                    return (notifier.deliver(doubtful).await, false);
+                }
+            }
+        }
+        (notifier.deliver(&message).await, false)
+    };
+    let (outcome, found) = tokio::time::timeout(within, tried)
+        .await
+        .unwrap_or_else(|_| (Outcome::Unknown { reason: "no answer in time".to_owned() }, false));
+    // What was found shows the revision of that attempt; what changed since is still to be told.
+    let revision = if found { doubted_revision } else { revision };
+    Told { alert_id, way, revision, outcome, possible_duplicate }
+}
+
+fn log_outcome(told: &Told) {
+    let Told { alert_id, way, outcome, .. } = told;
+    let (way, word) = (way.to_string(), outcome.as_str());
     match outcome {
-        Outcome::Delivered { .. } => tracing::info!(notifier, alert_id, outcome = outcome.as_str(), "notification"),
+        Outcome::Delivered { .. } => tracing::info!(way, alert_id, outcome = word, "notification"),
         Outcome::Failed { reason, permanent: true } => {
-            tracing::error!(notifier, alert_id, reason, "notification failed for good; tried again from time to time");
+            tracing::error!(way, alert_id, reason, "notification failed for good; another way is taken");
         }
         Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
-            tracing::warn!(notifier, alert_id, outcome = outcome.as_str(), reason, "notification is tried again");
+            tracing::warn!(way, alert_id, outcome = word, reason, "notification is tried again");
         }
-        Outcome::RetryAfter { wait_ms } => tracing::warn!(notifier, alert_id, wait_ms, "notification must wait"),
-        Outcome::Gone => tracing::warn!(notifier, alert_id, "the message is gone and is posted anew"),
+        Outcome::RetryAfter { wait_ms } => tracing::warn!(way, alert_id, wait_ms, "notification must wait"),
+        Outcome::Gone => tracing::warn!(way, alert_id, "the message is gone and is posted anew"),
     }
 }
 
-fn log_writes(writes: &[DocumentWrite]) {
-    let alerts = writes.iter().filter(|w| w.space == book::ALERTS).count();
-    if alerts > 0 {
-        tracing::info!(alerts, "alerts changed");
-    }
+fn log_happened(happened: &Happened) {
+    let Happened { alert_id, key, from, to, by } = happened;
+    let (rule, subject) = (key.rule.as_str(), key.subject.to_string());
+    let by_hand = by.is_some();
+    tracing::info!(alert_id, rule, subject, from = from.as_str(), to = to.as_str(), by_hand, "alert");
 }
 
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
+}
+
+fn now_s() -> i64 {
+    Timestamp::now().as_second()
 }

@@ -1,36 +1,55 @@
-//! How an attempt to tell people ended.
+//! How an attempt to tell somebody ended.
 
-/// How an attempt to tell ended: what to do next.
+/// What the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is told.
+    /// Readers have it.
     Delivered {
-        /// Where the message is, if it can be changed there.
+        /// Where the message is, for changing it in place later.
         receipt: Option<String>,
     },
-    /// Too fast; again after this time.
+    /// Nobody has it; the destination says how long to wait.
     RetryAfter {
         /// Milliseconds.
         wait_ms: i64,
     },
-    /// It is not told. Again later; `permanent` when only a change of settings will help.
+    /// Nobody has it.
     Failed {
-        /// For the log; without secrets.
+        /// For the log; no secrets and no personal data.
         reason: String,
-        /// Whether trying again as things are is without hope.
+        /// Trying again is useless until somebody changes something.
         permanent: bool,
     },
-    /// There was no answer: it may or may not be told.
+    /// Somebody may have it: the answer did not arrive.
     Unknown {
-        /// For the log; without secrets.
+        /// For the log.
         reason: String,
     },
-    /// The message to be changed is no longer there.
+    /// The message that was to be changed is no longer there.
     Gone,
 }
 
+/// What looking for a message found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// It arrived.
+    Found {
+        /// As of [`Outcome::Delivered`].
+        receipt: Option<String>,
+    },
+    /// It did not.
+    Absent,
+    /// The destination cannot be asked now; ask again later.
+    Later {
+        /// For the log.
+        reason: String,
+    },
+    /// The destination can never tell.
+    CannotTell,
+}
+
 impl Outcome {
-    /// The word in metrics.
+    /// The word in metrics and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",

@@ -1,12 +1,13 @@
-//! What a rule sees when it looks at the counters. Pure: counters and `now` in, a reading out.
+//! What a rule sees when it looks at a figure. Pure: facts in, readings out.
 
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use revwatch_shared::counters::{Bucket, Counters, hour_of};
-use revwatch_shared::kpi::{Ratio, past_due_at, payout_failures};
-use revwatch_shared::money::Money;
 
-use crate::alert::{Evidence, Share};
-use crate::rule::{LevelMetric, RatioMetric, RuleKind, Threshold};
+use crate::alert::{Evidence, Figure, Point, Side};
+use crate::metric::{Facts, Sample, missing, samples};
+use crate::rule::{ClosedDays, FigureRule, Measure, NoData, Threshold};
 
 /// What a rule sees.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,51 +30,85 @@ pub enum Reading {
     Unknown,
 }
 
-/// How many hours before the current one `kind` needs.
-pub fn hours_needed(kind: &RuleKind) -> u32 {
-    match kind {
-        RuleKind::Condition { .. } => 0,
-        RuleKind::Ratio { window_hours, .. } => *window_hours,
-        // A local day can begin up to 26 hours away from the UTC day and last 25.
-        RuleKind::Consecutive { days, .. } => (days + 2) * 25,
+/// Looks at a figure; by the parts of the business, of which `watched` are looked at even where there is
+/// nothing to see. Without parts the business goes by the empty name.
+pub fn read(
+    rule: &FigureRule,
+    facts: Facts<'_>,
+    watched: impl IntoIterator<Item = String>,
+) -> BTreeMap<String, Reading> {
+    let mut found = samples(&rule.measure, rule.by.as_deref(), facts, facts.now_s);
+    for part in watched {
+        found.entry(part).or_insert_with(|| missing(&rule.measure));
+    }
+    if rule.by.is_none() {
+        found.entry(String::new()).or_insert_with(|| missing(&rule.measure));
+    }
+    found.into_iter().map(|(part, sample)| (part, reading(rule, facts, &sample))).collect()
+}
+
+/// How the figure of one part went of late: six points, the last one now.
+pub fn trend(rule: &FigureRule, facts: Facts<'_>, part: &str) -> Vec<Point> {
+    if !rule.measure.has_past() {
+        return Vec::new();
+    }
+    let step_s = i64::from(rule.measure.trend_step_hours()) * 3600;
+    let point = |back: i64| {
+        let at_s = facts.now_s - back * step_s;
+        let sample = samples(&rule.measure, rule.by.as_deref(), facts, at_s).remove(part);
+        let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
+        Point { at_s, value: known.and_then(|sample| sample.value) }
+    };
+    (0..POINTS).rev().map(point).collect()
+}
+
+/// How many points a trend has.
+pub const POINTS: i64 = 6;
+
+fn reading(rule: &FigureRule, facts: Facts<'_>, sample: &Sample) -> Reading {
+    let threshold = &rule.threshold;
+    let evidence = || {
+        let figure = sample.value.map(|value| Figure {
+            value,
+            threshold: threshold.limit,
+            side: threshold.side,
+            unit: rule.measure.unit(),
+            parts: sample.parts,
+        });
+        Evidence { figure, money: sample.money.clone(), ..Evidence::default() }
+    };
+    let verdict = judge(sample, threshold);
+    if let Measure::Consecutive(_, days) = &rule.measure {
+        // What has recovered by now is not worth waking anybody for, and what fires resolves.
+        if matches!(verdict, Verdict::TooMuch | Verdict::Between) {
+            return match all_closed_days_breached(rule, days, facts) {
+                Some(since_s) => Reading::Breached { since_s, evidence: evidence() },
+                None => Reading::Between,
+            };
+        }
+    }
+    match (verdict, rule.no_data) {
+        (Verdict::TooMuch, _) | (Verdict::NoData, NoData::Breach) => {
+            Reading::Breached { since_s: facts.now_s, evidence: evidence() }
+        }
+        (Verdict::Between, _) => Reading::Between,
+        (Verdict::Well, _) => Reading::Clear { evidence: Some(evidence()) },
+        (Verdict::NoData, NoData::Clear) => Reading::Clear { evidence: None },
+        (Verdict::NoData, NoData::Unknown) => Reading::Unknown,
     }
 }
 
-/// Looks at the whole business; `None` for rules on single entities.
-pub fn read(kind: &RuleKind, counters: &Counters, now_s: i64) -> Option<Reading> {
-    Some(match kind {
-        RuleKind::Condition { .. } => return None,
-        RuleKind::Ratio { metric: RatioMetric::PayoutFailures, window_hours, threshold } => {
-            let ratio = payout_failures(counters, now_s, *window_hours);
-            let evidence = evidence(ratio, threshold, failed_volume(counters, now_s, *window_hours));
-            match judge(ratio, threshold) {
-                Verdict::TooMuch => Reading::Breached { since_s: now_s, evidence },
-                Verdict::Between => Reading::Between,
-                Verdict::Well => Reading::Clear { evidence: Some(evidence) },
-                Verdict::Unknown => Reading::Unknown,
-            }
-        }
-        RuleKind::Consecutive { metric: LevelMetric::PastDueShare, days, time_zone, threshold } => {
-            let now_hour = hour_of(now_s);
-            let current = past_due_at(counters, now_hour, now_hour);
-            let evidence = evidence(current, threshold, past_due_volume(counters));
-            // What has recovered by now is not worth waking anybody for, and what fires resolves.
-            match judge(current, threshold) {
-                Verdict::Well => return Some(Reading::Clear { evidence: Some(evidence) }),
-                Verdict::Unknown => return Some(Reading::Unknown),
-                Verdict::TooMuch | Verdict::Between => {}
-            }
-            let midnights = midnights(now_s, time_zone, *days)?;
-            let (since_s, ends) = midnights.split_last()?;
-            // The last hour of each closed day; a day that was too small to judge breaks the row.
-            let closings = ends.iter().map(|end_s| past_due_at(counters, hour_of(end_s - 1), now_hour));
-            if closings.into_iter().all(|closing| judge(closing, threshold) == Verdict::TooMuch) {
-                Reading::Breached { since_s: *since_s, evidence }
-            } else {
-                Reading::Between
-            }
-        }
-    })
+/// When the first of the days began, if the figure was too high at the end of each. A day that was too
+/// small to judge breaks the row.
+fn all_closed_days_breached(rule: &FigureRule, days: &ClosedDays, facts: Facts<'_>) -> Option<i64> {
+    let midnights = midnights(facts.now_s, &days.time_zone, days.days)?;
+    let (since_s, ends) = midnights.split_last()?;
+    let breached = |end_s: &i64| {
+        // The last hour of the day.
+        let closing = samples(&rule.measure, None, facts, end_s - 1).remove("");
+        closing.is_some_and(|sample| judge(&sample, &rule.threshold) == Verdict::TooMuch)
+    };
+    ends.iter().all(breached).then_some(*since_s)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,46 +116,30 @@ enum Verdict {
     TooMuch,
     Between,
     Well,
-    Unknown,
+    NoData,
 }
 
-fn judge(ratio: Ratio, threshold: &Threshold) -> Verdict {
-    match ratio.value() {
-        None => Verdict::Unknown,
-        Some(_) if ratio.whole < threshold.min_denominator => Verdict::Unknown,
-        Some(value) if value > threshold.above => Verdict::TooMuch,
-        Some(value) if value > threshold.clear_below => Verdict::Between,
-        Some(_) => Verdict::Well,
+fn judge(sample: &Sample, threshold: &Threshold) -> Verdict {
+    let Some(value) = sample.value.filter(|_| sample.samples >= threshold.min_samples) else {
+        return Verdict::NoData;
+    };
+    // Mirrored, so that "too much" is always above.
+    let (value, limit, clear) = match threshold.side {
+        Side::Above => (value, threshold.limit, threshold.clear),
+        Side::Below => (-value, -threshold.limit, -threshold.clear),
+    };
+    if value > limit {
+        Verdict::TooMuch
+    } else if value > clear {
+        Verdict::Between
+    } else {
+        Verdict::Well
     }
-}
-
-fn evidence(ratio: Ratio, threshold: &Threshold, money: Vec<Money>) -> Evidence {
-    let share = Share { part: ratio.part, whole: ratio.whole, above: threshold.above };
-    Evidence { share: Some(share), money, ..Evidence::default() }
-}
-
-fn failed_volume(counters: &Counters, now_s: i64, window_hours: u32) -> Vec<Money> {
-    let last = hour_of(now_s);
-    let mut sums = std::collections::BTreeMap::<&str, i64>::new();
-    for hour in last.saturating_sub(window_hours)..=last {
-        for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
-            if let ["failed", currency] = rest.as_slice() {
-                *sums.entry(currency).or_default() += minor;
-            }
-        }
-    }
-    sums.into_iter().map(|(currency, minor)| Money::new(minor, currency)).collect()
-}
-
-fn past_due_volume(counters: &Counters) -> Vec<Money> {
-    let by_currency = counters.under(Bucket::Standing, "mrr_past_due");
-    by_currency.map(|(rest, minor)| Money::new(minor, rest[0])).collect()
 }
 
 /// The midnight that began today, and those before it: `days + 1` of them, newest first. `None` only at
-/// the end of the calendar. Days are
-/// calendar days: 23 or 25 hours long where clocks change.
-fn midnights(now_s: i64, zone: &jiff::tz::TimeZone, days: u32) -> Option<Vec<i64>> {
+/// the end of the calendar. Days are calendar days: 23 or 25 hours long where clocks change.
+fn midnights(now_s: i64, zone: &TimeZone, days: u32) -> Option<Vec<i64>> {
     let today = Timestamp::from_second(now_s).ok()?.to_zoned(zone.clone()).date();
     (0..=days)
         .map(|back| {
@@ -132,17 +151,23 @@ fn midnights(now_s: i64, zone: &jiff::tz::TimeZone, days: u32) -> Option<Vec<i64
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
+    use revwatch_shared::counters::{Bucket, Counters};
 
     use super::*;
+    use crate::metric::Pipeline;
+    use crate::rule::{Rule, RuleKind};
 
     const DAY_S: i64 = 86_400;
 
-    fn ratio_kind() -> RuleKind {
-        RuleKind::Ratio {
-            metric: RatioMetric::PayoutFailures,
-            window_hours: 24,
-            threshold: Threshold { above: 0.05, clear_below: 0.04, min_denominator: 20 },
+    /// A rule of this kind and these fields.
+    fn rule(fields: &str) -> FigureRule {
+        let text = format!(
+            "[[rule]]\nname = \"r\"\nseverity = \"high\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n{fields}\n"
+        );
+        let rules: Vec<Rule> = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
+        match rules.into_iter().next().expect("one").kind {
+            RuleKind::Figure(figure) => *figure,
+            RuleKind::Condition { .. } => panic!("a figure"),
         }
     }
 
@@ -156,8 +181,17 @@ mod tests {
         }
     }
 
+    fn see(rule: &FigureRule, counters: &Counters, now_s: i64, part: &str) -> &'static str {
+        let facts = Facts { counters, pipeline: &Pipeline::default(), now_s };
+        word(read(rule, facts, []).get(part))
+    }
+
     #[test]
     fn a_ratio_needs_samples_and_is_strictly_above() {
+        let rule = rule(
+            "kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05\nclear_below = 0.04\n\
+             min_denominator = 20",
+        );
         for (failed, paid, expected) in [
             (0, 0, "unknown"),
             (19, 0, "unknown"),
@@ -173,9 +207,105 @@ mod tests {
             counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], failed);
             counters.add(Bucket::Hour(100), &["payouts", "paid", "usd"], paid);
             counters.add(Bucket::Hour(100), &["payouts_minor", "failed", "usd"], failed * 10);
-            let reading = read(&ratio_kind(), &counters, 100 * 3600);
-            assert_eq!(word(reading.as_ref()), expected, "{failed} failed, {paid} paid");
+            assert_eq!(see(&rule, &counters, 100 * 3600, ""), expected, "{failed} failed, {paid} paid");
         }
+    }
+
+    #[test]
+    fn parts_are_judged_each_for_itself_and_what_is_watched_is_looked_at_even_when_it_is_gone() {
+        let rule = rule(
+            "kind = \"ratio\"\nmetric = \"payout_failures\"\nby = \"currency\"\nwindow = \"1h\"\nabove = 0.5\nno_data = \"clear\"",
+        );
+        let mut counters = Counters::default();
+        counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
+        counters.add(Bucket::Hour(100), &["payouts", "paid", "eur"], 1);
+        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: 100 * 3600 };
+        let found = read(&rule, facts, ["brl".to_owned()]);
+        let words: Vec<_> = found.iter().map(|(part, reading)| (part.as_str(), word(Some(reading)))).collect();
+        assert_eq!(words, [("brl", "clear"), ("eur", "clear"), ("usd", "breached")]);
+    }
+
+    #[test]
+    fn counts_gauges_falls_durations_and_absence() {
+        let now_s = 1000 * 3600 + 60;
+        let at = |back: u32| Bucket::Hour(1000 - back);
+        let mut c = Counters::default();
+        c.add(Bucket::Standing, &["events", "applied"], 9);
+        c.add(at(0), &["events", "created"], 9);
+        c.add(at(0), &["cohort", "account_created", "BR"], 6);
+        c.add(at(1), &["cohort", "account_created", "PT"], 5);
+        c.add(at(2), &["cohort", "account_created", "PT"], 50);
+        c.add(at(30), &["deauthorized"], 2);
+        c.add(at(3), &["deauthorized"], 2);
+        c.add(Bucket::Standing, &["mrr", "usd"], 800);
+        c.add(at(3), &["mrr_change", "usd"], -200);
+        c.add(Bucket::Standing, &["mrr", "eur"], 799);
+        c.add(at(24), &["mrr_change", "eur"], -999);
+        c.add(at(3), &["mrr_change", "eur"], -201);
+        c.add(at(5), &["mrr_change", "jpy"], -7);
+        c.add(Bucket::Standing, &["accounts_charging"], 9);
+        c.add(at(100), &["charging_change"], -1);
+        c.add(Bucket::Standing, &["invoices_retrying"], 100);
+        c.add(at(0), &["events", "processing", "5000"], 99);
+        c.add(at(0), &["events", "processing", "10000"], 2);
+        c.add(at(9), &["onboarded", "count"], 2);
+        c.add(at(9), &["onboarded", "seconds"], 2 * 48 * 3600 + 2);
+        for (fields, part, expected) in [
+            ("kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 10", "", "breached"),
+            ("kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 11", "", "clear"),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nby = \"country\"\nwindow = \"1h\"\nabove = 5",
+                "BR",
+                "breached",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nby = \"country\"\nwindow = \"1h\"\nabove = 5",
+                "PT",
+                "clear",
+            ),
+            ("kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 1", "", "breached"),
+            ("kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 2", "", "clear"),
+            ("kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2", "usd", "clear"),
+            ("kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2", "eur", "breached"),
+            ("kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2", "jpy", "breached"),
+            (
+                "kind = \"drop\"\nmetric = \"accounts_charging\"\nwindow = \"168h\"\nabsolute = true\nabove = 0",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"accounts_charging\"\nwindow = \"24h\"\nabsolute = true\nabove = 0",
+                "",
+                "clear",
+            ),
+            ("kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 100", "", "clear"),
+            ("kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 99", "", "breached"),
+            ("kind = \"gauge\"\nmetric = \"queue_depth\"\nabove = 99", "", "unknown"),
+            ("kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800", "eur", "breached"),
+            ("kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800", "usd", "clear"),
+            (
+                "kind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = 99\nwindow = \"1h\"\nabove = 5",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = 95\nwindow = \"1h\"\nabove = 5",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"percentile\"\nmetric = \"onboarding_seconds\"\npercentile = \"mean\"\nwindow = \"7d\"\nabove = 172800",
+                "",
+                "breached",
+            ),
+            ("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"", "", "clear"),
+            ("kind = \"absence\"\nmetric = \"payouts_paid\"\nwindow = \"24h\"", "", "breached"),
+        ] {
+            assert_eq!(see(&rule(fields), &c, now_s, part), expected, "{fields} for {part:?}");
+        }
+        let absence = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
+        assert_eq!(see(&absence, &Counters::default(), now_s, ""), "unknown", "before anything was ever told");
+        assert_eq!(see(&absence, &c, now_s + 26 * 3600, ""), "breached");
     }
 
     /// 100 subscriptions; `past_due` gives how many were past due from an hour on.
@@ -193,13 +323,11 @@ mod tests {
     }
 
     fn days(counters: &Counters, zone: &str, now_s: i64) -> &'static str {
-        let kind = RuleKind::Consecutive {
-            metric: LevelMetric::PastDueShare,
-            days: 2,
-            time_zone: TimeZone::get(zone).expect("a zone"),
-            threshold: Threshold { above: 0.08, clear_below: 0.08, min_denominator: 10 },
-        };
-        word(read(&kind, counters, now_s).as_ref())
+        let rule = rule(&format!(
+            "kind = \"consecutive\"\nmetric = \"past_due_share\"\ndays = 2\ntime_zone = \"{zone}\"\nabove = 0.08\n\
+             min_denominator = 10"
+        ));
+        see(&rule, counters, now_s, "")
     }
 
     #[test]
@@ -231,5 +359,16 @@ mod tests {
             "breached",
             "the 24th closed at 23:00 UTC"
         );
+    }
+
+    #[test]
+    fn a_trend_ends_now() {
+        let rule = rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
+        let mut counters = Counters::default();
+        counters.add(Bucket::Hour(1000), &["payouts", "failed", "usd"], 1);
+        counters.add(Bucket::Hour(990), &["payouts", "paid", "usd"], 1);
+        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: 1000 * 3600 };
+        let values: Vec<_> = trend(&rule, facts, "").into_iter().map(|p| p.value).collect();
+        assert_eq!(values, [None, None, None, Some(0.0), Some(0.0), Some(0.5)]);
     }
 }

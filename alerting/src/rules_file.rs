@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::rule::{InvalidRule, NamedText, Rule, built_in, parse};
+use crate::rule::Rule;
+use crate::rule_text::{InvalidRules, NamedText, built_in, parse};
 
 /// Rules could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum RuleError {
     },
     /// What was read is not what rules look like.
     #[error(transparent)]
-    Invalid(#[from] InvalidRule),
+    Invalid(#[from] InvalidRules),
 }
 
 /// Loads rules: the built-in ones, a file, or all `*.toml` of a folder.

@@ -26,6 +26,11 @@ pub fn upper_seconds(bucket: u32) -> i64 {
 /// The duration that `percent` of all stay at or below, from counts by bucket in ascending order.
 /// `None` when there are none.
 pub fn percentile(counts: &[(u32, i64)], percent: i64) -> Option<i64> {
+    rank(counts, percent).map(upper_seconds)
+}
+
+/// The bucket, of any kind, that `percent` of all stay at or below, from counts in ascending order.
+pub fn rank(counts: &[(u32, i64)], percent: i64) -> Option<u32> {
     let total: i64 = counts.iter().map(|(_, count)| count).sum();
     if total <= 0 {
         return None;
@@ -36,7 +41,14 @@ pub fn percentile(counts: &[(u32, i64)], percent: i64) -> Option<i64> {
         seen += count;
         seen >= rank
     });
-    reached.map(|(bucket, _)| upper_seconds(*bucket))
+    reached.map(|(bucket, _)| *bucket)
+}
+
+/// Few buckets for what is counted all the time, the time from received to applied: the least of these
+/// bounds, in milliseconds, that it stays at or below. Its limit of 5 s (K12) is one of them.
+pub fn processing_bound_ms(milliseconds: i64) -> u32 {
+    const BOUNDS_MS: [u32; 12] = [10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000, 600_000, 3_600_000];
+    BOUNDS_MS.into_iter().find(|bound| milliseconds <= i64::from(*bound)).unwrap_or(86_400_000)
 }
 
 const STEPS: u32 = 8;

@@ -24,5 +24,6 @@ pub mod rabbitmq;
 pub mod recount;
 pub mod redis;
 pub mod signature;
+pub mod span;
 pub mod sqlite;
 pub mod telemetry;

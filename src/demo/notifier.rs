@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use revwatch_alerting::alert::AlertState;
 use revwatch_alerting::message::Message;
-use revwatch_alerting::notify::{Notifier, Outcome};
+use revwatch_alerting::notify::{Habits, Notifier, Outcome};
 use tokio::sync::mpsc;
 
 /// An alert as it was told.
@@ -36,11 +36,19 @@ impl Notifier for DemoNotifier {
         "demo"
     }
 
+    fn habits(&self) -> Habits {
+        Habits { edits: false, resolves: true }
+    }
+
+    fn destination(&self, _route: &str) -> String {
+        "demo".to_owned()
+    }
+
     fn per_second(&self) -> f64 {
         1000.0
     }
 
-    async fn deliver(&self, message: &Message, _receipt: Option<&str>) -> Outcome {
+    async fn deliver(&self, message: &Message) -> Outcome {
         let told = Told {
             alert_id: message.alert_id.clone(),
             rule: message.rule.clone(),

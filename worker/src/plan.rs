@@ -205,7 +205,7 @@ fn read_item(delivery: &Delivery, plans: &Plans) -> Item {
 fn count_times(counters: &mut Counters, item: &Item, content: &Content, outcome: &Outcome, now_ms: i64) {
     counters.add(Bucket::hour_of(content.created_s), &["events", "created"], 1);
     if *outcome == Outcome::Applied {
-        let took = histogram::bucket(now_ms.saturating_sub(item.received_ms)).to_string();
+        let took = histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
         counters.add(Bucket::hour_of(item.received_ms.div_euclid(1000)), &["events", "processing", &took], 1);
     }
 }
@@ -299,7 +299,7 @@ mod tests {
             .iter()
             .filter(|(bucket, name, _)| *bucket != Bucket::Standing && name.starts_with("events|"))
             .collect();
-        let took = |ms| format!("events|processing|{}", histogram::bucket(ms));
+        let took = |ms| format!("events|processing|{}", histogram::processing_bound_ms(ms));
         let expected = [
             (Bucket::Hour(0), &*took(0), 1),
             (Bucket::Hour(0), &*took(90), 1),

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Notifier, Outcome};
+use super::{Habits, Notifier, Outcome};
 use crate::message::Message;
 
 /// Writes each message as one log line.
@@ -15,11 +15,19 @@ impl Notifier for Console {
         "log"
     }
 
+    fn habits(&self) -> Habits {
+        Habits { edits: false, resolves: true }
+    }
+
+    fn destination(&self, _route: &str) -> String {
+        "log".to_owned()
+    }
+
     fn per_second(&self) -> f64 {
         1000.0
     }
 
-    async fn deliver(&self, message: &Message, _receipt: Option<&str>) -> Outcome {
+    async fn deliver(&self, message: &Message) -> Outcome {
         tracing::warn!(alert_id = message.alert_id, route = message.route, text = message.text, "alert");
         Outcome::Delivered { receipt: None }
     }

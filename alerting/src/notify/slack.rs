@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Notifier, Outcome};
+use super::{Habits, Notifier, Outcome};
 use crate::message::Message;
 
 /// Posts and updates messages as a Slack app.
@@ -82,11 +82,20 @@ impl Notifier for SlackBot {
         "slack"
     }
 
+    fn habits(&self) -> Habits {
+        Habits { edits: true, resolves: true }
+    }
+
+    fn destination(&self, route: &str) -> String {
+        format!("slack {}", self.channel(route))
+    }
+
     fn per_second(&self) -> f64 {
         self.per_second
     }
 
-    async fn deliver(&self, message: &Message, receipt: Option<&str>) -> Outcome {
+    async fn deliver(&self, message: &Message) -> Outcome {
+        let receipt = message.receipt.as_deref();
         // A receipt is `channel:ts`, the two things that chat.update wants.
         let posted = receipt.and_then(|r| r.split_once(':'));
         let mut body = json!({
@@ -127,14 +136,22 @@ impl Notifier for SlackBot {
 #[async_trait]
 impl Notifier for SlackWebhook {
     fn name(&self) -> &'static str {
-        "slack_webhook"
+        "slack"
+    }
+
+    fn habits(&self) -> Habits {
+        Habits { edits: false, resolves: true }
+    }
+
+    fn destination(&self, _route: &str) -> String {
+        "slack".to_owned()
     }
 
     fn per_second(&self) -> f64 {
         self.per_second
     }
 
-    async fn deliver(&self, message: &Message, _receipt: Option<&str>) -> Outcome {
+    async fn deliver(&self, message: &Message) -> Outcome {
         let body = json!({"text": message.text, "blocks": message.blocks});
         let response = match self.client.post(self.url.expose_secret()).json(&body).send().await {
             Ok(response) => response,

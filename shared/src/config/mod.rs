@@ -4,6 +4,9 @@
 //! the two cannot drift apart. The environment is read here and nowhere else, through a lookup that
 //! tests replace. Every secret can also be given as a file: `NAME_FILE` for `NAME`.
 
+mod alerting;
+mod channels;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,10 +14,12 @@ use std::path::{Path, PathBuf};
 pub use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
+pub use self::alerting::{AlertingConfig, BusinessHours, Clock, EscalationStep, Route, Severities, Treatment};
+pub use self::channels::SlackConfig;
 use crate::signature::SigningKey;
 
 /// The file of defaults, comments included.
-pub const DEFAULTS: &str = include_str!("../../deploy/revwatch.toml");
+pub const DEFAULTS: &str = include_str!("../../../deploy/revwatch.toml");
 
 /// All settings. Key names are those of the TOML file.
 #[derive(Debug, Clone, Deserialize)]
@@ -143,34 +148,6 @@ pub struct WorkerConfig {
     pub member_seconds: f64,
     /// Accounts fetched from Stripe's API per second, at most, by all workers together.
     pub refreshes_per_second: f64,
-}
-
-/// Evaluation of rules.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlertingConfig {
-    /// Time between two evaluations.
-    pub tick_seconds: f64,
-    /// An evaluator that has not renewed its lease for this long is replaced by another.
-    pub lease_seconds: f64,
-    /// Messages to one notifier per second, sustained.
-    pub messages_per_second: f64,
-}
-
-/// Slack.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlackConfig {
-    /// Incoming webhook: one message when an alert fires and one when it resolves.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub webhook_url: Option<SecretString>,
-    /// Bot token (`xoxb-…`): one message per alert, updated in place. Wins over `webhook_url`.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub bot_token: Option<SecretString>,
-    /// Slack's Web API.
-    pub api_base: String,
-    /// Channel (name or id) by a rule's `route`; `default` serves the rest.
-    pub channels: BTreeMap<String, String>,
 }
 
 /// What is wrong with the configuration; names the setting and the fix.

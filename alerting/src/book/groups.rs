@@ -1,0 +1,184 @@
+//! Many alerts of one rule at once are told as one.
+//!
+//! A rule's alerts are told one by one until more of them wait to be told than the settings allow; those
+//! that wait then form a group, which others join for a while. So a few alerts are told each for itself, and
+//! a storm, or a destination that has been slow, gives few messages.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use revwatch_shared::money::{Money, decimals};
+use sha2::{Digest, Sha256};
+
+use super::Book;
+use crate::alert::{Alert, Evidence, Group, Member, Subject};
+
+/// How many members a group names.
+const NAMED: usize = 10;
+
+impl Book {
+    /// Decides for new alerts whether they are told alone or in a group.
+    pub(super) fn group(&mut self, fired: Vec<String>, now_s: i64) {
+        let later = std::mem::take(&mut self.fired);
+        let (mut joined, mut crowded) = (BTreeSet::new(), BTreeSet::new());
+        for id in fired.into_iter().chain(later) {
+            let Some(alert) = self.alerts.get_mut(&id) else { continue };
+            if alert.muted.is_some() || alert.is_over() {
+                continue;
+            }
+            let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else { continue };
+            self.policy.apply(alert, rule, now_s);
+            self.dirty.insert(id.clone());
+            let place = (alert.rule.clone(), alert.route.clone());
+            if !alert.notifiers.is_empty() {
+                if let Some(group_id) = self.joinable(&place, now_s) {
+                    self.join(&group_id, &id);
+                    joined.insert(group_id);
+                    continue;
+                }
+                let waiting = self.waiting.entry(place.clone()).or_default();
+                waiting.insert(id.clone());
+                if waiting.len() > self.policy.group_above {
+                    crowded.insert(place);
+                }
+            }
+            self.start_clock(&id);
+        }
+        for place in crowded {
+            if let Some(group_id) = self.form_group(&place, now_s) {
+                joined.insert(group_id);
+            }
+        }
+        for group_id in joined {
+            if let Some(group) = self.alerts.get_mut(&group_id).filter(|g| g.fired_s < now_s || g.revision > 1) {
+                group.revise(now_s);
+            }
+            self.dirty.insert(group_id);
+        }
+    }
+
+    /// A member of a group is over; the group is when all are.
+    pub(super) fn member_is_over(&mut self, group_id: &str, id: &str, now_s: i64) {
+        let money = self.alerts.get(id).map(|a| a.evidence.money.clone()).unwrap_or_default();
+        let Some(alert) = self.alerts.get_mut(group_id).filter(|a| !a.is_over()) else { return };
+        let Some(group) = &mut alert.group else { return };
+        group.open = group.open.saturating_sub(1);
+        group.top.retain(|member| member.alert_id != id);
+        let (open, unnamed) = (group.open, group.top.is_empty());
+        if open == 0 {
+            self.resolve(group_id, None, now_s, None);
+            return;
+        }
+        for amount in money {
+            add(&mut alert.evidence.money, &amount, -1);
+        }
+        alert.revise(now_s);
+        self.dirty.insert(group_id.to_owned());
+        if unnamed {
+            self.name_members(group_id);
+        }
+    }
+
+    fn joinable(&mut self, place: &(String, String), now_s: i64) -> Option<String> {
+        let id = self.open_groups.get(place)?;
+        let open_s = self.policy.group_open_s;
+        let group = self.alerts.get(id).filter(|g| !g.is_over() && now_s - g.fired_s <= open_s);
+        if group.is_none() {
+            self.open_groups.remove(place);
+            return None;
+        }
+        Some(id.clone())
+    }
+
+    /// Makes one alert of all that wait at a place.
+    fn form_group(&mut self, place: &(String, String), now_s: i64) -> Option<String> {
+        let waiting = self.waiting.remove(place)?;
+        let rule = self.rules.iter().find(|rule| rule.name == place.0)?;
+        let members = || waiting.iter().filter_map(|id| self.alerts.get(id));
+        let first = members().min_by_key(|a| (a.fired_s, &a.id))?;
+        let since_s = members().map(|a| a.since_s).min().unwrap_or(now_s);
+        let mut group = Alert::fire(rule, &Subject::Business, since_s, first.fired_s, Evidence::default());
+        let digest = Sha256::digest(format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
+        group.id = format!("al_{}", hex::encode(&digest[..8]));
+        group.group = Some(Group::default());
+        self.policy.apply(&mut group, rule, first.fired_s);
+        let id = group.id.clone();
+        self.alerts.insert(id.clone(), group);
+        self.open_groups.insert(place.clone(), id.clone());
+        for member in waiting {
+            self.join(&id, &member);
+        }
+        self.start_clock(&id);
+        Some(id)
+    }
+
+    fn join(&mut self, group_id: &str, id: &str) {
+        if let Some(at_s) = self.alerts.get(id).and_then(|a| Some(a.sla.ahead.first()?.0)) {
+            self.clocks.remove(&(at_s, id.to_owned()));
+        }
+        let Some(alert) = self.alerts.get_mut(id) else { return };
+        alert.part_of = Some(group_id.to_owned());
+        // The group speaks for it: its clocks, its words.
+        alert.notifiers.clear();
+        alert.actions.clear();
+        alert.sla.ahead.clear();
+        let (member, evidence, since_s) = (member(alert), alert.evidence.clone(), alert.since_s);
+        self.dirty.insert(id.to_owned());
+        self.members.entry(group_id.to_owned()).or_default().insert(id.to_owned());
+        let Some(alert) = self.alerts.get_mut(group_id) else { return };
+        alert.since_s = alert.since_s.min(since_s);
+        for amount in &evidence.money {
+            add(&mut alert.evidence.money, amount, 1);
+        }
+        if alert.evidence.event_ids.len() < 3 {
+            alert.evidence.event_ids.extend(evidence.event_ids.into_iter().take(1));
+        }
+        let Some(group) = &mut alert.group else { return };
+        group.joined += 1;
+        group.open += 1;
+        group.top.push(member);
+        keep_largest(&mut group.top);
+    }
+
+    /// Names the largest of those that are still open.
+    fn name_members(&mut self, group_id: &str) {
+        let Some(ids) = self.members.get(group_id) else { return };
+        let open = ids.iter().filter_map(|id| self.alerts.get(id)).filter(|a| !a.is_over());
+        let mut top: Vec<Member> = open.map(member).collect();
+        keep_largest(&mut top);
+        if let Some(group) = self.alerts.get_mut(group_id).and_then(|a| a.group.as_mut()) {
+            group.top = top;
+        }
+    }
+}
+
+fn member(alert: &Alert) -> Member {
+    Member {
+        alert_id: alert.id.clone(),
+        subject: alert.subject.clone(),
+        account: alert.evidence.account.clone(),
+        money: alert.evidence.money.first().cloned(),
+    }
+}
+
+/// Largest first, for reading only: amounts of different currencies cannot be compared, their figures can.
+fn keep_largest(members: &mut Vec<Member>) {
+    let figure = |member: &Member| {
+        member.money.as_ref().map(|m| {
+            let places = u32::try_from(3 - decimals(&m.currency).min(3)).unwrap_or(0);
+            i128::from(m.minor) * 10_i128.pow(places)
+        })
+    };
+    members.sort_by(|a, b| Reverse(figure(a)).cmp(&Reverse(figure(b))).then_with(|| a.alert_id.cmp(&b.alert_id)));
+    members.truncate(NAMED);
+}
+
+fn add(sums: &mut Vec<Money>, amount: &Money, times: i64) {
+    let minor = amount.minor.saturating_mul(times);
+    match sums.iter_mut().find(|m| m.currency == amount.currency) {
+        Some(sum) => sum.minor = sum.minor.saturating_add(minor),
+        None => sums.push(Money::new(minor, &amount.currency)),
+    }
+    sums.retain(|m| m.minor != 0);
+    sums.sort_by(|a, b| a.currency.cmp(&b.currency));
+}

@@ -1,0 +1,244 @@
+//! How far the messages of an alert have got, and what its clocks say.
+
+use std::collections::BTreeSet;
+
+use super::Book;
+use super::outbox::Lane;
+use crate::alert::{Alert, AlertState, NoticeKind, Progress, Way};
+use crate::message::{Message, render};
+use crate::outcome::Outcome;
+
+/// One attempt to tell.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Whose.
+    pub alert_id: String,
+    /// Which message, by which notifier.
+    pub way: Way,
+    /// The revision it shows.
+    pub revision: u32,
+    /// To be told.
+    pub message: Message,
+    /// An earlier attempt, at this revision, ended without an answer: look whether it arrived before sending
+    /// again. If nobody can tell, this message is to be sent, which says so.
+    pub doubtful: Option<(Message, u32)>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Whose.
+    pub alert_id: String,
+    /// Which message, by which notifier.
+    pub way: Way,
+    /// The revision it showed.
+    pub revision: u32,
+    /// How.
+    pub outcome: Outcome,
+    /// It was sent although an earlier attempt may have arrived.
+    pub possible_duplicate: bool,
+}
+
+/// What cannot be told until somebody mends something is tried again this often.
+const BROKEN_PAUSE_MS: i64 = 300_000;
+/// Readers who cannot be told that an alert is over for so long will not be.
+const GIVE_UP_S: i64 = 86_400;
+
+impl Book {
+    /// Lanes with something to tell, and when they may begin (Unix milliseconds).
+    pub fn lanes(&self) -> impl Iterator<Item = (&Lane, i64)> {
+        self.outbox.lanes()
+    }
+
+    /// Begins the next attempt of a lane. It must be written ([`Book::settle`]) before it is made.
+    pub fn begin(&mut self, lane: &Lane, now_ms: i64) -> Option<Job> {
+        let (id, way) = self.outbox.next(lane, now_ms)?;
+        let alert = self.alerts.get_mut(&id)?;
+        let place = (alert.rule.clone(), alert.route.clone());
+        if let Some(waiting) = self.waiting.get_mut(&place) {
+            waiting.remove(&id);
+        }
+        let progress = alert.deliveries.get(&way).cloned().unwrap_or_default();
+        let message = render(alert, &way, &progress);
+        let doubtful = progress.trying.filter(|_| message.receipt.is_none()).map(|revision| {
+            let progress = Progress { possible_duplicate: true, ..progress.clone() };
+            (render(alert, &way, &progress), revision)
+        });
+        let revision = alert.revision;
+        alert.deliveries.entry(way.clone()).or_default().trying = Some(revision);
+        self.outbox.begin(&id, &way);
+        self.dirty.insert(id.clone());
+        Some(Job { alert_id: id, way, revision, message, doubtful })
+    }
+
+    /// Notes how an attempt ended.
+    pub fn on_told(&mut self, told: &Told, now_ms: i64) {
+        let Told { alert_id, way, revision, outcome, possible_duplicate } = told;
+        self.outbox.end(alert_id, way);
+        let Some(alert) = self.alerts.get_mut(alert_id) else { return };
+        let progress = alert.deliveries.entry(way.clone()).or_default();
+        progress.possible_duplicate |= possible_duplicate;
+        note(progress, *revision, outcome, now_ms);
+        match outcome {
+            Outcome::Failed { reason, permanent: true } => {
+                self.broken.insert(way.notifier.clone(), reason.clone());
+                // Another way is taken beside it, once for the alert and once for each notice.
+                let list = match alert.notices.iter_mut().find(|notice| notice.number == way.notice) {
+                    Some(notice) => &mut notice.notifiers,
+                    None => &mut alert.notifiers,
+                };
+                let used: BTreeSet<&str> =
+                    list.iter().map(String::as_str).chain(self.broken.keys().map(String::as_str)).collect();
+                let all_broken = list.iter().all(|name| self.broken.contains_key(name));
+                if let Some(other) = self.policy.instead(&way.notifier, &used).filter(|_| all_broken || way.notice == 0)
+                {
+                    list.push(other);
+                }
+            }
+            Outcome::Delivered { .. } => {
+                self.broken.remove(&way.notifier);
+            }
+            _ => {}
+        }
+        self.dirty.insert(alert_id.clone());
+    }
+
+    /// Puts what an alert has to tell into the outbox.
+    pub(super) fn post(&mut self, id: &str) {
+        let Some(alert) = self.alerts.get(id) else { return };
+        let place = (alert.rule.clone(), alert.route.clone());
+        let untouched = alert.deliveries.is_empty() && !alert.is_over() && alert.muted.is_none();
+        if untouched && alert.part_of.is_none() && alert.group.is_none() && !alert.notifiers.is_empty() {
+            self.waiting.entry(place).or_default().insert(id.to_owned());
+        }
+        let messages = ways(alert)
+            .filter(|(way, _)| self.has_news(alert, way))
+            .map(|(way, route)| {
+                let not_before_ms = alert.deliveries.get(&way).map_or(0, |p| p.not_before_ms);
+                (way, route, not_before_ms)
+            })
+            .collect();
+        self.outbox.put(alert, messages);
+    }
+
+    /// Whether an alert that is over has nothing more to tell.
+    pub(super) fn is_done(&self, id: &str, now_s: i64) -> bool {
+        let Some(alert) = self.alerts.get(id) else { return true };
+        let gives_up = alert.resolved_s.is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
+        ways(alert).all(|(way, _)| !self.outbox.is_in_flight(id, &way) && (gives_up || !self.has_news(alert, &way)))
+    }
+
+    fn has_news(&self, alert: &Alert, way: &Way) -> bool {
+        let Some(habits) = self.policy.habits(&way.notifier) else { return false };
+        let nothing = Progress::default();
+        let progress = alert.deliveries.get(way).unwrap_or(&nothing);
+        if alert.muted.is_some() && (progress.told == 0 || !alert.is_over()) {
+            return false;
+        }
+        if way.notice > 0 {
+            // It stands beside the alert's own message, which comes first.
+            let main = Way::main(&way.notifier);
+            let waits = alert.notifiers.contains(&way.notifier)
+                && alert.deliveries.get(&main).is_none_or(|p| p.told == 0 && p.broken.is_none());
+            return progress.told == 0 && !waits && !alert.is_over();
+        }
+        if progress.told == 0 {
+            // What is over before anybody could be told is told as that, except where nobody could be
+            // reached at all.
+            return !(alert.is_over() && (!habits.resolves || progress.broken.is_some()));
+        }
+        let is_behind = progress.told < alert.revision;
+        is_behind && (habits.edits || (alert.is_over() && habits.resolves))
+    }
+
+    /// Starts waiting for the first thing that an alert's clocks will say.
+    pub(super) fn start_clock(&mut self, id: &str) {
+        if let Some(at_s) = self.alerts.get(id).and_then(|a| Some(a.sla.ahead.first()?.0)) {
+            self.clocks.insert((at_s, id.to_owned()));
+        }
+    }
+
+    pub(super) fn let_clocks_speak(&mut self, now_s: i64) {
+        while let Some((at_s, id)) = self.clocks.first().cloned().filter(|(at_s, _)| *at_s <= now_s) {
+            self.clocks.remove(&(at_s, id.clone()));
+            let Some(alert) = self.alerts.get_mut(&id) else { continue };
+            let said: Vec<NoticeKind> =
+                alert.sla.ahead.iter().take_while(|(at_s, _)| *at_s <= now_s).map(|(_, kind)| *kind).collect();
+            alert.sla.ahead.drain(..said.len());
+            if alert.muted.is_none() {
+                let state = alert.state;
+                for kind in said.iter().filter(|kind| is_worth_saying(state, **kind, &said)) {
+                    let notice = self.policy.notice(alert, *kind, now_s);
+                    alert.notices.push(notice);
+                    alert.revise(now_s);
+                }
+            }
+            self.dirty.insert(id.clone());
+            self.start_clock(&id);
+        }
+    }
+}
+
+/// Every message of an alert, and the route it takes.
+fn ways(alert: &Alert) -> impl Iterator<Item = (Way, String)> {
+    let main = alert.notifiers.iter().map(|name| (Way::main(name), alert.route.clone()));
+    let notices = alert.notices.iter().flat_map(|notice| {
+        notice
+            .notifiers
+            .iter()
+            .map(|name| (Way { notifier: name.clone(), notice: notice.number }, notice.route.clone()))
+    });
+    main.chain(notices)
+}
+
+/// A warning is not worth saying beside the breach it warned of, nor a time to respond when somebody has.
+fn is_worth_saying(state: AlertState, kind: NoticeKind, said: &[NoticeKind]) -> bool {
+    let holds = match kind {
+        NoticeKind::RespondSoon | NoticeKind::RespondBreached | NoticeKind::Escalated(_) => state == AlertState::Firing,
+        NoticeKind::ResolveSoon | NoticeKind::ResolveBreached => state != AlertState::Resolved,
+    };
+    holds
+        && match kind {
+            NoticeKind::RespondSoon => !said.contains(&NoticeKind::RespondBreached),
+            NoticeKind::ResolveSoon => !said.contains(&NoticeKind::ResolveBreached),
+            _ => true,
+        }
+}
+
+/// What an attempt means for the next one.
+fn note(progress: &mut Progress, revision: u32, outcome: &Outcome, now_ms: i64) {
+    progress.attempts += 1;
+    let pause_ms = 1000_i64 << progress.attempts.min(8);
+    match outcome {
+        Outcome::Delivered { receipt } => {
+            *progress = Progress {
+                told: revision,
+                receipt: receipt.clone().or(progress.receipt.take()),
+                possible_duplicate: progress.possible_duplicate,
+                ..Progress::default()
+            };
+        }
+        Outcome::RetryAfter { wait_ms } => {
+            progress.trying = None;
+            progress.not_before_ms = now_ms + (*wait_ms).max(1);
+        }
+        // Nothing is given up: somebody may mend the token, the channel or the network.
+        Outcome::Failed { permanent: false, .. } => {
+            progress.trying = None;
+            progress.not_before_ms = now_ms + pause_ms;
+        }
+        Outcome::Failed { permanent: true, reason } => {
+            progress.trying = None;
+            progress.broken = Some(reason.clone());
+            progress.not_before_ms = now_ms + BROKEN_PAUSE_MS;
+        }
+        // `trying` stays: the next attempt looks first.
+        Outcome::Unknown { .. } => progress.not_before_ms = now_ms + pause_ms,
+        // The message was deleted: the next attempt posts it anew.
+        Outcome::Gone => {
+            progress.trying = None;
+            progress.receipt = None;
+            progress.not_before_ms = now_ms;
+        }
+    }
+}

@@ -1,0 +1,612 @@
+use std::collections::BTreeMap;
+
+use revwatch_shared::config::Config;
+use revwatch_shared::counters::{Bucket, Counters};
+use revwatch_shared::entity::EntityKind;
+use revwatch_shared::money::Money;
+
+use super::*;
+use crate::alert::{NoticeKind, Way};
+use crate::command::{Ask, Command, Matcher};
+use crate::lifecycle::TRANSITIONS;
+use crate::metric::Pipeline;
+use crate::outcome::Outcome;
+use crate::policy::Habits;
+
+const RULES: &str = r##"
+[[rule]]
+name = "lost"
+kind = "condition"
+condition = "charges_lost"
+severity = "critical"
+route = "alerts-critical"
+title = "A provider can no longer take charges"
+actions = ["Look."]
+
+[[rule]]
+name = "payout"
+kind = "condition"
+condition = "payout_failed"
+severity = "critical"
+route = "alerts-critical"
+title = "A payout failed"
+actions = ["Look."]
+inhibited_by = ["lost"]
+keep_firing_for = "1m"
+
+[[rule]]
+name = "due"
+kind = "condition"
+condition = "requirements_due"
+after = "1h"
+fresh_within = "2h"
+severity = "low"
+route = "x"
+title = "Requirements are due"
+actions = ["Look."]
+
+[[rule]]
+name = "failures"
+kind = "ratio"
+metric = "payout_failures"
+by = "currency"
+window = "1h"
+above = 0.5
+for = "1m"
+severity = "high"
+route = "alerts-high"
+title = "Payouts fail"
+actions = ["Look."]
+"##;
+
+/// A book and what its store holds: every write goes there, and it can be reopened from there at any time.
+struct Desk {
+    book: Book,
+    store: BTreeMap<(&'static str, String), String>,
+    happened: Vec<Happened>,
+}
+
+fn policy() -> Policy {
+    let config = Config::load(None, &|_| None).expect("the defaults");
+    let mut alerting = config.alerting;
+    alerting.group_above = 3;
+    let notifiers = vec![
+        ("slack".to_owned(), Habits { edits: true, resolves: true }),
+        ("email".to_owned(), Habits { edits: false, resolves: true }),
+    ];
+    Policy::new(&alerting, notifiers).expect("valid")
+}
+
+fn rules() -> Vec<Rule> {
+    crate::rule_text::parse(&[("test".into(), RULES.into())]).expect("valid")
+}
+
+impl Desk {
+    fn new() -> Self {
+        let book = Book::open(rules(), policy(), &Documents::default()).expect("readable");
+        let mut desk = Self { book, store: BTreeMap::new(), happened: Vec::new() };
+        desk.book.on_scan(&[], 0);
+        desk.settle(0);
+        desk
+    }
+
+    fn settle(&mut self, now_s: i64) {
+        for write in self.book.settle(now_s) {
+            match write.body {
+                Some(body) => self.store.insert((write.space, write.key), body),
+                None => self.store.remove(&(write.space, write.key)),
+            };
+        }
+        self.happened.extend(self.book.take_happened());
+    }
+
+    fn reopen(&mut self) {
+        let space = |wanted| {
+            let of_space = self.store.iter().filter(|((space, _), _)| *space == wanted);
+            of_space.map(|((_, key), body)| (key.clone(), body.clone())).collect()
+        };
+        let stored = Documents {
+            alerts: space(ALERTS),
+            pending: space(PENDING),
+            silences: space(SILENCES),
+            progress: space(PROGRESS),
+        };
+        self.book = Book::open(rules(), policy(), &stored).expect("readable");
+    }
+
+    fn open(&mut self, condition: &Condition, now_s: i64) {
+        self.book.on_open(condition, now_s);
+    }
+
+    fn close(&mut self, condition: &Condition, now_s: i64) {
+        self.book.on_changes(&[ConditionChange::Close(condition.key.clone())], now_s);
+    }
+
+    fn command(&mut self, ask: Ask, now_s: i64) {
+        let command = Command { ask, by: "ana".into(), via: "cli".into(), at_s: now_s };
+        self.book.on_command("c1", &json(&command), now_s).expect("readable");
+    }
+
+    /// Tells whatever may be told, well, and returns it: the way and the headline.
+    fn tell_all(&mut self, now_s: i64) -> Vec<String> {
+        self.tell(now_s, |_| Outcome::Delivered { receipt: Some("r".into()) })
+    }
+
+    fn tell(&mut self, now_s: i64, answer: impl Fn(&Way) -> Outcome) -> Vec<String> {
+        let mut told = Vec::new();
+        // Bounded: nothing may be told for ever.
+        for _ in 0..1000 {
+            self.settle(now_s);
+            let lanes = self.book.lanes().filter(|(_, at_ms)| *at_ms <= now_s * 1000);
+            let Some(lane) = lanes.map(|(lane, _)| lane.clone()).next() else { return told };
+            let job = self.book.begin(&lane, now_s * 1000).expect("something to tell");
+            self.settle(now_s);
+            told.push(format!("{} {}", job.way, job.message.headline));
+            let Job { alert_id, way, revision, .. } = job;
+            let outcome = answer(&way);
+            self.book.on_told(&Told { alert_id, way, revision, outcome, possible_duplicate: false }, now_s * 1000);
+        }
+        panic!("endless: {told:?}");
+    }
+
+    /// Subject and state of every alert that is not over and told.
+    fn alerts(&self) -> Vec<String> {
+        let mut found: Vec<_> = self
+            .book
+            .alerts()
+            .map(|a| {
+                format!(
+                    "{} {} {}{}",
+                    a.rule,
+                    a.subject,
+                    a.state.as_str(),
+                    if a.group.is_some() { " group" } else { "" }
+                )
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn id(&self, rule: &str) -> String {
+        let of_rule = self.book.alerts().filter(|a| a.rule == rule);
+        of_rule.max_by_key(|a| a.group.is_some()).map(|a| a.id.clone()).expect("an alert")
+    }
+}
+
+fn condition(kind: ConditionKind, entity: EntityKind, id: &str, account: &str, since_s: i64) -> Condition {
+    Condition {
+        key: ConditionKey { kind, subject: EntityKey::new(entity, id) },
+        since_s,
+        due_s: since_s,
+        account: Some(account.into()),
+        money: None,
+        detail: None,
+        event_id: "evt_1".into(),
+    }
+}
+
+fn lost(id: &str) -> Condition {
+    condition(ConditionKind::ChargesLost, EntityKind::Account, id, id, 0)
+}
+
+fn payout(id: &str, account: &str, minor: i64) -> Condition {
+    let money = Some(Money::new(minor, "usd"));
+    Condition { money, ..condition(ConditionKind::PayoutFailed, EntityKind::Payout, id, account, 10) }
+}
+
+#[test]
+fn an_alert_is_told_when_it_fires_and_when_it_is_over() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.open(&lost("acct_1"), 21);
+    assert_eq!(
+        desk.tell_all(21),
+        [
+            "email 🔴 CRITICAL: A provider can no longer take charges",
+            "slack 🔴 CRITICAL: A provider can no longer take charges"
+        ]
+    );
+    assert!(desk.tell_all(22).is_empty());
+    desk.close(&lost("acct_1"), 30);
+    assert_eq!(
+        desk.tell_all(30),
+        [
+            "email ✅ RESOLVED: A provider can no longer take charges",
+            "slack ✅ RESOLVED: A provider can no longer take charges"
+        ]
+    );
+    assert!(desk.alerts().is_empty());
+    let history: Vec<_> = desk.store.keys().filter(|(space, _)| *space == HISTORY).collect();
+    assert_eq!(history.len(), 1);
+}
+
+#[test]
+fn reopened_at_any_point_it_goes_on_where_it_was() {
+    let play = |restarts: bool| {
+        let mut desk = Desk::new();
+        let mut log: Vec<Vec<String>> = Vec::new();
+        let again = |desk: &mut Desk, now_s| {
+            desk.settle(now_s);
+            if restarts {
+                desk.reopen();
+            }
+        };
+        for n in 0..6 {
+            desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100 * n), 20);
+            again(&mut desk, 20);
+        }
+        log.push(desk.tell_all(20));
+        again(&mut desk, 20);
+        desk.command(Ask::Acknowledge { alert_id: desk.id("payout") }, 25);
+        again(&mut desk, 25);
+        desk.book.on_time(20 + 15 * 60);
+        again(&mut desk, 20 + 15 * 60);
+        log.push(desk.tell_all(20 + 15 * 60));
+        for n in 0..6 {
+            desk.close(&payout(&format!("po_{n}"), "", 0), 2000);
+            again(&mut desk, 2000);
+        }
+        desk.book.on_time(2059);
+        again(&mut desk, 2059);
+        log.push(desk.alerts());
+        desk.book.on_time(2060);
+        again(&mut desk, 2060);
+        log.push(desk.tell_all(2060));
+        log.push(desk.alerts());
+        log
+    };
+    let (plain, restarted) = (play(false), play(true));
+    assert_eq!(plain, restarted);
+    assert!(plain[4].is_empty(), "{plain:?}");
+}
+
+#[test]
+fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.settle(20);
+    let lane = ("slack".to_owned(), "alerts-critical".to_owned());
+    let job = desk.book.begin(&lane, 20_000).expect("a job");
+    assert!(job.doubtful.is_none());
+    desk.settle(20);
+    desk.reopen();
+    let job = desk.book.begin(&lane, 20_000).expect("a job");
+    let (doubtful, revision) = job.doubtful.expect("it may have arrived");
+    assert_eq!((revision, doubtful.possible_duplicate, job.message.possible_duplicate), (1, true, false));
+    assert!(doubtful.text.contains("Possible duplicate"), "{}", doubtful.text);
+    assert_eq!(doubtful.delivery_id, job.message.delivery_id);
+    // Found: nothing more to tell.
+    let told = Told {
+        alert_id: job.alert_id,
+        way: job.way,
+        revision,
+        outcome: Outcome::Delivered { receipt: Some("C:1".into()) },
+        possible_duplicate: false,
+    };
+    desk.book.on_told(&told, 20_000);
+    desk.settle(20);
+    assert!(desk.book.begin(&lane, i64::MAX).is_none());
+}
+
+#[test]
+fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
+    let mut desk = Desk::new();
+    desk.command(
+        Ask::Silence(Silence {
+            id: "si_1".into(),
+            matches: Matcher { rule: Some("payout".into()), ..Matcher::default() },
+            from_s: 0,
+            until_s: 10,
+            reason: "r".into(),
+            by: "ana".into(),
+        }),
+        0,
+    );
+    desk.open(&lost("acct_1"), 20);
+    let wait = |way: &Way| match way.notifier.as_str() {
+        "slack" => Outcome::RetryAfter { wait_ms: 30_000 },
+        _ => Outcome::Failed { reason: "550".into(), permanent: false },
+    };
+    assert_eq!(desk.tell(20, wait).len(), 2);
+    assert_eq!(desk.tell_all(49).len(), 1, "email's pause is over, Slack's is not");
+    assert_eq!(desk.tell_all(50).len(), 1);
+    desk.close(&lost("acct_1"), 60);
+    let gone = |way: &Way| match way.notifier.as_str() {
+        "slack" => Outcome::Failed { reason: "invalid_auth".into(), permanent: true },
+        _ => Outcome::Delivered { receipt: None },
+    };
+    desk.tell(60, gone);
+    assert_eq!(desk.book.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+    desk.reopen();
+    assert_eq!(desk.book.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+    // Tried again from time to time; once it can be told, it is mended.
+    assert_eq!(desk.tell_all(60 + 299).len(), 0);
+    assert_eq!(desk.tell_all(60 + 300).len(), 1);
+    assert_eq!(desk.book.broken_notifiers().count(), 0);
+    assert!(desk.alerts().is_empty());
+}
+
+#[test]
+fn a_deleted_message_is_posted_anew() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    desk.command(Ask::Acknowledge { alert_id: desk.id("lost") }, 30);
+    desk.settle(30);
+    let lane = ("slack".to_owned(), "alerts-critical".to_owned());
+    let job = desk.book.begin(&lane, 30_000).expect("the change");
+    assert_eq!(job.message.receipt.as_deref(), Some("r"));
+    let Job { alert_id, way, revision, .. } = job;
+    desk.book.on_told(&Told { alert_id, way, revision, outcome: Outcome::Gone, possible_duplicate: false }, 30_000);
+    desk.settle(30);
+    let job = desk.book.begin(&lane, 30_000).expect("anew");
+    assert_eq!((job.message.receipt, job.doubtful.is_none()), (None, true));
+}
+
+#[test]
+fn a_storm_is_told_as_one_and_few_are_told_each() {
+    let mut desk = Desk::new();
+    for n in 0..3 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    assert_eq!(desk.tell_all(20).len(), 6, "three, to two notifiers");
+    for n in 3..10_000 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), n), 30);
+    }
+    assert_eq!(
+        desk.tell_all(30),
+        ["email 🔴 CRITICAL: 9997 × A payout failed", "slack 🔴 CRITICAL: 9997 × A payout failed"]
+    );
+    // Others join for a while; the message is changed in place.
+    desk.open(&payout("po_late", "acct_x", 5), 60);
+    assert_eq!(desk.tell_all(60), ["slack 🔴 CRITICAL: 9998 × A payout failed"]);
+    let group = desk.book.alerts().find(|a| a.group.is_some()).expect("a group").clone();
+    let top = &group.group.as_ref().expect("a group").top;
+    assert_eq!((top.len(), top[0].money.as_ref().map(|m| m.minor)), (10, Some(9999)));
+    let sum: i64 = (3..10_000).sum::<i64>() + 5;
+    assert_eq!(group.evidence.money, [Money::new(sum, "usd")]);
+    desk.command(Ask::Acknowledge { alert_id: group.id.clone() }, 70);
+    desk.settle(70);
+    assert_eq!(desk.book.counts().filter(|(_, _, s, n)| *s == Stage::Acknowledged && *n == 9998).count(), 1);
+    for n in 0..10_000 {
+        desk.close(&payout(&format!("po_{n}"), "", 0), 80);
+    }
+    desk.close(&payout("po_late", "", 0), 80);
+    desk.book.on_time(140);
+    let told = desk.tell_all(140);
+    assert_eq!(told.iter().filter(|t| t.contains("RESOLVED")).count(), 8, "three and the group, each twice: {told:?}");
+    assert!(desk.alerts().is_empty());
+    assert!(desk.book.counts().all(|(_, _, _, n)| n == 0));
+}
+
+#[test]
+fn what_another_alert_explains_is_told_only_if_it_outlives_it() {
+    let mut desk = Desk::new();
+    desk.open(&payout("po_1", "acct_1", 100), 20);
+    desk.open(&lost("acct_1"), 20);
+    desk.open(&payout("po_2", "acct_2", 100), 20);
+    let told = desk.tell_all(20);
+    assert_eq!(told.len(), 4, "the lost account and the payout of the other one: {told:?}");
+    desk.close(&lost("acct_1"), 30);
+    let told = desk.tell_all(30);
+    assert!(told.contains(&"slack 🔴 CRITICAL: A payout failed".to_owned()), "{told:?}");
+    let clock = desk.book.alerts().filter(|a| a.rule == "payout").map(|a| a.sla.respond_due_s - 15 * 60).max();
+    assert_eq!(clock, Some(30), "its clocks began when somebody could know");
+}
+
+#[test]
+fn a_silence_ends_and_what_still_fires_is_told() {
+    let mut desk = Desk::new();
+    let silence = Silence {
+        id: "si_1".into(),
+        matches: Matcher { account: Some("acct_1".into()), ..Matcher::default() },
+        from_s: 0,
+        until_s: 100,
+        reason: "migration".into(),
+        by: "ana".into(),
+    };
+    desk.command(Ask::Silence(silence), 0);
+    desk.open(&lost("acct_1"), 20);
+    desk.open(&lost("acct_2"), 20);
+    assert_eq!(desk.tell_all(20).len(), 2, "the other one only");
+    desk.settle(20);
+    desk.reopen();
+    desk.book.on_time(99);
+    assert!(desk.tell_all(99).is_empty());
+    desk.book.on_time(100);
+    assert_eq!(desk.tell_all(100).len(), 2);
+    assert_eq!(desk.book.silences().count(), 1, "still listed");
+    // Ended early.
+    let again = Silence {
+        id: "si_2".into(),
+        matches: Matcher { rule: Some("lost".into()), ..Matcher::default() },
+        from_s: 100,
+        until_s: 1000,
+        reason: "r".into(),
+        by: "ana".into(),
+    };
+    desk.command(Ask::Silence(again), 110);
+    desk.open(&lost("acct_3"), 120);
+    assert!(desk.tell_all(120).is_empty());
+    desk.command(Ask::Unsilence { silence_id: "si_2".into() }, 130);
+    assert!(desk.tell_all(130).iter().any(|t| t.starts_with("slack 🔴")));
+}
+
+#[test]
+fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
+    let mut desk = Desk::new();
+    let minute = 60;
+    desk.open(&lost("acct_1"), 0);
+    desk.tell_all(0);
+    desk.book.on_time(12 * minute);
+    let told = desk.tell_all(12 * minute);
+    assert!(told.iter().any(|t| t.starts_with("slack#1 ⏳ RESPONSE DUE SOON")), "{told:?}");
+    desk.book.on_time(15 * minute);
+    let told = desk.tell_all(15 * minute);
+    assert!(told.iter().any(|t| t.contains("NO RESPONSE IN TIME")) && told.iter().any(|t| t.contains("ESCALATION 1")));
+    desk.command(Ask::Acknowledge { alert_id: desk.id("lost") }, 20 * minute);
+    desk.tell_all(20 * minute);
+    desk.book.on_time(31 * minute);
+    assert!(desk.tell_all(31 * minute).is_empty(), "somebody has it");
+    desk.book.on_time(60 * minute);
+    let told = desk.tell_all(60 * minute);
+    assert!(told.iter().any(|t| t.contains("NOT RESOLVED IN TIME")), "{told:?}");
+    assert!(!told.iter().any(|t| t.contains("DUE SOON")), "beside the breach it is not worth saying: {told:?}");
+    let kinds: Vec<_> = desk.book.alerts().flat_map(|a| a.notices.iter().map(|n| n.kind)).collect();
+    assert_eq!(
+        kinds,
+        [NoticeKind::RespondSoon, NoticeKind::RespondBreached, NoticeKind::Escalated(0), NoticeKind::ResolveBreached]
+    );
+}
+
+#[test]
+fn what_was_ended_by_hand_does_not_fire_again_before_it_has_been_over() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    desk.command(Ask::Resolve { alert_id: desk.id("lost") }, 30);
+    desk.tell_all(30);
+    desk.reopen();
+    desk.open(&lost("acct_1"), 40);
+    desk.book.on_scan(&[lost("acct_1")], 41);
+    desk.settle(41);
+    assert!(desk.alerts().is_empty());
+    desk.close(&lost("acct_1"), 50);
+    desk.open(&lost("acct_1"), 60);
+    desk.settle(60);
+    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+}
+
+#[test]
+fn figures_wait_for_their_time_and_are_judged_by_part() {
+    let mut desk = Desk::new();
+    let mut counters = Counters::default();
+    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    counters.add(Bucket::Hour(0), &["payouts", "paid", "eur"], 3);
+    desk.book.on_figures(facts(&counters, 100));
+    desk.settle(100);
+    desk.reopen();
+    desk.book.on_figures(facts(&counters, 159));
+    desk.settle(159);
+    assert!(desk.alerts().is_empty());
+    desk.book.on_figures(facts(&counters, 160));
+    assert!(desk.tell_all(160).contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned()));
+    assert_eq!(desk.alerts(), ["failures currency usd firing"]);
+    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 3);
+    desk.book.on_figures(facts(&counters, 200));
+    desk.tell_all(200);
+    assert!(desk.alerts().is_empty(), "half is not above half");
+}
+
+fn facts(counters: &Counters, now_s: i64) -> Facts<'_> {
+    Facts { counters, pipeline: &PIPELINE, now_s }
+}
+
+static PIPELINE: Pipeline = Pipeline { queue_depth: None, dead_letters: None, broken_notifiers: Vec::new() };
+
+#[test]
+fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
+    let mut desk = Desk::new();
+    let hour = 3600;
+    let mut due = condition(ConditionKind::RequirementsDue, EntityKind::Account, "acct_1", "acct_1", 0);
+    due.due_s = 2 * hour;
+    let mut counters = Counters::default();
+    counters.add(Bucket::Hour(0), &["events", "created"], 1);
+    desk.book.on_figures(facts(&counters, 4 * hour));
+    desk.open(&due, 4 * hour);
+    desk.settle(4 * hour);
+    assert!(desk.alerts().is_empty() && desk.book.read.left_aside && !desk.book.needs_scan(4 * hour));
+    desk.reopen();
+    counters.add(Bucket::Hour(4), &["events", "created"], 1);
+    desk.book.on_figures(facts(&counters, 4 * hour + 60));
+    assert!(desk.book.needs_scan(4 * hour + 60));
+    desk.book.on_scan(std::slice::from_ref(&due), 4 * hour + 60);
+    assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
+    desk.settle(4 * hour + 60);
+    assert!(!desk.book.needs_scan(4 * hour + 60));
+}
+
+#[test]
+fn a_rule_that_is_gone_resolves_what_it_fired() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    let stored = Documents {
+        alerts: desk
+            .store
+            .iter()
+            .filter(|((s, _), _)| *s == ALERTS)
+            .map(|((_, k), b)| (k.clone(), b.clone()))
+            .collect(),
+        ..Documents::default()
+    };
+    let others = rules().into_iter().filter(|r| r.name != "lost" && r.inhibited_by.is_empty()).collect();
+    desk.book = Book::open(others, policy(), &stored).expect("readable");
+    assert!(desk.book.needs_scan(30));
+    desk.book.on_scan(&[lost("acct_1")], 30);
+    assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
+}
+
+/// Whatever comes in whatever order: the book takes the ways that the picture shows, and no others, and in
+/// the end nothing is left.
+#[test]
+fn every_way_in_the_picture_is_taken_and_no_other() {
+    let mut taken = BTreeSet::new();
+    for seed in 0..40_u64 {
+        let mut random = seed;
+        // Knuth's constants; no need for more than variety.
+        let mut next = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        let mut desk = Desk::new();
+        let mut now_s = 100;
+        for _ in 0..120 {
+            now_s += i64::try_from(next(90)).expect("small");
+            let id = next(8);
+            let (account, po) = (format!("acct_{}", id % 3), format!("po_{id}"));
+            match next(10) {
+                0 => desk.open(&lost(&account), now_s),
+                1 => desk.close(&lost(&account), now_s),
+                2 => desk.open(&payout(&po, &account, 5), now_s),
+                3 => desk.close(&payout(&po, &account, 5), now_s),
+                4 | 5 => {
+                    let mut counters = Counters::default();
+                    counters.add(
+                        Bucket::hour_of(now_s),
+                        &["payouts", if next(2) == 0 { "failed" } else { "paid" }, "usd"],
+                        3,
+                    );
+                    desk.book.on_figures(Facts { counters: &counters, pipeline: &PIPELINE, now_s });
+                }
+                6 => {
+                    if let Some(alert_id) = desk.book.alerts().map(|a| a.id.clone()).min() {
+                        let ask = if next(2) == 0 { Ask::Acknowledge { alert_id } } else { Ask::Resolve { alert_id } };
+                        desk.command(ask, now_s);
+                    }
+                }
+                7 => {
+                    desk.settle(now_s);
+                    desk.reopen();
+                }
+                8 => desk.book.on_time(now_s),
+                _ => drop(desk.tell_all(now_s)),
+            }
+        }
+        desk.book.on_scan(&[], now_s);
+        desk.book.on_figures(Facts { counters: &Counters::default(), pipeline: &PIPELINE, now_s });
+        let rest: Vec<_> = desk.book.alerts().filter(|a| !a.is_over()).map(|a| a.id.clone()).collect();
+        for alert_id in rest {
+            desk.command(Ask::Resolve { alert_id }, now_s + 61);
+        }
+        desk.book.on_time(now_s + 61);
+        desk.tell_all(now_s + 61);
+        assert!(desk.alerts().is_empty(), "seed {seed}: {:?}", desk.alerts());
+        assert!(desk.book.counts().all(|(_, _, stage, n)| n == 0 || stage == Stage::Pending), "seed {seed}");
+        taken.extend(desk.happened.iter().map(|h| (h.from, h.to)));
+    }
+    let drawn: BTreeSet<_> =
+        TRANSITIONS.iter().map(|(a, b, _)| (*a, *b)).filter(|(a, _)| *a != Stage::Resolved).collect();
+    assert_eq!(taken, drawn);
+}

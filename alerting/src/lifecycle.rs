@@ -1,0 +1,71 @@
+//! The stages in the life of an alert and the ways between them: the one list, which the book is held to
+//! and which the picture in the documentation is drawn from. Pure.
+
+use crate::alert::AlertState;
+
+/// Where a rule and a subject are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nothing is the matter.
+    Inactive,
+    /// It holds, not yet for long enough: there is no alert.
+    Pending,
+    /// It fires, and nobody has taken it.
+    Firing,
+    /// Somebody has taken it.
+    Acknowledged,
+    /// It is over.
+    Resolved,
+}
+
+/// A way from one stage to another, and what leads there.
+pub type Transition = (Stage, Stage, &'static str);
+
+/// Every way there is.
+pub const TRANSITIONS: [Transition; 8] = [
+    (Stage::Inactive, Stage::Pending, "it holds, and the rule has a `for`"),
+    (Stage::Inactive, Stage::Firing, "it holds"),
+    (Stage::Pending, Stage::Inactive, "it holds no longer"),
+    (Stage::Pending, Stage::Firing, "it has held for `for`"),
+    (Stage::Firing, Stage::Acknowledged, "somebody acknowledges"),
+    (Stage::Firing, Stage::Resolved, "it has been over for `keep_firing_for`, or somebody resolves it"),
+    (Stage::Acknowledged, Stage::Resolved, "the same"),
+    (Stage::Resolved, Stage::Inactive, "told, and kept in the history"),
+];
+
+impl Stage {
+    /// The word in exports, metrics and rule tests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+impl From<AlertState> for Stage {
+    fn from(state: AlertState) -> Self {
+        match state {
+            AlertState::Firing => Self::Firing,
+            AlertState::Acknowledged => Self::Acknowledged,
+            AlertState::Resolved => Self::Resolved,
+        }
+    }
+}
+
+/// Whether the list has this way.
+pub fn is_drawn(from: Stage, to: Stage) -> bool {
+    TRANSITIONS.iter().any(|(a, b, _)| (*a, *b) == (from, to))
+}
+
+/// The picture, in the language of Mermaid.
+pub fn diagram() -> String {
+    let mut lines = vec!["stateDiagram-v2".to_owned(), "    [*] --> inactive".to_owned()];
+    for (from, to, why) in TRANSITIONS {
+        lines.push(format!("    {} --> {}: {}", from.as_str(), to.as_str(), why.replace('`', "")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,317 @@
+//! Who is told how, by when they should answer, and what follows when they do not. Pure: a function of
+//! the settings and the alert.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::{Date, Time, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use revwatch_shared::config::{AlertingConfig, BusinessHours, Clock, Route, Treatment};
+
+use crate::alert::{Alert, Mute, Notice, NoticeKind, Sla};
+use crate::command::{Matcher, Silence};
+use crate::rule::{Rule, Severity};
+
+/// What a notifier tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// Its message can be changed in place, or its reader puts messages of one alert together: it is told
+    /// of every change. Others are told when an alert fires.
+    pub edits: bool,
+    /// It is told when an alert is over.
+    pub resolves: bool,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    treatments: BTreeMap<Severity, Treatment>,
+    routes: Vec<Route>,
+    calendar: Calendar,
+    notifiers: Vec<(String, Habits)>,
+    /// More untold alerts of one rule than these become a group.
+    pub group_above: usize,
+    /// Seconds during which others may join it.
+    pub group_open_s: i64,
+    /// Seconds for which alerts that are over are kept.
+    pub history_s: i64,
+}
+
+/// The settings do not make sense; the text names the setting and the fix.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct InvalidPolicy(String);
+
+/// The names that settings may use.
+pub const NOTIFIERS: [&str; 6] = ["slack", "email", "sms", "pagerduty", "webhook", "log"];
+
+/// Clocks warn when this share of the time is over, in percent.
+const WARN_AT_PERCENT: i64 = 80;
+
+impl Policy {
+    /// `notifiers` are those that are set up, in order of preference; at least one.
+    pub fn new(config: &AlertingConfig, notifiers: Vec<(String, Habits)>) -> Result<Self, InvalidPolicy> {
+        let severity = &config.severity;
+        let treatments = BTreeMap::from([
+            (Severity::Critical, severity.critical.clone()),
+            (Severity::High, severity.high.clone()),
+            (Severity::Medium, severity.medium.clone()),
+            (Severity::Low, severity.low.clone()),
+        ]);
+        let lists = treatments.iter().flat_map(|(severity, treatment)| {
+            let steps = treatment.escalate.iter().map(|step| &step.notifiers);
+            let place = format!("alerting.severity.{}", severity.as_str());
+            steps.chain([&treatment.notifiers]).map(move |list| (place.clone(), list))
+        });
+        let routes = config.routes.iter().filter_map(|r| Some(("alerting.routes".to_owned(), r.notifiers.as_ref()?)));
+        for (place, list) in lists.chain(routes) {
+            if let Some(unknown) = list.iter().find(|name| !NOTIFIERS.contains(&name.as_str())) {
+                let known = NOTIFIERS.join(", ");
+                return Err(InvalidPolicy(format!("{place}: notify names {unknown:?}; there are {known}")));
+            }
+        }
+        for route in &config.routes {
+            let known = |name: &&String| Severity::ALL.iter().any(|s| s.as_str() == name.as_str());
+            if let Some(unknown) = route.severity.iter().find(|name| !known(name)) {
+                return Err(InvalidPolicy(format!(
+                    "alerting.routes: severity {unknown:?} is unknown; there are critical, high, medium, low"
+                )));
+            }
+        }
+        Ok(Self {
+            treatments,
+            routes: config.routes.clone(),
+            calendar: Calendar::new(&config.business_hours)?,
+            notifiers,
+            group_above: config.group_above.max(1),
+            group_open_s: config.group_open.0,
+            history_s: config.history.0,
+        })
+    }
+
+    /// What `notifier` tells; one that is not set up tells nothing.
+    pub fn habits(&self, notifier: &str) -> Option<Habits> {
+        self.notifiers.iter().find(|(name, _)| name == notifier).map(|(_, habits)| *habits)
+    }
+
+    /// Decides whom `alert` tells, and starts its clocks at `start_s`.
+    pub fn apply(&self, alert: &mut Alert, rule: &Rule, start_s: i64) {
+        let fits = |route: &&Route| {
+            (route.severity.is_empty() || route.severity.iter().any(|s| s == alert.severity.as_str()))
+                && (route.rules.is_empty() || route.rules.contains(&alert.rule))
+                && route.labels.iter().all(|(name, value)| alert.labels.get(name) == Some(value))
+        };
+        let route = self.routes.iter().find(fits);
+        let treatment = &self.treatments[&alert.severity];
+        if let Some(name) = route.and_then(|r| r.route.as_ref()) {
+            alert.route.clone_from(name);
+        }
+        let wanted = route.and_then(|r| r.notifiers.as_ref()).unwrap_or(&treatment.notifiers);
+        alert.notifiers = self.available(wanted);
+        // What cannot tell anybody does not tell that it cannot.
+        if let Some(broken) = alert.labels.get("notifier") {
+            alert.notifiers.retain(|name| name != broken);
+            if alert.notifiers.is_empty() && !wanted.is_empty() {
+                alert.notifiers.extend(self.instead(broken, &BTreeSet::new()));
+            }
+        }
+        alert.sla = self.clocks(rule, treatment, start_s);
+    }
+
+    /// The notice that a clock makes.
+    pub fn notice(&self, alert: &Alert, kind: NoticeKind, now_s: i64) -> Notice {
+        let step = match kind {
+            NoticeKind::Escalated(step) => {
+                self.treatments[&alert.severity].escalate.get(usize::try_from(step).unwrap_or(usize::MAX))
+            }
+            _ => None,
+        };
+        let notifiers = step.map_or_else(|| alert.notifiers.clone(), |step| self.available(&step.notifiers));
+        let route = step.and_then(|step| step.route.clone()).unwrap_or_else(|| alert.route.clone());
+        let number = u32::try_from(alert.notices.len()).unwrap_or(u32::MAX).saturating_add(1);
+        Notice { number, kind, at_s: now_s, route, notifiers }
+    }
+
+    /// The next way to take when `broken` cannot be used: the first that is set up and not in `used`.
+    pub fn instead(&self, broken: &str, used: &BTreeSet<&str>) -> Option<String> {
+        let names = self.notifiers.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| *name != broken && !used.contains(name)).map(str::to_owned).next()
+    }
+
+    /// Those of `wanted` that are set up; if there is none although somebody was to be told, the preferred one.
+    fn available(&self, wanted: &[String]) -> Vec<String> {
+        let known: Vec<_> = wanted.iter().filter(|name| self.habits(name).is_some()).cloned().collect();
+        if known.is_empty() && !wanted.is_empty() {
+            return self.notifiers.first().map(|(name, _)| name.clone()).into_iter().collect();
+        }
+        known
+    }
+
+    fn clocks(&self, rule: &Rule, treatment: &Treatment, fired_s: i64) -> Sla {
+        let clock = rule.sla.clock.unwrap_or(treatment.clock);
+        let after = |seconds: i64| match clock {
+            Clock::Always => fired_s.saturating_add(seconds),
+            Clock::BusinessHours => self.calendar.after(fired_s, seconds),
+        };
+        let respond_s = rule.sla.respond_s.unwrap_or(treatment.respond.0);
+        let resolve_s = rule.sla.resolve_s.unwrap_or(treatment.resolve.0);
+        let mut ahead = vec![
+            (after(respond_s * WARN_AT_PERCENT / 100), NoticeKind::RespondSoon),
+            (after(respond_s), NoticeKind::RespondBreached),
+            (after(resolve_s * WARN_AT_PERCENT / 100), NoticeKind::ResolveSoon),
+            (after(resolve_s), NoticeKind::ResolveBreached),
+        ];
+        for (step, number) in treatment.escalate.iter().zip(0..) {
+            ahead.push((after(step.after.0), NoticeKind::Escalated(number)));
+        }
+        ahead.sort_unstable();
+        Sla { respond_s, resolve_s, respond_due_s: after(respond_s), resolve_due_s: after(resolve_s), ahead }
+    }
+}
+
+/// Why nobody is to be told of `alert` now, as far as silences go.
+pub fn silenced<'a>(alert: &Alert, silences: impl IntoIterator<Item = &'a Silence>, now_s: i64) -> Option<Mute> {
+    let active = |s: &&Silence| s.from_s <= now_s && now_s < s.until_s && s.matches.fits(alert);
+    silences.into_iter().find(active).map(|silence| Mute::Silence(silence.id.clone()))
+}
+
+impl Matcher {
+    /// Whether all that is given fits. An empty one fits nothing: it would silence everything by mistake.
+    pub fn fits(&self, alert: &Alert) -> bool {
+        let Self { alert_id, rule, account, labels } = self;
+        *self != Self::default()
+            && alert_id.as_ref().is_none_or(|id| alert.id == *id || alert.part_of.as_ref() == Some(id))
+            && rule.as_ref().is_none_or(|rule| alert.rule == *rule)
+            && account.as_ref().is_none_or(|account| alert.account() == Some(account))
+            && labels.iter().all(|(name, value)| alert.labels.get(name) == Some(value))
+    }
+}
+
+/// When people work.
+#[derive(Debug, Clone)]
+struct Calendar {
+    zone: TimeZone,
+    days: BTreeSet<i8>,
+    from: Time,
+    to: Time,
+    holidays: BTreeSet<Date>,
+}
+
+impl Calendar {
+    fn new(hours: &BusinessHours) -> Result<Self, InvalidPolicy> {
+        let wrong = |what: String| InvalidPolicy(format!("alerting.business_hours: {what}"));
+        let zone = TimeZone::get(&hours.time_zone).map_err(|_| {
+            wrong(format!("time_zone {:?} is unknown: use a name such as Europe/Lisbon", hours.time_zone))
+        })?;
+        let day = |name: &String| {
+            let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+            let place = days.iter().position(|d| d == name).and_then(|place| i8::try_from(place + 1).ok());
+            place.ok_or_else(|| wrong(format!("day {name:?} is unknown: there are {}", days.join(", "))))
+        };
+        let time = |text: &str| -> Result<Time, _> {
+            text.parse().map_err(|_| wrong(format!("{text:?} is no time of day: write it like \"09:00\"")))
+        };
+        let date = |text: &String| -> Result<Date, _> {
+            text.parse().map_err(|_| wrong(format!("holiday {text:?} is no date: write it like \"2026-12-25\"")))
+        };
+        let calendar = Self {
+            zone,
+            days: hours.days.iter().map(day).collect::<Result<_, _>>()?,
+            from: time(&hours.from)?,
+            to: time(&hours.to)?,
+            holidays: hours.holidays.iter().map(date).collect::<Result<_, _>>()?,
+        };
+        if calendar.days.is_empty() || calendar.from >= calendar.to {
+            return Err(wrong("there must be a day, and `from` must be before `to`".into()));
+        }
+        Ok(calendar)
+    }
+
+    /// The moment at which `seconds` of business hours have passed since `from_s`. Where clocks change, a
+    /// day has as many hours as people work.
+    fn after(&self, from_s: i64, seconds: i64) -> i64 {
+        // A hundred years of days: a calendar with a working day in it ends long before.
+        const MOST_DAYS: usize = 36_600;
+        let Ok(start) = Timestamp::from_second(from_s) else { return from_s.saturating_add(seconds) };
+        let mut left_s = seconds.max(0);
+        let mut date = start.to_zoned(self.zone.clone()).date();
+        for _ in 0..MOST_DAYS {
+            if let Some((opens_s, closes_s)) = self.hours_of(date) {
+                let begin_s = opens_s.max(from_s);
+                if begin_s < closes_s {
+                    if left_s <= closes_s - begin_s {
+                        return begin_s + left_s;
+                    }
+                    left_s -= closes_s - begin_s;
+                }
+            }
+            match date.checked_add(1.day()) {
+                Ok(next) => date = next,
+                Err(_) => break,
+            }
+        }
+        from_s.saturating_add(seconds)
+    }
+
+    fn hours_of(&self, date: Date) -> Option<(i64, i64)> {
+        let weekday: Weekday = date.weekday();
+        if !self.days.contains(&weekday.to_monday_one_offset()) || self.holidays.contains(&date) {
+            return None;
+        }
+        let at = |time: Time| Some(date.to_datetime(time).to_zoned(self.zone.clone()).ok()?.timestamp().as_second());
+        Some((at(self.from)?, at(self.to)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hours() -> BusinessHours {
+        BusinessHours {
+            time_zone: "Europe/Lisbon".into(),
+            days: ["mon", "tue", "wed", "thu", "fri"].map(str::to_owned).into(),
+            from: "09:00".into(),
+            to: "18:00".into(),
+            holidays: vec!["2026-12-25".into()],
+        }
+    }
+
+    #[test]
+    fn business_hours_skip_nights_weekends_holidays_and_follow_the_clocks() {
+        let calendar = Calendar::new(&hours()).expect("valid");
+        for (from, seconds, expected) in [
+            ("2026-11-18T10:00:00Z", 3600, "2026-11-18T11:00:00Z"),
+            ("2026-11-18T17:30:00Z", 3600, "2026-11-19T09:30:00Z"),
+            ("2026-11-18T05:00:00Z", 0, "2026-11-18T09:00:00Z"),
+            ("2026-11-20T17:00:00Z", 2 * 3600, "2026-11-23T10:00:00Z"),
+            ("2026-12-24T17:00:00Z", 2 * 3600, "2026-12-28T10:00:00Z"),
+            // Summer time ends on Sunday, 25 October: 09:00 in Lisbon is 08:00 UTC before and 09:00 UTC after.
+            ("2026-10-23T16:00:00Z", 2 * 3600, "2026-10-26T10:00:00Z"),
+            ("2026-11-16T00:00:00Z", 5 * 9 * 3600, "2026-11-20T18:00:00Z"),
+        ] {
+            let from_s = from.parse::<Timestamp>().expect("a time").as_second();
+            let found = Timestamp::from_second(calendar.after(from_s, seconds)).expect("a time");
+            assert_eq!(found.to_string(), expected, "{from} and {seconds} s");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_business_hours_is_named() {
+        type Spoil = fn(&mut BusinessHours);
+        let table: [(Spoil, &str); 6] = [
+            (|h| h.time_zone = "Mars".into(), "Mars"),
+            (|h| h.days = vec!["monday".into()], "monday"),
+            (|h| h.days.clear(), "must be a day"),
+            (|h| h.from = "nine".into(), "nine"),
+            (|h| h.to = "08:00".into(), "before"),
+            (|h| h.holidays = vec!["xmas".into()], "xmas"),
+        ];
+        for (spoil, expected) in table {
+            let mut wrong = hours();
+            spoil(&mut wrong);
+            let error = Calendar::new(&wrong).expect_err("wrong").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
