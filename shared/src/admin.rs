@@ -5,11 +5,8 @@
 //! - `GET /readyz`: 200 when every named check passes, else 503; JSON either way.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -18,12 +15,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::bounded::{Bounds, serve};
 use crate::listen::{ListenError, ListenSetting, listen};
 use crate::telemetry::Metrics;
 
@@ -105,19 +100,8 @@ impl Admin {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .with_state(self.readiness);
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let listener = Bounded { listener: self.listener, slots };
-        let stopped = shutdown.clone();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).into_future();
-        let overdue = async {
-            stopped.cancelled().await;
-            sleep(DRAIN).await;
-        };
-        tokio::select! {
-            // Accept errors are retried within; it ends by shutdown only.
-            _ = serving => {}
-            () = overdue => {}
-        }
+        let bounds = Bounds { connections: MAX_CONNECTIONS, idle: IDLE, life: None, drain: DRAIN };
+        serve(self.listener, router, bounds, shutdown).await;
     }
 }
 
@@ -138,73 +122,10 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     (status, Json(Report { ready, checks }))
 }
 
-/// `axum::serve` limits neither connections nor the time a sender takes; this does both.
-struct Bounded {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-}
-
-/// A connection that fails when nothing has been read from it for [`IDLE`].
-struct Watched {
-    stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl axum::serve::Listener for Bounded {
-    type Io = Watched;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Watched, SocketAddr) {
-        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        // axum's own implementation retries after errors.
-        let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
-        (Watched { stream, idle: Box::pin(sleep(IDLE)), _slot: slot }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-impl Watched {
-    fn bound<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if done.is_pending() {
-            ready!(self.idle.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        done
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if done.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
-        }
-        self.bound(cx, done)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.bound(cx, done)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::time::timeout;
 
     use super::*;

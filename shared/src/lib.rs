@@ -4,10 +4,11 @@
 //! [`condition`], [`kpi`], [`money`], [`recount`], [`signature`]. It knows no clock, no randomness and no I/O; a
 //! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
 //! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`listen`],
-//! [`admin`].
+//! [`bounded`], [`admin`].
 
 pub mod admin;
 pub mod backend;
+pub mod bounded;
 pub mod condition;
 pub mod config;
 pub mod counters;

@@ -1,0 +1,160 @@
+//! Serving a small router to few peers: `axum::serve` limits neither connections nor the time a sender
+//! takes; this does both.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// What peers may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Open connections; further ones wait to be accepted.
+    pub connections: usize,
+    /// A connection on which nothing arrives for this long fails.
+    pub idle: Duration,
+    /// A connection that is older than this fails, whatever it does.
+    pub life: Option<Duration>,
+    /// On shutdown, requests under way have this long to finish.
+    pub drain: Duration,
+}
+
+/// Serves `router` until `shutdown`, and no longer than [`Bounds::drain`] after it.
+pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
+    let listener = Bounded { listener, slots, bounds };
+    let stopped = shutdown.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).into_future();
+    let overdue = async {
+        stopped.cancelled().await;
+        sleep(bounds.drain).await;
+    };
+    tokio::select! {
+        // Accept errors are retried within; it ends by shutdown only.
+        _ = serving => {}
+        () = overdue => {}
+    }
+}
+
+struct Bounded {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    bounds: Bounds,
+}
+
+/// A connection that fails when nothing has been read from it for too long, and when it is too old.
+struct Watched {
+    stream: TcpStream,
+    idle: Duration,
+    ends: Option<Instant>,
+    /// Goes off at the earlier of the two.
+    deadline: Pin<Box<Sleep>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Watched;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Watched, SocketAddr) {
+        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        // axum's own implementation retries after errors.
+        let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
+        let Bounds { idle, life, .. } = self.bounds;
+        let ends = life.map(|life| Instant::now() + life);
+        let deadline = Box::pin(sleep_until(next_deadline(idle, ends)));
+        (Watched { stream, idle, ends, deadline, _slot: slot }, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn next_deadline(idle: Duration, ends: Option<Instant>) -> Instant {
+    let idle = Instant::now() + idle;
+    ends.map_or(idle, |ends| ends.min(idle))
+}
+
+impl Watched {
+    fn bound<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_pending() {
+            ready!(self.deadline.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        done
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if done.is_ready() {
+            let next = next_deadline(self.idle, self.ends);
+            self.deadline.as_mut().reset(next);
+        }
+        self.bound(cx, done)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.bound(cx, done)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(200);
+    const LATE: Duration = Duration::from_secs(60);
+
+    async fn start(idle: Duration, life: Option<Duration>) -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let shutdown = CancellationToken::new();
+        let bounds = Bounds { connections: 1, idle, life, drain: SOON };
+        tokio::spawn(serve(listener, Router::new(), bounds, shutdown.clone()));
+        (addr, shutdown)
+    }
+
+    /// Whoever says nothing, and whoever says little for ever, makes room for the next.
+    #[tokio::test]
+    async fn a_connection_that_is_idle_or_old_gives_its_slot_back() {
+        for (idle, life) in [(SOON, None), (LATE, Some(SOON))] {
+            let (addr, shutdown) = start(idle, life).await;
+            let mut slow = TcpStream::connect(addr).await.expect("accepted");
+            slow.write_all(b"GET / HTTP/1.1\r\nx: ").await.expect("sent");
+            let mut next = TcpStream::connect(addr).await.expect("queued");
+            next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+            let mut answer = String::new();
+            timeout(LATE, next.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            let rest = timeout(LATE, slow.read_to_end(&mut Vec::new())).await.expect("the slow one is cut off");
+            drop(rest);
+            shutdown.cancel();
+        }
+    }
+}
