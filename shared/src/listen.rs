@@ -12,6 +12,8 @@ pub enum ListenSetting {
     Public,
     /// Metrics and health.
     Admin,
+    /// What people press in Slack.
+    SlackInteractivity,
 }
 
 /// A listener could not be opened.
@@ -36,6 +38,7 @@ impl ListenSetting {
         match self {
             Self::Public => "listen / REVWATCH_LISTEN",
             Self::Admin => "admin_listen / REVWATCH_ADMIN_LISTEN",
+            Self::SlackInteractivity => "slack.interactivity_listen / SLACK_INTERACTIVITY_LISTEN",
         }
     }
 }

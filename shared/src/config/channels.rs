@@ -1,6 +1,7 @@
 //! Settings of the ways to reach people.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -21,4 +22,12 @@ pub struct SlackConfig {
     pub api_base: String,
     /// Channel (name or id) by a rule's `route`; `default` serves the rest.
     pub channels: BTreeMap<String, String>,
+    /// Signing secrets of the Slack app, comma-separated: with one, `interactivity_listen` is opened.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub signing_secret: Option<SecretString>,
+    /// Where Slack posts what people press.
+    pub interactivity_listen: SocketAddr,
+    /// App-level token (`xapp-…`): with it, what people press comes over Socket Mode.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub app_token: Option<SecretString>,
 }

@@ -198,6 +198,9 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("SLACK_WEBHOOK_URL", &["slack", "webhook_url"], Kind::Secret),
     ("SLACK_BOT_TOKEN", &["slack", "bot_token"], Kind::Secret),
     ("SLACK_API_BASE", &["slack", "api_base"], Kind::Text),
+    ("SLACK_SIGNING_SECRET", &["slack", "signing_secret"], Kind::Secret),
+    ("SLACK_INTERACTIVITY_LISTEN", &["slack", "interactivity_listen"], Kind::Text),
+    ("SLACK_APP_TOKEN", &["slack", "app_token"], Kind::Secret),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -325,6 +328,7 @@ impl Config {
                     .into(),
             );
         }
+        check_slack_actions(&self.slack)?;
         let seconds = [
             ("limits.header_seconds", self.limits.header_seconds),
             ("limits.body_seconds", self.limits.body_seconds),
@@ -375,6 +379,27 @@ fn check_api_base(text: &str) -> Result<(), ConfigError> {
         "http" => wrong("must begin with https:// (http:// only for a loopback address): the API key travels with it"),
         _ => wrong("must begin with https://"),
     }
+}
+
+/// What people press in Slack arrives by a secret, a token, both or neither.
+fn check_slack_actions(slack: &SlackConfig) -> Result<(), ConfigError> {
+    if let Some(secrets) = &slack.signing_secret
+        && keys(secrets.expose_secret().split(',')).is_none()
+    {
+        return Err(ConfigError::Invalid(
+            "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret: separate several by single commas"
+                .into(),
+        ));
+    }
+    let token = slack.app_token.as_ref().map(ExposeSecret::expose_secret);
+    if token.is_some_and(|token| !token.starts_with("xapp-") || !token.bytes().all(|b| b.is_ascii_graphic())) {
+        return Err(ConfigError::Invalid(
+            "slack.app_token (SLACK_APP_TOKEN) is not an app-level token: give the `xapp-…` with the scope \
+             connections:write that the app's settings (Basic Information → App-Level Tokens) show, without spaces"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 fn non_empty_secret<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SecretString>, D::Error> {
@@ -481,6 +506,18 @@ mod tests {
     }
 
     #[test]
+    fn slacks_secrets_are_read_and_not_shown() {
+        let config = load(None, &[]).expect("valid").slack;
+        assert!(config.signing_secret.is_none() && config.app_token.is_none());
+        assert_eq!(config.interactivity_listen.to_string(), "127.0.0.1:8081");
+        let variables = [("SLACK_SIGNING_SECRET", "8f74,2b10"), ("SLACK_APP_TOKEN", "xapp-1-A1-2-3")];
+        let config = load(Some("[slack]\ninteractivity_listen = \"0.0.0.0:9\""), &variables).expect("valid").slack;
+        assert!(config.signing_secret.is_some() && config.app_token.is_some());
+        assert_eq!(config.interactivity_listen.to_string(), "0.0.0.0:9");
+        assert!(!format!("{config:?}").contains("8f74") && !format!("{config:?}").contains("A1-2"), "{config:?}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_fix() {
         let table: &[Case<'_>] = &[
             (Some("lissten = 1"), &[], "lissten"),
@@ -502,6 +539,10 @@ mod tests {
             (None, &[("STRIPE_API_BASE", "https://me:secret@api.stripe.com")], "no password"),
             (None, &[("STRIPE_SECRET_KEY", "pk_test_1")], "STRIPE_SECRET_KEY"),
             (None, &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")], "without spaces"),
+            (None, &[("SLACK_APP_TOKEN", "xoxb-1")], "connections:write"),
+            (None, &[("SLACK_APP_TOKEN", "xapp-1\nX: y")], "without spaces"),
+            (None, &[("SLACK_SIGNING_SECRET", "a,,b")], "empty secret"),
+            (None, &[("SLACK_INTERACTIVITY_LISTEN", "here")], "SLACK_INTERACTIVITY_LISTEN"),
             (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
             (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
             (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
