@@ -19,6 +19,7 @@ pub mod reading;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;
+pub mod slack_actions;
 pub mod step;
 
 use std::collections::{BTreeMap, HashMap};

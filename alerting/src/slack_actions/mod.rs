@@ -1,0 +1,3 @@
+//! Slack actions.
+pub mod payload;
+pub mod signature;
