@@ -1,3 +1,190 @@
-//! Slack actions.
+//! What people press under an alert in Slack (acknowledge, silence), on its way to the evaluator.
+//!
+//! Slack tells of it in one of two ways: it posts it to us ([`Interactivity`]), or we fetch it over a
+//! WebSocket ([`SocketMode`]). Either way [`payload`] reads it, and it is confirmed to Slack once the command
+//! is durable in the store; without that Slack shows an error to whoever pressed. Any number of processes may
+//! do this at once, whether they evaluate or not.
+
+mod http;
+mod inbox;
 pub mod payload;
 pub mod signature;
+mod socket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use revwatch_shared::config::{ExposeSecret as _, SlackConfig};
+use revwatch_shared::listen::ListenError;
+use revwatch_shared::ports::StateStore;
+use tokio_util::sync::CancellationToken;
+
+pub use self::http::Interactivity;
+pub use self::socket::SocketMode;
+
+/// Both ways, as far as they are configured.
+pub struct SlackActions {
+    http: Option<Interactivity>,
+    socket: Option<SocketMode>,
+}
+
+/// What people press cannot be taken; the text names the setting and the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A setting.
+    #[error("{0}")]
+    Setting(String),
+    /// No TLS roots are to be found, for example.
+    #[error("no client for Slack's API: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+impl SlackActions {
+    /// Opens the port, if there is a signing secret, and prepares Socket Mode, if there is an app token.
+    pub async fn bind(config: &SlackConfig, store: Arc<dyn StateStore>) -> Result<Self, StartError> {
+        let http = match &config.signing_secret {
+            Some(secrets) => {
+                let keys = signature::keys(secrets.expose_secret()).ok_or_else(|| {
+                    StartError::Setting("slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret".into())
+                })?;
+                Some(Interactivity::bind(config.interactivity_listen, keys, store.clone()).await?)
+            }
+            None => None,
+        };
+        let socket = match &config.app_token {
+            Some(token) => Some(SocketMode::new(token.clone(), &config.api_base, store)?),
+            None => None,
+        };
+        Ok(Self { http, socket })
+    }
+
+    /// Where Slack may post, with the port the system chose; `None` without a signing secret.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Interactivity::local_addr)
+    }
+
+    /// Takes what is pressed until `shutdown`; ends at once if neither way is configured.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let http = async {
+            if let Some(http) = self.http {
+                http.serve(shutdown.clone()).await;
+            }
+        };
+        let socket = async {
+            if let Some(socket) = self.socket {
+                socket.run(shutdown.clone()).await;
+            }
+        };
+        tokio::join!(http, socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use revwatch_shared::config::Config;
+    use revwatch_shared::ports::COMMANDS;
+    use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
+    use serde_json::json;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::command::Command;
+
+    /// The longest that anything may take before a test fails.
+    pub(super) const LONG: Duration = Duration::from_secs(30);
+
+    pub(super) fn open(folder: &Path) -> Arc<dyn StateStore> {
+        Arc::new(Sqlite::open(folder, Open::Create { partitions: 1 }).expect("a store"))
+    }
+
+    /// What waits for the evaluator, by key.
+    pub(super) async fn left(store: &Arc<dyn StateStore>) -> Vec<(String, Command)> {
+        let documents = store.documents(COMMANDS).await.expect("documents");
+        documents.into_iter().map(|(key, body)| (key, serde_json::from_str(&body).expect("a command"))).collect()
+    }
+
+    /// From now on the store takes no command.
+    pub(super) fn break_store(folder: &Path) {
+        let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
+        other.busy_timeout(LONG).expect("set");
+        other.execute_batch("ALTER TABLE documents RENAME TO elsewhere").expect("renamed");
+    }
+
+    /// And now it does again.
+    pub(super) fn mend_store(folder: &Path) {
+        let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
+        other.busy_timeout(LONG).expect("set");
+        other.execute_batch("ALTER TABLE elsewhere RENAME TO documents").expect("renamed");
+    }
+
+    /// Until it is dropped, the store can write nothing.
+    pub(super) fn hold_store(folder: &Path) -> rusqlite::Connection {
+        let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
+        other.busy_timeout(LONG).expect("set");
+        other.execute_batch("BEGIN IMMEDIATE").expect("begun");
+        other
+    }
+
+    pub(super) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            assert!(began.elapsed() < LONG, "waited in vain until {what}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A press of the button `action_id`, told apart by `action_ts`.
+    pub(super) fn press(action_id: &str, value: &str, action_ts: &str) -> serde_json::Value {
+        json!({
+            "type": "block_actions",
+            "user": {"id": "U0123456789", "username": "ana.silva", "name": "ana", "team_id": "T0123456789"},
+            "container": {"type": "message", "message_ts": "1767326126.896109", "channel_id": "C0123456789"},
+            "actions": [{
+                "type": "button", "action_id": action_id, "block_id": "b", "value": value, "action_ts": action_ts,
+            }],
+        })
+    }
+
+    fn config(variables: &[(&str, &str)]) -> SlackConfig {
+        let find =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::load(None, &find).expect("valid").slack
+    }
+
+    #[tokio::test]
+    async fn nothing_is_opened_that_is_not_configured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        let off = SlackActions::bind(&config(&[]), store.clone()).await.expect("nothing to open");
+        assert!(off.local_addr().is_none());
+        tokio::time::timeout(LONG, off.run(CancellationToken::new())).await.expect("it ends");
+
+        let on = config(&[("SLACK_SIGNING_SECRET", "s"), ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0")]);
+        let on = SlackActions::bind(&on, store.clone()).await.expect("a port");
+        let addr = on.local_addr().expect("an address").to_string();
+        let taken = config(&[("SLACK_SIGNING_SECRET", "s"), ("SLACK_INTERACTIVITY_LISTEN", &addr)]);
+        let error = SlackActions::bind(&taken, store.clone()).await.err().expect("taken").to_string();
+        assert!(error.contains("SLACK_INTERACTIVITY_LISTEN"), "{error}");
+
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(on.run(shutdown.clone()));
+        let url = format!("http://{addr}/slack/interactivity");
+        let answer = reqwest::Client::new().post(url).timeout(LONG).send().await.expect("an answer");
+        assert_eq!(answer.status(), 401, "it serves");
+        shutdown.cancel();
+        tokio::time::timeout(LONG, running).await.expect("in time").expect("no panic");
+
+        let open_air = config(&[("SLACK_APP_TOKEN", "xapp-1"), ("SLACK_API_BASE", "http://slack.example/api")]);
+        let error = SlackActions::bind(&open_air, store).await.err().expect("refused").to_string();
+        assert!(error.contains("SLACK_API_BASE") && error.contains("https://"), "{error}");
+    }
+}

@@ -83,6 +83,9 @@ mod tests {
         trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
     const SIGNATURE: &str = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
 
+    /// What it is, the two headers, the request's age, and what is to come of it.
+    type Case<'a> = (&'a str, Option<&'a str>, Option<&'a str>, i64, Result<(), Refusal>);
+
     #[test]
     fn accepts_what_slack_signed_and_nothing_else() {
         let upper = SIGNATURE.to_uppercase().replace("V0", "v0");
@@ -90,7 +93,7 @@ mod tests {
         let other = keys("other").expect("a key")[0].sign(&[b"v0:", signed.as_bytes(), b":", BODY]);
         let other = format!("v0={other}");
         let at = Some(signed.as_str());
-        let table: &[(&str, Option<&str>, Option<&str>, i64, Result<(), Refusal>)] = &[
+        let table: &[Case<'_>] = &[
             ("Slack's own example", at, Some(SIGNATURE), 0, Ok(())),
             ("upper-case hex", at, Some(&upper), 0, Ok(())),
             ("five minutes old", at, Some(SIGNATURE), 300, Ok(())),

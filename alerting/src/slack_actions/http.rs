@@ -1,0 +1,312 @@
+//! Slack posts what is pressed: `POST /slack/interactivity`, a form whose field `payload` is JSON.
+//!
+//! | status | when |
+//! |---|---|
+//! | 200 | all that is asked is durable, or nothing of it is ours |
+//! | 400 | the payload cannot be read |
+//! | 401 | the signature is missing, wrong or of another time |
+//! | 413 | the body is larger than [`BODY_BYTES`] |
+//! | 503 | the store cannot take it |
+//!
+//! On anything but 200 Slack shows an error to whoever pressed:
+//! <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use jiff::Timestamp;
+use revwatch_shared::bounded::{Bounds, serve};
+use revwatch_shared::listen::{ListenError, ListenSetting, listen};
+use revwatch_shared::ports::StateStore;
+use revwatch_shared::signature::SigningKey;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::inbox::Inbox;
+use super::payload::{NotAnAction, commands};
+use super::signature::{Refusal, verify};
+
+/// The listener for what is pressed, bound but not yet serving.
+pub struct Interactivity {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    handler: Arc<Handler>,
+}
+
+/// Larger bodies are refused. A payload holds the message it is about, of some kilobytes.
+pub const BODY_BYTES: usize = 1024 * 1024;
+
+/// Where Slack posts to.
+pub const PATH: &str = "/slack/interactivity";
+
+/// People press one button at a time. A connection is for one request, which must be over when its life is.
+const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    idle: Duration::from_secs(10),
+    life: Some(Duration::from_secs(20)),
+    drain: Duration::from_secs(5),
+};
+
+struct Handler {
+    keys: Vec<SigningKey>,
+    inbox: Inbox,
+}
+
+impl Interactivity {
+    /// Opens the listener. `keys` are those of the Slack app; without any, everything is refused.
+    pub async fn bind(
+        addr: SocketAddr,
+        keys: Vec<SigningKey>,
+        store: Arc<dyn StateStore>,
+    ) -> Result<Self, ListenError> {
+        let setting = ListenSetting::SlackInteractivity;
+        let listener = listen(addr, setting).await?;
+        let local_addr = listener.local_addr().map_err(|source| ListenError { setting, addr, source })?;
+        Ok(Self { listener, local_addr, handler: Arc::new(Handler { keys, inbox: Inbox::new(store) }) })
+    }
+
+    /// Where it listens, with the port the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown`.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let router = Router::new()
+            .route(PATH, post(interactivity))
+            .layer(DefaultBodyLimit::max(BODY_BYTES))
+            .with_state(self.handler);
+        serve(self.listener, router, BOUNDS, shutdown).await;
+    }
+}
+
+async fn interactivity(
+    State(handler): State<Arc<Handler>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    // Each connection is for one request: see `BOUNDS`.
+    ([(header::CONNECTION, "close")], handler.answer(&headers, body).await).into_response()
+}
+
+/// Why a request is not answered 200.
+enum Refused {
+    Body(BytesRejection),
+    Signature(Refusal),
+    NoPayload,
+    Payload(NotAnAction),
+    Store,
+}
+
+impl Handler {
+    async fn answer(&self, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<(), Refused> {
+        let body = body.map_err(Refused::Body)?;
+        let now_s = Timestamp::now().as_second();
+        let header = |name| headers.get(name).map(|value| value.as_bytes());
+        let (timestamp, signature) = (header("x-slack-request-timestamp"), header("x-slack-signature"));
+        verify(&self.keys, timestamp, signature, &body, now_s).map_err(|refusal| {
+            match refusal {
+                // Anybody on the network may try; only these can be our own mistake.
+                Refusal::Mismatch | Refusal::WrongTime => tracing::warn!(%refusal, "a request was not Slack's"),
+                Refusal::Missing | Refusal::Unreadable => tracing::debug!(%refusal, "a request was not Slack's"),
+            }
+            Refused::Signature(refusal)
+        })?;
+        let mut fields = url::form_urlencoded::parse(&body);
+        let (_, payload) = fields.find(|(name, _)| name == "payload").ok_or(Refused::NoPayload)?;
+        let interaction = commands(&payload, now_s).map_err(|error| {
+            tracing::warn!(%error, "Slack told of something that is no action");
+            Refused::Payload(error)
+        })?;
+        self.inbox.take(&interaction).await.map_err(|error| {
+            tracing::error!(%error, "an action in Slack could not be stored; whoever pressed was told so");
+            Refused::Store
+        })
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, reason, message) = match self {
+            Self::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body is larger than {BODY_BYTES} bytes"))
+            }
+            Self::Body(_) => (StatusCode::BAD_REQUEST, "incomplete_body", "the body could not be read".to_owned()),
+            Self::Signature(refusal) => (StatusCode::UNAUTHORIZED, refusal.reason(), refusal.to_string()),
+            Self::NoPayload => {
+                (StatusCode::BAD_REQUEST, "no_payload", "the body is no form with a field `payload`".to_owned())
+            }
+            Self::Payload(error) => (StatusCode::BAD_REQUEST, "not_an_action", error.to_string()),
+            Self::Store => {
+                let message = "it could not be stored in time: press again".to_owned();
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+            }
+        };
+        (status, Json(json!({"error": {"reason": reason, "message": message}}))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::time::timeout;
+
+    use super::super::signature::keys;
+    use super::super::tests::{LONG, break_store, hold_store, left, mend_store, open, press};
+    use super::*;
+    use crate::command::Ask;
+
+    struct Served {
+        url: String,
+        folder: TempDir,
+        store: Arc<dyn StateStore>,
+        shutdown: CancellationToken,
+    }
+
+    async fn start() -> Served {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        let keys = keys("old,new").expect("keys");
+        let bound = Interactivity::bind(([127, 0, 0, 1], 0).into(), keys, store.clone()).await.expect("a port");
+        let url = format!("http://{}{PATH}", bound.local_addr());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(bound.serve(shutdown.clone()));
+        Served { url, folder, store, shutdown }
+    }
+
+    fn now_s() -> i64 {
+        Timestamp::now().as_second()
+    }
+
+    fn form(payload: &str) -> String {
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", payload).finish()
+    }
+
+    impl Served {
+        /// Posts `body`, signed with `secret` at `signed_s`.
+        async fn post(&self, body: String, secret: &str, signed_s: i64) -> (u16, String) {
+            let signed = signed_s.to_string();
+            let tag = SigningKey::new(secret).expect("a key").sign(&[b"v0:", signed.as_bytes(), b":", body.as_bytes()]);
+            self.send(body, &[("x-slack-request-timestamp", signed), ("x-slack-signature", format!("v0={tag}"))]).await
+        }
+
+        async fn send(&self, body: String, headers: &[(&str, String)]) -> (u16, String) {
+            let mut request = reqwest::Client::new().post(&self.url).timeout(LONG);
+            request = request.header("content-type", "application/x-www-form-urlencoded");
+            for (name, value) in headers {
+                request = request.header(*name, value);
+            }
+            let response = request.body(body).send().await.expect("an answer");
+            (response.status().as_u16(), response.text().await.expect("text"))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_pressed_is_stored_before_it_is_confirmed_and_once_however_often_it_comes() {
+        let served = start().await;
+        let acknowledge = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
+        for secret in ["new", "old", "new"] {
+            assert_eq!(served.post(acknowledge.clone(), secret, now_s()).await, (200, String::new()));
+        }
+        let stored = left(&served.store).await;
+        assert_eq!(stored.len(), 1, "{stored:?}");
+        let (_, command) = &stored[0];
+        assert_eq!((command.by.as_str(), command.via.as_str(), command.at_s), ("ana", "slack", 1_767_326_130));
+        assert_eq!(command.ask, Ask::Acknowledge { alert_id: "al_1".into() });
+
+        let silence = form(&press("silence_4h", "al_1 14400", "1767326131.000000").to_string());
+        assert_eq!(served.post(silence, "new", now_s()).await.0, 200);
+        assert_eq!(left(&served.store).await.len(), 2);
+        let link = form(&press("open", "", "1767326132.000000").to_string());
+        assert_eq!(served.post(link, "new", now_s()).await.0, 200);
+        assert_eq!(left(&served.store).await.len(), 2, "a link asks nothing");
+        served.shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_slack_is_refused_and_nothing_is_stored() {
+        let served = start().await;
+        let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
+        for (secret, age_s, expected) in [
+            ("other", 0, "signature_mismatch"),
+            ("new", 400, "signature_of_another_time"),
+            ("new", -400, "signature_of_another_time"),
+            ("other", 400, "signature_mismatch"),
+        ] {
+            let (status, text) = served.post(body.clone(), secret, now_s() - age_s).await;
+            assert!(status == 401 && text.contains(expected), "{status} {text}");
+        }
+        let (status, text) = served.send(body.clone(), &[]).await;
+        assert!(status == 401 && text.contains("signature_missing"), "{status} {text}");
+        let headers = [("x-slack-request-timestamp", now_s().to_string()), ("x-slack-signature", "v0=?".to_owned())];
+        let (status, text) = served.send(body, &headers).await;
+        assert!(status == 401 && text.contains("signature_unreadable"), "{status} {text}");
+        assert_eq!(left(&served.store).await, []);
+        let other_path = served.url.replace("interactivity", "events");
+        let answer = reqwest::Client::new().post(other_path).timeout(LONG).send().await.expect("an answer");
+        assert_eq!(answer.status(), 404);
+        let answer = reqwest::Client::new().get(&served.url).timeout(LONG).send().await.expect("an answer");
+        assert_eq!(answer.status(), 405);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_refused_with_a_reason() {
+        let served = start().await;
+        for (body, status, reason) in [
+            (String::new(), 400, "no_payload"),
+            ("a=b".to_owned(), 400, "no_payload"),
+            (press("acknowledge", "al_1", "1.0").to_string(), 400, "no_payload"),
+            (form("nonsense"), 400, "not_an_action"),
+            (form(r#"{"type":"view_submission"}"#), 400, "view_submission"),
+            ("x".repeat(BODY_BYTES + 1), 413, "too_large"),
+        ] {
+            let (answered, text) = served.post(body, "new", now_s()).await;
+            assert!(answered == status && text.contains(reason), "{answered} {text}");
+        }
+        assert_eq!(left(&served.store).await, []);
+    }
+
+    #[tokio::test]
+    async fn while_the_store_takes_nothing_slack_is_told_so() {
+        let served = start().await;
+        let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
+        break_store(served.folder.path());
+        let (status, text) = served.post(body.clone(), "new", now_s()).await;
+        assert!(status == 503 && text.contains("unavailable"), "{status} {text}");
+        mend_store(served.folder.path());
+        assert_eq!(left(&served.store).await, []);
+        assert_eq!(served.post(body, "new", now_s()).await.0, 200);
+        assert_eq!(left(&served.store).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_too_slow_is_not_waited_for() {
+        let served = start().await;
+        let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
+        let held = hold_store(served.folder.path());
+        let (status, text) = served.post(body.clone(), "new", now_s()).await;
+        assert!(status == 503 && text.contains("unavailable"), "{status} {text}");
+        drop(held);
+        assert_eq!(served.post(body, "new", now_s()).await.0, 200);
+        assert_eq!(left(&served.store).await.len(), 1, "it may have been stored late, as the same command");
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_told_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bound = Interactivity::bind(([127, 0, 0, 1], 0).into(), Vec::new(), open(folder.path())).await;
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(bound.expect("a port").serve(shutdown.clone()));
+        shutdown.cancel();
+        timeout(LONG, serving).await.expect("in time").expect("no panic");
+    }
+}

@@ -1,0 +1,57 @@
+//! Leaves commands in the store, and says so in the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use revwatch_shared::ports::{StateStore, StoreError};
+use tokio::time::timeout;
+
+use super::payload::Interaction;
+use crate::command::Ask;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Inbox(Arc<dyn StateStore>);
+
+/// A command may or may not be stored; whoever gave it is to give it again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStored {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the store did not answer within {} ms", STORE_WITHIN.as_millis())]
+    TooSlow,
+    #[error("a command cannot be written: {0}")]
+    Unwritable(#[from] serde_json::Error),
+}
+
+/// Slack tells people that something went wrong when it has no answer after three seconds:
+/// <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
+const STORE_WITHIN: Duration = Duration::from_millis(2500);
+
+impl Inbox {
+    pub(super) fn new(store: Arc<dyn StateStore>) -> Self {
+        Self(store)
+    }
+
+    /// Returns once all that is asked is durable.
+    pub(super) async fn take(&self, interaction: &Interaction) -> Result<(), NotStored> {
+        for ignored in &interaction.ignored {
+            tracing::debug!(reason = ignored.reason, action_id = ignored.action_id, "action in Slack ignored");
+        }
+        timeout(STORE_WITHIN, self.store(interaction)).await.map_err(|_| NotStored::TooSlow)?
+    }
+
+    async fn store(&self, interaction: &Interaction) -> Result<(), NotStored> {
+        for asked in &interaction.asked {
+            self.0.submit(&asked.key, &serde_json::to_string(&asked.command)?).await?;
+            let what = match asked.command.ask {
+                Ask::Acknowledge { .. } => "acknowledge",
+                Ask::Resolve { .. } => "resolve",
+                Ask::Silence(_) => "silence",
+                Ask::Unsilence { .. } => "unsilence",
+            };
+            tracing::info!(alert_id = asked.alert_id, what, slack_user = asked.user_id, "action in Slack");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! What comes over Slack's WebSocket. Pure.
+//!
+//! Source: <https://docs.slack.dev/apis/events-api/using-socket-mode>.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// One message from Slack.
+#[derive(Debug)]
+pub(super) enum Envelope<'a> {
+    /// The connection is good.
+    Hello {
+        /// How many the app has.
+        connections: u32,
+    },
+    /// The connection ends.
+    Disconnect(Disconnect),
+    /// Something was pressed, or the like.
+    Interactive { id: &'a str, payload: &'a str },
+    /// Something else that wants to be confirmed.
+    Other { id: &'a str },
+    /// Not as Slack documents it.
+    Unreadable,
+}
+
+/// Slack's reason for ending a connection.
+#[derive(Debug)]
+pub(super) struct Disconnect(String);
+
+#[derive(Deserialize)]
+struct Read<'a> {
+    r#type: &'a str,
+    envelope_id: Option<&'a str>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    reason: Option<String>,
+    num_connections: Option<u32>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(super) fn read(text: &'a str) -> Self {
+        let Ok(read) = serde_json::from_str::<Read<'_>>(text) else { return Self::Unreadable };
+        match (read.r#type, read.envelope_id, read.payload) {
+            ("hello", ..) => Self::Hello { connections: read.num_connections.unwrap_or_default() },
+            ("disconnect", ..) => {
+                let reason = read.reason.unwrap_or_default();
+                Self::Disconnect(Disconnect(reason.chars().filter(|c| !c.is_control()).take(80).collect()))
+            }
+            ("interactive", Some(id), Some(payload)) => Self::Interactive { id, payload: payload.get() },
+            (_, Some(id), _) => Self::Other { id },
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+impl Disconnect {
+    /// It happens every few hours, and the next connection will be good.
+    pub(super) fn is_usual(&self) -> bool {
+        ["warning", "refresh_requested"].contains(&self.0.as_str())
+    }
+
+    /// What to do about it.
+    pub(super) fn fix(&self) -> &'static str {
+        match self.0.as_str() {
+            "link_disabled" => ": turn on Socket Mode in the app's settings, or unset SLACK_APP_TOKEN",
+            "too_many_websockets" => ": other processes use this app token; Slack allows ten connections",
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for Disconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What confirms an envelope.
+pub(super) fn confirmation(id: &str) -> String {
+    serde_json::json!({ "envelope_id": id }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart() {
+        for (text, expected) in [
+            (
+                r#"{"type":"hello","num_connections":3,"connection_info":{"app_id":"A1"},"debug_info":{"host":"h"}}"#,
+                "Hello { connections: 3 }",
+            ),
+            (
+                r#"{"type":"disconnect","reason":"warning","debug_info":{"host":"h"}}"#,
+                r#"Disconnect(Disconnect("warning"))"#,
+            ),
+            (r#"{"type":"disconnect"}"#, r#"Disconnect(Disconnect(""))"#),
+            (
+                r#"{"type":"interactive","envelope_id":"e1","accepts_response_payload":true,"payload":{"a": 1}}"#,
+                r#"Interactive { id: "e1", payload: "{\"a\": 1}" }"#,
+            ),
+            (r#"{"type":"events_api","envelope_id":"e1","payload":{},"retry_attempt":1}"#, r#"Other { id: "e1" }"#),
+            (r#"{"type":"interactive","envelope_id":"e1"}"#, r#"Other { id: "e1" }"#),
+            (r#"{"type":"interactive","payload":{}}"#, "Unreadable"),
+            (r#"{"type":7}"#, "Unreadable"),
+            ("nonsense", "Unreadable"),
+            ("", "Unreadable"),
+        ] {
+            assert_eq!(format!("{:?}", Envelope::read(text)), expected, "{text}");
+        }
+        assert_eq!(confirmation("a\"b"), r#"{"envelope_id":"a\"b"}"#);
+    }
+}

@@ -1,0 +1,255 @@
+//! Against a Slack of our own on loopback ports.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::IntoResponse;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::accept_async;
+
+use super::super::tests::{LONG, break_store, left, mend_store, open, press, until};
+use super::*;
+
+/// The API's answers before it answers well, and the authorizations it was shown.
+#[derive(Default)]
+struct Api {
+    troubles: Mutex<VecDeque<(u16, Value)>>,
+    shown: Mutex<Vec<String>>,
+    url: String,
+}
+
+struct Slack {
+    api: Arc<Api>,
+    sockets: TcpListener,
+    folder: TempDir,
+    store: Arc<dyn StateStore>,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+type Peer = WebSocketStream<TcpStream>;
+
+async fn opened(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
+    let shown = headers["authorization"].to_str().expect("text").to_owned();
+    api.shown.lock().expect("a lock").push(shown);
+    let trouble = api.troubles.lock().expect("a lock").pop_front();
+    let (status, answer) = trouble.unwrap_or_else(|| (200, json!({"ok": true, "url": api.url})));
+    (StatusCode::from_u16(status).expect("a status"), [("retry-after", "1")], Json(answer))
+}
+
+impl Slack {
+    async fn start(troubles: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
+        let sockets = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("ws://{}/link/?ticket=t", sockets.local_addr().expect("an address"));
+        let api = Arc::new(Api { troubles: Mutex::new(troubles.to_vec().into()), url, ..Api::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let api_base = format!("http://{}/api/", listener.local_addr().expect("an address"));
+        let router = Router::new().route("/api/apps.connections.open", post(opened)).with_state(api.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        let mut socket = SocketMode::new("xapp-1".into(), &api_base, store.clone()).expect("a client");
+        set(&mut socket);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(socket.run(shutdown.clone()));
+        Self { api, sockets, folder, store, shutdown, running }
+    }
+
+    /// The next connection, greeted.
+    async fn accept(&self) -> Peer {
+        let accepted = timeout(LONG, self.sockets.accept()).await.expect("a connection in time");
+        let mut peer = accept_async(accepted.expect("a connection").0).await.expect("a WebSocket");
+        say(&mut peer, &json!({"type": "hello", "num_connections": 1, "debug_info": {"host": "h"}})).await;
+        peer
+    }
+
+    fn asked(&self) -> usize {
+        self.api.shown.lock().expect("a lock").len()
+    }
+}
+
+async fn say(peer: &mut Peer, message: &Value) {
+    peer.send(Message::text(message.to_string())).await.expect("sent");
+}
+
+/// The next message other than pings and pongs.
+async fn hear(peer: &mut Peer) -> Value {
+    loop {
+        match timeout(LONG, peer.next()).await.expect("in time").expect("a message").expect("readable") {
+            Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn interactive(id: &str, payload: &Value) -> Value {
+    json!({"type": "interactive", "envelope_id": id, "accepts_response_payload": true, "payload": payload})
+}
+
+#[tokio::test]
+async fn what_is_pressed_is_stored_before_it_is_confirmed() {
+    let slack = Slack::start(&[], |_| {}).await;
+    let mut peer = slack.accept().await;
+    let pressed = press("acknowledge", "al_1", "1767326130.289415");
+    for id in ["e1", "e2"] {
+        say(&mut peer, &interactive(id, &pressed)).await;
+        assert_eq!(hear(&mut peer).await, json!({"envelope_id": id}));
+        let stored = left(&slack.store).await;
+        assert_eq!(stored.len(), 1, "a repeat is the same: {stored:?}");
+    }
+    say(&mut peer, &interactive("e3", &press("silence", "al_1 60", "1767326131.0"))).await;
+    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e3"}));
+    assert_eq!(left(&slack.store).await.len(), 2);
+    assert_eq!(*slack.api.shown.lock().expect("a lock"), ["Bearer xapp-1"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_confirmed_or_passed_over() {
+    let slack = Slack::start(&[], |_| {}).await;
+    let mut peer = slack.accept().await;
+    say(&mut peer, &json!("nonsense")).await;
+    peer.send(Message::binary(vec![0, 1])).await.expect("sent");
+    peer.send(Message::Ping("are you there".into())).await.expect("sent");
+    let answered = timeout(LONG, peer.next()).await.expect("in time").expect("a message").expect("readable");
+    assert_eq!(answered, Message::Pong("are you there".into()));
+    for (id, message) in [
+        ("e1", interactive("e1", &json!({"type": "view_submission"}))),
+        ("e2", interactive("e2", &press("open", "", "1.0"))),
+        ("e3", json!({"type": "slash_commands", "envelope_id": "e3", "payload": {}})),
+    ] {
+        say(&mut peer, &message).await;
+        assert_eq!(hear(&mut peer).await, json!({"envelope_id": id}));
+    }
+    assert_eq!(left(&slack.store).await, []);
+    assert_eq!(slack.asked(), 1, "all over one connection");
+}
+
+#[tokio::test]
+async fn nothing_is_confirmed_that_is_not_stored() {
+    let slack = Slack::start(&[], |_| {}).await;
+    let mut peer = slack.accept().await;
+    break_store(slack.folder.path());
+    let pressed = press("acknowledge", "al_1", "1767326130.289415");
+    say(&mut peer, &interactive("lost", &pressed)).await;
+    // Envelopes are dealt with one after the other: the first answer to come is that to the second.
+    say(&mut peer, &interactive("link", &press("open", "", "1.0"))).await;
+    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "link"}));
+    mend_store(slack.folder.path());
+    assert_eq!(left(&slack.store).await, []);
+    say(&mut peer, &interactive("again", &pressed)).await;
+    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "again"}));
+    assert_eq!(left(&slack.store).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_is_followed_by_another() {
+    // Any of them counts as having held, so that what Slack asks for is done without a pause.
+    let slack = Slack::start(&[], |socket| socket.steady = Duration::ZERO).await;
+    let mut peer = slack.accept().await;
+    say(&mut peer, &json!({"type": "disconnect", "reason": "warning"})).await;
+    let mut peer = slack.accept().await;
+    say(&mut peer, &json!({"type": "disconnect", "reason": "refresh_requested"})).await;
+    let mut peer = slack.accept().await;
+    peer.close(None).await.expect("closed");
+    drop(slack.accept().await);
+    let mut peer = slack.accept().await;
+    say(&mut peer, &json!({"type": "disconnect", "reason": "link_disabled"})).await;
+    let mut peer = slack.accept().await;
+    say(&mut peer, &interactive("e1", &press("acknowledge", "al_1", "1.0"))).await;
+    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e1"}));
+    assert_eq!(slack.asked(), 6);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_for_too_long_is_given_up() {
+    let slack = Slack::start(&[], |socket| socket.quiet = Duration::from_millis(200)).await;
+    let first = slack.accept().await;
+    let _second = slack.accept().await;
+    drop(first);
+}
+
+#[tokio::test]
+async fn an_api_in_trouble_is_asked_again() {
+    let troubles = [(200, json!({"ok": false, "error": "internal_error"})), (500, json!({})), (429, json!({}))];
+    let slack = Slack::start(&troubles, |_| {}).await;
+    slack.accept().await;
+    assert_eq!(slack.asked(), 4);
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_good_is_not_used() {
+    let no_tls = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let no_tls_url = format!("wss://{}/", no_tls.local_addr().expect("an address"));
+    tokio::spawn(async move { while no_tls.accept().await.is_ok() {} });
+    let troubles = ["ws://192.0.2.1/link/?ticket=t", &no_tls_url].map(|url| (200, json!({"ok": true, "url": url})));
+    let slack = Slack::start(&troubles, |_| {}).await;
+    slack.accept().await;
+    assert_eq!(slack.asked(), 3);
+}
+
+#[tokio::test]
+async fn it_ends_when_told_to() {
+    let slack = Slack::start(&[], |_| {}).await;
+    let mut peer = slack.accept().await;
+    say(&mut peer, &interactive("e1", &press("open", "", "1.0"))).await;
+    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e1"}));
+    slack.shutdown.cancel();
+    let goodbye = timeout(LONG, peer.next()).await.expect("in time").expect("a message").expect("readable");
+    assert!(goodbye.is_close(), "{goodbye:?}");
+    timeout(LONG, slack.running).await.expect("in time").expect("no panic");
+
+    // And while Slack cannot be reached.
+    let down: Vec<_> = (0..100).map(|_| (500, json!({}))).collect();
+    let slack = Slack::start(&down, |_| {}).await;
+    until("it has asked", async || (slack.asked() > 0).then_some(())).await;
+    slack.shutdown.cancel();
+    timeout(LONG, slack.running).await.expect("in time").expect("no panic");
+}
+
+#[tokio::test]
+async fn errors_name_the_fix_and_show_no_secret() {
+    let troubles: Vec<_> = ["missing_scope", "invalid_auth", "not_allowed_token_type"]
+        .map(|word| (200, json!({"ok": false, "error": word})))
+        .into();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let api_base = format!("http://{}", listener.local_addr().expect("an address"));
+    let api = Arc::new(Api { troubles: Mutex::new(troubles.into()), ..Api::default() });
+    let router = Router::new().route("/apps.connections.open", post(opened)).with_state(api);
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = SocketMode::new("xapp-secret".into(), &api_base, open(folder.path())).expect("a client");
+    for expected in ["connections:write", "check SLACK_APP_TOKEN", "app-level"] {
+        let error = socket.open().await.expect_err("refused").to_string();
+        assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+    }
+    serving.abort();
+    let Envelope::Disconnect(link) = Envelope::read(r#"{"type":"disconnect","reason":"link_disabled"}"#) else {
+        panic!("it is a disconnect")
+    };
+    assert!(Broken::Ended(link).to_string().contains("turn on Socket Mode"));
+}
+
+#[test]
+fn only_this_machine_is_spoken_to_without_tls() {
+    for (url, expected) in [
+        ("wss://wss-primary.slack.com/link/?ticket=t", true),
+        ("ws://127.0.0.1:1/", true),
+        ("ws://[::1]:1/", true),
+        ("ws://localhost:1/", true),
+        ("ws://localhost.example/", false),
+        ("ws://wss-primary.slack.com/", false),
+        ("https://slack.com/", false),
+        ("nonsense", false),
+    ] {
+        assert_eq!(is_private(url, "wss", "ws"), expected, "{url}");
+    }
+}
