@@ -38,6 +38,9 @@ const PURE: &[&str] = &[
     "alerting/src/reading.rs",
     "alerting/src/rule.rs",
     "alerting/src/rule_text.rs",
+    "alerting/src/slack_actions/payload.rs",
+    "alerting/src/slack_actions/signature.rs",
+    "alerting/src/slack_actions/socket/envelope.rs",
     "alerting/src/step.rs",
 ];
 
