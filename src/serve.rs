@@ -54,7 +54,7 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     let mut webhooks = None;
     if roles.contains(&Role::Alerting) {
-        let mut alerting = Alerting::of(&process)?;
+        let mut alerting = Alerting::of(&process).await?;
         adjust(&mut alerting);
         tasks.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
     }

@@ -45,9 +45,9 @@ use self::notify::{ANSWER_WITHIN, Lookup, Notifier, Outcome};
 use self::policy::{InvalidPolicy, Policy};
 use self::rule::Rule;
 use self::rules_file::RuleError;
+use self::slack_actions::SlackActions;
 
 /// What alerting needs.
-#[derive(Clone)]
 pub struct Alerting {
     /// Where state is.
     pub store: Arc<dyn StateStore>,
@@ -57,6 +57,8 @@ pub struct Alerting {
     pub rules: Vec<Rule>,
     /// How to tell, in order of preference; at least one.
     pub notifiers: Vec<Arc<dyn Notifier>>,
+    /// Where answers given in Slack come in.
+    pub actions: SlackActions,
     /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
     /// The process's metrics.
@@ -74,6 +76,9 @@ pub enum StartError {
     /// Who is told.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
+    /// The way back from Slack.
+    #[error(transparent)]
+    Actions(#[from] slack_actions::StartError),
     /// The ways to tell.
     #[error("cannot set up HTTPS for Slack: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
     Tls(#[from] reqwest::Error),
@@ -81,12 +86,13 @@ pub enum StartError {
 
 impl Alerting {
     /// As `process` is configured.
-    pub fn of(process: &Process) -> Result<Self, StartError> {
+    pub async fn of(process: &Process) -> Result<Self, StartError> {
         let alerting = Self {
             store: process.backend.store.clone(),
             queue: process.backend.queue.clone(),
             rules: rules_file::load(process.config.rules.as_deref())?,
             notifiers: notify::configured(&process.config)?,
+            actions: SlackActions::bind(&process.config.slack, process.backend.store.clone()).await?,
             config: process.config.alerting.clone(),
             metrics: process.metrics.clone(),
             ready: process.readiness.check("alerting"),
@@ -115,12 +121,18 @@ const HISTORY_PERIOD: Duration = Duration::from_secs(86_400);
 const LEASE: &str = "alerting";
 
 /// Evaluates and tells until `shutdown`. Of several processes one works, the others stand by.
-pub async fn run(alerting: Alerting, shutdown: CancellationToken) {
+/// What people press in Slack is taken by each of them.
+pub async fn run(mut alerting: Alerting, shutdown: CancellationToken) {
+    let actions = std::mem::take(&mut alerting.actions);
+    tokio::join!(actions.run(shutdown.clone()), evaluate(&alerting, &shutdown));
+}
+
+async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) {
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
     let tick = Duration::from_secs_f64(alerting.config.tick_seconds);
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
     while !shutdown.is_cancelled() {
-        if let Err(error) = alerting.hold(&holder, &shutdown).await {
+        if let Err(error) = alerting.hold(&holder, shutdown).await {
             alerting.ready.fail("the store does not answer");
             tracing::warn!(%error, "alerting begins anew");
         }

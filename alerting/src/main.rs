@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let (config, shutdown) = prepare(&RoleArgs::parse())?;
     let process = Process::start(config, shutdown).await?;
-    let alerting = Alerting::of(&process)?;
+    let alerting = Alerting::of(&process).await?;
     process.started();
     revwatch_alerting::run(alerting, process.shutdown.clone()).await;
     process.finish().await;

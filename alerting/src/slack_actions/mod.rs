@@ -23,6 +23,7 @@ pub use self::http::Interactivity;
 pub use self::socket::SocketMode;
 
 /// Both ways, as far as they are configured.
+#[derive(Default)]
 pub struct SlackActions {
     http: Option<Interactivity>,
     socket: Option<SocketMode>,
