@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "alerting/src/alert.rs",
     "alerting/src/book",
     "alerting/src/command.rs",
+    "alerting/src/figure.rs",
     "alerting/src/lifecycle.rs",
     "alerting/src/message.rs",
     "alerting/src/metric.rs",

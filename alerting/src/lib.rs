@@ -9,6 +9,7 @@
 pub mod alert;
 pub mod book;
 pub mod command;
+pub mod figure;
 pub mod lifecycle;
 pub mod message;
 pub mod metric;
@@ -39,8 +40,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::book::{Book, Documents, Happened, Job, Told};
+use self::figure::{Facts, Pipeline};
 use self::lifecycle::Stage;
-use self::metric::{Facts, Pipeline};
 use self::notify::{ANSWER_WITHIN, Lookup, Notifier, Outcome};
 use self::policy::{InvalidPolicy, Policy};
 use self::rule::Rule;

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
 use crate::alert::{Evidence, Figure, Point, Side};
-use crate::metric::{Facts, Sample, missing, samples};
+use crate::figure::{Facts, Sample, missing, samples};
 use crate::rule::{ClosedDays, FigureRule, Measure, NoData, Threshold};
 
 /// What a rule sees.
@@ -154,7 +154,7 @@ mod tests {
     use revwatch_shared::counters::{Bucket, Counters};
 
     use super::*;
-    use crate::metric::Pipeline;
+    use crate::figure::Pipeline;
     use crate::rule::{Rule, RuleKind};
 
     const DAY_S: i64 = 86_400;

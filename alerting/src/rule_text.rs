@@ -227,8 +227,11 @@ impl RawRule {
         if self.actions.is_empty() {
             return Err(format!("rule {name:?} needs at least one action: what should the reader do?"));
         }
-        if let Some(runbook) = self.runbook.as_ref().filter(|url| !url.starts_with("https://")) {
-            return Err(format!("runbook {runbook:?} must begin with https://"));
+        let is_place = |url: &str| url.starts_with("https://") || url.starts_with("docs/");
+        if let Some(runbook) = self.runbook.as_ref().filter(|url| !is_place(url)) {
+            return Err(format!(
+                "`runbook` {runbook:?} must begin with https://, or with docs/ for a page of revwatch"
+            ));
         }
         Ok(Rule {
             kind: self.kind()?,
@@ -402,16 +405,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_rules_are_valid() {
+    fn the_shipped_rules_are_valid_and_each_says_what_it_answers_to() {
         let rules = built_in().expect("valid");
-        let names: Vec<_> = rules.iter().map(|r| r.name.as_str()).collect();
-        assert_eq!(names, ["payout_failure_rate", "past_due_share", "provider_lost_charges"]);
+        for rule in &rules {
+            assert!(!rule.requirement.is_empty() && rule.runbook.is_some(), "{}", rule.name);
+        }
+        // The ten of C14.
+        let named = rules.iter().filter(|r| r.requirement.iter().any(|id| id == "C14")).map(|r| r.name.as_str());
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            [
+                "provider_lost_charges",
+                "account_deauthorized",
+                "account_restricted",
+                "onboarding_not_complete_48_hours",
+                "onboarding_abandonment",
+                "onboarding_conversion_drop",
+                "milestone_reached",
+                "payout_failure_rate",
+                "payout_sent",
+                "stripe_api_error_spike"
+            ]
+        );
     }
 
     #[test]
-    fn the_shipped_file_lists_every_condition() {
+    fn the_shipped_file_lists_every_condition_and_metric() {
         for kind in ConditionKind::ALL {
             assert!(DEFAULT_RULES.contains(kind.as_str()), "{} is not explained", kind.as_str());
+        }
+        let metrics = [
+            RatioMetric::ALL.iter().map(|m| m.name()).collect::<Vec<_>>(),
+            CountMetric::ALL.iter().map(|m| m.name()).collect(),
+            GaugeMetric::ALL.iter().map(|m| m.name()).collect(),
+            LevelMetric::ALL.iter().map(|m| m.name()).collect(),
+            DurationMetric::ALL.iter().map(|m| m.name()).collect(),
+        ];
+        for name in metrics.into_iter().flatten() {
+            assert!(DEFAULT_RULES.contains(name), "{name} is not explained");
         }
     }
 

@@ -72,7 +72,11 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         config.clone(),
         &Role::ALL,
         shutdown.clone(),
-        move |alerting| alerting.notifiers = notifiers,
+        move |alerting| {
+            alerting.notifiers = notifiers;
+            // The play is about these; everything else that fires would hide them.
+            alerting.rules.retain(|rule| scenario::RULES.contains(&rule.name.as_str()));
+        },
         started,
     ));
     let play = async {

@@ -8,8 +8,8 @@ use revwatch_shared::money::Money;
 use super::*;
 use crate::alert::{NoticeKind, Way};
 use crate::command::{Ask, Command, Matcher};
+use crate::figure::Pipeline;
 use crate::lifecycle::TRANSITIONS;
-use crate::metric::Pipeline;
 use crate::outcome::Outcome;
 use crate::policy::Habits;
 
