@@ -6,6 +6,7 @@
 
 mod alerting;
 mod channels;
+mod outgoing;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +16,8 @@ pub use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 pub use self::alerting::{AlertingConfig, BusinessHours, Clock, EscalationStep, Route, Severities, Treatment};
-pub use self::channels::SlackConfig;
+pub use self::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
+pub use self::outgoing::{OutgoingConfig, names_loopback};
 use crate::signature::SigningKey;
 
 /// The file of defaults, comments included.
@@ -62,8 +64,18 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Evaluation of rules.
     pub alerting: AlertingConfig,
+    /// Where requests may go.
+    pub outgoing: OutgoingConfig,
     /// Slack.
     pub slack: SlackConfig,
+    /// Email.
+    pub email: EmailConfig,
+    /// Text messages.
+    pub sms: SmsConfig,
+    /// PagerDuty.
+    pub pagerduty: PagerDutyConfig,
+    /// Signed webhooks.
+    pub webhook: WebhookConfig,
     /// Plan names by price id, product id or lookup key (R1).
     #[serde(default)]
     pub plans: BTreeMap<String, String>,
@@ -201,6 +213,12 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("SLACK_SIGNING_SECRET", &["slack", "signing_secret"], Kind::Secret),
     ("SLACK_INTERACTIVITY_LISTEN", &["slack", "interactivity_listen"], Kind::Text),
     ("SLACK_APP_TOKEN", &["slack", "app_token"], Kind::Secret),
+    ("SMTP_URL", &["email", "smtp_url"], Kind::Secret),
+    ("TWILIO_ACCOUNT_SID", &["sms", "account_sid"], Kind::Text),
+    ("TWILIO_AUTH_TOKEN", &["sms", "auth_token"], Kind::Secret),
+    ("PAGERDUTY_ROUTING_KEY", &["pagerduty", "routing_key"], Kind::Secret),
+    ("REVWATCH_WEBHOOK_URL", &["webhook", "url"], Kind::Secret),
+    ("REVWATCH_WEBHOOK_SECRET", &["webhook", "secret"], Kind::Secret),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -320,6 +338,7 @@ impl Config {
             return wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
         }
         check_api_base(&self.stripe_api_base)?;
+        self.check_channels()?;
         let key = self.stripe_secret_key.as_ref().map(ExposeSecret::expose_secret);
         if key.is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_")) {
             return wrong(
@@ -543,6 +562,15 @@ mod tests {
             (None, &[("SLACK_APP_TOKEN", "xapp-1\nX: y")], "without spaces"),
             (None, &[("SLACK_SIGNING_SECRET", "a,,b")], "empty secret"),
             (None, &[("SLACK_INTERACTIVITY_LISTEN", "here")], "SLACK_INTERACTIVITY_LISTEN"),
+            (
+                None,
+                &[("SLACK_API_BASE", "http://slack.example/api")],
+                "slack.api_base (SLACK_API_BASE) must begin with",
+            ),
+            (None, &[("SLACK_WEBHOOK_URL", "https://192.168.0.1/x")], "(SLACK_WEBHOOK_URL) names a private"),
+            (None, &[("REVWATCH_WEBHOOK_URL", "https://me:pw@h.example/")], "(REVWATCH_WEBHOOK_URL) must have no user"),
+            (Some("[sms]\napi_base = \"http://h.example\""), &[], "sms.api_base must begin with"),
+            (Some("[pagerduty]\napi_base = \"https://[::ffff:10.0.0.1]\""), &[], "pagerduty.api_base names a private"),
             (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
             (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
             (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
@@ -562,6 +590,17 @@ mod tests {
             assert_eq!(config.stripe_api_base, base);
             assert!(!format!("{config:?}").contains("sk_test_1"), "secrets are not shown");
         }
+    }
+
+    #[test]
+    fn ways_to_reach_people_hide_their_secrets() {
+        let secrets = ["SLACK_BOT_TOKEN", "TWILIO_AUTH_TOKEN", "PAGERDUTY_ROUTING_KEY", "REVWATCH_WEBHOOK_SECRET"];
+        let mut variables: Vec<_> = secrets.iter().map(|name| (*name, "hidden")).collect();
+        variables.push(("SMTP_URL", "smtps://me:hidden@mail.example"));
+        variables.push(("REVWATCH_WEBHOOK_URL", "https://10.0.0.9/hidden"));
+        let config = load(Some("[outgoing]\nallow_private_addresses = true"), &variables).expect("valid");
+        assert!(config.outgoing.allow_private_addresses && config.email.smtp_url.is_some());
+        assert!(!format!("{config:?}").contains("hidden"), "secrets are not shown");
     }
 
     #[test]
