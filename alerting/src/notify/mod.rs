@@ -1,15 +1,29 @@
 //! The third port: telling people.
 
 mod console;
+mod email;
+mod outgoing;
+mod pagerduty;
 mod slack;
+mod sms;
+#[cfg(test)]
+mod stub;
+mod told;
+mod webhook;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use revwatch_shared::config::Config;
 
 pub use self::console::Console;
+pub use self::email::Email;
+pub use self::outgoing::Outgoing;
+pub use self::pagerduty::PagerDuty;
 pub use self::slack::{SlackBot, SlackWebhook};
+pub use self::sms::Sms;
+pub use self::webhook::Webhook;
 use crate::message::Message;
 pub use crate::outcome::{Lookup, Outcome};
 pub use crate::policy::Habits;
@@ -43,14 +57,62 @@ pub trait Notifier: Send + Sync {
 /// The longest that a request to a destination may take.
 pub const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// The notifiers that the configuration names; the log, if it names none.
-pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, reqwest::Error> {
-    let (slack, rate) = (&config.slack, config.alerting.messages_per_second);
-    Ok(match (&slack.bot_token, &slack.webhook_url) {
-        (Some(token), _) => {
-            vec![Arc::new(SlackBot::new(token.clone(), &slack.api_base, slack.channels.clone(), rate)?)]
-        }
-        (None, Some(url)) => vec![Arc::new(SlackWebhook::new(url.clone(), rate)?)],
-        (None, None) => vec![Arc::new(Console)],
-    })
+/// Why a way to reach people cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A setting is missing or wrong; the text names it and the fix.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no HTTP client, for instance because no TLS roots are to be found.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// The notifiers that the configuration names; the log, if it names none. What is named by halves is an error.
+pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError> {
+    let outgoing = Outgoing::new(config.outgoing);
+    let rate = config.alerting.messages_per_second;
+    let mut notifiers: Vec<Arc<dyn Notifier>> = Vec::new();
+    if let Some(bot) = SlackBot::configured(&config.slack, &outgoing, rate)? {
+        notifiers.push(Arc::new(bot));
+    } else if let Some(webhook) = SlackWebhook::configured(&config.slack, &outgoing, rate)? {
+        notifiers.push(Arc::new(webhook));
+    }
+    if let Some(email) = Email::configured(&config.email, rate)? {
+        notifiers.push(Arc::new(email));
+    }
+    if let Some(sms) = Sms::configured(&config.sms, &outgoing, rate)? {
+        notifiers.push(Arc::new(sms));
+    }
+    if let Some(pagerduty) = PagerDuty::configured(&config.pagerduty, &outgoing, rate)? {
+        notifiers.push(Arc::new(pagerduty));
+    }
+    if let Some(webhook) = Webhook::configured(&config.webhook, &outgoing, rate)? {
+        notifiers.push(Arc::new(webhook));
+    }
+    if notifiers.is_empty() {
+        notifiers.push(Arc::new(Console));
+    }
+    Ok(notifiers)
+}
+
+/// What is missing of a way that `parts`, by the names of their settings, make up: nothing if all are there,
+/// or none (then the way is not set up: `false`).
+fn complete(way: &str, parts: &[(&str, bool)]) -> Result<bool, SetupError> {
+    let names = |there: bool| -> Vec<&str> { parts.iter().filter(|(_, is)| *is == there).map(|(n, _)| *n).collect() };
+    match (names(true), names(false)) {
+        (_, missing) if missing.is_empty() => Ok(true),
+        (there, _) if there.is_empty() => Ok(false),
+        (there, missing) => Err(SetupError::Invalid(format!(
+            "{way} is set up by halves: {} is there, but {} is missing; give both, or neither",
+            there.join(" and "),
+            missing.join(" and ")
+        ))),
+    }
+}
+
+/// What serves `route`, and the name that it is listed under: its own, or `default`.
+fn of_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a str, &'a T)> {
+    let listed = lists.get_key_value(route).or_else(|| lists.get_key_value("default"));
+    listed.map(|(name, list)| (name.as_str(), list))
 }

@@ -1,0 +1,199 @@
+//! The SMTP server of the settings, and conversations with it as far as logging in.
+//!
+//! The rule: TLS always, except to this machine. `smtps://` begins with TLS, `smtp://` must be offered STARTTLS,
+//! and `smtp://` to localhost or a loopback address is plain. Certificates are checked against the system's.
+//! Sources: <https://www.rfc-editor.org/rfc/rfc5321>, <https://www.rfc-editor.org/rfc/rfc8314>,
+//! <https://www.rfc-editor.org/rfc/rfc4954>.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use percent_encoding::percent_decode_str;
+use revwatch_shared::config::names_loopback;
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+use super::super::{Outcome, SetupError};
+
+/// Where mail is handed over.
+pub struct Server {
+    host: String,
+    port: u16,
+    security: Security,
+    credentials: Option<Credentials>,
+}
+
+enum Security {
+    /// From the first byte.
+    Tls(TlsParameters),
+    /// After STARTTLS, which must be offered.
+    StartTls(TlsParameters),
+    /// None: the server is on this machine.
+    Plain,
+}
+
+/// The setting, in errors.
+pub const SETTING: &str = "email.smtp_url (SMTP_URL)";
+/// For one address of the server.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Errors say what is wrong and never quote the URL: it holds a password.
+    pub fn new(url: &SecretString) -> Result<Self, SetupError> {
+        let wrong = |what: &str| SetupError::Invalid(format!("{SETTING} {what}"));
+        let example = "is not an SMTP URL: write it like smtps://user:password@host:465";
+        let url = Url::parse(url.expose_secret().trim()).map_err(|_| wrong(example))?;
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("must end with its host or port: write / ? # and @ of a password like %2F %3F %23 %40"));
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) if !name.is_empty() && !name.contains('%') => name.to_ascii_lowercase(),
+            Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            _ => return Err(wrong(example)),
+        };
+        let decoded = |text: &str| -> Result<String, SetupError> {
+            let text = percent_decode_str(text).decode_utf8();
+            text.map(Into::into).map_err(|_| wrong("has a user or password that is not UTF-8"))
+        };
+        let credentials = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, Some(password)) if !user.is_empty() && !password.is_empty() => {
+                Some(Credentials::new(decoded(user)?, decoded(password)?))
+            }
+            _ => return Err(wrong("has a user or a password only: give both, or neither")),
+        };
+        let tls = || {
+            TlsParameters::new(host.clone()).map_err(|error| wrong(&format!("cannot be used: no TLS client: {error}")))
+        };
+        let (security, usual_port) = match url.scheme() {
+            "smtps" => (Security::Tls(tls()?), 465),
+            "smtp" if names_loopback(&url) => (Security::Plain, 25),
+            "smtp" => (Security::StartTls(tls()?), 587),
+            _ => return Err(wrong("must begin with smtps:// or smtp://")),
+        };
+        let port = url.port().unwrap_or(usual_port);
+        Ok(Self { host, port, security, credentials })
+    }
+
+    /// A conversation in which mail can be handed over. Nobody is told anything so far: every failure is
+    /// [`Outcome::Failed`].
+    pub async fn connect(&self, name: &ClientId) -> Result<AsyncSmtpConnection, Outcome> {
+        let timeout = Some(CONNECT_WITHIN);
+        let connected = match &self.security {
+            Security::Tls(tls) => {
+                let server = (self.host.as_str(), self.port);
+                AsyncSmtpConnection::connect_tokio1(server, timeout, name, Some(tls.clone()), None).await
+            }
+            // What is not encrypted stays on this machine, whatever its DNS says.
+            Security::Plain if self.host == "localhost" => {
+                let server =
+                    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].map(|ip| SocketAddr::new(ip, self.port));
+                AsyncSmtpConnection::connect_tokio1(server.as_slice(), timeout, name, None, None).await
+            }
+            Security::Plain | Security::StartTls(_) => {
+                let server = (self.host.as_str(), self.port);
+                AsyncSmtpConnection::connect_tokio1(server, timeout, name, None, None).await
+            }
+        };
+        let mut connection = connected.map_err(|error| failed("connecting", &error, SETTING))?;
+        if let Security::StartTls(tls) = &self.security {
+            if !connection.can_starttls() {
+                let reason = format!("the mail server offers no STARTTLS: use smtps:// in {SETTING}, or another port");
+                return Err(Outcome::Failed { reason, permanent: true });
+            }
+            connection.starttls(tls.clone(), name).await.map_err(|error| failed("STARTTLS", &error, SETTING))?;
+        }
+        if let Some(credentials) = &self.credentials {
+            let ways = [Mechanism::Plain, Mechanism::Login];
+            if connection.server_info().get_auth_mechanism(&ways).is_none() {
+                let reason = format!(
+                    "the mail server takes no password here: leave user and password out of {SETTING}, or use another port"
+                );
+                return Err(Outcome::Failed { reason, permanent: true });
+            }
+            let settings = "the user and password in email.smtp_url (SMTP_URL)";
+            connection.auth(&ways, credentials).await.map_err(|error| failed("logging in", &error, settings))?;
+        }
+        Ok(connection)
+    }
+}
+
+/// What a failure means before the mail itself was handed over: nobody has it.
+pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str) -> Outcome {
+    let permanent = error.is_permanent();
+    let fix = if permanent { format!(": check {settings}") } else { String::new() };
+    Outcome::Failed { reason: format!("mail server, {step}: {}{fix}", cause(error)), permanent }
+}
+
+/// Why, without a word of the server's: it likes to quote addresses.
+pub fn cause(error: &lettre::transport::smtp::Error) -> String {
+    if let Some(code) = error.status() {
+        return format!("answered {code}");
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<std::io::Error>() {
+            return format!("the connection failed: {error}");
+        }
+        source = inner.source();
+    }
+    if error.is_response() { "its answer ended early or cannot be read".into() } else { "the connection failed".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mail_leaves_over_tls_unless_it_stays_on_this_machine() {
+        let table = [
+            ("smtps://me:pw@mail.example", Ok(("tls", 465))),
+            ("smtps://mail.example:2465/", Ok(("tls", 2465))),
+            ("smtp://me:pw@mail.example", Ok(("starttls", 587))),
+            ("smtp://mail.example:25", Ok(("starttls", 25))),
+            ("smtp://10.0.0.1", Ok(("starttls", 587))),
+            ("smtp://localhost.example", Ok(("starttls", 587))),
+            ("smtp://localhost:2525", Ok(("plain", 2525))),
+            ("smtp://LOCALHOST", Ok(("plain", 25))),
+            ("smtp://127.0.0.1:2525", Ok(("plain", 2525))),
+            ("smtp://[::1]:2525", Ok(("plain", 2525))),
+            ("smtps://localhost", Ok(("tls", 465))),
+            ("mail.example", Err("smtps://user:password@host")),
+            ("smtp://", Err("smtps://user:password@host")),
+            ("https://hidden@mail.example", Err("a user or a password only")),
+            ("https://mail.example", Err("must begin with smtps://")),
+            ("smtp://mail.example?tls=none", Err("must end with its host")),
+            ("smtps://me:hid/den@mail.example", Err("")),
+            ("smtps://hidden@mail.example", Err("give both")),
+        ];
+        for (text, expected) in table {
+            match (Server::new(&SecretString::from(text.to_owned())), expected) {
+                (Ok(server), Ok((security, port))) => {
+                    let found = match server.security {
+                        Security::Tls(_) => "tls",
+                        Security::StartTls(_) => "starttls",
+                        Security::Plain => "plain",
+                    };
+                    assert_eq!((found, server.port), (security, port), "{text}");
+                }
+                (Err(error), Err(expected)) => {
+                    let error = error.to_string();
+                    assert!(error.starts_with(SETTING) && error.contains(expected), "{text}: {error}");
+                    assert!(!error.contains("hid"), "{error}");
+                }
+                (found, _) => panic!("{text}: {:?}", found.map(|s| s.port)),
+            }
+        }
+    }
+
+    #[test]
+    fn passwords_may_have_any_character() {
+        let url = SecretString::from("smtps://me%40a.example:p%2Fw%3A%40@mail.example".to_owned());
+        let server = Server::new(&url).expect("valid");
+        assert_eq!(server.credentials, Some(Credentials::new("me@a.example".into(), "p/w:@".into())));
+    }
+}

@@ -1,0 +1,309 @@
+//! How requests leave: the one HTTP client of all notifiers, and what its answers and failures mean.
+//!
+//! Where they may go is decided by [`OutgoingConfig`], for URLs when they are configured and for names
+//! whenever they are resolved. Redirects are not followed and proxies of the environment are not used: a
+//! message goes where the configuration says, or nowhere.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use revwatch_shared::config::OutgoingConfig;
+use serde::de::DeserializeOwned;
+
+use super::{ANSWER_WITHIN, Outcome, SetupError};
+
+/// Makes clients that go only where the configuration allows.
+#[derive(Clone)]
+pub struct Outgoing {
+    config: OutgoingConfig,
+    lookup: Lookup,
+}
+
+/// The addresses of a name; how they are found is a parameter, so that tests need no DNS.
+pub type Lookup = Arc<dyn Fn(String) -> Found + Send + Sync>;
+
+/// What a [`Lookup`] answers, sooner or later.
+pub type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Why a connection was not made: every address of the name is one that may not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its name resolves to private or special addresses only: correct the URL or the DNS, or set \
+     allow_private_addresses in [outgoing]"
+)]
+struct Refused;
+
+impl Outgoing {
+    /// With the system's DNS.
+    pub fn new(config: OutgoingConfig) -> Self {
+        let lookup = |name: String| -> Found {
+            Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
+        };
+        Self::with_lookup(config, Arc::new(lookup))
+    }
+
+    /// With another way to resolve names.
+    pub fn with_lookup(config: OutgoingConfig, lookup: Lookup) -> Self {
+        Self { config, lookup }
+    }
+
+    /// `text` as a URL that may be asked; an error names `setting`.
+    pub fn url(&self, setting: &str, text: &str) -> Result<Url, SetupError> {
+        self.config.url(setting, text).map_err(|error| SetupError::Invalid(error.to_string()))
+    }
+
+    /// `text` as the beginning of URLs, without a slash at its end.
+    pub fn base(&self, setting: &str, text: &str) -> Result<String, SetupError> {
+        let url = self.url(setting, text)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(SetupError::Invalid(format!("{setting} must be a plain base URL: no ? and no #")));
+        }
+        Ok(url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    /// A client that asks only what may be asked. Fails when no TLS roots are to be found.
+    pub fn client(&self) -> Result<Client, SetupError> {
+        let client = Client::builder()
+            .timeout(ANSWER_WITHIN)
+            .connect_timeout(Duration::from_secs(5))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(Arc::new(self.clone()))
+            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(client)
+    }
+}
+
+impl Resolve for Outgoing {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (config, is_loopback) = (self.config, name.as_str() == "localhost");
+        let found = (self.lookup)(name.as_str().to_owned());
+        Box::pin(async move {
+            let mut addresses = found.await?;
+            let any = !addresses.is_empty();
+            addresses.retain(|a| config.allows(a.ip()) || (is_loopback && a.ip().is_loopback()));
+            if any && addresses.is_empty() {
+                return Err(Refused.into());
+            }
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// What a request that got no answer means: a connection that was never made told nobody anything; anything
+/// later may have. `whose` is who was asked; the URL, which may be secret, is not told.
+pub fn no_answer(whose: &str, error: &reqwest::Error) -> Outcome {
+    let mut reason =
+        format!("{whose}: {}", if error.is_timeout() { "no answer in time" } else { "the connection failed" });
+    let mut cause = error.source();
+    let mut is_refused = false;
+    while let Some(inner) = cause {
+        is_refused |= inner.is::<Refused>();
+        reason = format!("{reason}: {inner}");
+        cause = inner.source();
+    }
+    if error.is_connect() || error.is_builder() || is_refused {
+        Outcome::Failed { reason, permanent: error.is_builder() || is_refused }
+    } else {
+        Outcome::Unknown { reason }
+    }
+}
+
+/// What an answer's status alone decides; `None` for success. `settings` are those to look at when the
+/// destination does not want the request as it is.
+pub fn refused(whose: &str, status: StatusCode, headers: &HeaderMap, settings: &str) -> Option<Outcome> {
+    if status.is_success() {
+        return None;
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Some(Outcome::RetryAfter { wait_ms: retry_after_ms(headers, Timestamp::now()) });
+    }
+    let permanent = !(status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY));
+    let reason = match status {
+        _ if !permanent => format!("{whose} answered {status}"),
+        _ if status.is_redirection() => {
+            format!("{whose} answered {status}, and redirects are not followed: check {settings}")
+        }
+        _ => format!("{whose} answered {status}: check {settings}"),
+    };
+    Some(Outcome::Failed { reason, permanent })
+}
+
+/// How long to wait, in milliseconds: `Retry-After` in seconds or as a date, between a second and an hour. Who
+/// does not say is asked again soon. Source: <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>.
+pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> i64 {
+    const UNSAID_S: i64 = 5;
+    let text = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let seconds = text.and_then(|text| {
+        let date = |text| Some(rfc2822::parse(text).ok()?.timestamp().as_second().saturating_sub(now.as_second()));
+        text.parse::<i64>().ok().or_else(|| date(text))
+    });
+    seconds.unwrap_or(UNSAID_S).clamp(1, 3600) * 1000
+}
+
+/// The body of an answer as JSON, if it has at most `most_bytes`. The error says why not, without a word of it.
+pub async fn json<T: DeserializeOwned>(response: Response, most_bytes: usize) -> Result<T, String> {
+    let body = body(response, most_bytes).await?;
+    serde_json::from_slice(&body).map_err(|_| "its answer is not the JSON that it should be".to_owned())
+}
+
+/// The body of an answer, if it has at most `most_bytes`.
+pub async fn body(mut response: Response, most_bytes: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > most_bytes => return Err("its answer is too long".into()),
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(format!("its answer did not arrive: {}", error.without_url())),
+        }
+    }
+}
+
+/// Names and values as a query or a form has them.
+pub fn encoded(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+/// `text`, which somebody else wrote, as one word for the log.
+pub fn word(text: &str) -> String {
+    let is_word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let word: String = text.trim().chars().take_while(is_word).take(60).collect();
+    if word.is_empty() { "something unreadable".to_owned() } else { word }
+}
+
+/// The first `most` characters of `text`; a cut is marked.
+pub fn clamp(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stub::{Reply, Stub};
+    use super::*;
+
+    /// Names resolve to these addresses, all of them at the port of the URL.
+    fn with_names(config: OutgoingConfig, names: &'static [(&'static str, &'static [&'static str])]) -> Outgoing {
+        let lookup = move |name: String| -> Found {
+            let found = names.iter().find(|(known, _)| *known == name);
+            let addresses = found.map(|(_, list)| list.iter().map(|a| SocketAddr::new(a.parse().expect("address"), 0)));
+            let addresses = addresses.map(Iterator::collect).ok_or_else(|| io::Error::other("no such name"));
+            Box::pin(async move { addresses })
+        };
+        Outgoing::with_lookup(config, Arc::new(lookup))
+    }
+
+    const NAMES: &[(&str, &[&str])] = &[
+        ("private.example", &["10.0.0.1", "192.168.1.1"]),
+        ("rebound.example", &["127.0.0.1"]),
+        ("mapped.example", &["::ffff:127.0.0.1"]),
+        ("metadata.example", &["169.254.169.254"]),
+        ("localhost", &["127.0.0.1"]),
+        ("mixed.example", &["10.0.0.1", "2606:4700::1", "1.1.1.1"]),
+    ];
+
+    async fn resolved(outgoing: &Outgoing, name: &str) -> Result<Vec<String>, String> {
+        let name = name.parse().expect("a name");
+        let found = outgoing.resolve(name).await.map_err(|e| e.to_string())?;
+        Ok(found.map(|a| a.ip().to_string()).collect())
+    }
+
+    #[tokio::test]
+    async fn what_a_name_resolves_to_is_judged_too() {
+        let (closed, open) = (OutgoingConfig::default(), OutgoingConfig { allow_private_addresses: true });
+        let closed = with_names(closed, NAMES);
+        for name in ["private.example", "rebound.example", "mapped.example", "metadata.example"] {
+            let refused = resolved(&closed, name).await.expect_err("refused");
+            assert!(refused.contains("[outgoing]"), "{refused}");
+        }
+        assert_eq!(resolved(&closed, "localhost").await, Ok(vec!["127.0.0.1".into()]));
+        assert_eq!(resolved(&closed, "mixed.example").await, Ok(vec!["2606:4700::1".into(), "1.1.1.1".into()]));
+        let open = with_names(open, NAMES);
+        assert_eq!(resolved(&open, "private.example").await, Ok(vec!["10.0.0.1".into(), "192.168.1.1".into()]));
+        assert!(resolved(&open, "metadata.example").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_turns_private_is_not_connected_to() {
+        let stub = Stub::answering(|_| Reply::ok("{}")).await;
+        let client = with_names(OutgoingConfig::default(), NAMES).client().expect("a client");
+        // Over http, which no setting allows for names: it would reach the stub.
+        let url = format!("http://rebound.example:{}/secret", stub.port());
+        let error = client.get(&url).send().await.expect_err("refused");
+        let Outcome::Failed { reason, permanent: true } = no_answer("X", &error) else { panic!("{error:?}") };
+        assert!(reason.contains("[outgoing]") && !reason.contains("secret"), "{reason}");
+        assert!(stub.requests().is_empty());
+
+        let unknown = client.get("https://unknown.example/secret").send().await.expect_err("no such name");
+        let outcome = no_answer("X", &unknown);
+        assert!(matches!(&outcome, Outcome::Failed { permanent: false, reason } if !reason.contains("secret")));
+        let localhost = client.get(format!("http://localhost:{}/", stub.port())).send().await;
+        assert_eq!(localhost.expect("answered").status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let stub = Stub::answering(|_| Reply::status(302).header("location", "/elsewhere")).await;
+        let client = Outgoing::new(OutgoingConfig::default()).client().expect("a client");
+        let response = client.get(stub.url()).send().await.expect("answered");
+        let outcome = refused("X", response.status(), response.headers(), "x.url");
+        let Some(Outcome::Failed { reason, permanent: true }) = outcome else { panic!("{outcome:?}") };
+        assert!(reason.contains("redirects are not followed: check x.url"), "{reason}");
+        assert_eq!(stub.requests().len(), 1);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_within_reason() {
+        let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
+        let table = [
+            (None, 5_000),
+            (Some("7"), 7_000),
+            (Some(" 30 "), 30_000),
+            (Some("0"), 1_000),
+            (Some("-5"), 1_000),
+            (Some("999999"), 3_600_000),
+            (Some("soon"), 5_000),
+            (Some("Fri, 20 Nov 2026 10:02:00 GMT"), 120_000),
+            (Some("Fri, 20 Nov 2026 09:00:00 GMT"), 1_000),
+        ];
+        for (value, expected) in table {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(RETRY_AFTER, value.parse().expect("a value"));
+            }
+            assert_eq!(retry_after_ms(&headers, now), expected, "{value:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_not_read() {
+        let stub = Stub::answering(|_| Reply::ok(&format!("[{}1]", "1,".repeat(5000)))).await;
+        let client = Outgoing::new(OutgoingConfig::default()).client().expect("a client");
+        let long = client.get(stub.url()).send().await.expect("answered");
+        assert_eq!(json::<Vec<u8>>(long, 1000).await, Err("its answer is too long".into()));
+        let fits = client.get(stub.url()).send().await.expect("answered");
+        assert_eq!(json::<Vec<u8>>(fits, 20_000).await.map(|list| list.len()), Ok(5001));
+    }
+
+    #[test]
+    fn texts_of_others_are_cut() {
+        assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
+        assert_eq!(word("<html>"), "something unreadable");
+        assert_eq!((clamp("äöü", 3), clamp("äöüß", 3)), ("äöü".into(), "äö…".into()));
+    }
+}

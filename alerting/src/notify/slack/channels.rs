@@ -1,0 +1,109 @@
+//! Channels by name and by id. Settings may have either; reading a channel takes its id.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The channels of the settings, and the ids that are known of their names.
+pub struct Channels {
+    by_route: BTreeMap<String, String>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    ids: BTreeMap<String, String>,
+    /// Slack's list was read: what is not in `ids` is not to be seen.
+    is_listed: bool,
+}
+
+/// What is known of a channel's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    /// This.
+    Is(String),
+    /// Slack's list will tell.
+    NotListedYet,
+    /// Slack's list does not have it.
+    Unknown,
+}
+
+impl Channels {
+    /// `by_route` as of [`revwatch_shared::config::SlackConfig::channels`].
+    pub fn new(by_route: BTreeMap<String, String>) -> Self {
+        Self { by_route, known: Mutex::default() }
+    }
+
+    /// The channel, by name or id, for a route.
+    pub fn of_route(&self, route: &str) -> &str {
+        let listed = self.by_route.get(route).or_else(|| self.by_route.get("default"));
+        listed.map_or("#alerts-critical", String::as_str)
+    }
+
+    /// Whether every route has the same channel.
+    pub fn is_one(&self) -> bool {
+        let mut channels = self.by_route.values();
+        let first = channels.next();
+        channels.all(|channel| Some(channel) == first)
+    }
+
+    /// The id of a channel of the settings.
+    pub fn id(&self, channel: &str) -> Id {
+        if is_id(channel) {
+            return Id::Is(channel.to_owned());
+        }
+        let known = self.known();
+        match known.ids.get(name(channel)) {
+            Some(id) => Id::Is(id.clone()),
+            None if known.is_listed => Id::Unknown,
+            None => Id::NotListedYet,
+        }
+    }
+
+    /// An answer of Slack's showed the id of `channel`.
+    pub fn learn(&self, channel: &str, id: &str) {
+        if !is_id(channel) && !channel.is_empty() {
+            self.known().ids.insert(name(channel).to_owned(), id.to_owned());
+        }
+    }
+
+    /// Slack's list was read to its end.
+    pub fn listed(&self) {
+        self.known().is_listed = true;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it is locked; if something did, what it holds is still true.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ids are a C, D or G and upper-case letters and digits; names are lower case. Source:
+/// <https://docs.slack.dev/reference/objects/conversation-object>.
+fn is_id(channel: &str) -> bool {
+    channel.len() > 1
+        && channel.starts_with(['C', 'D', 'G'])
+        && channel.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+fn name(channel: &str) -> &str {
+    channel.trim_start_matches('#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_from_names_and_remembered() {
+        let list = [("default", "#alerts"), ("growth", "C0123456789")];
+        let channels = Channels::new(list.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        assert_eq!((channels.of_route("growth"), channels.of_route("x")), ("C0123456789", "#alerts"));
+        assert!(!channels.is_one());
+        assert_eq!(channels.id("C0123456789"), Id::Is("C0123456789".into()));
+        assert_eq!(channels.id("#alerts"), Id::NotListedYet);
+        channels.listed();
+        assert_eq!(channels.id("#alerts"), Id::Unknown);
+        channels.learn("#alerts", "C9876543210");
+        assert_eq!(channels.id("alerts"), Id::Is("C9876543210".into()));
+    }
+}

@@ -1,0 +1,260 @@
+//! Looks in a channel, or in a thread, whether a message is there, by the metadata that it was posted with.
+//!
+//! Sources: <https://docs.slack.dev/reference/methods/conversations.history>,
+//! <https://docs.slack.dev/reference/methods/conversations.replies>,
+//! <https://docs.slack.dev/reference/methods/conversations.list>,
+//! <https://docs.slack.dev/messaging/message-metadata>,
+//! <https://docs.slack.dev/apis/web-api/pagination>.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reqwest::{Client, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::super::{Outcome, outgoing};
+use super::channels::{Channels, Id};
+use super::{EVENT_TYPE, WHOSE};
+use crate::message::Message;
+
+/// Reads channels as a Slack app.
+pub struct Search {
+    client: Client,
+    token: SecretString,
+    api_base: String,
+    /// The missing scope was logged.
+    is_scope_told: AtomicBool,
+}
+
+/// A message that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// `channel:ts`.
+    pub receipt: String,
+    /// The state of the alert that it shows.
+    pub revision: u32,
+}
+
+/// Why nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Not now.
+    Later(String),
+    /// Not ever, with these settings.
+    Never,
+}
+
+/// Clocks may differ; in seconds.
+const BEFORE_FIRED_S: i64 = 600;
+/// Slack recommends no more than 200 a page.
+const PER_PAGE: &str = "200";
+/// Messages of a channel since the alert fired that are looked at, in pages.
+const MOST_PAGES: usize = 5;
+/// Channels of a workspace that are looked at, in pages.
+const MOST_CHANNEL_PAGES: usize = 10;
+/// A page of messages with blocks, in bytes.
+const LARGEST_ANSWER: usize = 8 << 20;
+
+/// What all answers have in common.
+#[derive(Deserialize)]
+struct Page<T> {
+    ok: bool,
+    error: Option<String>,
+    #[serde(alias = "messages", alias = "channels")]
+    items: Option<Vec<T>>,
+    response_metadata: Option<Next>,
+}
+
+#[derive(Deserialize)]
+struct Next {
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Posted {
+    ts: String,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    event_type: String,
+    event_payload: Payload,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Payload {
+    delivery_id: serde_json::Value,
+    revision: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Channel {
+    id: String,
+    name: Option<String>,
+}
+
+/// What Slack said instead of a page.
+enum Trouble {
+    Stop(Stop),
+    Word(String),
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self { delivery_id: serde_json::Value::Null, revision: serde_json::Value::Null }
+    }
+}
+
+impl Search {
+    /// `api_base` without a slash at its end.
+    pub fn new(client: Client, token: SecretString, api_base: String) -> Self {
+        Self { client, token, api_base, is_scope_told: AtomicBool::new(false) }
+    }
+
+    /// `message` in the channel with this id, outside of threads.
+    pub async fn in_channel(&self, message: &Message, id: &str) -> Result<Option<Hit>, Stop> {
+        self.messages("conversations.history", message, id, &[]).await
+    }
+
+    /// `message` in the thread of the message at `ts`. A thread that is gone has nothing in it.
+    pub async fn in_thread(&self, message: &Message, id: &str, ts: &str) -> Result<Option<Hit>, Stop> {
+        self.messages("conversations.replies", message, id, &[("ts", ts)]).await
+    }
+
+    /// The id of a channel of the settings. Slack's list is read at most one time.
+    pub async fn id(&self, channels: &Channels, channel: &str) -> Result<Option<String>, Stop> {
+        if channels.id(channel) == Id::NotListedYet {
+            // Without groups:read, private channels cannot be asked for.
+            let listed = match self.list(channels, "public_channel,private_channel").await {
+                Err(Trouble::Word(word)) if word == "missing_scope" => self.list(channels, "public_channel").await,
+                other => other,
+            };
+            listed.map_err(|trouble| self.stopped(trouble, "channels:read (for private channels groups:read)"))?;
+        }
+        Ok(match channels.id(channel) {
+            Id::Is(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    async fn messages(
+        &self,
+        method: &str,
+        message: &Message,
+        channel: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Option<Hit>, Stop> {
+        let oldest = (message.fired_s - BEFORE_FIRED_S).max(0).to_string();
+        let mut parameters = vec![
+            ("channel", channel),
+            ("oldest", oldest.as_str()),
+            ("inclusive", "true"),
+            ("include_all_metadata", "true"),
+            ("limit", PER_PAGE),
+        ];
+        parameters.extend_from_slice(more);
+        let mut cursor = String::new();
+        for _ in 0..MOST_PAGES {
+            let (page, next) = match self.page::<Posted>(method, &parameters, &cursor).await {
+                Err(Trouble::Word(word)) if word == "thread_not_found" => return Ok(None),
+                other => other.map_err(|trouble| {
+                    self.stopped(trouble, "channels:history (for private channels groups:history)")
+                })?,
+            };
+            if let Some(hit) = page.into_iter().find_map(|posted| posted.shows(message, channel)) {
+                return Ok(Some(hit));
+            }
+            let Some(next) = next else { return Ok(None) };
+            cursor = next;
+        }
+        // It may be further on.
+        Err(Stop::Never)
+    }
+
+    async fn list(&self, channels: &Channels, types: &str) -> Result<(), Trouble> {
+        let parameters = [("types", types), ("exclude_archived", "true"), ("limit", PER_PAGE)];
+        let mut cursor = String::new();
+        for _ in 0..MOST_CHANNEL_PAGES {
+            let (page, next) = self.page::<Channel>("conversations.list", &parameters, &cursor).await?;
+            for Channel { id, name } in page {
+                channels.learn(&name.unwrap_or_default(), &id);
+            }
+            let Some(next) = next else { break };
+            cursor = next;
+        }
+        channels.listed();
+        Ok(())
+    }
+
+    /// One page, and the cursor of the next.
+    async fn page<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        parameters: &[(&str, &str)],
+        cursor: &str,
+    ) -> Result<(Vec<T>, Option<String>), Trouble> {
+        let later = |reason: String| Trouble::Stop(Stop::Later(reason));
+        let mut parameters = parameters.to_vec();
+        if !cursor.is_empty() {
+            parameters.push(("cursor", cursor));
+        }
+        let request = self.client.get(format!("{}/{method}?{}", self.api_base, outgoing::encoded(&parameters)));
+        let sent = request.bearer_auth(self.token.expose_secret()).send().await;
+        let response = sent.map_err(|error| match outgoing::no_answer(WHOSE, &error) {
+            Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
+            other => later(other.as_str().to_owned()),
+        })?;
+        match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => return Err(later("Slack limits how often it may be read".into())),
+            status if status.is_server_error() => return Err(later(format!("{WHOSE} answered {status}"))),
+            status if !status.is_success() => return Err(Trouble::Word(status.as_str().to_owned())),
+            _ => {}
+        }
+        let page: Page<T> =
+            outgoing::json(response, LARGEST_ANSWER).await.map_err(|what| later(format!("{WHOSE}: {what}")))?;
+        match (page.ok, page.error) {
+            (true, _) => {
+                let next = page.response_metadata.and_then(|m| m.next_cursor).filter(|cursor| !cursor.is_empty());
+                Ok((page.items.unwrap_or_default(), next))
+            }
+            (false, error) => Err(Trouble::Word(outgoing::word(&error.unwrap_or_default()))),
+        }
+    }
+
+    fn stopped(&self, trouble: Trouble, scopes: &str) -> Stop {
+        let word = match trouble {
+            Trouble::Stop(stop) => return stop,
+            Trouble::Word(word) => word,
+        };
+        match word.as_str() {
+            "ratelimited"
+            | "rate_limited"
+            | "internal_error"
+            | "fatal_error"
+            | "service_unavailable"
+            | "request_timeout" => Stop::Later(format!("{WHOSE} answered {word}")),
+            _ => {
+                if !self.is_scope_told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        answer = word,
+                        "Slack cannot be asked whether a message arrived, so one may be sent twice after a failure: \
+                         give the app of SLACK_BOT_TOKEN the scope {scopes} and invite it to the channel"
+                    );
+                }
+                Stop::Never
+            }
+        }
+    }
+}
+
+impl Posted {
+    fn shows(self, message: &Message, channel: &str) -> Option<Hit> {
+        let Metadata { event_type, event_payload } = self.metadata?;
+        let is_it = event_type == EVENT_TYPE && event_payload.delivery_id == message.delivery_id.as_str();
+        let revision = event_payload.revision.as_u64().and_then(|r| u32::try_from(r).ok()).unwrap_or(0);
+        is_it.then(|| Hit { receipt: format!("{channel}:{}", self.ts), revision })
+    }
+}

@@ -1,0 +1,157 @@
+//! Messages to the one channel of an incoming webhook. Source:
+//! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>.
+
+use async_trait::async_trait;
+use reqwest::Client;
+use revwatch_shared::config::SlackConfig;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::super::{Habits, Notifier, Outcome, Outgoing, SetupError, outgoing};
+use super::{WHOSE, text};
+use crate::message::Message;
+
+/// Posts messages to the one channel of an incoming webhook.
+pub struct SlackWebhook {
+    client: Client,
+    url: SecretString,
+    per_second: f64,
+}
+
+/// Slack's words on what goes wrong are a few bytes.
+const LARGEST_ANSWER: usize = 4096;
+
+const SETTING: &str = "slack.webhook_url (SLACK_WEBHOOK_URL)";
+
+impl SlackWebhook {
+    /// `None` without a URL. `per_second` are messages.
+    pub fn configured(config: &SlackConfig, outgoing: &Outgoing, per_second: f64) -> Result<Option<Self>, SetupError> {
+        let Some(url) = &config.webhook_url else { return Ok(None) };
+        let url = outgoing.url(SETTING, url.expose_secret())?;
+        Ok(Some(Self { client: outgoing.client()?, url: SecretString::from(String::from(url)), per_second }))
+    }
+}
+
+#[async_trait]
+impl Notifier for SlackWebhook {
+    fn name(&self) -> &'static str {
+        "slack"
+    }
+
+    fn habits(&self) -> Habits {
+        Habits { edits: false, resolves: true }
+    }
+
+    fn destination(&self, _route: &str) -> String {
+        "slack".to_owned()
+    }
+
+    fn per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    async fn deliver(&self, message: &Message) -> Outcome {
+        let body = json!({"text": text(&message.text), "blocks": message.blocks, "unfurl_links": false});
+        let response = match self.client.post(self.url.expose_secret()).json(&body).send().await {
+            Ok(response) => response,
+            Err(error) => return outgoing::no_answer(WHOSE, &error),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let answer = outgoing::body(response, LARGEST_ANSWER).await.unwrap_or_default();
+        let word = outgoing::word(&String::from_utf8_lossy(&answer));
+        failed(&word)
+            .or_else(|| outgoing::refused(WHOSE, status, &headers, SETTING))
+            .unwrap_or(Outcome::Delivered { receipt: None })
+    }
+}
+
+/// Words that Slack answers with, whatever the status. Source:
+/// <https://docs.slack.dev/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks>.
+fn failed(word: &str) -> Option<Outcome> {
+    let fix = match word {
+        "no_service"
+        | "no_service_id"
+        | "no_team"
+        | "team_disabled"
+        | "no_active_hooks"
+        | "invalid_token"
+        | "channel_not_found"
+        | "channel_is_archived"
+        | "action_prohibited"
+        | "user_not_found"
+        | "posting_to_general_channel_denied" => "the webhook or its channel is gone or closed: make a new one for",
+        "invalid_payload" | "invalid_blocks" | "invalid_blocks_format" | "no_text" => {
+            "this is a fault of revwatch's, or no incoming webhook of Slack's is at"
+        }
+        _ => return None,
+    };
+    Some(Outcome::Failed { reason: format!("{WHOSE} answered {word}: {fix} {SETTING}"), permanent: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use revwatch_shared::config::OutgoingConfig;
+
+    use super::super::super::stub::{Reply, Stub, message};
+    use super::*;
+
+    fn webhook(url: &str) -> SlackWebhook {
+        let config = SlackConfig {
+            webhook_url: Some(SecretString::from(url.to_owned())),
+            bot_token: None,
+            api_base: "https://slack.com/api".into(),
+            channels: BTreeMap::new(),
+        };
+        let outgoing = Outgoing::new(OutgoingConfig::default());
+        SlackWebhook::configured(&config, &outgoing, 1.0).expect("valid").expect("set up")
+    }
+
+    #[tokio::test]
+    async fn answers_become_outcomes() {
+        let permanent = |part: &'static str| (Some(true), part);
+        let table = [
+            (Reply::ok("ok"), (None, "delivered")),
+            (Reply::status(429).header("retry-after", "3"), (None, "retry_after")),
+            (Reply::status(503), (Some(false), "503")),
+            (Reply::ok("invalid_token").with_status(403), permanent("SLACK_WEBHOOK_URL")),
+            (Reply::ok("no_service").with_status(404), permanent("SLACK_WEBHOOK_URL")),
+            (Reply::ok("channel_not_found").with_status(500), permanent("channel_not_found")),
+            (Reply::ok("channel_is_archived").with_status(410), permanent("SLACK_WEBHOOK_URL")),
+            (Reply::ok("<html>who are you").with_status(403), permanent("SLACK_WEBHOOK_URL")),
+            (Reply::ok("invalid_blocks").with_status(400), permanent("invalid_blocks")),
+            (Reply::status(302).header("location", "/x"), permanent("redirects")),
+            (Reply::silence(), (None, "unknown")),
+        ];
+        for (reply, expected) in table {
+            let answer = reply.clone();
+            let stub = Stub::answering(move |_| answer.clone()).await;
+            let outcome = webhook(&format!("{}/T0/hidden", stub.url())).deliver(&message()).await;
+            match (&outcome, expected) {
+                (Outcome::Failed { reason, permanent }, (Some(is), part)) => {
+                    assert!(*permanent == is && reason.contains(part), "{reply:?}: {outcome:?}");
+                }
+                (other, (None, word)) => assert_eq!(other.as_str(), word, "{reply:?}: {outcome:?}"),
+                _ => panic!("{reply:?}: {outcome:?}"),
+            }
+            assert!(!format!("{outcome:?}").contains("hidden"), "{outcome:?}");
+            assert_eq!(stub.requests().len(), 1);
+        }
+        let closed = webhook("http://127.0.0.1:1/hidden").deliver(&message()).await;
+        assert!(matches!(&closed, Outcome::Failed { permanent: false, reason } if !reason.contains("hidden")));
+    }
+
+    #[tokio::test]
+    async fn posts_text_and_blocks() {
+        let stub = Stub::answering(|_| Reply::ok("ok")).await;
+        let long = Message { text: "x".repeat(LONGEST + 5), ..message() };
+        let outcome = webhook(&stub.url()).deliver(&long).await;
+        assert_eq!(outcome, Outcome::Delivered { receipt: None });
+        let body = stub.requests()[0].json();
+        assert_eq!(body["text"].as_str().map(|t| t.chars().count()), Some(LONGEST));
+        assert_eq!(body["blocks"], message().blocks);
+    }
+
+    const LONGEST: usize = super::super::LONGEST_TEXT;
+}

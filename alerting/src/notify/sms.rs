@@ -1,0 +1,327 @@
+//! Text messages with Twilio: one per recipient when an alert fires and for each notice.
+//!
+//! Sources: <https://www.twilio.com/docs/messaging/api/message-resource>,
+//! <https://www.twilio.com/docs/usage/twilios-response>, <https://www.twilio.com/docs/api/errors/20429>.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use jiff::fmt::rfc2822;
+use reqwest::{Client, RequestBuilder, StatusCode};
+use revwatch_shared::config::SmsConfig;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::told::Told;
+use super::{ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, complete, of_route, outgoing};
+use crate::message::Message;
+
+/// Sends text messages.
+pub struct Sms {
+    client: Client,
+    account_sid: String,
+    auth_token: SecretString,
+    from: String,
+    api_base: String,
+    to: BTreeMap<String, Vec<String>>,
+    told: Told,
+    per_second: f64,
+}
+
+const WHOSE: &str = "Twilio";
+const ACCOUNT_SID: &str = "sms.account_sid (TWILIO_ACCOUNT_SID)";
+const AUTH_TOKEN: &str = "sms.auth_token (TWILIO_AUTH_TOKEN)";
+/// In characters; Twilio refuses more.
+const LONGEST_BODY: usize = 1600;
+/// Clocks may differ; in seconds.
+const BEFORE_FIRED_S: i64 = 600;
+/// Messages to one number that are looked at, newest first.
+const PER_PAGE: &str = "100";
+const MOST_PAGES: usize = 3;
+/// Of a page of messages, in bytes.
+const LARGEST_ANSWER: usize = 1 << 20;
+
+#[derive(Deserialize)]
+struct Sent {
+    sid: String,
+}
+
+#[derive(Deserialize)]
+struct Trouble {
+    code: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    messages: Vec<Listed>,
+    next_page_uri: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    sid: String,
+    body: Option<String>,
+    status: Option<String>,
+    date_created: Option<String>,
+}
+
+impl Sms {
+    /// `None` when nothing of it is set. `per_second` are messages to one list of numbers.
+    pub fn configured(config: &SmsConfig, outgoing: &Outgoing, per_second: f64) -> Result<Option<Self>, SetupError> {
+        let is_set = |text: &str| !text.trim().is_empty();
+        let parts = [
+            (ACCOUNT_SID, is_set(&config.account_sid)),
+            (AUTH_TOKEN, config.auth_token.is_some()),
+            ("sms.from", is_set(&config.from)),
+            ("a list of numbers in [sms.to]", config.to.values().any(|list| !list.is_empty())),
+        ];
+        complete("sms", &parts)?;
+        let Some(auth_token) = config.auth_token.clone() else { return Ok(None) };
+        let wrong = |what: String| Err(SetupError::Invalid(what));
+        // It becomes a part of URLs.
+        let account_sid = config.account_sid.trim().to_owned();
+        if !account_sid.starts_with("AC") || !account_sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return wrong(format!("{ACCOUNT_SID} must be the AC… that Twilio's console shows"));
+        }
+        let mut to = BTreeMap::new();
+        for (route, list) in &config.to {
+            if list.is_empty() {
+                return wrong(format!("[sms.to] {route} is empty: give a number, or remove the line"));
+            }
+            let mut numbers: Vec<String> = Vec::new();
+            for (number, place) in list.iter().map(|number| number.trim()).zip(1..) {
+                // Numbers are not quoted: errors are logged.
+                if !is_number(number) {
+                    return wrong(format!("[sms.to] {route}: entry {place} must be a number like +15550101"));
+                }
+                if !numbers.iter().any(|known| known == number) {
+                    numbers.push(number.to_owned());
+                }
+            }
+            to.insert(route.clone(), numbers);
+        }
+        if !to.contains_key("default") {
+            return wrong("[sms.to] has no default, for routes that are not listed: give one".into());
+        }
+        let (client, api_base) = (outgoing.client()?, outgoing.base("sms.api_base", &config.api_base)?);
+        let from = config.from.trim().to_owned();
+        Ok(Some(Self { client, account_sid, auth_token, from, api_base, to, told: Told::default(), per_second }))
+    }
+
+    /// The path of the account's messages.
+    fn path(&self) -> String {
+        format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid)
+    }
+
+    fn signed(&self, request: RequestBuilder) -> RequestBuilder {
+        request.basic_auth(&self.account_sid, Some(self.auth_token.expose_secret().trim()))
+    }
+
+    /// One message to one number; its sid.
+    async fn send(&self, body: &str, number: &str, list: &str) -> Result<String, Outcome> {
+        let sender = if self.from.starts_with("MG") { "MessagingServiceSid" } else { "From" };
+        let form = outgoing::encoded(&[("To", number), (sender, &self.from), ("Body", body)]);
+        let request = self.client.post(format!("{}{}", self.api_base, self.path()));
+        let request = self.signed(request).header("content-type", "application/x-www-form-urlencoded").body(form);
+        let response = request.send().await.map_err(|error| outgoing::no_answer(WHOSE, &error))?;
+        let settings = match response.status() {
+            StatusCode::UNAUTHORIZED => format!("{ACCOUNT_SID} and {AUTH_TOKEN}"),
+            StatusCode::NOT_FOUND => format!("{ACCOUNT_SID} and sms.api_base"),
+            _ => format!("sms.from and the numbers of [sms.to] {list}"),
+        };
+        let refused = outgoing::refused(WHOSE, response.status(), response.headers(), &settings);
+        if let Some(outcome) = refused {
+            // The code only: Twilio's words quote the number.
+            let trouble = outgoing::json::<Trouble>(response, LARGEST_ANSWER).await.ok();
+            let code = trouble.and_then(|trouble| trouble.code);
+            return Err(match (outcome, code) {
+                (Outcome::Failed { reason, permanent }, Some(code)) => Outcome::Failed {
+                    reason: format!("{reason} (see https://www.twilio.com/docs/api/errors/{code})"),
+                    permanent,
+                },
+                (outcome, _) => outcome,
+            });
+        }
+        let sent = outgoing::json::<Sent>(response, LARGEST_ANSWER).await;
+        sent.map(|sent| sent.sid).map_err(|what| Outcome::Unknown { reason: format!("{WHOSE}: {what}") })
+    }
+
+    /// The sid of the message with `id` in it to one number.
+    async fn look(&self, message: &Message, number: &str) -> Result<Option<String>, Lookup> {
+        let later = |reason: String| Lookup::Later { reason };
+        let query = outgoing::encoded(&[("To", number), ("PageSize", PER_PAGE)]);
+        let mut uri = format!("{}?{query}", self.path());
+        for _ in 0..MOST_PAGES {
+            let request = self.signed(self.client.get(format!("{}{uri}", self.api_base)));
+            let response = request.send().await.map_err(|error| match outgoing::no_answer(WHOSE, &error) {
+                Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
+                other => later(other.as_str().to_owned()),
+            })?;
+            match response.status() {
+                status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+                    return Err(later(format!("{WHOSE} answered {status}")));
+                }
+                status if !status.is_success() => return Err(Lookup::CannotTell),
+                _ => {}
+            }
+            let page = outgoing::json::<Page>(response, LARGEST_ANSWER).await;
+            let page = page.map_err(|what| later(format!("{WHOSE}: {what}")))?;
+            if let Some(found) = page.messages.iter().find(|listed| listed.is(&message.delivery_id)) {
+                return Ok(Some(found.sid.clone()));
+            }
+            // Newest first: what follows is older than the alert.
+            let is_before =
+                page.messages.last().is_some_and(|listed| listed.is_before(message.fired_s - BEFORE_FIRED_S));
+            match page.next_page_uri.filter(|next| !is_before && !next.is_empty()) {
+                None => return Ok(None),
+                // The credentials go with it.
+                Some(next) if next.starts_with(&format!("{}?", self.path())) => uri = next,
+                Some(_) => return Err(Lookup::CannotTell),
+            }
+        }
+        // It may be further on.
+        Err(Lookup::CannotTell)
+    }
+
+    fn receipt(&self, message: &Message) -> Option<String> {
+        let sids: Vec<_> = self.told.of(&message.delivery_id).into_values().collect();
+        (!sids.is_empty()).then(|| sids.join(","))
+    }
+
+    async fn find_all(&self, message: &Message) -> Lookup {
+        let Some((_, numbers)) = of_route(&self.to, &message.route) else { return Lookup::CannotTell };
+        let told = self.told.of(&message.delivery_id);
+        let rest: Vec<_> = numbers.iter().filter(|number| !told.contains_key(*number)).collect();
+        let looks = join_all(rest.iter().map(|number| self.look(message, number))).await;
+        let (mut is_absent, mut stopped) = (false, None);
+        for (number, look) in rest.iter().zip(looks) {
+            match look {
+                Ok(Some(sid)) => self.told.remember(&message.delivery_id, number, sid),
+                Ok(None) => is_absent = true,
+                Err(later @ Lookup::Later { .. }) => stopped = Some(later),
+                Err(other) => stopped = stopped.or(Some(other)),
+            }
+        }
+        match stopped {
+            Some(stopped) => stopped,
+            None if is_absent => Lookup::Absent,
+            None => {
+                let receipt = self.receipt(message);
+                self.told.forget(&message.delivery_id);
+                Lookup::Found { receipt }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Notifier for Sms {
+    fn name(&self) -> &'static str {
+        "sms"
+    }
+
+    fn habits(&self) -> Habits {
+        Habits { edits: false, resolves: false }
+    }
+
+    fn destination(&self, route: &str) -> String {
+        format!("sms {}", of_route(&self.to, route).map_or("default", |(list, _)| list))
+    }
+
+    fn per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    async fn deliver(&self, message: &Message) -> Outcome {
+        let Some((list, numbers)) = of_route(&self.to, &message.route) else {
+            return Outcome::Failed { reason: "[sms.to] has no default".into(), permanent: true };
+        };
+        let body = body(message);
+        let told = self.told.of(&message.delivery_id);
+        let rest: Vec<_> = numbers.iter().filter(|number| !told.contains_key(*number)).collect();
+        // At the same time: nobody waits for somebody else's.
+        let sent = join_all(rest.iter().map(|number| self.send(&body, number, list))).await;
+        let mut worst: Option<Outcome> = None;
+        for (number, sent) in rest.iter().zip(sent) {
+            match sent {
+                Ok(sid) => self.told.remember(&message.delivery_id, number, sid),
+                Err(outcome) => worst = Some(worse(worst, outcome)),
+            }
+        }
+        let receipt = self.receipt(message);
+        match worst {
+            Some(Outcome::Failed { permanent: true, reason }) if receipt.is_some() => {
+                tracing::warn!(list, reason, "some recipients cannot be sent text messages; the others have it");
+            }
+            Some(outcome) => return outcome,
+            None => {}
+        }
+        self.told.forget(&message.delivery_id);
+        Outcome::Delivered { receipt }
+    }
+
+    async fn find(&self, message: &Message) -> Lookup {
+        let looking = timeout(ANSWER_WITHIN, self.find_all(message)).await;
+        looking.unwrap_or_else(|_| Lookup::Later { reason: format!("{WHOSE}: no answer in time") })
+    }
+}
+
+impl Listed {
+    /// Whether it is what was to be sent, and did not fail on its way.
+    fn is(&self, delivery_id: &str) -> bool {
+        let is_lost = self.status.as_deref().is_some_and(|s| matches!(s, "failed" | "undelivered" | "canceled"));
+        !is_lost && self.body.as_deref().is_some_and(|body| names(body, delivery_id))
+    }
+
+    fn is_before(&self, unix_s: i64) -> bool {
+        let created = self.date_created.as_deref().and_then(|date| rfc2822::parse(date).ok());
+        created.is_some_and(|created| created.timestamp().as_second() < unix_s)
+    }
+}
+
+/// What is sent: the short text, in which the delivery must be named, to be found again.
+fn body(message: &Message) -> String {
+    let id = &message.delivery_id;
+    if names(&message.short, id) {
+        return outgoing::clamp(&message.short, LONGEST_BODY);
+    }
+    let most = LONGEST_BODY.saturating_sub(id.chars().count() + 1);
+    format!("{} {id}", outgoing::clamp(&message.short, most))
+}
+
+/// Whether `text` has `id` as a word: `al_1-1` is not in `al_1-10`.
+fn names(text: &str, id: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')).any(|word| word == id)
+}
+
+/// E.164: a plus and up to 15 digits. Source: <https://www.twilio.com/docs/glossary/what-e164>.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
+}
+
+/// What the caller must know first: that somebody may have it; then how long to wait; then that trying again
+/// helps.
+fn worse(before: Option<Outcome>, new: Outcome) -> Outcome {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::Unknown { .. } => 3,
+        Outcome::RetryAfter { .. } => 2,
+        Outcome::Failed { permanent: false, .. } => 1,
+        _ => 0,
+    };
+    match (before, new) {
+        (None, new) => new,
+        (Some(Outcome::RetryAfter { wait_ms: a }), Outcome::RetryAfter { wait_ms: b }) => {
+            Outcome::RetryAfter { wait_ms: a.max(b) }
+        }
+        (Some(before), new) => {
+            if rank(&new) > rank(&before) {
+                new
+            } else {
+                before
+            }
+        }
+    }
+}
