@@ -116,3 +116,57 @@ fn of_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a s
     let listed = lists.get_key_value(route).or_else(|| lists.get_key_value("default"));
     listed.map(|(name, list)| (name.as_str(), list))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names of the notifiers with these variables and this file, or the error.
+    fn names(file: &str, variables: &[(&str, &str)]) -> Result<Vec<&'static str>, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my.toml");
+        std::fs::write(&path, file).expect("written");
+        let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::load(Some(&path), &lookup).map_err(|e| e.to_string())?;
+        let notifiers = configured(&config).map_err(|e| e.to_string())?;
+        Ok(notifiers.iter().map(|notifier| notifier.name()).collect())
+    }
+
+    #[test]
+    fn what_is_set_up_is_there_in_order_of_preference() {
+        let bot = ("SLACK_BOT_TOKEN", "xoxb-1");
+        let hook = ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T0/B0/x");
+        assert_eq!(names("", &[]), Ok(vec!["log"]));
+        assert_eq!(names("", &[hook]), Ok(vec!["slack"]));
+        let file = "[email]\nfrom = \"a@example.com\"\nto = { default = [\"b@example.com\"] }\n\
+                    [sms]\nfrom = \"+15550100\"\nto = { default = [\"+15550101\"] }";
+        let all = [
+            ("REVWATCH_WEBHOOK_URL", "https://hooks.example/revwatch"),
+            ("REVWATCH_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            ("PAGERDUTY_ROUTING_KEY", "key"),
+            ("TWILIO_ACCOUNT_SID", "AC1"),
+            ("TWILIO_AUTH_TOKEN", "token"),
+            ("SMTP_URL", "smtp://localhost"),
+            hook,
+            bot,
+        ];
+        assert_eq!(names(file, &all), Ok(vec!["slack", "email", "sms", "pagerduty", "webhook"]));
+        assert!(crate::policy::NOTIFIERS.contains(&"webhook"));
+    }
+
+    #[test]
+    fn half_a_way_is_refused_with_what_is_missing() {
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let table: [Case<'_>; 5] = [
+            ("", &[("SMTP_URL", "smtp://localhost")], "email.from and a list of addresses in [email.to] is missing"),
+            ("", &[("TWILIO_ACCOUNT_SID", "AC1")], "TWILIO_AUTH_TOKEN"),
+            ("[email]\nfrom = \"a@example.com\"", &[], "SMTP_URL"),
+            ("", &[("REVWATCH_WEBHOOK_URL", "https://hooks.example")], "REVWATCH_WEBHOOK_SECRET"),
+            ("", &[("SLACK_WEBHOOK_URL", "http://hooks.example")], "SLACK_WEBHOOK_URL"),
+        ];
+        for (file, variables, expected) in table {
+            let error = names(file, variables).expect_err("refused");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

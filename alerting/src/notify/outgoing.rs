@@ -92,7 +92,8 @@ impl Resolve for Outgoing {
         Box::pin(async move {
             let mut addresses = found.await?;
             let any = !addresses.is_empty();
-            addresses.retain(|a| config.allows(a.ip()) || (is_loopback && a.ip().is_loopback()));
+            // What may be asked without TLS stays on this machine, whatever its DNS says.
+            addresses.retain(|a| if is_loopback { a.ip().is_loopback() } else { config.allows(a.ip()) });
             if any && addresses.is_empty() {
                 return Err(Refused.into());
             }
@@ -129,8 +130,8 @@ pub fn refused(whose: &str, status: StatusCode, headers: &HeaderMap, settings: &
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Some(Outcome::RetryAfter { wait_ms: retry_after_ms(headers, Timestamp::now()) });
     }
-    let permanent = !(status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY));
+    let permanent =
+        !(status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY));
     let reason = match status {
         _ if !permanent => format!("{whose} answered {status}"),
         _ if status.is_redirection() => {
@@ -213,7 +214,7 @@ mod tests {
         ("rebound.example", &["127.0.0.1"]),
         ("mapped.example", &["::ffff:127.0.0.1"]),
         ("metadata.example", &["169.254.169.254"]),
-        ("localhost", &["127.0.0.1"]),
+        ("localhost", &["1.1.1.1", "127.0.0.1"]),
         ("mixed.example", &["10.0.0.1", "2606:4700::1", "1.1.1.1"]),
     ];
 

@@ -65,7 +65,9 @@ impl OutgoingConfig {
 pub fn names_loopback(url: &Url) -> bool {
     match url.host() {
         // Hosts of schemes that the standard does not know (`smtp:`) stay names, whatever they look like.
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Some(Host::Domain(name)) => {
+            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,

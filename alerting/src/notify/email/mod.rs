@@ -55,8 +55,12 @@ impl Email {
         })?;
         let mut to = BTreeMap::new();
         for (route, list) in &config.to {
-            if list.is_empty() {
-                return Err(wrong(format!("[email.to] {route} is empty: give an address, or remove the line")));
+            match (list.is_empty(), route.as_str()) {
+                (false, _) => {}
+                (true, "default") => continue,
+                (true, _) => {
+                    return Err(wrong(format!("[email.to] {route} is empty: give an address, or remove the line")));
+                }
             }
             // Addresses are not quoted: errors are logged.
             let parse = |(place, text): (usize, &String)| {
@@ -179,7 +183,7 @@ impl Notifier for Email {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let is_handed_over = AtomicBool::new(false);
-        // As a task of its own it would go on after its time.
+        // TLS makes it large.
         let sending = Box::pin(self.send(message, &is_handed_over));
         timeout(ANSWER_WITHIN, sending).await.unwrap_or_else(|_| {
             let reason = "mail server: no answer in time".to_owned();
@@ -200,4 +204,212 @@ fn mailbox(text: &str) -> Option<Mailbox> {
 
 fn address(mailbox: &Mailbox) -> &str {
     mailbox.email.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use secrecy::SecretString;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::stub::message;
+    use super::*;
+
+    const ONE: &str = "one@example.com";
+    const TWO: &str = "two@example.com";
+
+    /// What the server answers to lines that begin like this; `""` ends the conversation without a word. To
+    /// the rest it says yes. `CONTENT` is the end of the mail, `HELLO` the beginning.
+    type Script = &'static [(&'static str, &'static str)];
+
+    /// A server that speaks by the script, and the lines that it was told.
+    async fn server(script: Script) -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = lines.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(talk(stream, script, heard.clone()));
+            }
+        });
+        (port, lines)
+    }
+
+    async fn talk(mut stream: TcpStream, script: Script, heard: Arc<Mutex<Vec<String>>>) -> Option<()> {
+        let (read, mut write) = stream.split();
+        let mut lines = BufReader::new(read).lines();
+        let answer_to = |line: &str| {
+            let scripted = script.iter().find(|(begins, _)| line.starts_with(begins)).map(|(_, answer)| *answer);
+            scripted.unwrap_or(match line {
+                "HELLO" => "220 ready",
+                "DATA" => "354 go on",
+                _ if line.starts_with("EHLO") => "250-here\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME",
+                _ if line.starts_with("AUTH") => "235 welcome",
+                _ => "250 fine",
+            })
+        };
+        let mut is_content = false;
+        let mut line = "HELLO".to_owned();
+        loop {
+            heard.lock().expect("not poisoned").push(line.clone());
+            let answer = match (is_content, line.as_str()) {
+                (true, ".") => {
+                    is_content = false;
+                    Some(answer_to("CONTENT"))
+                }
+                (true, _) => None,
+                (false, line) => Some(answer_to(line)),
+            };
+            if let Some(answer) = answer {
+                if answer.is_empty() {
+                    return None;
+                }
+                is_content |= line == "DATA" && answer.starts_with("354");
+                write.write_all(format!("{answer}\r\n").as_bytes()).await.ok()?;
+            }
+            line = lines.next_line().await.ok()??;
+        }
+    }
+
+    fn config(url: &str, to: &[&str]) -> EmailConfig {
+        EmailConfig {
+            smtp_url: (!url.is_empty()).then(|| SecretString::from(url.to_owned())),
+            from: "revwatch <alerts@Example.com>".into(),
+            to: [("default".to_owned(), to.iter().map(|a| (*a).to_owned()).collect())].into(),
+        }
+    }
+
+    fn email(port: u16, to: &[&str]) -> Email {
+        let config = config(&format!("smtp://me:hidden@localhost:{port}"), to);
+        Email::configured(&config, 1.0).expect("valid").expect("set up")
+    }
+
+    #[tokio::test]
+    async fn mails_are_handed_over_whole() {
+        let (port, lines) = server(&[]).await;
+        let outcome = email(port, &[ONE, TWO]).deliver(&message()).await;
+        assert_eq!(outcome, Outcome::Delivered { receipt: Some("<al_1-0@example.com>".into()) });
+        let lines = lines.lock().expect("not poisoned").clone();
+        for expected in [
+            "EHLO example.com",
+            "AUTH PLAIN AG1lAGhpZGRlbg==",
+            "MAIL FROM:<alerts@Example.com>",
+            "RCPT TO:<one@example.com>",
+            "RCPT TO:<two@example.com>",
+            "To: one@example.com, two@example.com",
+            "Subject: Payouts fail =?utf-8?b?wrcgU3RyYcOfZQ==?=",
+            "Message-ID: <al_1-0@example.com>",
+            "X-Revwatch-Alert: al_1",
+            "Payouts fail.",
+            "Look at them.",
+        ] {
+            assert!(lines.iter().any(|line| line == expected), "{expected} is not in {lines:#?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_become_outcomes() {
+        let table: [(Script, &str, &str); 16] = [
+            (&[], "delivered", ""),
+            (&[("HELLO", "421 later")], "failed", "421"),
+            (&[("HELLO", "")], "failed", "connecting"),
+            (&[("EHLO", "250 nothing")], "permanent", "leave user and password out"),
+            (
+                &[("AUTH", "535 one@example.com is wrong")],
+                "permanent",
+                "user and password in email.smtp_url (SMTP_URL)",
+            ),
+            (&[("AUTH", "454 later")], "failed", "454"),
+            (&[("MAIL", "550 no")], "permanent", "email.from"),
+            (&[("MAIL", "451 later")], "failed", "451"),
+            (&[("RCPT", "550 one@example.com unknown")], "permanent", "[email.to] default"),
+            (&[("RCPT", "450 greylisted")], "failed", "for now"),
+            (&[("DATA", "554 no")], "permanent", "554"),
+            (&[("DATA", "")], "failed", ""),
+            (&[("CONTENT", "552 too long")], "permanent", "552"),
+            (&[("CONTENT", "452 full")], "failed", "452"),
+            (&[("CONTENT", "")], "unknown", ""),
+            (&[("CONTENT", "what?")], "unknown", ""),
+        ];
+        for (script, expected, part) in table {
+            let (port, _) = server(script).await;
+            let outcome = email(port, &[ONE]).deliver(&message()).await;
+            let told = format!("{outcome:?}");
+            assert_eq!(outcome.as_str(), expected, "{script:?}: {told}");
+            assert!(told.contains(part) && !told.contains(ONE) && !told.contains("hidden"), "{script:?}: {told}");
+        }
+        assert_eq!(email(1, &[ONE]).deliver(&message()).await.as_str(), "failed");
+    }
+
+    #[tokio::test]
+    async fn who_has_it_does_not_get_it_again() {
+        let (broken, _) = server(&[("RCPT TO:<two", "450 later")]).await;
+        let sender = email(broken, &[ONE, TWO]);
+        assert_eq!(sender.deliver(&message()).await.as_str(), "failed");
+        let (mended, lines) = server(&[]).await;
+        let sender = Email { server: email(mended, &[ONE]).server, ..sender };
+        assert_eq!(sender.deliver(&message()).await.as_str(), "delivered");
+        let told = lines.lock().expect("not poisoned").clone();
+        assert_eq!(
+            told.iter().filter(|line| line.starts_with("RCPT")).collect::<Vec<_>>(),
+            ["RCPT TO:<two@example.com>"]
+        );
+        // The next mail is for everybody again.
+        sender.deliver(&message()).await;
+        assert_eq!(lines.lock().expect("not poisoned").iter().filter(|line| line.starts_with("RCPT")).count(), 3);
+    }
+
+    #[tokio::test]
+    async fn one_who_is_unknown_does_not_keep_it_from_the_others() {
+        let (port, _) = server(&[("RCPT TO:<two", "550 unknown")]).await;
+        assert_eq!(email(port, &[ONE, TWO]).deliver(&message()).await.as_str(), "delivered");
+    }
+
+    #[tokio::test]
+    async fn elsewhere_nothing_is_said_before_tls() {
+        let (port, lines) = server(&[]).await;
+        let mut sender = email(port, &[ONE]);
+        // As for any host that is not this machine.
+        sender.server =
+            Server::new(&SecretString::from(format!("smtp://me:hidden@mail.example:{port}"))).expect("valid");
+        sender.server.redirected("127.0.0.1");
+        let outcome = sender.deliver(&message()).await;
+        assert!(
+            matches!(&outcome, Outcome::Failed { permanent: true, reason } if reason.contains("STARTTLS")),
+            "{outcome:?}"
+        );
+        assert_eq!(*lines.lock().expect("not poisoned"), ["HELLO", "EHLO example.com"]);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let nothing = EmailConfig { from: String::new(), ..config("", &[]) };
+        assert!(Email::configured(&nothing, 1.0).expect("valid").is_none());
+        type Case = (fn(&mut EmailConfig), &'static str);
+        let table: [Case; 7] = [
+            (|c| c.smtp_url = None, "email.smtp_url (SMTP_URL) is missing"),
+            (|c| c.from.clear(), "email.from is missing"),
+            (|c| c.to.clear(), "[email.to] is missing"),
+            (|c| c.from = "revwatch".into(), "email.from is not an address"),
+            (|c| c.to = [("default".into(), vec![ONE.into(), "one at example".into()])].into(), "number 2"),
+            (|c| c.to = [("x".into(), vec![ONE.into()])].into(), "[email.to] has no default"),
+            (|c| c.to.extend([("x".into(), Vec::new())]), "[email.to] x is empty"),
+        ];
+        for (spoil, expected) in table {
+            let mut wrong = config("smtps://me:hidden@mail.example", &[ONE]);
+            spoil(&mut wrong);
+            let Err(error) = Email::configured(&wrong, 1.0) else { panic!("{expected}") };
+            let error = error.to_string();
+            assert!(
+                error.contains(expected)
+                    && !error.contains("one@")
+                    && !error.contains("one at")
+                    && !error.contains("hidden"),
+                "{error}"
+            );
+        }
+    }
 }

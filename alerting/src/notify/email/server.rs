@@ -79,6 +79,12 @@ impl Server {
         Ok(Self { host, port, security, credentials })
     }
 
+    /// The same, at another host.
+    #[cfg(test)]
+    pub fn redirected(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+    }
+
     /// A conversation in which mail can be handed over. Nobody is told anything so far: every failure is
     /// [`Outcome::Failed`].
     pub async fn connect(&self, name: &ClientId) -> Result<AsyncSmtpConnection, Outcome> {

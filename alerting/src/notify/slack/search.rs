@@ -12,6 +12,7 @@ use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::super::{Outcome, outgoing};
 use super::channels::{Channels, Id};
@@ -74,20 +75,9 @@ struct Next {
 #[derive(Deserialize)]
 struct Posted {
     ts: String,
-    metadata: Option<Metadata>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    event_type: String,
-    event_payload: Payload,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-struct Payload {
-    delivery_id: serde_json::Value,
-    revision: serde_json::Value,
+    /// Other apps' may be anything.
+    #[serde(default)]
+    metadata: Value,
 }
 
 #[derive(Deserialize)]
@@ -100,12 +90,6 @@ struct Channel {
 enum Trouble {
     Stop(Stop),
     Word(String),
-}
-
-impl Default for Payload {
-    fn default() -> Self {
-        Self { delivery_id: serde_json::Value::Null, revision: serde_json::Value::Null }
-    }
 }
 
 impl Search {
@@ -164,7 +148,7 @@ impl Search {
                     self.stopped(trouble, "channels:history (for private channels groups:history)")
                 })?,
             };
-            if let Some(hit) = page.into_iter().find_map(|posted| posted.shows(message, channel)) {
+            if let Some(hit) = page.iter().find_map(|posted| posted.shows(message, channel)) {
                 return Ok(Some(hit));
             }
             let Some(next) = next else { return Ok(None) };
@@ -251,10 +235,10 @@ impl Search {
 }
 
 impl Posted {
-    fn shows(self, message: &Message, channel: &str) -> Option<Hit> {
-        let Metadata { event_type, event_payload } = self.metadata?;
-        let is_it = event_type == EVENT_TYPE && event_payload.delivery_id == message.delivery_id.as_str();
-        let revision = event_payload.revision.as_u64().and_then(|r| u32::try_from(r).ok()).unwrap_or(0);
+    fn shows(&self, message: &Message, channel: &str) -> Option<Hit> {
+        let payload = &self.metadata["event_payload"];
+        let is_it = self.metadata["event_type"] == EVENT_TYPE && payload["delivery_id"] == message.delivery_id.as_str();
+        let revision = payload["revision"].as_u64().and_then(|r| u32::try_from(r).ok()).unwrap_or(0);
         is_it.then(|| Hit { receipt: format!("{channel}:{}", self.ts), revision })
     }
 }
