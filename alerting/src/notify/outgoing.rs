@@ -26,13 +26,13 @@ use super::{ANSWER_WITHIN, Outcome, SetupError};
 #[derive(Clone)]
 pub struct Outgoing {
     config: OutgoingConfig,
-    lookup: Lookup,
+    lookup: Resolver,
 }
 
 /// The addresses of a name; how they are found is a parameter, so that tests need no DNS.
-pub type Lookup = Arc<dyn Fn(String) -> Found + Send + Sync>;
+pub type Resolver = Arc<dyn Fn(String) -> Found + Send + Sync>;
 
-/// What a [`Lookup`] answers, sooner or later.
+/// What a [`Resolver`] answers, sooner or later.
 pub type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Why a connection was not made: every address of the name is one that may not be asked.
@@ -53,7 +53,7 @@ impl Outgoing {
     }
 
     /// With another way to resolve names.
-    pub fn with_lookup(config: OutgoingConfig, lookup: Lookup) -> Self {
+    pub fn with_lookup(config: OutgoingConfig, lookup: Resolver) -> Self {
         Self { config, lookup }
     }
 

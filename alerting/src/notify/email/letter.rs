@@ -2,8 +2,8 @@
 //! <https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4>, <https://www.rfc-editor.org/rfc/rfc3834#section-5>.
 
 use lettre::Message as Mail;
-use lettre::message::Mailbox;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, SinglePart};
 
 use crate::alert::AlertState;
 use crate::message::Message;
@@ -32,7 +32,7 @@ pub fn letter(message: &Message, from: &Mailbox, to: &[Mailbox], domain: &str) -
         let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|error| error.to_string())?;
         letter = letter.raw_header(HeaderValue::new(name, value));
     }
-    letter.header(ContentType::TEXT_PLAIN).body(message.text.clone()).map_err(|error| error.to_string())
+    letter.singlepart(SinglePart::plain(message.text.clone())).map_err(|error| error.to_string())
 }
 
 fn bracketed(name: &str, domain: &str) -> String {
@@ -74,6 +74,8 @@ mod tests {
             assert_eq!(header(&message, "In-Reply-To").as_deref(), reply);
             assert_eq!(header(&message, "References").as_deref(), reply);
             assert_eq!(header(&message, "X-Revwatch-Alert").as_deref(), Some("al_1"));
+            // Without it, readers do not decode the body.
+            assert_eq!(header(&message, "MIME-Version").as_deref(), Some("1.0"));
         }
     }
 

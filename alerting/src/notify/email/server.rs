@@ -117,7 +117,8 @@ impl Server {
             let ways = [Mechanism::Plain, Mechanism::Login];
             if connection.server_info().get_auth_mechanism(&ways).is_none() {
                 let reason = format!(
-                    "the mail server takes no password here: leave user and password out of {SETTING}, or use another port"
+                    "the mail server takes no password here: leave user and password out of {SETTING}, or use \
+                     another port"
                 );
                 return Err(Outcome::Failed { reason, permanent: true });
             }

@@ -94,7 +94,7 @@ impl SlackBot {
         }
         if hit.is_none() {
             let channel = self.channels.of_route(&message.route);
-            let Some(id) = self.search.id(&self.channels, channel).await? else { return Ok(Lookup::CannotTell) };
+            let id = self.search.id(&self.channels, channel).await?;
             hit = self.search.in_channel(message, &id).await?;
         }
         Ok(match hit {
@@ -275,15 +275,14 @@ mod tests {
     fn page(deliveries: &[(&str, u32)], next: &str) -> Reply {
         let shown = deliveries.iter().zip(1..).map(|((id, revision), n)| {
             let payload = json!({"delivery_id": id, "alert_id": "al_1", "revision": revision});
-            json!({"ts": format!("{n}.0"), "text": "x", "metadata": {"event_type": "revwatch_alert", "event_payload": payload}})
+            let metadata = json!({"event_type": "revwatch_alert", "event_payload": payload});
+            json!({"ts": format!("{n}.0"), "text": "x", "metadata": metadata})
         });
         let mut messages: Vec<_> = shown.collect();
         messages.insert(0, json!({"ts": "0.1", "text": "a person's"}));
         messages.insert(0, json!({"ts": "0.3", "metadata": {"event_type": "revwatch_alert", "event_payload": 7}}));
-        messages.insert(
-            0,
-            json!({"ts": "0.2", "metadata": {"event_type": "other", "event_payload": {"delivery_id": "al_1-0"}}}),
-        );
+        let others = json!({"event_type": "other", "event_payload": {"delivery_id": "al_1-0"}});
+        messages.insert(0, json!({"ts": "0.2", "metadata": others}));
         Reply::json(json!({"ok": true, "messages": messages, "response_metadata": {"next_cursor": next}}))
     }
 

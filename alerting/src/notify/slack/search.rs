@@ -109,19 +109,20 @@ impl Search {
     }
 
     /// The id of a channel of the settings. Slack's list is read at most one time.
-    pub async fn id(&self, channels: &Channels, channel: &str) -> Result<Option<String>, Stop> {
+    pub async fn id(&self, channels: &Channels, channel: &str) -> Result<String, Stop> {
+        let scopes = "channels:read (for private channels groups:read)";
         if channels.id(channel) == Id::NotListedYet {
             // Without groups:read, private channels cannot be asked for.
             let listed = match self.list(channels, "public_channel,private_channel").await {
                 Err(Trouble::Word(word)) if word == "missing_scope" => self.list(channels, "public_channel").await,
                 other => other,
             };
-            listed.map_err(|trouble| self.stopped(trouble, "channels:read (for private channels groups:read)"))?;
+            listed.map_err(|trouble| self.stopped(trouble, scopes))?;
         }
-        Ok(match channels.id(channel) {
-            Id::Is(id) => Some(id),
-            _ => None,
-        })
+        match channels.id(channel) {
+            Id::Is(id) => Ok(id),
+            _ => Err(self.stopped(Trouble::Word("without the channel".to_owned()), scopes)),
+        }
     }
 
     async fn messages(
