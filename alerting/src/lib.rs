@@ -81,8 +81,8 @@ pub enum StartError {
     #[error(transparent)]
     Actions(#[from] slack_actions::StartError),
     /// The ways to tell.
-    #[error("cannot set up HTTPS for Slack: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
-    Tls(#[from] reqwest::Error),
+    #[error(transparent)]
+    Notifiers(#[from] notify::SetupError),
 }
 
 impl Alerting {

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 
 use clap::Subcommand;
-use revwatch_alerting::rules_file;
+use revwatch_alerting::policy::Policy;
+use revwatch_alerting::{notify, rules_file};
 use revwatch_shared::config::DEFAULTS;
 
 use super::Common;
@@ -28,11 +29,10 @@ pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
             let config = common.config()?;
             let endpoints = config.webhook_endpoints()?;
             let rules = rules_file::load(config.rules.as_deref())?;
-            let slack = match (&config.slack.bot_token, &config.slack.webhook_url) {
-                (Some(_), _) => "Slack (bot)",
-                (None, Some(_)) => "Slack (incoming webhook)",
-                (None, None) => "the log",
-            };
+            let notifiers = notify::configured(&config)?;
+            let names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
+            let habits = notifiers.iter().map(|notifier| (notifier.name().to_owned(), notifier.habits())).collect();
+            Policy::new(&config.alerting, habits)?;
             let backend = if config.servers().is_some() { "RabbitMQ and Redis" } else { "embedded store" };
             if common.json {
                 let endpoints: Vec<_> = endpoints
@@ -41,7 +41,7 @@ pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
                     .collect();
                 let value = serde_json::json!({
                     "ok": true, "listen": config.listen, "admin_listen": config.admin_listen, "backend": backend,
-                    "endpoints": endpoints, "rules": rules.len(), "alerts_to": slack,
+                    "endpoints": endpoints, "rules": rules.len(), "alerts_to": names,
                 });
                 writeln!(out, "{value:#}")?;
                 return Ok(());
@@ -53,7 +53,7 @@ pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
             writeln!(out, "admin     http://{}/metrics", config.admin_listen)?;
             writeln!(out, "backend   {backend}")?;
             writeln!(out, "rules     {}", rules.len())?;
-            writeln!(out, "alerts to {slack}")?;
+            writeln!(out, "alerts to {}", names.join(", "))?;
             writeln!(out, "The configuration is valid.")?;
         }
     }

@@ -184,8 +184,8 @@ mod tests {
         shutdown.cancel();
         tokio::time::timeout(LONG, running).await.expect("in time").expect("no panic");
 
-        let open_air = config(&[("SLACK_APP_TOKEN", "xapp-1"), ("SLACK_API_BASE", "http://slack.example/api")]);
-        let error = SlackActions::bind(&open_air, store).await.err().expect("refused").to_string();
+        let open_air = SocketMode::new("xapp-1".into(), "http://slack.example/api", store);
+        let error = open_air.err().expect("refused").to_string();
         assert!(error.contains("SLACK_API_BASE") && error.contains("https://"), "{error}");
     }
 }

@@ -239,17 +239,17 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::config::{Config, OutgoingConfig};
 
     use super::super::super::stub::{Reply, Request, Stub, message};
     use super::*;
 
     fn bot_of(base: &str, channels: &[(&str, &str)]) -> SlackBot {
         let config = SlackConfig {
-            webhook_url: None,
             bot_token: Some(SecretString::from("xoxb-hidden".to_owned())),
             api_base: format!("{base}/api/"),
             channels: channels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Config::load(None, &|_| None).expect("the defaults").slack
         };
         let outgoing = Outgoing::new(OutgoingConfig::default());
         SlackBot::configured(&config, &outgoing, 1.0).expect("valid").expect("set up")

@@ -90,9 +90,7 @@ fn failed(word: &str) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::config::{Config, OutgoingConfig};
 
     use super::super::super::stub::{Reply, Stub, message};
     use super::*;
@@ -100,9 +98,7 @@ mod tests {
     fn webhook(url: &str) -> SlackWebhook {
         let config = SlackConfig {
             webhook_url: Some(SecretString::from(url.to_owned())),
-            bot_token: None,
-            api_base: "https://slack.com/api".into(),
-            channels: BTreeMap::new(),
+            ..Config::load(None, &|_| None).expect("the defaults").slack
         };
         let outgoing = Outgoing::new(OutgoingConfig::default());
         SlackWebhook::configured(&config, &outgoing, 1.0).expect("valid").expect("set up")
