@@ -2,6 +2,7 @@
 //! the rules that the sources keep.
 
 mod contract;
+mod pages;
 mod property;
 mod purity;
 mod repository;

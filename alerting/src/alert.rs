@@ -142,6 +142,9 @@ pub struct Evidence {
     /// The connected account concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// The customer concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
     /// Stripe's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -437,6 +440,7 @@ impl From<&Condition> for Evidence {
         Self {
             money: condition.money.iter().cloned().collect(),
             account: condition.account.clone(),
+            customer: condition.customer.clone(),
             detail: condition.detail.clone(),
             event_ids: vec![condition.event_id.clone()],
             ..Self::default()

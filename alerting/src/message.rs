@@ -156,6 +156,15 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
     if let Some(account) = &evidence.account {
         add("Account", account.clone(), dashboard(EntityKind::Account, account, None));
     }
+    if let Some(customer) = &evidence.customer {
+        let of = evidence.account.as_ref().map_or_else(String::new, |account| format!("/{account}"));
+        let link = is_plain(customer) && evidence.account.as_deref().is_none_or(is_plain);
+        add(
+            "Customer",
+            customer.clone(),
+            link.then(|| format!("https://dashboard.stripe.com{of}/customers/{customer}")),
+        );
+    }
     if let Some(detail) = &evidence.detail {
         add("Reason", detail.clone(), None);
     }
@@ -390,7 +399,7 @@ fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         alert.evidence.money.iter().map(|m| json!({"amount_minor": m.minor, "currency": m.currency})).collect();
     json!({
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state, "route": alert.route,
-        "title": alert.title, "subject": alert.subject_text(), "account": alert.evidence.account,
+        "title": alert.title, "subject": alert.subject_text(), "account": alert.evidence.account, "customer": alert.evidence.customer,
         "labels": alert.labels, "since": iso(Some(alert.since_s)), "fired_at": iso(Some(alert.fired_s)),
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": iso(alert.resolved_s), "respond_by": iso(Some(alert.sla.respond_due_s)),

@@ -162,7 +162,7 @@ impl Policy {
             (after(resolve_s), NoticeKind::ResolveBreached),
         ];
         for (step, number) in treatment.escalate.iter().zip(0..) {
-            ahead.push((after(step.after.0), NoticeKind::Escalated(number)));
+            ahead.push((after(respond_s.saturating_add(step.after.0)), NoticeKind::Escalated(number)));
         }
         ahead.sort_unstable();
         Sla { respond_s, resolve_s, respond_due_s: after(respond_s), resolve_due_s: after(resolve_s), ahead }

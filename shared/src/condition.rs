@@ -129,6 +129,9 @@ pub struct Condition {
     /// The connected account concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// The customer concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
     /// The money concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<Money>,

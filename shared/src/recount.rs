@@ -184,7 +184,7 @@ mod tests {
         let created_s = i64::from(hour) * 3600;
         let origin =
             PayoutOrigin { account: Some("acct_1".into()), amount_minor: Some(500), currency: Some("usd".into()) };
-        let facts = PayoutFacts { status: "failed".to_owned().into(), failure_code: None };
+        let facts = PayoutFacts { status: "failed".to_owned().into(), failure_code: None, failure_message: None };
         let sighting =
             Sighting { created_s, event_id: "evt_1".into(), stage: Stage::Updated, facts, changes: Vec::new() };
         let mut entity = Entity::new(&key);

@@ -161,6 +161,7 @@ fn condition(id: &str, due_s: i64) -> Condition {
         since_s: due_s,
         due_s,
         account: Some("acct_1".into()),
+        customer: None,
         money: None,
         detail: Some("account_closed".into()),
         event_id: "evt_1".into(),

@@ -91,6 +91,8 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
         &[
             // Amounts of an unknown currency are not added to any.
             "currency",
+            // Told with what is wrong, where it is known; it changes no number.
+            "customer",
             // Null is what Stripe sends where there is none: no discount, a one-off or tiered price.
             "discount",
             "discounts",
@@ -105,20 +107,22 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
             "items.data.0.price.transform_quantity",
         ],
     ),
-    ("invoice.payment_failed", &["currency"]),
+    ("invoice.payment_failed", &["currency", "customer"]),
     (
         "payment_intent.payment_failed",
         &[
             // The reason of a failure is told with it; without one it is no failure that waits.
             "last_payment_error",
             "last_payment_error.decline_code",
+            // Payments need no customer; who it is, is told where it is known.
+            "customer",
         ],
     ),
     ("checkout.session.completed", &["status"]),
     ("charge.dispute.created", &["reason"]),
     // Absent in the oldest API versions, where a refund that was reported had succeeded.
     ("refund.updated", &["status", "failure_reason"]),
-    ("payout.failed", &["failure_code"]),
+    ("payout.failed", &["failure_code", "failure_message"]),
     ("transfer.reversed", &[]),
 ];
 

@@ -94,7 +94,7 @@ pub enum Clock {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EscalationStep {
-    /// Since the alert fired, on the same clock.
+    /// Since the time to respond ran out, on the same clock.
     pub after: Span,
     /// Who is told.
     #[serde(rename = "notify")]

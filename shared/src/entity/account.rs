@@ -457,6 +457,7 @@ impl Account {
             since_s: at.0,
             due_s: at.0.saturating_add(at.1),
             account: Some(self.id.clone()),
+            customer: None,
             money: None,
             detail,
             event_id: event_id.to_owned(),

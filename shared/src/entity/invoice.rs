@@ -85,6 +85,7 @@ impl Invoice {
             since_s: first.created_s,
             due_s: first.created_s,
             account: self.origin.account.clone(),
+            customer: self.origin.customer.clone(),
             money: money.clone(),
             detail,
             event_id: first.event_id.clone(),

@@ -128,6 +128,7 @@ impl Movement {
             since_s: first.created_s,
             due_s: first.created_s,
             account: self.origin.account.clone(),
+            customer: self.origin.customer.clone(),
             money: self.origin.currency.as_ref().map(|currency| Money::new(facts.amount_minor, currency)),
             detail: facts.reason.clone(),
             event_id: first.event_id.clone(),

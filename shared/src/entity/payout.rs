@@ -39,6 +39,9 @@ pub struct PayoutFacts {
     pub status: PayoutStatus,
     /// For example `account_closed`.
     pub failure_code: Option<String>,
+    /// Stripe's sentence on it (C6).
+    #[serde(default)]
+    pub failure_message: Option<String>,
 }
 
 impl Payout {
@@ -87,8 +90,9 @@ impl Payout {
             since_s,
             due_s: since_s,
             account: self.origin.account.clone(),
+            customer: None,
             money: money.map(|(minor, currency)| Money::new(minor, currency)),
-            detail: facts.failure_code.clone(),
+            detail: facts.failure(),
             event_id: event_id.to_owned(),
         }]
     }
@@ -96,6 +100,15 @@ impl Payout {
     /// Every change of status, oldest first.
     pub fn transitions(&self) -> Vec<Transition> {
         super::status_changes(&self.timeline, |facts| facts.status.as_str())
+    }
+}
+
+impl PayoutFacts {
+    /// For example `account_closed: The bank account has been closed.`
+    fn failure(&self) -> Option<String> {
+        let parts: Vec<&str> =
+            [&self.failure_code, &self.failure_message].into_iter().flatten().map(String::as_str).collect();
+        (!parts.is_empty()).then(|| parts.join(": "))
     }
 }
 
@@ -112,6 +125,10 @@ impl Facts for PayoutFacts {
     }
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
-        vec![("status", print(self.status.as_str())), ("failure_code", print(self.failure_code.as_deref()))]
+        vec![
+            ("status", print(self.status.as_str())),
+            ("failure_code", print(self.failure_code.as_deref())),
+            ("failure_message", print(self.failure_message.as_deref())),
+        ]
     }
 }

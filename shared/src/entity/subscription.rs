@@ -181,6 +181,7 @@ impl Subscription {
             since_s,
             due_s,
             account: self.origin.account.clone(),
+            customer: self.origin.customer.clone(),
             money: money.clone(),
             detail: Some(format!("plan {}", facts.plan)),
             event_id: event_id.to_owned(),

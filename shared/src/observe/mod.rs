@@ -135,7 +135,11 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
 
 fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let object: PayoutObject = read(event)?;
-    let facts = PayoutFacts { status: object.status.into(), failure_code: object.failure_code };
+    let facts = PayoutFacts {
+        status: object.status.into(),
+        failure_code: object.failure_code,
+        failure_message: object.failure_message,
+    };
     let origin = PayoutOrigin {
         account: event.account.as_deref().map(str::to_owned),
         amount_minor: Some(object.amount.0),

@@ -345,6 +345,7 @@ pub(super) struct PayoutObject {
     pub(super) amount: Minor,
     pub(super) currency: String,
     pub(super) failure_code: Option<String>,
+    pub(super) failure_message: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -253,6 +253,7 @@ mod tests {
             since_s: told_s,
             due_s: told_s,
             account: Some(account.to_owned()),
+            customer: None,
             money: None,
             detail: None,
             event_id: format!("evt_{told_s}"),
