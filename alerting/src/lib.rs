@@ -116,7 +116,7 @@ const FIGURES_PERIOD: Duration = Duration::from_secs(30);
 /// At most this share of the time is spent reading counters (one in …).
 const FIGURES_REST: u32 = 10;
 /// The history is cut this often.
-const HISTORY_PERIOD: Duration = Duration::from_secs(86_400);
+const HISTORY_PERIOD_S: i64 = 86_400;
 
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
@@ -132,8 +132,9 @@ async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) {
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
     let tick = Duration::from_secs_f64(alerting.config.tick_seconds);
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
+    let mut shown = None;
     while !shutdown.is_cancelled() {
-        if let Err(error) = alerting.hold(&holder, shutdown).await {
+        if let Err(error) = alerting.hold(&holder, &mut shown, shutdown).await {
             alerting.ready.fail("the store does not answer");
             tracing::warn!(%error, "alerting begins anew");
         }
@@ -163,11 +164,17 @@ struct Turn {
     next: Instant,
 }
 
+/// The lease, as this process has it.
+struct Held<'a> {
+    holder: &'a str,
+    fence: Fence,
+    renewed: Instant,
+}
+
 /// What the evaluator has seen and need not look at again in every tick.
 struct Seen {
     figures: Option<Figures>,
     looked: Option<Instant>,
-    history_cut: Option<Instant>,
     pipeline: Pipeline,
 }
 
@@ -182,18 +189,25 @@ struct Figures {
 
 impl Alerting {
     /// Takes the lease and works until it is lost, something fails, or `shutdown`.
-    async fn hold(&self, holder: &str, shutdown: &CancellationToken) -> Result<(), Stop> {
-        self.show_kpis().await?;
+    /// `shown` is when a stand-by last showed the key figures: it can be scraped, too.
+    async fn hold(&self, holder: &str, shown: &mut Option<Instant>, shutdown: &CancellationToken) -> Result<(), Stop> {
+        if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
+            self.show_kpis().await?;
+            *shown = Some(Instant::now());
+        }
+        let Some(fence) = self.renew(holder).await? else {
+            self.ready.pass();
+            return Ok(());
+        };
         self.ready.pass();
-        let Some(fence) = self.renew(holder).await? else { return Ok(()) };
         let mut book = self.open_book().await?;
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let (tell, mut told) = mpsc::channel::<(String, Told)>(64);
         let mut turns = HashMap::<String, Turn>::new();
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renewed = Instant::now();
-        let mut seen = Seen { figures: None, looked: None, history_cut: None, pipeline: Pipeline::default() };
+        let mut held = Held { holder, fence, renewed: Instant::now() };
+        let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default() };
         loop {
             let next_turn = self.next_turn(&book, &turns);
             tokio::select! {
@@ -201,30 +215,25 @@ impl Alerting {
                 () = shutdown.cancelled() => break,
                 Some((destination, told)) = told.recv() => {
                     self.on_told(&mut book, &mut turns, &destination, &told);
-                    self.write(&mut book, fence).await?;
+                    self.write(&mut book, &mut held).await?;
                 }
                 _ = ticks.tick() => {
-                    if renewed.elapsed() > self.lease() / 3 {
-                        if self.renew(holder).await? != Some(fence) {
-                            return Err(StoreError::Fenced.into());
-                        }
-                        renewed = Instant::now();
-                    }
+                    self.keep(&mut held).await?;
                     let started = Instant::now();
-                    self.evaluate(&mut book, &mut seen, fence).await?;
+                    self.evaluate(&mut book, &mut seen, &mut held).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&book);
                 }
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
-            self.take_turns(&mut book, &mut turns, &tell, fence).await?;
+            self.take_turns(&mut book, &mut turns, &tell, &mut held).await?;
         }
         // What is being told may still be confirmed, so that the next evaluator does not repeat it.
         let deadline = Instant::now() + Duration::from_secs(5);
         while turns.values().any(|turn| turn.busy) {
             let Ok(Some((destination, told))) = tokio::time::timeout_at(deadline, told.recv()).await else { break };
             self.on_told(&mut book, &mut turns, &destination, &told);
-            self.write(&mut book, fence).await?;
+            self.write(&mut book, &mut held).await?;
         }
         Ok(())
     }
@@ -235,6 +244,17 @@ impl Alerting {
 
     async fn renew(&self, holder: &str) -> Result<Option<Fence>, StoreError> {
         self.store.lease(LEASE, holder, u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)).await
+    }
+
+    /// Renews the lease in good time.
+    async fn keep(&self, held: &mut Held<'_>) -> Result<(), StoreError> {
+        if held.renewed.elapsed() > self.lease() / 3 {
+            if self.renew(held.holder).await? != Some(held.fence) {
+                return Err(StoreError::Fenced);
+            }
+            held.renewed = Instant::now();
+        }
+        Ok(())
     }
 
     async fn open_book(&self) -> Result<Book, Stop> {
@@ -248,7 +268,7 @@ impl Alerting {
     }
 
     /// One tick. Costs what changed since the last one, plus the rules.
-    async fn evaluate(&self, book: &mut Book, seen: &mut Seen, fence: Fence) -> Result<(), Stop> {
+    async fn evaluate(&self, book: &mut Book, seen: &mut Seen, held: &mut Held<'_>) -> Result<(), Stop> {
         const PAGE: usize = 1000;
         if seen.looked.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
             self.show_kpis().await?;
@@ -262,17 +282,14 @@ impl Alerting {
             let caught_up = found.changes.len() < PAGE && !found.gap;
             book.read.cursor = found.cursor;
             if found.gap || book.needs_scan(now_s) {
-                let open = self.store.conditions().await?;
-                tracing::info!(conditions = open.len(), "looking at all open conditions");
-                book.on_scan(&open, now_s);
-                book.read.until_s = now_s;
+                self.scan(book, held, now_s).await?;
             } else {
                 book.on_changes(&found.changes, now_s);
             }
             if caught_up {
                 break;
             }
-            self.write(book, fence).await?;
+            self.write(book, held).await?;
         }
         for delay_s in book.delays_s() {
             for condition in self.store.conditions_due(book.read.until_s - delay_s, now_s - delay_s).await? {
@@ -286,11 +303,27 @@ impl Alerting {
             }
         }
         book.on_time(now_s);
-        self.write(book, fence).await?;
-        if seen.history_cut.is_none_or(|at| at.elapsed() > HISTORY_PERIOD) {
-            self.cut_history(fence, now_s).await?;
-            seen.history_cut = Some(Instant::now());
+        self.write(book, held).await?;
+        if now_s - book.read.history_cut_s > HISTORY_PERIOD_S {
+            self.cut_history(held.fence, now_s).await?;
+            book.read.history_cut_s = now_s;
         }
+        Ok(())
+    }
+
+    /// Looks at all open conditions, some thousands at a time.
+    async fn scan(&self, book: &mut Book, held: &mut Held<'_>, now_s: i64) -> Result<(), Stop> {
+        let open = self.store.conditions().await?;
+        tracing::info!(conditions = open.len(), "looking at all open conditions");
+        book.begin_scan(&open, now_s);
+        for part in open.chunks(5000) {
+            for condition in part {
+                book.on_open(condition, now_s);
+            }
+            self.write(book, held).await?;
+        }
+        book.end_scan();
+        book.read.until_s = now_s;
         Ok(())
     }
 
@@ -302,7 +335,7 @@ impl Alerting {
         let is_due = seen.figures.as_ref().is_none_or(|last| {
             let rested = last.at.elapsed() > last.took * FIGURES_REST;
             let moved = last.deliveries != deliveries || last.hour != hour || last.at.elapsed() > FIGURES_PERIOD;
-            rested && moved
+            rested && (moved || book.is_ripe(now_s))
         });
         if !is_due {
             return Ok(());
@@ -327,15 +360,16 @@ impl Alerting {
     }
 
     /// Decides, and writes what was decided.
-    async fn write(&self, book: &mut Book, fence: Fence) -> Result<(), StoreError> {
+    async fn write(&self, book: &mut Book, held: &mut Held<'_>) -> Result<(), StoreError> {
         /// Documents written together, at most: a storm must not become one enormous request.
-        const MOST: usize = 2000;
+        const MOST: usize = 10_000;
         let writes = book.settle(now_s());
         for happened in book.take_happened() {
             log_happened(&happened);
         }
         for part in writes.chunks(MOST) {
-            self.store.write_documents(fence, part).await?;
+            self.store.write_documents(held.fence, part).await?;
+            self.keep(held).await?;
         }
         Ok(())
     }
@@ -382,7 +416,7 @@ impl Alerting {
         book: &mut Book,
         turns: &mut HashMap<String, Turn>,
         tell: &mpsc::Sender<(String, Told)>,
-        fence: Fence,
+        held: &mut Held<'_>,
     ) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut jobs = Vec::new();
@@ -403,7 +437,7 @@ impl Alerting {
         if jobs.is_empty() {
             return Ok(());
         }
-        self.write(book, fence).await?;
+        self.write(book, held).await?;
         // An attempt ends before the lease could go to another evaluator, who would look for the message.
         let within = ANSWER_WITHIN.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {
@@ -430,7 +464,7 @@ impl Alerting {
         book.on_told(told, now_ms());
     }
 
-    /// A stand-by shows the key figures too: every process can be scraped.
+    /// Shows the key figures on the metrics page.
     async fn show_kpis(&self) -> Result<(), StoreError> {
         let now_s = now_ms().div_euclid(1000);
         let (from, to) = hours_needed(now_s);

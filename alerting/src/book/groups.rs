@@ -28,6 +28,8 @@ impl Book {
             }
             let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else { continue };
             self.policy.apply(alert, rule, now_s);
+            // One that had been a member has none.
+            alert.actions.clone_from(&rule.actions);
             self.dirty.insert(id.clone());
             let place = (alert.rule.clone(), alert.route.clone());
             if !alert.notifiers.is_empty() {
@@ -76,6 +78,50 @@ impl Book {
         self.dirty.insert(group_id.to_owned());
         if unnamed {
             self.name_members(group_id);
+        }
+    }
+
+    /// A crash between two parts of a very large write leaves members without their group, or a group that
+    /// does not know of all its members.
+    pub(super) fn mend_groups(&mut self) {
+        let mut open = std::collections::HashMap::<String, Vec<String>>::new();
+        for alert in self.alerts.values().filter(|a| !a.is_over()) {
+            if let Some(group_id) = &alert.part_of {
+                open.entry(group_id.clone()).or_default().push(alert.id.clone());
+            }
+        }
+        for (group_id, members) in &open {
+            if self.alerts.get(group_id).is_some_and(|group| !group.is_over()) {
+                continue;
+            }
+            self.members.remove(group_id);
+            for id in members {
+                if let Some(alert) = self.alerts.get_mut(id) {
+                    alert.part_of = None;
+                    self.fired.push(id.clone());
+                }
+            }
+        }
+        let groups: Vec<String> =
+            self.alerts.values().filter(|a| a.group.is_some() && !a.is_over()).map(|a| a.id.clone()).collect();
+        for id in groups {
+            let members = open.remove(&id).unwrap_or_default();
+            let known = u32::try_from(members.len()).unwrap_or(u32::MAX);
+            let money: Vec<Money> =
+                members.iter().filter_map(|id| self.alerts.get(id)).flat_map(|a| a.evidence.money.clone()).collect();
+            let Some(alert) = self.alerts.get_mut(&id) else { continue };
+            let Some(group) = alert.group.as_mut().filter(|group| group.open != known) else { continue };
+            group.joined += known.saturating_sub(group.open);
+            group.open = known;
+            alert.evidence.money.clear();
+            for amount in &money {
+                add(&mut alert.evidence.money, amount, 1);
+            }
+            self.dirty.insert(id.clone());
+            self.name_members(&id);
+            if known == 0 {
+                self.empty_groups.push(id);
+            }
         }
     }
 

@@ -54,6 +54,8 @@ pub struct ReadSoFar {
     pub rules: Vec<String>,
     /// Something was left aside while events were late: look at all open conditions when they are not.
     pub left_aside: bool,
+    /// Unix second at which what is too old was last taken out of the history.
+    pub history_cut_s: i64,
 }
 
 /// A rule and whom it looks at.
@@ -122,6 +124,8 @@ pub struct Book {
     clocks: BTreeSet<(i64, String)>,
     /// By Unix second: what is over and will have been for long enough.
     closing: BTreeSet<(i64, WatchKey)>,
+    /// By Unix second: what will have held for long enough to fire.
+    ripening: BTreeSet<(i64, WatchKey)>,
     /// Over, but some message is not told.
     over: BTreeSet<String>,
     outbox: Outbox,
@@ -130,6 +134,8 @@ pub struct Book {
     newest_event_s: Option<i64>,
     counts: BTreeMap<(String, String, Stage), i64>,
     fired: Vec<String>,
+    /// Groups found without open members: over as soon as there is a clock.
+    empty_groups: Vec<String>,
     dirty: BTreeSet<String>,
     writes: BTreeMap<(&'static str, String), Option<String>>,
     happened: Vec<Happened>,
@@ -185,12 +191,14 @@ impl Book {
             explaining: HashMap::new(),
             clocks: BTreeSet::new(),
             closing: BTreeSet::new(),
+            ripening: BTreeSet::new(),
             over: BTreeSet::new(),
             outbox: Outbox::default(),
             broken: BTreeMap::new(),
             newest_event_s: None,
             counts: BTreeMap::new(),
             fired: Vec::new(),
+            empty_groups: Vec::new(),
             dirty: BTreeSet::new(),
             writes: BTreeMap::new(),
             happened: Vec::new(),
@@ -212,6 +220,7 @@ impl Book {
         for (_, body) in &stored.alerts {
             book.admit(serde_json::from_str(body)?);
         }
+        book.mend_groups();
         Ok(book)
     }
 
@@ -327,6 +336,16 @@ impl Book {
 
     /// Looks at all open conditions at once, and resolves what fires for none of them.
     pub fn on_scan(&mut self, open: &[Condition], now_s: i64) {
+        self.begin_scan(open, now_s);
+        for condition in open {
+            self.on_open(condition, now_s);
+        }
+        self.end_scan();
+    }
+
+    /// A look at all open conditions begins: what fires for none of them resolves. Let [`Book::on_open`] see
+    /// each of them, then end it.
+    pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
         let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();
         self.read.left_aside = false;
         let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
@@ -346,9 +365,10 @@ impl Book {
                 (Some(RuleKind::Figure(_)), _) => {}
             }
         }
-        for condition in open {
-            self.on_open(condition, now_s);
-        }
+    }
+
+    /// Every open condition has been looked at.
+    pub fn end_scan(&mut self) {
         self.read.rules = self.condition_rules();
     }
 
@@ -383,6 +403,9 @@ impl Book {
                 None => self.end(&key, now_s, None),
             }
         }
+        for id in std::mem::take(&mut self.empty_groups) {
+            self.resolve(&id, None, now_s, None);
+        }
         self.let_clocks_speak(now_s);
         let ended: Vec<_> = self.silences.values().filter(|s| s.until_s <= now_s).map(|s| s.id.clone()).collect();
         let since_s = std::mem::replace(&mut self.looked_s, now_s);
@@ -409,6 +432,7 @@ impl Book {
         if self.read.cursor != self.written_progress.cursor
             || self.read.rules != self.written_progress.rules
             || self.read.left_aside != self.written_progress.left_aside
+            || self.read.history_cut_s != self.written_progress.history_cut_s
             || !self.writes.is_empty()
         {
             if self.read != self.written_progress {
@@ -418,7 +442,26 @@ impl Book {
             self.written_progress = self.read.clone();
         }
         let writes = std::mem::take(&mut self.writes);
-        writes.into_iter().map(|((space, key), body)| DocumentWrite { space, key, body }).collect()
+        let mut writes: Vec<_> =
+            writes.into_iter().map(|((space, key), body)| DocumentWrite { space, key, body }).collect();
+        writes.sort_by_key(|write| self.rank(write));
+        writes
+    }
+
+    /// Very many documents are written in parts, in this order: whatever of it a crash leaves out is found out
+    /// and done again by the next evaluator. What is to be forgotten goes after what replaces it, groups
+    /// after their members, and how far was read after everything.
+    fn rank(&self, write: &DocumentWrite) -> u8 {
+        match write.space {
+            HISTORY => 0,
+            SILENCES => 1,
+            PENDING => 2,
+            ALERTS if write.body.is_none() => 5,
+            ALERTS if self.members.contains_key(&write.key) => 4,
+            ALERTS => 3,
+            PROGRESS => 7,
+            _ => 6,
+        }
     }
 
     /// What happened since this was last asked.
@@ -459,7 +502,13 @@ impl Book {
     pub fn next_moment_s(&self) -> Option<i64> {
         let closing = self.closing.first().map(|(at_s, _)| *at_s);
         let clock = self.clocks.first().map(|(at_s, _)| *at_s);
-        closing.into_iter().chain(clock).min()
+        let ripe = self.ripening.first().map(|(at_s, _)| *at_s);
+        closing.into_iter().chain(clock).chain(ripe).min()
+    }
+
+    /// Whether something has held for long enough to fire, if it still holds.
+    pub fn is_ripe(&self, now_s: i64) -> bool {
+        self.ripening.first().is_some_and(|(at_s, _)| *at_s <= now_s)
     }
 
     fn rule(&self, name: &str) -> Option<&Rule> {
@@ -643,6 +692,15 @@ impl Book {
             } else {
                 parts.remove(value);
             }
+        }
+        let ripe_s = |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
+        if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
+            let place = (ripe_s(self, *since_s), key.clone());
+            self.ripening.remove(&place);
+        }
+        if let Some(Watch::Pending { since_s }) = &watch {
+            let place = (ripe_s(self, *since_s), key.clone());
+            self.ripening.insert(place);
         }
         match watch {
             Some(watch) => self.watches.insert(key, watch),

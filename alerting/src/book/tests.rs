@@ -552,6 +552,40 @@ fn a_rule_that_is_gone_resolves_what_it_fired() {
     assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
 }
 
+#[test]
+fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
+    let storm = |desk: &mut Desk, now_s| {
+        for n in 0..8 {
+            desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), now_s);
+        }
+    };
+    let mut desk = Desk::new();
+    storm(&mut desk, 20);
+    let writes = desk.book.settle(20);
+    for cut in 0..=writes.len() {
+        let mut desk = Desk::new();
+        for write in &writes[..cut] {
+            if let Some(body) = &write.body {
+                desk.store.insert((write.space, write.key.clone()), body.clone());
+            }
+        }
+        desk.reopen();
+        // How far was read is written last: the changes come again.
+        storm(&mut desk, 25);
+        desk.book.on_time(25);
+        let told = desk.tell_all(25);
+        assert!(told.iter().all(|t| t.contains(" × A payout failed")) && !told.is_empty(), "cut at {cut}: {told:?}");
+        let open: u32 = desk.book.alerts().filter_map(|a| a.group.as_ref()).map(|g| g.open).sum();
+        assert_eq!(open, 8, "cut at {cut}");
+        for n in 0..8 {
+            desk.close(&payout(&format!("po_{n}"), "", 0), 100);
+        }
+        desk.book.on_time(200);
+        desk.tell_all(200);
+        assert!(desk.alerts().is_empty(), "cut at {cut}: {:?}", desk.alerts());
+    }
+}
+
 /// Whatever comes in whatever order: the book takes the ways that the picture shows, and no others, and in
 /// the end nothing is left.
 #[test]
