@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "alerting/src/outcome.rs",
     "alerting/src/policy.rs",
     "alerting/src/reading.rs",
+    "alerting/src/report.rs",
     "alerting/src/rule.rs",
     "alerting/src/rule_text.rs",
     "alerting/src/slack_actions/payload.rs",

@@ -17,6 +17,7 @@ pub mod notify;
 pub mod outcome;
 pub mod policy;
 pub mod reading;
+pub mod report;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;

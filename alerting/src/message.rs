@@ -427,8 +427,8 @@ fn time(unix_s: i64) -> String {
     Timestamp::from_second(unix_s).map_or_else(|_| unix_s.to_string(), |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
-/// The two largest units.
-fn duration(seconds: i64) -> String {
+/// For example `3 h 20 min`: the two largest units.
+pub fn duration(seconds: i64) -> String {
     let s = seconds.max(0);
     match s {
         0..60 => format!("{s} s"),

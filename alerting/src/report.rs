@@ -1,0 +1,292 @@
+//! How well alerts were answered: whether one kept its times (C13), and the sums over months (C18). Pure.
+//!
+//! What people were told counts, once: a group counts and its members do not, and what was muted from
+//! beginning to end does not count at all.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::alert::Alert;
+use crate::rule::Severity;
+
+/// Whether something was done by the time at which it was due. At that very second it still was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It was.
+    Within,
+    /// It was done later, or is overdue.
+    Breached,
+    /// It is not done, and there is still time.
+    Open,
+}
+
+/// The alerts of one severity that fired in one month.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// By the calendar in UTC, for example `2026-11`.
+    pub month: String,
+    /// How bad they were.
+    pub severity: Severity,
+    /// How many.
+    pub alerts: u32,
+    /// The share answered in time, of those that were answered or are overdue.
+    pub acknowledged_within: Option<f64>,
+    /// The share over in time, of those that are over or overdue.
+    pub resolved_within: Option<f64>,
+    /// From firing to acknowledgement, of those that somebody acknowledged.
+    pub mean_seconds_to_acknowledge: Option<i64>,
+    /// From firing to the end, of those that are over.
+    pub mean_seconds_to_resolve: Option<i64>,
+    /// Alerts that at this moment wait for an answer, or for their end, for longer than they should.
+    pub breaches_open: u32,
+}
+
+/// Whether somebody acknowledged in time. What is over before that needs no answer any more.
+pub fn response(alert: &Alert, now_s: i64) -> Verdict {
+    judge(alert.acknowledged_s.or(alert.resolved_s), alert.sla.respond_due_s, now_s)
+}
+
+/// Whether it was over in time.
+pub fn resolution(alert: &Alert, now_s: i64) -> Verdict {
+    judge(alert.resolved_s, alert.sla.resolve_due_s, now_s)
+}
+
+/// Whether the alert's times are to be judged.
+pub fn counts(alert: &Alert) -> bool {
+    let told = alert.deliveries.values().any(|progress| progress.told > 0);
+    // The clocks of an alert begin when it is not muted.
+    let has_clocks = alert.sla.respond_due_s > 0;
+    alert.part_of.is_none() && has_clocks && (told || alert.muted.is_none())
+}
+
+/// The last `months` calendar months up to `now_s`, newest first, the most severe first in each. Months
+/// and severities without an alert have no line.
+pub fn report<'a>(alerts: impl IntoIterator<Item = &'a Alert>, months: u32, now_s: i64) -> Vec<Line> {
+    let Some(this_month) = month(now_s) else { return Vec::new() };
+    let mut sums = BTreeMap::<_, Sums>::new();
+    for alert in alerts.into_iter().filter(|alert| counts(alert)) {
+        let Some(fired) = month(alert.fired_s).filter(|fired| this_month - fired < i64::from(months)) else { continue };
+        sums.entry((Reverse(fired), Reverse(alert.severity))).or_default().add(alert, now_s);
+    }
+    sums.into_iter().map(|((month, severity), sums)| sums.line(&name(month.0), severity.0)).collect()
+}
+
+#[derive(Default)]
+struct Sums {
+    alerts: u32,
+    responses: Share,
+    resolutions: Share,
+    to_acknowledge: Mean,
+    to_resolve: Mean,
+    breaches_open: u32,
+}
+
+impl Sums {
+    fn add(&mut self, alert: &Alert, now_s: i64) {
+        let (response, resolution) = (response(alert, now_s), resolution(alert, now_s));
+        self.alerts += 1;
+        self.responses.add(response);
+        self.resolutions.add(resolution);
+        self.to_acknowledge.add(alert.acknowledged_s.map(|at_s| at_s - alert.fired_s));
+        self.to_resolve.add(alert.resolved_s.map(|at_s| at_s - alert.fired_s));
+        let unanswered = alert.acknowledged_s.is_none() && response == Verdict::Breached;
+        self.breaches_open += u32::from(!alert.is_over() && (unanswered || resolution == Verdict::Breached));
+    }
+
+    fn line(&self, month: &str, severity: Severity) -> Line {
+        Line {
+            month: month.to_owned(),
+            severity,
+            alerts: self.alerts,
+            acknowledged_within: self.responses.within(),
+            resolved_within: self.resolutions.within(),
+            mean_seconds_to_acknowledge: self.to_acknowledge.mean(),
+            mean_seconds_to_resolve: self.to_resolve.mean(),
+            breaches_open: self.breaches_open,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Share {
+    within: u32,
+    breached: u32,
+}
+
+impl Share {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Within => self.within += 1,
+            Verdict::Breached => self.breached += 1,
+            Verdict::Open => {}
+        }
+    }
+
+    fn within(&self) -> Option<f64> {
+        let judged = self.within + self.breached;
+        (judged > 0).then(|| f64::from(self.within) / f64::from(judged))
+    }
+}
+
+#[derive(Default)]
+struct Mean {
+    seconds: i64,
+    of: i64,
+}
+
+impl Mean {
+    fn add(&mut self, seconds: Option<i64>) {
+        if let Some(seconds) = seconds {
+            self.seconds = self.seconds.saturating_add(seconds.max(0));
+            self.of += 1;
+        }
+    }
+
+    fn mean(&self) -> Option<i64> {
+        (self.of > 0).then(|| self.seconds / self.of)
+    }
+}
+
+fn judge(done_s: Option<i64>, due_s: i64, now_s: i64) -> Verdict {
+    match done_s {
+        Some(at_s) if at_s <= due_s => Verdict::Within,
+        Some(_) => Verdict::Breached,
+        None if now_s > due_s => Verdict::Breached,
+        None => Verdict::Open,
+    }
+}
+
+/// Months since the year 0.
+fn month(unix_s: i64) -> Option<i64> {
+    let date = Timestamp::from_second(unix_s).ok()?.to_zoned(TimeZone::UTC).date();
+    Some(i64::from(date.year()) * 12 + i64::from(date.month()) - 1)
+}
+
+fn name(month: i64) -> String {
+    format!("{:04}-{:02}", month.div_euclid(12), month.rem_euclid(12) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{AlertState, Evidence, Group, Mute, Progress, Sla, Subject, Way};
+
+    /// 1 November 2026, 00:00 UTC.
+    const NOVEMBER_S: i64 = 1_793_491_200;
+    /// Every alert has ten minutes to be answered and an hour to be over.
+    const RESPOND_S: i64 = 600;
+    const RESOLVE_S: i64 = 3600;
+
+    fn alert(fired_s: i64, acknowledged_after: Option<i64>, resolved_after: Option<i64>) -> Alert {
+        let text = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"charges_lost\"\n\
+                    severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Look.\"]\n";
+        let rule = crate::rule_text::parse(&[("test".into(), text.into())]).expect("valid").remove(0);
+        let mut alert = Alert::fire(&rule, &Subject::Business, fired_s, fired_s, Evidence::default());
+        alert.sla = Sla {
+            respond_s: RESPOND_S,
+            resolve_s: RESOLVE_S,
+            respond_due_s: fired_s + RESPOND_S,
+            resolve_due_s: fired_s + RESOLVE_S,
+            ahead: Vec::new(),
+        };
+        alert.acknowledged_s = acknowledged_after.map(|s| fired_s + s);
+        alert.resolved_s = resolved_after.map(|s| fired_s + s);
+        alert.state = match (alert.acknowledged_s, alert.resolved_s) {
+            (_, Some(_)) => AlertState::Resolved,
+            (Some(_), None) => AlertState::Acknowledged,
+            (None, None) => AlertState::Firing,
+        };
+        alert
+    }
+
+    #[test]
+    fn each_clock_is_judged_at_the_second() {
+        use Verdict::{Breached, Open, Within};
+        // Acknowledged after, resolved after, looked at after: response, resolution, a breach that is open.
+        for (acknowledged, resolved, looked, responded, ended, open) in [
+            (Some(600), Some(3600), 9000, Within, Within, 0),
+            (Some(601), Some(3601), 9000, Breached, Breached, 0),
+            (None, Some(600), 9000, Within, Within, 0),
+            (None, Some(601), 9000, Breached, Within, 0),
+            (None, None, 600, Open, Open, 0),
+            (None, None, 601, Breached, Open, 1),
+            (None, None, 3601, Breached, Breached, 1),
+            (Some(5), None, 3600, Within, Open, 0),
+            (Some(5), None, 3601, Within, Breached, 1),
+            (Some(700), None, 3600, Breached, Open, 0),
+        ] {
+            let alert = alert(NOVEMBER_S, acknowledged, resolved);
+            let now_s = NOVEMBER_S + looked;
+            let found = (response(&alert, now_s), resolution(&alert, now_s));
+            assert_eq!(found, (responded, ended), "{acknowledged:?} {resolved:?} {looked}");
+            assert_eq!(report([&alert], 1, now_s)[0].breaches_open, open, "{acknowledged:?} {resolved:?} {looked}");
+        }
+    }
+
+    #[test]
+    fn what_people_were_told_counts_and_counts_once() {
+        let member = Alert { part_of: Some("al_group".into()), ..alert(NOVEMBER_S, None, None) };
+        let group = Alert { group: Some(Group::default()), ..alert(NOVEMBER_S, None, None) };
+        let silenced = Alert { muted: Some(Mute::Silence("si_1".into())), ..alert(NOVEMBER_S, None, None) };
+        let told = Progress { told: 1, ..Progress::default() };
+        let silenced_later = Alert { deliveries: [(Way::main("slack"), told)].into(), ..silenced.clone() };
+        let never_begun = Alert { sla: Sla::default(), ..alert(NOVEMBER_S, None, Some(5)) };
+        let inhibited = Alert { muted: Some(Mute::Inhibited("al_1".into())), ..alert(NOVEMBER_S, None, Some(5)) };
+        for (what, alert, expected) in [
+            ("alone", alert(NOVEMBER_S, None, None), true),
+            ("group", group, true),
+            ("member", member, false),
+            ("silenced from the beginning", silenced, false),
+            ("silenced after it was told", silenced_later, true),
+            ("over while it was muted", inhibited, false),
+            ("its clocks never began", never_begun, false),
+        ] {
+            assert_eq!(counts(&alert), expected, "{what}");
+            assert_eq!(report([&alert], 1, NOVEMBER_S).len(), usize::from(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar_and_sums_are_by_severity() {
+        let december_s = NOVEMBER_S + 30 * 86_400;
+        let high = Alert { severity: Severity::High, ..alert(december_s + 5, None, None) };
+        let alerts = [
+            alert(NOVEMBER_S - 1, Some(60), Some(120)),
+            alert(NOVEMBER_S, Some(60), Some(120)),
+            alert(december_s - 1, Some(600), Some(4000)),
+            alert(december_s - 1, None, Some(5)),
+            alert(december_s, None, None),
+            high,
+        ];
+        let lines = report(&alerts, 2, december_s + 10);
+        let keys: Vec<_> = lines.iter().map(|l| (l.month.as_str(), l.severity, l.alerts)).collect();
+        assert_eq!(
+            keys,
+            [("2026-12", Severity::Critical, 1), ("2026-12", Severity::High, 1), ("2026-11", Severity::Critical, 3)]
+        );
+        assert_eq!(
+            lines[0],
+            Line {
+                month: "2026-12".into(),
+                severity: Severity::Critical,
+                alerts: 1,
+                acknowledged_within: None,
+                resolved_within: None,
+                mean_seconds_to_acknowledge: None,
+                mean_seconds_to_resolve: None,
+                breaches_open: 0,
+            }
+        );
+        let november = &lines[2];
+        assert_eq!((november.acknowledged_within, november.resolved_within), (Some(1.0), Some(2.0 / 3.0)));
+        let means = (november.mean_seconds_to_acknowledge, november.mean_seconds_to_resolve);
+        assert_eq!(means, (Some(330), Some((120 + 4000 + 5) / 3)));
+        assert_eq!(report(&alerts, 3, december_s + 10).last().map(|l| l.month.clone()), Some("2026-10".into()));
+        assert!(report(&alerts, 0, december_s + 10).is_empty());
+    }
+}
