@@ -26,7 +26,10 @@ impl Book {
                     self.dismiss(&id, &by, now_s);
                 }
             }
-            Ask::Silence(silence) => self.silence(silence, now_s),
+            // The clock of whoever asked may be ahead; what is asked begins now.
+            Ask::Silence(silence) => {
+                self.silence(Silence { from_s: silence.from_s.min(now_s), ..silence }, now_s);
+            }
             Ask::Unsilence { silence_id } => {
                 if let Some(silence) = self.silences.get(&silence_id).filter(|s| s.until_s > now_s).cloned() {
                     self.silence(Silence { until_s: now_s, ..silence }, now_s);
@@ -54,6 +57,7 @@ impl Book {
         if let Some((at_s, _)) = alert.sla.ahead.first() {
             self.clocks.remove(&(*at_s, id.to_owned()));
         }
+        self.waits_no_longer(&alert);
         alert.state = AlertState::Acknowledged;
         alert.acknowledged_s = Some(at_s.max(alert.fired_s));
         alert.acknowledged_by = Some(by.to_owned());
@@ -69,7 +73,10 @@ impl Book {
     fn dismiss(&mut self, id: &str, by: &str, now_s: i64) {
         let Some(alert) = self.alerts.get(id).filter(|a| !a.is_over()) else { return };
         let key = key_of(alert);
-        if alert.group.is_none() {
+        if alert.clear_since_s.is_some() {
+            // It has been over already: nothing would say so again.
+            self.watch(key, None);
+        } else if alert.group.is_none() {
             self.store_watch(&key, None);
             self.watch(key, Some(Watch::Dismissed));
         }

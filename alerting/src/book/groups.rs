@@ -59,8 +59,8 @@ impl Book {
         }
     }
 
-    /// A member of a group is over; the group is when all are.
-    pub(super) fn member_is_over(&mut self, group_id: &str, id: &str, now_s: i64) {
+    /// A member of a group is over; the group is when all are, and so by whoever ended the last one.
+    pub(super) fn member_is_over(&mut self, group_id: &str, id: &str, now_s: i64, by: Option<&str>) {
         let money = self.alerts.get(id).map(|a| a.evidence.money.clone()).unwrap_or_default();
         let Some(alert) = self.alerts.get_mut(group_id).filter(|a| !a.is_over()) else { return };
         let Some(group) = &mut alert.group else { return };
@@ -68,7 +68,7 @@ impl Book {
         group.top.retain(|member| member.alert_id != id);
         let (open, unnamed) = (group.open, group.top.is_empty());
         if open == 0 {
-            self.resolve(group_id, None, now_s, None);
+            self.resolve(group_id, None, now_s, by);
             return;
         }
         for amount in money {
@@ -122,6 +122,13 @@ impl Book {
             if known == 0 {
                 self.empty_groups.push(id);
             }
+        }
+    }
+
+    /// An alert is told no more one by one: it is not to become one of a group.
+    pub(super) fn waits_no_longer(&mut self, alert: &Alert) {
+        if let Some(waiting) = self.waiting.get_mut(&(alert.rule.clone(), alert.route.clone())) {
+            waiting.remove(&alert.id);
         }
     }
 

@@ -50,7 +50,7 @@ pub struct ReadSoFar {
     pub cursor: ChangeCursor,
     /// Conditions that fall due up to this Unix second have been looked at.
     pub until_s: i64,
-    /// The condition rules for which that is true.
+    /// The rules for which that is true.
     pub rules: Vec<String>,
     /// Something was left aside while events were late: look at all open conditions when they are not.
     pub left_aside: bool,
@@ -251,7 +251,10 @@ impl Book {
                     let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
                     self.closing.insert((clear_since_s + patience_s, key.clone()));
                 }
-                self.watch(key, Some(Watch::Firing { alert_id: id.clone() }));
+                if self.watch(key.clone(), Some(Watch::Firing { alert_id: id.clone() })).is_some() {
+                    // A crash came between the alert and what it replaced.
+                    self.forget_watch(&key);
+                }
                 self.note_explaining(&alert, true);
             }
             if let Some((at_s, _)) = alert.sla.ahead.first() {
@@ -267,10 +270,10 @@ impl Book {
     }
 
     /// Whether all open conditions must be looked at before changes can be followed: at the first start,
-    /// when condition rules were added or changed, and when events are no longer late.
+    /// when rules were added, changed or taken away, and when events are no longer late.
     pub fn needs_scan(&self, now_s: i64) -> bool {
         let fresh_again = || !self.rules.iter().any(|rule| self.is_late(rule, now_s));
-        self.read.rules != self.condition_rules() || (self.read.left_aside && fresh_again())
+        self.read.rules != self.rules_in_short() || (self.read.left_aside && fresh_again())
     }
 
     /// How long after a condition falls due its rules want to know.
@@ -362,14 +365,22 @@ impl Book {
                 (None | Some(RuleKind::Condition { .. }), _) | (Some(RuleKind::Figure(_)), Subject::Entity(_)) => {
                     self.end(&key, now_s, None);
                 }
-                (Some(RuleKind::Figure(_)), _) => {}
+                (Some(RuleKind::Figure(figure)), subject) => {
+                    let by = match subject {
+                        Subject::Segment { by, .. } => Some(by),
+                        _ => None,
+                    };
+                    if by != figure.by.as_ref() {
+                        self.end(&key, now_s, None);
+                    }
+                }
             }
         }
     }
 
     /// Every open condition has been looked at.
     pub fn end_scan(&mut self) {
-        self.read.rules = self.condition_rules();
+        self.read.rules = self.rules_in_short();
     }
 
     /// Rules on figures look at the counters.
@@ -418,8 +429,8 @@ impl Book {
         }
     }
 
-    /// Decides who is told of what happened since the last time, and gives the documents to be written, all
-    /// at once, before anything is told.
+    /// Decides who is told of what happened since the last time, and gives the documents to be written, in
+    /// this order, before anything is told.
     pub fn settle(&mut self, now_s: i64) -> Vec<DocumentWrite> {
         let fired = std::mem::take(&mut self.fired);
         self.mute_and_unmute(&fired, now_s);
@@ -455,7 +466,8 @@ impl Book {
         match write.space {
             HISTORY => 0,
             SILENCES => 1,
-            PENDING => 2,
+            PENDING if write.body.is_none() => 2,
+            PENDING => 5,
             ALERTS if write.body.is_none() => 5,
             ALERTS if self.members.contains_key(&write.key) => 4,
             ALERTS => 3,
@@ -659,14 +671,11 @@ impl Book {
         self.count(&alert, 1);
         self.over.insert(id.to_owned());
         self.dirty.insert(id.to_owned());
+        self.waits_no_longer(&alert);
         let group_id = alert.part_of.clone();
-        let place = (alert.rule.clone(), alert.route.clone());
-        if let Some(waiting) = self.waiting.get_mut(&place) {
-            waiting.remove(id);
-        }
         self.alerts.insert(id.to_owned(), alert);
         if let Some(group_id) = group_id {
-            self.member_is_over(&group_id, id, now_s);
+            self.member_is_over(&group_id, id, now_s, by);
         }
     }
 
@@ -771,6 +780,9 @@ impl Book {
         alert.muted = mute.cloned();
         if mute.is_some() {
             self.muted.insert(id.to_owned());
+            if let Some(waiting) = self.waiting.get_mut(&(alert.rule.clone(), alert.route.clone())) {
+                waiting.remove(id);
+            }
         } else {
             self.muted.remove(id);
             if !alert.is_over() && !was_told && alert.part_of.is_none() && alert.group.is_none() && is_new {
@@ -824,12 +836,13 @@ impl Book {
         *self.counts.entry(key).or_default() += by;
     }
 
-    fn condition_rules(&self) -> Vec<String> {
-        let describe = |rule: &Rule| {
-            let (condition, after_s) = rule_delay(rule)?;
-            Some(format!("{} {} {after_s}", rule.name, condition.as_str()))
+    /// Of every rule what decides whom it watches.
+    fn rules_in_short(&self) -> Vec<String> {
+        let describe = |rule: &Rule| match &rule.kind {
+            RuleKind::Condition { condition, after_s } => format!("{} {} {after_s}", rule.name, condition.as_str()),
+            RuleKind::Figure(figure) => format!("{} by {}", rule.name, figure.by.as_deref().unwrap_or("nothing")),
         };
-        self.rules.iter().filter_map(describe).collect()
+        self.rules.iter().map(describe).collect()
     }
 }
 

@@ -107,7 +107,7 @@ impl Book {
     pub(super) fn post(&mut self, id: &str) {
         let Some(alert) = self.alerts.get(id) else { return };
         let place = (alert.rule.clone(), alert.route.clone());
-        let untouched = alert.deliveries.is_empty() && !alert.is_over() && alert.muted.is_none();
+        let untouched = alert.deliveries.is_empty() && alert.state == AlertState::Firing && alert.muted.is_none();
         if untouched && alert.part_of.is_none() && alert.group.is_none() && !alert.notifiers.is_empty() {
             self.waiting.entry(place).or_default().insert(id.to_owned());
         }

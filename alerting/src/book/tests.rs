@@ -4,6 +4,7 @@ use revwatch_shared::config::Config;
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::EntityKind;
 use revwatch_shared::money::Money;
+use revwatch_shared::ports::COMMANDS;
 
 use super::*;
 use crate::alert::{NoticeKind, Way};
@@ -482,6 +483,89 @@ fn what_was_ended_by_hand_does_not_fire_again_before_it_has_been_over() {
     assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
 }
 
+/// The rule of payouts keeps firing for a minute: in between, what was over is not the trouble that was
+/// ended by hand.
+#[test]
+fn what_was_ended_by_hand_after_it_was_over_fires_when_it_begins_again() {
+    let mut desk = Desk::new();
+    desk.open(&payout("po_1", "acct_1", 100), 20);
+    desk.tell_all(20);
+    desk.close(&payout("po_1", "acct_1", 100), 30);
+    desk.command(Ask::Resolve { alert_id: desk.id("payout") }, 40);
+    desk.tell_all(40);
+    desk.reopen();
+    desk.open(&payout("po_1", "acct_1", 100), 50);
+    desk.settle(50);
+    assert_eq!(desk.alerts(), ["payout payout po_1 firing"]);
+}
+
+#[test]
+fn a_group_that_is_ended_by_hand_says_by_whom() {
+    let mut desk = Desk::new();
+    for n in 0..5 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    desk.settle(20);
+    let id = desk.id("payout");
+    desk.command(Ask::Resolve { alert_id: id.clone() }, 30);
+    desk.settle(30);
+    let group = desk.book.alert(&id).expect("not told yet");
+    assert_eq!((group.state, group.resolved_by.as_deref()), (AlertState::Resolved, Some("ana")));
+    desk.tell_all(30);
+    assert!(desk.alerts().is_empty());
+}
+
+#[test]
+fn a_silence_asked_for_by_a_clock_that_is_ahead_begins_at_once() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    let matches = Matcher { rule: Some("lost".into()), ..Matcher::default() };
+    let (id, by) = ("si_1".to_owned(), "ana".to_owned());
+    desk.command(Ask::Silence(Silence { id, matches, from_s: 21, until_s: 100, reason: "r".into(), by }), 20);
+    assert!(desk.tell_all(20).is_empty());
+}
+
+#[test]
+fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() {
+    let mut desk = Desk::new();
+    for n in 0..3 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    desk.settle(20);
+    let id = |desk: &Desk, subject: &str| {
+        desk.book.alerts().find(|a| a.subject_text() == subject).map(|a| a.id.clone()).expect("an alert")
+    };
+    desk.command(Ask::Acknowledge { alert_id: id(&desk, "payout po_0") }, 21);
+    let matches = Matcher { account: Some("acct_1".into()), ..Matcher::default() };
+    let (silence, by) = ("si_1".to_owned(), "ana".to_owned());
+    desk.command(Ask::Silence(Silence { id: silence, matches, from_s: 0, until_s: 100, reason: "r".into(), by }), 21);
+    desk.settle(21);
+    desk.reopen();
+    for n in 3..6 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 30);
+    }
+    desk.settle(30);
+    let group = desk.book.alerts().find_map(|a| a.group.as_ref()).expect("a group");
+    assert_eq!(group.joined, 4);
+    for alone in ["payout po_0", "payout po_1"] {
+        assert_eq!(desk.book.alert(&id(&desk, alone)).expect("open").part_of, None, "{alone}");
+    }
+}
+
+/// The shell writes many documents in parts.
+#[test]
+fn documents_come_in_an_order_in_which_a_crash_loses_nothing() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    desk.command(Ask::Resolve { alert_id: desk.id("lost") }, 30);
+    desk.book.read.cursor = ChangeCursor::default();
+    desk.book.read.until_s = 30;
+    let told = desk.book.settle(30);
+    let kinds: Vec<_> = told.iter().map(|w| (w.space, w.body.is_some())).collect();
+    assert_eq!(kinds, [(ALERTS, true), (PENDING, true), (COMMANDS, false), (PROGRESS, true)]);
+}
+
 #[test]
 fn figures_wait_for_their_time_and_are_judged_by_part() {
     let mut desk = Desk::new();
@@ -583,6 +667,27 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
         desk.book.on_time(200);
         desk.tell_all(200);
         assert!(desk.alerts().is_empty(), "cut at {cut}: {:?}", desk.alerts());
+    }
+}
+
+#[test]
+fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
+    for (from, to) in [("name = \"failures\"", "name = \"other\""), ("by = \"currency\"\n", "")] {
+        let mut desk = Desk::new();
+        let mut counters = Counters::default();
+        counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+        for now_s in [100, 160] {
+            desk.book.on_figures(facts(&counters, now_s));
+            desk.settle(now_s);
+        }
+        assert_eq!(desk.alerts(), ["failures currency usd firing"]);
+        desk.reopen();
+        assert!(!desk.book.needs_scan(160));
+        let changed = crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
+        desk.book.rules = changed;
+        assert!(desk.book.needs_scan(170), "{to}");
+        desk.book.on_scan(&[], 170);
+        assert_eq!(desk.alerts(), ["failures currency usd resolved"], "{to}");
     }
 }
 
