@@ -10,7 +10,7 @@ use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
 use revwatch_shared::ports::StateStore;
 
 use super::Common;
-use super::look::load_alerts;
+use super::alerts::load_alerts;
 
 /// Options of `export`.
 #[derive(Debug, Args)]
@@ -103,9 +103,21 @@ fn header(kind: ExportKind) -> &'static [&'static str] {
         | ExportKind::Transfers => {
             &["id", "account", "customer", "status", "currency", "amount_minor", "reason", "of", "updated_at"]
         }
-        ExportKind::Alerts => {
-            &["id", "rule", "severity", "state", "subject", "since", "acknowledged_at", "resolved_at"]
-        }
+        ExportKind::Alerts => &[
+            "id",
+            "rule",
+            "severity",
+            "state",
+            "subject",
+            "since",
+            "acknowledged_at",
+            "resolved_at",
+            "acknowledged_by",
+            "resolved_by",
+            "respond_by",
+            "resolve_by",
+            "group",
+        ],
     }
 }
 
@@ -202,6 +214,9 @@ fn account_row(a: &Account) -> Vec<String> {
 }
 
 fn alert_row(alert: &Alert) -> Vec<String> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    // Clocks that have not begun have no time.
+    let due = |at_s: i64| iso(Some(at_s).filter(|at_s| *at_s > 0));
     vec![
         alert.id.clone(),
         alert.rule.clone(),
@@ -211,6 +226,11 @@ fn alert_row(alert: &Alert) -> Vec<String> {
         iso(Some(alert.since_s)),
         iso(alert.acknowledged_s),
         iso(alert.resolved_s),
+        text(&alert.acknowledged_by),
+        text(&alert.resolved_by),
+        due(alert.sla.respond_due_s),
+        due(alert.sla.resolve_due_s),
+        text(&alert.part_of),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Commands that look: `state`, `metrics`, `alerts`, `dead`. They read what a running `serve` writes.
+//! Commands that look: `state`, `metrics`, `dead`. They read what a running `serve` writes.
 
 use std::io::Write as _;
 
@@ -7,15 +7,12 @@ use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use revwatch_alerting::alert::Alert;
-use revwatch_alerting::book;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::entity::timeline::Stage;
 use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
 use revwatch_shared::event::Event;
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use revwatch_shared::money::Money;
-use revwatch_shared::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::Common;
@@ -28,18 +25,6 @@ pub struct StateArgs {
     kind: EntityKind,
     /// Stripe's id.
     id: String,
-}
-
-/// Subcommands of `alerts`.
-#[derive(Debug, Subcommand)]
-pub enum AlertsCommand {
-    /// List alerts that are not over.
-    #[command(after_help = "Example:\n  revwatch alerts list --json")]
-    List {
-        /// Also those that are over.
-        #[arg(long)]
-        all: bool,
-    },
 }
 
 /// Subcommands of `dead`.
@@ -107,37 +92,6 @@ pub async fn metrics(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `alerts`.
-pub async fn alerts(common: &Common, command: &AlertsCommand) -> anyhow::Result<()> {
-    let AlertsCommand::List { all } = command;
-    let store = Backend::store(&common.config()?).await?;
-    let mut alerts = load_alerts(store.as_ref()).await?;
-    alerts.retain(|alert| *all || alert.resolved_s.is_none());
-    let mut out = std::io::stdout().lock();
-    if common.json {
-        writeln!(out, "{:#}", serde_json::to_value(&alerts)?)?;
-        return Ok(());
-    }
-    if alerts.is_empty() {
-        writeln!(out, "No alerts.")?;
-        return Ok(());
-    }
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["id", "severity", "state", "rule", "subject", "since"]);
-    for alert in &alerts {
-        table.add_row([
-            alert.id.as_str(),
-            alert.severity.as_str(),
-            alert.state.as_str(),
-            &alert.rule,
-            &alert.subject_text(),
-            &iso(Some(alert.since_s)),
-        ]);
-    }
-    writeln!(out, "{table}")?;
-    Ok(())
-}
-
 /// Runs `dead`.
 pub async fn dead(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
     let DeadCommand::List { limit } = command;
@@ -177,18 +131,6 @@ pub async fn dead(common: &Common, command: &DeadCommand) -> anyhow::Result<()> 
     }
     writeln!(out, "{table}")?;
     Ok(())
-}
-
-/// Every alert that is stored, those not over first, then newest first.
-pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
-    let mut alerts: Vec<Alert> = Vec::new();
-    for space in [book::ALERTS, book::HISTORY] {
-        for (_, body) in store.documents(space).await? {
-            alerts.push(serde_json::from_str(&body)?);
-        }
-    }
-    alerts.sort_by_key(|a| (a.resolved_s.is_some(), std::cmp::Reverse(a.fired_s), a.id.clone()));
-    Ok(alerts)
 }
 
 fn describe(entity: &Entity) -> Value {

@@ -1,5 +1,6 @@
 //! The command line: what there is, and where each command lives.
 
+mod alerts;
 mod config;
 mod export;
 mod look;
@@ -93,9 +94,9 @@ Examples:
   revwatch export subscriptions > subscriptions.csv
   revwatch export payouts | grep failed")]
     Export(export::ExportArgs),
-    /// Look at alerts.
+    /// Look at alerts, answer them, silence them.
     #[command(subcommand)]
-    Alerts(look::AlertsCommand),
+    Alerts(alerts::AlertsCommand),
     /// Look at deliveries that cannot be applied.
     #[command(subcommand)]
     Dead(look::DeadCommand),
@@ -133,7 +134,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::State(args)) => look::state(&common, &args).await,
         Some(Command::Metrics) => look::metrics(&common).await,
         Some(Command::Export(args)) => export::run(&common, &args).await,
-        Some(Command::Alerts(command)) => look::alerts(&common, &command).await,
+        Some(Command::Alerts(command)) => alerts::run(&common, &command).await,
         Some(Command::Dead(command)) => look::dead(&common, &command).await,
         Some(Command::Verify) => verify::run(&common).await,
         Some(Command::Config(command)) => config::run(&common, &command),

@@ -1,5 +1,6 @@
 //! The whole, as its users run it: the binary, real HTTP, real servers.
 
+mod alerts;
 mod crash;
 mod demo;
 mod look;

@@ -1,0 +1,138 @@
+//! `alerts list`.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::io::Write as _;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_alerting::alert::{Alert, AlertState, Mute};
+use revwatch_alerting::rule::Severity;
+use revwatch_shared::ports::StateStore;
+
+use super::stored::load_alerts;
+use super::{Common, money, now_s, state, subject};
+use crate::cli::export::iso;
+
+/// Options of `alerts list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Also those that are over.
+    #[arg(long)]
+    all: bool,
+    /// Only those of this rule.
+    #[arg(long)]
+    rule: Option<String>,
+    /// Only those that are so bad.
+    #[arg(long, value_parser = severity())]
+    severity: Option<Severity>,
+    /// Only those in this state; resolved ones are listed without --all, too.
+    #[arg(long)]
+    state: Option<Standing>,
+    /// Only those that concern this connected account, and groups with such a member.
+    #[arg(long)]
+    account: Option<String>,
+    /// Only the members of this group.
+    #[arg(long, value_name = "ID")]
+    group: Option<String>,
+    /// The members of groups beside their groups.
+    #[arg(long)]
+    members: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Standing {
+    Firing,
+    Acknowledged,
+    Resolved,
+    Silenced,
+    Inhibited,
+}
+
+/// Runs it.
+pub async fn run(common: &Common, store: &dyn StateStore, args: &ListArgs) -> anyhow::Result<()> {
+    let mut alerts = chosen(load_alerts(store).await?, args);
+    alerts.sort_by_key(|a| (a.is_over(), Reverse(a.severity), a.since_s, a.id.clone()));
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", serde_json::to_value(&alerts)?)?;
+        return Ok(());
+    }
+    if alerts.is_empty() {
+        writeln!(out, "No alerts.")?;
+        return Ok(());
+    }
+    let now_s = now_s();
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["id", "severity", "state", "rule", "subject", "money", "since", "respond by"]);
+    for alert in &alerts {
+        table.add_row([
+            alert.id.as_str(),
+            alert.severity.as_str(),
+            &state(alert),
+            &alert.rule,
+            &subject(alert),
+            &money(alert),
+            &iso(Some(alert.since_s)),
+            &respond_by(alert, now_s),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// The word, as a [`Severity`].
+pub fn severity() -> impl TypedValueParser<Value = Severity> {
+    PossibleValuesParser::new(Severity::ALL.iter().rev().map(|s| s.as_str())).map(|word| {
+        let named = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
+        named.unwrap_or(Severity::Critical)
+    })
+}
+
+fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
+    let with_over = args.all || args.state == Some(Standing::Resolved);
+    let fits = |alert: &Alert| {
+        (with_over || !alert.is_over())
+            && args.rule.as_ref().is_none_or(|rule| alert.rule == *rule)
+            && args.severity.is_none_or(|severity| alert.severity == severity)
+            && args.state.is_none_or(|standing| standing.fits(alert))
+            && args.group.as_ref().is_none_or(|id| alert.part_of.as_ref() == Some(id))
+    };
+    let concerns = |alert: &Alert| args.account.as_ref().is_none_or(|account| alert.account() == Some(account));
+    let groups: HashSet<String> = alerts.iter().filter(|a| a.group.is_some()).map(|a| a.id.clone()).collect();
+    // A group is about the accounts of its members.
+    let concerned: HashSet<String> = alerts
+        .iter()
+        .filter(|alert| concerns(alert) && (with_over || !alert.is_over()))
+        .filter_map(|alert| alert.part_of.clone())
+        .collect();
+    let folded = |alert: &Alert| {
+        !args.members && args.group.is_none() && alert.part_of.as_ref().is_some_and(|id| groups.contains(id))
+    };
+    alerts.into_iter().filter(|a| fits(a) && !folded(a) && (concerns(a) || concerned.contains(&a.id))).collect()
+}
+
+impl Standing {
+    fn fits(self, alert: &Alert) -> bool {
+        let is_muted = |by: fn(&Mute) -> bool| !alert.is_over() && alert.muted.as_ref().is_some_and(by);
+        match self {
+            Self::Firing => alert.state == AlertState::Firing,
+            Self::Acknowledged => alert.state == AlertState::Acknowledged,
+            Self::Resolved => alert.is_over(),
+            Self::Silenced => is_muted(|mute| matches!(mute, Mute::Silence(_))),
+            Self::Inhibited => is_muted(|mute| matches!(mute, Mute::Inhibited(_))),
+        }
+    }
+}
+
+/// Nothing once somebody has answered, and while nobody can know of it.
+fn respond_by(alert: &Alert, now_s: i64) -> String {
+    let due_s = alert.sla.respond_due_s;
+    if alert.state != AlertState::Firing || due_s == 0 || alert.part_of.is_some() {
+        return String::new();
+    }
+    format!("{}{}", iso(Some(due_s)), if now_s > due_s { " (overdue)" } else { "" })
+}

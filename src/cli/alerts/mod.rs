@@ -1,0 +1,120 @@
+//! `revwatch alerts`: looks at alerts in the store, and leaves there what people ask of the evaluator.
+
+mod ask;
+mod history;
+mod list;
+mod report;
+mod show;
+mod silence;
+mod silences;
+mod stored;
+
+use clap::Subcommand;
+use revwatch_alerting::alert::{Alert, Mute};
+use revwatch_shared::backend::Backend;
+
+pub use self::stored::load_alerts;
+use super::Common;
+
+/// Subcommands of `alerts`.
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// List alerts that are not over, most severe and oldest first.
+    #[command(after_help = "\
+Many alerts of one rule are told as one group. They are listed as one, too, unless --members or --group is given.
+
+Examples:
+  revwatch alerts list
+  revwatch alerts list --severity critical --state firing
+  revwatch alerts list --account acct_1032D82eZvKYlo2C --all
+  revwatch alerts list --group al_5f0c6a1e2b3d4c59 --json")]
+    List(list::ListArgs),
+    /// Show one alert: what people read, its clocks, its messages, its members.
+    #[command(after_help = "Example:\n  revwatch alerts show al_5f0c6a1e2b3d4c59")]
+    Show(show::ShowArgs),
+    /// Say that you take alerts: nobody is warned or escalated to any more. A group stands for its members.
+    #[command(after_help = "\
+Examples:
+  revwatch alerts ack al_5f0c6a1e2b3d4c59
+  revwatch alerts ack al_5f0c6a1e2b3d4c59 al_0a1b2c3d4e5f6071 --by ana")]
+    Ack(ask::AskArgs),
+    /// End alerts by hand. They do not fire again before what they are about has been over.
+    #[command(after_help = "Example:\n  revwatch alerts resolve al_5f0c6a1e2b3d4c59")]
+    Resolve(ask::AskArgs),
+    /// Tell nobody of some alerts for a while. What still fires then is told then.
+    #[command(after_help = "\
+All that is given must fit: --rule R --account A is about that rule's alerts on that account.
+
+Examples:
+  revwatch alerts silence al_5f0c6a1e2b3d4c59 --for 4h --reason 'the bank mends it'
+  revwatch alerts silence --account acct_1032D82eZvKYlo2C --for 2d --reason migration
+  revwatch alerts silence --label team=growth --until 2026-12-24T18:00:00Z --reason 'planned work'")]
+    Silence(silence::SilenceArgs),
+    /// End a silence before its time.
+    #[command(after_help = "Example:\n  revwatch alerts unsilence si_a1b2c3d4e5f60718")]
+    Unsilence(silence::UnsilenceArgs),
+    /// List silences.
+    #[command(after_help = "Examples:\n  revwatch alerts silences\n  revwatch alerts silences --all --json")]
+    Silences(silences::SilencesArgs),
+    /// List alerts that are over, newest first: who answered, after how long, and whether that was in time.
+    #[command(after_help = "\
+Examples:
+  revwatch alerts history
+  revwatch alerts history --since 7d --rule provider_lost_charges --json")]
+    History(history::HistoryArgs),
+    /// How well alerts were answered, by month and severity.
+    #[command(after_help = "\
+Groups count as one alert, and what nobody was told of because it was muted does not count. What is over before
+its response was due was answered in time.
+
+Examples:
+  revwatch alerts report
+  revwatch alerts report --months 12 --json")]
+    Report(report::ReportArgs),
+}
+
+/// Runs `alerts`.
+pub async fn run(common: &Common, command: &AlertsCommand) -> anyhow::Result<()> {
+    let store = Backend::store(&common.config()?).await?;
+    let store = store.as_ref();
+    match command {
+        AlertsCommand::List(args) => list::run(common, store, args).await,
+        AlertsCommand::Show(args) => show::run(common, store, args).await,
+        AlertsCommand::Ack(args) => ask::acknowledge(common, store, args).await,
+        AlertsCommand::Resolve(args) => ask::resolve(common, store, args).await,
+        AlertsCommand::Silence(args) => silence::silence(common, store, args).await,
+        AlertsCommand::Unsilence(args) => silence::unsilence(common, store, args).await,
+        AlertsCommand::Silences(args) => silences::run(common, store, args).await,
+        AlertsCommand::History(args) => history::run(common, store, args).await,
+        AlertsCommand::Report(args) => report::run(common, store, args).await,
+    }
+}
+
+/// For example `firing, silenced`.
+fn state(alert: &Alert) -> String {
+    let muted = match alert.muted.as_ref().filter(|_| !alert.is_over()) {
+        None => "",
+        Some(Mute::Silence(_)) => ", silenced",
+        Some(Mute::Inhibited(_)) => ", inhibited",
+    };
+    format!("{}{muted}", alert.state.as_str())
+}
+
+/// What it is about, for people.
+fn subject(alert: &Alert) -> String {
+    match &alert.group {
+        Some(group) if group.open == group.joined || alert.is_over() => format!("{} alerts", group.joined),
+        Some(group) => format!("{} alerts, {} open", group.joined, group.open),
+        None if alert.subject_text().is_empty() => "the business".to_owned(),
+        None => alert.subject_text(),
+    }
+}
+
+fn money(alert: &Alert) -> String {
+    let amounts: Vec<_> = alert.evidence.money.iter().map(ToString::to_string).collect();
+    amounts.join(" + ")
+}
+
+fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

@@ -1,0 +1,62 @@
+//! `alerts report`.
+
+use std::io::Write as _;
+
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_alerting::message::duration;
+use revwatch_alerting::report::report;
+use revwatch_shared::ports::StateStore;
+
+use super::stored::load_alerts;
+use super::{Common, now_s};
+
+/// Options of `alerts report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// How many calendar months (UTC), with this one.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    months: u32,
+}
+
+/// Runs it.
+pub async fn run(common: &Common, store: &dyn StateStore, args: &ReportArgs) -> anyhow::Result<()> {
+    let lines = report(&load_alerts(store).await?, args.months, now_s());
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", serde_json::to_value(&lines)?)?;
+        return Ok(());
+    }
+    if lines.is_empty() {
+        writeln!(out, "No alerts in {} month(s).", args.months)?;
+        return Ok(());
+    }
+    let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |s| format!("{:.1} %", s * 100.0));
+    let mean = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), duration);
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header([
+        "month",
+        "severity",
+        "alerts",
+        "answered in time",
+        "resolved in time",
+        "mean time to acknowledge",
+        "mean time to resolve",
+        "breaches open",
+    ]);
+    for line in &lines {
+        table.add_row([
+            line.month.clone(),
+            line.severity.as_str().to_owned(),
+            line.alerts.to_string(),
+            percent(line.acknowledged_within),
+            percent(line.resolved_within),
+            mean(line.mean_seconds_to_acknowledge),
+            mean(line.mean_seconds_to_resolve),
+            line.breaches_open.to_string(),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}

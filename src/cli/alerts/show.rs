@@ -1,0 +1,185 @@
+//! `alerts show`: everything about one alert.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_alerting::alert::{Alert, Mute, NoticeKind, Way};
+use revwatch_alerting::command::Silence;
+use revwatch_alerting::message::{duration, render};
+use revwatch_alerting::report::{Verdict, counts, resolution, response};
+use revwatch_shared::ports::StateStore;
+use serde_json::{Value, json};
+
+use super::silences::end;
+use super::stored::{load_alerts, load_silences, not_there};
+use super::{Common, money, now_s, state, subject};
+use crate::cli::export::iso;
+
+/// Options of `alerts show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The alert, `al_…`.
+    id: String,
+}
+
+/// Runs it.
+pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> anyhow::Result<()> {
+    let (mut members, rest): (Vec<_>, Vec<_>) =
+        load_alerts(store).await?.into_iter().partition(|alert| alert.part_of.as_ref() == Some(&args.id));
+    let alert = rest.iter().find(|alert| alert.id == args.id).with_context(|| not_there(&args.id))?;
+    members.sort_by_key(|a| (a.is_over(), a.since_s, a.id.clone()));
+    let silences = load_silences(store).await?;
+    let now_s = now_s();
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", describe(alert, &members, now_s)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{}\n", text(alert))?;
+    writeln!(out, "{}", standing(alert, &silences, now_s))?;
+    let tables = [
+        ("Clocks to come", clocks(alert)),
+        ("Said beside it", notices(alert)),
+        ("Messages", deliveries(alert)),
+        ("Members", table(&["id", "state", "subject", "money", "since"], members.iter().map(member))),
+    ];
+    for (title, table) in tables.into_iter().filter(|(_, table)| !table.is_empty()) {
+        writeln!(out, "\n{title}\n{table}")?;
+    }
+    Ok(())
+}
+
+/// What people read, by the way that they are told first.
+fn text(alert: &Alert) -> String {
+    let way = Way::main(alert.notifiers.first().map_or("log", String::as_str));
+    render(alert, &way, &alert.deliveries.get(&way).cloned().unwrap_or_default()).text
+}
+
+/// Its state and how its times stand.
+fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
+    let done = |at_s: i64, by: Option<&String>| {
+        let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+        format!("{}, after {}{by}", iso(Some(at_s)), duration(at_s - alert.fired_s))
+    };
+    let mut rows = vec![("State", state(alert))];
+    if let Some(mute) = alert.muted.as_ref().filter(|_| !alert.is_over()) {
+        rows.push(("Nobody is told", why_muted(mute, silences)));
+    }
+    if let Some(group_id) = &alert.part_of {
+        rows.push(("Told by its group", group_id.clone()));
+    }
+    rows.push(("Fired", iso(Some(alert.fired_s))));
+    if let Some(at_s) = alert.acknowledged_s {
+        rows.push(("Acknowledged", done(at_s, alert.acknowledged_by.as_ref())));
+    }
+    if let Some(at_s) = alert.resolved_s {
+        rows.push(("Resolved", done(at_s, alert.resolved_by.as_ref())));
+    }
+    if let Some(at_s) = alert.clear_since_s.filter(|_| !alert.is_over()) {
+        rows.push(("Clear since", iso(Some(at_s))));
+    }
+    if counts(alert) {
+        let clock = |due_s: i64, verdict: Verdict| format!("{} ({})", iso(Some(due_s)), word(verdict));
+        rows.push(("Respond by", clock(alert.sla.respond_due_s, response(alert, now_s))));
+        rows.push(("Resolve by", clock(alert.sla.resolve_due_s, resolution(alert, now_s))));
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    for (name, value) in rows {
+        table.add_row([name.to_owned(), value]);
+    }
+    table
+}
+
+fn why_muted(mute: &Mute, silences: &[Silence]) -> String {
+    match mute {
+        Mute::Inhibited(id) => format!("{id} explains it"),
+        Mute::Silence(id) => match silences.iter().find(|silence| silence.id == *id) {
+            Some(silence) => format!("{id} {}: {} ({})", end(silence), silence.reason, silence.by),
+            None => id.clone(),
+        },
+    }
+}
+
+fn clocks(alert: &Alert) -> Table {
+    let ahead = alert.sla.ahead.iter().filter(|_| !alert.is_over());
+    table(&["at", "what"], ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), what(*kind)]))
+}
+
+fn notices(alert: &Alert) -> Table {
+    let rows = alert.notices.iter().map(|notice| {
+        vec![
+            notice.number.to_string(),
+            iso(Some(notice.at_s)),
+            what(notice.kind),
+            notice.route.clone(),
+            notice.notifiers.join(", "),
+        ]
+    });
+    table(&["number", "at", "what", "route", "by"], rows)
+}
+
+fn deliveries(alert: &Alert) -> Table {
+    let rows = alert.deliveries.iter().map(|(way, progress)| {
+        let told = match progress.told {
+            0 => "nothing yet".to_owned(),
+            told => format!("revision {told} of {}", alert.revision),
+        };
+        let mut remarks = Vec::new();
+        if let Some(revision) = progress.trying {
+            remarks.push(format!("revision {revision} is under way"));
+        }
+        if progress.attempts > 0 {
+            remarks.push(format!("{} attempt(s) failed", progress.attempts));
+        }
+        if progress.possible_duplicate {
+            remarks.push("possible duplicate".to_owned());
+        }
+        remarks.extend(progress.broken.as_ref().map(|reason| format!("broken: {reason}")));
+        vec![way.to_string(), told, progress.receipt.clone().unwrap_or_default(), remarks.join("; ")]
+    });
+    table(&["way", "told", "receipt", "remarks"], rows)
+}
+
+fn member(alert: &Alert) -> Vec<String> {
+    vec![alert.id.clone(), state(alert), subject(alert), money(alert), iso(Some(alert.since_s))]
+}
+
+fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(header.iter().copied());
+    table.add_rows(rows);
+    table
+}
+
+fn what(kind: NoticeKind) -> String {
+    match kind {
+        NoticeKind::RespondSoon => "response due soon".to_owned(),
+        NoticeKind::RespondBreached => "no response in time".to_owned(),
+        NoticeKind::Escalated(step) => format!("escalation {}", step + 1),
+        NoticeKind::ResolveSoon => "resolution due soon".to_owned(),
+        NoticeKind::ResolveBreached => "not resolved in time".to_owned(),
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Within => "kept",
+        Verdict::Breached => "breached",
+        Verdict::Open => "running",
+    }
+}
+
+/// The alert as it is stored, what people read of it, how its clocks stand, and its members.
+fn describe(alert: &Alert, members: &[Alert], now_s: i64) -> anyhow::Result<Value> {
+    let judged = counts(alert);
+    let mut value = serde_json::to_value(alert)?;
+    value["text"] = json!(text(alert));
+    value["response"] = json!(judged.then(|| response(alert, now_s)));
+    value["resolution"] = json!(judged.then(|| resolution(alert, now_s)));
+    value["members"] = serde_json::to_value(members)?;
+    Ok(value)
+}

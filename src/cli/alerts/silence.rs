@@ -1,0 +1,193 @@
+//! `alerts silence` and `alerts unsilence`.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, bail};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args};
+use jiff::Timestamp;
+use revwatch_alerting::alert::{Alert, Mute};
+use revwatch_alerting::command::{Ask, Matcher, Silence};
+use revwatch_shared::ports::StateStore;
+use revwatch_shared::span::Span;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::ask::{Asking, Fate};
+use super::silences::{about, end};
+use super::stored::{load_alerts, load_asked_silences, load_open, load_silences};
+use super::{Common, now_s};
+use crate::cli::export::iso;
+
+/// Options of `alerts silence`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["id", "rule", "account", "label"]))]
+#[command(group = ArgGroup::new("end").required(true).args(["lasts", "until"]))]
+pub struct SilenceArgs {
+    /// One alert, or a group and its members.
+    #[arg(conflicts_with_all = ["rule", "account", "label"])]
+    id: Option<String>,
+    /// Alerts of this rule.
+    #[arg(long)]
+    rule: Option<String>,
+    /// Alerts that concern this connected account.
+    #[arg(long)]
+    account: Option<String>,
+    /// Alerts with this label, for instance team=growth; several must all be there.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// For how long, for instance 30m, 4h or 2d; a year at most.
+    #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+    lasts: Option<Span>,
+    /// Until when, for instance 2026-12-24T18:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Why, for those who wonder why it is quiet.
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Options of `alerts unsilence`.
+#[derive(Debug, Args)]
+pub struct UnsilenceArgs {
+    /// The silence, `si_…`.
+    id: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// A mistyped silence must end in somebody's lifetime.
+const LONGEST_S: i64 = 366 * 86_400;
+
+/// Runs `alerts silence`.
+pub async fn silence(common: &Common, store: &dyn StateStore, args: &SilenceArgs) -> anyhow::Result<()> {
+    if let Some(id) = &args.id {
+        load_open(store, std::slice::from_ref(id)).await?;
+    }
+    let silence = args.silence(now_s())?;
+    let fate = args.asking.submit(store, vec![Ask::Silence(silence.clone())]).await?;
+    let muted = muted_by(store, &silence).await?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let value = json!({
+            "id": silence.id, "matches": silence.matches, "until": iso(Some(silence.until_s)), "reason": silence.reason,
+            "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "taken": fate == Fate::Taken,
+        });
+        writeln!(out, "{value:#}")?;
+        return Ok(());
+    }
+    let Silence { id, .. } = &silence;
+    writeln!(out, "{id} silences {} until {}", about(&silence.matches), iso(Some(silence.until_s)))?;
+    match fate {
+        Fate::Taken => {
+            writeln!(out, "It mutes {} alert(s) at present. To end it: revwatch alerts unsilence {id}", muted.len())?;
+        }
+        Fate::Stored => writeln!(out, "{}", args.asking.not_taken())?,
+    }
+    Ok(())
+}
+
+/// Runs `alerts unsilence`.
+pub async fn unsilence(common: &Common, store: &dyn StateStore, args: &UnsilenceArgs) -> anyhow::Result<()> {
+    let UnsilenceArgs { id, asking } = args;
+    // One that nobody has taken yet can be taken back.
+    let asked = load_asked_silences(store).await?;
+    let mut known = load_silences(store).await?.into_iter().chain(asked);
+    let silence = known
+        .find(|silence| silence.id == *id)
+        .with_context(|| format!("no silence {id}: `revwatch alerts silences` shows those there are"))?;
+    if silence.until_s <= now_s() {
+        bail!("{id} is over already, since {}", iso(Some(silence.until_s)));
+    }
+    let fate = asking.submit(store, vec![Ask::Unsilence { silence_id: id.clone() }]).await?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", json!({"id": id, "taken": fate == Fate::Taken}))?;
+        return Ok(());
+    }
+    match fate {
+        Fate::Taken => writeln!(out, "{id} is over; what it muted and still fires is told.")?,
+        Fate::Stored => writeln!(out, "{id} {}\n{}", end(&silence), asking.not_taken())?,
+    }
+    Ok(())
+}
+
+impl SilenceArgs {
+    fn silence(&self, now_s: i64) -> anyhow::Result<Silence> {
+        let until_s = match (self.lasts, self.until) {
+            (Some(span), _) => now_s + span.0,
+            (None, Some(until)) => until.as_second(),
+            (None, None) => bail!("a silence needs an end: give --for or --until"),
+        };
+        if until_s <= now_s {
+            bail!("--until {} is over already", iso(Some(until_s)));
+        }
+        if until_s > now_s + LONGEST_S {
+            bail!("--until {} is more than a year ahead: give an earlier end", iso(Some(until_s)));
+        }
+        let random = Uuid::now_v7().simple().to_string();
+        Ok(Silence {
+            id: format!("si_{}", &random[16..]),
+            matches: Matcher {
+                alert_id: self.id.clone(),
+                rule: self.rule.clone(),
+                account: self.account.clone(),
+                labels: self.label.iter().cloned().collect(),
+            },
+            from_s: now_s,
+            until_s,
+            reason: self.reason.clone(),
+            by: self.asking.by.clone(),
+        })
+    }
+}
+
+/// The alerts that it mutes at present.
+async fn muted_by(store: &dyn StateStore, silence: &Silence) -> anyhow::Result<Vec<Alert>> {
+    let by = Some(Mute::Silence(silence.id.clone()));
+    Ok(load_alerts(store).await?.into_iter().filter(|alert| !alert.is_over() && alert.muted == by).collect())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+fn lasting(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    match span.0 {
+        ..=0 => Err("a silence lasts longer than that".to_owned()),
+        1..=LONGEST_S => Ok(span),
+        _ => Err("a silence ends within a year".to_owned()),
+    }
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write it with its zone, for instance 2026-12-24T18:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert_eq!(label("team=growth=2"), Ok(("team".into(), "growth=2".into())));
+        for text in ["team", "=growth", ""] {
+            assert!(label(text).is_err(), "{text}");
+        }
+        assert_eq!(lasting("4h"), Ok(Span(4 * 3600)));
+        assert_eq!(lasting("366d"), Ok(Span(LONGEST_S)));
+        for text in ["0s", "367d", "4", "-1h"] {
+            assert!(lasting(text).is_err(), "{text}");
+        }
+        assert!(moment("2026-12-24T18:00:00+01:00").is_ok());
+        for text in ["2026-12-24", "2026-12-24T18:00:00", "tomorrow"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `alerts silences`.
+
+use std::io::Write as _;
+
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_alerting::alert::Mute;
+use revwatch_alerting::command::{Matcher, Silence};
+use revwatch_shared::ports::StateStore;
+use serde_json::{Value, json};
+
+use super::stored::{load_alerts, load_asked_silences, load_silences};
+use super::{Common, now_s};
+use crate::cli::export::iso;
+
+/// Options of `alerts silences`.
+#[derive(Debug, Args)]
+pub struct SilencesArgs {
+    /// Also those that ended of late.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Runs it.
+pub async fn run(common: &Common, store: &dyn StateStore, args: &SilencesArgs) -> anyhow::Result<()> {
+    let now_s = now_s();
+    let asked = load_asked_silences(store).await?;
+    let stored = load_silences(store).await?;
+    let mut rows: Vec<(Silence, &str)> = asked
+        .into_iter()
+        .filter(|silence| stored.iter().all(|taken| taken.id != silence.id))
+        .map(|silence| (silence, "not taken yet"))
+        .collect();
+    rows.extend(stored.into_iter().map(|silence| {
+        let state = if silence.until_s > now_s { "active" } else { "over" };
+        (silence, state)
+    }));
+    rows.retain(|(_, state)| args.all || *state != "over");
+    rows.sort_by_key(|(silence, _)| (silence.until_s, silence.id.clone()));
+    let alerts = load_alerts(store).await?;
+    let mutes = |silence: &Silence| {
+        let by = Some(Mute::Silence(silence.id.clone()));
+        alerts.iter().filter(|alert| !alert.is_over() && alert.muted == by).count()
+    };
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(silence, state)| {
+                json!({
+                    "id": silence.id, "state": state, "matches": silence.matches, "from": iso(Some(silence.from_s)),
+                    "until": iso(Some(silence.until_s)), "reason": silence.reason, "by": silence.by,
+                    "mutes": mutes(silence),
+                })
+            })
+            .collect();
+        writeln!(out, "{:#}", Value::Array(rows))?;
+        return Ok(());
+    }
+    if rows.is_empty() {
+        writeln!(out, "No silences.")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["id", "state", "silences", "until", "mutes", "by", "reason"]);
+    for (silence, state) in &rows {
+        table.add_row([
+            silence.id.as_str(),
+            state,
+            &about(&silence.matches),
+            &iso(Some(silence.until_s)),
+            &mutes(silence).to_string(),
+            &silence.by,
+            &silence.reason,
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// For example `rule payout_failed, account acct_1`.
+pub fn about(matches: &Matcher) -> String {
+    let Matcher { alert_id, rule, account, labels } = matches;
+    let named = [("alert", alert_id), ("rule", rule), ("account", account)];
+    let named = named.into_iter().filter_map(|(what, value)| Some(format!("{what} {}", value.as_ref()?)));
+    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    named.chain(labels).collect::<Vec<_>>().join(", ")
+}
+
+/// For example `until 2026-12-24T18:00:00Z`.
+pub fn end(silence: &Silence) -> String {
+    format!("until {}", iso(Some(silence.until_s)))
+}
