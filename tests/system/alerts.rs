@@ -64,8 +64,8 @@ async fn open_alert(variables: &Variables, account: &str) -> Value {
 /// The text of the last message about an account, once it says so.
 async fn told(slack: &Slack, account: &str, words: &str) -> String {
     until(&format!("Slack is told {words:?} of {account}"), || async {
-        let texts = slack.accepted().into_iter().filter_map(|call| Some(call.body["text"].as_str()?.to_owned()));
-        texts.filter(|text| text.contains(account)).last().filter(|text| text.contains(words))
+        let mut texts = slack.accepted().into_iter().filter_map(|call| Some(call.body["text"].as_str()?.to_owned()));
+        texts.rfind(|text| text.contains(account)).filter(|text| text.contains(words))
     })
     .await
 }
@@ -210,7 +210,13 @@ async fn a_group_stands_for_its_members() {
     assert_eq!(count(&["list", "--members"]), Some(8));
     assert_eq!(count(&["list", "--group", group]), Some(7));
     assert_eq!(read(&variables, &["list", "--account", "acct_3"])[0]["id"], group);
-    assert_eq!(count(&["list", "--account", "acct_x"]), Some(0));
+    assert_eq!(count(&["list", "--rule", "provider_lost_charges", "--severity", "critical"]), Some(1));
+    for nothing in [["--account", "acct_x"], ["--severity", "high"], ["--rule", "other"], ["--state", "resolved"]] {
+        assert_eq!(count(&[&["list"], &nothing[..]].concat()), Some(0), "{nothing:?}");
+    }
+    let member = &read(&variables, &["list", "--group", group, "--account", "acct_3"])[0];
+    let said = print(&variables, &["alerts", "ack", id(member)]);
+    assert!(said.contains(&format!("told by its group {group}")), "{said}");
     assert!(print(&variables, &["alerts", "list"]).contains("7 alerts"));
     let shown = print(&variables, &["alerts", "show", group]);
     assert!(shown.contains("Members") && shown.contains("account acct_6"), "{shown}");

@@ -136,7 +136,13 @@ fn line(alert: &Alert) -> String {
     };
     let by = by.map_or_else(String::new, |by| format!(" by {by}"));
     let at = at_s.map_or_else(String::new, |at_s| format!(" at {}", iso(Some(at_s))));
-    format!("{} {}{by}{at}", alert.id, state(alert))
+    format!("{} {}{by}{at}{}", alert.id, state(alert), told_by(alert))
+}
+
+/// One of a group is not told by itself: what is asked of it changes nothing for those who read the group.
+pub fn told_by(alert: &Alert) -> String {
+    let group = alert.part_of.as_ref().filter(|_| !alert.is_over());
+    group.map_or_else(String::new, |id| format!(" (told by its group {id}, which this does not answer)"))
 }
 
 fn describe(alert: &Alert, fate: Fate) -> Value {

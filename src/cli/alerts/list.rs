@@ -136,3 +136,76 @@ fn respond_by(alert: &Alert, now_s: i64) -> String {
     }
     format!("{}{}", iso(Some(due_s)), if now_s > due_s { " (overdue)" } else { "" })
 }
+
+#[cfg(test)]
+mod tests {
+    use revwatch_alerting::alert::{Evidence, Group, Subject};
+    use revwatch_alerting::rule_text;
+
+    use super::*;
+
+    fn alert(account: &str) -> Alert {
+        let text = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"charges_lost\"\n\
+                    severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Look.\"]\n";
+        let rule = rule_text::parse(&[("test".into(), text.into())]).expect("valid").remove(0);
+        let evidence = Evidence { account: Some(account.into()), ..Evidence::default() };
+        let mut alert = Alert::fire(&rule, &Subject::Business, 0, 0, evidence);
+        alert.id = format!("al_{account}");
+        alert.sla.respond_due_s = 600;
+        alert
+    }
+
+    #[test]
+    fn what_is_due_is_shown_while_somebody_is_to_answer() {
+        let acknowledged = Alert { state: AlertState::Acknowledged, ..alert("a") };
+        let member = Alert { part_of: Some("al_g".into()), ..alert("a") };
+        let mut never_told = alert("a");
+        never_told.sla.respond_due_s = 0;
+        for (alert, now_s, expected) in [
+            (alert("a"), 600, "1970-01-01T00:10:00Z"),
+            (alert("a"), 601, "1970-01-01T00:10:00Z (overdue)"),
+            (acknowledged, 601, ""),
+            (member, 601, ""),
+            (never_told, 601, ""),
+        ] {
+            assert_eq!(respond_by(&alert, now_s), expected);
+        }
+    }
+
+    #[test]
+    fn groups_stand_for_their_members_while_they_are_stored() {
+        let args = |given: fn(&mut ListArgs)| {
+            let mut args = ListArgs {
+                all: false,
+                rule: None,
+                severity: None,
+                state: None,
+                account: None,
+                group: None,
+                members: false,
+            };
+            given(&mut args);
+            args
+        };
+        let over = |alert: Alert| Alert { state: AlertState::Resolved, ..alert };
+        let member = |account: &str, group: &str| Alert { part_of: Some(group.into()), ..alert(account) };
+        let group = Alert { group: Some(Group::default()), ..alert("g") };
+        let silenced = Alert { muted: Some(Mute::Silence("si_1".into())), ..alert("a") };
+        let all = [group, member("1", "al_g"), over(member("2", "al_g")), member("3", "al_gone"), silenced];
+        for (given, expected) in [
+            (args(|_| ()), &["al_g", "al_3", "al_a"][..]),
+            (args(|a| a.members = true), &["al_g", "al_1", "al_3", "al_a"]),
+            (args(|a| a.group = Some("al_g".into())), &["al_1"]),
+            (args(|a| (a.group, a.all) = (Some("al_g".into()), true)), &["al_1", "al_2"]),
+            (args(|a| a.account = Some("1".into())), &["al_g"]),
+            (args(|a| a.account = Some("2".into())), &[]),
+            (args(|a| (a.account, a.all) = (Some("2".into()), true)), &["al_g"]),
+            (args(|a| a.state = Some(Standing::Silenced)), &["al_a"]),
+            (args(|a| a.state = Some(Standing::Inhibited)), &[]),
+            (args(|a| (a.state, a.members) = (Some(Standing::Resolved), true)), &["al_2"]),
+        ] {
+            let found: Vec<_> = chosen(all.to_vec(), &given).into_iter().map(|a| a.id).collect();
+            assert_eq!(found, expected, "{given:?}");
+        }
+    }
+}

@@ -32,7 +32,7 @@ Examples:
     /// Show one alert: what people read, its clocks, its messages, its members.
     #[command(after_help = "Example:\n  revwatch alerts show al_5f0c6a1e2b3d4c59")]
     Show(show::ShowArgs),
-    /// Say that you take alerts: nobody is warned or escalated to any more. A group stands for its members.
+    /// Say that you have alerts in hand: nobody is asked to respond any more. A group stands for its members.
     #[command(after_help = "\
 Examples:
   revwatch alerts ack al_5f0c6a1e2b3d4c59

@@ -13,7 +13,7 @@ use revwatch_shared::span::Span;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ask::{Asking, Fate};
+use super::ask::{Asking, Fate, told_by};
 use super::silences::{about, end};
 use super::stored::{load_alerts, load_asked_silences, load_open, load_silences};
 use super::{Common, now_s};
@@ -63,9 +63,7 @@ const LONGEST_S: i64 = 366 * 86_400;
 
 /// Runs `alerts silence`.
 pub async fn silence(common: &Common, store: &dyn StateStore, args: &SilenceArgs) -> anyhow::Result<()> {
-    if let Some(id) = &args.id {
-        load_open(store, std::slice::from_ref(id)).await?;
-    }
+    let alert = load_open(store, args.id.as_slice()).await?.pop();
     let silence = args.silence(now_s())?;
     let fate = args.asking.submit(store, vec![Ask::Silence(silence.clone())]).await?;
     let muted = muted_by(store, &silence).await?;
@@ -79,7 +77,8 @@ pub async fn silence(common: &Common, store: &dyn StateStore, args: &SilenceArgs
         return Ok(());
     }
     let Silence { id, .. } = &silence;
-    writeln!(out, "{id} silences {} until {}", about(&silence.matches), iso(Some(silence.until_s)))?;
+    let member = alert.as_ref().map(told_by).unwrap_or_default();
+    writeln!(out, "{id} silences {}{member} {}", about(&silence.matches), end(&silence))?;
     match fate {
         Fate::Taken => {
             writeln!(out, "It mutes {} alert(s) at present. To end it: revwatch alerts unsilence {id}", muted.len())?;
