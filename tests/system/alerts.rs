@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Home;
+use super::{Home, shipped_rules};
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::slack::Slack;
 use crate::support::wait::until;
@@ -86,8 +86,13 @@ async fn alerts_are_so_on_rabbitmq_and_redis_too() {
 
 async fn answered_from_the_command_line(home: &Home) {
     let slack = Slack::start(&[]).await;
-    let variables =
-        home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url()), ("USER", "ana")]);
+    let rules = shipped_rules(&["provider_lost_charges"]);
+    let variables = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+        ("REVWATCH_RULES", &rules.path().display().to_string()),
+        ("USER", "ana"),
+    ]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let mut stripe = Stripe::to(&process);
 
@@ -190,8 +195,13 @@ async fn answered_from_the_command_line(home: &Home) {
 async fn a_group_stands_for_its_members() {
     let slack = Slack::start(&[]).await;
     let home = Home::embedded();
-    let variables =
-        home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url()), ("USER", "ana")]);
+    let rules = shipped_rules(&["provider_lost_charges"]);
+    let variables = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+        ("REVWATCH_RULES", &rules.path().display().to_string()),
+        ("USER", "ana"),
+    ]);
     // All of it happens before anybody looks, so that all of it fires at once.
     let process = Revwatch::serve(&variables, "ingest,worker");
     let mut stripe = Stripe::to(&process);

@@ -45,3 +45,15 @@ impl Home {
         variables
     }
 }
+
+/// A file with some of the shipped rules only, for tests that count what fires; gone with the value.
+pub(crate) fn shipped_rules(names: &[&str]) -> tempfile::NamedTempFile {
+    use std::io::Write as _;
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    for name in names {
+        let wanted = format!("\nname = \"{name}\"\n");
+        let rule = revwatch_alerting::rule_text::DEFAULT_RULES.split("[[rule]]").find(|rule| rule.contains(&wanted));
+        write!(file, "[[rule]]{}", rule.expect("a shipped rule")).expect("written");
+    }
+    file
+}
