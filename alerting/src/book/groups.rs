@@ -11,7 +11,7 @@ use revwatch_shared::money::{Money, decimals};
 use sha2::{Digest, Sha256};
 
 use super::Book;
-use crate::alert::{Alert, Evidence, Group, Member, Subject};
+use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject};
 
 /// How many members a group names.
 const NAMED: usize = 10;
@@ -23,7 +23,7 @@ impl Book {
         let (mut joined, mut crowded) = (BTreeSet::new(), BTreeSet::new());
         for id in fired.into_iter().chain(later) {
             let Some(alert) = self.alerts.get_mut(&id) else { continue };
-            if alert.muted.is_some() || alert.is_over() {
+            if alert.muted.is_some() || alert.is_over() || alert.part_of.is_some() {
                 continue;
             }
             let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else { continue };
@@ -135,7 +135,9 @@ impl Book {
     fn joinable(&mut self, place: &(String, String), now_s: i64) -> Option<String> {
         let id = self.open_groups.get(place)?;
         let open_s = self.policy.group_open_s;
-        let group = self.alerts.get(id).filter(|g| !g.is_over() && now_s - g.fired_s <= open_s);
+        // Whoever has taken a group has taken what it was then.
+        let takes = |g: &&Alert| g.state == AlertState::Firing && now_s - g.fired_s <= open_s;
+        let group = self.alerts.get(id).filter(takes);
         if group.is_none() {
             self.open_groups.remove(place);
             return None;

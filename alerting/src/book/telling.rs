@@ -96,11 +96,25 @@ impl Book {
                 }
             }
             Outcome::Delivered { .. } => {
-                self.broken.remove(&way.notifier);
+                if self.broken.remove(&way.notifier).is_some() {
+                    self.try_again(&way.notifier);
+                }
             }
             _ => {}
         }
         self.dirty.insert(alert_id.clone());
+    }
+
+    /// Somebody has mended a notifier: what could not be told by it is told now.
+    fn try_again(&mut self, notifier: &str) {
+        for alert in self.alerts.values_mut() {
+            let broken = alert.deliveries.iter_mut().filter(|(way, p)| way.notifier == notifier && p.broken.is_some());
+            for (_, progress) in broken {
+                progress.broken = None;
+                progress.not_before_ms = 0;
+                self.dirty.insert(alert.id.clone());
+            }
+        }
     }
 
     /// Puts what an alert has to tell into the outbox.

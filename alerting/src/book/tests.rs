@@ -330,6 +330,22 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
 }
 
 #[test]
+fn what_was_mended_is_used_at_once_for_all_that_waited() {
+    let mut desk = Desk::new();
+    let fails = |way: &Way| match way.notifier.as_str() {
+        "slack" => Outcome::Failed { reason: "invalid_auth".into(), permanent: true },
+        _ => Outcome::Delivered { receipt: None },
+    };
+    for (n, now_s) in [(1, 20), (2, 200)] {
+        desk.open(&lost(&format!("acct_{n}")), now_s);
+        desk.tell(now_s, fails);
+    }
+    assert_eq!(desk.tell_all(20 + 300).len(), 2, "the first is tried, and with it the second");
+    desk.reopen();
+    assert_eq!(desk.book.broken_notifiers().count(), 0);
+}
+
+#[test]
 fn a_deleted_message_is_posted_anew() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
@@ -369,15 +385,19 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
     let sum: i64 = (3..10_000).sum::<i64>() + 5;
     assert_eq!(group.evidence.money, [Money::new(sum, "usd")]);
     desk.command(Ask::Acknowledge { alert_id: group.id.clone() }, 70);
-    desk.settle(70);
+    desk.tell_all(70);
+    desk.open(&payout("po_later", "acct_y", 5), 71);
+    let told = desk.tell_all(71);
+    assert!(told.contains(&"email 🔴 CRITICAL: A payout failed".to_owned()), "the group is taken as it was: {told:?}");
     assert_eq!(desk.book.counts().filter(|(_, _, s, n)| *s == Stage::Acknowledged && *n == 9998).count(), 1);
     for n in 0..10_000 {
         desk.close(&payout(&format!("po_{n}"), "", 0), 80);
     }
     desk.close(&payout("po_late", "", 0), 80);
+    desk.close(&payout("po_later", "", 0), 80);
     desk.book.on_time(140);
     let told = desk.tell_all(140);
-    assert_eq!(told.iter().filter(|t| t.contains("RESOLVED")).count(), 8, "three and the group, each twice: {told:?}");
+    assert_eq!(told.iter().filter(|t| t.contains("RESOLVED")).count(), 10, "four and the group, each twice: {told:?}");
     assert!(desk.alerts().is_empty());
     assert!(desk.book.counts().all(|(_, _, _, n)| n == 0));
 }
