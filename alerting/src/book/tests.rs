@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
 
+use revwatch_shared::condition::{Condition, ConditionKey};
 use revwatch_shared::config::Config;
 use revwatch_shared::counters::{Bucket, Counters};
-use revwatch_shared::entity::EntityKind;
+use revwatch_shared::entity::{EntityKey, EntityKind};
 use revwatch_shared::money::Money;
 use revwatch_shared::ports::COMMANDS;
+use revwatch_shared::ports::ConditionChange;
 
 use super::*;
-use crate::alert::{NoticeKind, Way};
+use crate::alert::{AlertState, NoticeKind, Way};
 use crate::command::{Ask, Command, Matcher};
-use crate::figure::Pipeline;
+use crate::figure::{Facts, Pipeline};
 use crate::lifecycle::TRANSITIONS;
 use crate::outcome::Outcome;
 use crate::policy::Habits;

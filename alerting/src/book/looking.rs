@@ -1,0 +1,171 @@
+//! What rules see: conditions as they change, all of them at once, and figures.
+
+use std::collections::BTreeSet;
+
+use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_shared::entity::EntityKey;
+use revwatch_shared::ports::ConditionChange;
+
+use super::{Book, WatchKey};
+use crate::alert::{Evidence, Subject};
+use crate::figure::{Facts, newest_event_s};
+use crate::reading::{Reading, read};
+use crate::rule::{Rule, RuleKind};
+
+impl Book {
+    /// Whether all open conditions must be looked at before changes can be followed: at the first start,
+    /// when rules were added, changed or taken away, and when events are no longer late.
+    pub fn needs_scan(&self, now_s: i64) -> bool {
+        let fresh_again = || !self.rules.iter().any(|rule| self.is_late(rule, now_s));
+        self.read.rules != self.rules_in_short() || (self.read.left_aside && fresh_again())
+    }
+
+    /// How long after a condition falls due its rules want to know.
+    pub fn delays_s(&self) -> BTreeSet<i64> {
+        self.rules.iter().filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s)).collect()
+    }
+
+    /// How many hours of counters the rules need.
+    pub fn hours_needed(&self) -> u32 {
+        let needed = |rule: &Rule| {
+            let fresh = rule.fresh_within_s.map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
+            match &rule.kind {
+                RuleKind::Figure(figure) => figure.measure.hours_needed().max(fresh),
+                RuleKind::Condition { .. } => fresh,
+            }
+        };
+        self.rules.iter().map(needed).max().unwrap_or(0)
+    }
+
+    /// Follows changes of conditions.
+    pub fn on_changes(&mut self, changes: &[ConditionChange], now_s: i64) {
+        for change in changes {
+            match change {
+                ConditionChange::Open(condition) => self.on_open(condition, now_s),
+                ConditionChange::Close(key) => self.on_close(key, now_s),
+            }
+        }
+    }
+
+    /// A condition that holds: rules whose time has come fire.
+    pub fn on_open(&mut self, condition: &Condition, now_s: i64) {
+        for index in self.by_condition.get(&condition.key.kind).cloned().unwrap_or_default() {
+            let rule = &self.rules[index];
+            let Some((_, after_s)) = rule_delay(rule) else { continue };
+            let due_s = condition.due_s.saturating_add(after_s);
+            if due_s > now_s {
+                continue;
+            }
+            // What was due and did not happen may have happened: the event that tells is perhaps on its way.
+            if due_s > condition.since_s && self.is_late(rule, now_s) {
+                self.read.left_aside = true;
+                continue;
+            }
+            let key = entity_key(rule, &condition.key.subject);
+            let reading = Reading::Breached { since_s: condition.since_s, evidence: Evidence::from(condition) };
+            self.observe(index, key, reading, now_s, None);
+        }
+    }
+
+    pub(super) fn on_close(&mut self, key: &ConditionKey, now_s: i64) {
+        for index in self.by_condition.get(&key.kind).cloned().unwrap_or_default() {
+            let key = entity_key(&self.rules[index], &key.subject);
+            if self.watches.contains_key(&key) {
+                self.observe(index, key, Reading::Clear { evidence: None }, now_s, None);
+            }
+        }
+    }
+
+    /// Looks at all open conditions at once, and resolves what fires for none of them.
+    pub fn on_scan(&mut self, open: &[Condition], now_s: i64) {
+        self.begin_scan(open, now_s);
+        for condition in open {
+            self.on_open(condition, now_s);
+        }
+        self.end_scan();
+    }
+
+    /// A look at all open conditions begins: what fires for none of them resolves. Let [`Book::on_open`] see
+    /// each of them, then end it.
+    pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
+        let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();
+        self.read.left_aside = false;
+        let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
+        for key in watched {
+            let index = self.rules.iter().position(|rule| rule.name == key.rule);
+            let is_entity = |subject: &EntityKey, kind| held.contains(&ConditionKey { kind, subject: subject.clone() });
+            match (index.map(|i| &self.rules[i].kind), &key.subject) {
+                (Some(RuleKind::Condition { condition, .. }), Subject::Entity(subject)) => {
+                    if !is_entity(subject, *condition) {
+                        self.observe(index.unwrap_or(0), key, Reading::Clear { evidence: None }, now_s, None);
+                    }
+                }
+                // The rule is gone, or has become another one.
+                (None | Some(RuleKind::Condition { .. }), _) | (Some(RuleKind::Figure(_)), Subject::Entity(_)) => {
+                    self.end(&key, now_s, None);
+                }
+                (Some(RuleKind::Figure(figure)), subject) => {
+                    let by = match subject {
+                        Subject::Segment { by, .. } => Some(by),
+                        _ => None,
+                    };
+                    if by != figure.by.as_ref() {
+                        self.end(&key, now_s, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every open condition has been looked at.
+    pub fn end_scan(&mut self) {
+        self.read.rules = self.rules_in_short();
+    }
+
+    /// Rules on figures look at the counters.
+    pub fn on_figures(&mut self, facts: Facts<'_>) {
+        self.newest_event_s = newest_event_s(facts.counters, facts.now_s);
+        for index in 0..self.rules.len() {
+            let rule = &self.rules[index];
+            let RuleKind::Figure(figure) = rule.kind.clone() else { continue };
+            if self.is_late(rule, facts.now_s) {
+                continue;
+            }
+            let watched = self.parts.get(&rule.name).cloned().unwrap_or_default();
+            let name = rule.name.clone();
+            for (part, reading) in read(&figure, facts, watched) {
+                let subject = match &figure.by {
+                    None => Subject::Business,
+                    Some(by) => Subject::Segment { by: by.clone(), value: part },
+                };
+                let key = WatchKey { rule: name.clone(), subject };
+                self.observe(index, key, reading, facts.now_s, Some((&figure, facts)));
+            }
+        }
+    }
+
+    pub(super) fn is_late(&self, rule: &Rule, now_s: i64) -> bool {
+        rule.fresh_within_s
+            .is_some_and(|within_s| self.newest_event_s.is_none_or(|newest_s| now_s - newest_s > within_s))
+    }
+
+    /// Of every rule what decides whom it watches.
+    pub(super) fn rules_in_short(&self) -> Vec<String> {
+        let describe = |rule: &Rule| match &rule.kind {
+            RuleKind::Condition { condition, after_s } => format!("{} {} {after_s}", rule.name, condition.as_str()),
+            RuleKind::Figure(figure) => format!("{} by {}", rule.name, figure.by.as_deref().unwrap_or("nothing")),
+        };
+        self.rules.iter().map(describe).collect()
+    }
+}
+
+fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
+    match rule.kind {
+        RuleKind::Condition { condition, after_s } => Some((condition, after_s)),
+        RuleKind::Figure(_) => None,
+    }
+}
+
+fn entity_key(rule: &Rule, subject: &EntityKey) -> WatchKey {
+    WatchKey { rule: rule.name.clone(), subject: Subject::Entity(subject.clone()) }
+}

@@ -1,0 +1,240 @@
+//! Leads each rule and subject through its phases, and each alert through its life.
+
+use super::{Book, Happened, PENDING, REFRESH_S, StoredWatch, Watch, WatchKey, json, key_of, pending_key};
+use crate::alert::{Alert, AlertState, Evidence, Subject};
+use crate::figure::Facts;
+use crate::lifecycle::{Stage, is_drawn};
+use crate::reading::{Reading, trend};
+use crate::rule::FigureRule;
+use crate::step::{Effect, Patience, Phase, step};
+
+impl Book {
+    /// One look of one rule at one subject. `figure` is there when the rule is on a figure.
+    pub(super) fn observe(
+        &mut self,
+        index: usize,
+        key: WatchKey,
+        reading: Reading,
+        now_s: i64,
+        figure: Option<(&FigureRule, Facts<'_>)>,
+    ) {
+        let rule = &self.rules[index];
+        let patience = Patience { for_s: rule.for_s, keep_firing_for_s: rule.keep_firing_for_s };
+        let before = self.phase(&key);
+        let (after, effect) = step(patience, before, reading, now_s);
+        self.turn(&key, before, after, now_s, patience);
+        let part = match &key.subject {
+            Subject::Segment { value, .. } => value.as_str(),
+            _ => "",
+        };
+        let with_trend = |mut evidence: Evidence| {
+            if let Some((figure, facts)) = figure {
+                evidence.trend = trend(figure, facts, part);
+            }
+            evidence
+        };
+        match effect {
+            Effect::Nothing => {}
+            Effect::Fire { since_s, evidence } => {
+                let alert = Alert::fire(&self.rules[index], &key.subject, since_s, now_s, with_trend(evidence));
+                self.fire(key, before, alert);
+            }
+            Effect::Show { evidence } => {
+                let Some(Watch::Firing { alert_id }) = self.watches.get(&key) else { return };
+                let Some(alert) = self.alerts.get_mut(alert_id) else { return };
+                let moved = Evidence { trend: Vec::new(), ..alert.evidence.clone() } != evidence;
+                if moved {
+                    // A figure moves all the time; an entity changes when something happened to it.
+                    let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
+                    let trend = if is_due { None } else { Some(alert.evidence.trend.clone()) };
+                    alert.evidence = match trend {
+                        Some(trend) => Evidence { trend, ..evidence },
+                        None => with_trend(evidence),
+                    };
+                    if is_due {
+                        alert.revise(now_s);
+                    }
+                    self.dirty.insert(alert_id.clone());
+                }
+            }
+            Effect::Resolve { evidence } => {
+                if let Some(Watch::Firing { alert_id }) = self.watch(key, None) {
+                    self.resolve(&alert_id, evidence, now_s, None);
+                }
+            }
+        }
+    }
+
+    pub(super) fn phase(&self, key: &WatchKey) -> Phase {
+        match self.watches.get(key) {
+            None => Phase::Inactive,
+            Some(Watch::Pending { since_s }) => Phase::Pending { since_s: *since_s },
+            Some(Watch::Dismissed) => Phase::Dismissed,
+            Some(Watch::Firing { alert_id }) => {
+                Phase::Firing { clear_since_s: self.alerts.get(alert_id).and_then(|a| a.clear_since_s) }
+            }
+        }
+    }
+
+    /// Remembers the new phase, as far as it is not about an alert that fires or resolves.
+    pub(super) fn turn(&mut self, key: &WatchKey, before: Phase, after: Phase, now_s: i64, patience: Patience) {
+        if before == after {
+            return;
+        }
+        match (before, after) {
+            (Phase::Firing { .. }, Phase::Firing { clear_since_s }) => {
+                let Some(Watch::Firing { alert_id }) = self.watches.get(key) else { return };
+                let Some(alert) = self.alerts.get_mut(alert_id) else { return };
+                if let Some(earlier_s) = alert.clear_since_s {
+                    self.closing.remove(&(earlier_s + patience.keep_firing_for_s, key.clone()));
+                }
+                if clear_since_s.is_some() {
+                    self.closing.insert((now_s + patience.keep_firing_for_s, key.clone()));
+                }
+                alert.clear_since_s = clear_since_s;
+                self.dirty.insert(alert_id.clone());
+            }
+            (_, Phase::Pending { since_s }) => {
+                self.store_watch(key, Some(since_s));
+                self.watch(key.clone(), Some(Watch::Pending { since_s }));
+                self.happen(None, key, Stage::Inactive, Stage::Pending, None);
+            }
+            (Phase::Pending { .. }, Phase::Inactive) => {
+                self.forget_watch(key);
+                self.watch(key.clone(), None);
+                self.happen(None, key, Stage::Pending, Stage::Inactive, None);
+            }
+            (Phase::Pending { .. }, Phase::Firing { .. }) => self.forget_watch(key),
+            (Phase::Dismissed, Phase::Inactive) => {
+                self.forget_watch(key);
+                self.watch(key.clone(), None);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn fire(&mut self, key: WatchKey, before: Phase, alert: Alert) {
+        let from = if matches!(before, Phase::Pending { .. }) { Stage::Pending } else { Stage::Inactive };
+        self.happen(Some(&alert.id), &key, from, Stage::Firing, None);
+        self.watch(key, Some(Watch::Firing { alert_id: alert.id.clone() }));
+        self.note_explaining(&alert, true);
+        self.count(&alert, 1);
+        self.fired.push(alert.id.clone());
+        self.dirty.insert(alert.id.clone());
+        self.alerts.insert(alert.id.clone(), alert);
+    }
+
+    /// Ends an alert. Its watch has been dealt with.
+    pub(super) fn resolve(&mut self, id: &str, evidence: Option<Evidence>, now_s: i64, by: Option<&str>) {
+        let Some(mut alert) = self.alerts.get(id).cloned().filter(|a| !a.is_over()) else { return };
+        self.count(&alert, -1);
+        if let Some((at_s, _)) = alert.sla.ahead.first() {
+            self.clocks.remove(&(*at_s, id.to_owned()));
+        }
+        if let Some(clear_since_s) = alert.clear_since_s {
+            let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
+            self.closing.remove(&(clear_since_s + patience_s, key_of(&alert)));
+        }
+        self.happen(Some(id), &key_of(&alert), alert.state.into(), Stage::Resolved, by);
+        alert.state = AlertState::Resolved;
+        alert.resolved_s = Some(now_s);
+        alert.resolved_by = by.map(str::to_owned);
+        if let Some(evidence) = evidence {
+            let trend = std::mem::take(&mut alert.evidence.trend);
+            alert.evidence = Evidence { trend, ..evidence };
+        }
+        alert.revise(now_s);
+        self.note_explaining(&alert, false);
+        self.count(&alert, 1);
+        self.over.insert(id.to_owned());
+        self.dirty.insert(id.to_owned());
+        self.waits_no_longer(&alert);
+        let group_id = alert.part_of.clone();
+        self.alerts.insert(id.to_owned(), alert);
+        if let Some(group_id) = group_id {
+            self.member_is_over(&group_id, id, now_s, by);
+        }
+    }
+
+    /// Ends a watch whatever its rule says.
+    pub(super) fn end(&mut self, key: &WatchKey, now_s: i64, by: Option<&str>) {
+        match self.watch(key.clone(), None) {
+            Some(Watch::Firing { alert_id }) => self.resolve(&alert_id, None, now_s, by),
+            Some(Watch::Pending { .. }) => {
+                self.forget_watch(key);
+                self.happen(None, key, Stage::Pending, Stage::Inactive, None);
+            }
+            Some(Watch::Dismissed) => self.forget_watch(key),
+            None => {}
+        }
+    }
+
+    /// Sets or removes a watch; returns the earlier one.
+    pub(super) fn watch(&mut self, key: WatchKey, watch: Option<Watch>) -> Option<Watch> {
+        if let Subject::Segment { value, .. } = &key.subject {
+            let parts = self.parts.entry(key.rule.clone()).or_default();
+            if watch.is_some() {
+                parts.insert(value.clone());
+            } else {
+                parts.remove(value);
+            }
+        }
+        let ripe_s = |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
+        if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
+            let place = (ripe_s(self, *since_s), key.clone());
+            self.ripening.remove(&place);
+        }
+        if let Some(Watch::Pending { since_s }) = &watch {
+            let place = (ripe_s(self, *since_s), key.clone());
+            self.ripening.insert(place);
+        }
+        match watch {
+            Some(watch) => self.watches.insert(key, watch),
+            None => self.watches.remove(&key),
+        }
+    }
+
+    pub(super) fn store_watch(&mut self, key: &WatchKey, since_s: Option<i64>) {
+        let body = json(&StoredWatch { key: key.clone(), since_s });
+        self.writes.insert((PENDING, pending_key(key)), Some(body));
+    }
+
+    pub(super) fn forget_watch(&mut self, key: &WatchKey) {
+        self.writes.insert((PENDING, pending_key(key)), None);
+    }
+
+    pub(super) fn happen(&mut self, alert_id: Option<&str>, key: &WatchKey, from: Stage, to: Stage, by: Option<&str>) {
+        debug_assert!(is_drawn(from, to), "{from:?} → {to:?} is not in the picture");
+        let (alert_id, by) = (alert_id.map(str::to_owned), by.map(str::to_owned));
+        self.happened.push(Happened { alert_id, key: key.clone(), from, to, by });
+        if to == Stage::Pending || from == Stage::Pending {
+            let severity = self.rule(&key.rule).map_or("", |rule| rule.severity.as_str()).to_owned();
+            let by = if to == Stage::Pending { 1 } else { -1 };
+            self.add_count((key.rule.clone(), severity, Stage::Pending), by);
+        }
+    }
+
+    pub(super) fn count(&mut self, alert: &Alert, by: i64) {
+        if alert.group.is_none() && !alert.is_over() {
+            self.add_count((alert.rule.clone(), alert.severity.as_str().to_owned(), alert.state.into()), by);
+        }
+    }
+
+    pub(super) fn add_count(&mut self, key: (String, String, Stage), by: i64) {
+        *self.counts.entry(key).or_default() += by;
+    }
+
+    /// What a rule and a subject are up to.
+    pub fn stage_of(&self, key: &WatchKey) -> Stage {
+        match self.watches.get(key) {
+            None | Some(Watch::Dismissed) => Stage::Inactive,
+            Some(Watch::Pending { .. }) => Stage::Pending,
+            Some(Watch::Firing { alert_id }) => self.alerts.get(alert_id).map_or(Stage::Inactive, |a| a.state.into()),
+        }
+    }
+
+    /// How many alerts there are by rule, severity and stage; groups do not count beside their members.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, &str, Stage, i64)> {
+        self.counts.iter().map(|((rule, severity, stage), n)| (rule.as_str(), severity.as_str(), *stage, *n))
+    }
+}
