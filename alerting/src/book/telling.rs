@@ -95,10 +95,8 @@ impl Book {
                     list.push(other);
                 }
             }
-            Outcome::Delivered { .. } => {
-                if self.broken.remove(&way.notifier).is_some() {
-                    self.try_again(&way.notifier);
-                }
+            Outcome::Delivered { .. } if self.broken.remove(&way.notifier).is_some() => {
+                self.try_again(&way.notifier);
             }
             _ => {}
         }
