@@ -73,7 +73,15 @@ fn pages_name_files_that_are_there() {
     let Some(names) = tracked() else { return };
     // Pages leave out the `src/` of each crate.
     let names: Vec<String> = names.iter().map(|name| format!("/{}", name.replace("/src/", "/"))).collect();
-    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/alerting.md", "docs/performance.md", "docs/rules.md", "docs/runbooks.md"] {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/alerting.md",
+        "docs/performance.md",
+        "docs/rules.md",
+        "docs/runbooks.md",
+    ] {
         let text = read(page);
         let quoted = text.split('`').skip(1).step_by(2);
         let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

@@ -17,6 +17,8 @@ pub struct Pipeline {
     pub queue_depth: Option<i64>,
     /// Deliveries that cannot be applied.
     pub dead_letters: Option<i64>,
+    /// For how many seconds deliveries have waited while none was applied; 0 while all is well.
+    pub stalled_s: i64,
     /// Notifiers that cannot tell anybody until something is mended.
     pub broken_notifiers: Vec<String>,
 }

@@ -177,6 +177,7 @@ struct Seen {
     figures: Option<Figures>,
     looked: Option<Instant>,
     pipeline: Pipeline,
+    waiting: Option<Waiting>,
 }
 
 /// Counters as they were read.
@@ -185,6 +186,12 @@ struct Figures {
     took: Duration,
     hour: u32,
     /// Of all deliveries dealt with: while it stands still, so do the counters.
+    deliveries: i64,
+}
+
+/// Deliveries that wait, and none has been dealt with since.
+struct Waiting {
+    since: Instant,
     deliveries: i64,
 }
 
@@ -208,7 +215,7 @@ impl Alerting {
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held = Held { holder, fence, renewed: Instant::now() };
-        let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default() };
+        let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
         loop {
             let next_turn = self.next_turn(&book, &turns);
             tokio::select! {
@@ -343,6 +350,13 @@ impl Alerting {
         }
         let at = Instant::now();
         let counters = self.store.counters(hour.saturating_sub(book.hours_needed()), hour).await?;
+        let is_waiting = seen.pipeline.queue_depth.is_some_and(|depth| depth > 0);
+        let before = seen.waiting.take().filter(|waiting| is_waiting && waiting.deliveries == deliveries);
+        seen.waiting = before.or_else(|| is_waiting.then(|| Waiting { since: Instant::now(), deliveries }));
+        seen.pipeline.stalled_s = seen
+            .waiting
+            .as_ref()
+            .map_or(0, |waiting| i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX));
         seen.pipeline.broken_notifiers = book.broken_notifiers().cloned().collect();
         book.on_figures(Facts { counters: &counters, pipeline: &seen.pipeline, now_s });
         seen.figures = Some(Figures { at, took: at.elapsed(), hour, deliveries });
@@ -357,7 +371,7 @@ impl Alerting {
         };
         let (depth, dead) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        Pipeline { queue_depth: count(depth), dead_letters: count(dead), broken_notifiers: Vec::new() }
+        Pipeline { queue_depth: count(depth), dead_letters: count(dead), ..Pipeline::default() }
     }
 
     /// Decides, and writes what was decided.

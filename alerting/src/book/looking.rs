@@ -6,7 +6,7 @@ use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::entity::EntityKey;
 use revwatch_shared::ports::ConditionChange;
 
-use super::{Book, WatchKey};
+use super::{Book, STALLED_S, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::figure::{Facts, newest_event_s};
 use crate::reading::{Reading, read};
@@ -125,6 +125,7 @@ impl Book {
     /// Rules on figures look at the counters.
     pub fn on_figures(&mut self, facts: Facts<'_>) {
         self.newest_event_s = newest_event_s(facts.counters, facts.now_s);
+        self.stalled_s = facts.pipeline.stalled_s;
         for index in 0..self.rules.len() {
             let rule = &self.rules[index];
             let RuleKind::Figure(figure) = rule.kind.clone() else { continue };
@@ -145,8 +146,8 @@ impl Book {
     }
 
     pub(super) fn is_late(&self, rule: &Rule, now_s: i64) -> bool {
-        rule.fresh_within_s
-            .is_some_and(|within_s| self.newest_event_s.is_none_or(|newest_s| now_s - newest_s > within_s))
+        let is_old = |within_s| self.newest_event_s.is_none_or(|newest_s| now_s - newest_s > within_s);
+        rule.fresh_within_s.is_some_and(|within_s| self.stalled_s > STALLED_S || is_old(within_s))
     }
 
     /// Of every rule what decides whom it watches.

@@ -133,6 +133,8 @@ pub struct Book {
     /// Notifiers that cannot tell anybody until something is mended, and why.
     broken: BTreeMap<String, String>,
     newest_event_s: Option<i64>,
+    /// See [`crate::figure::Pipeline::stalled_s`].
+    stalled_s: i64,
     counts: BTreeMap<(String, String, Stage), i64>,
     fired: Vec<String>,
     /// Groups found without open members: over as soon as there is a clock.
@@ -163,6 +165,8 @@ struct StoredWatch {
 
 /// Readers are told of a figure that moves not more often than this.
 const REFRESH_S: i64 = 300;
+/// Deliveries that have waited for longer while none was applied make everything late.
+const STALLED_S: i64 = 300;
 /// Silences that have ended are listed for so long.
 const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
 
@@ -197,6 +201,7 @@ impl Book {
             outbox: Outbox::default(),
             broken: BTreeMap::new(),
             newest_event_s: None,
+            stalled_s: 0,
             counts: BTreeMap::new(),
             fired: Vec::new(),
             empty_groups: Vec::new(),

@@ -613,7 +613,8 @@ fn facts(counters: &Counters, now_s: i64) -> Facts<'_> {
     Facts { counters, pipeline: &PIPELINE, now_s }
 }
 
-static PIPELINE: Pipeline = Pipeline { queue_depth: None, dead_letters: None, broken_notifiers: Vec::new() };
+static PIPELINE: Pipeline =
+    Pipeline { queue_depth: None, dead_letters: None, stalled_s: 0, broken_notifiers: Vec::new() };
 
 #[test]
 fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
@@ -635,6 +636,14 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
     desk.settle(4 * hour + 60);
     assert!(!desk.book.needs_scan(4 * hour + 60));
+    // Deliveries wait and none is applied: what would show it may be among them.
+    let stalled = Pipeline { stalled_s: 301, ..PIPELINE.clone() };
+    desk.book.on_figures(Facts { counters: &counters, pipeline: &stalled, now_s: 4 * hour + 90 });
+    due.key.subject.id = "acct_2".into();
+    desk.open(&due, 4 * hour + 90);
+    assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
+    desk.book.on_figures(facts(&counters, 4 * hour + 120));
+    assert!(desk.book.needs_scan(4 * hour + 120));
 }
 
 #[test]
