@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod rules;
 mod serve;
 
 use clap::Parser as _;

@@ -4,6 +4,7 @@ mod alerts;
 mod config;
 mod export;
 mod look;
+mod rules;
 pub mod send;
 mod verify;
 
@@ -111,6 +112,9 @@ Examples:
   revwatch verify
   revwatch verify --json || echo 'the store needs attention'")]
     Verify,
+    /// List, check and try out rules.
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -137,6 +141,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Alerts(command)) => alerts::run(&common, &command).await,
         Some(Command::Dead(command)) => look::dead(&common, &command).await,
         Some(Command::Verify) => verify::run(&common).await,
+        Some(Command::Rules(command)) => rules::run(&common, &command).await,
         Some(Command::Config(command)) => config::run(&common, &command),
     };
     match result {

@@ -1,0 +1,190 @@
+//! `revwatch rules backtest`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::observe::Plans;
+use revwatch_shared::ports::{Delivery, EventQueue};
+use revwatch_shared::span::Span;
+use serde_json::{Value, json};
+
+use super::{BacktestArgs, Common};
+use crate::cli::export::iso;
+use crate::rules::backtest::{Fired, Report, RuleReport, backtest};
+use crate::rules::bench::Setting;
+
+/// From how many events on somebody at a terminal wants to see that it goes on.
+const MANY: usize = 2_000;
+/// More alerts than these are for programs.
+const LISTED: usize = 200;
+
+/// Runs `rules backtest`.
+pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
+    let config = common.config()?;
+    let now_s = Timestamp::now().as_second();
+    let since_s = since(&args.since, now_s)?;
+    let step: Span = args.step.parse().map_err(anyhow::Error::msg).context("--step")?;
+    let setting = Setting {
+        rules: super::rules(&config, args.rules.as_deref())?,
+        policy: super::policy(&config.alerting)?,
+        plans: Plans::new(config.plans.clone()),
+        restarts: false,
+        tick_s: step.0.max(1),
+        spacing_s: step.0.max(1),
+    };
+    let queue = Backend::queue(&config).await?;
+    let deliveries = read(queue.as_ref()).await;
+    queue.close().await;
+    let deliveries = deliveries?;
+    let progress = bar(deliveries.len());
+    let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| progress.set_position(played as u64));
+    progress.finish_and_clear();
+    let report = played?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", describe(&report, deliveries.len(), (since_s, now_s)))?;
+        return Ok(());
+    }
+    let (events, since) = (deliveries.len(), iso(Some(since_s)));
+    writeln!(out, "{events} event(s) of the archive, told from {since} on")?;
+    writeln!(out, "{}", summary(&report.rules))?;
+    if !report.alerts.is_empty() {
+        writeln!(out, "{}", list(&report.alerts, now_s))?;
+    }
+    if report.alerts.len() > LISTED {
+        writeln!(out, "… and {} more: --json lists all", report.alerts.len() - LISTED)?;
+    }
+    Ok(())
+}
+
+/// A moment, or how long ago.
+fn since(text: &str, now_s: i64) -> anyhow::Result<i64> {
+    if let Ok(span) = text.parse::<Span>() {
+        return Ok(now_s - span.0);
+    }
+    let at: Timestamp = text.parse().ok().with_context(|| {
+        format!("--since {text:?} is no time: write it like 2026-03-01T00:00:00Z, or like 7d for seven days ago")
+    })?;
+    Ok(at.as_second().min(now_s))
+}
+
+/// The whole archive, in the order in which it was received.
+async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
+    let mut deliveries = Vec::new();
+    let progress = ProgressBar::hidden();
+    queue
+        .archive(0, &mut |delivery| {
+            deliveries.push(delivery);
+            if deliveries.len() == MANY {
+                let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
+                progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                progress.set_draw_target(ProgressDrawTarget::stderr());
+                progress.enable_steady_tick(Duration::from_millis(200));
+            }
+            progress.set_position(deliveries.len() as u64);
+            true
+        })
+        .await?;
+    progress.finish_and_clear();
+    // Partitions come one after the other.
+    deliveries.sort_by_key(|delivery| (delivery.received_ms, delivery.id));
+    Ok(deliveries)
+}
+
+/// Only where somebody looks, and only where it is worth it.
+fn bar(length: usize) -> ProgressBar {
+    if length < MANY || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events played, {per_sec}, {eta} left");
+    ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn summary(rules: &[RuleReport]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["rule", "fired", "at start", "open", "messages", "first", "last", "longest", "mean"]);
+    let moment = |at_s: Option<i64>| at_s.map_or_else(|| "–".to_owned(), |at_s| iso(Some(at_s)));
+    let length = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), lasted);
+    for rule in rules {
+        table.add_row([
+            rule.rule.clone(),
+            rule.fired.to_string(),
+            rule.at_start.to_string(),
+            rule.open.to_string(),
+            rule.messages.to_string(),
+            moment(rule.first_s),
+            moment(rule.last_s),
+            length(rule.longest_s),
+            length(rule.mean_s),
+        ]);
+    }
+    table
+}
+
+fn list(alerts: &[Fired], now_s: i64) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["fired", "rule", "subject", "lasted"]);
+    for alert in alerts.iter().take(LISTED) {
+        let fired = format!("{}{}", iso(Some(alert.fired_s)), if alert.at_start { " or before" } else { "" });
+        let lasted = lasted(alert.lasted_s(now_s));
+        let lasted = if alert.resolved_s.is_none() { format!("{lasted}, still fires") } else { lasted };
+        table.add_row([fired, alert.rule.clone(), alert.subject.to_string(), lasted]);
+    }
+    table
+}
+
+/// The two largest units.
+fn lasted(seconds: i64) -> String {
+    let (days, hours, minutes, rest) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+fn describe(report: &Report, events: usize, (since_s, until_s): (i64, i64)) -> Value {
+    let moment = |at_s: Option<i64>| at_s.map(|at_s| iso(Some(at_s)));
+    let rule = |r: &RuleReport| {
+        json!({
+            "rule": r.rule, "fired": r.fired, "at_start": r.at_start, "open": r.open, "messages": r.messages,
+            "first": moment(r.first_s), "last": moment(r.last_s), "longest_seconds": r.longest_s,
+            "mean_seconds": r.mean_s,
+        })
+    };
+    let alert = |a: &Fired| {
+        json!({
+            "rule": a.rule, "subject": a.subject.to_string(), "fired": moment(Some(a.fired_s)),
+            "resolved": moment(a.resolved_s), "seconds": a.lasted_s(until_s), "at_start": a.at_start,
+        })
+    };
+    json!({
+        "since": iso(Some(since_s)), "until": iso(Some(until_s)), "events": events,
+        "rules": report.rules.iter().map(rule).collect::<Vec<_>>(),
+        "alerts": report.alerts.iter().map(alert).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_moment_or_a_time_ago() {
+        assert_eq!(since("7d", 1_000_000).expect("a span"), 1_000_000 - 604_800);
+        assert_eq!(since("1970-01-02T00:00:00Z", 1_000_000).expect("a moment"), 86_400);
+        assert_eq!(since("2970-01-02T00:00:00Z", 1_000_000).expect("a moment"), 1_000_000, "not after now");
+        let error = since("yesterday", 0).expect_err("no time").to_string();
+        assert!(error.contains("--since \"yesterday\"") && error.contains("7d"), "{error}");
+        assert_eq!([lasted(59), lasted(61), lasted(7200), lasted(90_000)], ["59s", "1m 1s", "2h 0m", "1d 1h"]);
+    }
+}

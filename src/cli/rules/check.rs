@@ -1,0 +1,74 @@
+//! `revwatch rules check`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use revwatch_alerting::rule_text::{self, InvalidRules};
+use revwatch_alerting::rules_file::{self, RuleError};
+use serde_json::{Value, json};
+
+use super::{Common, shelf};
+
+/// Runs `rules check`.
+pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
+    let checked = if paths.is_empty() {
+        let config = common.config()?;
+        rules_file::load(config.rules.as_deref()).map_err(|error| match error {
+            RuleError::Invalid(invalid) => Ok(invalid),
+            error => Err(error),
+        })
+    } else {
+        let mut texts = Vec::new();
+        for path in paths {
+            texts.extend(shelf::texts(path)?);
+        }
+        rule_text::parse(&texts).map_err(Ok)
+    };
+    let mut out = std::io::stdout().lock();
+    let InvalidRules { faults } = match checked {
+        Ok(rules) if common.json => {
+            writeln!(out, "{:#}", json!({"ok": true, "rules": rules.len(), "faults": []}))?;
+            return Ok(());
+        }
+        Ok(rules) => {
+            writeln!(out, "{} rule(s), all valid", rules.len())?;
+            return Ok(());
+        }
+        Err(invalid) => invalid?,
+    };
+    if common.json {
+        let described: Vec<Value> = faults.iter().map(|fault| describe(fault)).collect();
+        writeln!(out, "{:#}", json!({"ok": false, "faults": described}))?;
+    } else {
+        for fault in &faults {
+            writeln!(out, "{fault}")?;
+        }
+    }
+    bail!("{} fault(s) in the rules", faults.len())
+}
+
+/// A fault for programs. One that has no place is about all the files.
+pub fn describe(fault: &str) -> Value {
+    let placed = fault.split_once(": ").and_then(|(place, what)| {
+        let mut parts = place.rsplitn(3, ':');
+        let column: u64 = parts.next()?.parse().ok()?;
+        let line: u64 = parts.next()?.parse().ok()?;
+        Some(json!({"file": parts.next()?, "line": line, "column": column, "what": what}))
+    });
+    placed.unwrap_or_else(|| json!({"file": null, "line": null, "column": null, "what": fault}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_have_a_place_or_none() {
+        assert_eq!(
+            describe("a b.toml:3:14: unknown field `x`: leave it out"),
+            json!({"file": "a b.toml", "line": 3, "column": 14, "what": "unknown field `x`: leave it out"})
+        );
+        assert_eq!(describe("no [[rule]] in f.toml")["file"], Value::Null);
+    }
+}

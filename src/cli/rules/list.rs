@@ -1,0 +1,42 @@
+//! `revwatch rules list`.
+
+use std::io::Write as _;
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_alerting::rule::Rule;
+use serde_json::{Value, json};
+
+use super::Common;
+use crate::rules::words;
+
+/// Runs `rules list`.
+pub fn run(common: &Common) -> anyhow::Result<()> {
+    let rules = super::rules(&common.config()?, None)?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let row = |rule: &Rule| {
+            let Rule { name, severity, route, title, requirement, labels, .. } = rule;
+            json!({
+                "name": name, "kind": words::kind(rule), "severity": severity, "route": route, "title": title,
+                "threshold": words::threshold(rule), "requirement": requirement, "labels": labels,
+            })
+        };
+        writeln!(out, "{:#}", rules.iter().map(row).collect::<Value>())?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["name", "kind", "severity", "route", "fires on", "requirements"]);
+    for rule in &rules {
+        table.add_row([
+            rule.name.as_str(),
+            words::kind(rule),
+            rule.severity.as_str(),
+            &rule.route,
+            &words::threshold(rule),
+            &rule.requirement.join(" "),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
