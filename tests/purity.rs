@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "alerting/src/slack_actions/signature.rs",
     "alerting/src/slack_actions/socket/envelope.rs",
     "alerting/src/step.rs",
+    "src/rules",
 ];
 
 /// Names that must not appear in any path: runtimes, clients and adapters; clocks; randomness.

@@ -7,6 +7,7 @@ mod look;
 mod order;
 mod refresh;
 mod roles;
+mod rules;
 mod slack;
 mod verify;
 

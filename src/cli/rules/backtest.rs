@@ -27,8 +27,7 @@ const LISTED: usize = 200;
 /// Runs `rules backtest`.
 pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     let config = common.config()?;
-    let now_s = Timestamp::now().as_second();
-    let since_s = since(&args.since, now_s)?;
+    let since_s = since(&args.since, now_s())?;
     let step: Span = args.step.parse().map_err(anyhow::Error::msg).context("--step")?;
     let setting = Setting {
         rules: super::rules(&config, args.rules.as_deref())?,
@@ -41,7 +40,7 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     let queue = Backend::queue(&config).await?;
     let deliveries = read(queue.as_ref()).await;
     queue.close().await;
-    let deliveries = deliveries?;
+    let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
     let progress = bar(deliveries.len());
     let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| progress.set_position(played as u64));
     progress.finish_and_clear();
@@ -61,6 +60,11 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
         writeln!(out, "… and {} more: --json lists all", report.alerts.len() - LISTED)?;
     }
     Ok(())
+}
+
+/// The second under way counts as over: what was just received is part of the past.
+fn now_s() -> i64 {
+    Timestamp::now().as_second() + 1
 }
 
 /// A moment, or how long ago.

@@ -26,7 +26,7 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
         rule_text::parse(&texts).map_err(Ok)
     };
     let mut out = std::io::stdout().lock();
-    let InvalidRules { faults } = match checked {
+    let InvalidRules { mut faults } = match checked {
         Ok(rules) if common.json => {
             writeln!(out, "{:#}", json!({"ok": true, "rules": rules.len(), "faults": []}))?;
             return Ok(());
@@ -37,6 +37,7 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
         }
         Err(invalid) => invalid?,
     };
+    in_order(&mut faults);
     if common.json {
         let described: Vec<Value> = faults.iter().map(|fault| describe(fault)).collect();
         writeln!(out, "{:#}", json!({"ok": false, "faults": described}))?;
@@ -50,13 +51,27 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
 
 /// A fault for programs. One that has no place is about all the files.
 pub fn describe(fault: &str) -> Value {
-    let placed = fault.split_once(": ").and_then(|(place, what)| {
-        let mut parts = place.rsplitn(3, ':');
-        let column: u64 = parts.next()?.parse().ok()?;
-        let line: u64 = parts.next()?.parse().ok()?;
-        Some(json!({"file": parts.next()?, "line": line, "column": column, "what": what}))
+    match placed(fault) {
+        Some((file, line, column, what)) => json!({"file": file, "line": line, "column": column, "what": what}),
+        None => json!({"file": null, "line": null, "column": null, "what": fault}),
+    }
+}
+
+/// Files as they come, and within a file from top to bottom.
+fn in_order(faults: &mut [String]) {
+    let files: Vec<String> = faults.iter().filter_map(|fault| Some(placed(fault)?.0.to_owned())).collect();
+    faults.sort_by_key(|fault| {
+        let place = placed(fault);
+        place.map(|(file, line, column, _)| (files.iter().position(|f| f == file), line, column))
     });
-    placed.unwrap_or_else(|| json!({"file": null, "line": null, "column": null, "what": fault}))
+}
+
+/// File, line, column, and what is wrong there.
+fn placed(fault: &str) -> Option<(&str, u64, u64, &str)> {
+    let (place, what) = fault.split_once(": ")?;
+    let mut parts = place.rsplitn(3, ':');
+    let (column, line) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some((parts.next()?, line, column, what))
 }
 
 #[cfg(test)]
@@ -70,5 +85,8 @@ mod tests {
             json!({"file": "a b.toml", "line": 3, "column": 14, "what": "unknown field `x`: leave it out"})
         );
         assert_eq!(describe("no [[rule]] in f.toml")["file"], Value::Null);
+        let mut faults = ["b:2:9: x", "a:7:1: x", "b:2:1: x", "b:1:3: x"].map(str::to_owned);
+        in_order(&mut faults);
+        assert_eq!(faults, ["b:1:3: x", "b:2:1: x", "b:2:9: x", "a:7:1: x"]);
     }
 }
