@@ -63,6 +63,8 @@ pub struct Bench {
     ticked_s: Option<i64>,
     /// Unix second at which something last happened.
     busy_s: i64,
+    /// Whether something has happened since the figures were looked at.
+    moved: bool,
     pruned_hour: u32,
     /// By document, when the rule will have held for long enough.
     pending: BTreeMap<String, i64>,
@@ -136,6 +138,7 @@ impl Bench {
             now_s: start_s,
             ticked_s: None,
             busy_s: i64::MIN / 2,
+            moved: true,
             pruned_hour: 0,
             pending: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -148,7 +151,9 @@ impl Bench {
 
     /// Applies deliveries, at the bench's time; they are looked at with the next tick.
     pub fn apply(&mut self, deliveries: &[Delivery]) -> anyhow::Result<Vec<plan::Outcome>> {
-        self.busy_s = self.now_s;
+        if !deliveries.is_empty() {
+            (self.busy_s, self.moved) = (self.now_s, true);
+        }
         self.ledger.apply(deliveries, self.now_s.saturating_mul(1000)).map_err(anyhow::Error::msg)
     }
 
@@ -163,7 +168,7 @@ impl Bench {
 
     /// What the pipeline says of itself from now on.
     pub fn set_pipeline(&mut self, pipeline: Pipeline) {
-        self.busy_s = self.now_s;
+        (self.busy_s, self.moved) = (self.now_s, true);
         self.pipeline = pipeline;
     }
 
@@ -189,10 +194,7 @@ impl Bench {
     /// One tick of the evaluator.
     pub fn tick(&mut self, now_s: i64) -> anyhow::Result<()> {
         self.now_s = now_s;
-        self.ticked_s = Some(now_s);
-        let mut pipeline = self.pipeline.clone();
-        pipeline.broken_notifiers.extend(self.book.broken_notifiers().cloned());
-        self.book.on_figures(Facts { counters: self.ledger.counters(), pipeline: &pipeline, now_s });
+        self.look_at_figures();
         loop {
             let found = self.ledger.changes(&self.book.read.cursor, PAGE);
             let caught_up = found.changes.len() < PAGE && !found.gap;
@@ -225,6 +227,7 @@ impl Bench {
             self.reopen()?;
         }
         self.prune();
+        self.ticked_s = Some(now_s);
         Ok(())
     }
 
@@ -261,6 +264,31 @@ impl Bench {
         &self.over
     }
 
+    /// Where nothing has moved, and nothing waits or fires, nothing new can be seen.
+    fn look_at_figures(&mut self) {
+        let now_s = self.now_s;
+        let turned = self.ticked_s.is_none_or(|ticked_s| self.next_turn_s(ticked_s).is_some_and(|at_s| at_s <= now_s));
+        let idle = self.pending.is_empty() && self.book.alerts().next().is_none();
+        if !std::mem::take(&mut self.moved) && !turned && idle {
+            return;
+        }
+        let mut pipeline = self.pipeline.clone();
+        pipeline.broken_notifiers.extend(self.book.broken_notifiers().cloned());
+        self.book.on_figures(Facts { counters: self.ledger.counters(), pipeline: &pipeline, now_s });
+    }
+
+    /// When, after `since_s`, time moves a figure: where counters come into a window or leave it, and where days
+    /// end.
+    fn next_turn_s(&self, since_s: i64) -> Option<i64> {
+        let hour = hour_of(since_s);
+        let of_hours = self.edges.iter().filter_map(|edge| {
+            let first = (hour + 1).saturating_sub(*edge);
+            Some(i64::from(self.ledger.hour_from(first)? + edge) * 3600)
+        });
+        let zones = if self.ledger.is_empty() { &[][..] } else { &self.zones };
+        of_hours.chain(zones.iter().filter_map(|zone| next_midnight_s(since_s, zone))).min()
+    }
+
     /// The next moment at which time alone changes something.
     fn next_moment_s(&self) -> Option<i64> {
         let now_s = self.now_s;
@@ -269,20 +297,13 @@ impl Bench {
         moments.extend(self.book.next_moment_s());
         moments.extend(self.book.silences().map(|silence| silence.until_s));
         moments.extend(self.pending.values());
-        if !self.pending.is_empty() || now_s < self.busy_s + BUSY_S {
+        let busy = now_s < self.busy_s + BUSY_S && self.book.alerts().next().is_some();
+        if !self.pending.is_empty() || busy {
             moments.push(ticked_s + self.setting.tick_s);
         }
         let due = self.book.delays_s().into_iter().filter_map(|d| self.ledger.next_due_s(ticked_s - d).map(|s| s + d));
         moments.extend(due);
-        let hour = hour_of(ticked_s);
-        let turns = self.edges.iter().filter_map(|edge| {
-            let first = (hour + 1).saturating_sub(*edge);
-            Some(i64::from(self.ledger.hour_from(first)? + edge) * 3600)
-        });
-        moments.extend(turns);
-        if !self.ledger.is_empty() {
-            moments.extend(self.zones.iter().filter_map(|zone| next_midnight_s(ticked_s, zone)));
-        }
+        moments.extend(self.next_turn_s(ticked_s));
         let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);
         moments.into_iter().filter(|at_s| *at_s > ticked_s).min().map(|at_s| at_s.max(earliest_s))
     }
@@ -399,6 +420,8 @@ impl Bench {
             progress: space(book::PROGRESS),
         };
         self.book = Book::open(self.setting.rules.clone(), self.setting.policy.clone(), &stored)?;
+        // It has seen no figures yet.
+        self.moved = true;
         Ok(())
     }
 
