@@ -157,3 +157,82 @@ fn lowest() -> ConditionKey {
     let entity = EntityKind::ALL.into_iter().min().unwrap_or(EntityKind::Account);
     ConditionKey { kind, subject: EntityKey::new(entity, "") }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use revwatch_shared::entity::Entity;
+    use revwatch_worker::plan::recompute;
+
+    use super::*;
+    use crate::rules::template::{Instance, Template};
+
+    fn deliveries() -> Vec<Delivery> {
+        let kinds =
+            ["payout.paid", "payout.failed", "account.updated", "customer.subscription.created", "invoice.paid"];
+        let body = |seq: u64| {
+            let event = kinds[usize::try_from(seq).expect("small") % kinds.len()];
+            let at_s = i64::try_from(seq).expect("small") * 600;
+            let of = Instance { n: seq % 9, seq, start_s: 0, at_s, created_s: at_s };
+            Template::of(event).body(&of)
+        };
+        let delivery = |seq: u64| Delivery {
+            id: Uuid::from_u128(u128::from(seq)),
+            event_id: String::new(),
+            event_type: String::new(),
+            partition: 0,
+            endpoint: String::new(),
+            received_ms: 0,
+            traceparent: None,
+            body: Bytes::from(body(seq)),
+        };
+        (1..600).map(delivery).collect()
+    }
+
+    #[test]
+    fn its_counters_and_conditions_follow_from_its_entities() {
+        let mut ledger = Ledger::new(Plans::default());
+        let deliveries = deliveries();
+        assert!(ledger.apply(&deliveries, 0).expect("applied").iter().all(|o| *o == Outcome::Applied));
+        let again = ledger.apply(&deliveries, 0).expect("applied");
+        assert!(again.iter().all(|o| *o == Outcome::Redelivered));
+        let entities = |(key, stored): (&EntityKey, &Stored)| Entity::decode(key, &stored.body).expect("readable");
+        let entities: Vec<Entity> = ledger.entities.iter().map(entities).collect();
+        let mut rest = ledger.counters().clone();
+        rest.merge(recompute(&entities), -1);
+        assert!(rest.iter().all(|(_, name, _)| name.starts_with("events|")), "{rest:?}");
+        let mut conditions: Vec<_> = entities.iter().flat_map(Entity::conditions).collect();
+        conditions.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(ledger.conditions(), conditions);
+        assert!(conditions.len() > 100);
+        assert_eq!(ledger.conditions_due(0, i64::MAX).len(), conditions.len());
+        let first_s = ledger.next_due_s(0).expect("some");
+        assert!(ledger.conditions_due(first_s - 1, first_s).len() < conditions.len());
+        assert!(ledger.conditions_due(first_s, first_s).is_empty());
+    }
+
+    #[test]
+    fn changes_are_read_in_pages_and_what_is_forgotten_is_a_gap() {
+        let mut ledger = Ledger::new(Plans::default());
+        ledger.apply(&deliveries(), 0).expect("applied");
+        let first = ledger.changes(&ChangeCursor::new(), 3);
+        assert_eq!((first.changes.len(), first.gap), (3, false));
+        let next = ledger.changes(&first.cursor, 3);
+        assert_ne!(next.changes, first.changes);
+        ledger.forget_changes();
+        let late = ledger.changes(&next.cursor, 3);
+        assert!(late.gap && late.changes.is_empty());
+        assert!(!ledger.changes(&late.cursor, 3).gap);
+    }
+
+    #[test]
+    fn old_hours_are_forgotten_and_what_stands_is_not() {
+        let mut ledger = Ledger::new(Plans::default());
+        ledger.apply(&deliveries(), 0).expect("applied");
+        ledger.forget_hours_before(50);
+        let counters = ledger.counters();
+        assert!(counters.iter().all(|(bucket, ..)| !matches!(bucket, Bucket::Hour(h) if h < 50)));
+        assert!(counters.get(Bucket::Standing, &["payouts", "paid", "usd"]) > 100);
+        assert_eq!(ledger.hour_from(0), Some(50));
+    }
+}

@@ -74,6 +74,12 @@ impl Instance {
 }
 
 impl Template {
+    /// An event of this type, with all defaults.
+    #[cfg(test)]
+    pub fn of(event: &str) -> Self {
+        Self { event: event.to_owned(), ..Self::default() }
+    }
+
     /// What is wrong with it, naming the field.
     pub fn check(&self) -> Result<(), String> {
         const MONEY: &str = "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
@@ -294,7 +300,7 @@ mod tests {
             ("refund.failed", "refund re_7"),
             ("transfer.reversed", "transfer tr_7"),
         ] {
-            let template = Template { event: kind.to_owned(), ..Template::default() };
+            let template = Template::of(kind);
             assert_eq!(template.check(), Ok(()), "{kind}");
             let body = template.body(&of);
             let event = Event::parse(body.as_bytes()).expect("an event");

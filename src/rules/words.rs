@@ -63,7 +63,7 @@ fn of_figure(figure: &FigureRule) -> String {
             Side::Below => ("below", "at least"),
         };
         text.push_str(&format!(" {beyond} {}", number(threshold.limit, unit)));
-        if threshold.clear < threshold.limit || threshold.clear > threshold.limit {
+        if (threshold.clear - threshold.limit).abs() > f64::EPSILON {
             text.push_str(&format!(", over when {clear} {}", number(threshold.clear, unit)));
         }
     }
