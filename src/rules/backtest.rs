@@ -131,3 +131,86 @@ fn report(bench: &Bench, since_s: i64, until_s: i64) -> Report {
     let rules = bench.rules().iter().map(|rule| of_rule(&rule.name)).collect();
     Report { rules, alerts }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use revwatch_alerting::policy::{Habits, Policy};
+    use revwatch_shared::config::Config;
+    use revwatch_shared::observe::Plans;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::rules::bench::NOTIFIER;
+
+    const SINCE_S: i64 = 1_767_571_200;
+
+    fn setting() -> Setting {
+        let config = Config::load(None, &|_| None).expect("the defaults");
+        let habits = Habits { edits: true, resolves: true };
+        let policy = Policy::new(&config.alerting, vec![(NOTIFIER.into(), habits)]).expect("valid");
+        let rules = revwatch_alerting::rule_text::built_in().expect("valid");
+        Setting { rules, policy, plans: Plans::default(), restarts: false, tick_s: 60, spacing_s: 60 }
+    }
+
+    fn account(n: u128, received_s: i64, charges: bool) -> Delivery {
+        let body = format!(
+            r#"{{"id":"evt_{n}","type":"account.updated","created":{received_s},"data":{{"object":{{"id":"acct_{}",
+            "object":"account","charges_enabled":{charges},"payouts_enabled":true}}}}}}"#,
+            n % 10
+        );
+        Delivery {
+            id: Uuid::from_u128(n),
+            event_id: format!("evt_{n}"),
+            event_type: "account.updated".into(),
+            partition: 0,
+            endpoint: "test".into(),
+            received_ms: received_s * 1000 + 250,
+            traceparent: None,
+            body: Bytes::from(body),
+        }
+    }
+
+    #[test]
+    fn what_was_before_is_state_and_what_comes_after_is_told() {
+        let at = |seconds: i64| SINCE_S + seconds;
+        let deliveries = [
+            account(1, at(-9000), true),
+            account(2, at(-9000), true),
+            account(3, at(-9000), true),
+            // Lost and regained before anybody looks; lost before, regained after; lost and regained after; lost.
+            account(11, at(-8000), false),
+            account(12, at(-8000), false),
+            account(21, at(-7000), true),
+            account(22, at(3600), true),
+            account(13, at(7200), false),
+            account(23, at(7800), true),
+            account(31, at(9000), false),
+            // After the end.
+            account(41, at(90_000), true),
+        ];
+        let mut heard = Vec::new();
+        let span = (SINCE_S, SINCE_S + 86_400);
+        let report = backtest(&setting(), &deliveries, span, &mut |played| heard.push(played)).expect("played");
+        assert_eq!(heard, [6, 7, 8, 9, 10]);
+        let alerts: Vec<_> = report
+            .alerts
+            .iter()
+            .map(|a| {
+                (a.subject.to_string(), a.fired_s - SINCE_S, a.lasted_s(span.1), a.resolved_s.is_some(), a.at_start)
+            })
+            .collect();
+        assert_eq!(
+            alerts,
+            [
+                ("account acct_2".to_owned(), 0, 3660, true, true),
+                ("account acct_3".to_owned(), 7260, 600, true, false),
+                ("account acct_1".to_owned(), 9060, 86_400 - 9060, false, false),
+            ]
+        );
+        let lost = report.rules.iter().find(|r| r.rule == "provider_lost_charges").expect("a rule");
+        assert_eq!((lost.fired, lost.at_start, lost.open, lost.messages), (3, 1, 1, 3));
+        assert_eq!((lost.longest_s, lost.mean_s), (Some(77_340), Some((3660 + 600 + 77_340) / 3)));
+        assert_eq!(report.rules.iter().map(|r| r.fired).sum::<usize>(), 3);
+    }
+}

@@ -54,6 +54,7 @@ Examples:
     /// before --since is applied without telling anybody, so that the state is right.
     #[command(after_help = "\
 All of the archive is held in memory, its state beside it: count on about twice the size of its events.
+The archive keeps 35 days, so of what has not changed since then nothing is known: levels such as MRR are too low.
 What revwatch says of itself (queue depth, dead letters, processing time) is not in the archive: such rules
 stay silent. Alerts that hold at --since already are marked.
 
@@ -90,7 +91,7 @@ pub struct BacktestArgs {
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
     /// Time between two looks at the rules. Shorter is slower, longer less exact.
-    #[arg(long, default_value = "1m")]
+    #[arg(long, value_name = "TIME", default_value = "5m")]
     step: String,
 }
 
