@@ -90,7 +90,7 @@ pub fn backtest(
         let at_s = look_s(first.received_ms);
         let (now, later) = rest.split_at(rest.partition_point(|d| look_s(d.received_ms) <= at_s));
         bench.run_to(at_s)?;
-        bench.apply(now)?;
+        bench.apply_past(now)?;
         bench.tick(at_s)?;
         played += now.len();
         each(played);

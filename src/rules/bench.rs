@@ -151,17 +151,18 @@ impl Bench {
 
     /// Applies deliveries, at the bench's time; they are looked at with the next tick.
     pub fn apply(&mut self, deliveries: &[Delivery]) -> anyhow::Result<Vec<plan::Outcome>> {
-        if !deliveries.is_empty() {
-            (self.busy_s, self.moved) = (self.now_s, true);
-        }
-        self.ledger.apply(deliveries, self.now_s.saturating_mul(1000)).map_err(anyhow::Error::msg)
+        self.apply_at(deliveries, self.now_s.saturating_mul(1000))
+    }
+
+    /// Applies deliveries of the past, of which it is not known how long they took.
+    pub fn apply_past(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
+        let Some(first) = deliveries.first() else { return Ok(()) };
+        self.apply_at(deliveries, first.received_ms).map(drop)
     }
 
     /// Applies deliveries of the past, of which nobody is to be told.
     pub fn apply_unseen(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
-        for delivery in deliveries {
-            self.ledger.apply(std::slice::from_ref(delivery), delivery.received_ms).map_err(anyhow::Error::msg)?;
-        }
+        self.apply_past(deliveries)?;
         self.ledger.forget_changes();
         Ok(())
     }
@@ -306,6 +307,13 @@ impl Bench {
         moments.extend(self.next_turn_s(ticked_s));
         let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);
         moments.into_iter().filter(|at_s| *at_s > ticked_s).min().map(|at_s| at_s.max(earliest_s))
+    }
+
+    fn apply_at(&mut self, deliveries: &[Delivery], now_ms: i64) -> anyhow::Result<Vec<plan::Outcome>> {
+        if !deliveries.is_empty() {
+            (self.busy_s, self.moved) = (self.now_s, true);
+        }
+        self.ledger.apply(deliveries, now_ms).map_err(anyhow::Error::msg)
     }
 
     /// Writes what the book says, and takes notes.

@@ -93,12 +93,13 @@ struct RawCopies {
     first: Option<u32>,
     every: Option<Span>,
     created: Option<When>,
+    took: Option<Span>,
     json: Option<Spanned<String>>,
     file: Option<Spanned<String>>,
     arrive: Option<RawArrive>,
 }
 
-const OF_COPIES: [&str; 7] = ["count", "first", "every", "created", "json", "file", "arrive"];
+const OF_COPIES: [&str; 8] = ["count", "first", "every", "created", "took", "json", "file", "arrive"];
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -368,6 +369,7 @@ impl Reader<'_> {
             template = Some(read);
         }
         let (first, every_s) = (u64::from(raw.first.unwrap_or(1)), raw.every.map_or(0, |every| every.0));
+        let took_s = raw.took.map_or(0, |took| took.0);
         for copy in 0..u64::from(raw.count.map_or(1, Spanned::into_inner)) {
             let arrives_s = at_s + every_s * i64::try_from(copy).unwrap_or(0);
             let created_s = raw.created.map_or(arrives_s, |created| created.second(script.start_s, arrives_s));
@@ -376,7 +378,7 @@ impl Reader<'_> {
             if let Some(template) = &template {
                 *seq += 1;
                 instance.seq = *seq;
-                push(script, &instance, &template.event, template.body(&instance));
+                push(script, &instance, took_s, &template.event, template.body(&instance));
             }
             for (text, span) in &texts {
                 *seq += 1;
@@ -391,7 +393,7 @@ impl Reader<'_> {
                 };
                 let is_own_time = raw.arrive == Some(RawArrive::Created);
                 let arrives_s = if is_own_time { event_s.max(script.start_s) } else { arrives_s };
-                push(script, &Instance { at_s: arrives_s, ..instance }, &kind, body);
+                push(script, &Instance { at_s: arrives_s, ..instance }, took_s, &kind, body);
             }
         }
         Some(())
@@ -518,14 +520,15 @@ fn items_of<'i, 'a>(item: Option<&'i Item<'a>>) -> Vec<&'i Item<'a>> {
     }
 }
 
-fn push(script: &mut Script, of: &Instance, kind: &str, body: String) {
+/// It is applied when it arrives, and has waited in the queue until then.
+fn push(script: &mut Script, of: &Instance, took_s: i64, kind: &str, body: String) {
     script.moments.entry(of.at_s).or_default().deliveries.push(Delivery {
         id: Uuid::from_u128(u128::from(of.seq)),
         event_id: format!("evt_{}", of.seq),
         event_type: kind.to_owned(),
         partition: 0,
         endpoint: "test".to_owned(),
-        received_ms: of.at_s.saturating_mul(1000),
+        received_ms: (of.at_s - took_s).saturating_mul(1000),
         traceparent: None,
         body: Bytes::from(body),
     });
@@ -605,7 +608,7 @@ mod tests {
     #[test]
     fn copies_are_spread_and_numbered_and_may_be_late() {
         let text = step(
-            "send = [{ event = \"payout.paid\", count = 3, first = 7, every = \"1h\", created = \"-30m\" },\n\
+            "send = [{ event = \"payout.paid\", count = 3, first = 7, every = \"1h\", created = \"-30m\", took = \"9s\" },\n\
              { json = '{\"id\":\"evt_{seq}_{n}\",\"type\":\"x\",\"created\":{created_s}}' }]",
         );
         let scripts = read(&text).expect("valid");
@@ -622,6 +625,8 @@ mod tests {
         assert!(bodies[0].1.contains("acct_7") && bodies[0].1.contains(&(hour(1) - 1800).to_string()), "{bodies:?}");
         assert_eq!(bodies[1].1, format!("{{\"id\":\"evt_4_1\",\"type\":\"x\",\"created\":{}}}", hour(1)));
         assert!(bodies[3].1.contains("acct_9"), "{bodies:?}");
+        let received: Vec<_> = scripts[0].moments.values().map(|m| m.deliveries[0].received_ms / 1000).collect();
+        assert_eq!(received, [hour(1) - 9, hour(2) - 9, hour(3) - 9]);
     }
 
     #[test]
