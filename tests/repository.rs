@@ -85,7 +85,7 @@ fn pages_name_files_that_are_there() {
         let text = read(page);
         let quoted = text.split('`').skip(1).step_by(2);
         let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for file in quoted.chain(linked).filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n'])) {
+        for file in quoted.chain(linked).filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n', '*'])) {
             let there = match file.strip_suffix('/') {
                 Some(folder) => names.iter().any(|name| name.contains(&format!("/{folder}/"))),
                 None if [".rs", ".toml", ".md"].iter().any(|end| file.ends_with(end)) => {

@@ -78,6 +78,9 @@ pub struct Alert {
     /// Unix seconds at which readers were last given a reason to look.
     #[serde(default)]
     pub revised_s: i64,
+    /// Its figure has moved since, and readers have not been told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_behind: bool,
     /// The notifiers that tell it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notifiers: Vec<String>,
@@ -351,6 +354,7 @@ impl Alert {
             notices: Vec::new(),
             revision: 1,
             revised_s: now_s,
+            is_behind: false,
             notifiers: Vec::new(),
             deliveries: BTreeMap::new(),
         }
@@ -365,6 +369,7 @@ impl Alert {
     pub fn revise(&mut self, now_s: i64) {
         self.revision += 1;
         self.revised_s = now_s;
+        self.is_behind = false;
     }
 
     /// What the subject is called in exports; empty for the whole business.

@@ -285,19 +285,26 @@ impl Alerting {
         }
         let now_s = now_s();
         self.look_at_figures(book, seen, now_s).await?;
+        let mut scan = book.needs_scan(now_s);
         loop {
             let found = self.store.condition_changes(&book.read.cursor, PAGE).await?;
             let caught_up = found.changes.len() < PAGE && !found.gap;
             book.read.cursor = found.cursor;
-            if found.gap || book.needs_scan(now_s) {
-                self.scan(book, held, now_s).await?;
-            } else {
+            scan |= found.gap;
+            // What a look at everything will show need not be followed step by step: long ago it may have
+            // opened and closed.
+            if !scan {
                 book.on_changes(&found.changes, now_s);
             }
             if caught_up {
                 break;
             }
-            self.write(book, held).await?;
+            if !scan {
+                self.write(book, held).await?;
+            }
+        }
+        if scan {
+            self.scan(book, held, now_s).await?;
         }
         for delay_s in book.delays_s() {
             for condition in self.store.conditions_due(book.read.until_s - delay_s, now_s - delay_s).await? {
@@ -324,6 +331,8 @@ impl Alerting {
         let open = self.store.conditions().await?;
         tracing::info!(conditions = open.len(), "looking at all open conditions");
         book.begin_scan(&open, now_s);
+        // Until it has ended, whoever goes on from here begins it anew.
+        book.read.rules.clear();
         for part in open.chunks(5000) {
             for condition in part {
                 book.on_open(condition, now_s);

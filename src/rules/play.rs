@@ -345,7 +345,7 @@ mod tests {
 
     fn verdict(steps: &str) -> Verdict {
         let rules = rule_text::built_in().expect("valid");
-        let text = format!("[[test]]\nname = \"t\"\n{steps}");
+        let text = format!("[[test]]\nname = \"t\"\nonly = [\"payout_failure_rate\"]\n{steps}");
         let scripts = parse(&("t.toml".into(), text), &rules, &Nothing).expect("valid");
         play(&scripts[0], &policy()).expect("played")
     }
@@ -393,8 +393,8 @@ mod tests {
         assert_eq!(
             said,
             [
-                ("t.toml:6:11", "payout_failure_rate firing; told 1, notices 0"),
-                ("t.toml:8:15", "payout_failure_rate firing")
+                ("t.toml:7:11", "payout_failure_rate firing; told 1, notices 0"),
+                ("t.toml:9:15", "payout_failure_rate firing")
             ]
         );
         assert_eq!(verdict.failures[0].expected, "payout_failure_rate: inactive");

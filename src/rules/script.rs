@@ -6,8 +6,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 use revwatch_alerting::alert::Subject;
+use revwatch_alerting::figure::Pipeline;
 use revwatch_alerting::lifecycle::Stage;
-use revwatch_alerting::metric::Pipeline;
 use revwatch_alerting::rule::Rule;
 use revwatch_shared::ports::Delivery;
 use revwatch_shared::span::Span;

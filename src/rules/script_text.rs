@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use revwatch_alerting::figure::Pipeline;
 use revwatch_alerting::lifecycle::Stage;
-use revwatch_alerting::metric::Pipeline;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::{self, NamedText};
 use revwatch_shared::event::Event;
@@ -82,6 +82,7 @@ struct RawStep {
 struct RawPipeline {
     queue_depth: Option<i64>,
     dead_letters: Option<i64>,
+    stalled: Option<Span>,
     #[serde(default)]
     broken_notifiers: Vec<String>,
 }
@@ -299,8 +300,9 @@ impl Reader<'_> {
         }
         *before_s = at_s;
         let moment = script.moments.entry(at_s).or_default();
-        if let Some(RawPipeline { queue_depth, dead_letters, broken_notifiers }) = raw.pipeline {
-            moment.pipeline = Some(Pipeline { queue_depth, dead_letters, broken_notifiers });
+        if let Some(RawPipeline { queue_depth, dead_letters, stalled, broken_notifiers }) = raw.pipeline {
+            let stalled_s = stalled.map_or(0, |span| span.0);
+            moment.pipeline = Some(Pipeline { queue_depth, dead_letters, stalled_s, broken_notifiers });
         }
         for send in items_of(sends.as_ref()) {
             self.send(send, script, seq, at_s, shelf);

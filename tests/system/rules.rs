@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Home;
+use super::{Home, shipped_rules};
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
 use crate::support::wait::until;
 
@@ -113,7 +113,8 @@ fn check_names_every_fault_of_every_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_archive_is_played_through_other_rules() {
     let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let shipped = shipped_rules(&["provider_lost_charges", "payout_failure_rate"]);
+    let variables = home.variables(&[("REVWATCH_RULES", &shipped.path().display().to_string())]);
     let Home::Embedded(folder) = &home else { panic!("an embedded home") };
     let process = Revwatch::serve(&variables, "ingest,worker");
     let now_s = jiff::Timestamp::now().as_second();

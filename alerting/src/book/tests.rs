@@ -609,6 +609,28 @@ fn figures_wait_for_their_time_and_are_judged_by_part() {
     assert!(desk.alerts().is_empty(), "half is not above half");
 }
 
+#[test]
+fn a_figure_that_moved_too_soon_is_shown_when_it_may_be() {
+    let mut desk = Desk::new();
+    let mut counters = Counters::default();
+    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    for now_s in [100, 160] {
+        desk.book.on_figures(facts(&counters, now_s));
+        desk.settle(now_s);
+    }
+    desk.tell_all(160);
+    counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
+    desk.book.on_figures(facts(&counters, 200));
+    assert!(desk.tell_all(200).is_empty(), "not yet");
+    desk.reopen();
+    desk.book.on_figures(facts(&counters, 459));
+    assert!(desk.tell_all(459).is_empty());
+    desk.book.on_figures(facts(&counters, 460));
+    assert_eq!(desk.tell_all(460), ["slack 🟠 HIGH: Payouts fail (usd)"]);
+    desk.book.on_figures(facts(&counters, 900));
+    assert!(desk.tell_all(900).is_empty(), "it has not moved");
+}
+
 fn facts(counters: &Counters, now_s: i64) -> Facts<'_> {
     Facts { counters, pipeline: &PIPELINE, now_s }
 }

@@ -43,17 +43,16 @@ impl Book {
                 let Some(Watch::Firing { alert_id }) = self.watches.get(&key) else { return };
                 let Some(alert) = self.alerts.get_mut(alert_id) else { return };
                 let moved = Evidence { trend: Vec::new(), ..alert.evidence.clone() } != evidence;
-                if moved {
-                    // A figure moves all the time; an entity changes when something happened to it.
-                    let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
-                    let trend = if is_due { None } else { Some(alert.evidence.trend.clone()) };
-                    alert.evidence = match trend {
-                        Some(trend) => Evidence { trend, ..evidence },
-                        None => with_trend(evidence),
-                    };
-                    if is_due {
-                        alert.revise(now_s);
-                    }
+                // A figure moves all the time; an entity changes when something happened to it.
+                let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
+                if (moved || alert.is_behind) && is_due {
+                    alert.evidence = with_trend(evidence);
+                    alert.revise(now_s);
+                    self.dirty.insert(alert_id.clone());
+                } else if moved {
+                    let trend = std::mem::take(&mut alert.evidence.trend);
+                    alert.evidence = Evidence { trend, ..evidence };
+                    alert.is_behind = true;
                     self.dirty.insert(alert_id.clone());
                 }
             }
