@@ -47,13 +47,16 @@ pub struct Message {
     pub details: Value,
 }
 
+/// Ends the delivery id of a message of its own that says that an alert is over.
+pub const RESOLVED: &str = "-resolved";
+
 /// Renders an alert, or what one of its notices says of it, as it stands.
 pub fn render(alert: &Alert, way: &Way, progress: &Progress) -> Message {
     let notice = alert.notices.iter().find(|notice| notice.number == way.notice);
     let facts = facts(alert, progress);
     let headline = headline(alert, notice);
     let again = if way.notice == 0 && progress.told > 0 && progress.receipt.is_none() && alert.is_over() {
-        "-resolved"
+        RESOLVED
     } else {
         ""
     };

@@ -16,7 +16,7 @@ use super::super::told::Told;
 use super::super::{ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing};
 use super::channels::{Channels, Id};
 use super::search::{Search, Stop};
-use super::{EVENT_TYPE, WHOSE, text};
+use super::{EVENT_TYPE, WHOSE, id, text};
 use crate::alert::{AlertState, NoticeKind};
 use crate::message::Message;
 
@@ -77,8 +77,11 @@ impl SlackBot {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
             let response = sent.map_err(|error| outgoing::no_answer(WHOSE, &error))?;
             let settings = "slack.api_base (SLACK_API_BASE)";
-            if let Some(outcome) = outgoing::refused(WHOSE, response.status(), response.headers(), settings) {
-                return Err(outcome);
+            match outgoing::refused(WHOSE, response.status(), response.headers(), settings) {
+                // Something on the way has given up; Slack itself may have done it.
+                Some(Outcome::Failed { reason, permanent: false }) => return Err(Outcome::Unknown { reason }),
+                Some(outcome) => return Err(outcome),
+                None => {}
             }
             let read = outgoing::json(response, LARGEST_ANSWER).await;
             read.map_err(|what| Outcome::Unknown { reason: format!("{WHOSE}: {what}") })
@@ -138,7 +141,7 @@ impl Notifier for SlackBot {
             "blocks": message.blocks,
             "unfurl_links": false,
             "metadata": {"event_type": EVENT_TYPE, "event_payload": {
-                "delivery_id": message.delivery_id,
+                "delivery_id": id(message),
                 "alert_id": message.alert_id,
                 "revision": message.revision,
             }},
@@ -292,7 +295,7 @@ mod tests {
             (posted(), "delivered", "C1:10.5"),
             (Reply::status(429).header("retry-after", "30"), "retry_after", "30000"),
             (error("ratelimited"), "retry_after", ""),
-            (Reply::status(500), "failed", "500"),
+            (Reply::status(500), "unknown", "500"),
             (Reply::status(404), "permanent", "SLACK_API_BASE"),
             (error("invalid_auth"), "permanent", "SLACK_BOT_TOKEN"),
             (error("missing_scope"), "permanent", "chat:write"),
@@ -425,6 +428,20 @@ mod tests {
         bot.deliver(&later).await;
         let request = stub.requests().pop().expect("asked");
         assert!(is(&request, "chat.update") && request.json()["ts"] == "1.0");
+    }
+
+    #[tokio::test]
+    async fn an_alert_and_its_end_are_one_message_also_after_somebody_deleted_it() {
+        let stub =
+            Stub::answering(|request| if request.method == "GET" { page(&[("al_1-0", 3)], "") } else { posted() })
+                .await;
+        let bot = bot_of(&stub.url(), &[("default", "C1")]);
+        // Posted anew while it fired, and nobody knows whether that arrived.
+        let over = Message { delivery_id: format!("al_1-0{}", super::super::RESOLVED), revision: 3, ..message() };
+        assert_eq!(bot.find(&over).await, Lookup::Found { receipt: Some("C1:1.0".into()) });
+        bot.deliver(&over).await;
+        let body = stub.requests().pop().expect("asked").json();
+        assert_eq!(body["metadata"]["event_payload"]["delivery_id"], "al_1-0");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod webhook;
 pub use self::bot::SlackBot;
 pub use self::webhook::SlackWebhook;
 use super::outgoing;
+use crate::message::{Message, RESOLVED};
 
 /// Longer texts are cut by Slack; we cut them ourselves, and mark it. In characters. Source:
 /// <https://docs.slack.dev/reference/methods/chat.postMessage#truncating>.
@@ -22,6 +23,12 @@ const EVENT_TYPE: &str = "revwatch_alert";
 
 /// Who answers, in reasons.
 const WHOSE: &str = "Slack";
+
+/// The name of a message that is changed in place: an alert and its end are one, also when somebody deleted it
+/// and it is posted anew.
+fn id(message: &Message) -> &str {
+    message.delivery_id.strip_suffix(RESOLVED).unwrap_or(&message.delivery_id)
+}
 
 fn text(text: &str) -> String {
     outgoing::clamp(text, LONGEST_TEXT)

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::super::{Outcome, outgoing};
 use super::channels::{Channels, Id};
-use super::{EVENT_TYPE, WHOSE};
+use super::{EVENT_TYPE, WHOSE, id};
 use crate::message::Message;
 
 /// Reads channels as a Slack app.
@@ -238,7 +238,7 @@ impl Search {
 impl Posted {
     fn shows(&self, message: &Message, channel: &str) -> Option<Hit> {
         let payload = &self.metadata["event_payload"];
-        let is_it = self.metadata["event_type"] == EVENT_TYPE && payload["delivery_id"] == message.delivery_id.as_str();
+        let is_it = self.metadata["event_type"] == EVENT_TYPE && payload["delivery_id"] == id(message);
         let revision = payload["revision"].as_u64().and_then(|r| u32::try_from(r).ok()).unwrap_or(0);
         is_it.then(|| Hit { receipt: format!("{channel}:{}", self.ts), revision })
     }
