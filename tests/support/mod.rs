@@ -2,6 +2,7 @@
 //! own, and a business to tell about.
 
 pub(crate) mod history;
+pub(crate) mod providers;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 pub(crate) mod revwatch;

@@ -1,16 +1,17 @@
-//! A Slack of our own on a loopback port: takes what the real one takes, answers as told.
+//! A Slack of our own on a loopback port: keeps messages as the real one does, answers as told, and on demand
+//! has a bad day. It speaks HTTP by hand, because a bad day is mostly about connections.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use fastrand::Rng;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
-/// One request, as it came.
+/// One request that changes something, as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     /// `chat.postMessage`, `chat.update`, or `hook`.
@@ -19,8 +20,10 @@ pub(crate) struct Call {
     pub(crate) body: Value,
     /// The authorization header.
     pub(crate) authorization: String,
-    /// The status it was answered with.
+    /// The status it was answered with; 0 if Slack refused in its own words, or did not answer.
     pub(crate) answered: u16,
+    /// When.
+    pub(crate) at: Instant,
 }
 
 /// What the stub answers before it answers well.
@@ -34,6 +37,63 @@ pub(crate) enum Trouble {
     Error(&'static str),
 }
 
+/// A message that can be seen in a channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Posted {
+    channel: String,
+    ts: String,
+    pub(crate) text: String,
+    metadata: Value,
+    thread_ts: Option<String>,
+    is_broadcast: bool,
+}
+
+impl Posted {
+    /// The alert it is about.
+    pub(crate) fn alert_id(&self) -> &str {
+        self.metadata["event_payload"]["alert_id"].as_str().unwrap_or_default()
+    }
+
+    /// `channel:ts`
+    pub(crate) fn place(&self) -> (&str, &str) {
+        (&self.channel, &self.ts)
+    }
+}
+
+/// What can go wrong with any call. "Done" is what is done before nobody learns of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Fault {
+    /// 429 with Retry-After: 1.
+    TooMany,
+    /// 500, done or not.
+    Broken { done: bool },
+    /// `internal_error`, done or not.
+    Internal { done: bool },
+    /// The connection is closed before anything is read.
+    Closed,
+    /// It is read, not done, and the connection is closed.
+    Lost,
+    /// Done; then the connection is closed.
+    Unsaid,
+    /// Done; then nothing, until the client gives up.
+    Silent,
+    /// Well done; but before, somebody deletes one of the app's messages.
+    Deleted,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::TooMany,
+    Fault::Broken { done: false },
+    Fault::Broken { done: true },
+    Fault::Internal { done: false },
+    Fault::Internal { done: true },
+    Fault::Closed,
+    Fault::Lost,
+    Fault::Unsaid,
+    Fault::Silent,
+    Fault::Deleted,
+];
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Slack {
@@ -45,17 +105,46 @@ pub(crate) struct Slack {
 struct Inner {
     calls: Vec<Call>,
     troubles: VecDeque<Trouble>,
+    messages: Vec<Posted>,
+    /// Messages so far, also those that are gone.
+    posted: u64,
+    rng: Rng,
+    /// So many calls of a hundred go wrong.
+    percent: u8,
+    /// Milliseconds that a call takes, at most.
+    slowness_ms: u64,
+    /// Nobody may read channels.
+    is_unreadable: bool,
+    faults: Vec<Fault>,
+    deleted: Vec<Posted>,
 }
 
+/// Names and ids of the channels there are. The first is the one of the shipped settings.
+const CHANNELS: [(&str, &str); 5] = [
+    ("alerts-critical", "C0123456789"),
+    ("general", "C0000000001"),
+    ("random", "C0000000002"),
+    ("billing", "C0000000003"),
+    ("support", "C0000000004"),
+];
+
+/// Real pages are longer; short ones are followed more often.
+const CHANNELS_PER_PAGE: usize = 2;
+const MESSAGES_PER_PAGE: usize = 100;
+
 impl Slack {
-    /// Listens; the first answers are those of `troubles`.
+    /// Listens; the first answers to what changes something are those of `troubles`.
     pub(crate) async fn start(troubles: &[Trouble]) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let inner = Arc::new(Mutex::new(Inner { troubles: troubles.iter().copied().collect(), ..Inner::default() }));
-        let slack = Self { addr, inner };
-        let router = Router::new().route("/{method}", axum::routing::post(answer)).with_state(slack.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let inner = Inner { troubles: troubles.iter().copied().collect(), rng: Rng::with_seed(0), ..Inner::default() };
+        let slack = Self { addr, inner: Arc::new(Mutex::new(inner)) };
+        let server = slack.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(converse(server.clone(), stream));
+            }
+        });
         slack
     }
 
@@ -64,37 +153,300 @@ impl Slack {
         format!("http://{}", self.addr)
     }
 
+    /// From now on so many calls of a hundred go wrong, in every way there is, as the seed has it.
+    pub(crate) fn misbehave(&self, seed: u64, percent: u8) {
+        let mut inner = self.inner();
+        inner.rng = Rng::with_seed(seed);
+        inner.percent = percent;
+    }
+
+    /// From now on all goes well.
+    pub(crate) fn behave(&self) {
+        self.inner().percent = 0;
+    }
+
+    /// From now on a call takes up to so long.
+    pub(crate) fn dawdle(&self, seed: u64, most: Duration) {
+        let mut inner = self.inner();
+        inner.rng = Rng::with_seed(seed);
+        inner.slowness_ms = u64::try_from(most.as_millis()).expect("short");
+    }
+
+    /// The app lacks the scopes to read channels.
+    pub(crate) fn forbid_reading(&self) {
+        self.inner().is_unreadable = true;
+    }
+
     /// What it was sent and answered well.
     pub(crate) fn accepted(&self) -> Vec<Call> {
         self.calls().into_iter().filter(|c| c.answered == 200).collect()
     }
 
-    /// Everything it was sent.
+    /// Everything it was sent that changes something.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).calls.clone()
+        self.inner().calls.clone()
+    }
+
+    /// What can be seen in its channels, oldest first.
+    pub(crate) fn messages(&self) -> Vec<Posted> {
+        self.inner().messages.clone()
+    }
+
+    /// What went wrong, in order.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        self.inner().faults.clone()
+    }
+
+    /// What somebody deleted, as it was then.
+    pub(crate) fn deleted(&self) -> Vec<Posted> {
+        self.inner().deleted.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn answer(State(slack): State<Slack>, Path(method): Path<String>, headers: HeaderMap, body: String) -> Response {
-    let mut inner = slack.inner.lock().unwrap_or_else(PoisonError::into_inner);
-    let authorization = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    let body: Value = serde_json::from_str(&body).unwrap_or_default();
-    let trouble = inner.troubles.pop_front();
-    let answered = match trouble {
-        Some(Trouble::TooMany) => 429,
-        Some(Trouble::Broken) => 500,
-        // Not an acceptance, although HTTP says 200.
-        Some(Trouble::Error(_)) => 0,
-        None => 200,
+/// A request, as far as it matters.
+struct Request {
+    /// The last part of the path.
+    method: String,
+    authorization: String,
+    /// Of the query, or the JSON body.
+    parameters: Value,
+    is_read: bool,
+}
+
+struct Reply {
+    status: u16,
+    body: String,
+}
+
+/// One request, one answer, if any.
+async fn converse(slack: Slack, mut stream: TcpStream) -> Option<()> {
+    let (fault, before, after) = {
+        let mut inner = slack.inner();
+        let fault = inner.draw();
+        let most = inner.slowness_ms;
+        (fault, inner.rng.u64(..=most), inner.rng.u64(..=most))
     };
-    let ts = body["ts"].as_str().map_or_else(|| format!("1700000000.{:06}", inner.calls.len()), str::to_owned);
-    let is_hook = method == "hook";
-    inner.calls.push(Call { method, body, authorization, answered });
-    match trouble {
-        Some(Trouble::TooMany) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], "slow down").into_response(),
-        Some(Trouble::Broken) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Some(Trouble::Error(word)) => axum::Json(json!({"ok": false, "error": word})).into_response(),
-        None if is_hook => "ok".into_response(),
-        None => axum::Json(json!({"ok": true, "channel": "C0123456789", "ts": ts})).into_response(),
+    if fault == Some(Fault::Closed) {
+        return None;
     }
+    let request = read(&mut stream).await?;
+    pause(before).await;
+    let reply = slack.inner().act(&request, fault);
+    pause(after).await;
+    match fault {
+        Some(Fault::Lost | Fault::Unsaid) => return None,
+        Some(Fault::Silent) => {
+            // Until the client hangs up.
+            while stream.read(&mut [0; 64]).await.ok()? > 0 {}
+            return None;
+        }
+        _ => {}
+    }
+    let Reply { status, body } = reply;
+    let more = if status == 429 { "retry-after: 1\r\n" } else { "" };
+    let kind = if body.starts_with('{') { "application/json; charset=utf-8" } else { "text/plain" };
+    let head = format!(
+        "HTTP/1.1 {status} -\r\ncontent-type: {kind}\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.ok()?;
+    stream.write_all(body.as_bytes()).await.ok()?;
+    stream.shutdown().await.ok()
+}
+
+/// A network takes its time.
+async fn pause(ms: u64) {
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Request> {
+    let mut bytes = Vec::new();
+    let head_ends = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_ends]).into_owned();
+    let mut lines = head.lines();
+    let mut words = lines.next()?.split(' ');
+    let (verb, target) = (words.next()?, words.next()?);
+    let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let header = |name: &str| headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
+    let length: usize = header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+    while bytes.len() < head_ends + 4 + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let url = reqwest::Url::parse(&format!("http://slack{target}")).ok()?;
+    let is_read = verb == "GET";
+    let parameters = if is_read {
+        url.query_pairs().map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))).collect()
+    } else {
+        serde_json::from_slice(&bytes[head_ends + 4..]).unwrap_or_default()
+    };
+    let method = url.path_segments()?.next_back()?.to_owned();
+    Some(Request { method, authorization: header("authorization").unwrap_or_default().to_owned(), parameters, is_read })
+}
+
+impl Inner {
+    fn draw(&mut self) -> Option<Fault> {
+        if self.rng.u8(..100) >= self.percent {
+            return None;
+        }
+        let fault = self.rng.choice(FAULTS);
+        self.faults.extend(fault);
+        fault
+    }
+
+    /// Does what is asked, as far as the fault lets it, and notes it.
+    fn act(&mut self, request: &Request, fault: Option<Fault>) -> Reply {
+        let trouble = if request.is_read { None } else { self.troubles.pop_front() };
+        let plain = |status: u16, body: &str| Reply { status, body: body.to_owned() };
+        let word = |word: &str| Reply { status: 200, body: json!({"ok": false, "error": word}).to_string() };
+        let (reply, answered) = match (trouble, fault) {
+            (Some(Trouble::TooMany), _) | (None, Some(Fault::TooMany)) => (plain(429, "slow down"), 429),
+            (Some(Trouble::Broken), _) | (None, Some(Fault::Broken { done: false })) => (plain(500, ""), 500),
+            // Not an acceptance, although HTTP says 200.
+            (Some(Trouble::Error(error)), _) => (word(error), 0),
+            (None, Some(Fault::Internal { done: false })) => (word("internal_error"), 0),
+            (None, Some(Fault::Lost | Fault::Closed)) => (plain(0, ""), 0),
+            (None, Some(Fault::Broken { done: true })) => {
+                let _ = self.answer(&request.method, &request.parameters);
+                (plain(500, ""), 500)
+            }
+            (None, Some(Fault::Internal { done: true })) => {
+                let _ = self.answer(&request.method, &request.parameters);
+                (word("internal_error"), 0)
+            }
+            (None, Some(Fault::Unsaid | Fault::Silent)) => {
+                let _ = self.answer(&request.method, &request.parameters);
+                (plain(0, ""), 0)
+            }
+            (None, None | Some(Fault::Deleted)) => {
+                if fault.is_some() && !self.messages.is_empty() {
+                    let n = self.rng.usize(..self.messages.len());
+                    let message = self.messages.remove(n);
+                    self.deleted.push(message);
+                }
+                match self.answer(&request.method, &request.parameters) {
+                    Ok(Value::String(text)) => (plain(200, &text), 200),
+                    Ok(answer) => (Reply { status: 200, body: answer.to_string() }, 200),
+                    Err(error) => (word(error), 0),
+                }
+            }
+        };
+        if !request.is_read {
+            self.calls.push(Call {
+                method: request.method.clone(),
+                body: request.parameters.clone(),
+                authorization: request.authorization.clone(),
+                answered,
+                at: Instant::now(),
+            });
+        }
+        reply
+    }
+
+    fn answer(&mut self, method: &str, parameters: &Value) -> Result<Value, &'static str> {
+        let text = |name: &str| parameters[name].as_str();
+        let channel = || {
+            let wanted = text("channel").unwrap_or_default().trim_start_matches('#');
+            let found = CHANNELS.iter().find(|(name, id)| *name == wanted || *id == wanted);
+            found.map(|(_, id)| (*id).to_owned()).ok_or("channel_not_found")
+        };
+        let oldest: f64 = text("oldest").and_then(|oldest| oldest.parse().ok()).unwrap_or(0.0);
+        let ts_of = |posted: &Posted| posted.ts.parse::<f64>().unwrap_or(0.0);
+        match method {
+            "hook" => Ok(json!("ok")),
+            "chat.postMessage" => {
+                let (channel, thread_ts) = (channel()?, text("thread_ts").map(str::to_owned));
+                if thread_ts.as_ref().is_some_and(|ts| self.find(&channel, ts).is_none()) {
+                    return Err("thread_not_found");
+                }
+                let ts = format!("{}.{:06}", jiff::Timestamp::now().as_second(), self.posted % 1_000_000);
+                self.posted += 1;
+                self.messages.push(Posted {
+                    channel: channel.clone(),
+                    ts: ts.clone(),
+                    text: text("text").unwrap_or_default().to_owned(),
+                    metadata: parameters["metadata"].clone(),
+                    thread_ts,
+                    is_broadcast: parameters["reply_broadcast"] == true,
+                });
+                Ok(json!({"ok": true, "channel": channel, "ts": ts, "message": {"text": parameters["text"]}}))
+            }
+            "chat.update" => {
+                let (channel, ts) = (channel()?, text("ts").unwrap_or_default());
+                let posted = self.find(&channel, ts).ok_or("message_not_found")?;
+                text("text").unwrap_or_default().clone_into(&mut posted.text);
+                if parameters["metadata"].is_object() {
+                    posted.metadata = parameters["metadata"].clone();
+                }
+                Ok(json!({"ok": true, "channel": channel, "ts": ts}))
+            }
+            _ if self.is_unreadable => Err("missing_scope"),
+            "conversations.list" => {
+                // The one that is wanted comes last.
+                let all = CHANNELS
+                    .iter()
+                    .rev()
+                    .map(|(name, id)| json!({"id": id, "name": name, "is_channel": true}))
+                    .collect();
+                Ok(page("channels", all, parameters, CHANNELS_PER_PAGE))
+            }
+            "conversations.history" => {
+                let channel = channel()?;
+                let is_seen = |m: &&Posted| m.channel == channel && (m.thread_ts.is_none() || m.is_broadcast);
+                let found = self.messages.iter().rev().filter(is_seen).filter(|m| ts_of(m) >= oldest);
+                let found = found.map(|m| m.shown(parameters)).collect();
+                Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))
+            }
+            "conversations.replies" => {
+                let (channel, ts) = (channel()?, text("ts").unwrap_or_default());
+                self.find(&channel, ts).ok_or("thread_not_found")?;
+                let of_thread =
+                    |m: &&Posted| m.channel == channel && (m.ts == ts || m.thread_ts.as_deref() == Some(ts));
+                let found = self.messages.iter().filter(of_thread).filter(|m| m.ts == ts || ts_of(m) >= oldest);
+                let found = found.map(|m| m.shown(parameters)).collect();
+                Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))
+            }
+            _ => Err("unknown_method"),
+        }
+    }
+
+    fn find(&mut self, channel: &str, ts: &str) -> Option<&mut Posted> {
+        self.messages.iter_mut().find(|m| m.channel == channel && m.ts == ts)
+    }
+}
+
+impl Posted {
+    fn shown(&self, parameters: &Value) -> Value {
+        let mut shown = json!({"type": "message", "ts": self.ts, "text": self.text});
+        if let Some(thread_ts) = &self.thread_ts {
+            shown["thread_ts"] = thread_ts.as_str().into();
+        }
+        if parameters["include_all_metadata"] == "true" {
+            shown["metadata"] = self.metadata.clone();
+        }
+        shown
+    }
+}
+
+/// The page that the cursor names, and the cursor of the next.
+fn page(name: &str, all: Vec<Value>, parameters: &Value, most: usize) -> Value {
+    let number = |name: &str| parameters[name].as_str().and_then(|n| n.trim_start_matches("from-").parse().ok());
+    let (from, limit) = (number("cursor").unwrap_or(0), number("limit").unwrap_or(most).min(most));
+    let next = if from + limit < all.len() { format!("from-{}", from + limit) } else { String::new() };
+    let items: Vec<Value> = all.into_iter().skip(from).take(limit).collect();
+    json!({"ok": true, name: items, "has_more": !next.is_empty(), "response_metadata": {"next_cursor": next}})
 }

@@ -9,6 +9,7 @@ mod refresh;
 mod roles;
 mod rules;
 mod slack;
+mod slack_chaos;
 mod verify;
 
 use tempfile::TempDir;

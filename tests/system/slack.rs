@@ -56,7 +56,10 @@ async fn posts_once_and_updates(home: &Home) {
     assert_eq!(methods, ["chat.postMessage", "chat.update"]);
     assert!(calls.iter().all(|c| c.authorization == "Bearer xoxb-secret"));
     assert_eq!(calls[0].body["channel"], "#alerts-critical");
-    assert_eq!((&calls[1].body["channel"], &calls[1].body["ts"]), (&json!("C0123456789"), &json!("1700000000.000000")));
+    let messages = slack.messages();
+    assert_eq!(messages.len(), 1);
+    let (channel, ts) = messages[0].place();
+    assert_eq!((&calls[1].body["channel"], &calls[1].body["ts"]), (&json!(channel), &json!(ts)));
     let text = |n: usize| calls[n].body["text"].as_str().expect("text").to_owned();
     assert!(text(0).contains("CRITICAL") && text(0).contains("acct_1") && text(0).contains("1. "), "{}", text(0));
     assert!(text(1).contains("RESOLVED"), "{}", text(1));

@@ -1,0 +1,81 @@
+//! Connected accounts that lose charges and get them back, one alert each, and what is told of them.
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::revwatch::{Variables, post, print};
+
+/// One rule, so that what is told is all there is to tell.
+const RULES: &str = r#"
+[[rule]]
+name = "charges_lost"
+kind = "condition"
+condition = "charges_lost"
+severity = "critical"
+route = "alerts-critical"
+title = "A provider can no longer take charges"
+actions = ["Call the provider."]
+"#;
+
+/// A settings file with `alerting`'s lines and that rule; gone with the test.
+pub(crate) struct Settings {
+    folder: TempDir,
+}
+
+impl Settings {
+    /// `text` is the settings file.
+    pub(crate) fn new(text: &str, rules: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("revwatch.toml"), text).expect("written");
+        std::fs::write(folder.path().join("rules.toml"), rules).expect("written");
+        Self { folder }
+    }
+
+    /// With the one rule of this module.
+    pub(crate) fn of_providers(text: &str) -> Self {
+        Self::new(text, RULES)
+    }
+
+    /// The variables that name its files.
+    pub(crate) fn variables(&self, of_home: Variables) -> Variables {
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let mut variables = of_home;
+        variables.push(("REVWATCH_CONFIG".into(), file("revwatch.toml")));
+        variables.push(("REVWATCH_RULES".into(), file("rules.toml")));
+        variables
+    }
+}
+
+/// `account.updated`: it can take charges, or it cannot, for this reason.
+pub(crate) fn updated(event: &str, account: &str, created_s: i64, charges: bool, reason: &str) -> String {
+    let reason = (!charges).then_some(reason);
+    json!({
+        "id": event, "object": "event", "api_version": "2025-03-31.basil", "type": "account.updated",
+        "created": created_s, "account": account, "livemode": false, "pending_webhooks": 1, "request": null,
+        "data": {"object": {"id": account, "object": "account", "country": "PT", "charges_enabled": charges,
+            "payouts_enabled": true, "details_submitted": true,
+            "requirements": {"currently_due": [], "past_due": [], "disabled_reason": reason}},
+            "previous_attributes": {"charges_enabled": !charges}},
+    })
+    .to_string()
+}
+
+/// Posts all of them, many at a time; each must be answered 200.
+pub(crate) async fn post_all(url: &str, bodies: &[String]) {
+    let client = reqwest::Client::new();
+    let posts = futures_util::stream::iter(bodies).map(|body| post(&client, url, body));
+    let answers: Vec<_> = posts.buffer_unordered(16).collect().await;
+    assert!(answers.iter().all(|answer| *answer.as_ref().expect("answered") == 200));
+}
+
+/// Every alert there ever was, as it is stored.
+pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
+    serde_json::from_str(&print(variables, &["alerts", "list", "--all", "--json"])).expect("JSON")
+}
+
+/// Whether `alert` is in state `state`, and its readers have been told.
+pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
+    let told = &alert["deliveries"]["slack"];
+    alert["state"] == state && told["told"].as_i64() >= alert["revision"].as_i64() && told["trying"].is_null()
+}

@@ -1,0 +1,94 @@
+//! A Slack on its worst day: what fires is told in the end, and nobody sees an alert twice without being told
+//! that it may be so.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use super::Home;
+use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::revwatch::Revwatch;
+use crate::support::slack::{Posted, Slack};
+use crate::support::wait::until_within;
+
+const ALERTS: usize = 60;
+const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nlease_seconds = 1.5\nmessages_per_second = 200.0\n\
+                        group_above = 100000\n";
+/// Each failed attempt waits twice as long as the one before.
+const LONG: Duration = Duration::from_secs(120);
+/// Seeds the faults.
+const SEED: u64 = 20_261_118;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_history_there_is_one_message_for_each_alert() {
+    let messages = day(SEED, true).await;
+    for (alert, copies) in messages {
+        assert_eq!(copies.len(), 1, "{alert} is told once: {copies:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_scope_to_look_what_may_be_a_copy_says_so() {
+    for (alert, copies) in day(SEED + 1, false).await {
+        for copy in &copies[1..] {
+            assert!(copy.text.contains("Possible duplicate"), "{alert}: {copies:#?}");
+        }
+    }
+}
+
+/// 60 accounts lose charges, for one reason and then another, and get them back, while most things go wrong that
+/// can. Gives what is in the channel in the end, by alert and oldest first; each has a message that says RESOLVED.
+async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
+    eprintln!("seed {seed}");
+    let slack = Slack::start(&[]).await;
+    if !may_look {
+        slack.forbid_reading();
+    }
+    slack.misbehave(seed, 35);
+    let (home, settings) = (Home::embedded(), Settings::of_providers(SETTINGS));
+    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let variables = settings.variables(of_home);
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+    let url = process.url("/webhooks/stripe");
+    let begin_s = jiff::Timestamp::now().as_second() - 100;
+    for (n, (charges, reason)) in
+        [(true, ""), (false, "requirements.past_due"), (false, "under_review"), (true, "")].into_iter().enumerate()
+    {
+        let created_s = begin_s + 10 * i64::try_from(n).expect("few");
+        let event = |a| updated(&format!("evt_{n}_{a}"), &format!("acct_{a}"), created_s, charges, reason);
+        post_all(&url, &(0..ALERTS).map(event).collect::<Vec<_>>()).await;
+        if n == 0 {
+            continue;
+        }
+        // At least half have been told how it stands when the next thing happens, the others are under way.
+        until_within(LONG, "half are told", || async {
+            let says = |m: &Posted| if charges { m.text.contains("RESOLVED") } else { m.text.contains(reason) };
+            let told: HashSet<_> =
+                slack.messages().iter().filter(|m| says(m)).map(|m| m.alert_id().to_owned()).collect();
+            (told.len() * 2 >= ALERTS).then_some(())
+        })
+        .await;
+    }
+    slack.behave();
+    until_within(LONG, "all is told", || async {
+        let alerts = alerts(&variables);
+        (alerts.len() == ALERTS && alerts.iter().all(|alert| is_told(alert, "resolved"))).then_some(())
+    })
+    .await;
+    let (faults, deleted) = (slack.faults(), slack.deleted());
+    let kinds: HashSet<_> = faults.iter().collect();
+    eprintln!("{} faults of {} kinds, {} messages deleted", faults.len(), kinds.len(), deleted.len());
+    assert!(faults.len() >= 40 && kinds.len() >= 8 && !deleted.is_empty(), "a bad day: {faults:?}");
+    process.stop();
+    let mut messages = BTreeMap::<String, Vec<Posted>>::new();
+    for message in slack.messages() {
+        messages.entry(message.alert_id().to_owned()).or_default().push(message);
+    }
+    for alert in alerts(&variables) {
+        let id = alert["id"].as_str().expect("an id");
+        let copies = messages.get(id).map_or(&[][..], Vec::as_slice);
+        // What was deleted after the last word is gone, as whoever deleted it wanted.
+        let says_so = |m: &Posted| m.alert_id() == id && m.text.contains("RESOLVED");
+        assert!(copies.iter().chain(&deleted).any(says_so), "{id} does not end: {copies:#?}");
+    }
+    messages
+}
