@@ -323,13 +323,13 @@ impl AlertState {
 impl Alert {
     /// Fires `rule` now. Its clocks and ways are set by the book.
     pub fn fire(rule: &Rule, subject: &Subject, since_s: i64, now_s: i64, evidence: Evidence) -> Self {
-        let digest = Sha256::digest(format!("{}\n{subject}\n{since_s}\n{now_s}", rule.name));
+        let id = id(&format!("{}\n{subject}\n{since_s}\n{now_s}", rule.name));
         let mut labels = rule.labels.clone();
         if let Subject::Segment { by, value } = subject {
             labels.insert(by.clone(), value.clone());
         }
         Self {
-            id: format!("al_{}", hex::encode(&digest[..8])),
+            id,
             rule: rule.name.clone(),
             severity: rule.severity,
             route: rule.route.clone(),
@@ -381,6 +381,11 @@ impl Alert {
     pub fn account(&self) -> Option<&str> {
         self.evidence.account.as_deref()
     }
+}
+
+/// The id of what is named like this.
+pub fn id(name: &str) -> String {
+    format!("al_{}", hex::encode(&Sha256::digest(name)[..8]))
 }
 
 impl Subject {

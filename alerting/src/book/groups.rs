@@ -8,28 +8,32 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use revwatch_shared::money::{Money, decimals};
-use sha2::{Digest, Sha256};
 
 use super::Book;
-use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject};
+use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject, id};
 
 /// How many members a group names.
 const NAMED: usize = 10;
 
 impl Book {
-    /// Decides for new alerts whether they are told alone or in a group.
+    /// Decides for new alerts whether they are told alone or in a group. Some may be over already: they are
+    /// told as that.
     pub(super) fn group(&mut self, fired: Vec<String>, now_s: i64) {
         let later = std::mem::take(&mut self.fired);
-        let (mut joined, mut crowded) = (BTreeSet::new(), BTreeSet::new());
+        let (mut joined, mut crowded, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for id in fired.into_iter().chain(later) {
             let Some(alert) = self.alerts.get_mut(&id) else { continue };
-            if alert.muted.is_some() || alert.is_over() || alert.part_of.is_some() {
+            if alert.muted.is_some() || alert.part_of.is_some() {
                 continue;
             }
             let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else { continue };
             self.policy.apply(alert, rule, now_s);
             // One that had been a member has none.
             alert.actions.clone_from(&rule.actions);
+            if alert.is_over() {
+                alert.sla.ahead.clear();
+                over.push(id.clone());
+            }
             self.dirty.insert(id.clone());
             let place = (alert.rule.clone(), alert.route.clone());
             if !alert.notifiers.is_empty() {
@@ -56,6 +60,13 @@ impl Book {
                 group.revise(now_s);
             }
             self.dirty.insert(group_id);
+        }
+        for id in over {
+            let Some(alert) = self.alerts.get(&id).cloned() else { continue };
+            match &alert.part_of {
+                Some(group_id) => self.member_is_over(group_id, &id, now_s, alert.resolved_by.as_deref()),
+                None => self.waits_no_longer(&alert),
+            }
         }
     }
 
@@ -153,8 +164,7 @@ impl Book {
         let first = members().min_by_key(|a| (a.fired_s, &a.id))?;
         let since_s = members().map(|a| a.since_s).min().unwrap_or(now_s);
         let mut group = Alert::fire(rule, &Subject::Business, since_s, first.fired_s, Evidence::default());
-        let digest = Sha256::digest(format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
-        group.id = format!("al_{}", hex::encode(&digest[..8]));
+        group.id = id(&format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
         group.group = Some(Group::default());
         self.policy.apply(&mut group, rule, first.fired_s);
         let id = group.id.clone();

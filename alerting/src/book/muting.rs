@@ -9,9 +9,10 @@ impl Book {
     pub(super) fn mute_and_unmute(&mut self, fired: &[String], now_s: i64) {
         let again: Vec<String> =
             if std::mem::take(&mut self.look_at_muted) { self.muted.iter().cloned().collect() } else { Vec::new() };
-        for id in fired.iter().chain(&again) {
+        let again = again.iter().map(|id| (id, false));
+        for (id, is_new) in fired.iter().map(|id| (id, true)).chain(again) {
             let Some(alert) = self.alerts.get(id) else { continue };
-            let mute = if alert.is_over() { None } else { self.mute_of(alert, now_s) };
+            let mute = if alert.is_over() && !is_new { None } else { self.mute_of(alert, now_s) };
             if alert.muted == mute {
                 continue;
             }

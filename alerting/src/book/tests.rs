@@ -405,6 +405,64 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
 }
 
 #[test]
+fn what_is_over_before_anybody_looked_is_told_as_that() {
+    // As after a failover: both changes are read at once.
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 100);
+    desk.close(&lost("acct_1"), 100);
+    let resolved = "✅ RESOLVED: A provider can no longer take charges";
+    assert_eq!(desk.tell_all(100), [format!("email {resolved}"), format!("slack {resolved}")]);
+    assert_eq!(desk.alerts(), Vec::<String>::new());
+    // Many of them are told as one, and beside one that goes on.
+    for n in 2..=9 {
+        desk.open(&lost(&format!("acct_{n}")), 200);
+        desk.close(&lost(&format!("acct_{n}")), 200);
+    }
+    let many = "✅ RESOLVED: 8 × A provider can no longer take charges";
+    assert_eq!(desk.tell_all(200), [format!("email {many}"), format!("slack {many}")]);
+    for n in 10..=19 {
+        desk.open(&lost(&format!("acct_{n}")), 300);
+        if n > 10 {
+            desk.close(&lost(&format!("acct_{n}")), 300);
+        }
+    }
+    assert!(desk.tell_all(300).iter().all(|told| told.contains("CRITICAL: 10 × ")));
+    let group = desk.book.alerts().find_map(|a| a.group.clone()).expect("a group");
+    assert_eq!((group.joined, group.open), (10, 1));
+    desk.close(&lost("acct_10"), 310);
+    assert!(desk.tell_all(310).iter().all(|told| told.contains("RESOLVED: 10 × ")));
+    // What is silenced is not told as over either.
+    let silence = Silence {
+        id: "si_1".into(),
+        matches: Matcher { rule: Some("lost".into()), ..Matcher::default() },
+        from_s: 400,
+        until_s: 500,
+        reason: "known".into(),
+        by: "ana".into(),
+    };
+    desk.command(Ask::Silence(silence), 400);
+    desk.open(&lost("acct_1"), 410);
+    desk.close(&lost("acct_1"), 410);
+    assert_eq!(desk.tell_all(410), Vec::<String>::new());
+    assert_eq!(desk.alerts(), Vec::<String>::new());
+}
+
+#[test]
+fn an_alert_that_comes_back_within_its_second_is_another_one() {
+    let mut desk = Desk::new();
+    let again = Condition { event_id: "evt_3".into(), ..lost("acct_1") };
+    desk.open(&lost("acct_1"), 100);
+    desk.close(&lost("acct_1"), 100);
+    desk.open(&again, 100);
+    let told = desk.tell_all(100);
+    assert!(told.len() == 4 && told.iter().filter(|t| t.contains("RESOLVED")).count() == 2, "{told:?}");
+    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+    desk.close(&again, 100);
+    assert_eq!(desk.tell_all(100).len(), 2);
+    assert_eq!(desk.alerts(), Vec::<String>::new());
+}
+
+#[test]
 fn what_another_alert_explains_is_told_only_if_it_outlives_it() {
     let mut desk = Desk::new();
     desk.open(&payout("po_1", "acct_1", 100), 20);

@@ -1,7 +1,7 @@
 //! Leads each rule and subject through its phases, and each alert through its life.
 
 use super::{Book, Happened, PENDING, REFRESH_S, StoredWatch, Watch, WatchKey, json, key_of, pending_key};
-use crate::alert::{Alert, AlertState, Evidence, Subject};
+use crate::alert::{Alert, AlertState, Evidence, Subject, id};
 use crate::figure::Facts;
 use crate::lifecycle::{Stage, is_drawn};
 use crate::reading::{Reading, trend};
@@ -112,7 +112,11 @@ impl Book {
         }
     }
 
-    pub(super) fn fire(&mut self, key: WatchKey, before: Phase, alert: Alert) {
+    pub(super) fn fire(&mut self, key: WatchKey, before: Phase, mut alert: Alert) {
+        // One that comes back within its second is another one.
+        while self.alerts.contains_key(&alert.id) {
+            alert.id = id(&alert.id);
+        }
         let from = if matches!(before, Phase::Pending { .. }) { Stage::Pending } else { Stage::Inactive };
         self.happen(Some(&alert.id), &key, from, Stage::Firing, None);
         self.watch(key, Some(Watch::Firing { alert_id: alert.id.clone() }));
