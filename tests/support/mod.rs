@@ -2,6 +2,7 @@
 //! own, and a business to tell about.
 
 pub(crate) mod history;
+pub(crate) mod mail;
 pub(crate) mod providers;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;
@@ -9,3 +10,9 @@ pub(crate) mod revwatch;
 pub(crate) mod slack;
 pub(crate) mod stripe;
 pub(crate) mod wait;
+
+/// Whether `tests/run --long` asks for the long runs too.
+#[expect(clippy::disallowed_methods, reason = "no setting of revwatch: it is about the tests themselves")]
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("REVWATCH_LONG_TESTS").is_some_and(|value| !value.is_empty())
+}

@@ -4,12 +4,15 @@ mod alerts;
 mod crash;
 mod demo;
 mod look;
+mod mail;
 mod order;
 mod refresh;
 mod roles;
 mod rules;
 mod slack;
 mod slack_chaos;
+mod storm;
+mod two_evaluators;
 mod verify;
 
 use tempfile::TempDir;

@@ -1,0 +1,130 @@
+//! Two processes that can evaluate, one of which is killed again and again: nothing is lost, nothing is told twice.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::Home;
+use crate::support::is_long;
+use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::revwatch::{Revwatch, Variables, metrics};
+use crate::support::slack::Slack;
+use crate::support::wait::{until, until_within};
+
+const ACCOUNTS: usize = 30;
+const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nlease_seconds = 0.8\nmessages_per_second = 200.0\n\
+                        group_above = 100000\n";
+/// Seeds the moments, and who is killed.
+const SEED: u64 = 20_261_119;
+
+/// What is posted, and how the accounts stand.
+struct Business {
+    rng: Rng,
+    url: String,
+    begin_s: i64,
+    rounds: i64,
+    posted: usize,
+    lost: [bool; ACCOUNTS],
+    /// How often an account lost its charges.
+    losses: usize,
+}
+
+impl Business {
+    /// These accounts lose charges, or get them back, a second after the round before.
+    async fn toggle(&mut self, accounts: &[usize]) {
+        self.rounds += 1;
+        let mut bodies = Vec::new();
+        for &n in accounts {
+            let (event, created_s) = (format!("evt_{}", self.posted), self.begin_s + self.rounds);
+            bodies.push(updated(&event, &format!("acct_{n}"), created_s, self.lost[n], "under_review"));
+            self.lost[n] = !self.lost[n];
+            self.losses += usize::from(self.lost[n]);
+            self.posted += 1;
+        }
+        post_all(&self.url, &bodies).await;
+    }
+
+    fn some(&mut self) -> Vec<usize> {
+        self.rng.choose_multiple(0..ACCOUNTS, 3)
+    }
+
+    /// Two changes of one account in one batch would be none.
+    async fn applied(&self, variables: &Variables) {
+        let applied = || async { (metrics(variables)["events_applied"] == self.posted).then_some(()) };
+        until("what was posted is applied", applied).await;
+    }
+}
+
+/// Which of them evaluates: the one that began last.
+fn evaluator(pair: &[Revwatch]) -> Option<usize> {
+    let fence = |process: &Revwatch| process.logged("this process evaluates").pop()?["fence"].as_u64();
+    (0..pair.len()).filter_map(|i| Some((fence(&pair[i])?, i))).max().map(|(_, i)| i)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_is_killed_again_and_again() {
+    let kills = if is_long() { 200 } else { 15 };
+    eprintln!("seed {SEED}, {kills} kills");
+    let home = Home::servers().await;
+    let slack = Slack::start(&[]).await;
+    // A kill finds an attempt that has not arrived, or has arrived and is not answered.
+    slack.dawdle(SEED, Duration::from_millis(40));
+    let settings = Settings::of_providers(SETTINGS);
+    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let variables = settings.variables(of_home);
+    let front = Revwatch::serve(&variables, "ingest,worker");
+    let mut pair = vec![Revwatch::serve(&variables, "alerting"), Revwatch::serve(&variables, "alerting")];
+    let mut business = Business {
+        rng: Rng::with_seed(SEED),
+        url: front.url("/webhooks/stripe"),
+        begin_s: jiff::Timestamp::now().as_second() - 1000,
+        rounds: 0,
+        posted: 0,
+        lost: [true; ACCOUNTS],
+        losses: 0,
+    };
+    // At first all can take charges.
+    business.toggle(&(0..ACCOUNTS).collect::<Vec<_>>()).await;
+    let (began, mut evaluators_killed) = (Instant::now(), 0);
+    for _ in 0..kills {
+        business.applied(&variables).await;
+        let accounts = business.some();
+        business.toggle(&accounts).await;
+        // The moment of the crash; nothing is expected to have happened by then.
+        tokio::time::sleep(Duration::from_millis(business.rng.u64(..600))).await;
+        let evaluator = evaluator(&pair);
+        let victim = evaluator.filter(|_| business.rng.u8(..4) > 0).unwrap_or_else(|| business.rng.usize(..2));
+        evaluators_killed += usize::from(evaluator == Some(victim));
+        pair.swap_remove(victim).kill9();
+        pair.push(Revwatch::serve(&variables, "alerting"));
+    }
+    let took = began.elapsed();
+    business.applied(&variables).await;
+    let rest: Vec<usize> = (0..ACCOUNTS).filter(|n| business.lost[*n]).collect();
+    business.toggle(&rest).await;
+    let all = until_within(Duration::from_secs(60), "all is told", || async {
+        let alerts = alerts(&variables);
+        let is_over = alerts.iter().all(|alert| is_told(alert, "resolved"));
+        (alerts.len() >= business.losses && is_over).then_some(alerts)
+    })
+    .await;
+    let calls = slack.calls().len();
+    eprintln!(
+        "{evaluators_killed} of {kills} kills were the evaluator's, {took:.0?}; {} alerts, {calls} calls",
+        all.len()
+    );
+    assert_eq!(all.len(), business.losses, "one alert for each loss");
+    let mut messages = BTreeMap::<String, Vec<String>>::new();
+    for message in slack.messages() {
+        messages.entry(message.alert_id().to_owned()).or_default().push(message.text);
+    }
+    assert_eq!(messages.len(), all.len());
+    for alert in &all {
+        let told = &messages[alert["id"].as_str().expect("an id")];
+        assert!(told.len() == 1 && told[0].contains("RESOLVED"), "{alert} was told so: {told:#?}");
+    }
+    for process in pair.into_iter().chain([front]) {
+        process.stop();
+    }
+}
