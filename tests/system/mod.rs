@@ -11,6 +11,7 @@ mod roles;
 mod rules;
 mod slack;
 mod slack_chaos;
+mod slack_sdk;
 mod storm;
 mod two_evaluators;
 mod verify;
