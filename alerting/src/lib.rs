@@ -535,28 +535,27 @@ impl Alerting {
 /// One attempt: looks first where an earlier one may have arrived.
 async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
     let Job { alert_id, way, revision, message, doubtful } = job;
-    let (doubtful, doubted_revision) =
-        doubtful.map_or((None, revision), |(message, revision)| (Some(message), revision));
     let mut possible_duplicate = false;
     let tried = async {
-        if let Some(doubtful) = &doubtful {
+        if let Some((doubtful, tried_revision)) = &doubtful {
             match notifier.find(&message).await {
-                Lookup::Found { receipt } => return (Outcome::Delivered { receipt }, true),
+                // What changed since is still to be told.
+                Lookup::Found { receipt, revision } => {
+                    return (Outcome::Delivered { receipt }, revision.unwrap_or(*tried_revision));
+                }
                 Lookup::Absent => {}
-                Lookup::Later { reason } => return (Outcome::Unknown { reason }, false),
+                Lookup::Later { reason } => return (Outcome::Unknown { reason }, revision),
                 Lookup::CannotTell => {
                     possible_duplicate = true;
-                    return (notifier.deliver(doubtful).await, false);
+                    return (notifier.deliver(doubtful).await, revision);
                 }
             }
         }
-        (notifier.deliver(&message).await, false)
+        (notifier.deliver(&message).await, revision)
     };
-    let (outcome, found) = tokio::time::timeout(within, tried)
+    let (outcome, revision) = tokio::time::timeout(within, tried)
         .await
-        .unwrap_or_else(|_| (Outcome::Unknown { reason: "no answer in time".to_owned() }, false));
-    // What was found shows the revision of that attempt; what changed since is still to be told.
-    let revision = if found { doubted_revision } else { revision };
+        .unwrap_or_else(|_| (Outcome::Unknown { reason: "no answer in time".to_owned() }, revision));
     Told { alert_id, way, revision, outcome, possible_duplicate }
 }
 

@@ -32,10 +32,12 @@ pub enum Outcome {
 /// What looking for a message found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// It arrived.
+    /// It arrived, at this or an earlier revision.
     Found {
         /// As of [`Outcome::Delivered`].
         receipt: Option<String>,
+        /// The revision that it shows; `None`: the one that was tried.
+        revision: Option<u32>,
     },
     /// It did not.
     Absent,

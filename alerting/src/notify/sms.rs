@@ -212,7 +212,7 @@ impl Sms {
             None => {
                 let receipt = self.receipt(message);
                 self.told.forget(&message.delivery_id);
-                Lookup::Found { receipt }
+                Lookup::Found { receipt, revision: None }
             }
         }
     }

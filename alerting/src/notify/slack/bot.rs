@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::told::Told;
 use super::super::{ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing};
 use super::channels::{Channels, Id};
 use super::search::{Search, Stop};
@@ -27,15 +26,11 @@ pub struct SlackBot {
     api_base: String,
     channels: Channels,
     search: Search,
-    /// Messages that were found at an earlier state than the one to be told: to be changed, not posted again.
-    found: Told,
     per_second: f64,
 }
 
 /// Slack's answers hold the message that was posted, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
-/// The one recipient in [`SlackBot::found`].
-const CHANNEL: &str = "channel";
 
 #[derive(Deserialize)]
 struct Answer {
@@ -53,7 +48,7 @@ impl SlackBot {
         let client = outgoing.client()?;
         let search = Search::new(client.clone(), token.clone(), api_base.clone());
         let channels = Channels::new(config.channels.clone());
-        Ok(Some(Self { client, token: token.clone(), api_base, channels, search, found: Told::default(), per_second }))
+        Ok(Some(Self { client, token: token.clone(), api_base, channels, search, per_second }))
     }
 
     /// The message whose thread `message` belongs into, as channel and ts: that of its alert, if it is in the
@@ -101,11 +96,7 @@ impl SlackBot {
             hit = self.search.in_channel(message, &id).await?;
         }
         Ok(match hit {
-            Some(hit) if hit.revision >= message.revision => Lookup::Found { receipt: Some(hit.receipt) },
-            Some(hit) => {
-                self.found.remember(&message.delivery_id, CHANNEL, hit.receipt);
-                Lookup::Absent
-            }
+            Some(hit) => Lookup::Found { receipt: Some(hit.receipt), revision: Some(hit.revision) },
             None => Lookup::Absent,
         })
     }
@@ -131,9 +122,8 @@ impl Notifier for SlackBot {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let until = Instant::now() + ANSWER_WITHIN;
-        let found = self.found.of(&message.delivery_id).remove(CHANNEL);
         // A receipt is `channel:ts`, the two things that chat.update wants.
-        let posted = message.receipt.as_deref().or(found.as_deref()).and_then(|r| r.split_once(':'));
+        let posted = message.receipt.as_deref().and_then(|r| r.split_once(':'));
         let channel = self.channels.of_route(&message.route);
         let mut body = json!({
             "channel": channel,
@@ -177,7 +167,6 @@ impl Notifier for SlackBot {
         }
         match answer {
             Ok(Answer { ok: true, channel: id, ts, .. }) => {
-                self.found.forget(&message.delivery_id);
                 if let Some(id) = &id
                     && body["channel"] == channel
                 {
@@ -188,11 +177,7 @@ impl Notifier for SlackBot {
             }
             Ok(Answer { error, .. }) => {
                 let word = outgoing::word(&error.unwrap_or_default());
-                let outcome = failed(&word, posted.is_some());
-                if outcome == Outcome::Gone {
-                    self.found.forget(&message.delivery_id);
-                }
-                outcome
+                failed(&word, posted.is_some())
             }
             Err(outcome) => outcome,
         }
@@ -388,7 +373,7 @@ mod tests {
         let bot = bot(&stub);
         // The channel's id is known from an answer.
         bot.deliver(&Message { delivery_id: "al_0-0".into(), ..message() }).await;
-        assert_eq!(bot.find(&message()).await, Lookup::Found { receipt: Some("C1:2.0".into()) });
+        assert_eq!(bot.find(&message()).await, Lookup::Found { receipt: Some("C1:2.0".into()), revision: Some(1) });
         let requests = stub.requests();
         assert_eq!(requests.len(), 3);
         let asked = |name: &str| requests[2].parameter(name);
@@ -413,21 +398,17 @@ mod tests {
             thread: Some("C1:10.5".into()),
             ..message()
         };
-        assert_eq!(bot.find(&notice).await, Lookup::Found { receipt: Some("C1:1.0".into()) });
+        assert_eq!(bot.find(&notice).await, Lookup::Found { receipt: Some("C1:1.0".into()), revision: Some(1) });
         assert_eq!(stub.requests()[0].parameter("ts"), Some("10.5".into()));
     }
 
     #[tokio::test]
-    async fn an_earlier_state_that_arrived_is_changed_not_posted_again() {
-        let stub =
-            Stub::answering(|request| if request.method == "GET" { page(&[("al_1-0", 1)], "") } else { posted() })
-                .await;
+    async fn an_earlier_state_that_arrived_is_found_as_that() {
+        let stub = Stub::answering(|_| page(&[("al_1-0", 1)], "")).await;
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
         let later = Message { revision: 2, ..message() };
-        assert_eq!(bot.find(&later).await, Lookup::Absent);
-        bot.deliver(&later).await;
-        let request = stub.requests().pop().expect("asked");
-        assert!(is(&request, "chat.update") && request.json()["ts"] == "1.0");
+        let found = bot.find(&later).await;
+        assert_eq!(found, Lookup::Found { receipt: Some("C1:1.0".into()), revision: Some(1) });
     }
 
     #[tokio::test]
@@ -438,7 +419,7 @@ mod tests {
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
         // Posted anew while it fired, and nobody knows whether that arrived.
         let over = Message { delivery_id: format!("al_1-0{}", super::super::RESOLVED), revision: 3, ..message() };
-        assert_eq!(bot.find(&over).await, Lookup::Found { receipt: Some("C1:1.0".into()) });
+        assert_eq!(bot.find(&over).await, Lookup::Found { receipt: Some("C1:1.0".into()), revision: Some(3) });
         bot.deliver(&over).await;
         let body = stub.requests().pop().expect("asked").json();
         assert_eq!(body["metadata"]["event_payload"]["delivery_id"], "al_1-0");
@@ -461,7 +442,7 @@ mod tests {
         .await;
         let bot = bot(&stub);
         for _ in 0..2 {
-            assert_eq!(bot.find(&message()).await, Lookup::Found { receipt: Some("C7:1.0".into()) });
+            assert_eq!(bot.find(&message()).await, Lookup::Found { receipt: Some("C7:1.0".into()), revision: Some(1) });
         }
         assert_eq!(stub.requests().iter().filter(|r| is(r, "conversations.list")).count(), 3);
         let elsewhere = bot_of(&stub.url(), &[("default", "#nowhere")]);
