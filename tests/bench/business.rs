@@ -70,6 +70,16 @@ impl Story {
         )
     }
 
+    /// Connected, and then they can no longer take charges.
+    pub(crate) fn lost(count: usize) -> Self {
+        Self::new(
+            "accounts that lost charges",
+            "account",
+            count,
+            &[|t| Some(t.account("enabled")), |t| Some(t.account("lost"))],
+        )
+    }
+
     fn new(about: &'static str, kind: &'static str, count: usize, chapters: &'static [Chapter]) -> Self {
         let mut story = Self { about, kind, count, events: 0, chapters };
         story.events = story.bodies().count();
@@ -229,6 +239,7 @@ impl Teller {
                 "requirements": {"currently_due": ["business_type"], "eventually_due": ["business_type"]}})),
             "enabled" => Some(json!({"charges_enabled": false, "payouts_enabled": false,
                 "requirements": {"pending_verification": ["representative.dob.day"]}})),
+            "lost" => Some(json!({"charges_enabled": true, "payouts_enabled": true})),
             _ => Some(json!({"payouts_enabled": true, "requirements": {"currently_due": [], "past_due": [],
                 "eventually_due": [], "disabled_reason": null}})),
         };

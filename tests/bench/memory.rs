@@ -5,6 +5,7 @@
 //! `cargo bench --bench memory -- 2000` does it with fewer.
 
 #[path = "business.rs"]
+#[expect(dead_code, reason = "the other benchmark needs more of it")]
 mod business;
 #[path = "../support"]
 #[expect(dead_code, reason = "tests need more of it")]

@@ -2,9 +2,11 @@
 //! that it may be so.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::Home;
+use crate::support::is_long;
 use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
 use crate::support::revwatch::Revwatch;
 use crate::support::slack::{Posted, Slack};
@@ -20,19 +22,27 @@ const SEED: u64 = 20_261_118;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_history_there_is_one_message_for_each_alert() {
-    let messages = day(SEED, true).await;
-    for (alert, copies) in messages {
-        assert_eq!(copies.len(), 1, "{alert} is told once: {copies:#?}");
+    for seed in seeds() {
+        for (alert, copies) in day(seed, true).await {
+            assert_eq!(copies.len(), 1, "{alert} is told once: {copies:#?}");
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_scope_to_look_what_may_be_a_copy_says_so() {
-    for (alert, copies) in day(SEED + 1, false).await {
-        for copy in &copies[1..] {
-            assert!(copy.text.contains("Possible duplicate"), "{alert}: {copies:#?}");
+    for seed in seeds() {
+        for (alert, copies) in day(seed, false).await {
+            for copy in &copies[1..] {
+                assert!(copy.text.contains("Possible duplicate"), "{alert}: {copies:#?}");
+            }
         }
     }
+}
+
+/// One day, or ten for those who have the time.
+fn seeds() -> Range<u64> {
+    SEED..SEED + if is_long() { 10 } else { 1 }
 }
 
 /// 60 accounts lose charges, for one reason and then another, and get them back, while most things go wrong that
@@ -43,7 +53,7 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     if !may_look {
         slack.forbid_reading();
     }
-    slack.misbehave(seed, 35);
+    slack.misbehave(seed, 40);
     let (home, settings) = (Home::embedded(), Settings::of_providers(SETTINGS));
     let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
     let variables = settings.variables(of_home);
@@ -77,7 +87,7 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     let (faults, deleted) = (slack.faults(), slack.deleted());
     let kinds: HashSet<_> = faults.iter().collect();
     eprintln!("{} faults of {} kinds, {} messages deleted", faults.len(), kinds.len(), deleted.len());
-    assert!(faults.len() >= 40 && kinds.len() >= 8 && !deleted.is_empty(), "a bad day: {faults:?}");
+    assert!(faults.len() >= 30 && kinds.len() >= 7 && !deleted.is_empty(), "a bad day: {faults:?}");
     process.stop();
     let mut messages = BTreeMap::<String, Vec<Posted>>::new();
     for message in slack.messages() {
