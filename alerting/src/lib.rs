@@ -203,6 +203,7 @@ impl Alerting {
             self.show_kpis().await?;
             *shown = Some(Instant::now());
         }
+        let renewed = Instant::now();
         let Some(fence) = self.renew(holder).await? else {
             self.ready.pass();
             return Ok(());
@@ -214,7 +215,7 @@ impl Alerting {
         let mut turns = HashMap::<String, Turn>::new();
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut held = Held { holder, fence, renewed: Instant::now() };
+        let mut held = Held { holder, fence, renewed };
         let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
         loop {
             let next_turn = self.next_turn(&book, &turns);
@@ -254,13 +255,14 @@ impl Alerting {
         self.store.lease(LEASE, holder, u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)).await
     }
 
-    /// Renews the lease in good time.
+    /// Renews the lease in good time: two thirds of it, at least, are left afterwards.
     async fn keep(&self, held: &mut Held<'_>) -> Result<(), StoreError> {
         if held.renewed.elapsed() > self.lease() / 3 {
+            // It counts from when it was asked for, not from the answer.
+            held.renewed = Instant::now();
             if self.renew(held.holder).await? != Some(held.fence) {
                 return Err(StoreError::Fenced);
             }
-            held.renewed = Instant::now();
         }
         Ok(())
     }
