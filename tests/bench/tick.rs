@@ -84,7 +84,11 @@ async fn compare(name: &str, kind: StoreKind, many: usize) -> std::io::Result<f6
     });
     let mut out = std::io::stdout().lock();
     for (watch, us) in watches.iter().zip([few_us, many_us]) {
-        writeln!(out, "{name}: {:>7} accounts, {:>7} alerts: {us:7.0} µs a tick", watch.accounts, watch.alerts)?;
+        let Watch { accounts, alerts, first_s, .. } = watch;
+        writeln!(
+            out,
+            "{name}: {accounts:>7} accounts, {alerts:>7} alerts: {us:7.0} µs a tick; the first took {first_s:.1} s"
+        )?;
     }
     writeln!(out, "{name}: ratio {:.2}, at most {MOST} wanted", many_us / few_us)?;
     drop(out);
@@ -98,6 +102,8 @@ async fn compare(name: &str, kind: StoreKind, many: usize) -> std::io::Result<f6
 struct Watch {
     accounts: usize,
     alerts: usize,
+    /// Seconds until all were stored.
+    first_s: f64,
     metrics: Metrics,
     seen: (u64, f64),
     shutdown: CancellationToken,
@@ -136,8 +142,17 @@ impl Watch {
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(revwatch_alerting::run(alerting, shutdown.clone()));
-        let mut watch =
-            Self { accounts, alerts: 0, metrics, seen: (0, 0.0), shutdown, running, _folder: folder, _server: server };
+        let mut watch = Self {
+            accounts,
+            alerts: 0,
+            first_s: 0.0,
+            metrics,
+            seen: (0, 0.0),
+            shutdown,
+            running,
+            _folder: folder,
+            _server: server,
+        };
         watch.settle(store.as_ref()).await;
         watch
     }
@@ -152,6 +167,7 @@ impl Watch {
                 self.alerts = store.documents(book::ALERTS).await.expect("documents").len();
             }
         }
+        self.first_s = self.seen.1;
         let told = self.metrics.notifications.with_label_values(&["log", "delivered"]);
         while told.get() == 0 {
             assert!(began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(), "it tells");
