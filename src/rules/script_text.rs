@@ -543,7 +543,7 @@ fn place_of(item: &Item<'_>, what: &str) -> Range<usize> {
     field.map_or_else(|| item.span(), |(key, _)| key.span())
 }
 
-/// The text with everything but its [[rule]]s blanked, so that their places stay what they are.
+/// The text with everything but its `[[rule]]`s blanked, so that their places stay what they are.
 fn only_rules(text: &str, table: &DeTable<'_>) -> String {
     let starts = |name: &str| -> Vec<usize> {
         let items = table.get(name).and_then(|value| value.get_ref().as_array());
