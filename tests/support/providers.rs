@@ -71,7 +71,7 @@ pub(crate) async fn post_all(url: &str, bodies: &[String]) {
 
 /// Every alert there ever was, as it is stored.
 pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
-    serde_json::from_str(&print(variables, &["alerts", "list", "--all", "--json"])).expect("JSON")
+    serde_json::from_str(&print(variables, &["alerts", "list", "--all", "--members", "--json"])).expect("JSON")
 }
 
 /// Whether `alert` is in state `state`, and its readers have been told.
