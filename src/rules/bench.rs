@@ -386,7 +386,7 @@ impl Bench {
 
     /// As `attempt` in `alerting/lib.rs`: looks first where an earlier one may have arrived.
     fn attempt(&mut self, job: Job) -> Told {
-        let Job { alert_id, way, mut revision, message, doubtful } = job;
+        let Job { alert_id, way, mut revision, message, doubtful, .. } = job;
         let receipt = Some(message.delivery_id.clone());
         match doubtful {
             Some((_, doubted)) if self.slack.arrived.contains_key(&message.delivery_id) => revision = doubted,

@@ -22,6 +22,8 @@ pub struct Job {
     /// An earlier attempt, at this revision, ended without an answer: look whether it arrived before sending
     /// again. If nobody can tell, this message is to be sent, which says so.
     pub doubtful: Option<(Message, u32)>,
+    /// A destination that cannot be asked now may be asked later; if not, it counts as one that can never tell.
+    pub may_wait: bool,
 }
 
 /// How an attempt ended.
@@ -41,6 +43,9 @@ pub struct Told {
 
 /// What cannot be told until somebody mends something is tried again this often.
 const BROKEN_PAUSE_MS: i64 = 300_000;
+/// After so many attempts in vain (a minute, about) nobody waits for a destination to say what it has: better
+/// told twice than not at all.
+const MOST_LOOKS: u32 = 5;
 /// Readers who cannot be told that an alert is over for so long will not be.
 const GIVE_UP_S: i64 = 86_400;
 
@@ -68,7 +73,8 @@ impl Book {
         alert.deliveries.entry(way.clone()).or_default().trying = Some(revision);
         self.outbox.begin(&id, &way);
         self.dirty.insert(id.clone());
-        Some(Job { alert_id: id, way, revision, message, doubtful })
+        let may_wait = progress.attempts < MOST_LOOKS;
+        Some(Job { alert_id: id, way, revision, message, doubtful, may_wait })
     }
 
     /// Notes how an attempt ended.

@@ -200,12 +200,14 @@ impl Search {
         }
         let page: Page<T> =
             outgoing::json(response, LARGEST_ANSWER).await.map_err(|what| later(format!("{WHOSE}: {what}")))?;
-        match (page.ok, page.error) {
-            (true, _) => {
+        match (page.ok, page.items) {
+            (true, Some(items)) => {
                 let next = page.response_metadata.and_then(|m| m.next_cursor).filter(|cursor| !cursor.is_empty());
-                Ok((page.items.unwrap_or_default(), next))
+                Ok((items, next))
             }
-            (false, error) => Err(Trouble::Word(outgoing::word(&error.unwrap_or_default()))),
+            // Slack always sends a list, be it empty: whatever this is, it proves nothing.
+            (true, None) => Err(Trouble::Word("without a list".to_owned())),
+            (false, _) => Err(Trouble::Word(outgoing::word(&page.error.unwrap_or_default()))),
         }
     }
 
