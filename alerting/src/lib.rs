@@ -31,7 +31,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use revwatch_shared::admin::Check;
 use revwatch_shared::config::AlertingConfig;
-use revwatch_shared::counters::{Bucket, hour_of};
+use revwatch_shared::counters::hour_of;
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use revwatch_shared::ports::{COMMANDS, DocumentWrite, EventQueue, Fence, StateStore, StoreError};
 use revwatch_shared::process::Process;
@@ -118,6 +118,9 @@ const FIGURES_PERIOD: Duration = Duration::from_secs(30);
 const FIGURES_REST: u32 = 10;
 /// The history is cut this often.
 const HISTORY_PERIOD_S: i64 = 86_400;
+
+/// The counters that grow with every delivery that is dealt with.
+const DELIVERIES: [&str; 4] = ["events|applied", "events|duplicate", "events|ignored", "events|dead"];
 
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
@@ -349,8 +352,7 @@ impl Alerting {
     /// Reads counters only when they can have changed what rules see, and not all the time.
     async fn look_at_figures(&self, book: &mut Book, seen: &mut Seen, now_s: i64) -> Result<(), Stop> {
         let hour = hour_of(now_s);
-        let now = self.store.counters(hour, hour).await?;
-        let deliveries = now.under(Bucket::Standing, "events").map(|(_, n)| n).sum();
+        let deliveries = self.store.standing(&DELIVERIES).await?;
         let is_due = seen.figures.as_ref().is_none_or(|last| {
             let rested = last.at.elapsed() > last.took * FIGURES_REST;
             let moved = last.deliveries != deliveries || last.hour != hour || last.at.elapsed() > FIGURES_PERIOD;

@@ -291,6 +291,9 @@ pub trait StateStore: Send + Sync {
     /// over partitions. Costs the hours asked for, not those that exist.
     async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError>;
 
+    /// The sum of some standing counters, by their joined names. Costs those asked for, not those that exist.
+    async fn standing(&self, names: &[&str]) -> Result<i64, StoreError>;
+
     /// Every open condition.
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError>;
 

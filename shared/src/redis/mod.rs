@@ -101,6 +101,10 @@ impl StateStore for RedisStore {
         self.sum_counters(from_hour, to_hour).await
     }
 
+    async fn standing(&self, names: &[&str]) -> Result<i64, StoreError> {
+        self.sum_standing(names).await
+    }
+
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
         self.open_conditions().await
     }

@@ -118,6 +118,17 @@ impl RedisStore {
         Ok(sum)
     }
 
+    pub(super) async fn sum_standing(&self, names: &[&str]) -> Result<i64, StoreError> {
+        let partitions = self
+            .each_partition(|partition| async move {
+                let mut cmd = redis::cmd("HMGET");
+                cmd.arg(keys::counters(partition)).arg(names);
+                self.link.run::<Vec<Option<i64>>>(&cmd).await
+            })
+            .await?;
+        Ok(partitions.into_iter().flatten().flatten().sum())
+    }
+
     async fn days_between(&self, partition: u32, from_hour: u32, to_hour: u32) -> Result<Vec<u32>, StoreError> {
         if from_hour > to_hour {
             return Ok(Vec::new());

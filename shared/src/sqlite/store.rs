@@ -103,6 +103,17 @@ impl StateStore for Sqlite {
         .map_err(store_error)
     }
 
+    async fn standing(&self, names: &[&str]) -> Result<i64, StoreError> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Sqlite::read(self, move |c| {
+            let mut one = c.prepare_cached("SELECT value FROM counters WHERE hour = ?1 AND name = ?2")?;
+            let values = names.iter().map(|name| one.query_row(params![STANDING, name], |row| row.get(0)).optional());
+            values.map(|value| Ok(value?.unwrap_or(0))).sum()
+        })
+        .await
+        .map_err(store_error)
+    }
+
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
         let bodies = Sqlite::read(self, |c| texts(c, "SELECT body FROM conditions ORDER BY due_s", [])).await;
         from_json(&bodies.map_err(store_error)?)

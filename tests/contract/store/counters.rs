@@ -13,6 +13,13 @@ pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) 
     assert_eq!(counters.get(Bucket::Standing, &["payouts", "failed"]), 8);
     assert_eq!(counters.get(Bucket::Standing, &["payouts", "negative"]), -5);
     assert_eq!(counters.len(), 2);
+    for (names, expected) in [
+        (&["payouts|failed", "payouts|negative", "payouts|never"][..], 3),
+        (&["payouts|negative"], -5),
+        (&["payouts|never"], 0),
+    ] {
+        assert_eq!(store.standing(names).await.expect("a sum"), expected, "{names:?}");
+    }
 }
 
 pub(super) async fn a_counter_at_zero_is_gone(place: &dyn Place) {
