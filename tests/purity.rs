@@ -39,7 +39,7 @@ const PURE: &[&str] = &[
     "alerting/src/reading.rs",
     "alerting/src/report.rs",
     "alerting/src/rule.rs",
-    "alerting/src/rule_text.rs",
+    "alerting/src/rule_text",
     "alerting/src/slack_actions/payload.rs",
     "alerting/src/slack_actions/signature.rs",
     "alerting/src/slack_actions/socket/envelope.rs",

@@ -90,6 +90,6 @@ mod tests {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
         let error = load(Some(folder.path())).expect_err("two of one name").to_string();
-        assert!(error.contains("b.toml:1:1: there are two rules named"), "{error}");
+        assert!(error.contains("b.toml:2:8: there are two rules named"), "{error}");
     }
 }

@@ -44,11 +44,14 @@ pub fn rank(counts: &[(u32, i64)], percent: i64) -> Option<u32> {
     reached.map(|(bucket, _)| *bucket)
 }
 
-/// Few buckets for what is counted all the time, the time from received to applied: the least of these
-/// bounds, in milliseconds, that it stays at or below. Its limit of 5 s (K12) is one of them.
+/// Few buckets for what is counted all the time, the time from received to applied. The limit of 5 s (K12) is
+/// one of them.
+pub const PROCESSING_BOUNDS_MS: [u32; 13] =
+    [10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 600_000, 3_600_000];
+
+/// The least of [`PROCESSING_BOUNDS_MS`] that a time stays at or below.
 pub fn processing_bound_ms(milliseconds: i64) -> u32 {
-    const BOUNDS_MS: [u32; 12] = [10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000, 600_000, 3_600_000];
-    BOUNDS_MS.into_iter().find(|bound| milliseconds <= i64::from(*bound)).unwrap_or(86_400_000)
+    PROCESSING_BOUNDS_MS.into_iter().find(|bound| milliseconds <= i64::from(*bound)).unwrap_or(86_400_000)
 }
 
 const STEPS: u32 = 8;

@@ -1,0 +1,350 @@
+//! How rules are written: TOML, every field checked, every fault named with its line and column. Pure:
+//! [`crate::rules_file`] reads the files.
+
+mod raw;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use self::raw::RawRule;
+use crate::rule::Rule;
+
+/// The rules that revwatch ships with.
+pub const DEFAULT_RULES: &str = include_str!("../../../deploy/rules/default.toml");
+
+/// A rule file's name, for messages, and its text.
+pub type NamedText = (String, String);
+
+/// Rule files that say what is no rule: every fault with file, line and column.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", faults.join("\n"))]
+pub struct InvalidRules {
+    /// One line each, in the order of the files.
+    pub faults: Vec<String>,
+}
+
+/// The rules of [`DEFAULT_RULES`].
+pub fn built_in() -> Result<Vec<Rule>, InvalidRules> {
+    parse(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())])
+}
+
+/// Parses rule files. Names of rules are unique over all of them, and there is at least one rule.
+pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, InvalidRules> {
+    let mut rules: Vec<Rule> = Vec::new();
+    let mut faults = Vec::new();
+    let mut names = Names::default();
+    for file in files {
+        let mut fault = |span: Option<Range<usize>>, what: &str| faults.push(placed(file, span, what));
+        let (table, errors) = DeTable::parse_recoverable(&file.1);
+        for error in &errors {
+            fault(error.span(), error.message());
+        }
+        for (key, value) in table.get_ref() {
+            if key.get_ref() != "rule" {
+                fault(Some(key.span()), &format!("unknown field `{}`, expected [[rule]]", key.get_ref()));
+            } else if !value.get_ref().is_array() {
+                fault(Some(value.span()), "rules are written as [[rule]]");
+            }
+        }
+        let items = table.get_ref().get("rule").and_then(|value| value.get_ref().as_array());
+        for item in items.into_iter().flatten() {
+            names.note(file, item, &mut fault);
+            rules.extend(read(item, &mut fault));
+        }
+    }
+    names.check(&mut faults);
+    if rules.is_empty() && faults.is_empty() {
+        let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
+        faults.push(format!("no [[rule]] in {}", names.join(", ")));
+    }
+    if faults.is_empty() { Ok(rules) } else { Err(InvalidRules { faults }) }
+}
+
+/// The names of rules, and the names that rules name.
+#[derive(Default)]
+struct Names<'a> {
+    /// Where each rule stands first.
+    first: BTreeMap<String, String>,
+    /// Of each rule that has any, those of `inhibited_by`, and where they stand.
+    explained: BTreeMap<String, Vec<(String, &'a NamedText, Range<usize>)>>,
+}
+
+impl<'a> Names<'a> {
+    /// Also of rules that are faulty otherwise.
+    fn note(
+        &mut self,
+        file: &'a NamedText,
+        item: &Spanned<DeValue<'_>>,
+        fault: &mut dyn FnMut(Option<Range<usize>>, &str),
+    ) {
+        let Some(table) = item.get_ref().as_table() else { return };
+        let Some(name) = table.get("name").filter(|name| name.get_ref().is_str()) else { return };
+        let (text, span) = (name.get_ref().as_str().unwrap_or_default().to_owned(), name.span());
+        if let Some(first) = self.first.get(&text) {
+            fault(Some(span), &format!("there are two rules named {text:?}; the first is at {first}"));
+            return;
+        }
+        let place = placed(file, Some(span), "");
+        self.first.insert(text.clone(), place.trim_end_matches([':', ' ']).to_owned());
+        let explaining = table.get("inhibited_by").and_then(|value| value.get_ref().as_array());
+        let named = explaining
+            .into_iter()
+            .flatten()
+            .filter_map(|value| Some((value.get_ref().as_str()?.to_owned(), file, value.span())));
+        self.explained.insert(text, named.collect());
+    }
+
+    /// Rules that explain others exist, and none explains itself: two that explain each other would mute each
+    /// other.
+    fn check(&self, faults: &mut Vec<String>) {
+        for (rule, explained) in &self.explained {
+            for (name, file, span) in explained {
+                if !self.first.contains_key(name) {
+                    faults.push(placed(
+                        file,
+                        Some(span.clone()),
+                        &format!("`inhibited_by` names {name:?}, which is no rule"),
+                    ));
+                } else if self.leads_to(name, rule) {
+                    let what = format!(
+                        "`inhibited_by` leads from {rule:?} over {name:?} back to {rule:?}: nobody would be told"
+                    );
+                    faults.push(placed(file, Some(span.clone()), &what));
+                }
+            }
+        }
+    }
+
+    /// Whether `from` is, or is explained over any number of rules by, `to`.
+    fn leads_to(&self, from: &str, to: &str) -> bool {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut ahead = vec![from];
+        while let Some(rule) = ahead.pop() {
+            if rule == to {
+                return true;
+            }
+            if seen.insert(rule) {
+                ahead.extend(self.explained.get(rule).into_iter().flatten().map(|(name, ..)| name.as_str()));
+            }
+        }
+        false
+    }
+}
+
+/// Reads one rule, naming every fault: what cannot be read is taken out, and the rest is looked at again.
+fn read(item: &Spanned<DeValue<'_>>, fault: &mut dyn FnMut(Option<Range<usize>>, &str)) -> Option<Rule> {
+    let mut rest = item.clone();
+    let mut taken: Vec<String> = Vec::new();
+    loop {
+        match RawRule::deserialize(ValueDeserializer::from(rest.clone())) {
+            Ok(raw) => match raw.check() {
+                Ok(rule) => return taken.is_empty().then_some(rule),
+                Err(complaints) => {
+                    // Not of what was taken out: that has its own.
+                    for what in
+                        complaints.iter().filter(|what| !quoted(what).any(|name| taken.iter().any(|t| t == name)))
+                    {
+                        fault(Some(place_of(item, what)), what);
+                    }
+                    return None;
+                }
+            },
+            Err(error) => {
+                let message = error.message();
+                fault(error.span(), message);
+                let missing = message.strip_prefix("missing field ").and_then(|_| quoted(message).next());
+                let field = match missing {
+                    Some(field) => field.to_owned(),
+                    None => take_out(&mut rest, &error.span()?)?,
+                };
+                stand_in(&mut rest, &field);
+                // What is wrong again after that cannot be mended here.
+                if taken.contains(&field) {
+                    return None;
+                }
+                taken.push(field);
+            }
+        }
+    }
+}
+
+/// Removes the field that a fault at `span` is about.
+fn take_out(rule: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
+    let DeValue::Table(table) = rule.get_mut() else { return None };
+    let concerned = table
+        .iter()
+        .find(|(key, value)| key.span() == *span || value.span().start <= span.start && span.end <= value.span().end);
+    let key = concerned.map(|(key, _)| key.get_ref().to_string())?;
+    table.remove(key.as_str()).map(|_| key)
+}
+
+/// Something harmless for a field that every rule has, so that the others can be looked at.
+fn stand_in(rule: &mut Spanned<DeValue<'_>>, field: &str) {
+    let text = |text: &'static str| DeValue::String(text.into());
+    let value = match field {
+        "name" | "route" | "title" => text("x"),
+        "severity" => text("low"),
+        "actions" => DeValue::Array([Spanned::new(rule.span(), text("x"))].into_iter().collect()),
+        _ => return,
+    };
+    let span = rule.span();
+    if let DeValue::Table(table) = rule.get_mut() {
+        table.insert(Spanned::new(span.clone(), field.to_owned().into()), Spanned::new(span, value));
+    }
+}
+
+/// The field that a complaint quotes first, else the rule itself.
+fn place_of(rule: &Spanned<DeValue<'_>>, what: &str) -> Range<usize> {
+    let table = rule.get_ref().as_table();
+    let field = quoted(what).filter_map(|name| table?.iter().find(|(key, _)| key.get_ref() == name)).next();
+    field.map_or_else(|| rule.span(), |(key, _)| key.span())
+}
+
+/// What a complaint has in backticks: fields.
+fn quoted(what: &str) -> impl Iterator<Item = &str> {
+    what.split('`').skip(1).step_by(2)
+}
+
+fn placed((file, text): &NamedText, span: Option<Range<usize>>, what: &str) -> String {
+    let at = span.map_or(0, |s| s.start).min(text.len());
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    format!("{file}:{line}:{column}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_shared::condition::ConditionKind;
+
+    use super::*;
+    use crate::metric::{CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named as _, RatioMetric};
+
+    #[test]
+    fn the_shipped_rules_are_valid_and_each_says_what_it_answers_to() {
+        let rules = built_in().expect("valid");
+        for rule in &rules {
+            assert!(!rule.requirement.is_empty() && rule.runbook.is_some(), "{}", rule.name);
+        }
+        // The ten of C14.
+        let named = rules.iter().filter(|r| r.requirement.iter().any(|id| id == "C14")).map(|r| r.name.as_str());
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            [
+                "provider_lost_charges",
+                "account_deauthorized",
+                "account_restricted",
+                "onboarding_not_complete_48_hours",
+                "onboarding_abandonment",
+                "onboarding_conversion_drop",
+                "milestone_reached",
+                "payout_failure_rate",
+                "payout_sent",
+                "stripe_api_error_spike"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_shipped_file_lists_every_condition_and_metric() {
+        for kind in ConditionKind::ALL {
+            assert!(DEFAULT_RULES.contains(kind.as_str()), "{} is not explained", kind.as_str());
+        }
+        let metrics = [
+            RatioMetric::ALL.iter().map(|m| m.name()).collect::<Vec<_>>(),
+            CountMetric::ALL.iter().map(|m| m.name()).collect(),
+            GaugeMetric::ALL.iter().map(|m| m.name()).collect(),
+            LevelMetric::ALL.iter().map(|m| m.name()).collect(),
+            DurationMetric::ALL.iter().map(|m| m.name()).collect(),
+        ];
+        for name in metrics.into_iter().flatten() {
+            assert!(DEFAULT_RULES.contains(name), "{name} is not explained");
+        }
+    }
+
+    #[test]
+    fn faults_are_named_with_line_and_column() {
+        let rule = |lines: &str| {
+            format!(
+                "\n[[rule]]\nname = \"r\"\nseverity = \"high\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n{lines}\n"
+            )
+        };
+        let ratio = "kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\n";
+        let table = [
+            (
+                rule("kind = \"condition\"\ncondition = \"charges_lost\"\nbelow = 1"),
+                "f.toml:10:1: `below` means nothing",
+            ),
+            (rule("kind = \"gage\""), "f.toml:8:8: unknown variant `gage`"),
+            (rule("kind = \"condition\""), "a rule of kind condition needs `condition`"),
+            (rule("kind = \"condition\"\ncondition = \"x\""), "f.toml:9:13: unknown variant `x`"),
+            (rule("kind = \"condition\"\ncondition = \"past_due\"\nabove = 0.5"), "f.toml:10:1: `above` means nothing"),
+            (rule(ratio), "needs `above`"),
+            (rule(&format!("{ratio}above = 1.5")), "share is from 0 to 1"),
+            (rule(&format!("{ratio}above = 0.1\nclear_below = 0.2")), "not be greater"),
+            (rule(&format!("{}above = 0.1", ratio.replace("24h", "90m"))), "whole hours"),
+            (rule(&format!("{}above = 0.1", ratio.replace("24h", "soon"))), "f.toml:10:10: \"soon\" is no time"),
+            (
+                rule(&format!("{}above = 0.1", ratio.replace("payout_failures", "luck"))),
+                "f.toml:9:1: `metric` \"luck\" is unknown",
+            ),
+            (
+                rule(
+                    "kind = \"consecutive\"\nmetric = \"past_due_share\"\nabove = 0.1\ndays = 2\ntime_zone = \"Mars\"",
+                ),
+                "Mars",
+            ),
+            (rule("kind = \"consecutive\"\nmetric = \"past_due_share\"\nabove = 0.1\ndays = 0"), "1 to 31"),
+            ("[[rule]".to_owned(), "f.toml:1:"),
+            (String::new(), "no [[rule]]"),
+        ];
+        for (text, expected) in table {
+            let error = parse(&[("f.toml".to_owned(), text)]).expect_err("faulty").to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        let twice = rule("kind = \"condition\"\ncondition = \"charges_lost\"").repeat(2);
+        let error = parse(&[("f.toml".to_owned(), twice)]).expect_err("faulty").to_string();
+        assert_eq!(error, "f.toml:12:8: there are two rules named \"r\"; the first is at f.toml:3:8");
+    }
+
+    #[test]
+    fn every_fault_is_named_and_none_for_another() {
+        let first = "[[rule]]\nname = \"Six six\"\nkind = \"ratio\"\nmetric = \"nonsense\"\nwindow = \"90m\"\nabove = 7\n\
+                     min_denominator = 0\nseverity = \"dire\"\nroute = 5\ntitle = \" \"\nactions = []\nluck = 1\n";
+        let second = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"past_due\"\nseverity = \"low\"\nroute = \"x\"\n\
+                      title = \"t\"\nactions = [\"a\"]\ninhibited_by = [\"gone\", \"b\"]\n\
+                      [[rule]]\nname = \"b\"\nkind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = \"mean\"\nwindow = \"1h\"\n\
+                      above = 20\nrespond = \"5h\"\nresolve = \"1h\"\nseverity = \"low\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n\
+                      inhibited_by = [\"a\"]\n";
+        let files = [("one.toml".to_owned(), first.to_owned()), ("two.toml".to_owned(), second.to_owned())];
+        let faults = parse(&files).expect_err("faulty").faults;
+        let places: Vec<_> = faults.iter().map(|f| f.split(": ").next().expect("a place")).collect();
+        for expected in [
+            "one.toml:2:1",   // name
+            "one.toml:4:1",   // metric
+            "one.toml:5:1",   // window
+            "one.toml:7:1",   // min_denominator
+            "one.toml:8:12",  // severity
+            "one.toml:9:9",   // route
+            "one.toml:10:1",  // title
+            "one.toml:11:1",  // actions
+            "one.toml:12:1",  // luck
+            "two.toml:9:17",  // gone
+            "two.toml:9:25",  // b, which leads back
+            "two.toml:14:1",  // a mean
+            "two.toml:16:1",  // no bound
+            "two.toml:18:1",  // resolve before respond
+            "two.toml:23:17", // a, which leads back
+        ] {
+            let times = places.iter().filter(|place| **place == expected).count();
+            assert_eq!(times, 1, "{expected} in {faults:#?}");
+        }
+        let second = second.replace("\"gone\", \"b\"", "");
+        let all = parse(&[("two.toml".to_owned(), second)]).expect_err("faulty").faults;
+        assert_eq!(all.len(), 3, "a alone explains nobody: {all:#?}");
+    }
+}
