@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use revwatch_shared::config::{AlertingConfig, BusinessHours, Clock, Route, Treatment};
 
-use crate::alert::{Alert, Mute, Notice, NoticeKind, Sla};
+use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Sla};
 use crate::command::{Matcher, Silence};
 use crate::rule::{Rule, Severity};
 
@@ -145,6 +145,25 @@ impl Policy {
             return self.notifiers.first().map(|(name, _)| name.clone()).into_iter().collect();
         }
         known
+    }
+
+    /// What a stored alert still has to tell goes by another way if none of those it was to go by is set up any
+    /// more. Says whether that is so.
+    pub fn replace_missing(&self, alert: &mut Alert) -> bool {
+        let Alert { notifiers, notices, deliveries, .. } = alert;
+        let is_over = alert.state == AlertState::Resolved;
+        let is_told = |number| deliveries.iter().any(|(way, progress)| way.notice == number && progress.told > 0);
+        let main = Some(notifiers).filter(|_| !is_over || !is_told(0));
+        let notices = notices.iter_mut().filter(|notice| !is_over && !is_told(notice.number));
+        let mut replaced = false;
+        for list in main.into_iter().chain(notices.map(|notice| &mut notice.notifiers)) {
+            if !list.iter().any(|name| self.habits(name).is_some()) {
+                let known = self.available(list);
+                replaced |= !known.is_empty();
+                list.extend(known);
+            }
+        }
+        replaced
     }
 
     fn clocks(&self, rule: &Rule, treatment: &Treatment, fired_s: i64) -> Sla {

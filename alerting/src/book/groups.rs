@@ -92,6 +92,29 @@ impl Book {
         }
     }
 
+    /// What an alert shows may have changed, and with it what its group adds up. Readers of the group are told
+    /// at `now_s`, or when something else is to be told.
+    pub(super) fn member_shows(&mut self, id: &str, before: &[Money], now_s: Option<i64>) {
+        let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else { return };
+        let Some(group_id) = alert.part_of.clone() else { return };
+        let (member, after) = (member(alert), alert.evidence.money.clone());
+        let Some(alert) = self.alerts.get_mut(&group_id).filter(|a| !a.is_over()) else { return };
+        let Some(group) = &mut alert.group else { return };
+        if let Some(named) = group.top.iter_mut().find(|named| named.alert_id == id) {
+            *named = member;
+            keep_largest(&mut group.top);
+        }
+        for (amounts, times) in [(before, -1), (&after, 1)] {
+            for amount in amounts {
+                add(&mut alert.evidence.money, amount, times);
+            }
+        }
+        if let Some(now_s) = now_s {
+            alert.revise(now_s);
+        }
+        self.dirty.insert(group_id);
+    }
+
     /// A crash between two parts of a very large write leaves members without their group, or a group that
     /// does not know of all its members.
     pub(super) fn mend_groups(&mut self) {

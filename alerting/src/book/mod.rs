@@ -231,8 +231,11 @@ impl Book {
     }
 
     /// Takes in an alert of an earlier evaluator.
-    fn admit(&mut self, alert: Alert) {
+    fn admit(&mut self, mut alert: Alert) {
         let id = alert.id.clone();
+        if self.policy.replace_missing(&mut alert) {
+            self.dirty.insert(id.clone());
+        }
         if let Some(group_id) = &alert.part_of {
             self.members.entry(group_id.clone()).or_default().insert(id.clone());
         }
@@ -335,15 +338,15 @@ impl Book {
     }
 
     /// Very many documents are written in parts, in this order: whatever of it a crash leaves out is found out
-    /// and done again by the next evaluator. What is to be forgotten goes after what replaces it, groups
-    /// after their members, and how far was read after everything.
+    /// and done again by the next evaluator. What is to be forgotten goes after what replaces it, an alert
+    /// that was ended by hand after the note that it was, groups after their members, and how far was read
+    /// after everything.
     fn rank(&self, write: &DocumentWrite) -> u8 {
         match write.space {
             HISTORY => 0,
             SILENCES => 1,
-            PENDING if write.body.is_none() => 2,
-            PENDING => 5,
-            ALERTS if write.body.is_none() => 5,
+            PENDING if write.body.is_some() => 2,
+            ALERTS | PENDING if write.body.is_none() => 5,
             ALERTS if self.members.contains_key(&write.key) => 4,
             ALERTS => 3,
             PROGRESS => 7,

@@ -30,7 +30,6 @@ impl Book {
     }
 
     pub(super) fn set_mute(&mut self, id: &str, mute: Option<&Mute>, now_s: i64) {
-        let is_new = !self.fired.iter().any(|fired| fired == id);
         let Some(alert) = self.alerts.get_mut(id) else { return };
         let was_told = alert.deliveries.values().any(|p| p.told > 0);
         alert.muted = mute.cloned();
@@ -41,7 +40,7 @@ impl Book {
             }
         } else {
             self.muted.remove(id);
-            if !alert.is_over() && !was_told && alert.part_of.is_none() && alert.group.is_none() && is_new {
+            if !alert.is_over() && !was_told && alert.part_of.is_none() && alert.group.is_none() {
                 // It is told now, as if it fired now: its clocks start when somebody can know of it.
                 self.fired.push(id.to_owned());
             }

@@ -65,7 +65,10 @@ impl Book {
         }
         let progress = alert.deliveries.get(&way).cloned().unwrap_or_default();
         let message = render(alert, &way, &progress);
-        let doubtful = progress.trying.filter(|_| message.receipt.is_none()).map(|revision| {
+        // A change in place can be made again; whoever cannot be shown one has a message more.
+        let is_change =
+            message.receipt.is_some() && self.policy.habits(&way.notifier).is_some_and(|habits| habits.edits);
+        let doubtful = progress.trying.filter(|_| !is_change).map(|revision| {
             let progress = Progress { possible_duplicate: true, ..progress.clone() };
             (render(alert, &way, &progress), revision)
         });
@@ -84,6 +87,7 @@ impl Book {
         let Some(alert) = self.alerts.get_mut(alert_id) else { return };
         let progress = alert.deliveries.entry(way.clone()).or_default();
         progress.possible_duplicate |= possible_duplicate;
+        let was_broken = progress.broken.is_some();
         note(progress, *revision, outcome, now_ms);
         match outcome {
             Outcome::Failed { reason, permanent: true } => {
@@ -96,10 +100,8 @@ impl Book {
                 let used: BTreeSet<&str> =
                     list.iter().map(String::as_str).chain(self.broken.keys().map(String::as_str)).collect();
                 let all_broken = list.iter().all(|name| self.broken.contains_key(name));
-                if let Some(other) = self.policy.instead(&way.notifier, &used).filter(|_| all_broken || way.notice == 0)
-                {
-                    list.push(other);
-                }
+                let is_wanted = all_broken || (way.notice == 0 && !was_broken);
+                list.extend(self.policy.instead(&way.notifier, &used).filter(|_| is_wanted));
             }
             Outcome::Delivered { .. } if self.broken.remove(&way.notifier).is_some() => {
                 self.try_again(&way.notifier);

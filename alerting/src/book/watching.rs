@@ -45,6 +45,7 @@ impl Book {
                 let moved = Evidence { trend: Vec::new(), ..alert.evidence.clone() } != evidence;
                 // A figure moves all the time; an entity changes when something happened to it.
                 let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
+                let before = alert.evidence.money.clone();
                 if (moved || alert.is_behind) && is_due {
                     alert.evidence = with_trend(evidence);
                     alert.revise(now_s);
@@ -55,6 +56,8 @@ impl Book {
                     alert.is_behind = true;
                     self.dirty.insert(alert_id.clone());
                 }
+                let alert_id = alert_id.clone();
+                self.member_shows(&alert_id, &before, is_due.then_some(now_s));
             }
             Effect::Resolve { evidence } => {
                 if let Some(Watch::Firing { alert_id }) = self.watch(key, None) {
@@ -153,7 +156,8 @@ impl Book {
         self.dirty.insert(id.to_owned());
         self.waits_no_longer(&alert);
         let group_id = alert.part_of.clone();
-        self.alerts.insert(id.to_owned(), alert);
+        let before = self.alerts.insert(id.to_owned(), alert).map(|alert| alert.evidence.money).unwrap_or_default();
+        self.member_shows(id, &before, None);
         if let Some(group_id) = group_id {
             self.member_is_over(&group_id, id, now_s, by);
         }
@@ -181,6 +185,12 @@ impl Book {
             } else {
                 parts.remove(value);
             }
+        }
+        let is_pending = |watch: Option<&Watch>| i64::from(matches!(watch, Some(Watch::Pending { .. })));
+        let more = is_pending(watch.as_ref()) - is_pending(self.watches.get(&key));
+        if more != 0 {
+            let severity = self.rule(&key.rule).map_or("", |rule| rule.severity.as_str()).to_owned();
+            self.add_count((key.rule.clone(), severity, Stage::Pending), more);
         }
         let ripe_s = |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
         if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
@@ -210,11 +220,6 @@ impl Book {
         debug_assert!(is_drawn(from, to), "{from:?} → {to:?} is not in the picture");
         let (alert_id, by) = (alert_id.map(str::to_owned), by.map(str::to_owned));
         self.happened.push(Happened { alert_id, key: key.clone(), from, to, by });
-        if to == Stage::Pending || from == Stage::Pending {
-            let severity = self.rule(&key.rule).map_or("", |rule| rule.severity.as_str()).to_owned();
-            let by = if to == Stage::Pending { 1 } else { -1 };
-            self.add_count((key.rule.clone(), severity, Stage::Pending), by);
-        }
     }
 
     pub(super) fn count(&mut self, alert: &Alert, by: i64) {
