@@ -448,9 +448,7 @@ impl Alerting {
     ) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut jobs = Vec::new();
-        let lanes: Vec<_> =
-            book.lanes().filter(|(_, at_ms)| *at_ms <= now_ms()).map(|(lane, _)| lane.clone()).collect();
-        for lane in lanes {
+        for lane in book.due(now_ms()) {
             let Some(notifier) = self.notifier(&lane.0).cloned() else { continue };
             let destination = notifier.destination(&lane.1);
             let turn = turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });

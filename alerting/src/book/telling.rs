@@ -55,6 +55,11 @@ impl Book {
         self.outbox.lanes()
     }
 
+    /// Lanes that may begin, that with the most severe message first.
+    pub fn due(&mut self, now_ms: i64) -> Vec<Lane> {
+        self.outbox.due(now_ms)
+    }
+
     /// Begins the next attempt of a lane. It must be written ([`Book::settle`]) before it is made.
     pub fn begin(&mut self, lane: &Lane, now_ms: i64) -> Option<Job> {
         let (id, way) = self.outbox.next(lane, now_ms)?;
