@@ -7,6 +7,7 @@
 //! a notifier has confirmed it.
 
 pub mod alert;
+mod attempt;
 pub mod book;
 pub mod command;
 pub mod figure;
@@ -40,10 +41,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::book::{Book, Documents, Happened, Job, Told};
+use self::attempt::attempt;
+use self::book::{Book, Documents, Happened, Told};
 use self::figure::{Facts, Pipeline};
 use self::lifecycle::Stage;
-use self::notify::{ANSWER_WITHIN, Lookup, Notifier, Outcome};
+use self::notify::{ANSWER_WITHIN, Notifier, Outcome};
 use self::policy::{InvalidPolicy, Policy};
 use self::rule::Rule;
 use self::rules_file::RuleError;
@@ -136,18 +138,26 @@ async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) {
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
     let tick = Duration::from_secs_f64(alerting.config.tick_seconds);
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
-    let mut shown = None;
+    let (mut shown, mut attempts) = (None, Attempts::new());
     while !shutdown.is_cancelled() {
-        if let Err(error) = alerting.hold(&holder, &mut shown, shutdown).await {
+        if let Err(error) = alerting.hold(&holder, &mut shown, &mut attempts, shutdown).await {
             alerting.ready.fail("the store does not answer");
             tracing::warn!(%error, "alerting begins anew");
+        }
+        // Whoever begins anew looks for what was being told: it must have arrived by then, or never will.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = attempts.end() => {}
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(tick) => {}
         }
     }
-    let _ = tokio::time::timeout(Duration::from_secs(2), alerting.store.release(LEASE, &holder)).await;
+    // The same goes for another process: the lease outlives what is being told.
+    if !attempts.are_under_way() {
+        let _ = tokio::time::timeout(Duration::from_secs(2), alerting.store.release(LEASE, &holder)).await;
+    }
     tracing::info!(holder, "alerting stopped");
 }
 
@@ -166,6 +176,46 @@ enum Stop {
 struct Turn {
     busy: bool,
     next: Instant,
+}
+
+/// What is being told, by destination. It goes on when the evaluator begins anew.
+struct Attempts {
+    turns: HashMap<String, Turn>,
+    tell: mpsc::Sender<(String, Told)>,
+    told: mpsc::Receiver<(String, Told)>,
+}
+
+impl Attempts {
+    fn new() -> Self {
+        let (tell, told) = mpsc::channel(64);
+        Self { turns: HashMap::new(), tell, told }
+    }
+
+    fn are_under_way(&self) -> bool {
+        self.turns.values().any(|turn| turn.busy)
+    }
+
+    fn note(&mut self, destination: &str, outcome: &Outcome) {
+        if let Some(turn) = self.turns.get_mut(destination) {
+            turn.busy = false;
+            if let Outcome::RetryAfter { wait_ms } = outcome {
+                // The destination has had enough, not this message.
+                turn.next = Instant::now() + Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Waits until nothing is being told. What became of it is looked for, not noted.
+    async fn end(&mut self) {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        while self.are_under_way() {
+            match tokio::time::timeout_at(deadline, self.told.recv()).await {
+                Ok(Some((destination, told))) => self.note(&destination, &told.outcome),
+                // Nobody will say: it must have panicked.
+                _ => self.turns.clear(),
+            }
+        }
+    }
 }
 
 /// The lease, as this process has it.
@@ -201,7 +251,13 @@ struct Waiting {
 impl Alerting {
     /// Takes the lease and works until it is lost, something fails, or `shutdown`.
     /// `shown` is when a stand-by last showed the key figures: it can be scraped, too.
-    async fn hold(&self, holder: &str, shown: &mut Option<Instant>, shutdown: &CancellationToken) -> Result<(), Stop> {
+    async fn hold(
+        &self,
+        holder: &str,
+        shown: &mut Option<Instant>,
+        attempts: &mut Attempts,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Stop> {
         if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
             self.show_kpis().await?;
             *shown = Some(Instant::now());
@@ -214,19 +270,17 @@ impl Alerting {
         self.ready.pass();
         let mut book = self.open_book().await?;
         tracing::info!(holder, fence = fence.0, "this process evaluates");
-        let (tell, mut told) = mpsc::channel::<(String, Told)>(64);
-        let mut turns = HashMap::<String, Turn>::new();
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held = Held { holder, fence, renewed };
         let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
         loop {
-            let next_turn = self.next_turn(&book, &turns);
+            let next_turn = self.next_turn(&book, &attempts.turns);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some((destination, told)) = told.recv() => {
-                    self.on_told(&mut book, &mut turns, &destination, &told);
+                Some((destination, told)) = attempts.told.recv() => {
+                    self.on_told(&mut book, attempts, &destination, &told);
                     self.write(&mut book, &mut held).await?;
                 }
                 _ = ticks.tick() => {
@@ -238,13 +292,14 @@ impl Alerting {
                 }
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
-            self.take_turns(&mut book, &mut turns, &tell, &mut held).await?;
+            self.take_turns(&mut book, attempts, &mut held).await?;
         }
         // What is being told may still be confirmed, so that the next evaluator does not repeat it.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while turns.values().any(|turn| turn.busy) {
-            let Ok(Some((destination, told))) = tokio::time::timeout_at(deadline, told.recv()).await else { break };
-            self.on_told(&mut book, &mut turns, &destination, &told);
+        while attempts.are_under_way() {
+            let next = tokio::time::timeout_at(deadline, attempts.told.recv()).await;
+            let Ok(Some((destination, told))) = next else { break };
+            self.on_told(&mut book, attempts, &destination, &told);
             self.write(&mut book, &mut held).await?;
         }
         Ok(())
@@ -442,8 +497,7 @@ impl Alerting {
     async fn take_turns(
         &self,
         book: &mut Book,
-        turns: &mut HashMap<String, Turn>,
-        tell: &mpsc::Sender<(String, Told)>,
+        attempts: &mut Attempts,
         held: &mut Held<'_>,
     ) -> Result<(), StoreError> {
         let now = Instant::now();
@@ -451,7 +505,7 @@ impl Alerting {
         for lane in book.due(now_ms()) {
             let Some(notifier) = self.notifier(&lane.0).cloned() else { continue };
             let destination = notifier.destination(&lane.1);
-            let turn = turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });
+            let turn = attempts.turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });
             if turn.busy || turn.next > now {
                 continue;
             }
@@ -467,7 +521,7 @@ impl Alerting {
         // An attempt ends before the lease could go to another evaluator, who would look for the message.
         let within = ANSWER_WITHIN.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {
-            let tell = tell.clone();
+            let tell = attempts.tell.clone();
             tokio::spawn(async move {
                 let told = attempt(notifier.as_ref(), job, within).await;
                 // The evaluator may have lost its lease meanwhile; the next one looks for the message.
@@ -477,14 +531,8 @@ impl Alerting {
         Ok(())
     }
 
-    fn on_told(&self, book: &mut Book, turns: &mut HashMap<String, Turn>, destination: &str, told: &Told) {
-        if let Some(turn) = turns.get_mut(destination) {
-            turn.busy = false;
-            if let Outcome::RetryAfter { wait_ms } = told.outcome {
-                // The destination has had enough, not this message.
-                turn.next = Instant::now() + Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
-            }
-        }
+    fn on_told(&self, book: &mut Book, attempts: &mut Attempts, destination: &str, told: &Told) {
+        attempts.note(destination, &told.outcome);
         self.metrics.notifications.with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()]).inc();
         log_outcome(told);
         book.on_told(told, now_ms());
@@ -534,33 +582,6 @@ impl Alerting {
     }
 }
 
-/// One attempt: looks first where an earlier one may have arrived.
-async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
-    let Job { alert_id, way, revision, message, doubtful, may_wait } = job;
-    let mut possible_duplicate = false;
-    let tried = async {
-        if let Some((doubtful, tried_revision)) = &doubtful {
-            match notifier.find(&message).await {
-                // What changed since is still to be told.
-                Lookup::Found { receipt, revision } => {
-                    return (Outcome::Delivered { receipt }, revision.unwrap_or(*tried_revision));
-                }
-                Lookup::Absent => {}
-                Lookup::Later { reason } if may_wait => return (Outcome::Unknown { reason }, revision),
-                Lookup::Later { .. } | Lookup::CannotTell => {
-                    possible_duplicate = true;
-                    return (notifier.deliver(doubtful).await, revision);
-                }
-            }
-        }
-        (notifier.deliver(&message).await, revision)
-    };
-    let (outcome, revision) = tokio::time::timeout(within, tried)
-        .await
-        .unwrap_or_else(|_| (Outcome::Unknown { reason: "no answer in time".to_owned() }, revision));
-    Told { alert_id, way, revision, outcome, possible_duplicate }
-}
-
 fn log_outcome(told: &Told) {
     let Told { alert_id, way, outcome, .. } = told;
     let (way, word) = (way.to_string(), outcome.as_str());
@@ -594,20 +615,36 @@ fn now_s() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
+    use revwatch_shared::admin::Readiness;
+    use revwatch_shared::config::Config;
+    use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
+    use tokio::sync::Notify;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::alert::{Alert, Evidence, Progress, Subject, Way};
-    use crate::message::{Message, render};
+    use crate::alert::{Alert, Evidence, Subject};
+    use crate::message::Message;
+    use crate::notify::Lookup;
     use crate::policy::Habits;
 
-    /// A destination that says this when it is asked, and counts what it is sent.
-    struct Stubborn(Lookup, AtomicUsize);
+    /// The longest that anything may take before a test fails.
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Takes as long as the test wants.
+    #[derive(Default)]
+    struct Slow {
+        is_telling: AtomicBool,
+        begun: Notify,
+        go_on: Notify,
+        disturbed: Notify,
+    }
 
     #[async_trait]
-    impl Notifier for Stubborn {
+    impl Notifier for Slow {
         fn name(&self) -> &'static str {
             "slack"
         }
@@ -617,49 +654,76 @@ mod tests {
         }
 
         fn destination(&self, _route: &str) -> String {
-            String::new()
+            "slack".to_owned()
         }
 
         fn per_second(&self) -> f64 {
-            1.0
+            1000.0
         }
 
         async fn deliver(&self, _message: &Message) -> Outcome {
-            self.1.fetch_add(1, Ordering::SeqCst);
+            self.is_telling.store(true, Ordering::SeqCst);
+            self.begun.notify_one();
+            self.go_on.notified().await;
+            self.is_telling.store(false, Ordering::SeqCst);
             Outcome::Delivered { receipt: None }
         }
 
         async fn find(&self, _message: &Message) -> Lookup {
-            self.0.clone()
+            if self.is_telling.load(Ordering::SeqCst) {
+                self.disturbed.notify_one();
+            }
+            Lookup::Absent
         }
     }
 
+    fn rename(folder: &Path, from: &str, to: &str) {
+        let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
+        other.busy_timeout(LONG).expect("set");
+        other.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).expect("renamed");
+    }
+
     #[tokio::test]
-    async fn a_doubtful_message_is_looked_for_and_not_for_ever() {
-        let rule = rule_text::built_in().expect("valid").remove(0);
-        let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
-        let way = Way::main("slack");
-        let message = render(&alert, &way, &Progress::default());
-        let later = || Lookup::Later { reason: "429".into() };
-        for (answer, may_wait, sent, possible_duplicate) in [
-            (Lookup::Found { receipt: None, revision: None }, true, 0, false),
-            (Lookup::Absent, true, 1, false),
-            (Lookup::CannotTell, true, 1, true),
-            (later(), true, 0, false),
-            (later(), false, 1, true),
-        ] {
-            let notifier = Stubborn(answer.clone(), AtomicUsize::new(0));
-            let job = Job {
-                alert_id: alert.id.clone(),
-                way: way.clone(),
-                revision: 1,
-                message: message.clone(),
-                doubtful: Some((message.clone(), 1)),
-                may_wait,
-            };
-            let told = attempt(&notifier, job, ANSWER_WITHIN).await;
-            assert_eq!((notifier.1.into_inner(), told.possible_duplicate), (sent, possible_duplicate), "{answer:?}");
-            assert_eq!(matches!(told.outcome, Outcome::Unknown { .. }), sent == 0 && may_wait && answer == later());
-        }
+    async fn nobody_looks_for_a_message_while_it_is_being_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let rules = rules_file::load(None).expect("the shipped rules");
+        let mut alert = Alert::fire(&rules[0], &Subject::Business, 0, now_s(), Evidence::default());
+        alert.notifiers.push("slack".to_owned());
+        let fence = sqlite.lease(LEASE, "before", 60_000).await.expect("answered").expect("free");
+        let body = serde_json::to_string(&alert).expect("plain data");
+        let write = DocumentWrite { space: book::ALERTS, key: alert.id, body: Some(body) };
+        sqlite.write_documents(fence, &[write]).await.expect("written");
+        sqlite.release(LEASE, "before").await.expect("released");
+
+        let (slow, readiness, shutdown) = (Arc::new(Slow::default()), Readiness::default(), CancellationToken::new());
+        let config = AlertingConfig { tick_seconds: 0.02, ..Config::load(None, &|_| None).expect("valid").alerting };
+        let alerting = Alerting {
+            store: sqlite.clone(),
+            queue: sqlite,
+            rules,
+            notifiers: vec![slow.clone()],
+            actions: SlackActions::default(),
+            config,
+            metrics: Metrics::new(),
+            ready: readiness.check("alerting"),
+        };
+        let running = tokio::spawn(run(alerting, shutdown.clone()));
+        timeout(LONG, slow.begun.notified()).await.expect("it is told");
+        rename(folder.path(), "documents", "elsewhere");
+        let fails = async {
+            while readiness.is_ready() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, fails).await.expect("the store fails");
+        rename(folder.path(), "elsewhere", "documents");
+        let disturbed = timeout(Duration::from_millis(500), slow.disturbed.notified()).await;
+        assert!(disturbed.is_err(), "looked for, and perhaps told twice, while it was being told");
+        slow.go_on.notify_one();
+        timeout(LONG, slow.begun.notified()).await.expect("it was not found, and is told again");
+        slow.go_on.notify_one();
+        shutdown.cancel();
+        timeout(LONG, running).await.expect("it ends").expect("no panic");
     }
 }

@@ -70,8 +70,11 @@ struct Names<'a> {
     /// Where each rule stands first.
     first: BTreeMap<String, String>,
     /// Of each rule that has any, those of `inhibited_by`, and where they stand.
-    explained: BTreeMap<String, Vec<(String, &'a NamedText, Range<usize>)>>,
+    explained: BTreeMap<String, Vec<Explaining<'a>>>,
 }
+
+/// A rule that explains another: its name, and where that is said.
+type Explaining<'a> = (String, &'a NamedText, Range<usize>);
 
 impl<'a> Names<'a> {
     /// Also of rules that are faulty otherwise.

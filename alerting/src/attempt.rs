@@ -1,0 +1,105 @@
+//! One attempt to tell somebody.
+
+use std::time::Duration;
+
+use crate::book::{Job, Told};
+use crate::notify::{Lookup, Notifier, Outcome};
+
+/// One attempt: looks first where an earlier one may have arrived.
+pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
+    let Job { alert_id, way, revision, message, doubtful, may_wait } = job;
+    let mut possible_duplicate = false;
+    let tried = async {
+        if let Some((doubtful, tried_revision)) = &doubtful {
+            match notifier.find(&message).await {
+                // What changed since is still to be told.
+                Lookup::Found { receipt, revision } => {
+                    return (Outcome::Delivered { receipt }, revision.unwrap_or(*tried_revision));
+                }
+                Lookup::Absent => {}
+                Lookup::Later { reason } if may_wait => return (Outcome::Unknown { reason }, revision),
+                Lookup::Later { .. } | Lookup::CannotTell => {
+                    possible_duplicate = true;
+                    return (notifier.deliver(doubtful).await, revision);
+                }
+            }
+        }
+        (notifier.deliver(&message).await, revision)
+    };
+    let (outcome, revision) = tokio::time::timeout(within, tried)
+        .await
+        .unwrap_or_else(|_| (Outcome::Unknown { reason: "no answer in time".to_owned() }, revision));
+    Told { alert_id, way, revision, outcome, possible_duplicate }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::alert::{Alert, Evidence, Progress, Subject, Way};
+    use crate::message::{Message, render};
+    use crate::notify::{ANSWER_WITHIN, Habits};
+
+    /// A destination that says this when it is asked, and counts what it is sent.
+    struct Stubborn(Lookup, AtomicUsize);
+
+    #[async_trait]
+    impl Notifier for Stubborn {
+        fn name(&self) -> &'static str {
+            "slack"
+        }
+
+        fn habits(&self) -> Habits {
+            Habits { edits: true, resolves: true }
+        }
+
+        fn destination(&self, _route: &str) -> String {
+            String::new()
+        }
+
+        fn per_second(&self) -> f64 {
+            1.0
+        }
+
+        async fn deliver(&self, _message: &Message) -> Outcome {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            Outcome::Delivered { receipt: None }
+        }
+
+        async fn find(&self, _message: &Message) -> Lookup {
+            self.0.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_doubtful_message_is_looked_for_and_not_for_ever() {
+        let rule = crate::rule_text::built_in().expect("valid").remove(0);
+        let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
+        let way = Way::main("slack");
+        let message = render(&alert, &way, &Progress::default());
+        let later = || Lookup::Later { reason: "429".into() };
+        for (answer, may_wait, sent, possible_duplicate) in [
+            (Lookup::Found { receipt: None, revision: None }, true, 0, false),
+            (Lookup::Absent, true, 1, false),
+            (Lookup::CannotTell, true, 1, true),
+            (later(), true, 0, false),
+            (later(), false, 1, true),
+        ] {
+            let notifier = Stubborn(answer.clone(), AtomicUsize::new(0));
+            let job = Job {
+                alert_id: alert.id.clone(),
+                way: way.clone(),
+                revision: 1,
+                message: message.clone(),
+                doubtful: Some((message.clone(), 1)),
+                may_wait,
+            };
+            let told = attempt(&notifier, job, ANSWER_WITHIN).await;
+            assert_eq!((notifier.1.into_inner(), told.possible_duplicate), (sent, possible_duplicate), "{answer:?}");
+            assert_eq!(matches!(told.outcome, Outcome::Unknown { .. }), sent == 0 && may_wait && answer == later());
+        }
+    }
+}
