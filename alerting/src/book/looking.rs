@@ -16,8 +16,9 @@ impl Book {
     /// Whether all open conditions must be looked at before changes can be followed: at the first start,
     /// when rules were added, changed or taken away, and when events are no longer late.
     pub fn needs_scan(&self, now_s: i64) -> bool {
-        let fresh_again = || !self.rules.iter().any(|rule| self.is_late(rule, now_s));
-        self.read.rules != self.rules_in_short() || (self.read.left_aside && fresh_again())
+        let waited = |rule: &&Rule| self.read.waiting.contains(&rule.name);
+        self.read.rules != self.rules_in_short()
+            || self.rules.iter().filter(waited).any(|rule| !self.is_late(rule, now_s))
     }
 
     /// How long after a condition falls due its rules want to know.
@@ -58,7 +59,7 @@ impl Book {
             }
             // What was due and did not happen may have happened: the event that tells is perhaps on its way.
             if due_s > condition.since_s && self.is_late(rule, now_s) {
-                self.read.left_aside = true;
+                self.read.waiting.insert(rule.name.clone());
                 continue;
             }
             let key = entity_key(rule, &condition.key.subject);
@@ -89,7 +90,7 @@ impl Book {
     /// each of them, then end it.
     pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
         let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();
-        self.read.left_aside = false;
+        self.read.waiting.clear();
         let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
         for key in watched {
             let index = self.rules.iter().position(|rule| rule.name == key.rule);

@@ -53,8 +53,9 @@ pub struct ReadSoFar {
     pub until_s: i64,
     /// The rules for which that is true.
     pub rules: Vec<String>,
-    /// Something was left aside while events were late: look at all open conditions when they are not.
-    pub left_aside: bool,
+    /// Rules that left something aside while events were late for them: look at all open conditions when they
+    /// are not.
+    pub waiting: BTreeSet<String>,
     /// Unix second at which what is too old was last taken out of the history.
     pub history_cut_s: i64,
 }
@@ -288,6 +289,8 @@ impl Book {
         while let Some((at_s, key)) = self.closing.first().cloned().filter(|(at_s, _)| *at_s <= now_s) {
             self.closing.remove(&(at_s, key.clone()));
             match self.rules.iter().position(|rule| rule.name == key.rule) {
+                // It may be unknown by now: its next reading says.
+                Some(index) if matches!(self.rules[index].kind, RuleKind::Figure(_)) => {}
                 Some(index) => self.observe(index, key, Reading::Clear { evidence: None }, now_s, None),
                 None => self.end(&key, now_s, None),
             }
@@ -320,7 +323,7 @@ impl Book {
         self.retire(now_s);
         if self.read.cursor != self.written_progress.cursor
             || self.read.rules != self.written_progress.rules
-            || self.read.left_aside != self.written_progress.left_aside
+            || self.read.waiting != self.written_progress.waiting
             || self.read.history_cut_s != self.written_progress.history_cut_s
             || !self.writes.is_empty()
         {

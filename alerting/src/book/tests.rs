@@ -796,6 +796,45 @@ fn figures_wait_for_their_time_and_are_judged_by_part() {
 }
 
 #[test]
+fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() {
+    let patient = RULES.replace("for = \"1m\"\nseverity", "keep_firing_for = \"10m\"\nseverity");
+    let mut desk = Desk::new();
+    desk.book.rules = crate::rule_text::parse(&[("test".into(), patient)]).expect("valid");
+    let of = |status: &str| {
+        let mut counters = Counters::default();
+        counters.add(Bucket::Hour(0), &["payouts", status, "usd"], 3);
+        counters
+    };
+    desk.book.on_figures(facts(&of("failed"), 100));
+    desk.book.on_figures(facts(&of("paid"), 200));
+    desk.book.on_figures(facts(&Counters::default(), 300));
+    desk.book.on_time(800);
+    assert_eq!(desk.alerts(), ["failures currency usd firing"]);
+    desk.book.on_figures(facts(&of("paid"), 810));
+    assert_eq!(desk.alerts(), ["failures currency usd resolved"]);
+}
+
+#[test]
+fn what_was_left_aside_waits_for_its_own_rule_only() {
+    let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
+    let mut desk = Desk::new();
+    desk.book.rules = crate::rule_text::parse(&[("test".into(), strict)]).expect("valid");
+    let due = condition(ConditionKind::RequirementsDue, EntityKind::Account, "acct_1", "acct_1", -4000);
+    let due = Condition { due_s: 0, ..due };
+    let mut counters = Counters::default();
+    counters.add(Bucket::Hour(0), &["events", "created"], 1);
+    let hour = 3600;
+    desk.book.on_figures(facts(&counters, 4 * hour));
+    desk.open(&due, 4 * hour);
+    assert!(!desk.book.needs_scan(4 * hour));
+    counters.add(Bucket::Hour(3), &["events", "created"], 1);
+    desk.book.on_figures(facts(&counters, 4 * hour + 60));
+    assert!(desk.book.needs_scan(4 * hour + 60), "a stricter rule is late, which left nothing aside");
+    desk.book.on_scan(std::slice::from_ref(&due), 4 * hour + 60);
+    assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
+}
+
+#[test]
 fn a_figure_that_moved_too_soon_is_shown_when_it_may_be() {
     let mut desk = Desk::new();
     let mut counters = Counters::default();
@@ -835,7 +874,7 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     desk.book.on_figures(facts(&counters, 4 * hour));
     desk.open(&due, 4 * hour);
     desk.settle(4 * hour);
-    assert!(desk.alerts().is_empty() && desk.book.read.left_aside && !desk.book.needs_scan(4 * hour));
+    assert!(desk.alerts().is_empty() && !desk.book.read.waiting.is_empty() && !desk.book.needs_scan(4 * hour));
     desk.reopen();
     counters.add(Bucket::Hour(4), &["events", "created"], 1);
     desk.book.on_figures(facts(&counters, 4 * hour + 60));
