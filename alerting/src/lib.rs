@@ -45,7 +45,7 @@ use self::attempt::attempt;
 use self::book::{Book, Documents, Happened, Told};
 use self::figure::{Facts, Pipeline};
 use self::lifecycle::Stage;
-use self::notify::{ANSWER_WITHIN, Notifier, Outcome};
+use self::notify::{ANSWER_WITHIN, Notifier, Outcome, Outgoing};
 use self::policy::{InvalidPolicy, Policy};
 use self::rule::Rule;
 use self::rules_file::RuleError;
@@ -91,12 +91,13 @@ pub enum StartError {
 impl Alerting {
     /// As `process` is configured.
     pub async fn of(process: &Process) -> Result<Self, StartError> {
+        let outgoing = Outgoing::new(process.config.outgoing);
         let alerting = Self {
             store: process.backend.store.clone(),
             queue: process.backend.queue.clone(),
             rules: rules_file::load(process.config.rules.as_deref())?,
             notifiers: notify::configured(&process.config)?,
-            actions: SlackActions::bind(&process.config.slack, process.backend.store.clone()).await?,
+            actions: SlackActions::bind(&process.config.slack, &outgoing, process.backend.store.clone()).await?,
             config: process.config.alerting.clone(),
             metrics: process.metrics.clone(),
             ready: process.readiness.check("alerting"),

@@ -19,6 +19,8 @@ use revwatch_shared::config::Config;
 
 pub use self::console::Console;
 pub use self::email::Email;
+#[cfg(test)]
+pub use self::outgoing::Found;
 pub use self::outgoing::Outgoing;
 pub use self::pagerduty::PagerDuty;
 pub use self::slack::{SlackBot, SlackWebhook};

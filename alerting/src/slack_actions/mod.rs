@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::http::Interactivity;
 pub use self::socket::SocketMode;
+use crate::notify::{Outgoing, SetupError};
 
 /// Both ways, as far as they are configured.
 #[derive(Default)]
@@ -38,14 +39,18 @@ pub enum StartError {
     /// A setting.
     #[error("{0}")]
     Setting(String),
-    /// No TLS roots are to be found, for example.
-    #[error("no client for Slack's API: {0}")]
-    Client(#[from] reqwest::Error),
+    /// Slack's API, or the client for it.
+    #[error(transparent)]
+    Api(#[from] SetupError),
 }
 
 impl SlackActions {
     /// Opens the port, if there is a signing secret, and prepares Socket Mode, if there is an app token.
-    pub async fn bind(config: &SlackConfig, store: Arc<dyn StateStore>) -> Result<Self, StartError> {
+    pub async fn bind(
+        config: &SlackConfig,
+        outgoing: &Outgoing,
+        store: Arc<dyn StateStore>,
+    ) -> Result<Self, StartError> {
         let http = match &config.signing_secret {
             Some(secrets) => {
                 let keys = signature::keys(secrets.expose_secret()).ok_or_else(|| {
@@ -56,7 +61,7 @@ impl SlackActions {
             None => None,
         };
         let socket = match &config.app_token {
-            Some(token) => Some(SocketMode::new(token.clone(), &config.api_base, store)?),
+            Some(token) => Some(SocketMode::new(token.clone(), &config.api_base, outgoing, store)?),
             None => None,
         };
         Ok(Self { http, socket })
@@ -88,7 +93,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use revwatch_shared::config::Config;
+    use revwatch_shared::config::{Config, OutgoingConfig};
     use revwatch_shared::ports::COMMANDS;
     use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
     use serde_json::json;
@@ -165,15 +170,16 @@ mod tests {
     async fn nothing_is_opened_that_is_not_configured() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
-        let off = SlackActions::bind(&config(&[]), store.clone()).await.expect("nothing to open");
+        let outgoing = Outgoing::new(OutgoingConfig::default());
+        let off = SlackActions::bind(&config(&[]), &outgoing, store.clone()).await.expect("nothing to open");
         assert!(off.local_addr().is_none());
         tokio::time::timeout(LONG, off.run(CancellationToken::new())).await.expect("it ends");
 
         let on = config(&[("SLACK_SIGNING_SECRET", "s"), ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0")]);
-        let on = SlackActions::bind(&on, store.clone()).await.expect("a port");
+        let on = SlackActions::bind(&on, &outgoing, store.clone()).await.expect("a port");
         let addr = on.local_addr().expect("an address").to_string();
         let taken = config(&[("SLACK_SIGNING_SECRET", "s"), ("SLACK_INTERACTIVITY_LISTEN", &addr)]);
-        let error = SlackActions::bind(&taken, store.clone()).await.err().expect("taken").to_string();
+        let error = SlackActions::bind(&taken, &outgoing, store.clone()).await.err().expect("taken").to_string();
         assert!(error.contains("SLACK_INTERACTIVITY_LISTEN"), "{error}");
 
         let shutdown = CancellationToken::new();
@@ -184,8 +190,10 @@ mod tests {
         shutdown.cancel();
         tokio::time::timeout(LONG, running).await.expect("in time").expect("no panic");
 
-        let open_air = SocketMode::new("xapp-1".into(), "http://slack.example/api", store);
-        let error = open_air.err().expect("refused").to_string();
-        assert!(error.contains("SLACK_API_BASE") && error.contains("https://"), "{error}");
+        for (base, expected) in [("http://slack.example/api", "https://"), ("https://10.0.0.1/api", "private")] {
+            let refused = SocketMode::new("xapp-1".into(), base, &outgoing, store.clone());
+            let error = refused.err().expect("refused").to_string();
+            assert!(error.contains("SLACK_API_BASE") && error.contains(expected), "{error}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
-use reqwest::{Client, StatusCode, header, redirect};
+use reqwest::{Client, StatusCode, header};
 use revwatch_shared::config::{ExposeSecret as _, SecretString};
 use revwatch_shared::ports::StateStore;
 use serde::Deserialize;
@@ -33,6 +33,7 @@ use self::envelope::{Disconnect, Envelope};
 use super::StartError;
 use super::inbox::Inbox;
 use super::payload::commands;
+use crate::notify::Outgoing;
 
 /// Keeps one connection to Slack.
 pub struct SocketMode {
@@ -47,7 +48,7 @@ pub struct SocketMode {
 /// Slack pings more often than every 30 seconds, says the default of its own client:
 /// <https://docs.slack.dev/tools/node-slack-sdk/reference/socket-mode/interfaces/SocketModeOptions>.
 const QUIET: Duration = Duration::from_secs(75);
-/// For a request, for a handshake, and for one message to be sent.
+/// For a handshake, and for one message to be sent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Slack does not close its side at once.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -86,21 +87,14 @@ enum Broken {
 
 impl SocketMode {
     /// `token` is the app-level one, `xapp-…`; `api_base` is Slack's Web API.
-    pub fn new(token: SecretString, api_base: &str, store: Arc<dyn StateStore>) -> Result<Self, StartError> {
-        if !is_private(api_base, "https", "http") {
-            return Err(StartError::Setting(
-                "slack.api_base (SLACK_API_BASE) must begin with https:// (http:// only for a loopback address): the \
-                 app token travels with each request"
-                    .into(),
-            ));
-        }
-        let client = Client::builder()
-            .timeout(PATIENCE)
-            .connect_timeout(PATIENCE / 2)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let api_base = api_base.trim_end_matches('/').to_owned();
+    pub fn new(
+        token: SecretString,
+        api_base: &str,
+        outgoing: &Outgoing,
+        store: Arc<dyn StateStore>,
+    ) -> Result<Self, StartError> {
+        let api_base = outgoing.base("slack.api_base (SLACK_API_BASE)", api_base)?;
+        let client = outgoing.client()?;
         Ok(Self { client, token, api_base, inbox: Inbox::new(store), quiet: QUIET, steady: STEADY })
     }
 

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
+use revwatch_shared::config::OutgoingConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -56,7 +57,7 @@ impl Slack {
 
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
-        let mut socket = SocketMode::new("xapp-1".into(), &api_base, store.clone()).expect("a client");
+        let mut socket = SocketMode::new("xapp-1".into(), &api_base, &outgoing(), store.clone()).expect("a client");
         set(&mut socket);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(socket.run(shutdown.clone()));
@@ -226,7 +227,7 @@ async fn errors_name_the_fix_and_show_no_secret() {
     let router = Router::new().route("/apps.connections.open", post(opened)).with_state(api);
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     let folder = tempfile::tempdir().expect("a folder");
-    let socket = SocketMode::new("xapp-secret".into(), &api_base, open(folder.path())).expect("a client");
+    let socket = SocketMode::new("xapp-secret".into(), &api_base, &outgoing(), open(folder.path())).expect("a client");
     for expected in ["connections:write", "check SLACK_APP_TOKEN", "app-level"] {
         let error = socket.open().await.expect_err("refused").to_string();
         assert!(error.contains(expected) && !error.contains("secret"), "{error}");
@@ -252,4 +253,19 @@ fn only_this_machine_is_spoken_to_without_tls() {
     ] {
         assert_eq!(is_private(url, "wss", "ws"), expected, "{url}");
     }
+}
+
+/// Of `slack.example` the DNS says that it is this machine.
+fn outgoing() -> Outgoing {
+    let lookup = |_| -> crate::notify::Found { Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) }) };
+    Outgoing::with_lookup(OutgoingConfig::default(), Arc::new(lookup))
+}
+
+#[tokio::test]
+async fn the_token_goes_nowhere_where_a_name_leads_into_a_private_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let socket = SocketMode::new("xapp-secret".into(), "https://slack.example", &outgoing(), store).expect("a client");
+    let error = socket.open().await.expect_err("refused").to_string();
+    assert!(error.contains("[outgoing]") && !error.contains("secret"), "{error}");
 }
