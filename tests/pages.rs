@@ -145,7 +145,7 @@ fn many() -> Alert {
     };
     let evidence = Evidence { money: vec![Money::new(3_141_500, "brl")], ..Evidence::default() };
     let mut alert = fire("payout_failed", &Subject::Business, FIRED_S - 120, evidence);
-    alert.group = Some(Group { joined: 37, open: 37, top: (0..10).map(member).collect() });
+    alert.group = Some(Group { joined: 37, open: 37, top: (0..10).map(member).collect(), money: Vec::new() });
     alert
 }
 

@@ -217,6 +217,9 @@ pub struct Group {
     pub open: u32,
     /// The largest by money, largest first; some of the first where no money is known.
     pub top: Vec<Member>,
+    /// The money of all that joined; the evidence has that of those that are not over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub money: Vec<Money>,
 }
 
 /// A member that a group names.

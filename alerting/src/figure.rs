@@ -55,6 +55,14 @@ pub fn samples(measure: &Measure, by: Option<&str>, facts: Facts<'_>, at_s: i64)
         Measure::Ratio(metric, window) => look.ratio(*metric, *window),
         Measure::Count(metric, window) | Measure::Absence(metric, window) => look.count(*metric, *window),
         Measure::Gauge(metric) if metric.is_of_pipeline() => pipeline_level(*metric, by, facts.pipeline),
+        // Before anything was ever told, no level is too low.
+        Measure::Gauge(_) if !look.knows_anything() => {
+            if by.is_none() {
+                whole(Sample::default())
+            } else {
+                BTreeMap::new()
+            }
+        }
         Measure::Gauge(metric) => look.gauge(*metric),
         Measure::Drop(metric, fall) => look.fall(*metric, *fall),
         Measure::Consecutive(ShareMetric::PastDueShare, _) => whole(look.past_due()),
@@ -82,13 +90,13 @@ fn no_fall() -> Sample {
 }
 
 /// The end of the newest hour in which Stripe created an event that was applied, of those that `counters`
-/// has; not after `now_s`.
-pub fn newest_event_s(counters: &Counters, now_s: i64) -> Option<i64> {
+/// has.
+pub fn newest_event_s(counters: &Counters) -> Option<i64> {
     let hours = counters.iter().filter_map(|(bucket, name, count)| match bucket {
         Bucket::Hour(hour) if name == "events|created" && count > 0 => Some(hour),
         _ => None,
     });
-    hours.max().map(|hour| (i64::from(hour) + 1).saturating_mul(3600).min(now_s))
+    hours.max().map(|hour| (i64::from(hour) + 1).saturating_mul(3600))
 }
 
 fn whole(sample: Sample) -> BTreeMap<String, Sample> {
@@ -124,6 +132,11 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
+    /// Whether any event was ever applied.
+    fn knows_anything(self) -> bool {
+        self.counters.under(Bucket::Standing, "events").next().is_some()
+    }
+
     fn hours(self, window: Window) -> std::ops::RangeInclusive<u32> {
         let last = self.hour.saturating_sub(window.delay_hours);
         last.saturating_sub(window.hours)..=last
@@ -243,7 +256,7 @@ impl<'a> Look<'a> {
             *sums.entry(String::new()).or_default() += hours.sum::<i64>();
         }
         // Before anything was ever told, nothing is missing.
-        if self.counters.under(Bucket::Standing, "events").next().is_none() {
+        if !self.knows_anything() {
             return whole(Sample::default());
         }
         sums.into_iter().map(|(part, sum)| (part, level(sum))).collect()

@@ -545,7 +545,7 @@ mod tests {
             account: Some(format!("acct_{n}")),
             money: Some(Money::new(10_000 - n, "eur")),
         };
-        alert.group = Some(Group { joined: 37, open: 35, top: (0..10).map(member).collect() });
+        alert.group = Some(Group { joined: 37, open: 35, top: (0..10).map(member).collect(), money: Vec::new() });
         alert.evidence.money = vec![Money::new(370_000, "eur")];
         insta::assert_snapshot!("group_text", show(&alert).text);
         insta::assert_snapshot!("group_blocks", pretty(&show(&alert).blocks));

@@ -30,7 +30,11 @@ pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
             let endpoints = config.webhook_endpoints()?;
             let rules = rules_file::load(config.rules.as_deref())?;
             let notifiers = notify::configured(&config)?;
-            let names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
+            let mut names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
+            // The log is there for when nothing else is.
+            if names.len() > 1 {
+                names.retain(|name| *name != "log");
+            }
             let habits = notifiers.iter().map(|notifier| (notifier.name().to_owned(), notifier.habits())).collect();
             Policy::new(&config.alerting, habits)?;
             let backend = if config.servers().is_some() { "RabbitMQ and Redis" } else { "embedded store" };

@@ -295,7 +295,7 @@ impl Bench {
         let now_s = self.now_s;
         let Some(ticked_s) = self.ticked_s else { return Some(now_s) };
         let mut moments: Vec<i64> = Vec::new();
-        moments.extend(self.book.next_moment_s());
+        moments.extend(self.book.next_moment_s(ticked_s));
         moments.extend(self.book.silences().map(|silence| silence.until_s));
         moments.extend(self.pending.values());
         let busy = now_s < self.busy_s + BUSY_S && self.book.alerts().next().is_some();

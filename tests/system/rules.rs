@@ -93,7 +93,7 @@ fn check_names_every_fault_of_every_file() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).expect("text");
     let expected = [
-        "b.toml:1:1: there are two rules named \"good\"",
+        "b.toml:2:8: there are two rules named \"good\"",
         "b.toml:16:13: unknown variant `late`",
         "b.toml:17:9: \"soon\" is no time",
         "b.toml:26:1: `above` means nothing",

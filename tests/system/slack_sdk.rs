@@ -92,7 +92,7 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
         slack.messages().pop().filter(|message| message.text.contains("(acknowledged)"))
     })
     .await;
-    let says_who = |line: &str| line.starts_with("Acknowledged: ") && line.ends_with(" by Ana & Söhne");
+    let says_who = |line: &str| line.starts_with("Acknowledged: ") && line.ends_with(" by Ana &amp; Söhne");
     assert!(shown.text.lines().any(says_who), "{}", shown.text);
     assert_eq!((shown.place(), slack.messages().len()), (message.place(), 1), "in place");
     // The same press again, as Slack repeats it, changes nothing.

@@ -79,6 +79,8 @@ impl Book {
         group.top.retain(|member| member.alert_id != id);
         let (open, unnamed) = (group.open, group.top.is_empty());
         if open == 0 {
+            // What it was about, not what was left of it.
+            alert.evidence.money.clone_from(&group.money);
             self.resolve(group_id, None, now_s, by);
             return;
         }
@@ -107,6 +109,7 @@ impl Book {
         for (amounts, times) in [(before, -1), (&after, 1)] {
             for amount in amounts {
                 add(&mut alert.evidence.money, amount, times);
+                add(&mut group.money, amount, times);
             }
         }
         if let Some(now_s) = now_s {
@@ -150,6 +153,9 @@ impl Book {
             alert.evidence.money.clear();
             for amount in &money {
                 add(&mut alert.evidence.money, amount, 1);
+            }
+            if group.open == group.joined {
+                group.money.clone_from(&alert.evidence.money);
             }
             self.dirty.insert(id.clone());
             self.name_members(&id);
@@ -222,6 +228,9 @@ impl Book {
             alert.evidence.event_ids.extend(evidence.event_ids.into_iter().take(1));
         }
         let Some(group) = &mut alert.group else { return };
+        for amount in &evidence.money {
+            add(&mut group.money, amount, 1);
+        }
         group.joined += 1;
         group.open += 1;
         group.top.push(member);

@@ -125,7 +125,7 @@ impl Book {
 
     /// Rules on figures look at the counters.
     pub fn on_figures(&mut self, facts: Facts<'_>) {
-        self.newest_event_s = newest_event_s(facts.counters, facts.now_s);
+        self.newest_event_s = newest_event_s(facts.counters);
         self.stalled_s = facts.pipeline.stalled_s;
         for index in 0..self.rules.len() {
             let rule = &self.rules[index];
@@ -148,7 +148,7 @@ impl Book {
 
     pub(super) fn is_late(&self, rule: &Rule, now_s: i64) -> bool {
         let is_old = |within_s| self.newest_event_s.is_none_or(|newest_s| now_s - newest_s > within_s);
-        rule.fresh_within_s.is_some_and(|within_s| self.stalled_s > STALLED_S || is_old(within_s))
+        rule.fresh_within_s.is_some_and(|within_s| self.stalled_s >= STALLED_S || is_old(within_s))
     }
 
     /// Of every rule what decides whom it watches.

@@ -377,11 +377,13 @@ impl Book {
         &self.rules
     }
 
-    /// The next moment at which time alone changes something.
-    pub fn next_moment_s(&self) -> Option<i64> {
-        let closing = self.closing.first().map(|(at_s, _)| *at_s);
-        let clock = self.clocks.first().map(|(at_s, _)| *at_s);
-        let ripe = self.ripening.first().map(|(at_s, _)| *at_s);
+    /// The next moment after `now_s` at which time alone changes something.
+    pub fn next_moment_s(&self, now_s: i64) -> Option<i64> {
+        // What is overdue and unknown waits for news, not for time.
+        let later = |at_s: &i64| *at_s > now_s;
+        let closing = self.closing.iter().map(|(at_s, _)| *at_s).find(later);
+        let clock = self.clocks.iter().map(|(at_s, _)| *at_s).find(later);
+        let ripe = self.ripening.iter().map(|(at_s, _)| *at_s).find(later);
         closing.into_iter().chain(clock).chain(ripe).min()
     }
 

@@ -70,7 +70,8 @@ pub enum SetupError {
     Client(#[from] reqwest::Error),
 }
 
-/// The notifiers that the configuration names; the log, if it names none. What is named by halves is an error.
+/// The notifiers that the configuration names, and the log: it is used if there is no other, or if no other can
+/// be. What is named by halves is an error.
 pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError> {
     let outgoing = Outgoing::new(config.outgoing);
     let rate = config.alerting.messages_per_second;
@@ -92,9 +93,7 @@ pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError>
     if let Some(webhook) = Webhook::configured(&config.webhook, &outgoing, rate)? {
         notifiers.push(Arc::new(webhook));
     }
-    if notifiers.is_empty() {
-        notifiers.push(Arc::new(Console));
-    }
+    notifiers.push(Arc::new(Console));
     Ok(notifiers)
 }
 
@@ -139,7 +138,7 @@ mod tests {
         let bot = ("SLACK_BOT_TOKEN", "xoxb-1");
         let hook = ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T0/B0/x");
         assert_eq!(names("", &[]), Ok(vec!["log"]));
-        assert_eq!(names("", &[hook]), Ok(vec!["slack"]));
+        assert_eq!(names("", &[hook]), Ok(vec!["slack", "log"]));
         let file = "[email]\nfrom = \"a@example.com\"\nto = { default = [\"b@example.com\"] }\n\
                     [sms]\nfrom = \"+15550100\"\nto = { default = [\"+15550101\"] }";
         let all = [
@@ -152,7 +151,7 @@ mod tests {
             hook,
             bot,
         ];
-        assert_eq!(names(file, &all), Ok(vec!["slack", "email", "sms", "pagerduty", "webhook"]));
+        assert_eq!(names(file, &all), Ok(vec!["slack", "email", "sms", "pagerduty", "webhook", "log"]));
         assert!(crate::policy::NOTIFIERS.contains(&"webhook"));
     }
 

@@ -268,6 +268,14 @@ impl Account {
         self.connected() && self.thin.as_ref().is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
     }
 
+    /// Whether other objects' events named it and nothing was told of itself: it may have been onboarded long
+    /// ago, so that it begins nothing by being seen.
+    fn is_only_borne(&self) -> bool {
+        let is_told = self.created_s.or(self.timeline.last().map(|s| s.created_s)).is_some() || self.thin.is_some();
+        let is_tied = self.authorized.is_some() || self.deauthorized.is_some();
+        !is_told && !is_tied && self.capabilities.is_empty() && self.external_accounts.is_empty()
+    }
+
     /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began, all else
     /// in the hour in which it happened.
     pub fn contributions(&self, counters: &mut Counters) {
@@ -283,7 +291,9 @@ impl Account {
         let furthest = self.stage();
         for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
             counters.add(Bucket::Standing, &["funnel", milestone.as_str()], 1);
-            counters.add(Bucket::hour_of(began_s), &["cohort", milestone.as_str(), country], 1);
+            if !self.is_only_borne() {
+                counters.add(Bucket::hour_of(began_s), &["cohort", milestone.as_str(), country], 1);
+            }
         }
         if let Some((seconds, done_s)) = self.onboarding_seconds().zip(self.milestones.get(&Milestone::ChargesEnabled))
         {
@@ -294,7 +304,9 @@ impl Account {
             counters.add(hour, &["onboarded", "seconds"], seconds);
             counters.add(hour, &["onboarded_bucket", &bucket], 1);
         }
-        self.stages(counters);
+        if !self.is_only_borne() {
+            self.stages(counters);
+        }
         self.charging(counters);
         if let Some((gone_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
             counters.add(Bucket::hour_of(*gone_s), &["deauthorized"], 1);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::super::{ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing};
 use super::channels::{Channels, Id};
 use super::search::{Search, Stop};
-use super::{EVENT_TYPE, WHOSE, id, text};
+use super::{EVENT_TYPE, WHOSE, blocks, hears, id, text};
 use crate::alert::{AlertState, NoticeKind};
 use crate::message::Message;
 
@@ -27,6 +27,8 @@ pub struct SlackBot {
     channels: Channels,
     search: Search,
     per_second: f64,
+    /// What is pressed under its messages comes back.
+    hears: bool,
 }
 
 /// Slack's answers hold the message that was posted, in bytes.
@@ -48,7 +50,7 @@ impl SlackBot {
         let client = outgoing.client()?;
         let search = Search::new(client.clone(), token.clone(), api_base.clone());
         let channels = Channels::new(config.channels.clone());
-        Ok(Some(Self { client, token: token.clone(), api_base, channels, search, per_second }))
+        Ok(Some(Self { client, token: token.clone(), api_base, channels, search, per_second, hears: hears(config) }))
     }
 
     /// The message whose thread `message` belongs into, as channel and ts: that of its alert, if it is in the
@@ -128,7 +130,7 @@ impl Notifier for SlackBot {
         let mut body = json!({
             "channel": channel,
             "text": text(&message.text),
-            "blocks": message.blocks,
+            "blocks": blocks(message, self.hears),
             "unfurl_links": false,
             "metadata": {"event_type": EVENT_TYPE, "event_payload": {
                 "delivery_id": id(message),

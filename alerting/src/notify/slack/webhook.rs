@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::super::{Habits, Notifier, Outcome, Outgoing, SetupError, outgoing};
-use super::{WHOSE, text};
+use super::{WHOSE, blocks, hears, text};
 use crate::message::Message;
 
 /// Posts messages to the one channel of an incoming webhook.
@@ -16,6 +16,8 @@ pub struct SlackWebhook {
     client: Client,
     url: SecretString,
     per_second: f64,
+    /// What is pressed under its messages comes back.
+    hears: bool,
 }
 
 /// Slack's words on what goes wrong are a few bytes.
@@ -28,7 +30,12 @@ impl SlackWebhook {
     pub fn configured(config: &SlackConfig, outgoing: &Outgoing, per_second: f64) -> Result<Option<Self>, SetupError> {
         let Some(url) = &config.webhook_url else { return Ok(None) };
         let url = outgoing.url(SETTING, url.expose_secret())?;
-        Ok(Some(Self { client: outgoing.client()?, url: SecretString::from(String::from(url)), per_second }))
+        Ok(Some(Self {
+            client: outgoing.client()?,
+            url: SecretString::from(String::from(url)),
+            per_second,
+            hears: hears(config),
+        }))
     }
 }
 
@@ -51,7 +58,7 @@ impl Notifier for SlackWebhook {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let body = json!({"text": text(&message.text), "blocks": message.blocks, "unfurl_links": false});
+        let body = json!({"text": text(&message.text), "blocks": blocks(message, self.hears), "unfurl_links": false});
         let response = match self.client.post(self.url.expose_secret()).json(&body).send().await {
             Ok(response) => response,
             Err(error) => return outgoing::no_answer(WHOSE, &error),
