@@ -364,6 +364,11 @@ impl Config {
                 return wrong(format!("{key} must be between 0.001 and 86400, but is {value}"));
             }
         }
+        if self.alerting.lease_seconds < 2.0 * self.alerting.tick_seconds {
+            return wrong(
+                "alerting.lease_seconds must be at least twice alerting.tick_seconds: it is renewed by ticks".into(),
+            );
+        }
         let counts = [
             ("limits.body_bytes", self.limits.body_bytes),
             ("limits.connections", self.limits.connections),
@@ -573,6 +578,7 @@ mod tests {
             (Some("[pagerduty]\napi_base = \"https://[::ffff:10.0.0.1]\""), &[], "pagerduty.api_base names a private"),
             (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
             (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
+            (Some("[alerting]\ntick_seconds = 6.0"), &[], "alerting.lease_seconds must be at least twice"),
             (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
         ];
         for (file, variables, expected) in table {
