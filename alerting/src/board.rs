@@ -1,0 +1,56 @@
+//! What the metrics page shows of the business and its alerts.
+
+use std::collections::BTreeMap;
+
+use revwatch_shared::kpi::{Kpis, hours_needed};
+use revwatch_shared::ports::StoreError;
+use revwatch_shared::telemetry::Board;
+
+use crate::book::Book;
+use crate::lifecycle::Stage;
+use crate::{Alerting, now_s};
+
+impl Alerting {
+    /// Shows the key figures on the metrics page.
+    pub(crate) async fn show_kpis(&self) -> Result<(), StoreError> {
+        let now_s = now_s();
+        let (from, to) = hours_needed(now_s);
+        self.set_kpis(&Kpis::compute(&self.store.counters(from, to).await?, now_s));
+        Ok(())
+    }
+
+    pub(crate) fn set_kpis(&self, kpis: &Kpis) {
+        let m = &self.metrics;
+        let one = |counts: &BTreeMap<String, i64>, board: &Board| {
+            board.show(counts.iter().map(|(label, count)| (vec![label.as_str()], *count)));
+        };
+        let two = |counts: &[(String, String, i64)], board: &Board| {
+            board.show(counts.iter().map(|(a, b, count)| (vec![a.as_str(), b], *count)));
+        };
+        two(&kpis.subscriptions_by_plan, &m.subscriptions);
+        two(&kpis.payouts_by_currency, &m.payouts);
+        one(&kpis.accounts, &m.accounts);
+        one(&kpis.funnel, &m.onboarding_funnel);
+        one(&kpis.mrr_minor, &m.mrr_minor);
+        let total = |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
+        m.kernel_checkouts.set(total(&kpis.checkout_sessions, "complete"));
+        m.kernel_payments_succeeded.set(total(&kpis.payment_attempts, "succeeded"));
+        m.kernel_payments_failed.set(total(&kpis.payment_attempts, "failed"));
+        one(&kpis.mrr_minor, &m.kernel_mrr);
+        m.kernel_churn_rate.set(kpis.churn_rate_30d.unwrap_or(0.0));
+        m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
+        m.payout_failure_ratio.with_label_values(&["24h"]).set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
+    }
+
+    pub(crate) fn show_alerts(&self, book: &Book) {
+        let mut counts: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
+        for rule in &self.rules {
+            counts.insert((&rule.name, rule.severity.as_str(), Stage::Firing.as_str()), 0);
+        }
+        for (rule, severity, stage, count) in book.counts() {
+            counts.insert((rule, severity, stage.as_str()), count);
+        }
+        let counts = counts.into_iter().map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
+        self.metrics.alerts.show(counts);
+    }
+}

@@ -1,0 +1,454 @@
+//! The evaluator: holds the lease, reads the store, lets the book decide, and writes what it says.
+//!
+//! Invariant: what the book says is written before anything is told; a process that has lost the lease stops.
+
+use std::time::Duration;
+
+use revwatch_shared::counters::hour_of;
+use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, StoreError};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::Alert;
+use crate::book::{self, Book, Documents, Happened};
+use crate::figure::{Facts, Pipeline};
+use crate::policy::InvalidPolicy;
+use crate::turns::Attempts;
+use crate::{Alerting, now_s};
+
+/// Key figures look at 60 days of hours, and the queue is another server: nobody asks every second.
+const LOOK_PERIOD: Duration = Duration::from_secs(10);
+
+/// Even when no event comes, time moves the windows of figures.
+const FIGURES_PERIOD: Duration = Duration::from_secs(30);
+
+/// At most this share of the time is spent reading counters (one in …).
+const FIGURES_REST: u32 = 10;
+
+/// The history is cut this often.
+const HISTORY_PERIOD_S: i64 = 86_400;
+
+/// The counters that grow with every delivery that is dealt with.
+const DELIVERIES: [&str; 4] = ["events|applied", "events|duplicate", "events|ignored", "events|dead"];
+
+/// The lease that makes one process of several the evaluator.
+const LEASE: &str = "alerting";
+
+pub(crate) async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) {
+    let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
+    let tick = Duration::from_secs_f64(alerting.config.tick_seconds);
+    tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
+    let (mut shown, mut attempts) = (None, Attempts::new());
+    while !shutdown.is_cancelled() {
+        if let Err(error) = alerting.hold(&holder, &mut shown, &mut attempts, shutdown).await {
+            alerting.ready.fail("the store does not answer");
+            tracing::warn!(%error, "alerting begins anew");
+        }
+        // Whoever begins anew looks for what was being told: it must have arrived by then, or never will.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = attempts.end() => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(tick) => {}
+        }
+    }
+    // The same goes for another process: the lease outlives what is being told.
+    if !attempts.are_under_way() {
+        let _ = tokio::time::timeout(Duration::from_secs(2), alerting.store.release(LEASE, &holder)).await;
+    }
+    tracing::info!(holder, "alerting stopped");
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a stored alert cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+}
+
+/// The lease, as this process has it.
+pub(crate) struct Held<'a> {
+    holder: &'a str,
+    fence: Fence,
+    renewed: Instant,
+}
+
+/// What the evaluator has seen and need not look at again in every tick.
+struct Seen {
+    figures: Option<Figures>,
+    looked: Option<Instant>,
+    pipeline: Pipeline,
+    waiting: Option<Waiting>,
+}
+
+/// Counters as they were read.
+struct Figures {
+    at: Instant,
+    took: Duration,
+    hour: u32,
+    /// Of all deliveries dealt with: while it stands still, so do the counters.
+    deliveries: i64,
+}
+
+/// Deliveries that wait, and none has been dealt with since.
+struct Waiting {
+    since: Instant,
+    deliveries: i64,
+}
+
+impl Alerting {
+    /// Takes the lease and works until it is lost, something fails, or `shutdown`.
+    /// `shown` is when a stand-by last showed the key figures: it can be scraped, too.
+    async fn hold(
+        &self,
+        holder: &str,
+        shown: &mut Option<Instant>,
+        attempts: &mut Attempts,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Stop> {
+        if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
+            self.show_kpis().await?;
+            *shown = Some(Instant::now());
+        }
+        let renewed = Instant::now();
+        let Some(fence) = self.renew(holder).await? else {
+            self.ready.pass();
+            return Ok(());
+        };
+        self.ready.pass();
+        let mut book = self.open_book().await?;
+        tracing::info!(holder, fence = fence.0, "this process evaluates");
+        let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut held = Held { holder, fence, renewed };
+        let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
+        loop {
+            let next_turn = self.next_turn(&book, &attempts.turns);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some((destination, told)) = attempts.told.recv() => {
+                    self.on_told(&mut book, attempts, &destination, &told);
+                    self.write(&mut book, &mut held).await?;
+                }
+                _ = ticks.tick() => {
+                    self.keep(&mut held).await?;
+                    let started = Instant::now();
+                    self.evaluate(&mut book, &mut seen, &mut held).await?;
+                    self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
+                    self.show_alerts(&book);
+                }
+                () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
+            }
+            self.take_turns(&mut book, attempts, &mut held).await?;
+        }
+        // What is being told may still be confirmed, so that the next evaluator does not repeat it.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while attempts.are_under_way() {
+            let next = tokio::time::timeout_at(deadline, attempts.told.recv()).await;
+            let Ok(Some((destination, told))) = next else { break };
+            self.on_told(&mut book, attempts, &destination, &told);
+            self.write(&mut book, &mut held).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs_f64(self.config.lease_seconds)
+    }
+
+    async fn renew(&self, holder: &str) -> Result<Option<Fence>, StoreError> {
+        self.store.lease(LEASE, holder, u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)).await
+    }
+
+    /// Renews the lease in good time: two thirds of it, at least, are left afterwards.
+    async fn keep(&self, held: &mut Held<'_>) -> Result<(), StoreError> {
+        if held.renewed.elapsed() > self.lease() / 3 {
+            // It counts from when it was asked for, not from the answer.
+            held.renewed = Instant::now();
+            if self.renew(held.holder).await? != Some(held.fence) {
+                return Err(StoreError::Fenced);
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_book(&self) -> Result<Book, Stop> {
+        let stored = Documents {
+            alerts: self.store.documents(book::ALERTS).await?,
+            pending: self.store.documents(book::PENDING).await?,
+            silences: self.store.documents(book::SILENCES).await?,
+            progress: self.store.documents(book::PROGRESS).await?,
+        };
+        Ok(Book::open(self.rules.clone(), self.policy()?, &stored)?)
+    }
+
+    /// One tick. Costs what changed since the last one, plus the rules.
+    async fn evaluate(&self, book: &mut Book, seen: &mut Seen, held: &mut Held<'_>) -> Result<(), Stop> {
+        const PAGE: usize = 1000;
+        if seen.looked.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
+            self.show_kpis().await?;
+            seen.pipeline = self.pipeline().await;
+            seen.looked = Some(Instant::now());
+        }
+        let now_s = now_s();
+        self.look_at_figures(book, seen, now_s).await?;
+        let mut scan = book.needs_scan(now_s);
+        loop {
+            let found = self.store.condition_changes(&book.read.cursor, PAGE).await?;
+            let caught_up = found.changes.len() < PAGE && !found.gap;
+            book.read.cursor = found.cursor;
+            scan |= found.gap;
+            // What a look at everything will show need not be followed step by step: long ago it may have
+            // opened and closed.
+            if !scan {
+                book.on_changes(&found.changes, now_s);
+            }
+            if caught_up {
+                break;
+            }
+            if !scan {
+                self.write(book, held).await?;
+            }
+        }
+        if scan {
+            self.scan(book, held, now_s).await?;
+        }
+        for delay_s in book.delays_s() {
+            for condition in self.store.conditions_due(book.read.until_s - delay_s, now_s - delay_s).await? {
+                book.on_open(&condition, now_s);
+            }
+        }
+        book.read.until_s = now_s;
+        for (key, body) in self.store.documents(COMMANDS).await? {
+            if let Err(error) = book.on_command(&key, &body, now_s) {
+                tracing::error!(key, %error, "a command cannot be read; it is thrown away");
+            }
+        }
+        book.on_time(now_s);
+        self.write(book, held).await?;
+        if now_s - book.read.history_cut_s > HISTORY_PERIOD_S {
+            self.cut_history(held.fence, now_s).await?;
+            book.read.history_cut_s = now_s;
+        }
+        Ok(())
+    }
+
+    /// Looks at all open conditions, some thousands at a time.
+    async fn scan(&self, book: &mut Book, held: &mut Held<'_>, now_s: i64) -> Result<(), Stop> {
+        let open = self.store.conditions().await?;
+        tracing::info!(conditions = open.len(), "looking at all open conditions");
+        book.begin_scan(&open, now_s);
+        // Until it has ended, whoever goes on from here begins it anew.
+        book.read.rules.clear();
+        for part in open.chunks(5000) {
+            for condition in part {
+                book.on_open(condition, now_s);
+            }
+            self.write(book, held).await?;
+        }
+        book.end_scan();
+        book.read.until_s = now_s;
+        Ok(())
+    }
+
+    /// Reads counters only when they can have changed what rules see, and not all the time.
+    async fn look_at_figures(&self, book: &mut Book, seen: &mut Seen, now_s: i64) -> Result<(), Stop> {
+        let hour = hour_of(now_s);
+        let deliveries = self.store.standing(&DELIVERIES).await?;
+        let is_due = seen.figures.as_ref().is_none_or(|last| {
+            let rested = last.at.elapsed() > last.took * FIGURES_REST;
+            let moved = last.deliveries != deliveries || last.hour != hour || last.at.elapsed() > FIGURES_PERIOD;
+            rested && (moved || book.is_ripe(now_s))
+        });
+        if !is_due {
+            return Ok(());
+        }
+        let at = Instant::now();
+        let counters = self.store.counters(hour.saturating_sub(book.hours_needed()), hour).await?;
+        let is_waiting = seen.pipeline.queue_depth.is_some_and(|depth| depth > 0);
+        let before = seen.waiting.take().filter(|waiting| is_waiting && waiting.deliveries == deliveries);
+        seen.waiting = before.or_else(|| is_waiting.then(|| Waiting { since: Instant::now(), deliveries }));
+        seen.pipeline.stalled_s = seen
+            .waiting
+            .as_ref()
+            .map_or(0, |waiting| i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX));
+        seen.pipeline.broken_notifiers = book.broken_notifiers().cloned().collect();
+        book.on_figures(Facts { counters: &counters, pipeline: &seen.pipeline, now_s });
+        seen.figures = Some(Figures { at, took: at.elapsed(), hour, deliveries });
+        Ok(())
+    }
+
+    /// What cannot be asked is unknown.
+    async fn pipeline(&self) -> Pipeline {
+        let asked = async {
+            let depth = self.queue.depth().await.ok().map(|depth| depth.iter().sum::<u64>());
+            (depth, self.queue.dead_count().await.ok())
+        };
+        let (depth, dead) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
+        let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        Pipeline { queue_depth: count(depth), dead_letters: count(dead), ..Pipeline::default() }
+    }
+
+    /// Decides, and writes what was decided.
+    pub(crate) async fn write(&self, book: &mut Book, held: &mut Held<'_>) -> Result<(), StoreError> {
+        /// Documents written together, at most: a storm must not become one enormous request.
+        const MOST: usize = 10_000;
+        let writes = book.settle(now_s());
+        for happened in book.take_happened() {
+            log_happened(&happened);
+        }
+        for part in writes.chunks(MOST) {
+            self.store.write_documents(held.fence, part).await?;
+            self.keep(held).await?;
+        }
+        Ok(())
+    }
+
+    /// What has been over for longer than the settings say is forgotten.
+    async fn cut_history(&self, fence: Fence, now_s: i64) -> Result<(), Stop> {
+        let keep_s = self.config.history.0;
+        let mut old = Vec::new();
+        for (key, body) in self.store.documents(book::HISTORY).await? {
+            let alert: Alert = serde_json::from_str(&body)?;
+            if alert.resolved_s.is_some_and(|at_s| at_s + keep_s < now_s) {
+                old.push(DocumentWrite { space: book::HISTORY, key, body: None });
+            }
+        }
+        for part in old.chunks(2000) {
+            self.store.write_documents(fence, part).await?;
+        }
+        Ok(())
+    }
+}
+
+fn log_happened(happened: &Happened) {
+    let Happened { alert_id, key, from, to, by } = happened;
+    let (rule, subject) = (key.rule.as_str(), key.subject.to_string());
+    let by_hand = by.is_some();
+    tracing::info!(alert_id, rule, subject, from = from.as_str(), to = to.as_str(), by_hand, "alert");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use revwatch_shared::admin::Readiness;
+    use revwatch_shared::config::{AlertingConfig, Config};
+    use revwatch_shared::ports::StateStore as _;
+    use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
+    use revwatch_shared::telemetry::Metrics;
+    use tokio::sync::Notify;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::alert::{Evidence, Subject};
+    use crate::message::Message;
+    use crate::notify::{Habits, Lookup, Notifier, Outcome};
+    use crate::slack_actions::SlackActions;
+    use crate::{rules_file, run};
+
+    /// The longest that anything may take before a test fails.
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Takes as long as the test wants.
+    #[derive(Default)]
+    struct Slow {
+        is_telling: AtomicBool,
+        begun: Notify,
+        go_on: Notify,
+        disturbed: Notify,
+    }
+
+    #[async_trait]
+    impl Notifier for Slow {
+        fn name(&self) -> &'static str {
+            "slack"
+        }
+
+        fn habits(&self) -> Habits {
+            Habits { edits: true, resolves: true }
+        }
+
+        fn destination(&self, _route: &str) -> String {
+            "slack".to_owned()
+        }
+
+        fn per_second(&self) -> f64 {
+            1000.0
+        }
+
+        async fn deliver(&self, _message: &Message) -> Outcome {
+            self.is_telling.store(true, Ordering::SeqCst);
+            self.begun.notify_one();
+            self.go_on.notified().await;
+            self.is_telling.store(false, Ordering::SeqCst);
+            Outcome::Delivered { receipt: None }
+        }
+
+        async fn find(&self, _message: &Message) -> Lookup {
+            if self.is_telling.load(Ordering::SeqCst) {
+                self.disturbed.notify_one();
+            }
+            Lookup::Absent
+        }
+    }
+
+    fn rename(folder: &Path, from: &str, to: &str) {
+        let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
+        other.busy_timeout(LONG).expect("set");
+        other.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).expect("renamed");
+    }
+
+    #[tokio::test]
+    async fn nobody_looks_for_a_message_while_it_is_being_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let rules = rules_file::load(None).expect("the shipped rules");
+        let mut alert = Alert::fire(&rules[0], &Subject::Business, 0, now_s(), Evidence::default());
+        alert.notifiers.push("slack".to_owned());
+        let fence = sqlite.lease(LEASE, "before", 60_000).await.expect("answered").expect("free");
+        let body = serde_json::to_string(&alert).expect("plain data");
+        let write = DocumentWrite { space: book::ALERTS, key: alert.id, body: Some(body) };
+        sqlite.write_documents(fence, &[write]).await.expect("written");
+        sqlite.release(LEASE, "before").await.expect("released");
+
+        let (slow, readiness, shutdown) = (Arc::new(Slow::default()), Readiness::default(), CancellationToken::new());
+        let config = AlertingConfig { tick_seconds: 0.02, ..Config::load(None, &|_| None).expect("valid").alerting };
+        let alerting = Alerting {
+            store: sqlite.clone(),
+            queue: sqlite,
+            rules,
+            notifiers: vec![slow.clone()],
+            actions: SlackActions::default(),
+            config,
+            metrics: Metrics::new(),
+            ready: readiness.check("alerting"),
+        };
+        let running = tokio::spawn(run(alerting, shutdown.clone()));
+        timeout(LONG, slow.begun.notified()).await.expect("it is told");
+        rename(folder.path(), "documents", "elsewhere");
+        let fails = async {
+            while readiness.is_ready() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, fails).await.expect("the store fails");
+        rename(folder.path(), "elsewhere", "documents");
+        let disturbed = timeout(Duration::from_millis(500), slow.disturbed.notified()).await;
+        assert!(disturbed.is_err(), "looked for, and perhaps told twice, while it was being told");
+        slow.go_on.notify_one();
+        timeout(LONG, slow.begun.notified()).await.expect("it was not found, and is told again");
+        slow.go_on.notify_one();
+        shutdown.cancel();
+        timeout(LONG, running).await.expect("it ends").expect("no panic");
+    }
+}

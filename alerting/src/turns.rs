@@ -1,0 +1,145 @@
+//! Whose turn it is to be told: one message at a time for each destination, not faster than its rate.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use revwatch_shared::ports::StoreError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::attempt::attempt;
+use crate::book::{Book, Told};
+use crate::evaluator::Held;
+use crate::notify::{ANSWER_WITHIN, Notifier, Outcome};
+use crate::{Alerting, now_ms};
+
+/// One destination's turn-taking: one message at a time, not faster than its rate.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    busy: bool,
+    next: Instant,
+}
+
+/// What is being told, by destination. It goes on when the evaluator begins anew.
+pub(crate) struct Attempts {
+    pub(crate) turns: HashMap<String, Turn>,
+    tell: mpsc::Sender<(String, Told)>,
+    pub(crate) told: mpsc::Receiver<(String, Told)>,
+}
+
+impl Attempts {
+    pub(crate) fn new() -> Self {
+        let (tell, told) = mpsc::channel(64);
+        Self { turns: HashMap::new(), tell, told }
+    }
+
+    pub(crate) fn are_under_way(&self) -> bool {
+        self.turns.values().any(|turn| turn.busy)
+    }
+
+    pub(crate) fn note(&mut self, destination: &str, outcome: &Outcome) {
+        if let Some(turn) = self.turns.get_mut(destination) {
+            turn.busy = false;
+            if let Outcome::RetryAfter { wait_ms } = outcome {
+                // The destination has had enough, not this message.
+                turn.next = Instant::now() + Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Waits until nothing is being told. What became of it is looked for, not noted.
+    pub(crate) async fn end(&mut self) {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        while self.are_under_way() {
+            match tokio::time::timeout_at(deadline, self.told.recv()).await {
+                Ok(Some((destination, told))) => self.note(&destination, &told.outcome),
+                // Nobody will say: it must have panicked.
+                _ => self.turns.clear(),
+            }
+        }
+    }
+}
+
+impl Alerting {
+    pub(crate) fn notifier(&self, name: &str) -> Option<&Arc<dyn Notifier>> {
+        self.notifiers.iter().find(|notifier| notifier.name() == name)
+    }
+
+    /// When the next destination may be told something, if that is not now.
+    pub(crate) fn next_turn(&self, book: &Book, turns: &HashMap<String, Turn>) -> Option<Instant> {
+        let now = Instant::now();
+        let moments = book.lanes().filter_map(|((name, route), not_before_ms)| {
+            let turn = turns.get(&self.notifier(name)?.destination(route));
+            if turn.is_some_and(|turn| turn.busy) {
+                return None;
+            }
+            let wait = Duration::from_millis(u64::try_from(not_before_ms - now_ms()).unwrap_or(0));
+            Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
+        });
+        // Never quite at once: turns that could be taken have been.
+        moments.min().map(|at| at.max(now + Duration::from_millis(1)))
+    }
+
+    /// Lets every destination that is free and rested be told its next message. That an attempt begins is
+    /// written before it does: after a crash it is looked for, not simply repeated.
+    pub(crate) async fn take_turns(
+        &self,
+        book: &mut Book,
+        attempts: &mut Attempts,
+        held: &mut Held<'_>,
+    ) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut jobs = Vec::new();
+        for lane in book.due(now_ms()) {
+            let Some(notifier) = self.notifier(&lane.0).cloned() else { continue };
+            let destination = notifier.destination(&lane.1);
+            let turn = attempts.turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });
+            if turn.busy || turn.next > now {
+                continue;
+            }
+            let Some(job) = book.begin(&lane, now_ms()) else { continue };
+            turn.busy = true;
+            turn.next = now + Duration::from_secs_f64(1.0 / notifier.per_second().max(0.001));
+            jobs.push((destination, notifier, job));
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.write(book, held).await?;
+        // An attempt ends before the lease could go to another evaluator, who would look for the message.
+        let within = ANSWER_WITHIN.min(self.lease() * 2 / 3);
+        for (destination, notifier, job) in jobs {
+            let tell = attempts.tell.clone();
+            tokio::spawn(async move {
+                let told = attempt(notifier.as_ref(), job, within).await;
+                // The evaluator may have lost its lease meanwhile; the next one looks for the message.
+                let _ = tell.send((destination, told)).await;
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_told(&self, book: &mut Book, attempts: &mut Attempts, destination: &str, told: &Told) {
+        attempts.note(destination, &told.outcome);
+        self.metrics.notifications.with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()]).inc();
+        log_outcome(told);
+        book.on_told(told, now_ms());
+    }
+}
+
+fn log_outcome(told: &Told) {
+    let Told { alert_id, way, outcome, .. } = told;
+    let (way, word) = (way.to_string(), outcome.as_str());
+    match outcome {
+        Outcome::Delivered { .. } => tracing::info!(way, alert_id, outcome = word, "notification"),
+        Outcome::Failed { reason, permanent: true } => {
+            tracing::error!(way, alert_id, reason, "notification failed for good; another way is taken");
+        }
+        Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
+            tracing::warn!(way, alert_id, outcome = word, reason, "notification is tried again");
+        }
+        Outcome::RetryAfter { wait_ms } => tracing::warn!(way, alert_id, wait_ms, "notification must wait"),
+        Outcome::Gone => tracing::warn!(way, alert_id, "the message is gone and is posted anew"),
+    }
+}
