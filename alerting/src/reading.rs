@@ -305,6 +305,11 @@ mod tests {
         }
         let absence = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
         assert_eq!(see(&absence, &Counters::default(), now_s, ""), "unknown", "before anything was ever told");
+        let low = rule("kind = \"gauge\"\nmetric = \"accounts_charging\"\nbelow = 2");
+        assert_eq!(see(&low, &Counters::default(), now_s, ""), "unknown", "before anything was ever told");
+        let mut nobody = Counters::default();
+        nobody.add(Bucket::Standing, &["events", "applied"], 1);
+        assert_eq!(see(&low, &nobody, now_s, ""), "breached");
         assert_eq!(see(&absence, &c, now_s + 26 * 3600, ""), "breached");
     }
 

@@ -621,6 +621,20 @@ mod tests {
     }
 
     #[test]
+    fn an_account_that_other_events_name_begins_nothing_by_being_seen() {
+        let begins = |account: &Account| {
+            let counters = counted(account);
+            let found =
+                counters.iter().any(|(_, name, _)| name.starts_with("cohort|") || name.starts_with("milestone|"));
+            (found, counters.get(Bucket::Standing, &["accounts", "unknown"]))
+        };
+        let borne = Account { first_seen_s: Some(100), ..Account::default() };
+        assert_eq!(begins(&borne), (false, 1), "it is known, and that is all");
+        assert_eq!(begins(&Account { created_s: Some(50), ..borne.clone() }), (true, 1));
+        assert_eq!(begins(&Account { thin: Some((100, "evt_1".into())), ..borne }), (true, 1));
+    }
+
+    #[test]
     fn stages_are_timed_from_the_milestone_before() {
         use Milestone as M;
         // Of an account created at 100: when each milestone was reached, and how long that took.

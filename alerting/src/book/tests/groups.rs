@@ -103,3 +103,18 @@ fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() 
         assert_eq!(desk.book.alert(&id(&desk, alone)).expect("open").part_of, None, "{alone}");
     }
 }
+
+#[test]
+fn a_group_that_is_over_shows_what_it_was_about() {
+    let mut desk = Desk::new();
+    for n in 0..6 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100 + n), 20);
+    }
+    desk.tell_all(20);
+    for n in 0..6 {
+        desk.close(&payout(&format!("po_{n}"), "", 0), 30);
+    }
+    desk.book.on_time(90);
+    let group = desk.book.alerts().find(|a| a.group.is_some()).expect("a group");
+    assert_eq!((group.state, group.evidence.money.as_slice()), (AlertState::Resolved, &[Money::new(615, "usd")][..]));
+}
