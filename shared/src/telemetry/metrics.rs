@@ -1,7 +1,6 @@
-//! Logs and metrics. There are no statics: a role is handed its [`Metrics`].
+//! The metrics page. There are no statics: a role is handed its [`Metrics`].
 //!
-//! Invariant: labels are bounded, and neither labels nor log lines ever hold secrets, card data or
-//! personal data.
+//! Invariant: labels are bounded, and never hold secrets, card data or personal data.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +29,18 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     /// `revwatch_dead_letters`
     pub dead_letters: IntGauge,
+    /// `revwatch_parked_deliveries`: set aside while their account or mode is paused
+    pub parked_deliveries: IntGauge,
+    /// `revwatch_paused`: 1 while an operator holds back anything
+    pub paused: IntGauge,
+    /// `revwatch_partitions_healing`: partitions whose state is being replayed from the archive
+    pub partitions_healing: IntGauge,
+    /// `revwatch_heals_total{reason}`
+    pub heals: IntCounterVec,
+    /// `revwatch_config_reloads_total{outcome}`
+    pub config_reloads: IntCounterVec,
+    /// `revwatch_config_last_reload_ok`: 0 after a reload that was refused
+    pub config_last_reload_ok: IntGauge,
     /// `revwatch_alerts{rule,severity,state}`
     pub alerts: Board,
     /// `revwatch_notifications_total{notifier,outcome}`
@@ -131,6 +142,27 @@ impl Metrics {
             processing_seconds: seconds("revwatch_processing_seconds", "From received to applied", FAST),
             queue_depth: gauges("revwatch_queue_depth", "Deliveries waiting, by partition", &["partition"]),
             dead_letters: register(r, IntGauge::new("revwatch_dead_letters", "Deliveries that cannot be applied")),
+            parked_deliveries: register(
+                r,
+                IntGauge::new(
+                    "revwatch_parked_deliveries",
+                    "Deliveries set aside while their account or mode is paused",
+                ),
+            ),
+            paused: register(r, IntGauge::new("revwatch_paused", "1 while an operator holds back deliveries")),
+            partitions_healing: register(
+                r,
+                IntGauge::new(
+                    "revwatch_partitions_healing",
+                    "Partitions whose state is being replayed from the archive",
+                ),
+            ),
+            heals: counters("revwatch_heals_total", "Replays begun because the store had lost data", &["reason"]),
+            config_reloads: counters("revwatch_config_reloads_total", "Reloads of settings, by outcome", &["outcome"]),
+            config_last_reload_ok: register(
+                r,
+                IntGauge::new("revwatch_config_last_reload_ok", "0 after a reload of settings that was refused"),
+            ),
             alerts: board("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
             notifications: counters(
                 "revwatch_notifications_total",
@@ -199,35 +231,6 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registr
     let metric = made.expect("metric names and labels are valid: they are written in this file");
     registry.register(Box::new(metric.clone())).expect("each metric is registered once");
     metric
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line, for programs.
-    Json,
-    /// For a terminal.
-    Pretty,
-}
-
-/// Installs the process's logger: JSON lines, or readable ones when standard error is a terminal.
-/// `RUST_LOG` chooses what is shown; without it, `info` and the spans of revwatch.
-pub fn init_logs(format: Option<LogFormat>) {
-    init_logs_or(format, "info,lapin=warn");
-}
-
-/// The same with another choice for when there is no `RUST_LOG`.
-pub fn init_logs_or(format: Option<LogFormat>, otherwise: &str) {
-    use std::io::IsTerminal as _;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
-    let format = format.unwrap_or(if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second call, as in tests, keeps the first logger.
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
-        LogFormat::Pretty => builder.compact().try_init(),
-    };
 }
 
 #[cfg(test)]
