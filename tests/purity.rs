@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "shared/src/kpi.rs",
     "shared/src/money.rs",
     "shared/src/observe",
+    "shared/src/pauses.rs",
     "shared/src/recount.rs",
     "shared/src/signature.rs",
     "shared/src/span.rs",

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use revwatch_shared::counters::hour_of;
-use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, StoreError};
+use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, Place, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -288,7 +288,7 @@ impl Alerting {
     async fn pipeline(&self) -> Pipeline {
         let asked = async {
             let depth = self.queue.depth().await.ok().map(|depth| depth.iter().sum::<u64>());
-            (depth, self.queue.dead_count().await.ok())
+            (depth, self.queue.aside_count(Place::Dead).await.ok())
         };
         let (depth, dead) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));

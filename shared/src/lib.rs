@@ -1,7 +1,7 @@
 //! What revwatch's roles share.
 //!
 //! The pure part says what events mean: [`event`], [`observe`], [`entity`], [`counters`],
-//! [`condition`], [`kpi`], [`money`], [`recount`], [`signature`]. It knows no clock, no randomness and no I/O; a
+//! [`condition`], [`kpi`], [`money`], [`pauses`], [`recount`], [`signature`]. It knows no clock, no randomness and no I/O; a
 //! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
 //! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`listen`],
 //! [`bounded`], [`admin`].
@@ -15,10 +15,12 @@ pub mod counters;
 pub mod entity;
 pub mod event;
 pub mod histogram;
+pub mod journal;
 pub mod kpi;
 pub mod listen;
 pub mod money;
 pub mod observe;
+pub mod pauses;
 pub mod ports;
 pub mod process;
 pub mod rabbitmq;

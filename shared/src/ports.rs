@@ -40,15 +40,60 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
-/// A delivery that can never be applied, and why.
+/// Where deliveries stand that are not to be applied now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// They can never be applied as they are: the dead letters.
+    Dead,
+    /// An operator holds them back.
+    Parked,
+}
+
+/// A delivery that stands aside, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct SetAside {
     /// What was received.
     pub delivery: Delivery,
     /// For people.
     pub reason: String,
+    /// Unix milliseconds at which it was set aside.
+    pub at_ms: i64,
+}
+
+/// What is to become of a delivery that stands aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays where it is.
+    Keep,
+    /// This delivery goes to its partition in its place.
+    Process(Box<Delivery>),
+    /// It is thrown away.
+    Drop,
+}
+
+/// What [`EventQueue::sweep`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Went to their partitions.
+    pub processed: u64,
+    /// Were thrown away.
+    pub dropped: u64,
+    /// Stay.
+    pub kept: u64,
+}
+
+/// One line of the journal: what must survive a store that loses its data, beside the deliveries. Of a space
+/// and key the newest line counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
     /// Unix milliseconds.
-    pub died_ms: i64,
+    pub at_ms: i64,
+    /// For example `alert`.
+    pub space: String,
+    /// Unique in its space.
+    pub key: String,
+    /// The text (JSON), or `None`: it is no more.
+    pub body: Option<String>,
 }
 
 /// The queue could not do what was asked.
@@ -75,25 +120,38 @@ pub trait EventQueue: Send + Sync {
     /// handed out again.
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError>;
 
-    /// Stores a delivery among the dead letters; returns once it is durable there. The caller then
-    /// acknowledges it.
-    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError>;
+    /// Sets a delivery aside; returns once it is durable there. The caller then acknowledges it.
+    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError>;
 
-    /// Up to `limit` dead letters (an adapter may have a lower limit of its own), oldest first, without
-    /// removing them; one per delivery id.
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
+    /// Up to `limit` of those that stand aside (an adapter may have a lower limit of its own), oldest first,
+    /// without removing them; one per delivery id.
+    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError>;
+
+    /// Lets `decide` say of each delivery that stands there at the call what becomes of it. One that is cut short
+    /// may have handed a delivery to its partition without removing it: its mark, by delivery id, makes a repeat
+    /// harmless.
+    async fn sweep(
+        &self,
+        place: Place,
+        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
+    ) -> Result<Swept, QueueError>;
 
     /// How many deliveries wait, by partition. Whether those count that were handed out and not yet
     /// acknowledged depends on the adapter: RabbitMQ does not tell them.
     async fn depth(&self) -> Result<Vec<u64>, QueueError>;
 
-    /// How many dead letters there are; one stored twice may count twice.
-    async fn dead_count(&self) -> Result<u64, QueueError>;
+    /// How many stand aside; one set aside twice may count twice.
+    async fn aside_count(&self, place: Place) -> Result<u64, QueueError>;
 
-    /// Hands every archived delivery received at or after `from_ms` to `each`, each partition's in the
-    /// order of acceptance, until `each` answers `false` or the archive (as it was at the call) ends. What
-    /// is accepted during the call may be included.
-    async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError>;
+    /// Every archived delivery received at or after `from_ms`, each partition's in the order of acceptance, up to
+    /// the end of the archive as it is at the call. What is accepted after it may be included.
+    async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError>;
+
+    /// Writes lines into the journal; returns once they are there. Safe to repeat.
+    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError>;
+
+    /// Hands out the journal, oldest first. An adapter may leave out lines that newer ones replace.
+    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError>;
 
     /// Ends connections in good order, within a bounded time.
     async fn close(&self);
@@ -108,6 +166,13 @@ pub trait Consumer: Send {
 
     /// Acknowledges all that [`Consumer::next`] has returned so far.
     async fn ack(&mut self) -> Result<(), QueueError>;
+}
+
+/// A walk through the archive.
+#[async_trait]
+pub trait Archive: Send {
+    /// The next deliveries, at most `max`; none at the end.
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError>;
 }
 
 /// The store could not do what was asked.
@@ -218,6 +283,35 @@ pub struct Commit {
     pub conditions: Vec<ConditionChange>,
     /// To be appended to the audit trail.
     pub audit: Vec<AuditEntry>,
+    /// The newest `received_ms` of the deliveries: how far the partition has come. See [`Health::reach_ms`].
+    pub reach_ms: i64,
+}
+
+/// Whether a partition still has all that was committed to it.
+///
+/// A store can lose data behind our back: it restarts without its file or with an older one, a replica that
+/// lagged takes over, somebody empties it. What the data says of itself goes with it; so a partition remembers
+/// in which life of its server it was last known to be whole, and as long as that is not the present life, it
+/// may lack something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The present life of the server behind the partition: another one after each restart and failover.
+    pub life: String,
+    /// The life in which the partition was last made whole.
+    pub whole_in: Option<String>,
+    /// Which healing made it whole: another one after each.
+    pub healed_by: Option<String>,
+    /// The newest `received_ms` of what was committed while it was whole.
+    pub reach_ms: Option<i64>,
+    /// The healing under way, and from which `received_ms` on it replays the archive.
+    pub healing: Option<(String, i64)>,
+}
+
+impl Health {
+    /// Whether everything that was committed is there.
+    pub fn is_whole(&self) -> bool {
+        self.healing.is_none() && self.whole_in.as_ref() == Some(&self.life)
+    }
 }
 
 /// What became of a [`Commit`].
@@ -262,8 +356,11 @@ pub struct DocumentWrite {
     pub body: Option<String>,
 }
 
-/// The space of documents that [`StateStore::submit`] puts requests into.
+/// Requests to the evaluator: a space of documents that anybody may [`StateStore::submit`] to.
 pub const COMMANDS: &str = "command";
+
+/// What operators hold back: the other such space.
+pub const PAUSES: &str = "pause";
 
 /// Where state lives. Writes of the worker go through [`StateStore::commit`], writes of alerting
 /// through [`StateStore::write_documents`]; there are no others but requests to alerting, leases and
@@ -319,9 +416,23 @@ pub trait StateStore: Send + Sync {
     /// Writes all or nothing, if `fence` is still the newest of the lease `alerting`.
     async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError>;
 
-    /// Leaves a request for the evaluator, who alone writes documents: puts a document into the space
-    /// [`COMMANDS`] without a fence. Safe to repeat.
-    async fn submit(&self, key: &str, body: &str) -> Result<(), StoreError>;
+    /// Puts a document without a fence into one of the spaces that are not the evaluator's: [`COMMANDS`] (which he
+    /// carries out and deletes) or [`PAUSES`]. Safe to repeat.
+    async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError>;
+
+    /// Whether each partition still has all that was committed to it.
+    async fn health(&self) -> Result<Vec<Health>, StoreError>;
+
+    /// Notes that the partition is being healed by replaying the archive from `from_ms`, under a name that is the
+    /// same for all who heal it together. Who comes later may only reach further back.
+    async fn begin_healing(&self, partition: u32, healing: &str, from_ms: i64) -> Result<(String, i64), StoreError>;
+
+    /// Notes that the replay is done. `false`: something was lost again meanwhile, so it must be begun anew.
+    async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError>;
+
+    /// Forgets what events have told: marks, entities, counters, conditions, audit trail. No partition is whole
+    /// then; documents, leases and heartbeats stay. Safe to repeat.
+    async fn forget(&self) -> Result<(), StoreError>;
 
     /// "I am alive for `ttl_ms`": returns all live members of `group`, sorted, this one included.
     async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError>;

@@ -1,16 +1,15 @@
-//! Commands that look: `state`, `metrics`, `dead`. They read what a running `serve` writes.
+//! Commands that look: `state`, `metrics`. They read what a running `serve` writes.
 
 use std::io::Write as _;
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::entity::timeline::Stage;
 use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
-use revwatch_shared::event::Event;
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use revwatch_shared::money::Money;
 use serde_json::{Value, json};
@@ -25,18 +24,6 @@ pub struct StateArgs {
     kind: EntityKind,
     /// Stripe's id.
     id: String,
-}
-
-/// Subcommands of `dead`.
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// List dead letters with their reasons, oldest first.
-    #[command(after_help = "Example:\n  revwatch dead list --limit 20")]
-    List {
-        /// How many.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-    },
 }
 
 /// Runs `state`.
@@ -87,47 +74,6 @@ pub async fn metrics(common: &Common) -> anyhow::Result<()> {
         ("Onboarding reached", list(&kpis.funnel)),
     ] {
         table.add_row([name.to_owned(), value]);
-    }
-    writeln!(out, "{table}")?;
-    Ok(())
-}
-
-/// Runs `dead`.
-pub async fn dead(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
-    let DeadCommand::List { limit } = command;
-    let queue = Backend::queue(&common.config()?).await?;
-    let letters = queue.dead_letters(*limit).await?;
-    queue.close().await;
-    let mut out = std::io::stdout().lock();
-    if common.json {
-        let rows: Vec<Value> = letters
-            .iter()
-            .map(|letter| {
-                json!({
-                    "delivery_id": letter.delivery.id, "event_id": letter.delivery.event_id,
-                    "type": letter.delivery.event_type, "reason": letter.reason,
-                    "died_at": iso_ms(letter.died_ms), "received_at": iso_ms(letter.delivery.received_ms),
-                    "readable": Event::parse(&letter.delivery.body).is_ok(),
-                })
-            })
-            .collect();
-        writeln!(out, "{:#}", Value::Array(rows))?;
-        return Ok(());
-    }
-    if letters.is_empty() {
-        writeln!(out, "No dead letters.")?;
-        return Ok(());
-    }
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["delivery", "event", "type", "reason", "died"]);
-    for letter in &letters {
-        table.add_row([
-            letter.delivery.id.to_string(),
-            letter.delivery.event_id.clone(),
-            letter.delivery.event_type.clone(),
-            letter.reason.clone(),
-            iso_ms(letter.died_ms),
-        ]);
     }
     writeln!(out, "{table}")?;
     Ok(())
@@ -188,8 +134,4 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Updated => "updated",
         Stage::Deleted => "deleted",
     }
-}
-
-fn iso_ms(ms: i64) -> String {
-    iso(Some(ms.div_euclid(1000)))
 }

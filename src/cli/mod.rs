@@ -1,9 +1,13 @@
 //! The command line: what there is, and where each command lives.
 
 mod alerts;
+mod audit;
 mod config;
+mod dead;
 mod export;
 mod look;
+mod pause;
+mod replay;
 mod rules;
 pub mod send;
 mod verify;
@@ -98,9 +102,41 @@ Examples:
     /// Look at alerts, answer them, silence them.
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
-    /// Look at deliveries that cannot be applied.
+    /// Look at deliveries that cannot be applied; send them again or throw them away.
     #[command(subcommand)]
-    Dead(look::DeadCommand),
+    Dead(dead::DeadCommand),
+    /// Apply again what is in the archive since a time.
+    ///
+    /// What was applied before is known and changes nothing. It may run beside `serve`.
+    #[command(after_help = "\
+Examples:
+  revwatch replay --from 36h
+  revwatch replay --from 2026-03-01T00:00:00Z --json")]
+    Replay(replay::ReplayArgs),
+    /// Forget all state and make it anew from the archive.
+    ///
+    /// It may run beside `serve`: deliveries are taken and applied meanwhile, and no rule fires or resolves until
+    /// it is done. Alerts, silences and the audit stay. The archive reaches back 35 days.
+    #[command(after_help = "Example:\n  revwatch rebuild --yes")]
+    Rebuild(replay::RebuildArgs),
+    /// Hold back the processing of events: all, those of one mode, or of one connected account.
+    ///
+    /// Webhooks are still taken and stored; what is held back is applied after `revwatch resume`. What is said of
+    /// an account goes before what is said of its mode, and that before what is said of all.
+    #[command(after_help = "\
+Examples:
+  revwatch pause                           hold back everything …
+  revwatch resume --mode test              … and go on gradually: test mode,
+  revwatch resume --account acct_1032D82e  one account,
+  revwatch resume                          and all
+  revwatch pause --show")]
+    Pause(pause::PauseArgs),
+    /// Go on with what `revwatch pause` holds back.
+    #[command(after_help = "Examples:\n  revwatch resume --mode test\n  revwatch resume")]
+    Resume(pause::PauseArgs),
+    /// List who acknowledged, silenced, replayed, paused, exported …
+    #[command(after_help = "Examples:\n  revwatch audit --limit 20\n  revwatch audit --who ada --json")]
+    Audit(audit::AuditArgs),
     /// Count aggregates and conditions anew from the entities, and compare with what is stored.
     ///
     /// It may run beside `serve`: what differs is looked at again, up to three times a moment apart, and
@@ -139,7 +175,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Metrics) => look::metrics(&common).await,
         Some(Command::Export(args)) => export::run(&common, &args).await,
         Some(Command::Alerts(command)) => alerts::run(&common, &command).await,
-        Some(Command::Dead(command)) => look::dead(&common, &command).await,
+        Some(Command::Dead(command)) => dead::run(&common, &command).await,
+        Some(Command::Replay(args)) => replay::run(&common, &args).await,
+        Some(Command::Rebuild(args)) => replay::rebuild(&common, &args).await,
+        Some(Command::Pause(args)) => pause::run(&common, &args, true).await,
+        Some(Command::Resume(args)) => pause::run(&common, &args, false).await,
+        Some(Command::Audit(args)) => audit::run(&common, &args).await,
         Some(Command::Verify) => verify::run(&common).await,
         Some(Command::Rules(command)) => rules::run(&common, &command).await,
         Some(Command::Config(command)) => config::run(&common, &command),

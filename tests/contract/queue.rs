@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use revwatch_shared::ports::{Consumer, DeadLetter, Delivery, EventQueue};
+use revwatch_shared::ports::{Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, SetAside, Swept};
 use uuid::Uuid;
 
 /// A place that holds one queue of [`PARTITIONS`] partitions, empty at first.
@@ -37,6 +37,8 @@ pub(crate) async fn check<Home: QueueHome>(fresh: impl AsyncFn() -> Home) {
     preserves_deliveries(&fresh().await).await;
     told("dead letters can be looked at");
     keeps_dead_letters(&fresh().await).await;
+    sweeps_what_stands_aside(&fresh().await).await;
+    keeps_a_journal(&fresh().await).await;
     told("depth");
     tells_depth(&fresh().await).await;
     told("the archive is read from a time on");
@@ -209,26 +211,109 @@ async fn preserves_deliveries(home: &dyn QueueHome) {
 
 async fn keeps_dead_letters(home: &dyn QueueHome) {
     let queue = home.open().await;
-    let letter = |n: u32| DeadLetter {
+    let letter = |n: u32| SetAside {
         delivery: Delivery { body: Bytes::from_static(b"\xff\xfe"), ..delivery(n % PARTITIONS, n) },
         reason: format!("no. {n} is not JSON"),
-        died_ms: 1_800_000_000_000 + i64::from(n),
+        at_ms: 1_800_000_000_000 + i64::from(n),
     };
-    assert_eq!(queue.dead_letters(10).await.expect("dead letters"), []);
+    assert_eq!(queue.aside(Place::Dead, 10).await.expect("dead letters"), []);
     let letters: Vec<_> = (0..5).map(letter).collect();
     for letter in &letters {
-        within(queue.dead_letter(letter.clone())).await.expect("stored");
+        within(queue.set_aside(Place::Dead, letter.clone())).await.expect("stored");
     }
     // What a worker does whose first attempt seemed to fail.
-    within(queue.dead_letter(letters[1].clone())).await.expect("stored");
+    within(queue.set_aside(Place::Dead, letters[1].clone())).await.expect("stored");
 
-    assert_eq!(within(queue.dead_letters(100)).await.expect("dead letters"), letters, "one per delivery");
-    assert_eq!(within(queue.dead_letters(2)).await.expect("dead letters"), letters[..2], "oldest first, still there");
-    assert!(queue.dead_count().await.expect("a number") >= 5);
+    assert_eq!(within(queue.aside(Place::Dead, 100)).await.expect("dead letters"), letters, "one per delivery");
+    assert_eq!(
+        within(queue.aside(Place::Dead, 2)).await.expect("dead letters"),
+        letters[..2],
+        "oldest first, still there"
+    );
+    assert!(queue.aside_count(Place::Dead).await.expect("a number") >= 5);
     queue.close().await;
 
     let queue = home.open().await;
-    assert_eq!(within(queue.dead_letters(100)).await.expect("dead letters"), letters);
+    assert_eq!(within(queue.aside(Place::Dead, 100)).await.expect("dead letters"), letters);
+    queue.close().await;
+}
+
+async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
+    let queue = home.open().await;
+    let nothing = within(queue.sweep(Place::Parked, &mut |_| Fate::Drop)).await.expect("swept");
+    assert_eq!(nothing, Swept::default());
+    // More than are decided on together.
+    let parked: Vec<_> = (0..600)
+        .map(|n| SetAside { delivery: delivery(n % PARTITIONS, n), reason: format!("held {n}"), at_ms: i64::from(n) })
+        .collect();
+    for aside in &parked {
+        within(queue.set_aside(Place::Parked, aside.clone())).await.expect("stored");
+    }
+    within(queue.set_aside(Place::Dead, parked[0].clone())).await.expect("stored");
+
+    // Every third goes to another partition under another id, every third is dropped, the others stay.
+    let other = |aside: &SetAside| Delivery {
+        id: Uuid::from_u128(aside.delivery.id.as_u128() ^ 1),
+        partition: 0,
+        ..aside.delivery.clone()
+    };
+    let mut decide = |aside: &SetAside| match aside.at_ms % 3 {
+        0 => Fate::Process(Box::new(other(aside))),
+        1 => Fate::Drop,
+        _ => Fate::Keep,
+    };
+    let swept = within(queue.sweep(Place::Parked, &mut decide)).await.expect("swept");
+    assert_eq!(swept, Swept { processed: 200, dropped: 200, kept: 200 });
+    let kept: Vec<_> = parked.iter().filter(|aside| aside.at_ms % 3 == 2).cloned().collect();
+    until("the others stay", async || queue.aside_count(Place::Parked).await.expect("a number") == 200).await;
+    assert_eq!(within(queue.aside(Place::Parked, 1000)).await.expect("parked"), kept, "oldest first, unchanged");
+    let sent: Vec<_> = parked.iter().filter(|aside| aside.at_ms % 3 == 0).map(other).collect();
+    let mut consumer = queue.consume(0).await.expect("a consumer");
+    let mut got = take(&mut *consumer, 200, true).await;
+    got.sort_by_key(|delivery| delivery.received_ms);
+    assert_eq!(got, sent);
+    drop(consumer);
+    assert_eq!(within(queue.aside(Place::Dead, 10)).await.expect("dead letters"), parked[..1], "another place");
+
+    // What names no partition of ours is not lost.
+    let nowhere = within(queue.sweep(Place::Dead, &mut |aside| {
+        Fate::Process(Box::new(Delivery { partition: PARTITIONS, ..aside.delivery.clone() }))
+    }))
+    .await;
+    drop(nowhere);
+    until("it is still there", async || queue.aside_count(Place::Dead).await.expect("a number") == 1).await;
+    queue.close().await;
+}
+
+async fn keeps_a_journal(home: &dyn QueueHome) {
+    async fn newest(queue: &dyn EventQueue) -> Vec<(String, String, i64, String)> {
+        let mut found = std::collections::BTreeMap::new();
+        let mut each = |line: JournalEntry| match line.body {
+            Some(body) => drop(found.insert((line.space, line.key), (line.at_ms, body))),
+            None => drop(found.remove(&(line.space, line.key))),
+        };
+        within(queue.journal(&mut each)).await.expect("the journal");
+        found.into_iter().map(|((space, key), (at_ms, body))| (space, key, at_ms, body)).collect()
+    }
+    let line = |at_ms, space: &str, key: &str, body: Option<&str>| JournalEntry {
+        at_ms,
+        space: space.into(),
+        key: key.into(),
+        body: body.map(str::to_owned),
+    };
+    let queue = home.open().await;
+    assert_eq!(newest(&*queue).await, []);
+    within(queue.record(vec![line(1, "a", "x", Some("1")), line(1, "a", "y", Some("1"))])).await.expect("recorded");
+    let later = vec![line(2, "a", "x", Some("2 ü")), line(3, "a", "x", Some("3")), line(3, "b", "x", Some("4"))];
+    within(queue.record(later.clone())).await.expect("recorded");
+    within(queue.record(vec![line(4, "a", "y", None), line(4, "a", "z", None)])).await.expect("recorded");
+    within(queue.record(later)).await.expect("repeated");
+    let expected = [("a", "x", 3, "3"), ("b", "x", 3, "4")].map(|(s, k, at, b)| (s.into(), k.into(), at, b.into()));
+    assert_eq!(newest(&*queue).await, expected);
+    assert_eq!(queue.depth().await.expect("depth"), [0; PARTITIONS as usize], "it is no delivery");
+    queue.close().await;
+    let queue = home.open().await;
+    assert_eq!(newest(&*queue).await, expected);
     queue.close().await;
 }
 
@@ -241,18 +326,21 @@ async fn tells_depth(home: &dyn QueueHome) {
     take(&mut *consumer, 2, true).await;
     drop(consumer);
     until("one waits", async || queue.depth().await.expect("depth") == [0, 0, 0, 1]).await;
-    assert_eq!(queue.dead_count().await.expect("a number"), 0);
+    assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), 0);
     queue.close().await;
 }
 
 async fn reads_the_archive(home: &dyn QueueHome) {
     async fn archived(queue: &dyn EventQueue, from_ms: i64, at_most: usize) -> Vec<Delivery> {
+        let mut archive = within(queue.archive(from_ms)).await.expect("the archive");
         let mut found = Vec::new();
-        let mut each = |delivery| {
-            found.push(delivery);
-            found.len() < at_most
-        };
-        within(queue.archive(from_ms, &mut each)).await.expect("the archive");
+        while found.len() < at_most {
+            let page = within(archive.next(at_most - found.len())).await.expect("a page");
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
         found
     }
     let queue = home.open().await;

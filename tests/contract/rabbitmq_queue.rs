@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
-use revwatch_shared::ports::{EventQueue, QueueError};
+use revwatch_shared::ports::{EventQueue, Place, QueueError};
 use revwatch_shared::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -171,15 +171,8 @@ async fn a_rabbitmq_queue_survives_the_deletion_of_a_partitions_queue() {
     let mut consumer = queue.consume(2).await.expect("a consumer");
     assert_eq!(take(&mut *consumer, 1, true).await[0].event_id, "evt_7");
     until("nothing is left aside", async || raw.count("revwatch.unroutable").await == 0).await;
-    let mut archived = 0;
-    queue
-        .archive(0, &mut |_| {
-            archived += 1;
-            true
-        })
-        .await
-        .expect("the archive");
-    assert_eq!(archived, 1, "and the archive has it once");
+    let archived = queue.archive(0).await.expect("the archive").next(10).await.expect("a page");
+    assert_eq!(archived.len(), 1, "and the archive has it once");
     queue.close().await;
 }
 
@@ -222,10 +215,10 @@ async fn a_rabbitmq_queue_takes_what_people_publish_by_hand() {
     // What names no partition of ours ends among the dead letters, where people look.
     until("it is dead", async || {
         queue.depth().await.expect("depth");
-        queue.dead_count().await.expect("a number") == 1
+        queue.aside_count(Place::Dead).await.expect("a number") == 1
     })
     .await;
-    assert_eq!(&queue.dead_letters(9).await.expect("dead letters")[0].delivery.body[..], br#"{"id":"evt_lost"}"#);
+    assert_eq!(&queue.aside(Place::Dead, 9).await.expect("dead letters")[0].delivery.body[..], br#"{"id":"evt_lost"}"#);
     queue.close().await;
 }
 
@@ -240,11 +233,11 @@ async fn a_rabbitmq_queue_shows_what_the_broker_itself_dead_lettered() {
     let got = get.await.expect("an answer").expect("a message");
     got.reject(Default::default()).await.expect("rejected");
 
-    until("it is dead", async || queue.dead_count().await.expect("a number") == 1).await;
-    let letters = queue.dead_letters(9).await.expect("dead letters");
+    until("it is dead", async || queue.aside_count(Place::Dead).await.expect("a number") == 1).await;
+    let letters = queue.aside(Place::Dead, 9).await.expect("dead letters");
     assert_eq!(letters[0].reason, "dead-lettered by RabbitMQ: rejected in revwatch.events.p3");
     assert_eq!((letters[0].delivery.event_id.as_str(), letters[0].delivery.partition), ("evt_5", 3));
-    assert!(letters[0].died_ms > letters[0].delivery.received_ms, "{letters:?}");
+    assert!(letters[0].at_ms > letters[0].delivery.received_ms, "{letters:?}");
     queue.close().await;
 }
 

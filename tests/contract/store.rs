@@ -5,6 +5,7 @@ mod alerting;
 mod commits;
 mod conditions;
 mod counters;
+mod health;
 mod redis_only;
 
 use std::sync::OnceLock;
@@ -14,7 +15,7 @@ use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::{EntityKey, EntityKind};
 use revwatch_shared::ports::{
-    AuditEntry, Commit, Committed, ConditionChange, EntityWrite, Mark, StateStore, StoreError, Want,
+    AuditEntry, Commit, Committed, ConditionChange, EntityWrite, Health, Mark, StateStore, StoreError, Want,
 };
 use revwatch_shared::redis::RedisStore;
 use revwatch_shared::sqlite::{Open, Sqlite};
@@ -69,6 +70,10 @@ macro_rules! store_contract {
             alerting::a_fence_that_was_outrun_writes_nothing,
             alerting::nobody_writes_without_a_lease,
             alerting::anybody_leaves_a_request_and_the_holder_removes_it,
+            health::a_partition_is_whole_once_it_was_made_so,
+            health::reach_is_the_newest_that_was_committed_while_whole,
+            health::a_healing_is_shared_and_ends_under_its_own_name_and_life,
+            health::what_is_forgotten_leaves_documents_and_no_partition_whole,
             alerting::members_are_alive_until_they_leave_or_fall_silent,
         }
     };
@@ -184,6 +189,7 @@ fn full(partition: u32, id: &str, delivery: Uuid) -> Commit {
         counters,
         conditions: vec![ConditionChange::Open(condition(id, 1_000))],
         audit: vec![audit(1_000, id)],
+        reach_ms: 0,
     }
 }
 

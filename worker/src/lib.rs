@@ -2,31 +2,37 @@
 //! then acknowledges.
 //!
 //! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it; [`membership`]
-//! shares partitions among the workers that are alive; [`refresh`] asks Stripe's API about accounts that
+//! shares partitions among the workers that are alive; [`healing`] replays the archive where the store lost
+//! something, and the steward sees that it is done, and that pauses are heeded; [`refresh`] asks Stripe's API about accounts that
 //! thin events only named.
 //!
 //! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable among
 //! the dead letters and counted there.
 
+pub mod healing;
 pub mod membership;
 pub mod partition;
 pub mod plan;
 pub mod refresh;
+mod steward;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_shared::admin::Check;
 use revwatch_shared::config::WorkerConfig;
 use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{EventQueue, StateStore};
+use revwatch_shared::ports::{EventQueue, Place, StateStore};
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::partition::Partition;
 use self::refresh::Refresher;
+use self::steward::Steward;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -81,6 +87,10 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
     let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
+    let own = watch::Sender::new(BTreeSet::new());
+    let steward = Steward::new(worker.clone(), own.subscribe());
+    let pauses = steward.pauses();
+    tasks.spawn(steward.run(shutdown.clone()));
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
     if let Some(refresher) = worker.refresher.clone() {
         tasks.spawn(refresh::run(refresher, shutdown.clone()));
@@ -94,7 +104,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                         (true, None) => {
                             tracing::info!(worker = name, partition = number, "partition starts");
                             let stop = shutdown.child_token();
-                            tasks.spawn(Partition::new(worker.clone(), number).run(stop.clone()));
+                            tasks.spawn(Partition::new(worker.clone(), number, pauses.clone()).run(stop.clone()));
                             *slot = Some(stop);
                         }
                         (true, running) => *slot = running,
@@ -105,6 +115,13 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                         (false, None) => {}
                     }
                 }
+                own.send_if_modified(|own| {
+                    let now: BTreeSet<u32> =
+                        (0..).zip(&owned).filter(|(_, slot)| slot.is_some()).map(|(n, _)| n).collect();
+                    let changed = *own != now;
+                    *own = now;
+                    changed
+                });
             }
             Err(error) => {
                 worker.ready.fail("the store does not answer");
@@ -127,7 +144,9 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
 impl Worker {
     /// What waits and what is dead, for the metrics page.
     async fn show_queue(&self, within: Duration) {
-        let looked = tokio::time::timeout(within, async { (self.queue.depth().await, self.queue.dead_count().await) });
+        let looked = tokio::time::timeout(within, async {
+            (self.queue.depth().await, self.queue.aside_count(Place::Dead).await)
+        });
         let Ok((depth, dead)) = looked.await else { return };
         for (partition, waiting) in depth.into_iter().flatten().enumerate() {
             let gauge = self.metrics.queue_depth.with_label_values(&[&partition.to_string()]);

@@ -1,11 +1,16 @@
 //! The loop of one partition: read a batch, decide, commit, acknowledge.
+//!
+//! Invariant: what is held back, like what is dead, is durable where it stands aside before it is acknowledged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use revwatch_shared::event::Event;
-use revwatch_shared::ports::{Committed, Consumer, DeadLetter, Delivery, QueueError, StoreError};
+use revwatch_shared::pauses::Pauses;
+use revwatch_shared::ports::{Committed, Delivery, Place, QueueError, SetAside, StoreError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
@@ -15,30 +20,44 @@ use crate::plan::{Batch, Decision, Outcome, label};
 pub struct Partition {
     worker: Worker,
     number: u32,
+    pauses: watch::Receiver<Option<Arc<Pauses>>>,
 }
 
-/// Why the loop cannot go on with its consumer.
+/// Why work on a partition cannot go on for now.
 #[derive(Debug, thiserror::Error)]
-enum Stop {
+pub enum Stop {
+    /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something another version wrote.
     #[error("the store holds what this version cannot read: {0}")]
     Unreadable(String),
+    /// Others do the same work.
     #[error("another worker kept changing the same entities")]
     Contended,
 }
 
+/// Where deliveries come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// For the first time, as far as anybody knows.
+    Queue,
+    /// Again: how long they took is not known, and those held back are kept elsewhere already.
+    Archive,
+}
+
 impl Partition {
-    /// `number` counts from 0.
-    pub fn new(worker: Worker, number: u32) -> Self {
-        Self { worker, number }
+    /// `number` counts from 0. Nothing is read before `pauses` are known.
+    pub fn new(worker: Worker, number: u32, pauses: watch::Receiver<Option<Arc<Pauses>>>) -> Self {
+        Self { worker, number, pauses }
     }
 
     /// Works until `stop`. A failing queue or store is nobody's fault but theirs: wait, and begin anew
     /// with what was not acknowledged.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut pauses = backoff();
         while !stop.is_cancelled() {
             let mut processed = false;
@@ -55,56 +74,33 @@ impl Partition {
         }
     }
 
-    async fn consume(&self, stop: &CancellationToken, processed: &mut bool) -> Result<(), Stop> {
-        let mut consumer = self.worker.queue.consume(self.number).await?;
-        loop {
-            let deliveries = tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                deliveries = consumer.next(self.worker.config.batch) => deliveries?,
-            };
-            self.process(&deliveries, consumer.as_mut()).await?;
-            *processed = true;
-        }
-    }
-
-    /// A batch under way is finished even when the worker is asked to stop.
-    async fn process(&self, deliveries: &[Delivery], consumer: &mut dyn Consumer) -> Result<(), Stop> {
-        const TRIES: usize = 20;
-        let batch = Batch::read(self.number, deliveries, &self.worker.plans);
-        for _ in 0..TRIES {
-            let found = self.worker.store.read(self.number, &batch.want).await?;
-            let decision = batch.decide(&found, Timestamp::now().as_millisecond()).map_err(Stop::Unreadable)?;
-            self.bury(deliveries, &decision).await?;
-            let committed = if decision.is_empty() {
-                Committed::Applied
-            } else {
-                self.worker.store.commit(&decision.commit).await?
-            };
-            // After a conflict, and after a commit that had happened without our knowing, the marks tell
-            // what is left to do.
-            if committed == Committed::Applied {
-                consumer.ack().await?;
-                self.report(deliveries, &decision);
-                return Ok(());
-            }
-        }
-        Err(Stop::Contended)
-    }
-
-    /// Dead letters are stored before they are counted, and counted before they are acknowledged.
-    async fn bury(&self, deliveries: &[Delivery], decision: &Decision) -> Result<(), Stop> {
-        for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
-            if let Outcome::Dead(reason) = outcome {
-                let letter = DeadLetter {
-                    delivery: delivery.clone(),
-                    reason: reason.clone(),
-                    died_ms: Timestamp::now().as_millisecond(),
+    async fn consume(&mut self, stop: &CancellationToken, processed: &mut bool) -> Result<(), Stop> {
+        while let Some(pauses) = self.may_run(stop).await {
+            // While everything is paused there is no consumer, and deliveries wait where they are.
+            let mut consumer = self.worker.queue.consume(self.number).await?;
+            while !self.pauses.has_changed().unwrap_or(true) {
+                let deliveries = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    _ = self.pauses.changed() => break,
+                    deliveries = consumer.next(self.worker.config.batch) => deliveries?,
                 };
-                self.worker.queue.dead_letter(letter).await?;
+                let decision = apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue).await?;
+                consumer.ack().await?;
+                self.report(&deliveries, &decision);
+                *processed = true;
             }
         }
         Ok(())
+    }
+
+    /// The pauses in force, once they leave something to do; `None` when asked to stop.
+    async fn may_run(&mut self, stop: &CancellationToken) -> Option<Arc<Pauses>> {
+        let some = self.pauses.wait_for(|pauses| pauses.as_ref().is_some_and(|pauses| !pauses.everything()));
+        tokio::select! {
+            () = stop.cancelled() => None,
+            known = some => known.ok()?.clone(),
+        }
     }
 
     fn report(&self, deliveries: &[Delivery], decision: &Decision) {
@@ -132,6 +128,10 @@ impl Partition {
                 Outcome::Dead(reason) => {
                     tracing::error!(event_id = delivery.event_id, delivery_id = %delivery.id, reason, "dead letter");
                 }
+                Outcome::Paused(reason) => {
+                    metrics.worker_events.with_label_values(&[label(delivery), "paused"]).inc();
+                    tracing::info!(event_id = delivery.event_id, delivery_id = %delivery.id, reason, "held back");
+                }
                 Outcome::Duplicate | Outcome::Redelivered => {}
             }
         }
@@ -151,6 +151,56 @@ impl Partition {
             "commit"
         );
     }
+}
+
+/// Reads, decides and commits one batch; what is dead or held back is set aside before. Finished even when the
+/// worker is asked to stop. The caller then acknowledges.
+pub async fn apply(
+    worker: &Worker,
+    number: u32,
+    deliveries: &[Delivery],
+    pauses: &Pauses,
+    source: Source,
+) -> Result<Decision, Stop> {
+    const TRIES: usize = 20;
+    let mut batch = Batch::read_under(pauses, number, deliveries, &worker.plans);
+    if source == Source::Archive {
+        batch = batch.untimed();
+    }
+    for _ in 0..TRIES {
+        let found = worker.store.read(number, &batch.want).await?;
+        let decision = batch.decide(&found, Timestamp::now().as_millisecond()).map_err(Stop::Unreadable)?;
+        set_aside(worker, deliveries, &decision, source).await?;
+        let committed =
+            if decision.is_empty() { Committed::Applied } else { worker.store.commit(&decision.commit).await? };
+        // After a conflict, and after a commit that had happened without our knowing, the marks tell
+        // what is left to do.
+        if committed == Committed::Applied {
+            return Ok(decision);
+        }
+    }
+    Err(Stop::Contended)
+}
+
+/// Dead letters are stored before they are counted, and counted before they are acknowledged; what is held
+/// back is stored before it is acknowledged.
+async fn set_aside(
+    worker: &Worker,
+    deliveries: &[Delivery],
+    decision: &Decision,
+    source: Source,
+) -> Result<(), QueueError> {
+    let at_ms = Timestamp::now().as_millisecond();
+    let storing = deliveries.iter().zip(&decision.outcomes).filter_map(|(delivery, outcome)| {
+        let (place, reason) = match outcome {
+            Outcome::Dead(reason) => (Place::Dead, reason),
+            Outcome::Paused(reason) if source == Source::Queue => (Place::Parked, reason),
+            _ => return None,
+        };
+        let aside = SetAside { delivery: delivery.clone(), reason: reason.clone(), at_ms };
+        Some(worker.queue.set_aside(place, aside))
+    });
+    futures_util::future::try_join_all(storing).await.map(drop)
 }
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use revwatch_shared::entity::{Entity, EntityKey, Observation, Transition, transi
 use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
 use revwatch_shared::histogram;
 use revwatch_shared::observe::{Plans, observe};
+use revwatch_shared::pauses::Pauses;
 use revwatch_shared::ports::{AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want};
 
 /// A batch that has been read, but not yet compared with what the store knows.
@@ -18,6 +19,8 @@ use revwatch_shared::ports::{AuditEntry, Commit, ConditionChange, Delivery, Enti
 pub struct Batch {
     partition: u32,
     items: Vec<Item>,
+    /// Whether it counts how long the deliveries took.
+    timed: bool,
     /// What must be read before [`Batch::decide`].
     pub want: Want,
 }
@@ -35,6 +38,8 @@ pub enum Outcome {
     Dead(String),
     /// The queue hands it out again after it was dealt with; it is not counted again.
     Redelivered,
+    /// An operator holds it back, for this reason; nothing is known of it until that is over.
+    Paused(String),
 }
 
 /// A decided batch.
@@ -54,6 +59,7 @@ struct Item {
     event_id: String,
     day: u32,
     received_ms: i64,
+    held: Option<String>,
     content: Result<Content, String>,
 }
 
@@ -67,7 +73,12 @@ struct Content {
 impl Batch {
     /// Reads the deliveries of one partition.
     pub fn read(partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
-        let items: Vec<Item> = deliveries.iter().map(|d| read_item(d, plans)).collect();
+        Self::read_under(&Pauses::default(), partition, deliveries, plans)
+    }
+
+    /// Reads the deliveries of one partition, some of which are held back.
+    pub fn read_under(pauses: &Pauses, partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
+        let items: Vec<Item> = deliveries.iter().map(|d| read_item(d, pauses, plans)).collect();
         let mut want = Want::default();
         let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
         for item in &items {
@@ -79,7 +90,13 @@ impl Batch {
                 }
             }
         }
-        Self { partition, items, want }
+        Self { partition, items, timed: true, want }
+    }
+
+    /// They come from the archive: how long they took when they came first is not known.
+    pub fn untimed(mut self) -> Self {
+        self.timed = false;
+        self
     }
 
     /// Decides with what the store answered to `want`, at `now_ms` (Unix milliseconds), which serves to
@@ -108,6 +125,7 @@ impl Batch {
                     Ok(_) if by_event.is_some() || applied_here.contains_key(item.event_id.as_str()) => {
                         Outcome::Duplicate
                     }
+                    Ok(_) if let Some(reason) = &item.held => Outcome::Paused(reason.clone()),
                     Ok(content) => {
                         applied_here.insert(&item.event_id, ());
                         for observation in &content.observations {
@@ -116,6 +134,7 @@ impl Batch {
                             }
                         }
                         let outcome = if content.known { Outcome::Applied } else { Outcome::Ignored };
+                        let now_ms = self.timed.then_some(now_ms);
                         count_times(&mut commit.counters, item, content, &outcome, now_ms);
                         outcome
                     }
@@ -126,6 +145,7 @@ impl Batch {
                     Outcome::Applied | Outcome::Ignored => item.event_id.clone(),
                     _ => item.delivery_id.simple().to_string(),
                 };
+                commit.reach_ms = commit.reach_ms.max(item.received_ms);
                 commit.marks.push(Mark { day: item.day, key, delivery: item.delivery_id });
                 commit.counters.add(Bucket::Standing, &["events", counter], 1);
             }
@@ -167,12 +187,12 @@ impl Outcome {
             Self::Duplicate => Some("duplicate"),
             Self::Ignored => Some("ignored"),
             Self::Dead(_) => Some("dead"),
-            Self::Redelivered => None,
+            Self::Redelivered | Self::Paused(_) => None,
         }
     }
 }
 
-fn read_item(delivery: &Delivery, plans: &Plans) -> Item {
+fn read_item(delivery: &Delivery, pauses: &Pauses, plans: &Plans) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -181,6 +201,7 @@ fn read_item(delivery: &Delivery, plans: &Plans) -> Item {
                 event_id: delivery.event_id.clone(),
                 day: day_of(delivery.received_ms.div_euclid(1000)),
                 received_ms: delivery.received_ms,
+                held: None,
                 content: Err(reason.to_string()),
             };
         }
@@ -195,16 +216,17 @@ fn read_item(delivery: &Delivery, plans: &Plans) -> Item {
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
+        held: pauses.hold(&event),
         content,
     }
 }
 
 /// Counts an event in the hour in which Stripe says it happened (the newest such hour tells how far the
 /// events have come), and of one that was applied, in the hour in which it was received, how many
-/// milliseconds it has taken since.
-fn count_times(counters: &mut Counters, item: &Item, content: &Content, outcome: &Outcome, now_ms: i64) {
+/// milliseconds it has taken since, if that is known.
+fn count_times(counters: &mut Counters, item: &Item, content: &Content, outcome: &Outcome, now_ms: Option<i64>) {
     counters.add(Bucket::hour_of(content.created_s), &["events", "created"], 1);
-    if *outcome == Outcome::Applied {
+    if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
         let took = histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
         counters.add(Bucket::hour_of(item.received_ms.div_euclid(1000)), &["events", "processing", &took], 1);
     }
@@ -235,6 +257,7 @@ pub fn recompute<'a>(entities: impl IntoIterator<Item = &'a Entity>) -> Counters
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use revwatch_shared::pauses::Scope;
     use uuid::Uuid;
 
     use super::*;
@@ -309,6 +332,29 @@ mod tests {
         assert_eq!(of_deliveries, expected, "neither repeats nor dead letters");
         let again = decide(&told[..1], &[Some(1), None]).commit.counters;
         assert!(again.is_empty(), "{again:?}");
+    }
+
+    #[test]
+    fn what_is_held_back_leaves_no_trace_and_what_was_applied_before_is_still_known() {
+        let mut pauses = Pauses::default();
+        pauses.set(&Scope::Account("acct_1".into()), true);
+        let unreadable = delivery(3, "{");
+        let batch = Batch::read_under(&pauses, 0, &[delivery(1, FAILED), unreadable], &Plans::default());
+        let mut found = Found { marks: vec![None; 4], entities: vec![None; batch.want.entities.len()] };
+        let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
+        assert!(matches!(&decision.outcomes[..], [Outcome::Paused(why), Outcome::Dead(_)] if why.contains("acct_1")));
+        assert_eq!((decision.commit.marks.len(), decision.commit.entities.len()), (1, 0), "the dead one's mark");
+        found.marks[0] = Some(Uuid::from_u128(1));
+        assert_eq!(batch.decide(&found, NOW_MS).expect("nothing stored").outcomes[0], Outcome::Redelivered);
+    }
+
+    #[test]
+    fn what_comes_from_the_archive_is_not_timed() {
+        let batch = Batch::read(0, &[delivery(1, FAILED)], &Plans::default()).untimed();
+        let found = Found { marks: vec![None; 2], entities: vec![None; batch.want.entities.len()] };
+        let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
+        assert!(!commit.counters.iter().any(|(_, name, _)| name.starts_with("events|processing")));
+        assert_eq!(commit.reach_ms, 1_000_000);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_shared::ports::{StateStore, StoreError};
+use revwatch_shared::ports::{COMMANDS, StateStore, StoreError};
 use tokio::time::timeout;
 
 use super::payload::Interaction;
@@ -43,7 +43,7 @@ impl Inbox {
 
     async fn store(&self, interaction: &Interaction) -> Result<(), NotStored> {
         for asked in &interaction.asked {
-            self.0.submit(&asked.key, &serde_json::to_string(&asked.command)?).await?;
+            self.0.submit(COMMANDS, &asked.key, &serde_json::to_string(&asked.command)?).await?;
             let what = match asked.command.ask {
                 Ask::Acknowledge { .. } => "acknowledge",
                 Ask::Resolve { .. } => "resolve",

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use revwatch_ingest::{Ingest, Settings};
 use revwatch_shared::config::{Endpoint, Limits, Mode};
-use revwatch_shared::ports::{Consumer, DeadLetter, Delivery, EventQueue, QueueError};
+use revwatch_shared::ports::{
+    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+};
 use revwatch_shared::signature::SigningKey;
 use revwatch_shared::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,11 +83,19 @@ impl EventQueue for TestQueue {
         unimplemented!("the edge only publishes")
     }
 
-    async fn dead_letter(&self, _: DeadLetter) -> Result<(), QueueError> {
+    async fn set_aside(&self, _: Place, _: SetAside) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 
-    async fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, QueueError> {
+    async fn aside(&self, _: Place, _: usize) -> Result<Vec<SetAside>, QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn sweep(
+        &self,
+        _: Place,
+        _: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
+    ) -> Result<Swept, QueueError> {
         unimplemented!("the edge only publishes")
     }
 
@@ -93,11 +103,19 @@ impl EventQueue for TestQueue {
         unimplemented!("the edge only publishes")
     }
 
-    async fn dead_count(&self) -> Result<u64, QueueError> {
+    async fn aside_count(&self, _: Place) -> Result<u64, QueueError> {
         unimplemented!("the edge only publishes")
     }
 
-    async fn archive(&self, _: i64, _: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError> {
+    async fn archive(&self, _: i64) -> Result<Box<dyn Archive>, QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn record(&self, _: Vec<JournalEntry>) -> Result<(), QueueError> {
+        unimplemented!("the edge only publishes")
+    }
+
+    async fn journal(&self, _: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 

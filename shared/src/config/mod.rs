@@ -158,6 +158,8 @@ pub struct WorkerConfig {
     pub batch: usize,
     /// A worker that has not been heard of for this long loses its partitions to the others.
     pub member_seconds: f64,
+    /// After a restart or failover of the store, the archive is replayed from this long before what the store has.
+    pub heal_margin_seconds: f64,
     /// Accounts fetched from Stripe's API per second, at most, by all workers together.
     pub refreshes_per_second: f64,
 }
@@ -354,6 +356,7 @@ impl Config {
             ("limits.publish_seconds", self.limits.publish_seconds),
             ("limits.drain_seconds", self.limits.drain_seconds),
             ("worker.member_seconds", self.worker.member_seconds),
+            ("worker.heal_margin_seconds", self.worker.heal_margin_seconds),
             ("worker.refreshes_per_second", self.worker.refreshes_per_second),
             ("alerting.tick_seconds", self.alerting.tick_seconds),
             ("alerting.lease_seconds", self.alerting.lease_seconds),

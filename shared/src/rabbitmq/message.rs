@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::topology;
 use crate::event::Event;
-use crate::ports::{DeadLetter, Delivery};
+use crate::ports::{Delivery, SetAside};
 
 const DELIVERY: &str = "revwatch-delivery";
 const EVENT_ID: &str = "revwatch-event-id";
@@ -21,7 +21,7 @@ const PARTITION: &str = "revwatch-partition";
 const RECEIVED_MS: &str = "revwatch-received-ms";
 const TRACEPARENT: &str = "traceparent";
 const REASON: &str = "revwatch-reason";
-const DIED_MS: &str = "revwatch-died-ms";
+const ASIDE_MS: &str = "revwatch-died-ms";
 const MARKER: &str = "revwatch-marker";
 
 const PERSISTENT: u8 = 2;
@@ -31,12 +31,17 @@ pub(super) fn properties(delivery: &Delivery) -> BasicProperties {
     with_headers(delivery, headers(delivery))
 }
 
-/// The properties a dead letter is published with: those of its delivery, and why and when it died.
-pub(super) fn dead_properties(letter: &DeadLetter) -> BasicProperties {
-    let mut headers = headers(&letter.delivery);
-    headers.insert(REASON.into(), text(&letter.reason));
-    headers.insert(DIED_MS.into(), AMQPValue::LongLongInt(letter.died_ms));
-    with_headers(&letter.delivery, headers)
+/// The properties of what stands aside: those of its delivery, and why and since when.
+pub(super) fn aside_properties(aside: &SetAside) -> BasicProperties {
+    let mut headers = headers(&aside.delivery);
+    headers.insert(REASON.into(), text(&aside.reason));
+    headers.insert(ASIDE_MS.into(), AMQPValue::LongLongInt(aside.at_ms));
+    with_headers(&aside.delivery, headers)
+}
+
+/// The properties of a line of the journal.
+pub(super) fn journal_properties() -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type("application/json".into())
 }
 
 /// The properties of a message that only marks a place in the archive.
@@ -85,18 +90,18 @@ pub(super) fn delivery(message: lapin::message::Delivery, partition: u32) -> Del
     }
 }
 
-/// Reads a message of the dead-letter queue, put there by us or by the broker.
-pub(super) fn dead_letter(message: lapin::message::Delivery) -> DeadLetter {
-    let (reason, died_ms) = {
+/// Reads a message that stands aside, put there by us or by the broker.
+pub(super) fn aside(message: lapin::message::Delivery) -> SetAside {
+    let (reason, at_ms) = {
         let properties = &message.properties;
         let by_broker = broker_death(properties);
         let reason = string(properties, REASON)
             .or_else(|| by_broker.as_ref().map(|(reason, _)| reason.clone()))
             .unwrap_or_else(|| "unknown".to_owned());
-        (reason, integer(properties, DIED_MS).or(by_broker.and_then(|(_, ms)| ms)))
+        (reason, integer(properties, ASIDE_MS).or(by_broker.and_then(|(_, ms)| ms)))
     };
     let delivery = delivery(message, 0);
-    DeadLetter { died_ms: died_ms.unwrap_or(delivery.received_ms), reason, delivery }
+    SetAside { at_ms: at_ms.unwrap_or(delivery.received_ms), reason, delivery }
 }
 
 fn with_headers(delivery: &Delivery, headers: FieldTable) -> BasicProperties {
@@ -220,8 +225,8 @@ mod tests {
 
     #[test]
     fn a_dead_letter_reads_back_as_it_was() {
-        let letter = DeadLetter { delivery: sample(), reason: "no such thing: ü".into(), died_ms: 5 };
-        assert_eq!(dead_letter(message(dead_properties(&letter), "p3", &letter.delivery.body)), letter);
+        let letter = SetAside { delivery: sample(), reason: "no such thing: ü".into(), at_ms: 5 };
+        assert_eq!(aside(message(aside_properties(&letter), "p3", &letter.delivery.body)), letter);
     }
 
     #[test]
@@ -245,7 +250,7 @@ mod tests {
         headers.insert(RECEIVED_MS.into(), AMQPValue::Void);
         headers.insert("x-death".into(), AMQPValue::FieldArray(vec![AMQPValue::Void].into()));
         let properties = BasicProperties::default().with_headers(headers).with_timestamp(u64::MAX);
-        let letter = dead_letter(message(properties, "p4", b"x"));
+        let letter = aside(message(properties, "p4", b"x"));
         assert_eq!((letter.delivery.partition, letter.reason.as_str()), (4, "unknown"));
     }
 
@@ -257,8 +262,8 @@ mod tests {
         death.insert("time".into(), AMQPValue::Timestamp(1_700_000_000));
         let mut headers = headers(&sample());
         headers.insert("x-death".into(), AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()));
-        let letter = dead_letter(message(with_headers(&sample(), headers), "p3", &sample().body));
+        let letter = aside(message(with_headers(&sample(), headers), "p3", &sample().body));
         assert_eq!(letter.reason, "dead-lettered by RabbitMQ: delivery_limit in revwatch.events.p3");
-        assert_eq!((letter.died_ms, letter.delivery), (1_700_000_000_000, sample()));
+        assert_eq!((letter.at_ms, letter.delivery), (1_700_000_000_000, sample()));
     }
 }

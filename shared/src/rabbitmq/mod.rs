@@ -7,14 +7,16 @@
 //! Invariant: no message, log line or error holds the password of the URL.
 
 mod archive;
+mod aside;
 mod consume;
-mod dead;
 mod failure;
 mod homecoming;
+mod journal;
 mod link;
 mod message;
 mod publish;
 mod slot;
+mod stream;
 mod topology;
 
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::ports::{Consumer, DeadLetter, Delivery, EventQueue, QueueError};
+use crate::ports::{Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept};
 use link::{Broker, Link, PATIENCE};
 use publish::{Parcel, Publisher};
 
@@ -49,8 +51,8 @@ pub struct RabbitQueue {
     consuming: Arc<Link>,
     publishing: Arc<Link>,
     publisher: Arc<Publisher>,
-    /// Two looks at the dead letters at once would hide some from each other.
-    looking_at_dead: tokio::sync::Mutex<()>,
+    /// Two looks at what stands aside would hide some from each other.
+    looking_aside: tokio::sync::Mutex<()>,
     bringing_home: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -71,7 +73,7 @@ impl RabbitQueue {
             publisher: Arc::new(Publisher::new(Arc::clone(&publishing), options.publish_timeout)),
             consuming,
             publishing,
-            looking_at_dead: tokio::sync::Mutex::new(()),
+            looking_aside: tokio::sync::Mutex::new(()),
             bringing_home: Arc::default(),
         };
         queue.bring_home();
@@ -127,19 +129,28 @@ impl EventQueue for RabbitQueue {
         Ok(Box::new(consumer))
     }
 
-    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError> {
-        let parcel = Parcel {
-            exchange: topology::DEAD,
-            routing_key: topology::routing_key(letter.delivery.partition),
-            properties: message::dead_properties(&letter),
-            body: letter.delivery.body,
-        };
-        Ok(self.publisher.publish(parcel).await?)
+    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
+        Ok(self.publisher.publish(aside::parcel_of(queue_of(place), aside)).await?)
     }
 
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        let _alone = self.looking_at_dead.lock().await;
-        Ok(dead::peek(&self.consuming, limit).await?)
+    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
+        let _alone = self.looking_aside.lock().await;
+        Ok(aside::peek(&self.consuming, queue_of(place), limit).await?)
+    }
+
+    async fn sweep(
+        &self,
+        place: Place,
+        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
+    ) -> Result<Swept, QueueError> {
+        let _alone = self.looking_aside.lock().await;
+        let partitions = self.partitions;
+        let mut checked = |aside: &SetAside| match decide(aside) {
+            // It would go to the unroutable ones and on to the dead: it may as well stay.
+            Fate::Process(delivery) if delivery.partition >= partitions => Fate::Keep,
+            fate => fate,
+        };
+        Ok(aside::sweep(&self.consuming, &self.publisher, queue_of(place), &mut checked).await?)
     }
 
     /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
@@ -158,20 +169,35 @@ impl EventQueue for RabbitQueue {
         Ok(depth)
     }
 
-    /// A dead letter that was stored twice, because its confirm was lost, counts twice.
-    async fn dead_count(&self) -> Result<u64, QueueError> {
-        let _alone = self.looking_at_dead.lock().await;
+    /// One that was set aside twice, because its confirm was lost, counts twice.
+    async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
+        let _alone = self.looking_aside.lock().await;
         let open = self.consuming.open(PATIENCE).await?;
         let channel = self.consuming.channel(&open).await?;
-        Ok(self.consuming.count(&open, &channel, topology::DEAD).await?)
+        Ok(self.consuming.count(&open, &channel, queue_of(place)).await?)
     }
 
-    async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError> {
-        Ok(archive::read(&self.consuming, from_ms, each).await?)
+    async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
+        Ok(Box::new(archive::ArchiveWalk::begin(&self.consuming, from_ms).await?))
+    }
+
+    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        Ok(journal::record(&self.publisher, entries).await?)
+    }
+
+    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+        Ok(journal::read(&self.consuming, each).await?)
     }
 
     async fn close(&self) {
         futures_util::future::join(self.publishing.close(), self.consuming.close()).await;
+    }
+}
+
+fn queue_of(place: Place) -> &'static str {
+    match place {
+        Place::Dead => topology::DEAD,
+        Place::Parked => topology::PARKED,
     }
 }
 

@@ -8,6 +8,9 @@
 //!                                  revwatch.unroutable (fanout, quorum)   revwatch.dead (fanout, quorum)
 //! ```
 //!
+//! Beside them, for deliveries that an operator holds back, revwatch.parked (fanout, quorum); and the journal, a
+//! stream that is published to directly.
+//!
 //! Invariant: a publish is confirmed only when a quorum queue has it: its partition's, or, should that
 //! be missing, the unroutable one. That is why the archive is not bound to `revwatch.events` itself: a
 //! message that reached the archive would count as routed there, and the alternate exchange would never
@@ -27,6 +30,10 @@ pub(super) const EVENTS: &str = "revwatch.events";
 pub(super) const UNROUTABLE: &str = "revwatch.unroutable";
 /// Exchange and queue of what can never be applied.
 pub(super) const DEAD: &str = "revwatch.dead";
+/// Exchange and queue of what an operator holds back.
+pub(super) const PARKED: &str = "revwatch.parked";
+/// Stream of what must survive the store, beside the deliveries.
+pub(super) const JOURNAL: &str = "revwatch.journal";
 /// Stream of everything accepted.
 pub(super) const ARCHIVE: &str = "revwatch.archive";
 
@@ -40,8 +47,10 @@ const PARTITIONS: &str = "revwatch.partitions";
 const DELIVERY_LIMIT: i32 = 1_000_000_000;
 /// Longer than the 30 days for which Stripe can be asked for events.
 const ARCHIVE_AGE: &str = "35D";
+/// What is kept of the journal: years, for all but the largest.
+const JOURNAL_BYTES: i64 = 2_000_000_000;
 /// A stream forgets whole segments only; smaller ones forget closer to the age.
-const ARCHIVE_SEGMENT_BYTES: i64 = 100_000_000;
+const SEGMENT_BYTES: i64 = 100_000_000;
 
 /// The routing key of a partition.
 pub(super) fn routing_key(partition: u32) -> String {
@@ -103,6 +112,10 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
     quorum_queue(channel, DEAD, None).await?;
     bind(channel, DEAD, DEAD, "").await?;
 
+    exchange(channel, PARKED, ExchangeKind::Fanout, None).await?;
+    quorum_queue(channel, PARKED, None).await?;
+    bind(channel, PARKED, PARKED, "").await?;
+
     exchange(channel, EVENTS, ExchangeKind::Direct, Some(UNROUTABLE.to_owned())).await?;
     for partition in 0..partitions {
         let queue = partition_queue(partition);
@@ -112,7 +125,8 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
 
     // Last: once something can be published, there is a way for it.
     exchange(channel, INTAKE, ExchangeKind::Fanout, None).await?;
-    archive_stream(channel).await?;
+    stream(channel, ARCHIVE, "x-max-age", AMQPValue::LongString(ARCHIVE_AGE.into())).await?;
+    stream(channel, JOURNAL, "x-max-length-bytes", AMQPValue::LongLongInt(JOURNAL_BYTES)).await?;
     bind(channel, ARCHIVE, INTAKE, "").await?;
     let options = ExchangeBindOptions::default();
     channel.exchange_bind(EVENTS.into(), INTAKE.into(), "".into(), options, FieldTable::default()).await
@@ -145,12 +159,12 @@ async fn quorum_queue(channel: &Channel, name: &str, dead_letters_to: Option<&st
     channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
 }
 
-async fn archive_stream(channel: &Channel) -> lapin::Result<()> {
+async fn stream(channel: &Channel, name: &str, limit: &str, at: AMQPValue) -> lapin::Result<()> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
-    arguments.insert("x-max-age".into(), AMQPValue::LongString(ARCHIVE_AGE.into()));
-    arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(ARCHIVE_SEGMENT_BYTES));
-    channel.queue_declare(ARCHIVE.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+    arguments.insert(limit.into(), at);
+    arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(SEGMENT_BYTES));
+    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
 }
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::RedisStore;
 use super::keys;
 use super::script::Script;
-use crate::ports::{COMMANDS, DocumentWrite, Fence, StoreError};
+use crate::ports::{DocumentWrite, Fence, StoreError};
 
 /// The lease that documents are written under.
 const ALERTING: &str = "alerting";
@@ -64,9 +64,9 @@ impl RedisStore {
         if written { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
-    pub(super) async fn put_request(&self, key: &str, body: &str) -> Result<(), StoreError> {
+    pub(super) async fn put_document(&self, space: &str, key: &str, body: &str) -> Result<(), StoreError> {
         let mut cmd = redis::cmd("HSET");
-        cmd.arg(keys::documents(COMMANDS)).arg(key).arg(body);
+        cmd.arg(keys::documents(space)).arg(key).arg(body);
         self.link.run(&cmd).await
     }
 

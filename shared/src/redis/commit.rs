@@ -43,6 +43,7 @@ struct Batch<'a> {
     changes_kept: u64,
     audit_kept: u64,
     stream_field: &'static str,
+    reach_ms: i64,
 }
 
 /// Marks of one day.
@@ -104,6 +105,7 @@ impl Params {
             keys::changes(partition),
             keys::audit(partition),
             keys::days(partition),
+            keys::health(partition),
         ];
         Self { partition, keys, bytes: Vec::new() }
     }
@@ -133,6 +135,7 @@ fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
         changes_kept: keys::CHANGES_KEPT,
         audit_kept: keys::AUDIT_KEPT,
         stream_field: keys::STREAM_FIELD,
+        reach_ms: commit.reach_ms,
     };
     rmp_serde::to_vec_named(&batch).map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
 }

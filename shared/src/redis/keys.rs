@@ -11,6 +11,7 @@
 //! | `revwatch:{pN}:due` | sorted set of the same members by `due_s` |
 //! | `revwatch:{pN}:changes` | stream of condition changes, ids `<sequence number>-0`; bounded |
 //! | `revwatch:{pN}:audit` | stream of audit entries; bounded |
+//! | `revwatch:{pN}:health` | hash: in which life of the server the partition was made whole, how far it has come, its healing |
 //! | `revwatch:{alerting}:lease:<name>` | `<fence> <holder>`; expires |
 //! | `revwatch:{alerting}:fence:<name>` | the newest fence given out |
 //! | `revwatch:{alerting}:doc:<space>` | hash: key → JSON |
@@ -77,6 +78,15 @@ pub(super) fn changes(partition: u32) -> String {
 
 pub(super) fn audit(partition: u32) -> String {
     of_partition(partition, format_args!("audit"))
+}
+
+pub(super) fn health(partition: u32) -> String {
+    of_partition(partition, format_args!("health"))
+}
+
+/// All keys of a partition, as a pattern. (No character of it but the star has a meaning.)
+pub(super) fn all(partition: u32) -> String {
+    of_partition(partition, format_args!("*"))
 }
 
 pub(super) fn lease(name: &str) -> String {

@@ -15,6 +15,7 @@ mod checks;
 mod commit;
 mod conditions;
 mod error;
+mod health;
 mod keys;
 mod link;
 mod read;
@@ -30,8 +31,8 @@ use crate::condition::Condition;
 use crate::counters::Counters;
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, Fence, Found, StateStore, StoreError, Stored,
-    Want,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, Fence, Found, Health, StateStore, StoreError,
+    Stored, Want,
 };
 
 /// [`StateStore`] on Redis 7.0 or later.
@@ -137,8 +138,24 @@ impl StateStore for RedisStore {
         self.put_documents(fence, writes).await
     }
 
-    async fn submit(&self, key: &str, body: &str) -> Result<(), StoreError> {
-        self.put_request(key, body).await
+    async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
+        self.put_document(space, key, body).await
+    }
+
+    async fn health(&self) -> Result<Vec<Health>, StoreError> {
+        self.look_at_health().await
+    }
+
+    async fn begin_healing(&self, partition: u32, healing: &str, from_ms: i64) -> Result<(String, i64), StoreError> {
+        self.note_healing(partition, healing, from_ms).await
+    }
+
+    async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {
+        self.note_healed(partition, healing, life).await
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        self.forget_events().await
     }
 
     async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {

@@ -6,6 +6,7 @@
 //!
 //! Several processes may open the same file (the CLI beside a running `serve`).
 
+mod health;
 mod queue;
 mod store;
 
@@ -196,7 +197,7 @@ impl From<rusqlite::Error> for Prepare {
 
 /// Creates the schema in a new file; checks version and partitions of an old one.
 fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
-    const SCHEMA_VERSION: u32 = 1;
+    const SCHEMA_VERSION: u32 = 2;
     // Looking needs no lock, and must not wait for a busy writer.
     let behavior = if how == Open::Existing { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
     let transaction = connection.transaction_with_behavior(behavior)?;
@@ -204,11 +205,24 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     match (version, how) {
         (0, Open::Create { partitions }) => {
             transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.execute_batch(include_str!("schema_2.sql"))?;
+            health::all_whole(&transaction, partitions)?;
             transaction.execute("INSERT INTO meta VALUES ('partitions', ?1)", [partitions.to_string()])?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         (0, Open::Existing) => return Err(Prepare::Wrong("the store is empty: start `revwatch serve` first".into())),
         (SCHEMA_VERSION, _) => {}
+        (1, Open::Create { partitions }) => {
+            transaction.execute_batch(include_str!("schema_2.sql"))?;
+            transaction.execute_batch(include_str!("from_1_to_2.sql"))?;
+            health::all_whole(&transaction, partitions)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        (1, Open::Existing) => {
+            return Err(Prepare::Wrong(
+                "the store has format 1: start `revwatch serve` of this version once, it converts the file".into(),
+            ));
+        }
         (other, _) => {
             return Err(Prepare::Wrong(format!(
                 "the store has format {other}, this revwatch reads format {SCHEMA_VERSION}: use the version that wrote it"

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{Sqlite, queue_error};
-use crate::ports::{Consumer, DeadLetter, Delivery, EventQueue, QueueError};
+use crate::ports::{Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept};
 
 #[async_trait]
 impl EventQueue for Sqlite {
@@ -36,43 +36,68 @@ impl EventQueue for Sqlite {
         Ok(Box::new(Cursor { db: self.clone(), partition, at, acknowledged: at }))
     }
 
-    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError> {
-        self.write_statement(move |c| {
-            let d = &letter.delivery;
-            c.prepare_cached(
-                "INSERT OR IGNORE INTO dead (delivery, event_id, event_type, partition, endpoint, received_ms,
-                 traceparent, body, reason, died_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
-            )?
-            .execute(params![
-                d.id.as_bytes(),
-                d.event_id,
-                d.event_type,
-                d.partition,
-                d.endpoint,
-                d.received_ms,
-                d.traceparent,
-                d.body.as_ref(),
-                letter.reason,
-                letter.died_ms
-            ])
-        })
-        .await
-        .map(drop)
-        .map_err(queue_error)
+    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
+        self.write_statement(move |c| insert_aside(c, place, &aside)).await.map(drop).map_err(queue_error)
     }
 
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        self.read(move |c| {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            c.prepare_cached(&format!("SELECT partition, reason, died_ms, {DELIVERY} FROM dead ORDER BY seq LIMIT ?1"))?
-                .query_map([limit], |row| {
-                    let delivery = delivery(row, 3, row.get(0)?)?;
-                    Ok(DeadLetter { delivery, reason: row.get(1)?, died_ms: row.get(2)? })
-                })?
-                .collect()
-        })
-        .await
-        .map_err(queue_error)
+    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = self.read(move |c| page_aside(c, place, 0, limit)).await.map_err(queue_error)?;
+        Ok(found.into_iter().map(|(_, aside)| aside).collect())
+    }
+
+    async fn sweep(
+        &self,
+        place: Place,
+        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
+    ) -> Result<Swept, QueueError> {
+        const PAGE: i64 = 500;
+        let (mut after, mut swept) = (0, Swept::default());
+        let last: i64 = self
+            .read(move |c| {
+                c.query_row("SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1", [word(place)], |row| row.get(0))
+            })
+            .await
+            .map_err(queue_error)?;
+        while after < last {
+            let page = self.read(move |c| page_aside(c, place, after, PAGE)).await.map_err(queue_error)?;
+            let Some((seq, _)) = page.last() else { break };
+            after = *seq;
+            let mut done = Vec::new();
+            for (seq, aside) in page.into_iter().filter(|(seq, _)| *seq <= last) {
+                let process = match decide(&aside) {
+                    Fate::Keep => {
+                        swept.kept += 1;
+                        continue;
+                    }
+                    Fate::Process(delivery) => {
+                        self.takes(delivery.partition)?;
+                        swept.processed += 1;
+                        Some(*delivery)
+                    }
+                    Fate::Drop => {
+                        swept.dropped += 1;
+                        None
+                    }
+                };
+                done.push((seq, process));
+            }
+            // Out of here and into the queue in one transaction.
+            let touched: Vec<u32> = done.iter().filter_map(|(_, d)| d.as_ref().map(|d| d.partition)).collect();
+            self.write(move |c| {
+                for (seq, process) in &done {
+                    if let Some(delivery) = process {
+                        insert(c, delivery)?;
+                    }
+                    c.prepare_cached("DELETE FROM aside WHERE seq = ?1")?.execute([seq])?;
+                }
+                Ok(())
+            })
+            .await
+            .map_err(queue_error)?;
+            touched.into_iter().for_each(|p| self.0.published[p as usize].notify_waiters());
+        }
+        Ok(swept)
     }
 
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
@@ -94,34 +119,59 @@ impl EventQueue for Sqlite {
         .map_err(queue_error)
     }
 
-    async fn dead_count(&self) -> Result<u64, QueueError> {
-        self.read(|c| c.query_row("SELECT count(*) FROM dead", [], |row| row.get::<_, u64>(0)))
-            .await
-            .map_err(queue_error)
+    async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
+        self.read(move |c| {
+            c.query_row("SELECT count(*) FROM aside WHERE place = ?1", [word(place)], |row| row.get::<_, u64>(0))
+        })
+        .await
+        .map_err(queue_error)
     }
 
-    async fn archive(&self, from_ms: i64, each: &mut (dyn FnMut(Delivery) -> bool + Send)) -> Result<(), QueueError> {
-        const PAGE: i64 = 1000;
-        for partition in 0..self.partition_count() {
-            let (mut after, last) = self
-                .read(move |c| {
-                    c.prepare_cached(
-                        "SELECT ?1 - 1, coalesce((SELECT max(id) FROM archive WHERE id BETWEEN ?1 AND ?2), 0)",
-                    )?
-                    .query_row([first_id(partition), first_id(partition + 1) - 1], |r| Ok((r.get(0)?, r.get(1)?)))
-                })
-                .await
-                .map_err(queue_error)?;
-            while after < last {
-                let page = self.read(move |c| page(c, partition, after, PAGE)).await.map_err(queue_error)?;
-                for (id, delivery) in page {
-                    after = id;
-                    if id <= last && delivery.received_ms >= from_ms && !each(delivery) {
-                        return Ok(());
-                    }
-                }
+    async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
+        let partitions = self.partition_count();
+        let ends = self
+            .read(move |c| {
+                let mut end = c.prepare_cached("SELECT ifnull(max(id), 0) FROM archive WHERE id BETWEEN ?1 AND ?2")?;
+                (0..partitions).map(|p| end.query_row([first_id(p), first_id(p + 1) - 1], |row| row.get(0))).collect()
+            })
+            .await
+            .map_err(queue_error)?;
+        Ok(Box::new(Walk { db: self.clone(), from_ms, ends, partition: 0, after: 0 }))
+    }
+
+    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        self.write(move |c| {
+            for JournalEntry { at_ms, space, key, body } in &entries {
+                match body {
+                    Some(body) => c
+                        .prepare_cached(
+                            "INSERT INTO journal VALUES (?1, ?2, ?3, ?4)
+                             ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body",
+                        )?
+                        .execute(params![space, key, at_ms, body])?,
+                    None => c
+                        .prepare_cached("DELETE FROM journal WHERE space = ?1 AND key = ?2")?
+                        .execute(params![space, key])?,
+                };
             }
-        }
+            Ok(())
+        })
+        .await
+        .map_err(queue_error)
+    }
+
+    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+        let entries: Vec<JournalEntry> = self
+            .read(|c| {
+                c.prepare_cached("SELECT at_ms, space, key, body FROM journal ORDER BY at_ms, space, key")?
+                    .query_map([], |row| {
+                        Ok(JournalEntry { at_ms: row.get(0)?, space: row.get(1)?, key: row.get(2)?, body: row.get(3)? })
+                    })?
+                    .collect()
+            })
+            .await
+            .map_err(queue_error)?;
+        entries.into_iter().for_each(each);
         Ok(())
     }
 
@@ -187,6 +237,80 @@ impl Consumer for Cursor {
         self.acknowledged = at;
         Ok(())
     }
+}
+
+/// Through the archive, one partition after the other.
+struct Walk {
+    db: Sqlite,
+    from_ms: i64,
+    /// The last id of each partition.
+    ends: Vec<i64>,
+    partition: u32,
+    after: i64,
+}
+
+#[async_trait]
+impl Archive for Walk {
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        let limit = i64::try_from(max.max(1)).unwrap_or(i64::MAX);
+        while let Some(end) = self.ends.get(self.partition as usize).copied() {
+            let (partition, after) = (self.partition, self.after.max(first_id(self.partition) - 1));
+            let page = if after < end {
+                self.db.read(move |c| page(c, partition, after, limit)).await.map_err(queue_error)?
+            } else {
+                Vec::new()
+            };
+            match page.last() {
+                Some((last, _)) => self.after = *last,
+                None => self.partition += 1,
+            }
+            let wanted = page.into_iter().filter(|(id, d)| *id <= end && d.received_ms >= self.from_ms);
+            let wanted: Vec<Delivery> = wanted.map(|(_, delivery)| delivery).collect();
+            if !wanted.is_empty() {
+                return Ok(wanted);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn word(place: Place) -> &'static str {
+    match place {
+        Place::Dead => "dead",
+        Place::Parked => "parked",
+    }
+}
+
+fn insert_aside(c: &Connection, place: Place, aside: &SetAside) -> rusqlite::Result<usize> {
+    let d = &aside.delivery;
+    c.prepare_cached(
+        "INSERT OR IGNORE INTO aside (place, delivery, event_id, event_type, partition, endpoint, received_ms,
+         traceparent, body, reason, at_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
+    )?
+    .execute(params![
+        word(place),
+        d.id.as_bytes(),
+        d.event_id,
+        d.event_type,
+        d.partition,
+        d.endpoint,
+        d.received_ms,
+        d.traceparent,
+        d.body.as_ref(),
+        aside.reason,
+        aside.at_ms
+    ])
+}
+
+fn page_aside(c: &Connection, place: Place, after: i64, limit: i64) -> rusqlite::Result<Vec<(i64, SetAside)>> {
+    c.prepare_cached(&format!(
+        "SELECT seq, partition, reason, at_ms, {DELIVERY} FROM aside WHERE place = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    ))?
+    .query_map(params![word(place), after, limit], |row| {
+        let delivery = delivery(row, 4, row.get(1)?)?;
+        Ok((row.get(0)?, SetAside { delivery, reason: row.get(2)?, at_ms: row.get(3)? }))
+    })?
+    .collect()
 }
 
 /// Partitions lie one after the other in the table, each with room for 2^40 deliveries.

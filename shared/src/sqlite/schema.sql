@@ -19,20 +19,6 @@ CREATE TABLE archive (
 -- The last acknowledged id of each partition.
 CREATE TABLE cursors (partition INTEGER PRIMARY KEY, id INTEGER NOT NULL);
 
-CREATE TABLE dead (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    delivery BLOB NOT NULL UNIQUE,
-    event_id TEXT NOT NULL,
-    event_type TEXT NOT NULL,
-    partition INTEGER NOT NULL,
-    endpoint TEXT NOT NULL,
-    received_ms INTEGER NOT NULL,
-    traceparent TEXT,
-    body BLOB NOT NULL,
-    reason TEXT NOT NULL,
-    died_ms INTEGER NOT NULL
-);
-
 -- "This delivery was dealt with": by event id, or by delivery id for repeats.
 CREATE TABLE marks (
     key TEXT NOT NULL,

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{Sqlite, store_error, today};
+use super::{Sqlite, health, store_error, today};
 use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, COMMANDS, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found, Health,
     StateStore, StoreError, Stored, Want,
 };
 
@@ -218,9 +218,25 @@ impl StateStore for Sqlite {
         if written.await.map_err(store_error)? { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
-    async fn submit(&self, key: &str, body: &str) -> Result<(), StoreError> {
+    async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
         let (key, body) = (key.to_owned(), body.to_owned());
-        self.write(move |c| put_document(c, COMMANDS, &key, &body)).await.map(drop).map_err(store_error)
+        self.write(move |c| put_document(c, space, &key, &body)).await.map(drop).map_err(store_error)
+    }
+
+    async fn health(&self) -> Result<Vec<Health>, StoreError> {
+        self.look_at_health().await
+    }
+
+    async fn begin_healing(&self, partition: u32, healing: &str, from_ms: i64) -> Result<(String, i64), StoreError> {
+        self.note_healing(partition, healing, from_ms).await
+    }
+
+    async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {
+        self.note_healed(partition, healing, life).await
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        self.forget_events().await
     }
 
     async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
@@ -325,6 +341,7 @@ fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     for entry in &commit.audit {
         audit.execute([to_json(entry)?])?;
     }
+    health::reach(c, commit.partition, commit.reach_ms)?;
     trim(c, "changes", CHANGES_KEPT, !commit.conditions.is_empty())?;
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
 }

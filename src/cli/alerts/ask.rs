@@ -76,7 +76,7 @@ impl Asking {
         for ask in asks {
             let command = Command { ask, by: self.by.clone(), via: "cli".to_owned(), at_s };
             let key = Uuid::now_v7().to_string();
-            store.submit(&key, &serde_json::to_string(&command)?).await?;
+            store.submit(COMMANDS, &key, &serde_json::to_string(&command)?).await?;
             keys.push(key);
         }
         if keys.is_empty() {

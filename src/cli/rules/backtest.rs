@@ -82,19 +82,22 @@ fn since(text: &str, now_s: i64) -> anyhow::Result<i64> {
 async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
     let progress = ProgressBar::hidden();
-    queue
-        .archive(0, &mut |delivery| {
-            deliveries.push(delivery);
-            if deliveries.len() == MANY {
-                let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
-                progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-                progress.set_draw_target(ProgressDrawTarget::stderr());
-                progress.enable_steady_tick(Duration::from_millis(200));
-            }
-            progress.set_position(deliveries.len() as u64);
-            true
-        })
-        .await?;
+    let mut archive = queue.archive(0).await?;
+    loop {
+        let page = archive.next(1000).await?;
+        if page.is_empty() {
+            break;
+        }
+        let few = deliveries.len() < MANY;
+        deliveries.extend(page);
+        if few && deliveries.len() >= MANY {
+            let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
+            progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            progress.set_draw_target(ProgressDrawTarget::stderr());
+            progress.enable_steady_tick(Duration::from_millis(200));
+        }
+        progress.set_position(deliveries.len() as u64);
+    }
     progress.finish_and_clear();
     // Partitions come one after the other.
     deliveries.sort_by_key(|delivery| (delivery.received_ms, delivery.id));

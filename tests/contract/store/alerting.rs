@@ -98,12 +98,12 @@ pub(super) async fn nobody_writes_without_a_lease(place: &dyn Place) {
 
 pub(super) async fn anybody_leaves_a_request_and_the_holder_removes_it(place: &dyn Place) {
     let (asking, alerting) = (place.open().await, place.open().await);
-    asking.submit("b", "1").await.expect("nobody holds the lease");
+    asking.submit(COMMANDS, "b", "1").await.expect("nobody holds the lease");
     let old = take(&*alerting, "one", SHORT_MS).await.expect("free");
     let new = until("the lease runs out", || take(&*alerting, "two", LONG_MS)).await;
-    asking.submit("a", "{\"n\":1}").await.expect("another holds the lease");
+    asking.submit(COMMANDS, "a", "{\"n\":1}").await.expect("another holds the lease");
     for _ in 0..2 {
-        asking.submit("b", "2").await.expect("replaced, and repeated");
+        asking.submit(COMMANDS, "b", "2").await.expect("replaced, and repeated");
     }
     assert_eq!(alerting.documents(COMMANDS).await.expect("documents"), pairs(&[("a", "{\"n\":1}"), ("b", "2")]));
     assert_eq!(alerting.documents("alert").await.expect("documents"), []);
@@ -113,7 +113,7 @@ pub(super) async fn anybody_leaves_a_request_and_the_holder_removes_it(place: &d
     assert_eq!(alerting.documents(COMMANDS).await.expect("documents").len(), 2);
     alerting.write_documents(new, &[put("alert", "x", "3"), delete(COMMANDS, "b")]).await.expect("write");
     assert_eq!(asking.documents(COMMANDS).await.expect("documents"), pairs(&[("a", "{\"n\":1}")]));
-    asking.submit("b", "4").await.expect("the same key again");
+    asking.submit(COMMANDS, "b", "4").await.expect("the same key again");
     assert_eq!(asking.documents(COMMANDS).await.expect("documents"), pairs(&[("a", "{\"n\":1}"), ("b", "4")]));
 }
 

@@ -120,6 +120,7 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
         counters: counters.clone(),
         conditions: (0..2_000).map(|i| ConditionChange::Open(condition(&format!("po_{i}"), i))).collect(),
         audit: (0..2_000).map(|i| audit(i, "large")).collect(),
+        reach_ms: 0,
     };
     applied(&*store, &commit).await;
     assert_eq!(store.commit(&commit).await.expect("commit"), Committed::AlreadyApplied);

@@ -2,11 +2,11 @@
 -- One batch of one partition: whole or not at all.
 -- Because of the first line Redis refuses the script before it starts when it is out of memory, cannot
 -- persist, or is a replica. Everything else that could fail is found out before the first write.
--- KEYS: conditions, due, changes, audit, days, then those that the groups of the batch name by index.
+-- KEYS: conditions, due, changes, audit, days, health, then those that the groups of the batch name by index.
 -- ARGV[1]: the batch, MessagePack, see commit.rs. ARGV[2..]: the bytes it refers to.
 
 local batch = cmsgpack.unpack(ARGV[1])
-local CONDITIONS, DUE, CHANGES, AUDIT, DAYS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local CONDITIONS, DUE, CHANGES, AUDIT, DAYS, HEALTH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local CHUNK = 1000 -- unpack() puts its result on the stack, which holds a few thousand
 
 -- Calls each(i, value) for every field of the group that the hash has; value is false if it has not.
@@ -84,6 +84,7 @@ redis.call('ZCARD', DUE)
 redis.call('XLEN', AUDIT)
 redis.call('SCARD', DAYS)
 local newest = redis.call('XREVRANGE', CHANGES, '+', '-', 'COUNT', 1)[1]
+local health = redis.call('HMGET', HEALTH, 'whole_in', 'reach_ms')
 
 -- Write.
 
@@ -131,6 +132,11 @@ end
 
 for _, entry in ipairs(batch.audit) do
   redis.call('XADD', AUDIT, 'MAXLEN', '~', batch.audit_kept, '*', batch.stream_field, entry)
+end
+
+-- Only of a partition that was whole: in one that lost everything this would hide that it did.
+if health[1] and (tonumber(health[2] or 0) or 0) < batch.reach_ms then
+  redis.call('HSET', HEALTH, 'reach_ms', string.format('%.0f', batch.reach_ms))
 end
 
 return 'applied'

@@ -1,0 +1,55 @@
+//! What is written into the journal: documents that must survive a store that loses its data, and what people
+//! did.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ports::{EventQueue, JournalEntry, QueueError};
+
+/// The space of acts: each has a key of its own.
+pub const ACTS: &str = "act";
+
+/// Something a person had revwatch do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// The user of the machine, or of Slack.
+    pub who: String,
+    /// One word or two, such as `pause`.
+    pub what: String,
+    /// To what, and how it went.
+    pub detail: String,
+}
+
+/// Writes down an act. Its name is its place in time, unless it has one (so that it may be repeated).
+pub async fn note(queue: &dyn EventQueue, act: &Act, name: Option<&str>) -> Result<(), QueueError> {
+    let key = name.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    let body = serde_json::to_string(act).unwrap_or_default();
+    queue.record(vec![JournalEntry { at_ms: act.at_ms, space: ACTS.to_owned(), key, body: Some(body) }]).await
+}
+
+/// All acts, oldest first.
+pub async fn acts(queue: &dyn EventQueue) -> Result<Vec<Act>, QueueError> {
+    let found = newest(queue, &[ACTS]).await?;
+    let mut acts: Vec<Act> = found.into_values().filter_map(|body| serde_json::from_str(&body).ok()).collect();
+    acts.sort_by_key(|act| act.at_ms);
+    Ok(acts)
+}
+
+/// The newest text of each key of some spaces; what is no more is left out.
+pub async fn newest(queue: &dyn EventQueue, spaces: &[&str]) -> Result<BTreeMap<(String, String), String>, QueueError> {
+    let mut found = BTreeMap::new();
+    let mut each = |JournalEntry { space, key, body, .. }: JournalEntry| {
+        if spaces.contains(&space.as_str()) {
+            match body {
+                Some(body) => drop(found.insert((space, key), body)),
+                None => drop(found.remove(&(space, key))),
+            }
+        }
+    };
+    queue.journal(&mut each).await?;
+    Ok(found)
+}

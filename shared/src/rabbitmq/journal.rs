@@ -1,0 +1,47 @@
+//! The journal: a stream of JSON lines, published to it directly.
+
+use std::sync::Arc;
+
+use lapin::types::AMQPValue;
+
+use super::failure::Failure;
+use super::link::Link;
+use super::publish::{Parcel, Publisher};
+use super::stream::Walk;
+use super::{message, topology};
+use crate::ports::JournalEntry;
+
+/// Lines under way at once.
+const AT_ONCE: usize = 256;
+
+/// Returns once all lines are confirmed.
+pub(super) async fn record(publisher: &Arc<Publisher>, entries: Vec<JournalEntry>) -> Result<(), Failure> {
+    // In order for each key: of several lines for one of them the last must come last.
+    for some in entries.chunks(AT_ONCE) {
+        let parcels = some.iter().map(|entry| Parcel {
+            // The default exchange leads to the queue that the routing key names.
+            exchange: "",
+            routing_key: topology::JOURNAL.to_owned(),
+            properties: message::journal_properties(),
+            body: serde_json::to_vec(entry).unwrap_or_default().into(),
+        });
+        futures_util::future::try_join_all(parcels.map(|parcel| publisher.publish(parcel))).await?;
+    }
+    Ok(())
+}
+
+/// Hands out every line; what is none is left out, and said.
+pub(super) async fn read(link: &Arc<Link>, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), Failure> {
+    let mut walk = Walk::begin(link, topology::JOURNAL, AMQPValue::LongString("first".into())).await?;
+    let mut unreadable = 0_u64;
+    while let Some(message) = walk.next().await? {
+        match serde_json::from_slice(&message.data) {
+            Ok(entry) => each(entry),
+            Err(_) => unreadable += 1,
+        }
+    }
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "the journal holds lines that are none");
+    }
+    Ok(())
+}

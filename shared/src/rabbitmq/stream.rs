@@ -1,0 +1,91 @@
+//! Reading a stream from a place up to now.
+//!
+//! A stream has no end that could be asked for: RabbitMQ's count lags by seconds. So a marker is
+//! published into the stream itself, and reading stops there. Readers skip the markers of others.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, message::Delivery as Message};
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::link::{Link, Open, PATIENCE};
+use super::message;
+
+/// Messages RabbitMQ sends ahead.
+const PREFETCH: u16 = 1000;
+/// Acknowledging only asks for more, so not every message needs it.
+const ACK_EVERY: u64 = 250;
+
+/// One walk through a stream.
+pub(super) struct Walk {
+    link: Arc<Link>,
+    open: Arc<Open>,
+    channel: Channel,
+    messages: lapin::Consumer,
+    end: Uuid,
+    read: u64,
+    ended: bool,
+}
+
+impl Walk {
+    /// From `entry` on, a value of `x-stream-offset`, to what is the end now.
+    pub(super) async fn begin(link: &Arc<Link>, stream: &str, entry: AMQPValue) -> Result<Self, Failure> {
+        let open = link.open(PATIENCE).await?;
+        open.ensure_unblocked()?;
+        let channel = link.confirming_channel(&open).await?;
+        link.ask(&open, "limiting prefetch", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), entry);
+        let subscription = channel.basic_consume(stream.into(), "".into(), BasicConsumeOptions::default(), arguments);
+        let messages = link.ask(&open, "reading a stream", subscription).await?;
+
+        // On the channel that subscribed, so that RabbitMQ has found the place to begin before the marker is
+        // there: if that place is the end, the marker is still to come.
+        let end = Uuid::now_v7();
+        let marking = async {
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let properties = message::marker_properties(end);
+            channel.basic_publish("".into(), stream.into(), options, b"", properties).await?.await
+        };
+        if link.ask(&open, "marking the end of a stream", marking).await? != lapin::Confirmation::Ack(None) {
+            return Err(Failure::unavailable(format!("RabbitMQ could not mark the end of {stream}")));
+        }
+        Ok(Self { link: Arc::clone(link), open, channel, messages, end, read: 0, ended: false })
+    }
+
+    /// The next message; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, Failure> {
+        while !self.ended {
+            // Most are here already: no need for a deadline then.
+            let received = match self.messages.next().now_or_never() {
+                Some(received) => received.transpose().map_err(|e| Failure::while_doing("reading a stream", e))?,
+                None => {
+                    let next = async { self.messages.next().await.transpose() };
+                    self.link.ask(&self.open, "reading a stream", next).await?
+                }
+            };
+            let Some(message) = received else {
+                return Err(Failure::unavailable("RabbitMQ ended the reading of a stream".to_owned()));
+            };
+            self.read += 1;
+            if self.read.is_multiple_of(ACK_EVERY) {
+                let more = self.channel.basic_ack(message.delivery_tag, BasicAckOptions { multiple: true });
+                self.link.ask(&self.open, "reading a stream", more).await?;
+            }
+            match message::marker(&message.properties) {
+                None => return Ok(Some(message)),
+                Some(marker) if marker == self.end => {
+                    self.ended = true;
+                    let closing = self.channel.close(200, "done".into());
+                    self.link.ask(&self.open, "closing a channel", closing).await?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,14 @@
+#!lua
+-- Forgets all that events have told of a partition, its health first. There are few keys, if large ones.
+-- KEYS: health. ARGV: the pattern of the partition's keys, which share the hash tag of KEYS[1].
+
+redis.call('DEL', KEYS[1])
+local cursor = '0'
+repeat
+  local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
+  cursor = page[1]
+  for _, key in ipairs(page[2]) do
+    redis.call('UNLINK', key)
+  end
+until cursor == '0'
+return 1

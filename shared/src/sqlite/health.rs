@@ -1,0 +1,101 @@
+//! Whether the file has all that was committed to it. It cannot lose anything by itself: only
+//! `revwatch rebuild` empties it.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{Sqlite, store_error};
+use crate::ports::{Health, StoreError};
+
+/// The file lives only once.
+const LIFE: &str = "file";
+
+/// Of a new file, or one from before there was healing.
+pub(super) fn all_whole(c: &Connection, partitions: u32) -> rusqlite::Result<()> {
+    for partition in 0..partitions {
+        c.execute(
+            "INSERT INTO health (partition, whole_in, healed_by) VALUES (?1, ?2, 'new')",
+            params![partition, LIFE],
+        )?;
+    }
+    Ok(())
+}
+
+/// Part of a commit.
+pub(super) fn reach(c: &Connection, partition: u32, reach_ms: i64) -> rusqlite::Result<()> {
+    c.prepare_cached(
+        "UPDATE health SET reach_ms = ?2 WHERE partition = ?1 AND whole_in IS NOT NULL AND ifnull(reach_ms, ?2 - 1) < ?2",
+    )?
+    .execute(params![partition, reach_ms])
+    .map(drop)
+}
+
+impl Sqlite {
+    pub(super) async fn look_at_health(&self) -> Result<Vec<Health>, StoreError> {
+        self.read(|c| {
+            c.prepare_cached("SELECT whole_in, healed_by, reach_ms, healing, from_ms FROM health ORDER BY partition")?
+                .query_map([], health)?
+                .collect()
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    pub(super) async fn note_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        from_ms: i64,
+    ) -> Result<(String, i64), StoreError> {
+        let healing = healing.to_owned();
+        self.write(move |c| {
+            c.query_row(
+                "UPDATE health SET healing = ifnull(healing, ?2), from_ms = min(ifnull(from_ms, ?3), ?3)
+                 WHERE partition = ?1 RETURNING healing, from_ms",
+                params![partition, healing, from_ms],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    pub(super) async fn note_healed(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {
+        let (healing, life) = (healing.to_owned(), life.to_owned());
+        self.write(move |c| {
+            let done = c
+                .query_row(
+                    "UPDATE health SET whole_in = ?3, healed_by = healing, healing = NULL, from_ms = NULL
+                     WHERE partition = ?1 AND healing = ?2 AND ?3 = ?4 RETURNING 1",
+                    params![partition, healing, life, LIFE],
+                    |_| Ok(()),
+                )
+                .optional()?;
+            Ok(done.is_some())
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    pub(super) async fn forget_events(&self) -> Result<(), StoreError> {
+        self.write(|c| {
+            c.execute("UPDATE health SET whole_in = NULL, reach_ms = NULL, healing = NULL, from_ms = NULL", [])?;
+            for table in ["marks", "entities", "counters", "conditions", "changes", "audit"] {
+                c.execute(&format!("DELETE FROM {table}"), [])?;
+            }
+            Ok(())
+        })
+        .await
+        .map_err(store_error)
+    }
+}
+
+fn health(row: &Row<'_>) -> rusqlite::Result<Health> {
+    let healing: Option<String> = row.get(3)?;
+    Ok(Health {
+        life: LIFE.to_owned(),
+        whole_in: row.get(0)?,
+        healed_by: row.get(1)?,
+        reach_ms: row.get(2)?,
+        healing: healing.zip(row.get(4)?),
+    })
+}

@@ -1,0 +1,73 @@
+//! `revwatch audit`: who did what. Commands that change something write it down here.
+
+use std::io::Write as _;
+
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use jiff::Timestamp;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::journal::{self, Act};
+use revwatch_shared::ports::{EventQueue, QueueError};
+
+use super::Common;
+use super::dead::iso_ms;
+
+/// Options of `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// How many, the newest.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// Only what this person did.
+    #[arg(long, value_name = "NAME")]
+    who: Option<String>,
+    /// Only acts of this kind, for example pause or "alert acknowledged".
+    #[arg(long, value_name = "ACT")]
+    what: Option<String>,
+}
+
+/// In whose name a command acts.
+#[derive(Debug, Clone, Args)]
+pub struct By {
+    /// Who does it, for the audit.
+    #[arg(long = "by", value_name = "NAME", env = "USER", default_value = "cli", hide_env_values = true)]
+    pub who: String,
+}
+
+/// Runs `audit`.
+pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
+    let queue = Backend::queue(&common.config()?).await?;
+    let mut acts = journal::acts(queue.as_ref()).await?;
+    queue.close().await;
+    acts.retain(|act| args.who.as_ref().is_none_or(|who| act.who == *who));
+    acts.retain(|act| args.what.as_ref().is_none_or(|what| act.what == *what));
+    acts.drain(..acts.len().saturating_sub(args.limit));
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let rows: Vec<_> = acts
+            .iter()
+            .map(|act| serde_json::json!({"at": iso_ms(act.at_ms), "who": act.who, "what": act.what, "detail": act.detail}))
+            .collect();
+        writeln!(out, "{:#}", serde_json::Value::Array(rows))?;
+        return Ok(());
+    }
+    if acts.is_empty() {
+        writeln!(out, "Nobody has done anything yet.")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["when", "who", "what", "detail"]);
+    for Act { at_ms, who, what, detail } in acts {
+        table.add_row([iso_ms(at_ms), who, what, detail]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// Writes down what was done.
+pub async fn note(queue: &dyn EventQueue, by: &By, what: &str, detail: &str) -> Result<(), QueueError> {
+    let at_ms = Timestamp::now().as_millisecond();
+    let act = Act { at_ms, who: by.who.clone(), what: what.to_owned(), detail: detail.to_owned() };
+    journal::note(queue, &act, None).await
+}

@@ -1,0 +1,192 @@
+//! `revwatch dead`: what cannot be applied, and what to do about it.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::event::Event;
+use revwatch_shared::ports::{Delivery, EventQueue, Fate, Place, SetAside};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::Common;
+use super::audit::{By, note};
+use super::export::iso;
+
+/// Subcommands of `dead`.
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// List dead letters with their reasons, oldest first.
+    #[command(after_help = "Example:\n  revwatch dead list --limit 20")]
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show dead letters with their bodies, as they were received. Bodies hold personal data.
+    #[command(
+        after_help = "Examples:\n  revwatch dead show evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead show 0192f3c1-… --json"
+    )]
+    Show {
+        /// Ids of events or deliveries, as `dead list` shows them.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Send dead letters to the workers again, for example after an upgrade that understands them. One that
+    /// still cannot be applied becomes a dead letter again.
+    #[command(
+        after_help = "Examples:\n  revwatch dead replay evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead replay --all"
+    )]
+    Replay(Chosen),
+    /// Throw dead letters away. The archive still has what was received, for as long as it is kept.
+    #[command(
+        after_help = "Examples:\n  revwatch dead drop evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead drop --all --reason 'not valid JSON'"
+    )]
+    Drop(Chosen),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// Ids of events or deliveries, as `dead list` shows them.
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
+    ids: Vec<String>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+    /// Only those whose reason has this in it.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    by: By,
+}
+
+/// Runs `dead`.
+pub async fn run(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
+    let queue = Backend::queue(&common.config()?).await?;
+    let result = match command {
+        DeadCommand::List { limit } => list(common, queue.as_ref(), *limit).await,
+        DeadCommand::Show { ids } => show(common, queue.as_ref(), ids).await,
+        DeadCommand::Replay(chosen) => sweep(common, queue.as_ref(), chosen, true).await,
+        DeadCommand::Drop(chosen) => sweep(common, queue.as_ref(), chosen, false).await,
+    };
+    queue.close().await;
+    result
+}
+
+async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::Result<()> {
+    let letters = queue.aside(Place::Dead, limit).await?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", Value::Array(letters.iter().map(described).collect()))?;
+        return Ok(());
+    }
+    if letters.is_empty() {
+        writeln!(out, "No dead letters.")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["delivery", "event", "type", "reason", "died"]);
+    for letter in &letters {
+        table.add_row([
+            letter.delivery.id.to_string(),
+            letter.delivery.event_id.clone(),
+            letter.delivery.event_type.clone(),
+            letter.reason.clone(),
+            iso_ms(letter.at_ms),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow::Result<()> {
+    let letters = queue.aside(Place::Dead, usize::MAX).await?;
+    let found: Vec<&SetAside> = letters.iter().filter(|letter| ids.iter().any(|id| is_named(letter, id))).collect();
+    if let Some(missing) = ids.iter().find(|id| !found.iter().any(|letter| is_named(letter, id))) {
+        bail!("no dead letter has the id {missing}: see `revwatch dead list`");
+    }
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let rows = found.iter().map(|letter| {
+            let mut value = described(letter);
+            value["body"] = String::from_utf8_lossy(&letter.delivery.body).into();
+            value
+        });
+        writeln!(out, "{:#}", Value::Array(rows.collect()))?;
+        return Ok(());
+    }
+    for letter in found {
+        let SetAside { delivery, reason, at_ms } = letter;
+        writeln!(out, "delivery  {}", delivery.id)?;
+        writeln!(out, "event     {} ({})", delivery.event_id, delivery.event_type)?;
+        writeln!(out, "endpoint  {}, partition {}", delivery.endpoint, delivery.partition)?;
+        writeln!(out, "received  {}", iso_ms(delivery.received_ms))?;
+        writeln!(out, "died      {}", iso_ms(*at_ms))?;
+        writeln!(out, "reason    {reason}\n")?;
+        writeln!(out, "{}\n", String::from_utf8_lossy(&delivery.body))?;
+    }
+    Ok(())
+}
+
+async fn sweep(common: &Common, queue: &dyn EventQueue, chosen: &Chosen, replay: bool) -> anyhow::Result<()> {
+    let mut met = BTreeSet::new();
+    let mut decide = |letter: &SetAside| {
+        let named = chosen.ids.iter().find(|id| is_named(letter, id));
+        met.extend(named);
+        let of_reason = chosen.reason.as_ref().is_none_or(|text| letter.reason.contains(text));
+        match (chosen.all || named.is_some()) && of_reason {
+            false => Fate::Keep,
+            true if replay => Fate::Process(Box::new(anew(&letter.delivery))),
+            true => Fate::Drop,
+        }
+    };
+    let swept = queue.sweep(Place::Dead, &mut decide).await.context("cut short: see `revwatch dead list`")?;
+    let count = swept.processed + swept.dropped;
+    let (what, done) = if replay { ("dead replay", "sent to the workers again") } else { ("dead drop", "thrown away") };
+    let which = if chosen.all { "all".to_owned() } else { chosen.ids.join(" ") };
+    let reason = chosen.reason.as_ref().map(|text| format!(", reason has {text:?}")).unwrap_or_default();
+    note(queue, &chosen.by, what, &format!("{which}{reason}: {count} dead letters {done}")).await?;
+    let missing: Vec<&String> = chosen.ids.iter().filter(|id| !met.contains(id)).collect();
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let value =
+            json!({"processed": swept.processed, "dropped": swept.dropped, "kept": swept.kept, "unknown": missing});
+        writeln!(out, "{value:#}")?;
+    } else {
+        writeln!(out, "{count} {done}, {} left.", swept.kept)?;
+    }
+    if let Some(id) = missing.first() {
+        bail!("no dead letter has the id {id}: see `revwatch dead list`");
+    }
+    Ok(())
+}
+
+fn is_named(letter: &SetAside, id: &str) -> bool {
+    letter.delivery.event_id == id || letter.delivery.id.to_string() == id
+}
+
+/// The same delivery under another id, for its own is marked as dealt with. Made from the old one: should the
+/// command be cut short and repeated, it is still one delivery.
+fn anew(delivery: &Delivery) -> Delivery {
+    let digest = Sha256::new().chain_update("dead letter replayed").chain_update(delivery.id.as_bytes()).finalize();
+    let head: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
+    Delivery { id: uuid::Builder::from_custom_bytes(head).into_uuid(), ..delivery.clone() }
+}
+
+fn described(letter: &SetAside) -> Value {
+    let SetAside { delivery, reason, at_ms } = letter;
+    json!({
+        "delivery_id": delivery.id, "event_id": delivery.event_id, "type": delivery.event_type, "reason": reason,
+        "died_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),
+        "readable": Event::parse(&delivery.body).is_ok(),
+    })
+}
+
+pub(super) fn iso_ms(ms: i64) -> String {
+    iso(Some(ms.div_euclid(1000)))
+}

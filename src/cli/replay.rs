@@ -1,0 +1,144 @@
+//! `revwatch replay` and `revwatch rebuild`: state from the archive.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{Timestamp, ToSpan as _};
+use revwatch_shared::admin::Readiness;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::config::Config;
+use revwatch_shared::observe::Plans;
+use revwatch_shared::telemetry::Metrics;
+use revwatch_worker::Worker;
+use revwatch_worker::healing::{Patient, Replayed, heal, pauses, replay, restore_pauses};
+
+use super::Common;
+use super::audit::{By, note};
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// From when on: like 2026-03-01T00:00:00Z, or 36h or 7d for that long ago.
+    #[arg(long, value_name = "TIME")]
+    from: String,
+    #[command(flatten)]
+    by: By,
+}
+
+/// Options of `rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Do it: state that is older than the archive is lost.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    by: By,
+}
+
+/// Runs `replay`.
+pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
+    let from = time(&args.from)?;
+    let config = common.config()?;
+    let worker = worker(&config).await?;
+    let queue = worker.queue.clone();
+    note(queue.as_ref(), &args.by, "replay", &format!("from {from}")).await?;
+    let paused = pauses(worker.store.as_ref()).await?;
+    let from = (0..queue.partitions()).map(|partition| (partition, from.as_millisecond())).collect::<BTreeMap<_, _>>();
+    let progress = bar();
+    let replayed = replay(&worker, from, &paused, &mut |read| progress.set_position(read)).await?;
+    progress.finish_and_clear();
+    queue.close().await;
+    print(common, replayed)
+}
+
+/// Runs `rebuild`.
+pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> {
+    let config = common.config()?;
+    let worker = worker(&config).await?;
+    let (queue, store) = (worker.queue.clone(), worker.store.clone());
+    anyhow::ensure!(
+        args.yes,
+        "rebuild forgets all state and makes it anew from the archive, which reaches back 35 days: what only older \
+         events told is lost. Alerts, silences and the audit stay. Say --yes to do it"
+    );
+    note(queue.as_ref(), &args.by, "rebuild", "state from nothing").await?;
+    store.forget().await?;
+    let progress = bar();
+    let mut total = Replayed::default();
+    // Workers that run heal it, too. Whoever is first, it is whole when all partitions say so.
+    loop {
+        let health = store.health().await?;
+        let unwell = (0..).zip(health).filter(|(_, health)| !health.is_whole());
+        let patients: Vec<Patient> = unwell.map(|(partition, health)| Patient { partition, health }).collect();
+        if patients.is_empty() {
+            break;
+        }
+        let paused = restore_pauses(queue.as_ref(), store.as_ref()).await?;
+        let replayed = heal(&worker, &patients, &paused, &mut |read| progress.set_position(read)).await?;
+        total.read += replayed.read;
+        total.applied += replayed.applied;
+        total.other += replayed.other;
+        total.held_back += replayed.held_back;
+    }
+    progress.finish_and_clear();
+    queue.close().await;
+    print(common, total)
+}
+
+/// What the commands need of a worker; it serves nobody.
+async fn worker(config: &Config) -> anyhow::Result<Worker> {
+    Ok(Worker {
+        queue: Backend::queue(config).await?,
+        store: Backend::store(config).await?,
+        config: config.worker.clone(),
+        plans: Arc::new(Plans::new(config.plans.clone())),
+        metrics: Metrics::new(),
+        ready: Readiness::default().check("worker"),
+        refresher: None,
+    })
+}
+
+fn time(text: &str) -> anyhow::Result<Timestamp> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let ago: jiff::Span = text.parse().ok().with_context(|| {
+        format!("--from {text:?} is no time: write it like 2026-03-01T00:00:00Z, or like 36h or 7d for that long ago")
+    })?;
+    let seconds = ago.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()))?;
+    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second does not matter")]
+    Ok(Timestamp::now().checked_sub((seconds as i64).seconds())?)
+}
+
+/// Nobody knows how many there are.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} deliveries read, {per_sec}, {elapsed}");
+    let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}
+
+fn print(common: &Common, replayed: Replayed) -> anyhow::Result<()> {
+    let Replayed { read, applied, other, held_back } = replayed;
+    let known = read.saturating_sub(applied + other + held_back);
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let value = serde_json::json!({"read": read, "applied": applied, "known": known, "other": other, "held_back": held_back});
+        writeln!(out, "{value:#}")?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{read} deliveries read: {applied} applied, {known} known already, {other} repeats, undocumented or dead, \
+         {held_back} held back by a pause."
+    )?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Replaying the archive: to make partitions whole whose store lost data, to rebuild them, or because somebody
+//! asks for it.
+//!
+//! Merging is idempotent and marks tell what was dealt with, so a replay may reach back too far, be cut short,
+//! run twice at once, and run beside the workers that apply what comes in.
+
+use std::collections::BTreeMap;
+
+use revwatch_shared::journal;
+use revwatch_shared::pauses::Pauses;
+use revwatch_shared::ports::{Delivery, EventQueue, Health, JournalEntry, PAUSES, StateStore};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::Worker;
+use crate::partition::{Source, Stop, apply};
+use crate::plan::{Outcome, label};
+
+/// The key of the one document in its space.
+pub const PAUSES_KEY: &str = "pauses";
+
+/// What a replay came across, in deliveries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// All that were read.
+    pub read: u64,
+    /// Those that were not known: applied now.
+    pub applied: u64,
+    /// Repeats of an event, types Stripe does not document, and those that can never be applied.
+    pub other: u64,
+    /// Those held back by a pause: left out.
+    pub held_back: u64,
+}
+
+/// A partition that may lack something.
+#[derive(Debug, Clone)]
+pub struct Patient {
+    /// Which.
+    pub partition: u32,
+    /// As it was found.
+    pub health: Health,
+}
+
+impl Patient {
+    /// From which `received_ms` on the archive is to be replayed. Deliveries are committed about in the order in
+    /// which they were received: the margin is for those that were not.
+    fn from_ms(&self, margin_ms: i64) -> i64 {
+        match &self.health {
+            Health { healing: Some((_, from_ms)), .. } => *from_ms,
+            Health { whole_in: Some(_), reach_ms: Some(reach_ms), .. } => reach_ms.saturating_sub(margin_ms).max(0),
+            // Everything is gone, or nothing was ever there.
+            Health { .. } => 0,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match &self.health {
+            Health { healing: Some(_), .. } => "resumed",
+            Health { whole_in: Some(_), .. } => "restarted",
+            Health { .. } => "empty",
+        }
+    }
+}
+
+/// Makes partitions whole by replaying what they may have lost. `seen` is told how many deliveries were read so
+/// far.
+pub async fn heal(
+    worker: &Worker,
+    patients: &[Patient],
+    pauses: &Pauses,
+    seen: &mut (dyn FnMut(u64) + Send),
+) -> Result<Replayed, Stop> {
+    #[expect(clippy::cast_possible_truncation, reason = "the setting is checked: at most a year")]
+    let margin_ms = (worker.config.heal_margin_seconds * 1000.0) as i64;
+    let own_name = Uuid::now_v7().simple().to_string();
+    let (mut from, mut names) = (BTreeMap::new(), BTreeMap::new());
+    for patient in patients {
+        let partition = patient.partition;
+        worker.metrics.heals.with_label_values(&[patient.reason()]).inc();
+        let begun = worker.store.begin_healing(partition, &own_name, patient.from_ms(margin_ms)).await?;
+        tracing::info!(partition, reason = patient.reason(), from_ms = begun.1, "replaying the archive");
+        names.insert(partition, begun.0);
+        from.insert(partition, begun.1);
+    }
+    let replayed = replay(worker, from, pauses, seen).await?;
+    for Patient { partition, health } in patients {
+        let name = names.get(partition).map_or("", String::as_str);
+        if !worker.store.end_healing(*partition, name, &health.life).await? {
+            tracing::warn!(partition, "the store lost data again while the archive was replayed; beginning anew");
+        }
+    }
+    let Replayed { read, applied, other, held_back } = replayed;
+    tracing::info!(partitions = patients.len(), read, applied, other, held_back, "the archive is replayed");
+    Ok(replayed)
+}
+
+/// Applies again what is in the archive: of each partition named, what was received at or after that time (Unix
+/// milliseconds).
+pub async fn replay(
+    worker: &Worker,
+    from: BTreeMap<u32, i64>,
+    pauses: &Pauses,
+    seen: &mut (dyn FnMut(u64) + Send),
+) -> Result<Replayed, Stop> {
+    /// Batches read ahead for each partition.
+    const AHEAD: usize = 2;
+    let Some(earliest_ms) = from.values().min().copied() else { return Ok(Replayed::default()) };
+    let mut archive = worker.queue.archive(earliest_ms).await?;
+    let mut hands = JoinSet::new();
+    let mut lanes: BTreeMap<u32, (i64, mpsc::Sender<Vec<Delivery>>, Vec<Delivery>)> = BTreeMap::new();
+    for (partition, from_ms) in from {
+        let (send, receive) = mpsc::channel(AHEAD);
+        hands.spawn(apply_all(worker.clone(), partition, receive, pauses.clone()));
+        lanes.insert(partition, (from_ms, send, Vec::new()));
+    }
+    let mut total = Replayed::default();
+    let batch = worker.config.batch;
+    'reading: loop {
+        let page = archive.next(batch * 4).await?;
+        if page.is_empty() {
+            break;
+        }
+        for delivery in page {
+            let Some((from_ms, send, waiting)) = lanes.get_mut(&delivery.partition) else { continue };
+            if delivery.received_ms < *from_ms {
+                continue;
+            }
+            total.read += 1;
+            waiting.push(delivery);
+            if waiting.len() == batch && send.send(std::mem::take(waiting)).await.is_err() {
+                // Its hand has stopped, and says why below.
+                break 'reading;
+            }
+        }
+        seen(total.read);
+    }
+    for (_, (_, send, waiting)) in lanes {
+        if !waiting.is_empty() {
+            let _ = send.send(waiting).await;
+        }
+    }
+    while let Some(done) = hands.join_next().await {
+        // A hand only panics where the workers would, too.
+        let part = done.map_err(|error| Stop::Unreadable(error.to_string()))??;
+        total.applied += part.applied;
+        total.other += part.other;
+        total.held_back += part.held_back;
+    }
+    Ok(total)
+}
+
+async fn apply_all(
+    worker: Worker,
+    partition: u32,
+    mut batches: mpsc::Receiver<Vec<Delivery>>,
+    pauses: Pauses,
+) -> Result<Replayed, Stop> {
+    let mut total = Replayed::default();
+    while let Some(deliveries) = batches.recv().await {
+        let decision = apply(&worker, partition, &deliveries, &pauses, Source::Archive).await?;
+        for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
+            match outcome {
+                Outcome::Applied => total.applied += 1,
+                Outcome::Paused(_) => total.held_back += 1,
+                Outcome::Redelivered => {}
+                Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
+            }
+            if let Some(word) = outcome.counter() {
+                worker.metrics.worker_events.with_label_values(&[label(delivery), word]).inc();
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// The pauses in force, from the store.
+pub async fn pauses(store: &dyn StateStore) -> Result<Pauses, Stop> {
+    let found = store.documents(PAUSES).await?;
+    match found.iter().find(|(key, _)| key == PAUSES_KEY) {
+        Some((_, body)) => serde_json::from_str(body).map_err(|e| Stop::Unreadable(e.to_string())),
+        None => Ok(Pauses::default()),
+    }
+}
+
+/// The pauses in force, when the store may have lost them: from the journal, and back into the store.
+pub async fn restore_pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Pauses, Stop> {
+    let found = journal::newest(queue, &[PAUSES]).await?;
+    let Some(body) = found.get(&(PAUSES.to_owned(), PAUSES_KEY.to_owned())) else { return pauses(store).await };
+    store.submit(PAUSES, PAUSES_KEY, body).await?;
+    serde_json::from_str(body).map_err(|e| Stop::Unreadable(e.to_string()))
+}
+
+/// Changes the pauses: first in the journal, so that a store that loses its data does not lose them.
+pub async fn set_pauses(
+    queue: &dyn EventQueue,
+    store: &dyn StateStore,
+    pauses: &Pauses,
+    at_ms: i64,
+) -> Result<(), Stop> {
+    let body = serde_json::to_string(pauses).map_err(|e| Stop::Unreadable(e.to_string()))?;
+    let entry = JournalEntry { at_ms, space: PAUSES.to_owned(), key: PAUSES_KEY.to_owned(), body: Some(body.clone()) };
+    queue.record(vec![entry]).await?;
+    Ok(store.submit(PAUSES, PAUSES_KEY, &body).await?)
+}

@@ -1,0 +1,137 @@
+//! Looks after what all partitions of a worker need: that the store is whole, that pauses are known, and that
+//! what they held back goes on when they end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use revwatch_shared::event::Event;
+use revwatch_shared::pauses::Pauses;
+use revwatch_shared::ports::{Fate, Place, SetAside};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Worker;
+use crate::healing::{self, Patient};
+use crate::partition::Stop;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Workers see a change of pauses within a few looks. Until this long after it, some may still set aside what
+/// need not be.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// The worker that has this partition sends on what is no longer held back.
+const SENDS_ON: u32 = 0;
+
+pub(crate) struct Steward {
+    worker: Worker,
+    owned: watch::Receiver<BTreeSet<u32>>,
+    pauses: watch::Sender<Option<Arc<Pauses>>>,
+    healing: Option<JoinHandle<()>>,
+    /// When pauses last changed, as long as something may be left to send on.
+    changed: Option<Instant>,
+}
+
+impl Steward {
+    pub(crate) fn new(worker: Worker, owned: watch::Receiver<BTreeSet<u32>>) -> Self {
+        Self { worker, owned, pauses: watch::Sender::new(None), healing: None, changed: None }
+    }
+
+    /// The pauses in force, as far as they are known.
+    pub(crate) fn pauses(&self) -> watch::Receiver<Option<Arc<Pauses>>> {
+        self.pauses.subscribe()
+    }
+
+    /// Looks until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "cannot look after the store");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        if let Some(healing) = self.healing.take() {
+            // Whoever has the partition next goes on with it.
+            healing.abort();
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Stop> {
+        let health = self.worker.store.health().await?;
+        let unwell = health.iter().filter(|health| !health.is_whole()).count();
+        self.worker.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));
+        if self.healing.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.healing = None;
+        }
+        if unwell == 0 {
+            self.know(healing::pauses(self.worker.store.as_ref()).await?);
+            return self.send_on().await;
+        }
+        // What was known of pauses holds while the store may have lost them.
+        let patients: Vec<Patient> = (0..)
+            .zip(health)
+            .filter(|(partition, health)| !health.is_whole() && self.owned.borrow().contains(partition))
+            .map(|(partition, health)| Patient { partition, health })
+            .collect();
+        if self.healing.is_none() && !patients.is_empty() {
+            let pauses = healing::restore_pauses(self.worker.queue.as_ref(), self.worker.store.as_ref()).await?;
+            self.know(pauses.clone());
+            let worker = self.worker.clone();
+            self.healing = Some(tokio::spawn(async move {
+                if let Err(error) = healing::heal(&worker, &patients, &pauses, &mut |_| {}).await {
+                    tracing::warn!(%error, "the archive was not replayed to its end; beginning anew");
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    fn know(&mut self, pauses: Pauses) {
+        self.worker.metrics.paused.set(i64::from(pauses.any()));
+        let is_new = self.pauses.send_if_modified(|known| {
+            let is_new = known.as_deref() != Some(&pauses);
+            if is_new {
+                *known = Some(Arc::new(pauses));
+            }
+            is_new
+        });
+        if is_new {
+            self.changed = Some(Instant::now());
+        }
+    }
+
+    /// Hands what stands aside, and is no longer held back, to its partition.
+    async fn send_on(&mut self) -> Result<(), Stop> {
+        let queue = &self.worker.queue;
+        let parked = queue.aside_count(Place::Parked).await?;
+        self.worker.metrics.parked_deliveries.set(i64::try_from(parked).unwrap_or(i64::MAX));
+        if !self.owned.borrow().contains(&SENDS_ON) {
+            // Whoever gets the partition begins as if pauses had just changed.
+            self.changed = Some(Instant::now());
+            return Ok(());
+        }
+        let Some(changed) = self.changed else { return Ok(()) };
+        let Some(pauses) = self.pauses.borrow().clone() else { return Ok(()) };
+        if parked > 0 && !pauses.everything() {
+            let mut decide = |aside: &SetAside| match Event::parse(&aside.delivery.body) {
+                Ok(event) if pauses.hold(&event).is_some() => Fate::Keep,
+                _ => Fate::Process(Box::new(aside.delivery.clone())),
+            };
+            let swept = queue.sweep(Place::Parked, &mut decide).await?;
+            if swept.processed > 0 {
+                tracing::info!(deliveries = swept.processed, kept = swept.kept, "what was held back goes on");
+            }
+        }
+        if changed.elapsed() > SETTLED {
+            self.changed = None;
+        }
+        Ok(())
+    }
+}
