@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use revwatch_shared::counters::hour_of;
-use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, Place, StoreError};
+use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, Place, QueueError, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alert;
 use crate::book::{self, Book, Documents, Happened};
 use crate::figure::{Facts, Pipeline};
+use crate::keeping::{self, Keeping};
 use crate::policy::InvalidPolicy;
 use crate::turns::Attempts;
 use crate::{Alerting, now_s};
@@ -38,11 +39,22 @@ pub(crate) async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) 
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
     let tick = Duration::from_secs_f64(alerting.config.tick_seconds);
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
-    let (mut shown, mut attempts) = (None, Attempts::new());
+    let (mut shown, mut attempts, mut keeping) = (None, Attempts::new(), Keeping::default());
+    let mut waits = false;
     while !shutdown.is_cancelled() {
-        if let Err(error) = alerting.hold(&holder, &mut shown, &mut attempts, shutdown).await {
-            alerting.ready.fail("the store does not answer");
-            tracing::warn!(%error, "alerting begins anew");
+        match alerting.hold(&holder, &mut shown, &mut attempts, &mut keeping, shutdown).await {
+            // Restarting this process would not help; and said once, not every second.
+            Err(error @ Stop::NotWhole) => {
+                alerting.ready.pass();
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::warn!(%error, "alerting waits");
+                }
+            }
+            Err(error) => {
+                alerting.ready.fail("the store does not answer");
+                tracing::warn!(%error, "alerting begins anew");
+            }
+            Ok(()) => waits = false,
         }
         // Whoever begins anew looks for what was being told: it must have arrived by then, or never will.
         tokio::select! {
@@ -65,6 +77,10 @@ pub(crate) async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) 
 pub(crate) enum Stop {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error("the store has lost data, or is being made whole: nothing is decided until it is")]
+    NotWhole,
     #[error("a stored alert cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
     #[error(transparent)]
@@ -76,6 +92,9 @@ pub(crate) struct Held<'a> {
     holder: &'a str,
     fence: Fence,
     renewed: Instant,
+    /// How the store came to be whole, when the book was opened.
+    healed_by: String,
+    keeping: &'a mut Keeping,
 }
 
 /// What the evaluator has seen and need not look at again in every tick.
@@ -109,9 +128,11 @@ impl Alerting {
         holder: &str,
         shown: &mut Option<Instant>,
         attempts: &mut Attempts,
+        keeping: &mut Keeping,
         shutdown: &CancellationToken,
     ) -> Result<(), Stop> {
         if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
+            self.whole().await?;
             self.show_kpis().await?;
             *shown = Some(Instant::now());
         }
@@ -121,11 +142,12 @@ impl Alerting {
             return Ok(());
         };
         self.ready.pass();
-        let mut book = self.open_book().await?;
+        let healed_by = self.whole().await?;
+        let mut book = self.open_book(fence, &healed_by).await?;
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut held = Held { holder, fence, renewed };
+        let mut held = Held { holder, fence, renewed, healed_by, keeping };
         let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
         loop {
             let next_turn = self.next_turn(&book, &attempts.turns);
@@ -178,7 +200,40 @@ impl Alerting {
         Ok(())
     }
 
-    async fn open_book(&self) -> Result<Book, Stop> {
+    /// How the store came to be whole. While it is not, what it holds means nothing: alerts would be over that
+    /// are not, and fire again.
+    async fn whole(&self) -> Result<String, Stop> {
+        let health = self.store.health().await?;
+        let unwell = health.iter().filter(|health| !health.is_whole()).count();
+        self.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));
+        if unwell > 0 {
+            return Err(Stop::NotWhole);
+        }
+        let names: Vec<&str> = health.iter().filter_map(|health| health.healed_by.as_deref()).collect();
+        Ok(names.join(" "))
+    }
+
+    /// Everything as it was left; after a loss of data, as the journal has it.
+    async fn open_book(&self, fence: Fence, healed_by: &str) -> Result<Book, Stop> {
+        let mut book = self.stored_book().await?;
+        if book.read.healed_by != healed_by {
+            let writes = keeping::differences(self.queue.as_ref(), self.store.as_ref()).await?;
+            tracing::info!(
+                documents = writes.len(),
+                "the store was made whole: what the journal has beyond it is put back"
+            );
+            for part in writes.chunks(MOST) {
+                self.store.write_documents(fence, part).await?;
+            }
+            book = self.stored_book().await?;
+            book.read.healed_by = healed_by.to_owned();
+            // What changed meanwhile cannot be followed: look at everything.
+            book.read.rules.clear();
+        }
+        Ok(book)
+    }
+
+    async fn stored_book(&self) -> Result<Book, Stop> {
         let stored = Documents {
             alerts: self.store.documents(book::ALERTS).await?,
             pending: self.store.documents(book::PENDING).await?,
@@ -192,6 +247,9 @@ impl Alerting {
     async fn evaluate(&self, book: &mut Book, seen: &mut Seen, held: &mut Held<'_>) -> Result<(), Stop> {
         const PAGE: usize = 1000;
         if seen.looked.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
+            if self.whole().await? != held.healed_by {
+                return Err(Stop::NotWhole);
+            }
             self.show_kpis().await?;
             seen.pipeline = self.pipeline().await;
             seen.looked = Some(Instant::now());
@@ -226,6 +284,9 @@ impl Alerting {
         }
         book.read.until_s = now_s;
         for (key, body) in self.store.documents(COMMANDS).await? {
+            if let Ok(command) = serde_json::from_str(&body) {
+                held.keeping.note_act(&key, &command);
+            }
             if let Err(error) = book.on_command(&key, &body, now_s) {
                 tracing::error!(key, %error, "a command cannot be read; it is thrown away");
             }
@@ -233,7 +294,7 @@ impl Alerting {
         book.on_time(now_s);
         self.write(book, held).await?;
         if now_s - book.read.history_cut_s > HISTORY_PERIOD_S {
-            self.cut_history(held.fence, now_s).await?;
+            self.cut_history(held, now_s).await?;
             book.read.history_cut_s = now_s;
         }
         Ok(())
@@ -295,23 +356,27 @@ impl Alerting {
         Pipeline { queue_depth: count(depth), dead_letters: count(dead), ..Pipeline::default() }
     }
 
-    /// Decides, and writes what was decided.
-    pub(crate) async fn write(&self, book: &mut Book, held: &mut Held<'_>) -> Result<(), StoreError> {
-        /// Documents written together, at most: a storm must not become one enormous request.
-        const MOST: usize = 10_000;
+    /// Decides, and writes what was decided, unless the store is no longer the one it was decided on.
+    pub(crate) async fn write(&self, book: &mut Book, held: &mut Held<'_>) -> Result<(), Stop> {
         let writes = book.settle(now_s());
+        if !writes.is_empty() && self.whole().await? != held.healed_by {
+            return Err(Stop::NotWhole);
+        }
         for happened in book.take_happened() {
             log_happened(&happened);
         }
         for part in writes.chunks(MOST) {
             self.store.write_documents(held.fence, part).await?;
+            held.keeping.note(part);
             self.keep(held).await?;
         }
+        held.keeping.flush(self.queue.as_ref()).await;
         Ok(())
     }
 
-    /// What has been over for longer than the settings say is forgotten.
-    async fn cut_history(&self, fence: Fence, now_s: i64) -> Result<(), Stop> {
+    /// What has been over for longer than the settings say is forgotten. What is not is written into the journal
+    /// anew: the lines it has may be so old that it forgets them.
+    async fn cut_history(&self, held: &mut Held<'_>, now_s: i64) -> Result<(), Stop> {
         let keep_s = self.config.history.0;
         let mut old = Vec::new();
         for (key, body) in self.store.documents(book::HISTORY).await? {
@@ -321,11 +386,20 @@ impl Alerting {
             }
         }
         for part in old.chunks(2000) {
-            self.store.write_documents(fence, part).await?;
+            self.store.write_documents(held.fence, part).await?;
+            held.keeping.note(part);
+        }
+        for space in [book::ALERTS, book::SILENCES, book::PENDING] {
+            let open = self.store.documents(space).await?.into_iter();
+            let open: Vec<_> = open.map(|(key, body)| DocumentWrite { space, key, body: Some(body) }).collect();
+            held.keeping.note(&open);
         }
         Ok(())
     }
 }
+
+/// Documents written together, at most: a storm must not become one enormous request.
+const MOST: usize = 10_000;
 
 fn log_happened(happened: &Happened) {
     let Happened { alert_id, key, from, to, by } = happened;

@@ -13,6 +13,7 @@ pub mod book;
 pub mod command;
 mod evaluator;
 pub mod figure;
+mod keeping;
 pub mod lifecycle;
 pub mod message;
 pub mod metric;

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_shared::ports::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::attempt::attempt;
 use crate::book::{Book, Told};
-use crate::evaluator::Held;
+use crate::evaluator::{Held, Stop};
 use crate::notify::{ANSWER_WITHIN, Notifier, Outcome};
 use crate::{Alerting, now_ms};
 
@@ -88,7 +87,7 @@ impl Alerting {
         book: &mut Book,
         attempts: &mut Attempts,
         held: &mut Held<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Stop> {
         let now = Instant::now();
         let mut jobs = Vec::new();
         for lane in book.due(now_ms()) {

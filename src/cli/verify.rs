@@ -40,9 +40,12 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         (entities, found) = (counted, found.confirmed_by(later));
         looks += 1;
     }
+    let unwell = store.health().await?.iter().filter(|health| !health.is_whole()).count();
     let mut out = std::io::stdout().lock();
     if common.json {
-        writeln!(out, "{:#}", describe(entities, looks, &found))?;
+        let mut value = describe(entities, looks, &found);
+        value["partitions_not_whole"] = unwell.into();
+        writeln!(out, "{value:#}")?;
     } else if found.differences.is_empty() {
         let (counters, conditions) = (found.counters, found.conditions);
         writeln!(out, "all {counters} counters and {conditions} conditions agree ({entities} entities)")?;
@@ -50,6 +53,10 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         writeln!(out, "{}", table(&found.differences))?;
     }
     match found.differences.len() {
+        0 if unwell > 0 => bail!(
+            "{unwell} partition(s) lost data, or were forgotten, and are not whole yet: a worker that runs replays the \
+             archive (revwatch_partitions_healing shows how many are left)"
+        ),
         0 => Ok(()),
         n => bail!("{n} difference(s) between the store and its {entities} entities, in each of {looks} looks"),
     }

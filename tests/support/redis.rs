@@ -101,6 +101,25 @@ impl RedisServer {
         assert!(self.is_ready(), "redis-server did not start again on port {}", self.port);
     }
 
+    /// Starts it again on the same port without its data.
+    pub(crate) fn restart_empty(&mut self) {
+        self.kill9();
+        std::fs::remove_dir_all(self.dir.path().join("appendonlydir")).expect("its data is removed");
+        self.restart();
+    }
+
+    /// Starts it again on the same port with the last part of its data missing, as after a crash of a machine
+    /// that had not written it yet, or when a replica takes over that lagged.
+    pub(crate) fn restart_behind(&mut self, bytes: u64) {
+        self.kill9();
+        let files = std::fs::read_dir(self.dir.path().join("appendonlydir")).expect("its data").flatten();
+        let newest = files.map(|file| file.path()).find(|path| path.to_string_lossy().contains(".incr."));
+        let file = std::fs::File::options().write(true).open(newest.expect("what was appended")).expect("opened");
+        let length = file.metadata().expect("its length").len();
+        file.set_len(length.saturating_sub(bytes)).expect("cut");
+        self.restart();
+    }
+
     /// Waits until it answers; `false` if it ended instead.
     fn is_ready(&mut self) -> bool {
         until_blocking("redis-server answers", || {

@@ -3,9 +3,11 @@
 mod alerts;
 mod crash;
 mod demo;
+mod healing;
 mod look;
 mod mail;
 mod order;
+mod recovery;
 mod refresh;
 mod roles;
 mod rules;
@@ -35,6 +37,14 @@ impl Home {
 
     pub(crate) async fn servers() -> Self {
         Self::Servers(Box::new((RabbitServer::start().await, RedisServer::start())))
+    }
+
+    /// The Redis, of a home that has one.
+    pub(crate) fn redis(&mut self) -> &mut RedisServer {
+        match self {
+            Self::Servers(servers) => &mut servers.1,
+            Self::Embedded(_) => panic!("an embedded home has no Redis"),
+        }
     }
 
     /// The variables that lead there, and some more.

@@ -58,6 +58,9 @@ pub struct ReadSoFar {
     pub waiting: BTreeSet<String>,
     /// Unix second at which what is too old was last taken out of the history.
     pub history_cut_s: i64,
+    /// How the store had come to be whole then; see [`revwatch_shared::ports::Health::healed_by`].
+    #[serde(default)]
+    pub healed_by: String,
 }
 
 /// A rule and whom it looks at.
@@ -325,6 +328,7 @@ impl Book {
             || self.read.rules != self.written_progress.rules
             || self.read.waiting != self.written_progress.waiting
             || self.read.history_cut_s != self.written_progress.history_cut_s
+            || self.read.healed_by != self.written_progress.healed_by
             || !self.writes.is_empty()
         {
             if self.read != self.written_progress {

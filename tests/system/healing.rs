@@ -1,0 +1,139 @@
+//! A Redis that loses data: the workers notice and replay the archive, and alerting repeats nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Home;
+use super::crash::{load, same_exports};
+use crate::support::history::History;
+use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
+use crate::support::slack::Slack;
+use crate::support::wait::until;
+
+const SETTINGS: &str = "[alerting]\ntick_seconds = 0.1\nlease_seconds = 2.0\nmessages_per_second = 200.0\n\
+                        group_above = 100000\n[worker]\nmember_seconds = 1.0\n";
+
+/// Emptied twice under load, with alerts open, acknowledged and silenced: in the end everything is as if it had
+/// not been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
+    let mut home = Home::servers().await;
+    let slack = Slack::start(&[]).await;
+    let settings = Settings::of_providers(SETTINGS);
+    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let variables = settings.variables(of_home);
+    let now_s = jiff::Timestamp::now().as_second();
+    let history = History::new(21, 150, now_s);
+    let provider = |n: usize, at_s: i64, charges| {
+        let (event, account) = (format!("evt_p{n}_{at_s}"), format!("acct_p{n}"));
+        updated(&event, &account, at_s, charges, "under_review")
+    };
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let _alerting = Revwatch::serve(&variables, "alerting");
+    let _workers = [Revwatch::serve(&variables, "worker"), Revwatch::serve(&variables, "worker")];
+    let url = ingest.url("/webhooks/stripe");
+
+    let mut told: Vec<String> = (0..30).map(|n| provider(n, now_s - 1000, true)).collect();
+    told.extend((0..12).map(|n| provider(n, now_s - 500, false)));
+    post_all(&url, &told).await;
+    until("twelve alerts are told", || async {
+        (alerts(&variables).iter().filter(|alert| is_told(alert, "firing")).count() == 12).then_some(())
+    })
+    .await;
+    let id = |account: &str| {
+        let found =
+            alerts(&variables).into_iter().find(|a| a["evidence"].to_string().contains(&format!("\"{account}\"")));
+        found.unwrap_or_else(|| panic!("an alert of {account}"))["id"].as_str().expect("an id").to_owned()
+    };
+    let acknowledged = id("acct_p3");
+    print(&variables, &["alerts", "ack", &acknowledged, "--by", "ada"]);
+    print(
+        &variables,
+        &["alerts", "silence", "--account", "acct_p5", "--for", "2h", "--reason", "known", "--by", "ada"],
+    );
+
+    // Thirds of the load, and what is under way when each ends; the server is emptied in between.
+    let (mut rest, third) = (history.events.clone(), history.events.len() / 3);
+    for round in 0..3 {
+        let accepted = load(&ingest, &rest, third.min(rest.len())).await;
+        rest.retain(|event| !accepted.contains(event));
+        if round < 2 {
+            let more: Vec<_> = (0..3).map(|n| provider(round * 3 + n, now_s - 100, true)).collect();
+            let newer: Vec<_> = (0..3).map(|n| provider(20 + round * 3 + n, now_s - 100, false)).collect();
+            post_all(&url, &more).await;
+            home.redis().run::<()>("FLUSHALL");
+            post_all(&url, &newer).await;
+            told.extend(more.into_iter().chain(newer));
+        }
+    }
+    load(&ingest, &rest, rest.len()).await;
+
+    let all: Vec<String> = history.events.iter().chain(&told).cloned().collect();
+    until("every event is applied, and what was lost is back", || async {
+        (healed(&variables) && metrics(&variables)["events_applied"] == all.len()).then_some(())
+    })
+    .await;
+    // 12 + 6 fired, of which six are over; each was told once, and changed in place.
+    let of_providers = |alert: &Value| alert["evidence"].to_string().contains("acct_p");
+    until("all that fires and is over is told", || async {
+        let found: Vec<_> = alerts(&variables).into_iter().filter(of_providers).collect();
+        let count = |state: &str| found.iter().filter(|alert| is_told(alert, state)).count();
+        (count("firing") + count("acknowledged") == 12 && count("resolved") == 6).then_some(())
+    })
+    .await;
+    let mut places = BTreeSet::new();
+    for message in slack.messages() {
+        assert!(places.insert(message.alert_id().to_owned()), "told twice: {}", message.text);
+    }
+    let found = alerts(&variables);
+    let ack = found.iter().find(|alert| alert["id"] == *acknowledged).expect("still there");
+    assert_eq!(ack["acknowledged_by"], "ada", "{ack}");
+    assert!(print(&variables, &["alerts", "silences"]).contains("acct_p5"), "the silence is still there");
+    assert!(print(&variables, &["audit"]).contains("alert acknowledged"));
+    assert!(cli(&variables, &["verify"]).status.success());
+    same_exports(&variables, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_whole() {
+    let mut home = Home::servers().await;
+    let variables = home.variables(&[]);
+    let history = History::new(22, 120, jiff::Timestamp::now().as_second());
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let worker = Revwatch::serve(&variables, "worker");
+    let (total, half) = (history.events.len(), history.events.len() / 2);
+    let applied = |count: usize| {
+        let variables = &variables;
+        async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
+    };
+    load(&ingest, &history.events[..half], half).await;
+    until("half are applied", || applied(half)).await;
+    home.redis().restart_empty();
+    until("half are applied again", || applied(half)).await;
+    load(&ingest, &history.events[half..], total - half).await;
+    until("all are applied", || applied(total)).await;
+    history.expected.assert_shown(&metrics(&variables));
+
+    // Now with nobody there who could remember how far it had come.
+    worker.stop();
+    home.redis().restart_behind(20_000);
+    assert!(metrics(&variables)["events_applied"] != total, "something is missing");
+    let worker = Revwatch::serve(&variables, "worker");
+    until("what was missing is back", || applied(total)).await;
+    history.expected.assert_shown(&metrics(&variables));
+    until("the metrics page shows what happened", || async {
+        let page = reqwest::get(worker.admin("/metrics")).await.ok()?.text().await.ok()?;
+        let says = |line: &str| page.lines().any(|found| found.starts_with(line));
+        (says("revwatch_heals_total{reason=\"restarted\"}") && says("revwatch_partitions_healing 0")).then_some(())
+    })
+    .await;
+    assert!(cli(&variables, &["verify"]).status.success());
+    same_exports(&variables, &history.events).await;
+}
+
+/// Whether no partition is being replayed, as `revwatch verify` sees it.
+fn healed(variables: &Variables) -> bool {
+    cli(variables, &["verify", "--json"]).status.success()
+}

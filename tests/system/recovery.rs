@@ -1,0 +1,171 @@
+//! What operators do when something went wrong: pause and resume, dead letters, replay, rebuild; and the audit of it.
+
+use serde_json::{Value, json};
+
+use super::Home;
+use super::crash::{load, same_exports};
+use crate::support::history::History;
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
+use crate::support::wait::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pausing_holds_back_and_loses_nothing_embedded() {
+    pausing_holds_back_and_loses_nothing(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pausing_holds_back_and_loses_nothing_on_servers() {
+    pausing_holds_back_and_loses_nothing(&Home::servers().await).await;
+}
+
+/// K15: all is paused; then test mode goes on, then one account, then all.
+async fn pausing_holds_back_and_loses_nothing(home: &Home) {
+    let variables = home.variables(&[]);
+    let payout = |n: usize, live: bool, account: &str| {
+        json!({
+            "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
+            "created": 1_800_000_000, "livemode": live, "account": account, "data": {"object": {
+                "id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": 100, "currency": "eur"}},
+        })
+        .to_string()
+    };
+    let events: Vec<String> = (0..90).map(|n| payout(n, n % 3 > 0, ["acct_0", "acct_1", "acct_2"][n % 3])).collect();
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    assert!(print(&variables, &["pause", "--by", "ada"]).contains("all paused"));
+    until("the worker has paused", || async { page_says(&process, "revwatch_paused 1").await }).await;
+    load(&process, &events, events.len()).await;
+    let applied = || metrics(&variables)["events_applied"].as_u64();
+    let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+    assert_eq!((&shown["all"], &shown["parked"]), (&true.into(), &0.into()), "{shown}");
+    assert_eq!(applied(), Some(0));
+
+    print(&variables, &["resume", "--mode", "test", "--by", "ada"]);
+    until("test mode goes on", || async { (applied() == Some(30)).then_some(()) }).await;
+    until("the others stand aside", || async {
+        let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+        (shown["parked"] == 60 && shown["waiting"] == 0).then_some(())
+    })
+    .await;
+    print(&variables, &["resume", "--account", "acct_1", "--by", "ada"]);
+    until("one account goes on", || async { (applied() == Some(60)).then_some(()) }).await;
+    assert!(cli(&variables, &["state", "payout", "po_1"]).status.success());
+    assert!(!cli(&variables, &["state", "payout", "po_2"]).status.success(), "acct_2 is still held back");
+    // Neither a replay nor a restart lets through what is held back.
+    let replayed: Value =
+        serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"])).expect("JSON");
+    assert_eq!((&replayed["applied"], &replayed["held_back"]), (&0.into(), &30.into()), "{replayed}");
+    process.kill9();
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    until("the worker knows the pauses", || async { page_says(&process, "revwatch_parked_deliveries 30").await }).await;
+    assert_eq!(applied(), Some(60));
+
+    print(&variables, &["resume", "--by", "ada"]);
+    until("all goes on", || async { (applied() == Some(90)).then_some(()) }).await;
+    until("nothing stands aside", || async { page_says(&process, "revwatch_parked_deliveries 0").await }).await;
+    assert_eq!(metrics(&variables)["events_duplicate"], 0);
+    process.stop();
+    same_exports(&variables, &events).await;
+    let acts: Value = serde_json::from_str(&print(&variables, &["audit", "--json"])).expect("JSON");
+    let acts: Vec<_> =
+        acts.as_array().expect("a list").iter().map(|a| (a["what"].clone(), a["detail"].clone())).collect();
+    let expected = [("pause", "everything"), ("resume", "test mode"), ("resume", "account acct_1")];
+    for (n, (what, detail)) in expected.into_iter().enumerate() {
+        assert_eq!(acts[n], (what.into(), detail.into()));
+    }
+    assert_eq!(acts[3].0, "replay");
+    assert_eq!(acts[4], ("resume".into(), "everything".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_shown_sent_again_and_dropped_embedded() {
+    dead_letters_are_shown_sent_again_and_dropped(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_shown_sent_again_and_dropped_on_servers() {
+    dead_letters_are_shown_sent_again_and_dropped(&Home::servers().await).await;
+}
+
+async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
+    let variables = home.variables(&[]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let client = reqwest::Client::new();
+    for n in 0..3 {
+        let body = json!({
+            "id": format!("evt_{n}"), "object": "event", "type": "payout.paid", "created": 1_800_000_000,
+            "data": {"object": {"id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": true, "currency": "eur"}},
+        });
+        assert_eq!(post(&client, &process.url("/webhooks/stripe"), &body.to_string()).await.expect("answered"), 200);
+    }
+    let list =
+        || -> Vec<Value> { serde_json::from_str(&print(&variables, &["dead", "list", "--json"])).expect("JSON") };
+    until("three are dead", || async { (list().len() == 3).then_some(()) }).await;
+    let shown = print(&variables, &["dead", "show", "evt_1"]);
+    assert!(shown.contains("\"amount\":true") && shown.contains("payout.paid"), "{shown}");
+    let by_delivery = list()[0]["delivery_id"].as_str().expect("an id").to_owned();
+    assert!(print(&variables, &["dead", "show", &by_delivery]).contains(&by_delivery));
+    assert!(!cli(&variables, &["dead", "show", "evt_9"]).status.success());
+
+    // Sent again it dies again, counted again, under another delivery id.
+    let before = list();
+    let replayed = print(&variables, &["dead", "replay", "evt_1"]);
+    assert!(replayed.contains("1 sent to the workers again, 2 left"), "{replayed}");
+    until("it is dead again", || async { (metrics(&variables)["events_dead"] == 4).then_some(()) }).await;
+    until("all three are listed", || async { (list().len() == 3).then_some(()) }).await;
+    let ids = |letters: &[Value]| -> Vec<Value> { letters.iter().map(|l| l["delivery_id"].clone()).collect() };
+    let after = list();
+    assert_eq!(ids(&before).iter().filter(|id| ids(&after).contains(id)).count(), 2);
+
+    assert!(print(&variables, &["dead", "drop", "evt_0", "--by", "ada"]).contains("1 thrown away, 2 left"));
+    let unknown = cli(&variables, &["dead", "drop", "evt_0"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no dead letter has the id evt_0"));
+    assert!(print(&variables, &["dead", "drop", "--all", "--reason", "nothing like it"]).contains("0 thrown away"));
+    assert!(print(&variables, &["dead", "drop", "--all"]).contains("2 thrown away, 0 left"));
+    until("none is left", || async { list().is_empty().then_some(()) }).await;
+    assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters thrown away"));
+    process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_is_rebuilt_from_nothing_embedded() {
+    state_is_rebuilt_from_nothing(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_is_rebuilt_from_nothing_on_servers() {
+    state_is_rebuilt_from_nothing(&Home::servers().await).await;
+}
+
+/// With nobody running, and beside processes that run and take more.
+async fn state_is_rebuilt_from_nothing(home: &Home) {
+    let variables = home.variables(&[]);
+    let history = History::new(31, 60, jiff::Timestamp::now().as_second());
+    let deliveries = history.delivered(5);
+    let repeats = deliveries.len() - history.events.len();
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    load(&process, &deliveries, deliveries.len()).await;
+    let all = |variables: &Variables| {
+        let shown = metrics(variables);
+        shown["events_applied"] == history.events.len() && shown["events_duplicate"] == repeats
+    };
+    until("all are applied", || async { all(&variables).then_some(()) }).await;
+    let refused = cli(&variables, &["rebuild"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"), "it says what it takes");
+    let known: Value = serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"])).expect("JSON");
+    assert_eq!((&known["read"], &known["known"]), (&deliveries.len().into(), &deliveries.len().into()), "{known}");
+
+    print(&variables, &["rebuild", "--yes"]);
+    until("all is back beside a worker", || async { all(&variables).then_some(()) }).await;
+    process.stop();
+    let rebuilt: Value = serde_json::from_str(&print(&variables, &["rebuild", "--yes", "--json"])).expect("JSON");
+    assert_eq!((&rebuilt["read"], &rebuilt["applied"]), (&deliveries.len().into(), &history.events.len().into()));
+    assert!(all(&variables), "{}", metrics(&variables));
+    history.expected.assert_shown(&metrics(&variables));
+    assert!(cli(&variables, &["verify"]).status.success());
+    same_exports(&variables, &history.events).await;
+}
+
+async fn page_says(process: &Revwatch, line: &str) -> Option<()> {
+    let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
+    page.lines().any(|found| found == line).then_some(())
+}
