@@ -45,7 +45,7 @@ pub struct Patient {
 impl Patient {
     /// From which `received_ms` on the archive is to be replayed. Deliveries are committed about in the order in
     /// which they were received: the margin is for those that were not.
-    fn from_ms(&self, margin_ms: i64) -> i64 {
+    fn begins_at_ms(&self, margin_ms: i64) -> i64 {
         match &self.health {
             Health { healing: Some((_, from_ms)), .. } => *from_ms,
             Health { whole_in: Some(_), reach_ms: Some(reach_ms), .. } => reach_ms.saturating_sub(margin_ms).max(0),
@@ -78,7 +78,7 @@ pub async fn heal(
     for patient in patients {
         let partition = patient.partition;
         worker.metrics.heals.with_label_values(&[patient.reason()]).inc();
-        let begun = worker.store.begin_healing(partition, &own_name, patient.from_ms(margin_ms)).await?;
+        let begun = worker.store.begin_healing(partition, &own_name, patient.begins_at_ms(margin_ms)).await?;
         tracing::info!(partition, reason = patient.reason(), from_ms = begun.1, "replaying the archive");
         names.insert(partition, begun.0);
         from.insert(partition, begun.1);
@@ -108,11 +108,11 @@ pub async fn replay(
     let Some(earliest_ms) = from.values().min().copied() else { return Ok(Replayed::default()) };
     let mut archive = worker.queue.archive(earliest_ms).await?;
     let mut hands = JoinSet::new();
-    let mut lanes: BTreeMap<u32, (i64, mpsc::Sender<Vec<Delivery>>, Vec<Delivery>)> = BTreeMap::new();
+    let mut lanes: BTreeMap<u32, Lane> = BTreeMap::new();
     for (partition, from_ms) in from {
         let (send, receive) = mpsc::channel(AHEAD);
         hands.spawn(apply_all(worker.clone(), partition, receive, pauses.clone()));
-        lanes.insert(partition, (from_ms, send, Vec::new()));
+        lanes.insert(partition, Lane { from_ms, send, waiting: Vec::new() });
     }
     let mut total = Replayed::default();
     let batch = worker.config.batch;
@@ -122,20 +122,20 @@ pub async fn replay(
             break;
         }
         for delivery in page {
-            let Some((from_ms, send, waiting)) = lanes.get_mut(&delivery.partition) else { continue };
-            if delivery.received_ms < *from_ms {
+            let Some(lane) = lanes.get_mut(&delivery.partition) else { continue };
+            if delivery.received_ms < lane.from_ms {
                 continue;
             }
             total.read += 1;
-            waiting.push(delivery);
-            if waiting.len() == batch && send.send(std::mem::take(waiting)).await.is_err() {
+            lane.waiting.push(delivery);
+            if lane.waiting.len() == batch && lane.send.send(std::mem::take(&mut lane.waiting)).await.is_err() {
                 // Its hand has stopped, and says why below.
                 break 'reading;
             }
         }
         seen(total.read);
     }
-    for (_, (_, send, waiting)) in lanes {
+    for Lane { send, waiting, .. } in lanes.into_values() {
         if !waiting.is_empty() {
             let _ = send.send(waiting).await;
         }
@@ -148,6 +148,13 @@ pub async fn replay(
         total.held_back += part.held_back;
     }
     Ok(total)
+}
+
+/// The way of one partition's deliveries to the task that applies them.
+struct Lane {
+    from_ms: i64,
+    send: mpsc::Sender<Vec<Delivery>>,
+    waiting: Vec<Delivery>,
 }
 
 async fn apply_all(

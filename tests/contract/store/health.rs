@@ -53,7 +53,7 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
     let cursor = store.condition_changes(&Default::default(), 10).await.expect("changes").cursor;
     let fence = store.lease("alerting", "me", 60_000).await.expect("answered").expect("free");
     let alert = DocumentWrite { space: "alert", key: "a".into(), body: Some("1".into()) };
-    store.write_documents(fence, &[alert.clone()]).await.expect("written");
+    store.write_documents(fence, std::slice::from_ref(&alert)).await.expect("written");
     store.submit(PAUSES, "pauses", "{}").await.expect("put");
     store.begin_healing(3, "under way", 5).await.expect("begun");
 
