@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{Config, ConfigError, non_empty_secret};
+use super::{Config, non_empty_secret};
 
 /// Slack.
 #[derive(Debug, Clone, Deserialize)]
@@ -88,8 +88,8 @@ pub struct WebhookConfig {
 }
 
 impl Config {
-    /// Every URL that people are reached by may be asked.
-    pub(super) fn check_channels(&self) -> Result<(), ConfigError> {
+    /// What is wrong with the URLs that people are reached by.
+    pub(super) fn check_channels(&self) -> Vec<String> {
         let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
         let urls = [
             ("slack.api_base (SLACK_API_BASE)", Some(self.slack.api_base.clone())),
@@ -98,11 +98,7 @@ impl Config {
             ("pagerduty.api_base", Some(self.pagerduty.api_base.clone())),
             ("webhook.url (REVWATCH_WEBHOOK_URL)", exposed(&self.webhook.url)),
         ];
-        for (setting, url) in urls {
-            if let Some(url) = url {
-                self.outgoing.url(setting, &url)?;
-            }
-        }
-        Ok(())
+        let judged = urls.into_iter().filter_map(|(setting, url)| self.outgoing.url(setting, &url?).err());
+        judged.flat_map(|error| error.faults).collect()
     }
 }

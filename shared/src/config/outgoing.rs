@@ -25,7 +25,7 @@ pub struct OutgoingConfig {
 impl OutgoingConfig {
     /// `text` as a URL that may be asked. Errors name `setting`, and never quote the URL: it may be secret.
     pub fn url(self, setting: &str, text: &str) -> Result<Url, ConfigError> {
-        let wrong = |what: &str| Err(ConfigError::Invalid(format!("{setting} {what}")));
+        let wrong = |what: &str| Err(ConfigError::of(format!("{setting} {what}")));
         let Ok(url) = Url::parse(text.trim()) else { return wrong("is not a URL: write it like https://host/path") };
         if !url.username().is_empty() || url.password().is_some() {
             return wrong("must have no user and no password in its URL");

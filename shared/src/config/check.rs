@@ -1,0 +1,119 @@
+//! Judges values against each other. Pure: nothing is opened, nothing is asked.
+
+use secrecy::ExposeSecret as _;
+
+use super::endpoint::keys;
+use super::{Config, SlackConfig};
+
+impl Config {
+    /// Everything that is wrong with values that can be read; each fault names the setting and the fix.
+    pub(super) fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut wrong = |text: String| faults.push(text);
+        if self.amqp_url.is_some() != self.redis_url.is_some() {
+            let (set, unset) = match self.amqp_url {
+                Some(_) => ("REVWATCH_AMQP_URL", "REVWATCH_REDIS_URL"),
+                None => ("REVWATCH_REDIS_URL", "REVWATCH_AMQP_URL"),
+            };
+            wrong(format!("{set} is set but {unset} is not: set both, or neither for the embedded store"));
+        }
+        if !(1..=1024).contains(&self.partitions) {
+            wrong(format!("partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}", self.partitions));
+        }
+        if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
+            wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
+        }
+        check_api_base(&self.stripe_api_base).into_iter().for_each(&mut wrong);
+        self.check_channels().into_iter().for_each(&mut wrong);
+        let key = self.stripe_secret_key.as_ref().map(|key| key.expose_secret());
+        if key.is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_")) {
+            wrong(
+                "STRIPE_SECRET_KEY is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard \
+                 (Developers → API keys) shows, without spaces"
+                    .into(),
+            );
+        }
+        check_slack_actions(&self.slack).into_iter().for_each(&mut wrong);
+        for (key, value) in self.seconds() {
+            if !(0.001..=86_400.0).contains(&value) {
+                wrong(format!("{key} must be between 0.001 and 86400, but is {value}"));
+            }
+        }
+        if self.alerting.lease_seconds < 2.0 * self.alerting.tick_seconds {
+            wrong("alerting.lease_seconds must be at least twice alerting.tick_seconds: it is renewed by ticks".into());
+        }
+        for (key, value) in self.counts() {
+            if value == 0 {
+                wrong(format!("{key} must be at least 1"));
+            }
+        }
+        faults
+    }
+
+    fn seconds(&self) -> [(&'static str, f64); 9] {
+        [
+            ("limits.header_seconds", self.limits.header_seconds),
+            ("limits.body_seconds", self.limits.body_seconds),
+            ("limits.publish_seconds", self.limits.publish_seconds),
+            ("limits.drain_seconds", self.limits.drain_seconds),
+            ("worker.member_seconds", self.worker.member_seconds),
+            ("worker.heal_margin_seconds", self.worker.heal_margin_seconds),
+            ("worker.refreshes_per_second", self.worker.refreshes_per_second),
+            ("alerting.tick_seconds", self.alerting.tick_seconds),
+            ("alerting.lease_seconds", self.alerting.lease_seconds),
+            ("alerting.messages_per_second", self.alerting.messages_per_second),
+        ]
+    }
+
+    fn counts(&self) -> [(&'static str, usize); 6] {
+        [
+            ("limits.body_bytes", self.limits.body_bytes),
+            ("limits.connections", self.limits.connections),
+            ("limits.in_flight", self.limits.in_flight),
+            ("worker.batch", self.worker.batch),
+            ("limits.refused_per_second", self.limits.refused_per_second as usize),
+            ("limits.refused_burst", self.limits.refused_burst as usize),
+        ]
+    }
+}
+
+/// The key travels with every request: only over TLS, unless it stays on this machine.
+fn check_api_base(text: &str) -> Option<String> {
+    let wrong = |what: &str| Some(format!("stripe_api_base (STRIPE_API_BASE) {what}"));
+    let Ok(url) = url::Url::parse(text) else { return wrong("is not a URL; Stripe's own is https://api.stripe.com") };
+    let is_local = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return wrong("must be a plain base URL: no user, no password, no ? and no #");
+    }
+    match url.scheme() {
+        "https" => None,
+        "http" if is_local => None,
+        "http" => wrong("must begin with https:// (http:// only for a loopback address): the API key travels with it"),
+        _ => wrong("must begin with https://"),
+    }
+}
+
+/// What people press in Slack arrives by a secret, a token, both or neither.
+fn check_slack_actions(slack: &SlackConfig) -> Vec<String> {
+    let mut faults = Vec::new();
+    if slack.signing_secret.as_ref().is_some_and(|secrets| keys(secrets.expose_secret().split(',')).is_none()) {
+        faults.push(
+            "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret: separate several by single commas"
+                .into(),
+        );
+    }
+    let token = slack.app_token.as_ref().map(|token| token.expose_secret());
+    if token.is_some_and(|token| !token.starts_with("xapp-") || !token.bytes().all(|b| b.is_ascii_graphic())) {
+        faults.push(
+            "slack.app_token (SLACK_APP_TOKEN) is not an app-level token: give the `xapp-…` with the scope \
+             connections:write that the app's settings (Basic Information → App-Level Tokens) show, without spaces"
+                .into(),
+        );
+    }
+    faults
+}

@@ -1,0 +1,198 @@
+//! The three sources put together, and which of them said what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::file::{self, KeyPath};
+use super::variables::{Kind, Lookup, VARIABLES, environment, is_secret, read_file, variable};
+use super::{Config, ConfigError, DEFAULTS};
+
+/// Settings, with their sources. It holds secrets and is not shown: see [`Effective::toml`].
+pub struct Effective {
+    /// The settings.
+    pub config: Config,
+    /// The same as keys and values.
+    pub(super) table: toml::Table,
+    /// What is not here is a default.
+    pub(super) origins: BTreeMap<KeyPath, Origin>,
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The commented file that is compiled in.
+    Default,
+    /// The settings file.
+    File {
+        /// As it was named.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+    },
+    /// An environment variable; with `_FILE`, the file that it names.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What stands for a secret where settings are shown.
+pub const MASK: &str = "***";
+
+impl Effective {
+    /// Defaults, then `file` (or the one `REVWATCH_CONFIG` names), then the environment. Names every fault.
+    pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        let (effective, faults) = Self::read(file, lookup);
+        match effective {
+            Some(effective) if faults.is_empty() => Ok(effective),
+            _ => Err(ConfigError { faults }),
+        }
+    }
+
+    /// The same with the process's environment.
+    pub fn from_environment(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load(file, &environment)
+    }
+
+    /// The same, going on after faults with what is right: others can then be found behind them. `None` where
+    /// nothing can be made of the file.
+    pub fn read_environment(file: Option<&Path>) -> (Option<Self>, Vec<String>) {
+        Self::read(file, &environment)
+    }
+
+    fn read(file: Option<&Path>, lookup: Lookup<'_>) -> (Option<Self>, Vec<String>) {
+        let named = lookup("REVWATCH_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from);
+        let mut table: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
+        let (mut origins, mut faults) = (BTreeMap::new(), Vec::new());
+        if let Some(path) = file.map(Path::to_path_buf).or(named) {
+            let text = match read_file(&path) {
+                Ok(text) => text,
+                Err(fault) => return (None, vec![fault]),
+            };
+            let file = file::read(&path.display().to_string(), &text);
+            if !file.is_toml {
+                return (None, file.faults);
+            }
+            faults = file.faults;
+            overlay(&mut table, file.table);
+            let origin = |line| Origin::File { path: path.clone(), line };
+            origins.extend(file.lines.into_iter().map(|(keys, line)| (keys, origin(line))));
+        }
+        for (name, keys, kind) in VARIABLES {
+            match set_from_variable(&mut table, name, keys, *kind, lookup) {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+                    origins.insert(keys, Origin::Variable(found));
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let config: Config = match toml::Value::Table(table.clone()).try_into() {
+            Ok(config) => config,
+            Err(error) => {
+                faults.push(error.message().to_owned());
+                return (None, faults);
+            }
+        };
+        let effective = Self { config, table, origins };
+        faults.extend(effective.masked_secrets());
+        faults.extend(effective.config.check());
+        (Some(effective), faults)
+    }
+
+    /// Where what stands at `path` comes from.
+    pub(super) fn origin(&self, path: &[String]) -> &Origin {
+        self.origins.get(path).unwrap_or(&Origin::Default)
+    }
+
+    /// What `revwatch config print` shows is no secret: anybody could sign with it.
+    fn masked_secrets(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        visit(&self.table, &mut Vec::new(), &mut |path, value| {
+            let masks = |text: &str| text.trim() == MASK || text.contains(&format!(":{MASK}@"));
+            let holds = match value {
+                toml::Value::Array(list) => holds_mask(list, &masks),
+                other => is_secret(path) && other.as_str().is_some_and(masks),
+            };
+            if holds {
+                let (key, origin) = (path.join("."), self.origin(path));
+                faults.push(format!(
+                    "{origin}: `{key}` holds {MASK}, which only stands for a secret: put the secret there"
+                ));
+            }
+        });
+        faults
+    }
+}
+
+/// The secrets of endpoints are inside a list.
+fn holds_mask(list: &[toml::Value], masks: &dyn Fn(&str) -> bool) -> bool {
+    let secrets = list.iter().filter_map(|item| item.as_table()?.get("secrets")?.as_array());
+    secrets.flatten().filter_map(toml::Value::as_str).any(masks)
+}
+
+/// Sets what `name` says, if it says anything; under which name it was found. Errors leave `table` as it is.
+fn set_from_variable(
+    table: &mut toml::Table,
+    name: &str,
+    keys: &[&str],
+    kind: Kind,
+    lookup: Lookup<'_>,
+) -> Result<Option<String>, String> {
+    let Some((text, found)) = variable(name, kind, lookup)? else { return Ok(None) };
+    let value = match kind {
+        Kind::Number => match text.trim().parse() {
+            Ok(number) => toml::Value::Integer(number),
+            Err(_) => return Err(format!("{name} must be a whole number, but is {text:?}")),
+        },
+        Kind::Text | Kind::Secret => toml::Value::String(text),
+    };
+    let mut with = table.clone();
+    set(&mut with, keys, value);
+    toml::Value::Table(with.clone()).try_into::<Config>().map_err(|e| format!("{name}: {}", e.message()))?;
+    *table = with;
+    Ok(Some(found))
+}
+
+/// Every value that is no table, in the order of the keys.
+pub(super) fn visit(table: &toml::Table, path: &mut KeyPath, each: &mut dyn FnMut(&[String], &toml::Value)) {
+    for (key, value) in table {
+        path.push(key.clone());
+        match value {
+            toml::Value::Table(inner) => visit(inner, path, each),
+            value => each(path, value),
+        }
+        path.pop();
+    }
+}
+
+/// Tables merge key by key; everything else is replaced.
+fn overlay(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+fn set(table: &mut toml::Table, keys: &[&str], value: toml::Value) {
+    let over = keys
+        .iter()
+        .rev()
+        .fold(value, |inner, key| toml::Value::Table(toml::Table::from_iter([((*key).to_owned(), inner)])));
+    if let toml::Value::Table(over) = over {
+        overlay(table, over);
+    }
+}

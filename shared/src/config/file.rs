@@ -1,0 +1,274 @@
+//! A settings file: what it says, where it says it, and everything that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::variables::{is_secret, nearest};
+use super::{Config, DEFAULTS};
+
+/// The keys that lead to a setting.
+pub(super) type KeyPath = Vec<String>;
+
+/// A settings file that has been read.
+pub(super) struct File {
+    /// What it says, without what is wrong.
+    pub table: toml::Table,
+    /// The line of every value.
+    pub lines: BTreeMap<KeyPath, usize>,
+    /// `FILE:LINE: what is wrong`, in the order of the lines.
+    pub faults: Vec<String>,
+    /// Whether it is TOML at all.
+    pub is_toml: bool,
+}
+
+/// What a search for a place found.
+enum Found {
+    /// It was in there, and is taken out.
+    Taken(KeyPath),
+    /// It is the value itself: whoever holds it takes it out.
+    Itself,
+}
+
+/// Reads `text`, naming every fault: what cannot be read is taken out, and the rest is looked at again.
+pub(super) fn read(name: &str, text: &str) -> File {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    // Not the error's own form: it quotes the line, which may hold a secret.
+    let mut faults: Vec<(usize, String)> =
+        errors.iter().map(|e| (line(e.span().map_or(0, |s| s.start)), e.message().to_owned())).collect();
+    let is_toml = faults.is_empty();
+    let mut rest = of(table);
+    let mut taken: Vec<KeyPath> = Vec::new();
+    while is_toml {
+        let mut merged = defaults();
+        overlay(&mut merged, &rest);
+        let Err(error) = Config::deserialize(ValueDeserializer::from(merged)) else { break };
+        let span = error.span().unwrap_or_default();
+        let at = line(span.start);
+        let found = take_out(&mut rest, &span);
+        let Some(Found::Taken(path)) = found else {
+            faults.push((at, error.message().to_owned()));
+            break;
+        };
+        // What is missing where something was taken out has been complained of.
+        let is_missing = error.message().starts_with("missing field ");
+        let follows = is_missing && taken.iter().any(|inner| inner.len() > path.len() && inner.starts_with(&path));
+        if !follows {
+            faults.push((at, complaint(&path, error.message())));
+        }
+        taken.push(path);
+    }
+    faults.sort();
+    let mut lines = BTreeMap::new();
+    note_lines(&rest, &mut Vec::new(), &line, &mut lines);
+    let table = toml::Table::deserialize(ValueDeserializer::from(rest)).unwrap_or_default();
+    let faults = faults.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect();
+    File { table: if is_toml { table } else { toml::Table::new() }, lines, faults, is_toml }
+}
+
+fn defaults() -> Spanned<DeValue<'static>> {
+    of(DeTable::parse(DEFAULTS).expect("the defaults are tested"))
+}
+
+/// In words, with the whole key and what was probably meant.
+fn complaint(path: &[String], message: &str) -> String {
+    let key = path.join(".");
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let mut names = rest.split('`').skip(1).step_by(2);
+        let wrong = names.next().unwrap_or_default();
+        let known: Vec<&str> = names.collect();
+        return match nearest(wrong, known.iter().copied()) {
+            Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
+            None => format!("unknown key `{key}`; {}", elsewhere(wrong).unwrap_or_else(|| there_are(&known))),
+        };
+    }
+    // What is there instead may be the secret itself.
+    if is_secret(path) && message.starts_with("invalid type") {
+        return format!("`{key}` must be text in quotes, or a list of such where several are wanted");
+    }
+    format!("`{key}`: {message}")
+}
+
+fn there_are(known: &[&str]) -> String {
+    let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "nothing can be set here".to_owned() } else { format!("there are {}", names.join(", ")) }
+}
+
+/// A key of that name in another section: TOML takes what follows a `[section]` for a part of it.
+fn elsewhere(name: &str) -> Option<String> {
+    let defaults: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
+    if defaults.contains_key(name) {
+        return Some(format!("`{name}` belongs before the first [section]"));
+    }
+    let tables = defaults.iter().filter_map(|(section, value)| Some((section, value.as_table()?)));
+    let mut holding = tables.filter(|(_, table)| table.contains_key(name));
+    holding.next().map(|(section, _)| format!("`{name}` belongs into [{section}]"))
+}
+
+/// Tables merge key by key; everything else is replaced.
+fn overlay<'a>(base: &mut Spanned<DeValue<'a>>, over: &Spanned<DeValue<'a>>) {
+    match (base.get_mut(), over.get_ref()) {
+        (DeValue::Table(base), DeValue::Table(over)) => {
+            for (key, value) in over {
+                if let Some(old) = base.get_mut(key.get_ref().as_ref())
+                    && value.get_ref().is_table()
+                    && old.get_ref().is_table()
+                {
+                    overlay(old, value);
+                } else {
+                    // The key's own place must be the file's, so the old one goes first.
+                    base.remove(key.get_ref().as_ref());
+                    base.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        _ => *base = over.clone(),
+    }
+}
+
+/// Takes out the smallest thing that a fault at `span` is about.
+fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Found> {
+    let own = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => {
+            let name = |key: &Spanned<std::borrow::Cow<'_, str>>| key.get_ref().to_string();
+            if let Some(key) = table.keys().find(|key| key.span() == *span).map(name) {
+                table.remove(key.as_str());
+                return Some(Found::Taken(vec![key]));
+            }
+            let keys: Vec<String> = table.keys().map(name).collect();
+            for key in keys {
+                let Some(found) = table.get_mut(key.as_str()).and_then(|inner| take_out(inner, span)) else { continue };
+                let mut path = vec![key.clone()];
+                match found {
+                    Found::Taken(inner) => path.extend(inner),
+                    Found::Itself => drop(table.remove(key.as_str())),
+                }
+                return Some(Found::Taken(path));
+            }
+            (own == *span).then_some(Found::Itself)
+        }
+        DeValue::Array(array) => {
+            let found = array.iter_mut().zip(0..).find_map(|(inner, n)| Some((take_out(inner, span)?, n)));
+            match found {
+                Some((Found::Itself, n)) => {
+                    let others = array.iter().zip(0..).filter(|(_, other)| *other != n);
+                    *array = others.map(|(inner, _)| inner.clone()).collect();
+                    Some(Found::Taken(KeyPath::new()))
+                }
+                Some((taken, _)) => Some(taken),
+                None => (own == *span).then_some(Found::Itself),
+            }
+        }
+        _ => (own.start <= span.start && span.end <= own.end).then_some(Found::Itself),
+    }
+}
+
+fn note_lines(
+    value: &Spanned<DeValue<'_>>,
+    path: &mut KeyPath,
+    line: &dyn Fn(usize) -> usize,
+    lines: &mut BTreeMap<KeyPath, usize>,
+) {
+    let Some(table) = value.get_ref().as_table() else {
+        lines.insert(path.clone(), line(value.span().start));
+        return;
+    };
+    for (key, value) in table {
+        path.push(key.get_ref().to_string());
+        note_lines(value, path, line, lines);
+        // The key says better than a value of many lines, or a list of [[tables]], where to look.
+        if let Some(at) = lines.get_mut(path) {
+            *at = line(key.span().start);
+        }
+        path.pop();
+    }
+}
+
+fn of(table: Spanned<DeTable<'_>>) -> Spanned<DeValue<'_>> {
+    let span = table.span();
+    Spanned::new(span, DeValue::Table(table.into_inner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_named_with_its_line() {
+        let text = "\
+lissten = \"127.0.0.1:1\"
+partitions = \"many\"
+stripe_webhook_secret = 4242
+
+[limits]
+body_bites = 1
+in_flight = -1
+batch = 2
+data = \"x\"
+
+[alerting.severity.high]
+respond = \"soon\"
+clock = \"never\"
+escalate = [{ after = \"1h\", notifi = [\"slack\"] }]
+
+[[endpoints]]
+name = \"a\"
+path = 7
+
+[[endpoints]]
+name = \"b\"
+path = \"/b\"
+secret = \"whsec_hidden\"
+
+[[alerting.routes]]
+severity = \"low\"
+";
+        let file = read("my.toml", text);
+        let expected = [
+            "my.toml:1: unknown key `lissten`; did you mean `listen`?",
+            "my.toml:2: `partitions`: invalid type: string \"many\", expected u32",
+            "my.toml:3: `stripe_webhook_secret` must be text in quotes, or a list of such where several are wanted",
+            "my.toml:6: unknown key `limits.body_bites`; did you mean `body_bytes`?",
+            "my.toml:7: `limits.in_flight`: invalid value: integer `-1`, expected usize",
+            "my.toml:8: unknown key `limits.batch`; `batch` belongs into [worker]",
+            "my.toml:9: unknown key `limits.data`; `data` belongs before the first [section]",
+            "my.toml:12: `alerting.severity.high.respond`: \"soon\" is no time",
+            "my.toml:13: `alerting.severity.high.clock`: unknown variant `never`",
+            "my.toml:14: unknown key `alerting.severity.high.escalate.notifi`; did you mean `notify`?",
+            "my.toml:18: `endpoints.path`: invalid type: integer `7`, expected a string",
+            "my.toml:23: unknown key `endpoints.secret`; did you mean `secrets`?",
+            "my.toml:26: `alerting.routes.severity`: invalid type: string \"low\", expected a sequence",
+        ];
+        assert_eq!(file.faults.len(), expected.len(), "{:#?}", file.faults);
+        for (fault, expected) in file.faults.iter().zip(expected) {
+            assert!(fault.starts_with(expected), "{fault:?} should begin with {expected:?}");
+            assert!(!fault.contains("hidden") && !fault.contains("4242"), "{fault}");
+        }
+        assert!(file.is_toml);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named_without_quoting_the_line() {
+        let file = read("my.toml", "listen = \"x\"\nstripe_secret_key = sk_live_hidden\n[limits\n");
+        assert!(!file.is_toml && file.faults.len() >= 2, "{:?}", file.faults);
+        assert!(file.faults[0].starts_with("my.toml:2: "), "{:?}", file.faults);
+        assert!(!file.faults.concat().contains("hidden"), "{:?}", file.faults);
+    }
+
+    #[test]
+    fn values_know_their_lines() {
+        let file = read(
+            "my.toml",
+            "listen = \"127.0.0.1:1\"\n\n[limits]\nbody_bytes = 9\n[[endpoints]]\nname = \"a\"\npath = \"/a\"\n",
+        );
+        let path = |keys: &[&str]| keys.iter().map(|k| (*k).to_owned()).collect::<KeyPath>();
+        assert_eq!(file.faults, [""; 0]);
+        let expected = [(path(&["endpoints"]), 5), (path(&["limits", "body_bytes"]), 4), (path(&["listen"]), 1)];
+        assert_eq!(file.lines.into_iter().collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,87 @@
+//! Settings read anew, compared with those that a process runs with. Pure.
+
+use std::collections::BTreeSet;
+
+use super::effective::{Effective, visit};
+use super::file::KeyPath;
+
+/// What a running process takes over: tables and keys. Everything else waits for a restart.
+pub const RELOADABLE: [&str; 13] = [
+    "stripe_webhook_secret",
+    "stripe_kernel_webhook_secret",
+    "stripe_secret_key",
+    "stripe_api_base",
+    "endpoints",
+    "rules",
+    "alerting",
+    "outgoing",
+    "slack",
+    "email",
+    "sms",
+    "pagerduty",
+    "webhook",
+];
+
+/// Of those, what is opened once.
+const OPENED_ONCE: [&[&str]; 1] = [&["slack", "interactivity_listen"]];
+
+impl Effective {
+    /// The keys that differ from `started`, and wait for a restart.
+    pub fn wait_for_restart(&self, started: &Self) -> Vec<String> {
+        let mut differ: BTreeSet<KeyPath> = BTreeSet::new();
+        for (one, other) in [(self, started), (started, self)] {
+            visit(&one.table, &mut Vec::new(), &mut |path, value| {
+                if !is_reloadable(path) && at(&other.table, path) != Some(value) {
+                    differ.insert(path.to_vec());
+                }
+            });
+        }
+        let mut keys: Vec<String> = differ.into_iter().map(|path| path.join(".")).collect();
+        // The listener for what people press is there from the start, or not at all.
+        let opens = |effective: &Self| effective.config.slack.signing_secret.is_some();
+        if opens(self) && !opens(started) {
+            keys.push("slack.signing_secret".to_owned());
+        }
+        keys
+    }
+}
+
+fn is_reloadable(path: &[String]) -> bool {
+    path.first().is_some_and(|first| RELOADABLE.contains(&first.as_str()))
+        && !OPENED_ONCE.iter().any(|keys| path == *keys)
+}
+
+fn at<'a>(table: &'a toml::Table, path: &[String]) -> Option<&'a toml::Value> {
+    let (last, before) = path.split_last()?;
+    let inner = before.iter().try_fold(table, |table, key| table.get(key)?.as_table())?;
+    inner.get(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Effective {
+        let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Effective::load(None, &find).expect("valid")
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_named_without_its_value() {
+        let started = load(&[("STRIPE_WEBHOOK_SECRET", "a")]);
+        let now = load(&[
+            ("STRIPE_WEBHOOK_SECRET", "b"),
+            ("SLACK_BOT_TOKEN", "xoxb-1"),
+            ("SLACK_SIGNING_SECRET", "s"),
+            ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:9"),
+            ("REVWATCH_PARTITIONS", "16"),
+            ("REVWATCH_AMQP_URL", "amqp://secret"),
+            ("REVWATCH_REDIS_URL", "redis://secret"),
+        ]);
+        let expected = ["amqp_url", "partitions", "redis_url", "slack.interactivity_listen", "slack.signing_secret"];
+        assert_eq!(now.wait_for_restart(&started), expected);
+        assert_eq!(started.wait_for_restart(&started), [""; 0]);
+        // A secret that is gone refuses everything; the listener need not close for that.
+        assert!(!started.wait_for_restart(&now).contains(&"slack.signing_secret".to_owned()));
+    }
+}

@@ -1,0 +1,139 @@
+//! The environment, read here and nowhere else, through a lookup that tests replace.
+
+use std::path::Path;
+
+/// How a variable is looked up: the process's environment, or a table in tests.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Secret,
+}
+
+/// Environment variables and the keys they set. Those marked secret can be given as `NAME_FILE`.
+pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
+    ("REVWATCH_LISTEN", &["listen"], Kind::Text),
+    ("REVWATCH_ADMIN_LISTEN", &["admin_listen"], Kind::Text),
+    ("REVWATCH_DATA", &["data"], Kind::Text),
+    ("REVWATCH_AMQP_URL", &["amqp_url"], Kind::Secret),
+    ("REVWATCH_REDIS_URL", &["redis_url"], Kind::Secret),
+    ("REVWATCH_PARTITIONS", &["partitions"], Kind::Number),
+    ("STRIPE_WEBHOOK_SECRET", &["stripe_webhook_secret"], Kind::Secret),
+    ("STRIPE_KERNEL_WEBHOOK_SECRET", &["stripe_kernel_webhook_secret"], Kind::Secret),
+    ("STRIPE_SECRET_KEY", &["stripe_secret_key"], Kind::Secret),
+    ("STRIPE_API_BASE", &["stripe_api_base"], Kind::Text),
+    ("REVWATCH_RULES", &["rules"], Kind::Text),
+    ("SLACK_WEBHOOK_URL", &["slack", "webhook_url"], Kind::Secret),
+    ("SLACK_BOT_TOKEN", &["slack", "bot_token"], Kind::Secret),
+    ("SLACK_API_BASE", &["slack", "api_base"], Kind::Text),
+    ("SLACK_SIGNING_SECRET", &["slack", "signing_secret"], Kind::Secret),
+    ("SLACK_INTERACTIVITY_LISTEN", &["slack", "interactivity_listen"], Kind::Text),
+    ("SLACK_APP_TOKEN", &["slack", "app_token"], Kind::Secret),
+    ("SMTP_URL", &["email", "smtp_url"], Kind::Secret),
+    ("TWILIO_ACCOUNT_SID", &["sms", "account_sid"], Kind::Text),
+    ("TWILIO_AUTH_TOKEN", &["sms", "auth_token"], Kind::Secret),
+    ("PAGERDUTY_ROUTING_KEY", &["pagerduty", "routing_key"], Kind::Secret),
+    ("REVWATCH_WEBHOOK_URL", &["webhook", "url"], Kind::Secret),
+    ("REVWATCH_WEBHOOK_SECRET", &["webhook", "secret"], Kind::Secret),
+];
+
+/// Names that are looked up, but set no key.
+const OTHERS: [&str; 2] = ["REVWATCH_CONFIG", "REVWATCH_LONG_TESTS"];
+
+/// Whether what stands at `path` must never be shown.
+pub(super) fn is_secret(path: &[String]) -> bool {
+    let variable = VARIABLES.iter().any(|(_, keys, kind)| *kind == Kind::Secret && path == *keys);
+    variable || matches!(path, [table, key] if table == "endpoints" && key == "secrets")
+}
+
+/// A variable's value and the name it was found under: its own, or `NAME_FILE`, whose file was read. Empty is
+/// unset.
+pub(super) fn variable(name: &str, kind: Kind, lookup: Lookup<'_>) -> Result<Option<(String, String)>, String> {
+    let set = |name: &str| lookup(name).filter(|text| !text.trim().is_empty());
+    let file_name = format!("{name}_FILE");
+    let file = if kind == Kind::Secret { set(&file_name) } else { None };
+    match (set(name), file) {
+        (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set: keep one")),
+        (None, Some(path)) => {
+            let text = read_file(Path::new(path.trim())).map_err(|fault| format!("{file_name}: {fault}"))?;
+            match text.trim() {
+                "" => Err(format!("{file_name}: {path} is empty: put the secret into it, or unset {file_name}")),
+                text => Ok(Some((text.to_owned(), file_name))),
+            }
+        }
+        (value, None) => Ok(value.map(|value| (value, name.to_owned()))),
+    }
+}
+
+/// The process's environment.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A word on every variable of the process's environment that looks like one of revwatch's and is none.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn unknown_in_environment() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    // For a service of this name, containers are told `REVWATCH_PORT=tcp://…` and the like.
+    let own = names.filter(|(name, value)| !is_of_containers(name, &value.to_string_lossy()));
+    unknown(own.map(|(name, _)| name))
+}
+
+fn is_of_containers(name: &str, value: &str) -> bool {
+    name.contains("_SERVICE_") || value.starts_with("tcp://") || value.starts_with("udp://") || name.contains("_PORT_")
+}
+
+fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known: Vec<String> = VARIABLES
+        .iter()
+        .flat_map(|(name, _, kind)| {
+            let file = (*kind == Kind::Secret).then(|| format!("{name}_FILE"));
+            [Some((*name).to_owned()), file].into_iter().flatten()
+        })
+        .chain(OTHERS.map(str::to_owned))
+        .collect();
+    let mut unknown: Vec<String> = names.filter(|n| n.starts_with("REVWATCH_") && !known.contains(n)).collect();
+    unknown.sort();
+    let hint = |name: &str| {
+        let near = nearest(name, known.iter().map(String::as_str));
+        near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
+    };
+    unknown.iter().map(|name| format!("{name} is set, but revwatch knows no such variable{}", hint(name))).collect()
+}
+
+/// The one of `known` that was probably meant.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.75;
+    let rated = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    let near = rated.filter(|(alike, _)| *alike >= ALIKE).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    near.map(|(_, known)| known)
+}
+
+/// The text of `path`, or what is wrong with it.
+pub(super) fn read_file(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_variables_are_named_with_what_was_probably_meant() {
+        let names =
+            ["REVWATCH_LISTN", "REVWATCH_LISTEN", "REVWATCH_AMQP_URL_FILE", "REVWATCH_SO_WHAT", "LISTN", "PATH"];
+        assert_eq!(
+            unknown(names.iter().map(|name| (*name).to_owned())),
+            [
+                "REVWATCH_LISTN is set, but revwatch knows no such variable; did you mean REVWATCH_LISTEN?",
+                "REVWATCH_SO_WHAT is set, but revwatch knows no such variable",
+            ]
+        );
+        assert!(is_of_containers("REVWATCH_PORT", "tcp://10.0.0.1:8080"));
+        assert!(is_of_containers("REVWATCH_SERVICE_HOST", "10.0.0.1"));
+        assert!(!is_of_containers("REVWATCH_LISTN", "127.0.0.1:8080"));
+    }
+}
