@@ -5,12 +5,10 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use revwatch_alerting::Alerting;
 use revwatch_ingest::Ingest;
-use revwatch_shared::config::Config;
-use revwatch_shared::process::Process;
+use revwatch_shared::process::{Process, Start};
 use revwatch_worker::Worker;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// One role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -37,20 +35,19 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Plays `roles` until `shutdown`. `adjust` may change what alerting is given; `started` is told the
+/// Plays `roles` until it is asked to end. `adjust` may change what alerting is given; `started` is told the
 /// addresses.
 pub async fn serve(
-    config: Config,
+    start: Start,
     roles: &[Role],
-    shutdown: CancellationToken,
     adjust: impl FnOnce(&mut Alerting),
     started: oneshot::Sender<Addresses>,
 ) -> anyhow::Result<()> {
     if roles.contains(&Role::Ingest) {
         // Half-configured is refused before anything is opened.
-        config.webhook_endpoints()?;
+        start.config.webhook_endpoints()?;
     }
-    let process = Process::start(config, shutdown).await?;
+    let process = Process::start(start).await?;
     let mut tasks = JoinSet::new();
     let mut webhooks = None;
     if roles.contains(&Role::Alerting) {

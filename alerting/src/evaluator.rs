@@ -13,7 +13,9 @@ use crate::alert::Alert;
 use crate::book::{self, Book, Documents, Happened};
 use crate::figure::{Facts, Pipeline};
 use crate::keeping::{self, Keeping};
+use crate::notify::ANSWER_WITHIN;
 use crate::policy::InvalidPolicy;
+use crate::setup::Arriving;
 use crate::turns::Attempts;
 use crate::{Alerting, now_s};
 
@@ -35,14 +37,20 @@ const DELIVERIES: [&str; 4] = ["events|applied", "events|duplicate", "events|ign
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
 
-pub(crate) async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) {
+pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationToken) {
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
-    let tick = Duration::from_secs_f64(alerting.config.tick_seconds);
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
     let (mut shown, mut attempts, mut keeping) = (None, Attempts::new(), Keeping::default());
-    let mut waits = false;
+    let (mut arriving, mut took_over, mut waits) = (std::mem::take(&mut alerting.arriving), false, false);
     while !shutdown.is_cancelled() {
-        match alerting.hold(&holder, &mut shown, &mut attempts, &mut keeping, shutdown).await {
+        if let Some(setup) = arriving.take() {
+            alerting.take_over(setup);
+            took_over = true;
+        }
+        let held = alerting
+            .hold(&holder, &mut took_over, &mut shown, &mut attempts, &mut keeping, &mut arriving, shutdown)
+            .await;
+        match held {
             // Restarting this process would not help; and said once, not every second.
             Err(error @ Stop::NotWhole) => {
                 alerting.ready.pass();
@@ -63,7 +71,8 @@ pub(crate) async fn evaluate(alerting: &Alerting, shutdown: &CancellationToken) 
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(tick) => {}
+            () = arriving.arrived() => {}
+            () = tokio::time::sleep(Duration::from_secs_f64(alerting.config.tick_seconds)) => {}
         }
     }
     // The same goes for another process: the lease outlives what is being told.
@@ -121,14 +130,17 @@ struct Waiting {
 }
 
 impl Alerting {
-    /// Takes the lease and works until it is lost, something fails, or `shutdown`.
-    /// `shown` is when a stand-by last showed the key figures: it can be scraped, too.
+    /// Takes the lease and works until it is lost, something fails, other settings have come, or `shutdown`.
+    /// `took_over`: those of now are other ones than before. `shown` is when a stand-by last showed the key
+    /// figures: it can be scraped, too.
     async fn hold(
         &self,
         holder: &str,
+        took_over: &mut bool,
         shown: &mut Option<Instant>,
         attempts: &mut Attempts,
         keeping: &mut Keeping,
+        arriving: &mut Arriving,
         shutdown: &CancellationToken,
     ) -> Result<(), Stop> {
         if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
@@ -144,13 +156,21 @@ impl Alerting {
         self.ready.pass();
         let healed_by = self.whole().await?;
         let mut book = self.open_book(fence, &healed_by).await?;
+        if std::mem::take(took_over) {
+            book.try_broken_now();
+        }
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held = Held { holder, fence, renewed, healed_by, keeping };
         let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
+        // Other settings have come: they are taken over once nothing is being told, or this long after.
+        let mut yields_by: Option<Instant> = None;
         loop {
-            let next_turn = self.next_turn(&book, &attempts.turns);
+            if yields_by.is_some_and(|by| !attempts.are_under_way() || by <= Instant::now()) {
+                return Ok(());
+            }
+            let next_turn = self.next_turn(&book, &attempts.turns).filter(|_| yields_by.is_none());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -165,9 +185,12 @@ impl Alerting {
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&book);
                 }
+                () = arriving.arrived(), if yields_by.is_none() => yields_by = Some(Instant::now() + ANSWER_WITHIN),
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
-            self.take_turns(&mut book, attempts, &mut held).await?;
+            if yields_by.is_none() {
+                self.take_turns(&mut book, attempts, &mut held).await?;
+            }
         }
         // What is being told may still be confirmed, so that the next evaluator does not repeat it.
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -506,6 +529,7 @@ mod tests {
             config,
             metrics: Metrics::new(),
             ready: readiness.check("alerting"),
+            arriving: Arriving::default(),
         };
         let running = tokio::spawn(run(alerting, shutdown.clone()));
         timeout(LONG, slow.begun.notified()).await.expect("it is told");

@@ -25,6 +25,7 @@ pub mod report;
 pub mod rule;
 pub mod rule_text;
 pub mod rules_file;
+mod setup;
 pub mod slack_actions;
 pub mod step;
 mod turns;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use revwatch_shared::admin::Check;
-use revwatch_shared::config::AlertingConfig;
+use revwatch_shared::config::{AlertingConfig, ConfigError};
 use revwatch_shared::ports::{EventQueue, StateStore};
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
@@ -42,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use self::notify::{Notifier, Outgoing};
 use self::policy::{InvalidPolicy, Policy};
 use self::rule::Rule;
-use self::rules_file::RuleError;
+pub use self::setup::{Arriving, Setup};
 use self::slack_actions::SlackActions;
 
 /// What alerting needs.
@@ -63,47 +64,60 @@ pub struct Alerting {
     pub metrics: Metrics,
     /// Passes while the store answers.
     pub ready: Check,
+    /// Where other rules, notifiers and settings come in.
+    pub arriving: Arriving,
 }
 
 /// Alerting cannot start; the text names the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The rules.
+    /// The rules, the ways to tell, or who is told.
     #[error(transparent)]
-    Rules(#[from] RuleError),
-    /// Who is told.
-    #[error(transparent)]
-    Policy(#[from] InvalidPolicy),
+    Setup(#[from] ConfigError),
     /// The way back from Slack.
     #[error(transparent)]
     Actions(#[from] slack_actions::StartError),
-    /// The ways to tell.
-    #[error(transparent)]
-    Notifiers(#[from] notify::SetupError),
 }
 
 impl Alerting {
-    /// As `process` is configured.
+    /// As `process` is configured. Settings that make no sense are refused before anything begins.
     pub async fn of(process: &Process) -> Result<Self, StartError> {
+        let Setup { rules, notifiers, config } = Setup::of(&process.config)?;
         let outgoing = Outgoing::new(process.config.outgoing);
-        let alerting = Self {
-            store: process.backend.store.clone(),
+        let store = process.backend.store.clone();
+        let actions = SlackActions::bind(&process.config.slack, &outgoing, store.clone()).await?;
+        let (send, arriving) = Arriving::new();
+        let switch = actions.switch(store.clone());
+        process.on_reload(move |config| {
+            let (send, setup) = (send.clone(), Setup::of(config)?);
+            let switch_actions = switch.prepare(config)?;
+            Ok(Box::new(move || {
+                switch_actions();
+                drop(send.send_replace(Some(setup)));
+            }))
+        });
+        Ok(Self {
+            store,
             queue: process.backend.queue.clone(),
-            rules: rules_file::load(process.config.rules.as_deref())?,
-            notifiers: notify::configured(&process.config)?,
-            actions: SlackActions::bind(&process.config.slack, &outgoing, process.backend.store.clone()).await?,
-            config: process.config.alerting.clone(),
+            rules,
+            notifiers,
+            actions,
+            config,
             metrics: process.metrics.clone(),
             ready: process.readiness.check("alerting"),
-        };
-        // Settings that make no sense are refused before anything begins.
-        alerting.policy()?;
-        Ok(alerting)
+            arriving,
+        })
     }
 
     fn policy(&self) -> Result<Policy, InvalidPolicy> {
-        let notifiers = self.notifiers.iter().map(|n| (n.name().to_owned(), n.habits())).collect();
-        Policy::new(&self.config, notifiers)
+        setup::policy(&self.config, &self.notifiers)
+    }
+
+    /// Goes by other settings from now on. Nothing may be under way.
+    fn take_over(&mut self, setup: Setup) {
+        let Setup { rules, notifiers, config } = setup;
+        tracing::info!(rules = rules.len(), "alerting goes by other settings");
+        (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
     }
 }
 
@@ -111,7 +125,7 @@ impl Alerting {
 /// What people press in Slack is taken by each of them.
 pub async fn run(mut alerting: Alerting, shutdown: CancellationToken) {
     let actions = std::mem::take(&mut alerting.actions);
-    tokio::join!(actions.run(shutdown.clone()), evaluator::evaluate(&alerting, &shutdown));
+    tokio::join!(actions.run(shutdown.clone()), evaluator::evaluate(&mut alerting, &shutdown));
 }
 
 pub(crate) fn now_ms() -> i64 {

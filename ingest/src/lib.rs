@@ -27,6 +27,9 @@
 //! `malformed_http`; 414 or 431 `header_too_large`; cut off without an answer `header_timeout`; and
 //! `aborted` where the sender went away first.
 //!
+//! A request is judged by the endpoints there are when it comes, and by those there are when its body has come:
+//! secrets may change in between.
+//!
 //! [`EventQueue::publish`]: revwatch_shared::ports::EventQueue::publish
 
 use std::net::SocketAddr;
@@ -110,6 +113,11 @@ impl Ingest {
             metrics: process.metrics.clone(),
         })
         .await?;
+        let endpoints = ingest.edge.endpoints();
+        process.on_reload(move |config| {
+            let (current, new) = (endpoints.clone(), config.webhook_endpoints()?);
+            Ok(Box::new(move || current.set(new)))
+        });
         process.readiness.check("ingest").pass();
         tracing::info!(listen = %ingest.local_addr, "taking webhooks");
         Ok(ingest)

@@ -9,9 +9,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (config, shutdown) = prepare(&RoleArgs::parse())?;
-    config.webhook_endpoints()?;
-    let process = Process::start(config, shutdown).await?;
+    let start = prepare(RoleArgs::parse().config.as_deref())?;
+    start.config.webhook_endpoints()?;
+    let process = Process::start(start).await?;
     let ingest = Ingest::of(&process).await?;
     process.started();
     ingest.serve(process.shutdown.clone()).await;

@@ -14,6 +14,8 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
 use revwatch_shared::config::{Endpoint, Limits};
 use revwatch_shared::ports::Delivery;
+use revwatch_shared::reload::Current;
+use revwatch_shared::signature::Refusal;
 use revwatch_shared::telemetry::Metrics;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -30,7 +32,7 @@ use crate::tally::Tally;
 
 /// What all connections share.
 pub(crate) struct Edge {
-    endpoints: Vec<Endpoint>,
+    endpoints: Current<Vec<Endpoint>>,
     limits: Limits,
     deadlines: Deadlines,
     metrics: Arc<Metrics>,
@@ -49,13 +51,18 @@ impl Edge {
         let Settings { endpoints, limits, queue, metrics, .. } = settings;
         let metrics = Arc::new(metrics);
         Self {
-            endpoints,
+            endpoints: Current::new(endpoints),
             deadlines,
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
             publisher: Publisher::new(queue, metrics.clone(), limits.in_flight, deadlines.publish),
             metrics,
             limits,
         }
+    }
+
+    /// Where webhooks are taken; others may be put in their place.
+    pub(crate) fn endpoints(&self) -> Current<Vec<Endpoint>> {
+        self.endpoints.clone()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -81,15 +88,16 @@ impl Edge {
         let (head, body) = request.into_parts();
         // Until the body has been read to its end, the connection cannot be used for another request.
         let mut early = !body.is_end_stream();
-        let examined = match accept::route(&self.endpoints, &head.method, head.uri.path(), &head.headers) {
+        let endpoints = self.endpoints.get();
+        let examined = match accept::route(&endpoints, &head.method, head.uri.path(), &head.headers) {
             Route::Refused(index, answer) => {
                 if let Some(index) = index {
-                    tally.endpoint = Cow::Owned(self.endpoints[index].name.clone());
+                    tally.endpoint = Cow::Owned(endpoints[index].name.clone());
                 }
                 Examined::Answer(answer)
             }
             Route::Endpoint(index) => {
-                let endpoint = &self.endpoints[index];
+                let endpoint = &endpoints[index];
                 tally.endpoint = Cow::Owned(endpoint.name.clone());
                 match timeout(self.deadlines.body, read(body, self.limits.body_bytes)).await {
                     Err(_) => Examined::Answer(Answer::BodyTimeout),
@@ -135,7 +143,16 @@ impl Edge {
         let now = jiff::Timestamp::now();
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
-        match accept::judge(endpoint, signature, &body, now.as_second(), tolerance_s, self.publisher.partitions()) {
+        let judge = |endpoint: &Endpoint| {
+            accept::judge(endpoint, signature, &body, now.as_second(), tolerance_s, self.publisher.partitions())
+        };
+        let mut verdict = judge(endpoint);
+        if let Verdict::Refuse(Answer::BadSignature(Refusal::Mismatch)) = verdict {
+            // Its secrets may have changed since the head was read.
+            let now = self.endpoints.get();
+            verdict = now.iter().find(|now| now.path == endpoint.path).map_or(verdict, judge);
+        }
+        match verdict {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
                 info!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::ports::{EventQueue, QueueError, StateStore, StoreError};
 use crate::rabbitmq::{RabbitOptions, RabbitQueue};
 use crate::redis::RedisStore;
@@ -34,6 +34,14 @@ pub enum BackendError {
 }
 
 impl Backend {
+    /// What of the URLs cannot be understood; asks nobody.
+    pub fn check(config: &Config) -> Result<(), ConfigError> {
+        let Some((amqp_url, redis_url)) = config.servers() else { return Ok(()) };
+        let queue = RabbitQueue::check_url(amqp_url).err().map(|error| error.to_string());
+        let store = RedisStore::check_url(redis_url).err().map(|error| error.to_string());
+        ConfigError::none_of(queue.into_iter().chain(store).collect())
+    }
+
     /// Opens queue and store to serve with, creating what is missing.
     pub async fn open(config: &Config) -> Result<Self, BackendError> {
         let Some((amqp_url, redis_url)) = config.servers() else {

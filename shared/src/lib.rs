@@ -4,7 +4,7 @@
 //! [`condition`], [`kpi`], [`money`], [`pauses`], [`recount`], [`signature`]. It knows no clock, no randomness and no I/O; a
 //! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
 //! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`listen`],
-//! [`bounded`], [`admin`].
+//! [`bounded`], [`admin`], [`reload`].
 
 pub mod admin;
 pub mod backend;
@@ -26,6 +26,7 @@ pub mod process;
 pub mod rabbitmq;
 pub mod recount;
 pub mod redis;
+pub mod reload;
 pub mod signature;
 pub mod span;
 pub mod sqlite;

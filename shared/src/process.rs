@@ -1,25 +1,43 @@
 //! What every process of revwatch has, whichever roles it plays: configuration, backend, metrics, an
-//! admin listener, and an orderly end on SIGINT or SIGTERM.
+//! admin listener, other settings on SIGHUP, and an orderly end on SIGINT or SIGTERM.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Check, Readiness};
 use crate::backend::{Backend, BackendError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
 use crate::listen::ListenError;
+use crate::reload::{Apply, InForce, Prepare, Reload};
 use crate::telemetry::{Metrics, init_logs};
 
 /// The options of a binary that plays one role.
 #[derive(Debug, clap::Parser)]
 #[command(version, about, long_about = None)]
 pub struct RoleArgs {
-    /// TOML file with settings; the environment wins over it. Try `revwatch config print` for all keys.
+    /// TOML file with settings; the environment wins over it. Try `revwatch config print --defaults` for all keys.
     #[arg(long, env = "REVWATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// What a process starts with.
+pub struct Start {
+    /// Settings.
+    pub config: Config,
+    /// Cancelled when the process is asked to end.
+    pub shutdown: CancellationToken,
+    reload: Option<(Reload, Effective)>,
+}
+
+impl Start {
+    /// With settings that stay as they are.
+    pub fn fixed(config: Config, shutdown: CancellationToken) -> Self {
+        Self { config, shutdown, reload: None }
+    }
 }
 
 /// A process that has started and plays no role yet.
@@ -37,6 +55,8 @@ pub struct Process {
     /// Where `/metrics` is.
     pub admin_addr: SocketAddr,
     starting: Check,
+    reload: Mutex<Option<(Reload, Effective)>>,
+    parts: Mutex<Vec<Prepare>>,
     admin_shutdown: CancellationToken,
     admin: JoinHandle<()>,
 }
@@ -57,8 +77,10 @@ pub enum StartError {
 
 impl Process {
     /// Opens the backend and the admin listener.
-    pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
+    pub async fn start(start: Start) -> Result<Self, StartError> {
+        let Start { config, shutdown, reload } = start;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
+        metrics.config_last_reload_ok.set(1);
         // Before anything can ask: a process is not ready until its roles have said what to check.
         let starting = readiness.check("process");
         let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
@@ -67,11 +89,35 @@ impl Process {
         tracing::info!(backend = backend.name, admin = %admin_addr, partitions = backend.queue.partitions(), "started");
         let admin_shutdown = CancellationToken::new();
         let admin = tokio::spawn(admin.serve(admin_shutdown.clone()));
-        Ok(Self { config, backend, metrics, readiness, shutdown, admin_addr, starting, admin_shutdown, admin })
+        let (reload, parts) = (Mutex::new(reload), Mutex::default());
+        Ok(Self {
+            config,
+            backend,
+            metrics,
+            readiness,
+            shutdown,
+            admin_addr,
+            starting,
+            reload,
+            parts,
+            admin_shutdown,
+            admin,
+        })
     }
 
-    /// Every role has registered its checks.
+    /// A role says how it takes over other settings.
+    pub fn on_reload(&self, prepare: impl Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync + 'static) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(prepare));
+    }
+
+    /// Every role has registered its checks, and how it takes over other settings: from now on SIGHUP is answered.
     pub fn started(&self) {
+        let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some((reload, started)) = self.reload.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let in_force =
+                InForce { started: Arc::new(started), parts: Arc::new(parts), metrics: self.metrics.clone() };
+            tokio::spawn(reload.run(in_force, self.shutdown.clone()));
+        }
         self.starting.pass();
     }
 
@@ -84,11 +130,26 @@ impl Process {
     }
 }
 
-/// Reads settings, starts logging, and returns a token that SIGINT and SIGTERM cancel.
-pub fn prepare(args: &RoleArgs) -> Result<(Config, CancellationToken), StartError> {
+/// Starts logging, hears signals (SIGINT and SIGTERM end the process, SIGHUP has settings read anew), and reads
+/// settings. Must be called within a tokio runtime.
+pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
     init_logs(None);
-    let config = Config::from_environment(args.config.as_deref())?;
-    Ok((config, shutdown_on_signals()))
+    // Before anything that takes time: until then SIGHUP ends the process.
+    let reload = Reload::hear(file.map(Path::to_path_buf));
+    let shutdown = shutdown_on_signals();
+    for warning in unknown_in_environment() {
+        tracing::warn!("{warning}");
+    }
+    let effective = Effective::from_environment(file)?;
+    let config = effective.config.clone();
+    let reload = match reload {
+        Ok(reload) => Some((reload, effective)),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be heard: other settings need a restart");
+            None
+        }
+    };
+    Ok(Start { config, shutdown, reload })
 }
 
 /// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on neither

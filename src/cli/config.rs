@@ -2,64 +2,175 @@
 
 use std::io::Write as _;
 
-use clap::Subcommand;
-use revwatch_alerting::policy::Policy;
-use revwatch_alerting::{notify, rules_file};
-use revwatch_shared::config::DEFAULTS;
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use revwatch_alerting::Setup;
+use revwatch_alerting::slack_actions::SlackActions;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::config::{Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment};
+use serde_json::{Value, json};
 
 use super::Common;
+use crate::serve::Role;
 
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check settings and rules without starting anything.
-    #[command(after_help = "Example:\n  revwatch config check --config /etc/revwatch.toml")]
-    Check,
-    /// Print the commented file of defaults, to start your own from.
-    #[command(after_help = "Example:\n  revwatch config print > revwatch.toml")]
-    Print,
+    /// Name everything in settings and rules that `serve` would refuse, without starting anything.
+    #[command(after_help = "\
+Exits with 1 if anything is. Nothing is asked of any server, so whether keys and tokens are good is not known.
+
+Examples:
+  revwatch config check --config /etc/revwatch.toml
+  revwatch config check --roles worker       for a process that plays one role
+  revwatch config check && kill -HUP PID     before a running revwatch reads its settings anew")]
+    Check(CheckArgs),
+    /// Print the settings in effect, secrets masked, each with where it comes from.
+    #[command(after_help = "\
+Examples:
+  revwatch config print                              with what the file and the environment say
+  revwatch config print --defaults > revwatch.toml   the commented file of defaults, to start your own from")]
+    Print(PrintArgs),
+}
+
+/// Options of `config check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Which roles the process is to play.
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Role::ALL)]
+    roles: Vec<Role>,
+}
+
+/// Options of `config print`.
+#[derive(Debug, Args)]
+pub struct PrintArgs {
+    /// Print the commented file of defaults instead.
+    #[arg(long)]
+    defaults: bool,
 }
 
 /// Runs `config`.
 pub fn run(common: &Common, command: &ConfigCommand) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     match command {
-        ConfigCommand::Print => out.write_all(DEFAULTS.as_bytes())?,
-        ConfigCommand::Check => {
-            let config = common.config()?;
-            let endpoints = config.webhook_endpoints()?;
-            let rules = rules_file::load(config.rules.as_deref())?;
-            let notifiers = notify::configured(&config)?;
-            let mut names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
-            // The log is there for when nothing else is.
-            if names.len() > 1 {
-                names.retain(|name| *name != "log");
-            }
-            let habits = notifiers.iter().map(|notifier| (notifier.name().to_owned(), notifier.habits())).collect();
-            Policy::new(&config.alerting, habits)?;
-            let backend = if config.servers().is_some() { "RabbitMQ and Redis" } else { "embedded store" };
-            if common.json {
-                let endpoints: Vec<_> = endpoints
-                    .iter()
-                    .map(|e| serde_json::json!({"name": e.name, "path": e.path, "secrets": e.keys.len()}))
-                    .collect();
-                let value = serde_json::json!({
-                    "ok": true, "listen": config.listen, "admin_listen": config.admin_listen, "backend": backend,
-                    "endpoints": endpoints, "rules": rules.len(), "alerts_to": names,
-                });
-                writeln!(out, "{value:#}")?;
-                return Ok(());
-            }
-            writeln!(out, "webhooks  http://{}", config.listen)?;
-            for endpoint in &endpoints {
-                writeln!(out, "          {} ({} secret(s))", endpoint.path, endpoint.keys.len())?;
-            }
-            writeln!(out, "admin     http://{}/metrics", config.admin_listen)?;
-            writeln!(out, "backend   {backend}")?;
-            writeln!(out, "rules     {}", rules.len())?;
-            writeln!(out, "alerts to {}", names.join(", "))?;
-            writeln!(out, "The configuration is valid.")?;
-        }
+        ConfigCommand::Print(args) => print(common, args),
+        ConfigCommand::Check(args) => check(common, &args.roles),
+    }
+}
+
+fn print(common: &Common, args: &PrintArgs) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if args.defaults {
+        return Ok(out.write_all(DEFAULTS.as_bytes())?);
+    }
+    let effective = Effective::from_environment(common.config.as_deref())?;
+    if common.json {
+        writeln!(out, "{:#}", effective.json())?;
+    } else {
+        out.write_all(effective.toml().as_bytes())?;
     }
     Ok(())
+}
+
+fn check(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
+    let (effective, mut faults) = Effective::read_environment(common.config.as_deref());
+    let warnings = unknown_in_environment();
+    // Behind faults in the file there may be others; what follows from them is among those, too.
+    let checked = effective.map(|effective| Checked::of(effective.config, roles, &mut faults));
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let mut value = json!({"ok": faults.is_empty(), "faults": faults, "warnings": warnings});
+        if let (Some(checked), Value::Object(value), true) = (&checked, &mut value, faults.is_empty()) {
+            value.extend(checked.describe());
+        }
+        writeln!(out, "{value:#}")?;
+    } else {
+        for warning in &warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
+        for fault in &faults {
+            writeln!(out, "{fault}")?;
+        }
+        if let (Some(checked), true) = (&checked, faults.is_empty()) {
+            checked.print(&mut out)?;
+        }
+    }
+    if !faults.is_empty() {
+        bail!("{} fault(s) in the settings", faults.len());
+    }
+    Ok(())
+}
+
+/// What roles make of settings.
+struct Checked {
+    config: Config,
+    endpoints: Vec<Endpoint>,
+    alerting: Option<Setup>,
+}
+
+impl Checked {
+    /// Whatever is wrong is added to `faults`.
+    fn of(config: Config, roles: &[Role], faults: &mut Vec<String>) -> Self {
+        let mut note = |error: ConfigError| {
+            let new: Vec<String> = error.faults.into_iter().filter(|fault| !faults.contains(fault)).collect();
+            faults.extend(new);
+        };
+        if let Err(error) = Backend::check(&config) {
+            note(error);
+        }
+        let (mut endpoints, mut alerting) = (Vec::new(), None);
+        if roles.contains(&Role::Ingest) {
+            endpoints = config.webhook_endpoints().map_err(&mut note).unwrap_or_default();
+        }
+        if roles.contains(&Role::Alerting) {
+            alerting = Setup::of(&config).map_err(&mut note).ok();
+            if let Err(error) = SlackActions::check(&config) {
+                note(error);
+            }
+        }
+        Self { config, endpoints, alerting }
+    }
+
+    fn backend(&self) -> &'static str {
+        if self.config.servers().is_some() { "RabbitMQ and Redis" } else { "embedded store" }
+    }
+
+    fn alerts_to(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> =
+            self.alerting.iter().flat_map(|setup| setup.notifiers.iter().map(|n| n.name())).collect();
+        // The log is there for when nothing else is.
+        if names.len() > 1 {
+            names.retain(|name| *name != "log");
+        }
+        names
+    }
+
+    fn rules(&self) -> usize {
+        self.alerting.as_ref().map_or(0, |setup| setup.rules.len())
+    }
+
+    fn describe(&self) -> serde_json::Map<String, Value> {
+        let endpoint = |e: &Endpoint| json!({"name": e.name, "path": e.path, "secrets": e.keys.len()});
+        let endpoints: Vec<_> = self.endpoints.iter().map(endpoint).collect();
+        let value = json!({
+            "listen": self.config.listen, "admin_listen": self.config.admin_listen, "backend": self.backend(),
+            "endpoints": endpoints, "rules": self.rules(), "alerts_to": self.alerts_to(),
+        });
+        value.as_object().cloned().unwrap_or_default()
+    }
+
+    fn print(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        if !self.endpoints.is_empty() {
+            writeln!(out, "webhooks  http://{}", self.config.listen)?;
+        }
+        for endpoint in &self.endpoints {
+            writeln!(out, "          {} ({} secret(s))", endpoint.path, endpoint.keys.len())?;
+        }
+        writeln!(out, "admin     http://{}/metrics", self.config.admin_listen)?;
+        writeln!(out, "backend   {}", self.backend())?;
+        if self.alerting.is_some() {
+            writeln!(out, "rules     {}", self.rules())?;
+            writeln!(out, "alerts to {}", self.alerts_to().join(", "))?;
+        }
+        writeln!(out, "The configuration is valid.")
+    }
 }

@@ -17,8 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use revwatch_shared::config::Config;
-use revwatch_shared::process::shutdown_on_signals;
-use revwatch_shared::telemetry::init_logs;
+use revwatch_shared::process::prepare;
 use tokio::sync::oneshot;
 
 use crate::demo;
@@ -196,10 +195,8 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 async fn run_serve(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
-    init_logs(None);
-    let config = common.config()?;
     let (started, _) = oneshot::channel();
-    serve(config, roles, shutdown_on_signals(), |_| {}, started).await
+    serve(prepare(common.config.as_deref())?, roles, |_| {}, started).await
 }
 
 /// `revwatch export … | head` is no failure.

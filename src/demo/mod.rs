@@ -23,7 +23,7 @@ use clap::builder::FalseyValueParser;
 use revwatch_alerting::notify::Notifier;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::config::Config;
-use revwatch_shared::process::shutdown_on_signals;
+use revwatch_shared::process::{Start, shutdown_on_signals};
 use revwatch_shared::telemetry::init_logs_or;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -69,9 +69,8 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let (started, addresses) = oneshot::channel();
     let notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(notifier)];
     let mut serving = tokio::spawn(serve(
-        config.clone(),
+        Start::fixed(config.clone(), shutdown.clone()),
         &Role::ALL,
-        shutdown.clone(),
         move |alerting| {
             alerting.notifiers = notifiers;
             // The play is about these; everything else that fires would hide them.

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use revwatch_alerting::message::Message;
 use revwatch_alerting::notify::{Habits, Notifier, Outcome};
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_alerting::{Alerting, book, rules_file};
+use revwatch_alerting::{Alerting, Arriving, book, rules_file};
 use revwatch_shared::admin::Readiness;
 use revwatch_shared::config::Config;
 use revwatch_shared::ports::{Committed, Delivery, StateStore};
@@ -139,6 +139,7 @@ impl Watch {
             config,
             metrics: metrics.clone(),
             ready: Readiness::default().check("alerting"),
+            arriving: Arriving::default(),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(revwatch_alerting::run(alerting, shutdown.clone()));

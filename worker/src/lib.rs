@@ -49,7 +49,7 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Passes while the store knows that this worker is alive.
     pub ready: Check,
-    /// Asks Stripe's API; `None` without a key.
+    /// Asks Stripe's API, if there is a key.
     pub refresher: Option<Arc<Refresher>>,
 }
 
@@ -71,7 +71,7 @@ impl Worker {
             plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
             ready: process.readiness.check("worker"),
-            refresher: Refresher::of(process)?.map(Arc::new),
+            refresher: Some(Arc::new(Refresher::of(process)?)),
         })
     }
 }

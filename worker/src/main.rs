@@ -9,8 +9,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (config, shutdown) = prepare(&RoleArgs::parse())?;
-    let process = Process::start(config, shutdown).await?;
+    let start = prepare(RoleArgs::parse().config.as_deref())?;
+    let process = Process::start(start).await?;
     let worker = Worker::of(&process)?;
     process.started();
     revwatch_worker::run(worker, process.shutdown.clone()).await;

@@ -116,6 +116,16 @@ impl Book {
         self.dirty.insert(alert_id.clone());
     }
 
+    /// Settings have changed, perhaps to mend a notifier: what could not be told is tried at once.
+    pub fn try_broken_now(&mut self) {
+        for alert in self.alerts.values_mut() {
+            for progress in alert.deliveries.values_mut().filter(|progress| progress.broken.is_some()) {
+                progress.not_before_ms = 0;
+                self.dirty.insert(alert.id.clone());
+            }
+        }
+    }
+
     /// Somebody has mended a notifier: what could not be told by it is told now.
     fn try_again(&mut self, notifier: &str) {
         for alert in self.alerts.values_mut() {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use revwatch_shared::config::Config;
+use revwatch_shared::config::{Config, SlackConfig};
 
 pub use self::console::Console;
 pub use self::email::Email;
@@ -73,28 +73,51 @@ pub enum SetupError {
 /// The notifiers that the configuration names, and the log: it is used if there is no other, or if no other can
 /// be. What is named by halves is an error.
 pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError> {
+    let (notifiers, wrong) = all_configured(config);
+    wrong.into_iter().next().map_or(Ok(notifiers), Err)
+}
+
+/// The same, with everything that is wrong.
+pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<SetupError>) {
     let outgoing = Outgoing::new(config.outgoing);
     let rate = config.alerting.messages_per_second;
-    let mut notifiers: Vec<Arc<dyn Notifier>> = Vec::new();
-    if let Some(bot) = SlackBot::configured(&config.slack, &outgoing, rate)? {
-        notifiers.push(Arc::new(bot));
-    } else if let Some(webhook) = SlackWebhook::configured(&config.slack, &outgoing, rate)? {
-        notifiers.push(Arc::new(webhook));
+    let slack = SlackBot::configured(&config.slack, &outgoing, rate).and_then(|bot| match bot {
+        Some(bot) => Ok(some(bot)),
+        None => Ok(SlackWebhook::configured(&config.slack, &outgoing, rate)?.and_then(some)),
+    });
+    let ways: [Result<Option<Arc<dyn Notifier>>, SetupError>; 5] = [
+        slack.and_then(|slack| if slack.is_none() { nothing_to_press(&config.slack) } else { Ok(slack) }),
+        Email::configured(&config.email, rate).map(|way| way.and_then(some)),
+        Sms::configured(&config.sms, &outgoing, rate).map(|way| way.and_then(some)),
+        PagerDuty::configured(&config.pagerduty, &outgoing, rate).map(|way| way.and_then(some)),
+        Webhook::configured(&config.webhook, &outgoing, rate).map(|way| way.and_then(some)),
+    ];
+    let (mut notifiers, mut wrong) = (Vec::new(), Vec::new());
+    for way in ways {
+        match way {
+            Ok(way) => notifiers.extend(way),
+            Err(error) => wrong.push(error),
+        }
     }
-    if let Some(email) = Email::configured(&config.email, rate)? {
-        notifiers.push(Arc::new(email));
-    }
-    if let Some(sms) = Sms::configured(&config.sms, &outgoing, rate)? {
-        notifiers.push(Arc::new(sms));
-    }
-    if let Some(pagerduty) = PagerDuty::configured(&config.pagerduty, &outgoing, rate)? {
-        notifiers.push(Arc::new(pagerduty));
-    }
-    if let Some(webhook) = Webhook::configured(&config.webhook, &outgoing, rate)? {
-        notifiers.push(Arc::new(webhook));
-    }
-    notifiers.push(Arc::new(Console));
-    Ok(notifiers)
+    notifiers.push(Arc::new(Console) as Arc<dyn Notifier>);
+    (notifiers, wrong)
+}
+
+fn some<N: Notifier + 'static>(notifier: N) -> Option<Arc<dyn Notifier>> {
+    Some(Arc::new(notifier))
+}
+
+/// Whoever gives a secret or token for what people press, and nothing to post with, has forgotten half of it.
+fn nothing_to_press<N>(slack: &SlackConfig) -> Result<Option<N>, SetupError> {
+    let given = match (&slack.signing_secret, &slack.app_token) {
+        (Some(_), _) => "slack.signing_secret (SLACK_SIGNING_SECRET)",
+        (None, Some(_)) => "slack.app_token (SLACK_APP_TOKEN)",
+        (None, None) => return Ok(None),
+    };
+    Err(SetupError::Invalid(format!(
+        "Slack is set up by halves: {given} is there, but nothing to post messages with: set SLACK_BOT_TOKEN (or \
+         SLACK_WEBHOOK_URL), or take it away"
+    )))
 }
 
 /// What is missing of a way that `parts`, by the names of their settings, make up: nothing if all are there,
@@ -158,7 +181,9 @@ mod tests {
     #[test]
     fn half_a_way_is_refused_with_what_is_missing() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-        let table: [Case<'_>; 5] = [
+        let table: [Case<'_>; 7] = [
+            ("", &[("SLACK_SIGNING_SECRET", "s")], "set SLACK_BOT_TOKEN"),
+            ("", &[("SLACK_APP_TOKEN", "xapp-1")], "SLACK_APP_TOKEN"),
             ("", &[("SMTP_URL", "smtp://localhost")], "email.from and a list of addresses in [email.to] is missing"),
             ("", &[("TWILIO_ACCOUNT_SID", "AC1")], "TWILIO_AUTH_TOKEN"),
             ("[email]\nfrom = \"a@example.com\"", &[], "SMTP_URL"),

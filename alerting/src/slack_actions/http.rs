@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use revwatch_shared::bounded::{Bounds, serve};
 use revwatch_shared::listen::{ListenError, ListenSetting, listen};
 use revwatch_shared::ports::StateStore;
+use revwatch_shared::reload::Current;
 use revwatch_shared::signature::SigningKey;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -57,7 +58,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 struct Handler {
-    keys: Vec<SigningKey>,
+    keys: Current<Vec<SigningKey>>,
     inbox: Inbox,
 }
 
@@ -71,12 +72,21 @@ impl Interactivity {
         let setting = ListenSetting::SlackInteractivity;
         let listener = listen(addr, setting).await?;
         let local_addr = listener.local_addr().map_err(|source| ListenError { setting, addr, source })?;
-        Ok(Self { listener, local_addr, handler: Arc::new(Handler { keys, inbox: Inbox::new(store) }) })
+        Ok(Self {
+            listener,
+            local_addr,
+            handler: Arc::new(Handler { keys: Current::new(keys), inbox: Inbox::new(store) }),
+        })
     }
 
     /// Where it listens, with the port the system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The keys; others may be put in their place.
+    pub fn keys(&self) -> Current<Vec<SigningKey>> {
+        self.handler.keys.clone()
     }
 
     /// Serves until `shutdown`.
@@ -113,7 +123,7 @@ impl Handler {
         let now_s = Timestamp::now().as_second();
         let header = |name| headers.get(name).map(|value| value.as_bytes());
         let (timestamp, signature) = (header("x-slack-request-timestamp"), header("x-slack-signature"));
-        verify(&self.keys, timestamp, signature, &body, now_s).map_err(|refusal| {
+        verify(&self.keys.get(), timestamp, signature, &body, now_s).map_err(|refusal| {
             match refusal {
                 // Anybody on the network may try; only these can be our own mistake.
                 Refusal::Mismatch | Refusal::WrongTime => tracing::warn!(%refusal, "a request was not Slack's"),

@@ -14,9 +14,12 @@ mod socket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use revwatch_shared::config::{ExposeSecret as _, SlackConfig};
+use revwatch_shared::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
 use revwatch_shared::listen::ListenError;
 use revwatch_shared::ports::StateStore;
+use revwatch_shared::reload::{Apply, Current};
+use revwatch_shared::signature::SigningKey;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::http::Interactivity;
@@ -27,7 +30,14 @@ use crate::notify::{Outgoing, SetupError};
 #[derive(Default)]
 pub struct SlackActions {
     http: Option<Interactivity>,
-    socket: Option<SocketMode>,
+    socket: Option<watch::Sender<Option<SocketMode>>>,
+}
+
+/// Puts other secrets and tokens in the place of those in use.
+pub struct Switch {
+    keys: Option<Current<Vec<SigningKey>>>,
+    socket: Option<watch::Sender<Option<SocketMode>>>,
+    store: Arc<dyn StateStore>,
 }
 
 /// What people press cannot be taken; the text names the setting and the fix.
@@ -51,20 +61,28 @@ impl SlackActions {
         outgoing: &Outgoing,
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
-        let http = match &config.signing_secret {
-            Some(secrets) => {
-                let keys = signature::keys(secrets.expose_secret()).ok_or_else(|| {
-                    StartError::Setting("slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret".into())
-                })?;
-                Some(Interactivity::bind(config.interactivity_listen, keys, store.clone()).await?)
-            }
+        let http = match keys(config)? {
+            Some(keys) => Some(Interactivity::bind(config.interactivity_listen, keys, store.clone()).await?),
             None => None,
         };
-        let socket = match &config.app_token {
-            Some(token) => Some(SocketMode::new(token.clone(), &config.api_base, outgoing, store)?),
-            None => None,
-        };
-        Ok(Self { http, socket })
+        let socket = socket(config, outgoing, store)?;
+        Ok(Self { http, socket: Some(watch::Sender::new(socket)) })
+    }
+
+    /// Whether what is configured can be used; opens nothing.
+    pub fn check(config: &Config) -> Result<(), ConfigError> {
+        let wrong = |error: StartError| ConfigError::of(error.to_string());
+        keys(&config.slack).map_err(wrong)?;
+        if config.slack.app_token.is_some() {
+            let outgoing = Outgoing::new(config.outgoing);
+            outgoing.base(socket::SETTING, &config.slack.api_base).map_err(|error| wrong(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// To be asked when other settings come.
+    pub fn switch(&self, store: Arc<dyn StateStore>) -> Switch {
+        Switch { keys: self.http.as_ref().map(Interactivity::keys), socket: self.socket.clone(), store }
     }
 
     /// Where Slack may post, with the port the system chose; `None` without a signing secret.
@@ -72,19 +90,93 @@ impl SlackActions {
         self.http.as_ref().map(Interactivity::local_addr)
     }
 
-    /// Takes what is pressed until `shutdown`; ends at once if neither way is configured.
+    /// Takes what is pressed until `shutdown`; ends at once if neither way is, or can become, configured.
     pub async fn run(self, shutdown: CancellationToken) {
         let http = async {
             if let Some(http) = self.http {
                 http.serve(shutdown.clone()).await;
             }
         };
+        let arriving = self.socket.map(|sender| sender.subscribe());
         let socket = async {
-            if let Some(socket) = self.socket {
-                socket.run(shutdown.clone()).await;
+            if let Some(arriving) = arriving {
+                keep_socket(arriving, &shutdown).await;
             }
         };
         tokio::join!(http, socket);
+    }
+}
+
+impl Switch {
+    /// Makes ready what `config` says. Without a signing secret, requests of Slack are refused from then on; a
+    /// first one opens no listener.
+    pub fn prepare(&self, config: &Config) -> Result<Apply, ConfigError> {
+        let outgoing = Outgoing::new(config.outgoing);
+        let wrong = |error: StartError| ConfigError::of(error.to_string());
+        let keys = keys(&config.slack).map_err(wrong)?.unwrap_or_default();
+        let new = socket(&config.slack, &outgoing, self.store.clone()).map_err(wrong)?;
+        let (current, sender) = (self.keys.clone(), self.socket.clone());
+        Ok(Box::new(move || {
+            if let Some(current) = current {
+                current.set(keys);
+            }
+            if let Some(sender) = sender {
+                // A connection with the same token goes on.
+                sender.send_if_modified(|old| {
+                    let is_new = match (&*old, &new) {
+                        (None, None) => false,
+                        (Some(old), Some(new)) => !old.is_like(new),
+                        _ => true,
+                    };
+                    if is_new {
+                        *old = new;
+                    }
+                    is_new
+                });
+            }
+        }))
+    }
+}
+
+fn keys(config: &SlackConfig) -> Result<Option<Vec<SigningKey>>, StartError> {
+    let Some(secrets) = &config.signing_secret else { return Ok(None) };
+    let keys = signature::keys(secrets.expose_secret());
+    let empty = || StartError::Setting("slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret".into());
+    keys.map(Some).ok_or_else(empty)
+}
+
+fn socket(
+    config: &SlackConfig,
+    outgoing: &Outgoing,
+    store: Arc<dyn StateStore>,
+) -> Result<Option<SocketMode>, StartError> {
+    let token = config.app_token.clone();
+    token.map(|token| SocketMode::new(token, &config.api_base, outgoing, store)).transpose()
+}
+
+/// Keeps Socket Mode connected with the token of the day. What is under way with the last one is finished first.
+async fn keep_socket(mut arriving: watch::Receiver<Option<SocketMode>>, shutdown: &CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let socket = arriving.borrow_and_update().clone();
+        let stop = shutdown.child_token();
+        let mut running = std::pin::pin!(async {
+            match socket {
+                Some(socket) => socket.run(stop.clone()).await,
+                None => stop.cancelled().await,
+            }
+        });
+        tokio::select! {
+            () = &mut running => return,
+            // Nobody can give another token any more: with none there is nothing to do.
+            arrived = arriving.changed() => if arrived.is_err() {
+                if arriving.borrow().is_some() {
+                    running.await;
+                }
+                return;
+            },
+        }
+        stop.cancel();
+        running.await;
     }
 }
 
@@ -93,7 +185,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use revwatch_shared::config::{Config, OutgoingConfig};
+    use revwatch_shared::config::OutgoingConfig;
     use revwatch_shared::ports::COMMANDS;
     use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
     use serde_json::json;

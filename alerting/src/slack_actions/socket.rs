@@ -36,6 +36,7 @@ use super::payload::commands;
 use crate::notify::Outgoing;
 
 /// Keeps one connection to Slack.
+#[derive(Clone)]
 pub struct SocketMode {
     client: Client,
     token: SecretString,
@@ -45,6 +46,8 @@ pub struct SocketMode {
     steady: Duration,
 }
 
+/// Where Slack's API is.
+pub(super) const SETTING: &str = "slack.api_base (SLACK_API_BASE)";
 /// Slack pings more often than every 30 seconds, says the default of its own client:
 /// <https://docs.slack.dev/tools/node-slack-sdk/reference/socket-mode/interfaces/SocketModeOptions>.
 const QUIET: Duration = Duration::from_secs(75);
@@ -93,9 +96,14 @@ impl SocketMode {
         outgoing: &Outgoing,
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
-        let api_base = outgoing.base("slack.api_base (SLACK_API_BASE)", api_base)?;
+        let api_base = outgoing.base(SETTING, api_base)?;
         let client = outgoing.client()?;
         Ok(Self { client, token, api_base, inbox: Inbox::new(store), quiet: QUIET, steady: STEADY })
+    }
+
+    /// Whether it connects with this token, and there.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.token.expose_secret() == other.token.expose_secret() && self.api_base == other.api_base
     }
 
     /// Takes what is pressed until `shutdown`. A Slack that cannot be reached is asked again and again.

@@ -57,6 +57,11 @@ pub struct RabbitQueue {
 }
 
 impl RabbitQueue {
+    /// Whether [`RabbitQueue::connect`] would understand the URL.
+    pub fn check_url(url: &SecretString) -> Result<(), QueueError> {
+        Ok(Broker::new(url, String::new(), 1).map(drop)?)
+    }
+
     /// Connects, and declares what is not there yet.
     pub async fn connect(options: RabbitOptions) -> Result<Self, QueueError> {
         if options.partitions == 0 {

@@ -60,6 +60,11 @@ impl RedisStore {
         Ok(Self { link: Link::open(target, partitions).await?, partitions })
     }
 
+    /// Whether [`RedisStore::connect`] would understand the address.
+    pub fn check_url(url: &SecretString) -> Result<(), StoreError> {
+        Target::parse(url.expose_secret()).map(drop)
+    }
+
     /// Runs one future per partition at once; over one connection that makes one pipeline of them.
     async fn each_partition<T, F: Future<Output = Result<T, StoreError>>>(
         &self,

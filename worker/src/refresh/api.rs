@@ -13,6 +13,7 @@ use super::snapshot::API_VERSION;
 /// Asks Stripe's API. The key is in its headers, marked as not to be shown.
 pub struct Api {
     client: Client,
+    key: SecretString,
     base: String,
     /// Whether the key is one of live mode.
     pub livemode: bool,
@@ -60,7 +61,12 @@ impl Api {
             .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let livemode = key.expose_secret().contains("_live_");
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), livemode })
+        Ok(Self { client, key: key.clone(), base: base.trim_end_matches('/').to_owned(), livemode })
+    }
+
+    /// Whether it asks with this key, and there.
+    pub fn is_for(&self, key: &SecretString, base: &str) -> bool {
+        self.key.expose_secret() == key.expose_secret() && self.base == base.trim_end_matches('/')
     }
 
     /// `GET /v1/accounts/{id}`. Source: <https://docs.stripe.com/api/accounts/retrieve>.

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use revwatch_shared::config::{Config, ConfigError};
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::event::{Event, day_of, partition_of};
 use revwatch_shared::ports::{ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError};
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::Metrics;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +34,8 @@ use self::snapshot::Snapshot;
 
 /// What refreshing needs.
 pub struct Refresher {
-    api: Api,
+    /// `None` without a key.
+    api: watch::Receiver<Option<Arc<Api>>>,
     queue: Arc<dyn EventQueue>,
     store: Arc<dyn StateStore>,
     metrics: Metrics,
@@ -59,39 +62,83 @@ const AT_ONCE: usize = 8;
 const PUBLISH: Duration = Duration::from_secs(10);
 
 impl Refresher {
-    /// As `process` is configured: `None` without a key.
-    pub fn of(process: &Process) -> Result<Option<Self>, reqwest::Error> {
-        let Some(key) = &process.config.stripe_secret_key else { return Ok(None) };
+    /// As `process` is configured. Without a key it waits for one.
+    pub fn of(process: &Process) -> Result<Self, reqwest::Error> {
+        let first = api_of(&process.config)?.map(Arc::new);
+        let (keep, api) = watch::channel(first);
+        process.on_reload(move |config| {
+            let keep = keep.clone();
+            // Requests go on with the key that is still the same.
+            let same = match (&*keep.borrow(), &config.stripe_secret_key) {
+                (None, None) => true,
+                (Some(api), Some(key)) => api.is_for(key, &config.stripe_api_base),
+                _ => false,
+            };
+            if same {
+                return Ok(Box::new(|| {}));
+            }
+            let api = api_of(config).map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
+            Ok(Box::new(move || drop(keep.send_replace(api.map(Arc::new)))))
+        });
         let config = &process.config.worker;
-        Ok(Some(Self {
-            api: Api::new(key, &process.config.stripe_api_base)?,
+        Ok(Self {
+            api,
             queue: process.backend.queue.clone(),
             store: process.backend.store.clone(),
             metrics: process.metrics.clone(),
             pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
             lease: Duration::from_secs_f64(config.member_seconds),
-        }))
+        })
     }
+}
+
+fn api_of(config: &Config) -> Result<Option<Api>, reqwest::Error> {
+    config.stripe_secret_key.as_ref().map(|key| Api::new(key, &config.stripe_api_base)).transpose()
 }
 
 /// Refreshes until `shutdown`. Of several processes one works, the others stand by.
 pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
     let holder = format!("refresh-{}", uuid::Uuid::now_v7().simple());
+    let mut keys = refresher.api.clone();
     while !shutdown.is_cancelled() {
-        if let Err(error) = hold(&refresher, &holder, &shutdown).await {
-            tracing::warn!(%error, "refreshing accounts begins anew");
-        }
+        let api = keys.borrow_and_update().clone();
+        let pause = match api {
+            Some(api) => {
+                if let Err(error) = hold(&refresher, &api, &mut keys, &holder, &shutdown).await {
+                    tracing::warn!(%error, "refreshing accounts begins anew");
+                }
+                refresher.lease / 3
+            }
+            None => {
+                refresher.release(&holder).await;
+                Duration::MAX
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(refresher.lease / 3) => {}
+            () = changed(&mut keys) => keys.mark_changed(),
+            () = tokio::time::sleep(pause) => {}
         }
     }
-    let _ = tokio::time::timeout(Duration::from_secs(2), refresher.store.release(LEASE, &holder)).await;
+    refresher.release(&holder).await;
 }
 
-/// Takes the lease and works until it is lost, something fails, or `shutdown`. Requests under way are then
-/// given up: whoever comes next asks again.
-async fn hold(refresher: &Arc<Refresher>, holder: &str, shutdown: &CancellationToken) -> Result<(), StoreError> {
+/// Another key, or none. Nobody else changes it in a process that reads no settings anew.
+async fn changed(keys: &mut watch::Receiver<Option<Arc<Api>>>) {
+    if keys.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Takes the lease and works until it is lost, something fails, the key changes, or `shutdown`. Requests under
+/// way are then given up: whoever comes next asks again.
+async fn hold(
+    refresher: &Arc<Refresher>,
+    api: &Arc<Api>,
+    keys: &mut watch::Receiver<Option<Arc<Api>>>,
+    holder: &str,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
     if !refresher.renew(holder).await? {
         return Ok(());
     }
@@ -114,9 +161,9 @@ async fn hold(refresher: &Arc<Refresher>, holder: &str, shutdown: &CancellationT
         let wait = match next {
             Next::Fetch(told) => {
                 rested = now + refresher.pace;
-                let refresher = refresher.clone();
+                let (refresher, api) = (refresher.clone(), api.clone());
                 fetches.spawn(async move {
-                    let outcome = refresher.refresh(&told).await;
+                    let outcome = refresher.refresh(&api, &told).await;
                     (told, outcome)
                 });
                 continue;
@@ -127,6 +174,11 @@ async fn hold(refresher: &Arc<Refresher>, holder: &str, shutdown: &CancellationT
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
+            () = changed(keys) => {
+                keys.mark_changed();
+                tracing::info!("another key for Stripe's API: accounts are asked for with it");
+                return Ok(());
+            }
             Some(ended) = fetches.join_next() => match ended {
                 Ok((told, outcome)) => agenda.ended(told, outcome, began.elapsed()),
                 // A bug. The account would stay under way for good: begin anew.
@@ -153,6 +205,10 @@ async fn hold(refresher: &Arc<Refresher>, holder: &str, shutdown: &CancellationT
 }
 
 impl Refresher {
+    async fn release(&self, holder: &str) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.store.release(LEASE, holder)).await;
+    }
+
     async fn renew(&self, holder: &str) -> Result<bool, StoreError> {
         let ttl_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         Ok(self.store.lease(LEASE, holder, ttl_ms).await?.is_some())
@@ -185,9 +241,9 @@ impl Refresher {
     }
 
     /// Fetches one account and puts it into the queue.
-    async fn refresh(&self, told: &Told) -> Outcome {
+    async fn refresh(&self, api: &Api, told: &Told) -> Outcome {
         let account = told.account.as_str();
-        let outcome = match self.fetch(told).await {
+        let outcome = match self.fetch(api, told).await {
             Ok(event_id) => {
                 tracing::info!(account, event_id, told_by = told.event_id, "account refreshed");
                 Outcome::Refreshed
@@ -202,8 +258,8 @@ impl Refresher {
         outcome
     }
 
-    async fn fetch(&self, told: &Told) -> Result<String, NoAnswer> {
-        let asked = self.ask(told).await;
+    async fn fetch(&self, api: &Api, told: &Told) -> Result<String, NoAnswer> {
+        let asked = ask(api, told).await;
         if let Err(NoAnswer { outcome: Outcome::Refused { .. } | Outcome::Failed, .. }) = &asked {
             self.count_error(&told.account).await;
         }
@@ -226,14 +282,6 @@ impl Refresher {
         }
     }
 
-    /// Asks Stripe, and makes an event of the answer.
-    async fn ask(&self, told: &Told) -> Result<Snapshot, NoAnswer> {
-        let answer = self.api.account(&told.account).await?;
-        let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
-        snapshot::event(told, seen_at_s, self.api.livemode, &answer.body)
-            .map_err(|error| NoAnswer::refused(error.to_string()))
-    }
-
     /// Counts a request that Stripe's API did not serve, so that rules can judge how often that is. The mark
     /// is there for this commit alone: sent again, it counts nothing more. What cannot be counted is not
     /// state, and is left.
@@ -251,4 +299,11 @@ impl Refresher {
             tracing::warn!(account, %error, "a failed request is not counted");
         }
     }
+}
+
+/// Asks Stripe, and makes an event of the answer.
+async fn ask(api: &Api, told: &Told) -> Result<Snapshot, NoAnswer> {
+    let answer = api.account(&told.account).await?;
+    let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
+    snapshot::event(told, seen_at_s, api.livemode, &answer.body).map_err(|error| NoAnswer::refused(error.to_string()))
 }

@@ -1,0 +1,79 @@
+//! What alerting goes by, and how other settings take its place.
+
+use std::sync::Arc;
+
+use revwatch_shared::config::{AlertingConfig, Config, ConfigError};
+use tokio::sync::watch;
+
+use crate::notify::{self, Notifier};
+use crate::policy::{InvalidPolicy, Policy};
+use crate::rule::Rule;
+use crate::rules_file;
+
+/// What to look for, whom to tell, and how.
+#[derive(Clone)]
+pub struct Setup {
+    /// What to look for.
+    pub rules: Vec<Rule>,
+    /// How to tell, in order of preference; at least one.
+    pub notifiers: Vec<Arc<dyn Notifier>>,
+    /// Ticks, leases, and what severities mean.
+    pub config: AlertingConfig,
+}
+
+impl Setup {
+    /// As `config` says; files of rules are read now. Names every fault.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let rules = rules_file::load(config.rules.as_deref());
+        let rules = rules.unwrap_or_else(|error| {
+            faults.extend(error.to_string().lines().map(str::to_owned));
+            Vec::new()
+        });
+        let (notifiers, wrong) = notify::all_configured(config);
+        faults.extend(wrong.iter().map(ToString::to_string));
+        let setup = Self { rules, notifiers, config: config.alerting.clone() };
+        faults.extend(setup.policy().err().map(|error| error.to_string()));
+        ConfigError::none_of(faults).map(|()| setup)
+    }
+
+    /// Who is told how, by when they should answer.
+    pub fn policy(&self) -> Result<Policy, InvalidPolicy> {
+        policy(&self.config, &self.notifiers)
+    }
+}
+
+/// See [`Setup::policy`].
+pub(crate) fn policy(config: &AlertingConfig, notifiers: &[Arc<dyn Notifier>]) -> Result<Policy, InvalidPolicy> {
+    Policy::new(config, notifiers.iter().map(|n| (n.name().to_owned(), n.habits())).collect())
+}
+
+/// Where other settings come in. By default none ever do.
+#[derive(Clone, Default)]
+pub struct Arriving(Option<watch::Receiver<Option<Setup>>>);
+
+impl Arriving {
+    /// And where they are sent.
+    pub fn new() -> (watch::Sender<Option<Setup>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(Some(receiver)))
+    }
+
+    /// Others have come that were not taken.
+    pub(crate) async fn arrived(&mut self) {
+        if let Some(receiver) = &mut self.0
+            && receiver.changed().await.is_ok()
+        {
+            // Seen, not taken.
+            receiver.mark_changed();
+            return;
+        }
+        std::future::pending().await
+    }
+
+    /// Those that have come since this was last asked.
+    pub(crate) fn take(&mut self) -> Option<Setup> {
+        let receiver = self.0.as_mut().filter(|receiver| receiver.has_changed().unwrap_or(false))?;
+        receiver.borrow_and_update().clone()
+    }
+}

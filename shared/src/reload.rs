@@ -1,0 +1,120 @@
+//! Settings read anew while a process runs, when SIGHUP asks for it.
+//!
+//! Invariant: all or nothing. Every role prepares what it needs of the new settings, which may fail; only when
+//! all of them could, each takes it over, which cannot.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError, Effective};
+use crate::telemetry::Metrics;
+
+/// Takes over what was prepared.
+pub type Apply = Box<dyn FnOnce() + Send>;
+
+/// Prepares one role for other settings, or says what is wrong with them.
+pub type Prepare = Box<dyn Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync>;
+
+/// A value that many read and a reload replaces. Whoever has got it keeps what it got.
+pub struct Current<T>(Arc<RwLock<Arc<T>>>);
+
+impl<T> Clone for Current<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Current<T> {
+    /// The first value.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(value))))
+    }
+
+    /// As it is now.
+    pub fn get(&self) -> Arc<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it is this.
+    pub fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
+}
+
+/// Hears SIGHUP, and knows where settings are.
+pub(crate) struct Reload {
+    hangups: Signal,
+    file: Option<PathBuf>,
+}
+
+/// Settings in force, and who takes over others.
+pub(crate) struct InForce {
+    pub(crate) started: Arc<Effective>,
+    pub(crate) parts: Arc<Vec<Prepare>>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Reload {
+    /// From now on SIGHUP does not end the process. It waits to be answered until [`Reload::run`].
+    pub(crate) fn hear(file: Option<PathBuf>) -> std::io::Result<Self> {
+        Ok(Self { hangups: signal(SignalKind::hangup())?, file })
+    }
+
+    /// Reads settings anew whenever SIGHUP asks for it, until `shutdown`.
+    pub(crate) async fn run(mut self, in_force: InForce, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                heard = self.hangups.recv() => if heard.is_none() { return },
+            }
+            let (file, started, parts) = (self.file.clone(), in_force.started.clone(), in_force.parts.clone());
+            // Files are read, and clients made: not among the tasks that answer.
+            let reloading = tokio::task::spawn_blocking(move || reload(file, &started, &parts));
+            let result =
+                reloading.await.unwrap_or_else(|_| Err(ConfigError::of("a role panicked; please report this")));
+            in_force.tell(result);
+        }
+    }
+}
+
+/// The keys that wait for a restart.
+fn reload(file: Option<PathBuf>, started: &Effective, parts: &[Prepare]) -> Result<Vec<String>, ConfigError> {
+    let new = Effective::from_environment(file.as_deref())?;
+    let (mut ready, mut faults) = (Vec::new(), Vec::new());
+    for prepare in parts {
+        match prepare(&new.config) {
+            Ok(apply) => ready.push(apply),
+            Err(error) => faults.extend(error.faults),
+        }
+    }
+    ConfigError::none_of(faults)?;
+    for apply in ready {
+        apply();
+    }
+    Ok(new.wait_for_restart(started))
+}
+
+impl InForce {
+    fn tell(&self, result: Result<Vec<String>, ConfigError>) {
+        let reloads = |outcome| self.metrics.config_reloads.with_label_values(&[outcome]).inc();
+        match result {
+            Ok(waiting) => {
+                self.metrics.config_last_reload_ok.set(1);
+                if !waiting.is_empty() {
+                    tracing::warn!(settings = waiting.join(", "), "changed settings that wait for a restart");
+                }
+                tracing::info!("settings reloaded");
+                reloads("applied");
+            }
+            Err(error) => {
+                self.metrics.config_last_reload_ok.set(0);
+                tracing::error!(%error, "settings not reloaded; the old ones stay in force");
+                reloads("refused");
+            }
+        }
+    }
+}
