@@ -32,6 +32,13 @@ impl Settings {
         Self { folder }
     }
 
+    /// Another text for one of its files, or a file beside them; where it is.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    }
+
     /// With the one rule of this module.
     pub(crate) fn of_providers(text: &str) -> Self {
         Self::new(text, RULES)

@@ -28,6 +28,13 @@ pub(crate) struct Revwatch {
 impl Revwatch {
     /// `revwatch serve --roles …` with listeners on free ports; returns once it serves.
     pub(crate) fn serve(variables: &Variables, roles: &str) -> Self {
+        let mut process = Self::spawn(variables, roles);
+        process.has_started(roles);
+        process
+    }
+
+    /// The same, without waiting until it serves.
+    pub(crate) fn spawn(variables: &Variables, roles: &str) -> Self {
         let mut child = command(variables)
             .args(["serve", "--roles", roles])
             .stderr(Stdio::piped())
@@ -43,13 +50,16 @@ impl Revwatch {
                 written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        let mut process = Self { child, started: Value::Null, webhooks: None, log };
-        process.started = process.wait_for("started");
+        Self { child, started: Value::Null, webhooks: None, log }
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn has_started(&mut self, roles: &str) {
+        self.started = self.wait_for("started");
         if roles.contains("ingest") {
-            let line = process.wait_for("taking webhooks");
-            process.webhooks = line["listen"].as_str().and_then(|addr| addr.parse().ok());
+            let line = self.wait_for("taking webhooks");
+            self.webhooks = line["listen"].as_str().and_then(|addr| addr.parse().ok());
         }
-        process
     }
 
     /// Where `path` of the public listener is.
@@ -79,13 +89,29 @@ impl Revwatch {
         self.child.wait().expect("it has ended");
     }
 
+    /// Asks it to read its settings anew.
+    pub(crate) fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    /// Whether SIGHUP would not end it.
+    pub(crate) fn hears_hangups(&self) -> bool {
+        const HANGUP: u64 = 1;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & HANGUP != 0))
+    }
+
     /// Asks it to end, and sees that it does so well.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        self.signal("-TERM");
         let status = until_blocking("revwatch ends", || self.child.try_wait().expect("a child"));
         assert!(status.success(), "{status}");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
     }
 
     fn wait_for(&self, message: &str) -> Value {
@@ -128,7 +154,17 @@ pub(crate) fn metrics(variables: &Variables) -> Value {
 
 /// Posts one event signed now; the status.
 pub(crate) async fn post(client: &reqwest::Client, url: &str, body: &str) -> Result<u16, reqwest::Error> {
-    let key = SigningKey::new(SECRET).expect("a secret");
+    post_signed(client, url, body, SECRET).await
+}
+
+/// The same, signed with this secret.
+pub(crate) async fn post_signed(
+    client: &reqwest::Client,
+    url: &str,
+    body: &str,
+    secret: &str,
+) -> Result<u16, reqwest::Error> {
+    let key = SigningKey::new(secret).expect("a secret");
     let header = key.header(jiff::Timestamp::now().as_second(), body.as_bytes());
     let request = client.post(url).header("stripe-signature", header).header("content-type", "application/json");
     Ok(request.body(Bytes::from(body.to_owned())).send().await?.status().as_u16())

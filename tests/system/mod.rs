@@ -9,6 +9,7 @@ mod mail;
 mod order;
 mod recovery;
 mod refresh;
+mod reload;
 mod roles;
 mod rules;
 mod slack;
