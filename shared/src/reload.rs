@@ -65,24 +65,27 @@ impl Reload {
 
     /// Reads settings anew whenever SIGHUP asks for it, until `shutdown`.
     pub(crate) async fn run(mut self, in_force: InForce, shutdown: CancellationToken) {
+        let mut last = in_force.started.clone();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 heard = self.hangups.recv() => if heard.is_none() { return },
             }
-            let (file, started, parts) = (self.file.clone(), in_force.started.clone(), in_force.parts.clone());
+            let (file, parts) = (self.file.clone(), in_force.parts.clone());
             // Files are read, and clients made: not among the tasks that answer.
-            let reloading = tokio::task::spawn_blocking(move || reload(file, &started, &parts));
+            let reloading = tokio::task::spawn_blocking(move || reload(file, &parts));
             let result =
                 reloading.await.unwrap_or_else(|_| Err(ConfigError::of("a role panicked; please report this")));
-            in_force.tell(result);
+            in_force.tell(&result, &last);
+            if let Ok(new) = result {
+                last = Arc::new(new);
+            }
         }
     }
 }
 
-/// The keys that wait for a restart.
-fn reload(file: Option<PathBuf>, started: &Effective, parts: &[Prepare]) -> Result<Vec<String>, ConfigError> {
+fn reload(file: Option<PathBuf>, parts: &[Prepare]) -> Result<Effective, ConfigError> {
     let new = Effective::from_environment(file.as_deref())?;
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for prepare in parts {
@@ -95,19 +98,21 @@ fn reload(file: Option<PathBuf>, started: &Effective, parts: &[Prepare]) -> Resu
     for apply in ready {
         apply();
     }
-    Ok(new.wait_for_restart(started))
+    Ok(new)
 }
 
 impl InForce {
-    fn tell(&self, result: Result<Vec<String>, ConfigError>) {
+    fn tell(&self, result: &Result<Effective, ConfigError>, last: &Effective) {
         let reloads = |outcome| self.metrics.config_reloads.with_label_values(&[outcome]).inc();
         match result {
-            Ok(waiting) => {
+            Ok(new) => {
                 self.metrics.config_last_reload_ok.set(1);
+                let waiting = new.wait_for_restart(&self.started);
                 if !waiting.is_empty() {
                     tracing::warn!(settings = waiting.join(", "), "changed settings that wait for a restart");
                 }
-                tracing::info!("settings reloaded");
+                // What is in the files that settings name may have changed, too.
+                tracing::info!(changed = new.differs_from(last).join(", "), "settings reloaded");
                 reloads("applied");
             }
             Err(error) => {

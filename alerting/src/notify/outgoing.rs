@@ -57,6 +57,11 @@ impl Outgoing {
         Self { config, lookup }
     }
 
+    /// What it allows.
+    pub fn policy(&self) -> OutgoingConfig {
+        self.config
+    }
+
     /// `text` as a URL that may be asked; an error names `setting`.
     pub fn url(&self, setting: &str, text: &str) -> Result<Url, SetupError> {
         self.config.url(setting, text).map_err(|error| SetupError::Invalid(error.to_string()))

@@ -18,7 +18,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode, header};
-use revwatch_shared::config::{ExposeSecret as _, SecretString};
+use revwatch_shared::config::{ExposeSecret as _, OutgoingConfig, SecretString};
 use revwatch_shared::ports::StateStore;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -41,6 +41,7 @@ pub struct SocketMode {
     client: Client,
     token: SecretString,
     api_base: String,
+    policy: OutgoingConfig,
     inbox: Inbox,
     quiet: Duration,
     steady: Duration,
@@ -98,12 +99,21 @@ impl SocketMode {
     ) -> Result<Self, StartError> {
         let api_base = outgoing.base(SETTING, api_base)?;
         let client = outgoing.client()?;
-        Ok(Self { client, token, api_base, inbox: Inbox::new(store), quiet: QUIET, steady: STEADY })
+        Ok(Self {
+            client,
+            token,
+            api_base,
+            policy: outgoing.policy(),
+            inbox: Inbox::new(store),
+            quiet: QUIET,
+            steady: STEADY,
+        })
     }
 
-    /// Whether it connects with this token, and there.
+    /// Whether it connects with this token, there, and by the same rules.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.token.expose_secret() == other.token.expose_secret() && self.api_base == other.api_base
+        let same_token = self.token.expose_secret() == other.token.expose_secret();
+        same_token && self.api_base == other.api_base && self.policy == other.policy
     }
 
     /// Takes what is pressed until `shutdown`. A Slack that cannot be reached is asked again and again.

@@ -26,23 +26,33 @@ pub const RELOADABLE: [&str; 13] = [
 const OPENED_ONCE: [&[&str]; 1] = [&["slack", "interactivity_listen"]];
 
 impl Effective {
+    /// The keys that differ from those of `other`.
+    pub fn differs_from(&self, other: &Self) -> Vec<String> {
+        self.differences(other).iter().map(|path| path.join(".")).collect()
+    }
+
     /// The keys that differ from `started`, and wait for a restart.
     pub fn wait_for_restart(&self, started: &Self) -> Vec<String> {
-        let mut differ: BTreeSet<KeyPath> = BTreeSet::new();
-        for (one, other) in [(self, started), (started, self)] {
-            visit(&one.table, &mut Vec::new(), &mut |path, value| {
-                if !is_reloadable(path) && at(&other.table, path) != Some(value) {
-                    differ.insert(path.to_vec());
-                }
-            });
-        }
-        let mut keys: Vec<String> = differ.into_iter().map(|path| path.join(".")).collect();
+        let waiting = self.differences(started).into_iter().filter(|path| !is_reloadable(path));
+        let mut keys: Vec<String> = waiting.map(|path| path.join(".")).collect();
         // The listener for what people press is there from the start, or not at all.
         let opens = |effective: &Self| effective.config.slack.signing_secret.is_some();
         if opens(self) && !opens(started) {
             keys.push("slack.signing_secret".to_owned());
         }
         keys
+    }
+
+    fn differences(&self, other: &Self) -> BTreeSet<KeyPath> {
+        let mut differ = BTreeSet::new();
+        for (one, other) in [(self, other), (other, self)] {
+            visit(&one.table, &mut Vec::new(), &mut |path, value| {
+                if at(&other.table, path) != Some(value) {
+                    differ.insert(path.to_vec());
+                }
+            });
+        }
+        differ
     }
 }
 
@@ -81,6 +91,8 @@ mod tests {
         let expected = ["amqp_url", "partitions", "redis_url", "slack.interactivity_listen", "slack.signing_secret"];
         assert_eq!(now.wait_for_restart(&started), expected);
         assert_eq!(started.wait_for_restart(&started), [""; 0]);
+        assert_eq!(started.differs_from(&started), [""; 0]);
+        assert_eq!(now.differs_from(&started).len(), 7);
         // A secret that is gone refuses everything; the listener need not close for that.
         assert!(!started.wait_for_restart(&now).contains(&"slack.signing_secret".to_owned()));
     }
