@@ -68,7 +68,7 @@ impl Arriving {
             receiver.mark_changed();
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Those that have come since this was last asked.

@@ -30,7 +30,7 @@ pub struct Start {
     pub config: Config,
     /// Cancelled when the process is asked to end.
     pub shutdown: CancellationToken,
-    reload: Option<(Reload, Effective)>,
+    reload: Option<(Reload, Arc<Effective>)>,
 }
 
 impl Start {
@@ -55,7 +55,7 @@ pub struct Process {
     /// Where `/metrics` is.
     pub admin_addr: SocketAddr,
     starting: Check,
-    reload: Mutex<Option<(Reload, Effective)>>,
+    reload: Mutex<Option<(Reload, Arc<Effective>)>>,
     parts: Mutex<Vec<Prepare>>,
     admin_shutdown: CancellationToken,
     admin: JoinHandle<()>,
@@ -114,8 +114,7 @@ impl Process {
     pub fn started(&self) {
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some((reload, started)) = self.reload.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let in_force =
-                InForce { started: Arc::new(started), parts: Arc::new(parts), metrics: self.metrics.clone() };
+            let in_force = InForce { started, parts: Arc::new(parts), metrics: self.metrics.clone() };
             tokio::spawn(reload.run(in_force, self.shutdown.clone()));
         }
         self.starting.pass();
@@ -140,7 +139,7 @@ pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
     for warning in unknown_in_environment() {
         tracing::warn!("{warning}");
     }
-    let effective = Effective::from_environment(file)?;
+    let effective = Arc::new(Effective::from_environment(file)?);
     let config = effective.config.clone();
     let reload = match reload {
         Ok(reload) => Some((reload, effective)),

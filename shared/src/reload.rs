@@ -3,7 +3,7 @@
 //! Invariant: all or nothing. Every role prepares what it needs of the new settings, which may fail; only when
 //! all of them could, each takes it over, which cannot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -74,7 +74,7 @@ impl Reload {
             }
             let (file, parts) = (self.file.clone(), in_force.parts.clone());
             // Files are read, and clients made: not among the tasks that answer.
-            let reloading = tokio::task::spawn_blocking(move || reload(file, &parts));
+            let reloading = tokio::task::spawn_blocking(move || reload(file.as_deref(), &parts));
             let result =
                 reloading.await.unwrap_or_else(|_| Err(ConfigError::of("a role panicked; please report this")));
             in_force.tell(&result, &last);
@@ -85,8 +85,9 @@ impl Reload {
     }
 }
 
-fn reload(file: Option<PathBuf>, parts: &[Prepare]) -> Result<Effective, ConfigError> {
-    let new = Effective::from_environment(file.as_deref())?;
+/// Reads, prepares all, and only then applies all.
+fn reload(file: Option<&Path>, parts: &[Prepare]) -> Result<Effective, ConfigError> {
+    let new = Effective::from_environment(file)?;
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for prepare in parts {
         match prepare(&new.config) {

@@ -33,34 +33,16 @@ enum Found {
     Itself,
 }
 
-/// Reads `text`, naming every fault: what cannot be read is taken out, and the rest is looked at again.
+/// Reads `text`, naming every fault.
 pub(super) fn read(name: &str, text: &str) -> File {
     let (table, errors) = DeTable::parse_recoverable(text);
     let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
     // Not the error's own form: it quotes the line, which may hold a secret.
     let mut faults: Vec<(usize, String)> =
         errors.iter().map(|e| (line(e.span().map_or(0, |s| s.start)), e.message().to_owned())).collect();
-    let is_toml = faults.is_empty();
-    let mut rest = of(table);
-    let mut taken: Vec<KeyPath> = Vec::new();
-    while is_toml {
-        let mut merged = defaults();
-        overlay(&mut merged, &rest);
-        let Err(error) = Config::deserialize(ValueDeserializer::from(merged)) else { break };
-        let span = error.span().unwrap_or_default();
-        let at = line(span.start);
-        let found = take_out(&mut rest, &span);
-        let Some(Found::Taken(path)) = found else {
-            faults.push((at, error.message().to_owned()));
-            break;
-        };
-        // What is missing where something was taken out has been complained of.
-        let is_missing = error.message().starts_with("missing field ");
-        let follows = is_missing && taken.iter().any(|inner| inner.len() > path.len() && inner.starts_with(&path));
-        if !follows {
-            faults.push((at, complaint(&path, error.message())));
-        }
-        taken.push(path);
+    let (mut rest, is_toml) = (of(table), faults.is_empty());
+    if is_toml {
+        faults = take_out_faults(&mut rest).into_iter().map(|(at, what)| (line(at), what)).collect();
     }
     faults.sort();
     let mut lines = BTreeMap::new();
@@ -68,6 +50,28 @@ pub(super) fn read(name: &str, text: &str) -> File {
     let table = toml::Table::deserialize(ValueDeserializer::from(rest)).unwrap_or_default();
     let faults = faults.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect();
     File { table: if is_toml { table } else { toml::Table::new() }, lines, faults, is_toml }
+}
+
+/// Everything that is no setting, and where: what cannot be read is taken out, and the rest is looked at again.
+fn take_out_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
+    let (mut faults, mut taken) = (Vec::new(), Vec::<KeyPath>::new());
+    loop {
+        let mut merged = defaults();
+        overlay(&mut merged, rest);
+        let Err(error) = Config::deserialize(ValueDeserializer::from(merged)) else { return faults };
+        let span = error.span().unwrap_or_default();
+        let Some(Found::Taken(path)) = take_out(rest, &span) else {
+            faults.push((span.start, error.message().to_owned()));
+            return faults;
+        };
+        // What is missing where something was taken out has been complained of.
+        let is_missing = error.message().starts_with("missing field ");
+        let follows = is_missing && taken.iter().any(|inner| inner.len() > path.len() && inner.starts_with(&path));
+        if !follows {
+            faults.push((span.start, complaint(&path, error.message())));
+        }
+        taken.push(path);
+    }
 }
 
 fn defaults() -> Spanned<DeValue<'static>> {

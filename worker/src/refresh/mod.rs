@@ -126,7 +126,7 @@ pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
 /// Another key, or none. Nobody else changes it in a process that reads no settings anew.
 async fn changed(keys: &mut watch::Receiver<Option<Arc<Api>>>) {
     if keys.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
