@@ -85,12 +85,17 @@ impl Reload {
     }
 }
 
-/// Reads, prepares all, and only then applies all.
 fn reload(file: Option<&Path>, parts: &[Prepare]) -> Result<Effective, ConfigError> {
     let new = Effective::from_environment(file)?;
+    take_over(&new.config, parts)?;
+    Ok(new)
+}
+
+/// Has all prepare, and only then all take over.
+fn take_over(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for prepare in parts {
-        match prepare(&new.config) {
+        match prepare(config) {
             Ok(apply) => ready.push(apply),
             Err(error) => faults.extend(error.faults),
         }
@@ -99,7 +104,7 @@ fn reload(file: Option<&Path>, parts: &[Prepare]) -> Result<Effective, ConfigErr
     for apply in ready {
         apply();
     }
-    Ok(new)
+    Ok(())
 }
 
 impl InForce {
@@ -122,5 +127,29 @@ impl InForce {
                 reloads("refused");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_role_that_cannot_keeps_all_as_they_are() {
+        let config = Config::load(None, &|_| None).expect("valid");
+        let current = Current::new(1);
+        let seen = current.get();
+        let to = |new: i32| -> Prepare {
+            let current = current.clone();
+            Box::new(move |_| {
+                let current = current.clone();
+                Ok(Box::new(move || current.set(new)))
+            })
+        };
+        let wrong = |fault: &'static str| -> Prepare { Box::new(move |_| Err(ConfigError::of(fault))) };
+        let error = take_over(&config, &[to(2), wrong("a"), to(3), wrong("b")]).expect_err("refused");
+        assert_eq!((error.faults, *current.get()), (vec!["a".to_owned(), "b".to_owned()], 1));
+        take_over(&config, &[to(2), to(3)]).expect("nothing is wrong");
+        assert_eq!((*current.get(), *seen), (3, 1), "whoever has got it keeps what it got");
     }
 }

@@ -8,13 +8,14 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use revwatch_shared::config::OutgoingConfig;
+use revwatch_shared::config::{Config, OutgoingConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::accept_async;
 
+use super::super::SlackActions;
 use super::super::tests::{LONG, break_store, left, mend_store, open, press, until};
 use super::*;
 
@@ -47,6 +48,19 @@ async fn opened(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoRes
 
 impl Slack {
     async fn start(troubles: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
+        let make = |api_base: String, store: Arc<dyn StateStore>| async move {
+            let mut socket = SocketMode::new("xapp-1".into(), &api_base, &outgoing(), store).expect("a client");
+            set(&mut socket);
+            |shutdown: CancellationToken| socket.run(shutdown)
+        };
+        Self::with(troubles, make).await
+    }
+
+    /// `make` gives what runs against this Slack, by the base of its API.
+    async fn with<M: Future<Output = R>, R: FnOnce(CancellationToken) -> F, F: Future<Output = ()> + Send + 'static>(
+        troubles: &[(u16, Value)],
+        make: impl FnOnce(String, Arc<dyn StateStore>) -> M,
+    ) -> Self {
         let sockets = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("ws://{}/link/?ticket=t", sockets.local_addr().expect("an address"));
         let api = Arc::new(Api { troubles: Mutex::new(troubles.to_vec().into()), url, ..Api::default() });
@@ -57,10 +71,9 @@ impl Slack {
 
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
-        let mut socket = SocketMode::new("xapp-1".into(), &api_base, &outgoing(), store.clone()).expect("a client");
-        set(&mut socket);
+        let run = make(api_base, store.clone()).await;
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(socket.run(shutdown.clone()));
+        let running = tokio::spawn(run(shutdown.clone()));
         Self { api, sockets, folder, store, shutdown, running }
     }
 
@@ -268,4 +281,47 @@ async fn the_token_goes_nowhere_where_a_name_leads_into_a_private_network() {
     let socket = SocketMode::new("xapp-secret".into(), "https://slack.example", &outgoing(), store).expect("a client");
     let error = socket.open().await.expect_err("refused").to_string();
     assert!(error.contains("[outgoing]") && !error.contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
+    let (send, switched) = tokio::sync::oneshot::channel();
+    let slack = Slack::with(&[], |api_base, store| async move {
+        let config = move |token: &str| {
+            let variables = [("SLACK_APP_TOKEN", token), ("SLACK_API_BASE", api_base.as_str())];
+            let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            Config::load(None, &find).expect("valid")
+        };
+        let actions = SlackActions::bind(&config("xapp-1").slack, &outgoing(), store.clone()).await.expect("usable");
+        let switch = actions.switch(store);
+        let _ = send.send(move |token: &str| switch.prepare(&config(token)).expect("usable")());
+        |shutdown: CancellationToken| actions.run(shutdown)
+    })
+    .await;
+    let switch = switched.await.expect("made");
+    let mut first = slack.accept().await;
+    switch("xapp-1");
+    say(&mut first, &interactive("e1", &press("acknowledge", "al_1", "1.0"))).await;
+    assert_eq!(hear(&mut first).await, json!({"envelope_id": "e1"}), "it goes on");
+    assert_eq!(slack.asked(), 1);
+    // What has been said before the token changes is still taken.
+    say(&mut first, &interactive("e2", &press("acknowledge", "al_2", "2.0"))).await;
+    assert_eq!(hear(&mut first).await, json!({"envelope_id": "e2"}));
+    switch("xapp-2");
+    let ended = timeout(LONG, first.next()).await.expect("in time");
+    assert!(matches!(ended, Some(Ok(Message::Close(_))) | None), "{ended:?}");
+    let mut second = slack.accept().await;
+    assert_eq!(*slack.api.shown.lock().expect("a lock"), ["Bearer xapp-1", "Bearer xapp-2"]);
+    say(&mut second, &interactive("e3", &press("acknowledge", "al_3", "3.0"))).await;
+    assert_eq!(hear(&mut second).await, json!({"envelope_id": "e3"}));
+    switch("");
+    let ended = timeout(LONG, second.next()).await.expect("in time");
+    assert!(matches!(ended, Some(Ok(Message::Close(_))) | None), "{ended:?}");
+    switch("xapp-3");
+    let mut third = slack.accept().await;
+    say(&mut third, &interactive("e4", &press("acknowledge", "al_4", "4.0"))).await;
+    assert_eq!(hear(&mut third).await, json!({"envelope_id": "e4"}));
+    assert_eq!(left(&slack.store).await.len(), 4);
+    slack.shutdown.cancel();
+    timeout(LONG, slack.running).await.expect("in time").expect("no panic");
 }
