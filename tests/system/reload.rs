@@ -9,6 +9,7 @@ use std::time::Duration;
 use revwatch_shared::signature::SigningKey;
 use revwatch_shared::sqlite::FILE_NAME;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Home;
 use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
@@ -170,6 +171,46 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     assert_eq!(waiting.last().expect("a warning")["settings"], "partitions");
     let log = format!("{:?}", process.log());
     assert!(!log.contains(OLD) && !log.contains(NEW), "secrets are in no log");
+    process.stop();
+}
+
+/// Sends a request's head, does something, and sends its body; the status.
+async fn post_around(process: &Revwatch, id: &str, secret: &str, between: impl AsyncFnOnce()) -> String {
+    let (body, url) = (event(id), process.url(""));
+    let address = url.strip_prefix("http://").expect("a loopback address");
+    let signature = SigningKey::new(secret).expect("a secret").header(now_s(), body.as_bytes());
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let head = format!(
+        "POST /webhooks/stripe HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         stripe-signature: {signature}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    // The body is asked for: the endpoint has been chosen.
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.expect("asked");
+    assert!(asked.starts_with(b"HTTP/1.1 100 Continue"), "{}", String::from_utf8_lossy(&asked));
+    between().await;
+    stream.write_all(body.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_judged_by_what_was_and_by_what_is() {
+    let (home, settings) = (Home::embedded(), Settings::of_providers(""));
+    let file = settings.write("secret", "whsec_first");
+    let mut variables = settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
+    variables.push(("STRIPE_WEBHOOK_SECRET".into(), String::new()));
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let swap = async |secret: &str| {
+        settings.write("secret", secret);
+        reload(&process, "applied").await;
+    };
+    assert_eq!(post_around(&process, "evt_1", "whsec_first", async || swap("whsec_second").await).await, "200");
+    assert_eq!(post_around(&process, "evt_2", "whsec_third", async || swap("whsec_third").await).await, "200");
+    assert_eq!(post_around(&process, "evt_3", "whsec_first", async || swap("whsec_second").await).await, "400");
     process.stop();
 }
 
