@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::Home;
 use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
 use crate::support::revwatch::{Revwatch, SECRET, Variables, post_signed};
-use crate::support::slack::Slack;
+use crate::support::slack::{Slack, Trouble};
 use crate::support::stripe::{Stripe, account};
 use crate::support::wait::until;
 
@@ -319,6 +319,8 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
 async fn what_is_being_told_while_settings_change_is_told_once() {
     let (home, slack) = (Home::embedded(), Slack::start(&[]).await);
     slack.dawdle(7, Duration::from_millis(150));
+    // Whoever gave up an attempt could not look for its message, and would have to repeat it.
+    slack.forbid_reading();
     let settings = Settings::of_providers(&format!("{ALERTING}group_above = 100\n"));
     let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
     let variables = settings.variables(of_home);
@@ -345,6 +347,27 @@ async fn what_is_being_told_while_settings_change_is_told_once() {
     assert_eq!((told.len(), slack.messages().len()), (25, 25));
     let repeats = slack.calls().iter().filter(|call| call.body.to_string().contains("may have been sent")).count();
     assert_eq!(repeats, 0, "{:?}", slack.calls());
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_is_tried_at_once_with_the_new_token() {
+    let (home, slack) = (Home::embedded(), Slack::start(&[Trouble::Error("token_revoked")]).await);
+    let settings = Settings::of_providers(ALERTING);
+    let token = settings.write("token", "xoxb-revoked");
+    let of_home = home.variables(&[("SLACK_BOT_TOKEN_FILE", &token), ("SLACK_API_BASE", &slack.url())]);
+    let variables = settings.variables(of_home);
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+    post_all(&process.url("/webhooks/stripe"), &losing(&["acct_1"])).await;
+    until("Slack has refused it for good", || async {
+        alerts(&variables).pop().filter(|alert| !alert["deliveries"]["slack"]["broken"].is_null())
+    })
+    .await;
+    settings.write("token", "xoxb-new");
+    reload(&process, "applied").await;
+    until("Slack has it", || async { alerts(&variables).pop().filter(|alert| is_told(alert, "firing")) }).await;
+    let tokens: Vec<_> = slack.calls().into_iter().map(|call| call.authorization).collect();
+    assert_eq!(tokens, ["Bearer xoxb-revoked", "Bearer xoxb-new"]);
+    process.stop();
 }
 
 #[tokio::test]
