@@ -40,16 +40,20 @@ const LEASE: &str = "alerting";
 pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationToken) {
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
-    let (mut shown, mut attempts, mut keeping) = (None, Attempts::new(), Keeping::default());
-    let (mut arriving, mut took_over, mut waits) = (std::mem::take(&mut alerting.arriving), false, false);
+    let mut lasting = Lasting {
+        shown: None,
+        attempts: Attempts::new(),
+        keeping: Keeping::default(),
+        arriving: std::mem::take(&mut alerting.arriving),
+        took_over: false,
+    };
+    let mut waits = false;
     while !shutdown.is_cancelled() {
-        if let Some(setup) = arriving.take() {
+        if let Some(setup) = lasting.arriving.take() {
             alerting.take_over(setup);
-            took_over = true;
+            lasting.took_over = true;
         }
-        let held = alerting
-            .hold(&holder, &mut took_over, &mut shown, &mut attempts, &mut keeping, &mut arriving, shutdown)
-            .await;
+        let held = alerting.hold(&holder, &mut lasting, shutdown).await;
         match held {
             // Restarting this process would not help; and said once, not every second.
             Err(error @ Stop::NotWhole) => {
@@ -67,19 +71,31 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         // Whoever begins anew looks for what was being told: it must have arrived by then, or never will.
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = attempts.end() => {}
+            () = lasting.attempts.end() => {}
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = arriving.arrived() => {}
+            () = lasting.arriving.arrived() => {}
             () = tokio::time::sleep(Duration::from_secs_f64(alerting.config.tick_seconds)) => {}
         }
     }
     // The same goes for another process: the lease outlives what is being told.
-    if !attempts.are_under_way() {
+    if !lasting.attempts.are_under_way() {
         let _ = tokio::time::timeout(Duration::from_secs(2), alerting.store.release(LEASE, &holder)).await;
     }
     tracing::info!(holder, "alerting stopped");
+}
+
+/// What this process remembers whether it holds the lease or not.
+struct Lasting {
+    /// When a stand-by last showed the key figures: it can be scraped, too.
+    shown: Option<Instant>,
+    attempts: Attempts,
+    keeping: Keeping,
+    /// Other settings, on their way.
+    arriving: Arriving,
+    /// Other settings have been taken over and not been tried.
+    took_over: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -131,18 +147,8 @@ struct Waiting {
 
 impl Alerting {
     /// Takes the lease and works until it is lost, something fails, other settings have come, or `shutdown`.
-    /// `took_over`: those of now are other ones than before. `shown` is when a stand-by last showed the key
-    /// figures: it can be scraped, too.
-    async fn hold(
-        &self,
-        holder: &str,
-        took_over: &mut bool,
-        shown: &mut Option<Instant>,
-        attempts: &mut Attempts,
-        keeping: &mut Keeping,
-        arriving: &mut Arriving,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Stop> {
+    async fn hold(&self, holder: &str, lasting: &mut Lasting, shutdown: &CancellationToken) -> Result<(), Stop> {
+        let Lasting { shown, attempts, keeping, arriving, took_over } = lasting;
         if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
             self.whole().await?;
             self.show_kpis().await?;

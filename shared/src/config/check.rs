@@ -50,7 +50,7 @@ impl Config {
         faults
     }
 
-    fn seconds(&self) -> [(&'static str, f64); 9] {
+    fn seconds(&self) -> [(&'static str, f64); 10] {
         [
             ("limits.header_seconds", self.limits.header_seconds),
             ("limits.body_seconds", self.limits.body_seconds),
