@@ -1,13 +1,16 @@
 //! What the metrics page shows of the business and its alerts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use revwatch_shared::ports::StoreError;
 use revwatch_shared::telemetry::Board;
 
-use crate::book::Book;
+use crate::book::{Book, Happened};
 use crate::lifecycle::Stage;
+use crate::report::overdue;
+use crate::rule::Severity;
 use crate::{Alerting, now_s};
 
 impl Alerting {
@@ -28,18 +31,51 @@ impl Alerting {
             board.show(counts.iter().map(|(a, b, count)| (vec![a.as_str(), b], *count)));
         };
         two(&kpis.subscriptions_by_plan, &m.subscriptions);
-        two(&kpis.payouts_by_currency, &m.payouts);
+        two(&kpis.payouts_reached, &m.payouts);
         one(&kpis.accounts, &m.accounts);
         one(&kpis.funnel, &m.onboarding_funnel);
         one(&kpis.mrr_minor, &m.mrr_minor);
         let total = |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
-        m.kernel_checkouts.set(total(&kpis.checkout_sessions, "complete"));
-        m.kernel_payments_succeeded.set(total(&kpis.payment_attempts, "succeeded"));
-        m.kernel_payments_failed.set(total(&kpis.payment_attempts, "failed"));
+        m.kernel_checkouts.show([(vec![], kpis.checkouts_reached)]);
+        m.kernel_payments_succeeded.show([(vec![], total(&kpis.payments_reached, "succeeded"))]);
+        m.kernel_payments_failed.show([(vec![], total(&kpis.payments_reached, "failed"))]);
         one(&kpis.mrr_minor, &m.kernel_mrr);
         m.kernel_churn_rate.set(kpis.churn_rate_30d.unwrap_or(0.0));
         m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
         m.payout_failure_ratio.with_label_values(&["24h"]).set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
+    }
+
+    /// Shows how many alerts wait for too long. It looks at each: not for every tick.
+    pub(crate) fn show_overdue(&self, book: &Book) {
+        let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for severity in Severity::ALL {
+            counts.extend(["respond", "resolve"].map(|clock| ((severity.as_str(), clock), 0)));
+            // A histogram that is there before its first value shows that value as growth.
+            for histogram in [&self.metrics.alert_acknowledge_seconds, &self.metrics.alert_resolve_seconds] {
+                histogram.with_label_values(&[severity.as_str()]);
+            }
+        }
+        let now_s = now_s();
+        for alert in book.alerts() {
+            for clock in overdue(alert, now_s) {
+                *counts.entry((alert.severity.as_str(), clock)).or_default() += 1;
+            }
+        }
+        let counts = counts.into_iter().map(|((severity, clock), count)| (vec![severity, clock], count));
+        self.metrics.alerts_overdue.show(counts);
+    }
+
+    /// Notes how long an alert took to be answered, or to end.
+    pub(crate) fn clock(&self, happened: &Happened) {
+        let histogram = match happened.to {
+            Stage::Acknowledged => &self.metrics.alert_acknowledge_seconds,
+            Stage::Resolved => &self.metrics.alert_resolve_seconds,
+            _ => return,
+        };
+        if let Some((severity, seconds)) = happened.clocked {
+            let seconds = Duration::from_secs(seconds.unsigned_abs()).as_secs_f64();
+            histogram.with_label_values(&[severity.as_str()]).observe(seconds);
+        }
     }
 
     pub(crate) fn show_alerts(&self, book: &Book) {

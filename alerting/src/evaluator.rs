@@ -280,6 +280,7 @@ impl Alerting {
                 return Err(Stop::NotWhole);
             }
             self.show_kpis().await?;
+            self.show_overdue(book);
             seen.pipeline = self.pipeline().await;
             seen.looked = Some(Instant::now());
         }
@@ -393,6 +394,7 @@ impl Alerting {
         }
         for happened in book.take_happened() {
             log_happened(&happened);
+            self.clock(&happened);
         }
         for part in writes.chunks(MOST) {
             self.store.write_documents(held.fence, part).await?;
@@ -431,7 +433,7 @@ impl Alerting {
 const MOST: usize = 10_000;
 
 fn log_happened(happened: &Happened) {
-    let Happened { alert_id, key, from, to, by } = happened;
+    let Happened { alert_id, key, from, to, by, .. } = happened;
     let (rule, subject) = (key.rule.as_str(), key.subject.to_string());
     let by_hand = by.is_some();
     tracing::info!(alert_id, rule, subject, from = from.as_str(), to = to.as_str(), by_hand, "alert");

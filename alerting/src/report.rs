@@ -64,6 +64,16 @@ pub fn counts(alert: &Alert) -> bool {
     alert.part_of.is_none() && has_clocks && (told || alert.muted.is_none())
 }
 
+/// The clocks that ran out while somebody should still do something: `respond`, `resolve`.
+pub fn overdue(alert: &Alert, now_s: i64) -> impl Iterator<Item = &'static str> {
+    let waits = counts(alert) && !alert.is_over();
+    let unanswered = alert.acknowledged_s.is_none() && response(alert, now_s) == Verdict::Breached;
+    let unended = resolution(alert, now_s) == Verdict::Breached;
+    [("respond", waits && unanswered), ("resolve", waits && unended)]
+        .into_iter()
+        .filter_map(|(clock, is_overdue)| is_overdue.then_some(clock))
+}
+
 /// The last `months` calendar months up to `now_s`, newest first, the most severe first in each. Months
 /// and severities without an alert have no line.
 pub fn report<'a>(alerts: impl IntoIterator<Item = &'a Alert>, months: u32, now_s: i64) -> Vec<Line> {
@@ -94,8 +104,7 @@ impl Sums {
         self.resolutions.add(resolution);
         self.to_acknowledge.add(alert.acknowledged_s.map(|at_s| at_s - alert.fired_s));
         self.to_resolve.add(alert.resolved_s.map(|at_s| at_s - alert.fired_s));
-        let unanswered = alert.acknowledged_s.is_none() && response == Verdict::Breached;
-        self.breaches_open += u32::from(!alert.is_over() && (unanswered || resolution == Verdict::Breached));
+        self.breaches_open += u32::from(overdue(alert, now_s).next().is_some());
     }
 
     fn line(&self, month: &str, severity: Severity) -> Line {

@@ -38,9 +38,15 @@ pub struct Kpis {
     pub invoices: BTreeMap<String, i64>,
     /// Payouts by outcome.
     pub payouts: BTreeMap<String, i64>,
-    /// Payouts by outcome and currency.
+    /// Payouts that ever reached an outcome, by it and currency: numbers that never fall.
     #[serde(skip)]
-    pub payouts_by_currency: Vec<(String, String, i64)>,
+    pub payouts_reached: Vec<(String, String, i64)>,
+    /// Payments that ever succeeded, and attempts that failed: numbers that never fall.
+    #[serde(skip)]
+    pub payments_reached: BTreeMap<String, i64>,
+    /// Checkouts that were ever completed: a number that never falls.
+    #[serde(skip)]
+    pub checkouts_reached: i64,
     /// Failed share of the payouts that were paid or failed in the last 24 hours; `null` when there
     /// were none.
     pub payout_failure_ratio_24h: Option<f64>,
@@ -271,7 +277,9 @@ impl Kpis {
             mrr_minor: by_first("mrr"),
             invoices: by_first("invoices"),
             payouts: by_first("payouts"),
-            payouts_by_currency: by_two("payouts"),
+            payouts_reached: by_two("payouts_reached"),
+            payments_reached: by_first("payments_reached"),
+            checkouts_reached: counters.get(Bucket::Standing, &["checkouts_reached", "complete"]),
             payout_failure_ratio_24h: payout_failures(counters, now_s, 24).value(),
             accounts: by_first("accounts"),
             funnel: by_first("funnel"),

@@ -201,7 +201,7 @@ mod tests {
         let (recount, held) = failed_payout(100);
         assert_eq!(
             recount.compare(&held, &held, 0),
-            Comparison { counters: 3, conditions: 1, differences: Vec::new() }
+            Comparison { counters: 4, conditions: 1, differences: Vec::new() }
         );
         assert_eq!(recount.entities, 1);
     }

@@ -125,3 +125,70 @@ fn a_crowded_second_without_evidence_is_quick() {
         assert!(began.elapsed() < Duration::from_secs(2), "{count} events of one second took {:?}", began.elapsed());
     }
 }
+
+/// What Prometheus is given as counters never falls, whatever comes in whatever order, and does not depend
+/// on the order either: also of more attempts than are kept, and of statuses that were left again.
+#[test]
+fn what_was_reached_stays_reached() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let at_s = |n: usize| 1000 + i64::try_from(n / 3).expect("small");
+    let payments: Vec<Observation> = (0..100)
+        .map(|n| {
+            let failed = json!({"id": "pi_1", "amount": 5, "currency": "eur", "status": "requires_payment_method",
+                "latest_charge": format!("ch_{}", n / 2), "last_payment_error": {"code": "card_declined"}});
+            let good =
+                json!({"id": "pi_1", "amount": 5, "currency": "eur", "status": "succeeded", "latest_charge": "ch_x"});
+            match n {
+                7 => read(at_s(n), n, "payment_intent.succeeded", &good, None),
+                _ => read(at_s(n), n, "payment_intent.payment_failed", &failed, None),
+            }
+        })
+        .collect();
+    let payouts: Vec<Observation> = (0..90)
+        .map(|n| {
+            let status = ["pending", "in_transit", "paid", "failed"][if n < 60 { n % 2 } else { rng.usize(..4) }];
+            let currency = if n == 80 { "usd" } else { "eur" };
+            let object = json!({"id": "po_1", "amount": 5, "currency": currency, "status": status, "arrival_date": 1});
+            read(at_s(n), n, "payout.updated", &object, None)
+        })
+        .collect();
+    let checkouts: Vec<Observation> = ["open", "complete", "expired", "open"]
+        .into_iter()
+        .enumerate()
+        .map(|(n, status)| {
+            let object = json!({"id": "cs_1", "status": status, "amount_total": 5, "currency": "eur"});
+            read(at_s(9 * n), n, "checkout.session.completed", &object, None)
+        })
+        .collect();
+    for (kind, id, told, sure) in [
+        (EntityKind::Payment, "pi_1", payments, &["payments_reached|failed=50", "payments_reached|succeeded=1"][..]),
+        (EntityKind::Payout, "po_1", payouts, &["payouts_reached|in_transit|eur=1", "payouts_reached|pending|eur=1"]),
+        (EntityKind::Checkout, "cs_1", checkouts, &["checkouts_reached|complete=1"]),
+    ] {
+        let key = EntityKey::new(kind, id);
+        let reached = |entity: &Entity| {
+            let counters = entity.contributions();
+            let reached = counters.iter().filter(|(_, name, _)| name.contains("_reached|"));
+            reached.map(|(_, name, value)| (name.to_owned(), value)).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let truth = reached(&built(&key, &told));
+        for line in sure {
+            let (name, value) = line.split_once('=').expect("written here");
+            assert_eq!(truth.get(name), Some(&value.parse().expect("a number")), "{name} of {truth:?}");
+        }
+        for _ in 0..50 {
+            let mut order: Vec<&Observation> = told.iter().chain(told.iter().filter(|_| rng.bool())).collect();
+            rng.shuffle(&mut order);
+            let (mut entity, mut before) = (Entity::new(&key), std::collections::BTreeMap::new());
+            for observation in order {
+                entity.merge(observation);
+                let now = reached(&entity);
+                assert!(before.iter().all(|(name, value)| now.get(name) >= Some(value)), "{before:?} then {now:?}");
+                before = now;
+            }
+            assert_eq!(before, truth);
+        }
+    }
+}

@@ -61,6 +61,7 @@ impl Book {
         alert.state = AlertState::Acknowledged;
         alert.acknowledged_s = Some(at_s.max(alert.fired_s));
         alert.acknowledged_by = Some(by.to_owned());
+        self.clock(&alert, alert.acknowledged_s);
         alert.sla.ahead.retain(|(_, kind)| matches!(kind, NoticeKind::ResolveSoon | NoticeKind::ResolveBreached));
         alert.revise(now_s);
         self.count(&alert, 1);

@@ -30,7 +30,7 @@ use crate::command::Silence;
 use crate::lifecycle::Stage;
 use crate::policy::Policy;
 use crate::reading::Reading;
-use crate::rule::{Rule, RuleKind};
+use crate::rule::{Rule, RuleKind, Severity};
 
 /// Alerts that are not over, or not told yet.
 pub const ALERTS: &str = "alert";
@@ -85,6 +85,8 @@ pub struct Happened {
     pub to: Stage,
     /// Who did it; `None`: it happened by itself.
     pub by: Option<String>,
+    /// How bad it was and how many seconds after it fired, where people were told and a clock stopped.
+    pub clocked: Option<(Severity, i64)>,
 }
 
 /// The documents as they were stored.

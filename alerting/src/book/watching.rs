@@ -5,6 +5,7 @@ use crate::alert::{Alert, AlertState, Evidence, Subject, id};
 use crate::figure::Facts;
 use crate::lifecycle::{Stage, is_drawn};
 use crate::reading::{Reading, trend};
+use crate::report::counts;
 use crate::rule::FigureRule;
 use crate::step::{Effect, Patience, Phase, step};
 
@@ -145,6 +146,7 @@ impl Book {
         alert.state = AlertState::Resolved;
         alert.resolved_s = Some(now_s);
         alert.resolved_by = by.map(str::to_owned);
+        self.clock(&alert, alert.resolved_s);
         if let Some(evidence) = evidence {
             let trend = std::mem::take(&mut alert.evidence.trend);
             alert.evidence = Evidence { trend, ..evidence };
@@ -219,7 +221,14 @@ impl Book {
     pub(super) fn happen(&mut self, alert_id: Option<&str>, key: &WatchKey, from: Stage, to: Stage, by: Option<&str>) {
         debug_assert!(is_drawn(from, to), "{from:?} → {to:?} is not in the picture");
         let (alert_id, by) = (alert_id.map(str::to_owned), by.map(str::to_owned));
-        self.happened.push(Happened { alert_id, key: key.clone(), from, to, by });
+        self.happened.push(Happened { alert_id, key: key.clone(), from, to, by, clocked: None });
+    }
+
+    /// Notes of what happened last how long it took, if the alert's times are to be judged.
+    pub(super) fn clock(&mut self, alert: &Alert, at_s: Option<i64>) {
+        if let (Some(last), Some(at_s), true) = (self.happened.last_mut(), at_s, counts(alert)) {
+            last.clocked = Some((alert.severity, (at_s - alert.fired_s).max(0)));
+        }
     }
 
     pub(super) fn count(&mut self, alert: &Alert, by: i64) {

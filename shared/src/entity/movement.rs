@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Facts, Sighting, Timeline};
+use super::timeline::{Facts, Sighting, Timeline, fingerprint};
 use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Counters};
@@ -24,7 +24,24 @@ pub struct Movement {
     pub origin: MovementOrigin,
     /// What does.
     pub timeline: Timeline<MovementFacts>,
+    /// What counts for good.
+    #[serde(default)]
+    pub reached: Reached,
 }
+
+/// What a payment or a checkout came to, once and for good: it is never taken back, whatever comes later and
+/// whatever the timeline forgets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The payment succeeded, or the checkout was completed, by some event.
+    pub done: bool,
+    /// Fingerprints of a payment's failed attempts, the smallest [`MOST_ATTEMPTS`] of them.
+    pub failed: BTreeSet<u32>,
+}
+
+/// So many failed attempts of one payment are told apart for good. The smallest of a union are among the
+/// smallest of its parts, so what is kept does not depend on the order.
+const MOST_ATTEMPTS: usize = 64;
 
 /// Facts that Stripe never changes during a movement's life; a customer may come late.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +80,7 @@ fn any_kind() -> EntityKind {
 impl Movement {
     /// Nothing known yet.
     pub fn new(kind: EntityKind, id: String) -> Self {
-        Self { kind, id, origin: MovementOrigin::default(), timeline: Timeline::default() }
+        Self { kind, id, origin: MovementOrigin::default(), timeline: Timeline::default(), reached: Reached::default() }
     }
 
     /// Learns from one event.
@@ -72,6 +89,7 @@ impl Movement {
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.currency, &origin.currency);
         keep_greater(&mut self.origin.of, &origin.of);
+        self.reached.learn(self.kind, &sighting);
         self.timeline.insert(sighting);
     }
 
@@ -81,8 +99,9 @@ impl Movement {
     }
 
     /// See [`super::Entity::contributions`]. Payments count by the hour of each failed attempt and of the
-    /// success, checkouts by the hour in which they completed.
+    /// success. What was ever reached (`payments_reached`, `checkouts_reached`) only grows.
     pub fn contributions(&self, counters: &mut Counters) {
+        self.reached.contributions(self.kind, counters);
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
         let family = self.kind.plural();
@@ -143,6 +162,36 @@ impl Movement {
     fn is_open_dispute(&self) -> bool {
         let open = |f: &MovementFacts| !matches!(f.status.as_str(), "won" | "lost" | "warning_closed" | "prevented");
         self.kind == EntityKind::Dispute && self.current().is_some_and(open)
+    }
+}
+
+impl Reached {
+    fn learn(&mut self, kind: EntityKind, sighting: &Sighting<MovementFacts>) {
+        let facts = &sighting.facts;
+        self.done |= matches!(
+            (kind, facts.status.as_str()),
+            (EntityKind::Payment, "succeeded") | (EntityKind::Checkout, "complete")
+        );
+        if kind == EntityKind::Payment && facts.attempt_failed {
+            self.failed.insert(fingerprint(facts.charge.as_ref().unwrap_or(&sighting.event_id)));
+            while self.failed.len() > MOST_ATTEMPTS {
+                self.failed.pop_last();
+            }
+        }
+    }
+
+    fn contributions(&self, kind: EntityKind, counters: &mut Counters) {
+        let failed = i64::try_from(self.failed.len()).unwrap_or(i64::MAX);
+        match kind {
+            EntityKind::Payment => {
+                counters.add(Bucket::Standing, &["payments_reached", "succeeded"], self.done.into());
+                counters.add(Bucket::Standing, &["payments_reached", "failed"], failed);
+            }
+            EntityKind::Checkout => {
+                counters.add(Bucket::Standing, &["checkouts_reached", "complete"], self.done.into());
+            }
+            _ => {}
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A payout: did the money arrive?
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::timeline::{Facts, Sighting, Timeline};
@@ -19,6 +21,9 @@ pub struct Payout {
     pub origin: PayoutOrigin,
     /// What does.
     pub timeline: Timeline<PayoutFacts>,
+    /// Every status that some event told, with the currency it told: what the timeline forgets stays here.
+    #[serde(default)]
+    pub reached: BTreeSet<(PayoutStatus, String)>,
 }
 
 /// Facts that Stripe never changes during a payout's life.
@@ -44,12 +49,17 @@ pub struct PayoutFacts {
     pub failure_message: Option<String>,
 }
 
+/// The currency of a payout whose events told none.
+const UNKNOWN: &str = "unknown";
+
 impl Payout {
     /// Learns from one event.
     pub fn merge(&mut self, origin: &PayoutOrigin, sighting: Sighting<PayoutFacts>) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.amount_minor, &origin.amount_minor);
         keep_greater(&mut self.origin.currency, &origin.currency);
+        let currency = origin.currency.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+        self.reached.insert((sighting.facts.status.clone(), currency));
         self.timeline.insert(sighting);
     }
 
@@ -65,11 +75,16 @@ impl Payout {
     }
 
     /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached: a
-    /// payout that fails after it was paid leaves the hour of `paid` and enters that of `failed`.
+    /// payout that fails after it was paid leaves the hour of `paid` and enters that of `failed`. What was
+    /// ever reached is left by nobody: `payouts_reached` only grows.
     pub fn contributions(&self, counters: &mut Counters) {
+        let reached: BTreeSet<_> = self.reached.iter().map(|(status, currency)| (status.label(), currency)).collect();
+        for (status, currency) in reached {
+            counters.add(Bucket::Standing, &["payouts_reached", status, currency], 1);
+        }
         let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else { return };
         let status = facts.status.label();
-        let currency = self.origin.currency.as_deref().unwrap_or("unknown");
+        let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
         let amount_minor = self.origin.amount_minor.unwrap_or(0);
         counters.add(Bucket::Standing, &["payouts", status, currency], 1);
         let hour = Bucket::hour_of(since_s);

@@ -5,8 +5,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Every metric of the process, registered once.
@@ -43,6 +46,12 @@ pub struct Metrics {
     pub config_last_reload_ok: IntGauge,
     /// `revwatch_alerts{rule,severity,state}`
     pub alerts: Board,
+    /// `revwatch_alerts_overdue{severity,clock}`: waiting for an answer, or for their end, for too long
+    pub alerts_overdue: Board,
+    /// `revwatch_alert_acknowledge_seconds{severity}`: fired → acknowledged
+    pub alert_acknowledge_seconds: HistogramVec,
+    /// `revwatch_alert_resolve_seconds{severity}`: fired → over
+    pub alert_resolve_seconds: HistogramVec,
     /// `revwatch_notifications_total{notifier,outcome}`
     pub notifications: IntCounterVec,
     /// `revwatch_rule_evaluation_seconds`
@@ -51,7 +60,7 @@ pub struct Metrics {
     pub subscriptions: Board,
     /// `revwatch_past_due_ratio`
     pub past_due_ratio: prometheus::Gauge,
-    /// `revwatch_payouts_total{outcome,currency}`: payouts now in that outcome (a paid one may still fail)
+    /// `revwatch_payouts_total{outcome,currency}`: payouts that ever reached that outcome
     pub payouts: Board,
     /// `revwatch_payout_failure_ratio{window}`
     pub payout_failure_ratio: GaugeVec,
@@ -62,18 +71,19 @@ pub struct Metrics {
     /// `revwatch_mrr_minor{currency}`
     pub mrr_minor: Board,
     /// `kernel_billing_checkout_total`: completed checkout sessions (K11)
-    pub kernel_checkouts: IntGauge,
+    pub kernel_checkouts: Board,
     /// `kernel_billing_payment_success_total`
-    pub kernel_payments_succeeded: IntGauge,
+    pub kernel_payments_succeeded: Board,
     /// `kernel_billing_payment_failed_total`
-    pub kernel_payments_failed: IntGauge,
+    pub kernel_payments_failed: Board,
     /// `kernel_billing_mrr{currency}`, in minor units
     pub kernel_mrr: Board,
     /// `kernel_billing_churn_rate`, over 30 days
     pub kernel_churn_rate: prometheus::Gauge,
 }
 
-/// Gauges that are shown together, from one look at the state.
+/// Values that are shown together, from one look at the state. What nobody has looked at is not shown: a
+/// number that begins at zero with every process would look like one that grew.
 #[derive(Clone)]
 pub struct Board {
     gauges: IntGaugeVec,
@@ -98,6 +108,31 @@ impl Board {
     }
 }
 
+/// Values of the state that never fall (unless the state is lost), given to Prometheus as the counters that
+/// they are.
+struct Counted(IntGaugeVec);
+
+impl Collector for Counted {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.0.collect();
+        for family in &mut families {
+            family.set_field_type(MetricType::COUNTER);
+            for metric in family.mut_metric() {
+                let mut counter = Counter::default();
+                counter.set_value(metric.get_gauge().get_value());
+                let mut counted = Metric::from_label(metric.take_label());
+                counted.set_counter(counter);
+                *metric = counted;
+            }
+        }
+        families
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -112,11 +147,31 @@ impl Metrics {
         let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
         let gauges = |name, help, labels: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), labels));
         let board = |name, help, labels: &[&str]| Board { gauges: gauges(name, help, labels), shown: Arc::default() };
+        let counted = |name, help, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect(WRITTEN_HERE);
+            r.register(Box::new(Counted(gauges.clone()))).expect(ONCE);
+            Board { gauges, shown: Arc::default() }
+        };
+        let clocks = |name, help| {
+            register(r, HistogramVec::new(HistogramOpts::new(name, help).buckets(CLOCKS.to_vec()), &["severity"]))
+        };
+        gauges("revwatch_build_info", "Always 1; the label says which version runs", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         let seconds = |name, help, buckets: &[f64]| {
             register(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
         };
         const FAST: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         const SLOW: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0];
+        // The times that severities allow by default are among them.
+        const CLOCKS: &[f64] =
+            &[60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0, 604_800.0];
+        let config_last_reload_ok = register(
+            r,
+            IntGauge::new("revwatch_config_last_reload_ok", "0 after a reload of settings that was refused"),
+        );
+        // The settings that it started with were not refused.
+        config_last_reload_ok.set(1);
         Self {
             ingest_requests: counters(
                 "revwatch_ingest_requests_total",
@@ -159,11 +214,21 @@ impl Metrics {
             ),
             heals: counters("revwatch_heals_total", "Replays begun because the store had lost data", &["reason"]),
             config_reloads: counters("revwatch_config_reloads_total", "Reloads of settings, by outcome", &["outcome"]),
-            config_last_reload_ok: register(
-                r,
-                IntGauge::new("revwatch_config_last_reload_ok", "0 after a reload of settings that was refused"),
-            ),
+            config_last_reload_ok,
             alerts: board("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
+            alerts_overdue: board(
+                "revwatch_alerts_overdue",
+                "Alerts that wait for an answer (clock respond) or their end (resolve) for longer than they should",
+                &["severity", "clock"],
+            ),
+            alert_acknowledge_seconds: clocks(
+                "revwatch_alert_acknowledge_seconds",
+                "From firing to acknowledged, of the alerts that people were told of",
+            ),
+            alert_resolve_seconds: clocks(
+                "revwatch_alert_resolve_seconds",
+                "From firing to the end, of the alerts that people were told of",
+            ),
             notifications: counters(
                 "revwatch_notifications_total",
                 "Attempts to notify, by notifier and outcome",
@@ -178,7 +243,11 @@ impl Metrics {
                     "Past-due share of active and past-due subscriptions",
                 ),
             ),
-            payouts: board("revwatch_payouts_total", "Payouts by outcome and currency", &["outcome", "currency"]),
+            payouts: counted(
+                "revwatch_payouts_total",
+                "Payouts that ever reached an outcome, by it and currency",
+                &["outcome", "currency"],
+            ),
             payout_failure_ratio: register(
                 r,
                 GaugeVec::new(
@@ -197,18 +266,9 @@ impl Metrics {
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
             ),
-            kernel_checkouts: register(
-                r,
-                IntGauge::new("kernel_billing_checkout_total", "Completed checkout sessions"),
-            ),
-            kernel_payments_succeeded: register(
-                r,
-                IntGauge::new("kernel_billing_payment_success_total", "Payments that succeeded"),
-            ),
-            kernel_payments_failed: register(
-                r,
-                IntGauge::new("kernel_billing_payment_failed_total", "Payment attempts that failed"),
-            ),
+            kernel_checkouts: counted("kernel_billing_checkout_total", "Checkout sessions that were completed", &[]),
+            kernel_payments_succeeded: counted("kernel_billing_payment_success_total", "Payments that succeeded", &[]),
+            kernel_payments_failed: counted("kernel_billing_payment_failed_total", "Payment attempts that failed", &[]),
             kernel_mrr: board("kernel_billing_mrr", "Monthly recurring revenue in minor units", &["currency"]),
             kernel_churn_rate: register(
                 r,
@@ -227,9 +287,12 @@ impl Metrics {
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let metric = made.expect("metric names and labels are valid: they are written in this file");
-    registry.register(Box::new(metric.clone())).expect("each metric is registered once");
+const WRITTEN_HERE: &str = "metric names and labels are valid: they are written in this file";
+const ONCE: &str = "each metric is registered once";
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect(WRITTEN_HERE);
+    registry.register(Box::new(metric.clone())).expect(ONCE);
     metric
 }
 
@@ -245,5 +308,18 @@ mod tests {
         let page = metrics.render();
         assert!(page.contains("revwatch_accounts{risk=\"low\"} 3"), "{page}");
         assert!(page.contains("revwatch_accounts{risk=\"high\"} 0"), "{page}");
+    }
+
+    #[test]
+    fn what_never_falls_is_a_counter_and_is_not_there_before_somebody_looked() {
+        let metrics = Metrics::new();
+        assert!(!metrics.render().contains("kernel_billing_checkout_total"));
+        metrics.kernel_checkouts.show([(vec![], 3)]);
+        metrics.payouts.show([(vec!["paid", "eur"], 2)]);
+        let page = metrics.render();
+        let expected = "# TYPE kernel_billing_checkout_total counter\nkernel_billing_checkout_total 3\n";
+        assert!(page.contains(expected), "{page}");
+        assert!(page.contains("# TYPE revwatch_payouts_total counter"), "{page}");
+        assert!(page.contains("revwatch_payouts_total{currency=\"eur\",outcome=\"paid\"} 2"), "{page}");
     }
 }

@@ -128,3 +128,36 @@ fn a_silence_asked_for_by_a_clock_that_is_ahead_begins_at_once() {
     desk.command(Ask::Silence(Silence { id, matches, from_s: 21, until_s: 100, reason: "r".into(), by }), 20);
     assert!(desk.tell_all(20).is_empty());
 }
+
+#[test]
+fn what_stops_a_clock_says_how_long_it_took_and_what_nobody_was_told_of_does_not() {
+    let mut desk = Desk::new();
+    let silence = Silence {
+        id: "si_1".into(),
+        matches: Matcher { account: Some("acct_2".into()), ..Matcher::default() },
+        from_s: 0,
+        until_s: 9000,
+        reason: "migration".into(),
+        by: "ana".into(),
+    };
+    desk.command(Ask::Silence(silence), 0);
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    desk.command(Ask::Acknowledge { alert_id: desk.id("lost") }, 50);
+    desk.close(&lost("acct_1"), 95);
+    desk.tell_all(95);
+    desk.open(&lost("acct_2"), 100);
+    desk.close(&lost("acct_2"), 150);
+    desk.settle(150);
+    let clocked: Vec<_> = desk.happened.iter().map(|h| (h.to, h.clocked)).collect();
+    assert_eq!(
+        clocked,
+        [
+            (Stage::Firing, None),
+            (Stage::Acknowledged, Some((Severity::Critical, 30))),
+            (Stage::Resolved, Some((Severity::Critical, 75))),
+            (Stage::Firing, None),
+            (Stage::Resolved, None),
+        ]
+    );
+}
