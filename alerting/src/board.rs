@@ -34,7 +34,11 @@ impl Alerting {
         two(&kpis.payouts_reached, &m.payouts);
         one(&kpis.accounts, &m.accounts);
         one(&kpis.funnel, &m.onboarding_funnel);
+        one(&kpis.onboarding_seconds, &m.onboarding_seconds);
         one(&kpis.mrr_minor, &m.mrr_minor);
+        one(&kpis.mrr_past_due_minor, &m.mrr_past_due_minor);
+        one(&kpis.invoices_open_minor, &m.invoices_open_minor);
+        one(&kpis.payout_volume_minor_30d, &m.payout_volume_minor);
         let total = |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
         m.kernel_checkouts.show([(vec![], kpis.checkouts_reached)]);
         m.kernel_payments_succeeded.show([(vec![], total(&kpis.payments_reached, "succeeded"))]);

@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod dead;
 mod export;
+mod health;
 mod look;
 mod pause;
 mod replay;
@@ -147,6 +148,14 @@ Examples:
   revwatch verify
   revwatch verify --json || echo 'the store needs attention'")]
     Verify,
+    /// Ask the process on this machine whether it is ready; exits with 1 if it is not.
+    ///
+    /// It asks /readyz where REVWATCH_ADMIN_LISTEN says that the process listens.
+    #[command(after_help = "\
+Examples:
+  revwatch health
+  REVWATCH_ADMIN_LISTEN=127.0.0.1:9465 revwatch health --json")]
+    Health,
     /// List, check and try out rules.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -181,6 +190,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Resume(args)) => pause::run(&common, &args, false).await,
         Some(Command::Audit(args)) => audit::run(&common, &args).await,
         Some(Command::Verify) => verify::run(&common).await,
+        Some(Command::Health) => health::run(&common).await,
         Some(Command::Rules(command)) => rules::run(&common, &command).await,
         Some(Command::Config(command)) => config::run(&common, &command),
     };

@@ -3,6 +3,7 @@
 
 pub(crate) mod history;
 pub(crate) mod mail;
+pub(crate) mod prometheus;
 pub(crate) mod providers;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;

@@ -83,6 +83,11 @@ pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
 
 /// Whether `alert` is in state `state`, and its readers have been told.
 pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
-    let told = &alert["deliveries"]["slack"];
+    is_told_by("slack", alert, state)
+}
+
+/// The same by another notifier.
+pub(crate) fn is_told_by(notifier: &str, alert: &Value, state: &str) -> bool {
+    let told = &alert["deliveries"][notifier];
     alert["state"] == state && told["told"].as_i64() >= alert["revision"].as_i64() && told["trying"].is_null()
 }

@@ -8,6 +8,7 @@ mod healing;
 mod look;
 mod mail;
 mod order;
+mod prometheus;
 mod recovery;
 mod refresh;
 mod reload;

@@ -68,8 +68,16 @@ pub struct Metrics {
     pub accounts: Board,
     /// `revwatch_onboarding_funnel{stage}`
     pub onboarding_funnel: Board,
+    /// `revwatch_onboarding_seconds{percentile}`: from created to charges enabled
+    pub onboarding_seconds: Board,
     /// `revwatch_mrr_minor{currency}`
     pub mrr_minor: Board,
+    /// `revwatch_mrr_past_due_minor{currency}`
+    pub mrr_past_due_minor: Board,
+    /// `revwatch_invoices_open_minor{currency}`
+    pub invoices_open_minor: Board,
+    /// `revwatch_payout_volume_minor{currency}`: paid out in the last 30 days
+    pub payout_volume_minor: Board,
     /// `kernel_billing_checkout_total`: completed checkout sessions (K11)
     pub kernel_checkouts: Board,
     /// `kernel_billing_payment_success_total`
@@ -264,6 +272,26 @@ impl Metrics {
             mrr_minor: board(
                 "revwatch_mrr_minor",
                 "Monthly recurring revenue in the currency's smallest unit",
+                &["currency"],
+            ),
+            onboarding_seconds: board(
+                "revwatch_onboarding_seconds",
+                "From a connected account's creation to charges, at most an eighth too long",
+                &["percentile"],
+            ),
+            mrr_past_due_minor: board(
+                "revwatch_mrr_past_due_minor",
+                "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit",
+                &["currency"],
+            ),
+            invoices_open_minor: board(
+                "revwatch_invoices_open_minor",
+                "Still to be paid on open invoices, in the currency's smallest unit",
+                &["currency"],
+            ),
+            payout_volume_minor: board(
+                "revwatch_payout_volume_minor",
+                "Payouts paid in the last 30 days, in the currency's smallest unit",
                 &["currency"],
             ),
             kernel_checkouts: counted("kernel_billing_checkout_total", "Checkout sessions that were completed", &[]),

@@ -1,0 +1,60 @@
+//! `revwatch health`: asks the process on this machine whether it is ready, for containers and scripts.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use super::Common;
+
+/// Shorter than the patience of whoever asks: Docker's default is 30 seconds, Kubernetes' is one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs `health`.
+pub async fn run(common: &Common) -> anyhow::Result<()> {
+    let url = format!("http://{}/readyz", reachable(common.config()?.admin_listen));
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
+    let report: Value = answer.json().await.with_context(|| format!("{url} is not revwatch"))?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{report:#}")?;
+    } else {
+        for (check, word) in report["checks"].as_object().into_iter().flatten() {
+            writeln!(out, "{check:<12} {}", word.as_str().unwrap_or_default())?;
+        }
+    }
+    if report["ready"] != true {
+        bail!("not ready");
+    }
+    Ok(())
+}
+
+/// Who listens on every address is asked on the loopback one.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_asked_on_the_loopback_one() {
+        for (listen, asked) in [
+            ("0.0.0.0:9464", "127.0.0.1:9464"),
+            ("[::]:9464", "[::1]:9464"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("10.1.2.3:9464", "10.1.2.3:9464"),
+        ] {
+            assert_eq!(reachable(listen.parse().expect("an address")).to_string(), asked);
+        }
+    }
+}
