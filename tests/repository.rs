@@ -77,6 +77,7 @@ fn pages_name_files_that_are_there() {
         "README.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
+        "deploy/README.md",
         "docs/alerting.md",
         "docs/performance.md",
         "docs/rules.md",

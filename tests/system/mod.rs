@@ -4,6 +4,7 @@ mod alerts;
 mod config;
 mod crash;
 mod demo;
+mod deploy;
 mod healing;
 mod look;
 mod mail;

@@ -1,0 +1,121 @@
+//! What `deploy/` has for containers, clusters and systemd is looked at without any of them; what is
+//! installed here (systemd-analyze, kubectl, docker) is asked as well.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::Home;
+use crate::support::revwatch::{Revwatch, cli};
+
+/// `systemd-analyze security` counts from 0 (safe) to 10; this is tenths.
+const EXPOSURE: &str = "20";
+
+#[test]
+fn every_file_and_setting_that_is_named_is_there() {
+    let output = deploy_py(Path::new("/usr/bin/python3"), &[]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// With the schemas of Kubernetes, which `tests/run` gets from PyPI.
+#[test]
+fn schemas_of_kubernetes_are_kept() {
+    let python = target().join("kubernetes-validate/bin/python");
+    assert!(python.exists(), "{} is missing: tests/run makes it", python.display());
+    let output = deploy_py(&python, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    for folder in ["base", "overlays/example"] {
+        let Ok(rendered) =
+            Command::new("kubectl").arg("kustomize").arg(root().join("deploy/kubernetes").join(folder)).output()
+        else {
+            eprintln!("not looked at: what kustomize makes of it (kubectl is not installed)");
+            return;
+        };
+        assert!(rendered.status.success(), "{folder}: {}", said(&rendered));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), &rendered.stdout).expect("written");
+        let output = deploy_py(&python, &["--rendered", &file.path().display().to_string()]);
+        assert!(output.status.success(), "{folder}: {}", said(&output));
+    }
+}
+
+#[test]
+fn units_are_understood_and_let_little_through() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut units = Vec::new();
+    for entry in std::fs::read_dir(root().join("deploy/systemd")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "service") {
+            // Where it will be installed there is nothing yet.
+            let text = std::fs::read_to_string(&path).expect("text");
+            assert!(text.contains("ExecStart=/usr/local/bin/revwatch serve"), "{}", path.display());
+            let text = text.replace("/usr/local/bin/revwatch", env!("CARGO_BIN_EXE_revwatch"));
+            let copy = folder.path().join(path.file_name().expect("a name"));
+            std::fs::write(&copy, text).expect("written");
+            units.push(copy);
+        }
+    }
+    assert_eq!(units.len(), 4);
+    let Ok(verified) = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output() else {
+        eprintln!("not looked at: units (systemd-analyze is not installed)");
+        return;
+    };
+    // It speaks of other units of this machine, too.
+    let ours: Vec<String> = said(&verified).lines().filter(|l| l.contains("revwatch")).map(str::to_owned).collect();
+    assert!(ours.is_empty(), "{ours:?}");
+    for unit in units {
+        let threshold = format!("--threshold={EXPOSURE}");
+        let judged =
+            Command::new("systemd-analyze").args(["security", "--offline=true", &threshold]).arg(&unit).output();
+        let judged = judged.expect("it was there a moment ago");
+        assert!(judged.status.success(), "{}: {}", unit.display(), said(&judged));
+    }
+}
+
+#[test]
+fn docker_reads_the_compose_file() {
+    let file = root().join("deploy/compose/compose.yml");
+    let docker = |args: &[&str]| Command::new("docker").arg("compose").args(args).output();
+    if !docker(&["version"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("not looked at: the compose file by docker (docker compose is not installed)");
+        return;
+    }
+    let output = docker(&["-f", &file.display().to_string(), "config", "--quiet"]).expect("it was there a moment ago");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// What containers ask for their health.
+#[test]
+fn health_says_whether_the_process_beside_it_is_ready() {
+    let home = Home::embedded();
+    let variables = home.variables(&[]);
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+    let address = process.admin("").trim_start_matches("http://").to_owned();
+    let asked = [variables, vec![("REVWATCH_ADMIN_LISTEN".into(), address)]].concat();
+    let ready = || cli(&asked, &["health"]).status.success().then_some(());
+    crate::support::wait::until_blocking("it is ready", ready);
+    let output = cli(&asked, &["health", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["ready"], true, "{report}");
+    process.stop();
+    let output = cli(&asked, &["health"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("does not answer"), "{}", said(&output));
+}
+
+fn deploy_py(python: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(python);
+    command.arg("-B").arg(root().join("tests/support/deploy.py")).arg(root()).args(more);
+    command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()))
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|out| String::from_utf8_lossy(out).into_owned()).concat()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").to_owned()
+}
