@@ -35,7 +35,7 @@ pub struct Movement {
 pub struct Reached {
     /// The payment succeeded, or the checkout was completed, by some event.
     pub done: bool,
-    /// Fingerprints of a payment's failed attempts, the smallest [`MOST_ATTEMPTS`] of them.
+    /// Fingerprints of a payment's failed attempts, the smallest 64 of them.
     pub failed: BTreeSet<u32>,
 }
 
