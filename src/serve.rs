@@ -47,7 +47,13 @@ pub async fn serve(
         // Half-configured is refused before anything is opened.
         start.config.webhook_endpoints()?;
     }
-    let process = Process::start(start).await?;
+    let service = match roles {
+        [Role::Ingest] => "revwatch-ingest",
+        [Role::Worker] => "revwatch-worker",
+        [Role::Alerting] => "revwatch-alerting",
+        _ => "revwatch",
+    };
+    let process = Process::start(start, service).await?;
     let mut tasks = JoinSet::new();
     let mut webhooks = None;
     if roles.contains(&Role::Alerting) {

@@ -22,6 +22,8 @@ const PURE: &[&str] = &[
     "shared/src/recount.rs",
     "shared/src/signature.rs",
     "shared/src/span.rs",
+    "shared/src/telemetry/correlation.rs",
+    "shared/src/telemetry/shown.rs",
     "ingest/src/accept.rs",
     "ingest/src/answer.rs",
     "worker/src/membership.rs",

@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let start = prepare(RoleArgs::parse().config.as_deref())?;
     start.config.webhook_endpoints()?;
-    let process = Process::start(start).await?;
+    let process = Process::start(start, "revwatch-ingest").await?;
     let ingest = Ingest::of(&process).await?;
     process.started();
     ingest.serve(process.shutdown.clone()).await;

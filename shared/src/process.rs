@@ -13,7 +13,7 @@ use crate::backend::{Backend, BackendError};
 use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
 use crate::listen::ListenError;
 use crate::reload::{Apply, InForce, Prepare, Reload};
-use crate::telemetry::{Metrics, init_logs};
+use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
 
 /// The options of a binary that plays one role.
 #[derive(Debug, clap::Parser)]
@@ -48,6 +48,8 @@ pub struct Process {
     pub backend: Backend,
     /// All metrics.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// What `/readyz` reports.
     pub readiness: Readiness,
     /// Cancelled when the process is asked to end.
@@ -73,14 +75,17 @@ pub enum StartError {
     /// The admin port.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Traces.
+    #[error(transparent)]
+    Traces(#[from] SetupError),
 }
 
 impl Process {
-    /// Opens the backend and the admin listener.
-    pub async fn start(start: Start) -> Result<Self, StartError> {
+    /// Opens the backend and the admin listener. `service` is the process's name in traces, if settings give none.
+    pub async fn start(start: Start, service: &str) -> Result<Self, StartError> {
         let Start { config, shutdown, reload } = start;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
-        metrics.config_last_reload_ok.set(1);
+        let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
         // Before anything can ask: a process is not ready until its roles have said what to check.
         let starting = readiness.check("process");
         let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
@@ -94,6 +99,7 @@ impl Process {
             config,
             backend,
             metrics,
+            tracer,
             readiness,
             shutdown,
             admin_addr,
@@ -123,6 +129,7 @@ impl Process {
     /// Ends what [`Process::start`] began, once the roles have ended.
     pub async fn finish(self) {
         self.backend.queue.close().await;
+        self.tracer.finish().await;
         self.admin_shutdown.cancel();
         let _ = self.admin.await;
         tracing::info!("stopped");

@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let start = prepare(RoleArgs::parse().config.as_deref())?;
-    let process = Process::start(start).await?;
+    let process = Process::start(start, "revwatch-worker").await?;
     let worker = Worker::of(&process)?;
     process.started();
     revwatch_worker::run(worker, process.shutdown.clone()).await;

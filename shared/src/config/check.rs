@@ -25,6 +25,9 @@ impl Config {
         }
         check_api_base(&self.stripe_api_base).into_iter().for_each(&mut wrong);
         self.check_channels().into_iter().for_each(&mut wrong);
+        if let Err(error) = self.traces.check() {
+            error.faults.into_iter().for_each(&mut wrong);
+        }
         let key = self.stripe_secret_key.as_ref().map(|key| key.expose_secret());
         if key.is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_")) {
             wrong(

@@ -154,6 +154,10 @@ fn set_from_variable(
             Ok(number) => toml::Value::Integer(number),
             Err(_) => return Err(format!("{name} must be a whole number, but is {text:?}")),
         },
+        Kind::Ratio => match text.trim().parse() {
+            Ok(number) => toml::Value::Float(number),
+            Err(_) => return Err(format!("{name} must be a number such as 0.1, but is {text:?}")),
+        },
         Kind::Text | Kind::Secret => toml::Value::String(text),
     };
     let mut with = table.clone();

@@ -16,6 +16,7 @@ mod file;
 mod outgoing;
 pub mod reload;
 mod show;
+mod traces;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use self::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, W
 pub use self::effective::Effective;
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
 pub use self::outgoing::{OutgoingConfig, names_loopback};
+pub use self::traces::TracesConfig;
 pub use self::variables::{Lookup, unknown_in_environment};
 
 /// The file of defaults, comments included.
@@ -88,6 +90,8 @@ pub struct Config {
     pub pagerduty: PagerDutyConfig,
     /// Signed webhooks.
     pub webhook: WebhookConfig,
+    /// Traces.
+    pub traces: TracesConfig,
     /// Plan names by price id, product id or lookup key (R1).
     #[serde(default)]
     pub plans: BTreeMap<String, String>,

@@ -95,6 +95,20 @@ fn what_is_wrong_is_named_with_its_fix() {
         (None, &[("REVWATCH_WEBHOOK_URL", "https://me:pw@h.example/")], "(REVWATCH_WEBHOOK_URL) must have no user"),
         (Some("[sms]\napi_base = \"http://h.example\""), &[], "sms.api_base must begin with"),
         (Some("[pagerduty]\napi_base = \"https://[::ffff:10.0.0.1]\""), &[], "pagerduty.api_base names a private"),
+        (None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")], "(OTEL_EXPORTER_OTLP_ENDPOINT) must begin with"),
+        (None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pw@h.example")], "must be a plain base URL"),
+        (
+            None,
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h.example"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=b")],
+            "(OTEL_EXPORTER_OTLP_HEADERS) go over https://",
+        ),
+        (
+            None,
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h.example"), ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer x")],
+            "(OTEL_EXPORTER_OTLP_HEADERS) must be name=value",
+        ),
+        (None, &[("OTEL_TRACES_SAMPLER_ARG", "half")], "OTEL_TRACES_SAMPLER_ARG must be a number"),
+        (None, &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be"),
         (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
         (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
         (Some("[alerting]\ntick_seconds = 6.0"), &[], "alerting.lease_seconds must be at least twice"),
@@ -122,6 +136,7 @@ fn ways_to_reach_people_hide_their_secrets() {
     let secrets = ["SLACK_BOT_TOKEN", "TWILIO_AUTH_TOKEN", "PAGERDUTY_ROUTING_KEY", "REVWATCH_WEBHOOK_SECRET"];
     let mut variables: Vec<_> = secrets.iter().map(|name| (*name, "hidden")).collect();
     variables.push(("SMTP_URL", "smtps://me:hidden@mail.example"));
+    variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hidden"));
     variables.push(("REVWATCH_WEBHOOK_URL", "https://10.0.0.9/hidden"));
     let config = load(Some("[outgoing]\nallow_private_addresses = true"), &variables).expect("valid");
     assert!(config.outgoing.allow_private_addresses && config.email.smtp_url.is_some());

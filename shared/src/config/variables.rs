@@ -9,6 +9,7 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(super) enum Kind {
     Text,
     Number,
+    Ratio,
     Secret,
 }
 
@@ -37,6 +38,10 @@ pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("PAGERDUTY_ROUTING_KEY", &["pagerduty", "routing_key"], Kind::Secret),
     ("REVWATCH_WEBHOOK_URL", &["webhook", "url"], Kind::Secret),
     ("REVWATCH_WEBHOOK_SECRET", &["webhook", "secret"], Kind::Secret),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", &["traces", "endpoint"], Kind::Text),
+    ("OTEL_EXPORTER_OTLP_HEADERS", &["traces", "headers"], Kind::Secret),
+    ("OTEL_SERVICE_NAME", &["traces", "service_name"], Kind::Text),
+    ("OTEL_TRACES_SAMPLER_ARG", &["traces", "sample_ratio"], Kind::Ratio),
 ];
 
 /// Names that are looked up, but set no key.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Every metric of the process, registered once.
@@ -44,6 +44,8 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// `revwatch_config_last_reload_ok`: 0 after a reload that was refused
     pub config_last_reload_ok: IntGauge,
+    /// `revwatch_spans_dropped_total`: of traces, not delivered to the collector
+    pub spans_dropped: IntCounter,
     /// `revwatch_alerts{rule,severity,state}`
     pub alerts: Board,
     /// `revwatch_alerts_overdue{severity,clock}`: waiting for an answer, or for their end, for too long
@@ -223,6 +225,10 @@ impl Metrics {
             heals: counters("revwatch_heals_total", "Replays begun because the store had lost data", &["reason"]),
             config_reloads: counters("revwatch_config_reloads_total", "Reloads of settings, by outcome", &["outcome"]),
             config_last_reload_ok,
+            spans_dropped: register(
+                r,
+                IntCounter::new("revwatch_spans_dropped_total", "Spans of traces that did not reach the collector"),
+            ),
             alerts: board("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
             alerts_overdue: board(
                 "revwatch_alerts_overdue",

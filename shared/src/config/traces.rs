@@ -1,0 +1,74 @@
+//! Settings of traces, under the names that OpenTelemetry gives them.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::{ConfigError, non_empty_secret};
+
+/// Where traces go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracesConfig {
+    /// Base URL of a collector; empty: no traces.
+    pub endpoint: String,
+    /// Headers of every request to it: `name=value,name=value`, values percent-encoded.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub headers: Option<SecretString>,
+    /// How the process is named; empty: by the roles it plays.
+    pub service_name: String,
+    /// Share of events that are traced.
+    pub sample_ratio: f64,
+}
+
+impl TracesConfig {
+    /// Where spans are posted, if anywhere.
+    pub fn url(&self) -> Option<String> {
+        let base = self.endpoint.trim();
+        (!base.is_empty()).then(|| format!("{}/v1/traces", base.trim_end_matches('/')))
+    }
+
+    /// Names and values of the headers.
+    pub fn headers(&self) -> Result<Vec<(String, String)>, ConfigError> {
+        let wrong = || invalid("traces.headers (OTEL_EXPORTER_OTLP_HEADERS) must be name=value,name=value");
+        let text = self.headers.as_ref().map_or("", |headers| headers.expose_secret());
+        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
+                let (name, value) = (name.trim(), percent_encoding::percent_decode_str(value.trim()).decode_utf8());
+                let value = value.map_err(|_| wrong())?.into_owned();
+                let is_name =
+                    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+                let is_value = value.bytes().all(|b| (b' '..=b'~').contains(&b));
+                if is_name && is_value { Ok((name.to_owned(), value)) } else { Err(wrong()) }
+            })
+            .collect()
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if !(0.0..=1.0).contains(&self.sample_ratio) {
+            return Err(invalid("traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be between 0 and 1"));
+        }
+        let headers = self.headers()?;
+        let Some(url) = self.url() else { return Ok(()) };
+        let wrong = |what: &str| Err(invalid(&format!("traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) {what}")));
+        let Ok(url) = url::Url::parse(&url) else { return wrong("is not a URL, such as http://localhost:4318") };
+        if !matches!(url.scheme(), "http" | "https") {
+            return wrong("must begin with http:// or https://");
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            return wrong("must be a plain base URL: no user, no password, no ? and no #");
+        }
+        if url.scheme() == "http" && !headers.is_empty() && !super::names_loopback(&url) {
+            return Err(invalid(
+                "traces.headers (OTEL_EXPORTER_OTLP_HEADERS) go over https:// only (over http:// to this machine): \
+                 they may hold a secret",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(text: &str) -> ConfigError {
+    ConfigError::of(text)
+}

@@ -1,0 +1,144 @@
+//! The way to the collector: OTLP over HTTP, in batches, in the background.
+//!
+//! Invariant: whatever a collector does or does not answer, work goes on; what could not be sent is counted, and said
+//! at most once a minute, without quoting the collector.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, RetryPolicy, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter};
+use prometheus::IntCounter;
+use reqwest::{Client, redirect};
+use tokio::runtime::Handle;
+
+use super::trace::MOST_WAITING;
+use crate::config::{ConfigError, TracesConfig};
+
+/// Traces cannot be sent until a setting is changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// What is wrong with it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The HTTP client.
+    #[error("cannot set up HTTPS for traces: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
+    Tls(#[from] reqwest::Error),
+    /// OpenTelemetry's own settings.
+    #[error("traces cannot be set up: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+/// A collector that has not answered by then has not taken the spans.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Spans are sent together after so long, or when so many wait.
+const SEND_EVERY: Duration = Duration::from_secs(2);
+const SEND_TOGETHER: usize = 512;
+/// More than a collector has to say.
+const MOST_ANSWER_BYTES: usize = 64 * 1024;
+/// A collector that fails is spoken of so often.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// What sends spans, in a thread of its own; `None` without an endpoint.
+pub(super) fn processor(
+    config: &TracesConfig,
+    service: &str,
+    waiting: Arc<AtomicUsize>,
+    dropped: IntCounter,
+) -> Result<Option<BatchSpanProcessor>, SetupError> {
+    let Some(url) = config.url() else { return Ok(None) };
+    let client = Client::builder()
+        .timeout(ANSWER_WITHIN)
+        // Headers may hold a secret: they go where they were meant to go and nowhere else.
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_http_client(OnRuntime { client, runtime: Handle::current() })
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(url)
+        .with_timeout(ANSWER_WITHIN)
+        .with_headers(config.headers()?.into_iter().collect())
+        // What fails is dropped and counted: to try again would keep the next spans waiting.
+        .with_retry_policy(RetryPolicy::disabled())
+        .build()?;
+    let name = if config.service_name.is_empty() { service } else { &config.service_name };
+    exporter.set_resource(&Resource::builder().with_service_name(name.to_owned()).build());
+    let exporter = Counted { exporter, waiting, dropped, said: Mutex::new(None) };
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(MOST_WAITING)
+        .with_max_export_batch_size(SEND_TOGETHER)
+        .with_scheduled_delay(SEND_EVERY)
+        .build();
+    tracing::info!(service = name, "traces are sent to the collector");
+    Ok(Some(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build()))
+}
+
+/// Lends the processor's thread our runtime: a request runs there, and the thread waits for its answer.
+#[derive(Debug)]
+struct OnRuntime {
+    client: Client,
+    runtime: Handle,
+}
+
+#[async_trait]
+impl HttpClient for OnRuntime {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let request = reqwest::Request::try_from(request)?;
+        let client = self.client.clone();
+        let answered = self.runtime.spawn(async move {
+            let mut answer = client.execute(request).await?;
+            // What it says beside is of no use, but has to be read for the connection to be used again.
+            let mut rest = MOST_ANSWER_BYTES;
+            while let Some(chunk) = answer.chunk().await? {
+                rest = rest.saturating_sub(chunk.len());
+                if rest == 0 {
+                    break;
+                }
+            }
+            Ok::<_, reqwest::Error>(answer.status())
+        });
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = answered.await?.map_err(reqwest::Error::without_url)?;
+        Ok(response)
+    }
+}
+
+/// Counts what is lost.
+struct Counted {
+    exporter: opentelemetry_otlp::SpanExporter,
+    waiting: Arc<AtomicUsize>,
+    dropped: IntCounter,
+    said: Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the exporter: it holds the headers.
+        f.debug_struct("Counted").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+impl SpanExporter for Counted {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        self.waiting.fetch_sub(spans, Ordering::Relaxed);
+        if self.exporter.export(batch).await.is_err() {
+            self.dropped.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
+                tracing::warn!(spans, "the collector did not take spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)");
+                *said = Some(Instant::now());
+            }
+        }
+        Ok(())
+    }
+}
