@@ -7,6 +7,7 @@ use hyper::{HeaderMap, Method};
 use revwatch_shared::config::Endpoint;
 use revwatch_shared::event::{Event, event_id_of, is_known_kind, partition_of};
 use revwatch_shared::signature;
+use revwatch_shared::telemetry::{SpanContext, parse_traceparent};
 
 use crate::answer::Answer;
 
@@ -84,16 +85,9 @@ pub(crate) fn judge(
     if endpoint.mode.takes(event.livemode) { Verdict::Publish(envelope) } else { Verdict::Ignore(envelope) }
 }
 
-/// The sender's trace context, if it is valid: `version-trace_id-parent_id-flags` in lower-case hex,
-/// neither id all zeros. Source: <https://www.w3.org/TR/trace-context/#traceparent-header>.
-pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace_id, parent_id, flags] = parts.as_slice() else { return None };
-    let hex =
-        |part: &str, len: usize| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let id = |part: &str, len: usize| hex(part, len) && part.bytes().any(|b| b != b'0');
-    (*version == "00" && id(trace_id, 32) && id(parent_id, 16) && hex(flags, 2)).then(|| text.to_owned())
+/// The sender's trace context, if it is valid.
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<SpanContext> {
+    parse_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
 fn is_json(content_type: &[u8]) -> bool {

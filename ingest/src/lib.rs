@@ -39,7 +39,7 @@ use revwatch_shared::config::{ConfigError, Endpoint, Limits};
 use revwatch_shared::listen::{ListenError, ListenSetting, listen};
 use revwatch_shared::ports::EventQueue;
 use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Metrics, Tracer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,7 @@ mod listener;
 mod publisher;
 mod service;
 mod tally;
+mod visit;
 
 /// What the edge needs; all values ready to use.
 pub struct Settings {
@@ -68,6 +69,8 @@ pub struct Settings {
     pub queue: Arc<dyn EventQueue>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 /// The edge, listening but not yet serving.
@@ -111,6 +114,7 @@ impl Ingest {
             limits: process.config.limits.clone(),
             queue: process.backend.queue.clone(),
             metrics: process.metrics.clone(),
+            tracer: process.tracer.clone(),
         })
         .await?;
         let endpoints = ingest.edge.endpoints();

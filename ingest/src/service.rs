@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -16,7 +17,7 @@ use revwatch_shared::config::{Endpoint, Limits};
 use revwatch_shared::ports::Delivery;
 use revwatch_shared::reload::Current;
 use revwatch_shared::signature::Refusal;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Metrics, Tracer, shown};
 use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -29,6 +30,7 @@ use crate::deadlines::Deadlines;
 use crate::limiter::Limiter;
 use crate::publisher::Publisher;
 use crate::tally::Tally;
+use crate::visit::Visit;
 
 /// What all connections share.
 pub(crate) struct Edge {
@@ -38,24 +40,26 @@ pub(crate) struct Edge {
     metrics: Arc<Metrics>,
     limiter: Limiter,
     publisher: Arc<Publisher>,
+    tracer: Tracer,
 }
 
 /// What came of a request before anything was published.
 enum Examined {
-    Publish(Delivery, Envelope),
+    Publish(Delivery, Envelope, Visit),
     Answer(Answer),
 }
 
 impl Edge {
     pub(crate) fn new(settings: Settings, deadlines: Deadlines) -> Self {
-        let Settings { endpoints, limits, queue, metrics, .. } = settings;
+        let Settings { endpoints, limits, queue, metrics, tracer, .. } = settings;
         let metrics = Arc::new(metrics);
         Self {
             endpoints: Current::new(endpoints),
             deadlines,
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
-            publisher: Publisher::new(queue, metrics.clone(), limits.in_flight, deadlines.publish),
+            publisher: Publisher::new(queue, metrics.clone(), tracer.clone(), limits.in_flight, deadlines.publish),
             metrics,
+            tracer,
             limits,
         }
     }
@@ -84,6 +88,7 @@ impl Edge {
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         progress.set(Stage::Request);
+        let began = SystemTime::now();
         let mut tally = Tally::new(self.metrics.clone());
         let (head, body) = request.into_parts();
         // Until the body has been read to its end, the connection cannot be used for another request.
@@ -104,13 +109,15 @@ impl Edge {
                     Ok(Err(answer)) => Examined::Answer(answer),
                     Ok(Ok(body)) => {
                         early = false;
-                        self.examine(endpoint, &head.headers, body)
+                        self.examine(endpoint, &head.headers, body, began)
                     }
                 }
             }
         };
         let answer = match examined {
-            Examined::Publish(delivery, envelope) => self.publisher.publish(tally, delivery, envelope).await,
+            Examined::Publish(delivery, envelope, visit) => {
+                self.publisher.publish(tally, delivery, envelope, visit).await
+            }
             Examined::Answer(answer) => self.refuse(tally, from, answer),
         };
         progress.set(if early { Stage::AnsweredEarly } else { Stage::Idle });
@@ -139,7 +146,7 @@ impl Edge {
         Tally::new(self.metrics.clone()).outcome = outcome;
     }
 
-    fn examine(&self, endpoint: &Endpoint, headers: &HeaderMap, body: Bytes) -> Examined {
+    fn examine(&self, endpoint: &Endpoint, headers: &HeaderMap, body: Bytes, began: SystemTime) -> Examined {
         let now = jiff::Timestamp::now();
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
@@ -155,17 +162,21 @@ impl Edge {
         match verdict {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
+                let visit = Visit::new(&event.event_id, headers, began);
                 info!(
                     endpoint = endpoint.name,
                     outcome = "ignored",
-                    event_id = event.event_id,
-                    event_type = event.event_type,
+                    event_id = %shown::id(&event.event_id),
+                    trace_id = %visit.of,
+                    event_type = %shown::kind(&event.event_type),
                     bytes = body.len(),
                     "webhook"
                 );
+                visit.end(&self.tracer, &endpoint.name, &event, body.len(), &Answer::Ignored);
                 Examined::Answer(Answer::Ignored)
             }
             Verdict::Publish(envelope) => {
+                let visit = Visit::new(&envelope.event_id, headers, began);
                 let delivery = Delivery {
                     id: Uuid::now_v7(),
                     event_id: envelope.event_id.clone(),
@@ -173,10 +184,10 @@ impl Edge {
                     partition: envelope.partition,
                     endpoint: endpoint.name.clone(),
                     received_ms: now.as_millisecond(),
-                    traceparent: accept::traceparent(headers),
+                    traceparent: Some(visit.traceparent(&self.tracer)),
                     body,
                 };
-                Examined::Publish(delivery, envelope)
+                Examined::Publish(delivery, envelope, visit)
             }
         }
     }

@@ -12,7 +12,7 @@ use revwatch_shared::admin::Readiness;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::config::Config;
 use revwatch_shared::observe::Plans;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Metrics, Tracer};
 use revwatch_worker::Worker;
 use revwatch_worker::healing::{Patient, Replayed, heal, pauses, replay, restore_pauses};
 
@@ -97,6 +97,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         config: config.worker.clone(),
         plans: Arc::new(Plans::new(config.plans.clone())),
         metrics: Metrics::new(),
+        tracer: Tracer::default(),
         ready: Readiness::default().check("worker"),
         refresher: None,
     })

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::Worker;
-use crate::partition::{Source, Stop, apply};
+use crate::partition::{Applied, Source, Stop, apply};
 use crate::plan::{Outcome, label};
 
 /// The key of the one document in its space.
@@ -165,7 +165,7 @@ async fn apply_all(
 ) -> Result<Replayed, Stop> {
     let mut total = Replayed::default();
     while let Some(deliveries) = batches.recv().await {
-        let decision = apply(&worker, partition, &deliveries, &pauses, Source::Archive).await?;
+        let Applied { decision, .. } = apply(&worker, partition, &deliveries, &pauses, Source::Archive).await?;
         for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
             match outcome {
                 Outcome::Applied => total.applied += 1,

@@ -14,6 +14,7 @@ pub mod membership;
 pub mod partition;
 pub mod plan;
 pub mod refresh;
+mod report;
 mod steward;
 
 use std::collections::BTreeSet;
@@ -25,7 +26,7 @@ use revwatch_shared::config::WorkerConfig;
 use revwatch_shared::observe::Plans;
 use revwatch_shared::ports::{EventQueue, Place, StateStore};
 use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Metrics, Tracer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,8 @@ pub struct Worker {
     pub plans: Arc<Plans>,
     /// The process's metrics.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// Passes while the store knows that this worker is alive.
     pub ready: Check,
     /// Asks Stripe's API, if there is a key.
@@ -70,6 +73,7 @@ impl Worker {
             config: process.config.worker.clone(),
             plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
+            tracer: process.tracer.clone(),
             ready: process.readiness.check("worker"),
             refresher: Some(Arc::new(Refresher::of(process)?)),
         })

@@ -3,18 +3,18 @@
 //! Invariant: what is held back, like what is dead, is durable where it stands aside before it is acknowledged.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
-use revwatch_shared::event::Event;
 use revwatch_shared::pauses::Pauses;
 use revwatch_shared::ports::{Committed, Delivery, Place, QueueError, SetAside, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
-use crate::plan::{Batch, Decision, Outcome, label};
+use crate::plan::{Batch, Decision, Outcome};
+use crate::report::report;
 
 /// One partition, read by this worker.
 pub struct Partition {
@@ -78,16 +78,16 @@ impl Partition {
         while let Some(pauses) = self.may_run(stop).await {
             // While everything is paused there is no consumer, and deliveries wait where they are.
             let mut consumer = self.worker.queue.consume(self.number).await?;
-            while !self.pauses.has_changed().unwrap_or(true) {
+            while !self.pauses.has_changed().unwrap_or(false) {
                 let deliveries = tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
-                    _ = self.pauses.changed() => break,
+                    Ok(()) = self.pauses.changed() => break,
                     deliveries = consumer.next(self.worker.config.batch) => deliveries?,
                 };
-                let decision = apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue).await?;
+                let applied = apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue).await?;
                 consumer.ack().await?;
-                self.report(&deliveries, &decision);
+                report(&self.worker, &deliveries, &applied);
                 *processed = true;
             }
         }
@@ -98,71 +98,35 @@ impl Partition {
     async fn may_run(&mut self, stop: &CancellationToken) -> Option<Arc<Pauses>> {
         let some = self.pauses.wait_for(|pauses| pauses.as_ref().is_some_and(|pauses| !pauses.everything()));
         tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             known = some => known.ok()?.clone(),
         }
     }
+}
 
-    fn report(&self, deliveries: &[Delivery], decision: &Decision) {
-        let now_ms = Timestamp::now().as_millisecond();
-        let metrics = &self.worker.metrics;
-        let mut applied = 0;
-        for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
-            if let Some(word) = outcome.counter() {
-                metrics.worker_events.with_label_values(&[label(delivery), word]).inc();
-            }
-            match outcome {
-                Outcome::Applied => {
-                    applied += 1;
-                    metrics.processing_seconds.observe(seconds(now_ms - delivery.received_ms));
-                    if let Ok(event) = Event::parse(&delivery.body) {
-                        metrics.event_age_seconds.observe(seconds(now_ms - event.created_s * 1000));
-                    }
-                }
-                Outcome::Ignored => {
-                    tracing::info!(
-                        event_id = delivery.event_id,
-                        "event type is not one Stripe documents; counted only"
-                    );
-                }
-                Outcome::Dead(reason) => {
-                    tracing::error!(event_id = delivery.event_id, delivery_id = %delivery.id, reason, "dead letter");
-                }
-                Outcome::Paused(reason) => {
-                    metrics.worker_events.with_label_values(&[label(delivery), "paused"]).inc();
-                    tracing::info!(event_id = delivery.event_id, delivery_id = %delivery.id, reason, "held back");
-                }
-                Outcome::Duplicate | Outcome::Redelivered => {}
-            }
-        }
-        for (subject, t) in &decision.transitions {
-            let (kind, id) = (subject.kind.as_str(), subject.id.as_str());
-            if t.expected {
-                tracing::info!(kind, id, event_id = t.event_id, change = t.what, "transition");
-            } else {
-                tracing::warn!(kind, id, event_id = t.event_id, change = t.what, "unexpected transition");
-            }
-        }
-        tracing::info!(
-            partition = self.number,
-            deliveries = deliveries.len(),
-            applied,
-            entities = decision.commit.entities.len(),
-            "commit"
-        );
-    }
+/// A batch that the store has.
+pub(crate) struct Applied {
+    pub(crate) decision: Decision,
+    /// The batch was there.
+    pub(crate) began: SystemTime,
+    /// It was decided, and the store asked.
+    pub(crate) commit_began: SystemTime,
+    /// The store had it.
+    pub(crate) commit_ended: SystemTime,
 }
 
 /// Reads, decides and commits one batch; what is dead or held back is set aside before. Finished even when the
 /// worker is asked to stop. The caller then acknowledges.
-pub async fn apply(
+pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
     deliveries: &[Delivery],
     pauses: &Pauses,
     source: Source,
-) -> Result<Decision, Stop> {
+) -> Result<Applied, Stop> {
     const TRIES: usize = 20;
+    let began = SystemTime::now();
     let mut batch = Batch::read_under(pauses, number, deliveries, &worker.plans);
     if source == Source::Archive {
         batch = batch.untimed();
@@ -171,12 +135,13 @@ pub async fn apply(
         let found = worker.store.read(number, &batch.want).await?;
         let decision = batch.decide(&found, Timestamp::now().as_millisecond()).map_err(Stop::Unreadable)?;
         set_aside(worker, deliveries, &decision, source).await?;
+        let commit_began = SystemTime::now();
         let committed =
             if decision.is_empty() { Committed::Applied } else { worker.store.commit(&decision.commit).await? };
         // After a conflict, and after a commit that had happened without our knowing, the marks tell
         // what is left to do.
         if committed == Committed::Applied {
-            return Ok(decision);
+            return Ok(Applied { decision, began, commit_began, commit_ended: SystemTime::now() });
         }
     }
     Err(Stop::Contended)
@@ -212,9 +177,4 @@ fn backoff() -> impl Iterator<Item = Duration> {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a metric: milliseconds fit a double's 53 bits for 285,000 years")]
-fn seconds(ms: i64) -> f64 {
-    ms.max(0) as f64 / 1000.0
 }

@@ -180,6 +180,14 @@ impl Decision {
 }
 
 impl Outcome {
+    /// The word for it in logs and traces.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Paused(_) => "paused",
+            other => other.counter().unwrap_or("redelivered"),
+        }
+    }
+
     /// The word under which it is counted.
     pub fn counter(&self) -> Option<&'static str> {
         match self {

@@ -206,6 +206,7 @@ async fn limits_that_make_no_sense_are_refused_at_start() {
             limits,
             queue: server.queue.clone(),
             metrics: server.metrics.clone(),
+            tracer: Default::default(),
         })
     };
     for (limits, expected) in [

@@ -169,6 +169,7 @@ impl Server {
             limits,
             queue: queue.clone(),
             metrics: metrics.clone(),
+            tracer: Default::default(),
         })
         .await
         .expect("a free port");

@@ -22,7 +22,7 @@ use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::event::{Event, day_of, partition_of};
 use revwatch_shared::ports::{ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError};
 use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Correlation, Metrics, shown};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -245,12 +245,14 @@ impl Refresher {
         let account = told.account.as_str();
         let outcome = match self.fetch(api, told).await {
             Ok(event_id) => {
-                tracing::info!(account, event_id, told_by = told.event_id, "account refreshed");
+                let (account, told_by) = (shown::id(account), shown::id(&told.event_id));
+                tracing::info!(%account, event_id, trace_id = %Correlation::of(&event_id), %told_by, "account refreshed");
                 Outcome::Refreshed
             }
             Err(NoAnswer { outcome, reason }) => {
-                let (word, told_by) = (outcome.as_str(), told.event_id.as_str());
-                tracing::warn!(account, outcome = word, reason, told_by, "account not refreshed");
+                let (word, account, told_by) = (outcome.as_str(), shown::id(account), shown::id(&told.event_id));
+                let trace_id = Correlation::of(&told.event_id);
+                tracing::warn!(%account, outcome = word, reason, %told_by, %trace_id, "account not refreshed");
                 outcome
             }
         };
@@ -296,7 +298,7 @@ impl Refresher {
             ..Commit::default()
         };
         if let Err(error) = self.store.commit(&commit).await {
-            tracing::warn!(account, %error, "a failed request is not counted");
+            tracing::warn!(account = %shown::id(account), %error, "a failed request is not counted");
         }
     }
 }

@@ -1,0 +1,105 @@
+//! What is said of a batch that was committed and acknowledged: metrics, log lines, spans.
+//!
+//! Invariant: nothing of an event's object is said but its id and its transitions.
+
+use jiff::Timestamp;
+use revwatch_shared::event::Event;
+use revwatch_shared::ports::Delivery;
+use revwatch_shared::telemetry::{Correlation, Span, SpanKind, new_span_id, parse_traceparent, shown};
+
+use crate::Worker;
+use crate::partition::Applied;
+use crate::plan::{Outcome, label};
+
+pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {
+    let decision = &applied.decision;
+    let now_ms = Timestamp::now().as_millisecond();
+    let metrics = &worker.metrics;
+    let mut count = 0;
+    for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
+        if let Some(word) = outcome.counter() {
+            metrics.worker_events.with_label_values(&[label(delivery), word]).inc();
+        } else if matches!(outcome, Outcome::Paused(_)) {
+            metrics.worker_events.with_label_values(&[label(delivery), outcome.as_str()]).inc();
+        }
+        if *outcome == Outcome::Applied {
+            count += 1;
+            metrics.processing_seconds.observe(seconds(now_ms - delivery.received_ms));
+            if let Ok(event) = Event::parse(&delivery.body) {
+                metrics.event_age_seconds.observe(seconds(now_ms - event.created_s * 1000));
+            }
+        }
+        log(delivery, outcome);
+        if worker.tracer.is_on() {
+            trace(worker, delivery, outcome, deliveries.len(), applied);
+        }
+    }
+    for (subject, t) in &decision.transitions {
+        // Arguments are worked out only where the line is wanted.
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    kind = subject.kind.as_str(), id = %shown::id(&subject.id), event_id = %shown::id(&t.event_id),
+                    trace_id = %Correlation::of(&t.event_id), change = %shown::phrase(&t.what), $message
+                )
+            };
+        }
+        if t.expected {
+            line!(info, "transition");
+        } else {
+            line!(warn, "unexpected transition");
+        }
+    }
+    let (partition, entities) = (decision.commit.partition, decision.commit.entities.len());
+    tracing::debug!(partition, deliveries = deliveries.len(), applied = count, entities, "batch");
+}
+
+/// One line per delivery. The trace is worked out where the line is wanted, and not before.
+fn log(delivery: &Delivery, outcome: &Outcome) {
+    let Delivery { id, event_id, event_type, partition, .. } = delivery;
+    match outcome {
+        Outcome::Dead(reason) => tracing::error!(
+            event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = %shown::kind(event_type), outcome = outcome.as_str(), reason, "dead letter"
+        ),
+        Outcome::Paused(_) => tracing::info!(
+            event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = %shown::kind(event_type), outcome = outcome.as_str(), "held back"
+        ),
+        _ => tracing::info!(
+            event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = %shown::kind(event_type), outcome = outcome.as_str(), "commit"
+        ),
+    }
+}
+
+/// `apply`, and within it `commit`. That which applied the event has the id that the event gives it, so that a
+/// notification can name it; repeats have ids of their own.
+fn trace(worker: &Worker, delivery: &Delivery, outcome: &Outcome, batch: usize, applied: &Applied) {
+    let of = Correlation::of(&delivery.event_id);
+    if !worker.tracer.keeps(&of) {
+        return;
+    }
+    let is_first = matches!(outcome, Outcome::Applied | Outcome::Ignored);
+    let id = if is_first { of.applied } else { new_span_id() };
+    if outcome.counter().is_some() {
+        let commit =
+            Span::new(of, "commit", SpanKind::Client, applied.commit_began).within(id).until(applied.commit_ended);
+        worker.tracer.end(commit);
+    }
+    let parent = delivery.traceparent.as_deref().and_then(parse_traceparent);
+    let apply = Span::new(of, "apply", SpanKind::Consumer, applied.began)
+        .id(id)
+        .after(parent.as_ref())
+        .with("revwatch.partition", i64::from(delivery.partition))
+        .with("revwatch.outcome", outcome.as_str())
+        .with("revwatch.event.id", shown::id(&delivery.event_id).into_owned())
+        .with("revwatch.event.type", shown::kind(&delivery.event_type).into_owned())
+        .with("messaging.batch.message_count", i64::try_from(batch).unwrap_or(i64::MAX));
+    worker.tracer.end(if matches!(outcome, Outcome::Dead(_)) { apply.failed("dead") } else { apply });
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric: milliseconds fit a double's 53 bits for 285,000 years")]
+fn seconds(ms: i64) -> f64 {
+    ms.max(0) as f64 / 1000.0
+}
