@@ -7,7 +7,7 @@ use crate::notify::{Lookup, Notifier, Outcome};
 
 /// One attempt: looks first where an earlier one may have arrived.
 pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
-    let Job { alert_id, way, revision, message, doubtful, may_wait } = job;
+    let Job { alert_id, way, revision, message, doubtful, may_wait, .. } = job;
     let mut possible_duplicate = false;
     let tried = async {
         if let Some((doubtful, tried_revision)) = &doubtful {
@@ -40,6 +40,7 @@ mod tests {
 
     use super::*;
     use crate::alert::{Alert, Evidence, Progress, Subject, Way};
+    use crate::book::Origin;
     use crate::message::{Message, render};
     use crate::notify::{ANSWER_WITHIN, Habits};
 
@@ -96,6 +97,7 @@ mod tests {
                 message: message.clone(),
                 doubtful: Some((message.clone(), 1)),
                 may_wait,
+                origin: Origin::default(),
             };
             let told = attempt(&notifier, job, ANSWER_WITHIN).await;
             assert_eq!((notifier.1.into_inner(), told.possible_duplicate), (sent, possible_duplicate), "{answer:?}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use revwatch_shared::counters::hour_of;
 use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, Place, QueueError, StoreError};
+use revwatch_shared::telemetry::{Correlation, shown};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -318,7 +319,9 @@ impl Alerting {
                 held.keeping.note_act(&key, &command);
             }
             if let Err(error) = book.on_command(&key, &body, now_s) {
-                tracing::error!(key, %error, "a command cannot be read; it is thrown away");
+                // Not what serde says of it: that quotes what it found.
+                let (line, column) = (error.line(), error.column());
+                tracing::error!(key = %shown::id(&key), line, column, "a command cannot be read; it is thrown away");
             }
         }
         book.on_time(now_s);
@@ -433,10 +436,15 @@ impl Alerting {
 const MOST: usize = 10_000;
 
 fn log_happened(happened: &Happened) {
-    let Happened { alert_id, key, from, to, by, .. } = happened;
+    let Happened { alert_id, key, from, to, by, event_id, .. } = happened;
     let (rule, subject) = (key.rule.as_str(), key.subject.to_string());
-    let by_hand = by.is_some();
-    tracing::info!(alert_id, rule, subject, from = from.as_str(), to = to.as_str(), by_hand, "alert");
+    let (subject, by_hand) = (shown::phrase(&subject), by.is_some());
+    let trace_id = event_id.as_ref().or(alert_id.as_ref()).map(|id| Correlation::of(id).to_string());
+    let event_id = event_id.as_deref().map(shown::id);
+    tracing::info!(
+        alert_id, rule, %subject, from = from.as_str(), to = to.as_str(), by_hand,
+        event_id = event_id.as_deref(), trace_id, "alert"
+    );
 }
 
 #[cfg(test)]
@@ -536,6 +544,7 @@ mod tests {
             actions: SlackActions::default(),
             config,
             metrics: Metrics::new(),
+            tracer: Default::default(),
             ready: readiness.check("alerting"),
             arriving: Arriving::default(),
         };

@@ -28,6 +28,7 @@ pub mod rules_file;
 mod setup;
 pub mod slack_actions;
 pub mod step;
+mod trail;
 mod turns;
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use revwatch_shared::admin::Check;
 use revwatch_shared::config::{AlertingConfig, ConfigError};
 use revwatch_shared::ports::{EventQueue, StateStore};
 use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_shared::telemetry::{Metrics, Tracer};
 use tokio_util::sync::CancellationToken;
 
 use self::notify::{Notifier, Outgoing};
@@ -62,6 +63,8 @@ pub struct Alerting {
     pub config: AlertingConfig,
     /// The process's metrics.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// Passes while the store answers.
     pub ready: Check,
     /// Where other rules, notifiers and settings come in.
@@ -104,6 +107,7 @@ impl Alerting {
             actions,
             config,
             metrics: process.metrics.clone(),
+            tracer: process.tracer.clone(),
             ready: process.readiness.check("alerting"),
             arriving,
         })

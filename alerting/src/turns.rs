@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::attempt::attempt;
 use crate::book::{Book, Told};
 use crate::evaluator::{Held, Stop};
 use crate::notify::{ANSWER_WITHIN, Notifier, Outcome};
-use crate::{Alerting, now_ms};
+use crate::{Alerting, now_ms, trail};
 
 /// One destination's turn-taking: one message at a time, not faster than its rate.
 #[derive(Clone, Copy)]
@@ -109,9 +109,11 @@ impl Alerting {
         // An attempt ends before the lease could go to another evaluator, who would look for the message.
         let within = ANSWER_WITHIN.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {
-            let tell = attempts.tell.clone();
+            let (tell, tracer) = (attempts.tell.clone(), self.tracer.clone());
             tokio::spawn(async move {
+                let (origin, began) = (job.origin.clone(), SystemTime::now());
                 let told = attempt(notifier.as_ref(), job, within).await;
+                trail::leave(&tracer, &origin, &told, began);
                 // The evaluator may have lost its lease meanwhile; the next one looks for the message.
                 let _ = tell.send((destination, told)).await;
             });
@@ -122,23 +124,6 @@ impl Alerting {
     pub(crate) fn on_told(&self, book: &mut Book, attempts: &mut Attempts, destination: &str, told: &Told) {
         attempts.note(destination, &told.outcome);
         self.metrics.notifications.with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()]).inc();
-        log_outcome(told);
         book.on_told(told, now_ms());
-    }
-}
-
-fn log_outcome(told: &Told) {
-    let Told { alert_id, way, outcome, .. } = told;
-    let (way, word) = (way.to_string(), outcome.as_str());
-    match outcome {
-        Outcome::Delivered { .. } => tracing::info!(way, alert_id, outcome = word, "notification"),
-        Outcome::Failed { reason, permanent: true } => {
-            tracing::error!(way, alert_id, reason, "notification failed for good; another way is taken");
-        }
-        Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
-            tracing::warn!(way, alert_id, outcome = word, reason, "notification is tried again");
-        }
-        Outcome::RetryAfter { wait_ms } => tracing::warn!(way, alert_id, wait_ms, "notification must wait"),
-        Outcome::Gone => tracing::warn!(way, alert_id, "the message is gone and is posted anew"),
     }
 }

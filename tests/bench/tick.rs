@@ -138,6 +138,7 @@ impl Watch {
             actions: SlackActions::default(),
             config,
             metrics: metrics.clone(),
+            tracer: Default::default(),
             ready: Readiness::default().check("alerting"),
             arriving: Arriving::default(),
         };

@@ -53,7 +53,7 @@ impl Book {
     fn acknowledge(&mut self, id: &str, by: &str, at_s: i64, now_s: i64) {
         let Some(mut alert) = self.alerts.get(id).filter(|a| a.state == AlertState::Firing).cloned() else { return };
         self.count(&alert, -1);
-        self.happen(Some(id), &key_of(&alert), Stage::Firing, Stage::Acknowledged, Some(by));
+        self.happen(Some(&alert), &key_of(&alert), Stage::Firing, Stage::Acknowledged, Some(by));
         if let Some((at_s, _)) = alert.sla.ahead.first() {
             self.clocks.remove(&(*at_s, id.to_owned()));
         }

@@ -24,7 +24,7 @@ use revwatch_shared::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
 use self::outbox::Outbox;
-pub use self::telling::{Job, Told};
+pub use self::telling::{Job, Origin, Told};
 use crate::alert::{Alert, Subject};
 use crate::command::Silence;
 use crate::lifecycle::Stage;
@@ -87,6 +87,8 @@ pub struct Happened {
     pub by: Option<String>,
     /// How bad it was and how many seconds after it fired, where people were told and a clock stopped.
     pub clocked: Option<(Severity, i64)>,
+    /// The event that led to the alert, if one did.
+    pub event_id: Option<String>,
 }
 
 /// The documents as they were stored.

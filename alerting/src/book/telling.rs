@@ -24,6 +24,17 @@ pub struct Job {
     pub doubtful: Option<(Message, u32)>,
     /// A destination that cannot be asked now may be asked later; if not, it counts as one that can never tell.
     pub may_wait: bool,
+    /// For logs and traces.
+    pub origin: Origin,
+}
+
+/// What led to an alert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The rule.
+    pub rule: String,
+    /// The events that show it, as far as a message names them. A business figure has none.
+    pub event_ids: Vec<String>,
 }
 
 /// How an attempt ended.
@@ -78,11 +89,12 @@ impl Book {
             (render(alert, &way, &progress), revision)
         });
         let revision = alert.revision;
+        let origin = Origin { rule: alert.rule.clone(), event_ids: alert.evidence.event_ids.clone() };
         alert.deliveries.entry(way.clone()).or_default().trying = Some(revision);
         self.outbox.begin(&id, &way);
         self.dirty.insert(id.clone());
         let may_wait = progress.attempts < MOST_LOOKS;
-        Some(Job { alert_id: id, way, revision, message, doubtful, may_wait })
+        Some(Job { alert_id: id, way, revision, message, doubtful, may_wait, origin })
     }
 
     /// Notes how an attempt ended.

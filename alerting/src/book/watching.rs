@@ -122,7 +122,7 @@ impl Book {
             alert.id = id(&alert.id);
         }
         let from = if matches!(before, Phase::Pending { .. }) { Stage::Pending } else { Stage::Inactive };
-        self.happen(Some(&alert.id), &key, from, Stage::Firing, None);
+        self.happen(Some(&alert), &key, from, Stage::Firing, None);
         self.watch(key, Some(Watch::Firing { alert_id: alert.id.clone() }));
         self.note_explaining(&alert, true);
         self.count(&alert, 1);
@@ -142,7 +142,7 @@ impl Book {
             let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
             self.closing.remove(&(clear_since_s + patience_s, key_of(&alert)));
         }
-        self.happen(Some(id), &key_of(&alert), alert.state.into(), Stage::Resolved, by);
+        self.happen(Some(&alert), &key_of(&alert), alert.state.into(), Stage::Resolved, by);
         alert.state = AlertState::Resolved;
         alert.resolved_s = Some(now_s);
         alert.resolved_by = by.map(str::to_owned);
@@ -218,10 +218,11 @@ impl Book {
         self.writes.insert((PENDING, pending_key(key)), None);
     }
 
-    pub(super) fn happen(&mut self, alert_id: Option<&str>, key: &WatchKey, from: Stage, to: Stage, by: Option<&str>) {
+    pub(super) fn happen(&mut self, alert: Option<&Alert>, key: &WatchKey, from: Stage, to: Stage, by: Option<&str>) {
         debug_assert!(is_drawn(from, to), "{from:?} → {to:?} is not in the picture");
-        let (alert_id, by) = (alert_id.map(str::to_owned), by.map(str::to_owned));
-        self.happened.push(Happened { alert_id, key: key.clone(), from, to, by, clocked: None });
+        let (alert_id, by) = (alert.map(|alert| alert.id.clone()), by.map(str::to_owned));
+        let event_id = alert.and_then(|alert| alert.evidence.event_ids.first().cloned());
+        self.happened.push(Happened { alert_id, key: key.clone(), from, to, by, clocked: None, event_id });
     }
 
     /// Notes of what happened last how long it took, if the alert's times are to be judged.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_shared::ports::{COMMANDS, StateStore, StoreError};
+use revwatch_shared::telemetry::shown;
 use tokio::time::timeout;
 
 use super::payload::Interaction;
@@ -36,7 +37,7 @@ impl Inbox {
     /// Returns once all that is asked is durable.
     pub(super) async fn take(&self, interaction: &Interaction) -> Result<(), NotStored> {
         for ignored in &interaction.ignored {
-            tracing::debug!(reason = ignored.reason, action_id = ignored.action_id, "action in Slack ignored");
+            tracing::debug!(reason = ignored.reason, action_id = %shown::id(&ignored.action_id), "action in Slack ignored");
         }
         timeout(STORE_WITHIN, self.store(interaction)).await.map_err(|_| NotStored::TooSlow)?
     }
@@ -50,7 +51,9 @@ impl Inbox {
                 Ask::Silence(_) => "silence",
                 Ask::Unsilence { .. } => "unsilence",
             };
-            tracing::info!(alert_id = asked.alert_id, what, slack_user = asked.user_id, "action in Slack");
+            // A name and not an id of Slack's would be a person's.
+            let (alert_id, by) = (shown::id(&asked.alert_id), shown::slack_user(&asked.user_id));
+            tracing::info!(%alert_id, what, slack_user = %by, "action in Slack");
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 //!
 //! Invariant: the same payload gives the same keys and the same silences, however often it comes.
 
+use revwatch_shared::telemetry::shown;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -79,7 +80,7 @@ const LONGEST_NAME: usize = 80;
 pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, NotAnAction> {
     let Kind { r#type } = read(payload)?;
     if r#type != "block_actions" {
-        return Err(NotAnAction::Type(shorten(&r#type)));
+        return Err(NotAnAction::Type(shown::kind(&r#type).into_owned()));
     }
     let Payload { user, actions } = read(payload)?;
     let mut interaction = Interaction::default();

@@ -19,6 +19,15 @@ pub fn id(text: &str) -> Cow<'_, str> {
     if looks_right && !holds_a_card(text) { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
 }
 
+/// Slack's id of a user: `U…` or `W…`, in capitals and digits.
+pub fn slack_user(text: &str) -> Cow<'_, str> {
+    let looks_right = text.len() <= 40
+        && text.starts_with(['U', 'W'])
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        && !holds_a_card(text);
+    if looks_right { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
+}
+
 /// A type of event: `payout.failed`, `v2.core.account.updated`, or one word.
 pub fn kind(text: &str) -> Cow<'_, str> {
     let is_part = |part: &str| {
