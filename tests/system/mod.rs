@@ -19,6 +19,7 @@ mod slack;
 mod slack_chaos;
 mod slack_sdk;
 mod storm;
+mod traces;
 mod two_evaluators;
 mod verify;
 
