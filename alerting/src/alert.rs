@@ -6,6 +6,7 @@ use std::fmt;
 use revwatch_shared::condition::Condition;
 use revwatch_shared::entity::EntityKey;
 use revwatch_shared::money::Money;
+use revwatch_shared::telemetry::shown;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -324,6 +325,31 @@ impl AlertState {
 }
 
 impl Alert {
+    /// As it may be logged: whatever could be more than an id or a word of Stripe's is replaced, and names of people
+    /// are left out.
+    pub fn for_the_log(&self) -> Self {
+        let mut alert = self.clone();
+        let id = |text: &mut String| *text = shown::id(text).into_owned();
+        let currency = |money: &mut Money| money.currency = shown::name(&money.currency).into_owned();
+        alert.subject = alert.subject.for_the_log();
+        let Evidence { account, customer, detail, money, event_ids, .. } = &mut alert.evidence;
+        account.iter_mut().chain(customer).chain(event_ids).for_each(id);
+        money.iter_mut().for_each(currency);
+        detail.iter_mut().for_each(|text| *text = shown::kind(text).into_owned());
+        if let Some(group) = &mut alert.group {
+            group.money.iter_mut().for_each(currency);
+            for member in &mut group.top {
+                member.subject = member.subject.for_the_log();
+                member.account.iter_mut().for_each(id);
+                member.money.iter_mut().for_each(currency);
+            }
+        }
+        for by in alert.acknowledged_by.iter_mut().chain(&mut alert.resolved_by) {
+            "somebody".clone_into(by);
+        }
+        alert
+    }
+
     /// Fires `rule` now. Its clocks and ways are set by the book.
     pub fn fire(rule: &Rule, subject: &Subject, since_s: i64, now_s: i64, evidence: Evidence) -> Self {
         let id = id(&format!("{}\n{subject}\n{since_s}\n{now_s}", rule.name));
@@ -402,6 +428,17 @@ impl Subject {
 }
 
 /// For example `account acct_1` or `currency usd`; empty for the whole business.
+impl Subject {
+    /// As it may be logged.
+    pub fn for_the_log(&self) -> Self {
+        match self {
+            Self::Business => Self::Business,
+            Self::Segment { by, value } => Self::Segment { by: by.clone(), value: shown::name(value).into_owned() },
+            Self::Entity(key) => Self::Entity(EntityKey::new(key.kind, shown::id(&key.id))),
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -437,8 +437,8 @@ const MOST: usize = 10_000;
 
 fn log_happened(happened: &Happened) {
     let Happened { alert_id, key, from, to, by, event_id, .. } = happened;
-    let (rule, subject) = (key.rule.as_str(), key.subject.to_string());
-    let (subject, by_hand) = (shown::phrase(&subject), by.is_some());
+    let (rule, subject) = (key.rule.as_str(), key.subject.for_the_log());
+    let by_hand = by.is_some();
     let trace_id = event_id.as_ref().or(alert_id.as_ref()).map(|id| Correlation::of(id).to_string());
     let event_id = event_id.as_deref().map(shown::id);
     tracing::info!(

@@ -45,7 +45,7 @@ pub(crate) struct Edge {
 
 /// What came of a request before anything was published.
 enum Examined {
-    Publish(Delivery, Envelope, Visit),
+    Publish(Box<Delivery>, Envelope, Visit),
     Answer(Answer),
 }
 
@@ -116,7 +116,7 @@ impl Edge {
         };
         let answer = match examined {
             Examined::Publish(delivery, envelope, visit) => {
-                self.publisher.publish(tally, delivery, envelope, visit).await
+                self.publisher.publish(tally, *delivery, envelope, visit).await
             }
             Examined::Answer(answer) => self.refuse(tally, from, answer),
         };
@@ -187,7 +187,7 @@ impl Edge {
                     traceparent: Some(visit.traceparent(&self.tracer)),
                     body,
                 };
-                Examined::Publish(delivery, envelope, visit)
+                Examined::Publish(Box::new(delivery), envelope, visit)
             }
         }
     }

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use revwatch_shared::signature::SigningKey;
@@ -23,6 +24,7 @@ pub(crate) struct Revwatch {
     started: Value,
     webhooks: Option<SocketAddr>,
     log: Arc<Mutex<Vec<Value>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Revwatch {
@@ -44,13 +46,13 @@ impl Revwatch {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().expect("a pipe"));
         let written = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Self { child, started: Value::Null, webhooks: None, log }
+        Self { child, started: Value::Null, webhooks: None, log, reader: Some(reader) }
     }
 
     /// Waits until it serves.
@@ -103,10 +105,19 @@ impl Revwatch {
     }
 
     /// Asks it to end, and sees that it does so well.
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(self) {
+        self.stop_and_read();
+    }
+
+    /// The same; everything it has logged, to the last line.
+    pub(crate) fn stop_and_read(mut self) -> Vec<Value> {
         self.signal("-TERM");
         let status = until_blocking("revwatch ends", || self.child.try_wait().expect("a child"));
         assert!(status.success(), "{status}");
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no panic");
+        }
+        self.log()
     }
 
     fn signal(&self, name: &str) {

@@ -11,6 +11,7 @@ mod mail;
 mod order;
 mod prometheus;
 mod recovery;
+mod redaction;
 mod refresh;
 mod reload;
 mod roles;

@@ -52,6 +52,11 @@ pub struct Told {
     pub possible_duplicate: bool,
 }
 
+/// What is sent. The log is read by more people than those who are told: it gets ids and words, and no names.
+fn written(alert: &Alert, way: &Way, progress: &Progress) -> Message {
+    if way.notifier == "log" { render(&alert.for_the_log(), way, progress) } else { render(alert, way, progress) }
+}
+
 /// What cannot be told until somebody mends something is tried again this often.
 const BROKEN_PAUSE_MS: i64 = 300_000;
 /// After so many attempts in vain (a minute, about) nobody waits for a destination to say what it has: better
@@ -80,13 +85,13 @@ impl Book {
             waiting.remove(&id);
         }
         let progress = alert.deliveries.get(&way).cloned().unwrap_or_default();
-        let message = render(alert, &way, &progress);
+        let message = written(alert, &way, &progress);
         // A change in place can be made again; whoever cannot be shown one has a message more.
         let is_change =
             message.receipt.is_some() && self.policy.habits(&way.notifier).is_some_and(|habits| habits.edits);
         let doubtful = progress.trying.filter(|_| !is_change).map(|revision| {
             let progress = Progress { possible_duplicate: true, ..progress.clone() };
-            (render(alert, &way, &progress), revision)
+            (written(alert, &way, &progress), revision)
         });
         let revision = alert.revision;
         let origin = Origin { rule: alert.rule.clone(), event_ids: alert.evidence.event_ids.clone() };

@@ -2,7 +2,7 @@
 
 mod console;
 mod email;
-mod outgoing;
+pub(crate) mod outgoing;
 mod pagerduty;
 mod slack;
 mod sms;

@@ -18,6 +18,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use revwatch_shared::config::OutgoingConfig;
+use revwatch_shared::telemetry::shown;
 use serde::de::DeserializeOwned;
 
 use super::{ANSWER_WITHIN, Outcome, SetupError};
@@ -185,9 +186,7 @@ pub fn encoded(pairs: &[(&str, &str)]) -> String {
 
 /// `text`, which somebody else wrote, as one word for the log.
 pub fn word(text: &str) -> String {
-    let is_word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let word: String = text.trim().chars().take_while(is_word).take(60).collect();
-    if word.is_empty() { "something unreadable".to_owned() } else { word }
+    shown::word(text).to_owned()
 }
 
 /// The first `most` characters of `text`; a cut is marked.

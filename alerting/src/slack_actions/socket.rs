@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use reqwest::{Client, StatusCode, header};
 use revwatch_shared::config::{ExposeSecret as _, OutgoingConfig, SecretString};
 use revwatch_shared::ports::StateStore;
+use revwatch_shared::telemetry::shown;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -33,7 +34,7 @@ use self::envelope::{Disconnect, Envelope};
 use super::StartError;
 use super::inbox::Inbox;
 use super::payload::commands;
-use crate::notify::Outgoing;
+use crate::notify::{Outgoing, outgoing};
 
 /// Keeps one connection to Slack.
 #[derive(Clone)]
@@ -188,11 +189,13 @@ impl SocketMode {
             status if !status.is_success() => return Err(Broken::Refused(format!("Slack answered {status}"))),
             _ => {}
         }
-        match response.json().await.map_err(failed)? {
+        // An answer that cannot be read is not quoted: it may repeat the token.
+        let read = outgoing::json(response, MESSAGE_BYTES).await;
+        match read.map_err(|what| Broken::Refused(format!("Slack: {what}")))? {
             Answer { ok: true, url: Some(url), .. } => Ok(url),
             Answer { error, .. } => {
-                let word = error.unwrap_or_else(|| "without a reason".to_owned());
-                let fix = match word.as_str() {
+                let word = error.as_deref().map_or("without a reason", shown::word);
+                let fix = match word {
                     "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
                         ": check SLACK_APP_TOKEN"
                     }

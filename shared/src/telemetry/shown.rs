@@ -28,6 +28,16 @@ pub fn slack_user(text: &str) -> Cow<'_, str> {
     if looks_right { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
 }
 
+/// A word that a peer answered, such as `channel_not_found`: the first of `text`, if it is one. A peer that repeats what
+/// it was sent, tokens included, says none.
+pub fn word(text: &str) -> &str {
+    let text = text.trim();
+    let word = text.split(|c: char| c.is_whitespace() || c == ':').next().unwrap_or_default();
+    let is_word =
+        (1..=60).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.');
+    if is_word { word } else { "something unreadable" }
+}
+
 /// A type of event: `payout.failed`, `v2.core.account.updated`, or one word.
 pub fn kind(text: &str) -> Cow<'_, str> {
     let is_part = |part: &str| {
@@ -38,6 +48,14 @@ pub fn kind(text: &str) -> Cow<'_, str> {
     if looks_right && !holds_a_card(text) { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
 }
 
+/// A name of something in one word: a plan, a currency, a country.
+pub fn name(text: &str) -> Cow<'_, str> {
+    let looks_right = (1..=60).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        && !has_many_digits(text);
+    if looks_right { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
+}
+
 /// A phrase of ours with others' words in it, such as `status active → past_due`: words that could be more than a word
 /// of Stripe's are replaced.
 pub fn phrase(text: &str) -> Cow<'_, str> {
@@ -45,8 +63,16 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
         let bare = word.trim_matches(['(', ')', ',']);
         word.chars().count() <= 60
             && bare.chars().all(|c| c.is_ascii_alphanumeric() || "_-.,→+/:&".contains(c))
-            && bare.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() < 9)
+            && !has_many_digits(bare)
     };
+    // A status is Stripe's word, in small letters; whatever else stands there could be somebody's name.
+    let is_state =
+        |word: &str| word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_()".contains(&b));
+    if let Some(states) = text.strip_prefix("status ")
+        && !states.split_once(" → ").is_some_and(|(from, to)| is_state(from) && is_state(to))
+    {
+        return Cow::Owned(format!("status {}", digest(states)));
+    }
     if text.len() <= 500 && text.split(' ').all(is_word) && !holds_a_card(text) {
         return Cow::Borrowed(text);
     }
@@ -54,6 +80,11 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
     let shown = words.collect::<Vec<_>>().join(" ");
     // Digits in groups are a card number, too.
     Cow::Owned(if holds_a_card(&shown) { digest(text) } else { shown })
+}
+
+/// A telephone or an account number, perhaps.
+fn has_many_digits(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= 9)
 }
 
 /// Stands for what is not shown.
@@ -110,6 +141,14 @@ mod tests {
     }
 
     #[test]
+    fn a_peers_word_is_a_word() {
+        assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
+        for text in ["", "<html>", "xoxb-1-a", "token1", "Bearer", "jane@example.com"] {
+            assert_eq!(word(text), "something unreadable", "{text}");
+        }
+    }
+
+    #[test]
     fn what_it_does_not_is_replaced_and_stays_recognisable() {
         let long = format!("evt_{}", "a".repeat(300));
         for text in
@@ -122,8 +161,12 @@ mod tests {
         for text in ["Payout", "payout failed", "jane@example.com", "4242424242424242", "payout..failed", "a\nb"] {
             assert!(kind(text).starts_with("unusual-"), "{text}");
         }
-        assert!(phrase("status active → jane@example.com").starts_with("status active → unusual-"));
-        assert!(phrase("status active → 4242 4242 4242 4242").starts_with("unusual-"));
-        assert!(phrase("status active → a\nb").starts_with("status active → unusual-"));
+        for state in ["jane@example.com", "Jane Doe", "jane doe", "4242 4242 4242 4242", "+351912345678", "a\nb"] {
+            let shown = phrase(&format!("status active → {state}")).into_owned();
+            assert!(shown.starts_with("status unusual-") && !shown.contains(state), "{shown}");
+        }
+        assert!(phrase("upgrade jane@example.com (USD 1.00 a month)").starts_with("upgrade unusual-"));
+        assert!(phrase("plan 4242 4242 4242 4242").starts_with("unusual-"));
+        assert!(name("usd") == "usd" && name("PT") == "PT" && name("Jane Doe").starts_with("unusual-"));
     }
 }

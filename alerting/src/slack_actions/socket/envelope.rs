@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use revwatch_shared::telemetry::shown;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -46,7 +47,7 @@ impl<'a> Envelope<'a> {
             ("hello", ..) => Self::Hello { connections: read.num_connections.unwrap_or_default() },
             ("disconnect", ..) => {
                 let reason = read.reason.unwrap_or_default();
-                Self::Disconnect(Disconnect(reason.chars().filter(|c| !c.is_control()).take(80).collect()))
+                Self::Disconnect(Disconnect(shown::word(&reason).to_owned()))
             }
             ("interactive", Some(id), Some(payload)) => Self::Interactive { id, payload: payload.get() },
             (_, Some(id), _) => Self::Other { id },

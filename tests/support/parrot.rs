@@ -1,0 +1,70 @@
+//! Peers that repeat what they are told, in every way that a bad answer can look: what must not be logged of a request
+//! must not come back into the log by way of its answer.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// Starts a peer that speaks HTTP; its base URL, and how often it was asked.
+pub(crate) async fn over_http() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let router = Router::new().fallback(repeat).with_state(asked.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, asked)
+}
+
+async fn repeat(State(asked): State<Arc<AtomicUsize>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+    const STATUS: [u16; 6] = [200, 400, 403, 302, 500, 200];
+    let n = asked.fetch_add(1, Ordering::SeqCst);
+    let secret = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let bare = secret.rsplit(' ').next().unwrap_or_default();
+    let said = format!("{uri} {headers:?} {body}");
+    let text = match n % 3 {
+        0 => json!({"ok": false, "error": bare, "code": said, "message": said, "status": said}).to_string(),
+        1 => said.clone(),
+        _ => json!({"error": {"message": said, "code": bare}, "errors": [said]}).to_string(),
+    };
+    let status = StatusCode::from_u16(STATUS[n / 3 % STATUS.len()]).expect("a status");
+    // Line breaks would be no header.
+    let place: String = said.chars().filter(|c| c.is_ascii_graphic()).take(500).collect();
+    (status, [("location", place.clone()), ("retry-after", "1".to_owned()), ("x-said", place)], text).into_response()
+}
+
+/// Starts a peer that speaks SMTP and takes a password, but no mail; its address.
+pub(crate) fn over_smtp() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            std::thread::spawn(move || drop(converse(stream, n)));
+        }
+    });
+    addr
+}
+
+fn converse(mut stream: TcpStream, n: usize) -> std::io::Result<()> {
+    let lines = BufReader::new(stream.try_clone()?).lines();
+    stream.write_all(b"220 parrot ESMTP\r\n")?;
+    for line in lines {
+        let line = line?;
+        let answer = match line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase().as_str() {
+            "EHLO" => "250-parrot\r\n250 AUTH PLAIN LOGIN".to_owned(),
+            // Every other time the password is right.
+            "AUTH" if n % 2 == 1 => "235 welcome".to_owned(),
+            "MAIL" => "250 fine".to_owned(),
+            "QUIT" => "221 bye".to_owned(),
+            _ => format!("550 5.1.1 {line}"),
+        };
+        stream.write_all(format!("{answer}\r\n").as_bytes())?;
+    }
+    Ok(())
+}
