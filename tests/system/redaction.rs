@@ -140,6 +140,8 @@ fn hostile_events() -> Vec<String> {
         for place in places.iter().filter(|place| watched.iter().any(|end| place.ends_with(end))) {
             for personal in PERSONAL {
                 let mut spoilt = model.clone();
+                // Something new, of which nothing better is known.
+                spoilt["data"]["object"]["id"] = json!(format!("new_{}", events.len()));
                 *spoilt.pointer_mut(place).expect("a place of it") = json!(personal);
                 events.push(spoilt);
             }
@@ -333,7 +335,12 @@ async fn keeps_it_to_itself(home: &Home) {
         (all && asked.load(std::sync::atomic::Ordering::SeqCst) > 10).then_some(())
     })
     .await;
-    let page = reqwest::get(process.admin("/metrics")).await.expect("answered").text().await.expect("text");
+    // Key figures are shown every ten seconds.
+    let page = until("key figures are shown", || async {
+        let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
+        page.contains("revwatch_payouts_total{").then_some(page)
+    })
+    .await;
     let ready = reqwest::get(process.admin("/readyz")).await.expect("answered").text().await.expect("text");
     let log = process.stop_and_read();
     assert!(log.len() > 500, "{} lines", log.len());

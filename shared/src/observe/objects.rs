@@ -1,8 +1,8 @@
 //! The fields that are read of Stripe's objects, in both shapes.
 
 use rust_decimal::Decimal;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 use crate::entity::timeline::fingerprint;
@@ -34,6 +34,7 @@ pub(super) struct SubscriptionObject {
     pub(super) id: String,
     pub(super) status: String,
     pub(super) customer: Option<Reference>,
+    #[serde(default, deserialize_with = "currency")]
     pub(super) currency: Option<String>,
     #[serde(deserialize_with = "record")]
     pub(super) items: Items,
@@ -79,6 +80,21 @@ fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D
         return Err(serde::de::Error::custom("a list"));
     }
     serde_path_to_error::deserialize(value).map_err(|e| inside(&e))
+}
+
+/// Three letters (ISO 4217), or some more where the money is no state's. It names counters and labels: whatever else
+/// stands there is no currency. Source: <https://docs.stripe.com/currencies>.
+fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let is_currency = |text: &str| (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
+    match text {
+        Some(text) if !is_currency(&text) => Err(D::Error::custom("not a currency")),
+        text => Ok(text),
+    }
+}
+
+fn required_currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    currency(deserializer)?.ok_or_else(|| D::Error::custom("no currency"))
 }
 
 /// Says where inside a value that was read on its own the fault is.
@@ -322,6 +338,7 @@ pub(super) struct InvoiceObject {
     /// Up to acacia; afterwards under `parent`.
     pub(super) subscription: Option<Reference>,
     pub(super) parent: Option<InvoiceParent>,
+    #[serde(default, deserialize_with = "currency")]
     pub(super) currency: Option<String>,
     pub(super) amount_due: Minor,
     pub(super) amount_paid: Minor,
@@ -343,6 +360,7 @@ pub(super) struct PayoutObject {
     pub(super) id: String,
     pub(super) status: String,
     pub(super) amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
     pub(super) currency: String,
     pub(super) failure_code: Option<String>,
     pub(super) failure_message: Option<String>,
@@ -389,6 +407,7 @@ pub(super) struct ExternalAccountObject {
     pub(super) id: String,
     pub(super) last4: Option<String>,
     pub(super) country: Option<String>,
+    #[serde(default, deserialize_with = "currency")]
     pub(super) currency: Option<String>,
 }
 
@@ -397,6 +416,7 @@ pub(super) struct PaymentObject {
     pub(super) id: String,
     pub(super) status: String,
     pub(super) amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
     pub(super) currency: String,
     pub(super) customer: Option<Reference>,
     /// Up to acacia.
@@ -421,6 +441,7 @@ pub(super) struct CheckoutObject {
     pub(super) status: Option<String>,
     pub(super) payment_status: Option<String>,
     pub(super) amount_total: Option<Minor>,
+    #[serde(default, deserialize_with = "currency")]
     pub(super) currency: Option<String>,
     pub(super) customer: Option<Reference>,
     pub(super) subscription: Option<Reference>,
@@ -431,6 +452,7 @@ pub(super) struct DisputeObject {
     pub(super) id: String,
     pub(super) status: String,
     pub(super) amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
     pub(super) currency: String,
     pub(super) reason: Option<String>,
     pub(super) charge: Option<Reference>,
@@ -442,6 +464,7 @@ pub(super) struct RefundObject {
     /// Absent in the oldest API versions, where a refund that was reported had succeeded.
     pub(super) status: Option<String>,
     pub(super) amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
     pub(super) currency: String,
     pub(super) failure_reason: Option<String>,
     pub(super) charge: Option<Reference>,
@@ -453,6 +476,7 @@ pub(super) struct TransferObject {
     pub(super) amount: Minor,
     pub(super) amount_reversed: Minor,
     pub(super) reversed: bool,
+    #[serde(deserialize_with = "required_currency")]
     pub(super) currency: String,
     pub(super) destination: Option<Reference>,
 }

@@ -52,7 +52,8 @@ pub fn kind(text: &str) -> Cow<'_, str> {
 pub fn name(text: &str) -> Cow<'_, str> {
     let looks_right = (1..=60).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        && !has_many_digits(text);
+        && !has_many_digits(text)
+        && !holds_a_card(text);
     if looks_right { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
 }
 
