@@ -107,7 +107,7 @@ pub(crate) enum Stop {
     Queue(#[from] QueueError),
     #[error("the store has lost data, or is being made whole: nothing is decided until it is")]
     NotWhole,
-    #[error("a stored alert cannot be read: {0}")]
+    #[error("a stored alert cannot be read at {}", shown::place(.0))]
     Unreadable(#[from] serde_json::Error),
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
@@ -320,8 +320,8 @@ impl Alerting {
             }
             if let Err(error) = book.on_command(&key, &body, now_s) {
                 // Not what serde says of it: that quotes what it found.
-                let (line, column) = (error.line(), error.column());
-                tracing::error!(key = %shown::id(&key), line, column, "a command cannot be read; it is thrown away");
+                let (key, at) = (shown::id(&key), shown::place(&error));
+                tracing::error!(%key, at, "a command cannot be read; it is thrown away");
             }
         }
         book.on_time(now_s);

@@ -7,6 +7,7 @@ use super::keys;
 use super::read::{Scan, from_json, stream_id};
 use crate::condition::Condition;
 use crate::ports::{ChangeCursor, Changes, ConditionChange, StoreError};
+use crate::telemetry::shown;
 
 impl RedisStore {
     pub(super) async fn open_conditions(&self) -> Result<Vec<Condition>, StoreError> {
@@ -104,5 +105,6 @@ struct Found {
 }
 
 fn condition(json: &[u8]) -> Result<Condition, StoreError> {
-    serde_json::from_slice(json).map_err(|err| StoreError::Corrupt(format!("an open condition: {err}")))
+    serde_json::from_slice(json)
+        .map_err(|err| StoreError::Corrupt(format!("an open condition, {}", shown::place(&err))))
 }

@@ -11,6 +11,7 @@ use super::keys;
 use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{AuditEntry, Found, StoreError, Stored, Want};
+use crate::telemetry::shown;
 
 /// How many fields a scan asks for at once: some hundred kilobytes of entities.
 const SCAN: usize = 1_000;
@@ -195,7 +196,7 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(
         Some(Value::BulkString(bytes)) => bytes.as_slice(),
         _ => return Err(StoreError::Corrupt(format!("{what} without a text"))),
     };
-    serde_json::from_slice(text).map_err(|err| StoreError::Corrupt(format!("{what}: {err}")))
+    serde_json::from_slice(text).map_err(|err| StoreError::Corrupt(format!("{what}, {}", shown::place(&err))))
 }
 
 /// Groups what is wanted by the hash it is in, and remembers where the answer goes.

@@ -14,6 +14,7 @@ use crate::ports::{
     AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found, Health,
     StateStore, StoreError, Stored, Want,
 };
+use crate::telemetry::shown;
 
 #[async_trait]
 impl StateStore for Sqlite {
@@ -398,7 +399,7 @@ fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
 }
 
 fn from_json<T: DeserializeOwned>(bodies: &[String]) -> Result<Vec<T>, StoreError> {
-    bodies.iter().map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(e.to_string()))).collect()
+    bodies.iter().map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(shown::place(&e)))).collect()
 }
 
 fn now_ms() -> i64 {

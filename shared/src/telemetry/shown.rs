@@ -48,6 +48,11 @@ pub fn kind(text: &str) -> Cow<'_, str> {
     if looks_right && !holds_a_card(text) { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
 }
 
+/// Where JSON cannot be read. What serde says of it beside may quote what it found there.
+pub fn place(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
+}
+
 /// A name of something in one word: a plan, a currency, a country.
 pub fn name(text: &str) -> Cow<'_, str> {
     let looks_right = (1..=60).contains(&text.len())

@@ -46,8 +46,7 @@ impl<'a> Envelope<'a> {
         match (read.r#type, read.envelope_id, read.payload) {
             ("hello", ..) => Self::Hello { connections: read.num_connections.unwrap_or_default() },
             ("disconnect", ..) => {
-                let reason = read.reason.unwrap_or_default();
-                Self::Disconnect(Disconnect(shown::word(&reason).to_owned()))
+                Self::Disconnect(Disconnect(read.reason.as_deref().map_or("", shown::word).to_owned()))
             }
             ("interactive", Some(id), Some(payload)) => Self::Interactive { id, payload: payload.get() },
             (_, Some(id), _) => Self::Other { id },
