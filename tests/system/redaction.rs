@@ -2,7 +2,7 @@
 //! events, requests and commands, whatever peers answer, and however much is logged.
 
 use futures_util::StreamExt as _;
-use revwatch_shared::ports::StateStore as _;
+use revwatch_shared::ports::{COMMANDS, StateStore as _};
 use revwatch_shared::signature::SigningKey;
 use revwatch_shared::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
@@ -322,7 +322,7 @@ async fn keeps_it_to_itself(home: &Home) {
         for (n, body) in
             PERSONAL.iter().map(|personal| json!({"ask": personal, "by": personal}).to_string()).enumerate()
         {
-            store.submit(&format!("{}_{n}", PERSONAL[2]), &body).await.expect("left");
+            store.submit(COMMANDS, &format!("{}_{n}", PERSONAL[2]), &body).await.expect("left");
         }
         until("they are thrown away", || async {
             (process.logged("a command cannot be read; it is thrown away").len() == PERSONAL.len()).then_some(())
