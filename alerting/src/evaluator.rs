@@ -382,11 +382,12 @@ impl Alerting {
     async fn pipeline(&self) -> Pipeline {
         let asked = async {
             let depth = self.queue.depth().await.ok().map(|depth| depth.iter().sum::<u64>());
-            (depth, self.queue.aside_count(Place::Dead).await.ok())
+            let count = async |place| self.queue.aside_count(place).await.ok();
+            (depth, count(Place::Dead).await, count(Place::Parked).await)
         };
-        let (depth, dead) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
+        let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        Pipeline { queue_depth: count(depth), dead_letters: count(dead), ..Pipeline::default() }
+        Pipeline { queue_depth: count(depth), dead_letters: count(dead), parked: count(parked), ..Pipeline::default() }
     }
 
     /// Decides, and writes what was decided, unless the store is no longer the one it was decided on.

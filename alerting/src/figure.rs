@@ -17,6 +17,8 @@ pub struct Pipeline {
     pub queue_depth: Option<i64>,
     /// Deliveries that cannot be applied.
     pub dead_letters: Option<i64>,
+    /// Deliveries that an operator holds back.
+    pub parked: Option<i64>,
     /// For how many seconds deliveries have waited while none was applied; 0 while all is well.
     pub stalled_s: i64,
     /// Notifiers that cannot tell anybody until something is mended.
@@ -117,6 +119,7 @@ fn pipeline_level(metric: GaugeMetric, by: Option<&str>, pipeline: &Pipeline) ->
     match metric {
         GaugeMetric::QueueDepth => known(pipeline.queue_depth),
         GaugeMetric::DeadLetters => known(pipeline.dead_letters),
+        GaugeMetric::Parked => known(pipeline.parked),
         _ if by.is_some() => pipeline.broken_notifiers.iter().map(|name| (name.clone(), level(1))).collect(),
         _ => whole(level(i64::try_from(pipeline.broken_notifiers.len()).unwrap_or(i64::MAX))),
     }
@@ -277,7 +280,7 @@ impl<'a> Look<'a> {
                 let money = money.map(|(rest, minor)| Money::new(minor, rest[0])).collect();
                 return whole(Sample { money, ..level(self.standing("invoices_retrying")) });
             }
-            GaugeMetric::QueueDepth | GaugeMetric::DeadLetters | GaugeMetric::BrokenNotifiers => {
+            GaugeMetric::QueueDepth | GaugeMetric::DeadLetters | GaugeMetric::Parked | GaugeMetric::BrokenNotifiers => {
                 return BTreeMap::new();
             }
         };

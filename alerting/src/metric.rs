@@ -109,6 +109,8 @@ metrics! {
         QueueDepth = "queue_depth" by [],
         /// Deliveries that cannot be applied.
         DeadLetters = "dead_letters" by [],
+        /// Deliveries that an operator holds back.
+        Parked = "parked" by [],
         /// Notifiers that cannot tell anybody until something is mended.
         BrokenNotifiers = "broken_notifiers" by ["notifier"],
     }
@@ -162,7 +164,7 @@ impl DurationMetric {
 impl GaugeMetric {
     /// Whether it is of the pipeline, not of the business.
     pub fn is_of_pipeline(self) -> bool {
-        matches!(self, Self::QueueDepth | Self::DeadLetters | Self::BrokenNotifiers)
+        matches!(self, Self::QueueDepth | Self::DeadLetters | Self::Parked | Self::BrokenNotifiers)
     }
 }
 

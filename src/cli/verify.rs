@@ -1,7 +1,7 @@
 //! `revwatch verify`: do the sums and conditions in the store follow from its entities?
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use comfy_table::Table;
@@ -25,6 +25,9 @@ const LOOKS: u32 = 3;
 /// Long enough for a batch that was under way to be committed.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
+/// What takes longer than this to be made whole is worth an exit code.
+const WHOLE_WITHIN: Duration = Duration::from_secs(10);
+
 /// From how many entities on somebody at a terminal wants to see that it goes on.
 const MANY: u64 = 5_000;
 
@@ -32,6 +35,7 @@ const MANY: u64 = 5_000;
 pub async fn run(common: &Common) -> anyhow::Result<()> {
     let store = Backend::store(&common.config()?).await?;
     let first_hour = first_hour(Timestamp::now().as_second());
+    let unwell = wait_until_whole(store.as_ref()).await?;
     let (mut entities, mut found) = look(store.as_ref(), first_hour).await?;
     let mut looks = 1;
     while !found.differences.is_empty() && looks < LOOKS {
@@ -40,7 +44,6 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         (entities, found) = (counted, found.confirmed_by(later));
         looks += 1;
     }
-    let unwell = store.health().await?.iter().filter(|health| !health.is_whole()).count();
     let mut out = std::io::stdout().lock();
     if common.json {
         let mut value = describe(entities, looks, &found);
@@ -59,6 +62,18 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         ),
         0 => Ok(()),
         n => bail!("{n} difference(s) between the store and its {entities} entities, in each of {looks} looks"),
+    }
+}
+
+/// How many partitions are not whole, and stay so: a new deployment, or a restarted Redis, is within a moment.
+async fn wait_until_whole(store: &dyn StateStore) -> anyhow::Result<usize> {
+    let began = Instant::now();
+    loop {
+        let unwell = store.health().await?.iter().filter(|health| !health.is_whole()).count();
+        if unwell == 0 || began.elapsed() > WHOLE_WITHIN {
+            return Ok(unwell);
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
     }
 }
 

@@ -82,6 +82,7 @@ struct RawStep {
 struct RawPipeline {
     queue_depth: Option<i64>,
     dead_letters: Option<i64>,
+    parked: Option<i64>,
     stalled: Option<Span>,
     #[serde(default)]
     broken_notifiers: Vec<String>,
@@ -300,9 +301,9 @@ impl Reader<'_> {
         }
         *before_s = at_s;
         let moment = script.moments.entry(at_s).or_default();
-        if let Some(RawPipeline { queue_depth, dead_letters, stalled, broken_notifiers }) = raw.pipeline {
+        if let Some(RawPipeline { queue_depth, dead_letters, parked, stalled, broken_notifiers }) = raw.pipeline {
             let stalled_s = stalled.map_or(0, |span| span.0);
-            moment.pipeline = Some(Pipeline { queue_depth, dead_letters, stalled_s, broken_notifiers });
+            moment.pipeline = Some(Pipeline { queue_depth, dead_letters, parked, stalled_s, broken_notifiers });
         }
         for send in items_of(sends.as_ref()) {
             self.send(send, script, seq, at_s, shelf);

@@ -15,16 +15,14 @@ use crate::support::wait::{until, until_within};
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 
 /// Metrics that nothing in this run has a value for, and why.
-const NOT_SHOWN: [(&str, &str); 3] = [
-    ("revwatch_heals_total", "no store lost anything"),
+const NOT_SHOWN: [(&str, &str); 2] = [
     ("revwatch_config_reloads_total", "nothing was reloaded"),
     ("revwatch_refreshes_total", "there is no API key to ask Stripe with"),
 ];
 
 /// What may come out of an expression empty after a run of seconds, by a part of it, and why.
-const MAY_BE_EMPTY: [(&str, &str); 4] = [
+const MAY_BE_EMPTY: [(&str, &str); 3] = [
     ("offset 24h", "nothing is a day old"),
-    ("revwatch_heals_total", "no store lost anything"),
     ("revwatch_config_reloads_total", "nothing was reloaded"),
     ("revwatch_refreshes_total", "there is no API key to ask Stripe with"),
 ];

@@ -223,7 +223,7 @@ fn facts(counters: &Counters, now_s: i64) -> Facts<'_> {
 }
 
 static PIPELINE: Pipeline =
-    Pipeline { queue_depth: None, dead_letters: None, stalled_s: 0, broken_notifiers: Vec::new() };
+    Pipeline { queue_depth: None, dead_letters: None, parked: None, stalled_s: 0, broken_notifiers: Vec::new() };
 
 #[test]
 fn a_rule_that_is_gone_resolves_what_it_fired() {
