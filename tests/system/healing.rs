@@ -1,16 +1,20 @@
 //! A Redis that loses data: the workers notice and replay the archive, and alerting repeats nothing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::Home;
 use super::crash::{load, same_exports};
 use crate::support::history::History;
 use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::rabbitmq::RabbitServer;
+use crate::support::redis::RedisServer;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
 use crate::support::slack::Slack;
-use crate::support::wait::until;
+use crate::support::wait::{until, until_within};
 
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.1\nlease_seconds = 2.0\nmessages_per_second = 200.0\n\
                         group_above = 100000\n[worker]\nmember_seconds = 1.0\n";
@@ -136,4 +140,52 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
 /// Whether no partition is being replayed, as `revwatch verify` sees it.
 fn healed(variables: &Variables) -> bool {
     cli(variables, &["verify", "--json"]).status.success()
+}
+
+/// The replica that takes over has not seen the second half of the load.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
+    let rabbitmq = RabbitServer::start().await;
+    let mut primary = RedisServer::start();
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    let sentinel = RedisServer::start_sentinel(&primary);
+    until("the replica is in step and known", || async {
+        let info = primary.try_run::<String>("INFO replication").ok()?;
+        let watched = sentinel.try_run::<String>("INFO sentinel").ok()?;
+        (info.contains("state=online") && watched.contains("slaves=1")).then_some(())
+    })
+    .await;
+    let variables: Variables = vec![
+        ("REVWATCH_AMQP_URL".into(), rabbitmq.url().expose_secret().to_owned()),
+        ("REVWATCH_REDIS_URL".into(), format!("redis-sentinel://127.0.0.1:{}/mymaster", sentinel.port())),
+    ];
+    let history = History::new(23, 120, jiff::Timestamp::now().as_second());
+    let (total, half) = (history.events.len(), history.events.len() / 2);
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let worker = Revwatch::serve(&variables, "worker");
+    let applied = |count: usize| {
+        let variables = &variables;
+        async move {
+            let shown = cli(variables, &["metrics", "--json"]);
+            let shown: Value = serde_json::from_slice(&shown.stdout).ok()?;
+            (shown["events_applied"] == count && healed(variables)).then_some(())
+        }
+    };
+    load(&ingest, &history.events[..half], half).await;
+    until("half are applied", || applied(half)).await;
+    until("the replica has them", || async {
+        let length = |server: &RedisServer| server.try_run::<i64>("HLEN revwatch:{p0}:entity:payout").ok();
+        (length(&replica)? == length(&primary)?).then_some(())
+    })
+    .await;
+    // It follows nobody from now on, and is promoted before Sentinel corrects that.
+    replica.run::<()>("REPLICAOF 127.0.0.1 1");
+    load(&ingest, &history.events[half..], total - half).await;
+    primary.kill9();
+    until_within(Duration::from_secs(60), "what the replica had not seen is back", || applied(total)).await;
+    assert!(replica.run::<String>("INFO replication").contains("role:master"));
+    let replays = worker.logged("the archive is replayed");
+    assert!(replays.iter().any(|replay| replay["applied"].as_u64() > Some(0)), "nothing was missing: {replays:?}");
+    history.expected.assert_shown(&metrics(&variables));
+    same_exports(&variables, &history.events).await;
 }
