@@ -4,11 +4,12 @@
 //! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it; [`membership`]
 //! shares partitions among the workers that are alive; [`healing`] replays the archive where the store lost
 //! something, and the steward sees that it is done, and that pauses are heeded; [`refresh`] asks Stripe's API about accounts that
-//! thin events only named.
+//! thin events only named; [`backfill`] lists past events there and puts them into the queue.
 //!
 //! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable among
 //! the dead letters and counted there.
 
+pub mod backfill;
 pub mod healing;
 pub mod membership;
 pub mod partition;
@@ -16,6 +17,7 @@ pub mod plan;
 pub mod refresh;
 mod report;
 mod steward;
+pub mod stripe_api;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

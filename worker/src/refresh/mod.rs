@@ -29,13 +29,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::agenda::{Agenda, Next, Outcome, Told};
-use self::api::{Api, NoAnswer};
+use self::api::NoAnswer;
 use self::snapshot::Snapshot;
+use crate::stripe_api::StripeApi;
 
 /// What refreshing needs.
 pub struct Refresher {
     /// `None` without a key.
-    api: watch::Receiver<Option<Arc<Api>>>,
+    api: watch::Receiver<Option<Arc<StripeApi>>>,
     queue: Arc<dyn EventQueue>,
     store: Arc<dyn StateStore>,
     metrics: Metrics,
@@ -92,8 +93,8 @@ impl Refresher {
     }
 }
 
-fn api_of(config: &Config) -> Result<Option<Api>, reqwest::Error> {
-    config.stripe_secret_key.as_ref().map(|key| Api::new(key, &config.stripe_api_base)).transpose()
+fn api_of(config: &Config) -> Result<Option<StripeApi>, reqwest::Error> {
+    config.stripe_secret_key.as_ref().map(|key| StripeApi::new(key, &config.stripe_api_base)).transpose()
 }
 
 /// Refreshes until `shutdown`. Of several processes one works, the others stand by.
@@ -124,7 +125,7 @@ pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
 }
 
 /// Another key, or none. Nobody else changes it in a process that reads no settings anew.
-async fn changed(keys: &mut watch::Receiver<Option<Arc<Api>>>) {
+async fn changed(keys: &mut watch::Receiver<Option<Arc<StripeApi>>>) {
     if keys.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -134,8 +135,8 @@ async fn changed(keys: &mut watch::Receiver<Option<Arc<Api>>>) {
 /// way are then given up: whoever comes next asks again.
 async fn hold(
     refresher: &Arc<Refresher>,
-    api: &Arc<Api>,
-    keys: &mut watch::Receiver<Option<Arc<Api>>>,
+    api: &Arc<StripeApi>,
+    keys: &mut watch::Receiver<Option<Arc<StripeApi>>>,
     holder: &str,
     shutdown: &CancellationToken,
 ) -> Result<(), StoreError> {
@@ -241,7 +242,7 @@ impl Refresher {
     }
 
     /// Fetches one account and puts it into the queue.
-    async fn refresh(&self, api: &Api, told: &Told) -> Outcome {
+    async fn refresh(&self, api: &StripeApi, told: &Told) -> Outcome {
         let account = told.account.as_str();
         let outcome = match self.fetch(api, told).await {
             Ok(event_id) => {
@@ -260,7 +261,7 @@ impl Refresher {
         outcome
     }
 
-    async fn fetch(&self, api: &Api, told: &Told) -> Result<String, NoAnswer> {
+    async fn fetch(&self, api: &StripeApi, told: &Told) -> Result<String, NoAnswer> {
         let asked = ask(api, told).await;
         if let Err(NoAnswer { outcome: Outcome::Refused { .. } | Outcome::Failed, .. }) = &asked {
             self.count_error(&told.account).await;
@@ -304,8 +305,8 @@ impl Refresher {
 }
 
 /// Asks Stripe, and makes an event of the answer.
-async fn ask(api: &Api, told: &Told) -> Result<Snapshot, NoAnswer> {
-    let answer = api.account(&told.account).await?;
+async fn ask(api: &StripeApi, told: &Told) -> Result<Snapshot, NoAnswer> {
+    let answer = api::account(api, &told.account).await?;
     let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
     snapshot::event(told, seen_at_s, api.livemode, &answer.body).map_err(|error| NoAnswer::refused(error.to_string()))
 }

@@ -10,11 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::agenda::Told;
-
-/// The shape of object that is asked for. Pinned, because otherwise the default version of the Stripe
-/// account decides, and anybody with access to the dashboard can change that; to this one, because it is the
-/// first of the shapes that `observe` reads today, and its account has all the fields that are followed.
-pub const API_VERSION: &str = "2025-03-31.basil";
+use crate::stripe_api::API_VERSION;
 
 /// An event, ready to be published.
 #[derive(Debug, PartialEq, Eq)]
