@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod backfill;
 mod config;
 mod dead;
 mod export;
@@ -12,6 +13,7 @@ mod replay;
 mod rules;
 pub mod send;
 mod verify;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,6 +107,20 @@ Examples:
     /// Look at deliveries that cannot be applied; send them again or throw them away.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Read past events from Stripe's API and apply those that are missing.
+    ///
+    /// For what no webhook brought: before revwatch was set up, or while it could not be reached for longer than Stripe
+    /// repeats. Needs STRIPE_SECRET_KEY. Stripe keeps events for 30 days. What was applied before changes nothing and
+    /// is counted as a duplicate. It may run beside `serve`. Cut short, the same command goes on where it was.
+    #[command(after_help = "\
+Without --account and --all-accounts, the events of the key's own account are read. Stripe lists those of connected
+accounts only to who asks as them: name the accounts, or take all that revwatch knows.
+
+Examples:
+  revwatch backfill --since 2026-03-01 --until 2026-03-03T12:00:00Z
+  revwatch backfill --since 7d --all-accounts --rate 20
+  revwatch backfill --since 36h --account acct_1032D82eZvKYlo2C --json")]
+    Backfill(backfill::BackfillArgs),
     /// Apply again what is in the archive since a time.
     ///
     /// What was applied before is known and changes nothing. It may run beside `serve`.
@@ -184,6 +200,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Export(args)) => export::run(&common, &args).await,
         Some(Command::Alerts(command)) => alerts::run(&common, &command).await,
         Some(Command::Dead(command)) => dead::run(&common, &command).await,
+        Some(Command::Backfill(args)) => backfill::run(&common, &args).await,
         Some(Command::Replay(args)) => replay::run(&common, &args).await,
         Some(Command::Rebuild(args)) => replay::rebuild(&common, &args).await,
         Some(Command::Pause(args)) => pause::run(&common, &args, true).await,

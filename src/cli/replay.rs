@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::{Timestamp, ToSpan as _};
+use jiff::Timestamp;
 use revwatch_shared::admin::Readiness;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::config::Config;
@@ -18,11 +17,12 @@ use revwatch_worker::healing::{Patient, Replayed, heal, pauses, replay, restore_
 
 use super::Common;
 use super::audit::{By, note};
+use super::when::time;
 
 /// Options of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// From when on: like 2026-03-01T00:00:00Z, or 36h or 7d for that long ago.
+    /// From when on: like 2026-03-01 or 2026-03-01T00:00:00Z, or 36h or 7d for that long ago.
     #[arg(long, value_name = "TIME")]
     from: String,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub struct RebuildArgs {
 
 /// Runs `replay`.
 pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
-    let from = time(&args.from)?;
+    let from = time("--from", &args.from, Timestamp::now())?;
     let config = common.config()?;
     let worker = worker(&config).await?;
     let queue = worker.queue.clone();
@@ -101,18 +101,6 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         ready: Readiness::default().check("worker"),
         refresher: None,
     })
-}
-
-fn time(text: &str) -> anyhow::Result<Timestamp> {
-    if let Ok(at) = text.parse() {
-        return Ok(at);
-    }
-    let ago: jiff::Span = text.parse().ok().with_context(|| {
-        format!("--from {text:?} is no time: write it like 2026-03-01T00:00:00Z, or like 36h or 7d for that long ago")
-    })?;
-    let seconds = ago.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()))?;
-    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second does not matter")]
-    Ok(Timestamp::now().checked_sub((seconds as i64).seconds())?)
 }
 
 /// Nobody knows how many there are.

@@ -151,6 +151,13 @@ pub(crate) fn cli(variables: &Variables, args: &[&str]) -> Output {
     command(variables).args(args).output().expect("revwatch runs")
 }
 
+/// Starts a command, to be killed before it ends by itself.
+pub(crate) fn begin(variables: &Variables, args: &[&str]) -> Child {
+    let mut command = command(variables);
+    command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("revwatch starts")
+}
+
 /// The standard output of a command that must succeed.
 pub(crate) fn print(variables: &Variables, args: &[&str]) -> String {
     let output = cli(variables, args);

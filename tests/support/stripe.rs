@@ -1,12 +1,13 @@
-//! Stripe's API of our own on a loopback port: knows how accounts stand, answers as told.
+//! Stripe's API of our own on a loopback port: knows how accounts stand and what happened, answers as told.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -34,6 +35,19 @@ pub(crate) enum Trouble {
     Elsewhere,
     /// No answer at all.
     Silence,
+    /// The connection ends in the middle of the answer.
+    Closed,
+}
+
+/// One request for a list of events, as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListCall {
+    /// The connected account asked as.
+    pub(crate) account: Option<String>,
+    /// `starting_after`
+    pub(crate) after: Option<String>,
+    /// The status it was answered with; 0 for none.
+    pub(crate) answered: u16,
 }
 
 /// See the module.
@@ -48,6 +62,11 @@ struct Inner {
     calls: Vec<Call>,
     troubles: VecDeque<Trouble>,
     accounts: BTreeMap<String, Value>,
+    lists: Vec<ListCall>,
+    /// As the list has them: newest first, and without the account they belong to.
+    events: Vec<(Option<String>, i64, Value)>,
+    /// The one key that may list events.
+    key: Option<String>,
 }
 
 /// An account in Stripe's shape, in good standing or still to be onboarded.
@@ -65,7 +84,10 @@ impl Stripe {
         let addr = listener.local_addr().expect("an address");
         let inner = Arc::new(Mutex::new(Inner { troubles: troubles.iter().copied().collect(), ..Inner::default() }));
         let stripe = Self { addr, inner };
-        let router = Router::new().route("/v1/accounts/{id}", axum::routing::get(answer)).with_state(stripe.clone());
+        let router = Router::new()
+            .route("/v1/accounts/{id}", axum::routing::get(answer))
+            .route("/v1/events", axum::routing::get(list))
+            .with_state(stripe.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         stripe
     }
@@ -79,6 +101,25 @@ impl Stripe {
     pub(crate) fn knows(&self, account: Value) {
         let id = account["id"].as_str().expect("an id").to_owned();
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).accounts.insert(id, account);
+    }
+
+    /// From now on these have happened, as Connect's webhooks tell them; whoever knows `key` may list them.
+    pub(crate) fn happened(&self, events: &[String], key: &str) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.key = Some(key.to_owned());
+        for event in events {
+            let mut event: Value = serde_json::from_str(event).expect("JSON");
+            let account = event.as_object_mut().expect("an object").remove("account");
+            let account = account.and_then(|id| id.as_str().map(str::to_owned));
+            let created_s = event["created"].as_i64().expect("a time");
+            inner.events.push((account, created_s, event));
+        }
+        inner.events.sort_by_key(|(_, created_s, _)| std::cmp::Reverse(*created_s));
+    }
+
+    /// Every request for a list of events.
+    pub(crate) fn lists(&self) -> Vec<ListCall> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).lists.clone()
     }
 
     /// Everything it was asked.
@@ -102,7 +143,7 @@ async fn answer(State(stripe): State<Stripe>, Path(account): Path<String>, heade
             (Some(Trouble::TooMany), _) => 429,
             (Some(Trouble::Status(status)), _) => status,
             (Some(Trouble::Elsewhere), _) => 302,
-            (Some(Trouble::Silence), _) => 0,
+            (Some(Trouble::Silence | Trouble::Closed), _) => 0,
             (None, Some(_)) => 200,
             (None, None) => 404,
         };
@@ -111,13 +152,78 @@ async fn answer(State(stripe): State<Stripe>, Path(account): Path<String>, heade
         (trouble, known)
     };
     match trouble {
-        Some(Trouble::TooMany) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], "slow down").into_response(),
-        Some(Trouble::Status(status)) => StatusCode::from_u16(status).expect("a status").into_response(),
-        Some(Trouble::Elsewhere) => (StatusCode::FOUND, [("location", "/v1/accounts/acct_trap")]).into_response(),
-        Some(Trouble::Silence) => std::future::pending().await,
+        Some(trouble) => trouble.answer().await,
         None => match known {
             Some(account) => axum::Json(account).into_response(),
             None => (StatusCode::NOT_FOUND, axum::Json(json!({"error": {"code": "resource_missing"}}))).into_response(),
         },
+    }
+}
+
+impl Trouble {
+    async fn answer(self) -> Response {
+        match self {
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], "slow down").into_response(),
+            Self::Status(status) => StatusCode::from_u16(status).expect("a status").into_response(),
+            Self::Elsewhere => (StatusCode::FOUND, [("location", "/v1/accounts/acct_trap")]).into_response(),
+            Self::Silence => std::future::pending().await,
+            Self::Closed => {
+                let parts = [Ok("{\"object\": \"list\","), Err(std::io::Error::other("closed"))];
+                Body::from_stream(futures_util::stream::iter(parts)).into_response()
+            }
+        }
+    }
+}
+
+/// `GET /v1/events`. Source: <https://docs.stripe.com/api/events/list>.
+async fn list(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Response {
+    let url = reqwest::Url::parse(&format!("http://stripe{uri}")).expect("a URL");
+    let asked: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+    let account = headers.get("stripe-account").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let (trouble, page) = {
+        let mut inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = inner.troubles.pop_front();
+        let key = inner.key.as_ref().map(|key| format!("Bearer {key}"));
+        let is_known = headers.get("authorization").and_then(|v| v.to_str().ok()) == key.as_deref();
+        let page = match &account {
+            _ if !is_known => Err(401),
+            Some(id) if !inner.events.iter().any(|(of, ..)| of.as_ref() == Some(id)) => Err(403),
+            _ => inner.page(account.as_ref(), &asked),
+        };
+        let answered = match (trouble, &page) {
+            (Some(Trouble::TooMany), _) => 429,
+            (Some(Trouble::Status(status)), _) => status,
+            (Some(Trouble::Elsewhere), _) => 302,
+            (Some(Trouble::Silence | Trouble::Closed), _) => 0,
+            (None, Ok(_)) => 200,
+            (None, Err(status)) => *status,
+        };
+        inner.lists.push(ListCall { account, after: asked.get("starting_after").cloned(), answered });
+        (trouble, page)
+    };
+    match (trouble, page) {
+        (Some(trouble), _) => trouble.answer().await,
+        (None, Ok(page)) => axum::Json(page).into_response(),
+        (None, Err(status)) => StatusCode::from_u16(status).expect("a status").into_response(),
+    }
+}
+
+impl Inner {
+    fn page(&self, account: Option<&String>, asked: &BTreeMap<String, String>) -> Result<Value, u16> {
+        let number = |name: &str| asked.get(name).and_then(|text| text.parse::<i64>().ok());
+        let limit = usize::try_from(number("limit").unwrap_or(10)).expect("a limit");
+        assert!(limit <= 100, "Stripe gives no more than 100");
+        let (since_s, until_s) = (number("created[gte]").unwrap_or(0), number("created[lt]").unwrap_or(i64::MAX));
+        let listed =
+            self.events.iter().filter(|(of, at_s, _)| of.as_ref() == account && (since_s..until_s).contains(at_s));
+        let mut listed: Vec<&Value> = listed.map(|(_, _, event)| event).collect();
+        if let Some(after) = asked.get("starting_after") {
+            // What it is to go on from must be there.
+            let at = listed.iter().position(|event| event["id"] == after.as_str()).ok_or(404_u16)?;
+            listed.drain(..=at);
+        }
+        let has_more = listed.len() > limit;
+        listed.truncate(limit);
+        Ok(json!({"object": "list", "url": "/v1/events", "has_more": has_more, "data": listed}))
     }
 }

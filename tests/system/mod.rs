@@ -1,6 +1,7 @@
 //! The whole, as its users run it: the binary, real HTTP, real servers.
 
 mod alerts;
+mod backfill;
 mod config;
 mod crash;
 mod demo;

@@ -1,0 +1,351 @@
+//! `revwatch backfill`: past events from Stripe's API, the way of all events.
+
+mod progress;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
+use revwatch_shared::backend::Backend;
+use revwatch_shared::config::{Config, ExposeSecret as _, SecretString};
+use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
+use revwatch_shared::ports::StateStore;
+use revwatch_worker::backfill::{Backfill, KEPT_DAYS, Listing, Stop, Stretch};
+use revwatch_worker::stripe_api::{StripeApi, Why};
+use serde_json::json;
+
+use self::progress::{Progress, ProgressFile};
+use super::Common;
+use super::audit::{By, note};
+use super::export::iso;
+use super::when::time;
+
+/// Options of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    /// From when on: like 2026-03-01 or 2026-03-01T00:00:00Z, or 36h or 7d for that long ago; 30 days at most.
+    #[arg(long, value_name = "TIME")]
+    since: String,
+    /// Until when (exclusive); default: now.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// The events of this connected account instead of the key's own; may be repeated.
+    #[arg(long = "account", value_name = "ACCT", conflicts_with = "all_accounts")]
+    accounts: Vec<String>,
+    /// The events of the key's own account, and of all connected accounts that revwatch knows.
+    #[arg(long)]
+    all_accounts: bool,
+    /// Requests per second at most. Stripe allows 100 in live mode and 25 in a sandbox, to all programs together.
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    rate: f64,
+    /// Begin anew, although the same command was cut short before.
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    by: By,
+}
+
+/// A listing that was given up because Stripe does not show it.
+struct Hidden {
+    account: String,
+    reason: String,
+}
+
+/// Runs `backfill`.
+pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
+    ensure!(args.rate > 0.0 && args.rate <= 100.0, "--rate must be more than 0 and at most 100");
+    for account in &args.accounts {
+        let rest = account.strip_prefix("acct_").filter(|rest| !rest.is_empty());
+        let is_id = rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()));
+        ensure!(is_id, "--account {account:?} is no connected account: it begins with acct_");
+    }
+    let config = common.config()?;
+    let key = config.stripe_secret_key.as_ref().context(
+        "backfill asks Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
+         --account or --all-accounts it must be one of the platform)",
+    )?;
+    let api = StripeApi::new(key, &config.stripe_api_base).context("cannot set up HTTPS for Stripe's API")?;
+    let asked_for = stretch(args, Timestamp::now())?;
+    let file = ProgressFile::of(&config.data, &asked(args, &config).iter().map(String::as_str).collect::<Vec<_>>())?;
+    if args.restart {
+        file.remove()?;
+    }
+    let (kept, backend) = (file.load()?, Backend::open(&config).await?);
+    let is_resumed = kept.is_some();
+    let mut progress = match kept {
+        Some(progress) => progress,
+        None => begin(args, asked_for, backend.store.as_ref()).await?,
+    };
+    let Stretch { since_s, until_s } = progress.stretch;
+    let stretch = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
+    let again = if is_resumed { ", resumed" } else { "" };
+    let detail = format!("events of {stretch}, {} account(s){again}", progress.listings.len());
+    note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
+
+    let mut backfill = Backfill::new(api, backend.queue.clone(), args.rate);
+    let bar = bar();
+    let read = read_all(&mut backfill, &mut progress, &file, &bar).await;
+    bar.finish_and_clear();
+    let hidden = match read {
+        Ok(hidden) => hidden,
+        Err(error) => {
+            backend.queue.close().await;
+            return Err(error);
+        }
+    };
+    let events: u64 = progress.listings.iter().map(|listing| listing.events).sum();
+    let detail = format!("events of {stretch} done: {events} read, {} account(s) not shown", hidden.len());
+    note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
+    backend.queue.close().await;
+    file.remove()?;
+    print(common, &progress, &hidden, is_resumed)?;
+    match hidden.first() {
+        None => Ok(()),
+        Some(first) => bail!(
+            "Stripe does not show the events of {} account(s), for example {}: {}",
+            hidden.len(),
+            first.account,
+            first.reason
+        ),
+    }
+}
+
+/// Reads every listing to its end, keeping progress after each page.
+async fn read_all(
+    backfill: &mut Backfill,
+    progress: &mut Progress,
+    file: &ProgressFile,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Hidden>> {
+    let (stretch, count) = (progress.stretch, progress.listings.len());
+    let mut hidden = Vec::new();
+    for n in 0..count {
+        while !progress.listings[n].is_done {
+            let mut troubled = |reason: &str, wait: Duration| {
+                bar.suspend(|| eprintln!("revwatch: {reason}; trying again in {:.1} s", wait.as_secs_f64()));
+            };
+            let step = backfill.step(stretch, &mut progress.listings[n], &mut troubled).await;
+            let listing = &progress.listings[n];
+            match (step, &listing.account) {
+                (Ok(()), _) => {
+                    file.save(progress)?;
+                    show(bar, progress, n);
+                }
+                // Of many accounts, one that has left is no reason to leave the others out.
+                (Err(Stop::NoAnswer(no)), Some(account))
+                    if count > 1 && matches!(no.why, Why::Forbidden | Why::NotThere) && listing.last.is_none() =>
+                {
+                    hidden.push(Hidden { account: account.clone(), reason: no.reason });
+                    break;
+                }
+                (Err(stop), _) => return Err(explained(stop, listing)),
+            }
+        }
+    }
+    Ok(hidden)
+}
+
+/// What to do about it.
+fn explained(stop: Stop, listing: &Listing) -> anyhow::Error {
+    let of = listing.account.as_deref().unwrap_or("the key's own account");
+    let hint = match stop.why() {
+        Some(Why::WrongKey) => "Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…).",
+        Some(Why::Forbidden) if listing.account.is_some() => {
+            "The key in STRIPE_SECRET_KEY must be one of the platform that the account is connected to, and may read events."
+        }
+        Some(Why::Forbidden) => "The key in STRIPE_SECRET_KEY needs the permission to read events.",
+        Some(Why::NotThere | Why::Refused) if listing.last.is_some() => {
+            "Stripe may have forgotten the event to go on from: begin anew with --restart."
+        }
+        _ => "",
+    };
+    let kept = match listing.pages {
+        0 => "",
+        _ => " What was read until then is stored; the same command goes on from there.",
+    };
+    anyhow::Error::new(stop).context(format!("cannot list the events of {of}. {hint}{kept}"))
+}
+
+/// Which events are asked for.
+fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<Stretch> {
+    let since = time("--since", &args.since, now)?;
+    let until = match &args.until {
+        Some(text) => time("--until", text, now)?,
+        // The second under way is included.
+        None => now.checked_add(SignedDuration::from_secs(1))?,
+    };
+    ensure!(since < now, "--since {} is not in the past", args.since);
+    ensure!(since < until, "--since {} is not before --until {}", args.since, args.until.as_deref().unwrap_or("now"));
+    let oldest = now.checked_sub(SignedDuration::from_hours(24 * KEPT_DAYS))?;
+    // `30d` is fine, however long ago it was typed.
+    ensure!(
+        since >= oldest.checked_sub(SignedDuration::from_mins(1))?,
+        "Stripe keeps events for {KEPT_DAYS} days: --since cannot be before {}, and {} is. What is older can only come from \
+         revwatch's own archive (`revwatch replay`)",
+        iso(Some(oldest.as_second())),
+        iso(Some(since.as_second())),
+    );
+    Ok(Stretch { since_s: since.as_second(), until_s: until.as_second() })
+}
+
+/// What makes a command the same as one that was cut short: also whom it asks, and for whom. (Of the key only a part
+/// of a digest is kept.)
+fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
+    let secret = |secret: Option<&SecretString>| secret.map_or_else(String::new, |s| s.expose_secret().to_owned());
+    let mut accounts = args.accounts.clone();
+    accounts.sort();
+    accounts.dedup();
+    let mut asked = vec![
+        config.stripe_api_base.clone(),
+        secret(config.stripe_secret_key.as_ref()),
+        secret(config.amqp_url.as_ref()),
+        args.since.clone(),
+        args.until.clone().unwrap_or_default(),
+        args.all_accounts.to_string(),
+    ];
+    asked.extend(accounts);
+    asked
+}
+
+/// Nothing is read yet.
+async fn begin(args: &BackfillArgs, stretch: Stretch, store: &dyn StateStore) -> anyhow::Result<Progress> {
+    let (mut connected, mut left_out) = (args.accounts.clone(), Vec::new());
+    if args.all_accounts {
+        (connected, left_out) = known_accounts(store).await?;
+    }
+    connected.sort();
+    connected.dedup();
+    let own = args.accounts.is_empty().then(Listing::default);
+    let connected = connected.into_iter().map(|id| Listing { account: Some(id), ..Listing::default() });
+    Ok(Progress { stretch, listings: own.into_iter().chain(connected).collect(), left_out })
+}
+
+/// The accounts that are connected, and those that are not any more: as them nothing can be asked.
+async fn known_accounts(store: &dyn StateStore) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let (mut connected, mut gone, mut unreadable) = (Vec::new(), Vec::new(), None);
+    store
+        .entities(EntityKind::Account, &mut |id, body| match Entity::decode(
+            &EntityKey::new(EntityKind::Account, id),
+            body,
+        ) {
+            Ok(Entity::Account(account)) if !account.connected() => gone.push(id.to_owned()),
+            Ok(_) => connected.push(id.to_owned()),
+            Err(error) => unreadable = Some(error),
+        })
+        .await?;
+    gone.sort();
+    match unreadable {
+        Some(error) => Err(anyhow::Error::msg(error)),
+        None => Ok((connected, gone)),
+    }
+}
+
+/// Nobody knows how many there are.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {msg}, {elapsed}");
+    let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
+    let total = |of: fn(&Listing) -> u64| progress.listings.iter().map(of).sum::<u64>();
+    let listing = &progress.listings[n];
+    let back_to = listing.oldest_s.map_or_else(String::new, |at_s| format!(", back to {}", iso(Some(at_s))));
+    bar.set_position(total(|listing| listing.events));
+    bar.set_message(format!(
+        "{} pages, account {} of {}{back_to}",
+        total(|listing| listing.pages),
+        n + 1,
+        progress.listings.len()
+    ));
+}
+
+fn print(common: &Common, progress: &Progress, hidden: &[Hidden], is_resumed: bool) -> anyhow::Result<()> {
+    let Progress { stretch, listings, left_out } = progress;
+    let (events, pages) =
+        (listings.iter().map(|l| l.events).sum::<u64>(), listings.iter().map(|l| l.pages).sum::<u64>());
+    let oldest = listings.iter().filter_map(|l| l.oldest_s).min();
+    let reason = |l: &Listing| hidden.iter().find(|h| l.account.as_ref() == Some(&h.account)).map(|h| h.reason.clone());
+    let some = |at_s: Option<i64>| at_s.map(|at_s| iso(Some(at_s)));
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let rows: Vec<_> = listings
+            .iter()
+            .map(|l| {
+                json!({"account": l.account, "read": l.events, "published": l.events, "pages": l.pages,
+                    "oldest": some(l.oldest_s), "not_shown": reason(l)})
+            })
+            .collect();
+        let value = json!({
+            "since": iso(Some(stretch.since_s)), "until": iso(Some(stretch.until_s)), "read": events, "published": events,
+            "pages": pages, "oldest": some(oldest), "resumed": is_resumed, "accounts": rows, "disconnected": left_out,
+        });
+        writeln!(out, "{value:#}")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["account", "events", "pages", "oldest"]);
+    for listing in listings {
+        table.add_row([
+            listing.account.clone().unwrap_or_else(|| "the key's own".to_owned()),
+            reason(listing).unwrap_or_else(|| listing.events.to_string()),
+            listing.pages.to_string(),
+            some(listing.oldest_s).unwrap_or_else(|| "–".to_owned()),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    writeln!(out, "{events} events read and published. Workers apply them; those they know count as duplicates.")?;
+    if !left_out.is_empty() {
+        writeln!(out, "Left out, because not connected any more: {}.", left_out.join(", "))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(since: &str, until: Option<&str>) -> BackfillArgs {
+        BackfillArgs {
+            since: since.to_owned(),
+            until: until.map(str::to_owned),
+            accounts: Vec::new(),
+            all_accounts: false,
+            rate: 10.0,
+            restart: false,
+            by: By { who: "ada".to_owned() },
+        }
+    }
+
+    #[test]
+    fn stretches_lie_within_what_stripe_keeps() {
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
+        let found = |since, until| {
+            let Stretch { since_s, until_s } = stretch(&asking(since, until), now).map_err(|e| e.to_string())?;
+            Ok::<_, String>((now.as_second() - since_s, until_s - now.as_second()))
+        };
+        assert_eq!(found("30d", None), Ok((30 * 86_400, 1)));
+        assert_eq!(found("2026-11-19", Some("12h")), Ok((129_600, -43_200)));
+        for (since, until, expected) in [
+            ("31d", None, "30 days"),
+            ("2026-03-01", None, "cannot be before 2026-10-21T12:00:00Z"),
+            ("2026-12-01", None, "not in the past"),
+            ("1h", Some("2h"), "not before"),
+            ("yesterday", None, "--since"),
+            ("1h", Some("soon"), "--until"),
+        ] {
+            let error = found(since, until).expect_err(since);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

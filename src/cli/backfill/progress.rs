@@ -1,0 +1,101 @@
+//! How far a backfill has come, in a small file of the data folder, so that the same command goes on where it was cut.
+//!
+//! Invariant: the file never says more than what is durable in the queue; it is there in whole, or as it was before.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use revwatch_worker::backfill::{Listing, Stretch};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// A backfill that is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Fixed when it was begun: `7d` means the same when it goes on tomorrow.
+    pub stretch: Stretch,
+    /// What is read, in this order.
+    pub listings: Vec<Listing>,
+    /// Connected accounts that are left out, because they are not connected any more.
+    pub left_out: Vec<String>,
+}
+
+/// The file.
+pub struct ProgressFile {
+    path: PathBuf,
+}
+
+impl ProgressFile {
+    /// The one for what is asked: each different `asked` has a file of its own.
+    pub fn of(folder: &Path, asked: &[&str]) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {} (REVWATCH_DATA)", folder.display()))?;
+        let mut digest = Sha256::new();
+        for part in asked {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        let name: String = digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { path: folder.join(format!("backfill-{name}.json")) })
+    }
+
+    /// What is to be gone on with, if anything is.
+    pub fn load(&self) -> anyhow::Result<Option<Progress>> {
+        match fs::read(&self.path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .with_context(|| format!("{} cannot be read: begin anew with --restart", self.path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.path.display())),
+        }
+    }
+
+    /// Keeps it, durably.
+    pub fn save(&self, progress: &Progress) -> anyhow::Result<()> {
+        let fresh = self.path.with_extension("json.new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&fresh)?;
+            file.write_all(&serde_json::to_vec_pretty(progress)?)?;
+            file.sync_all()?;
+            fs::rename(&fresh, &self.path)
+        };
+        write().with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// It is done, or begun anew.
+    pub fn remove(&self) -> anyhow::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_question_has_its_own_file_and_it_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("not/there/yet");
+        let file = ProgressFile::of(&inner, &["7d", "now"]).expect("a file");
+        assert_eq!(file.load().expect("none yet"), None);
+        let listing = Listing { last: Some("evt_1".into()), pages: 3, events: 300, ..Listing::default() };
+        let stretch = Stretch { since_s: 5, until_s: 9 };
+        let progress = Progress { stretch, listings: vec![listing], left_out: vec!["acct_9".into()] };
+        file.save(&progress).expect("written");
+        assert_eq!(file.load().expect("read"), Some(progress.clone()));
+        for other in [&["7d", "no", "w"][..], &["7dn", "ow"], &["7d"]] {
+            assert_eq!(ProgressFile::of(&inner, other).expect("a file").load().expect("none"), None, "{other:?}");
+        }
+        fs::write(&file.path, "{").expect("written");
+        assert!(file.load().expect_err("spoilt").to_string().contains("--restart"));
+        file.remove().expect("removed");
+        file.remove().expect("nothing to remove");
+        assert_eq!(file.load().expect("none any more"), None);
+    }
+}

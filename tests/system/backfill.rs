@@ -1,0 +1,252 @@
+//! What no webhook brought is read from Stripe's API, and then it is as if it had come.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::{Value, json};
+
+use super::Home;
+use super::crash::{load, same_exports};
+use crate::support::history::History;
+use crate::support::revwatch::{Revwatch, Variables, begin, cli, metrics, print};
+use crate::support::stripe::{ListCall, Stripe, Trouble};
+use crate::support::wait::{until, until_blocking};
+
+const KEY: &str = "sk_test_never_shown";
+
+fn asking(home: &Home, stripe: &Stripe, key: &str) -> Variables {
+    home.variables(&[("STRIPE_SECRET_KEY", key), ("STRIPE_API_BASE", &stripe.url())])
+}
+
+fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn backfilled(variables: &Variables, args: &[&str]) -> Value {
+    let args: Vec<&str> = ["backfill", "--rate", "100", "--json"].iter().chain(args).copied().collect();
+    serde_json::from_str(&print(variables, &args)).expect("JSON")
+}
+
+fn refused(variables: &Variables, args: &[&str]) -> String {
+    let output = cli(variables, args);
+    assert!(!output.status.success(), "{args:?}");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(!text.contains(KEY), "{text}");
+    text
+}
+
+fn account_of(event: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(event).expect("JSON");
+    event["account"].as_str().map(str::to_owned)
+}
+
+fn accounts_of(events: &[String]) -> BTreeSet<String> {
+    events.iter().filter_map(|event| account_of(event)).collect()
+}
+
+fn payout(n: usize, created_s: i64, account: Option<&str>) -> String {
+    let mut event = json!({
+        "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
+        "created": created_s, "livemode": false, "data": {"object": {
+            "id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": 100, "currency": "eur"}},
+    });
+    if let Some(account) = account {
+        event["account"] = account.into();
+    }
+    event.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missed_stretch_heals_embedded() {
+    a_missed_stretch_heals(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missed_stretch_heals_on_servers() {
+    a_missed_stretch_heals(&Home::servers().await).await;
+}
+
+/// Half of the events come by webhook, then Stripe is asked for all, while revwatch serves.
+async fn a_missed_stretch_heals(home: &Home) {
+    let history = History::new(41, 60, now_s());
+    let stripe = Stripe::start(&[]).await;
+    stripe.happened(&history.events, KEY);
+    let variables = asking(home, &stripe, KEY);
+    // Every second one, and one of each account: revwatch knows whom to ask as.
+    let mut known = HashSet::new();
+    let by_webhook: Vec<String> = history
+        .events
+        .iter()
+        .enumerate()
+        .filter(|(n, event)| account_of(event).is_some_and(|id| known.insert(id)) || n % 2 == 0)
+        .map(|(_, event)| event.clone())
+        .collect();
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    load(&process, &by_webhook, by_webhook.len()).await;
+    let applied = |shown: &Value| shown["events_applied"].as_u64().unwrap_or(0);
+    until("half is applied", || async { (applied(&metrics(&variables)) == by_webhook.len() as u64).then_some(()) })
+        .await;
+
+    let all = history.events.len() as u64;
+    let told = backfilled(&variables, &["--since", "1d", "--all-accounts", "--by", "ada"]);
+    assert_eq!((&told["read"], &told["published"], &told["resumed"]), (&all.into(), &all.into(), &false.into()));
+    assert_eq!(told["accounts"].as_array().expect("a list").len(), 1 + accounts_of(&history.events).len(), "{told}");
+    until("all is applied", || async {
+        let shown = metrics(&variables);
+        let duplicates = shown["events_duplicate"].as_u64();
+        (applied(&shown) == all && duplicates == Some(by_webhook.len() as u64)).then_some(())
+    })
+    .await;
+    // Once more: the same deliveries, which are known.
+    let again = backfilled(&variables, &["--since", "1d", "--all-accounts", "--restart"]);
+    assert_eq!(again["read"], told["read"]);
+    until("they are dealt with", || async {
+        let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+        (shown["waiting"] == 0).then_some(())
+    })
+    .await;
+    process.stop();
+    let shown = metrics(&variables);
+    assert_eq!((applied(&shown), &shown["events_dead"]), (all, &0.into()));
+    history.expected.assert_shown(&shown);
+    assert!(cli(&variables, &["verify"]).status.success());
+    same_exports(&variables, &history.events).await;
+    let audit = print(&variables, &["audit", "--who", "ada", "--what", "backfill"]);
+    assert!(audit.contains(&format!("done: {all} read")), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_killed_goes_on_embedded() {
+    a_backfill_that_is_killed_goes_on(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_killed_goes_on_on_servers() {
+    a_backfill_that_is_killed_goes_on(&Home::servers().await).await;
+}
+
+/// Killed again and again while it publishes; the same command gets to the end, and nothing is missing.
+async fn a_backfill_that_is_killed_goes_on(home: &Home) {
+    let history = History::new(42, 120, now_s());
+    let (own, connected): (Vec<_>, Vec<_>) = history.events.iter().cloned().partition(|e| account_of(e).is_none());
+    assert!(own.len() > 500, "many pages: {}", own.len());
+    let stripe = Stripe::start(&[]).await;
+    stripe.happened(&own, KEY);
+    // Progress is kept there, wherever the events are.
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = match home {
+        Home::Embedded(folder) => folder.path().to_owned(),
+        Home::Servers(_) => folder.path().join("not/there/yet"),
+    };
+    let mut variables = asking(home, &stripe, KEY);
+    variables.retain(|(name, _)| name != "REVWATCH_DATA");
+    variables.push(("REVWATCH_DATA".into(), data.display().to_string()));
+    let asked = ["backfill", "--since", "1d", "--rate", "100"];
+    let mut begun = Vec::new();
+    loop {
+        let before = stripe.lists().len();
+        let mut process = begin(&variables, &asked);
+        // With the second answer the first page is done, and the next under way.
+        let ended = tokio::task::block_in_place(|| {
+            until_blocking("it has read some, or all", || match process.try_wait().expect("a child") {
+                Some(status) => Some(Some(status)),
+                None => (stripe.lists().len() >= before + 2).then_some(None),
+            })
+        });
+        begun.extend(stripe.lists().get(before).cloned());
+        if let Some(status) = ended {
+            assert!(status.success(), "{status}");
+            break;
+        }
+        process.kill().expect("killed");
+        process.wait().expect("ended");
+        assert!(begun.len() < 50, "each run comes further");
+    }
+    assert!(begun.len() >= 4, "{} runs", begun.len());
+    let cursors: HashSet<_> = begun.iter().map(|call| call.after.clone()).collect();
+    assert_eq!(cursors.len(), begun.len(), "each goes on from somewhere else: {begun:?}");
+    let kept = std::fs::read_dir(data).expect("created").map(|entry| entry.expect("readable").file_name());
+    let kept: Vec<_> = kept.filter(|name| name.to_string_lossy().starts_with("backfill")).collect();
+    assert!(kept.is_empty(), "what is done is removed: {kept:?}");
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    load(&process, &connected, connected.len()).await;
+    let all = history.events.len();
+    until("all is applied", || async { (metrics(&variables)["events_applied"] == all).then_some(()) }).await;
+    process.stop();
+    history.expected.assert_shown(&metrics(&variables));
+    same_exports(&variables, &history.events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_bounds_accounts_and_troubles() {
+    let at_s = now_s() - 5000;
+    let mut events: Vec<String> = (0..350).map(|n| payout(n, at_s + 3 * n as i64, None)).collect();
+    events.extend((350..460).map(|n| payout(n, at_s + n as i64, Some("acct_1"))));
+    events.push(payout(460, at_s, Some("acct_2")));
+    let troubles = [Trouble::TooMany, Trouble::Status(500), Trouble::Closed];
+    let stripe = Stripe::start(&troubles).await;
+    stripe.happened(&events, KEY);
+    let home = Home::embedded();
+    let variables = asking(&home, &stripe, KEY);
+
+    // From the 10th event on, up to but without the 340th.
+    let iso = |s: i64| jiff::Timestamp::from_second(s).expect("a time").to_string();
+    let (since, until_) = (iso(at_s + 30), iso(at_s + 3 * 340));
+    let told = backfilled(&variables, &["--since", &since, "--until", &until_]);
+    assert_eq!((&told["read"], &told["pages"], &told["oldest"]), (&330.into(), &4.into(), &since.clone().into()));
+    let call = |after: Option<usize>, answered| {
+        let after = after.map(|n| format!("evt_{n}"));
+        ListCall { account: None, after, answered }
+    };
+    let expected = [
+        call(None, 429),
+        call(None, 500),
+        call(None, 0),
+        call(None, 200),
+        call(Some(240), 200),
+        call(Some(140), 200),
+        call(Some(40), 200),
+    ];
+    assert_eq!(stripe.lists(), expected);
+
+    let told = backfilled(&variables, &["--since", "1d", "--account", "acct_1", "--account", "acct_1"]);
+    assert_eq!((&told["read"], told["accounts"].as_array().map(Vec::len)), (&110.into(), Some(1)), "{told}");
+    let process = Revwatch::serve(&variables, "worker");
+    until("both are applied", || async { (metrics(&variables)["events_applied"] == 330 + 110).then_some(()) }).await;
+    process.stop();
+    assert!(!print(&variables, &["export", "payouts"]).contains("po_460"), "the other account was not asked for");
+    let payouts = print(&variables, &["export", "payouts"]);
+    assert!(payouts.contains("po_350,acct_1,paid") && payouts.contains("po_10,,paid"), "{payouts}");
+    assert!(!payouts.contains("po_9,") && !payouts.contains("po_340,"), "{payouts}");
+
+    // Of several accounts one that Stripe does not show is told, and the others are read.
+    let args = ["backfill", "--since", "1d", "--account", "acct_9", "--account", "acct_2"];
+    let output = cli(&variables, &args);
+    assert!(!output.status.success());
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("1 events read") && error.contains("acct_9") && error.contains("403"), "{out} {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_said() {
+    let stripe = Stripe::start(&[]).await;
+    stripe.happened(&[payout(1, now_s(), None)], KEY);
+    let home = Home::embedded();
+    let keyless = home.variables(&[]);
+    assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));
+    let wrong = asking(&home, &stripe, "sk_test_another");
+    let told = refused(&wrong, &["backfill", "--since", "1d"]);
+    assert!(told.contains("401") && told.contains("STRIPE_SECRET_KEY") && !told.contains("sk_test_another"), "{told}");
+    assert_eq!(stripe.lists().len(), 1, "a wrong key is not tried again");
+    let variables = asking(&home, &stripe, KEY);
+    for (args, expected) in [
+        (&["--since", "40d"][..], "30 days"),
+        (&["--since", "soon"], "--since"),
+        (&["--since", "1d", "--rate", "0"], "--rate"),
+        (&["--since", "1d", "--account", "cus_1"], "acct_"),
+        (&["--since", "1d", "--account", "acct_9"], "platform"),
+    ] {
+        let args: Vec<&str> = ["backfill"].iter().chain(args).copied().collect();
+        let told = refused(&variables, &args);
+        assert!(told.contains(expected), "{args:?}: {told}");
+    }
+}
