@@ -1,5 +1,7 @@
 //! `revwatch export`: CSV with a header, sorted by id.
 
+use std::io::Write;
+
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use revwatch_alerting::alert::Alert;
@@ -11,16 +13,20 @@ use revwatch_shared::ports::StateStore;
 
 use super::Common;
 use super::alerts::load_alerts;
+use super::audit::{By, note};
 
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// What.
     kind: ExportKind,
+    #[command(flatten)]
+    by: By,
 }
 
+/// What can be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ExportKind {
+pub enum ExportKind {
     Subscriptions,
     Invoices,
     Payouts,
@@ -35,14 +41,24 @@ enum ExportKind {
 
 /// Runs `export`.
 pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
-    let store = Backend::store(&common.config()?).await?;
-    let mut rows = match args.kind.entity() {
-        None => load_alerts(store.as_ref()).await?.iter().map(alert_row).collect(),
-        Some(kind) => entity_rows(store.as_ref(), kind).await?,
+    let config = common.config()?;
+    let (queue, store) = (Backend::queue(&config).await?, Backend::store(&config).await?);
+    // Written down before it is done: whoever has the data is in the audit.
+    let kind = args.kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    note(queue.as_ref(), &args.by, "export", &kind).await?;
+    queue.close().await;
+    write(store.as_ref(), args.kind, std::io::stdout().lock()).await
+}
+
+/// Writes the header and the rows.
+pub async fn write(store: &dyn StateStore, kind: ExportKind, to: impl Write) -> anyhow::Result<()> {
+    let mut rows = match kind.entity() {
+        None => load_alerts(store).await?.iter().map(alert_row).collect(),
+        Some(kind) => entity_rows(store, kind).await?,
     };
     rows.sort();
-    let mut out = csv::Writer::from_writer(std::io::stdout().lock());
-    out.write_record(header(args.kind))?;
+    let mut out = csv::Writer::from_writer(to);
+    out.write_record(header(kind))?;
     for row in rows {
         out.write_record(row)?;
     }
