@@ -5,6 +5,7 @@ mod audit;
 mod backfill;
 mod config;
 mod dead;
+mod evidence;
 mod export;
 mod health;
 mod look;
@@ -101,6 +102,15 @@ Examples:
   revwatch export subscriptions > subscriptions.csv
   revwatch export payouts | grep failed")]
     Export(export::ExportArgs),
+    /// Write down a round of revenue operations: subscriptions, critical cases, scorecard, log of decisions.
+    ///
+    /// A new folder each time, named after the day; nothing is overwritten. The critical cases are without names.
+    #[command(after_help = "\
+Examples:
+  revwatch evidence
+  revwatch evidence --since 2026-03-01 --out /srv/rounds --by ada
+  revwatch evidence --pseudonyms                 the log of decisions without names, too")]
+    Evidence(evidence::EvidenceArgs),
     /// Look at alerts, answer them, silence them.
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
@@ -198,6 +208,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::State(args)) => look::state(&common, &args).await,
         Some(Command::Metrics) => look::metrics(&common).await,
         Some(Command::Export(args)) => export::run(&common, &args).await,
+        Some(Command::Evidence(args)) => evidence::run(&common, &args).await,
         Some(Command::Alerts(command)) => alerts::run(&common, &command).await,
         Some(Command::Dead(command)) => dead::run(&common, &command).await,
         Some(Command::Backfill(args)) => backfill::run(&common, &args).await,

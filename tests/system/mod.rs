@@ -6,6 +6,7 @@ mod config;
 mod crash;
 mod demo;
 mod deploy;
+mod evidence;
 mod healing;
 mod look;
 mod mail;

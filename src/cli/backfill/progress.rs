@@ -88,7 +88,7 @@ mod tests {
         let stretch = Stretch { since_s: 5, until_s: 9 };
         let progress = Progress { stretch, listings: vec![listing], left_out: vec!["acct_9".into()] };
         file.save(&progress).expect("written");
-        assert_eq!(file.load().expect("read"), Some(progress.clone()));
+        assert_eq!(file.load().expect("read"), Some(progress));
         for other in [&["7d", "no", "w"][..], &["7dn", "ow"], &["7d"]] {
             assert_eq!(ProgressFile::of(&inner, other).expect("a file").load().expect("none"), None, "{other:?}");
         }

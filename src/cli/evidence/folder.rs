@@ -1,0 +1,85 @@
+//! The folder of a round: a new one each time, its files with their sums in a manifest that is written last.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// One round's folder.
+pub struct Folder {
+    path: PathBuf,
+    files: Vec<Value>,
+}
+
+/// The last file: where it is missing, the round is not complete.
+pub const MANIFEST: &str = "manifest.json";
+
+impl Folder {
+    /// `out/2026-11-20`, or `out/2026-11-20-2` and so on: never one that is there.
+    pub fn create(out: &Path, day: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        for n in 1_u32.. {
+            let path = out.join(if n == 1 { day.to_owned() } else { format!("{day}-{n}") });
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path, files: Vec::new() }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot create {}", path.display())),
+            }
+        }
+        unreachable!("some number is free")
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file that is not there.
+    pub fn write(&mut self, name: &str, contains: &str, body: &[u8]) -> anyhow::Result<()> {
+        self.put(name, body)?;
+        self.files.push(json!({"name": name, "bytes": body.len(), "sha256": hex::encode(Sha256::digest(body)), "contains": contains}));
+        Ok(())
+    }
+
+    /// Writes the manifest: what `about` says, and the files.
+    pub fn finish(self, mut about: Value) -> anyhow::Result<Value> {
+        about["files"] = Value::Array(self.files.clone());
+        self.put(MANIFEST, format!("{about:#}\n").as_bytes())?;
+        Ok(about)
+    }
+
+    fn put(&self, name: &str, body: &[u8]) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            file.write_all(body)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_has_a_folder_of_its_own() {
+        let out = tempfile::tempdir().expect("a folder");
+        let create = || Folder::create(&out.path().join("deep/er"), "2026-11-20").expect("created");
+        let names: Vec<_> = (0..3).map(|_| create().path().file_name().map(|name| name.to_owned())).collect();
+        let expected = ["2026-11-20", "2026-11-20-2", "2026-11-20-3"].map(|name| Some(name.into()));
+        assert_eq!(names, expected);
+        let mut folder = create();
+        folder.write("a.csv", "letters", b"abc").expect("written");
+        assert!(folder.write("a.csv", "letters", b"other").is_err(), "nothing is overwritten");
+        let path = folder.path().to_owned();
+        let manifest = folder.finish(json!({"version": "1"})).expect("written");
+        let read: Value = serde_json::from_slice(&fs::read(path.join(MANIFEST)).expect("read")).expect("JSON");
+        assert_eq!(read, manifest);
+        assert_eq!(read["files"][0]["sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,159 @@
+//! `revwatch evidence`: what a round of revenue operations leaves behind (R9): a snapshot of subscriptions, the
+//! critical cases without names, the scorecard, the log of decisions.
+
+mod cases;
+mod folder;
+mod pseudonym;
+mod scorecard;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use jiff::Timestamp;
+use revwatch_shared::backend::Backend;
+use revwatch_shared::journal::{self, Act};
+use revwatch_shared::kpi::{Kpis, hours_needed};
+use serde_json::json;
+
+use self::folder::Folder;
+use self::pseudonym::Pseudonyms;
+use super::Common;
+use super::alerts::load_alerts;
+use super::audit::{By, note};
+use super::dead::iso_ms;
+use super::export::{self, ExportKind, iso};
+use super::when::time;
+
+/// Options of `evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    /// The folder that rounds are put into, each in one of its own, named after the day (UTC).
+    #[arg(long, value_name = "FOLDER", default_value = "evidence")]
+    out: PathBuf,
+    /// When the round began: like 2026-03-01 or 2026-03-01T00:00:00Z, or 36h or 7d for that long ago.
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    since: String,
+    /// Pseudonyms in the log of decisions, too, and none of its details.
+    #[arg(long)]
+    pseudonyms: bool,
+    #[command(flatten)]
+    by: By,
+}
+
+/// Runs `evidence`.
+pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
+    let now = Timestamp::now();
+    let since = time("--since", &args.since, now)?;
+    ensure!(since < now, "--since {} is not in the past", args.since);
+    let (since_s, now_s) = (since.as_second(), now.as_second());
+    let config = common.config()?;
+    let (queue, store) = (Backend::queue(&config).await?, Backend::store(&config).await?);
+    let store = store.as_ref();
+    let names = Pseudonyms::draw().context("the system gives no random numbers")?;
+
+    let mut folder = Folder::create(&args.out, &iso(Some(now_s))[..10])?;
+    // Written down before it is done, and so in the log of this round.
+    let detail = format!("round since {} into {}", iso(Some(since_s)), folder.path().display());
+    note(queue.as_ref(), &args.by, "evidence", &detail).await?;
+    let acts = journal::acts(queue.as_ref()).await?;
+    queue.close().await;
+
+    let mut subscriptions = Vec::new();
+    export::write(store, ExportKind::Subscriptions, &mut subscriptions).await?;
+    folder.write("subscriptions.csv", "Every subscription and its status now, with Stripe's ids", &subscriptions)?;
+
+    let alerts = load_alerts(store).await?;
+    let handled = cases::handled(&alerts, since_s);
+    let rows = handled.iter().map(|alert| cases::row(alert, &names, now_s));
+    let contains = "Critical alerts of the round, under pseudonyms";
+    folder.write("critical-cases.csv", contains, &csv(&cases::HEADER, rows)?)?;
+
+    let (from, to) = hours_needed(now_s);
+    let kpis = Kpis::compute(&store.counters(from, to).await?, now_s);
+    let lines = scorecard::scorecard(&kpis, &alerts, since_s, now_s);
+    let rows = lines.iter().map(|line| line.row().to_vec());
+    folder.write("scorecard.csv", "Key figures", &csv(&scorecard::HEADER, rows)?)?;
+    let mut page = format!(
+        "# Scorecard\n\n{} to {}\n\n| figure | value | meaning |\n|---|---|---|\n",
+        iso(Some(since_s)),
+        iso(Some(now_s))
+    );
+    for line in &lines {
+        page.push_str(&format!("| {} | {} | {} |\n", line.figure, line.shown(), line.meaning));
+    }
+    folder.write("scorecard.md", "Key figures, for people", page.as_bytes())?;
+
+    let rows =
+        acts.iter().filter(|act| act.at_ms >= since.as_millisecond()).map(|act| decision(act, args.pseudonyms, &names));
+    let contains = match args.pseudonyms {
+        true => "Who did what, under pseudonyms and without details",
+        false => "Who did what, with names: internal",
+    };
+    folder.write("decision-log.csv", contains, &csv(&["at", "who", "what", "detail"], rows)?)?;
+
+    folder.write("README.txt", "What is in this folder", readme(args.pseudonyms).as_bytes())?;
+    let path = folder.path().to_owned();
+    let manifest = folder.finish(json!({
+        "made_at": iso(Some(now_s)), "since": iso(Some(since_s)), "until": iso(Some(now_s)),
+        "revwatch": env!("CARGO_PKG_VERSION"), "critical_cases": handled.len(),
+    }))?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{:#}", json!({"folder": path.display().to_string(), "manifest": manifest}))?;
+        return Ok(());
+    }
+    writeln!(out, "{}: {} critical case(s)", path.display(), handled.len())?;
+    for line in &lines {
+        writeln!(out, "{:<30} {}", line.figure, line.shown())?;
+    }
+    Ok(())
+}
+
+/// One line of the log. Details hold ids and what people wrote.
+fn decision(act: &Act, pseudonyms: bool, names: &Pseudonyms) -> Vec<String> {
+    let (who, detail) = match pseudonyms {
+        true => (names.of("person", &act.who), String::new()),
+        false => (act.who.clone(), act.detail.clone()),
+    };
+    vec![iso_ms(act.at_ms), who, act.what.clone(), detail]
+}
+
+fn csv(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<Vec<u8>> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    out.write_record(header)?;
+    for row in rows {
+        out.write_record(row)?;
+    }
+    Ok(out.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}
+
+fn readme(pseudonyms: bool) -> String {
+    let log = match pseudonyms {
+        true => "under the pseudonyms of critical-cases.csv, and without details.",
+        false => {
+            "WITH NAMES, ids and what people wrote: the internal log.\n                     With --pseudonyms it is written without them."
+        }
+    };
+    format!(
+        "\
+Evidence of one round of revenue operations, written by revwatch. manifest.json has
+the time, the version and the SHA-256 of each file, and is written last: a folder
+without it is not complete.
+
+subscriptions.csv    every subscription and its status, as `revwatch export subscriptions`
+                     has them. WITH STRIPE'S IDS: internal.
+critical-cases.csv   critical alerts that fired, were answered or ended in the round, and
+                     those that are open: when, in time or not, how much money.
+                     Subjects, accounts, customers and people are pseudonyms: the same
+                     within this folder, others in the next. Their key was not kept.
+                     What Stripe or people wrote is left out. Times and amounts are true:
+                     whoever can see the business's own records can still find a case by
+                     them. Judge that before you hand the file on.
+scorecard.csv, .md   key figures; `not known` where revwatch cannot know.
+decision-log.csv     who acknowledged, silenced, replayed, paused, exported in the round,
+                     {log}
+"
+    )
+}

@@ -1,0 +1,161 @@
+//! The scorecard of a round: a few figures, each with what it is a share or a mean of. What revwatch cannot know is
+//! said to be not known.
+
+use revwatch_alerting::alert::Alert;
+use revwatch_alerting::report::{Verdict, counts, resolution, response};
+use revwatch_alerting::rule::Severity;
+use revwatch_shared::entity::EntityKind;
+use revwatch_shared::kpi::Kpis;
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// A word for it.
+    pub figure: &'static str,
+    /// As machines read it; `None`: not known.
+    pub value: Option<Value>,
+    /// What it is, or why it is not known.
+    pub meaning: &'static str,
+}
+
+/// A figure in its unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// 0.05 is 5 %.
+    Share(f64),
+    /// A duration.
+    Seconds(i64),
+    /// So many.
+    Count(usize),
+}
+
+/// The columns of [`Line::row`].
+pub const HEADER: [&str; 4] = ["figure", "value", "unit", "meaning"];
+
+/// What is said in place of a figure.
+pub const NOT_KNOWN: &str = "not known";
+
+/// The figures at `now_s`, and of the alerts that fired since `since_s`.
+pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec<Line> {
+    let fired: Vec<&Alert> = alerts.iter().filter(|alert| counts(alert) && alert.fired_s >= since_s).collect();
+    let billing = fired.iter().filter(|alert| is_billing(alert)).filter_map(|a| Some(a.acknowledged_s? - a.fired_s));
+    let critical: Vec<&&Alert> = fired.iter().filter(|alert| alert.severity == Severity::Critical).collect();
+    let judged = |judge: fn(&Alert, i64) -> Verdict| share(critical.iter().map(|alert| judge(alert, now_s)));
+    let line = |figure, value, meaning| Line { figure, value, meaning };
+    vec![
+        line(
+            "past_due_share",
+            kpis.past_due_ratio.map(Value::Share),
+            "Subscriptions past due, of those active or past due, when the round was written",
+        ),
+        line(
+            "first_answer_mean",
+            mean(billing).map(Value::Seconds),
+            "From firing to acknowledgement, of the alerts about billing that fired in the round and were acknowledged",
+        ),
+        line(
+            "first_answer_to_tickets_mean",
+            None,
+            "Support tickets are in the system of the support; revwatch is not told of them",
+        ),
+        line(
+            "past_due_reversed_7d",
+            kpis.recovery_rate_7d.map(Value::Share),
+            "Of the subscriptions that became past due 7 to 37 days ago, those active again within 7 days",
+        ),
+        line(
+            "downgrades_retained_30d",
+            kpis.downgrade_retention_30d.map(Value::Share),
+            "Of the subscriptions downgraded 30 to 60 days ago, those still there 30 days later",
+        ),
+        line(
+            "critical_alerts",
+            Some(Value::Count(critical.len())),
+            "Critical alerts that fired in the round; a group is one",
+        ),
+        line(
+            "critical_answered_in_time",
+            judged(response).map(Value::Share),
+            "Of them, those answered in time, of those answered or overdue",
+        ),
+        line(
+            "critical_resolved_in_time",
+            judged(resolution).map(Value::Share),
+            "Of them, those over in time, of those over or overdue",
+        ),
+    ]
+}
+
+impl Line {
+    /// For a table of the machine's.
+    pub fn row(&self) -> [String; 4] {
+        let (value, unit) = match self.value {
+            None => (NOT_KNOWN.to_owned(), ""),
+            Some(Value::Share(share)) => (format!("{share:.4}"), "share"),
+            Some(Value::Seconds(seconds)) => (seconds.to_string(), "seconds"),
+            Some(Value::Count(count)) => (count.to_string(), "count"),
+        };
+        [self.figure.to_owned(), value, unit.to_owned(), self.meaning.to_owned()]
+    }
+
+    /// The value for people.
+    pub fn shown(&self) -> String {
+        match self.value {
+            None => NOT_KNOWN.to_owned(),
+            Some(Value::Share(share)) => format!("{:.1} %", share * 100.0),
+            Some(Value::Seconds(seconds)) => revwatch_alerting::message::duration(seconds),
+            Some(Value::Count(count)) => count.to_string(),
+        }
+    }
+}
+
+/// About a subscription or what is paid for one.
+fn is_billing(alert: &Alert) -> bool {
+    let kind = alert.subject.entity().map(|key| key.kind);
+    matches!(kind, Some(EntityKind::Subscription | EntityKind::Invoice | EntityKind::Payment | EntityKind::Checkout))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn share(verdicts: impl Iterator<Item = Verdict>) -> Option<f64> {
+    let judged: Vec<Verdict> = verdicts.filter(|verdict| *verdict != Verdict::Open).collect();
+    let within = judged.iter().filter(|verdict| **verdict == Verdict::Within).count();
+    (!judged.is_empty()).then(|| within as f64 / judged.len() as f64)
+}
+
+fn mean(seconds: impl Iterator<Item = i64>) -> Option<i64> {
+    let seconds: Vec<i64> = seconds.collect();
+    let count = i64::try_from(seconds.len()).ok().filter(|count| *count > 0)?;
+    Some(seconds.iter().sum::<i64>() / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_alerting::alert::Subject;
+    use revwatch_shared::entity::EntityKey;
+
+    use super::super::cases::tests::alert;
+    use super::*;
+
+    #[test]
+    fn figures_are_those_of_the_round_and_what_is_not_known_is_said() {
+        let empty = scorecard(&Kpis::default(), &[], 0, 5_000);
+        let shown: Vec<_> = empty.iter().map(Line::shown).collect();
+        assert_eq!(shown[..5], [NOT_KNOWN; 5]);
+        assert_eq!((&*shown[5], &*shown[6], &*shown[7]), ("0", NOT_KNOWN, NOT_KNOWN));
+        assert_eq!(empty[0].row()[1..3], [NOT_KNOWN, ""]);
+
+        let invoice = |id: &str, fired_s: i64, after_s: i64| Alert {
+            subject: Subject::Entity(EntityKey::new(EntityKind::Invoice, id)),
+            acknowledged_s: Some(fired_s + after_s),
+            ..alert(id, fired_s)
+        };
+        let before = Alert { acknowledged_s: Some(999), ..alert("before", 50) };
+        let alerts = [invoice("one", 100, 30), invoice("two", 200, 90), alert("payout", 300), before];
+        let kpis = Kpis { past_due_ratio: Some(0.0825), recovery_rate_7d: Some(0.5), ..Kpis::default() };
+        let lines = scorecard(&kpis, &alerts, 100, 5_000);
+        let shown: Vec<_> = lines.iter().map(Line::shown).collect();
+        assert_eq!(shown, ["8.2 %", "1 min", NOT_KNOWN, "50.0 %", NOT_KNOWN, "3", "33.3 %", "0.0 %"]);
+        assert_eq!(lines[0].row()[1..3], ["0.0825", "share"]);
+        assert_eq!(lines[1].row()[1..3], ["60", "seconds"]);
+    }
+}
