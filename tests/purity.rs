@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "shared/src/telemetry/shown.rs",
     "ingest/src/accept.rs",
     "ingest/src/answer.rs",
+    "worker/src/backfill/page.rs",
     "worker/src/membership.rs",
     "worker/src/plan.rs",
     "worker/src/refresh/agenda.rs",
@@ -47,6 +48,8 @@ const PURE: &[&str] = &[
     "alerting/src/slack_actions/signature.rs",
     "alerting/src/slack_actions/socket/envelope.rs",
     "alerting/src/step.rs",
+    "src/cli/evidence/cases.rs",
+    "src/cli/evidence/scorecard.rs",
     "src/rules",
 ];
 

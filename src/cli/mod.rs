@@ -124,7 +124,7 @@ Examples:
     /// is counted as a duplicate. It may run beside `serve`. Cut short, the same command goes on where it was.
     #[command(after_help = "\
 Without --account and --all-accounts, the events of the key's own account are read. Stripe lists those of connected
-accounts only to who asks as them: name the accounts, or take all that revwatch knows.
+accounts only to who asks as them: name the accounts, or take all.
 
 Examples:
   revwatch backfill --since 2026-03-01 --until 2026-03-03T12:00:00Z

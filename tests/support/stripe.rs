@@ -85,6 +85,7 @@ impl Stripe {
         let inner = Arc::new(Mutex::new(Inner { troubles: troubles.iter().copied().collect(), ..Inner::default() }));
         let stripe = Self { addr, inner };
         let router = Router::new()
+            .route("/v1/accounts", axum::routing::get(list_accounts))
             .route("/v1/accounts/{id}", axum::routing::get(answer))
             .route("/v1/events", axum::routing::get(list))
             .with_state(stripe.clone());
@@ -206,6 +207,17 @@ async fn list(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Res
         (None, Ok(page)) => axum::Json(page).into_response(),
         (None, Err(status)) => StatusCode::from_u16(status).expect("a status").into_response(),
     }
+}
+
+/// `GET /v1/accounts`, one on each page. Source: <https://docs.stripe.com/api/accounts/list>.
+async fn list_accounts(State(stripe): State<Stripe>, uri: Uri) -> Response {
+    let url = reqwest::Url::parse(&format!("http://stripe{uri}")).expect("a URL");
+    let after = url.query_pairs().find(|(name, _)| name == "starting_after").map(|(_, id)| id.into_owned());
+    let inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut rest = inner.accounts.iter().filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after));
+    let data: Vec<&Value> = rest.next().map(|(_, account)| account).into_iter().collect();
+    let page = json!({"object": "list", "url": "/v1/accounts", "has_more": rest.next().is_some(), "data": data});
+    axum::Json(page).into_response()
 }
 
 impl Inner {

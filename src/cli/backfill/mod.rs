@@ -37,7 +37,7 @@ pub struct BackfillArgs {
     /// The events of this connected account instead of the key's own; may be repeated.
     #[arg(long = "account", value_name = "ACCT", conflicts_with = "all_accounts")]
     accounts: Vec<String>,
-    /// The events of the key's own account, and of all connected accounts that revwatch knows.
+    /// The events of the key's own account, and of all connected accounts that Stripe lists or revwatch knows.
     #[arg(long)]
     all_accounts: bool,
     /// Requests per second at most. Stripe allows 100 in live mode and 25 in a sandbox, to all programs together.
@@ -77,9 +77,11 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     }
     let (kept, backend) = (file.load()?, Backend::open(&config).await?);
     let is_resumed = kept.is_some();
+    let mut backfill = Backfill::new(api, backend.queue.clone(), args.rate);
+    let bar = bar();
     let mut progress = match kept {
         Some(progress) => progress,
-        None => begin(args, asked_for, backend.store.as_ref()).await?,
+        None => begin(args, asked_for, backend.store.as_ref(), &mut backfill, &bar).await?,
     };
     let Stretch { since_s, until_s } = progress.stretch;
     let stretch = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
@@ -87,8 +89,6 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     let detail = format!("events of {stretch}, {} account(s){again}", progress.listings.len());
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
 
-    let mut backfill = Backfill::new(api, backend.queue.clone(), args.rate);
-    let bar = bar();
     let read = read_all(&mut backfill, &mut progress, &file, &bar).await;
     bar.finish_and_clear();
     let hidden = match read {
@@ -126,10 +126,7 @@ async fn read_all(
     let mut hidden = Vec::new();
     for n in 0..count {
         while !progress.listings[n].is_done {
-            let mut troubled = |reason: &str, wait: Duration| {
-                bar.suspend(|| eprintln!("revwatch: {reason}; trying again in {:.1} s", wait.as_secs_f64()));
-            };
-            let step = backfill.step(stretch, &mut progress.listings[n], &mut troubled).await;
+            let step = backfill.step(stretch, &mut progress.listings[n], &mut troubled(bar)).await;
             let listing = &progress.listings[n];
             match (step, &listing.account) {
                 (Ok(()), _) => {
@@ -143,32 +140,37 @@ async fn read_all(
                     hidden.push(Hidden { account: account.clone(), reason: no.reason });
                     break;
                 }
-                (Err(stop), _) => return Err(explained(stop, listing)),
+                (Err(stop), _) => return Err(explained(&stop, listing)),
             }
         }
     }
     Ok(hidden)
 }
 
+/// Says what is tried again.
+fn troubled(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
+    move |reason, wait| bar.suspend(|| eprintln!("revwatch: {reason}; trying again in {:.1} s", wait.as_secs_f64()))
+}
+
 /// What to do about it.
-fn explained(stop: Stop, listing: &Listing) -> anyhow::Error {
+fn explained(stop: &Stop, listing: &Listing) -> anyhow::Error {
     let of = listing.account.as_deref().unwrap_or("the key's own account");
     let hint = match stop.why() {
-        Some(Why::WrongKey) => "Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…).",
+        Some(Why::WrongKey) => ". Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…)",
         Some(Why::Forbidden) if listing.account.is_some() => {
-            "The key in STRIPE_SECRET_KEY must be one of the platform that the account is connected to, and may read events."
+            ". It must be a key of the platform that the account is connected to, and may read events"
         }
-        Some(Why::Forbidden) => "The key in STRIPE_SECRET_KEY needs the permission to read events.",
+        Some(Why::Forbidden) => ". It needs the permission to read events",
         Some(Why::NotThere | Why::Refused) if listing.last.is_some() => {
-            "Stripe may have forgotten the event to go on from: begin anew with --restart."
+            ". Stripe may have forgotten the event to go on from: begin anew with --restart"
         }
         _ => "",
     };
     let kept = match listing.pages {
         0 => "",
-        _ => " What was read until then is stored; the same command goes on from there.",
+        _ => ". What was read until then is stored; the same command goes on from there",
     };
-    anyhow::Error::new(stop).context(format!("cannot list the events of {of}. {hint}{kept}"))
+    anyhow::anyhow!("cannot read from Stripe's API as {of}: {stop}{hint}{kept}")
 }
 
 /// Which events are asked for.
@@ -213,13 +215,30 @@ fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
 }
 
 /// Nothing is read yet.
-async fn begin(args: &BackfillArgs, stretch: Stretch, store: &dyn StateStore) -> anyhow::Result<Progress> {
+async fn begin(
+    args: &BackfillArgs,
+    stretch: Stretch,
+    store: &dyn StateStore,
+    backfill: &mut Backfill,
+    bar: &ProgressBar,
+) -> anyhow::Result<Progress> {
     let (mut connected, mut left_out) = (args.accounts.clone(), Vec::new());
     if args.all_accounts {
         (connected, left_out) = known_accounts(store).await?;
+        match backfill.connected_accounts(&mut troubled(bar)).await {
+            Ok(listed) => connected.extend(listed),
+            // Fewer rights will do, for those that are known.
+            Err(Stop::NoAnswer(no)) if no.why == Why::Forbidden => bar.suspend(|| {
+                eprintln!(
+                    "revwatch: the key may not list connected accounts: those that revwatch does not know are left out"
+                );
+            }),
+            Err(stop) => return Err(explained(&stop, &Listing::default())),
+        }
     }
     connected.sort();
     connected.dedup();
+    left_out.retain(|id| !connected.contains(id));
     let own = args.accounts.is_empty().then(Listing::default);
     let connected = connected.into_iter().map(|id| Listing { account: Some(id), ..Listing::default() });
     Ok(Progress { stretch, listings: own.into_iter().chain(connected).collect(), left_out })

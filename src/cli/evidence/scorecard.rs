@@ -154,7 +154,7 @@ mod tests {
         let kpis = Kpis { past_due_ratio: Some(0.0825), recovery_rate_7d: Some(0.5), ..Kpis::default() };
         let lines = scorecard(&kpis, &alerts, 100, 5_000);
         let shown: Vec<_> = lines.iter().map(Line::shown).collect();
-        assert_eq!(shown, ["8.2 %", "1 min", NOT_KNOWN, "50.0 %", NOT_KNOWN, "3", "33.3 %", "0.0 %"]);
+        assert_eq!(shown, ["8.2 %", "1 min 0 s", NOT_KNOWN, "50.0 %", NOT_KNOWN, "3", "33.3 %", "0.0 %"]);
         assert_eq!(lines[0].row()[1..3], ["0.0825", "share"]);
         assert_eq!(lines[1].row()[1..3], ["60", "seconds"]);
     }

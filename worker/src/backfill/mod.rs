@@ -103,7 +103,10 @@ impl Backfill {
         listing: &mut Listing,
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<(), Stop> {
-        let answer = self.ask(stretch, listing, troubled).await?;
+        let (since, until) = (stretch.since_s.to_string(), stretch.until_s.to_string());
+        let mut query = vec![("limit", PAGE), ("created[gte]", &since), ("created[lt]", &until)];
+        query.extend(listing.last.as_deref().map(|last| ("starting_after", last)));
+        let answer = self.ask("/v1/events", &query, listing.account.as_deref(), troubled).await?;
         let page = Page::parse(&answer, listing.last.as_deref())?;
         let (account, partitions) = (listing.account.as_deref(), self.queue.partitions());
         let received_ms = Timestamp::now().as_millisecond();
@@ -125,18 +128,33 @@ impl Backfill {
         Ok(())
     }
 
+    /// The connected accounts, from Stripe: also those of which no event has come yet.
+    pub async fn connected_accounts(
+        &mut self,
+        troubled: &mut (dyn FnMut(&str, Duration) + Send),
+    ) -> Result<Vec<String>, Stop> {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let last = found.last().cloned();
+            let mut query = vec![("limit", PAGE)];
+            query.extend(last.as_deref().map(|last| ("starting_after", last)));
+            let answer = self.ask("/v1/accounts", &query, None, troubled).await?;
+            let (ids, has_more) = page::account_ids(&answer, last.as_deref())?;
+            found.extend(ids);
+            if !has_more {
+                return Ok(found);
+            }
+        }
+    }
+
     async fn ask(
         &mut self,
-        stretch: Stretch,
-        listing: &Listing,
+        path: &str,
+        query: &[(&str, &str)],
+        account: Option<&str>,
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<String, Stop> {
-        let (since, until) = (stretch.since_s.to_string(), stretch.until_s.to_string());
-        let mut query = vec![("limit", PAGE), ("created[gte]", &since), ("created[lt]", &until)];
-        query.extend(listing.last.as_deref().map(|last| ("starting_after", last)));
-        let account = listing.account.as_deref();
-        let question =
-            Question { path: "/v1/events", query: &query, account, largest: LARGEST_PAGE, within: PAGE_WITHIN };
+        let question = Question { path, query, account, largest: LARGEST_PAGE, within: PAGE_WITHIN };
         let mut tries = 0;
         loop {
             self.pace.tick().await;

@@ -31,7 +31,7 @@ pub struct Page<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAPage {
     /// It is not what Stripe documents.
-    #[error("the answer is not a list of events")]
+    #[error("the answer is not a list as Stripe documents it")]
     NotAList,
     /// Something in it has no id, or says of itself that it is no event.
     #[error("the list holds something that is no event")]
@@ -46,11 +46,33 @@ impl<'a> Page<'a> {
     pub fn parse(answer: &'a str, cursor: Option<&str>) -> Result<Self, NotAPage> {
         let page: Self = serde_json::from_str(answer).map_err(|_| NotAPage::NotAList)?;
         let last = page.data.last().map(|raw| event_id_of(raw.get().as_bytes()).ok_or(NotAPage::NotAnEvent));
-        let last = last.transpose()?;
-        match page.has_more && (last.is_none() || last.as_deref() == cursor) {
-            true => Err(NotAPage::Stuck),
-            false => Ok(page),
-        }
+        goes_on(page.has_more, last.transpose()?.as_deref(), cursor)?;
+        Ok(page)
+    }
+}
+
+/// The ids on a page of the list of connected accounts, and whether there are more.
+/// Source: <https://docs.stripe.com/api/accounts/list>.
+pub fn account_ids(answer: &str, cursor: Option<&str>) -> Result<(Vec<String>, bool), NotAPage> {
+    #[derive(Deserialize)]
+    struct Accounts {
+        has_more: bool,
+        data: Vec<Account>,
+    }
+    #[derive(Deserialize)]
+    struct Account {
+        id: String,
+    }
+    let page: Accounts = serde_json::from_str(answer).map_err(|_| NotAPage::NotAList)?;
+    let ids: Vec<String> = page.data.into_iter().map(|account| account.id).collect();
+    goes_on(page.has_more, ids.last().map(String::as_str), cursor)?;
+    Ok((ids, page.has_more))
+}
+
+fn goes_on(has_more: bool, last: Option<&str>, cursor: Option<&str>) -> Result<(), NotAPage> {
+    match has_more && (last.is_none() || last == cursor) {
+        true => Err(NotAPage::Stuck),
+        false => Ok(()),
     }
 }
 
@@ -188,6 +210,14 @@ mod tests {
             let found = Page::parse(&answer, cursor).map(|page| page.data.len());
             assert_eq!(found, expected, "{answer}");
         }
+    }
+
+    #[test]
+    fn accounts_are_listed_by_id() {
+        let answer = r#"{"object":"list","has_more":true,"data":[{"id":"acct_2","email":"x"},{"id":"acct_1"}]}"#;
+        assert_eq!(account_ids(answer, None), Ok((vec!["acct_2".to_owned(), "acct_1".to_owned()], true)));
+        assert_eq!(account_ids(answer, Some("acct_1")), Err(NotAPage::Stuck));
+        assert_eq!(account_ids("{}", None), Err(NotAPage::NotAList));
     }
 
     #[test]
