@@ -162,7 +162,8 @@ impl Alerting {
         };
         self.ready.pass();
         let healed_by = self.whole().await?;
-        let mut book = self.open_book(fence, &healed_by).await?;
+        let mut book = self.open_book(fence, &healed_by, keeping).await?;
+        keeping.catch_up(self.store.as_ref()).await?;
         if std::mem::take(took_over) {
             book.try_broken_now();
         }
@@ -244,10 +245,10 @@ impl Alerting {
     }
 
     /// Everything as it was left; after a loss of data, as the journal has it.
-    async fn open_book(&self, fence: Fence, healed_by: &str) -> Result<Book, Stop> {
+    async fn open_book(&self, fence: Fence, healed_by: &str, keeping: &Keeping) -> Result<Book, Stop> {
         let mut book = self.stored_book().await?;
         if book.read.healed_by != healed_by {
-            let writes = keeping::differences(self.queue.as_ref(), self.store.as_ref()).await?;
+            let writes = keeping::differences(self.queue.as_ref(), self.store.as_ref(), keeping).await?;
             tracing::info!(
                 documents = writes.len(),
                 "the store was made whole: what the journal has beyond it is put back"

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use revwatch_shared::journal::{ACTS, Act};
-use revwatch_shared::ports::{DocumentWrite, EventQueue, JournalEntry, StateStore};
+use revwatch_shared::ports::{DocumentWrite, EventQueue, JournalEntry, StateStore, StoreError};
 
 use crate::alert::Alert;
 use crate::book::{ALERTS, HISTORY, PENDING, SILENCES};
@@ -59,29 +59,59 @@ impl Keeping {
         if self.waiting.is_empty() {
             return;
         }
-        let lines = self.waiting.iter().map(|((space, key), (at_ms, body))| JournalEntry {
-            at_ms: *at_ms,
-            space: space.clone(),
-            key: key.clone(),
-            body: body.clone(),
-        });
-        match tokio::time::timeout(PATIENCE, queue.record(lines.collect())).await {
+        match tokio::time::timeout(PATIENCE, queue.record(self.lines().collect())).await {
             Ok(Ok(())) => self.waiting.clear(),
             Ok(Err(error)) => tracing::warn!(%error, lines = self.waiting.len(), "the journal has to wait"),
             Err(_) => tracing::warn!(lines = self.waiting.len(), "the journal has to wait: no answer in time"),
         }
     }
+
+    /// Another may have evaluated meanwhile: what waits is to be written as it is stored now.
+    pub(crate) async fn catch_up(&mut self, store: &dyn StateStore) -> Result<(), StoreError> {
+        for space in KEPT {
+            if !self.waiting.keys().any(|(of, _)| of == space) {
+                continue;
+            }
+            let stored: BTreeMap<String, String> = store.documents(space).await?.into_iter().collect();
+            for ((_, key), line) in self.waiting.iter_mut().filter(|((of, _), _)| of == space) {
+                *line = (now_ms(), stored.get(key).cloned());
+            }
+        }
+        Ok(())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = JournalEntry> {
+        self.waiting.iter().map(|((space, key), (at_ms, body))| JournalEntry {
+            at_ms: *at_ms,
+            space: space.clone(),
+            key: key.clone(),
+            body: body.clone(),
+        })
+    }
 }
 
 /// The documents by which a store that lost data, or has older ones, differs from the journal.
-pub(crate) async fn differences(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Vec<DocumentWrite>, Stop> {
-    let mut newest: BTreeMap<&'static str, BTreeMap<String, Option<String>>> = BTreeMap::new();
-    let mut each = |line: JournalEntry| {
-        if let Some(space) = KEPT.into_iter().find(|space| *space == line.space) {
-            newest.entry(space).or_default().insert(line.key, line.body);
+pub(crate) async fn differences(
+    queue: &dyn EventQueue,
+    store: &dyn StateStore,
+    keeping: &Keeping,
+) -> Result<Vec<DocumentWrite>, Stop> {
+    let mut newest: BTreeMap<&'static str, BTreeMap<String, (i64, Option<String>)>> = BTreeMap::new();
+    let mut each = |JournalEntry { at_ms, space, key, body }: JournalEntry| {
+        if let Some(space) = KEPT.into_iter().find(|kept| *kept == space) {
+            newest.entry(space).or_default().insert(key, (at_ms, body));
         }
     };
     queue.journal(&mut each).await?;
+    for ((space, key), line) in &keeping.waiting {
+        // What waits comes after what is written, unless another evaluator wrote it since.
+        if let Some(space) = KEPT.into_iter().find(|kept| kept == space) {
+            let of_space = newest.entry(space).or_default();
+            if of_space.get(key).is_none_or(|written| written.0 <= line.0) {
+                of_space.insert(key.clone(), line.clone());
+            }
+        }
+    }
     let mut writes = Vec::new();
     let mut over: Vec<String> = Vec::new();
     for space in KEPT {
@@ -89,7 +119,7 @@ pub(crate) async fn differences(queue: &dyn EventQueue, store: &dyn StateStore) 
         if space == HISTORY {
             over.extend(stored.keys().cloned());
         }
-        for (key, kept) in newest.get(space).into_iter().flatten() {
+        for (key, (_, kept)) in newest.get(space).into_iter().flatten() {
             let write = match (stored.get(key), kept) {
                 // What is over is not open, whatever was not written down any more.
                 (None, Some(_)) if space == ALERTS && over.contains(key) => false,
@@ -109,4 +139,61 @@ pub(crate) async fn differences(queue: &dyn EventQueue, store: &dyn StateStore) 
 fn is_newer(stored: &str, kept: &str) -> bool {
     let revision = |body| serde_json::from_str::<Alert>(body).ok().map(|alert| (alert.revision, alert.revised_s));
     revision(stored).zip(revision(kept)).is_some_and(|(stored, kept)| stored > kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_shared::sqlite::{Open, Sqlite};
+
+    use super::*;
+
+    /// The queue was away when a silence was ended and another set; then the store restarts, losing nothing.
+    #[tokio::test]
+    async fn what_the_journal_does_not_have_yet_is_not_undone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        let fence = sqlite.lease("alerting", "me", 60_000).await.expect("answered").expect("free");
+        let silence = |key: &str, body: Option<&str>| DocumentWrite {
+            space: SILENCES,
+            key: key.to_owned(),
+            body: body.map(str::to_owned),
+        };
+        let (before, after) = (
+            [silence("ended", Some("1")), silence("longer", Some("1"))],
+            [silence("ended", None), silence("longer", Some("2")), silence("new", Some("3"))],
+        );
+        let mut keeping = Keeping::default();
+        sqlite.write_documents(fence, &before).await.expect("written");
+        keeping.note(&before);
+        keeping.flush(&sqlite).await;
+        sqlite.write_documents(fence, &after).await.expect("written");
+        keeping.note(&after);
+        assert_eq!(differences(&sqlite, &sqlite, &keeping).await.expect("read"), []);
+        // Nor forgotten, if the store has lost it.
+        sqlite.write_documents(fence, &before).await.expect("written");
+        sqlite.write_documents(fence, &[silence("new", None)]).await.expect("written");
+        let mut lost = differences(&sqlite, &sqlite, &keeping).await.expect("read");
+        lost.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(lost, after);
+    }
+
+    /// While lines waited here, another evaluator went further, and could write.
+    #[tokio::test]
+    async fn what_another_wrote_meanwhile_is_not_undone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        let fence = sqlite.lease("alerting", "other", 60_000).await.expect("answered").expect("free");
+        let silence = |body: &str| DocumentWrite { space: SILENCES, key: "a".to_owned(), body: Some(body.to_owned()) };
+        let (mut own, mut others) = (Keeping::default(), Keeping::default());
+        own.note(&[silence("older")]);
+        own.waiting.values_mut().for_each(|line| line.0 -= 1);
+        sqlite.write_documents(fence, &[silence("newer")]).await.expect("written");
+        others.note(&[silence("newer")]);
+        others.flush(&sqlite).await;
+        assert_eq!(differences(&sqlite, &sqlite, &own).await.expect("read"), []);
+        own.catch_up(&sqlite).await.expect("read");
+        own.flush(&sqlite).await;
+        sqlite.write_documents(fence, &[DocumentWrite { body: None, ..silence("") }]).await.expect("written");
+        assert_eq!(differences(&sqlite, &sqlite, &own).await.expect("read"), [silence("newer")]);
+    }
 }
