@@ -1,8 +1,8 @@
 //! The queue contract on the embedded store.
 
 use async_trait::async_trait;
-use revwatch_shared::ports::EventQueue;
-use revwatch_shared::sqlite::{Open, Sqlite};
+use revwatch_shared::ports::{EventQueue, Place, StateStore, Want};
+use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
 use tempfile::TempDir;
 
 use super::queue::{self, PARTITIONS, QueueHome};
@@ -29,4 +29,46 @@ fn another_number_of_partitions_is_refused_with_the_fix() {
     assert!(error.contains("REVWATCH_PARTITIONS=4"), "{error}");
     let missing = Sqlite::open(&folder.path().join("elsewhere"), Open::Existing).err().expect("refused").to_string();
     assert!(missing.contains("REVWATCH_DATA"), "{missing}");
+}
+
+/// Its tables, as they were.
+const FORMAT_1: &str = include_str!("format_1.sql");
+
+#[tokio::test]
+async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("a file");
+    old.execute_batch(FORMAT_1).expect("the tables");
+    old.execute_batch(
+        "INSERT INTO meta VALUES ('partitions', '2');
+         INSERT INTO archive VALUES (1, x'000000000000000000000000000000a1', 'evt_1', 'payout.paid', 'stripe', 5, NULL, x'7b7d');
+         INSERT INTO archive VALUES (2, x'000000000000000000000000000000a2', 'evt_2', 'payout.paid', 'stripe', 6, NULL, x'7b7d');
+         INSERT INTO cursors VALUES (0, 1);
+         INSERT INTO dead (delivery, event_id, event_type, partition, endpoint, received_ms, body, reason, died_ms)
+         VALUES (x'000000000000000000000000000000a1', 'evt_1', 'payout.paid', 0, 'stripe', 5, x'7b7d', 'no id', 7);
+         INSERT INTO marks VALUES ('evt_0', 20000, 0, x'000000000000000000000000000000a0', 99999);
+         INSERT INTO entities VALUES ('payout', 'po_1', 0, 3, x'01');
+         INSERT INTO counters VALUES (-1, 'events|applied', 4);
+         INSERT INTO documents VALUES ('alert', 'a', '1');
+         PRAGMA user_version = 1;",
+    )
+    .expect("what it holds");
+    drop(old);
+    let refused = Sqlite::open(folder.path(), Open::Existing).err().expect("refused").to_string();
+    assert!(refused.contains("revwatch serve"), "{refused}");
+    for _ in 0..2 {
+        let db = Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("converted");
+        let letters = db.aside(Place::Dead, 10).await.expect("dead letters");
+        let told: Vec<_> = letters.iter().map(|l| (l.delivery.id.as_u128(), l.reason.as_str(), l.at_ms)).collect();
+        assert_eq!(told, [(0xa1, "no id", 7)]);
+        assert_eq!(db.aside_count(Place::Parked).await.expect("a number"), 0);
+        let waiting = db.consume(0).await.expect("a consumer").next(10).await.expect("deliveries");
+        assert_eq!(waiting.iter().map(|delivery| delivery.event_id.as_str()).collect::<Vec<_>>(), ["evt_2"]);
+        let want = Want { marks: vec![(20_000, "evt_0".to_owned())], entities: Vec::new() };
+        assert_eq!(db.read(0, &want).await.expect("read").marks[0].map(|id| id.as_u128()), Some(0xa0));
+        assert_eq!(db.standing(&["events|applied"]).await.expect("read"), 4);
+        assert_eq!(db.documents("alert").await.expect("read").len(), 1);
+        assert!(db.health().await.expect("health").iter().all(|health| health.is_whole()), "nothing is replayed");
+    }
+    Sqlite::open(folder.path(), Open::Existing).expect("for commands, too");
 }
