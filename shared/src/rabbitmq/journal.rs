@@ -1,5 +1,6 @@
 //! The journal: a stream of JSON lines, published to it directly.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lapin::types::AMQPValue;
@@ -16,18 +17,26 @@ const AT_ONCE: usize = 256;
 
 /// Returns once all lines are confirmed.
 pub(super) async fn record(publisher: &Arc<Publisher>, entries: Vec<JournalEntry>) -> Result<(), Failure> {
-    // In order for each key: of several lines for one of them the last must come last.
-    for some in entries.chunks(AT_ONCE) {
-        let parcels = some.iter().map(|entry| Parcel {
-            // The default exchange leads to the queue that the routing key names.
-            exchange: "",
-            routing_key: topology::JOURNAL.to_owned(),
-            properties: message::journal_properties(),
-            body: serde_json::to_vec(entry).unwrap_or_default().into(),
-        });
-        futures_util::future::try_join_all(parcels.map(|parcel| publisher.publish(parcel))).await?;
+    let mut rest = entries.as_slice();
+    while !rest.is_empty() {
+        // Those under way at once may overtake each other, and of several lines for one key the last must come last.
+        let mut keys = HashSet::new();
+        let next = rest.iter().take(AT_ONCE).map(|entry| (entry.space.as_str(), entry.key.as_str()));
+        let (some, later) = rest.split_at(next.take_while(|key| keys.insert(*key)).count());
+        futures_util::future::try_join_all(some.iter().map(|entry| publisher.publish(parcel(entry)))).await?;
+        rest = later;
     }
     Ok(())
+}
+
+fn parcel(entry: &JournalEntry) -> Parcel {
+    Parcel {
+        // The default exchange leads to the queue that the routing key names.
+        exchange: "",
+        routing_key: topology::JOURNAL.to_owned(),
+        properties: message::journal_properties(),
+        body: serde_json::to_vec(entry).unwrap_or_default().into(),
+    }
 }
 
 /// Hands out every line; what is none is left out, and said.
