@@ -423,9 +423,10 @@ pub trait StateStore: Send + Sync {
     /// Whether each partition still has all that was committed to it.
     async fn health(&self) -> Result<Vec<Health>, StoreError>;
 
-    /// Notes that the partition is being healed by replaying the archive from `from_ms`, under a name that is the
-    /// same for all who heal it together. Who comes later may only reach further back.
-    async fn begin_healing(&self, partition: u32, healing: &str, from_ms: i64) -> Result<(String, i64), StoreError>;
+    /// Notes that the partition is being healed, under a name that is the same for all who heal it together, and
+    /// says from which `received_ms` on they replay the archive: `margin_ms` before [`Health::reach_ms`] as it is at
+    /// the call, or all of it if nothing is left. Who comes later may only reach further back.
+    async fn begin_healing(&self, partition: u32, healing: &str, margin_ms: i64) -> Result<(String, i64), StoreError>;
 
     /// Notes that the replay is done. `false`: something was lost again meanwhile, so it must be begun anew.
     async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError>;

@@ -43,17 +43,6 @@ pub struct Patient {
 }
 
 impl Patient {
-    /// From which `received_ms` on the archive is to be replayed. Deliveries are committed about in the order in
-    /// which they were received: the margin is for those that were not.
-    fn begins_at_ms(&self, margin_ms: i64) -> i64 {
-        match &self.health {
-            Health { healing: Some((_, from_ms)), .. } => *from_ms,
-            Health { whole_in: Some(_), reach_ms: Some(reach_ms), .. } => reach_ms.saturating_sub(margin_ms).max(0),
-            // Everything is gone, or nothing was ever there.
-            Health { .. } => 0,
-        }
-    }
-
     fn reason(&self) -> &'static str {
         match &self.health {
             Health { healing: Some(_), .. } => "resumed",
@@ -78,7 +67,7 @@ pub async fn heal(
     for patient in patients {
         let partition = patient.partition;
         worker.metrics.heals.with_label_values(&[patient.reason()]).inc();
-        let begun = worker.store.begin_healing(partition, &own_name, patient.begins_at_ms(margin_ms)).await?;
+        let begun = worker.store.begin_healing(partition, &own_name, margin_ms).await?;
         tracing::info!(partition, reason = patient.reason(), from_ms = begun.1, "replaying the archive");
         names.insert(partition, begun.0);
         from.insert(partition, begun.1);

@@ -30,9 +30,9 @@ impl RedisStore {
         &self,
         partition: u32,
         healing: &str,
-        from_ms: i64,
+        margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
-        let call = BEGIN.on(vec![keys::health(partition)]).arg(healing).arg(from_ms.to_string());
+        let call = BEGIN.on(vec![keys::health(partition)]).arg(healing).arg(margin_ms.to_string());
         self.link.call(&call).await
     }
 

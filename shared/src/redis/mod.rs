@@ -151,8 +151,8 @@ impl StateStore for RedisStore {
         self.look_at_health().await
     }
 
-    async fn begin_healing(&self, partition: u32, healing: &str, from_ms: i64) -> Result<(String, i64), StoreError> {
-        self.note_healing(partition, healing, from_ms).await
+    async fn begin_healing(&self, partition: u32, healing: &str, margin_ms: i64) -> Result<(String, i64), StoreError> {
+        self.note_healing(partition, healing, margin_ms).await
     }
 
     async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {

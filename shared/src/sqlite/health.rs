@@ -44,14 +44,16 @@ impl Sqlite {
         &self,
         partition: u32,
         healing: &str,
-        from_ms: i64,
+        margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
         let healing = healing.to_owned();
         self.write(move |c| {
             c.query_row(
-                "UPDATE health SET healing = ifnull(healing, ?2), from_ms = min(ifnull(from_ms, ?3), ?3)
+                "UPDATE health SET healing = ifnull(healing, ?2), from_ms = min(ifnull(from_ms, begin), begin)
+                 FROM (SELECT iif(whole_in IS NULL, 0, max(0, ifnull(reach_ms - ?3, 0))) AS begin
+                       FROM health WHERE partition = ?1)
                  WHERE partition = ?1 RETURNING healing, from_ms",
-                params![partition, healing, from_ms],
+                params![partition, healing, margin_ms],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
         })

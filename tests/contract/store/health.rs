@@ -29,10 +29,13 @@ pub(super) async fn reach_is_the_newest_that_was_committed_while_whole(place: &d
 pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(place: &dyn Place) {
     let store = place.open().await;
     let life = make_whole(&*store, "first").await.remove(2);
-    let begin = async |name, from_ms| store.begin_healing(2, name, from_ms).await.expect("begun");
-    assert_eq!(begin("a", 70).await, ("a".to_owned(), 70));
-    assert_eq!(begin("b", 90).await, ("a".to_owned(), 70), "who comes later joins");
-    assert_eq!(begin("b", 10).await, ("a".to_owned(), 10), "and may reach further back");
+    applied(&*store, &Commit { reach_ms: 2_000_000_000_100, ..full(2, "po_1", Uuid::now_v7()) }).await;
+    let begin = async |name, margin_ms| store.begin_healing(2, name, margin_ms).await.expect("begun");
+    assert_eq!(begin("a", 30).await, ("a".to_owned(), 2_000_000_000_070));
+    assert_eq!(begin("b", 10).await, ("a".to_owned(), 2_000_000_000_070), "who comes later joins");
+    assert_eq!(begin("b", 90).await, ("a".to_owned(), 2_000_000_000_010), "and may reach further back");
+    assert_eq!(begin("b", i64::MAX).await, ("a".to_owned(), 0), "to the beginning");
+    assert_eq!(begin("a", 30).await, ("a".to_owned(), 0));
     let whole = async || -> Vec<bool> { store.health().await.expect("health").iter().map(Health::is_whole).collect() };
     assert_eq!(whole().await, [true, true, false, true]);
     for (name, in_life) in [("b", life.as_str()), ("a", "another life")] {
@@ -85,7 +88,7 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
 }
 
 /// What a worker does that has nothing to replay. The present life of each partition.
-async fn make_whole(store: &dyn StateStore, name: &str) -> Vec<String> {
+pub(super) async fn make_whole(store: &dyn StateStore, name: &str) -> Vec<String> {
     let mut lives = Vec::new();
     for (partition, health) in (0..).zip(store.health().await.expect("health")) {
         store.begin_healing(partition, name, 0).await.expect("begun");

@@ -327,3 +327,38 @@ async fn refusal(url: &SecretString, partitions: u32) -> String {
         Ok(_) => panic!("not refused"),
     }
 }
+
+/// Else a commit that comes before anybody has noticed the loss would hide it: the archive would be replayed from
+/// there on.
+#[tokio::test]
+async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_whole() {
+    let mut server = RedisServer::start();
+    let store = RedisStore::connect(&server.url(), PARTITIONS).await.expect("connect");
+    let life = health::make_whole(&store, "first").await.remove(1);
+    let commit = |reach_ms: i64| Commit { reach_ms, ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7()) };
+    let reached = async || store.health().await.expect("health").swap_remove(1).reach_ms;
+    applied(&store, &commit(1_000)).await;
+    server.restart();
+    let again = until("it answers again", || async { store.health().await.ok() }).await;
+    assert_ne!(again[1].life, life);
+    applied(&store, &commit(9_000_000)).await;
+    assert_eq!(reached().await, Some(1_000));
+    health::make_whole(&store, "second").await;
+    applied(&store, &commit(9_000_001)).await;
+    assert_eq!(reached().await, Some(9_000_001));
+}
+
+/// What a healing begins with is what is there, not what was there a moment ago.
+#[tokio::test]
+async fn a_healing_of_what_was_emptied_meanwhile_begins_at_the_beginning() {
+    let mut server = RedisServer::start();
+    let store = RedisStore::connect(&server.url(), PARTITIONS).await.expect("connect");
+    health::make_whole(&store, "first").await;
+    applied(&store, &Commit { reach_ms: 7_200_000, ..full(1, "po_1", Uuid::now_v7()) }).await;
+    server.restart();
+    let seen = until("it answers again", || async { store.health().await.ok() }).await;
+    assert_eq!((seen[1].reach_ms, seen[1].is_whole()), (Some(7_200_000), false));
+    server.run::<()>("FLUSHALL");
+    let begun = store.begin_healing(1, "a", 3_600_000).await.expect("begun");
+    assert_eq!(begun, ("a".to_owned(), 0));
+}

@@ -134,8 +134,9 @@ for _, entry in ipairs(batch.audit) do
   redis.call('XADD', AUDIT, 'MAXLEN', '~', batch.audit_kept, '*', batch.stream_field, entry)
 end
 
--- Only of a partition that was whole: in one that lost everything this would hide that it did.
-if health[1] and (tonumber(health[2] or 0) or 0) < batch.reach_ms then
+-- Only of a partition that is whole: in one that lost something, were it a moment ago, this would hide that it did.
+if health[1] and (tonumber(health[2] or 0) or 0) < batch.reach_ms
+  and health[1] == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown') then
   redis.call('HSET', HEALTH, 'reach_ms', string.format('%.0f', batch.reach_ms))
 end
 
