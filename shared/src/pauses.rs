@@ -77,6 +77,36 @@ impl Pauses {
     }
 }
 
+/// Pauses as they followed each other: from which time on (Unix milliseconds) each was in force, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course(Vec<(i64, Pauses)>);
+
+impl Course {
+    /// The last of them are in force now.
+    pub fn new(course: Vec<(i64, Pauses)>) -> Self {
+        Self(course)
+    }
+
+    /// The pauses in force.
+    pub fn now(&self) -> Pauses {
+        self.0.last().map(|(_, pauses)| pauses.clone()).unwrap_or_default()
+    }
+
+    /// Why the event, received at that time, is held back, if it is: what came before the pause began was not.
+    pub fn hold(&self, event: &Event<'_>, received_ms: i64) -> Option<String> {
+        let lasting = self.0.iter().rev().map_while(|(from_ms, pauses)| Some((*from_ms, pauses.hold(event)?)));
+        let (began_ms, reason) = lasting.reduce(|(_, reason), (from_ms, _)| (from_ms, reason))?;
+        (received_ms >= began_ms).then_some(reason)
+    }
+}
+
+/// They have always been in force.
+impl From<Pauses> for Course {
+    fn from(pauses: Pauses) -> Self {
+        Self(vec![(i64::MIN, pauses)])
+    }
+}
+
 /// For people.
 impl fmt::Display for Pauses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,6 +158,31 @@ mod tests {
         assert_eq!(pauses.to_string(), "all paused, but test mode running, but acct_1 running");
         pauses.set(&Scope::All, false);
         assert_eq!(pauses, Pauses::default());
+    }
+
+    #[test]
+    fn what_came_before_the_pause_that_still_lasts_is_not_held_back() {
+        let event = br#"{"id":"evt_1","type":"payout.paid","created":5,"livemode":true,"account":"acct_1"}"#;
+        let event = Event::parse(event).expect("an event");
+        let mut course = Vec::new();
+        let mut pauses = Pauses::default();
+        for (at_ms, scope, paused) in [
+            (10, Scope::Mode(true), true),
+            (20, Scope::All, false),
+            (30, Scope::Account("acct_1".into()), true),
+            (40, Scope::Mode(false), true),
+            (50, Scope::All, true),
+        ] {
+            pauses.set(&scope, paused);
+            course.push((at_ms, pauses.clone()));
+        }
+        let held = |upto: usize, received_ms| Course::new(course[..upto].to_vec()).hold(&event, received_ms).is_some();
+        assert!(!held(0, 5) && !held(1, 9) && held(1, 10) && !held(2, 15));
+        for upto in [3, 4, 5] {
+            assert!(!held(upto, 15) && !held(upto, 29) && held(upto, 30) && held(upto, 60), "{upto}");
+        }
+        assert!(Course::from(pauses.clone()).hold(&event, 0).is_some());
+        assert_eq!((Course::new(course).now(), Course::new(Vec::new()).now()), (pauses, Pauses::default()));
     }
 
     #[test]

@@ -4,11 +4,10 @@ use std::io::Write as _;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::pauses::{Pauses, Scope};
 use revwatch_shared::ports::{EventQueue, Place};
-use revwatch_worker::healing::{pauses, set_pauses};
+use revwatch_worker::healing::{change_pauses, pauses};
 
 use super::Common;
 use super::audit::{By, note};
@@ -39,19 +38,19 @@ enum Mode {
 pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Result<()> {
     let config = common.config()?;
     let (queue, store) = (Backend::queue(&config).await?, Backend::store(&config).await?);
-    let mut now = pauses(store.as_ref()).await?;
-    if !args.show {
+    let now = if args.show {
+        pauses(queue.as_ref(), store.as_ref()).await?
+    } else {
         let scope = match (args.mode, &args.account) {
             (Some(mode), _) => Scope::Mode(matches!(mode, Mode::Live)),
             (None, Some(account)) if account.starts_with("acct_") => Scope::Account(account.clone()),
             (None, Some(account)) => bail!("--account {account:?} is no connected account: it begins with acct_"),
             (None, None) => Scope::All,
         };
-        now.set(&scope, paused);
         // Written down before it is done: it shows even if the answer gets lost.
         note(queue.as_ref(), &args.by, if paused { "pause" } else { "resume" }, &scope.to_string()).await?;
-        set_pauses(queue.as_ref(), store.as_ref(), &now, Timestamp::now().as_millisecond()).await?;
-    }
+        change_pauses(queue.as_ref(), store.as_ref(), &scope, paused).await?
+    };
     let shown = show(common, queue.as_ref(), &now).await;
     queue.close().await;
     shown

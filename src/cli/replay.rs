@@ -46,7 +46,7 @@ pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
     let worker = worker(&config).await?;
     let queue = worker.queue.clone();
     note(queue.as_ref(), &args.by, "replay", &format!("from {from}")).await?;
-    let paused = pauses(worker.store.as_ref()).await?;
+    let paused = pauses(queue.as_ref(), worker.store.as_ref()).await?.into();
     let from = (0..queue.partitions()).map(|partition| (partition, from.as_millisecond())).collect::<BTreeMap<_, _>>();
     let progress = bar();
     let replayed = replay(&worker, from, &paused, &mut |read| progress.set_position(read)).await?;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Home;
 use super::crash::{load, same_exports};
+use super::recovery::page_says;
 use crate::support::history::History;
 use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
 use crate::support::rabbitmq::RabbitServer;
@@ -137,6 +138,34 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
     same_exports(&variables, &history.events).await;
 }
 
+/// A pause holds back what comes after it. What had been applied before is applied again, or it would be gone for
+/// good: nobody else has it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_pause() {
+    let mut home = Home::servers().await;
+    let variables = home.variables(&[]);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let payouts: Vec<String> = (0..20).map(|n| payout(n, true, ["acct_1", "acct_2"][n % 2])).collect();
+    let applied = |count: usize| {
+        let variables = &variables;
+        async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
+    };
+    let url = process.url("/webhooks/stripe");
+    post_all(&url, &payouts).await;
+    until("all are applied", || applied(20)).await;
+    for pause in [&["pause", "--account", "acct_1"][..], &["pause"]] {
+        print(&variables, pause);
+        until("the worker has paused", || page_says(&process, "revwatch_paused 1")).await;
+        home.redis().run::<()>("FLUSHALL");
+        until("what was applied before is back", || applied(20)).await;
+        assert!(print(&variables, &["pause", "--show"]).contains("paused"));
+    }
+    post_all(&url, &[payout(20, true, "acct_1")]).await;
+    print(&variables, &["resume"]);
+    until("the rest is applied", || applied(21)).await;
+    assert_eq!(metrics(&variables)["events_duplicate"], 0);
+}
+
 /// Whether no partition is being replayed, as `revwatch verify` sees it.
 fn healed(variables: &Variables) -> bool {
     cli(variables, &["verify", "--json"]).status.success()
@@ -188,4 +217,13 @@ async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
     assert!(replays.iter().any(|replay| replay["applied"].as_u64() > Some(0)), "nothing was missing: {replays:?}");
     history.expected.assert_shown(&metrics(&variables));
     same_exports(&variables, &history.events).await;
+}
+
+fn payout(n: usize, live: bool, account: &str) -> String {
+    json!({
+        "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
+        "created": 1_800_000_000, "livemode": live, "account": account, "data": {"object": {
+            "id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": 100, "currency": "eur"}},
+    })
+    .to_string()
 }

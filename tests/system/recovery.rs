@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::Home;
 use super::crash::{load, same_exports};
 use crate::support::history::History;
+use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
+use crate::support::slack::Slack;
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,6 +76,80 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     }
     assert_eq!(acts[3].0, "replay");
     assert_eq!(acts[4], ("resume".into(), "everything".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_pause_at_once_none_undoes_what_another_did() {
+    let home = Home::embedded();
+    let variables = home.variables(&[]);
+    Revwatch::serve(&variables, "ingest,worker").stop();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let variables = &variables;
+            scope.spawn(move || print(variables, &["pause", "--account", &format!("acct_{n}")]));
+        }
+    });
+    let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+    assert_eq!(shown["accounts"].as_object().map(serde_json::Map::len), Some(8), "{shown}");
+}
+
+/// What is paused further is added to what was, though the store has forgotten that.
+#[tokio::test(flavor = "multi_thread")]
+async fn pausing_while_the_store_has_lost_the_pauses_adds_to_them() {
+    let mut home = Home::servers().await;
+    let variables = home.variables(&[]);
+    Revwatch::serve(&variables, "ingest,worker").stop();
+    print(&variables, &["pause", "--mode", "live"]);
+    home.redis().run::<()>("FLUSHALL");
+    print(&variables, &["pause", "--account", "acct_1"]);
+    let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+    assert_eq!((&shown["modes"]["live"], &shown["accounts"]["acct_1"]), (&true.into(), &true.into()), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_beside_all_roles_tells_nobody_anything_embedded() {
+    a_rebuild_beside_all_roles_tells_nobody_anything(&Home::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_beside_all_roles_tells_nobody_anything_on_servers() {
+    a_rebuild_beside_all_roles_tells_nobody_anything(&Home::servers().await).await;
+}
+
+/// Between the forgetting and the last event applied again nothing holds; nobody may hear of that.
+async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
+    let slack = Slack::start(&[]).await;
+    let text = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 200.0\ngroup_above = 100000\n";
+    let settings = Settings::of_providers(text);
+    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let variables = settings.variables(of_home);
+    let process = Revwatch::serve(&variables, "ingest,worker,alerting");
+    let url = process.url("/webhooks/stripe");
+    let now_s = jiff::Timestamp::now().as_second();
+    let provider = |n: usize, at_s: i64, charges| {
+        updated(&format!("evt_{n}_{at_s}"), &format!("acct_{n}"), at_s, charges, "under_review")
+    };
+    let lost = |n: usize| provider(n, now_s - 500, false);
+    let told: Vec<String> = (0..21).map(|n| provider(n, now_s - 1000, true)).chain((0..20).map(lost)).collect();
+    post_all(&url, &told).await;
+    let firing = |count: usize| {
+        let variables = &variables;
+        async move { (alerts(variables).iter().filter(|alert| is_told(alert, "firing")).count() == count).then_some(()) }
+    };
+    until("all are told", || firing(20)).await;
+    let told = slack.messages();
+    for _ in 0..2 {
+        print(&variables, &["rebuild", "--yes"]);
+    }
+    // One more shows that alerting is at work again.
+    post_all(&url, &[lost(20)]).await;
+    until("one more is told", || firing(21)).await;
+    let after = slack.messages();
+    assert_eq!(after.len(), 21);
+    for (before, after) in told.iter().zip(&after) {
+        assert_eq!(before.text, after.text);
+    }
+    assert!(alerts(&variables).iter().all(|alert| alert["state"] == "firing"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +241,7 @@ async fn state_is_rebuilt_from_nothing(home: &Home) {
     same_exports(&variables, &history.events).await;
 }
 
-async fn page_says(process: &Revwatch, line: &str) -> Option<()> {
+pub(super) async fn page_says(process: &Revwatch, line: &str) -> Option<()> {
     let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
     page.lines().any(|found| found == line).then_some(())
 }

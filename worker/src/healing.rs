@@ -5,10 +5,11 @@
 //! run twice at once, and run beside the workers that apply what comes in.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use revwatch_shared::journal;
-use revwatch_shared::pauses::Pauses;
-use revwatch_shared::ports::{Delivery, EventQueue, Health, JournalEntry, PAUSES, StateStore};
+use jiff::Timestamp;
+use revwatch_shared::pauses::{Course, Pauses, Scope};
+use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, StateStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -19,6 +20,11 @@ use crate::plan::{Outcome, label};
 
 /// The key of the one document in its space.
 pub const PAUSES_KEY: &str = "pauses";
+
+/// A pause counts as begun this long after it was ordered, when what was lost during it is replayed: until every
+/// worker knew of it some may have applied what it is about, and clocks differ. What is applied too early then is
+/// known, by its mark, when it goes on; what is left out wrongly would be lost.
+const TAKES_HOLD_MS: i64 = 600_000;
 
 /// What a replay came across, in deliveries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,12 +58,13 @@ impl Patient {
     }
 }
 
-/// Makes partitions whole by replaying what they may have lost. `seen` is told how many deliveries were read so
+/// Makes partitions whole by replaying what they may have lost: deliveries are committed about in the order in which
+/// they were received, a margin is for those that were not, and the journal tells of those that came much later. `seen` is told how many deliveries were read so
 /// far.
 pub async fn heal(
     worker: &Worker,
     patients: &[Patient],
-    pauses: &Pauses,
+    pauses: &Course,
     seen: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Replayed, Stop> {
     #[expect(clippy::cast_possible_truncation, reason = "the setting is checked: at most a year")]
@@ -89,7 +96,7 @@ pub async fn heal(
 pub async fn replay(
     worker: &Worker,
     from: BTreeMap<u32, i64>,
-    pauses: &Pauses,
+    pauses: &Course,
     seen: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Replayed, Stop> {
     /// Batches read ahead for each partition.
@@ -150,7 +157,7 @@ async fn apply_all(
     worker: Worker,
     partition: u32,
     mut batches: mpsc::Receiver<Vec<Delivery>>,
-    pauses: Pauses,
+    pauses: Course,
 ) -> Result<Replayed, Stop> {
     let mut total = Replayed::default();
     while let Some(deliveries) = batches.recv().await {
@@ -170,32 +177,112 @@ async fn apply_all(
     Ok(total)
 }
 
-/// The pauses in force, from the store.
-pub async fn pauses(store: &dyn StateStore) -> Result<Pauses, Stop> {
+/// The pauses in force.
+pub async fn pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Pauses, Stop> {
+    // In this order: what was lost by the time they were read shows in the health.
+    let stored = pauses_in_store(store).await?;
+    let is_whole = store.health().await?.iter().all(Health::is_whole);
+    Ok(if is_whole { stored } else { course(queue, store).await?.now() })
+}
+
+/// As the store has them, if it has not lost them.
+pub(crate) async fn pauses_in_store(store: &dyn StateStore) -> Result<Pauses, Stop> {
     let found = store.documents(PAUSES).await?;
     match found.iter().find(|(key, _)| key == PAUSES_KEY) {
-        Some((_, body)) => serde_json::from_str(body).map_err(|e| Stop::Unreadable(e.to_string())),
+        Some((_, body)) => read(body),
         None => Ok(Pauses::default()),
     }
 }
 
-/// The pauses in force, when the store may have lost them: from the journal, and back into the store.
-pub async fn restore_pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Pauses, Stop> {
-    let found = journal::newest(queue, &[PAUSES]).await?;
-    let Some(body) = found.get(&(PAUSES.to_owned(), PAUSES_KEY.to_owned())) else { return pauses(store).await };
-    store.submit(PAUSES, PAUSES_KEY, body).await?;
-    serde_json::from_str(body).map_err(|e| Stop::Unreadable(e.to_string()))
+/// All pauses there were, when the store may have lost them: from the journal, and the last back into the store.
+pub async fn restore_pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Course, Stop> {
+    loop {
+        let turn = Turn::begin(store).await?;
+        let course = course(queue, store).await?;
+        if turn.lasts().await? {
+            store.submit(PAUSES, PAUSES_KEY, &write(&course.now())?).await?;
+            turn.end().await?;
+            return Ok(course);
+        }
+    }
 }
 
 /// Changes the pauses: first in the journal, so that a store that loses its data does not lose them.
-pub async fn set_pauses(
+pub async fn change_pauses(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
-    pauses: &Pauses,
-    at_ms: i64,
-) -> Result<(), Stop> {
-    let body = serde_json::to_string(pauses).map_err(|e| Stop::Unreadable(e.to_string()))?;
-    let entry = JournalEntry { at_ms, space: PAUSES.to_owned(), key: PAUSES_KEY.to_owned(), body: Some(body.clone()) };
-    queue.record(vec![entry]).await?;
-    Ok(store.submit(PAUSES, PAUSES_KEY, &body).await?)
+    scope: &Scope,
+    paused: bool,
+) -> Result<Pauses, Stop> {
+    loop {
+        let turn = Turn::begin(store).await?;
+        let mut now = pauses(queue, store).await?;
+        now.set(scope, paused);
+        if turn.lasts().await? {
+            let (at_ms, body) = (Timestamp::now().as_millisecond(), write(&now)?);
+            let (space, key) = (PAUSES.to_owned(), PAUSES_KEY.to_owned());
+            queue.record(vec![JournalEntry { at_ms, space, key, body: Some(body.clone()) }]).await?;
+            store.submit(PAUSES, PAUSES_KEY, &body).await?;
+            turn.end().await?;
+            return Ok(now);
+        }
+    }
+}
+
+/// As the journal has them, or the store, if the journal has none.
+async fn course(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Course, Stop> {
+    let mut lines = Vec::new();
+    let mut each = |line: JournalEntry| {
+        if line.space == PAUSES
+            && line.key == PAUSES_KEY
+            && let Some(body) = line.body
+        {
+            lines.push((line.at_ms, body));
+        }
+    };
+    queue.journal(&mut each).await?;
+    if lines.is_empty() {
+        return Ok(pauses_in_store(store).await?.into());
+    }
+    let begun = |(at_ms, body): &(i64, String)| Ok((at_ms.saturating_add(TAKES_HOLD_MS), read(body)?));
+    Ok(Course::new(lines.iter().map(begun).collect::<Result<_, Stop>>()?))
+}
+
+fn read(body: &str) -> Result<Pauses, Stop> {
+    serde_json::from_str(body).map_err(|e| Stop::Unreadable(e.to_string()))
+}
+
+fn write(pauses: &Pauses) -> Result<String, Stop> {
+    serde_json::to_string(pauses).map_err(|e| Stop::Unreadable(e.to_string()))
+}
+
+/// Whoever writes the pauses read them before: one at a time.
+struct Turn<'a> {
+    store: &'a dyn StateStore,
+    holder: String,
+    fence: Fence,
+}
+
+impl<'a> Turn<'a> {
+    const LEASE: &'static str = "pauses";
+    /// Longer than it takes, as a rule; whoever takes longer begins anew.
+    const TTL_MS: u64 = 20_000;
+
+    async fn begin(store: &'a dyn StateStore) -> Result<Self, Stop> {
+        let holder = Uuid::now_v7().to_string();
+        loop {
+            if let Some(fence) = store.lease(Self::LEASE, &holder, Self::TTL_MS).await? {
+                return Ok(Self { store, holder, fence });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn lasts(&self) -> Result<bool, Stop> {
+        Ok(self.store.lease(Self::LEASE, &self.holder, Self::TTL_MS).await? == Some(self.fence))
+    }
+
+    async fn end(self) -> Result<(), Stop> {
+        Ok(self.store.release(Self::LEASE, &self.holder).await?)
+    }
 }

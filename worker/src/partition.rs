@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
-use revwatch_shared::pauses::Pauses;
+use revwatch_shared::pauses::{Course, Pauses};
 use revwatch_shared::ports::{Committed, Delivery, Place, QueueError, SetAside, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,7 @@ impl Partition {
     async fn consume(&mut self, stop: &CancellationToken, processed: &mut bool) -> Result<(), Stop> {
         while let Some(pauses) = self.may_run(stop).await {
             // While everything is paused there is no consumer, and deliveries wait where they are.
+            let pauses = Course::from(pauses.as_ref().clone());
             let mut consumer = self.worker.queue.consume(self.number).await?;
             while !self.pauses.has_changed().unwrap_or(false) {
                 let deliveries = tokio::select! {
@@ -122,7 +123,7 @@ pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
     deliveries: &[Delivery],
-    pauses: &Pauses,
+    pauses: &Course,
     source: Source,
 ) -> Result<Applied, Stop> {
     const TRIES: usize = 20;

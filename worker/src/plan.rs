@@ -11,7 +11,7 @@ use revwatch_shared::entity::{Entity, EntityKey, Observation, Transition, transi
 use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
 use revwatch_shared::histogram;
 use revwatch_shared::observe::{Plans, observe};
-use revwatch_shared::pauses::Pauses;
+use revwatch_shared::pauses::{Course, Pauses};
 use revwatch_shared::ports::{AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want};
 
 /// A batch that has been read, but not yet compared with what the store knows.
@@ -73,11 +73,11 @@ struct Content {
 impl Batch {
     /// Reads the deliveries of one partition.
     pub fn read(partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
-        Self::read_under(&Pauses::default(), partition, deliveries, plans)
+        Self::read_under(&Pauses::default().into(), partition, deliveries, plans)
     }
 
     /// Reads the deliveries of one partition, some of which are held back.
-    pub fn read_under(pauses: &Pauses, partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
+    pub fn read_under(pauses: &Course, partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
         let items: Vec<Item> = deliveries.iter().map(|d| read_item(d, pauses, plans)).collect();
         let mut want = Want::default();
         let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
@@ -200,7 +200,7 @@ impl Outcome {
     }
 }
 
-fn read_item(delivery: &Delivery, pauses: &Pauses, plans: &Plans) -> Item {
+fn read_item(delivery: &Delivery, pauses: &Course, plans: &Plans) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -224,7 +224,7 @@ fn read_item(delivery: &Delivery, pauses: &Pauses, plans: &Plans) -> Item {
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
-        held: pauses.hold(&event),
+        held: pauses.hold(&event, delivery.received_ms),
         content,
     }
 }
@@ -347,7 +347,7 @@ mod tests {
         let mut pauses = Pauses::default();
         pauses.set(&Scope::Account("acct_1".into()), true);
         let unreadable = delivery(3, "{");
-        let batch = Batch::read_under(&pauses, 0, &[delivery(1, FAILED), unreadable], &Plans::default());
+        let batch = Batch::read_under(&pauses.into(), 0, &[delivery(1, FAILED), unreadable], &Plans::default());
         let mut found = Found { marks: vec![None; 4], entities: vec![None; batch.want.entities.len()] };
         let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
         assert!(matches!(&decision.outcomes[..], [Outcome::Paused(why), Outcome::Dead(_)] if why.contains("acct_1")));

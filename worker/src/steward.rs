@@ -49,12 +49,16 @@ impl Steward {
     /// Looks until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.look().await {
-                tracing::warn!(%error, "cannot look after the store");
-            }
+            let looking = async {
+                if let Err(error) = self.look().await {
+                    tracing::warn!(%error, "cannot look after the store");
+                }
+                tokio::time::sleep(LOOK).await;
+            };
+            // Nothing it does has to be finished.
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = looking => {}
             }
         }
         if let Some(healing) = self.healing.take() {
@@ -64,6 +68,8 @@ impl Steward {
     }
 
     async fn look(&mut self) -> Result<(), Stop> {
+        // Read before the health, which shows what was lost by then.
+        let pauses = healing::pauses_in_store(self.worker.store.as_ref()).await?;
         let health = self.worker.store.health().await?;
         let unwell = health.iter().filter(|health| !health.is_whole()).count();
         self.worker.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));
@@ -71,7 +77,7 @@ impl Steward {
             self.healing = None;
         }
         if unwell == 0 {
-            self.know(healing::pauses(self.worker.store.as_ref()).await?);
+            self.know(pauses);
             return self.send_on().await;
         }
         // What was known of pauses holds while the store may have lost them.
@@ -82,7 +88,7 @@ impl Steward {
             .collect();
         if self.healing.is_none() && !patients.is_empty() {
             let pauses = healing::restore_pauses(self.worker.queue.as_ref(), self.worker.store.as_ref()).await?;
-            self.know(pauses.clone());
+            self.know(pauses.now());
             let worker = self.worker.clone();
             self.healing = Some(tokio::spawn(async move {
                 if let Err(error) = healing::heal(&worker, &patients, &pauses, &mut |_| {}).await {
