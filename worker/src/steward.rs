@@ -34,11 +34,14 @@ pub(crate) struct Steward {
     healing: Option<JoinHandle<()>>,
     /// When pauses last changed, as long as something may be left to send on.
     changed: Option<Instant>,
+    /// How many the last sweep left standing aside. As long as they are as many, and pauses are as they were, another
+    /// would do nothing.
+    kept: Option<u64>,
 }
 
 impl Steward {
     pub(crate) fn new(worker: Worker, owned: watch::Receiver<BTreeSet<u32>>) -> Self {
-        Self { worker, owned, pauses: watch::Sender::new(None), healing: None, changed: None }
+        Self { worker, owned, pauses: watch::Sender::new(None), healing: None, changed: None, kept: None }
     }
 
     /// The pauses in force, as far as they are known.
@@ -109,7 +112,7 @@ impl Steward {
             is_new
         });
         if is_new {
-            self.changed = Some(Instant::now());
+            (self.changed, self.kept) = (Some(Instant::now()), None);
         }
     }
 
@@ -120,17 +123,18 @@ impl Steward {
         self.worker.metrics.parked_deliveries.set(i64::try_from(parked).unwrap_or(i64::MAX));
         if !self.owned.borrow().contains(&SENDS_ON) {
             // Whoever gets the partition begins as if pauses had just changed.
-            self.changed = Some(Instant::now());
+            (self.changed, self.kept) = (Some(Instant::now()), None);
             return Ok(());
         }
         let Some(changed) = self.changed else { return Ok(()) };
         let Some(pauses) = self.pauses.borrow().clone() else { return Ok(()) };
-        if parked > 0 && !pauses.everything() {
+        if parked > 0 && !pauses.everything() && self.kept != Some(parked) {
             let mut decide = |aside: &SetAside| match Event::parse(&aside.delivery.body) {
                 Ok(event) if pauses.hold(&event).is_some() => Fate::Keep,
                 _ => Fate::Process(Box::new(aside.delivery.clone())),
             };
             let swept = queue.sweep(Place::Parked, &mut decide).await?;
+            self.kept = Some(swept.kept);
             if swept.processed > 0 {
                 tracing::info!(deliveries = swept.processed, kept = swept.kept, "what was held back goes on");
             }
