@@ -11,6 +11,18 @@ use crate::ports::{EventQueue, JournalEntry, QueueError};
 /// The space of acts: each has a key of its own.
 pub const ACTS: &str = "act";
 
+/// The space of what went to partitions long after it was received, and so is committed out of order: each line
+/// says from which `received_ms` on, and its time is that of the sending. A partition takes things in their order, so
+/// whoever has lost only what was committed after some time finds here how much further back it was received.
+pub const SENT_ON: &str = "sent on";
+
+/// A line of [`SENT_ON`].
+pub fn sent_on(received_ms: i64) -> JournalEntry {
+    let at_ms = jiff::Timestamp::now().as_millisecond();
+    let (key, body) = (Uuid::now_v7().to_string(), Some(received_ms.to_string()));
+    JournalEntry { at_ms, space: SENT_ON.to_owned(), key, body }
+}
+
 /// Something a person had revwatch do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Act {

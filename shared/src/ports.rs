@@ -129,7 +129,8 @@ pub trait EventQueue: Send + Sync {
 
     /// Lets `decide` say of each delivery that stands there at the call what becomes of it. One that is cut short
     /// may have handed a delivery to its partition without removing it: its mark, by delivery id, makes a repeat
-    /// harmless.
+    /// harmless. What goes to a partition is in the archive, and, where the store can lose it, noted in the journal
+    /// before: see [`crate::journal::SENT_ON`].
     async fn sweep(
         &self,
         place: Place,

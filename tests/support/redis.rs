@@ -4,7 +4,7 @@
 //! process that is killed: start them from a test's own thread, never from a pool's.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -111,13 +111,27 @@ impl RedisServer {
     /// Starts it again on the same port with the last part of its data missing, as after a crash of a machine
     /// that had not written it yet, or when a replica takes over that lagged.
     pub(crate) fn restart_behind(&mut self, bytes: u64) {
+        let length = self.appended().saturating_sub(bytes);
+        self.restart_at(length);
+    }
+
+    /// The same, with the data as it was when this much had been appended.
+    pub(crate) fn restart_at(&mut self, appended: u64) {
         self.kill9();
+        let file = std::fs::File::options().write(true).open(self.append_file()).expect("opened");
+        file.set_len(appended).expect("cut");
+        self.restart();
+    }
+
+    /// How much it has appended to its file.
+    pub(crate) fn appended(&self) -> u64 {
+        self.append_file().metadata().expect("its length").len()
+    }
+
+    fn append_file(&self) -> PathBuf {
         let files = std::fs::read_dir(self.dir.path().join("appendonlydir")).expect("its data").flatten();
         let newest = files.map(|file| file.path()).find(|path| path.to_string_lossy().contains(".incr."));
-        let file = std::fs::File::options().write(true).open(newest.expect("what was appended")).expect("opened");
-        let length = file.metadata().expect("its length").len();
-        file.set_len(length.saturating_sub(bytes)).expect("cut");
-        self.restart();
+        newest.expect("what was appended")
     }
 
     /// Waits until it answers; `false` if it ended instead.

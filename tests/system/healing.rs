@@ -166,6 +166,38 @@ async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_paus
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
 }
 
+/// What was held back for long is received long before it is committed: when that commit is lost, the archive is
+/// replayed from far enough back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went_on() {
+    let mut home = Home::servers().await;
+    let settings = Settings::of_providers("[worker]\nheal_margin_seconds = 0.2\n");
+    let variables = settings.variables(home.variables(&[]));
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let url = process.url("/webhooks/stripe");
+    let applied = |count: usize| {
+        let variables = &variables;
+        async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
+    };
+    print(&variables, &["pause", "--mode", "test"]);
+    until("the worker has paused", || page_says(&process, "revwatch_paused 1")).await;
+    // All of one account, so that they share a partition.
+    let held: Vec<String> = (0..5).map(|n| payout(n, false, "acct_1")).collect();
+    post_all(&url, &held).await;
+    until("they stand aside", || page_says(&process, "revwatch_parked_deliveries 5")).await;
+    let began = std::time::Instant::now();
+    until("the margin is over", || async { (began.elapsed().as_secs() >= 1).then_some(()) }).await;
+    post_all(&url, &[payout(5, true, "acct_1")]).await;
+    until("the other mode goes on", || applied(1)).await;
+    let appended = home.redis().appended();
+    print(&variables, &["resume"]);
+    until("what was held back goes on", || applied(6)).await;
+    until("nothing stands aside", || page_says(&process, "revwatch_parked_deliveries 0")).await;
+    home.redis().restart_at(appended);
+    until("all is back", || applied(6)).await;
+    assert_eq!(metrics(&variables)["events_duplicate"], 0);
+}
+
 /// Whether no partition is being replayed, as `revwatch verify` sees it.
 fn healed(variables: &Variables) -> bool {
     cli(variables, &["verify", "--json"]).status.success()

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use revwatch_shared::journal::SENT_ON;
 use revwatch_shared::pauses::{Course, Pauses, Scope};
 use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, StateStore};
 use tokio::sync::mpsc;
@@ -79,6 +80,7 @@ pub async fn heal(
         names.insert(partition, begun.0);
         from.insert(partition, begun.1);
     }
+    reach_for_late_ones(worker.queue.as_ref(), &mut from).await?;
     let replayed = replay(worker, from, pauses, seen).await?;
     for Patient { partition, health } in patients {
         let name = names.get(partition).map_or("", String::as_str);
@@ -89,6 +91,27 @@ pub async fn heal(
     let Replayed { read, applied, other, held_back } = replayed;
     tracing::info!(partitions = patients.len(), read, applied, other, held_back, "the archive is replayed");
     Ok(replayed)
+}
+
+/// Reaches back to what was received earlier, but sent to the partitions after that time.
+async fn reach_for_late_ones(queue: &dyn EventQueue, from: &mut BTreeMap<u32, i64>) -> Result<(), Stop> {
+    if from.values().all(|from_ms| *from_ms <= 0) {
+        return Ok(());
+    }
+    let mut late: Vec<(i64, i64)> = Vec::new();
+    let mut each = |line: JournalEntry| {
+        if line.space == SENT_ON
+            && let Some(received_ms) = line.body.and_then(|body| body.parse().ok())
+        {
+            late.push((line.at_ms, received_ms));
+        }
+    };
+    queue.journal(&mut each).await?;
+    for from_ms in from.values_mut() {
+        let sent_since = late.iter().filter(|(at_ms, _)| at_ms >= from_ms).map(|(_, received_ms)| *received_ms);
+        *from_ms = sent_since.min().unwrap_or(*from_ms).min(*from_ms);
+    }
+    Ok(())
 }
 
 /// Applies again what is in the archive: of each partition named, what was received at or after that time (Unix

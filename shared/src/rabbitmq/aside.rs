@@ -12,7 +12,7 @@ use lapin::types::FieldTable;
 use super::failure::Failure;
 use super::link::{Link, Open, PATIENCE};
 use super::publish::{Parcel, Publisher};
-use super::{message, topology};
+use super::{journal, message, topology};
 use crate::ports::{Fate, SetAside, Swept};
 
 /// Returned messages are back within milliseconds; if not, looking again soon shows fewer.
@@ -78,7 +78,7 @@ pub(super) async fn sweep(
     let subscription = channel.basic_consume(place.into(), "".into(), options, arguments);
     let mut messages = link.ask(&open, "reading what stands aside", subscription).await?;
     while waiting > 0 {
-        let mut parcels = Vec::new();
+        let (mut parcels, mut sent_on) = (Vec::new(), Vec::new());
         let mut last = 0;
         for _ in 0..waiting.min(u64::from(SWEEP)) {
             let next = async { messages.next().await.transpose() };
@@ -95,9 +95,11 @@ pub(super) async fn sweep(
                 }
                 Fate::Process(delivery) => {
                     swept.processed += 1;
-                    // Not by way of the intake: the archive has it already.
+                    sent_on.push(delivery.received_ms);
+                    // Not by way of the intake if the archive has it already.
+                    let is_archived = delivery.id == aside.delivery.id;
                     parcels.push(Parcel {
-                        exchange: topology::EVENTS,
+                        exchange: if is_archived { topology::EVENTS } else { topology::INTAKE },
                         routing_key: topology::routing_key(delivery.partition),
                         properties: message::properties(&delivery),
                         body: delivery.body,
@@ -110,6 +112,7 @@ pub(super) async fn sweep(
             break;
         }
         waiting = waiting.saturating_sub(u64::from(SWEEP));
+        journal::note_sent_on(publisher, sent_on.into_iter()).await?;
         futures_util::future::try_join_all(parcels.into_iter().map(|parcel| publisher.publish(parcel))).await?;
         let done = channel.basic_ack(last, BasicAckOptions { multiple: true });
         link.ask(&open, "removing what stood aside", done).await?;

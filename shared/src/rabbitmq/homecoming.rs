@@ -10,7 +10,7 @@ use lapin::options::{BasicAckOptions, BasicGetOptions};
 use super::failure::Failure;
 use super::link::{Link, PATIENCE};
 use super::publish::{Parcel, Publisher};
-use super::{message, topology};
+use super::{journal, message, topology};
 
 /// Moves the messages that are in the unroutable queue now, and returns how many. What names no
 /// partition of ours becomes a dead letter, by way of the dead-letter exchange.
@@ -19,12 +19,17 @@ pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitio
     let channel = link.channel(&open).await?;
     // Counted once: what cannot be routed even now comes back, and must not be moved for ever.
     let waiting = link.count(&open, &channel, topology::UNROUTABLE).await?;
-    let mut moved = 0;
+    let (mut moved, mut noted_ms) = (0, i64::MAX);
     while moved < waiting {
         let get = channel.basic_get(topology::UNROUTABLE.into(), BasicGetOptions::default());
         let Some(got) = link.ask(&open, "reading unroutable messages", get).await? else { break };
         let tag = got.delivery.delivery_tag;
-        publisher.publish(parcel(got.delivery, partitions)).await?;
+        let (received_ms, parcel) = parcel(got.delivery, partitions);
+        if received_ms < noted_ms {
+            noted_ms = received_ms;
+            journal::note_sent_on(publisher, std::iter::once(received_ms)).await?;
+        }
+        publisher.publish(parcel).await?;
         let ack = channel.basic_ack(tag, BasicAckOptions::default());
         link.ask(&open, "acknowledging", ack).await?;
         moved += 1;
@@ -34,14 +39,15 @@ pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitio
 }
 
 /// Not by way of the intake: the archive has it already.
-fn parcel(message: lapin::message::Delivery, partitions: u32) -> Parcel {
+fn parcel(message: lapin::message::Delivery, partitions: u32) -> (i64, Parcel) {
     let properties = message.properties.clone();
     let routing_key = message.routing_key.to_string();
     let delivery = message::delivery(message, partitions);
-    if delivery.partition < partitions {
+    let parcel = if delivery.partition < partitions {
         let routing_key = topology::routing_key(delivery.partition);
         Parcel { exchange: topology::EVENTS, routing_key, properties, body: delivery.body }
     } else {
         Parcel { exchange: topology::DEAD, routing_key, properties, body: delivery.body }
-    }
+    };
+    (delivery.received_ms, parcel)
 }

@@ -10,6 +10,7 @@ use super::link::Link;
 use super::publish::{Parcel, Publisher};
 use super::stream::Walk;
 use super::{message, topology};
+use crate::journal;
 use crate::ports::JournalEntry;
 
 /// Lines under way at once.
@@ -36,6 +37,17 @@ fn parcel(entry: &JournalEntry) -> Parcel {
         routing_key: topology::JOURNAL.to_owned(),
         properties: message::journal_properties(),
         body: serde_json::to_vec(entry).unwrap_or_default().into(),
+    }
+}
+
+/// Notes, before it is done, that deliveries go to their partitions long after they were received.
+pub(super) async fn note_sent_on(
+    publisher: &Arc<Publisher>,
+    received_ms: impl Iterator<Item = i64>,
+) -> Result<(), Failure> {
+    match received_ms.min() {
+        Some(earliest_ms) => record(publisher, vec![journal::sent_on(earliest_ms)]).await,
+        None => Ok(()),
     }
 }
 
