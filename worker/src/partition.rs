@@ -171,7 +171,7 @@ async fn set_aside(
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-fn backoff() -> impl Iterator<Item = Duration> {
+pub(crate) fn backoff() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(LONGEST_PAUSE)

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
 use crate::healing::{self, Patient};
-use crate::partition::Stop;
+use crate::partition::{Stop, backoff};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,12 +51,21 @@ impl Steward {
 
     /// Looks until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut pauses = backoff();
         while !stop.is_cancelled() {
             let looking = async {
-                if let Err(error) = self.look().await {
-                    tracing::warn!(%error, "cannot look after the store");
-                }
-                tokio::time::sleep(LOOK).await;
+                let pause = match self.look().await {
+                    Ok(()) => {
+                        pauses = backoff();
+                        LOOK
+                    }
+                    Err(error) => {
+                        let pause = pauses.next().unwrap_or(LOOK).max(LOOK);
+                        tracing::warn!(%error, ?pause, "cannot look after the store");
+                        pause
+                    }
+                };
+                tokio::time::sleep(pause).await;
             };
             // Nothing it does has to be finished.
             tokio::select! {
