@@ -60,8 +60,8 @@ impl Patient {
 }
 
 /// Makes partitions whole by replaying what they may have lost: deliveries are committed about in the order in which
-/// they were received, a margin is for those that were not, and the journal tells of those that came much later. `seen` is told how many deliveries were read so
-/// far.
+/// they were received, a margin is for those that were not, and the journal tells of those that came much later.
+/// `seen` is told how many deliveries were read so far.
 pub async fn heal(
     worker: &Worker,
     patients: &[Patient],
