@@ -138,6 +138,33 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
     same_exports(&variables, &history.events).await;
 }
 
+/// The worker that heals is killed, another goes on with it, and the Redis is emptied again under that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healing_cut_short_is_gone_on_with_and_begun_anew() {
+    let mut home = Home::servers().await;
+    let settings = Settings::of_providers("[worker]\nmember_seconds = 1.0\nbatch = 1\n");
+    let variables = settings.variables(home.variables(&[]));
+    let history = History::new(23, 100, jiff::Timestamp::now().as_second());
+    let ingest = Revwatch::serve(&variables, "ingest");
+    let total = history.events.len();
+    let applied = || async { (healed(&variables) && metrics(&variables)["events_applied"] == total).then_some(()) };
+    let mut worker = Revwatch::serve(&variables, "worker");
+    load(&ingest, &history.events, total).await;
+    until("all are applied", applied).await;
+    for _ in 0..3 {
+        let before = worker.logged("replaying the archive").len();
+        home.redis().run::<()>("FLUSHALL");
+        until("it is noticed", || async { (worker.logged("replaying the archive").len() > before).then_some(()) })
+            .await;
+        worker.kill9();
+        worker = Revwatch::serve(&variables, "worker");
+        until("another goes on", || async { worker.logged("replaying the archive").pop().map(drop) }).await;
+    }
+    until("all are applied again", applied).await;
+    history.expected.assert_shown(&metrics(&variables));
+    same_exports(&variables, &history.events).await;
+}
+
 /// A pause holds back what comes after it. What had been applied before is applied again, or it would be gone for
 /// good: nobody else has it any more.
 #[tokio::test(flavor = "multi_thread")]

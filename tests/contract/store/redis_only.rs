@@ -4,6 +4,7 @@ use revwatch_shared::ports::ChangeCursor;
 use secrecy::SecretString;
 
 use super::conditions::open;
+use super::health::make_whole;
 use super::*;
 
 #[tokio::test]
@@ -334,7 +335,7 @@ async fn refusal(url: &SecretString, partitions: u32) -> String {
 async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_whole() {
     let mut server = RedisServer::start();
     let store = RedisStore::connect(&server.url(), PARTITIONS).await.expect("connect");
-    let life = health::make_whole(&store, "first").await.remove(1);
+    let life = make_whole(&store, "first").await.remove(1);
     let commit = |reach_ms: i64| Commit { reach_ms, ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7()) };
     let reached = async || store.health().await.expect("health").swap_remove(1).reach_ms;
     applied(&store, &commit(1_000)).await;
@@ -343,7 +344,7 @@ async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_wh
     assert_ne!(again[1].life, life);
     applied(&store, &commit(9_000_000)).await;
     assert_eq!(reached().await, Some(1_000));
-    health::make_whole(&store, "second").await;
+    make_whole(&store, "second").await;
     applied(&store, &commit(9_000_001)).await;
     assert_eq!(reached().await, Some(9_000_001));
 }
@@ -353,7 +354,7 @@ async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_wh
 async fn a_healing_of_what_was_emptied_meanwhile_begins_at_the_beginning() {
     let mut server = RedisServer::start();
     let store = RedisStore::connect(&server.url(), PARTITIONS).await.expect("connect");
-    health::make_whole(&store, "first").await;
+    make_whole(&store, "first").await;
     applied(&store, &Commit { reach_ms: 7_200_000, ..full(1, "po_1", Uuid::now_v7()) }).await;
     server.restart();
     let seen = until("it answers again", || async { store.health().await.ok() }).await;
@@ -361,4 +362,30 @@ async fn a_healing_of_what_was_emptied_meanwhile_begins_at_the_beginning() {
     server.run::<()>("FLUSHALL");
     let begun = store.begin_healing(1, "a", 3_600_000).await.expect("begun");
     assert_eq!(begun, ("a".to_owned(), 0));
+}
+
+#[tokio::test]
+async fn of_a_cluster_only_what_was_on_the_node_that_lost_its_data_is_not_whole() {
+    let place = SharedCluster::lock().await;
+    let store = place.open().await;
+    make_whole(&*store, "first").await;
+    for partition in 0..PARTITIONS {
+        applied(&*store, &Commit { reach_ms: 1_000, ..full(partition, &format!("po_{partition}"), Uuid::now_v7()) })
+            .await;
+    }
+    let whole = async || -> Vec<bool> { store.health().await.expect("health").iter().map(Health::is_whole).collect() };
+    let mut lost = 0;
+    for node in &place.cluster.nodes {
+        node.run::<()>("FLUSHALL");
+        let now = whole().await;
+        lost += now.iter().filter(|whole| !**whole).count();
+        for (partition, _) in (0..).zip(&now).filter(|(_, whole)| !**whole) {
+            let health = store.health().await.expect("health").swap_remove(partition as usize);
+            assert_eq!((health.reach_ms, health.healing), (None, None));
+            assert_eq!(store.begin_healing(partition, "again", 10).await.expect("begun"), ("again".to_owned(), 0));
+            assert!(store.end_healing(partition, "again", &health.life).await.expect("answered"));
+        }
+        assert_eq!(whole().await, [true; PARTITIONS as usize]);
+    }
+    assert_eq!(lost, PARTITIONS as usize, "each partition is on one node");
 }
