@@ -205,16 +205,13 @@ pub async fn pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Pa
     // In this order: what was lost by the time they were read shows in the health.
     let stored = pauses_in_store(store).await?;
     let is_whole = store.health().await?.iter().all(Health::is_whole);
-    Ok(if is_whole { stored } else { course(queue, store).await?.now() })
+    Ok(if is_whole { stored.unwrap_or_default() } else { course(queue, store).await?.now() })
 }
 
-/// As the store has them, if it has not lost them.
-pub(crate) async fn pauses_in_store(store: &dyn StateStore) -> Result<Pauses, Stop> {
+/// As the store has them; `None`: nobody ever paused anything, or it has lost them.
+pub(crate) async fn pauses_in_store(store: &dyn StateStore) -> Result<Option<Pauses>, Stop> {
     let found = store.documents(PAUSES).await?;
-    match found.iter().find(|(key, _)| key == PAUSES_KEY) {
-        Some((_, body)) => read(body),
-        None => Ok(Pauses::default()),
-    }
+    found.iter().find(|(key, _)| key == PAUSES_KEY).map(|(_, body)| read(body)).transpose()
 }
 
 /// All pauses there were, when the store may have lost them: from the journal, and the last back into the store.
@@ -265,7 +262,7 @@ async fn course(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Course
     };
     queue.journal(&mut each).await?;
     if lines.is_empty() {
-        return Ok(pauses_in_store(store).await?.into());
+        return Ok(pauses_in_store(store).await?.unwrap_or_default().into());
     }
     let begun = |(at_ms, body): &(i64, String)| Ok((at_ms.saturating_add(TAKES_HOLD_MS), read(body)?));
     Ok(Course::new(lines.iter().map(begun).collect::<Result<_, Stop>>()?))

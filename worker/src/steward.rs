@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_shared::event::Event;
-use revwatch_shared::pauses::Pauses;
+use revwatch_shared::pauses::{Course, Pauses};
 use revwatch_shared::ports::{Fate, Place, SetAside};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// need not be.
 const SETTLED: Duration = Duration::from_secs(30);
 
+/// How often a long replay says how far it is.
+const SAID_EVERY: Duration = Duration::from_secs(30);
+
 /// The worker that has this partition sends on what is no longer held back.
 const SENDS_ON: u32 = 0;
 
@@ -31,6 +34,8 @@ pub(crate) struct Steward {
     worker: Worker,
     owned: watch::Receiver<BTreeSet<u32>>,
     pauses: watch::Sender<Option<Arc<Pauses>>>,
+    /// Since the store was last seen not to be whole, it has got its pauses from the journal.
+    restored: bool,
     healing: Option<JoinHandle<()>>,
     /// When pauses last changed, as long as something may be left to send on.
     changed: Option<Instant>,
@@ -41,7 +46,15 @@ pub(crate) struct Steward {
 
 impl Steward {
     pub(crate) fn new(worker: Worker, owned: watch::Receiver<BTreeSet<u32>>) -> Self {
-        Self { worker, owned, pauses: watch::Sender::new(None), healing: None, changed: None, kept: None }
+        Self {
+            worker,
+            owned,
+            pauses: watch::Sender::new(None),
+            restored: false,
+            healing: None,
+            changed: None,
+            kept: None,
+        }
     }
 
     /// The pauses in force, as far as they are known.
@@ -89,24 +102,28 @@ impl Steward {
             self.healing = None;
         }
         if unwell == 0 {
-            self.know(pauses);
+            self.restored = false;
+            self.know(pauses.unwrap_or_default());
             return self.send_on().await;
         }
-        // What was known of pauses holds while the store may have lost them.
         let patients: Vec<Patient> = (0..)
             .zip(health)
             .filter(|(partition, health)| !health.is_whole() && self.owned.borrow().contains(partition))
             .map(|(partition, health)| Patient { partition, health })
             .collect();
-        if self.healing.is_none() && !patients.is_empty() {
-            let pauses = healing::restore_pauses(self.worker.queue.as_ref(), self.worker.store.as_ref()).await?;
-            self.know(pauses.now());
-            let worker = self.worker.clone();
-            self.healing = Some(tokio::spawn(async move {
-                if let Err(error) = healing::heal(&worker, &patients, &pauses, &mut |_| {}).await {
-                    tracing::warn!(%error, "the archive was not replayed to its end; beginning anew");
+        let begins = self.healing.is_none() && !patients.is_empty();
+        match pauses {
+            // What operators change while others, or this worker, make partitions whole.
+            Some(stored) if self.restored && !begins => self.know(stored),
+            // The store may have lost them, or have older ones.
+            _ => {
+                let course = healing::restore_pauses(self.worker.queue.as_ref(), self.worker.store.as_ref()).await?;
+                self.know(course.now());
+                self.restored = true;
+                if begins {
+                    self.healing = Some(tokio::spawn(heal(self.worker.clone(), patients, course)));
                 }
-            }));
+            }
         }
         Ok(())
     }
@@ -152,5 +169,18 @@ impl Steward {
             self.changed = None;
         }
         Ok(())
+    }
+}
+
+async fn heal(worker: Worker, patients: Vec<Patient>, pauses: Course) {
+    let mut said = Instant::now();
+    let mut seen = |read| {
+        if said.elapsed() > SAID_EVERY {
+            said = Instant::now();
+            tracing::info!(read, "replaying the archive");
+        }
+    };
+    if let Err(error) = healing::heal(&worker, &patients, &pauses, &mut seen).await {
+        tracing::warn!(%error, "the archive was not replayed to its end; beginning anew");
     }
 }
