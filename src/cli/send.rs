@@ -21,10 +21,10 @@ use super::Common;
 pub struct SendArgs {
     /// File of events, or - for standard input.
     file: String,
-    /// Where to post.
+    /// Where to post. Settings are not asked, since revwatch may be behind a proxy.
     #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/stripe")]
     url: String,
-    /// Signing secret of that endpoint; default: the first of STRIPE_WEBHOOK_SECRET.
+    /// Signing secret of that endpoint; default: the first of `STRIPE_WEBHOOK_SECRET`, or of its file.
     #[arg(long)]
     secret: Option<String>,
     /// Events per second at most; default: as fast as they are answered.
