@@ -335,7 +335,14 @@ impl Alert {
         let Evidence { account, customer, detail, money, event_ids, .. } = &mut alert.evidence;
         account.iter_mut().chain(customer).chain(event_ids).for_each(id);
         money.iter_mut().for_each(currency);
-        detail.iter_mut().for_each(|text| *text = shown::kind(text).into_owned());
+        detail.iter_mut().for_each(|text| {
+            // A word of Stripe's, or a step of ours.
+            let (ours, theirs) = match text.strip_prefix("reached ") {
+                Some(step) => ("reached ", step),
+                None => ("", text.as_str()),
+            };
+            *text = format!("{ours}{}", shown::kind(theirs));
+        });
         if let Some(group) = &mut alert.group {
             group.money.iter_mut().for_each(currency);
             for member in &mut group.top {

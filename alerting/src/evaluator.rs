@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use revwatch_shared::counters::hour_of;
+use revwatch_shared::journal;
 use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, Place, QueueError, StoreError};
 use revwatch_shared::telemetry::{Correlation, shown};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -384,7 +385,11 @@ impl Alerting {
         let asked = async {
             let depth = self.queue.depth().await.ok().map(|depth| depth.iter().sum::<u64>());
             let count = async |place| self.queue.aside_count(place).await.ok();
-            (depth, count(Place::Dead).await, count(Place::Parked).await)
+            // While everything is paused, what is held back waits where it is.
+            let pauses = journal::pauses_in_store(self.store.as_ref()).await.ok().flatten();
+            let waiting = if pauses.is_some_and(|pauses| pauses.everything()) { depth } else { Some(0) };
+            let parked = count(Place::Parked).await.zip(waiting).map(|(parked, waiting)| parked + waiting);
+            (depth, count(Place::Dead).await, parked)
         };
         let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));

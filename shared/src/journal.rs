@@ -6,10 +6,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ports::{EventQueue, JournalEntry, QueueError};
+use crate::pauses::Pauses;
+use crate::ports::{EventQueue, JournalEntry, PAUSES, QueueError, StateStore, StoreError};
 
 /// The space of acts: each has a key of its own.
 pub const ACTS: &str = "act";
+
+/// The key of the one document in [`PAUSES`].
+pub const PAUSES_KEY: &str = "pauses";
+
+/// The space of dead letters that somebody threw away or sent again, by delivery id: the archive still has them, and
+/// they must not come back from there.
+pub const DISMISSED: &str = "dead letter dismissed";
 
 /// The space of what went to partitions long after it was received, and so is committed out of order: each line
 /// says from which `received_ms` on, and its time is that of the sending. A partition takes things in their order, so
@@ -21,6 +29,15 @@ pub fn sent_on(received_ms: i64) -> JournalEntry {
     let at_ms = jiff::Timestamp::now().as_millisecond();
     let (key, body) = (Uuid::now_v7().to_string(), Some(received_ms.to_string()));
     JournalEntry { at_ms, space: SENT_ON.to_owned(), key, body }
+}
+
+/// The pauses as the store has them; `None`: nobody ever paused anything, or it has lost them.
+pub async fn pauses_in_store(store: &dyn StateStore) -> Result<Option<Pauses>, StoreError> {
+    let found = store.documents(PAUSES).await?;
+    let read = |body: &String| {
+        serde_json::from_str(body).map_err(|e| StoreError::Corrupt(format!("the pauses, line {}", e.line())))
+    };
+    found.iter().find(|(key, _)| key == PAUSES_KEY).map(|(_, body)| read(body)).transpose()
 }
 
 /// Something a person had revwatch do.

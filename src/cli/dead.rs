@@ -7,9 +7,11 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
+use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::event::Event;
-use revwatch_shared::ports::{Delivery, EventQueue, Fate, Place, SetAside};
+use revwatch_shared::journal::DISMISSED;
+use revwatch_shared::ports::{Delivery, EventQueue, Fate, JournalEntry, Place, SetAside};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -134,18 +136,31 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
 }
 
 async fn sweep(common: &Common, queue: &dyn EventQueue, chosen: &Chosen, replay: bool) -> anyhow::Result<()> {
-    let mut met = BTreeSet::new();
+    let (mut met, mut dismissed) = (BTreeSet::new(), Vec::new());
     let mut decide = |letter: &SetAside| {
         let named = chosen.ids.iter().find(|id| is_named(letter, id));
         met.extend(named);
         let of_reason = chosen.reason.as_ref().is_none_or(|text| letter.reason.contains(text));
-        match (chosen.all || named.is_some()) && of_reason {
+        let is_chosen = (chosen.all || named.is_some()) && of_reason;
+        if is_chosen {
+            dismissed.push(letter.delivery.id);
+        }
+        match is_chosen {
             false => Fate::Keep,
             true if replay => Fate::Process(Box::new(anew(&letter.delivery))),
             true => Fate::Drop,
         }
     };
     let swept = queue.sweep(Place::Dead, &mut decide).await.context("cut short: see `revwatch dead list`")?;
+    let at_ms = Timestamp::now().as_millisecond();
+    let (space, body) = (DISMISSED.to_owned(), Some(String::new()));
+    let lines = dismissed.into_iter().map(|id| JournalEntry {
+        at_ms,
+        space: space.clone(),
+        key: id.to_string(),
+        body: body.clone(),
+    });
+    queue.record(lines.collect()).await?;
     let count = swept.processed + swept.dropped;
     let (what, done) = if replay { ("dead replay", "sent to the workers again") } else { ("dead drop", "thrown away") };
     let which = if chosen.all { "all".to_owned() } else { chosen.ids.join(" ") };

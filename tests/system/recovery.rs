@@ -1,5 +1,6 @@
 //! What operators do when something went wrong: pause and resume, dead letters, replay, rebuild; and the audit of it.
 
+use revwatch_shared::sqlite::FILE_NAME;
 use serde_json::{Value, json};
 
 use super::Home;
@@ -167,11 +168,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     let process = Revwatch::serve(&variables, "ingest,worker");
     let client = reqwest::Client::new();
     for n in 0..3 {
-        let body = json!({
-            "id": format!("evt_{n}"), "object": "event", "type": "payout.paid", "created": 1_800_000_000,
-            "data": {"object": {"id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": true, "currency": "eur"}},
-        });
-        assert_eq!(post(&client, &process.url("/webhooks/stripe"), &body.to_string()).await.expect("answered"), 200);
+        assert_eq!(post(&client, &process.url("/webhooks/stripe"), &unreadable(n)).await.expect("answered"), 200);
     }
     let list =
         || -> Vec<Value> { serde_json::from_str(&print(&variables, &["dead", "list", "--json"])).expect("JSON") };
@@ -199,6 +196,52 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     assert!(print(&variables, &["dead", "drop", "--all"]).contains("2 thrown away, 0 left"));
     until("none is left", || async { list().is_empty().then_some(()) }).await;
     assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters thrown away"));
+
+    // The archive has all of them; what was dealt with does not come back from there, and what was not is there once.
+    assert_eq!(post(&client, &process.url("/webhooks/stripe"), &unreadable(3)).await.expect("answered"), 200);
+    until("one is dead", || async { (list().len() == 1).then_some(()) }).await;
+    print(&variables, &["rebuild", "--yes"]);
+    until("they are counted anew", || async { (metrics(&variables)["events_dead"] == 5).then_some(()) }).await;
+    assert_eq!(list()[0]["event_id"], "evt_3");
+    assert!(print(&variables, &["dead", "drop", "--all"]).contains("1 thrown away, 0 left"));
+    process.stop();
+}
+
+fn unreadable(n: usize) -> String {
+    json!({
+        "id": format!("evt_{n}"), "object": "event", "type": "payout.paid", "created": 1_800_000_000,
+        "data": {"object": {"id": format!("po_{n}"), "object": "payout", "status": "paid", "amount": true, "currency": "eur"}},
+    })
+    .to_string()
+}
+
+/// One entity that cannot be read holds up its partition, and says so; the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_cannot_go_on_is_seen() {
+    let home = Home::embedded();
+    let variables = home.variables(&[]);
+    let Home::Embedded(folder) = &home else { panic!("an embedded home") };
+    let history = History::new(61, 8, jiff::Timestamp::now().as_second());
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    load(&process, &history.events, history.events.len()).await;
+    let all = history.events.len();
+    until("all are applied", || async { (metrics(&variables)["events_applied"] == all).then_some(()) }).await;
+    until("nothing fails", || async { page_says(&process, "revwatch_partition_failing{partition=\"0\"} 0").await })
+        .await;
+    process.stop();
+    let file = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file");
+    let spoilt = "UPDATE entities SET body = x'ff' WHERE kind = 'payout' AND id = 'po_1' RETURNING partition";
+    let partition: u32 = file.query_row(spoilt, [], |row| row.get(0)).expect("a payout");
+    drop(file);
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    let of_payout = history.events.iter().find(|event| event.contains("\"po_1\"")).expect("an event of it");
+    let again = of_payout.replacen("evt_", "evt_again_", 1);
+    load(&process, &[again], 1).await;
+    let fails = format!("revwatch_partition_failing{{partition=\"{partition}\"}} 1");
+    until("it is seen", || async { page_says(&process, &fails).await }).await;
+    let page = reqwest::get(process.admin("/metrics")).await.expect("answered").text().await.expect("text");
+    let failing = page.lines().filter(|line| line.starts_with("revwatch_partition_failing{") && line.ends_with(" 1"));
+    assert_eq!(failing.count(), 1, "{page}");
     process.stop();
 }
 

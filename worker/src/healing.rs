@@ -4,13 +4,14 @@
 //! Merging is idempotent and marks tell what was dealt with, so a replay may reach back too far, be cut short,
 //! run twice at once, and run beside the workers that apply what comes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use revwatch_shared::journal::SENT_ON;
+use revwatch_shared::journal::{self, DISMISSED, PAUSES_KEY, SENT_ON, pauses_in_store};
 use revwatch_shared::pauses::{Course, Pauses, Scope};
-use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, StateStore};
+use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, Place, StateStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -18,9 +19,6 @@ use uuid::Uuid;
 use crate::Worker;
 use crate::partition::{Applied, Source, Stop, apply};
 use crate::plan::{Outcome, label};
-
-/// The key of the one document in its space.
-pub const PAUSES_KEY: &str = "pauses";
 
 /// A pause counts as begun this long after it was ordered, when what was lost during it is replayed: until every
 /// worker knew of it some may have applied what it is about, and clocks differ. What is applied too early then is
@@ -125,12 +123,13 @@ pub async fn replay(
     /// Batches read ahead for each partition.
     const AHEAD: usize = 2;
     let Some(earliest_ms) = from.values().min().copied() else { return Ok(Replayed::default()) };
+    let known_dead = Arc::new(known_dead(worker.queue.as_ref()).await?);
     let mut archive = worker.queue.archive(earliest_ms).await?;
     let mut hands = JoinSet::new();
     let mut lanes: BTreeMap<u32, Lane> = BTreeMap::new();
     for (partition, from_ms) in from {
         let (send, receive) = mpsc::channel(AHEAD);
-        hands.spawn(apply_all(worker.clone(), partition, receive, pauses.clone()));
+        hands.spawn(apply_all(worker.clone(), partition, receive, pauses.clone(), known_dead.clone()));
         lanes.insert(partition, Lane { from_ms, send, waiting: Vec::new() });
     }
     let mut total = Replayed::default();
@@ -181,10 +180,12 @@ async fn apply_all(
     partition: u32,
     mut batches: mpsc::Receiver<Vec<Delivery>>,
     pauses: Course,
+    known_dead: Arc<HashSet<Uuid>>,
 ) -> Result<Replayed, Stop> {
+    let source = Source::Archive { known_dead: &known_dead };
     let mut total = Replayed::default();
     while let Some(deliveries) = batches.recv().await {
-        let Applied { decision, .. } = apply(&worker, partition, &deliveries, &pauses, Source::Archive).await?;
+        let Applied { decision, .. } = apply(&worker, partition, &deliveries, &pauses, source).await?;
         for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
             match outcome {
                 Outcome::Applied => total.applied += 1,
@@ -200,18 +201,20 @@ async fn apply_all(
     Ok(total)
 }
 
+/// Deliveries that stand among the dead letters, or stood there until somebody dealt with them: those that the archive
+/// has need not be put there again.
+async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, Stop> {
+    let there = queue.aside(Place::Dead, usize::MAX).await?.into_iter().map(|letter| letter.delivery.id);
+    let dismissed = journal::newest(queue, &[DISMISSED]).await?.into_keys().filter_map(|(_, id)| id.parse().ok());
+    Ok(there.chain(dismissed).collect())
+}
+
 /// The pauses in force.
 pub async fn pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Pauses, Stop> {
     // In this order: what was lost by the time they were read shows in the health.
     let stored = pauses_in_store(store).await?;
     let is_whole = store.health().await?.iter().all(Health::is_whole);
     Ok(if is_whole { stored.unwrap_or_default() } else { course(queue, store).await?.now() })
-}
-
-/// As the store has them; `None`: nobody ever paused anything, or it has lost them.
-pub(crate) async fn pauses_in_store(store: &dyn StateStore) -> Result<Option<Pauses>, Stop> {
-    let found = store.documents(PAUSES).await?;
-    found.iter().find(|(key, _)| key == PAUSES_KEY).map(|(_, body)| read(body)).transpose()
 }
 
 /// All pauses there were, when the store may have lost them: from the journal, and the last back into the store.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is held back, like what is dead, is durable where it stands aside before it is acknowledged.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use revwatch_shared::pauses::{Course, Pauses};
 use revwatch_shared::ports::{Committed, Delivery, Place, QueueError, SetAside, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::Worker;
 use crate::plan::{Batch, Decision, Outcome};
@@ -41,12 +43,15 @@ pub enum Stop {
 }
 
 /// Where deliveries come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
     /// For the first time, as far as anybody knows.
     Queue,
     /// Again: how long they took is not known, and those held back are kept elsewhere already.
-    Archive,
+    Archive {
+        /// Deliveries that are, or were, among the dead letters.
+        known_dead: &'a HashSet<Uuid>,
+    },
 }
 
 impl Partition {
@@ -59,19 +64,27 @@ impl Partition {
     /// with what was not acknowledged.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut pauses = backoff();
+        self.fails(false);
         while !stop.is_cancelled() {
             let mut processed = false;
-            let Err(error) = self.consume(&stop, &mut processed).await else { return };
+            let Err(error) = self.consume(&stop, &mut processed).await else { break };
             if processed {
                 pauses = backoff();
             }
+            self.fails(true);
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             tracing::warn!(partition = self.number, %error, ?pause, "partition pauses");
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        // Another worker has it now, or nobody.
+        self.fails(false);
+    }
+
+    fn fails(&self, fails: bool) {
+        self.worker.metrics.partition_fails(self.number, fails);
     }
 
     async fn consume(&mut self, stop: &CancellationToken, processed: &mut bool) -> Result<(), Stop> {
@@ -89,7 +102,9 @@ impl Partition {
                 let applied = apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue).await?;
                 consumer.ack().await?;
                 report(&self.worker, &deliveries, &applied);
-                *processed = true;
+                if !std::mem::replace(processed, true) {
+                    self.fails(false);
+                }
             }
         }
         Ok(())
@@ -124,12 +139,12 @@ pub(crate) async fn apply(
     number: u32,
     deliveries: &[Delivery],
     pauses: &Course,
-    source: Source,
+    source: Source<'_>,
 ) -> Result<Applied, Stop> {
     const TRIES: usize = 20;
     let began = SystemTime::now();
     let mut batch = Batch::read_under(pauses, number, deliveries, &worker.plans);
-    if source == Source::Archive {
+    if matches!(source, Source::Archive { .. }) {
         batch = batch.untimed();
     }
     for _ in 0..TRIES {
@@ -154,13 +169,14 @@ async fn set_aside(
     worker: &Worker,
     deliveries: &[Delivery],
     decision: &Decision,
-    source: Source,
+    source: Source<'_>,
 ) -> Result<(), QueueError> {
     let at_ms = Timestamp::now().as_millisecond();
     let storing = deliveries.iter().zip(&decision.outcomes).filter_map(|(delivery, outcome)| {
-        let (place, reason) = match outcome {
-            Outcome::Dead(reason) => (Place::Dead, reason),
-            Outcome::Paused(reason) if source == Source::Queue => (Place::Parked, reason),
+        let (place, reason) = match (outcome, source) {
+            (Outcome::Dead(_), Source::Archive { known_dead }) if known_dead.contains(&delivery.id) => return None,
+            (Outcome::Dead(reason), _) => (Place::Dead, reason),
+            (Outcome::Paused(reason), Source::Queue) => (Place::Parked, reason),
             _ => return None,
         };
         let aside = SetAside { delivery: delivery.clone(), reason: reason.clone(), at_ms };

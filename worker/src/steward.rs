@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_shared::event::Event;
+use revwatch_shared::journal::pauses_in_store;
 use revwatch_shared::pauses::{Course, Pauses};
 use revwatch_shared::ports::{Fate, Place, SetAside};
 use tokio::sync::watch;
@@ -94,7 +95,7 @@ impl Steward {
 
     async fn look(&mut self) -> Result<(), Stop> {
         // Read before the health, which shows what was lost by then.
-        let pauses = healing::pauses_in_store(self.worker.store.as_ref()).await?;
+        let pauses = pauses_in_store(self.worker.store.as_ref()).await?;
         let health = self.worker.store.health().await?;
         let unwell = health.iter().filter(|health| !health.is_whole()).count();
         self.worker.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));

@@ -36,6 +36,8 @@ pub struct Metrics {
     pub parked_deliveries: IntGauge,
     /// `revwatch_paused`: 1 while an operator holds back anything
     pub paused: IntGauge,
+    /// `revwatch_partition_failing{partition}`: 1 while its worker cannot go on and tries again
+    partition_failing: IntGaugeVec,
     /// `revwatch_partitions_healing`: partitions whose state is being replayed from the archive
     pub partitions_healing: IntGauge,
     /// `revwatch_heals_total{reason}`
@@ -215,6 +217,11 @@ impl Metrics {
                 ),
             ),
             paused: register(r, IntGauge::new("revwatch_paused", "1 while an operator holds back deliveries")),
+            partition_failing: gauges(
+                "revwatch_partition_failing",
+                "1 while the worker of a partition cannot go on and tries again",
+                &["partition"],
+            ),
             partitions_healing: register(
                 r,
                 IntGauge::new(
@@ -310,6 +317,11 @@ impl Metrics {
             ),
             registry,
         }
+    }
+
+    /// Whether the worker of a partition cannot go on.
+    pub fn partition_fails(&self, partition: u32, fails: bool) {
+        self.partition_failing.with_label_values(&[&partition.to_string()]).set(i64::from(fails));
     }
 
     /// The text exposition format, version 0.0.4.
