@@ -8,10 +8,11 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::journal::{self, Act};
-use revwatch_shared::ports::{EventQueue, QueueError};
+use revwatch_shared::ports::{AuditEntry, EventQueue, QueueError};
 
 use super::Common;
 use super::dead::iso_ms;
+use super::export::iso;
 
 /// Options of `audit`.
 #[derive(Debug, Args)]
@@ -25,6 +26,10 @@ pub struct AuditArgs {
     /// Only acts of this kind, for example pause or "alert acknowledged".
     #[arg(long, value_name = "ACT")]
     what: Option<String>,
+    /// Instead of what people did: what became of subscriptions, invoices, payments, payouts and accounts, and
+    /// which event told.
+    #[arg(long, conflicts_with_all = ["who", "what"])]
+    changes: bool,
 }
 
 /// In whose name a command acts.
@@ -37,6 +42,9 @@ pub struct By {
 
 /// Runs `audit`.
 pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
+    if args.changes {
+        return changes(common, args.limit).await;
+    }
     let queue = Backend::queue(&common.config()?).await?;
     let mut acts = journal::acts(queue.as_ref()).await?;
     queue.close().await;
@@ -60,6 +68,35 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
     table.load_style(UTF8_BORDERS_ONLY).set_header(["when", "who", "what", "detail"]);
     for Act { at_ms, who, what, detail } in acts {
         table.add_row([iso_ms(at_ms), who, what, detail]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// The audit trail of state (K10), oldest first like the other.
+async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
+    let mut entries = Backend::store(&common.config()?).await?.audit(limit).await?;
+    entries.reverse();
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|AuditEntry { at_s, subject, event_id, what }| {
+                let (kind, id) = (subject.kind.as_str(), &subject.id);
+                serde_json::json!({"at": iso(Some(*at_s)), "kind": kind, "id": id, "change": what, "event": event_id})
+            })
+            .collect();
+        writeln!(out, "{:#}", serde_json::Value::Array(rows))?;
+        return Ok(());
+    }
+    if entries.is_empty() {
+        writeln!(out, "Nothing has changed yet.")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["when", "kind", "id", "change", "event"]);
+    for AuditEntry { at_s, subject, event_id, what } in entries {
+        table.add_row([iso(Some(at_s)), subject.kind.as_str().to_owned(), subject.id, what, event_id]);
     }
     writeln!(out, "{table}")?;
     Ok(())

@@ -161,7 +161,9 @@ Examples:
     #[command(after_help = "Examples:\n  revwatch resume --mode test\n  revwatch resume")]
     Resume(pause::PauseArgs),
     /// List who acknowledged, silenced, replayed, paused, exported …
-    #[command(after_help = "Examples:\n  revwatch audit --limit 20\n  revwatch audit --who ada --json")]
+    #[command(
+        after_help = "Examples:\n  revwatch audit --limit 20\n  revwatch audit --who ada --json\n  revwatch audit --changes    what became of subscriptions, payments, payouts"
+    )]
     Audit(audit::AuditArgs),
     /// Count aggregates and conditions anew from the entities, and compare with what is stored.
     ///

@@ -128,6 +128,15 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
         assert_eq!(told, expected, "also those that changed nothing");
         assert!(!shown["history"].as_array().expect("a list").is_empty(), "{shown}");
     }
+    // K10: the audit trail names what became of each of them, and the event that told.
+    let trail: Value = serde_json::from_str(&print(&variables, &["audit", "--changes", "--json"])).expect("JSON");
+    for (kind, _, _, _, object, _) in cases() {
+        let of_it = |change: &&Value| change["kind"] == kind && change["id"] == object["id"];
+        let change = trail.as_array().expect("a list").iter().find(of_it).unwrap_or_else(|| panic!("{kind}: {trail}"));
+        assert!(change["event"].as_str().is_some_and(|event| event.starts_with("evt_")), "{change}");
+        assert!(!change["change"].as_str().expect("words").is_empty(), "{change}");
+    }
+    assert!(print(&variables, &["audit", "--changes", "--limit", "1000"]).contains("failed"));
     let shown: Value = serde_json::from_str(&print(&variables, &["state", "subscription", "sub_1"])).expect("JSON");
     assert_eq!(
         shown["events"][1],
