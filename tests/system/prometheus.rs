@@ -138,7 +138,7 @@ fn every_alert_has_a_severity_a_runbook_and_tests_of_both_kinds() {
 fn no_rule_and_no_board_names_a_metric_that_does_not_exist() {
     let recording = read(&deploy("prometheus/recording.rules.yml"));
     let recorded: BTreeSet<&str> = recording.split("record: ").skip(1).filter_map(|r| r.lines().next()).collect();
-    let source = read(&deploy("../shared/src/telemetry/metrics.rs"));
+    let source = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shared/src/telemetry/metrics.rs"));
     let there: BTreeSet<&str> = words(&source).collect();
     let mut files = vec![
         ("recording.rules.yml".to_owned(), recording.clone()),
