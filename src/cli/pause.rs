@@ -24,6 +24,9 @@ pub struct PauseArgs {
     /// Change nothing, show what is paused.
     #[arg(long, conflicts_with_all = ["mode", "account"])]
     show: bool,
+    /// Why, for the audit.
+    #[arg(long, value_name = "TEXT", conflicts_with = "show")]
+    reason: Option<String>,
     #[command(flatten)]
     by: By,
 }
@@ -48,7 +51,9 @@ pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Res
             (None, None) => Scope::All,
         };
         // Written down before it is done: it shows even if the answer gets lost.
-        note(queue.as_ref(), &args.by, if paused { "pause" } else { "resume" }, &scope.to_string()).await?;
+        let why = args.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        let what = if paused { "pause" } else { "resume" };
+        note(queue.as_ref(), &args.by, what, &format!("{scope}{why}")).await?;
         change_pauses(queue.as_ref(), store.as_ref(), &scope, paused).await?
     };
     let shown = show(common, queue.as_ref(), &now).await;

@@ -49,7 +49,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
         (shown["parked"] == 60 && shown["waiting"] == 0).then_some(())
     })
     .await;
-    print(&variables, &["resume", "--account", "acct_1", "--by", "ada"]);
+    print(&variables, &["resume", "--account", "acct_1", "--by", "ada", "--reason", "mended"]);
     until("one account goes on", || async { (applied() == Some(60)).then_some(()) }).await;
     assert!(cli(&variables, &["state", "payout", "po_1"]).status.success());
     assert!(!cli(&variables, &["state", "payout", "po_2"]).status.success(), "acct_2 is still held back");
@@ -71,7 +71,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     let acts: Value = serde_json::from_str(&print(&variables, &["audit", "--json"])).expect("JSON");
     let acts: Vec<_> =
         acts.as_array().expect("a list").iter().map(|a| (a["what"].clone(), a["detail"].clone())).collect();
-    let expected = [("pause", "everything"), ("resume", "test mode"), ("resume", "account acct_1")];
+    let expected = [("pause", "everything"), ("resume", "test mode"), ("resume", "account acct_1: mended")];
     for (n, (what, detail)) in expected.into_iter().enumerate() {
         assert_eq!(acts[n], (what.into(), detail.into()));
     }
