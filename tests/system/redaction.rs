@@ -46,7 +46,7 @@ const TRACES_OF_THEM: [&str; 14] = [
     "351912345678",
     "351910000001",
     "Bakerstreet",
-    "DE8937",
+    "DE893704", // two digits more than needed: six may stand in a random id by chance
     "0532013000",
     "aHVzaA", // "hush" in Base64, at the beginning
 ];
@@ -329,9 +329,15 @@ async fn keeps_it_to_itself(home: &Home) {
         })
         .await;
     }
+    let looks = std::cell::Cell::new(0);
     until_within(std::time::Duration::from_secs(60), "every way to tell was tried and failed in many ways", || async {
         let is_tried = |notifier: &str| process.log().iter().any(|line| line["notifier"] == notifier);
         let all = ["slack", "email", "sms", "pagerduty", "webhook"].iter().all(|notifier| is_tried(notifier));
+        // What failed for good is tried again when settings are read anew, and meets the parrot's next answer.
+        looks.set(looks.get() + 1);
+        if looks.get() % 40 == 0 {
+            process.hang_up();
+        }
         (all && asked.load(std::sync::atomic::Ordering::SeqCst) > 10).then_some(())
     })
     .await;
