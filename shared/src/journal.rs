@@ -53,9 +53,9 @@ pub struct Act {
     pub detail: String,
 }
 
-/// Writes down an act. Its name is its place in time, unless it has one (so that it may be repeated).
-pub async fn note(queue: &dyn EventQueue, act: &Act, name: Option<&str>) -> Result<(), QueueError> {
-    let key = name.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+/// Writes down an act.
+pub async fn note(queue: &dyn EventQueue, act: &Act) -> Result<(), QueueError> {
+    let key = Uuid::now_v7().to_string();
     let body = serde_json::to_string(act).unwrap_or_default();
     queue.record(vec![JournalEntry { at_ms: act.at_ms, space: ACTS.to_owned(), key, body: Some(body) }]).await
 }

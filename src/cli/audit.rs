@@ -106,5 +106,5 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
 pub async fn note(queue: &dyn EventQueue, by: &By, what: &str, detail: &str) -> Result<(), QueueError> {
     let at_ms = Timestamp::now().as_millisecond();
     let act = Act { at_ms, who: by.who.clone(), what: what.to_owned(), detail: detail.to_owned() };
-    journal::note(queue, &act, None).await
+    journal::note(queue, &act).await
 }

@@ -27,7 +27,7 @@ const PERSONAL: [&str; 10] = [
     "Jane Q. Doewoman",
     "+351912345678",
     "221B Bakerstreet, NW1 6XE London",
-    "DE89370400440532013000",
+    "GB29NWBK60161331926819",
     "evt_jane.doe@example.com",
     "4242-4242-4242-4242",
     "jane.doe@example.com\n{\"level\":\"INFO\"}",
@@ -46,8 +46,8 @@ const TRACES_OF_THEM: [&str; 14] = [
     "351912345678",
     "351910000001",
     "Bakerstreet",
-    "DE893704", // two digits more than needed: six may stand in a random id by chance
-    "0532013000",
+    "29NWBK", // letters that no random id in hexadecimal digits has
+    "1331926819",
     "aHVzaA", // "hush" in Base64, at the beginning
 ];
 
