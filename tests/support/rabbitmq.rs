@@ -85,6 +85,11 @@ impl RabbitServer {
         SecretString::from(self.url_of(0, "wr0ng"))
     }
 
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.broker.lock().expect("no panic while locked").as_ref().expect("the server runs").child.id()
+    }
+
     /// `host:port`
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.amqp_port)

@@ -65,6 +65,11 @@ impl RedisServer {
         panic!("redis-server did not start in {ATTEMPTS} attempts");
     }
 
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port

@@ -1,0 +1,58 @@
+//! What revwatch costs, beside the least that the same work can cost, in one run.
+//!
+//! `tests/bench/run` starts it; `tests/bench/run --help` says how. It starts a RabbitMQ and a Redis of its own, its own
+//! load generator, and the program itself, each as a process, so that the processor time of each is known. Every round
+//! measures everything once, one after the other, so that a slow minute of the machine strikes all alike; the table
+//! has the median of the rounds, and what counts are the ratios.
+
+mod bare;
+mod events;
+mod load;
+mod pipeline;
+mod process;
+mod report;
+
+#[path = "../../../src/demo/simulator/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the demo and its tests need more of it")]
+mod simulator;
+#[path = "../../support"]
+#[expect(dead_code, reason = "tests need more of it")]
+mod support {
+    pub(crate) mod rabbitmq;
+    pub(crate) mod redis;
+    pub(crate) mod wait;
+}
+
+use clap::Parser;
+
+/// revwatch's system benchmark
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// One short round: to see that it works, not to be quoted.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Rounds of which the median is taken.
+    #[arg(long)]
+    pub(crate) rounds: Option<usize>,
+    /// Only measurements whose name contains this.
+    #[arg(long)]
+    pub(crate) only: Option<String>,
+    /// Also write the figures there, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<std::path::PathBuf>,
+    /// Cargo adds it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match std::env::args().nth(1).as_deref() {
+        Some("load") => load::main(),
+        Some("bare-http") => runtime.block_on(bare::http()),
+        Some("bare-publish") => runtime.block_on(bare::publish()),
+        Some("prototype-ingest") => runtime.block_on(bare::ingest()),
+        Some("prototype-worker") => runtime.block_on(bare::worker()),
+        _ => pipeline::run(&Options::parse(), &runtime),
+    }
+}

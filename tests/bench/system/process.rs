@@ -1,0 +1,168 @@
+//! Processes that are measured: started, asked what they have cost, and ended.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::events::SECRET;
+use super::load::{Plan, Sent};
+
+/// A process; it ends with this. What it says goes to a file, as under systemd it goes to the journal.
+pub(crate) struct Measured {
+    child: Child,
+    folder: TempDir,
+}
+
+/// Variables of a process.
+pub(crate) type Variables = Vec<(&'static str, String)>;
+
+/// A load generator that has written its requests, and waits for the word.
+pub(crate) struct Loaded {
+    child: Child,
+    tell: ChildStdin,
+    said: BufReader<ChildStdout>,
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Measured {
+    /// `revwatch serve --roles …`, which has started.
+    pub(crate) fn revwatch(variables: &Variables, roles: &str) -> (Self, Started) {
+        let process = Self::spawn(variables, env!("CARGO_BIN_EXE_revwatch"), &["serve", "--roles", roles]);
+        let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let admin = text(&process.wait_for("started"), "admin");
+        let webhooks =
+            if roles.contains("ingest") { text(&process.wait_for("taking webhooks"), "listen") } else { String::new() };
+        (process, Started { admin, webhooks })
+    }
+
+    /// One of this program's other parts, and where it listens.
+    pub(crate) fn part(part: &str, variables: &Variables) -> (Self, String) {
+        let program = std::env::current_exe().expect("this program");
+        let process = Self::spawn(variables, program.to_str().expect("a path"), &[part]);
+        let listen = process.wait_for("listening")["listen"].as_str().unwrap_or_default().to_owned();
+        (process, listen)
+    }
+
+    /// One of this program's other parts, which measures itself and ends, and what it says in the end.
+    pub(crate) fn job(part: &str, variables: &Variables) -> (Self, Value) {
+        let program = std::env::current_exe().expect("this program");
+        let process = Self::spawn(variables, program.to_str().expect("a path"), &[part]);
+        let done = process.wait_for("done");
+        (process, done)
+    }
+
+    fn spawn(variables: &Variables, program: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output = std::fs::File::create(folder.path().join("output")).expect("a file");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", program]).args(args).env_clear().envs([
+            ("STRIPE_WEBHOOK_SECRET", SECRET),
+            ("REVWATCH_LISTEN", "127.0.0.1:0"),
+            ("REVWATCH_ADMIN_LISTEN", "127.0.0.1:0"),
+        ]);
+        command.envs(variables.iter().cloned()).stdin(Stdio::null());
+        command.stdout(output.try_clone().expect("a file")).stderr(output);
+        Self { child: command.spawn().expect("setpriv (package util-linux) can be started"), folder }
+    }
+
+    /// The first line of JSON with this message.
+    pub(crate) fn wait_for(&self, message: &str) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let output = std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
+            let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = { lines }.find(|line| line["message"] == message) {
+                return line;
+            }
+            assert!(Instant::now() < until, "no line with {message:?}: {output}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Seconds of processor time so far.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        cpu_s(self.child.id())
+    }
+
+    /// Megabytes in memory.
+    pub(crate) fn rss_mb(&self) -> f64 {
+        rss_mb(self.child.id())
+    }
+
+    /// Waits until it has ended, well.
+    pub(crate) fn ends(mut self) {
+        let status = self.child.wait().expect("a child");
+        let output = || std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
+        assert!(status.success(), "{status}: {}", output());
+    }
+}
+
+/// Where a process of revwatch can be reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Started {
+    pub(crate) admin: String,
+    pub(crate) webhooks: String,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Loaded {
+    /// Has everything ready that `plan` sends.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(std::env::current_exe().expect("this program")).arg("load");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("setpriv");
+        let (tell, said) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut loaded = Self { child, tell, said: BufReader::new(said) };
+        loaded.say(&serde_json::to_string(plan).expect("JSON"));
+        assert_eq!(loaded.hear().trim(), "ready");
+        loaded
+    }
+
+    /// Sends it all.
+    pub(crate) fn send(mut self) -> Sent {
+        self.say("go");
+        serde_json::from_str(&self.hear()).expect("what came of it")
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.tell, "{line}").and_then(|()| self.tell.flush()).expect("the load generator listens");
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("the load generator answers");
+        line
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Seconds of processor time that a process has used. Source: proc(5); `utime` and `stime`, in hundredths.
+pub(crate) fn cpu_s(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: f64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
+/// Megabytes that a process has in memory.
+pub(crate) fn rss_mb(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
+    kilobytes.unwrap_or(0.0) / 1024.0
+}
