@@ -72,8 +72,8 @@ impl Backend {
 }
 
 async fn rabbitmq(config: &Config, url: &SecretString) -> Result<RabbitQueue, QueueError> {
-    // Two batches ahead: one under way, one ready.
-    let prefetch = u16::try_from(config.worker.batch * 2).unwrap_or(u16::MAX);
+    // Under load a message holds several deliveries: enough for a batch to be under way and another to be ready.
+    let prefetch = u16::try_from(config.worker.batch / 2).unwrap_or(u16::MAX).max(1);
     RabbitQueue::connect(RabbitOptions {
         url: url.clone(),
         partitions: config.partitions,

@@ -50,6 +50,11 @@ impl RabbitServer {
 
     /// Starts a server and waits until it takes connections.
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with further lines of configuration.
+    pub(crate) async fn start_with(extra: &str) -> Self {
         assert!(
             Path::new(SERVER).exists(),
             "{SERVER} is missing: these tests run against a real RabbitMQ. \
@@ -68,7 +73,7 @@ impl RabbitServer {
             _epmd: Process::spawn(epmd),
             folder,
         };
-        server.write_config();
+        server.write_config(extra);
         server.restart().await;
         server
     }
@@ -165,7 +170,7 @@ impl RabbitServer {
         }
     }
 
-    fn write_config(&self) {
+    fn write_config(&self, extra: &str) {
         let hosts: Vec<String> = (0..VIRTUAL_HOSTS).map(|n| format!(r#"{{"name":"t{n}"}}"#)).collect();
         let permissions: Vec<String> = (0..VIRTUAL_HOSTS)
             .map(|n| format!(r#"{{"user":"revwatch","vhost":"t{n}","configure":".*","write":".*","read":".*"}}"#))
@@ -177,7 +182,7 @@ impl RabbitServer {
             permissions.join(",")
         );
         let config = format!(
-            "listeners.tcp.1 = {}\nload_definitions = {}\ndisk_free_limit.absolute = 1MB\nlog.file.level = warning\n",
+            "listeners.tcp.1 = {}\nload_definitions = {}\ndisk_free_limit.absolute = 1MB\nlog.file.level = warning\n{extra}",
             self.address(),
             self.path("definitions.json").display()
         );

@@ -32,10 +32,8 @@ impl Archive for ArchiveWalk {
         let mut found = Vec::new();
         while found.len() < max.max(1) {
             let Some(archived) = self.walk.next().await? else { break };
-            let delivery = message::delivery(archived, 0);
-            if delivery.received_ms >= self.from_ms {
-                found.push(delivery);
-            }
+            let deliveries = message::deliveries(archived, 0).into_iter();
+            found.extend(deliveries.filter(|delivery| delivery.received_ms >= self.from_ms));
         }
         Ok(found)
     }

@@ -87,25 +87,26 @@ pub(super) async fn sweep(
             let Ok(received) = next.await else { break };
             let Some(message) = received? else { break };
             last = message.delivery_tag;
-            let aside = message::aside(message);
-            match decide(&aside) {
-                Fate::Keep => {
-                    swept.kept += 1;
-                    parcels.push(parcel_of(place, aside));
+            for aside in message::asides(message) {
+                match decide(&aside) {
+                    Fate::Keep => {
+                        swept.kept += 1;
+                        parcels.push(parcel_of(place, aside));
+                    }
+                    Fate::Process(delivery) => {
+                        swept.processed += 1;
+                        sent_on.push(delivery.received_ms);
+                        // Not by way of the intake if the archive has it already.
+                        let is_archived = delivery.id == aside.delivery.id;
+                        parcels.push(Parcel {
+                            exchange: if is_archived { topology::EVENTS } else { topology::INTAKE },
+                            routing_key: topology::routing_key(delivery.partition),
+                            properties: message::properties(&delivery),
+                            body: delivery.body,
+                        });
+                    }
+                    Fate::Drop => swept.dropped += 1,
                 }
-                Fate::Process(delivery) => {
-                    swept.processed += 1;
-                    sent_on.push(delivery.received_ms);
-                    // Not by way of the intake if the archive has it already.
-                    let is_archived = delivery.id == aside.delivery.id;
-                    parcels.push(Parcel {
-                        exchange: if is_archived { topology::EVENTS } else { topology::INTAKE },
-                        routing_key: topology::routing_key(delivery.partition),
-                        properties: message::properties(&delivery),
-                        body: delivery.body,
-                    });
-                }
-                Fate::Drop => swept.dropped += 1,
             }
         }
         if last == 0 {
@@ -148,17 +149,15 @@ async fn hold(
     let mut seen = HashSet::new();
     let mut letters = Vec::new();
     for _ in 0..held {
-        if letters.len() == limit {
+        if letters.len() >= limit {
             break;
         }
         let next = async { messages.next().await.transpose() };
         let Some(received) = link.ask(open, "reading what stands aside", next).await? else { break };
-        let letter = message::aside(received);
         // One whose confirm was lost was stored again.
-        if seen.insert(letter.delivery.id) {
-            letters.push(letter);
-        }
+        letters.extend(message::asides(received).into_iter().filter(|letter| seen.insert(letter.delivery.id)));
     }
     link.ask(open, "ending a consumer", channel.basic_cancel(messages.tag(), Default::default())).await?;
+    letters.truncate(limit);
     Ok(letters)
 }

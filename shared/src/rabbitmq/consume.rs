@@ -1,6 +1,7 @@
 //! Consuming one partition: a channel of its own, a bounded number of deliveries ahead, and one
 //! acknowledgement for all that was handed out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,12 +21,20 @@ pub(super) struct RabbitConsumer {
     link: Arc<Link>,
     open: Arc<Open>,
     channel: Channel,
-    deliveries: lapin::Consumer,
-    /// The newest delivery handed out and not yet acknowledged.
-    newest: Option<DeliveryTag>,
+    messages: lapin::Consumer,
+    /// The rest of the newest message that came.
+    unpacked: VecDeque<Delivery>,
+    /// The newest message that came.
+    newest: DeliveryTag,
+    /// The newest message of which everything was handed out.
+    handed_out: DeliveryTag,
+    acknowledged: DeliveryTag,
     /// Why nothing more will come.
     ended: Option<Failure>,
 }
+
+/// RabbitMQ counts from 1.
+const NONE: DeliveryTag = 0;
 
 impl RabbitConsumer {
     /// Subscribes, connecting if need be.
@@ -36,16 +45,28 @@ impl RabbitConsumer {
         let queue = topology::partition_queue(partition);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let subscription = channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
-        let deliveries = link.ask(&open, &format!("consuming {queue}"), subscription).await?;
-        Ok(Self { partition, link: Arc::clone(link), open, channel, deliveries, newest: None, ended: None })
+        let messages = link.ask(&open, &format!("consuming {queue}"), subscription).await?;
+        Ok(Self {
+            partition,
+            link: Arc::clone(link),
+            open,
+            channel,
+            messages,
+            unpacked: VecDeque::new(),
+            newest: NONE,
+            handed_out: NONE,
+            acknowledged: NONE,
+            ended: None,
+        })
     }
 
-    fn take(&mut self, received: Option<lapin::Result<lapin::message::Delivery>>) -> Result<Delivery, Failure> {
+    /// Unpacks a message; those before it were handed out.
+    fn unpack(&mut self, received: Option<lapin::Result<lapin::message::Delivery>>) -> Result<(), Failure> {
         let failure = match received {
             Some(Ok(received)) => {
-                self.newest = Some(received.delivery_tag);
-                // Where it is counts, whatever a message published by hand may say of itself.
-                return Ok(Delivery { partition: self.partition, ..message::delivery(received, self.partition) });
+                self.newest = received.delivery_tag;
+                self.unpacked.extend(message::deliveries(received, self.partition));
+                return Ok(());
             }
             Some(Err(error)) => Failure::while_doing("consuming", error),
             None => Failure::unavailable(format!("RabbitMQ ended the consumer of partition {}", self.partition)),
@@ -55,33 +76,54 @@ impl RabbitConsumer {
         self.ended = Some(failure.clone());
         Err(failure)
     }
+
+    /// As many as there are here and now.
+    fn take(&mut self, max: usize) -> Vec<Delivery> {
+        let mut batch = Vec::new();
+        loop {
+            let some = self.unpacked.len().min(max - batch.len());
+            batch.extend(self.unpacked.drain(..some));
+            if !self.unpacked.is_empty() {
+                break;
+            }
+            self.handed_out = self.newest;
+            if batch.len() == max {
+                break;
+            }
+            let Some(received) = self.messages.next().now_or_never() else { break };
+            // Told at the next call; acknowledging this batch fails, and it is handed out again.
+            if self.unpack(received).is_err() {
+                break;
+            }
+        }
+        // Where it is counts, whatever a message published by hand may say of itself.
+        batch.iter_mut().for_each(|delivery| delivery.partition = self.partition);
+        batch
+    }
 }
 
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
-        if let Some(failure) = &self.ended {
-            return Err(failure.clone().into());
-        }
-        let first = self.deliveries.next().await;
-        // No waiting from here on: a cancelled call must not have taken anything.
-        let mut batch = vec![self.take(first)?];
-        while batch.len() < max {
-            let Some(received) = self.deliveries.next().now_or_never() else { break };
-            match self.take(received) {
-                Ok(delivery) => batch.push(delivery),
-                // Told at the next call; acknowledging this batch fails, and it is handed out again.
-                Err(_) => break,
+        // Once something is here there is no waiting: a cancelled call must not have taken anything.
+        while self.unpacked.is_empty() {
+            if let Some(failure) = &self.ended {
+                return Err(failure.clone().into());
             }
+            let received = self.messages.next().await;
+            self.unpack(received)?;
         }
-        Ok(batch)
+        Ok(self.take(max.max(1)))
     }
 
     async fn ack(&mut self) -> Result<(), QueueError> {
-        let Some(newest) = self.newest else { return Ok(()) };
-        let acknowledgement = self.channel.basic_ack(newest, BasicAckOptions { multiple: true });
+        // A message of which a part was not handed out yet waits for its rest.
+        if self.handed_out == self.acknowledged {
+            return Ok(());
+        }
+        let acknowledgement = self.channel.basic_ack(self.handed_out, BasicAckOptions { multiple: true });
         self.link.ask(&self.open, "acknowledging", acknowledgement).await?;
-        self.newest = None;
+        self.acknowledged = self.handed_out;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 
 use super::failure::Failure;
@@ -38,16 +39,16 @@ pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitio
     Ok(moved)
 }
 
-/// Not by way of the intake: the archive has it already.
+/// Not by way of the intake: the archive has it already. Also the time of the earliest delivery in it.
 fn parcel(message: lapin::message::Delivery, partitions: u32) -> (i64, Parcel) {
-    let properties = message.properties.clone();
+    let (properties, body) = (message.properties.clone(), Bytes::copy_from_slice(&message.data));
     let routing_key = message.routing_key.to_string();
-    let delivery = message::delivery(message, partitions);
-    let parcel = if delivery.partition < partitions {
-        let routing_key = topology::routing_key(delivery.partition);
-        Parcel { exchange: topology::EVENTS, routing_key, properties, body: delivery.body }
-    } else {
-        Parcel { exchange: topology::DEAD, routing_key, properties, body: delivery.body }
+    let deliveries = message::deliveries(message, partitions);
+    let received_ms = deliveries.iter().map(|delivery| delivery.received_ms).min().unwrap_or_default();
+    let home = deliveries.first().map(|delivery| delivery.partition).filter(|partition| *partition < partitions);
+    let (exchange, routing_key) = match home {
+        Some(partition) => (topology::EVENTS, topology::routing_key(partition)),
+        None => (topology::DEAD, routing_key),
     };
-    (delivery.received_ms, parcel)
+    (received_ms, Parcel { exchange, routing_key, properties, body })
 }

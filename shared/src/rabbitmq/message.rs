@@ -1,4 +1,4 @@
-//! A delivery as an AMQP message and back. The body is the webhook's, byte for byte; facts about it are
+//! Deliveries as AMQP messages and back. A message with one delivery is as plain as can be: the body is the webhook's, byte for byte; facts about it are
 //! message properties and headers.
 //!
 //! Invariant: every message reads back as some delivery, even one that somebody published by hand.
@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::topology;
+use super::{pack, topology};
 use crate::event::Event;
 use crate::ports::{Delivery, SetAside};
 
@@ -39,6 +39,11 @@ pub(super) fn aside_properties(aside: &SetAside) -> BasicProperties {
     with_headers(&aside.delivery, headers)
 }
 
+/// The properties of a message with several deliveries.
+pub(super) fn pack_properties() -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type(pack::CONTENT_TYPE.into())
+}
+
 /// The properties of a line of the journal.
 pub(super) fn journal_properties() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type("application/json".into())
@@ -56,9 +61,38 @@ pub(super) fn marker(properties: &BasicProperties) -> Option<Uuid> {
     string(properties, MARKER)?.parse().ok()
 }
 
+/// Reads a message with one delivery or several.
+pub(super) fn deliveries(message: lapin::message::Delivery, partition: u32) -> Vec<Delivery> {
+    match packed(&message, partition) {
+        Some(deliveries) => deliveries,
+        None => vec![delivery(message, partition)],
+    }
+}
+
+/// Reads a message that stands aside, put there by us or by the broker.
+pub(super) fn asides(message: lapin::message::Delivery) -> Vec<SetAside> {
+    let Some(deliveries) = packed(&message, 0) else { return vec![aside(message)] };
+    // Only the broker sets such a message aside.
+    let (reason, at_ms) = reason(&message.properties);
+    let aside = |delivery: Delivery| SetAside {
+        at_ms: at_ms.unwrap_or(delivery.received_ms),
+        reason: reason.clone(),
+        delivery,
+    };
+    deliveries.into_iter().map(aside).collect()
+}
+
+fn packed(message: &lapin::message::Delivery, partition: u32) -> Option<Vec<Delivery>> {
+    if message.properties.content_type().as_ref()?.as_str() != pack::CONTENT_TYPE {
+        return None;
+    }
+    let partition = topology::partition_of(message.routing_key.as_str()).unwrap_or(partition);
+    pack::unpack(&Bytes::copy_from_slice(&message.data), partition)
+}
+
 /// Reads a message. What its headers do not tell comes from elsewhere in the message, as well as it goes:
 /// the same message always reads as the same delivery. `partition` is the answer if all else is silent.
-pub(super) fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
+fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
     let properties = &message.properties;
     let body = Bytes::from(message.data);
     let envelope = std::cell::OnceCell::new();
@@ -90,18 +124,19 @@ pub(super) fn delivery(message: lapin::message::Delivery, partition: u32) -> Del
     }
 }
 
-/// Reads a message that stands aside, put there by us or by the broker.
-pub(super) fn aside(message: lapin::message::Delivery) -> SetAside {
-    let (reason, at_ms) = {
-        let properties = &message.properties;
-        let by_broker = broker_death(properties);
-        let reason = string(properties, REASON)
-            .or_else(|| by_broker.as_ref().map(|(reason, _)| reason.clone()))
-            .unwrap_or_else(|| "unknown".to_owned());
-        (reason, integer(properties, ASIDE_MS).or(by_broker.and_then(|(_, ms)| ms)))
-    };
+fn aside(message: lapin::message::Delivery) -> SetAside {
+    let (reason, at_ms) = reason(&message.properties);
     let delivery = delivery(message, 0);
     SetAside { at_ms: at_ms.unwrap_or(delivery.received_ms), reason, delivery }
+}
+
+/// Why a message stands aside, and since when.
+fn reason(properties: &BasicProperties) -> (String, Option<i64>) {
+    let by_broker = broker_death(properties);
+    let reason = string(properties, REASON)
+        .or_else(|| by_broker.as_ref().map(|(reason, _)| reason.clone()))
+        .unwrap_or_else(|| "unknown".to_owned());
+    (reason, integer(properties, ASIDE_MS).or(by_broker.and_then(|(_, ms)| ms)))
 }
 
 fn with_headers(delivery: &Delivery, headers: FieldTable) -> BasicProperties {

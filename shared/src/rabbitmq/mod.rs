@@ -11,9 +11,11 @@ mod aside;
 mod consume;
 mod failure;
 mod homecoming;
+mod intake;
 mod journal;
 mod link;
 mod message;
+mod pack;
 mod publish;
 mod slot;
 mod stream;
@@ -26,8 +28,9 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::ports::{Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept};
+use intake::Intake;
 use link::{Broker, Link, PATIENCE};
-use publish::{Parcel, Publisher};
+use publish::Publisher;
 
 /// How to use RabbitMQ.
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ pub struct RabbitOptions {
     pub partitions: u32,
     /// A publish not confirmed by then has failed.
     pub publish_timeout: Duration,
-    /// Deliveries RabbitMQ sends ahead of their acknowledgement, for each consumer.
+    /// Messages RabbitMQ sends ahead of their acknowledgement, for each consumer.
     pub prefetch: u16,
     /// Shown in RabbitMQ's list of connections.
     pub name: String,
@@ -51,6 +54,7 @@ pub struct RabbitQueue {
     consuming: Arc<Link>,
     publishing: Arc<Link>,
     publisher: Arc<Publisher>,
+    intake: Arc<Intake>,
     /// Two looks at what stands aside would hide some from each other.
     looking_aside: tokio::sync::Mutex<()>,
     bringing_home: Arc<tokio::sync::Mutex<()>>,
@@ -72,10 +76,12 @@ impl RabbitQueue {
         let consuming = Arc::new(Link::new(broker, "consuming"));
         publishing.open(FIRST_CONNECT).await?;
         consuming.open(FIRST_CONNECT).await?;
+        let publisher = Arc::new(Publisher::new(Arc::clone(&publishing), options.publish_timeout));
         let queue = Self {
             partitions: options.partitions,
             prefetch: options.prefetch,
-            publisher: Arc::new(Publisher::new(Arc::clone(&publishing), options.publish_timeout)),
+            intake: Arc::new(Intake::new(Arc::clone(&publisher), options.partitions, options.publish_timeout)),
+            publisher,
             consuming,
             publishing,
             looking_aside: tokio::sync::Mutex::new(()),
@@ -115,13 +121,7 @@ impl EventQueue for RabbitQueue {
         if delivery.partition >= self.partitions {
             return Err(no_such_partition(delivery.partition, self.partitions));
         }
-        let parcel = Parcel {
-            exchange: topology::INTAKE,
-            routing_key: topology::routing_key(delivery.partition),
-            properties: message::properties(&delivery),
-            body: delivery.body,
-        };
-        Ok(self.publisher.publish(parcel).await?)
+        Ok(self.intake.publish(delivery).await?)
     }
 
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
@@ -159,7 +159,8 @@ impl EventQueue for RabbitQueue {
     }
 
     /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
-    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here.
+    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here. A message
+    /// counts as one, and may hold several deliveries that came under load.
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
         let open = self.consuming.open(PATIENCE).await?;
         let channel = self.consuming.channel(&open).await?;

@@ -1,8 +1,7 @@
 //! Publishing, so that `Ok` means stored: only a plain positive confirm counts, and every publish has a
 //! deadline.
 //!
-//! Invariants: a confirm is awaited in a task of its own, so a caller who goes away takes nothing with
-//! it; hundreds of publishes share one channel and wait for their confirms side by side.
+//! Invariant: hundreds of publishes share one channel and wait for their confirms side by side.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -49,7 +48,7 @@ impl Publisher {
         Self { link, outlet, patience }
     }
 
-    /// Returns `Ok` once RabbitMQ has the message safe.
+    /// Returns `Ok` once RabbitMQ has the message safe; a caller who goes away takes nothing with it.
     pub(super) async fn publish(self: &Arc<Self>, parcel: Parcel) -> Result<(), Failure> {
         let publisher = Arc::clone(self);
         tokio::spawn(async move { publisher.store(parcel).await })
@@ -57,7 +56,8 @@ impl Publisher {
             .unwrap_or_else(|_| Err(Failure::unavailable("the process is stopping".to_owned())))
     }
 
-    async fn store(&self, parcel: Parcel) -> Result<(), Failure> {
+    /// The same for callers who stay.
+    pub(super) async fn store(&self, parcel: Parcel) -> Result<(), Failure> {
         let deadline = Instant::now() + self.patience;
         let link = Arc::clone(&self.link);
         let outlet = self.outlet.get(self.patience, || open_outlet(link, self.patience).boxed()).await?;

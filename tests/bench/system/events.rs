@@ -58,7 +58,10 @@ fn padded(body: String) -> String {
     let mut filled = format!("{head}\"object\": {{");
     let mut field = 0;
     while filled.len() + tail.len() < BYTES {
-        filled += &format!("\n      \"not_read_{field:02}\": \"{:012}\",\n      \"nor_this_{field:02}\": null,", field * 77_777);
+        filled += &format!(
+            "\n      \"not_read_{field:02}\": \"{:012}\",\n      \"nor_this_{field:02}\": null,",
+            field * 77_777
+        );
         field += 1;
     }
     filled + tail

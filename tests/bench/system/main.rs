@@ -5,6 +5,7 @@
 //! measures everything once, one after the other, so that a slow minute of the machine strikes all alike; the table
 //! has the median of the rounds, and what counts are the ratios.
 
+mod alerts;
 mod bare;
 mod events;
 mod load;
@@ -20,6 +21,7 @@ mod simulator;
 mod support {
     pub(crate) mod rabbitmq;
     pub(crate) mod redis;
+    pub(crate) mod slack;
     pub(crate) mod wait;
 }
 
@@ -34,9 +36,12 @@ pub(crate) struct Options {
     /// Rounds of which the median is taken.
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
-    /// Only measurements whose name contains this.
+    /// Only these; several are possible.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) only: Vec<pipeline::Group>,
+    /// Only on these.
     #[arg(long)]
-    pub(crate) only: Option<String>,
+    pub(crate) on: Option<pipeline::Pipeline>,
     /// Also write the figures there, as JSON.
     #[arg(long)]
     pub(crate) json: Option<std::path::PathBuf>,

@@ -4,120 +4,179 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 
-use super::Options;
 use super::bare;
+use super::{Options, alerts};
 use super::load::{Plan, Sent};
-use super::process::{Loaded, Measured, Variables, cpu_s};
+use super::process::{Loaded, Measured, Started, Variables, cpu_s};
 use super::report::{Figures, Report};
 use super::support::rabbitmq::RabbitServer;
 use super::support::redis::RedisServer;
 
 /// Everything that is measured shares these.
-struct Bench {
+struct Bench<'a> {
+    options: &'a Options,
+    runtime: &'a Runtime,
     rabbitmq: RabbitServer,
     amqp_url: String,
     redis: RedisServer,
     /// Webhooks in one measurement.
     count: usize,
-    only: Option<String>,
+    /// Of one measurement at a fixed rate.
+    seconds: f64,
     seed: u64,
     report: Report,
 }
 
 const CONNECTIONS: usize = 64;
 
+/// Where the pipeline runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pipeline {
+    /// Three processes on RabbitMQ and Redis.
+    Servers,
+    /// One process on one file.
+    Embedded,
+}
+
+/// What is measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    /// Memory and time to start, with nothing to do.
+    Idle,
+    /// Ingest and worker, each by itself, beside the least that they could cost.
+    Parts,
+    /// From the webhook to the commit, all roles.
+    EndToEnd,
+    /// How long Stripe waits for its answer.
+    Accept,
+    /// How long people wait for the message.
+    Slack,
+}
+
 pub(crate) fn run(options: &Options, runtime: &Runtime) {
-    let rabbitmq = runtime.block_on(RabbitServer::start());
+    // As it is shipped, but for limits of memory and disk.
+    let shipped = include_str!("../../../deploy/compose/rabbitmq.conf").lines().filter(|line| line.starts_with("raft."));
+    let rabbitmq = runtime.block_on(RabbitServer::start_with(&shipped.collect::<Vec<_>>().join("\n")));
     let amqp_url = rabbitmq.url().expose_secret().to_owned();
     let mut bench = Bench {
+        options,
+        runtime,
         rabbitmq,
         amqp_url,
         redis: RedisServer::start(),
         count: if options.quick { 20_000 } else { 60_000 },
-        only: options.only.clone(),
+        seconds: if options.quick { 5.0 } else { 20.0 },
         seed: 1,
         report: Report::default(),
     };
+    // It declares the exchanges and queues, which the bare parts use, too.
+    drop(Measured::revwatch(&bench.servers(), "ingest"));
     let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        bench.round(runtime);
+        bench.round();
     }
-    println!("{}", bench.report.table(&["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "max_ms", "rss_mb"]));
+    let columns = ["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "max_ms", "rss_mb", "start_ms"];
+    println!("{}", bench.report.table(&columns));
 }
 
-impl Bench {
-    fn wants(&self, name: &str) -> bool {
-        let wanted = self.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-        if wanted {
-            eprintln!("  {name}");
+impl Pipeline {
+    /// All roles; with where webhooks and metrics are.
+    pub(crate) fn start(self, variables: &Variables) -> (Vec<Measured>, Started) {
+        match self {
+            Self::Embedded => {
+                let (process, started) = Measured::revwatch(variables, "ingest,worker,alerting");
+                (vec![process], started)
+            }
+            Self::Servers => {
+                let (ingest, started) = Measured::revwatch(variables, "ingest");
+                let (worker, Started { admin, .. }) = Measured::revwatch(variables, "worker");
+                let (alerting, _) = Measured::revwatch(variables, "alerting");
+                (vec![ingest, worker, alerting], Started { admin, webhooks: started.webhooks })
+            }
         }
-        wanted
     }
 
-    fn round(&mut self, runtime: &Runtime) {
-        if self.wants("bare axum + HMAC") {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Servers => "RabbitMQ + Redis",
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
+impl Bench<'_> {
+    /// Notes what `measuring` finds, if its group is wanted.
+    fn measure(&mut self, group: Group, name: &str, measuring: impl FnOnce(&mut Self) -> Figures) {
+        if self.options.only.is_empty() || self.options.only.contains(&group) {
+            eprintln!("  {name}");
+            let figures = measuring(self);
+            self.report.add(name, figures);
+        }
+    }
+
+    /// Everything once. What is compared stands together.
+    fn round(&mut self) {
+        self.measure(Group::Parts, "bare axum + HMAC", |bench| {
             let (process, address) = Measured::part("bare-http", &Variables::new());
-            let plan = self.closed(CONNECTIONS);
-            let figures = self.ingested(&process, &address, plan);
-            self.report.add("bare axum + HMAC", figures);
+            bench.ingested(&process, &address)
+        });
+        self.measure(Group::Parts, "bare lapin publish", |bench| bench.job("bare-publish"));
+        self.purge();
+        self.measure(Group::Parts, "ingest: prototype", |bench| {
+            let (process, address) = Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
+            bench.ingested(&process, &address)
+        });
+        self.measure(Group::Parts, "worker: prototype", |bench| bench.job("prototype-worker"));
+        self.purge();
+        for pipeline in [Pipeline::Servers, Pipeline::Embedded] {
+            if self.options.on.is_none_or(|on| on == pipeline) {
+                self.pipeline(pipeline);
+            }
         }
-        if self.wants("rabbitmq") {
-            let (process, started) = Measured::revwatch(&self.servers(), "ingest");
-            let plan = self.closed(CONNECTIONS);
-            let figures = self.ingested(&process, &started.webhooks, plan);
-            self.report.add("ingest, rabbitmq", figures);
-            drop(process);
-            let figures = self.drained(&self.servers());
-            self.report.add("worker, rabbitmq", figures);
-            runtime.block_on(bare::purge(&self.amqp_url));
+    }
+
+    fn pipeline(&mut self, pipeline: Pipeline) {
+        let name = pipeline.name();
+        let folder = tempfile::tempdir().expect("a folder");
+        let variables = match pipeline {
+            Pipeline::Servers => self.servers(),
+            Pipeline::Embedded => vec![("REVWATCH_DATA", folder.path().display().to_string())],
+        };
+        for roles in ["ingest", "worker", "alerting", "ingest,worker,alerting"] {
+            self.measure(Group::Idle, &format!("idle: {roles}, {name}"), |_| idle(&variables, roles));
         }
-        if self.wants("prototype") {
-            let variables = vec![("AMQP_URL", self.amqp_url.clone())];
-            let (process, address) = Measured::part("prototype-ingest", &variables);
-            let plan = self.closed(CONNECTIONS);
-            let figures = self.ingested(&process, &address, plan);
-            self.report.add("prototype ingest", figures);
-            drop(process);
-            let figures = self.job("prototype-worker");
-            self.report.add("prototype worker", figures);
-            runtime.block_on(bare::purge(&self.amqp_url));
-        }
-        if self.wants("bare lapin publish") {
-            let figures = self.job("bare-publish");
-            self.report.add("bare lapin publish", figures);
-            runtime.block_on(bare::purge(&self.amqp_url));
-        }
-        if self.wants("embedded") {
-            let folder = tempfile::tempdir().expect("a folder");
-            let variables = vec![("REVWATCH_DATA", folder.path().display().to_string())];
+        self.measure(Group::Parts, &format!("ingest: {name}"), |bench| {
             let (process, started) = Measured::revwatch(&variables, "ingest");
-            let plan = self.closed(CONNECTIONS);
-            let figures = self.ingested(&process, &started.webhooks, plan);
-            self.report.add("ingest, embedded", figures);
-            drop(process);
-            let figures = self.drained(&variables);
-            self.report.add("worker, embedded", figures);
+            bench.ingested(&process, &started.webhooks)
+        });
+        self.measure(Group::Parts, &format!("worker: {name}"), |bench| bench.drained(&variables));
+        self.purge();
+        self.measure(Group::EndToEnd, &format!("end to end: {name}"), |bench| bench.end_to_end(pipeline, &variables));
+        self.measure(Group::Accept, &format!("accept at 5,000/s, ingest alone: {name}"), |bench| {
+            let (process, started) = Measured::revwatch(&variables, "ingest");
+            bench.accepted(&[process], &started.webhooks)
+        });
+        self.purge();
+        self.measure(Group::Accept, &format!("accept at 5,000/s, whole pipeline: {name}"), |bench| {
+            let (processes, started) = pipeline.start(&variables);
+            bench.accepted(&processes, &started.webhooks)
+        });
+        for rate in [100.0, 1000.0] {
+            self.measure(Group::Slack, &format!("webhook to Slack at {rate}/s: {name}"), |bench| {
+                let plan = Plan { rate: Some(rate), seconds: bench.seconds, ..bench.plan() };
+                bench.runtime.block_on(alerts::webhook_to_slack(pipeline, &variables, plan))
+            });
         }
-        if self.wants("end to end, rabbitmq") {
-            let (ingest, started) = Measured::revwatch(&self.servers(), "ingest");
-            let (worker, worker_started) = Measured::revwatch(&self.servers(), "worker");
-            let (alerting, _) = Measured::revwatch(&self.servers(), "alerting");
-            let plan = self.closed(CONNECTIONS);
-            let figures = self.end_to_end(&[&ingest, &worker, &alerting], &started.webhooks, &worker_started.admin, plan);
-            self.report.add("end to end, rabbitmq + redis", figures);
-        }
-        if self.wants("end to end, embedded") {
-            let folder = tempfile::tempdir().expect("a folder");
-            let variables = vec![("REVWATCH_DATA", folder.path().display().to_string())];
-            let (process, started) = Measured::revwatch(&variables, "ingest,worker,alerting");
-            let plan = self.closed(CONNECTIONS);
-            let figures = self.end_to_end(&[&process], &started.webhooks, &started.admin, plan);
-            self.report.add("end to end, embedded", figures);
-        }
+    }
+
+    /// Nothing waits in RabbitMQ.
+    fn purge(&self) {
+        self.runtime.block_on(bare::purge(&self.amqp_url));
     }
 
     fn servers(&self) -> Variables {
@@ -125,28 +184,40 @@ impl Bench {
         vec![("REVWATCH_AMQP_URL", self.amqp_url.clone()), ("REVWATCH_REDIS_URL", redis)]
     }
 
-    fn closed(&mut self, connections: usize) -> Plan {
+    /// As many as go, one after the other on each connection.
+    fn plan(&mut self) -> Plan {
         self.seed += 1;
         Plan {
             address: String::new(),
             path: "/webhooks/stripe".to_owned(),
             seed: self.seed,
-            connections,
+            connections: CONNECTIONS,
             seconds: 60.0,
             most: self.count,
             rate: None,
         }
     }
 
-    /// Sends `plan` to an ingest.
-    fn ingested(&self, process: &Measured, address: &str, plan: Plan) -> Figures {
-        let loaded = Loaded::new(&Plan { address: address.to_owned(), ..plan });
+    /// Sends as many as go to an ingest.
+    fn ingested(&mut self, process: &Measured, address: &str) -> Figures {
+        let loaded = Loaded::new(&Plan { address: address.to_owned(), ..self.plan() });
         let before = [process.cpu_s(), self.broker_s()];
         let sent = loaded.send();
         let after = [process.cpu_s(), self.broker_s()];
         let [us, broker_us] = per_event(before, after, sent.stored);
         let mut figures = vec![("us", us), ("broker_us", broker_us), ("rss_mb", process.rss_mb())];
         figures.extend(latency(&sent));
+        figures
+    }
+
+    /// How long answers take at 5,000 webhooks a second.
+    fn accepted(&mut self, processes: &[Measured], address: &str) -> Figures {
+        let seconds = self.seconds;
+        let plan = Plan { rate: Some(5_000.0), seconds, connections: 256, address: address.to_owned(), ..self.plan() };
+        let loaded = Loaded::new(&plan);
+        let sent = loaded.send();
+        let mut figures = latency(&sent);
+        figures.push(("rss_mb", processes.iter().map(Measured::rss_mb).sum()));
         figures
     }
 
@@ -188,19 +259,19 @@ impl Bench {
         ]
     }
 
-    fn end_to_end(&self, processes: &[&Measured], webhooks: &str, admin: &str, plan: Plan) -> Figures {
-        let loaded = Loaded::new(&Plan { address: webhooks.to_owned(), ..plan });
-        let cpu_s = || [processes.iter().map(|p| p.cpu_s()).sum(), self.broker_s(), self.redis_s()];
-        let (before, began) = (cpu_s(), Instant::now());
+    fn end_to_end(&mut self, pipeline: Pipeline, variables: &Variables) -> Figures {
+        let (processes, started) = pipeline.start(variables);
+        let loaded = Loaded::new(&Plan { address: started.webhooks, ..self.plan() });
+        let cpu_s = || [processes.iter().map(Measured::cpu_s).sum(), self.broker_s(), self.redis_s()];
+        let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
         let sent = loaded.send();
-        let (ended, _) = until(|| Some(dealt_with(admin)).filter(|n| *n >= sent.stored));
+        let (ended, _) = until(|| Some(dealt_with(&started.admin)).filter(|n| *n >= already + sent.stored));
         let [us, broker_us, redis_us] = per_event(before, cpu_s(), sent.stored);
         let mut figures = vec![("us", us), ("broker_us", broker_us), ("redis_us", redis_us)];
         figures.extend(latency(&sent));
         figures.retain(|(name, _)| *name != "per_s");
         figures.push(("per_s", sent.stored as f64 / (ended - began).as_secs_f64()));
-        figures.push(("ingest_per_s", sent.stored as f64 / sent.seconds));
-        figures.push(("rss_mb", processes.iter().map(|p| p.rss_mb()).sum()));
+        figures.push(("rss_mb", processes.iter().map(Measured::rss_mb).sum()));
         figures
     }
 
@@ -211,6 +282,16 @@ impl Bench {
     fn redis_s(&self) -> f64 {
         cpu_s(self.redis.process())
     }
+}
+
+/// What a process has in memory when nothing is to be done, and how long it takes to start.
+fn idle(variables: &Variables, roles: &str) -> Figures {
+    let began = Instant::now();
+    let (process, _) = Measured::revwatch(variables, roles);
+    let start_ms = began.elapsed().as_secs_f64() * 1000.0;
+    // Until it has looked at everything once.
+    std::thread::sleep(Duration::from_secs(3));
+    vec![("start_ms", start_ms), ("rss_mb", process.rss_mb())]
 }
 
 /// Microseconds of processor time per event.
@@ -236,7 +317,7 @@ fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Instant, T) {
         if let Some(answer) = ask() {
             return (Instant::now(), answer);
         }
-        assert!(began.elapsed() < Duration::from_secs(120), "it takes too long");
+        assert!(began.elapsed() < Duration::from_secs(60), "it takes too long");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

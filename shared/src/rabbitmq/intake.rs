@@ -1,0 +1,129 @@
+//! Deliveries on their way into the intake: one message each, or, under load, several in one.
+//!
+//! Of each partition one message is unconfirmed at a time. What is published meanwhile waits for that, and then goes
+//! together: the more there is to do, the fewer messages an event costs, and nobody waits where nothing is under way.
+//!
+//! Invariants: a confirm is awaited in a task of its own, so a caller who goes away takes nothing with it; each
+//! delivery is answered by the confirm of the message it was in.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
+
+use super::failure::Failure;
+use super::publish::{Parcel, Publisher};
+use super::slot::lock;
+use super::{message, pack, topology};
+use crate::ports::Delivery;
+
+/// See the module.
+pub(super) struct Intake {
+    publisher: Arc<Publisher>,
+    patience: Duration,
+    /// One for each partition.
+    lanes: Vec<Mutex<Lane>>,
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Waiting>,
+    /// A task takes from `waiting` until there is nothing left.
+    is_served: bool,
+}
+
+struct Waiting {
+    delivery: Delivery,
+    until: Instant,
+    tell: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// Deliveries in one message. The broker's work for each shrinks little beyond that, while whoever reads them holds
+/// that many more.
+const MOST_DELIVERIES: usize = 32;
+const MOST_BYTES: usize = 256 * 1024;
+
+impl Intake {
+    /// Every publish has at most `patience`.
+    pub(super) fn new(publisher: Arc<Publisher>, partitions: u32, patience: Duration) -> Self {
+        Self { publisher, patience, lanes: (0..partitions).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Returns `Ok` once RabbitMQ has the delivery safe. Its partition must be one of ours.
+    pub(super) async fn publish(self: &Arc<Self>, delivery: Delivery) -> Result<(), Failure> {
+        let partition = delivery.partition;
+        let (tell, told) = oneshot::channel();
+        let is_served = {
+            let mut lane = lock(&self.lanes[partition as usize]);
+            lane.waiting.push_back(Waiting { delivery, until: Instant::now() + self.patience, tell });
+            std::mem::replace(&mut lane.is_served, true)
+        };
+        if !is_served {
+            tokio::spawn(Turn { intake: Arc::clone(self), partition, is_over: false }.serve());
+        }
+        told.await.unwrap_or_else(|_| Err(Failure::unavailable("the process is stopping".to_owned())))
+    }
+}
+
+/// The right to serve a lane.
+struct Turn {
+    intake: Arc<Intake>,
+    partition: u32,
+    /// It was given back.
+    is_over: bool,
+}
+
+impl Turn {
+    async fn serve(mut self) {
+        while let Some(load) = self.next() {
+            let (deliveries, tell): (Vec<_>, Vec<_>) = load.into_iter().map(|w| (w.delivery, w.tell)).unzip();
+            let (properties, body) = match <[Delivery; 1]>::try_from(deliveries) {
+                Ok([delivery]) => (message::properties(&delivery), delivery.body),
+                Err(deliveries) => (message::pack_properties(), pack::pack(&deliveries).into()),
+            };
+            let routing_key = topology::routing_key(self.partition);
+            let stored =
+                self.intake.publisher.store(Parcel { exchange: topology::INTAKE, routing_key, properties, body });
+            let stored = stored.await;
+            for tell in tell {
+                // Whoever asked may have gone away.
+                let _ = tell.send(stored.clone());
+            }
+        }
+    }
+
+    /// What goes into the next message; `None` ends the turn. Those who have waited too long, because RabbitMQ did
+    /// not confirm what went before, are told so.
+    fn next(&mut self) -> Option<Vec<Waiting>> {
+        let mut lane = lock(&self.intake.lanes[self.partition as usize]);
+        let now = Instant::now();
+        let (mut load, mut bytes) = (Vec::new(), 0);
+        while let Some(waiting) = lane.waiting.pop_front() {
+            if waiting.until <= now {
+                let late = format!("no confirm from RabbitMQ within {:?}", self.intake.patience);
+                let _ = waiting.tell.send(Err(Failure::unavailable(late)));
+                continue;
+            }
+            bytes += waiting.delivery.body.len();
+            if !load.is_empty() && (bytes > MOST_BYTES || load.len() == MOST_DELIVERIES) {
+                lane.waiting.push_front(waiting);
+                break;
+            }
+            load.push(waiting);
+        }
+        // With the lane still locked: whoever comes next begins another turn.
+        lane.is_served = !load.is_empty();
+        self.is_over = load.is_empty();
+        (!self.is_over).then_some(load)
+    }
+}
+
+impl Drop for Turn {
+    /// A turn that was cut short does not keep others from beginning one.
+    fn drop(&mut self) {
+        if !self.is_over {
+            lock(&self.intake.lanes[self.partition as usize]).is_served = false;
+        }
+    }
+}

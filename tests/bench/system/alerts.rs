@@ -1,0 +1,106 @@
+//! From a webhook to the message in Slack, while other webhooks come at a fixed rate.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use revwatch_shared::signature::SigningKey;
+use serde_json::json;
+
+use super::events::SECRET;
+use super::load::Plan;
+use super::pipeline::Pipeline;
+use super::process::{Loaded, Measured, Variables};
+use super::report::Figures;
+use super::support::slack::Slack;
+
+/// The shipped rules, and one for what the mix has none of. It has a channel of its own; that and its limit keep what
+/// is measured here apart from Slack's limit of about one message a second and channel.
+const RULE: &str = r##"
+[[rule]]
+name = "dispute"
+kind = "condition"
+condition = "dispute_open"
+severity = "critical"
+route = "probe"
+title = "A charge is disputed"
+actions = ["Answer the dispute."]
+"##;
+const SETTINGS: &str = r##"
+[alerting]
+messages_per_second = 50.0
+[slack.channels]
+default = "#alerts"
+probe = "#probe"
+"##;
+
+/// Disputes are opened this far apart.
+const EVERY: Duration = Duration::from_millis(210);
+
+/// Latency in milliseconds at `plan`'s rate, from when a webhook is sent to when Slack has the message about it.
+pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan: Plan) -> Figures {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slack = Slack::start(&[]).await;
+    let (rules, settings) = (folder.path().join("rules.toml"), folder.path().join("revwatch.toml"));
+    fs::write(&rules, [include_str!("../../../deploy/rules/default.toml"), RULE].concat()).expect("a file");
+    fs::write(&settings, SETTINGS).expect("a file");
+    let mut variables = variables.clone();
+    variables.extend([
+        ("REVWATCH_RULES", rules.display().to_string()),
+        ("REVWATCH_CONFIG", settings.display().to_string()),
+        ("SLACK_BOT_TOKEN", "xoxb-of-the-benchmark".to_owned()),
+        ("SLACK_API_BASE", slack.url()),
+    ]);
+    let (_processes, started) = kind.start(&variables);
+    let (seed, seconds) = (plan.seed, plan.seconds);
+    let loaded = Loaded::new(&Plan { address: started.webhooks.clone(), ..plan });
+    let sending = tokio::task::spawn_blocking(|| loaded.send());
+    let (client, began, mut sent) = (reqwest::Client::new(), Instant::now(), HashMap::new());
+    while began.elapsed().as_secs_f64() < seconds {
+        let dispute = format!("dp_{seed}_{}", sent.len());
+        sent.insert(dispute.clone(), Instant::now());
+        post(&client, &started.webhooks, &dispute).await;
+        tokio::time::sleep(EVERY).await;
+    }
+    let background = sending.await.expect("no panic");
+    let mut micros = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("bounds");
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !sent.is_empty() {
+        assert!(Instant::now() < patience, "{} of the messages never came", sent.len());
+        for call in slack.calls().into_iter().filter(|call| call.method == "chat.postMessage") {
+            let text = call.body.to_string();
+            let Some(dispute) = text.split('"').flat_map(|s| s.split([' ', '/', '`', '|', '>', '<'])).find(|w| sent.contains_key(*w))
+            else {
+                continue;
+            };
+            if let Some(at) = sent.remove(dispute) {
+                micros.saturating_record(u64::try_from((call.at - at).as_micros()).unwrap_or(u64::MAX).max(1));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of minutes")]
+    let ms = |value: u64| value as f64 / 1000.0;
+    vec![
+        ("per_s", background.stored as f64 / background.seconds),
+        ("p50_ms", ms(micros.value_at_quantile(0.5))),
+        ("p99_ms", ms(micros.value_at_quantile(0.99))),
+        ("max_ms", ms(micros.max())),
+    ]
+}
+
+async fn post(client: &reqwest::Client, address: &str, dispute: &str) {
+    let now_s = jiff::Timestamp::now().as_second();
+    let body = json!({
+        "id": format!("evt_{dispute}"), "object": "event", "api_version": "2025-09-30.clover", "created": now_s,
+        "type": "charge.dispute.created", "livemode": false, "pending_webhooks": 1, "request": null,
+        "data": {"object": {"id": dispute, "object": "dispute", "amount": 4200, "currency": "eur", "charge": "ch_1",
+            "status": "needs_response", "reason": "fraudulent", "created": now_s}},
+    });
+    let body = body.to_string();
+    let header = SigningKey::new(SECRET).expect("a secret").header(now_s, body.as_bytes());
+    let request = client.post(format!("http://{address}/webhooks/stripe")).header("stripe-signature", header);
+    let answer = request.header("content-type", "application/json").body(body).send().await.expect("sent");
+    assert_eq!(answer.status(), 200);
+}
