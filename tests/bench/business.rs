@@ -50,6 +50,16 @@ impl Story {
         Self::new("active subscriptions after a year", "subscription", count, chapters)
     }
 
+    /// Created and then renewed thirty times: as many events as an entity remembers, nearly.
+    pub(crate) fn subscriptions_of_years(count: usize) -> Self {
+        const CHAPTERS: [Chapter; 31] = {
+            let mut chapters = [renewed as Chapter; 31];
+            chapters[0] = created;
+            chapters
+        };
+        Self::new("active subscriptions after years", "subscription", count, &CHAPTERS)
+    }
+
     /// Connected, onboarded step by step, with two capabilities; in the end one in twenty is restricted.
     pub(crate) fn accounts(count: usize) -> Self {
         Self::new(

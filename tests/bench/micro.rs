@@ -1,13 +1,438 @@
-//! What the pure code costs.
+//! What the pure code on the way of an event costs, piece by piece, on one core and without any server.
+//!
+//! `cargo bench --bench micro` prints times for all of it; `-- plan` for what has `plan` in its name. Bodies have
+//! 2650 bytes unless another number stands beside them. What a piece hands out is dropped outside of its time.
 
+mod bodies;
+#[expect(dead_code, reason = "the other benchmarks need more of it")]
+mod business;
+
+use std::collections::BTreeMap;
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use revwatch_shared::entity::{Entity, EntityKey};
+use revwatch_shared::event::Event;
+use revwatch_shared::observe::observe;
+
+/// As in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Of bodies: a small one, the usual one, a large one.
+const BYTES: [usize; 3] = [500, bodies::USUAL, 20_000];
+
+const ACCOUNT: Option<&str> = Some("acct_1MvYkQ2eZvKYlo2C");
 
 fn main() {
     divan::main();
 }
 
-#[divan::bench]
-fn nothing() -> u32 {
-    divan::black_box(3) + 1
+mod signature {
+    use revwatch_shared::signature::{DEFAULT_TOLERANCE_S, SigningKey, verify};
+
+    use super::*;
+
+    const NOW_S: i64 = 1_760_000_000;
+
+    #[divan::bench(args = BYTES)]
+    fn one_secret(bencher: Bencher, bytes: usize) {
+        judged(bencher, bytes, &["whsec_a"]);
+    }
+
+    #[divan::bench(args = BYTES)]
+    fn second_of_two_secrets(bencher: Bencher, bytes: usize) {
+        judged(bencher, bytes, &["whsec_b", "whsec_a"]);
+    }
+
+    fn judged(bencher: Bencher, bytes: usize, secrets: &[&str]) {
+        let keys: Vec<_> = secrets.iter().filter_map(|secret| SigningKey::new(secret)).collect();
+        let body = bodies::payout_of(bytes, ACCOUNT);
+        let header = keys.last().expect("a secret").header(NOW_S, &body);
+        let judge = || verify(&keys, Some(header.as_bytes()), divan::black_box(&body), NOW_S, DEFAULT_TOLERANCE_S);
+        assert_eq!(judge(), Ok(()));
+        bencher.counter(BytesCount::new(body.len())).bench(judge);
+    }
+}
+
+mod parse {
+    use revwatch_shared::event::partition_of;
+    use revwatch_shared::telemetry::Correlation;
+
+    use super::*;
+
+    #[divan::bench(args = BYTES)]
+    fn of_an_account(bencher: Bencher, bytes: usize) {
+        parsed(bencher, bytes, ACCOUNT);
+    }
+
+    /// The object decides about the partition.
+    #[divan::bench(args = BYTES)]
+    fn of_the_platform(bencher: Bencher, bytes: usize) {
+        parsed(bencher, bytes, None);
+    }
+
+    #[divan::bench]
+    fn partition_alone(bencher: Bencher) {
+        bencher.bench(|| partition_of(divan::black_box("acct_1MvYkQ2eZvKYlo2C"), 8));
+    }
+
+    #[divan::bench]
+    fn trace_alone(bencher: Bencher) {
+        bencher.bench(|| Correlation::of(divan::black_box("evt_1PqzvT2eZvKYlo2CmU3jWk9x")));
+    }
+
+    fn parsed(bencher: Bencher, bytes: usize, account: Option<&str>) {
+        let body = bodies::payout_of(bytes, account);
+        let parse = || Event::parse(divan::black_box(&body)).map(|event| event.partition(8));
+        assert!(parse().is_ok());
+        bencher.counter(BytesCount::new(body.len())).bench(parse);
+    }
+}
+
+/// Of an event that is parsed already.
+#[divan::bench(args = bodies::ABOUT)]
+fn observe_of(bencher: Bencher, what: &str) {
+    let (body, plans) = (bodies::about(what), business::plans());
+    let event = Event::parse(&body).expect("an event");
+    let seen = observe(&event, &plans).expect("readable");
+    assert_eq!(seen.is_empty(), what == "nothing");
+    bencher.counter(BytesCount::new(body.len())).bench(|| observe(divan::black_box(&event), &plans));
+}
+
+/// What is done with one entity, by how many events it knows.
+mod entity {
+    use revwatch_shared::entity::{EntityKind, Observation};
+
+    use super::*;
+    use crate::business::Story;
+
+    /// Of a subscription; the 8 are an account's.
+    const EVENTS: [usize; 3] = [3, 8, 30];
+
+    #[divan::bench(args = EVENTS)]
+    fn merge(bencher: Bencher, events: usize) {
+        let (entity, _, news) = known(events);
+        bencher.with_inputs(|| entity.clone()).bench_refs(|entity| entity.merge(&news));
+    }
+
+    #[divan::bench(args = EVENTS)]
+    fn contributions(bencher: Bencher, events: usize) {
+        let (entity, ..) = known(events);
+        bencher.bench(|| divan::black_box(&entity).contributions());
+    }
+
+    #[divan::bench(args = EVENTS)]
+    fn conditions(bencher: Bencher, events: usize) {
+        let (entity, ..) = known(events);
+        bencher.bench(|| divan::black_box(&entity).conditions());
+    }
+
+    #[divan::bench(args = EVENTS)]
+    fn transitions(bencher: Bencher, events: usize) {
+        let (before, _, news) = known(events);
+        let mut after = before.clone();
+        after.merge(&news);
+        bencher.bench(|| revwatch_shared::entity::transitions(divan::black_box(&before), &after));
+    }
+
+    #[divan::bench(args = EVENTS)]
+    fn clone(bencher: Bencher, events: usize) {
+        let (entity, ..) = known(events);
+        bencher.bench(|| divan::black_box(&entity).clone());
+    }
+
+    #[divan::bench(args = EVENTS)]
+    fn encode(bencher: Bencher, events: usize) {
+        let (entity, ..) = known(events);
+        bencher.counter(BytesCount::new(entity.encode().len())).bench(|| divan::black_box(&entity).encode());
+    }
+
+    #[divan::bench(args = EVENTS)]
+    fn decode(bencher: Bencher, events: usize) {
+        let (entity, key, _) = known(events);
+        let bytes = entity.encode();
+        bencher.counter(BytesCount::new(bytes.len())).bench(|| Entity::decode(&key, divan::black_box(&bytes)));
+    }
+
+    /// An entity that knows so many events, and what the one after them says of it.
+    fn known(events: usize) -> (Entity, EntityKey, Observation) {
+        let (story, kind) = match events {
+            8 => (Story::accounts(1), EntityKind::Account),
+            _ => (Story::subscriptions_of_years(1), EntityKind::Subscription),
+        };
+        let plans = business::plans();
+        let told = story.deliveries(1).take(events + 1).map(|delivery| {
+            let seen = observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable");
+            seen.into_iter().rfind(|seen| seen.key.kind == kind).expect("it is about one")
+        });
+        let mut told: Vec<_> = told.collect();
+        let news = told.pop().expect("an event after them");
+        let mut entity = Entity::new(&news.key);
+        told.iter().for_each(|seen| entity.merge(seen));
+        (entity, news.key.clone(), news)
+    }
+}
+
+/// A batch of renewals, one for each of so many subscriptions of which three events are known.
+mod plan {
+    use revwatch_shared::observe::Plans;
+    use revwatch_shared::ports::{Delivery, Found, Stored, Want};
+    use revwatch_shared::redis::packed;
+    use revwatch_worker::plan::Batch;
+
+    use super::*;
+    use crate::business::Story;
+
+    const DELIVERIES: [usize; 3] = [1, 64, 256];
+
+    #[divan::bench(args = DELIVERIES)]
+    fn read(bencher: Bencher, deliveries: usize) {
+        let scene = Scene::of(deliveries);
+        bencher
+            .counter(ItemsCount::new(deliveries))
+            .counter(BytesCount::new(scene.bytes()))
+            .bench(|| Batch::read(0, divan::black_box(&scene.news), &scene.plans));
+    }
+
+    #[divan::bench(args = DELIVERIES)]
+    fn decide(bencher: Bencher, deliveries: usize) {
+        let scene = Scene::of(deliveries);
+        let batch = Batch::read(0, &scene.news, &scene.plans);
+        let found = scene.found(&batch.want);
+        bencher
+            .counter(ItemsCount::new(deliveries))
+            .counter(BytesCount::new(scene.bytes()))
+            .bench(|| batch.decide(divan::black_box(&found), scene.now_ms()));
+    }
+
+    /// How the commit is packed for Redis.
+    #[divan::bench(args = DELIVERIES)]
+    fn pack(bencher: Bencher, deliveries: usize) {
+        let scene = Scene::of(deliveries);
+        let batch = Batch::read(0, &scene.news, &scene.plans);
+        let decision = batch.decide(&scene.found(&batch.want), scene.now_ms()).expect("readable");
+        let (head, beside) = packed(&decision.commit).expect("it can be packed");
+        let bytes = head.len() + beside.iter().map(Vec::len).sum::<usize>();
+        bencher
+            .counter(ItemsCount::new(deliveries))
+            .counter(BytesCount::new(bytes))
+            .bench(|| packed(divan::black_box(&decision.commit)));
+    }
+
+    struct Scene {
+        plans: Plans,
+        stored: BTreeMap<EntityKey, Stored>,
+        news: Vec<Delivery>,
+    }
+
+    impl Scene {
+        fn of(deliveries: usize) -> Self {
+            let story = Story::subscriptions_of_a_year(deliveries);
+            let mut earlier: Vec<_> = story.deliveries(1).take(4 * deliveries).map(bodies::usual).collect();
+            let news = earlier.split_off(3 * deliveries);
+            let mut scene = Self { plans: business::plans(), stored: BTreeMap::new(), news };
+            for deliveries in earlier.chunks(deliveries) {
+                let batch = Batch::read(0, deliveries, &scene.plans);
+                let decision = batch.decide(&scene.found(&batch.want), scene.now_ms()).expect("readable");
+                for write in decision.commit.entities {
+                    scene.stored.insert(write.key, Stored { version: write.expected + 1, body: write.body });
+                }
+            }
+            scene
+        }
+
+        /// The entities are known, the deliveries are new.
+        fn found(&self, want: &Want) -> Found {
+            let entities = want.entities.iter().map(|key| self.stored.get(key).cloned());
+            Found { marks: vec![None; want.marks.len()], entities: entities.collect() }
+        }
+
+        fn bytes(&self) -> usize {
+            self.news.iter().map(|delivery| delivery.body.len()).sum()
+        }
+
+        fn now_ms(&self) -> i64 {
+            self.news[0].received_ms + 90
+        }
+    }
+}
+
+/// What the evaluator does in a tick, without reading or writing.
+mod alerting {
+    use fastrand::Rng;
+    use revwatch_alerting::book::{Book, Documents};
+    use revwatch_alerting::figure::{Facts, Pipeline};
+    use revwatch_alerting::notify::Habits;
+    use revwatch_alerting::policy::Policy;
+    use revwatch_alerting::reading::{Reading, read};
+    use revwatch_alerting::rule::{FigureRule, RuleKind};
+    use revwatch_alerting::rule_text::built_in;
+    use revwatch_alerting::step::{Patience, Phase, step};
+    use revwatch_shared::condition::{Condition, ConditionKind};
+    use revwatch_shared::config::Config;
+    use revwatch_shared::counters::{Bucket, Counters, hour_of};
+    use revwatch_shared::ports::ConditionChange;
+
+    use super::*;
+    use crate::business::Story;
+
+    const NOW_S: i64 = 1_780_000_000;
+
+    /// Of each kind of figure one shipped rule: ratios of a day and of a week, count, mean, drop, level, absence,
+    /// and closed days.
+    const RULES: [&str; 8] = [
+        "payout_failure_rate",
+        "onboarding_abandonment_by_country",
+        "deauthorizations_spike",
+        "onboarding_slow",
+        "mrr_drop",
+        "retry_queue_long",
+        "events_missing",
+        "past_due_share",
+    ];
+
+    #[divan::bench(args = RULES)]
+    fn figure(bencher: Bencher, rule: &str) {
+        let (rule, counters) = (figure_rule(rule), counters());
+        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: NOW_S };
+        bencher.bench(|| read(divan::black_box(&rule), facts, []));
+    }
+
+    /// All shipped rules on figures, when everything is as it was.
+    #[divan::bench]
+    fn all_figures(bencher: Bencher) {
+        let (mut book, counters) = (book(), counters());
+        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: NOW_S };
+        bencher.bench_local(|| {
+            book.on_figures(divan::black_box(facts));
+            book.settle(NOW_S)
+        });
+    }
+
+    /// A condition opens, and nothing else was ever wrong.
+    #[divan::bench]
+    fn condition_opens(bencher: Bencher) {
+        let change = changes(1);
+        bencher.with_inputs(book).bench_local_refs(|book| {
+            book.on_changes(divan::black_box(&change), NOW_S);
+            book.settle(NOW_S)
+        });
+    }
+
+    /// One of so many open conditions is told again.
+    #[divan::bench(args = [1, 10_000])]
+    fn condition_goes_on(bencher: Bencher, open: usize) {
+        let (mut book, changes) = (book(), changes(open));
+        book.on_changes(&changes, NOW_S);
+        book.settle(NOW_S);
+        bencher.bench_local(|| {
+            book.on_changes(divan::black_box(&changes[..1]), NOW_S);
+            book.settle(NOW_S)
+        });
+    }
+
+    /// One step of one alert that goes on.
+    #[divan::bench]
+    fn step_alone(bencher: Bencher) {
+        let reading = || Reading::Breached { since_s: NOW_S, evidence: Default::default() };
+        let phase = Phase::Firing { clear_since_s: None };
+        bencher
+            .with_inputs(reading)
+            .bench_values(|reading| step(Patience::default(), divan::black_box(phase), reading, NOW_S));
+    }
+
+    fn figure_rule(name: &str) -> FigureRule {
+        let rule = built_in().expect("valid").into_iter().find(|rule| rule.name == name);
+        match rule.expect("it is shipped").kind {
+            RuleKind::Figure(figure) => *figure,
+            RuleKind::Condition { .. } => panic!("{name} looks at no figure"),
+        }
+    }
+
+    /// A new one, with the shipped rules and settings.
+    fn book() -> Book {
+        let config = Config::load(None, &|_| None).expect("the defaults").alerting;
+        let notifiers = vec![("log".to_owned(), Habits { edits: false, resolves: true })];
+        let policy = Policy::new(&config, notifiers).expect("valid");
+        Book::open(built_in().expect("valid"), policy, &Documents::default()).expect("empty")
+    }
+
+    /// So many accounts can no longer take charges.
+    fn changes(accounts: usize) -> Vec<ConditionChange> {
+        let (plans, mut entities) = (business::plans(), BTreeMap::new());
+        for delivery in Story::lost(accounts).deliveries(1) {
+            for seen in observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable") {
+                entities.entry(seen.key.clone()).or_insert_with_key(Entity::new).merge(&seen);
+            }
+        }
+        let open = entities.values().flat_map(Entity::conditions);
+        let is_lost = |condition: &Condition| condition.key.kind == ConditionKind::ChargesLost;
+        let changes: Vec<_> = open.filter(is_lost).map(ConditionChange::Open).collect();
+        assert_eq!(changes.len(), accounts);
+        changes
+    }
+
+    /// A business of three currencies and four countries, for as long as the shipped rules look back. Each hour has
+    /// what it would have of each family of counters.
+    fn counters() -> Counters {
+        const STAGES: [&str; 4] =
+            ["account_created", "onboarding_started", "external_account_added", "charges_enabled"];
+        let mut rng = Rng::with_seed(7);
+        let mut counters = Counters::default();
+        let now = hour_of(NOW_S);
+        for hour in now - book().hours_needed()..=now {
+            let hour = Bucket::Hour(hour);
+            let mut some = |parts: &[&str], most: i64| counters.add(hour, parts, rng.i64(1..=most));
+            some(&["events", "created"], 5000);
+            for bound in ["10", "50", "100", "250", "500"] {
+                some(&["events", "processing", bound], 2000);
+            }
+            for currency in ["usd", "eur", "brl"] {
+                for (family, good) in [("payouts", "paid"), ("payments", "succeeded")] {
+                    some(&[family, good, currency], 400);
+                    some(&[family, "failed", currency], 4);
+                }
+                some(&["payouts_minor", "paid", currency], 9_000_000);
+                some(&["payouts_minor", "failed", currency], 90_000);
+                some(&["mrr_change", currency], 100_000);
+            }
+            for (i, stage) in STAGES.iter().enumerate() {
+                for country in ["DE", "PT", "BR", "US"] {
+                    some(&["cohort", stage, country], 20 - 5 * i as i64);
+                }
+                some(&["milestone", stage], 20);
+                some(&["stage", stage, "count"], 20);
+                some(&["stage", stage, "seconds"], 200_000);
+                for bucket in ["60", "72", "84", "96"] {
+                    some(&["stage_bucket", stage, bucket], 10);
+                    some(&["onboarded_bucket", bucket], 10);
+                }
+            }
+            some(&["onboarded", "count"], 20);
+            some(&["onboarded", "seconds"], 900_000);
+            some(&["deauthorized"], 1);
+            for (part, most) in [("all", 50), ("paying", 40), ("past_due", 5)] {
+                some(&["base", part], most);
+            }
+            some(&["charging_change"], 20);
+        }
+        let standing = [
+            (&["events", "applied"][..], 9_000_000),
+            (&["mrr", "usd"], 900_000_000),
+            (&["mrr", "eur"], 400_000_000),
+            (&["mrr", "brl"], 300_000_000),
+            (&["mrr_past_due", "usd"], 4_000_000),
+            (&["base", "all"], 500_000),
+            (&["base", "paying"], 450_000),
+            (&["base", "past_due"], 9000),
+            (&["accounts_charging"], 80_000),
+            (&["invoices_retrying"], 300),
+            (&["invoices_open_minor", "usd"], 7_000_000),
+        ];
+        for (parts, value) in standing {
+            counters.add(Bucket::Standing, parts, value);
+        }
+        counters
+    }
 }

@@ -14,6 +14,15 @@ use crate::ports::{Commit, Committed, ConditionChange, EntityWrite, Mark, StoreE
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/commit.lua")));
 
+/// What is sent for a commit, beside the script and its keys: the batch, and the bytes that travel beside it.
+/// Public for benchmarks.
+#[doc(hidden)]
+pub fn packed(commit: &Commit) -> Result<(Vec<u8>, Vec<Vec<u8>>), StoreError> {
+    let mut params = Params::of(commit.partition);
+    let batch = pack(commit, &mut params)?;
+    Ok((batch, params.bytes))
+}
+
 impl RedisStore {
     pub(super) async fn commit_batch(&self, commit: &Commit) -> Result<Committed, StoreError> {
         assert!(commit.partition < self.partitions, "there is no partition {}", commit.partition);

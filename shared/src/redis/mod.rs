@@ -25,6 +25,8 @@ mod target;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
+#[doc(hidden)]
+pub use self::commit::packed;
 use self::link::Link;
 use self::target::Target;
 use crate::condition::Condition;

@@ -1,0 +1,85 @@
+//! Single events as Stripe sends them, and what makes their bodies as long as is wanted.
+
+use bytes::Bytes;
+use revwatch_shared::ports::Delivery;
+use serde_json::{Value, json};
+
+use crate::business::Story;
+
+/// What is said of whom, for people, and the event.
+pub(crate) const ABOUT: [&str; 5] = ["subscription", "invoice", "payout", "account", "nothing"];
+
+/// The length of a usual body, in bytes.
+pub(crate) const USUAL: usize = 2650;
+
+/// One of [`ABOUT`], as long as usual.
+pub(crate) fn about(what: &str) -> Bytes {
+    match what {
+        "subscription" => nth(&Story::subscriptions_of_a_year(1), 1),
+        // The eighth chapter: it may take charges from now on.
+        "account" => nth(&Story::accounts(1), 7),
+        "invoice" => padded(&invoice().to_string(), USUAL),
+        "payout" => padded(&payout(Some("acct_1MvYkQ2eZvKYlo2C")).to_string(), USUAL),
+        _ => padded(&event("product.updated", None, &json!({"id": "prod_NWjs8kKbJWmuuc"})).to_string(), USUAL),
+    }
+}
+
+/// An event of a payout, of `bytes` if that is enough for it; of the platform itself if it is nobody's.
+pub(crate) fn payout_of(bytes: usize, account: Option<&str>) -> Bytes {
+    padded(&payout(account).to_string(), bytes)
+}
+
+/// The delivery, with a body as long as usual.
+pub(crate) fn usual(delivery: Delivery) -> Delivery {
+    let text = std::str::from_utf8(&delivery.body).expect("JSON");
+    Delivery { body: padded(text, USUAL), ..delivery }
+}
+
+fn nth(story: &Story, n: usize) -> Bytes {
+    usual(story.deliveries(1).nth(n).expect("so many chapters")).body
+}
+
+/// Fills the object's `metadata` until the body has `bytes`; a longer one stays as it is.
+fn padded(body: &str, bytes: usize) -> Bytes {
+    const ENTRY: usize = r#""filler_000":"","#.len();
+    const LONGEST: usize = 40;
+    let mut event: Value = serde_json::from_str(body).expect("JSON");
+    let mut missing = bytes.saturating_sub(body.len() + r#""metadata":{},"#.len());
+    let mut metadata = serde_json::Map::new();
+    while missing > ENTRY {
+        let length = LONGEST.min(missing - ENTRY);
+        metadata.insert(format!("filler_{:03}", metadata.len()), "f".repeat(length).into());
+        missing -= ENTRY + length;
+    }
+    event["data"]["object"]["metadata"] = metadata.into();
+    Bytes::from(event.to_string())
+}
+
+fn event(kind: &str, account: Option<&str>, object: &Value) -> Value {
+    let mut event = json!({"id": "evt_1PqzvT2eZvKYlo2CmU3jWk9x", "object": "event", "api_version": "2026-09-30.endive",
+        "created": 1_760_000_000, "livemode": true, "pending_webhooks": 1, "type": kind, "data": {"object": object},
+        "request": {"id": null, "idempotency_key": null}});
+    if let Some(account) = account {
+        event["account"] = account.into();
+    }
+    event
+}
+
+fn payout(account: Option<&str>) -> Value {
+    let object = json!({"id": "po_1MvYkQ2eZvKYlo2C", "object": "payout", "amount": 125_000, "currency": "eur",
+        "status": "failed", "failure_code": "account_closed"});
+    event("payout.failed", account, &object)
+}
+
+fn invoice() -> Value {
+    let line = json!({"id": "il_1MvYkQ2eZvKYlo2C", "object": "line_item", "amount": 4900, "currency": "usd",
+        "period": {"start": 1_757_408_000, "end": 1_760_000_000}, "quantity": 1});
+    let object = json!({"id": "in_1MvYkQ2eZvKYlo2CwZ8q3Lr7", "object": "invoice", "customer": "cus_NffrFeUfNV2Hib",
+        "status": "paid", "currency": "usd", "amount_due": 4900, "amount_paid": 4900, "amount_remaining": 0,
+        "attempt_count": 1, "attempted": true, "billing_reason": "subscription_cycle",
+        "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1MowQVLkdIwHu7ixeRlqHVzs"}},
+        "lines": {"object": "list", "data": [line], "has_more": false}});
+    let mut event = event("invoice.paid", Some("acct_1MvYkQ2eZvKYlo2C"), &object);
+    event["data"]["previous_attributes"] = json!({"status": "open", "amount_paid": 0, "attempted": false});
+    event
+}
