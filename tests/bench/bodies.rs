@@ -39,7 +39,7 @@ fn nth(story: &Story, n: usize) -> Bytes {
     usual(story.deliveries(1).nth(n).expect("so many chapters")).body
 }
 
-/// Fills the object's `metadata` until the body has `bytes`; a longer one stays as it is.
+/// Fills the object's `metadata` until the body has `bytes`, less a few; a longer one gets none.
 fn padded(body: &str, bytes: usize) -> Bytes {
     const ENTRY: usize = r#""filler_000":"","#.len();
     const LONGEST: usize = 40;
