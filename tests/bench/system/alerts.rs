@@ -11,7 +11,7 @@ use serde_json::json;
 use super::events::SECRET;
 use super::load::Plan;
 use super::pipeline::Pipeline;
-use super::process::{Loaded, Measured, Variables};
+use super::process::{Loaded, Variables};
 use super::report::Figures;
 use super::support::slack::Slack;
 
@@ -30,6 +30,7 @@ actions = ["Answer the dispute."]
 const SETTINGS: &str = r##"
 [alerting]
 messages_per_second = 50.0
+group_above = 1000
 [slack.channels]
 default = "#alerts"
 probe = "#probe"
@@ -54,31 +55,20 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     ]);
     let (_processes, started) = kind.start(&variables);
     let (seed, seconds) = (plan.seed, plan.seconds);
+    let client = reqwest::Client::new();
+    // Until alerting has looked at what was there before, it has no time for anything else.
+    told(&slack, &mut HashMap::from([dispute(&client, &started.webhooks, format!("dp_{seed}_first")).await])).await;
     let loaded = Loaded::new(&Plan { address: started.webhooks.clone(), ..plan });
     let sending = tokio::task::spawn_blocking(|| loaded.send());
-    let (client, began, mut sent) = (reqwest::Client::new(), Instant::now(), HashMap::new());
+    let (began, mut sent) = (Instant::now(), HashMap::new());
     while began.elapsed().as_secs_f64() < seconds {
-        let dispute = format!("dp_{seed}_{}", sent.len());
-        sent.insert(dispute.clone(), Instant::now());
-        post(&client, &started.webhooks, &dispute).await;
+        sent.extend([dispute(&client, &started.webhooks, format!("dp_{seed}_{}", sent.len())).await]);
         tokio::time::sleep(EVERY).await;
     }
     let background = sending.await.expect("no panic");
     let mut micros = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("bounds");
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !sent.is_empty() {
-        assert!(Instant::now() < patience, "{} of the messages never came", sent.len());
-        for call in slack.calls().into_iter().filter(|call| call.method == "chat.postMessage") {
-            let text = call.body.to_string();
-            let Some(dispute) = text.split('"').flat_map(|s| s.split([' ', '/', '`', '|', '>', '<'])).find(|w| sent.contains_key(*w))
-            else {
-                continue;
-            };
-            if let Some(at) = sent.remove(dispute) {
-                micros.saturating_record(u64::try_from((call.at - at).as_micros()).unwrap_or(u64::MAX).max(1));
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for took in told(&slack, &mut sent).await {
+        micros.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1));
     }
     #[expect(clippy::cast_precision_loss, reason = "microseconds of minutes")]
     let ms = |value: u64| value as f64 / 1000.0;
@@ -88,6 +78,30 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
         ("p99_ms", ms(micros.value_at_quantile(0.99))),
         ("max_ms", ms(micros.max())),
     ]
+}
+
+/// Waits until Slack has a message about each; how long each took.
+async fn told(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
+    let (patience, mut took) = (Instant::now() + Duration::from_secs(60), Vec::new());
+    while !sent.is_empty() {
+        assert!(Instant::now() < patience, "{} of the messages never came", sent.len());
+        for call in slack.calls().into_iter().filter(|call| call.method == "chat.postMessage") {
+            let text = call.body.to_string();
+            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            if let Some((_, at)) = words.find_map(|word| sent.remove_entry(word)) {
+                took.push(call.at - at);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    took
+}
+
+/// Has one opened; with when that began.
+async fn dispute(client: &reqwest::Client, address: &str, dispute: String) -> (String, Instant) {
+    let began = Instant::now();
+    post(client, address, &dispute).await;
+    (dispute, began)
 }
 
 async fn post(client: &reqwest::Client, address: &str, dispute: &str) {

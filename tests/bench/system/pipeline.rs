@@ -9,12 +9,12 @@ use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 
 use super::bare;
-use super::{Options, alerts};
 use super::load::{Plan, Sent};
 use super::process::{Loaded, Measured, Started, Variables, cpu_s};
 use super::report::{Figures, Report};
 use super::support::rabbitmq::RabbitServer;
 use super::support::redis::RedisServer;
+use super::{Options, alerts};
 
 /// Everything that is measured shares these.
 struct Bench<'a> {
@@ -59,7 +59,8 @@ pub(crate) enum Group {
 
 pub(crate) fn run(options: &Options, runtime: &Runtime) {
     // As it is shipped, but for limits of memory and disk.
-    let shipped = include_str!("../../../deploy/compose/rabbitmq.conf").lines().filter(|line| line.starts_with("raft."));
+    let shipped =
+        include_str!("../../../deploy/compose/rabbitmq.conf").lines().filter(|line| line.starts_with("raft."));
     let rabbitmq = runtime.block_on(RabbitServer::start_with(&shipped.collect::<Vec<_>>().join("\n")));
     let amqp_url = rabbitmq.url().expose_secret().to_owned();
     let mut bench = Bench {
@@ -79,9 +80,9 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         bench.round();
+        let columns = ["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "max_ms", "rss_mb", "start_ms"];
+        println!("{}", bench.report.table(&columns));
     }
-    let columns = ["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "max_ms", "rss_mb", "start_ms"];
-    println!("{}", bench.report.table(&columns));
 }
 
 impl Pipeline {
