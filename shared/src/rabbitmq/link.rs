@@ -48,6 +48,9 @@ const OPENING: Duration = Duration::from_secs(30);
 const TCP_CONNECT_MS: u64 = 5_000;
 /// A silent peer is noticed after about twice this.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// lapin has 32 frames of memory in each direction: with RabbitMQ's own 128 KiB, 8 MiB for each connection. A webhook
+/// fits as a rule; what does not is sent in several frames.
+const FRAME_BYTES: u32 = 32 * 1024;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3);
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -73,6 +76,7 @@ impl Broker {
             "/".clone_into(&mut uri.vhost);
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.frame_max.get_or_insert(FRAME_BYTES);
         uri.query.connection_timeout.get_or_insert(TCP_CONNECT_MS);
         let address = match parsed.host() {
             Some(url::Host::Ipv6(address)) => format!("[{address}]:{}", uri.authority.port),
