@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 /// (`"object": "v2.core.event"`) only name it, and `object` is then absent.
 /// Source: <https://docs.stripe.com/api/events/object>, <https://docs.stripe.com/api/v2/core/events/object>.
 #[derive(Debug)]
-pub struct Event<'a> {
+pub struct Event<'a, Object = &'a RawValue> {
     /// `evt_…`
     pub id: Cow<'a, str>,
     /// For example `customer.subscription.updated`.
@@ -27,13 +27,29 @@ pub struct Event<'a> {
     pub account: Option<Cow<'a, str>>,
     /// Absent means test mode, as Stripe's own libraries read it.
     pub livemode: bool,
-    /// `data.object`
-    pub object: Option<&'a RawValue>,
+    /// `data.object`: as it is written, or only its [`Head`].
+    pub object: Option<Object>,
     /// `data.previous_attributes`: the old values of what an `*.updated` event changed.
     pub previous: Option<&'a RawValue>,
     /// The object a thin event speaks of.
     pub related_id: Option<Cow<'a, str>>,
-    partition_key: Cow<'a, str>,
+}
+
+/// What of an object says to which partition it belongs.
+#[derive(Debug, Default, Deserialize)]
+pub struct Head<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    object: Option<Text<'a>>,
+    #[serde(borrow)]
+    customer: Option<&'a RawValue>,
+}
+
+/// An object, however much of it was read, which knows by what it is put into a partition.
+pub trait Keyed {
+    /// The id of its customer, else its own, if it has one.
+    fn key(&self) -> Option<Cow<'_, str>>;
 }
 
 /// Why a body is no Stripe event. The text is safe to show and to log: it holds nothing of the body.
@@ -53,21 +69,27 @@ pub enum NotAnEvent {
 }
 
 impl<'a> Event<'a> {
-    /// Reads the envelope of a snapshot or thin event.
+    /// Reads the envelope of a snapshot or thin event. Its object is stepped over.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotAnEvent> {
-        // serde would read the fields of a struct from an array too.
-        if body.trim_ascii_start().first() == Some(&b'[')
-            && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
-        {
-            return Err(NotAnEvent::WrongShape("it is an array"));
+        Self::of(read(body)?, |object| object)
+    }
+}
+
+impl<'a> Event<'a, Head<'a>> {
+    /// Reads the envelope and the head of the object in one pass. What [`Event::parse`] refuses this refuses, with
+    /// the same reason.
+    pub fn parse_head(body: &'a [u8]) -> Result<Self, NotAnEvent> {
+        let text = std::str::from_utf8(body).ok().filter(|_| !is_array(body));
+        match text.and_then(|text| serde_json::from_str::<Wire<'a, Head<'a>>>(text).ok()) {
+            Some(wire) => Self::of(wire, |head| head),
+            // Something is not as documented, be it in the object, which is no reason to refuse the event.
+            None => Self::of(read(body)?, Head::of),
         }
-        let wire: Wire<'a> = serde_json::from_slice(body).map_err(|e| {
-            if e.is_data() {
-                NotAnEvent::WrongShape("a field of the envelope has the wrong type")
-            } else {
-                NotAnEvent::InvalidJson { line: e.line(), column: e.column() }
-            }
-        })?;
+    }
+}
+
+impl<'a, Object> Event<'a, Object> {
+    fn of<Written>(wire: Wire<'a, Written>, object: impl FnOnce(Written) -> Object) -> Result<Self, NotAnEvent> {
         let id = wire.id.filter(|s| !s.0.is_empty()).ok_or(NotAnEvent::WrongShape("no id"))?.0;
         let kind = wire.kind.filter(|s| !s.0.is_empty()).ok_or(NotAnEvent::WrongShape("no type"))?.0;
         let created_s = match wire.created {
@@ -81,37 +103,17 @@ impl<'a> Event<'a> {
         if !(0..=MAX_CREATED_S).contains(&created_s) {
             return Err(NotAnEvent::WrongShape("created is out of range"));
         }
-        let (object, previous) = match wire.data {
-            Some(data) => (data.object, data.previous_attributes),
-            None => (None, None),
-        };
-        let account = wire.account.or(wire.context).map(|s| s.0).filter(|s| !s.is_empty());
-        let related_id = wire.related_object.and_then(|r| r.id).map(|s| s.0);
-        let partition_key = match (&account, object, &related_id) {
-            // A thin event may come in the platform's context; the account it speaks of decides.
-            (_, None, Some(related)) if related.starts_with("acct_") => related.clone(),
-            (Some(account), _, _) => account.clone(),
-            (None, Some(object), _) => object_partition_key(object).unwrap_or_else(|| id.clone()),
-            (None, None, Some(related)) => related.clone(),
-            (None, None, None) => id.clone(),
-        };
+        let (written, previous) = wire.data.map_or((None, None), |data| (data.object, data.previous_attributes));
         Ok(Self {
             id,
             kind,
             created_s,
-            account,
+            account: wire.account.or(wire.context).map(|s| s.0).filter(|s| !s.is_empty()),
             livemode: wire.livemode.unwrap_or(false),
-            object,
+            object: written.map(object),
             previous,
-            related_id,
-            partition_key,
+            related_id: wire.related_object.and_then(|r| r.id).map(|s| s.0),
         })
-    }
-
-    /// The partition this event belongs to, of `partitions`: all that one connected account, else one
-    /// customer's subscriptions and invoices, else one object sees goes to one partition.
-    pub fn partition(&self, partitions: u32) -> u32 {
-        partition_of(&self.partition_key, partitions)
     }
 
     /// The type if Stripe documents it, else `other`: a bounded metric label.
@@ -125,6 +127,53 @@ impl<'a> Event<'a> {
     }
 }
 
+impl<Object: Keyed> Event<'_, Object> {
+    /// The partition this event belongs to, of `partitions`: all that one connected account, else one
+    /// customer's subscriptions and invoices, else one object sees goes to one partition.
+    pub fn partition(&self, partitions: u32) -> u32 {
+        partition_of(&self.partition_key(), partitions)
+    }
+
+    fn partition_key(&self) -> Cow<'_, str> {
+        let key = match (&self.account, &self.object, &self.related_id) {
+            // A thin event may come in the platform's context; the account it speaks of decides.
+            (_, None, Some(related)) if related.starts_with("acct_") => related,
+            (Some(account), _, _) => account,
+            (None, Some(object), _) => return object.key().unwrap_or(Cow::Borrowed(&self.id)),
+            (None, None, Some(related)) => related,
+            (None, None, None) => &self.id,
+        };
+        Cow::Borrowed(key)
+    }
+}
+
+impl<'a> Head<'a> {
+    /// One of which nothing is known where there is none.
+    fn of(object: &'a RawValue) -> Self {
+        serde_json::from_str(object.get()).unwrap_or_default()
+    }
+}
+
+/// Only objects whose customer Stripe never changes are grouped by customer: an object must stay in
+/// one partition for life, and a payment intent, say, can get its customer later.
+impl Keyed for Head<'_> {
+    fn key(&self) -> Option<Cow<'_, str>> {
+        if matches!(self.object.as_ref().map(|s| s.0.as_ref()), Some("subscription" | "invoice")) {
+            let customer = self.customer.and_then(|raw| serde_json::from_str(raw.get()).ok());
+            if let Some(Reference::Id(customer) | Reference::Object { id: customer }) = customer {
+                return Some(customer);
+            }
+        }
+        self.id.as_ref().map(|s| Cow::Borrowed(s.0.as_ref())).filter(|s| !s.is_empty())
+    }
+}
+
+impl Keyed for &RawValue {
+    fn key(&self) -> Option<Cow<'_, str>> {
+        Head::of(self).key().map(|key| Cow::Owned(key.into_owned()))
+    }
+}
+
 /// The id of a body that says of itself that it is an event (`"object": "event"` or `"v2.core.event"`),
 /// whatever else is wrong with it.
 pub fn event_id_of(body: &[u8]) -> Option<String> {
@@ -133,7 +182,7 @@ pub fn event_id_of(body: &[u8]) -> Option<String> {
         id: String,
         object: String,
     }
-    if body.trim_ascii_start().first() == Some(&b'[') {
+    if is_array(body) {
         return None;
     }
     let named: Named = serde_json::from_slice(body).ok()?;
@@ -177,8 +226,27 @@ static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| known_kinds().c
 /// Year 9999: beyond it no calendar arithmetic of ours is meant to work.
 const MAX_CREATED_S: i64 = 253_402_300_799;
 
+fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>, NotAnEvent> {
+    if is_array(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+        return Err(NotAnEvent::WrongShape("it is an array"));
+    }
+    serde_json::from_slice(body).map_err(|e| {
+        if e.is_data() {
+            NotAnEvent::WrongShape("a field of the envelope has the wrong type")
+        } else {
+            NotAnEvent::InvalidJson { line: e.line(), column: e.column() }
+        }
+    })
+}
+
+/// serde would read the fields of a struct from an array too.
+fn is_array(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
+}
+
 #[derive(Deserialize)]
-struct Wire<'a> {
+#[serde(bound(deserialize = "Object: Deserialize<'de>"))]
+struct Wire<'a, Object> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     #[serde(borrow, rename = "type")]
@@ -191,15 +259,15 @@ struct Wire<'a> {
     context: Option<Text<'a>>,
     livemode: Option<bool>,
     #[serde(borrow)]
-    data: Option<WireData<'a>>,
+    data: Option<WireData<'a, Object>>,
     #[serde(borrow)]
     related_object: Option<Related<'a>>,
 }
 
 #[derive(Deserialize)]
-struct WireData<'a> {
-    #[serde(borrow)]
-    object: Option<&'a RawValue>,
+#[serde(bound(deserialize = "Object: Deserialize<'de>"))]
+struct WireData<'a, Object> {
+    object: Option<Object>,
     #[serde(borrow)]
     previous_attributes: Option<&'a RawValue>,
 }
@@ -219,8 +287,8 @@ enum Created<'a> {
 }
 
 /// Borrowed where the JSON has no escapes, owned otherwise.
-#[derive(Deserialize, Clone)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+#[derive(Debug, Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// Stripe sends a reference as an id, or as the whole object where it was expanded.
 #[derive(Deserialize)]
@@ -231,29 +299,6 @@ enum Reference<'a> {
         #[serde(borrow)]
         id: Cow<'a, str>,
     },
-}
-
-/// Only objects whose customer Stripe never changes are grouped by customer: an object must stay in
-/// one partition for life, and a payment intent, say, can get its customer later.
-fn object_partition_key(object: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow)]
-        id: Option<Text<'a>>,
-        #[serde(borrow)]
-        object: Option<Text<'a>>,
-        #[serde(borrow)]
-        customer: Option<&'a RawValue>,
-    }
-    let head: Head<'_> = serde_json::from_str(object.get()).ok()?;
-    let id = head.id.map(|s| s.0).filter(|s| !s.is_empty());
-    if matches!(head.object.as_ref().map(|s| s.0.as_ref()), Some("subscription" | "invoice")) {
-        let customer = head.customer.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        if let Some(Reference::Id(customer) | Reference::Object { id: customer }) = customer {
-            return Some(customer);
-        }
-    }
-    id
 }
 
 #[cfg(test)]
@@ -300,8 +345,9 @@ mod tests {
             (br#"{"id":7,"type":"x","created":1}"#, "wrong type"),
         ];
         for (body, expected) in table {
-            let error = Event::parse(body).expect_err("no event").to_string();
-            assert!(error.contains(expected), "{error:?} should say {expected:?}");
+            let error = Event::parse(body).expect_err("no event");
+            assert!(error.to_string().contains(expected), "{error:?} should say {expected:?}");
+            assert_eq!(Event::parse_head(body).expect_err("no event"), error);
         }
     }
 
@@ -309,7 +355,10 @@ mod tests {
     fn one_customers_subscription_and_invoice_share_a_partition_in_any_form() {
         let key = |object: &str| {
             let body = format!(r#"{{"id":"e","type":"t","created":1,"data":{{"object":{object}}}}}"#);
-            Event::parse(body.as_bytes()).expect("an event").partition_key.into_owned()
+            let key = Event::parse(body.as_bytes()).expect("an event").partition_key().into_owned();
+            let head = Event::parse_head(body.as_bytes()).expect("an event");
+            assert_eq!(head.partition_key(), key, "however it is read: {object}");
+            key
         };
         assert_eq!(key(r#"{"id":"sub_1","object":"subscription","customer":"cus_1"}"#), "cus_1");
         assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":{"id":"cus_1","object":"customer"}}"#), "cus_1");
@@ -317,6 +366,19 @@ mod tests {
         assert_eq!(key(r#"{"id":"pi_1","object":"payment_intent","customer":"cus_1"}"#), "pi_1");
         assert_eq!(key("null"), "e");
         assert_eq!(key("7"), "e");
+        // What is wrong inside an object is for the worker to say.
+        assert_eq!(key(r#"{"id":7,"object":"invoice","customer":"cus_1"}"#), "e");
+        assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":{"id":7}}"#), "in_1");
+        assert_eq!(key(r#"{"id":"in_\u0031","object":"invoice","customer":"cus\u005f1","x":"\ud800"}"#), "cus_1");
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_refused_however_it_is_read() {
+        let body =
+            b"{\"id\":\"e\",\"type\":\"t\",\"created\":1,\"data\":{\"object\":{\"id\":\"po_1\",\"x\":\"\xff\"}}}";
+        let error = Event::parse(body).expect_err("no event");
+        assert!(matches!(error, NotAnEvent::InvalidJson { .. }));
+        assert_eq!(Event::parse_head(body).expect_err("no event"), error);
     }
 
     #[test]

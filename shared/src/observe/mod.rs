@@ -9,10 +9,12 @@ mod mrr;
 mod objects;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Deserializer as _;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use self::objects::{
     AccountObject, CapabilityObject, ExternalAccountObject, INSIDE, InvoiceObject, PayoutObject, Price, Printed,
@@ -25,7 +27,7 @@ use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
 use crate::entity::timeline::{Change, Facts, Sighting, Stage, changes};
 use crate::entity::words::InvoiceStatus;
 use crate::entity::{EntityKey, EntityKind, News, Observation};
-use crate::event::Event;
+use crate::event::{Event, Text};
 
 /// An event whose object cannot be read. The text names the field and never quotes its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -222,22 +224,62 @@ fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unread
         Some("deleted") => Stage::Deleted,
         _ => Stage::Updated,
     };
-    let changes = changed(event, &facts.fields())?;
+    let changes = changed(event, &facts)?;
     Ok(Sighting { created_s: event.created_s, event_id: event.id.clone().into_owned(), stage, facts, changes })
 }
 
-fn changed(event: &Event<'_>, followed: &[(&'static str, u32)]) -> Result<Vec<Change>, Unreadable> {
+fn changed(event: &Event<'_>, facts: &impl Facts) -> Result<Vec<Change>, Unreadable> {
     let (Some(previous), Some(object)) = (event.previous, event.object) else { return Ok(Vec::new()) };
-    let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get());
-    match (value(previous), value(object)) {
-        (Ok(previous @ Value::Object(_)), Ok(object)) => Ok(changes(&previous, &object, followed)),
-        (Ok(Value::Null), Ok(_)) => Ok(Vec::new()),
+    let wrong = |_| unreadable(event, "data.previous_attributes: not an object");
+    match serde_json::from_str(previous.get()).map_err(wrong)? {
+        Value::Object(previous) => {
+            let object = beside(&previous, object).map_err(wrong)?;
+            Ok(changes(&Value::Object(previous), &object, &facts.fields()))
+        }
+        Value::Null => Ok(Vec::new()),
         _ => Err(unreadable(event, "data.previous_attributes: not an object")),
     }
 }
 
+/// The object with the fields that `previous` names; the rest, which is most of it, is stepped over.
+fn beside(previous: &Map<String, Value>, object: &RawValue) -> serde_json::Result<Value> {
+    struct Beside<'a>(&'a Map<String, Value>);
+
+    impl<'de> Visitor<'de> for Beside<'_> {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+            let mut found = Map::new();
+            while let Some(Text(name)) = fields.next_key()? {
+                if self.0.contains_key(name.as_ref()) {
+                    found.insert(name.into_owned(), fields.next_value()?);
+                } else {
+                    fields.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    // Where nothing is named, or it has no fields, all of it is what is beside.
+    if previous.is_empty() || !object.get().starts_with('{') {
+        return serde_json::from_str(object.get());
+    }
+    serde_json::Deserializer::from_str(object.get()).deserialize_map(Beside(previous)).map(Value::Object)
+}
+
+/// Where a fault is, is looked for only if there is one: that costs several times what reading does.
 fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, Unreadable> {
     let object = event.object.ok_or_else(|| unreadable(event, "data.object: missing"))?;
+    serde_json::from_str(object.get()).or_else(|_| locate(event, object))
+}
+
+/// Reads it once more, to name the field that cannot be read.
+fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T, Unreadable> {
     let mut reader = serde_json::Deserializer::from_str(object.get());
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

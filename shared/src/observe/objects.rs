@@ -79,7 +79,12 @@ fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D
     if value.is_array() {
         return Err(serde::de::Error::custom("a list"));
     }
-    serde_path_to_error::deserialize(value).map_err(|e| inside(&e))
+    of_value(value)
+}
+
+/// Reads a value that was read on its own. Where a fault is, is looked for only if there is one.
+fn of_value<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
+    T::deserialize(&value).or_else(|_| serde_path_to_error::deserialize(value).map_err(|e| inside(&e)))
 }
 
 /// Three letters (ISO 4217), or some more where the money is no state's. It names counters and labels: whatever else
@@ -143,7 +148,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Printed<T> {
         let value = Value::deserialize(deserializer)?;
         let print = fingerprint(&value.to_string());
         // Null is an empty list, as for every other field.
-        let list: Option<Vec<T>> = serde_path_to_error::deserialize(value).map_err(|e| inside(&e))?;
+        let list: Option<Vec<T>> = of_value(value)?;
         Ok(Self(list.unwrap_or_default(), print))
     }
 }
