@@ -36,17 +36,62 @@ pub fn hour_of(unix_s: i64) -> u32 {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<(Bucket, String), i64>);
 
+/// What is to be added to counters, in the order in which it was said. Cheaper to gather than sums are: most of what
+/// an entity contributes it contributed before, and never becomes a counter of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// All names, one after the other.
+    names: String,
+    /// Bucket, where the name ends, and by how much.
+    entries: Vec<(Bucket, usize, i64)>,
+}
+
 /// Joins the parts of a counter's name, for example `payouts|failed|usd`. A part must not hold a `|`;
 /// one that does (an unknown value from outside) has it replaced.
 pub fn name(parts: &[&str]) -> String {
     let mut name = String::with_capacity(parts.iter().map(|p| p.len() + 1).sum());
+    join(parts, &mut name);
+    name
+}
+
+fn join(parts: &[&str], name: &mut String) {
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {
             name.push('|');
         }
-        name.extend(part.chars().map(|c| if c == '|' { '_' } else { c }));
+        for (j, piece) in part.split('|').enumerate() {
+            if j > 0 {
+                name.push('_');
+            }
+            name.push_str(piece);
+        }
     }
-    name
+}
+
+impl Tally {
+    /// Adds `by` to a counter.
+    pub fn add(&mut self, bucket: Bucket, parts: &[&str], by: i64) {
+        if by != 0 {
+            join(parts, &mut self.names);
+            self.entries.push((bucket, self.names.len(), by));
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Bucket, &str, i64)> {
+        let mut begin = 0;
+        self.entries.iter().map(move |(bucket, end, by)| {
+            let name = &self.names[std::mem::replace(&mut begin, *end)..*end];
+            (*bucket, name, *by)
+        })
+    }
+}
+
+impl From<&Tally> for Counters {
+    fn from(tally: &Tally) -> Self {
+        let mut counters = Self::default();
+        counters.add_difference(&Tally::default(), tally);
+        counters
+    }
 }
 
 impl Counters {
@@ -78,6 +123,19 @@ impl Counters {
     pub fn merge(&mut self, other: Self, times: i64) {
         for ((bucket, name), value) in other.0 {
             self.add_named(bucket, name, value.saturating_mul(times));
+        }
+    }
+
+    /// Adds what `after` says and `before` did not.
+    pub fn add_difference(&mut self, before: &Tally, after: &Tally) {
+        let gone = before.iter().map(|(bucket, name, by)| (bucket, name, by.saturating_neg()));
+        let mut all: Vec<_> = gone.chain(after.iter()).collect();
+        all.sort_unstable();
+        for same in all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let by = same.iter().fold(0, |sum: i64, (_, _, by)| sum.saturating_add(*by));
+            if by != 0 {
+                self.add_named(same[0].0, same[0].1.to_owned(), by);
+            }
         }
     }
 
@@ -132,6 +190,27 @@ mod tests {
         );
         counters.merge(inverse, 1);
         assert!(counters.is_empty());
+    }
+
+    #[test]
+    fn a_difference_is_what_one_says_and_the_other_does_not() {
+        let (mut before, mut after) = (Tally::default(), Tally::default());
+        for (tally, amount) in [(&mut before, 5), (&mut after, 7)] {
+            tally.add(Bucket::Hour(7), &["payouts", "paid", "usd"], 1);
+            tally.add(Bucket::Standing, &["payouts", "paid", "usd"], 1);
+            tally.add(Bucket::Standing, &["mrr", "usd"], amount);
+            tally.add(Bucket::Standing, &["mrr", "usd"], 1);
+            tally.add(Bucket::Standing, &["mrr", "eur"], 0);
+        }
+        before.add(Bucket::Standing, &["gone"], 1);
+        after.add(Bucket::Standing, &["new", "a|b"], 1);
+        let mut counters = Counters::default();
+        counters.add(Bucket::Standing, &["gone"], 4);
+        counters.add_difference(&before, &after);
+        let expected =
+            [(Bucket::Standing, "gone", 3), (Bucket::Standing, "mrr|usd", 2), (Bucket::Standing, "new|a_b", 1)];
+        assert_eq!(counters.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(Counters::from(&after).get(Bucket::Standing, &["mrr", "usd"]), 8);
     }
 
     #[test]

@@ -157,8 +157,7 @@ impl Batch {
                 continue;
             }
             commit.entities.push(EntityWrite { key: key.clone(), expected: version, body: after.encode() });
-            commit.counters.merge(before.contributions(), -1);
-            commit.counters.merge(after.contributions(), 1);
+            commit.counters.add_difference(&before.tally(), &after.tally());
             commit.conditions.extend(condition_changes(&before.conditions(), after.conditions()));
             changed.extend(transitions(&before, &after).into_iter().map(|t| (key.clone(), t)));
         }

@@ -9,7 +9,7 @@ use super::timeline::{Facts, Sighting, Timeline};
 use super::words::CapabilityStatus;
 use super::{EntityKey, EntityKind, Transition, compact, keep_greater, keep_smaller, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Counters};
+use crate::counters::{Bucket, Tally};
 use crate::histogram;
 
 /// A connected account as far as its events told.
@@ -278,61 +278,61 @@ impl Account {
 
     /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began, all else
     /// in the hour in which it happened.
-    pub fn contributions(&self, counters: &mut Counters) {
+    pub fn contributions(&self, tally: &mut Tally) {
         let Some(began_s) = self.began_s() else { return };
-        counters.add(Bucket::Standing, &["accounts", self.risk().map_or("unknown", Risk::as_str)], 1);
+        tally.add(Bucket::Standing, &["accounts", self.risk().map_or("unknown", Risk::as_str)], 1);
         if self.connected() && self.current().is_some_and(|f| f.charges_enabled) {
-            counters.add(Bucket::Standing, &["accounts_charging"], 1);
+            tally.add(Bucket::Standing, &["accounts_charging"], 1);
         }
         if self.is_stale() {
-            counters.add(Bucket::Standing, &["accounts_stale"], 1);
+            tally.add(Bucket::Standing, &["accounts_stale"], 1);
         }
         let country = self.country.as_deref().unwrap_or("unknown");
         let furthest = self.stage();
         for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
-            counters.add(Bucket::Standing, &["funnel", milestone.as_str()], 1);
+            tally.add(Bucket::Standing, &["funnel", milestone.as_str()], 1);
             if !self.is_only_borne() {
-                counters.add(Bucket::hour_of(began_s), &["cohort", milestone.as_str(), country], 1);
+                tally.add(Bucket::hour_of(began_s), &["cohort", milestone.as_str(), country], 1);
             }
         }
         if let Some((seconds, done_s)) = self.onboarding_seconds().zip(self.milestones.get(&Milestone::ChargesEnabled))
         {
             let bucket = histogram::bucket(seconds).to_string();
-            counters.add(Bucket::Standing, &["onboarding", &bucket], 1);
+            tally.add(Bucket::Standing, &["onboarding", &bucket], 1);
             let hour = Bucket::hour_of(*done_s);
-            counters.add(hour, &["onboarded", "count"], 1);
-            counters.add(hour, &["onboarded", "seconds"], seconds);
-            counters.add(hour, &["onboarded_bucket", &bucket], 1);
+            tally.add(hour, &["onboarded", "count"], 1);
+            tally.add(hour, &["onboarded", "seconds"], seconds);
+            tally.add(hour, &["onboarded_bucket", &bucket], 1);
         }
         if !self.is_only_borne() {
-            self.stages(counters);
+            self.stages(tally);
         }
-        self.charging(counters);
+        self.charging(tally);
         if let Some((gone_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
-            counters.add(Bucket::hour_of(*gone_s), &["deauthorized"], 1);
+            tally.add(Bucket::hour_of(*gone_s), &["deauthorized"], 1);
         }
     }
 
     /// When each milestone was reached, and how long that took from the one before. Milestones that were
     /// not seen are skipped, and one that came before its predecessor took no time.
-    fn stages(&self, counters: &mut Counters) {
+    fn stages(&self, tally: &mut Tally) {
         let mut before_s = None;
         for milestone in Milestone::ALL {
             let Some(at_s) = self.milestone_s(milestone) else { continue };
             let (hour, name) = (Bucket::hour_of(at_s), milestone.as_str());
-            counters.add(hour, &["milestone", name], 1);
+            tally.add(hour, &["milestone", name], 1);
             if let Some(before_s) = before_s.replace(at_s) {
                 let seconds = at_s.saturating_sub(before_s).max(0);
-                counters.add(hour, &["stage", name, "count"], 1);
-                counters.add(hour, &["stage", name, "seconds"], seconds);
-                counters.add(hour, &["stage_bucket", name, &histogram::bucket(seconds).to_string()], 1);
+                tally.add(hour, &["stage", name, "count"], 1);
+                tally.add(hour, &["stage", name, "seconds"], seconds);
+                tally.add(hour, &["stage_bucket", name, &histogram::bucket(seconds).to_string()], 1);
             }
         }
     }
 
     /// How it begins and ceases to be one of `accounts_charging`, hour by hour: the level at the end of an
     /// earlier hour is today's less the changes since.
-    fn charging(&self, counters: &mut Counters) {
+    fn charging(&self, tally: &mut Tally) {
         let ordered = self.timeline.in_order();
         let Some(first) = ordered.first() else { return };
         let level = |facts: &AccountFacts, at_s| i64::from(facts.charges_enabled && self.connected_at(at_s));
@@ -345,7 +345,7 @@ impl Account {
             // What was before the first view is not known.
             let Some(seen) = ordered[..ordered.partition_point(|s| s.created_s <= at_s)].last() else { continue };
             let now = level(&seen.facts, at_s);
-            counters.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
+            tally.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
             before = now;
         }
     }
@@ -511,6 +511,7 @@ impl Facts for CapabilityFacts {
 mod tests {
     use super::super::timeline::{KEEP, Stage};
     use super::*;
+    use crate::counters::Counters;
 
     /// When, and what: `+` a view that may take charges, `-` one that may not, `a` authorized, `d` deauthorized.
     type Story = [(i64, char)];
@@ -543,9 +544,9 @@ mod tests {
     }
 
     fn counted(account: &Account) -> Counters {
-        let mut counters = Counters::default();
-        account.contributions(&mut counters);
-        counters
+        let mut tally = Tally::default();
+        account.contributions(&mut tally);
+        Counters::from(&tally)
     }
 
     /// How many are charging now, and by how much that changed in which hour.

@@ -6,7 +6,7 @@ use super::timeline::{Facts, Sighting, Timeline};
 use super::words::InvoiceStatus;
 use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Counters};
+use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
 /// An invoice as far as its events told.
@@ -65,14 +65,14 @@ impl Invoice {
     }
 
     /// See [`super::Entity::contributions`].
-    pub fn contributions(&self, counters: &mut Counters) {
+    pub fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
-        counters.add(Bucket::Standing, &["invoices", facts.status.label()], 1);
+        tally.add(Bucket::Standing, &["invoices", facts.status.label()], 1);
         if let Some(currency) = self.origin.currency.as_ref().filter(|_| facts.status == InvoiceStatus::Open) {
-            counters.add(Bucket::Standing, &["invoices_open_minor", currency], facts.owed_minor());
+            tally.add(Bucket::Standing, &["invoices_open_minor", currency], facts.owed_minor());
         }
         if facts.is_open_after(1) {
-            counters.add(Bucket::Standing, &["invoices_retrying"], 1);
+            tally.add(Bucket::Standing, &["invoices_retrying"], 1);
         }
     }
 

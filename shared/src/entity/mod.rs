@@ -27,7 +27,7 @@ use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
 use self::timeline::{Facts, Sighting, Timeline, fingerprint};
 use crate::condition::Condition;
-use crate::counters::Counters;
+use crate::counters::{Counters, Tally};
 
 /// One entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,15 +114,20 @@ impl Entity {
 
     /// What this entity adds to every aggregate. A total is the sum of this over all entities.
     pub fn contributions(&self) -> Counters {
-        let mut counters = Counters::default();
+        Counters::from(&self.tally())
+    }
+
+    /// The same, not yet added up.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
         match self {
-            Self::Subscription(s) => s.contributions(&mut counters),
-            Self::Invoice(i) => i.contributions(&mut counters),
-            Self::Payout(p) => p.contributions(&mut counters),
-            Self::Account(a) => a.contributions(&mut counters),
-            Self::Movement(m) => m.contributions(&mut counters),
+            Self::Subscription(s) => s.contributions(&mut tally),
+            Self::Invoice(i) => i.contributions(&mut tally),
+            Self::Payout(p) => p.contributions(&mut tally),
+            Self::Account(a) => a.contributions(&mut tally),
+            Self::Movement(m) => m.contributions(&mut tally),
         }
-        counters
+        tally
     }
 
     /// What is wrong with it, or will be from some time on.

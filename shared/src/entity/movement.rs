@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::timeline::{Facts, Sighting, Timeline, fingerprint};
 use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Counters};
+use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
 /// A movement as far as its events told.
@@ -100,12 +100,12 @@ impl Movement {
 
     /// See [`super::Entity::contributions`]. Payments count by the hour of each failed attempt and of the
     /// success. What was ever reached (`payments_reached`, `checkouts_reached`) only grows.
-    pub fn contributions(&self, counters: &mut Counters) {
-        self.reached.contributions(self.kind, counters);
+    pub fn contributions(&self, tally: &mut Tally) {
+        self.reached.contributions(self.kind, tally);
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
         let family = self.kind.plural();
-        counters.add(Bucket::Standing, &[family, &last.facts.status], 1);
+        tally.add(Bucket::Standing, &[family, &last.facts.status], 1);
         let currency = self.origin.currency.as_deref().unwrap_or("unknown");
         match self.kind {
             EntityKind::Payment => {
@@ -114,18 +114,18 @@ impl Movement {
                     if failed.facts.charge.as_ref().is_some_and(|charge| !charges.insert(charge)) {
                         continue;
                     }
-                    counters.add(Bucket::hour_of(failed.created_s), &["payments", "failed", currency], 1);
-                    counters.add(Bucket::Standing, &["payment_attempts", "failed"], 1);
+                    tally.add(Bucket::hour_of(failed.created_s), &["payments", "failed", currency], 1);
+                    tally.add(Bucket::Standing, &["payment_attempts", "failed"], 1);
                 }
                 if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
                     let hour = Bucket::hour_of(done.created_s);
-                    counters.add(hour, &["payments", "succeeded", currency], 1);
-                    counters.add(hour, &["payments_minor", "succeeded", currency], done.facts.amount_minor);
-                    counters.add(Bucket::Standing, &["payment_attempts", "succeeded"], 1);
+                    tally.add(hour, &["payments", "succeeded", currency], 1);
+                    tally.add(hour, &["payments_minor", "succeeded", currency], done.facts.amount_minor);
+                    tally.add(Bucket::Standing, &["payment_attempts", "succeeded"], 1);
                 }
             }
             EntityKind::Dispute if self.is_open_dispute() => {
-                counters.add(Bucket::Standing, &["disputed_minor", currency], last.facts.amount_minor);
+                tally.add(Bucket::Standing, &["disputed_minor", currency], last.facts.amount_minor);
             }
             _ => {}
         }
@@ -180,15 +180,15 @@ impl Reached {
         }
     }
 
-    fn contributions(&self, kind: EntityKind, counters: &mut Counters) {
+    fn contributions(&self, kind: EntityKind, tally: &mut Tally) {
         let failed = i64::try_from(self.failed.len()).unwrap_or(i64::MAX);
         match kind {
             EntityKind::Payment => {
-                counters.add(Bucket::Standing, &["payments_reached", "succeeded"], self.done.into());
-                counters.add(Bucket::Standing, &["payments_reached", "failed"], failed);
+                tally.add(Bucket::Standing, &["payments_reached", "succeeded"], self.done.into());
+                tally.add(Bucket::Standing, &["payments_reached", "failed"], failed);
             }
             EntityKind::Checkout => {
-                counters.add(Bucket::Standing, &["checkouts_reached", "complete"], self.done.into());
+                tally.add(Bucket::Standing, &["checkouts_reached", "complete"], self.done.into());
             }
             _ => {}
         }

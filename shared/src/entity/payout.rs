@@ -8,7 +8,7 @@ use super::timeline::{Facts, Sighting, Timeline};
 use super::words::PayoutStatus;
 use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Counters};
+use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
 /// A payout as far as its events told.
@@ -77,19 +77,19 @@ impl Payout {
     /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached: a
     /// payout that fails after it was paid leaves the hour of `paid` and enters that of `failed`. What was
     /// ever reached is left by nobody: `payouts_reached` only grows.
-    pub fn contributions(&self, counters: &mut Counters) {
+    pub fn contributions(&self, tally: &mut Tally) {
         let reached: BTreeSet<_> = self.reached.iter().map(|(status, currency)| (status.label(), currency)).collect();
         for (status, currency) in reached {
-            counters.add(Bucket::Standing, &["payouts_reached", status, currency], 1);
+            tally.add(Bucket::Standing, &["payouts_reached", status, currency], 1);
         }
         let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else { return };
         let status = facts.status.label();
         let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
         let amount_minor = self.origin.amount_minor.unwrap_or(0);
-        counters.add(Bucket::Standing, &["payouts", status, currency], 1);
+        tally.add(Bucket::Standing, &["payouts", status, currency], 1);
         let hour = Bucket::hour_of(since_s);
-        counters.add(hour, &["payouts", status, currency], 1);
-        counters.add(hour, &["payouts_minor", status, currency], amount_minor);
+        tally.add(hour, &["payouts", status, currency], 1);
+        tally.add(hour, &["payouts_minor", status, currency], amount_minor);
     }
 
     /// See [`super::Entity::conditions`].

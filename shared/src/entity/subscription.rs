@@ -6,7 +6,7 @@ use super::timeline::{Facts, Sighting, Timeline};
 use super::words::SubscriptionStatus;
 use super::{EntityKey, EntityKind, Transition, keep_greater, print};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
-use crate::counters::{Bucket, Counters};
+use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
 /// A subscription as far as its events told.
@@ -84,25 +84,25 @@ impl Subscription {
     /// What happened counts in the hour in which it did; what is asked of a beginning (did the past-due
     /// one recover, did the trial convert, was the downgraded one lost) counts in the hour of that
     /// beginning, so that a cohort's answer stands beside the cohort.
-    pub fn contributions(&self, counters: &mut Counters) {
+    pub fn contributions(&self, tally: &mut Tally) {
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
-        counters.add(Bucket::Standing, &["subscriptions", last.facts.status.label(), &last.facts.plan], 1);
+        tally.add(Bucket::Standing, &["subscriptions", last.facts.status.label(), &last.facts.plan], 1);
         if let Some(currency) = &self.origin.currency {
             let mrr_minor = last.facts.mrr_minor();
-            counters.add(Bucket::Standing, &["mrr", currency], mrr_minor);
+            tally.add(Bucket::Standing, &["mrr", currency], mrr_minor);
             if last.facts.status == SubscriptionStatus::PastDue {
-                counters.add(Bucket::Standing, &["mrr_past_due", currency], mrr_minor);
+                tally.add(Bucket::Standing, &["mrr_past_due", currency], mrr_minor);
             }
         }
-        self.levels(&ordered, counters);
-        self.cohorts(&ordered, counters);
+        self.levels(&ordered, tally);
+        self.cohorts(&ordered, tally);
     }
 
     /// How the active base, its past-due part and the paying ones change hour by hour. The level at the
     /// end of any hour is today's level less the changes since: closed days can be judged at any later
     /// time.
-    fn levels(&self, ordered: &[&Sighting<SubscriptionFacts>], counters: &mut Counters) {
+    fn levels(&self, ordered: &[&Sighting<SubscriptionFacts>], tally: &mut Tally) {
         let mut before = [0_i64; 3];
         let names = ["all", "past_due", "paying"];
         let mut mrr_before_minor = 0;
@@ -119,24 +119,24 @@ impl Subscription {
             let now = level(facts);
             let hour = Bucket::hour_of(seen.created_s);
             for i in 0..names.len() {
-                counters.add(hour, &["base", names[i]], now[i] - before[i]);
+                tally.add(hour, &["base", names[i]], now[i] - before[i]);
             }
             if now[2] > before[2] {
-                counters.add(hour, &["churn", "gained"], 1);
+                tally.add(hour, &["churn", "gained"], 1);
             } else if now[2] < before[2] {
-                counters.add(hour, &["churn", "lost"], 1);
+                tally.add(hour, &["churn", "lost"], 1);
             }
             if let Some(currency) = &self.origin.currency {
-                counters.add(hour, &["mrr_change", currency], facts.mrr_minor() - mrr_before_minor);
+                tally.add(hour, &["mrr_change", currency], facts.mrr_minor() - mrr_before_minor);
             }
             (before, mrr_before_minor) = (now, facts.mrr_minor());
         }
         for i in 0..names.len() {
-            counters.add(Bucket::Standing, &["base", names[i]], before[i]);
+            tally.add(Bucket::Standing, &["base", names[i]], before[i]);
         }
     }
 
-    fn cohorts(&self, ordered: &[&Sighting<SubscriptionFacts>], counters: &mut Counters) {
+    fn cohorts(&self, ordered: &[&Sighting<SubscriptionFacts>], tally: &mut Tally) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
         for (i, seen) in ordered.iter().enumerate() {
@@ -145,26 +145,26 @@ impl Subscription {
             let after = &ordered[i + 1..];
             let entered = |status| seen.facts.status == status && before.map_or(!is_cut, |b| b.status != status);
             if entered(PastDue) {
-                counters.add(hour, &["dunning", "entered"], 1);
+                tally.add(hour, &["dunning", "entered"], 1);
                 let left = after.iter().find(|s| s.facts.status != PastDue);
                 if left.is_some_and(|s| s.facts.status == Active && s.created_s - seen.created_s <= 7 * DAY_S) {
-                    counters.add(hour, &["dunning", "recovered_7d"], 1);
+                    tally.add(hour, &["dunning", "recovered_7d"], 1);
                 }
             }
             if entered(Trialing) {
-                counters.add(hour, &["trial", "started"], 1);
+                tally.add(hour, &["trial", "started"], 1);
                 if after.iter().any(|s| s.facts.status == Active) {
-                    counters.add(hour, &["trial", "converted"], 1);
+                    tally.add(hour, &["trial", "converted"], 1);
                 }
             }
             let Some(before) = before.filter(|b| b.in_base() && seen.facts.in_base()) else { continue };
             if seen.facts.recurring_minor > before.recurring_minor {
-                counters.add(hour, &["plan", "upgraded"], 1);
+                tally.add(hour, &["plan", "upgraded"], 1);
             } else if seen.facts.recurring_minor < before.recurring_minor {
-                counters.add(hour, &["plan", "downgraded"], 1);
+                tally.add(hour, &["plan", "downgraded"], 1);
                 let horizon_s = seen.created_s + 30 * DAY_S;
                 if after.iter().any(|s| s.created_s <= horizon_s && !s.facts.in_base()) {
-                    counters.add(hour, &["plan", "downgraded_lost_30d"], 1);
+                    tally.add(hour, &["plan", "downgraded_lost_30d"], 1);
                 }
             }
         }
