@@ -49,6 +49,8 @@ pub struct Decision {
     pub commit: Commit,
     /// In the order of the deliveries.
     pub outcomes: Vec<Outcome>,
+    /// When what they tell of happened (Unix seconds), in the same order; `None` where that cannot be read.
+    pub created_s: Vec<Option<i64>>,
     /// For the log.
     pub transitions: Vec<(EntityKey, Transition)>,
 }
@@ -167,7 +169,8 @@ impl Batch {
             event_id: t.event_id.clone(),
             what: if t.expected { t.what.clone() } else { format!("{} (unexpected)", t.what) },
         }));
-        Ok(Decision { commit, outcomes, transitions: changed })
+        let created_s = self.items.iter().map(|item| item.content.as_ref().ok().map(|c| c.created_s)).collect();
+        Ok(Decision { commit, outcomes, created_s, transitions: changed })
     }
 }
 

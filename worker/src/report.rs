@@ -3,7 +3,6 @@
 //! Invariant: nothing of an event's object is said but its id and its transitions.
 
 use jiff::Timestamp;
-use revwatch_shared::event::Event;
 use revwatch_shared::ports::Delivery;
 use revwatch_shared::telemetry::{Correlation, Span, SpanKind, new_span_id, parse_traceparent, shown};
 
@@ -16,7 +15,7 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
     let now_ms = Timestamp::now().as_millisecond();
     let metrics = &worker.metrics;
     let mut count = 0;
-    for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
+    for ((delivery, outcome), created_s) in deliveries.iter().zip(&decision.outcomes).zip(&decision.created_s) {
         if let Some(word) = outcome.counter() {
             metrics.worker_events.with_label_values(&[label(delivery), word]).inc();
         } else if matches!(outcome, Outcome::Paused(_)) {
@@ -25,8 +24,8 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
         if *outcome == Outcome::Applied {
             count += 1;
             metrics.processing_seconds.observe(seconds(now_ms - delivery.received_ms));
-            if let Ok(event) = Event::parse(&delivery.body) {
-                metrics.event_age_seconds.observe(seconds(now_ms - event.created_s * 1000));
+            if let Some(created_s) = created_s {
+                metrics.event_age_seconds.observe(seconds(now_ms - created_s * 1000));
             }
         }
         log(delivery, outcome);
