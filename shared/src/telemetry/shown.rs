@@ -100,6 +100,9 @@ fn digest(text: &str) -> String {
 
 /// Whether 13 to 19 digits in a row, or in groups, add up as those of a card do (ISO/IEC 7812-1, annex B).
 fn holds_a_card(text: &str) -> bool {
+    if text.bytes().filter(u8::is_ascii_digit).count() < 13 {
+        return false;
+    }
     let mut run: Vec<u8> = Vec::new();
     for byte in text.bytes().chain([b'.']) {
         match byte {
