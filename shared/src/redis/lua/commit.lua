@@ -135,7 +135,9 @@ for _, entry in ipairs(batch.audit) do
 end
 
 -- Only of a partition that is whole: in one that lost something, were it a moment ago, this would hide that it did.
-if health[1] and (tonumber(health[2] or 0) or 0) < batch.reach_ms
+-- Once a second is enough, since a healing reaches further back than that, and to ask for the life of the server costs
+-- more than all of a small batch.
+if health[1] and (tonumber(health[2] or -1000) or -1000) + 1000 <= batch.reach_ms
   and health[1] == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown') then
   redis.call('HSET', HEALTH, 'reach_ms', string.format('%.0f', batch.reach_ms))
 end
