@@ -135,8 +135,8 @@ for _, entry in ipairs(batch.audit) do
 end
 
 -- Only of a partition that is whole: in one that lost something, were it a moment ago, this would hide that it did.
--- Once a second is enough, since a healing reaches further back than that, and to ask for the life of the server costs
--- more than all of a small batch.
+-- To ask for the life of the server costs more than the rest of a small batch: once a second has to do. Where this
+-- lags, a healing begins earlier than it must, never too late.
 if health[1] and (tonumber(health[2] or -1000) or -1000) + 1000 <= batch.reach_ms
   and health[1] == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown') then
   redis.call('HSET', HEALTH, 'reach_ms', string.format('%.0f', batch.reach_ms))
