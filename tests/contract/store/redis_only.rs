@@ -349,6 +349,18 @@ async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_wh
     assert_eq!(reached().await, Some(9_000_001));
 }
 
+/// It may lag behind by less than a second, which makes a healing begin earlier, and is never ahead.
+#[tokio::test]
+async fn how_far_a_partition_has_come_is_noted_once_a_second() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url(), PARTITIONS).await.expect("connect");
+    make_whole(&store, "first").await;
+    for (reach_ms, noted_ms) in [(5, 5), (1_004, 5), (1_005, 1_005), (900, 1_005), (60_000, 60_000)] {
+        applied(&store, &Commit { reach_ms, ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7()) }).await;
+        assert_eq!(store.health().await.expect("health").swap_remove(1).reach_ms, Some(noted_ms), "after {reach_ms}");
+    }
+}
+
 /// What a healing begins with is what is there, not what was there a moment ago.
 #[tokio::test]
 async fn a_healing_of_what_was_emptied_meanwhile_begins_at_the_beginning() {
