@@ -8,11 +8,19 @@
 mod alerts;
 mod bare;
 mod events;
+mod growth;
 mod load;
+mod memory;
 mod pipeline;
 mod process;
+mod ratios;
 mod report;
+mod tick;
+mod told;
 
+#[path = "../business.rs"]
+#[expect(dead_code, reason = "the microbenchmarks need more of it")]
+mod business;
 #[path = "../../../src/demo/simulator/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the demo and its tests need more of it")]
 mod simulator;

@@ -17,18 +17,18 @@ use super::support::redis::RedisServer;
 use super::{Options, alerts};
 
 /// Everything that is measured shares these.
-struct Bench<'a> {
-    options: &'a Options,
-    runtime: &'a Runtime,
-    rabbitmq: RabbitServer,
+pub(crate) struct Bench<'a> {
+    pub(super) options: &'a Options,
+    pub(super) runtime: &'a Runtime,
+    pub(super) rabbitmq: RabbitServer,
     amqp_url: String,
     redis: RedisServer,
     /// Webhooks in one measurement.
-    count: usize,
+    pub(super) count: usize,
     /// Of one measurement at a fixed rate.
     seconds: f64,
     seed: u64,
-    report: Report,
+    pub(super) report: Report,
 }
 
 const CONNECTIONS: usize = 64;
@@ -55,6 +55,14 @@ pub(crate) enum Group {
     Accept,
     /// How long people wait for the message.
     Slack,
+    /// State made anew from the archive.
+    Rebuild,
+    /// Partitions, workers, a Redis Cluster.
+    Growth,
+    /// An idle tick of the evaluator, with entities and alerts.
+    Tick,
+    /// Bytes per entity.
+    Memory,
 }
 
 pub(crate) fn run(options: &Options, runtime: &Runtime) {
@@ -80,9 +88,10 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         bench.round();
-        let columns = ["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "max_ms", "rss_mb", "start_ms"];
-        println!("{}", bench.report.table(&columns));
     }
+    eprintln!("growth");
+    bench.growth();
+    bench.report.show(options.json.as_deref());
 }
 
 impl Pipeline {
@@ -102,7 +111,7 @@ impl Pipeline {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Servers => "RabbitMQ + Redis",
             Self::Embedded => "embedded",
@@ -111,9 +120,13 @@ impl Pipeline {
 }
 
 impl Bench<'_> {
+    pub(super) fn wants(&self, group: Group) -> bool {
+        self.options.only.is_empty() || self.options.only.contains(&group)
+    }
+
     /// Notes what `measuring` finds, if its group is wanted.
-    fn measure(&mut self, group: Group, name: &str, measuring: impl FnOnce(&mut Self) -> Figures) {
-        if self.options.only.is_empty() || self.options.only.contains(&group) {
+    pub(super) fn measure(&mut self, group: Group, name: &str, measuring: impl FnOnce(&mut Self) -> Figures) {
+        if self.wants(group) {
             eprintln!("  {name}");
             let figures = measuring(self);
             self.report.add(name, figures);
@@ -155,7 +168,7 @@ impl Bench<'_> {
             let (process, started) = Measured::revwatch(&variables, "ingest");
             bench.ingested(&process, &started.webhooks)
         });
-        self.measure(Group::Parts, &format!("worker: {name}"), |bench| bench.drained(&variables));
+        self.measure(Group::Parts, &format!("worker: {name}"), |bench| bench.drained(&variables, 1, &[&bench.redis]));
         self.purge();
         self.measure(Group::EndToEnd, &format!("end to end: {name}"), |bench| bench.end_to_end(pipeline, &variables));
         self.measure(Group::Accept, &format!("accept at 5,000/s, ingest alone: {name}"), |bench| {
@@ -200,7 +213,7 @@ impl Bench<'_> {
     }
 
     /// Sends as many as go to an ingest.
-    fn ingested(&mut self, process: &Measured, address: &str) -> Figures {
+    pub(super) fn ingested(&mut self, process: &Measured, address: &str) -> Figures {
         let loaded = Loaded::new(&Plan { address: address.to_owned(), ..self.plan() });
         let before = [process.cpu_s(), self.broker_s()];
         let sent = loaded.send();
@@ -222,22 +235,25 @@ impl Bench<'_> {
         figures
     }
 
-    /// Lets a worker deal with all that waits.
-    fn drained(&self, variables: &Variables) -> Figures {
-        let (process, started) = Measured::revwatch(variables, "worker");
-        let (began, already) = until(|| Some(dealt_with(&started.admin)).filter(|n| *n > 0));
-        let before = [process.cpu_s(), self.broker_s(), self.redis_s()];
-        let count = self.count as u64;
-        let (ended, _) = until(|| Some(dealt_with(&started.admin)).filter(|n| *n >= count));
-        let after = [process.cpu_s(), self.broker_s(), self.redis_s()];
-        let dealt = count.saturating_sub(already);
-        let [us, broker_us, redis_us] = per_event(before, after, dealt);
+    /// Lets workers deal with all that waits.
+    pub(super) fn drained(&self, variables: &Variables, workers: usize, stores: &[&RedisServer]) -> Figures {
+        let processes: Vec<_> = (0..workers).map(|_| Measured::revwatch(variables, "worker")).collect();
+        let dealt = || processes.iter().map(|(_, started)| dealt_with(&started.admin)).sum::<u64>();
+        let cpu_s = || {
+            let own = processes.iter().map(|(process, _)| process.cpu_s()).sum();
+            [own, self.broker_s(), stores.iter().map(|store| cpu_s(store.process())).sum()]
+        };
+        let (began, already) = until(|| Some(dealt()).filter(|n| *n > 0));
+        let (before, count) = (cpu_s(), self.count as u64);
+        let (ended, _) = until(|| Some(dealt()).filter(|n| *n >= count));
+        let left = count.saturating_sub(already);
+        let [us, broker_us, redis_us] = per_event(before, cpu_s(), left);
         vec![
-            ("per_s", dealt as f64 / (ended - began).as_secs_f64()),
+            ("per_s", left as f64 / (ended - began).as_secs_f64()),
             ("us", us),
             ("broker_us", broker_us),
             ("redis_us", redis_us),
-            ("rss_mb", process.rss_mb()),
+            ("rss_mb", processes.iter().map(|(process, _)| process.rss_mb()).sum()),
         ]
     }
 
@@ -276,7 +292,7 @@ impl Bench<'_> {
         figures
     }
 
-    fn broker_s(&self) -> f64 {
+    pub(super) fn broker_s(&self) -> f64 {
         cpu_s(self.rabbitmq.process())
     }
 

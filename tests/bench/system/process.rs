@@ -55,7 +55,8 @@ impl Measured {
         (process, done)
     }
 
-    fn spawn(variables: &Variables, program: &str, args: &[&str]) -> Self {
+    /// Any program.
+    pub(crate) fn spawn(variables: &Variables, program: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output = std::fs::File::create(folder.path().join("output")).expect("a file");
         let mut command = Command::new("setpriv");

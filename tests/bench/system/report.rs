@@ -1,8 +1,12 @@
 //! Figures: gathered round by round, shown as a table, as JSON, and as ratios.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
+
+use super::ratios::{self, Ratio};
 
 /// What one measurement gave, by the name of the figure.
 pub(crate) type Figures = Vec<(&'static str, f64)>;
@@ -16,7 +20,7 @@ pub(crate) struct Report {
 
 /// One line of the result.
 #[derive(Serialize)]
-pub(crate) struct Line<'a> {
+struct Line<'a> {
     what: &'a str,
     median: BTreeMap<&'static str, f64>,
     rounds: &'a BTreeMap<&'static str, Vec<f64>>,
@@ -33,11 +37,35 @@ impl Report {
         }
     }
 
+    /// Prints tables and ratios, and writes all of it as JSON.
+    pub(crate) fn show(&self, json: Option<&Path>) {
+        let mut out = std::io::stdout().lock();
+        for (title, columns) in TABLES {
+            let rows = self.rows(columns);
+            if !rows.is_empty() {
+                let mut table = comfy_table::Table::new();
+                table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+                table.set_header(std::iter::once(*title).chain(columns.iter().copied())).add_rows(rows);
+                writeln!(out, "{table}\n").expect("standard output");
+            }
+        }
+        let ratios: Vec<Ratio> = ratios::all().filter_map(|ratio| ratio.of(self)).collect();
+        for ratio in &ratios {
+            writeln!(out, "{ratio}").expect("standard output");
+        }
+        if let Some(file) = json {
+            let lines: Vec<Line<'_>> = self.lines().collect();
+            let all = serde_json::json!({ "figures": lines, "ratios": ratios });
+            std::fs::write(file, serde_json::to_vec_pretty(&all).expect("JSON")).expect("the file of --json");
+        }
+    }
+
+    /// The median of a figure over the rounds.
     pub(crate) fn median(&self, name: &str, figure: &str) -> Option<f64> {
         median(self.rounds.get(name)?.get(figure)?)
     }
 
-    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.names.iter().map(|what| {
             let rounds = &self.rounds[what];
             let median = rounds.iter().filter_map(|(figure, values)| Some((*figure, median(values)?))).collect();
@@ -45,17 +73,26 @@ impl Report {
         })
     }
 
-    pub(crate) fn table(&self, columns: &[&str]) -> comfy_table::Table {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header(std::iter::once("what").chain(columns.iter().copied()));
-        for line in self.lines() {
-            let cells = columns.iter().map(|column| line.median.get(column).copied().map(shown).unwrap_or_default());
-            table.add_row(std::iter::once(line.what.to_owned()).chain(cells));
-        }
-        table
+    /// Those that have one of these figures, unless it belongs into an earlier table.
+    fn rows(&self, columns: &[&'static str]) -> Vec<Vec<String>> {
+        let lines = self.lines().filter(|line| line.median.contains_key(columns[0]));
+        lines
+            .map(|line| {
+                let cells =
+                    columns.iter().map(|column| line.median.get(column).copied().map(shown).unwrap_or_default());
+                std::iter::once(line.what.to_owned()).chain(cells).collect()
+            })
+            .collect()
     }
 }
+
+/// Tables by their title; a line belongs to that whose first column it has.
+const TABLES: &[(&str, &[&str])] = &[
+    ("with nothing to do", &["start_ms", "rss_mb"]),
+    ("events", &["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "p999_ms", "max_ms", "rss_mb"]),
+    ("evaluator", &["tick_us", "first_s"]),
+    ("store", &["entity_bytes", "conditions_bytes", "marks_bytes", "audit_bytes", "counters_bytes", "events_each"]),
+];
 
 fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();

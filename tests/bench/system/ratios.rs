@@ -1,0 +1,112 @@
+//! What is compared, and what revwatch wants to reach.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::report::Report;
+
+/// A wish.
+pub(crate) struct Wish {
+    what: &'static str,
+    value: fn(&Report) -> Option<f64>,
+    wanted: Wanted,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ratio {
+    what: &'static str,
+    value: f64,
+    wanted: Wanted,
+    reached: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Wanted {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+use Wanted::{AtLeast, AtMost};
+
+const SERVERS: &str = "RabbitMQ + Redis";
+
+/// All of them, whether measured or not.
+pub(crate) fn all() -> impl Iterator<Item = Wish> {
+    [
+        wish("ingest: processor time / (bare axum + bare publish)", AtMost(1.2), |r| {
+            let parts = r.median("bare axum + HMAC", "us")? + r.median("bare lapin publish", "us")?;
+            Some(r.median(&format!("ingest: {SERVERS}"), "us")? / parts)
+        }),
+        wish("ingest: rate / the prototype's", AtLeast(0.9), |r| {
+            Some(r.median(&format!("ingest: {SERVERS}"), "per_s")? / r.median("ingest: prototype", "per_s")?)
+        }),
+        wish("ingest: rate embedded / on RabbitMQ", AtLeast(1.5), |r| {
+            Some(r.median("ingest: embedded", "per_s")? / r.median(&format!("ingest: {SERVERS}"), "per_s")?)
+        }),
+        wish("worker: rate / the prototype's", AtLeast(0.6), |r| {
+            Some(r.median(&format!("worker: {SERVERS}"), "per_s")? / r.median("worker: prototype", "per_s")?)
+        }),
+        wish("end to end on RabbitMQ + Redis, events/s", AtLeast(16_000.0), |r| {
+            r.median(&format!("end to end: {SERVERS}"), "per_s")
+        }),
+        wish("end to end embedded, events/s", AtLeast(20_000.0), |r| r.median("end to end: embedded", "per_s")),
+        wish("accept at 5,000/s, ingest alone, p99 ms", AtMost(5.0), |r| {
+            r.median(&format!("accept at 5,000/s, ingest alone: {SERVERS}"), "p99_ms")
+        }),
+        wish("accept at 5,000/s, whole pipeline, p99 ms", AtMost(15.0), |r| {
+            r.median(&format!("accept at 5,000/s, whole pipeline: {SERVERS}"), "p99_ms")
+        }),
+        wish("webhook to Slack at 1000/s, p99 ms", AtMost(1_000.0), |r| {
+            r.median(&format!("webhook to Slack at 1000/s: {SERVERS}"), "p99_ms")
+        }),
+        wish("idle tick on Redis: 1,000,000 entities / 100", AtMost(1.2), |r| ticks(r, "Redis")),
+        wish("idle tick on SQLite: 1,000,000 entities / 100", AtMost(1.2), |r| ticks(r, "SQLite")),
+        wish("memory of the largest idle role, MB", AtMost(25.0), |r| of_roles(r, "rss_mb")),
+        wish("start of the slowest role, ms", AtMost(100.0), |r| of_roles(r, "start_ms")),
+        wish("rebuild on RabbitMQ + Redis, events/s", AtLeast(30_000.0), |r| {
+            r.median(&format!("rebuild: {SERVERS}"), "per_s")
+        }),
+        wish("rebuild embedded, events/s", AtLeast(30_000.0), |r| r.median("rebuild: embedded", "per_s")),
+    ]
+    .into_iter()
+}
+
+fn wish(what: &'static str, wanted: Wanted, value: fn(&Report) -> Option<f64>) -> Wish {
+    Wish { what, value, wanted }
+}
+
+fn ticks(report: &Report, store: &str) -> Option<f64> {
+    let tick = |entities: usize| report.median(&format!("tick: {entities} entities, 100 alerts, {store}"), "tick_us");
+    Some(tick(1_000_000)? / tick(100)?)
+}
+
+fn of_roles(report: &Report, figure: &str) -> Option<f64> {
+    let roles = ["ingest", "worker", "alerting"].iter();
+    roles.filter_map(|role| report.median(&format!("idle: {role}, {SERVERS}"), figure)).reduce(f64::max)
+}
+
+impl Wish {
+    /// `None` if it was not measured.
+    pub(crate) fn of(&self, report: &Report) -> Option<Ratio> {
+        let value = (self.value)(report)?;
+        let reached = match self.wanted {
+            AtMost(most) => value <= most,
+            AtLeast(least) => value >= least,
+        };
+        Some(Ratio { what: self.what, value, wanted: self.wanted, reached })
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = match self.wanted {
+            AtMost(most) => format!("at most {most}"),
+            AtLeast(least) => format!("at least {least}"),
+        };
+        let verdict = if self.reached { "reached" } else { "NOT reached" };
+        write!(f, "{:55} {:>10.2}   wanted: {wanted:18} {verdict}", self.what, self.value)
+    }
+}
