@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing of a request's body, signature or secret gets into an answer.
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use revwatch_shared::event::NotAnEvent;
 use revwatch_shared::signature::Refusal;
@@ -89,10 +90,14 @@ impl Answer {
     }
 
     /// The body, as JSON.
-    pub(crate) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> Bytes {
         match self {
-            Self::Stored | Self::Ignored => serde_json::json!({ "status": self.outcome() }).to_string(),
-            _ => serde_json::json!({ "error": { "reason": self.outcome(), "message": self.message() } }).to_string(),
+            Self::Stored => Bytes::from_static(br#"{"status":"stored"}"#),
+            Self::Ignored => Bytes::from_static(br#"{"status":"ignored"}"#),
+            _ => {
+                let error = serde_json::json!({ "reason": self.outcome(), "message": self.message() });
+                serde_json::json!({ "error": error }).to_string().into()
+            }
         }
     }
 
@@ -124,7 +129,9 @@ mod tests {
 
     #[test]
     fn answers_are_json_with_a_reason() {
-        assert_eq!(Answer::Stored.json(), r#"{"status":"stored"}"#);
+        for answer in [Answer::Stored, Answer::Ignored] {
+            assert_eq!(answer.json(), serde_json::json!({ "status": answer.outcome() }).to_string());
+        }
         assert_eq!(
             Answer::MethodNotAllowed.json(),
             r#"{"error":{"message":"webhooks are sent with POST","reason":"method_not_allowed"}}"#

@@ -1,16 +1,24 @@
-//! Handing deliveries to the queue, each in a task of its own.
+//! Handing deliveries to the queue.
 //!
 //! Invariant: a publish, once begun, does not depend on the sender staying connected: who hangs up
-//! must not take an event along that the queue may already have.
+//! must not take an event along that the queue may already have. It is part of its request for as long as that waits for
+//! it, so that a usual webhook needs no task of its own; a task takes over what is left when the request ends first
+//! ([`Publishing`]), or when the queue
+//! takes longer than an answer may.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use revwatch_shared::ports::{Delivery, EventQueue, QueueError};
 use revwatch_shared::telemetry::{Metrics, Tracer, shown};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{error, info, warn};
 
 use crate::accept::Envelope;
@@ -25,8 +33,17 @@ pub(crate) struct Publisher {
     tracer: Tracer,
     in_flight: Arc<Semaphore>,
     deadline: Duration,
-    tasks: TaskTracker,
+    under_way: TaskTracker,
 }
+
+/// What a publish holds until it is dealt with, wherever it runs.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _under_way: TaskTrackerToken,
+}
+
+/// A publish, run by whoever awaits it. Dropped before its end, it goes on in a task of its own.
+struct Publishing(Option<Pin<Box<dyn Future<Output = Answer> + Send>>>);
 
 /// A publish nobody waits for any longer goes on for this many further deadlines, since giving up a
 /// confirm tells nothing about the event; after that it is dropped, so that a queue that never answers
@@ -42,7 +59,7 @@ impl Publisher {
         deadline: Duration,
     ) -> Arc<Self> {
         let in_flight = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { queue, metrics, tracer, in_flight, deadline, tasks: TaskTracker::new() })
+        Arc::new(Self { queue, metrics, tracer, in_flight, deadline, under_way: TaskTracker::new() })
     }
 
     pub(crate) fn partitions(&self) -> u32 {
@@ -51,14 +68,14 @@ impl Publisher {
 
     /// How many publishes are under way.
     pub(crate) fn under_way(&self) -> usize {
-        self.tasks.len()
+        self.under_way.len()
     }
 
     /// Waits for publishes under way, as long as one may take.
     pub(crate) async fn finish(&self) {
-        self.tasks.close();
-        if timeout(self.deadline, self.tasks.wait()).await.is_err() {
-            warn!(publishes = self.tasks.len(), "stopping with publishes unconfirmed; Stripe sends those again");
+        self.under_way.close();
+        if timeout(self.deadline, self.under_way.wait()).await.is_err() {
+            warn!(publishes = self.under_way(), "stopping with publishes unconfirmed; Stripe sends those again");
         }
     }
 
@@ -80,31 +97,28 @@ impl Publisher {
             visit.end(&self.tracer, &delivery.endpoint, &event, delivery.body.len(), &Answer::Overloaded);
             return Answer::Overloaded;
         };
-        let (tell, told) = oneshot::channel();
-        self.tasks.spawn(self.clone().store(tally, permit, delivery, event, visit, tell));
-        // The task ends without a word only if the queue's adapter panicked.
-        told.await.unwrap_or(Answer::Unavailable)
+        let slot = Slot { _permit: permit, _under_way: self.under_way.token() };
+        Publishing(Some(Box::pin(self.clone().store(tally, slot, delivery, event, visit)))).await
     }
 
     async fn store(
         self: Arc<Self>,
         mut tally: Tally,
-        permit: OwnedSemaphorePermit,
+        slot: Slot,
         delivery: Delivery,
         event: Envelope,
         visit: Visit,
-        tell: oneshot::Sender<Answer>,
-    ) {
+    ) -> Answer {
         let (delivery_id, bytes) = (delivery.id, delivery.body.len());
         let (endpoint, event_id, trace_id) = (delivery.endpoint.clone(), shown::id(&event.event_id), visit.of);
         let (began, started) = (SystemTime::now(), Instant::now());
-        let observe = || self.metrics.ingest_publish_seconds.observe(started.elapsed().as_secs_f64());
         tally.outcome = Answer::Unavailable.outcome();
-        let mut publishing = self.queue.publish(delivery);
+        let queue = self.queue.clone();
+        let mut publishing = Box::pin(async move { queue.publish(delivery).await });
         let result = timeout(self.deadline, &mut publishing).await;
         match &result {
             Ok(Ok(())) => {
-                observe();
+                self.observe(started);
                 tally.outcome = Answer::Stored.outcome();
                 let (event_type, known_type) = (shown::kind(&event.event_type), event.known_type);
                 info!(
@@ -128,24 +142,90 @@ impl Publisher {
         let answer = if matches!(result, Ok(Ok(()))) { Answer::Stored } else { Answer::Unavailable };
         visit.published(&self.tracer, began, &answer);
         visit.end(&self.tracer, &endpoint, &event, bytes, &answer);
-        // Counted, and its permit given back, before the sender can send the next one. The sender may
-        // be gone; the event is dealt with all the same.
-        drop(tally);
-        match result {
-            Ok(_) => {
-                drop(permit);
-                let _ = tell.send(answer);
-            }
-            Err(_) => {
-                let _ = tell.send(answer);
+        if result.is_err() {
+            // The queue may still take it: that is of no use to the sender, but to whoever reads the log.
+            let event_id = event_id.into_owned();
+            tokio::spawn(async move {
+                let _slot = slot;
                 if let Ok(Ok(())) = timeout(self.deadline * ABANDON_AFTER_DEADLINES, publishing).await {
-                    observe();
+                    self.observe(started);
                     info!(
                         endpoint, %event_id, %trace_id, %delivery_id,
                         "stored after the answer; Stripe's repeat will be a duplicate"
                     );
                 }
-            }
+            });
         }
+        // Here it is counted and, unless the queue still owes a word, its slot given back: before the sender can send
+        // the next one.
+        answer
+    }
+
+    fn observe(&self, started: Instant) {
+        self.metrics.ingest_publish_seconds.observe(started.elapsed().as_secs_f64());
+    }
+}
+
+impl Future for Publishing {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let Some(publish) = &mut self.0 else { return Poll::Ready(Answer::Unavailable) };
+        // A queue's adapter that panics ends its publish, not the sender's connection.
+        let polled = catch_unwind(AssertUnwindSafe(|| publish.as_mut().poll(cx)));
+        let answer = ready!(polled.unwrap_or(Poll::Ready(Answer::Unavailable)));
+        self.0 = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        // Without a runtime the process has ended.
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn publishing(publish: impl Future<Output = Answer> + Send + 'static) -> Publishing {
+        Publishing(Some(Box::pin(publish)))
+    }
+
+    #[tokio::test]
+    async fn one_that_is_dropped_goes_on_from_where_it_was() {
+        let (begun, has_begun) = oneshot::channel();
+        let (go, wait) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
+        let mut publishing = publishing(async move {
+            begun.send(()).expect("somebody waits");
+            wait.await.expect("the word");
+            ended.send(()).expect("somebody waits");
+            Answer::Stored
+        });
+        tokio::select! {
+            biased;
+            _ = &mut publishing => panic!("it has no word yet"),
+            begun = has_begun => begun.expect("begun"),
+        }
+        drop(publishing);
+        go.send(()).expect("it goes on");
+        has_ended.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_or_panics_has_an_answer_and_leaves_nothing() {
+        let mut publishing = publishing(async { Answer::Stored });
+        assert_eq!((&mut publishing).await, Answer::Stored);
+        assert!(publishing.0.is_none());
+        publishing = self::publishing(async { panic!("a defect in the adapter, made by this test") });
+        assert_eq!((&mut publishing).await, Answer::Unavailable);
+        assert!(publishing.0.is_none());
     }
 }

@@ -240,7 +240,7 @@ async fn read(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, Answer> {
 
 /// `early`: the body has not been read to its end, and the sender is told to use a new connection.
 fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(answer.json())));
+    let mut response = Response::new(Full::new(answer.json()));
     *response.status_mut() = answer.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
