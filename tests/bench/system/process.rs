@@ -110,7 +110,13 @@ pub(crate) struct Started {
 }
 
 impl Drop for Measured {
+    /// Asks it to end: a worker that is killed keeps its partitions for a while.
     fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status();
+        let until = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
