@@ -161,6 +161,9 @@ pub trait EventQueue: Send + Sync {
 /// One partition's stream of deliveries.
 #[async_trait]
 pub trait Consumer: Send {
+    /// Waits until there is something that [`Consumer::next`] would return at once. Cancelling it loses nothing.
+    async fn ready(&mut self) -> Result<(), QueueError>;
+
     /// Waits until there is something, then returns what is there, at most `max` deliveries, oldest
     /// first. Never empty. Cancelling it loses nothing.
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError>;

@@ -12,8 +12,8 @@ use revwatch_shared::backend::Backend;
 use revwatch_shared::config::Config;
 use revwatch_shared::observe::Plans;
 use revwatch_shared::telemetry::{Metrics, Tracer};
-use revwatch_worker::Worker;
 use revwatch_worker::healing::{Patient, Replayed, heal, pauses, replay, restore_pauses};
+use revwatch_worker::{Turns, Worker};
 
 use super::Common;
 use super::audit::{By, note};
@@ -99,6 +99,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         metrics: Metrics::new(),
         tracer: Tracer::default(),
         ready: Readiness::default().check("worker"),
+        turns: Turns::default(),
         refresher: None,
     })
 }

@@ -18,6 +18,7 @@ pub mod refresh;
 mod report;
 mod steward;
 pub mod stripe_api;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use self::partition::Partition;
 use self::refresh::Refresher;
 use self::steward::Steward;
+pub use self::turns::Turns;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -54,6 +56,8 @@ pub struct Worker {
     pub tracer: Tracer,
     /// Passes while the store knows that this worker is alive.
     pub ready: Check,
+    /// How many batches are under way at once.
+    pub turns: Turns,
     /// Asks Stripe's API, if there is a key.
     pub refresher: Option<Arc<Refresher>>,
 }
@@ -77,6 +81,7 @@ impl Worker {
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
             ready: process.readiness.check("worker"),
+            turns: Turns::default(),
             refresher: Some(Arc::new(Refresher::of(process)?)),
         })
     }

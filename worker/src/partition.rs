@@ -93,13 +93,15 @@ impl Partition {
             let pauses = Course::from(pauses.as_ref().clone());
             let mut consumer = self.worker.queue.consume(self.number).await?;
             while !self.pauses.has_changed().unwrap_or(false) {
-                let deliveries = tokio::select! {
+                tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
                     Ok(()) = self.pauses.changed() => break,
-                    deliveries = consumer.next(self.worker.config.batch) => deliveries?,
-                };
-                let applied = apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue).await?;
+                    ready = consumer.ready() => ready?,
+                }
+                let turn = self.worker.turns.begin().await;
+                let deliveries = consumer.next(self.worker.config.batch).await?;
+                let applied = turn.last(apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue)).await?;
                 consumer.ack().await?;
                 report(&self.worker, &deliveries, &applied);
                 if !std::mem::replace(processed, true) {

@@ -104,8 +104,7 @@ impl RabbitConsumer {
 
 #[async_trait]
 impl Consumer for RabbitConsumer {
-    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
-        // Once something is here there is no waiting: a cancelled call must not have taken anything.
+    async fn ready(&mut self) -> Result<(), QueueError> {
         while self.unpacked.is_empty() {
             if let Some(failure) = &self.ended {
                 return Err(failure.clone().into());
@@ -113,6 +112,12 @@ impl Consumer for RabbitConsumer {
             let received = self.messages.next().await;
             self.unpack(received)?;
         }
+        Ok(())
+    }
+
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        self.ready().await?;
+        // No waiting from here on: a cancelled call must not have taken anything.
         Ok(self.take(max.max(1)))
     }
 

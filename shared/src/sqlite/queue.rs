@@ -204,6 +204,20 @@ struct Cursor {
 
 #[async_trait]
 impl Consumer for Cursor {
+    async fn ready(&mut self) -> Result<(), QueueError> {
+        loop {
+            // Asked for before looking, so that what is published in between wakes us.
+            let published = self.db.0.published[self.partition as usize].notified();
+            let ids = [self.at, first_id(self.partition + 1)];
+            let look = "SELECT EXISTS (SELECT 1 FROM archive WHERE id > ?1 AND id < ?2)";
+            let is_there = self.db.read(move |c| c.prepare_cached(look)?.query_row(ids, |row| row.get(0)));
+            if is_there.await.map_err(queue_error)? {
+                return Ok(());
+            }
+            published.await;
+        }
+    }
+
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let db = self.db.clone();
         let (partition, limit) = (self.partition, i64::try_from(max.max(1)).unwrap_or(i64::MAX));

@@ -33,6 +33,9 @@ pub(crate) struct Bench<'a> {
 
 const CONNECTIONS: usize = 64;
 
+/// Enough that the slowest part is busy, though each webhook waits for all of them.
+const MANY_CONNECTIONS: usize = 256;
+
 /// Where the pipeline runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pipeline {
@@ -278,7 +281,7 @@ impl Bench<'_> {
 
     fn end_to_end(&mut self, pipeline: Pipeline, variables: &Variables) -> Figures {
         let (processes, started) = pipeline.start(variables);
-        let loaded = Loaded::new(&Plan { address: started.webhooks, ..self.plan() });
+        let loaded = Loaded::new(&Plan { address: started.webhooks, connections: MANY_CONNECTIONS, ..self.plan() });
         let cpu_s = || [processes.iter().map(Measured::cpu_s).sum(), self.broker_s(), self.redis_s()];
         let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
         let sent = loaded.send();
