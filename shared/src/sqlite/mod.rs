@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::ports::{BoxError, QueueError, StoreError};
@@ -30,7 +30,7 @@ pub struct Sqlite(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     partitions: u32,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Box<dyn Job>>,
     readers: Mutex<Vec<Connection>>,
     /// One per partition: something was published.
     published: Vec<Notify>,
@@ -40,16 +40,20 @@ struct Inner {
     prunes: bool,
 }
 
-/// What the writer runs inside a transaction, and what to call when that is on disk, or is not.
-struct Job {
-    work: Box<dyn FnOnce(&Connection) -> Done + Send>,
-    /// A single statement is atomic by itself and needs no savepoint.
-    savepoint: bool,
+/// What the writer runs inside a transaction.
+trait Job: Send {
+    /// Whether it worked. It may be run once more, after all that it did was undone.
+    fn run(&mut self, connection: &Connection) -> bool;
+
+    /// Called when what it did is on disk, or is not.
+    fn answer(self: Box<Self>, committed: Result<(), BoxError>);
 }
 
-enum Done {
-    Keep(Box<dyn FnOnce(Result<(), BoxError>) + Send>),
-    Undo,
+/// A job that somebody waits for, perhaps.
+struct Task<F, T> {
+    work: F,
+    result: Option<rusqlite::Result<T>>,
+    tell: oneshot::Sender<Result<T, BoxError>>,
 }
 
 /// How the data folder is opened.
@@ -116,39 +120,25 @@ impl Sqlite {
     async fn write<T, F>(&self, work: F) -> Result<T, BoxError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.enqueue(work, true).await
+        self.begin_write(work).await?.await.map_err(|_| "the writer thread has ended")?
     }
 
-    /// As [`Self::write`], for work that is one statement.
-    async fn write_statement<T, F>(&self, work: F) -> Result<T, BoxError>
+    /// The same without waiting for the disk. Work is done in the order in which it was begun.
+    async fn begin_write<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, BoxError>>, BoxError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.enqueue(work, false).await
+        let (tell, told) = oneshot::channel();
+        let task = Box::new(Task { work, result: None, tell });
+        self.0.jobs.send(task).await.map_err(|_| "the writer thread has ended")?;
+        Ok(told)
     }
 
-    async fn enqueue<T, F>(&self, work: F, savepoint: bool) -> Result<T, BoxError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let (answer, answered) = oneshot::channel::<Result<T, BoxError>>();
-        let work = Box::new(move |connection: &Connection| match work(connection) {
-            // A caller who has gone away does not undo what it asked for.
-            Ok(value) => Done::Keep(Box::new(move |committed| drop(answer.send(committed.map(|()| value))))),
-            Err(error) => {
-                let _ = answer.send(Err(error.into()));
-                Done::Undo
-            }
-        });
-        self.0.jobs.send(Job { work, savepoint }).await.map_err(|_| "the writer thread has ended")?;
-        answered.await.map_err(|_| "the writer thread has ended")?
-    }
-
-    /// Runs `work` on a reader connection, off the async threads.
+    /// Runs `work` on a reader connection, off the async threads. All that it reads is of one moment; and one
+    /// transaction for all of it is far cheaper than one for each statement.
     async fn read<T, F>(&self, work: F) -> Result<T, BoxError>
     where
         T: Send + 'static,
@@ -161,7 +151,8 @@ impl Sqlite {
                 Some(connection) => connection,
                 None => connect(&inner.path)?,
             };
-            let result = work(&connection);
+            let result = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
+                .and_then(|transaction| work(&transaction));
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             Ok(result?)
         })
@@ -177,9 +168,11 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // Pages of the log wait for the checkpoint in memory-sized steps, not in a file that grows for ever.
-    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    // Under load the same pages change again and again: a longer log has fewer of them written to their place.
+    connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // What must be undone, if it must, is small: by default it goes to a file.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -239,14 +232,17 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
              (or `partitions` in the configuration), or start with a new data folder; {partitions} was asked for"
         )));
     }
-    // Stripe sends nothing again after 30 days; marks are kept ten days longer.
-    transaction.execute("DELETE FROM marks WHERE set_day < ?1", [i64::from(today()) - 40])?;
     transaction.commit()?;
     Ok(stored)
 }
 
 /// One transaction per round, with all that waits when the round begins.
-fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Job>) {
+fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
+    // Under load the pages of a round, and those it looks for, are more than the usual 2 MiB. The memory is taken when
+    // it is needed.
+    if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
+        tracing::warn!(%error, "the embedded store works with little memory");
+    }
     const MOST_PER_TRANSACTION: usize = 1024;
     while let Some(first) = inbox.blocking_recv() {
         let mut jobs = vec![first];
@@ -261,44 +257,60 @@ fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Job>) {
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
 
-fn write_round(connection: &mut Connection, jobs: Vec<Job>) {
-    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-        Ok(transaction) => transaction,
-        Err(error) => {
-            tracing::error!(%error, "the embedded store cannot begin a transaction");
-            // Dropping the jobs tells their callers that they did not happen.
-            return;
-        }
+fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
+    // Nearly always all of it works. If something does not, it is done again, each job so that it can be undone alone:
+    // that costs SQLite a copy of every page it changes.
+    let committed = match attempt(connection, &mut jobs, false) {
+        Ok(true) => Ok(()),
+        Ok(false) => attempt(connection, &mut jobs, true).map(drop),
+        Err(error) => Err(error),
     };
-    let mut kept = Vec::with_capacity(jobs.len());
-    for Job { work, savepoint } in jobs {
-        if !savepoint {
-            if let Done::Keep(answer) = work(&transaction) {
-                kept.push(answer);
-            }
-            continue;
-        }
-        let mark = |sql| transaction.prepare_cached(sql).and_then(|mut s| s.execute([])).is_ok();
-        if !mark("SAVEPOINT job") {
-            continue;
-        }
-        match work(&transaction) {
-            Done::Keep(answer) => {
-                mark("RELEASE job");
-                kept.push(answer);
-            }
-            Done::Undo => {
-                mark("ROLLBACK TO job");
-                mark("RELEASE job");
-            }
-        }
-    }
-    let committed = transaction.commit();
     if let Err(error) = &committed {
-        tracing::error!(%error, "the embedded store cannot commit");
+        tracing::error!(%error, "the embedded store cannot write");
     }
-    for answer in kept {
-        answer(committed.as_ref().copied().map_err(|e| e.to_string().into()));
+    for job in jobs {
+        job.answer(committed.as_ref().copied().map_err(|e| e.to_string().into()));
+    }
+}
+
+/// One transaction. `Ok(false)`: a job failed, and nothing was written; not when each stands `apart`.
+fn attempt(connection: &mut Connection, jobs: &mut [Box<dyn Job>], apart: bool) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for job in jobs {
+        if !apart {
+            if !job.run(&transaction) {
+                return Ok(false);
+            }
+            continue;
+        }
+        let mark = |sql| transaction.prepare_cached(sql)?.execute([]);
+        mark("SAVEPOINT job")?;
+        if !job.run(&transaction) {
+            mark("ROLLBACK TO job")?;
+        }
+        mark("RELEASE job")?;
+    }
+    transaction.commit().map(|()| true)
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    T: Send,
+    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.result.insert((self.work)(connection)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), BoxError>) {
+        let answer = match (self.result, committed) {
+            (Some(Err(error)), _) => Err(error.into()),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(error)) => Err(error),
+            (None, Ok(())) => Err("it was not run".into()),
+        };
+        // A caller who has gone away does not undo what it asked for.
+        let _ = self.tell.send(answer);
     }
 }
 
@@ -310,6 +322,8 @@ fn watch(inner: &std::sync::Weak<Inner>) {
     let mut connection = None;
     let mut last = 0;
     let mut looks = 0_u32;
+    // The last mark that was looked at when marks were pruned.
+    let pruned_until = Arc::<Mutex<String>>::default();
     while let Some(inner) = inner.upgrade() {
         let version = match &connection {
             None => connect(&inner.path).ok().and_then(|c| {
@@ -326,24 +340,34 @@ fn watch(inner: &std::sync::Weak<Inner>) {
         looks = looks.wrapping_add(1);
         if inner.prunes && looks.is_multiple_of(LOOKS_PER_PRUNING) {
             let partitions = inner.partitions;
-            let before_ms = jiff::Timestamp::now().as_millisecond() - ARCHIVE_KEPT_MS;
-            let work = Box::new(move |c: &Connection| match queue::prune(c, partitions, before_ms) {
-                Ok(()) => Done::Keep(Box::new(drop)),
-                Err(error) => {
-                    tracing::warn!(%error, "the archive cannot be pruned");
-                    Done::Undo
-                }
-            });
+            let pruned_until = pruned_until.clone();
+            let work = move |c: &Connection| {
+                let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
+                *until = prune(c, partitions, &until).inspect_err(|error| {
+                    tracing::warn!(%error, "what is too old cannot be forgotten");
+                })?;
+                Ok(())
+            };
             // A writer with a full inbox has more urgent work.
-            let _ = inner.jobs.try_send(Job { work, savepoint: true });
+            let _ = inner.jobs.try_send(Box::new(Task { work, result: None, tell: oneshot::channel().0 }));
         }
         drop(inner);
         std::thread::sleep(LOOK);
     }
 }
 
+/// Forgets what is too old, a little at a time, so that nobody waits long.
+fn prune(connection: &Connection, partitions: u32, until: &str) -> rusqlite::Result<String> {
+    let before_ms = jiff::Timestamp::now().as_millisecond() - ARCHIVE_KEPT_MS;
+    queue::prune(connection, partitions, before_ms)?;
+    store::prune_marks(connection, until, today().saturating_sub(MARKS_KEPT_DAYS))
+}
+
 /// Stripe resends for 30 days at most; the archive reaches five days further back, as RabbitMQ's does.
 const ARCHIVE_KEPT_MS: i64 = 35 * 86_400_000;
+
+/// Ten days longer than Stripe resends.
+const MARKS_KEPT_DAYS: u32 = 40;
 
 fn data_version(connection: &Connection) -> Option<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()

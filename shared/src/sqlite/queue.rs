@@ -19,15 +19,16 @@ impl EventQueue for Sqlite {
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
         let partition = delivery.partition;
         self.takes(partition)?;
-        self.write_statement(move |c| insert(c, &delivery)).await.map_err(queue_error)?;
+        self.write(move |c| insert(c, &delivery)).await.map_err(queue_error)?;
         self.0.published[partition as usize].notify_waiters();
         Ok(())
     }
 
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         self.takes(partition)?;
+        // Asked of the writer, so that what was acknowledged in this process counts.
         let at = self
-            .read(move |c| {
+            .write(move |c| {
                 c.prepare_cached("SELECT coalesce((SELECT id FROM cursors WHERE partition = ?1), ?2)")?
                     .query_row(params![partition, first_id(partition) - 1], |row| row.get(0))
             })
@@ -37,7 +38,7 @@ impl EventQueue for Sqlite {
     }
 
     async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
-        self.write_statement(move |c| insert_aside(c, place, &aside)).await.map(drop).map_err(queue_error)
+        self.write(move |c| insert_aside(c, place, &aside)).await.map(drop).map_err(queue_error)
     }
 
     async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
@@ -177,6 +178,8 @@ impl EventQueue for Sqlite {
 
     async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
+        // What was acknowledged is on disk after this.
+        let _ = self.write(|_| Ok(())).await;
     }
 }
 
@@ -234,20 +237,18 @@ impl Consumer for Cursor {
         }
     }
 
+    /// Goes into the writer's next transaction, and is not waited for: as on RabbitMQ, all that can come of an
+    /// acknowledgement that a crash has lost is that deliveries are handed out again, and their marks tell.
     async fn ack(&mut self) -> Result<(), QueueError> {
         let (partition, at) = (self.partition, self.at);
         if at == self.acknowledged {
             return Ok(());
         }
-        self.db
-            .write_statement(move |c| {
-                c.prepare_cached(
-                    "INSERT INTO cursors VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = max(id, excluded.id)",
-                )?
+        let noting = self.db.begin_write(move |c| {
+            c.prepare_cached("INSERT INTO cursors VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = max(id, excluded.id)")?
                 .execute(params![partition, at])
-            })
-            .await
-            .map_err(queue_error)?;
+        });
+        drop(noting.await.map_err(queue_error)?);
         self.acknowledged = at;
         Ok(())
     }

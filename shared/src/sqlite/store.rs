@@ -182,10 +182,12 @@ impl StateStore for Sqlite {
 
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
-        self.write(move |c| c.execute("UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2", [name, holder]))
-            .await
-            .map(drop)
-            .map_err(store_error)
+        self.write(move |c| {
+            c.execute("UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2", [&name, &holder])
+        })
+        .await
+        .map(drop)
+        .map_err(store_error)
     }
 
     async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
@@ -249,7 +251,7 @@ impl StateStore for Sqlite {
                 "INSERT INTO members VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms",
                 params![group, member, now_ms.saturating_add_unsigned(ttl_ms)],
             )?;
-            texts(c, "SELECT member FROM members WHERE grp = ?1 ORDER BY member", [group])
+            texts(c, "SELECT member FROM members WHERE grp = ?1 ORDER BY member", [&group])
         })
         .await
         .map_err(store_error)
@@ -257,11 +259,25 @@ impl StateStore for Sqlite {
 
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
         let (group, member) = (group.to_owned(), member.to_owned());
-        self.write(move |c| c.execute("DELETE FROM members WHERE grp = ?1 AND member = ?2", [group, member]))
+        self.write(move |c| c.execute("DELETE FROM members WHERE grp = ?1 AND member = ?2", [&group, &member]))
             .await
             .map(drop)
             .map_err(store_error)
     }
+}
+
+/// Looks at some marks after the one with key `after`, forgets those set before `before_day`, and returns where to go
+/// on: at the beginning again, after the last.
+pub(super) fn prune_marks(c: &Connection, after: &str, before_day: u32) -> rusqlite::Result<String> {
+    const AT_ONCE: u32 = 5000;
+    let until: Option<String> = c
+        .prepare_cached("SELECT key FROM marks WHERE key > ?1 ORDER BY key LIMIT 1 OFFSET ?2")?
+        .query_row(params![after, AT_ONCE - 1], |row| row.get(0))
+        .optional()?;
+    // In SQLite every BLOB comes after every text.
+    c.prepare_cached("DELETE FROM marks WHERE key > ?1 AND key <= ifnull(?2, x'') AND set_day < ?3")?
+        .execute(params![after, until, before_day])?;
+    Ok(until.unwrap_or_default())
 }
 
 const STANDING: i64 = -1;
@@ -404,4 +420,28 @@ fn from_json<T: DeserializeOwned>(bodies: &[String]) -> Result<Vec<T>, StoreErro
 
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_marks_are_forgotten_some_at_a_time() {
+        let c = Connection::open_in_memory().expect("a database");
+        c.execute_batch(include_str!("schema.sql")).expect("the schema");
+        c.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7999)
+             INSERT INTO marks SELECT printf('evt_%05d', i), 1, 0, x'00', 10 + i % 2 FROM n",
+        )
+        .expect("marks");
+        let left = || -> (u32, u32) {
+            let count = "SELECT count(*), sum(set_day < 11) FROM marks";
+            c.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("numbers")
+        };
+        let next = prune_marks(&c, "", 11).expect("pruned");
+        assert_eq!((next.as_str(), left()), ("evt_04999", (5500, 1500)));
+        let next = prune_marks(&c, &next, 11).expect("pruned");
+        assert_eq!((next.as_str(), left()), ("", (4000, 0)), "from the beginning again");
+    }
 }
