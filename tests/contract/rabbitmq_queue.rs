@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
-use revwatch_shared::ports::{EventQueue, Place, QueueError};
+use revwatch_shared::ports::{Delivery, EventQueue, Fate, Place, QueueError, SetAside, Swept};
 use revwatch_shared::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -242,6 +242,97 @@ async fn a_rabbitmq_queue_shows_what_the_broker_itself_dead_lettered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_queue_packs_what_comes_while_a_message_is_unconfirmed() {
+    let server = RabbitServer::shared().await;
+    let url = server.url();
+    let queue = connect(&url).await;
+    let raw = RawChannel::open(&url).await;
+    let sent = publish_at_once(&queue, 1).await;
+    let messages = raw.count("revwatch.events.p1").await as usize;
+    assert!((2..MANY / 4).contains(&messages), "{messages} messages for {MANY} deliveries");
+
+    // Handed out in parts, none is left out, and what was not handed out is not acknowledged.
+    let mut consumer = queue.consume(1).await.expect("a consumer");
+    let first = take(&mut *consumer, 5, true).await;
+    assert_eq!(first, sent[..5], "in the order in which they were published");
+    drop(consumer);
+    let mut consumer = queue.consume(1).await.expect("a consumer");
+    let mut rest = Vec::new();
+    while rest.last() != sent.last() {
+        rest.extend(within(consumer.next(7)).await.expect("deliveries"));
+    }
+    consumer.ack().await.expect("acknowledged");
+    let again = MANY - rest.len();
+    assert!(again <= 5, "nothing is missing: {}", rest.len());
+    assert_eq!(rest, sent[again..]);
+    until("nothing waits", async || raw.count("revwatch.events.p1").await == 0).await;
+
+    let mut archive = queue.archive(0).await.expect("the archive");
+    let mut archived = Vec::new();
+    loop {
+        let page = archive.next(10).await.expect("a page");
+        if page.is_empty() {
+            break;
+        }
+        archived.extend(page);
+    }
+    assert_eq!(archived, sent, "each by itself in the archive");
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_queue_decides_on_each_delivery_of_a_message_that_the_broker_set_aside() {
+    let server = RabbitServer::shared().await;
+    let url = server.url();
+    let queue = connect(&url).await;
+    let sent = publish_at_once(&queue, 2).await;
+    let raw = RawChannel::open(&url).await;
+    loop {
+        let get = raw.channel.basic_get("revwatch.events.p2".into(), Default::default()).await.expect("an answer");
+        let Some(got) = get else { break };
+        got.reject(Default::default()).await.expect("rejected");
+    }
+    until("all are dead", async || queue.aside(Place::Dead, MANY).await.expect("letters").len() == MANY).await;
+    let letters = queue.aside(Place::Dead, MANY).await.expect("letters");
+    assert!(letters.iter().all(|letter| letter.reason.ends_with("rejected in revwatch.events.p2")), "{letters:?}");
+    assert_eq!(queue.aside(Place::Dead, 3).await.expect("letters").len(), 3, "no more than asked for");
+
+    let mut decide = |letter: &SetAside| match letter.delivery.received_ms % 3 {
+        0 => Fate::Keep,
+        1 => Fate::Drop,
+        _ => Fate::Process(Box::new(letter.delivery.clone())),
+    };
+    let expected = |rest| sent.iter().filter(|d| d.received_ms % 3 == rest).map(|d| d.id).collect::<HashSet<_>>();
+    let swept = within(queue.sweep(Place::Dead, &mut decide)).await.expect("swept");
+    let count = |rest| expected(rest).len() as u64;
+    assert_eq!(swept, Swept { kept: count(0), dropped: count(1), processed: count(2) });
+    let kept = queue.aside(Place::Dead, MANY).await.expect("letters");
+    assert_eq!(kept.iter().map(|letter| letter.delivery.id).collect::<HashSet<_>>(), expected(0));
+    let mut consumer = queue.consume(2).await.expect("a consumer");
+    let back = take(&mut *consumer, expected(2).len(), true).await;
+    assert_eq!(back.iter().map(|delivery| delivery.id).collect::<HashSet<_>>(), expected(2));
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_queue_brings_home_messages_of_many_deliveries() {
+    let server = RabbitServer::shared().await;
+    let url = server.url();
+    let queue = connect(&url).await;
+    let raw = RawChannel::open(&url).await;
+    raw.channel.queue_delete("revwatch.events.p3".into(), Default::default()).await.expect("deleted");
+    let sent = publish_at_once(&queue, 3).await;
+    assert!(raw.count("revwatch.unroutable").await > 0);
+    let raw = connect(&url).await;
+    let mut consumer = raw.consume(3).await.expect("a consumer");
+    let mut home = take(&mut *consumer, MANY, true).await;
+    home.sort_by_key(|delivery| delivery.received_ms);
+    assert_eq!(home, sent);
+    raw.close().await;
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rabbitmq_queue_refuses_another_number_of_partitions() {
     let server = RabbitServer::shared().await;
     let url = server.url();
@@ -296,6 +387,17 @@ impl RawChannel {
         let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
         declared.await.expect("the queue is there").message_count()
     }
+}
+
+/// So many that most have to wait for others.
+const MANY: usize = 100;
+
+/// Published side by side, in this order, each received a millisecond after the one before.
+async fn publish_at_once(queue: &RabbitQueue, partition: u32) -> Vec<Delivery> {
+    let sent: Vec<_> = (0..).take(MANY).map(|n| delivery(partition, n)).collect();
+    let publishing = join_all(sent.iter().map(|delivery| queue.publish(delivery.clone())));
+    within(publishing).await.into_iter().collect::<Result<Vec<()>, _>>().expect("published");
+    sent
 }
 
 fn options(url: &SecretString) -> RabbitOptions {

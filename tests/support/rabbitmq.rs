@@ -150,8 +150,7 @@ impl RabbitServer {
     }
 
     fn signal(&self, signal: &str) {
-        let broker = self.broker.lock().expect("no panic while locked");
-        send(signal, &broker.as_ref().expect("the server runs").child.id().to_string());
+        send(signal, &self.process().to_string());
     }
 
     fn url_of(&self, virtual_host: u32, password: &str) -> String {

@@ -66,6 +66,7 @@ impl RedisServer {
     }
 
     /// The id of its process.
+    #[allow(dead_code, reason = "only benchmarks ask")]
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::events::{self, SECRET};
-use super::process::cpu_s;
+use super::process::{cpu_s, say};
 
 const INTAKE: &str = "revwatch.intake";
 const PARTITIONS: u32 = 8;
@@ -61,7 +61,7 @@ async fn serve(outlet: Option<Arc<Outlet>>) {
     let endpoint = Endpoint { key: Arc::new([SigningKey::new(SECRET).expect("a secret")]), outlet };
     let router = Router::new().route("/webhooks/stripe", post(webhook)).with_state(endpoint);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    println!("{}", serde_json::json!({"message": "listening", "listen": listener.local_addr().expect("an address")}));
+    say(&serde_json::json!({"message": "listening", "listen": listener.local_addr().expect("an address")}).to_string());
     axum::serve(listener, router).await.expect("served");
 }
 
@@ -139,7 +139,8 @@ pub(crate) async fn worker() {
     }
     // Whoever takes the last one ends; the others wait for more.
     partitions.join_next().await.expect("a partition").expect("no panic");
-    measure.get().map(|measure: &Measure| measure.end(number("COUNT")));
+    let measure: &Measure = measure.get().expect("there was something");
+    measure.end(number("COUNT"));
 }
 
 async fn drain(
@@ -210,7 +211,8 @@ impl Measure {
 
     fn end(&self, count: usize) {
         let (seconds, cpu_s) = (self.began.elapsed().as_secs_f64(), cpu_s(std::process::id()) - self.cpu_s);
-        println!("{}", serde_json::json!({"message": "done", "count": count, "seconds": seconds, "cpu_s": cpu_s}));
+        let done = serde_json::json!({"message": "done", "count": count, "seconds": seconds, "cpu_s": cpu_s});
+        say(&done.to_string());
     }
 }
 

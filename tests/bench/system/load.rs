@@ -5,7 +5,7 @@
 //! when one was due: a stall shows in everything that had to wait for it (no "coordinated omission").
 
 use std::cell::{Cell, RefCell};
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::events;
+use super::process::say;
 
 /// What to send, where, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,12 +69,11 @@ pub(crate) fn main() {
             stream.set_nodelay(true).expect("a socket");
             connections.push(stream);
         }
-        println!("ready");
-        std::io::stdout().flush().expect("standard output");
+        say("ready");
         line();
         send(&plan, requests, connections).await
     });
-    println!("{}", serde_json::to_string(&sent).expect("JSON"));
+    say(&serde_json::to_string(&sent).expect("JSON"));
 }
 
 /// What the connections share.

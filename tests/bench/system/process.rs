@@ -159,6 +159,12 @@ impl Drop for Loaded {
     }
 }
 
+/// What a part tells whoever started it.
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).expect("somebody listens");
+}
+
 /// Seconds of processor time that a process has used. Source: proc(5); `utime` and `stime`, in hundredths.
 pub(crate) fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
