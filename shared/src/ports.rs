@@ -137,11 +137,12 @@ pub trait EventQueue: Send + Sync {
         decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
     ) -> Result<Swept, QueueError>;
 
-    /// How many deliveries wait, by partition. Whether those count that were handed out and not yet
+    /// How much waits, by partition: deliveries, or messages where one holds several. Whether those count that were handed out and not yet
     /// acknowledged depends on the adapter: RabbitMQ does not tell them.
     async fn depth(&self) -> Result<Vec<u64>, QueueError>;
 
-    /// How many stand aside; one set aside twice may count twice.
+    /// How many stand aside; one set aside twice may count twice, and several that the broker itself set aside
+    /// together count once.
     async fn aside_count(&self, place: Place) -> Result<u64, QueueError>;
 
     /// Every archived delivery received at or after `from_ms`, each partition's in the order of acceptance, up to
@@ -305,7 +306,7 @@ pub struct Health {
     pub whole_in: Option<String>,
     /// Which healing made it whole: another one after each.
     pub healed_by: Option<String>,
-    /// The newest `received_ms` of what was committed while it was whole.
+    /// The newest `received_ms` of what was committed while it was whole; an adapter may note it up to a second late.
     pub reach_ms: Option<i64>,
     /// The healing under way, and from which `received_ms` on it replays the archive.
     pub healing: Option<(String, i64)>,

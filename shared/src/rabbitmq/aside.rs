@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
 use super::failure::Failure;
@@ -113,6 +113,11 @@ pub(super) async fn sweep(
             break;
         }
         waiting = waiting.saturating_sub(u64::from(SWEEP));
+        if waiting == 0 {
+            // What stays comes to the end of the queue, where whoever looks next must find it: not on its way to us.
+            let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
+            link.ask(&open, "ending a consumer", cancel).await?;
+        }
         journal::note_sent_on(publisher, sent_on.into_iter()).await?;
         futures_util::future::try_join_all(parcels.into_iter().map(|parcel| publisher.publish(parcel))).await?;
         let done = channel.basic_ack(last, BasicAckOptions { multiple: true });
