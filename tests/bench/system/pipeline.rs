@@ -150,6 +150,11 @@ impl Bench<'_> {
         });
         self.measure(Group::Parts, "worker: prototype", |bench| bench.job("prototype-worker"));
         self.purge();
+        self.measure(Group::Accept, "accept at 5,000/s, prototype ingest alone", |bench| {
+            let (process, address) = Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
+            bench.accepted(&[process], &address)
+        });
+        self.purge();
         for pipeline in [Pipeline::Servers, Pipeline::Embedded] {
             if self.options.on.is_none_or(|on| on == pipeline) {
                 self.pipeline(pipeline);
