@@ -130,7 +130,6 @@ impl Bench<'_> {
     /// Notes what `measuring` finds, if its group is wanted.
     pub(super) fn measure(&mut self, group: Group, name: &str, measuring: impl FnOnce(&mut Self) -> Figures) {
         if self.wants(group) {
-            eprintln!("  {name}");
             let figures = measuring(self);
             self.report.add(name, figures);
         }

@@ -27,7 +27,10 @@ struct Line<'a> {
 }
 
 impl Report {
+    /// Notes figures, and shows them to whoever waits for the end.
     pub(crate) fn add(&mut self, name: &str, figures: Figures) {
+        let line: Vec<String> = figures.iter().map(|(figure, value)| format!("{figure} {}", shown(*value))).collect();
+        eprintln!("  {name}: {}", line.join(", "));
         if !self.rounds.contains_key(name) {
             self.names.push(name.to_owned());
         }
