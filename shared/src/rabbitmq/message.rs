@@ -62,16 +62,16 @@ pub(super) fn marker(properties: &BasicProperties) -> Option<Uuid> {
 }
 
 /// Reads a message with one delivery or several.
-pub(super) fn deliveries(message: lapin::message::Delivery, partition: u32) -> Vec<Delivery> {
-    match packed(&message, partition) {
+pub(super) fn deliveries(mut message: lapin::message::Delivery, partition: u32) -> Vec<Delivery> {
+    match packed(&mut message, partition) {
         Some(deliveries) => deliveries,
         None => vec![delivery(message, partition)],
     }
 }
 
 /// Reads a message that stands aside, put there by us or by the broker.
-pub(super) fn asides(message: lapin::message::Delivery) -> Vec<SetAside> {
-    let Some(deliveries) = packed(&message, 0) else { return vec![aside(message)] };
+pub(super) fn asides(mut message: lapin::message::Delivery) -> Vec<SetAside> {
+    let Some(deliveries) = packed(&mut message, 0) else { return vec![aside(message)] };
     // Only the broker sets such a message aside.
     let (reason, at_ms) = reason(&message.properties);
     let aside = |delivery: Delivery| SetAside {
@@ -82,12 +82,18 @@ pub(super) fn asides(message: lapin::message::Delivery) -> Vec<SetAside> {
     deliveries.into_iter().map(aside).collect()
 }
 
-fn packed(message: &lapin::message::Delivery, partition: u32) -> Option<Vec<Delivery>> {
+/// The deliveries of a message that holds several; they share its body. Any other message is left as it was.
+fn packed(message: &mut lapin::message::Delivery, partition: u32) -> Option<Vec<Delivery>> {
     if message.properties.content_type().as_ref()?.as_str() != pack::CONTENT_TYPE {
         return None;
     }
     let partition = topology::partition_of(message.routing_key.as_str()).unwrap_or(partition);
-    pack::unpack(&Bytes::copy_from_slice(&message.data), partition)
+    let body = Bytes::from(std::mem::take(&mut message.data));
+    let deliveries = pack::unpack(&body, partition);
+    if deliveries.is_none() {
+        message.data = body.into();
+    }
+    deliveries
 }
 
 /// Reads a message. What its headers do not tell comes from elsewhere in the message, as well as it goes:
@@ -275,6 +281,15 @@ mod tests {
         assert_ne!(by_hand.id, read("p5", b"junk").id);
         let junk = read("", b"junk");
         assert_eq!((junk.event_id.as_str(), junk.partition, junk.received_ms), ("", 2, 0));
+    }
+
+    #[test]
+    fn several_read_back_from_one_message_and_what_only_says_so_is_one() {
+        let all = vec![sample(), Delivery { id: Uuid::from_u128(8), body: Bytes::from_static(b"{}"), ..sample() }];
+        let read = |body: &[u8]| deliveries(message(pack_properties(), "p3", body), 9);
+        assert_eq!(read(&pack::pack(&all)), all);
+        let junk = read(b"junk");
+        assert_eq!((junk.len(), &junk[0].body[..], junk[0].partition), (1, &b"junk"[..], 3));
     }
 
     #[test]
