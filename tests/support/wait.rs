@@ -19,12 +19,26 @@ pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut ask: impl FnMut() -> F,
 ) -> T {
+    until_or(deadline, what, || {
+        let asked = ask();
+        async { asked.await.ok_or_else(String::new) }
+    })
+    .await
+}
+
+/// The same where an answer that is not there yet says why, for whoever reads that it never came.
+pub(crate) async fn until_or<T, F: Future<Output = Result<T, String>>>(
+    deadline: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let began = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(began.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
+        let why = match ask().await {
+            Ok(answer) => return answer,
+            Err(why) => why,
+        };
+        assert!(began.elapsed() < deadline, "waited {deadline:?} in vain until {what}: {why}");
         tokio::time::sleep(LOOK).await;
     }
 }
