@@ -139,7 +139,7 @@ impl Process {
 /// Starts logging, hears signals (SIGINT and SIGTERM end the process, SIGHUP has settings read anew), and reads
 /// settings. Must be called within a tokio runtime.
 pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
-    // The allocator asks for pages of 2 MB; of a dozen such an idle process uses little. Not every kernel has them.
+    // Where the system hands out pages of 2 MB unasked; the allocator does not ask for them. Not every kernel has them.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     init_logs(None);
     // Before anything that takes time: until then SIGHUP ends the process.

@@ -6,6 +6,7 @@
 //!
 //! Several processes may open the same file (the CLI beside a running `serve`).
 
+mod checkpoint;
 mod health;
 mod queue;
 mod store;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use self::checkpoint::Checkpoints;
 use crate::ports::{BoxError, QueueError, StoreError};
 
 /// The file's name inside the data folder.
@@ -89,6 +91,7 @@ impl Sqlite {
             Prepare::Sql(e) => cannot_open(&path, &e),
             Prepare::Wrong(text) => StoreError::Misconfigured(text),
         })?;
+        let checkpoints = Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&path, &e))?;
         let (jobs, inbox) = mpsc::channel(4096);
         let inner = Arc::new(Inner {
             path,
@@ -101,7 +104,7 @@ impl Sqlite {
         });
         std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || write_loop(&mut connection, inbox))
+            .spawn(move || write_loop(&mut connection, inbox, checkpoints))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let watcher = Arc::downgrade(&inner);
         std::thread::Builder::new()
@@ -160,15 +163,18 @@ impl Sqlite {
     }
 }
 
+/// How long one waits for a lock that another process has.
+const BUSY: Duration = Duration::from_secs(10);
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // Under load the same pages change again and again: a longer log has fewer of them written to their place.
+    // Of commands beside a server; its own writer does that in a better way.
     connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     // What must be undone, if it must, is small: by default it goes to a file.
@@ -237,7 +243,7 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
 }
 
 /// One transaction per round, with all that waits when the round begins.
-fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
+fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>, mut checkpoints: Checkpoints) {
     // Under load the pages of a round, and those it looks for, are more than the usual 2 MiB. The memory is taken when
     // it is needed.
     if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
@@ -252,6 +258,7 @@ fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Box<dyn Job
             jobs.push(job);
         }
         write_round(connection, jobs);
+        checkpoints.after_round(connection);
     }
     // The last handle is gone: leave one tidy file behind.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");

@@ -1,0 +1,191 @@
+//! Moving pages from the write-ahead log to their place in the file, beside the writer.
+//!
+//! SQLite would have the writer do that in the middle of a commit, and everybody whose event is in it wait for two
+//! syncs and thousands of pages. Here a thread does most of it while the writer goes on, and the writer the little that
+//! is left, between two rounds; only then can it begin the log anew, which nobody else can do for it.
+//!
+//! Invariant: what is moved, and when, changes nothing of what is stored: a log that is never moved only grows.
+
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rusqlite::hooks::Wal;
+use rusqlite::wal::CheckpointMode;
+
+use super::{BUSY, connect};
+use crate::ports::BoxError;
+
+/// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once.
+const BEGIN: u32 = 8_000;
+/// So few are left to the writer.
+const REST: u32 = 100;
+/// Moving goes on while the writer writes. After so many times it leaves more than [`REST`].
+const MOST_PASSES: u32 = 10;
+/// The writer moves all of it, whoever waits, rather than let the log grow further.
+const MOST: u32 = 8 * BEGIN;
+/// The writer waits for those who read from the log at that moment: so often, so long. Reads are short; but whoever
+/// exports everything must not hold up those who write.
+const LOOKS_FOR_READERS: i32 = 250;
+const LOOK: Duration = Duration::from_micros(100);
+
+/// The writer's side.
+pub(super) struct Checkpoints {
+    /// Pages in the log after the last commit.
+    pages: Arc<AtomicU32>,
+    begin: SyncSender<()>,
+    is_under_way: bool,
+    /// Little is left.
+    is_nearly_done: Arc<AtomicBool>,
+    /// With so many pages something is to be done.
+    next: u32,
+}
+
+impl Checkpoints {
+    /// Takes over from SQLite, for commits of `writer`. The thread ends with what this returns.
+    pub(super) fn of(writer: &mut Connection, path: PathBuf) -> rusqlite::Result<Self> {
+        let (pages, is_nearly_done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (begin, begins) = sync_channel(1);
+        let shown = pages.clone();
+        writer.wal_hook(Some(move |_: &mut Wal, pages| {
+            shown.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let moves = Moves { path, begins, is_nearly_done: is_nearly_done.clone() };
+        // Without the thread the writer does all of it, in time.
+        let _ = std::thread::Builder::new().name("sqlite-checkpoint".into()).spawn(move || moves.run());
+        Ok(Self { pages, begin, is_under_way: false, is_nearly_done, next: BEGIN })
+    }
+
+    /// To be called between two rounds.
+    pub(super) fn after_round(&mut self, writer: &mut Connection) {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if self.is_nearly_done.swap(false, Ordering::AcqRel) || pages > MOST {
+            self.is_under_way = false;
+            let began = Instant::now();
+            let is_new = begin_anew(writer).unwrap_or(false);
+            tracing::debug!(pages, is_new, took = ?began.elapsed(), "the log of the embedded store was moved to its file");
+            // If somebody read from the log, it has to grow a little before the next try.
+            self.next = if is_new { BEGIN } else { pages.max(BEGIN) + BEGIN / 16 };
+        } else if pages >= self.next && !self.is_under_way {
+            self.is_under_way = self.begin.try_send(()).is_ok();
+        }
+    }
+}
+
+/// Moves what is left, so that the next commit is at the beginning of the log. Whether that was possible.
+fn begin_anew(writer: &mut Connection) -> rusqlite::Result<bool> {
+    writer.busy_handler(Some(|looks| {
+        std::thread::sleep(LOOK);
+        looks < LOOKS_FOR_READERS
+    }))?;
+    let moved = writer.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART);
+    writer.busy_timeout(BUSY)?;
+    match moved {
+        Ok(_) => Ok(true),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The thread's side.
+struct Moves {
+    path: PathBuf,
+    begins: Receiver<()>,
+    is_nearly_done: Arc<AtomicBool>,
+}
+
+impl Moves {
+    fn run(self) {
+        let mut open = None;
+        while let Ok(()) = self.begins.recv() {
+            if let Err(error) = self.make_room(&mut open) {
+                tracing::warn!(%error, "the log of the embedded store is not moved to its file; trying again");
+            }
+            self.is_nearly_done.store(true, Ordering::Release);
+        }
+    }
+
+    fn make_room(&self, open: &mut Option<(Connection, Unclosed)>) -> Result<(), BoxError> {
+        let (connection, file) = match open {
+            Some(open) => open,
+            None => open.insert((connect(&self.path)?, ManuallyDrop::new(File::open(&self.path)?))),
+        };
+        for _ in 0..MOST_PASSES {
+            let (log, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
+            // SQLite leaves this to whoever reaches the end of the log: that would be the writer.
+            file.sync_data()?;
+            if u32::try_from(log - moved).unwrap_or(0) <= REST {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// To close it would take away the locks that SQLite has on the same file, from all connections of the process. Source:
+/// <https://sqlite.org/howtocorrupt.html>, "Posix advisory locks canceled".
+type Unclosed = ManuallyDrop<File>;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ports::{Delivery, EventQueue as _};
+    use crate::sqlite::{FILE_NAME, Open, Sqlite};
+
+    /// How often the log of the store in `folder` was begun anew. Source:
+    /// <https://sqlite.org/fileformat2.html#walformat>, "Checkpoint sequence number".
+    fn times_begun(folder: &Path) -> u32 {
+        let mut log = File::open(folder.join(format!("{FILE_NAME}-wal"))).expect("a log");
+        let mut head = [0; 16];
+        log.read_exact(&mut head).expect("its head");
+        u32::from_be_bytes(head[12..].try_into().expect("four bytes"))
+    }
+
+    /// Publishes until `enough`; 16 pages each time.
+    async fn publish_until(sqlite: &Sqlite, mut enough: impl FnMut(u32) -> bool) {
+        let (began, mut count) = (Instant::now(), 0);
+        while !enough(count) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{count} deliveries are not enough");
+            let delivery = Delivery {
+                id: Uuid::now_v7(),
+                event_id: format!("evt_{count}"),
+                event_type: "payout.paid".into(),
+                partition: 0,
+                endpoint: "stripe".into(),
+                received_ms: 0,
+                traceparent: None,
+                body: Bytes::from(vec![b'x'; 16 * 4096]),
+            };
+            sqlite.publish(delivery).await.expect("stored");
+            count += 1;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_begins_anew_once_nobody_reads_from_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        publish_until(&sqlite, |count| count == 1).await;
+        let reader = connect(&folder.path().join(FILE_NAME)).expect("a reader");
+        reader.execute_batch("BEGIN; SELECT count(*) FROM archive").expect("it reads");
+        let first = times_begun(folder.path());
+        publish_until(&sqlite, |count| count > 2 * BEGIN / 16).await;
+        assert_eq!(times_begun(folder.path()), first, "somebody reads from it");
+        reader.execute_batch("COMMIT").expect("it has read");
+        publish_until(&sqlite, |_| times_begun(folder.path()) > first).await;
+        let again = times_begun(folder.path());
+        publish_until(&sqlite, |_| times_begun(folder.path()) > again).await;
+    }
+}
