@@ -24,6 +24,9 @@ use tokio::sync::Mutex;
 use super::events::{self, SECRET};
 use super::process::{cpu_s, say};
 
+/// The least that a commit writes.
+pub(crate) const COMMIT: &str = include_str!("../prototype.lua");
+
 const INTAKE: &str = "revwatch.intake";
 const PARTITIONS: u32 = 8;
 
@@ -151,13 +154,6 @@ async fn drain(
     measure: Arc<std::sync::OnceLock<Measure>>,
 ) {
     const BATCH: usize = 64;
-    const COMMIT: &str = "
-        for i = 1, #ARGV, 2 do
-          if redis.call('HSETNX', KEYS[1], ARGV[i], '1') == 1 then
-            redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-            redis.call('HINCRBY', KEYS[3], 'applied', 1)
-          end
-        end";
     let script = redis::Script::new(COMMIT);
     channel.basic_qos(512, BasicQosOptions::default()).await.expect("a limit");
     let queue = format!("revwatch.events.p{partition}");

@@ -40,6 +40,7 @@ impl Bench<'_> {
         let url = cluster.as_ref().map_or_else(|| single.url(), RedisCluster::url);
         let stores = cluster.as_ref().map_or_else(|| vec![&single], |cluster| cluster.nodes.iter().collect());
         let variables = self.empty_servers(url.expose_secret(), partitions);
+        self.prepare(&variables);
         self.measure(Group::Growth, &format!("ingest: {name}"), |bench| {
             let (process, started) = Measured::revwatch(&variables, "ingest");
             bench.ingested(&process, &started.webhooks)
@@ -63,6 +64,9 @@ impl Bench<'_> {
             Pipeline::Servers => self.empty_servers(redis.url().expose_secret(), 8),
             Pipeline::Embedded => vec![("REVWATCH_DATA", folder.path().display().to_string())],
         };
+        if pipeline == Pipeline::Servers {
+            self.prepare(&variables);
+        }
         let (process, started) = Measured::revwatch(&variables, "ingest");
         self.ingested(&process, &started.webhooks);
         drop(process);

@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Only on these.
     #[arg(long)]
     pub(crate) on: Option<pipeline::Pipeline>,
+    /// Where `node` and the files of `tests/bench/node` are, with what they need: for the comparison with Node.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) node: Option<std::path::PathBuf>,
     /// Also write the figures there, as JSON.
     #[arg(long)]
     pub(crate) json: Option<std::path::PathBuf>,

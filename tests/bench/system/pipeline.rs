@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -85,8 +86,8 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
         seed: 1,
         report: Report::default(),
     };
-    // It declares the exchanges and queues, which the bare parts use, too.
-    drop(Measured::revwatch(&bench.servers(), "ingest"));
+    // The bare parts use the same exchanges and queues.
+    bench.prepare(&bench.servers());
     let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
@@ -154,6 +155,19 @@ impl Bench<'_> {
             bench.accepted(&[process], &address)
         });
         self.purge();
+        self.measure(Group::Accept, "accept at 5,000/s, prototype pipeline", |bench| {
+            let (process, address) = Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
+            let mut variables = bench.variables_of_a_part();
+            variables.push(("COUNT", usize::MAX.to_string()));
+            bench.accepted(&[process, Measured::spawn_part("prototype-worker", &variables)], &address)
+        });
+        self.purge();
+        if self.options.node.is_some() && self.options.on.is_none_or(|on| on == Pipeline::Servers) {
+            self.measure(Group::EndToEnd, "end to end: Node", |bench| {
+                let (processes, started) = bench.start_node();
+                bench.end_to_end(&processes, &started)
+            });
+        }
         for pipeline in [Pipeline::Servers, Pipeline::Embedded] {
             if self.options.on.is_none_or(|on| on == pipeline) {
                 self.pipeline(pipeline);
@@ -164,10 +178,7 @@ impl Bench<'_> {
     fn pipeline(&mut self, pipeline: Pipeline) {
         let name = pipeline.name();
         let folder = tempfile::tempdir().expect("a folder");
-        let variables = match pipeline {
-            Pipeline::Servers => self.servers(),
-            Pipeline::Embedded => vec![("REVWATCH_DATA", folder.path().display().to_string())],
-        };
+        let variables = self.variables(pipeline, folder.path());
         for roles in ["ingest", "worker", "alerting", "ingest,worker,alerting"] {
             self.measure(Group::Idle, &format!("idle: {roles}, {name}"), |_| idle(&variables, roles));
         }
@@ -177,9 +188,14 @@ impl Bench<'_> {
         });
         self.measure(Group::Parts, &format!("worker: {name}"), |bench| bench.drained(&variables, 1, &[&bench.redis]));
         self.purge();
-        self.measure(Group::EndToEnd, &format!("end to end: {name}"), |bench| bench.end_to_end(pipeline, &variables));
+        self.measure(Group::EndToEnd, &format!("end to end: {name}"), |bench| {
+            let (processes, started) = pipeline.start(&variables);
+            bench.end_to_end(&processes, &started)
+        });
         self.measure(Group::Accept, &format!("accept at 5,000/s, ingest alone: {name}"), |bench| {
-            let (process, started) = Measured::revwatch(&variables, "ingest");
+            // What nobody deals with must not wait for whoever comes next.
+            let elsewhere = tempfile::tempdir().expect("a folder");
+            let (process, started) = Measured::revwatch(&bench.variables(pipeline, elsewhere.path()), "ingest");
             bench.accepted(&[process], &started.webhooks)
         });
         self.purge();
@@ -195,14 +211,49 @@ impl Bench<'_> {
         }
     }
 
+    /// Has the exchanges and queues declared, and a worker find the new store whole: later it would replay the archive
+    /// beside what is measured.
+    pub(super) fn prepare(&self, variables: &Variables) {
+        let (worker, _) = Measured::revwatch(variables, "worker");
+        worker.wait_for("the archive is replayed");
+    }
+
     /// Nothing waits in RabbitMQ.
     fn purge(&self) {
         self.runtime.block_on(bare::purge(&self.amqp_url));
     }
 
+    /// Where its data is.
+    fn variables(&self, pipeline: Pipeline, folder: &Path) -> Variables {
+        match pipeline {
+            Pipeline::Servers => self.servers(),
+            Pipeline::Embedded => vec![("REVWATCH_DATA", folder.display().to_string())],
+        }
+    }
+
     fn servers(&self) -> Variables {
         let redis = self.redis.url().expose_secret().to_owned();
         vec![("REVWATCH_AMQP_URL", self.amqp_url.clone()), ("REVWATCH_REDIS_URL", redis)]
+    }
+
+    fn variables_of_a_part(&self) -> Variables {
+        let redis = self.redis.url().expose_secret().to_owned();
+        vec![("AMQP_URL", self.amqp_url.clone()), ("REDIS_URL", redis)]
+    }
+
+    /// The pair of Node processes that do the least of the same.
+    fn start_node(&self) -> (Vec<Measured>, Started) {
+        let folder = self.options.node.as_ref().expect("it is there");
+        let path = |name: &str| folder.join(name).to_str().expect("a path").to_owned();
+        let mut variables = self.variables_of_a_part();
+        variables.push(("COMMIT", bare::COMMIT.to_owned()));
+        let start = |script: &str| {
+            let process = Measured::spawn(&variables, &path("node"), &[&path(script)]);
+            let listen = process.listens();
+            (process, listen)
+        };
+        let ((ingest, webhooks), (worker, admin)) = (start("ingest.js"), start("worker.js"));
+        (vec![ingest, worker], Started { admin, webhooks })
     }
 
     /// As many as go, one after the other on each connection.
@@ -266,9 +317,8 @@ impl Bench<'_> {
 
     fn job(&mut self, part: &str) -> Figures {
         self.seed += 1;
-        let mut variables = vec![("AMQP_URL", self.amqp_url.clone()), ("SEED", self.seed.to_string())];
-        variables.push(("REDIS_URL", self.redis.url().expose_secret().to_owned()));
-        variables.push(("COUNT", self.count.to_string()));
+        let mut variables = self.variables_of_a_part();
+        variables.extend([("SEED", self.seed.to_string()), ("COUNT", self.count.to_string())]);
         let before = [self.broker_s(), self.redis_s()];
         let (process, done) = Measured::job(part, &variables);
         let [broker_us, redis_us] = per_event(before, [self.broker_s(), self.redis_s()], self.count as u64);
@@ -283,9 +333,9 @@ impl Bench<'_> {
         ]
     }
 
-    fn end_to_end(&mut self, pipeline: Pipeline, variables: &Variables) -> Figures {
-        let (processes, started) = pipeline.start(variables);
-        let loaded = Loaded::new(&Plan { address: started.webhooks, connections: MANY_CONNECTIONS, ..self.plan() });
+    fn end_to_end(&mut self, processes: &[Measured], started: &Started) -> Figures {
+        let address = started.webhooks.clone();
+        let loaded = Loaded::new(&Plan { address, connections: MANY_CONNECTIONS, ..self.plan() });
         let cpu_s = || [processes.iter().map(Measured::cpu_s).sum(), self.broker_s(), self.redis_s()];
         let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
         let sent = loaded.send();

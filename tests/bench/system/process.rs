@@ -41,18 +41,22 @@ impl Measured {
 
     /// One of this program's other parts, and where it listens.
     pub(crate) fn part(part: &str, variables: &Variables) -> (Self, String) {
-        let program = std::env::current_exe().expect("this program");
-        let process = Self::spawn(variables, program.to_str().expect("a path"), &[part]);
-        let listen = process.wait_for("listening")["listen"].as_str().unwrap_or_default().to_owned();
+        let process = Self::spawn_part(part, variables);
+        let listen = process.listens();
         (process, listen)
     }
 
     /// One of this program's other parts, which measures itself and ends, and what it says in the end.
     pub(crate) fn job(part: &str, variables: &Variables) -> (Self, Value) {
-        let program = std::env::current_exe().expect("this program");
-        let process = Self::spawn(variables, program.to_str().expect("a path"), &[part]);
+        let process = Self::spawn_part(part, variables);
         let done = process.wait_for("done");
         (process, done)
+    }
+
+    /// One of this program's other parts.
+    pub(crate) fn spawn_part(part: &str, variables: &Variables) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        Self::spawn(variables, program.to_str().expect("a path"), &[part])
     }
 
     /// Any program.
@@ -82,6 +86,11 @@ impl Measured {
             assert!(Instant::now() < until, "no line with {message:?}: {output}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Where a program says that it listens.
+    pub(crate) fn listens(&self) -> String {
+        self.wait_for("listening")["listen"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Seconds of processor time so far.

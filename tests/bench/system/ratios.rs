@@ -49,15 +49,17 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
         wish("worker: rate / the prototype's", AtLeast(0.6), |r| {
             Some(r.median(&format!("worker: {SERVERS}"), "per_s")? / r.median("worker: prototype", "per_s")?)
         }),
-        wish("end to end on RabbitMQ + Redis, events/s", AtLeast(16_000.0), |r| {
-            r.median(&format!("end to end: {SERVERS}"), "per_s")
+        wish("end to end: rate on RabbitMQ + Redis / Node's", AtLeast(16.0 / 6.5), |r| {
+            Some(r.median(&format!("end to end: {SERVERS}"), "per_s")? / r.median("end to end: Node", "per_s")?)
         }),
-        wish("end to end embedded, events/s", AtLeast(20_000.0), |r| r.median("end to end: embedded", "per_s")),
-        wish("accept at 5,000/s, ingest alone, p99 ms", AtMost(5.0), |r| {
-            r.median(&format!("accept at 5,000/s, ingest alone: {SERVERS}"), "p99_ms")
+        wish("end to end: rate embedded / Node's", AtLeast(20.0 / 6.5), |r| {
+            Some(r.median("end to end: embedded", "per_s")? / r.median("end to end: Node", "per_s")?)
         }),
-        wish("accept at 5,000/s, whole pipeline, p99 ms", AtMost(15.0), |r| {
-            r.median(&format!("accept at 5,000/s, whole pipeline: {SERVERS}"), "p99_ms")
+        wish("accept at 5,000/s, ingest alone: p99 / the prototype's", AtMost(5.0 / 1.7), |r| {
+            accept(r, &format!("ingest alone: {SERVERS}"), "prototype ingest alone")
+        }),
+        wish("accept at 5,000/s, whole pipeline: p99 / prototype's", AtMost(15.0 / 14.0), |r| {
+            accept(r, &format!("whole pipeline: {SERVERS}"), "prototype pipeline")
         }),
         wish("webhook to Slack at 1000/s, p99 ms", AtMost(1_000.0), |r| {
             r.median(&format!("webhook to Slack at 1000/s: {SERVERS}"), "p99_ms")
@@ -70,12 +72,30 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
             r.median(&format!("rebuild: {SERVERS}"), "per_s")
         }),
         wish("rebuild embedded, events/s", AtLeast(30_000.0), |r| r.median("rebuild: embedded", "per_s")),
+        // Of a machine on which bare axum does 90,000 and the prototype answers in 1.7 and 14 ms; the ratios above hold
+        // anywhere.
+        wish("end to end on RabbitMQ + Redis, events/s", AtLeast(16_000.0), |r| {
+            r.median(&format!("end to end: {SERVERS}"), "per_s")
+        }),
+        wish("end to end embedded, events/s", AtLeast(20_000.0), |r| r.median("end to end: embedded", "per_s")),
+        wish("accept at 5,000/s, ingest alone, p99 ms", AtMost(5.0), |r| {
+            r.median(&format!("accept at 5,000/s, ingest alone: {SERVERS}"), "p99_ms")
+        }),
+        wish("accept at 5,000/s, whole pipeline, p99 ms", AtMost(15.0), |r| {
+            r.median(&format!("accept at 5,000/s, whole pipeline: {SERVERS}"), "p99_ms")
+        }),
     ]
     .into_iter()
 }
 
 fn wish(what: &'static str, wanted: Wanted, value: fn(&Report) -> Option<f64>) -> Wish {
     Wish { what, value, wanted }
+}
+
+/// How much longer answers take than those of the least that could give them.
+fn accept(report: &Report, ours: &str, least: &str) -> Option<f64> {
+    let p99 = |what: &str| report.median(&format!("accept at 5,000/s, {what}"), "p99_ms");
+    Some(p99(ours)? / p99(least)?)
 }
 
 fn ticks(report: &Report, store: &str) -> Option<f64> {
