@@ -120,11 +120,16 @@ impl Wish {
     }
 }
 
+/// With two digits where they matter.
+fn shown(wanted: f64) -> String {
+    if wanted >= 100.0 { format!("{wanted}") } else { format!("{wanted:.2}") }
+}
+
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wanted = match self.wanted {
-            AtMost(most) => format!("at most {most}"),
-            AtLeast(least) => format!("at least {least}"),
+            AtMost(most) => format!("at most {}", shown(most)),
+            AtLeast(least) => format!("at least {}", shown(least)),
         };
         let verdict = if self.reached { "reached" } else { "NOT reached" };
         write!(f, "{:55} {:>10.2}   wanted: {wanted:18} {verdict}", self.what, self.value)
