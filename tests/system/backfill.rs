@@ -164,6 +164,10 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
         process.wait().expect("ended");
         progress = progress_in(&data);
         kills += 1;
+        if progress.is_empty() {
+            // It came to the end before the signal came to it.
+            break;
+        }
         assert!(kills < 50, "each run comes further");
     }
     assert!(kills >= 3, "{kills} kills");

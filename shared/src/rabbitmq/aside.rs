@@ -54,7 +54,7 @@ pub(super) async fn peek(link: &Link, queue: &str, limit: usize) -> Result<Vec<S
     Ok(letters)
 }
 
-/// Lets `decide` say of each message that is in `place` now what becomes of it. Each is first published to where it
+/// Lets `decide` say of each delivery that is in `place` now what becomes of it. Each is first published to where it
 /// is to be, the end of the same queue if it stays, and then removed: cut short in between it is there twice.
 pub(super) async fn sweep(
     link: &Link,
@@ -77,8 +77,12 @@ pub(super) async fn sweep(
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let subscription = channel.basic_consume(place.into(), "".into(), options, arguments);
     let mut messages = link.ask(&open, "reading what stands aside", subscription).await?;
+    // A delivery whose confirm was lost was stored again, and is dealt with once.
+    let mut gone = HashSet::new();
     while waiting > 0 {
         let (mut parcels, mut sent_on) = (Vec::new(), Vec::new());
+        // Of this round only: what comes again later may be what was published here, and must stay.
+        let mut kept = HashSet::new();
         let mut last = 0;
         for _ in 0..waiting.min(u64::from(SWEEP)) {
             let next = async { messages.next().await.transpose() };
@@ -88,16 +92,22 @@ pub(super) async fn sweep(
             let Some(message) = received? else { break };
             last = message.delivery_tag;
             for aside in message::asides(message) {
+                let id = aside.delivery.id;
+                if gone.contains(&id) {
+                    continue;
+                }
                 match decide(&aside) {
+                    Fate::Keep if !kept.insert(id) => {}
                     Fate::Keep => {
                         swept.kept += 1;
                         parcels.push(parcel_of(place, aside));
                     }
                     Fate::Process(delivery) => {
+                        gone.insert(id);
                         swept.processed += 1;
                         sent_on.push(delivery.received_ms);
                         // Not by way of the intake if the archive has it already.
-                        let is_archived = delivery.id == aside.delivery.id;
+                        let is_archived = delivery.id == id;
                         parcels.push(Parcel {
                             exchange: if is_archived { topology::EVENTS } else { topology::INTAKE },
                             routing_key: topology::routing_key(delivery.partition),
@@ -105,7 +115,10 @@ pub(super) async fn sweep(
                             body: delivery.body,
                         });
                     }
-                    Fate::Drop => swept.dropped += 1,
+                    Fate::Drop => {
+                        gone.insert(id);
+                        swept.dropped += 1;
+                    }
                 }
             }
         }

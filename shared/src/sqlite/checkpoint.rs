@@ -22,7 +22,7 @@ use super::{BUSY, connect};
 use crate::ports::BoxError;
 
 /// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once.
-const BEGIN: u32 = 8_000;
+const BEGIN: u32 = 16_000;
 /// So few are left to the writer.
 const REST: u32 = 100;
 /// Moving goes on while the writer writes. After so many times it leaves more than [`REST`].
@@ -65,13 +65,21 @@ impl Checkpoints {
     /// To be called between two rounds.
     pub(super) fn after_round(&mut self, writer: &mut Connection) {
         let pages = self.pages.load(Ordering::Relaxed);
-        if self.is_nearly_done.swap(false, Ordering::AcqRel) || pages > MOST {
+        if self.is_nearly_done.swap(false, Ordering::AcqRel) || pages >= self.next.max(MOST) {
             self.is_under_way = false;
             let began = Instant::now();
-            let is_new = begin_anew(writer).unwrap_or(false);
-            tracing::debug!(pages, is_new, took = ?began.elapsed(), "the log of the embedded store was moved to its file");
-            // If somebody read from the log, it has to grow a little before the next try.
-            self.next = if is_new { BEGIN } else { pages.max(BEGIN) + BEGIN / 16 };
+            let is_new = begin_anew(writer).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the log of the embedded store cannot begin anew; trying again");
+                false
+            });
+            tracing::debug!(pages, is_new, took = ?began.elapsed(), "moved the log of the embedded store to its file");
+            if is_new {
+                self.pages.store(0, Ordering::Relaxed);
+                self.next = BEGIN;
+            } else {
+                // Somebody reads from the log: it has to grow a little before the next try.
+                self.next = pages.max(BEGIN) + BEGIN / 16;
+            }
         } else if pages >= self.next && !self.is_under_way {
             self.is_under_way = self.begin.try_send(()).is_ok();
         }
@@ -181,7 +189,7 @@ mod tests {
         let reader = connect(&folder.path().join(FILE_NAME)).expect("a reader");
         reader.execute_batch("BEGIN; SELECT count(*) FROM archive").expect("it reads");
         let first = times_begun(folder.path());
-        publish_until(&sqlite, |count| count > 2 * BEGIN / 16).await;
+        publish_until(&sqlite, |count| count > (BEGIN + BEGIN / 4) / 16).await;
         assert_eq!(times_begun(folder.path()), first, "somebody reads from it");
         reader.execute_batch("COMMIT").expect("it has read");
         publish_until(&sqlite, |_| times_begun(folder.path()) > first).await;
