@@ -21,8 +21,9 @@ use rusqlite::wal::CheckpointMode;
 use super::{BUSY, connect};
 use crate::ports::BoxError;
 
-/// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once.
-const BEGIN: u32 = 16_000;
+/// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once;
+/// but while many are moved at once, the disk has less time for commits.
+const BEGIN: u32 = 8_000;
 /// So few are left to the writer.
 const REST: u32 = 100;
 /// Moving goes on while the writer writes. After so many times it leaves more than [`REST`].

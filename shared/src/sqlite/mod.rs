@@ -176,7 +176,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Of commands beside a server; its own writer does that in a better way.
     connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
-    connection.pragma_update(None, "journal_size_limit", 96 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     // What must be undone, if it must, is small: by default it goes to a file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
