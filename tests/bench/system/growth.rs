@@ -14,7 +14,7 @@ use super::tick::{Size, StoreKind, idle_ticks};
 
 impl Bench<'_> {
     pub(super) fn growth(&mut self) {
-        for pipeline in [Pipeline::Servers, Pipeline::Embedded] {
+        for pipeline in self.pipelines() {
             self.measure(Group::Rebuild, &format!("rebuild: {}", pipeline.name()), |bench| bench.rebuilt(pipeline));
         }
         for partitions in [1, 2, 4, 8, 16] {
@@ -88,7 +88,11 @@ impl Bench<'_> {
             if self.options.quick { [1_000, 10_000, 1_000] } else { [10_000, 1_000_000, 100_000] };
         let sizes = [(100, 100), (some, 100), (many, 100), (alerts, alerts)];
         let sizes = sizes.map(|(entities, alerts)| Size { entities, alerts });
-        for (name, kind) in [("Redis", StoreKind::Redis), ("SQLite", StoreKind::Sqlite)] {
+        for pipeline in self.pipelines() {
+            let (name, kind) = match pipeline {
+                Pipeline::Servers => ("Redis", StoreKind::Redis),
+                Pipeline::Embedded => ("SQLite", StoreKind::Sqlite),
+            };
             eprintln!("  ticks: {name}");
             let figures = self.runtime.block_on(idle_ticks(kind, &sizes));
             for (Size { entities, alerts }, figures) in sizes.iter().zip(figures) {

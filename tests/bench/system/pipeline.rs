@@ -128,6 +128,12 @@ impl Bench<'_> {
         self.options.only.is_empty() || self.options.only.contains(&group)
     }
 
+    /// Those that are wanted.
+    pub(super) fn pipelines(&self) -> impl Iterator<Item = Pipeline> + use<> {
+        let on = self.options.on;
+        [Pipeline::Servers, Pipeline::Embedded].into_iter().filter(move |pipeline| on.is_none_or(|on| on == *pipeline))
+    }
+
     /// Notes what `measuring` finds, if its group is wanted.
     pub(super) fn measure(&mut self, group: Group, name: &str, measuring: impl FnOnce(&mut Self) -> Figures) {
         if self.wants(group) {
@@ -162,16 +168,14 @@ impl Bench<'_> {
             bench.accepted(&[process, Measured::spawn_part("prototype-worker", &variables)], &address)
         });
         self.purge();
-        if self.options.node.is_some() && self.options.on.is_none_or(|on| on == Pipeline::Servers) {
+        if self.options.node.is_some() {
             self.measure(Group::EndToEnd, "end to end: Node", |bench| {
                 let (processes, started) = bench.start_node();
                 bench.end_to_end(&processes, &started)
             });
         }
-        for pipeline in [Pipeline::Servers, Pipeline::Embedded] {
-            if self.options.on.is_none_or(|on| on == pipeline) {
-                self.pipeline(pipeline);
-            }
+        for pipeline in self.pipelines() {
+            self.pipeline(pipeline);
         }
     }
 
