@@ -346,6 +346,15 @@ pub struct Changes {
     pub gap: bool,
 }
 
+/// A stretch of time in which conditions fall due, in Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueWindow {
+    /// Not this second itself.
+    pub after_s: i64,
+    /// This one included.
+    pub until_s: i64,
+}
+
 /// Proof of holding a lease. A write under a fence that another holder has outrun is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub u64);
@@ -399,8 +408,9 @@ pub trait StateStore: Send + Sync {
     /// Every open condition.
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError>;
 
-    /// Open conditions that fall due after `after_s` and up to `until_s` (Unix seconds).
-    async fn conditions_due(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError>;
+    /// Open conditions that fall due in one of the windows. One round trip for all of them; a condition that is in
+    /// several may come several times.
+    async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError>;
 
     /// Changes of conditions committed since `cursor`, at most about `limit`. An empty cursor starts
     /// at the oldest change kept.

@@ -211,8 +211,8 @@ impl Bench {
             }
             self.write()?;
         }
-        for delay_s in self.book.delays_s() {
-            for condition in self.ledger.conditions_due(self.book.read.until_s - delay_s, now_s - delay_s) {
+        for window in self.book.due_windows(now_s) {
+            for condition in self.ledger.conditions_due(window) {
                 self.book.on_open(&condition, now_s);
             }
         }

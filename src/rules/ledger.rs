@@ -6,7 +6,9 @@ use revwatch_shared::condition::{Condition, ConditionKey};
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::EntityKey;
 use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{ChangeCursor, Changes, Commit, ConditionChange, Delivery, Found, Stored, Want};
+use revwatch_shared::ports::{
+    ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, Found, Stored, Want,
+};
 use revwatch_worker::plan::{Batch, Outcome};
 use uuid::Uuid;
 
@@ -82,10 +84,10 @@ impl Ledger {
         self.conditions.values().cloned().collect()
     }
 
-    /// Open conditions that fall due after `after_s` and up to `until_s` (Unix seconds).
-    pub fn conditions_due(&self, after_s: i64, until_s: i64) -> Vec<Condition> {
-        let due = self.due.range((after_s.saturating_add(1), lowest())..);
-        let due = due.take_while(|(at_s, _)| *at_s <= until_s);
+    /// Open conditions that fall due in the window.
+    pub fn conditions_due(&self, window: DueWindow) -> Vec<Condition> {
+        let due = self.due.range((window.after_s.saturating_add(1), lowest())..);
+        let due = due.take_while(|(at_s, _)| *at_s <= window.until_s);
         due.filter_map(|(_, key)| self.conditions.get(key).cloned()).collect()
     }
 
@@ -205,10 +207,11 @@ mod tests {
         conditions.sort_by(|a, b| a.key.cmp(&b.key));
         assert_eq!(ledger.conditions(), conditions);
         assert!(conditions.len() > 100);
-        assert_eq!(ledger.conditions_due(0, i64::MAX).len(), conditions.len());
+        let due = |after_s, until_s| ledger.conditions_due(DueWindow { after_s, until_s }).len();
+        assert_eq!(due(0, i64::MAX), conditions.len());
         let first_s = ledger.next_due_s(0).expect("some");
-        assert!(ledger.conditions_due(first_s - 1, first_s).len() < conditions.len());
-        assert!(ledger.conditions_due(first_s, first_s).is_empty());
+        assert!(due(first_s - 1, first_s) < conditions.len());
+        assert_eq!(due(first_s, first_s), 0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::{EntityKey, EntityKind};
 use revwatch_shared::ports::{
-    AuditEntry, Commit, Committed, ConditionChange, EntityWrite, Health, Mark, StateStore, StoreError, Want,
+    AuditEntry, Commit, Committed, ConditionChange, DueWindow, EntityWrite, Health, Mark, StateStore, StoreError, Want,
 };
 use revwatch_shared::redis::RedisStore;
 use revwatch_shared::sqlite::{Open, Sqlite};
@@ -158,6 +158,10 @@ fn payout(id: &str) -> EntityKey {
 
 fn write(id: &str, expected: u64, body: &[u8]) -> EntityWrite {
     EntityWrite { key: payout(id), expected, body: body.to_vec() }
+}
+
+fn window(after_s: i64, until_s: i64) -> DueWindow {
+    DueWindow { after_s, until_s }
 }
 
 fn condition(id: &str, due_s: i64) -> Condition {

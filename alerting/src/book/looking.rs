@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::entity::EntityKey;
-use revwatch_shared::ports::ConditionChange;
+use revwatch_shared::ports::{ConditionChange, DueWindow};
 
 use super::{Book, STALLED_S, WatchKey};
 use crate::alert::{Evidence, Subject};
@@ -17,13 +17,22 @@ impl Book {
     /// when rules were added, changed or taken away, and when events are no longer late.
     pub fn needs_scan(&self, now_s: i64) -> bool {
         let waited = |rule: &&Rule| self.read.waiting.contains(&rule.name);
-        self.read.rules != self.rules_in_short()
+        self.read.rules != self.rules_in_short
             || self.rules.iter().filter(waited).any(|rule| !self.is_late(rule, now_s))
     }
 
     /// How long after a condition falls due its rules want to know.
     pub fn delays_s(&self) -> BTreeSet<i64> {
         self.rules.iter().filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s)).collect()
+    }
+
+    /// When the conditions fell due that rules want to know of since the last look. None within the same second.
+    pub fn due_windows(&self, now_s: i64) -> Vec<DueWindow> {
+        if now_s <= self.read.until_s {
+            return Vec::new();
+        }
+        let window = |delay_s| DueWindow { after_s: self.read.until_s - delay_s, until_s: now_s - delay_s };
+        self.delays_s().into_iter().map(window).collect()
     }
 
     /// How many hours of counters the rules need.
@@ -120,7 +129,7 @@ impl Book {
 
     /// Every open condition has been looked at.
     pub fn end_scan(&mut self) {
-        self.read.rules = self.rules_in_short();
+        self.read.rules = self.rules_in_short.clone();
     }
 
     /// Rules on figures look at the counters.
@@ -150,14 +159,13 @@ impl Book {
         let is_old = |within_s| self.newest_event_s.is_none_or(|newest_s| now_s - newest_s > within_s);
         rule.fresh_within_s.is_some_and(|within_s| self.stalled_s >= STALLED_S || is_old(within_s))
     }
+}
 
-    /// Of every rule what decides whom it watches.
-    pub(super) fn rules_in_short(&self) -> Vec<String> {
-        let describe = |rule: &Rule| match &rule.kind {
-            RuleKind::Condition { condition, after_s } => format!("{} {} {after_s}", rule.name, condition.as_str()),
-            RuleKind::Figure(figure) => format!("{} by {}", rule.name, figure.by.as_deref().unwrap_or("nothing")),
-        };
-        self.rules.iter().map(describe).collect()
+/// What decides whom a rule watches.
+pub(super) fn in_short(rule: &Rule) -> String {
+    match &rule.kind {
+        RuleKind::Condition { condition, after_s } => format!("{} {} {after_s}", rule.name, condition.as_str()),
+        RuleKind::Figure(figure) => format!("{} by {}", rule.name, figure.by.as_deref().unwrap_or("nothing")),
     }
 }
 

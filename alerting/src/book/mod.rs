@@ -107,6 +107,8 @@ pub struct Documents {
 /// See the module.
 pub struct Book {
     rules: Vec<Rule>,
+    /// Of each, what decides whom it watches.
+    rules_in_short: Vec<String>,
     /// The rules that look at a condition, by its kind.
     by_condition: HashMap<ConditionKind, Vec<usize>>,
     policy: Policy,
@@ -188,6 +190,7 @@ impl Book {
             }
         }
         let mut book = Self {
+            rules_in_short: rules.iter().map(looking::in_short).collect(),
             rules,
             by_condition,
             policy,

@@ -6,7 +6,7 @@ use super::RedisStore;
 use super::keys;
 use super::read::{Scan, from_json, stream_id};
 use crate::condition::Condition;
-use crate::ports::{ChangeCursor, Changes, ConditionChange, StoreError};
+use crate::ports::{ChangeCursor, Changes, ConditionChange, DueWindow, StoreError};
 use crate::telemetry::shown;
 
 impl RedisStore {
@@ -26,12 +26,18 @@ impl RedisStore {
         Ok(partitions.into_iter().flatten().collect())
     }
 
-    pub(super) async fn due_conditions(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError> {
+    pub(super) async fn due_conditions(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
+        if windows.is_empty() {
+            return Ok(Vec::new());
+        }
         let partitions = self
             .each_partition(|partition| async move {
-                let mut range = redis::cmd("ZRANGE");
-                range.arg(keys::due(partition)).arg(format!("({after_s}")).arg(until_s).arg("BYSCORE");
-                let members: Vec<String> = self.link.run(&range).await?;
+                let mut ranges = redis::pipe();
+                for DueWindow { after_s, until_s } in windows {
+                    let range = ranges.cmd("ZRANGE").arg(keys::due(partition));
+                    range.arg(format!("({after_s}")).arg(until_s).arg("BYSCORE");
+                }
+                let members: Vec<String> = self.link.pipeline::<Vec<Vec<String>>>(&ranges).await?.concat();
                 if members.is_empty() {
                     return Ok(Vec::new());
                 }
@@ -42,8 +48,10 @@ impl RedisStore {
                 found.into_iter().flatten().map(|value| condition(&value)).collect()
             })
             .await?;
-        // One that was moved between the two requests is not due in this window any more.
-        let due = |condition: &Condition| after_s < condition.due_s && condition.due_s <= until_s;
+        // One that was moved between the two requests may not be due any more.
+        let due = |condition: &Condition| {
+            windows.iter().any(|window| window.after_s < condition.due_s && condition.due_s <= window.until_s)
+        };
         Ok(partitions.into_iter().flatten().filter(due).collect())
     }
 

@@ -33,8 +33,8 @@ use crate::condition::Condition;
 use crate::counters::Counters;
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, Fence, Found, Health, StateStore, StoreError,
-    Stored, Want,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, DueWindow, Fence, Found, Health, StateStore,
+    StoreError, Stored, Want,
 };
 
 /// [`StateStore`] on Redis 7.0 or later.
@@ -117,8 +117,8 @@ impl StateStore for RedisStore {
         self.open_conditions().await
     }
 
-    async fn conditions_due(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError> {
-        self.due_conditions(after_s, until_s).await
+    async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
+        self.due_conditions(windows).await
     }
 
     async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {

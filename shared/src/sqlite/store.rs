@@ -11,8 +11,8 @@ use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, Fence, Found, Health,
-    StateStore, StoreError, Stored, Want,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, DueWindow, Fence, Found,
+    Health, StateStore, StoreError, Stored, Want,
 };
 use crate::telemetry::shown;
 
@@ -120,9 +120,15 @@ impl StateStore for Sqlite {
         from_json(&bodies.map_err(store_error)?)
     }
 
-    async fn conditions_due(&self, after_s: i64, until_s: i64) -> Result<Vec<Condition>, StoreError> {
+    async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
+        let windows = windows.to_vec();
         let bodies = Sqlite::read(self, move |c| {
-            texts(c, "SELECT body FROM conditions WHERE due_s > ?1 AND due_s <= ?2 ORDER BY due_s", [after_s, until_s])
+            let mut bodies = Vec::new();
+            for DueWindow { after_s, until_s } in windows {
+                let due = "SELECT body FROM conditions WHERE due_s > ?1 AND due_s <= ?2 ORDER BY due_s";
+                bodies.extend(texts(c, due, [after_s, until_s])?);
+            }
+            Ok(bodies)
         });
         from_json(&bodies.await.map_err(store_error)?)
     }
@@ -130,12 +136,12 @@ impl StateStore for Sqlite {
     async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
         let known = cursor.get(&0).copied();
         let (gap, last, bodies) = Sqlite::read(self, move |c| {
-            let (oldest, newest): (u64, u64) = c.query_row(
-                "SELECT coalesce((SELECT min(seq) FROM changes), 0),
-                        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
+            let (oldest, newest): (u64, u64) = c
+                .prepare_cached(
+                    "SELECT coalesce((SELECT min(seq) FROM changes), 0),
+                            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)",
+                )?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let after = known.unwrap_or(0);
             if known.is_some() && (after + 1 < oldest || after > newest) {
                 return Ok((true, newest, Vec::new()));

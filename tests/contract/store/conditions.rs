@@ -14,13 +14,13 @@ pub(super) async fn they_open_change_and_close(place: &dyn Place) {
     let later = Condition { due_s: 300, detail: Some("no_account".into()), ..first.clone() };
     open(&*store, 0, &later).await;
     assert_eq!(sorted(store.conditions().await.expect("conditions")), [later, second.clone()]);
-    assert_eq!(store.conditions_due(0, 150).await.expect("due"), []);
+    assert_eq!(store.conditions_due(&[window(0, 150)]).await.expect("due"), []);
 
     close(&*store, 0, &first).await;
     close(&*store, 0, &first).await;
     let left = std::slice::from_ref(&second);
     assert_eq!(store.conditions().await.expect("conditions"), left);
-    assert_eq!(store.conditions_due(0, 1_000).await.expect("due"), left);
+    assert_eq!(store.conditions_due(&[window(0, 1_000)]).await.expect("due"), left);
 
     // Within one commit the last word counts.
     let conditions = vec![
@@ -39,7 +39,7 @@ pub(super) async fn they_fall_due_in_one_window_only(place: &dyn Place) {
         open(&*store, partition, &condition(&format!("po_{due_s}"), due_s)).await;
     }
     let due = async |after, until| {
-        let found = store.conditions_due(after, until).await.expect("due");
+        let found = store.conditions_due(&[window(after, until)]).await.expect("due");
         sorted(found).into_iter().map(|condition| condition.due_s).collect::<Vec<_>>()
     };
     assert_eq!(due(99, 101).await, [100, 101]);
@@ -48,6 +48,9 @@ pub(super) async fn they_fall_due_in_one_window_only(place: &dyn Place) {
     assert_eq!(due(103, 1_000).await, [0; 0]);
     assert_eq!(due(-1, 99).await, [0; 0]);
     assert_eq!(due(i64::MIN, i64::MAX).await, [100, 101, 102, 103]);
+    let several = store.conditions_due(&[window(102, 103), window(0, 1), window(99, 100)]).await.expect("due");
+    assert_eq!(sorted(several).into_iter().map(|condition| condition.due_s).collect::<Vec<_>>(), [100, 103]);
+    assert_eq!(store.conditions_due(&[]).await.expect("due"), []);
 }
 
 pub(super) async fn changes_are_told_once_and_in_order(place: &dyn Place) {

@@ -72,7 +72,7 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
         audit: Vec::new(),
     };
     assert_eq!(left, nothing);
-    assert!(store.conditions_due(0, i64::MAX - 1).await.expect("due").is_empty());
+    assert!(store.conditions_due(&[window(0, i64::MAX - 1)]).await.expect("due").is_empty());
     assert_eq!(store.documents("alert").await.expect("alerts").len(), 1);
     assert_eq!(store.documents(PAUSES).await.expect("pauses").len(), 1);
     store.write_documents(fence, &[alert]).await.expect("the lease is still held");
