@@ -22,8 +22,8 @@ pub(crate) struct RabbitServer {
     /// Virtual hosts given away.
     taken: AtomicU32,
     broker: Mutex<Option<Process>>,
-    /// Erlang's port mapper; after the broker, so that it is dropped last.
-    _epmd: Process,
+    /// Erlang's port mapper; after the broker, so that it is dropped last. A node that joined another has that one's.
+    _epmd: Option<Process>,
 }
 
 /// In Debian's package it is the script itself; `rabbitmq-server` in the path insists on its own user.
@@ -64,18 +64,37 @@ impl RabbitServer {
         let epmd_port = free_port();
         let mut epmd = command("epmd", folder.path());
         epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
-        let server = Self {
+        let server = Self::new(folder, epmd_port, Some(Process::spawn(epmd)));
+        server.write_config(extra);
+        server.restart().await;
+        server
+    }
+
+    /// Starts a further node of this one's cluster.
+    #[allow(dead_code, reason = "only benchmarks ask")]
+    pub(crate) async fn start_replica(&self, extra: &str) -> Self {
+        const COOKIE: &str = ".erlang.cookie";
+        let folder = TempDir::with_prefix("revwatch-rabbitmq-").expect("a temporary folder");
+        std::fs::copy(self.path(COOKIE), folder.path().join(COOKIE)).expect("the cookie, with its permissions");
+        let server = Self::new(folder, self.epmd_port, None);
+        let nodes = [self.node(), server.node()];
+        let nodes = (1..).zip(&nodes).map(|(n, node)| format!("cluster_formation.classic_config.nodes.{n} = {node}\n"));
+        let nodes: String = nodes.collect();
+        server.write_config(&format!("cluster_formation.peer_discovery_backend = classic_config\n{nodes}{extra}"));
+        server.restart().await;
+        server
+    }
+
+    fn new(folder: TempDir, epmd_port: u16, epmd: Option<Process>) -> Self {
+        Self {
             amqp_port: free_port(),
             dist_port: free_port(),
             epmd_port,
             taken: AtomicU32::new(0),
             broker: Mutex::new(None),
-            _epmd: Process::spawn(epmd),
+            _epmd: epmd,
             folder,
-        };
-        server.write_config(extra);
-        server.restart().await;
-        server
+        }
     }
 
     /// The URL of a virtual host that nobody has used yet.

@@ -53,6 +53,16 @@ impl RedisServer {
         })
     }
 
+    /// A server that has, and keeps up with, all that this one has.
+    pub(crate) fn start_replica(&self) -> Self {
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()]);
+        until_blocking("the replica follows", || {
+            let info: String = replica.run("INFO replication");
+            info.contains("master_link_status:up").then_some(())
+        });
+        replica
+    }
+
     fn start_on_free_port(settings: impl Fn(&TempDir) -> Vec<String>) -> Self {
         for _ in 0..ATTEMPTS {
             let dir = folder();

@@ -236,7 +236,7 @@ fn healed(variables: &Variables) -> bool {
 async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
     let rabbitmq = RabbitServer::start().await;
     let mut primary = RedisServer::start();
-    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    let replica = primary.start_replica();
     let sentinel = RedisServer::start_sentinel(&primary);
     until("the replica is in step and known", || async {
         let info = primary.try_run::<String>("INFO replication").ok()?;

@@ -57,10 +57,10 @@ impl Mint {
         mint
     }
 
-    /// For example `sub_1MowQVLkdIwHu7ixeRlqHVzs`.
-    pub fn id(&mut self, prefix: &str) -> String {
-        let (head, tail) = (self.letters(5), self.letters(8));
-        format!("{prefix}_1{head}{}{tail}", self.owner)
+    /// For example `sub_1MowQVLkdIwHu7ixeRlqHVzs`, which was created at 1679609767.
+    pub fn id(&mut self, prefix: &str, created_s: i64) -> String {
+        let tail = self.letters(8);
+        format!("{prefix}_{}{}{tail}", second(created_s), self.owner)
     }
 
     /// For example `cus_QXg1o8vcGmoR32`.
@@ -69,8 +69,8 @@ impl Mint {
     }
 
     /// For example `acct_1032D82eZvKYlo2C`.
-    pub fn account_id(&mut self) -> String {
-        format!("acct_1{}", self.letters(15))
+    pub fn account_id(&mut self, created_s: i64) -> String {
+        format!("acct_{}{}", second(created_s), self.letters(10))
     }
 
     /// A Unix second of `from_s..to_s`.
@@ -91,7 +91,7 @@ impl Mint {
             data["previous_attributes"] = previous;
         }
         let mut body = json!({
-            "id": self.id("evt"),
+            "id": self.id("evt", created_s),
             "object": "event",
             "api_version": shape.api_version(),
             "created": created_s,
@@ -112,10 +112,43 @@ impl Mint {
     }
 }
 
+/// How a Unix second is written in Stripe's ids, so that what is made later sorts later: in base 62, six digits long.
+/// Stripe documents no such thing; but of its documentation's `evt_1NG8Du2eZvKYlo2CUI79vXWy` and
+/// `sub_1MowQVLkdIwHu7ixeRlqHVzs` this gives the `created`. Source: <https://docs.stripe.com/api/events/object>,
+/// <https://docs.stripe.com/api/subscriptions/object>.
+fn second(unix_s: i64) -> String {
+    const BEGAN_S: i64 = 426_256_548;
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut rest = usize::try_from(unix_s - BEGAN_S).unwrap_or(0);
+    let mut digits = [0; 6];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[rest % 62];
+        rest /= 62;
+    }
+    digits.iter().map(|digit| char::from(*digit)).collect()
+}
+
 /// `previous_attributes`: the old values of what changed; of nested objects only that, a changed array
 /// whole.
 pub fn changed(before: &Value, after: &Value) -> Value {
     let (Value::Object(before), Value::Object(after)) = (before, after) else { return before.clone() };
     let differing = before.iter().filter(|(name, value)| after.get(*name) != Some(value));
     differing.map(|(name, value)| (name.clone(), changed(value, after.get(name).unwrap_or(&Value::Null)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_tell_when_they_were_made_as_those_in_stripes_documentation_do() {
+        for (id, created_s) in
+            [("evt_1NG8Du2eZvKYlo2CUI79vXWy", 1_686_089_970), ("sub_1MowQVLkdIwHu7ixeRlqHVzs", 1_679_609_767)]
+        {
+            let (prefix, rest) = id.split_once('_').expect("a prefix");
+            assert_eq!(&rest[..6], second(created_s));
+            let ours = Mint::new(1).id(prefix, created_s);
+            assert_eq!((ours.len(), &ours[..10]), (id.len(), &id[..10]));
+        }
+    }
 }

@@ -91,11 +91,11 @@ impl Market {
             name = format!("{name} {}", turn / NAMES.len() + 1);
         }
         let account = Account {
-            id: mint.account_id(),
+            id: mint.account_id(at_s),
             name,
             country,
             currency,
-            bank: mint.id("ba"),
+            bank: mint.id("ba", at_s),
             created_s: at_s,
             stage: 0,
             disabled: false,
@@ -165,7 +165,7 @@ impl Market {
             _ => 100,
         };
         let payout = Payout {
-            id: mint.id("po"),
+            id: mint.id("po", at_s),
             account: index,
             amount_minor: mint.rng.i64(80..4_000) * scale + mint.rng.i64(0..scale),
             status: "pending",

@@ -202,7 +202,7 @@ fn noise(mint: &mut Mint, at_s: i64) -> SimEvent {
         .rng
         .choice([("payment_intent.created", "pi", "requires_payment_method"), ("charge.succeeded", "ch", "succeeded")])
         .expect("there are two");
-    let object = json!({"id": mint.id(prefix), "object": kind.split('.').next(), "amount": amount, "created": at_s,
+    let object = json!({"id": mint.id(prefix, at_s), "object": kind.split('.').next(), "amount": amount, "created": at_s,
         "currency": "usd", "customer": mint.short_id("cus"), "livemode": false, "metadata": {}, "status": status});
     mint.event(Draft { kind, created_s: at_s, account: None, shape: Shape::Acacia, object, previous: None })
 }

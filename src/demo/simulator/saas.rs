@@ -170,7 +170,7 @@ impl Saas {
         let turn = self.subscriptions.len();
         let plan = &PLANS[[0, 0, 0, 0, 1, 1, 1, 1, 2, 0][mint.rng.usize(0..10)]];
         let mut s = Subscription {
-            id: mint.id("sub"),
+            id: mint.id("sub", at_s),
             item: mint.short_id("si"),
             customer: mint.short_id("cus"),
             plan,
@@ -291,9 +291,9 @@ impl Saas {
 
 fn draft_invoice(mint: &mut Mint, s: &Subscription, number: u32, at_s: i64, reason: &'static str) -> Invoice {
     Invoice {
-        id: mint.id("in"),
+        id: mint.id("in", at_s),
         number: format!("REV-{number:05}"),
-        payment_intent: mint.id("pi"),
+        payment_intent: mint.id("pi", at_s),
         status: "draft",
         reason,
         amount_minor: s.plan.amount_minor(s.currency) * s.quantity,

@@ -1,12 +1,12 @@
-//! How costs grow: with partitions, with workers, on a Redis Cluster, with entities and alerts; and how fast state is
-//! made anew. Measured once, however many rounds there are.
+//! How costs grow: with partitions, with workers, on a Redis Cluster, with replicas, with entities, alerts and rules;
+//! and how fast state is made anew. Measured once, however many rounds there are.
 
 use std::time::Instant;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::memory::bytes_per_entity;
-use super::pipeline::{Bench, Group, Pipeline};
+use super::pipeline::{Bench, Group, Pipeline, shipped};
 use super::process::{Measured, Variables};
 use super::report::Figures;
 use super::support::redis::{RedisCluster, RedisServer};
@@ -17,35 +17,46 @@ impl Bench<'_> {
         for pipeline in self.pipelines() {
             self.measure(Group::Rebuild, &format!("rebuild: {}", pipeline.name()), |bench| bench.rebuilt(pipeline));
         }
-        for partitions in [1, 2, 4, 8, 16] {
-            self.grown(&format!("{partitions} partitions, 1 worker"), partitions, 1, 0);
-        }
-        for workers in [2, 3, 4] {
-            self.grown(&format!("8 partitions, {workers} workers"), 8, workers, 0);
-        }
-        for workers in [1, 2] {
-            self.grown(&format!("8 partitions, {workers} workers, Redis Cluster of 3"), 8, workers, 3);
+        if self.wants(Group::Growth) {
+            self.partitions_and_workers();
+            self.replicas();
         }
         self.ticks();
         self.bytes();
     }
 
-    /// Ingest, and then worker, with so many partitions.
-    fn grown(&mut self, name: &str, partitions: u32, workers: usize, nodes: usize) {
-        if !self.wants(Group::Growth) {
-            return;
+    fn partitions_and_workers(&mut self) {
+        for (partitions, workers) in [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (8, 2), (8, 3), (8, 4)] {
+            let single = [RedisServer::start()];
+            let name = format!("{partitions} partitions, {workers} workers");
+            self.grown(&name, partitions, workers, &single[0].url(), &single);
         }
-        let cluster = (nodes > 0).then(|| RedisCluster::start(nodes));
-        let single = RedisServer::start();
-        let url = cluster.as_ref().map_or_else(|| single.url(), RedisCluster::url);
-        let stores = cluster.as_ref().map_or_else(|| vec![&single], |cluster| cluster.nodes.iter().collect());
-        let variables = self.empty_servers(url.expose_secret(), partitions);
+        for workers in [1, 2] {
+            let cluster = RedisCluster::start(3);
+            let name = format!("8 partitions, {workers} workers, Redis Cluster of 3");
+            self.grown(&name, 8, workers, &cluster.url(), &cluster.nodes);
+        }
+    }
+
+    /// Everything is kept three times. Redis does not wait for its replicas, RabbitMQ does for one.
+    fn replicas(&mut self) {
+        let primary = RedisServer::start();
+        let stores = [primary.start_replica(), primary.start_replica(), primary];
+        for _ in 0..2 {
+            self.replicas.push(self.runtime.block_on(self.rabbitmq.start_replica(&shipped())));
+        }
+        self.grown("8 partitions, 1 workers, three replicas", 8, 1, &stores[2].url(), &stores);
+    }
+
+    /// Ingest, and then worker, with so many partitions.
+    fn grown(&mut self, name: &str, partitions: u32, workers: usize, redis: &SecretString, stores: &[RedisServer]) {
+        let variables = self.empty_servers(redis.expose_secret(), partitions);
         self.prepare(&variables);
         self.measure(Group::Growth, &format!("ingest: {name}"), |bench| {
             let (process, started) = Measured::revwatch(&variables, "ingest");
             bench.ingested(&process, &started.webhooks)
         });
-        self.measure(Group::Growth, &format!("worker: {name}"), |bench| bench.drained(&variables, workers, &stores));
+        self.measure(Group::Growth, &format!("worker: {name}"), |bench| bench.drained(&variables, workers, stores));
     }
 
     /// A virtual host that nobody has used yet, and a Redis.
@@ -70,7 +81,7 @@ impl Bench<'_> {
         let (process, started) = Measured::revwatch(&variables, "ingest");
         self.ingested(&process, &started.webhooks);
         drop(process);
-        self.drained(&variables, 1, &[&redis]);
+        self.drained(&variables, 1, std::slice::from_ref(&redis));
         let (began, before) = (Instant::now(), self.broker_s());
         let process = Measured::spawn(&variables, env!("CARGO_BIN_EXE_revwatch"), &["rebuild", "--yes", "--json"]);
         process.ends();
@@ -79,15 +90,15 @@ impl Bench<'_> {
         vec![("per_s", count / seconds), ("broker_us", (self.broker_s() - before) * 1e6 / count)]
     }
 
-    /// An idle tick with more and more entities, and with more and more alerts.
+    /// An idle tick with more and more entities, with more and more alerts, and with ten times as many rules.
     fn ticks(&mut self) {
         if !self.wants(Group::Tick) {
             return;
         }
         let [some, many, alerts] =
             if self.options.quick { [1_000, 10_000, 1_000] } else { [10_000, 1_000_000, 100_000] };
-        let sizes = [(100, 100), (some, 100), (many, 100), (alerts, alerts)];
-        let sizes = sizes.map(|(entities, alerts)| Size { entities, alerts });
+        let sizes = [(100, 100, 1), (some, 100, 1), (many, 100, 1), (some, 100, 10), (alerts, alerts, 1)];
+        let sizes = sizes.map(|(entities, alerts, rules)| Size { entities, alerts, rules });
         for pipeline in self.pipelines() {
             let (name, kind) = match pipeline {
                 Pipeline::Servers => ("Redis", StoreKind::Redis),
@@ -95,8 +106,9 @@ impl Bench<'_> {
             };
             eprintln!("  ticks: {name}");
             let figures = self.runtime.block_on(idle_ticks(kind, &sizes));
-            for (Size { entities, alerts }, figures) in sizes.iter().zip(figures) {
-                self.report.add(&format!("tick: {entities} entities, {alerts} alerts, {name}"), figures);
+            for (Size { entities, alerts, rules }, figures) in sizes.iter().zip(figures) {
+                let more = if *rules > 1 { format!(", {rules} times the rules") } else { String::new() };
+                self.report.add(&format!("tick: {entities} entities, {alerts} alerts{more}, {name}"), figures);
             }
         }
     }

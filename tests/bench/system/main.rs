@@ -11,7 +11,9 @@ mod events;
 mod growth;
 mod load;
 mod memory;
+mod others;
 mod pipeline;
+mod postgresql;
 mod process;
 mod ratios;
 mod report;
@@ -33,6 +35,8 @@ mod support {
     pub(crate) mod wait;
 }
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 /// revwatch's system benchmark
@@ -50,12 +54,18 @@ pub(crate) struct Options {
     /// Only on these.
     #[arg(long)]
     pub(crate) on: Option<pipeline::Pipeline>,
-    /// Where `node` and the files of `tests/bench/node` are, with what they need: for the comparison with Node.
+    /// For the comparison with Node: where `node` and the files of `tests/bench/node` are, with what they need.
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) node: Option<std::path::PathBuf>,
+    pub(crate) node: Option<PathBuf>,
+    /// The same with Python: an environment, with the files of `tests/bench/python`.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) python: Option<PathBuf>,
+    /// For the comparison with a sync engine, which needs `--node`, too: where PostgreSQL's programs are.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) postgresql: Option<PathBuf>,
     /// Also write the figures there, as JSON.
     #[arg(long)]
-    pub(crate) json: Option<std::path::PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Cargo adds it.
     #[arg(long, hide = true)]
     bench: bool,

@@ -22,6 +22,8 @@ pub(crate) struct Bench<'a> {
     pub(super) options: &'a Options,
     pub(super) runtime: &'a Runtime,
     pub(super) rabbitmq: RabbitServer,
+    /// Further nodes of its cluster.
+    pub(super) replicas: Vec<RabbitServer>,
     amqp_url: String,
     redis: RedisServer,
     /// Webhooks in one measurement.
@@ -70,15 +72,13 @@ pub(crate) enum Group {
 }
 
 pub(crate) fn run(options: &Options, runtime: &Runtime) {
-    // As it is shipped, but for limits of memory and disk.
-    let shipped =
-        include_str!("../../../deploy/compose/rabbitmq.conf").lines().filter(|line| line.starts_with("raft."));
-    let rabbitmq = runtime.block_on(RabbitServer::start_with(&shipped.collect::<Vec<_>>().join("\n")));
+    let rabbitmq = runtime.block_on(RabbitServer::start_with(&shipped()));
     let amqp_url = rabbitmq.url().expose_secret().to_owned();
     let mut bench = Bench {
         options,
         runtime,
         rabbitmq,
+        replicas: Vec::new(),
         amqp_url,
         redis: RedisServer::start(),
         count: if options.quick { 20_000 } else { 60_000 },
@@ -98,18 +98,26 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
     bench.report.show(options.json.as_deref());
 }
 
+/// RabbitMQ's settings as they are shipped, but for limits of memory and disk.
+pub(super) fn shipped() -> String {
+    let shipped = include_str!("../../../deploy/compose/rabbitmq.conf").lines();
+    shipped.filter(|line| line.starts_with("raft.")).collect::<Vec<_>>().join("\n")
+}
+
 impl Pipeline {
-    /// All roles; with where webhooks and metrics are.
+    /// All roles, once alerting has looked at what was there before: with where webhooks and metrics are.
     pub(crate) fn start(self, variables: &Variables) -> (Vec<Measured>, Started) {
         match self {
             Self::Embedded => {
                 let (process, started) = Measured::revwatch(variables, "ingest,worker,alerting");
+                has_looked(&started.admin);
                 (vec![process], started)
             }
             Self::Servers => {
                 let (ingest, started) = Measured::revwatch(variables, "ingest");
                 let (worker, Started { admin, .. }) = Measured::revwatch(variables, "worker");
-                let (alerting, _) = Measured::revwatch(variables, "alerting");
+                let (alerting, looking) = Measured::revwatch(variables, "alerting");
+                has_looked(&looking.admin);
                 (vec![ingest, worker, alerting], Started { admin, webhooks: started.webhooks })
             }
         }
@@ -156,24 +164,7 @@ impl Bench<'_> {
         });
         self.measure(Group::Parts, "worker: prototype", |bench| bench.job("prototype-worker"));
         self.purge();
-        self.measure(Group::Accept, "accept at 5,000/s, prototype ingest alone", |bench| {
-            let (process, address) = Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
-            bench.accepted(&[process], &address)
-        });
-        self.purge();
-        self.measure(Group::Accept, "accept at 5,000/s, prototype pipeline", |bench| {
-            let (process, address) = Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
-            let mut variables = bench.variables_of_a_part();
-            variables.push(("COUNT", usize::MAX.to_string()));
-            bench.accepted(&[process, Measured::spawn_part("prototype-worker", &variables)], &address)
-        });
-        self.purge();
-        if self.options.node.is_some() {
-            self.measure(Group::EndToEnd, "end to end: Node", |bench| {
-                let (processes, started) = bench.start_node();
-                bench.end_to_end(&processes, &started)
-            });
-        }
+        self.others();
         for pipeline in self.pipelines() {
             self.pipeline(pipeline);
         }
@@ -190,12 +181,34 @@ impl Bench<'_> {
             let (process, started) = Measured::revwatch(&variables, "ingest");
             bench.ingested(&process, &started.webhooks)
         });
-        self.measure(Group::Parts, &format!("worker: {name}"), |bench| bench.drained(&variables, 1, &[&bench.redis]));
+        self.measure(Group::Parts, &format!("worker: {name}"), |bench| {
+            bench.drained(&variables, 1, std::slice::from_ref(&bench.redis))
+        });
         self.purge();
         self.measure(Group::EndToEnd, &format!("end to end: {name}"), |bench| {
             let (processes, started) = pipeline.start(&variables);
             bench.end_to_end(&processes, &started)
         });
+        self.accept(pipeline, &variables);
+        for rate in [100.0, 1000.0] {
+            self.measure(Group::Slack, &format!("webhook to Slack at {rate}/s: {name}"), |bench| {
+                let plan = Plan { rate: Some(rate), seconds: bench.seconds, ..bench.plan() };
+                bench.runtime.block_on(alerts::webhook_to_slack(pipeline, &variables, plan))
+            });
+        }
+    }
+
+    /// How long answers take; beside those of the least that could give them.
+    fn accept(&mut self, pipeline: Pipeline, variables: &Variables) {
+        let name = pipeline.name();
+        let prototype = |bench: &Self| Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
+        if pipeline == Pipeline::Servers {
+            self.measure(Group::Accept, "accept at 5,000/s, prototype ingest alone", |bench| {
+                let (process, address) = prototype(bench);
+                bench.accepted(&[process], &address)
+            });
+            self.purge();
+        }
         self.measure(Group::Accept, &format!("accept at 5,000/s, ingest alone: {name}"), |bench| {
             // What nobody deals with must not wait for whoever comes next.
             let elsewhere = tempfile::tempdir().expect("a folder");
@@ -203,16 +216,19 @@ impl Bench<'_> {
             bench.accepted(&[process], &started.webhooks)
         });
         self.purge();
+        if pipeline == Pipeline::Servers {
+            self.measure(Group::Accept, "accept at 5,000/s, prototype pipeline", |bench| {
+                let (process, address) = prototype(bench);
+                let mut variables = bench.variables_of_a_part();
+                variables.push(("COUNT", usize::MAX.to_string()));
+                bench.accepted(&[process, Measured::spawn_part("prototype-worker", &variables)], &address)
+            });
+            self.purge();
+        }
         self.measure(Group::Accept, &format!("accept at 5,000/s, whole pipeline: {name}"), |bench| {
-            let (processes, started) = pipeline.start(&variables);
+            let (processes, started) = pipeline.start(variables);
             bench.accepted(&processes, &started.webhooks)
         });
-        for rate in [100.0, 1000.0] {
-            self.measure(Group::Slack, &format!("webhook to Slack at {rate}/s: {name}"), |bench| {
-                let plan = Plan { rate: Some(rate), seconds: bench.seconds, ..bench.plan() };
-                bench.runtime.block_on(alerts::webhook_to_slack(pipeline, &variables, plan))
-            });
-        }
     }
 
     /// Has the exchanges and queues declared, and a worker find the new store whole: later it would replay the archive
@@ -223,7 +239,7 @@ impl Bench<'_> {
     }
 
     /// Nothing waits in RabbitMQ.
-    fn purge(&self) {
+    pub(super) fn purge(&self) {
         self.runtime.block_on(bare::purge(&self.amqp_url));
     }
 
@@ -240,24 +256,9 @@ impl Bench<'_> {
         vec![("REVWATCH_AMQP_URL", self.amqp_url.clone()), ("REVWATCH_REDIS_URL", redis)]
     }
 
-    fn variables_of_a_part(&self) -> Variables {
+    pub(super) fn variables_of_a_part(&self) -> Variables {
         let redis = self.redis.url().expose_secret().to_owned();
         vec![("AMQP_URL", self.amqp_url.clone()), ("REDIS_URL", redis)]
-    }
-
-    /// The pair of Node processes that do the least of the same.
-    fn start_node(&self) -> (Vec<Measured>, Started) {
-        let folder = self.options.node.as_ref().expect("it is there");
-        let path = |name: &str| folder.join(name).to_str().expect("a path").to_owned();
-        let mut variables = self.variables_of_a_part();
-        variables.push(("COMMIT", bare::COMMIT.to_owned()));
-        let start = |script: &str| {
-            let process = Measured::spawn(&variables, &path("node"), &[&path(script)]);
-            let listen = process.listens();
-            (process, listen)
-        };
-        let ((ingest, webhooks), (worker, admin)) = (start("ingest.js"), start("worker.js"));
-        (vec![ingest, worker], Started { admin, webhooks })
     }
 
     /// As many as go, one after the other on each connection.
@@ -276,7 +277,12 @@ impl Bench<'_> {
 
     /// Sends as many as go to an ingest.
     pub(super) fn ingested(&mut self, process: &Measured, address: &str) -> Figures {
-        let loaded = Loaded::new(&Plan { address: address.to_owned(), ..self.plan() });
+        self.ingested_of(self.count, process, address)
+    }
+
+    /// Sends so many to an ingest.
+    pub(super) fn ingested_of(&mut self, most: usize, process: &Measured, address: &str) -> Figures {
+        let loaded = Loaded::new(&Plan { address: address.to_owned(), most, ..self.plan() });
         let before = [process.cpu_s(), self.broker_s()];
         let sent = loaded.send();
         let after = [process.cpu_s(), self.broker_s()];
@@ -298,7 +304,7 @@ impl Bench<'_> {
     }
 
     /// Lets workers deal with all that waits.
-    pub(super) fn drained(&self, variables: &Variables, workers: usize, stores: &[&RedisServer]) -> Figures {
+    pub(super) fn drained(&self, variables: &Variables, workers: usize, stores: &[RedisServer]) -> Figures {
         let processes: Vec<_> = (0..workers).map(|_| Measured::revwatch(variables, "worker")).collect();
         let dealt = || processes.iter().map(|(_, started)| dealt_with(&started.admin)).sum::<u64>();
         let cpu_s = || {
@@ -309,12 +315,12 @@ impl Bench<'_> {
         let (before, count) = (cpu_s(), self.count as u64);
         let (ended, _) = until(|| Some(dealt()).filter(|n| *n >= count));
         let left = count.saturating_sub(already);
-        let [us, broker_us, redis_us] = per_event(before, cpu_s(), left);
+        let [us, broker_us, store_us] = per_event(before, cpu_s(), left);
         vec![
             ("per_s", left as f64 / (ended - began).as_secs_f64()),
             ("us", us),
             ("broker_us", broker_us),
-            ("redis_us", redis_us),
+            ("store_us", store_us),
             ("rss_mb", processes.iter().map(|(process, _)| process.rss_mb()).sum()),
         ]
     }
@@ -325,7 +331,7 @@ impl Bench<'_> {
         variables.extend([("SEED", self.seed.to_string()), ("COUNT", self.count.to_string())]);
         let before = [self.broker_s(), self.redis_s()];
         let (process, done) = Measured::job(part, &variables);
-        let [broker_us, redis_us] = per_event(before, [self.broker_s(), self.redis_s()], self.count as u64);
+        let [broker_us, store_us] = per_event(before, [self.broker_s(), self.redis_s()], self.count as u64);
         process.ends();
         let number = |name: &str| done[name].as_f64().expect("a number");
         let count = number("count");
@@ -333,19 +339,19 @@ impl Bench<'_> {
             ("per_s", count / number("seconds")),
             ("us", number("cpu_s") * 1e6 / count),
             ("broker_us", broker_us),
-            ("redis_us", redis_us),
+            ("store_us", store_us),
         ]
     }
 
-    fn end_to_end(&mut self, processes: &[Measured], started: &Started) -> Figures {
+    pub(super) fn end_to_end(&mut self, processes: &[Measured], started: &Started) -> Figures {
         let address = started.webhooks.clone();
         let loaded = Loaded::new(&Plan { address, connections: MANY_CONNECTIONS, ..self.plan() });
         let cpu_s = || [processes.iter().map(Measured::cpu_s).sum(), self.broker_s(), self.redis_s()];
         let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
         let sent = loaded.send();
         let (ended, _) = until(|| Some(dealt_with(&started.admin)).filter(|n| *n >= already + sent.stored));
-        let [us, broker_us, redis_us] = per_event(before, cpu_s(), sent.stored);
-        let mut figures = vec![("us", us), ("broker_us", broker_us), ("redis_us", redis_us)];
+        let [us, broker_us, store_us] = per_event(before, cpu_s(), sent.stored);
+        let mut figures = vec![("us", us), ("broker_us", broker_us), ("store_us", store_us)];
         figures.extend(latency(&sent));
         figures.retain(|(name, _)| *name != "per_s");
         figures.push(("per_s", sent.stored as f64 / (ended - began).as_secs_f64()));
@@ -354,7 +360,7 @@ impl Bench<'_> {
     }
 
     pub(super) fn broker_s(&self) -> f64 {
-        cpu_s(self.rabbitmq.process())
+        std::iter::once(&self.rabbitmq).chain(&self.replicas).map(|node| cpu_s(node.process())).sum()
     }
 
     fn redis_s(&self) -> f64 {
@@ -402,8 +408,18 @@ fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Instant, T) {
 
 /// Deliveries a worker has dealt with, whatever came of them.
 fn dealt_with(admin: &str) -> u64 {
-    let counted = page(admin, "/metrics");
-    let values = counted.lines().filter(|line| line.starts_with("revwatch_worker_events_total{"));
+    counted(admin, "revwatch_worker_events_total{")
+}
+
+/// Waits until alerting has looked at everything once.
+fn has_looked(admin: &str) {
+    until(|| (counted(admin, "revwatch_rule_evaluation_seconds_count") > 0).then_some(()));
+}
+
+/// The sum of what a metric counts.
+fn counted(admin: &str, metric: &str) -> u64 {
+    let page = page(admin, "/metrics");
+    let values = page.lines().filter(|line| line.starts_with(metric));
     values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 

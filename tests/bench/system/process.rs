@@ -174,6 +174,12 @@ pub(crate) fn say(line: &str) {
     writeln!(out, "{line}").and_then(|()| out.flush()).expect("somebody listens");
 }
 
+/// What a small program says.
+pub(crate) fn says(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().expect("it can be started");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Seconds of processor time that a process has used. Source: proc(5); `utime` and `stime`, in hundredths.
 pub(crate) fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();

@@ -92,7 +92,7 @@ impl Report {
 /// Tables by their title; a line belongs to that whose first column it has.
 const TABLES: &[(&str, &[&str])] = &[
     ("with nothing to do", &["start_ms", "rss_mb"]),
-    ("events", &["per_s", "us", "broker_us", "redis_us", "p50_ms", "p99_ms", "p999_ms", "max_ms", "rss_mb"]),
+    ("events", &["per_s", "us", "broker_us", "store_us", "p50_ms", "p99_ms", "p999_ms", "max_ms", "rss_mb"]),
     ("evaluator", &["tick_us", "first_s"]),
     ("store", &["entity_bytes", "conditions_bytes", "marks_bytes", "audit_bytes", "counters_bytes", "events_each"]),
 ];

@@ -8,22 +8,20 @@ use super::business::{self, Story};
 
 pub(crate) const PARTITIONS: u32 = 8;
 
-/// Deliveries in one commit.
+/// Deliveries in a commit of each partition, about.
 const BATCH: usize = 250;
 
-/// What a worker does, one batch after another.
+/// What a worker does: one batch after another, of all partitions at the same time.
 pub(crate) async fn tell(store: &dyn StateStore, story: &Story) {
     let plans = business::plans();
-    let mut waiting: Vec<Vec<Delivery>> = vec![Vec::new(); PARTITIONS as usize];
-    for delivery in story.deliveries(PARTITIONS) {
-        let queue = &mut waiting[delivery.partition as usize];
-        queue.push(delivery);
-        if queue.len() == BATCH {
-            commit(store, &std::mem::take(queue), &plans).await;
+    let mut deliveries = story.deliveries(PARTITIONS).peekable();
+    while deliveries.peek().is_some() {
+        let mut batches: Vec<Vec<Delivery>> = vec![Vec::new(); PARTITIONS as usize];
+        for delivery in deliveries.by_ref().take(BATCH * PARTITIONS as usize) {
+            batches[delivery.partition as usize].push(delivery);
         }
-    }
-    for rest in waiting.iter().filter(|rest| !rest.is_empty()) {
-        commit(store, rest, &plans).await;
+        let batches = batches.iter().filter(|batch| !batch.is_empty());
+        futures_util::future::join_all(batches.map(|batch| commit(store, batch, &plans))).await;
     }
 }
 

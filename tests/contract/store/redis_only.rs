@@ -274,7 +274,7 @@ async fn a_demoted_server_is_left() {
 #[tokio::test]
 async fn sentinel_leads_to_the_new_primary() {
     let primary = RedisServer::start();
-    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    let replica = primary.start_replica();
     let sentinel = RedisServer::start_sentinel(&primary);
     let url: SecretString = format!("redis-sentinel://127.0.0.1:{}/mymaster", sentinel.port()).into();
     until("the replica is in step and known", async || {

@@ -1,0 +1,78 @@
+//! The same work as others do it: Node, Python, and a sync engine into PostgreSQL, with the libraries that people use
+//! for it. Beside them revwatch's figures mean something on any machine.
+
+use std::path::Path;
+
+use super::pipeline::{Bench, Group};
+use super::postgresql::Postgres;
+use super::process::{Measured, Started, Variables};
+use super::report::Figures;
+use super::{Options, bare};
+
+/// What is slow gets a part of what the others get, or one would wait for it for minutes.
+const FEWER: usize = 4;
+
+impl Bench<'_> {
+    /// Each of them that is there.
+    pub(super) fn others(&mut self) {
+        let Options { node, python, postgresql, .. } = self.options;
+        if let Some(folder) = python {
+            self.measure(Group::Parts, "ingest: Python", |bench| {
+                let (process, address) = bench.python_ingest(folder);
+                bench.ingested_of(bench.count / FEWER, &process, &address)
+            });
+            self.purge();
+        }
+        let Some(folder) = node else { return };
+        self.measure(Group::Parts, "ingest: Node", |bench| {
+            let (process, address) = bench.node_ingest(folder);
+            bench.ingested(&process, &address)
+        });
+        self.purge();
+        if let Some(postgresql) = postgresql {
+            self.measure(Group::EndToEnd, "end to end: sync engine", |bench| bench.synced(folder, postgresql));
+        }
+        self.measure(Group::EndToEnd, "end to end: Node", |bench| {
+            let (processes, started) = bench.node_pair(folder);
+            bench.end_to_end(&processes, &started)
+        });
+    }
+
+    /// A Node ingest, and where it listens.
+    fn node_ingest(&self, folder: &Path) -> (Measured, String) {
+        start(&folder.join("node"), &folder.join("ingest.js"), &self.variables_of_a_part())
+    }
+
+    /// A Python ingest, and where it listens.
+    fn python_ingest(&self, folder: &Path) -> (Measured, String) {
+        start(&folder.join("bin/python"), &folder.join("ingest.py"), &self.variables_of_a_part())
+    }
+
+    /// The pair of Node processes that do the least of the same as the whole pipeline.
+    fn node_pair(&self, folder: &Path) -> (Vec<Measured>, Started) {
+        let mut variables = self.variables_of_a_part();
+        variables.push(("COMMIT", bare::COMMIT.to_owned()));
+        let (ingest, webhooks) = self.node_ingest(folder);
+        let (worker, admin) = start(&folder.join("node"), &folder.join("worker.js"), &variables);
+        (vec![ingest, worker], Started { admin, webhooks })
+    }
+
+    /// What the sync engine takes, and PostgreSQL has committed when it answers.
+    fn synced(&mut self, node: &Path, postgresql: &Path) -> Figures {
+        let postgres = Postgres::start(postgresql);
+        let variables = vec![("POSTGRES_URL", postgres.url())];
+        let (process, address) = start(&node.join("node"), &node.join("sync.js"), &variables);
+        let (count, before) = (self.count / FEWER, postgres.cpu_s());
+        let mut figures = self.ingested_of(count, &process, &address);
+        figures.retain(|(name, _)| *name != "broker_us");
+        figures.push(("store_us", (postgres.cpu_s() - before) * 1e6 / count as f64));
+        figures
+    }
+}
+
+fn start(program: &Path, script: &Path, variables: &Variables) -> (Measured, String) {
+    let path = |path: &Path| path.to_str().expect("a path").to_owned();
+    let process = Measured::spawn(variables, &path(program), &[&path(script)]);
+    let listen = process.listens();
+    (process, listen)
+}
