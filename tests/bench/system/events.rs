@@ -2,7 +2,10 @@
 //! HTTP requests that were written before anything is measured.
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use revwatch_shared::signature::SigningKey;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::simulator::{SimEvent, Simulator};
 
@@ -12,8 +15,52 @@ pub(crate) const SECRET: &str = "whsec_of_the_benchmark";
 /// What Stripe's objects weigh on average; the simulator's lack the fields that revwatch does not read.
 const BYTES: usize = 2_650;
 
+const LARGE_BYTES: usize = 32 * 1024;
+
 /// Events of one business: its four past days, and some ordinary business after them.
 const EACH: usize = 1_000;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Mix {
+    Ordinary,
+    /// Each event is sent again somewhat later.
+    Repeats,
+    /// All are of one connected account, and so in one partition.
+    OneAccount,
+    /// One in ten is a payout whose amount is no number, and becomes a dead letter.
+    Unreadable,
+    /// Of 32 KB, as invoices with many lines are; an eighth as many.
+    Large,
+}
+
+impl Mix {
+    /// `count` of them, or as many fewer as the mix says.
+    pub(crate) fn bodies(self, seed: u64, count: usize, now_s: i64) -> Vec<String> {
+        const LATER: usize = 50;
+        match self {
+            Self::Ordinary => bodies(seed, count, now_s),
+            Self::Repeats => {
+                let once = bodies(seed, count / 2, now_s);
+                once.chunks(LATER).flat_map(|some| [some, some].concat()).collect()
+            }
+            Self::OneAccount => {
+                let account = format!("acct_1OfAll{seed:09}");
+                let of_it = |body: String| {
+                    let mut event: Value = serde_json::from_str(&body).expect("an event");
+                    event["account"] = json!(account);
+                    event.to_string()
+                };
+                bodies(seed, count, now_s).into_iter().map(of_it).collect()
+            }
+            Self::Unreadable => {
+                let unreadable = |(i, body): (usize, String)| if i % 10 == 0 { no_payout(&body) } else { body };
+                bodies(seed, count, now_s).into_iter().enumerate().map(unreadable).collect()
+            }
+            Self::Large => bodies(seed, count / 8, now_s).into_iter().map(|body| padded(body, LARGE_BYTES)).collect(),
+        }
+    }
+}
 
 /// `count` different events, none of which any other `seed` makes. Those of one business come in order, between those
 /// of the others.
@@ -23,7 +70,7 @@ pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     let mut bodies = Vec::with_capacity(count);
     while bodies.len() < count {
         for history in &mut histories {
-            bodies.extend(history.next().map(|event| padded(event.body)));
+            bodies.extend(history.next().map(|event| padded(event.body, BYTES)));
         }
     }
     bodies.truncate(count);
@@ -52,12 +99,21 @@ fn history(seed: u64, now_s: i64) -> Vec<SimEvent> {
     events
 }
 
-/// With fields that revwatch has to step over, up to the usual size.
-fn padded(body: String) -> String {
+/// An event of the same id and time, whose object is not as Stripe documents it.
+fn no_payout(body: &str) -> String {
+    let mut event: Value = serde_json::from_str(body).expect("an event");
+    event["type"] = json!("payout.paid");
+    event["data"] = json!({"object": {"id": "po_1", "object": "payout", "status": "paid", "amount": "much",
+        "currency": "eur"}});
+    padded(format!("{event:#}"), BYTES)
+}
+
+/// With fields that revwatch has to step over, up to this size.
+fn padded(body: String, bytes: usize) -> String {
     let Some((head, tail)) = body.split_once("\"object\": {") else { return body };
     let mut filled = format!("{head}\"object\": {{");
     let mut field = 0;
-    while filled.len() + tail.len() < BYTES {
+    while filled.len() + tail.len() < bytes {
         filled += &format!(
             "\n      \"not_read_{field:02}\": \"{:012}\",\n      \"nor_this_{field:02}\": null,",
             field * 77_777

@@ -3,8 +3,10 @@
 
 use std::time::Instant;
 
+use clap::ValueEnum as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::events::Mix;
 use super::memory::bytes_per_entity;
 use super::pipeline::{Bench, Group, Pipeline, shipped};
 use super::process::{Measured, Variables};
@@ -17,12 +19,31 @@ impl Bench<'_> {
         for pipeline in self.pipelines() {
             self.measure(Group::Rebuild, &format!("rebuild: {}", pipeline.name()), |bench| bench.rebuilt(pipeline));
         }
+        self.mixes();
         if self.wants(Group::Growth) {
             self.partitions_and_workers();
             self.replicas();
         }
         self.ticks();
         self.bytes();
+    }
+
+    /// The whole pipeline with other events than usual.
+    fn mixes(&mut self) {
+        for pipeline in self.pipelines() {
+            for mix in Mix::value_variants() {
+                let word = mix.to_possible_value().expect("none is hidden");
+                self.measure(
+                    Group::Mixes,
+                    &format!("events of mix {}: {}", word.get_name(), pipeline.name()),
+                    |bench| {
+                        let folder = tempfile::tempdir().expect("a folder");
+                        let (processes, started) = pipeline.start(&bench.variables(pipeline, folder.path()));
+                        bench.end_to_end(&processes, &started, *mix)
+                    },
+                );
+            }
+        }
     }
 
     fn partitions_and_workers(&mut self) {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::events;
+use super::events::{self, Mix};
 use super::process::say;
 
 /// What to send, where, and how.
@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     /// `host:port`
     pub(crate) address: String,
     pub(crate) path: String,
+    pub(crate) mix: Mix,
     /// No two plans of one run have the same: their events differ.
     pub(crate) seed: u64,
     pub(crate) connections: usize,
@@ -57,7 +58,7 @@ pub(crate) fn main() {
     let plan: Plan = serde_json::from_str(&line()).expect("a plan");
     let now_s = jiff::Timestamp::now().as_second();
     let due = plan.rate.map_or(plan.most, |rate| whole(rate * plan.seconds));
-    let bodies = events::bodies(plan.seed, due, now_s);
+    let bodies = plan.mix.bodies(plan.seed, due, now_s);
     let requests: Vec<Bytes> =
         bodies.iter().map(|body| events::request(&plan.address, &plan.path, body, now_s)).collect();
     drop(bodies);

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::events::Mix;
 use super::pipeline::{Bench, Group};
 use super::postgresql::Postgres;
 use super::process::{Measured, Started, Variables};
@@ -34,7 +35,7 @@ impl Bench<'_> {
         }
         self.measure(Group::EndToEnd, "end to end: Node", |bench| {
             let (processes, started) = bench.node_pair(folder);
-            bench.end_to_end(&processes, &started)
+            bench.end_to_end(&processes, &started, Mix::Ordinary)
         });
     }
 

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 
 use super::bare;
+use super::events::Mix;
 use super::load::{Plan, Sent};
 use super::process::{Loaded, Measured, Started, Variables, cpu_s};
 use super::report::{Figures, Report};
@@ -63,9 +64,11 @@ pub(crate) enum Group {
     Slack,
     /// State made anew from the archive.
     Rebuild,
-    /// Partitions, workers, a Redis Cluster.
+    /// The pipeline with other events than usual.
+    Mixes,
+    /// Partitions, workers, a Redis Cluster, replicas.
     Growth,
-    /// An idle tick of the evaluator, with entities and alerts.
+    /// An idle tick of the evaluator, with entities, alerts and rules.
     Tick,
     /// Bytes per entity.
     Memory,
@@ -187,7 +190,7 @@ impl Bench<'_> {
         self.purge();
         self.measure(Group::EndToEnd, &format!("end to end: {name}"), |bench| {
             let (processes, started) = pipeline.start(&variables);
-            bench.end_to_end(&processes, &started)
+            bench.end_to_end(&processes, &started, Mix::Ordinary)
         });
         self.accept(pipeline, &variables);
         for rate in [100.0, 1000.0] {
@@ -244,7 +247,7 @@ impl Bench<'_> {
     }
 
     /// Where its data is.
-    fn variables(&self, pipeline: Pipeline, folder: &Path) -> Variables {
+    pub(super) fn variables(&self, pipeline: Pipeline, folder: &Path) -> Variables {
         match pipeline {
             Pipeline::Servers => self.servers(),
             Pipeline::Embedded => vec![("REVWATCH_DATA", folder.display().to_string())],
@@ -267,6 +270,7 @@ impl Bench<'_> {
         Plan {
             address: String::new(),
             path: "/webhooks/stripe".to_owned(),
+            mix: Mix::Ordinary,
             seed: self.seed,
             connections: CONNECTIONS,
             seconds: 60.0,
@@ -343,9 +347,9 @@ impl Bench<'_> {
         ]
     }
 
-    pub(super) fn end_to_end(&mut self, processes: &[Measured], started: &Started) -> Figures {
+    pub(super) fn end_to_end(&mut self, processes: &[Measured], started: &Started, mix: Mix) -> Figures {
         let address = started.webhooks.clone();
-        let loaded = Loaded::new(&Plan { address, connections: MANY_CONNECTIONS, ..self.plan() });
+        let loaded = Loaded::new(&Plan { address, mix, connections: MANY_CONNECTIONS, ..self.plan() });
         let cpu_s = || [processes.iter().map(Measured::cpu_s).sum(), self.broker_s(), self.redis_s()];
         let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
         let sent = loaded.send();
