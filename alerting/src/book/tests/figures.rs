@@ -128,7 +128,7 @@ fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
         desk.reopen();
         assert!(!desk.book.needs_scan(160));
         let changed = crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
-        desk.book.rules = changed;
+        desk.reopen_with(changed, policy());
         assert!(desk.book.needs_scan(170), "{to}");
         desk.book.on_scan(&[], 170);
         assert_eq!(desk.alerts(), ["failures currency usd resolved"], "{to}");

@@ -119,10 +119,10 @@ impl Desk {
     }
 
     fn reopen(&mut self) {
-        self.reopen_with(policy());
+        self.reopen_with(rules(), policy());
     }
 
-    fn reopen_with(&mut self, policy: Policy) {
+    fn reopen_with(&mut self, rules: Vec<Rule>, policy: Policy) {
         let space = |wanted| {
             let of_space = self.store.iter().filter(|((space, _), _)| *space == wanted);
             of_space.map(|((_, key), body)| (key.clone(), body.clone())).collect()
@@ -133,7 +133,7 @@ impl Desk {
             silences: space(SILENCES),
             progress: space(PROGRESS),
         };
-        self.book = Book::open(rules(), policy, &stored).expect("readable");
+        self.book = Book::open(rules, policy, &stored).expect("readable");
     }
 
     fn open(&mut self, condition: &Condition, now_s: i64) {

@@ -112,7 +112,7 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
 #[test]
 fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
     let mut desk = Desk::new();
-    desk.reopen_with(policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]));
+    desk.reopen_with(rules(), policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]));
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
@@ -134,20 +134,20 @@ fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
 fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
     let fails = |_: &Way| Outcome::Failed { reason: "502".into(), permanent: false };
     let mut desk = Desk::new();
-    desk.reopen_with(policy_with(&["slack"]));
+    desk.reopen_with(rules(), policy_with(&["slack"]));
     desk.open(&lost("acct_1"), 20);
     desk.tell(20, fails);
-    desk.reopen_with(policy_with(&["email"]));
+    desk.reopen_with(rules(), policy_with(&["email"]));
     assert_eq!(desk.tell_all(30), ["email 🔴 CRITICAL: A provider can no longer take charges"]);
     desk.book.on_time(20 + 15 * 60);
     let told = desk.tell(20 + 15 * 60, fails);
     assert_eq!(told, ["email#1 ⏰ NO RESPONSE IN TIME · 🔴 CRITICAL: A provider can no longer take charges"]);
     // It was told before by a way that is gone, and is open: so are those who have it now.
-    desk.reopen_with(policy_with(&["log"]));
+    desk.reopen_with(rules(), policy_with(&["log"]));
     assert_eq!(desk.tell_all(2000).len(), 2, "the alert and its notice");
     desk.close(&lost("acct_1"), 2000);
     desk.settle(2000);
-    desk.reopen_with(policy_with(&["sms"]));
+    desk.reopen_with(rules(), policy_with(&["sms"]));
     assert_eq!(desk.tell_all(2000), Vec::<String>::new(), "nobody there knows of it");
 }
 
