@@ -1,6 +1,7 @@
 //! How costs grow: with partitions, with workers, on a Redis Cluster, with replicas, with entities, alerts and rules;
 //! and how fast state is made anew. Measured once, however many rounds there are.
 
+use std::path::Path;
 use std::time::Instant;
 
 use clap::ValueEnum as _;
@@ -80,6 +81,16 @@ impl Bench<'_> {
         self.measure(Group::Growth, &format!("worker: {name}"), |bench| bench.drained(&variables, workers, stores));
     }
 
+    /// Where nothing was ever done: a Redis and a folder that are new.
+    pub(super) fn new_store(&self, pipeline: Pipeline, redis: &RedisServer, folder: &Path) -> Variables {
+        if pipeline == Pipeline::Embedded {
+            return vec![("REVWATCH_DATA", folder.display().to_string())];
+        }
+        let variables = self.empty_servers(redis.url().expose_secret(), 8);
+        self.prepare(&variables);
+        variables
+    }
+
     /// A virtual host that nobody has used yet, and a Redis.
     fn empty_servers(&self, redis_url: &str, partitions: u32) -> Variables {
         vec![
@@ -92,13 +103,7 @@ impl Bench<'_> {
     /// How fast `revwatch rebuild` goes through the archive, with nothing else running.
     fn rebuilt(&mut self, pipeline: Pipeline) -> Figures {
         let (redis, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
-        let variables = match pipeline {
-            Pipeline::Servers => self.empty_servers(redis.url().expose_secret(), 8),
-            Pipeline::Embedded => vec![("REVWATCH_DATA", folder.path().display().to_string())],
-        };
-        if pipeline == Pipeline::Servers {
-            self.prepare(&variables);
-        }
+        let variables = self.new_store(pipeline, &redis, folder.path());
         let (process, started) = Measured::revwatch(&variables, "ingest");
         self.ingested(&process, &started.webhooks);
         drop(process);

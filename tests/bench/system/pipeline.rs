@@ -92,6 +92,9 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
     // The bare parts use the same exchanges and queues.
     bench.prepare(&bench.servers());
     let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
+    for pipeline in bench.pipelines() {
+        bench.idle(pipeline, rounds);
+    }
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         bench.round();
@@ -177,9 +180,6 @@ impl Bench<'_> {
         let name = pipeline.name();
         let folder = tempfile::tempdir().expect("a folder");
         let variables = self.variables(pipeline, folder.path());
-        for roles in ["ingest", "worker", "alerting", "ingest,worker,alerting"] {
-            self.measure(Group::Idle, &format!("idle: {roles}, {name}"), |_| idle(&variables, roles));
-        }
         self.measure(Group::Parts, &format!("ingest: {name}"), |bench| {
             let (process, started) = Measured::revwatch(&variables, "ingest");
             bench.ingested(&process, &started.webhooks)
@@ -198,6 +198,20 @@ impl Bench<'_> {
                 let plan = Plan { rate: Some(rate), seconds: bench.seconds, ..bench.plan() };
                 bench.runtime.block_on(alerts::webhook_to_slack(pipeline, &variables, plan))
             });
+        }
+    }
+
+    /// What each role needs while there is nothing to do, and never was.
+    fn idle(&mut self, pipeline: Pipeline, rounds: usize) {
+        if !self.wants(Group::Idle) {
+            return;
+        }
+        let (redis, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+        let variables = self.new_store(pipeline, &redis, folder.path());
+        for _ in 0..rounds {
+            for roles in ["ingest", "worker", "alerting", "ingest,worker,alerting"] {
+                self.measure(Group::Idle, &format!("idle: {roles}, {}", pipeline.name()), |_| idle(&variables, roles));
+            }
         }
     }
 
