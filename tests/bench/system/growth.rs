@@ -124,7 +124,7 @@ impl Bench<'_> {
         let [some, many, alerts] =
             if self.options.quick { [1_000, 10_000, 1_000] } else { [10_000, 1_000_000, 100_000] };
         let sizes = [(100, 100, 1), (some, 100, 1), (many, 100, 1), (some, 100, 10), (alerts, alerts, 1)];
-        let sizes = sizes.map(|(entities, alerts, rules)| Size { entities, alerts, rules });
+        let sizes: [_; 5] = sizes.map(|(entities, alerts, rules)| Size { entities, alerts, rules });
         for pipeline in self.pipelines() {
             let (name, kind) = match pipeline {
                 Pipeline::Servers => ("Redis", StoreKind::Redis),

@@ -30,6 +30,9 @@ use super::told::{PARTITIONS, tell};
 /// Ticks that are compared, of each.
 const TICKS: usize = 1500;
 
+/// Ticks are often enough to count many, and differ, lest those of two always fall on the same moment.
+const PERIODS_MS: [u64; 5] = [20, 21, 22, 23, 25];
+
 /// How much there is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
@@ -49,8 +52,9 @@ pub(crate) enum StoreKind {
 /// Microseconds of an idle tick with each size, and seconds of the first.
 pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Figures> {
     let mut watches = Vec::new();
-    for size in sizes {
-        watches.push((Watch::begin(kind, *size).await, Vec::new()));
+    for (size, period_ms) in sizes.iter().zip(PERIODS_MS) {
+        let period = Duration::from_millis(period_ms);
+        watches.push((Watch::begin(kind, *size, period).await, Vec::new()));
     }
     while watches.iter().any(|(_, samples)| samples.len() < TICKS) {
         for (watch, samples) in &mut watches {
@@ -82,7 +86,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn begin(kind: StoreKind, size: Size) -> Self {
+    async fn begin(kind: StoreKind, size: Size, period: Duration) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: PARTITIONS }).expect("a store");
         let server = match kind {
@@ -101,8 +105,8 @@ impl Watch {
         tell(store.as_ref(), &Story::enabled(size.entities)).await;
         tell(store.as_ref(), &Story::lost(size.alerts / size.rules)).await;
         let mut config = Config::load(None, &|_| None).expect("the defaults").alerting;
-        // Ticks often enough to count many, and a lease that outlives the first.
-        config.tick_seconds = 0.02;
+        config.tick_seconds = period.as_secs_f64();
+        // It outlives the first tick.
         config.lease_seconds = 300.0;
         let metrics = Metrics::new();
         let alerting = Alerting {
