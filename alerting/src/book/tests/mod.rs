@@ -13,8 +13,7 @@ use revwatch_shared::config::Config;
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::{EntityKey, EntityKind};
 use revwatch_shared::money::Money;
-use revwatch_shared::ports::COMMANDS;
-use revwatch_shared::ports::ConditionChange;
+use revwatch_shared::ports::{COMMANDS, ConditionChange, DueWindow};
 
 use super::*;
 use crate::alert::{AlertState, NoticeKind, Way};
@@ -244,6 +243,17 @@ fn a_rule_that_is_gone_resolves_what_it_fired() {
     assert!(desk.book.needs_scan(30));
     desk.book.on_scan(&[lost("acct_1")], 30);
     assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
+}
+
+#[test]
+fn what_fell_due_is_asked_for_once_per_second_and_delay() {
+    let mut desk = Desk::new();
+    desk.book.read.until_s = 10_000;
+    assert_eq!(desk.book.due_windows(10_000), [], "within the same second");
+    assert_eq!(desk.book.due_windows(9_999), [], "a clock that was set back");
+    let window = |after_s, until_s| DueWindow { after_s, until_s };
+    // "lost" and "payout" at once, "due" an hour later.
+    assert_eq!(desk.book.due_windows(10_003), [window(10_000, 10_003), window(6_400, 6_403)]);
 }
 
 /// Whatever comes in whatever order: the book takes the ways that the picture shows, and no others, and in
