@@ -97,7 +97,7 @@ impl Story {
     }
 
     /// Month by month, as a queue would hand them out.
-    pub(crate) fn deliveries(&self, partitions: u32) -> impl Iterator<Item = Delivery> {
+    pub(crate) fn deliveries(&self, partitions: u32) -> impl Iterator<Item = Delivery> + use<> {
         self.bodies().enumerate().map(move |(i, body)| {
             let body = body.to_string();
             let event = Event::parse(body.as_bytes()).expect("an event");
@@ -114,7 +114,7 @@ impl Story {
         })
     }
 
-    fn bodies(&self) -> impl Iterator<Item = Value> {
+    fn bodies(&self) -> impl Iterator<Item = Value> + use<> {
         let (chapters, count) = (self.chapters, self.count);
         (0..chapters.len()).flat_map(move |month| {
             (0..count).filter_map(move |n| chapters[month](&mut Teller { n, month, rng: Rng::with_seed(n as u64) }))

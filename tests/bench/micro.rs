@@ -364,7 +364,8 @@ mod alerting {
     /// So many accounts can no longer take charges.
     fn changes(accounts: usize) -> Vec<ConditionChange> {
         let (plans, mut entities) = (business::plans(), BTreeMap::new());
-        for delivery in Story::lost(accounts).deliveries(1) {
+        let deliveries = Story::enabled(accounts).deliveries(1).chain(Story::lost(accounts).deliveries(1));
+        for delivery in deliveries {
             for seen in observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable") {
                 entities.entry(seen.key.clone()).or_insert_with_key(Entity::new).merge(&seen);
             }
