@@ -23,10 +23,13 @@ impl Bench<'_> {
         self.mixes();
         if self.wants(Group::Growth) {
             self.partitions_and_workers();
-            self.replicas();
         }
         self.ticks();
         self.bytes();
+        // Last: its servers go on running beside whatever follows.
+        if self.wants(Group::Growth) {
+            self.replicas();
+        }
     }
 
     /// The whole pipeline with other events than usual.
