@@ -28,7 +28,7 @@ impl Book {
 
     /// When the conditions fell due that rules want to know of since the last look. None within the same second.
     pub fn due_windows(&self, now_s: i64) -> Vec<DueWindow> {
-        if now_s < self.read.until_s {
+        if now_s <= self.read.until_s {
             return Vec::new();
         }
         let window = |delay_s| DueWindow { after_s: self.read.until_s - delay_s, until_s: now_s - delay_s };
