@@ -1,10 +1,12 @@
 //! What all entities come to, counted anew, and how that compares with what a store holds.
 //!
 //! A store that is in use cannot be read in one instant: a commit may fall between the reading of its
-//! entities and that of its sums. So it is asked before and after, and what lies between the two answers
-//! agrees; what differs only because of that does not differ again in a later look.
+//! entities and that of its sums. So it is asked before and after. If both answers are the same, nothing was
+//! committed meanwhile, and what differs is wrong. If not, what lies between them agrees; what differs only
+//! because a sum went up and down meanwhile is not off by the same again and again in later looks.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
@@ -36,6 +38,8 @@ pub struct Comparison {
     pub counters: usize,
     /// How many conditions were compared.
     pub conditions: usize,
+    /// Nothing was committed during the look: what differs is wrong, and nothing else is.
+    pub undisturbed: bool,
     /// What differs.
     pub differences: Vec<Difference>,
 }
@@ -53,6 +57,8 @@ pub enum Difference {
         stored: i64,
         /// What it should.
         recomputed: i64,
+        /// By how much the store may be wrong: it held something else before.
+        excess: RangeInclusive<i64>,
     },
     /// An entity is in this condition, and the store does not know.
     MissingCondition(Condition),
@@ -85,7 +91,8 @@ impl Recount {
     /// Compares with what the store held before and after the entities were read, hours from `first_hour`
     /// on. Counters of deliveries and requests are left out: no entity knows how often it was told something.
     pub fn compare(&self, before: &Held, after: &Held, first_hour: u32) -> Comparison {
-        let mut comparison = Comparison::default();
+        // Every commit counts the events that it applied.
+        let mut comparison = Comparison { undisturbed: before.counters == after.counters, ..Comparison::default() };
         self.compare_counters(&before.counters, &after.counters, first_hour, &mut comparison);
         self.compare_conditions(&before.conditions, &after.conditions, &mut comparison);
         comparison
@@ -103,9 +110,10 @@ impl Recount {
         }
         found.counters = all.len();
         for ((bucket, name), [before, recomputed, after]) in all {
-            if !(before.min(after)..=before.max(after)).contains(&recomputed) {
+            let excess = before.min(after) - recomputed..=before.max(after) - recomputed;
+            if !excess.contains(&0) {
                 let name = name.to_owned();
-                found.differences.push(Difference::Counter { name, bucket, stored: after, recomputed });
+                found.differences.push(Difference::Counter { name, bucket, stored: after, recomputed, excess });
             }
         }
     }
@@ -143,22 +151,38 @@ impl Recount {
 }
 
 impl Comparison {
-    /// The later look at the same store, without what was not different in the earlier one.
+    /// The later look at the same store, without what did not differ, or not by the same, in the earlier one.
+    /// A look that nothing disturbed needs no earlier one.
     #[must_use]
     pub fn confirmed_by(self, later: Self) -> Self {
+        if later.undisturbed {
+            return later;
+        }
         let known = self.differences;
-        let seen = |later: &Difference| known.iter().any(|earlier| earlier.is_about_the_same(later));
-        Self { differences: later.differences.into_iter().filter(seen).collect(), ..later }
+        let confirmed = |later| known.iter().find_map(|earlier| earlier.confirmed_by(&later));
+        Self { differences: later.differences.into_iter().filter_map(confirmed).collect(), ..later }
     }
 }
 
 impl Difference {
-    fn is_about_the_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Counter { name, bucket, .. }, Self::Counter { name: other_name, bucket: other_bucket, .. }) => {
-                name == other_name && bucket == other_bucket
+    /// The later difference, if it may be the same one.
+    fn confirmed_by(&self, later: &Self) -> Option<Self> {
+        match (self, later) {
+            (
+                Self::Counter { name, bucket, excess, .. },
+                Self::Counter { name: later_name, bucket: later_bucket, excess: later_excess, stored, recomputed },
+            ) => {
+                let both = *excess.start().max(later_excess.start())..=*excess.end().min(later_excess.end());
+                let same = name == later_name && bucket == later_bucket && !both.is_empty();
+                same.then(|| Self::Counter {
+                    name: name.clone(),
+                    bucket: *bucket,
+                    stored: *stored,
+                    recomputed: *recomputed,
+                    excess: both,
+                })
             }
-            _ => self.condition().is_some() && self.condition() == other.condition(),
+            _ => (self.condition().is_some() && self.condition() == later.condition()).then(|| later.clone()),
         }
     }
 
@@ -201,7 +225,7 @@ mod tests {
         let (recount, held) = failed_payout(100);
         assert_eq!(
             recount.compare(&held, &held, 0),
-            Comparison { counters: 4, conditions: 1, differences: Vec::new() }
+            Comparison { counters: 4, conditions: 1, undisturbed: true, differences: Vec::new() }
         );
         assert_eq!(recount.entities, 1);
     }
@@ -217,6 +241,7 @@ mod tests {
             bucket,
             stored,
             recomputed,
+            excess: stored - recomputed..=stored - recomputed,
         };
         let expected = [
             counter("payouts|failed|usd", Bucket::Standing, 2, 1),
@@ -251,14 +276,41 @@ mod tests {
     fn a_commit_under_way_is_no_difference_and_what_goes_away_is_not_confirmed() {
         let (recount, held) = failed_payout(100);
         let empty = Held::default();
-        assert!(recount.compare(&empty, &held, 0).differences.is_empty(), "committed after the first answer");
+        let disturbed = recount.compare(&empty, &held, 0);
+        assert!(disturbed.differences.is_empty(), "committed after the first answer");
+        assert!(!disturbed.undisturbed && recount.compare(&empty, &empty, 0).undisturbed);
         assert!(Recount::default().compare(&empty, &held, 0).differences.is_empty(), "entities were read before it");
         let mut wrong = held;
         wrong.counters.add(Bucket::Standing, &["mrr", "usd"], 5);
         let lagging = recount.compare(&empty, &empty, 0);
-        let both = recount.compare(&wrong, &wrong, 0);
-        assert_eq!(lagging.confirmed_by(both.clone()).differences, []);
+        let certain = recount.compare(&wrong, &wrong, 0);
+        let both = Comparison { undisturbed: false, ..certain.clone() };
+        assert_eq!(lagging.clone().confirmed_by(both.clone()).differences, []);
         assert_eq!(both.clone().confirmed_by(both.clone()), both);
+        assert_eq!(lagging.confirmed_by(certain.clone()), certain);
+    }
+
+    /// A sum that goes up and down while events are applied differs in many looks, each time by something else.
+    #[test]
+    fn only_what_is_off_by_the_same_in_every_look_is_confirmed() {
+        let (recount, held) = failed_payout(100);
+        let off_by = |before, after| {
+            let with = |by| {
+                let mut held = held.clone();
+                held.counters.add(Bucket::Standing, &["payouts", "failed", "usd"], by);
+                held
+            };
+            Comparison { undisturbed: false, ..recount.compare(&with(before), &with(after), 0) }
+        };
+        let excess = |found: &Comparison| match found.differences.as_slice() {
+            [Difference::Counter { excess, .. }] => Some(excess.clone()),
+            _ => None,
+        };
+        assert_eq!(excess(&off_by(2, 5)), Some(2..=5));
+        assert_eq!(excess(&off_by(2, 5).confirmed_by(off_by(7, 4))), Some(4..=5));
+        assert_eq!(excess(&off_by(2, 5).confirmed_by(off_by(7, 6))), None);
+        assert_eq!(excess(&off_by(2, 5).confirmed_by(off_by(7, 4)).confirmed_by(off_by(3, 2))), None);
+        assert_eq!(excess(&off_by(2, 2).confirmed_by(off_by(-2, -2))), None);
     }
 
     #[test]

@@ -167,8 +167,10 @@ Examples:
     Audit(audit::AuditArgs),
     /// Count aggregates and conditions anew from the entities, and compare with what is stored.
     ///
-    /// It may run beside `serve`: what differs is looked at again, up to three times a moment apart, and
-    /// only what differs every time is reported. Exits with 1 if anything is.
+    /// It may run beside `serve`. What differs although nothing was committed meanwhile is reported at once; while
+    /// events are applied, what is off by the same in each of ten looks. Sums that change all the time are
+    /// then compared with what they were between, so only a quiet moment finds every difference: JSON says
+    /// `undisturbed`. Exits with 1 if anything differs.
     #[command(after_help = "\
 Left out: counters of deliveries (no entity knows them) and hours of more than 400 days ago (Redis forgets them).
 

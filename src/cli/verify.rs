@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use super::Common;
 use super::export::iso;
 
-/// How often a difference is looked at before it is believed: commits go on meanwhile.
-const LOOKS: u32 = 3;
+/// How often a difference is looked at before it is believed while commits go on.
+const LOOKS: u32 = 10;
 
 /// Long enough for a batch that was under way to be committed.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
@@ -38,7 +38,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let unwell = wait_until_whole(store.as_ref()).await?;
     let (mut entities, mut found) = look(store.as_ref(), first_hour).await?;
     let mut looks = 1;
-    while !found.differences.is_empty() && looks < LOOKS {
+    while !found.differences.is_empty() && !found.undisturbed && looks < LOOKS {
         tokio::time::sleep(BETWEEN_LOOKS).await;
         let (counted, later) = look(store.as_ref(), first_hour).await?;
         (entities, found) = (counted, found.confirmed_by(later));
@@ -51,7 +51,8 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         writeln!(out, "{value:#}")?;
     } else if found.differences.is_empty() {
         let (counters, conditions) = (found.counters, found.conditions);
-        writeln!(out, "all {counters} counters and {conditions} conditions agree ({entities} entities)")?;
+        let beside = if found.undisturbed { "" } else { ", as far as can be seen while events are applied" };
+        writeln!(out, "all {counters} counters and {conditions} conditions agree ({entities} entities{beside})")?;
     } else {
         writeln!(out, "{}", table(&found.differences))?;
     }
@@ -61,7 +62,11 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
              archive (revwatch_partitions_healing shows how many are left)"
         ),
         0 => Ok(()),
-        n => bail!("{n} difference(s) between the store and its {entities} entities, in each of {looks} looks"),
+        n if found.undisturbed => bail!("{n} difference(s) between the store and its {entities} entities"),
+        n => bail!(
+            "{n} difference(s) between the store and its {entities} entities, the same in each of {looks} looks while \
+             events were applied"
+        ),
     }
 }
 
@@ -124,7 +129,7 @@ fn table(differences: &[Difference]) -> Table {
     table.load_style(UTF8_BORDERS_ONLY).set_header(["name", "bucket", "stored", "recomputed"]);
     for difference in differences {
         table.add_row(match difference {
-            Difference::Counter { name, bucket, stored, recomputed } => {
+            Difference::Counter { name, bucket, stored, recomputed, .. } => {
                 [name.clone(), bucket_text(*bucket), stored.to_string(), recomputed.to_string()]
             }
             Difference::MissingCondition(c) => condition_row(c, "missing", &particulars(c)),
@@ -160,7 +165,7 @@ fn describe(entities: u64, looks: u32, found: &Comparison) -> Value {
     let mut conditions = Vec::new();
     for difference in &found.differences {
         let (what, stored, recomputed) = match difference {
-            Difference::Counter { name, bucket, stored, recomputed } => {
+            Difference::Counter { name, bucket, stored, recomputed, .. } => {
                 let bucket = bucket_text(*bucket);
                 counters.push(json!({"name": name, "bucket": bucket, "stored": stored, "recomputed": recomputed}));
                 continue;
@@ -173,7 +178,7 @@ fn describe(entities: u64, looks: u32, found: &Comparison) -> Value {
     }
     json!({
         "agree": found.differences.is_empty(), "entities": entities, "counters": found.counters,
-        "conditions": found.conditions, "looks": looks,
+        "conditions": found.conditions, "looks": looks, "undisturbed": found.undisturbed,
         "differences": {"counters": counters, "conditions": conditions},
     })
 }

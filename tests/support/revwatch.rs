@@ -161,8 +161,10 @@ pub(crate) fn begin(variables: &Variables, args: &[&str]) -> Child {
 /// The standard output of a command that must succeed.
 pub(crate) fn print(variables: &Variables, args: &[&str]) -> String {
     let output = cli(variables, args);
-    assert!(output.status.success(), "revwatch {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let (told, error) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "revwatch {args:?}: {error}\n{told}");
+    told
 }
 
 /// `revwatch metrics --json`.

@@ -86,7 +86,7 @@ async fn apply_a_history(variables: &Variables) {
     let text = print(variables, &["verify"]);
     assert!(text.starts_with("all ") && text.contains(" counters and ") && text.contains(" agree ("), "{text}");
     let shown: Value = serde_json::from_str(&print(variables, &["verify", "--json"])).expect("JSON");
-    assert_eq!((&shown["agree"], &shown["looks"]), (&true.into(), &1.into()));
+    assert_eq!((&shown["agree"], &shown["looks"], &shown["undisturbed"]), (&true.into(), &1.into(), &true.into()));
     assert!(shown["entities"].as_u64() > Some(100) && shown["conditions"].as_u64() > Some(5), "{shown}");
 }
 
