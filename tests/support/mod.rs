@@ -5,6 +5,7 @@ pub(crate) mod collector;
 pub(crate) mod history;
 pub(crate) mod mail;
 pub(crate) mod parrot;
+pub(crate) mod port;
 pub(crate) mod prometheus;
 pub(crate) mod providers;
 pub(crate) mod rabbitmq;

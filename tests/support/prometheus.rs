@@ -1,13 +1,13 @@
 //! A private Prometheus on a free port, which dies with the test; and promtool.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::port::free_port;
 use super::wait::until_blocking;
 
 /// How often it is started anew when somebody else took its port first.
@@ -108,9 +108,4 @@ fn spawn(folder: &Path, port: u16) -> Child {
         .stderr(log)
         .spawn()
         .expect("setpriv is missing: apt-get install util-linux")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

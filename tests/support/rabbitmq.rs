@@ -1,7 +1,6 @@
 //! A private RabbitMQ: a node of its own on free ports of the loopback address, with its data in a
 //! temporary folder. It dies with the test, however the test ends.
 
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,8 @@ use std::time::{Duration, Instant};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::SecretString;
 use tempfile::TempDir;
+
+use super::port::free_port;
 
 /// A running (or, between `kill9` and `restart`, dead) RabbitMQ.
 pub(crate) struct RabbitServer {
@@ -308,9 +309,4 @@ fn command(program: &str, home: &Path) -> Command {
 fn send(signal: &str, target: &str) {
     let script = format!("kill -s {signal} -- {target}");
     let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

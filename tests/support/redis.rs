@@ -3,7 +3,6 @@
 //! They die with the thread that started them (`setpriv --pdeathsig`), so that nothing outlives a test
 //! process that is killed: start them from a test's own thread, never from a pool's.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use redis::{FromRedisValue, RedisResult};
 use secrecy::SecretString;
 use tempfile::TempDir;
 
+use super::port::free_port;
 use super::wait::until_blocking;
 
 /// How often a server is started anew when somebody else took its port first.
@@ -257,10 +257,4 @@ fn folder() -> TempDir {
     });
     let prefix = format!("redis-{}-", std::process::id());
     tempfile::Builder::new().prefix(&prefix).tempdir_in(root).expect("a folder for redis-server")
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

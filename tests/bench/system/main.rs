@@ -29,6 +29,7 @@ mod simulator;
 #[path = "../../support"]
 #[expect(dead_code, reason = "tests need more of it")]
 mod support {
+    pub(crate) mod port;
     pub(crate) mod rabbitmq;
     pub(crate) mod redis;
     pub(crate) mod slack;
