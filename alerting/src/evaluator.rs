@@ -441,8 +441,9 @@ impl Alerting {
     }
 }
 
-/// Documents written together, at most: a storm must not become one enormous request.
-const MOST: usize = 10_000;
+/// Documents written together, at most: in a storm of alerts the store must not keep webhooks and workers waiting for
+/// thousands of them at once.
+const MOST: usize = 250;
 
 fn log_happened(happened: &Happened) {
     let Happened { alert_id, key, from, to, by, event_id, .. } = happened;

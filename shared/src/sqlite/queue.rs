@@ -141,24 +141,14 @@ impl EventQueue for Sqlite {
     }
 
     async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        self.write(move |c| {
-            for JournalEntry { at_ms, space, key, body } in &entries {
-                match body {
-                    Some(body) => c
-                        .prepare_cached(
-                            "INSERT INTO journal VALUES (?1, ?2, ?3, ?4)
-                             ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body",
-                        )?
-                        .execute(params![space, key, at_ms, body])?,
-                    None => c
-                        .prepare_cached("DELETE FROM journal WHERE space = ?1 AND key = ?2")?
-                        .execute(params![space, key])?,
-                };
-            }
-            Ok(())
-        })
-        .await
-        .map_err(queue_error)
+        /// What is published meanwhile must not have to wait for all of it.
+        const AT_ONCE: usize = 250;
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let some: Vec<_> = entries.by_ref().take(AT_ONCE).collect();
+            self.write(move |c| some.iter().try_for_each(|entry| put_line(c, entry))).await.map_err(queue_error)?;
+        }
+        Ok(())
     }
 
     async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
@@ -287,6 +277,19 @@ impl Archive for Walk {
         }
         Ok(Vec::new())
     }
+}
+
+fn put_line(c: &Connection, JournalEntry { at_ms, space, key, body }: &JournalEntry) -> rusqlite::Result<()> {
+    match body {
+        Some(body) => c
+            .prepare_cached(
+                "INSERT INTO journal VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body",
+            )?
+            .execute(params![space, key, at_ms, body])?,
+        None => c.prepare_cached("DELETE FROM journal WHERE space = ?1 AND key = ?2")?.execute(params![space, key])?,
+    };
+    Ok(())
 }
 
 fn word(place: Place) -> &'static str {
