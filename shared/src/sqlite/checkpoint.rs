@@ -24,9 +24,9 @@ use crate::ports::BoxError;
 /// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once;
 /// but while many are moved at once, the disk has less time for commits.
 const BEGIN: u32 = 8_000;
-/// So few are left to the writer.
+/// Moving goes on while the writer writes, until so few were moved at once: the writer gets about as many.
 const REST: u32 = 100;
-/// Moving goes on while the writer writes. After so many times it leaves more than [`REST`].
+/// After so many times it leaves more than that.
 const MOST_PASSES: u32 = 10;
 /// The writer moves all of it, whoever waits, rather than let the log grow further.
 const MOST: u32 = 8 * BEGIN;
@@ -125,13 +125,16 @@ impl Moves {
             Some(open) => open,
             None => open.insert((connect(&self.path)?, ManuallyDrop::new(File::open(&self.path)?))),
         };
+        let mut before = 0;
         for _ in 0..MOST_PASSES {
-            let (log, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
+            let (_, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
             // SQLite leaves this to whoever reaches the end of the log: that would be the writer.
             file.sync_data()?;
-            if u32::try_from(log - moved).unwrap_or(0) <= REST {
+            // Each time there is what was written meanwhile, which is less, as it takes less time.
+            if u32::try_from(moved - before).unwrap_or(0) <= REST {
                 break;
             }
+            before = moved;
         }
         Ok(())
     }
