@@ -1,12 +1,13 @@
 //! A private mail server: Debian's aiosmtpd on a free port of the loopback address, with a mailbox in a temporary
 //! folder, read back with Python's own parser.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::port::free_port;
 use super::wait::until_blocking;
 
 /// Debian's packages are for the system's Python, which need not be the first in the path.
@@ -42,7 +43,7 @@ impl MailServer {
             "aiosmtpd is missing: apt-get install python3-aiosmtpd (tests/run says what else tests need)"
         );
         let folder = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = free_port();
         let mut server = Self { child: spawn(&folder, port), folder, port };
         server.wait();
         server

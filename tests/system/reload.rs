@@ -1,7 +1,6 @@
 //! SIGHUP: secrets, rules, routes and tokens change while revwatch works, and nothing is refused, lost or told twice
 //! for it.
 
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Home;
+use crate::support::port::free_port;
 use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
 use crate::support::revwatch::{Revwatch, SECRET, Variables, post_signed};
 use crate::support::slack::{Slack, Trouble};
@@ -372,7 +372,7 @@ async fn what_could_not_be_told_is_tried_at_once_with_the_new_token() {
 
 #[tokio::test]
 async fn slacks_signing_secret_is_rotated() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let port = free_port();
     let listen = format!("127.0.0.1:{port}");
     let (home, settings) = (Home::embedded(), Settings::of_providers(ALERTING));
     let file = settings.write("signing", "old");

@@ -1,12 +1,12 @@
 //! What somebody presses in Slack, signed by Slack's own SDK: taken when the signature is right and of now.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::Home;
+use crate::support::port::free_port;
 use crate::support::providers::{Settings, alerts, post_all, updated};
 use crate::support::revwatch::Revwatch;
 use crate::support::slack::Slack;
@@ -51,7 +51,7 @@ fn sign(payload: &str, secret: &str, timestamp: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let port = free_port();
     let listen = format!("127.0.0.1:{port}");
     let (home, slack, settings) = (Home::embedded(), Slack::start(&[]).await, Settings::of_providers(SETTINGS));
     let of_home = home.variables(&[

@@ -1,6 +1,6 @@
 //! A private PostgreSQL on a free port of the loopback address, with its data in a temporary folder.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::process::{cpu_s, says};
+use super::support::port::free_port;
 
 /// A running PostgreSQL; it ends with this.
 pub(crate) struct Postgres {
@@ -21,24 +22,25 @@ impl Postgres {
     /// answered.
     pub(crate) fn start(programs: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        // PostgreSQL refuses to be root.
+        let is_root = says("id", &["-u"]).trim() == "0";
+        if is_root {
+            says("chown", &["nobody:nogroup", folder.path().to_str().expect("a path")]);
+        }
         let run = |program: &str| {
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "KILL"]);
-            // PostgreSQL refuses to be root.
-            if says("id", &["-u"]).trim() == "0" {
+            if is_root {
                 command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
             }
             command.arg(programs.join(program)).arg("-D").arg(folder.path().join("data"));
             command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command
         };
-        says("chmod", &["777", folder.path().to_str().expect("a path")]);
         // The user whom the sync engine expects.
         let made = run("initdb").args(["--username", "postgres", "--auth", "trust"]).status().expect("initdb");
         assert!(made.success(), "initdb: {made}");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = free_port();
         let mut server = run("postgres");
         server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""]);
         let server = Self { server: server.spawn().expect("postgres"), port, _folder: folder };
