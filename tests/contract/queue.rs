@@ -318,6 +318,17 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
     queue.close().await;
     let queue = home.open().await;
     assert_eq!(newest(&*queue).await, expected);
+    // More than any adapter writes at once: none is left out, and of two for one key the later counts.
+    let keys = (0..700).map(|n| format!("{n:03}"));
+    let many = keys.clone().chain(["000".to_owned(), "699".to_owned()]).zip(10..);
+    within(queue.record(many.map(|(key, at_ms)| line(at_ms, "many", &key, Some("5"))).collect())).await.expect("many");
+    let found = newest(&*queue).await.into_iter().filter(|(space, ..)| space == "many");
+    let expected = keys.zip(10..).map(|(key, at_ms)| match key.as_str() {
+        "000" => (key, 710),
+        "699" => (key, 711),
+        _ => (key, at_ms),
+    });
+    assert_eq!(found.map(|(_, key, at_ms, _)| (key, at_ms)).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     queue.close().await;
 }
 
