@@ -99,6 +99,29 @@ fn pages_name_files_that_are_there() {
     }
 }
 
+/// In comments of sources: a name alone is of the same folder (or the module's own), anything longer begins at the root.
+#[test]
+fn comments_name_sources_that_are_there() {
+    let Some(names) = tracked() else { return };
+    let there = |name: &str| names.iter().any(|known| known == name);
+    let mut faults = Vec::new();
+    for source in names.iter().filter(|name| name.ends_with(".rs")) {
+        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)) else { continue };
+        let (folder, module) = (source.rsplit_once('/').map_or("", |(folder, _)| folder), source.trim_end_matches(".rs"));
+        for comment in text.lines().filter(|line| line.trim_start().starts_with("//")) {
+            let named = comment.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' '));
+            faults.extend(named.filter_map(|name| {
+                let found = match name.contains('/') {
+                    true => there(name),
+                    false => there(&format!("{folder}/{name}")) || there(&format!("{module}/{name}")),
+                };
+                (!found).then(|| format!("{source} names {name}"))
+            }));
+        }
+    }
+    assert!(faults.is_empty(), "not there:\n{}", faults.join("\n"));
+}
+
 /// Looks at every text that is, or is about to be, in git.
 fn check_texts(fault: impl Fn(&str) -> Option<String>) {
     let Some(names) = tracked() else { return };

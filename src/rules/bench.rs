@@ -1,7 +1,7 @@
 //! A pretended revwatch with a clock of its own: deliveries are applied by the worker's code, rules are
 //! evaluated by the evaluator's, and a pretended Slack takes every message. Pure.
 //!
-//! [`Bench::tick`] does what a tick of `alerting/lib.rs` does. Between ticks time is skipped: [`Bench::run_to`]
+//! [`Bench::tick`] does what a tick of `alerting/src/evaluator.rs` does. Between ticks time is skipped: [`Bench::run_to`]
 //! stops only where time alone changes something.
 //!
 //! Invariant: everything that the evaluator remembers is in its documents; with [`Setting::restarts`] it is
@@ -384,7 +384,7 @@ impl Bench {
         bail!("there is no end to what is to be told: {:?}", self.log.last())
     }
 
-    /// As `attempt` in `alerting/lib.rs`: looks first where an earlier one may have arrived.
+    /// As `alerting/src/attempt.rs`: looks first where an earlier one may have arrived.
     fn attempt(&mut self, job: Job) -> Told {
         let Job { alert_id, way, mut revision, message, doubtful, .. } = job;
         let receipt = Some(message.delivery_id.clone());

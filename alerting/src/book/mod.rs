@@ -1,4 +1,4 @@
-//! Everything the evaluator remembers, and what a tick does to it. Pure: the shell in `lib.rs` reads the
+//! Everything the evaluator remembers, and what a tick does to it. Pure: the shell in `alerting/src/evaluator.rs` reads the
 //! store, calls in here, and writes what comes out.
 //!
 //! Inputs ([`Book::on_changes`], [`Book::on_figures`], [`Book::on_command`], [`Book::on_time`], …) only note
