@@ -12,6 +12,7 @@ pub mod bounded;
 pub mod condition;
 pub mod config;
 pub mod counters;
+pub mod egress;
 pub mod entity;
 pub mod event;
 pub mod histogram;

@@ -186,6 +186,28 @@ async fn the_key_is_not_taken_elsewhere_and_a_refused_key_is_not_tried_again_at_
     }
 }
 
+/// Whoever can set a proxy in the environment must not see the key.
+#[tokio::test]
+async fn the_key_goes_by_no_proxy_of_the_environment() {
+    let stripe = Stripe::start(&[]).await;
+    stripe.knows(account("acct_1", true));
+    let home = Home::embedded();
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", proxy.local_addr().expect("an address"));
+    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let mut variables = asking(&home, &stripe);
+    variables.extend(proxies.map(|name| (name.to_owned(), address.clone())));
+    let process = Revwatch::serve(&variables, "ingest,worker");
+    post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
+    let refreshed = until("it was asked", || async { process.logged("account refreshed").pop() });
+    tokio::select! {
+        _ = refreshed => {}
+        _ = proxy.accept() => panic!("the proxy was asked"),
+    }
+    assert_eq!(stripe.answers(), [200]);
+    process.stop();
+}
+
 #[tokio::test]
 async fn a_burst_about_one_account_is_few_fetches() {
     let stripe = Stripe::start(&[]).await;

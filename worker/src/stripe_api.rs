@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url, redirect};
-use revwatch_shared::config::{ExposeSecret as _, SecretString};
+use reqwest::{Client, StatusCode, Url};
+use revwatch_shared::config::{Config, ExposeSecret as _, OutgoingConfig, SecretString};
+use revwatch_shared::egress::Outgoing;
 
 /// The shape of object that is asked for. Pinned, because otherwise the default version of the Stripe
 /// account decides, and anybody with access to the dashboard can change that. Events are not concerned: they
@@ -19,6 +20,7 @@ pub struct StripeApi {
     client: Client,
     key: SecretString,
     base: String,
+    outgoing: OutgoingConfig,
     /// Whether the key is one of live mode.
     pub livemode: bool,
 }
@@ -80,8 +82,9 @@ pub enum Why {
 }
 
 impl StripeApi {
-    /// `base` was checked with the settings. Fails when no TLS roots are to be found.
-    pub fn new(key: &SecretString, base: &str) -> Result<Self, reqwest::Error> {
+    /// As `config` says, which was checked; `None` without a key. Fails when no TLS roots are to be found.
+    pub fn of(config: &Config) -> Result<Option<Self>, reqwest::Error> {
+        let Some(key) = &config.stripe_secret_key else { return Ok(None) };
         let mut headers = HeaderMap::new();
         // The settings hold no key that does not fit into a header.
         if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())) {
@@ -89,20 +92,20 @@ impl StripeApi {
             headers.insert(AUTHORIZATION, bearer);
         }
         headers.insert(HeaderName::from_static("stripe-version"), HeaderValue::from_static(API_VERSION));
-        let client = Client::builder()
-            .default_headers(headers)
-            .connect_timeout(Duration::from_secs(5))
-            // The key goes where the configuration says, or nowhere.
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let livemode = key.expose_secret().contains("_live_");
-        Ok(Self { client, key: key.clone(), base: base.trim_end_matches('/').to_owned(), livemode })
+        Ok(Some(Self {
+            client: Outgoing::new(config.outgoing).client_with(headers)?,
+            key: key.clone(),
+            base: config.stripe_api_base.trim_end_matches('/').to_owned(),
+            outgoing: config.outgoing,
+            livemode: key.expose_secret().contains("_live_"),
+        }))
     }
 
-    /// Whether it asks with this key, and there.
-    pub fn is_for(&self, key: &SecretString, base: &str) -> bool {
-        self.key.expose_secret() == key.expose_secret() && self.base == base.trim_end_matches('/')
+    /// Whether `config` would make the same.
+    pub fn is_of(&self, config: &Config) -> bool {
+        let key = config.stripe_secret_key.as_ref().map(|key| key.expose_secret());
+        let is_same_place = self.base == config.stripe_api_base.trim_end_matches('/');
+        is_same_place && key == Some(self.key.expose_secret()) && self.outgoing == config.outgoing
     }
 
     /// Asks once.

@@ -15,13 +15,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use revwatch_shared::config::{Config, SlackConfig};
+use revwatch_shared::config::{Config, ConfigError, SlackConfig};
+use revwatch_shared::egress;
+pub use revwatch_shared::egress::Outgoing;
 
 pub use self::console::Console;
 pub use self::email::Email;
-#[cfg(test)]
-pub use self::outgoing::Found;
-pub use self::outgoing::Outgoing;
 pub use self::pagerduty::PagerDuty;
 pub use self::slack::{SlackBot, SlackWebhook};
 pub use self::sms::Sms;
@@ -57,7 +56,7 @@ pub trait Notifier: Send + Sync {
 }
 
 /// The longest that a request to a destination may take.
-pub const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+pub const ANSWER_WITHIN: std::time::Duration = egress::ANSWER_WITHIN;
 
 /// Why a way to reach people cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +67,12 @@ pub enum SetupError {
     /// There is no HTTP client, for instance because no TLS roots are to be found.
     #[error("cannot make an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
+}
+
+impl From<ConfigError> for SetupError {
+    fn from(error: ConfigError) -> Self {
+        Self::Invalid(error.to_string())
+    }
 }
 
 /// The notifiers that the configuration names, and the log: it is used if there is no other, or if no other can

@@ -1,112 +1,17 @@
-//! How requests leave: the one HTTP client of all notifiers, and what its answers and failures mean.
-//!
-//! Where they may go is decided by [`OutgoingConfig`], for URLs when they are configured and for names
-//! whenever they are resolved. Redirects are not followed and proxies of the environment are not used: a
-//! message goes where the configuration says, or nowhere.
+//! What the answers and failures of notifiers' requests mean. How requests leave, and where they may go, is decided in
+//! [`revwatch_shared::egress`].
 
 use std::error::Error;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
-use revwatch_shared::config::OutgoingConfig;
+use reqwest::{Response, StatusCode};
+use revwatch_shared::egress::Refused;
 use revwatch_shared::telemetry::shown;
 use serde::de::DeserializeOwned;
 
-use super::{ANSWER_WITHIN, Outcome, SetupError};
-
-/// Makes clients that go only where the configuration allows.
-#[derive(Clone)]
-pub struct Outgoing {
-    config: OutgoingConfig,
-    lookup: Resolver,
-}
-
-/// The addresses of a name; how they are found is a parameter, so that tests need no DNS.
-pub type Resolver = Arc<dyn Fn(String) -> Found + Send + Sync>;
-
-/// What a [`Resolver`] answers, sooner or later.
-pub type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-
-/// Why a connection was not made: every address of the name is one that may not be asked.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "its name resolves to private or special addresses only: correct the URL or the DNS, or set \
-     allow_private_addresses in [outgoing]"
-)]
-struct Refused;
-
-impl Outgoing {
-    /// With the system's DNS.
-    pub fn new(config: OutgoingConfig) -> Self {
-        let lookup = |name: String| -> Found {
-            Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
-        };
-        Self::with_lookup(config, Arc::new(lookup))
-    }
-
-    /// With another way to resolve names.
-    pub fn with_lookup(config: OutgoingConfig, lookup: Resolver) -> Self {
-        Self { config, lookup }
-    }
-
-    /// What it allows.
-    pub fn policy(&self) -> OutgoingConfig {
-        self.config
-    }
-
-    /// `text` as a URL that may be asked; an error names `setting`.
-    pub fn url(&self, setting: &str, text: &str) -> Result<Url, SetupError> {
-        self.config.url(setting, text).map_err(|error| SetupError::Invalid(error.to_string()))
-    }
-
-    /// `text` as the beginning of URLs, without a slash at its end.
-    pub fn base(&self, setting: &str, text: &str) -> Result<String, SetupError> {
-        let url = self.url(setting, text)?;
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(SetupError::Invalid(format!("{setting} must be a plain base URL: no ? and no #")));
-        }
-        Ok(url.as_str().trim_end_matches('/').to_owned())
-    }
-
-    /// A client that asks only what may be asked. Fails when no TLS roots are to be found.
-    pub fn client(&self) -> Result<Client, SetupError> {
-        let client = Client::builder()
-            .timeout(ANSWER_WITHIN)
-            .connect_timeout(Duration::from_secs(5))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .dns_resolver(Arc::new(self.clone()))
-            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(client)
-    }
-}
-
-impl Resolve for Outgoing {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (config, is_loopback) = (self.config, name.as_str() == "localhost");
-        let found = (self.lookup)(name.as_str().to_owned());
-        Box::pin(async move {
-            let mut addresses = found.await?;
-            let any = !addresses.is_empty();
-            // What may be asked without TLS stays on this machine, whatever its DNS says.
-            addresses.retain(|a| if is_loopback { a.ip().is_loopback() } else { config.allows(a.ip()) });
-            if any && addresses.is_empty() {
-                return Err(Refused.into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
+use super::Outcome;
 
 /// What a request that got no answer means: a connection that was never made told nobody anything; anything
 /// later may have. `whose` is who was asked; the URL, which may be secret, is not told.
@@ -199,6 +104,13 @@ pub fn clamp(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::egress::{Found, Outgoing};
+
     use super::super::stub::{Reply, Stub};
     use super::*;
 
@@ -213,35 +125,7 @@ mod tests {
         Outgoing::with_lookup(config, Arc::new(lookup))
     }
 
-    const NAMES: &[(&str, &[&str])] = &[
-        ("private.example", &["10.0.0.1", "192.168.1.1"]),
-        ("rebound.example", &["127.0.0.1"]),
-        ("mapped.example", &["::ffff:127.0.0.1"]),
-        ("metadata.example", &["169.254.169.254"]),
-        ("localhost", &["1.1.1.1", "127.0.0.1"]),
-        ("mixed.example", &["10.0.0.1", "2606:4700::1", "1.1.1.1"]),
-    ];
-
-    async fn resolved(outgoing: &Outgoing, name: &str) -> Result<Vec<String>, String> {
-        let name = name.parse().expect("a name");
-        let found = outgoing.resolve(name).await.map_err(|e| e.to_string())?;
-        Ok(found.map(|a| a.ip().to_string()).collect())
-    }
-
-    #[tokio::test]
-    async fn what_a_name_resolves_to_is_judged_too() {
-        let (closed, open) = (OutgoingConfig::default(), OutgoingConfig { allow_private_addresses: true });
-        let closed = with_names(closed, NAMES);
-        for name in ["private.example", "rebound.example", "mapped.example", "metadata.example"] {
-            let refused = resolved(&closed, name).await.expect_err("refused");
-            assert!(refused.contains("[outgoing]"), "{refused}");
-        }
-        assert_eq!(resolved(&closed, "localhost").await, Ok(vec!["127.0.0.1".into()]));
-        assert_eq!(resolved(&closed, "mixed.example").await, Ok(vec!["2606:4700::1".into(), "1.1.1.1".into()]));
-        let open = with_names(open, NAMES);
-        assert_eq!(resolved(&open, "private.example").await, Ok(vec!["10.0.0.1".into(), "192.168.1.1".into()]));
-        assert!(resolved(&open, "metadata.example").await.is_err());
-    }
+    const NAMES: &[(&str, &[&str])] = &[("rebound.example", &["127.0.0.1"]), ("localhost", &["1.1.1.1", "127.0.0.1"])];
 
     #[tokio::test]
     async fn a_name_that_turns_private_is_not_connected_to() {

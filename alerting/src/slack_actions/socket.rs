@@ -34,7 +34,7 @@ use self::envelope::{Disconnect, Envelope};
 use super::StartError;
 use super::inbox::Inbox;
 use super::payload::commands;
-use crate::notify::{Outgoing, outgoing};
+use crate::notify::{Outgoing, SetupError, outgoing};
 
 /// Keeps one connection to Slack.
 #[derive(Clone)]
@@ -98,8 +98,8 @@ impl SocketMode {
         outgoing: &Outgoing,
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
-        let api_base = outgoing.base(SETTING, api_base)?;
-        let client = outgoing.client()?;
+        let api_base = outgoing.base(SETTING, api_base).map_err(SetupError::from)?;
+        let client = outgoing.client().map_err(SetupError::from)?;
         Ok(Self {
             client,
             token,

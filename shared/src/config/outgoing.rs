@@ -51,6 +51,15 @@ impl OutgoingConfig {
         Ok(url)
     }
 
+    /// `text` as the beginning of URLs, without a slash at its end.
+    pub fn base(self, setting: &str, text: &str) -> Result<String, ConfigError> {
+        let url = self.url(setting, text)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(ConfigError::of(format!("{setting} must be a plain base URL: no ? and no #")));
+        }
+        Ok(url.as_str().trim_end_matches('/').to_owned())
+    }
+
     /// Whether `address`, which a name resolved to, may be asked.
     pub fn allows(self, address: IpAddr) -> bool {
         match kind(address) {

@@ -65,11 +65,10 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         ensure!(is_id, "--account {account:?} is no connected account: it begins with acct_");
     }
     let config = common.config()?;
-    let key = config.stripe_secret_key.as_ref().context(
+    let api = StripeApi::of(&config).context("cannot set up HTTPS for Stripe's API")?.context(
         "backfill asks Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
          --account or --all-accounts it must be one of the platform)",
     )?;
-    let api = StripeApi::new(key, &config.stripe_api_base).context("cannot set up HTTPS for Stripe's API")?;
     let asked_for = stretch(args, Timestamp::now())?;
     let file = ProgressFile::of(&config.data, &asked(args, &config).iter().map(String::as_str).collect::<Vec<_>>())?;
     if args.restart {

@@ -63,22 +63,21 @@ const AT_ONCE: usize = 8;
 const PUBLISH: Duration = Duration::from_secs(10);
 
 impl Refresher {
-    /// As `process` is configured. Without a key it waits for one.
-    pub fn of(process: &Process) -> Result<Self, reqwest::Error> {
-        let first = api_of(&process.config)?.map(Arc::new);
+    /// As `process` is configured, on `backend`. Without a key it waits for one.
+    pub fn of(process: &Process, backend: &Backend) -> Result<Self, reqwest::Error> {
+        let first = StripeApi::of(&process.config)?.map(Arc::new);
         let (keep, api) = watch::channel(first);
         process.on_reload(move |config| {
             let keep = keep.clone();
             // Requests go on with the key that is still the same.
-            let same = match (&*keep.borrow(), &config.stripe_secret_key) {
-                (None, None) => true,
-                (Some(api), Some(key)) => api.is_for(key, &config.stripe_api_base),
-                _ => false,
+            let same = match &*keep.borrow() {
+                None => config.stripe_secret_key.is_none(),
+                Some(api) => api.is_of(config),
             };
             if same {
                 return Ok(Box::new(|| {}));
             }
-            let api = api_of(config).map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
+            let api = StripeApi::of(config).map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
             Ok(Box::new(move || drop(keep.send_replace(api.map(Arc::new)))))
         });
         let config = &process.config.worker;
@@ -91,10 +90,6 @@ impl Refresher {
             lease: Duration::from_secs_f64(config.member_seconds),
         })
     }
-}
-
-fn api_of(config: &Config) -> Result<Option<StripeApi>, reqwest::Error> {
-    config.stripe_secret_key.as_ref().map(|key| StripeApi::new(key, &config.stripe_api_base)).transpose()
 }
 
 /// Refreshes until `shutdown`. Of several processes one works, the others stand by.

@@ -270,7 +270,7 @@ fn only_this_machine_is_spoken_to_without_tls() {
 
 /// Of `slack.example` the DNS says that it is this machine.
 fn outgoing() -> Outgoing {
-    let lookup = |_| -> crate::notify::Found { Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) }) };
+    let lookup = |_| -> revwatch_shared::egress::Found { Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) }) };
     Outgoing::with_lookup(OutgoingConfig::default(), Arc::new(lookup))
 }
 
