@@ -1,11 +1,15 @@
 //! One attempt to tell somebody.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use crate::book::{Job, Told};
 use crate::notify::{Lookup, Notifier, Outcome};
 
-/// One attempt: looks first where an earlier one may have arrived.
+/// One attempt: looks first where an earlier one may have arrived. A panic ends it like an answer that was lost: without
+/// an outcome its destination would be busy for good.
 pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
     let Job { alert_id, way, revision, message, doubtful, may_wait, .. } = job;
     let mut possible_duplicate = false;
@@ -26,9 +30,12 @@ pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration)
         }
         (notifier.deliver(&message).await, revision)
     };
-    let (outcome, revision) = tokio::time::timeout(within, tried)
-        .await
-        .unwrap_or_else(|_| (Outcome::Unknown { reason: "no answer in time".to_owned() }, revision));
+    let unknown = |reason: &str| (Outcome::Unknown { reason: reason.to_owned() }, revision);
+    let (outcome, revision) = match tokio::time::timeout(within, AssertUnwindSafe(tried).catch_unwind()).await {
+        Ok(Ok(told)) => told,
+        Ok(Err(_)) => unknown("it panicked: a bug in revwatch"),
+        Err(_) => unknown("no answer in time"),
+    };
     Told { alert_id, way, revision, outcome, possible_duplicate }
 }
 
@@ -65,7 +72,8 @@ mod tests {
             1.0
         }
 
-        async fn deliver(&self, _message: &Message) -> Outcome {
+        async fn deliver(&self, message: &Message) -> Outcome {
+            assert_ne!(message.text, "panic", "as asked");
             self.1.fetch_add(1, Ordering::SeqCst);
             Outcome::Delivered { receipt: None }
         }
@@ -103,5 +111,24 @@ mod tests {
             assert_eq!((notifier.1.into_inner(), told.possible_duplicate), (sent, possible_duplicate), "{answer:?}");
             assert_eq!(matches!(told.outcome, Outcome::Unknown { .. }), sent == 0 && may_wait && answer == later());
         }
+    }
+    #[tokio::test]
+    async fn a_notifier_that_panics_leaves_an_outcome() {
+        let rule = crate::rule_text::built_in().expect("valid").remove(0);
+        let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
+        let way = Way::main("slack");
+        let message = Message { text: "panic".into(), ..render(&alert, &way, &Progress::default()) };
+        let job = Job {
+            alert_id: alert.id.clone(),
+            way,
+            revision: 1,
+            message,
+            doubtful: None,
+            may_wait: true,
+            origin: Origin::default(),
+        };
+        let told = attempt(&Stubborn(Lookup::Absent, AtomicUsize::new(0)), job, ANSWER_WITHIN).await;
+        assert_eq!(told.alert_id, alert.id);
+        assert!(matches!(told.outcome, Outcome::Unknown { reason } if reason.contains("panicked")));
     }
 }

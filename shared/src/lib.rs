@@ -4,7 +4,7 @@
 //! [`condition`], [`kpi`], [`money`], [`pauses`], [`recount`], [`signature`]. It knows no clock, no randomness and no I/O; a
 //! test checks that. The rest connects it to the world: [`ports`] and their adapters ([`sqlite`],
 //! [`rabbitmq`], [`redis`]), [`config`], [`telemetry`], [`listen`],
-//! [`bounded`], [`admin`], [`reload`].
+//! [`bounded`], [`admin`], [`reload`], [`supervise`], [`egress`].
 
 pub mod admin;
 pub mod backend;
@@ -31,4 +31,5 @@ pub mod reload;
 pub mod signature;
 pub mod span;
 pub mod sqlite;
+pub mod supervise;
 pub mod telemetry;

@@ -62,7 +62,7 @@ impl Intake {
         if !is_served {
             tokio::spawn(Turn { intake: Arc::clone(self), partition, is_over: false }.serve());
         }
-        told.await.unwrap_or_else(|_| Err(Failure::unavailable("the process is stopping".to_owned())))
+        told.await.unwrap_or_else(|_| Err(Failure::unavailable("publishing was cut short".to_owned())))
     }
 }
 
@@ -120,10 +120,47 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    /// A turn that was cut short does not keep others from beginning one.
+    /// A turn that was cut short does not keep others from beginning one; those who wait for it hear so at once.
     fn drop(&mut self) {
         if !self.is_over {
-            lock(&self.intake.lanes[self.partition as usize]).is_served = false;
+            *lock(&self.intake.lanes[self.partition as usize]) = Lane::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use secrecy::SecretString;
+    use uuid::Uuid;
+
+    use super::super::link::{Broker, Link};
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_wait_for_a_turn_that_was_cut_short_hear_so() {
+        let broker = Broker::new(&SecretString::from("amqp://127.0.0.1:1"), "test".into(), 1).expect("a URL");
+        let patience = Duration::from_secs(60);
+        let publisher = Arc::new(Publisher::new(Arc::new(Link::new(Arc::new(broker), "publishing")), patience));
+        let intake = Arc::new(Intake::new(publisher, 1, patience));
+        // One turn is under way.
+        lock(&intake.lanes[0]).is_served = true;
+        let turn = Turn { intake: Arc::clone(&intake), partition: 0, is_over: false };
+        let delivery = Delivery {
+            id: Uuid::now_v7(),
+            event_id: "evt_1".into(),
+            event_type: "payout.paid".into(),
+            partition: 0,
+            endpoint: "stripe".into(),
+            received_ms: 0,
+            traceparent: None,
+            body: Bytes::new(),
+        };
+        let mut publishing = std::pin::pin!(intake.publish(delivery));
+        assert!(futures_util::poll!(publishing.as_mut()).is_pending());
+        drop(turn);
+        let told = tokio::time::timeout(Duration::from_secs(30), publishing).await.expect("at once");
+        assert!(told.expect_err("not published").to_string().contains("cut short"));
+        assert!(!lock(&intake.lanes[0]).is_served);
     }
 }

@@ -90,8 +90,7 @@ impl Link {
     /// Connects at the first use. `role` tells one connection of the process from another.
     pub(super) fn new(broker: Arc<Broker>, role: &'static str) -> Self {
         let name = format!("the {role} connection to RabbitMQ at {}", broker.address);
-        let usable = |open: &Open| open.connection.status().connected();
-        Self { broker, role, slot: Slot::new(name, usable, LONGEST_BACKOFF) }
+        Self { broker, role, slot: Slot::new(name, Open::usable, LONGEST_BACKOFF) }
     }
 
     /// The connection, opened within `patience` if it is not.
@@ -153,9 +152,9 @@ impl Link {
 }
 
 impl Open {
-    /// Whether the connection still stands.
+    /// Whether the connection still stands, and it would be known if RabbitMQ took no messages on it.
     pub(super) fn usable(&self) -> bool {
-        self.connection.status().connected()
+        self.connection.status().connected() && self.blocked.has_changed().is_ok()
     }
 
     /// Fails while RabbitMQ takes no messages, for want of memory or disk.

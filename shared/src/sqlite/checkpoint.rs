@@ -20,6 +20,7 @@ use rusqlite::wal::CheckpointMode;
 
 use super::{BUSY, connect};
 use crate::ports::BoxError;
+use crate::supervise::keep_thread;
 
 /// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once;
 /// but while many are moved at once, the disk has less time for commits.
@@ -59,7 +60,7 @@ impl Checkpoints {
         }))?;
         let moves = Moves { path, begins, is_nearly_done: is_nearly_done.clone() };
         // Without the thread the writer does all of it, in time.
-        let _ = std::thread::Builder::new().name("sqlite-checkpoint".into()).spawn(move || moves.run());
+        let _ = std::thread::Builder::new().name("sqlite-checkpoint".into()).spawn(move || keep_thread("sqlite-checkpoint", || moves.run()));
         Ok(Self { pages, begin, is_under_way: false, is_nearly_done, next: BEGIN })
     }
 
@@ -110,13 +111,14 @@ struct Moves {
 }
 
 impl Moves {
-    fn run(self) {
+    fn run(&self) {
         let mut open = None;
         while let Ok(()) = self.begins.recv() {
+            // However it ends, the writer has to know that it did.
+            let _done = Done(&self.is_nearly_done);
             if let Err(error) = self.make_room(&mut open) {
                 tracing::warn!(%error, "the log of the embedded store is not moved to its file; trying again");
             }
-            self.is_nearly_done.store(true, Ordering::Release);
         }
     }
 
@@ -137,6 +139,15 @@ impl Moves {
             before = moved;
         }
         Ok(())
+    }
+}
+
+/// Says when it is dropped that the writer may do the rest.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

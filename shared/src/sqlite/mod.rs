@@ -11,6 +11,7 @@ mod health;
 mod queue;
 mod store;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::checkpoint::Checkpoints;
 use crate::ports::{BoxError, QueueError, StoreError};
+use crate::supervise::keep_thread;
 
 /// The file's name inside the data folder.
 pub const FILE_NAME: &str = "revwatch.sqlite3";
@@ -54,7 +56,7 @@ trait Job: Send {
 /// A job that somebody waits for, perhaps.
 struct Task<F, T> {
     work: F,
-    result: Option<rusqlite::Result<T>>,
+    result: Option<Result<T, BoxError>>,
     tell: oneshot::Sender<Result<T, BoxError>>,
 }
 
@@ -91,8 +93,8 @@ impl Sqlite {
             Prepare::Sql(e) => cannot_open(&path, &e),
             Prepare::Wrong(text) => StoreError::Misconfigured(text),
         })?;
-        let checkpoints = Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&path, &e))?;
-        let (jobs, inbox) = mpsc::channel(4096);
+        let mut checkpoints = Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&path, &e))?;
+        let (jobs, mut inbox) = mpsc::channel(4096);
         let inner = Arc::new(Inner {
             path,
             partitions,
@@ -104,12 +106,12 @@ impl Sqlite {
         });
         std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || write_loop(&mut connection, inbox, checkpoints))
+            .spawn(move || keep_thread("sqlite-writer", || write_loop(&mut connection, &mut inbox, &mut checkpoints)))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let watcher = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("sqlite-watcher".into())
-            .spawn(move || watch(&watcher))
+            .spawn(move || keep_thread("sqlite-watcher", || watch(&watcher)))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         Ok(Self(inner))
     }
@@ -242,8 +244,9 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     Ok(stored)
 }
 
-/// One transaction per round, with all that waits when the round begins.
-fn write_loop(connection: &mut Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>, mut checkpoints: Checkpoints) {
+/// One transaction per round, with all that waits when the round begins. It may begin again after a panic: what was not
+/// committed is undone, and who waits for it hears that it was not.
+fn write_loop(connection: &mut Connection, inbox: &mut mpsc::Receiver<Box<dyn Job>>, checkpoints: &mut Checkpoints) {
     // Under load the pages of a round, and those it looks for, are more than the usual 2 MiB. The memory is taken when
     // it is needed.
     if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
@@ -306,12 +309,15 @@ where
     F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
-        self.result.insert((self.work)(connection)).is_ok()
+        // One job's panic undoes that job, and neither the others of its round nor the thread.
+        let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
+        let done = done.map_or_else(|_| Err("the work panicked, which the log tells more of".into()), |done| Ok(done?));
+        self.result.insert(done).is_ok()
     }
 
     fn answer(self: Box<Self>, committed: Result<(), BoxError>) {
         let answer = match (self.result, committed) {
-            (Some(Err(error)), _) => Err(error.into()),
+            (Some(Err(error)), _) => Err(error),
             (Some(Ok(value)), Ok(())) => Ok(value),
             (_, Err(error)) => Err(error),
             (None, Ok(())) => Err("it was not run".into()),
@@ -394,4 +400,51 @@ fn store_error(error: BoxError) -> StoreError {
 
 fn queue_error(error: BoxError) -> QueueError {
     QueueError::Unavailable(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither those in the same round nor those who come later notice it.
+    #[tokio::test]
+    async fn one_job_that_panics_is_undone_and_answered_and_the_writer_goes_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        let put = |key: &'static str, panics: bool| {
+            sqlite.write(move |c| {
+                c.execute("INSERT INTO meta VALUES (?1, 'x')", [key])?;
+                assert!(!panics, "as asked");
+                Ok(())
+            })
+        };
+        let (first, panicking, second) = tokio::join!(put("a", false), put("b", true), put("c", false));
+        assert!(first.is_ok() && second.is_ok());
+        assert!(panicking.expect_err("it panicked").to_string().contains("panicked"));
+        put("d", false).await.expect("the writer goes on");
+        let keys = sqlite.read(|c| {
+            c.query_row("SELECT group_concat(key, '') FROM meta WHERE value = 'x'", [], |row| row.get::<_, String>(0))
+        });
+        assert_eq!(keys.await.expect("read"), "acd");
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_between_jobs_goes_on_and_nobody_waits_for_ever() {
+        struct Faulty;
+        impl Job for Faulty {
+            fn run(&mut self, _: &Connection) -> bool {
+                panic!("as asked")
+            }
+
+            fn answer(self: Box<Self>, _: Result<(), BoxError>) {}
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        assert!(sqlite.0.jobs.send(Box::new(Faulty)).await.is_ok());
+        // It may be of the same round, and fails then; the next one cannot be.
+        let put = || sqlite.write(|c| c.execute("INSERT OR REPLACE INTO meta VALUES ('a', 'x')", []));
+        let deadline = Duration::from_secs(30);
+        let _ = tokio::time::timeout(deadline, put()).await.expect("answered");
+        tokio::time::timeout(deadline, put()).await.expect("answered").expect("the writer goes on");
+    }
 }

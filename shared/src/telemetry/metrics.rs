@@ -46,6 +46,8 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// `revwatch_config_last_reload_ok`: 0 after a reload that was refused
     pub config_last_reload_ok: IntGauge,
+    /// `revwatch_panics_total`: bugs of revwatch, wherever in the process
+    pub panics: IntCounter,
     /// `revwatch_spans_dropped_total`: of traces, not delivered to the collector
     pub spans_dropped: IntCounter,
     /// `revwatch_alerts{rule,severity,state}`
@@ -232,6 +234,7 @@ impl Metrics {
             heals: counters("revwatch_heals_total", "Replays begun because the store had lost data", &["reason"]),
             config_reloads: counters("revwatch_config_reloads_total", "Reloads of settings, by outcome", &["outcome"]),
             config_last_reload_ok,
+            panics: register(r, IntCounter::new("revwatch_panics_total", "Panics in the process: bugs of revwatch")),
             spans_dropped: register(
                 r,
                 IntCounter::new("revwatch_spans_dropped_total", "Spans of traces that did not reach the collector"),
