@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use revwatch_alerting::Alerting;
 use revwatch_ingest::Ingest;
+use revwatch_shared::backend::Uses;
 use revwatch_shared::process::{Process, Start};
 use revwatch_worker::Worker;
 use tokio::sync::oneshot;
@@ -24,6 +24,11 @@ pub enum Role {
 impl Role {
     /// What `revwatch` plays when nothing is said.
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Worker, Self::Alerting];
+
+    /// What a process that plays `roles` uses.
+    pub fn uses(roles: &[Self]) -> Uses {
+        if roles.iter().all(|role| *role == Self::Ingest) { Uses::Queue } else { Uses::QueueAndStore }
+    }
 }
 
 /// Where a started process can be reached.
@@ -56,29 +61,27 @@ pub async fn serve(
     let process = Process::start(start, service).await?;
     let mut tasks = JoinSet::new();
     let mut webhooks = None;
-    if roles.contains(&Role::Alerting) {
-        let mut alerting = Alerting::of(&process).await?;
-        adjust(&mut alerting);
-        tasks.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
-    }
-    if roles.contains(&Role::Worker) {
-        tasks.spawn(revwatch_worker::run(Worker::of(&process)?, process.shutdown.clone()));
-    }
+    let queue = match Role::uses(roles) {
+        Uses::Queue => process.open_intake().await?,
+        Uses::QueueAndStore => {
+            let backend = process.open().await?;
+            if roles.contains(&Role::Alerting) {
+                let mut alerting = Alerting::of(&process, &backend).await?;
+                adjust(&mut alerting);
+                tasks.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
+            }
+            if roles.contains(&Role::Worker) {
+                tasks.spawn(revwatch_worker::run(Worker::of(&process, &backend)?, process.shutdown.clone()));
+            }
+            backend.queue
+        }
+    };
     if roles.contains(&Role::Ingest) {
-        let ingest = Ingest::of(&process).await?;
+        let ingest = Ingest::of(&process, queue.clone()).await?;
         webhooks = Some(ingest.local_addr());
         tasks.spawn(ingest.serve(process.shutdown.clone()));
     }
     process.started();
     let _ = started.send(Addresses { webhooks, admin: process.admin_addr });
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        // A role ends only when asked; one that panics takes the others with it, in good order.
-        if let Err(error) = ended {
-            process.shutdown.cancel();
-            result = Err(error).context("a role ended unexpectedly");
-        }
-    }
-    process.finish().await;
-    result
+    Ok(process.play(tasks, queue).await?)
 }

@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use revwatch_shared::admin::Check;
+use revwatch_shared::backend::Backend;
 use revwatch_shared::config::{AlertingConfig, ConfigError};
 use revwatch_shared::ports::{EventQueue, StateStore};
 use revwatch_shared::process::Process;
@@ -83,11 +84,11 @@ pub enum StartError {
 }
 
 impl Alerting {
-    /// As `process` is configured. Settings that make no sense are refused before anything begins.
-    pub async fn of(process: &Process) -> Result<Self, StartError> {
+    /// As `process` is configured, on `backend`. Settings that make no sense are refused before anything begins.
+    pub async fn of(process: &Process, backend: &Backend) -> Result<Self, StartError> {
         let Setup { rules, notifiers, config } = Setup::of(&process.config)?;
         let outgoing = Outgoing::new(process.config.outgoing);
-        let store = process.backend.store.clone();
+        let store = backend.store.clone();
         let actions = SlackActions::bind(&process.config.slack, &outgoing, store.clone()).await?;
         let (send, arriving) = Arriving::new();
         let switch = actions.switch(store.clone());
@@ -101,7 +102,7 @@ impl Alerting {
         });
         Ok(Self {
             store,
-            queue: process.backend.queue.clone(),
+            queue: backend.queue.clone(),
             rules,
             notifiers,
             actions,

@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use revwatch_alerting::Alerting;
 use revwatch_shared::process::{Process, RoleArgs, prepare};
+use tokio::task::JoinSet;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -11,9 +12,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let start = prepare(RoleArgs::parse().config.as_deref())?;
     let process = Process::start(start, "revwatch-alerting").await?;
-    let alerting = Alerting::of(&process).await?;
+    let backend = process.open().await?;
+    let alerting = Alerting::of(&process, &backend).await?;
     process.started();
-    revwatch_alerting::run(alerting, process.shutdown.clone()).await;
-    process.finish().await;
-    Ok(())
+    let mut roles = JoinSet::new();
+    roles.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
+    Ok(process.play(roles, backend.queue).await?)
 }

@@ -106,13 +106,13 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 }
 
 impl Ingest {
-    /// Opens the public listener as `process` is configured.
-    pub async fn of(process: &Process) -> Result<Self, StartError> {
+    /// Opens the public listener as `process` is configured; what is accepted goes into `queue`.
+    pub async fn of(process: &Process, queue: Arc<dyn EventQueue>) -> Result<Self, StartError> {
         let ingest = Self::bind(Settings {
             listen: process.config.listen,
             endpoints: process.config.webhook_endpoints()?,
             limits: process.config.limits.clone(),
-            queue: process.backend.queue.clone(),
+            queue,
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
         })

@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use revwatch_ingest::Ingest;
 use revwatch_shared::process::{Process, RoleArgs, prepare};
+use tokio::task::JoinSet;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,9 +13,10 @@ async fn main() -> anyhow::Result<()> {
     let start = prepare(RoleArgs::parse().config.as_deref())?;
     start.config.webhook_endpoints()?;
     let process = Process::start(start, "revwatch-ingest").await?;
-    let ingest = Ingest::of(&process).await?;
+    let queue = process.open_intake().await?;
+    let ingest = Ingest::of(&process, queue.clone()).await?;
     process.started();
-    ingest.serve(process.shutdown.clone()).await;
-    process.finish().await;
-    Ok(())
+    let mut roles = JoinSet::new();
+    roles.spawn(ingest.serve(process.shutdown.clone()));
+    Ok(process.play(roles, queue).await?)
 }

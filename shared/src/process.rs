@@ -1,18 +1,20 @@
-//! What every process of revwatch has, whichever roles it plays: configuration, backend, metrics, an
-//! admin listener, other settings on SIGHUP, and an orderly end on SIGINT or SIGTERM.
+//! What every process of revwatch has, whichever roles it plays: configuration, metrics, an admin listener,
+//! other settings on SIGHUP, and an orderly end on SIGINT or SIGTERM. Queue and store are opened by who needs them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Check, Readiness};
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, Uses};
 use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
 use crate::listen::ListenError;
+use crate::ports::EventQueue;
 use crate::reload::{Apply, InForce, Prepare, Reload};
+use crate::supervise::{Supervisor, count_panics};
 use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
 
 /// The options of a binary that plays one role.
@@ -44,14 +46,14 @@ impl Start {
 pub struct Process {
     /// Settings.
     pub config: Config,
-    /// Queue and store.
-    pub backend: Backend,
     /// All metrics.
     pub metrics: Metrics,
     /// Where spans go.
     pub tracer: Tracer,
     /// What `/readyz` reports.
     pub readiness: Readiness,
+    /// Starts tasks again that panic.
+    pub tasks: Supervisor,
     /// Cancelled when the process is asked to end.
     pub shutdown: CancellationToken,
     /// Where `/metrics` is.
@@ -80,27 +82,32 @@ pub enum StartError {
     Traces(#[from] SetupError),
 }
 
+/// The process did not end because it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("a role ended unexpectedly: the log says why")]
+pub struct RoleEnded;
+
 impl Process {
-    /// Opens the backend and the admin listener. `service` is the process's name in traces, if settings give none.
+    /// Opens the admin listener. `service` is the process's name in traces, if settings give none.
     pub async fn start(start: Start, service: &str) -> Result<Self, StartError> {
         let Start { config, shutdown, reload } = start;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
+        count_panics(metrics.panics.clone());
         let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
         // Before anything can ask: a process is not ready until its roles have said what to check.
         let starting = readiness.check("process");
         let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
         let admin_addr = admin.local_addr();
-        let backend = Backend::open(&config).await?;
-        tracing::info!(backend = backend.name, admin = %admin_addr, partitions = backend.queue.partitions(), "started");
         let admin_shutdown = CancellationToken::new();
         let admin = tokio::spawn(admin.serve(admin_shutdown.clone()));
         let (reload, parts) = (Mutex::new(reload), Mutex::default());
+        let tasks = Supervisor::new(&readiness);
         Ok(Self {
             config,
-            backend,
             metrics,
             tracer,
             readiness,
+            tasks,
             shutdown,
             admin_addr,
             starting,
@@ -109,6 +116,30 @@ impl Process {
             admin_shutdown,
             admin,
         })
+    }
+
+    /// Opens queue and store, for every role but `ingest`.
+    pub async fn open(&self) -> Result<Backend, StartError> {
+        let backend = Backend::open(&self.config).await?;
+        self.opened(Uses::QueueAndStore, backend.queue.as_ref());
+        Ok(backend)
+    }
+
+    /// Opens the queue alone, for the `ingest` role alone: it neither needs nor asks Redis.
+    pub async fn open_intake(&self) -> Result<Arc<dyn EventQueue>, StartError> {
+        let queue = Backend::intake(&self.config).await?;
+        self.opened(Uses::Queue, queue.as_ref());
+        Ok(queue)
+    }
+
+    fn opened(&self, uses: Uses, queue: &dyn EventQueue) {
+        // Settings with which this process could not start again are refused at a reload, too.
+        self.on_reload(move |config| {
+            uses.check(config)?;
+            Ok(Box::new(|| {}))
+        });
+        let (backend, partitions) = (uses.name(&self.config), queue.partitions());
+        tracing::info!(backend, admin = %self.admin_addr, partitions, "started");
     }
 
     /// A role says how it takes over other settings.
@@ -120,15 +151,32 @@ impl Process {
     pub fn started(&self) {
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some((reload, started)) = self.reload.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let in_force = InForce { started, parts: Arc::new(parts), metrics: self.metrics.clone() };
-            tokio::spawn(reload.run(in_force, self.shutdown.clone()));
+            let in_force = Arc::new(InForce { started, parts: Arc::new(parts), metrics: self.metrics.clone() });
+            let reload = Arc::new(tokio::sync::Mutex::new(reload));
+            tokio::spawn(self.tasks.clone().keep("reload".into(), self.shutdown.clone(), move |stop| {
+                let (reload, in_force) = (reload.clone(), in_force.clone());
+                async move { reload.lock().await.run(&in_force, stop).await }
+            }));
         }
         self.starting.pass();
     }
 
-    /// Ends what [`Process::start`] began, once the roles have ended.
-    pub async fn finish(self) {
-        self.backend.queue.close().await;
+    /// Waits until the roles have ended, and ends what [`Process::start`] began and the queue that was opened. A role
+    /// that ends without being asked to takes the others with it, in good order.
+    pub async fn play(self, mut roles: JoinSet<()>, queue: Arc<dyn EventQueue>) -> Result<(), RoleEnded> {
+        let mut result = Ok(());
+        while let Some(ended) = roles.join_next().await {
+            if ended.is_err() || !self.shutdown.is_cancelled() {
+                self.shutdown.cancel();
+                result = Err(RoleEnded);
+            }
+        }
+        self.finish(queue.as_ref()).await;
+        result
+    }
+
+    async fn finish(self, queue: &dyn EventQueue) {
+        queue.close().await;
         self.tracer.finish().await;
         self.admin_shutdown.cancel();
         let _ = self.admin.await;

@@ -64,7 +64,7 @@ impl Reload {
     }
 
     /// Reads settings anew whenever SIGHUP asks for it, until `shutdown`.
-    pub(crate) async fn run(mut self, in_force: InForce, shutdown: CancellationToken) {
+    pub(crate) async fn run(&mut self, in_force: &InForce, shutdown: CancellationToken) {
         let mut last = in_force.started.clone();
         loop {
             tokio::select! {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use revwatch_alerting::Setup;
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_shared::backend::Backend;
+use revwatch_shared::backend::Uses;
 use revwatch_shared::config::{Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment};
 use serde_json::{Value, json};
 
@@ -103,6 +103,7 @@ fn check(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
 /// What roles make of settings.
 struct Checked {
     config: Config,
+    uses: Uses,
     endpoints: Vec<Endpoint>,
     alerting: Option<Setup>,
 }
@@ -114,7 +115,8 @@ impl Checked {
             let new: Vec<String> = error.faults.into_iter().filter(|fault| !faults.contains(fault)).collect();
             faults.extend(new);
         };
-        if let Err(error) = Backend::check(&config) {
+        let uses = Role::uses(roles);
+        if let Err(error) = uses.check(&config) {
             note(error);
         }
         let (mut endpoints, mut alerting) = (Vec::new(), None);
@@ -127,11 +129,15 @@ impl Checked {
                 note(error);
             }
         }
-        Self { config, endpoints, alerting }
+        Self { config, uses, endpoints, alerting }
     }
 
     fn backend(&self) -> &'static str {
-        if self.config.servers().is_some() { "RabbitMQ and Redis" } else { "embedded store" }
+        match self.uses {
+            _ if self.config.amqp_url.is_none() => "embedded store",
+            Uses::Queue => "RabbitMQ",
+            Uses::QueueAndStore => "RabbitMQ and Redis",
+        }
     }
 
     fn alerts_to(&self) -> Vec<&'static str> {

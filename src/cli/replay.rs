@@ -11,6 +11,7 @@ use revwatch_shared::admin::Readiness;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::config::Config;
 use revwatch_shared::observe::Plans;
+use revwatch_shared::supervise::Supervisor;
 use revwatch_shared::telemetry::{Metrics, Tracer};
 use revwatch_worker::healing::{Patient, Replayed, heal, pauses, replay, restore_pauses};
 use revwatch_worker::{Turns, Worker};
@@ -99,6 +100,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         metrics: Metrics::new(),
         tracer: Tracer::default(),
         ready: Readiness::default().check("worker"),
+        tasks: Supervisor::new(&Readiness::default()),
         turns: Turns::default(),
         refresher: None,
     })

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn the_demo_reaches_nobody_but_itself() {
         let config = config("whsec_x", Path::new("/tmp/x")).expect("valid");
-        assert!(config.servers().is_none() && config.slack.bot_token.is_none() && config.slack.webhook_url.is_none());
+        assert!(config.amqp_url.is_none() && config.slack.bot_token.is_none() && config.slack.webhook_url.is_none());
         assert!(config.listen.ip().is_loopback() && config.listen.port() == 0 && config.admin_listen.port() == 0);
     }
 }

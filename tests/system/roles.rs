@@ -2,9 +2,14 @@
 
 use futures_util::StreamExt as _;
 
+use secrecy::ExposeSecret as _;
+
 use super::Home;
 use crate::support::history::History;
-use crate::support::revwatch::{Revwatch, metrics, post, print};
+use crate::support::port::free_port;
+use crate::support::rabbitmq::RabbitServer;
+use crate::support::redis::RedisServer;
+use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,4 +56,46 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     for process in [ingest, alerting, second] {
         process.stop();
     }
+}
+
+/// `ingest` takes webhooks, and starts again, whatever is the matter with Redis; without Redis's credentials, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn ingest_starts_and_takes_webhooks_without_redis() {
+    let rabbit = RabbitServer::start().await;
+    let amqp: (String, String) = ("REVWATCH_AMQP_URL".into(), rabbit.url().expose_secret().to_owned());
+    let redis_at = |url: String| vec![amqp.clone(), ("REVWATCH_REDIS_URL".into(), url)];
+    let without = vec![amqp.clone()];
+    let dead = redis_at(format!("redis://127.0.0.1:{}", free_port()));
+    let history = History::new(17, 4, jiff::Timestamp::now().as_second());
+    let (client, mut sent) = (reqwest::Client::new(), 0);
+    for variables in [&without, &without, &dead, &dead] {
+        let ingest = Revwatch::serve(variables, "ingest");
+        let body = &history.events[sent];
+        assert_eq!(post(&client, &ingest.url("/webhooks/stripe"), body).await.expect("answered"), 200);
+        let ready = reqwest::get(ingest.admin("/readyz")).await.expect("answered");
+        assert_eq!(ready.status(), 200);
+        sent += 1;
+        ingest.stop();
+    }
+
+    // Whatever looks at state says what it misses, and does not take another store for it.
+    for args in [&["serve", "--roles", "worker"][..], &["serve", "--roles", "ingest,worker"], &["serve"], &["metrics"]] {
+        let output = cli(&without, args);
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success() && text.contains("REVWATCH_REDIS_URL is not"), "{args:?}: {text}");
+    }
+    assert!(print(&without, &["config", "check", "--roles", "ingest"]).contains("backend   RabbitMQ\n"));
+    assert!(!cli(&without, &["config", "check"]).status.success());
+
+    // RabbitMQ itself knows how many partitions there are.
+    let other: Variables = vec![amqp.clone(), ("REVWATCH_PARTITIONS".into(), "4".into())];
+    let output = cli(&other, &["serve", "--roles", "ingest"]);
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && text.contains("REVWATCH_PARTITIONS=8"), "{text}");
+
+    let redis = RedisServer::start();
+    let variables = redis_at(redis.url().expose_secret().to_owned());
+    let worker = Revwatch::serve(&variables, "worker");
+    until("all are applied", || async { (metrics(&variables)["events_applied"] == sent).then_some(()) }).await;
+    worker.stop();
 }

@@ -25,10 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_shared::admin::Check;
+use revwatch_shared::backend::Backend;
 use revwatch_shared::config::WorkerConfig;
 use revwatch_shared::observe::Plans;
 use revwatch_shared::ports::{EventQueue, Place, StateStore};
 use revwatch_shared::process::Process;
+use revwatch_shared::supervise::Supervisor;
 use revwatch_shared::telemetry::{Metrics, Tracer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +58,8 @@ pub struct Worker {
     pub tracer: Tracer,
     /// Passes while the store knows that this worker is alive.
     pub ready: Check,
+    /// Starts tasks again that panic.
+    pub tasks: Supervisor,
     /// How many batches are under way at once.
     pub turns: Turns,
     /// Asks Stripe's API, if there is a key.
@@ -71,18 +75,19 @@ pub enum StartError {
 }
 
 impl Worker {
-    /// A worker as `process` is configured.
-    pub fn of(process: &Process) -> Result<Self, StartError> {
+    /// A worker as `process` is configured, on `backend`.
+    pub fn of(process: &Process, backend: &Backend) -> Result<Self, StartError> {
         Ok(Self {
-            queue: process.backend.queue.clone(),
-            store: process.backend.store.clone(),
+            queue: backend.queue.clone(),
+            store: backend.store.clone(),
             config: process.config.worker.clone(),
             plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
             ready: process.readiness.check("worker"),
+            tasks: process.tasks.clone(),
             turns: Turns::default(),
-            refresher: Some(Arc::new(Refresher::of(process)?)),
+            refresher: Some(Arc::new(Refresher::of(process, backend)?)),
         })
     }
 }
@@ -99,12 +104,16 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
     let mut owned: Vec<Option<CancellationToken>> = vec![None; worker.queue.partitions() as usize];
     let own = watch::Sender::new(BTreeSet::new());
-    let steward = Steward::new(worker.clone(), own.subscribe());
-    let pauses = steward.pauses();
-    tasks.spawn(steward.run(shutdown.clone()));
+    let known = watch::Sender::new(None);
+    let pauses = known.subscribe();
+    let (of_steward, seen) = (worker.clone(), own.subscribe());
+    tasks.spawn(worker.tasks.clone().keep("steward".into(), shutdown.clone(), move |stop| {
+        Steward::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
+    }));
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
     if let Some(refresher) = worker.refresher.clone() {
-        tasks.spawn(refresh::run(refresher, shutdown.clone()));
+        let begin = move |stop| refresh::run(refresher.clone(), stop);
+        tasks.spawn(worker.tasks.clone().keep("refresher".into(), shutdown.clone(), begin));
     }
     while !shutdown.is_cancelled() {
         match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
@@ -115,7 +124,13 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                         (true, None) => {
                             tracing::info!(worker = name, partition = number, "partition starts");
                             let stop = shutdown.child_token();
-                            tasks.spawn(Partition::new(worker.clone(), number, pauses.clone()).run(stop.clone()));
+                            let (of_partition, pauses, mut panicked) = (worker.clone(), pauses.clone(), false);
+                            let begin = move |stop| {
+                                let partition = Partition::new(of_partition.clone(), number, pauses.clone());
+                                partition.run(std::mem::replace(&mut panicked, true), stop)
+                            };
+                            let name = format!("partition {number}");
+                            tasks.spawn(worker.tasks.clone().keep(name, stop.clone(), begin));
                             *slot = Some(stop);
                         }
                         (true, running) => *slot = running,

@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use revwatch_shared::process::{Process, RoleArgs, prepare};
 use revwatch_worker::Worker;
+use tokio::task::JoinSet;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -11,9 +12,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let start = prepare(RoleArgs::parse().config.as_deref())?;
     let process = Process::start(start, "revwatch-worker").await?;
-    let worker = Worker::of(&process)?;
+    let backend = process.open().await?;
+    let worker = Worker::of(&process, &backend)?;
     process.started();
-    revwatch_worker::run(worker, process.shutdown.clone()).await;
-    process.finish().await;
-    Ok(())
+    let mut roles = JoinSet::new();
+    roles.spawn(revwatch_worker::run(worker, process.shutdown.clone()));
+    Ok(process.play(roles, backend.queue).await?)
 }

@@ -61,10 +61,10 @@ impl Partition {
     }
 
     /// Works until `stop`. A failing queue or store is nobody's fault but theirs: wait, and begin anew
-    /// with what was not acknowledged.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// with what was not acknowledged. After a panic it `has_failed`, until a batch is through.
+    pub async fn run(mut self, has_failed: bool, stop: CancellationToken) {
         let mut pauses = backoff();
-        self.fails(false);
+        self.fails(has_failed);
         while !stop.is_cancelled() {
             let mut processed = false;
             let Err(error) = self.consume(&stop, &mut processed).await else { break };

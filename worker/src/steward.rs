@@ -10,9 +10,9 @@ use revwatch_shared::journal::pauses_in_store;
 use revwatch_shared::pauses::{Course, Pauses};
 use revwatch_shared::ports::{Fate, Place, SetAside};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Worker;
 use crate::healing::{self, Patient};
@@ -37,7 +37,8 @@ pub(crate) struct Steward {
     pauses: watch::Sender<Option<Arc<Pauses>>>,
     /// Since the store was last seen not to be whole, it has got its pauses from the journal.
     restored: bool,
-    healing: Option<JoinHandle<()>>,
+    /// Ends with the steward: who has the partition next goes on with it.
+    healing: Option<AbortOnDropHandle<()>>,
     /// When pauses last changed, as long as something may be left to send on.
     changed: Option<Instant>,
     /// How many the last sweep left standing aside. As long as they are as many, and pauses are as they were, another
@@ -46,21 +47,21 @@ pub(crate) struct Steward {
 }
 
 impl Steward {
-    pub(crate) fn new(worker: Worker, owned: watch::Receiver<BTreeSet<u32>>) -> Self {
+    /// `pauses` will hold those in force, as far as they are known; it outlives the steward.
+    pub(crate) fn new(
+        worker: Worker,
+        owned: watch::Receiver<BTreeSet<u32>>,
+        pauses: watch::Sender<Option<Arc<Pauses>>>,
+    ) -> Self {
         Self {
             worker,
             owned,
-            pauses: watch::Sender::new(None),
+            pauses,
             restored: false,
             healing: None,
             changed: None,
             kept: None,
         }
-    }
-
-    /// The pauses in force, as far as they are known.
-    pub(crate) fn pauses(&self) -> watch::Receiver<Option<Arc<Pauses>>> {
-        self.pauses.subscribe()
     }
 
     /// Looks until `stop`.
@@ -87,10 +88,6 @@ impl Steward {
                 () = looking => {}
             }
         }
-        if let Some(healing) = self.healing.take() {
-            // Whoever has the partition next goes on with it.
-            healing.abort();
-        }
     }
 
     async fn look(&mut self) -> Result<(), Stop> {
@@ -99,8 +96,11 @@ impl Steward {
         let health = self.worker.store.health().await?;
         let unwell = health.iter().filter(|health| !health.is_whole()).count();
         self.worker.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));
-        if self.healing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.healing = None;
+        if let Some(healed) = self.healing.take_if(|healing| healing.is_finished()) {
+            // A panic there is one of this task.
+            if let Some(panic) = healed.await.err().and_then(|error| error.try_into_panic().ok()) {
+                std::panic::resume_unwind(panic);
+            }
         }
         if unwell == 0 {
             self.restored = false;
@@ -122,7 +122,7 @@ impl Steward {
                 self.know(course.now());
                 self.restored = true;
                 if begins {
-                    self.healing = Some(tokio::spawn(heal(self.worker.clone(), patients, course)));
+                    self.healing = Some(AbortOnDropHandle::new(tokio::spawn(heal(self.worker.clone(), patients, course))));
                 }
             }
         }

@@ -10,12 +10,9 @@ impl Config {
     pub(super) fn check(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut wrong = |text: String| faults.push(text);
-        if self.amqp_url.is_some() != self.redis_url.is_some() {
-            let (set, unset) = match self.amqp_url {
-                Some(_) => ("REVWATCH_AMQP_URL", "REVWATCH_REDIS_URL"),
-                None => ("REVWATCH_REDIS_URL", "REVWATCH_AMQP_URL"),
-            };
-            wrong(format!("{set} is set but {unset} is not: set both, or neither for the embedded store"));
+        // RabbitMQ alone is enough for `ingest`; what else a process needs is judged when it opens it.
+        if let Err(error) = self.queue_server() {
+            error.faults.into_iter().for_each(&mut wrong);
         }
         if !(1..=1024).contains(&self.partitions) {
             wrong(format!("partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}", self.partitions));

@@ -47,7 +47,7 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Folder of the embedded store.
     pub data: PathBuf,
-    /// RabbitMQ; goes together with `redis_url`.
+    /// RabbitMQ; goes together with `redis_url`, except where `ingest` is the only role.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub amqp_url: Option<SecretString>,
     /// Redis; goes together with `amqp_url`.
@@ -169,9 +169,27 @@ impl Config {
         Effective::from_environment(file).map(|effective| effective.config)
     }
 
-    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store.
-    pub fn servers(&self) -> Option<(&SecretString, &SecretString)> {
-        self.amqp_url.as_ref().zip(self.redis_url.as_ref())
+    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store: what every role and command needs that
+    /// looks at state.
+    pub fn servers(&self) -> Result<Option<(&SecretString, &SecretString)>, ConfigError> {
+        match (self.queue_server()?, &self.redis_url) {
+            (None, _) => Ok(None),
+            (Some(amqp_url), Some(redis_url)) => Ok(Some((amqp_url, redis_url))),
+            (Some(_), None) => Err(ConfigError::of(
+                "REVWATCH_AMQP_URL is set but REVWATCH_REDIS_URL is not: only a process whose one role is `ingest` does \
+                 without Redis; set both, or neither for the embedded store",
+            )),
+        }
+    }
+
+    /// The URL of RabbitMQ, or `None` for the embedded store: all that the `ingest` role alone needs.
+    pub fn queue_server(&self) -> Result<Option<&SecretString>, ConfigError> {
+        match (&self.amqp_url, &self.redis_url) {
+            (None, Some(_)) => Err(ConfigError::of(
+                "REVWATCH_REDIS_URL is set but REVWATCH_AMQP_URL is not: set both, or neither for the embedded store",
+            )),
+            (amqp_url, _) => Ok(amqp_url.as_ref()),
+        }
     }
 }
 

@@ -74,7 +74,6 @@ fn what_is_wrong_is_named_with_its_fix() {
         (None, &[("REVWATCH_LISTEN", "here")], "REVWATCH_LISTEN"),
         (None, &[("REVWATCH_PARTITIONS", "many")], "REVWATCH_PARTITIONS"),
         (None, &[("REVWATCH_PARTITIONS", "0")], "1 to 1024"),
-        (None, &[("REVWATCH_AMQP_URL", "amqp://h")], "REVWATCH_REDIS_URL"),
         (None, &[("REVWATCH_REDIS_URL", "redis://h")], "REVWATCH_AMQP_URL"),
         (None, &[("SLACK_BOT_TOKEN", "a"), ("SLACK_BOT_TOKEN_FILE", "b")], "keep one"),
         (None, &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all"),
@@ -84,6 +83,8 @@ fn what_is_wrong_is_named_with_its_fix() {
         (None, &[("STRIPE_API_BASE", "ftp://127.0.0.1")], "https://"),
         (None, &[("STRIPE_API_BASE", "api.stripe.com")], "not a URL"),
         (None, &[("STRIPE_API_BASE", "https://me:secret@api.stripe.com")], "no password"),
+        (None, &[("STRIPE_API_BASE", "https://10.0.0.1")], "(STRIPE_API_BASE) names a private"),
+        (None, &[("STRIPE_API_BASE", "https://api.stripe.com/?x")], "plain base URL"),
         (None, &[("STRIPE_SECRET_KEY", "pk_test_1")], "STRIPE_SECRET_KEY"),
         (None, &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")], "without spaces"),
         (None, &[("SLACK_APP_TOKEN", "xoxb-1")], "connections:write"),
@@ -118,6 +119,18 @@ fn what_is_wrong_is_named_with_its_fix() {
         let error = load(*file, variables).expect_err("wrong");
         assert!(error.contains(expected), "{error:?} should name {expected:?}");
     }
+}
+
+#[test]
+fn rabbitmq_alone_is_enough_for_ingest_and_for_nothing_else() {
+    let ingest = load(None, &[("REVWATCH_AMQP_URL", "amqp://h")]).expect("valid");
+    assert!(ingest.queue_server().expect("enough").is_some());
+    let error = ingest.servers().expect_err("Redis is missing").to_string();
+    assert!(error.contains("REVWATCH_REDIS_URL is not") && error.contains("`ingest`"), "{error}");
+    let embedded = load(None, &[]).expect("valid");
+    assert!(embedded.servers().expect("valid").is_none() && embedded.queue_server().expect("valid").is_none());
+    let both = load(None, &[("REVWATCH_AMQP_URL", "amqp://h"), ("REVWATCH_REDIS_URL", "redis://h")]).expect("valid");
+    assert!(both.servers().expect("valid").is_some());
 }
 
 #[test]

@@ -39,7 +39,8 @@ pub(super) const ARCHIVE: &str = "revwatch.archive";
 
 /// An exchange nobody uses. Its alternate exchange, which need not exist, is named after the number of
 /// partitions: RabbitMQ itself compares that argument whenever the exchange is declared again, so two
-/// processes that disagree cannot both connect, not even when both are the first.
+/// processes that disagree cannot both connect, not even when both are the first. So whoever only publishes need not ask
+/// the store.
 const PARTITIONS: &str = "revwatch.partitions";
 
 /// RabbitMQ 4 drops (or dead-letters) a message after 20 returns unless told otherwise; for us a return
@@ -89,7 +90,7 @@ async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), F
         Err(error) if is_precondition_failed(&error) => Err(Failure::Misconfigured(match marked(&error.to_string()) {
             Some(existing) => format!(
                 "this RabbitMQ virtual host was set up for {existing} partitions, not {partitions}: \
-                 set `partitions = {existing}`, or start afresh in another virtual host"
+                 set `partitions = {existing}` (REVWATCH_PARTITIONS={existing}), or start afresh in another virtual host"
             ),
             None => format!("this RabbitMQ virtual host was set up for another number of partitions: {error}"),
         })),

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use revwatch_shared::config::{Config, ConfigError};
+use revwatch_shared::backend::Backend;
+use revwatch_shared::config::ConfigError;
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::event::{Event, day_of, partition_of};
 use revwatch_shared::ports::{ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError};
@@ -83,8 +84,8 @@ impl Refresher {
         let config = &process.config.worker;
         Ok(Self {
             api,
-            queue: process.backend.queue.clone(),
-            store: process.backend.store.clone(),
+            queue: backend.queue.clone(),
+            store: backend.store.clone(),
             metrics: process.metrics.clone(),
             pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
             lease: Duration::from_secs_f64(config.member_seconds),
@@ -177,8 +178,11 @@ async fn hold(
             }
             Some(ended) = fetches.join_next() => match ended {
                 Ok((told, outcome)) => agenda.ended(told, outcome, began.elapsed()),
-                // A bug. The account would stay under way for good: begin anew.
-                Err(error) => return Err(StoreError::Unavailable(error.into())),
+                // The account would stay under way for good: begin again, as after a panic of this task.
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(error) => return Err(StoreError::Unavailable(error.into())),
+                },
             },
             _ = looks.tick() => {
                 if renewed.elapsed() > refresher.lease / 3 {

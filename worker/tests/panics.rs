@@ -1,0 +1,143 @@
+//! A task of the worker that panics begins again: no partition stays unread, and `/readyz` says that something was wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use revwatch_shared::admin::Readiness;
+use revwatch_shared::config::Config;
+use revwatch_shared::observe::Plans;
+use revwatch_shared::ports::{
+    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+};
+use revwatch_shared::sqlite::{Open, Sqlite};
+use revwatch_shared::supervise::Supervisor;
+use revwatch_shared::telemetry::{Metrics, Tracer};
+use revwatch_worker::{Turns, Worker, run};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A queue that panics where it is first asked for a consumer, and for what stands aside.
+struct Faulty {
+    queue: Sqlite,
+    consumed: AtomicBool,
+    counted: AtomicBool,
+}
+
+fn first_time(of: &AtomicBool) {
+    assert!(of.swap(true, Ordering::SeqCst), "as asked");
+}
+
+#[async_trait]
+impl EventQueue for Faulty {
+    fn partitions(&self) -> u32 {
+        self.queue.partitions()
+    }
+
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
+        self.queue.publish(delivery).await
+    }
+
+    async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        first_time(&self.consumed);
+        self.queue.consume(partition).await
+    }
+
+    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
+        self.queue.set_aside(place, aside).await
+    }
+
+    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
+        self.queue.aside(place, limit).await
+    }
+
+    async fn sweep(
+        &self,
+        place: Place,
+        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
+    ) -> Result<Swept, QueueError> {
+        self.queue.sweep(place, decide).await
+    }
+
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        self.queue.depth().await
+    }
+
+    async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
+        if place == Place::Parked {
+            // The steward asks.
+            first_time(&self.counted);
+        }
+        self.queue.aside_count(place).await
+    }
+
+    async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
+        self.queue.archive(from_ms).await
+    }
+
+    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        self.queue.record(entries).await
+    }
+
+    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+        self.queue.journal(each).await
+    }
+
+    async fn close(&self) {
+        self.queue.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_steward_and_a_partition_that_panic_begin_again() {
+    const LONG: Duration = Duration::from_secs(30);
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+    let queue =
+        Arc::new(Faulty { queue: sqlite.clone(), consumed: AtomicBool::new(false), counted: AtomicBool::new(false) });
+    let (metrics, readiness, shutdown) = (Metrics::new(), Readiness::default(), CancellationToken::new());
+    let body = r#"{"id":"evt_1","object":"event","type":"payout.paid","created":1800000000,"data":{"object":{
+        "id":"po_1","object":"payout","status":"paid","amount":100,"currency":"eur"}}}"#;
+    let delivery = Delivery {
+        id: Uuid::now_v7(),
+        event_id: "evt_1".into(),
+        event_type: "payout.paid".into(),
+        partition: 0,
+        endpoint: "stripe".into(),
+        received_ms: 1_800_000_000_000,
+        traceparent: None,
+        body: Bytes::from_static(body.as_bytes()),
+    };
+    queue.publish(delivery).await.expect("published");
+    let worker = Worker {
+        queue: queue.clone(),
+        store: Arc::new(sqlite),
+        config: Config::load(None, &|_| None).expect("the defaults").worker,
+        plans: Arc::new(Plans::new(Default::default())),
+        metrics: metrics.clone(),
+        tracer: Tracer::default(),
+        ready: readiness.check("worker"),
+        tasks: Supervisor::new(&readiness),
+        turns: Turns::default(),
+        refresher: None,
+    };
+    let running = tokio::spawn(run(worker, shutdown.clone()));
+    let both_begun_again = async {
+        let applied = metrics.worker_events.with_label_values(&["payout.paid", "applied"]);
+        while applied.get() == 0 || !queue.counted.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, both_begun_again).await.expect("the partition is read");
+    assert!(!readiness.is_ready(), "seconds must pass first");
+    let ready_again = async {
+        while !readiness.is_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, ready_again).await.expect("it is ready again");
+    shutdown.cancel();
+    tokio::time::timeout(LONG, running).await.expect("it ends").expect("no panic");
+}
