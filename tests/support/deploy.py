@@ -172,6 +172,26 @@ def check_kubernetes(root):
             check_resources(where, resources, known)
 
 
+def check_ingest(root):
+    """Ingest takes webhooks while Redis is down: nothing of Redis is given to it, and it waits for nothing of it."""
+    unit = (root / "deploy/systemd/revwatch-ingest.service").read_text()
+    compose = yaml.safe_load((root / "deploy/compose/compose.yml").read_text())["services"]
+    pod = (root / "deploy/kubernetes/base/ingest.yaml").read_text()
+    for where, text in [("systemd", unit), ("compose", str(compose["ingest"])), ("kubernetes", pod)]:
+        if re.search(r"redis_url|revwatch-redis|'redis'", text, re.IGNORECASE):
+            fault(f"{where}: ingest", "is given something of Redis")
+    if set(compose["ingest"]["networks"]) & set(compose["redis"]["networks"]):
+        fault("compose: ingest", "has a way to Redis")
+    ingest = {"app.kubernetes.io/name": "revwatch", "app.kubernetes.io/component": "ingest"}
+    for policy in yaml.safe_load_all((root / "deploy/kubernetes/base/network-policies.yaml").read_text()):
+        selector = policy["spec"]["podSelector"]
+        labelled = all(ingest.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+        listed = all(ingest.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", []))
+        ports = [port["port"] for way in policy["spec"].get("egress", []) for port in way.get("ports", [])]
+        if labelled and listed and 6379 in ports:
+            fault(f"kubernetes: policy {policy['metadata']['name']}", "lets ingest out to Redis")
+
+
 def check_units(root):
     known = documented(root)
     for place in (root / "deploy/systemd").glob("*.service"):
@@ -193,6 +213,7 @@ def main():
         check_compose(root)
         check_kubernetes(root)
         check_units(root)
+        check_ingest(root)
     print("\n".join(faults))
     sys.exit(1 if faults else 0)
 
