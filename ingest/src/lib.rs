@@ -27,8 +27,8 @@
 //! `malformed_http`; 414 or 431 `header_too_large`; cut off without an answer `header_timeout`; and
 //! `aborted` where the sender went away first.
 //!
-//! A request is judged by the endpoints there are when it comes, and by those there are when its body has come:
-//! secrets may change in between.
+//! A request is judged by the endpoints there are when it comes. Where its signature does not match and a reload
+//! replaced them before its body had come, it is judged by the new ones too: the secret may be one of theirs.
 //!
 //! [`EventQueue::publish`]: revwatch_shared::ports::EventQueue::publish
 

@@ -109,7 +109,7 @@ impl Edge {
                     Ok(Err(answer)) => Examined::Answer(answer),
                     Ok(Ok(body)) => {
                         early = false;
-                        self.examine(endpoint, &head.headers, body, began)
+                        self.examine(&endpoints, index, &head.headers, body, began)
                     }
                 }
             }
@@ -146,20 +146,23 @@ impl Edge {
         Tally::new(self.metrics.clone()).outcome = outcome;
     }
 
-    fn examine(&self, endpoint: &Endpoint, headers: &HeaderMap, body: Bytes, began: SystemTime) -> Examined {
+    /// `seen` are the endpoints by which the head was routed, `index` the one it is for.
+    fn examine(
+        &self,
+        seen: &Arc<Vec<Endpoint>>,
+        index: usize,
+        headers: &HeaderMap,
+        body: Bytes,
+        began: SystemTime,
+    ) -> Examined {
+        let endpoint = &seen[index];
         let now = jiff::Timestamp::now();
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
         let judge = |endpoint: &Endpoint| {
             accept::judge(endpoint, signature, &body, now.as_second(), tolerance_s, self.publisher.partitions())
         };
-        let mut verdict = judge(endpoint);
-        if let Verdict::Refuse(Answer::BadSignature(Refusal::Mismatch)) = verdict {
-            // Its secrets may have changed since the head was read.
-            let now = self.endpoints.get();
-            verdict = now.iter().find(|now| now.path == endpoint.path).map_or(verdict, judge);
-        }
-        match verdict {
+        match judge_by_newest(seen, &self.endpoints, endpoint, judge) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
                 let visit = Visit::new(&event.event_id, headers, began);
@@ -209,6 +212,25 @@ impl Edge {
     }
 }
 
+/// Judges by `endpoint`, one of those `seen` when the head was read; and again by its successor where the signature
+/// does not match but a reload has replaced the endpoints since then: the secret may be new.
+fn judge_by_newest(
+    seen: &Arc<Vec<Endpoint>>,
+    current: &Current<Vec<Endpoint>>,
+    endpoint: &Endpoint,
+    judge: impl Fn(&Endpoint) -> Verdict,
+) -> Verdict {
+    let verdict = judge(endpoint);
+    if !matches!(verdict, Verdict::Refuse(Answer::BadSignature(Refusal::Mismatch))) {
+        return verdict;
+    }
+    let newest = current.get();
+    if Arc::ptr_eq(seen, &newest) {
+        return verdict;
+    }
+    newest.iter().find(|new| new.path == endpoint.path).map_or(verdict, judge)
+}
+
 /// Reads a body, but never more than `limit_bytes` of it, and nothing of one that says it is larger.
 async fn read(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, Answer> {
     let too_large = Answer::TooLarge { limit_bytes };
@@ -254,4 +276,38 @@ fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use revwatch_shared::config::Mode;
+
+    use super::*;
+
+    fn endpoint(name: &str, path: &str) -> Endpoint {
+        Endpoint { name: name.to_owned(), path: path.to_owned(), keys: Vec::new(), mode: Mode::Any }
+    }
+
+    #[test]
+    fn a_mismatch_is_judged_again_only_when_the_endpoints_were_replaced() {
+        let current = Current::new(vec![endpoint("old", "/a")]);
+        let seen = current.get();
+        let judged_by = |refusal: Refusal| {
+            let by = RefCell::new(Vec::new());
+            let judge = |endpoint: &Endpoint| {
+                by.borrow_mut().push(endpoint.name.clone());
+                Verdict::Refuse(Answer::BadSignature(refusal))
+            };
+            judge_by_newest(&seen, &current, &seen[0], judge);
+            by.into_inner()
+        };
+        assert_eq!(judged_by(Refusal::Mismatch), ["old"], "nothing was reloaded");
+        current.set(vec![endpoint("other", "/b"), endpoint("new", "/a")]);
+        assert_eq!(judged_by(Refusal::Mismatch), ["old", "new"]);
+        assert_eq!(judged_by(Refusal::NoHeader), ["old"], "no secret would help");
+        current.set(vec![endpoint("other", "/b")]);
+        assert_eq!(judged_by(Refusal::Mismatch), ["old"], "its path is gone");
+    }
 }
