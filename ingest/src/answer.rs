@@ -23,6 +23,7 @@ pub(crate) enum Answer {
     Limited { retry_after_seconds: u64 },
     Unavailable,
     Overloaded,
+    BodyBudget,
 }
 
 impl Answer {
@@ -36,7 +37,7 @@ impl Answer {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Overloaded | Self::BodyBudget => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -57,6 +58,7 @@ impl Answer {
             Self::Limited { .. } => "limited",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
+            Self::BodyBudget => "body_budget",
         }
     }
 
@@ -70,7 +72,8 @@ impl Answer {
             | Self::MethodNotAllowed
             | Self::BodyTimeout
             | Self::TooLarge { .. }
-            | Self::UnsupportedMediaType => true,
+            | Self::UnsupportedMediaType
+            | Self::BodyBudget => true,
             Self::Stored
             | Self::Ignored
             | Self::NotAnEvent(_)
@@ -84,7 +87,7 @@ impl Answer {
         match self {
             Self::Limited { retry_after_seconds } => Some(*retry_after_seconds),
             Self::Unavailable => Some(5),
-            Self::Overloaded => Some(1),
+            Self::Overloaded | Self::BodyBudget => Some(1),
             _ => None,
         }
     }
@@ -119,6 +122,7 @@ impl Answer {
             Self::Limited { .. } => "too many refused requests from this address".to_owned(),
             Self::Unavailable => "the event could not be stored in time: send it again".to_owned(),
             Self::Overloaded => "too many events are being stored at this moment: send it again".to_owned(),
+            Self::BodyBudget => "too many large bodies are arriving at this moment: send it again".to_owned(),
         }
     }
 }

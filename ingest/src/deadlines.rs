@@ -11,15 +11,21 @@ use crate::StartError;
 pub(crate) struct Deadlines {
     pub(crate) header: Duration,
     pub(crate) body: Duration,
+    /// What an unfinished body has of that while memory is short.
+    pub(crate) body_patience: Duration,
     pub(crate) publish: Duration,
     pub(crate) drain: Duration,
 }
+
+/// A sender whom nothing holds up needs far less than a tenth of the time it has.
+const PATIENCE_SHARE: u32 = 10;
 
 impl Deadlines {
     pub(crate) fn new(limits: &Limits) -> Result<Self, StartError> {
         for (name, count) in [
             ("body_bytes", limits.body_bytes),
             ("connections", limits.connections),
+            ("connections_per_peer", limits.connections_per_peer),
             ("in_flight", limits.in_flight),
             ("refused_per_second", limits.refused_per_second as usize),
             ("refused_burst", limits.refused_burst as usize),
@@ -28,9 +34,14 @@ impl Deadlines {
                 return Err(StartError::Limit { name, must: "at least 1" });
             }
         }
+        if limits.unfinished_body_bytes < limits.body_bytes {
+            return Err(StartError::Limit { name: "unfinished_body_bytes", must: "at least limits.body_bytes" });
+        }
+        let body = seconds("body_seconds", limits.body_seconds)?;
         Ok(Self {
             header: seconds("header_seconds", limits.header_seconds)?,
-            body: seconds("body_seconds", limits.body_seconds)?,
+            body,
+            body_patience: body / PATIENCE_SHARE,
             publish: seconds("publish_seconds", limits.publish_seconds)?,
             drain: seconds("drain_seconds", limits.drain_seconds)?,
         })

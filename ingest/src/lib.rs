@@ -21,11 +21,16 @@
 //! | 429 | `limited` | instead of any refusal without a right signature, from an address (IPv6: a /64) with too many of them (`Retry-After`) |
 //! | 503 | `unavailable` | the queue refused, or did not confirm within `limits.publish_seconds` (`Retry-After`) |
 //! | 503 | `overloaded` | `limits.in_flight` deliveries are being published (`Retry-After`) |
+//! | 503 | `body_budget` | larger bodies that are not complete fill `limits.unfinished_body_bytes`: it finds no room there, or was slow and gave way (`Retry-After`) |
 //!
 //! Bodies are JSON: `{"status":"stored"}` or `{"error":{"reason":"…","message":"…"}}`. What never
 //! becomes a request is answered by the HTTP layer, without a body, and counted too: 400
-//! `malformed_http`; 414 or 431 `header_too_large`; cut off without an answer `header_timeout`; and
-//! `aborted` where the sender went away first.
+//! `malformed_http`; 414 or 431 `header_too_large`; cut off without an answer `header_timeout`; closed at once, because
+//! its address has `limits.connections_per_peer` open, `too_many_connections`; and `aborted` where the sender went away
+//! first.
+//!
+//! Addresses are those of peers or, where a peer is one of `trusted_proxies`, those that it names. A trusted proxy may
+//! have any number of connections.
 //!
 //! A request is judged by the endpoints there are when it comes. Where its signature does not match and a reload
 //! replaced them before its body had come, it is judged by the new ones too: the secret may be one of theirs.
@@ -35,7 +40,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use revwatch_shared::config::{ConfigError, Endpoint, Limits};
+use revwatch_shared::config::{ConfigError, Endpoint, Limits, TrustedProxies};
 use revwatch_shared::listen::{ListenError, ListenSetting, listen};
 use revwatch_shared::ports::EventQueue;
 use revwatch_shared::process::Process;
@@ -48,10 +53,13 @@ use crate::service::Edge;
 
 mod accept;
 mod answer;
+mod bodies;
+mod client;
 mod connection;
 mod deadlines;
 mod limiter;
 mod listener;
+mod peers;
 mod publisher;
 mod service;
 mod tally;
@@ -61,6 +69,8 @@ mod visit;
 pub struct Settings {
     /// The public address; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Who says in `X-Forwarded-For` who the client is.
+    pub trusted_proxies: TrustedProxies,
     /// Where webhooks are taken, each with a path of its own.
     pub endpoints: Vec<Endpoint>,
     /// Sizes, counts and deadlines.
@@ -110,6 +120,7 @@ impl Ingest {
     pub async fn of(process: &Process, queue: Arc<dyn EventQueue>) -> Result<Self, StartError> {
         let ingest = Self::bind(Settings {
             listen: process.config.listen,
+            trusted_proxies: process.config.trusted_proxies.clone(),
             endpoints: process.config.webhook_endpoints()?,
             limits: process.config.limits.clone(),
             queue,

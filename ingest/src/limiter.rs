@@ -11,9 +11,9 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
-/// Who shares one budget of refusals.
+/// Who shares one budget of refusals, and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Sender {
+pub(crate) enum Sender {
     V4(Ipv4Addr),
     /// A /64: the smallest network a single customer is usually given.
     V6([u16; 4]),
@@ -58,7 +58,8 @@ impl Limiter {
     }
 }
 
-fn sender(from: IpAddr) -> Sender {
+/// Whose address it is.
+pub(crate) fn sender(from: IpAddr) -> Sender {
     match from.to_canonical() {
         IpAddr::V4(v4) => Sender::V4(v4),
         IpAddr::V6(v6) => {

@@ -24,8 +24,9 @@ use crate::service::Edge;
 
 /// Stripe's headers are about one kilobyte.
 const HEADER_BYTES: usize = 16 * 1024;
-/// Read in larger pieces than headers may be, so that a usual event arrives in one.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// The most that is read at once. Every connection may hold that much beside its headers and its body, so it is no
+/// larger than headers may be; a usual event still arrives in one piece.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Out of file descriptors, say: others must finish first.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 
@@ -36,6 +37,12 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
     let cut = CancellationToken::new();
     let http = http(&edge);
     while let Some((slot, stream, peer)) = next(&listener, &slots, &shutdown).await {
+        let peer = peer.ip().to_canonical();
+        let Ok(place) = edge.admit(peer) else {
+            // Closed by being dropped: it has no request that could be answered.
+            edge.connection_refused(peer);
+            continue;
+        };
         let progress = Progress::new();
         let io = TokioIo::new(Connection::new(stream, progress.clone(), edge.deadlines().body));
         let service = {
@@ -43,16 +50,16 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
             // A plain function, not a router: every path is one comparison and every answer one enum.
             service_fn(move |request| {
                 let (edge, progress) = (edge.clone(), progress.clone());
-                async move { Ok::<_, Infallible>(edge.handle(peer.ip(), &progress, request).await) }
+                async move { Ok::<_, Infallible>(edge.handle(peer, &progress, request).await) }
             })
         };
         let connection = graceful.watch(http.serve_connection(io, service));
         let (edge, cut) = (edge.clone(), cut.clone());
         tokio::spawn(async move {
-            let _slot = slot;
+            let _held = (slot, place);
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
-                    edge.connection_failed(peer.ip(), &error, progress.get());
+                    edge.connection_failed(peer, &error, progress.get());
                 },
                 () = cut.cancelled() => {}
             }

@@ -6,14 +6,14 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
-use revwatch_shared::config::{Endpoint, Limits};
+use revwatch_shared::config::{Endpoint, Limits, TrustedProxies};
 use revwatch_shared::ports::Delivery;
 use revwatch_shared::reload::Current;
 use revwatch_shared::signature::Refusal;
@@ -25,9 +25,12 @@ use uuid::Uuid;
 use crate::Settings;
 use crate::accept::{self, Envelope, Route, Verdict};
 use crate::answer::Answer;
+use crate::bodies::{Bodies, NoRoom};
+use crate::client::client;
 use crate::connection::{Progress, Stage};
 use crate::deadlines::Deadlines;
 use crate::limiter::Limiter;
+use crate::peers::{Peers, Place};
 use crate::publisher::Publisher;
 use crate::tally::Tally;
 use crate::visit::Visit;
@@ -39,9 +42,15 @@ pub(crate) struct Edge {
     deadlines: Deadlines,
     metrics: Arc<Metrics>,
     limiter: Limiter,
+    trusted_proxies: TrustedProxies,
+    peers: Arc<Peers>,
+    bodies: Bodies,
     publisher: Arc<Publisher>,
     tracer: Tracer,
 }
+
+/// A peer has as many connections as it may.
+pub(crate) struct TooMany;
 
 /// What came of a request before anything was published.
 enum Examined {
@@ -51,11 +60,14 @@ enum Examined {
 
 impl Edge {
     pub(crate) fn new(settings: Settings, deadlines: Deadlines) -> Self {
-        let Settings { endpoints, limits, queue, metrics, tracer, .. } = settings;
+        let Settings { endpoints, trusted_proxies, limits, queue, metrics, tracer, .. } = settings;
         let metrics = Arc::new(metrics);
         Self {
             endpoints: Current::new(endpoints),
             deadlines,
+            trusted_proxies,
+            peers: Peers::new(limits.connections_per_peer),
+            bodies: Bodies::new(limits.unfinished_body_bytes, deadlines.body_patience),
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
             publisher: Publisher::new(queue, metrics.clone(), tracer.clone(), limits.in_flight, deadlines.publish),
             metrics,
@@ -81,9 +93,17 @@ impl Edge {
         &self.publisher
     }
 
+    /// A place for one more connection of `peer`. Trusted proxies need none: they bring everybody's requests.
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<Place>, TooMany> {
+        if self.trusted_proxies.contains(peer) {
+            return Ok(None);
+        }
+        self.peers.admit(peer).map(Some).ok_or(TooMany)
+    }
+
     pub(crate) async fn handle(
         &self,
-        from: IpAddr,
+        peer: IpAddr,
         progress: &Progress,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
@@ -104,7 +124,7 @@ impl Edge {
             Route::Endpoint(index) => {
                 let endpoint = &endpoints[index];
                 tally.endpoint = Cow::Owned(endpoint.name.clone());
-                match timeout(self.deadlines.body, read(body, self.limits.body_bytes)).await {
+                match timeout(self.deadlines.body, self.read(body)).await {
                     Err(_) => Examined::Answer(Answer::BodyTimeout),
                     Ok(Err(answer)) => Examined::Answer(answer),
                     Ok(Ok(body)) => {
@@ -118,15 +138,20 @@ impl Edge {
             Examined::Publish(delivery, envelope, visit) => {
                 self.publisher.publish(tally, *delivery, envelope, visit).await
             }
-            Examined::Answer(answer) => self.refuse(tally, from, answer),
+            Examined::Answer(answer) => self.refuse(tally, peer, &head.headers, answer),
         };
         progress.set(if early { Stage::AnsweredEarly } else { Stage::Idle });
         response(&answer, early)
     }
 
+    /// Counts and logs a connection that has no place.
+    pub(crate) fn connection_refused(&self, peer: IpAddr) {
+        self.no_request(peer, "too_many_connections");
+    }
+
     /// Counts and logs a connection that ended without becoming a request. There is nobody to answer:
     /// the HTTP layer has already said what could be said.
-    pub(crate) fn connection_failed(&self, from: IpAddr, error: &hyper::Error, stage: Stage) {
+    pub(crate) fn connection_failed(&self, peer: IpAddr, error: &hyper::Error, stage: Stage) {
         // A request that got as far as the service is counted there; an idle connection is no request.
         if stage != Stage::Head {
             return;
@@ -140,10 +165,40 @@ impl Edge {
         } else {
             "aborted"
         };
-        if self.limiter.refused(from).is_ok() {
-            warn!(outcome, peer = %from, "refused what is no complete HTTP request");
+        self.no_request(peer, outcome);
+    }
+
+    fn no_request(&self, peer: IpAddr, outcome: &'static str) {
+        if self.limiter.refused(peer).is_ok() {
+            warn!(outcome, %peer, "refused what is no complete HTTP request");
         }
         Tally::new(self.metrics.clone()).outcome = outcome;
+    }
+
+    /// Reads a body, but never more than `limits.body_bytes` of it, and nothing of one that says it is larger.
+    async fn read(&self, mut body: Incoming) -> Result<Bytes, Answer> {
+        let limit_bytes = self.limits.body_bytes;
+        let too_large = Answer::TooLarge { limit_bytes };
+        let declared = body.size_hint();
+        if declared.lower() > limit_bytes as u64 {
+            return Err(too_large);
+        }
+        let most_bytes = declared.exact().and_then(|exact| usize::try_from(exact).ok()).unwrap_or(limit_bytes);
+        let mut unfinished = self.bodies.begin(most_bytes);
+        while let Some(frame) = body.frame().await {
+            // What is no data is trailers.
+            let Ok(data) = frame.map_err(|_| Answer::IncompleteBody)?.into_data() else { continue };
+            if unfinished.len() + data.len() > limit_bytes {
+                return Err(too_large);
+            }
+            // Most events arrive in one piece, which is kept as it is. Of others it must not stay: a few bytes of it
+            // would keep the whole buffer that the connection read them into.
+            if unfinished.len() == 0 && body.is_end_stream() {
+                return Ok(data);
+            }
+            unfinished.push(&data, Instant::now()).map_err(|NoRoom| Answer::BodyBudget)?;
+        }
+        unfinished.finish().map(Bytes::from).map_err(|NoRoom| Answer::BodyBudget)
     }
 
     /// `seen` are the endpoints by which the head was routed, `index` the one it is for.
@@ -196,13 +251,14 @@ impl Edge {
     }
 
     /// Gives `answer`, or 429 in its place where the address is over its limit.
-    fn refuse(&self, mut tally: Tally, from: IpAddr, answer: Answer) -> Answer {
-        let answer = match answer.refuses_a_stranger().then(|| self.limiter.refused(from)) {
+    fn refuse(&self, mut tally: Tally, peer: IpAddr, headers: &HeaderMap, answer: Answer) -> Answer {
+        let peer = client(&self.trusted_proxies, peer, headers);
+        let answer = match answer.refuses_a_stranger().then(|| self.limiter.refused(peer)) {
             // Not logged: whoever floods the port must not flood the log.
             Some(Err(retry_after_seconds)) => Answer::Limited { retry_after_seconds },
             refused => {
                 if refused.is_some() || matches!(answer, Answer::NotAnEvent(_)) {
-                    warn!(endpoint = %tally.endpoint, reason = answer.outcome(), peer = %from, "refused a webhook");
+                    warn!(endpoint = %tally.endpoint, reason = answer.outcome(), %peer, "refused a webhook");
                 }
                 answer
             }
@@ -229,35 +285,6 @@ fn judge_by_newest(
         return verdict;
     }
     newest.iter().find(|new| new.path == endpoint.path).map_or(verdict, judge)
-}
-
-/// Reads a body, but never more than `limit_bytes` of it, and nothing of one that says it is larger.
-async fn read(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, Answer> {
-    let too_large = Answer::TooLarge { limit_bytes };
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > limit_bytes {
-        return Err(too_large);
-    }
-    // Most events arrive in one piece, which is then kept as it is.
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        // What is no data is trailers.
-        let Ok(data) = frame.map_err(|_| Answer::IncompleteBody)?.into_data() else { continue };
-        if first.len().max(rest.len()) + data.len() > limit_bytes {
-            return Err(too_large);
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.reserve(declared.max(first.len() + data.len()));
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
-        }
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 /// `early`: the body has not been read to its end, and the sender is told to use a new connection.

@@ -5,10 +5,14 @@ use std::time::Duration;
 use revwatch_ingest::{Ingest, Settings, StartError};
 use revwatch_shared::config::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::{
-    Behaviour, PATH, SECRET, Server, chunked, event, limits, post, read_answer, signed, until, within,
+    Behaviour, PATH, SECRET, Server, chunked, event, large_event, limits, post, read_answer, signed, until, within,
 };
+
+const LARGE: usize = 512 * 1024;
 
 #[tokio::test]
 async fn a_sender_slow_with_its_headers_is_cut_off() {
@@ -175,6 +179,160 @@ async fn connections_beyond_the_cap_wait_for_one_to_end() {
     assert_eq!(read_answer(&mut third).await.status, 200);
 }
 
+/// The first of `streams` on which an answer arrives.
+async fn answered(streams: &[TcpStream]) -> usize {
+    within(async {
+        loop {
+            for (number, stream) in streams.iter().enumerate() {
+                if timeout(Duration::from_millis(2), stream.peek(&mut [0])).await.is_ok() {
+                    return number;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// Opens connections, each with a large body of which the last thousand bytes are missing.
+async fn slow_senders(server: &Server, count: usize, request: &[u8]) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let mut stream = server.connect().await;
+        within(stream.write_all(&request[..request.len() - 1000])).await.expect("to send");
+        streams.push(stream);
+    }
+    streams
+}
+
+#[tokio::test]
+async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() {
+    // Such a time for bodies that none of them is so slow as to give way.
+    let limits = Limits { body_bytes: LARGE, unfinished_body_bytes: 4 * LARGE, body_seconds: 30_000.0, ..limits() };
+    let server = Server::start(limits).await;
+    let large = signed(PATH, SECRET, &large_event("evt_large", LARGE));
+    let mut streams = slow_senders(&server, 5, &large).await;
+    until(|| server.count("stripe", "body_budget") == 1).await;
+    let refused = answered(&streams).await;
+    let answer = read_answer(&mut streams.swap_remove(refused)).await;
+    assert_eq!((answer.status, answer.outcome().as_str()), (503, "body_budget"));
+    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+
+    let small = signed(PATH, SECRET, &event("evt_small", true));
+    assert_eq!(server.send(&small).await.outcome(), "stored", "a usual event needs no budget");
+    let (head, tail) = small.split_at(small.len() - 1);
+    let mut stream = server.connect().await;
+    stream.write_all(head).await.expect("to send");
+    stream.write_all(tail).await.expect("to send");
+    assert_eq!(read_answer(&mut stream).await.outcome(), "stored");
+
+    // One that ends, in whichever way, gives its part back.
+    let missing = &large[large.len() - 1000..];
+    streams[0].write_all(missing).await.expect("to send");
+    assert_eq!(read_answer(&mut streams[0]).await.outcome(), "stored");
+    assert_eq!(server.send(&large).await.outcome(), "stored", "three hold less than the budget");
+    assert_eq!(server.send(&large).await.outcome(), "stored", "and it was given back again");
+    drop(streams.pop());
+    until(|| server.count("stripe", "incomplete_body") == 1).await;
+    for stream in &mut streams[1..] {
+        stream.write_all(missing).await.expect("to send");
+        assert_eq!(read_answer(stream).await.outcome(), "stored");
+    }
+    assert_eq!((server.count("stripe", "body_budget"), server.count("stripe", "stored")), (1, 7));
+    assert_eq!(server.counted(), 9);
+}
+
+#[tokio::test]
+async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_over() {
+    let limits = Limits { body_bytes: LARGE, unfinished_body_bytes: 4 * LARGE, body_seconds: 10.0, ..limits() };
+    let server = Server::start(limits).await;
+    let large = signed(PATH, SECRET, &large_event("evt_large", LARGE));
+    let mut slow = slow_senders(&server, 4, &large).await;
+    // Others send whole events, and the slow ones a byte at a time, until one of these is refused.
+    let gave_way = within(async {
+        loop {
+            let answer = server.send(&large).await;
+            assert!(["stored", "body_budget"].contains(&answer.outcome().as_str()), "{answer:?}");
+            for (number, stream) in slow.iter_mut().enumerate() {
+                stream.write_all(b" ").await.expect("to send");
+                if timeout(Duration::from_millis(2), stream.peek(&mut [0])).await.is_ok() {
+                    return number;
+                }
+            }
+        }
+    })
+    .await;
+    assert_eq!(read_answer(&mut slow.swap_remove(gave_way)).await.outcome(), "body_budget");
+    assert_eq!(server.send(&large).await.outcome(), "stored");
+    assert_eq!(server.count("stripe", "timeout"), 0);
+}
+
+#[tokio::test]
+async fn one_peer_has_so_many_connections_and_no_more() {
+    let server = Server::start(Limits { connections_per_peer: 2, ..limits() }).await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(&request).await.expect("to send");
+        assert_eq!(read_answer(&mut stream).await.status, 200);
+        open.push(stream);
+    }
+    assert_eq!(read_answer(&mut server.connect().await).await.status, 0, "closed without an answer");
+    until(|| server.count("none", "too_many_connections") == 1).await;
+    assert_eq!(server.counted(), 3);
+    let mut other = server.connect_from([127, 0, 0, 2]).await;
+    other.write_all(&request).await.expect("to send");
+    assert_eq!(read_answer(&mut other).await.status, 200, "another address has places of its own");
+    drop(open.pop());
+    within(async { while server.send(&request).await.status != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_as_many_connections_as_it_likes() {
+    let server = Server::behind("127.0.0.1", Limits { connections_per_peer: 1, ..limits() }).await;
+    let request = signed(PATH, SECRET, &event("evt_1", true));
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = server.connect().await;
+        stream.write_all(&request).await.expect("to send");
+        assert_eq!(read_answer(&mut stream).await.status, 200);
+        open.push(stream);
+    }
+    assert_eq!(server.count("none", "too_many_connections"), 0);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names() {
+    let limits = || Limits { refused_per_second: 1, refused_burst: 2, ..limits() };
+    let server = Server::behind("127.0.0.1", limits()).await;
+    let body = event("evt_1", true);
+    let send = async |server: &Server, lines: &[&str]| {
+        let lines: Vec<_> = lines.iter().map(|line| format!("X-Forwarded-For: {line}")).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        server.send(&post(PATH, &lines, &body)).await.status
+    };
+    let table: [(&[&str], u16); 8] = [
+        (&["198.51.100.1"], 400),
+        // What the client itself wrote stands before what the proxy added.
+        (&["203.0.113.1, 198.51.100.1"], 400),
+        (&["203.0.113.2", "198.51.100.1, 127.0.0.1"], 429),
+        (&["198.51.100.2"], 400),
+        // Without a word that can be read it is the proxy's own.
+        (&[], 400),
+        (&["198.51.100.3, junk"], 400),
+        (&["junk"], 429),
+        (&["198.51.100.2"], 400),
+    ];
+    for (lines, expected) in table {
+        assert_eq!(send(&server, lines).await, expected, "{lines:?}");
+    }
+    // From one that is not trusted nobody believes the header.
+    let server = Server::start(limits()).await;
+    for (client, expected) in [("198.51.100.1", 400), ("198.51.100.2", 400), ("198.51.100.3", 429)] {
+        assert_eq!(send(&server, &[client]).await, expected, "{client}");
+    }
+}
+
 #[tokio::test]
 async fn refusals_are_limited_by_address_and_signed_events_never() {
     let server = Server::start(Limits { refused_per_second: 1, refused_burst: 3, ..limits() }).await;
@@ -202,6 +360,7 @@ async fn limits_that_make_no_sense_are_refused_at_start() {
     let start = |limits: Limits| {
         Ingest::bind(Settings {
             listen: ([127, 0, 0, 1], 0).into(),
+            trusted_proxies: Default::default(),
             endpoints: Vec::new(),
             limits,
             queue: server.queue.clone(),
@@ -214,6 +373,8 @@ async fn limits_that_make_no_sense_are_refused_at_start() {
         (Limits { body_seconds: f64::NAN, ..limits() }, "body_seconds"),
         (Limits { publish_seconds: f64::INFINITY, ..limits() }, "publish_seconds"),
         (Limits { in_flight: 0, ..limits() }, "in_flight"),
+        (Limits { connections_per_peer: 0, ..limits() }, "connections_per_peer"),
+        (Limits { unfinished_body_bytes: 4095, ..limits() }, "unfinished_body_bytes"),
     ] {
         let error = start(limits).await.err().expect("a refusal");
         assert!(matches!(error, StartError::Limit { name, .. } if name == expected), "{error}");

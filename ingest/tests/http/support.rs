@@ -14,7 +14,7 @@ use revwatch_shared::ports::{
 use revwatch_shared::signature::SigningKey;
 use revwatch_shared::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -126,7 +126,9 @@ impl EventQueue for TestQueue {
 pub(crate) fn limits() -> Limits {
     Limits {
         body_bytes: 4096,
+        unfinished_body_bytes: 1024 * 1024,
         connections: 256,
+        connections_per_peer: 256,
         in_flight: 64,
         header_seconds: 30.0,
         body_seconds: 30.0,
@@ -148,6 +150,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::behind("", limits).await
+    }
+
+    /// With trusted proxies.
+    pub(crate) async fn behind(trusted_proxies: &str, limits: Limits) -> Self {
         let key = |secret| SigningKey::new(secret).expect("a secret");
         let endpoint =
             |name: &str, path: &str, mode, keys| Endpoint { name: name.to_owned(), path: path.to_owned(), keys, mode };
@@ -160,6 +167,7 @@ impl Server {
         let metrics = Metrics::new();
         let ingest = Ingest::bind(Settings {
             listen: ([127, 0, 0, 1], 0).into(),
+            trusted_proxies: trusted_proxies.to_owned().try_into().expect("networks"),
             endpoints: vec![
                 endpoint("stripe", PATH, Mode::Any, vec![key(SECRET), key(ROTATED)]),
                 endpoint("kernel", "/webhooks/kernel/stripe", Mode::Any, vec![key(KERNEL_SECRET)]),
@@ -181,6 +189,13 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.expect("the listener")
+    }
+
+    /// A connection from another address of this machine.
+    pub(crate) async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((address, 0).into()).expect("all of 127/8 is this machine");
+        socket.connect(self.addr).await.expect("the listener")
     }
 
     /// Sends `request` on a new connection and reads the answer.
@@ -279,6 +294,13 @@ pub(crate) fn event(id: &str, livemode: bool) -> Vec<u8> {
         now_s()
     )
     .into_bytes()
+}
+
+/// An event that is `bytes` long.
+pub(crate) fn large_event(id: &str, bytes: usize) -> Vec<u8> {
+    let mut event = event(id, true);
+    event.resize(bytes, b' ');
+    event
 }
 
 pub(crate) fn sign(secret: &str, body: &[u8]) -> String {

@@ -24,6 +24,13 @@ impl Config {
         if let Err(error) = self.outgoing.base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base) {
             error.faults.into_iter().for_each(&mut wrong);
         }
+        if self.limits.unfinished_body_bytes < self.limits.body_bytes {
+            wrong(
+                "limits.unfinished_body_bytes must be at least limits.body_bytes: a body of that size could never be \
+                 taken"
+                    .into(),
+            );
+        }
         self.check_channels().into_iter().for_each(&mut wrong);
         if let Err(error) = self.traces.check() {
             error.faults.into_iter().for_each(&mut wrong);
@@ -68,10 +75,11 @@ impl Config {
         ]
     }
 
-    fn counts(&self) -> [(&'static str, usize); 6] {
+    fn counts(&self) -> [(&'static str, usize); 7] {
         [
             ("limits.body_bytes", self.limits.body_bytes),
             ("limits.connections", self.limits.connections),
+            ("limits.connections_per_peer", self.limits.connections_per_peer),
             ("limits.in_flight", self.limits.in_flight),
             ("worker.batch", self.worker.batch),
             ("limits.refused_per_second", self.limits.refused_per_second as usize),

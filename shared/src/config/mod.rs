@@ -14,6 +14,7 @@ pub mod effective;
 mod endpoint;
 mod file;
 mod outgoing;
+mod proxies;
 pub mod reload;
 mod show;
 mod traces;
@@ -31,6 +32,7 @@ pub use self::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, W
 pub use self::effective::Effective;
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
 pub use self::outgoing::{OutgoingConfig, names_loopback};
+pub use self::proxies::TrustedProxies;
 pub use self::traces::TracesConfig;
 pub use self::variables::{Lookup, unknown_in_environment};
 
@@ -45,6 +47,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `/metrics`, `/healthz`, `/readyz`.
     pub admin_listen: SocketAddr,
+    /// Reverse proxies that say in `X-Forwarded-For` who the client is.
+    #[serde(default)]
+    pub trusted_proxies: TrustedProxies,
     /// Folder of the embedded store.
     pub data: PathBuf,
     /// RabbitMQ; goes together with `redis_url`, except where `ingest` is the only role.
@@ -103,8 +108,12 @@ pub struct Config {
 pub struct Limits {
     /// Larger bodies are answered 413.
     pub body_bytes: usize,
+    /// Memory for all bodies that are not complete yet, except that of small ones.
+    pub unfinished_body_bytes: usize,
     /// Open connections; further ones wait to be accepted.
     pub connections: usize,
+    /// Open connections of one address; further ones are closed.
+    pub connections_per_peer: usize,
     /// Deliveries being published at once; above it the answer is 503.
     pub in_flight: usize,
     /// A sender who has not sent its headers by then is cut off.

@@ -72,6 +72,8 @@ fn what_is_wrong_is_named_with_its_fix() {
         (Some("partitions = \"x\""), &[], "my.toml:1: `partitions`: "),
         (Some("listen = "), &[], "my.toml:1: "),
         (None, &[("REVWATCH_LISTEN", "here")], "REVWATCH_LISTEN"),
+        (None, &[("REVWATCH_TRUSTED_PROXIES", "10.0.0.1/8")], "REVWATCH_TRUSTED_PROXIES: \"10.0.0.1/8\" has bits"),
+        (Some("trusted_proxies = \"proxy\""), &[], "my.toml:1: `trusted_proxies`: \"proxy\" must be an address"),
         (None, &[("REVWATCH_PARTITIONS", "many")], "REVWATCH_PARTITIONS"),
         (None, &[("REVWATCH_PARTITIONS", "0")], "1 to 1024"),
         (None, &[("REVWATCH_REDIS_URL", "redis://h")], "REVWATCH_AMQP_URL"),
@@ -112,6 +114,8 @@ fn what_is_wrong_is_named_with_its_fix() {
         (None, &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be"),
         (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
         (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
+        (Some("[limits]\nconnections_per_peer = 0"), &[], "limits.connections_per_peer"),
+        (Some("[limits]\nunfinished_body_bytes = 1000"), &[], "must be at least limits.body_bytes"),
         (Some("[alerting]\ntick_seconds = 6.0"), &[], "alerting.lease_seconds must be at least twice"),
         (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
     ];

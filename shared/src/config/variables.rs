@@ -17,6 +17,7 @@ pub(super) enum Kind {
 pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("REVWATCH_LISTEN", &["listen"], Kind::Text),
     ("REVWATCH_ADMIN_LISTEN", &["admin_listen"], Kind::Text),
+    ("REVWATCH_TRUSTED_PROXIES", &["trusted_proxies"], Kind::Text),
     ("REVWATCH_DATA", &["data"], Kind::Text),
     ("REVWATCH_AMQP_URL", &["amqp_url"], Kind::Secret),
     ("REVWATCH_REDIS_URL", &["redis_url"], Kind::Secret),
