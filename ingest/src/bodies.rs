@@ -1,9 +1,9 @@
 //! The memory of bodies that have not arrived completely, bounded over all connections.
 //!
 //! A body that arrives in one piece, as most events do, is kept as it came and never gets here. Of the others each
-//! connection may hold [`SMALL_BYTES`], so that `limits.connections` bounds them all; a larger one takes the memory of
-//! its buffer from the budget `limits.unfinished_body_bytes`, as it grows. A sender pays with bytes sent: declaring a
-//! large body takes nothing.
+//! connection may hold [`SMALL_BYTES`], so that `limits.connections` bounds them all; a larger one reserves its buffer
+//! from the budget `limits.unfinished_body_bytes` as it grows. Declaring a large body reserves nothing; only bytes that
+//! were sent do.
 //!
 //! Invariant: the buffers of large bodies never hold more than the budget together. What is complete has left it: it is
 //! verified before anything else happens, and after that `limits.in_flight` bounds it.
@@ -11,9 +11,10 @@
 //! Fairness. When the budget is used up, the body that is in it for longest gives way, if that is longer than the
 //! patience (a tenth of `limits.body_seconds`); if none is, the body that needs the memory is refused. Hence:
 //!
-//! - Slow senders, however many, keep nobody out for longer than the patience, and small bodies not at all.
-//! - To keep out a sender who is done within the patience, others must send a whole budget of new bytes in that time:
-//!   by default 64 MiB in 1.5 seconds.
+//! - Slow senders, however many, keep a larger body out for no longer than the patience, and a small one not at all.
+//! - To keep out a sender who is done within the patience, others must fill the budget with new bodies in that time. A
+//!   buffer is at most twice as large as what was sent, so that takes half the budget in bytes: by default 32 MiB in
+//!   1.5 seconds.
 //! - Without such pressure a slow sender has all of `limits.body_seconds`.
 //!
 //! There is no share per address: Stripe sends from few, and behind a proxy all senders may have one.
@@ -158,7 +159,7 @@ impl Shared {
             let (&oldest, Large { since, .. }) = self.large.first_key_value().ok_or(NoRoom)?;
             // It may be this one: then it has had its time.
             let has_time = oldest != number && now.saturating_duration_since(*since) < of.patience;
-            // Whoever is refused leaves at once, so that none is refused for what another one is about to give back.
+            // A refused body returns its memory at once, so that no other is refused because of it.
             let leaves = if has_time { number } else { oldest };
             drop(self.leave(leaves));
             if leaves == number {

@@ -6,8 +6,8 @@ use hyper::HeaderMap;
 use revwatch_shared::config::TrustedProxies;
 
 /// The client's address. Each proxy adds the address it sees at the end of `X-Forwarded-For`, so the last one that is
-/// no trusted proxy is the last that somebody trusted has seen; what stands before it, the client may have written
-/// itself. Where that cannot be read, or there is none, it is the peer.
+/// no trusted proxy was added by a trusted one; the client may have written everything before it. If that value is
+/// malformed or missing, the client is the peer.
 pub(crate) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     if !proxies.contains(peer) {
         return peer;

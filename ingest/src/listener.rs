@@ -24,7 +24,7 @@ use crate::service::Edge;
 
 /// Stripe's headers are about one kilobyte.
 const HEADER_BYTES: usize = 16 * 1024;
-/// The most that is read at once. Every connection may hold that much beside its headers and a small body, so it is no
+/// The most that is read at once. Every connection may hold that much besides its headers and a small body, so it is no
 /// larger than headers may be; a usual event still arrives in one piece. With headers as large and as many as they may
 /// be, a connection was measured to hold 72 KiB, and an idle one 13.
 const BUFFER_BYTES: usize = 16 * 1024;

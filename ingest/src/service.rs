@@ -93,7 +93,7 @@ impl Edge {
         &self.publisher
     }
 
-    /// A place for one more connection of `peer`. Trusted proxies need none: they bring everybody's requests.
+    /// A place for one more connection of `peer`. Trusted proxies need none: they carry the requests of all clients.
     pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<Place>, TooMany> {
         if self.trusted_proxies.contains(peer) {
             return Ok(None);

@@ -317,7 +317,7 @@ async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names
         (&["203.0.113.1, 198.51.100.1"], 400),
         (&["203.0.113.2", "198.51.100.1, 127.0.0.1"], 429),
         (&["198.51.100.2"], 400),
-        // Without a word that can be read it is the proxy's own.
+        // Without a valid value the proxy's own address counts.
         (&[], 400),
         (&["198.51.100.3, junk"], 400),
         (&["junk"], 429),
@@ -326,7 +326,7 @@ async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names
     for (lines, expected) in table {
         assert_eq!(send(&server, lines).await, expected, "{lines:?}");
     }
-    // From one that is not trusted nobody believes the header.
+    // From an untrusted peer the header is ignored.
     let server = Server::start(limits()).await;
     for (client, expected) in [("198.51.100.1", 400), ("198.51.100.2", 400), ("198.51.100.3", 429)] {
         assert_eq!(send(&server, &[client]).await, expected, "{client}");
