@@ -5,6 +5,7 @@ mod contract;
 mod pages;
 mod property;
 mod purity;
+mod reference;
 mod repository;
 mod support;
 mod system;

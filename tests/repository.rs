@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use revwatch_shared::config::variables;
+use revwatch_shared::telemetry::Metrics;
+
 /// The crates of one role each. They meet in the root package and nowhere else.
 const ROLES: [&str; 3] = ["ingest", "worker", "alerting"];
 
@@ -51,52 +54,133 @@ fn nothing_promises_what_nobody_can_keep() {
 }
 
 #[test]
-fn the_readme_names_the_settings_and_metrics_there_are() {
-    let readme = read("README.md");
-    let settings = |text: &str| {
-        let prefixes = ["REVWATCH_", "STRIPE_", "SLACK_"];
-        words(text, |c| c.is_ascii_uppercase() || c == '_')
-            .filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)))
-            .map(|word| word.strip_suffix("_FILE").unwrap_or(word).to_owned())
-            .collect::<BTreeSet<_>>()
-    };
-    assert_eq!(settings(&readme), settings(&read("deploy/revwatch.toml")));
-    let metrics = |text: &str| {
-        let metric = |c: char| c.is_ascii_lowercase() || c == '_';
-        words(text, metric).filter(|word| word.starts_with("revwatch_")).map(str::to_owned).collect::<BTreeSet<_>>()
-    };
-    assert_eq!(metrics(&readme), metrics(&read("shared/src/telemetry/metrics.rs")));
+fn the_settings_file_names_every_environment_variable() {
+    let known: BTreeSet<String> = variables().into_iter().map(|variable| variable.name.to_owned()).collect();
+    let named: BTreeSet<String> = words(&read("deploy/revwatch.toml"), is_of_variable)
+        .map(|word| word.strip_suffix("_FILE").unwrap_or(word).to_owned())
+        .filter(|word| is_prefixed(word) && word != "REVWATCH_CONFIG")
+        .collect();
+    assert_eq!(named, known, "deploy/revwatch.toml against shared/src/config/variables.rs");
+}
+
+#[test]
+fn pages_name_settings_and_metrics_that_exist() {
+    let Some(pages) = pages() else { return };
+    let settings: BTreeSet<&str> =
+        variables().iter().map(|variable| variable.name).chain(["REVWATCH_CONFIG"]).collect();
+    let families = Metrics::new();
+    let metrics: BTreeSet<&str> = families.families().iter().map(|family| family.name.as_str()).collect();
+    let prefixes = ["ingest", "worker", "alerting", "shared"];
+    let mut faults = Vec::new();
+    for page in pages {
+        let text = read(&page);
+        for word in words(&text, is_of_variable).filter(|word| is_prefixed(word)) {
+            let name = word.strip_suffix("_FILE").unwrap_or(word);
+            // A prefix, and those of compose and of the tests.
+            let is_other = word.ends_with('_') || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
+            if !settings.contains(name) && !is_other {
+                faults.push(format!("{page}: the variable {word}"));
+            }
+        }
+        for word in words(&text, |c| c.is_ascii_lowercase() || c == '_') {
+            let is_metric = word.strip_prefix("revwatch_").is_some_and(|rest| !prefixes.contains(&rest));
+            let is_known = metrics.contains(word) || known_suffix(word).is_some_and(|name| metrics.contains(name));
+            // A prefix, and names of files.
+            let is_other = word.ends_with('_') || ["revwatch_amqp_url", "revwatch_redis_url"].contains(&word);
+            if is_metric && !is_known && !is_other {
+                faults.push(format!("{page}: the metric {word}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "these do not exist:\n{}", faults.join("\n"));
 }
 
 #[test]
 fn pages_name_files_that_are_there() {
-    let Some(names) = tracked() else { return };
-    // Pages leave out the `src/` of each crate.
-    let names: Vec<String> = names.iter().map(|name| format!("/{}", name.replace("/src/", "/"))).collect();
-    for page in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CHANGELOG.md",
-        "deploy/README.md",
-        "docs/alerting.md",
-        "docs/performance.md",
-        "docs/rules.md",
-        "docs/runbooks.md",
-    ] {
-        let text = read(page);
+    let (Some(pages), Some(names)) = (pages(), tracked()) else { return };
+    // Pages may leave out the `src/` of a crate.
+    let short = names.iter().map(|name| format!("/{}", name.replace("/src/", "/")));
+    let names: Vec<String> = names.iter().map(|name| format!("/{name}")).chain(short).collect();
+    let mut faults = Vec::new();
+    for page in pages {
+        let text = read(&page);
         let quoted = text.split('`').skip(1).step_by(2);
-        let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for file in quoted.chain(linked).filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n', '*'])) {
+        for file in quoted.filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n', '*'])) {
             let there = match file.strip_suffix('/') {
                 Some(folder) => names.iter().any(|name| name.contains(&format!("/{folder}/"))),
-                None if [".rs", ".toml", ".md"].iter().any(|end| file.ends_with(end)) => {
+                None if [".rs", ".toml", ".md", ".yml", ".lua", ".sql"].iter().any(|end| file.ends_with(end)) => {
                     names.iter().any(|name| name.ends_with(&format!("/{file}")))
                 }
                 None => continue,
             };
-            assert!(there, "{page} names {file}, which is not there");
+            if !there {
+                faults.push(format!("{page}: {file}"));
+            }
         }
     }
+    assert!(faults.is_empty(), "these files do not exist:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn links_of_pages_lead_somewhere() {
+    let (Some(pages), Some(names)) = (pages(), tracked()) else { return };
+    let mut faults = Vec::new();
+    for page in pages {
+        let text = read(&page);
+        let folder: Vec<&str> = page.split('/').rev().skip(1).collect();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.contains(' ')) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let mut path: Vec<&str> = folder.iter().rev().copied().collect();
+            for part in file.split('/') {
+                match part {
+                    "" | "." => {}
+                    ".." => drop(path.pop()),
+                    part => path.push(part),
+                }
+            }
+            let path = if file.is_empty() { page.clone() } else { path.join("/") };
+            let is_there = names.iter().any(|name| *name == path || name.starts_with(&format!("{path}/")));
+            if !is_there || (!anchor.is_empty() && !headings(&read(&path)).iter().any(|heading| heading == anchor)) {
+                faults.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "these links lead nowhere:\n{}", faults.join("\n"));
+}
+
+/// What a heading is linked by.
+fn headings(text: &str) -> Vec<String> {
+    let mut is_code = false;
+    let mut anchors = Vec::new();
+    for line in text.lines() {
+        is_code ^= line.starts_with("```");
+        if let Some(heading) = line.strip_prefix('#').filter(|_| !is_code) {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            anchors.push(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+        }
+    }
+    anchors
+}
+
+/// Pages for people.
+fn pages() -> Option<Vec<String>> {
+    Some(tracked()?.into_iter().filter(|name| name.ends_with(".md") && !name.starts_with("src/")).collect())
+}
+
+fn is_of_variable(c: char) -> bool {
+    c.is_ascii_uppercase() || c == '_'
+}
+
+fn is_prefixed(word: &str) -> bool {
+    let prefixes = ["REVWATCH_", "STRIPE_", "SLACK_", "SMTP_", "TWILIO_", "PAGERDUTY_", "OTEL_"];
+    prefixes.iter().any(|prefix| word.starts_with(prefix))
+}
+
+/// The metric that a series of a histogram belongs to.
+fn known_suffix(word: &str) -> Option<&str> {
+    ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix))
 }
 
 /// In comments of sources: a name alone is of the same folder (or the module's own), anything longer begins at the root.

@@ -17,17 +17,17 @@ use super::export::iso;
 /// Options of `audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// How many, the newest.
+    /// Maximum number of entries, newest first.
     #[arg(long, default_value_t = 100)]
     limit: usize,
     /// Only what this person did.
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
-    /// Only acts of this kind, for example pause or "alert acknowledged".
+    /// Only actions of this kind, for example pause or "alert acknowledged".
     #[arg(long, value_name = "ACT")]
     what: Option<String>,
-    /// Instead of what people did: what became of subscriptions, invoices, payments, payouts and accounts, and
-    /// which event told.
+    /// Instead of what people did: state changes of subscriptions, invoices, payments, payouts and accounts, with
+    /// the event that caused each.
     #[arg(long, conflicts_with_all = ["who", "what"])]
     changes: bool,
 }
@@ -35,7 +35,7 @@ pub struct AuditArgs {
 /// In whose name a command acts.
 #[derive(Debug, Clone, Args)]
 pub struct By {
-    /// Who does it, for the audit.
+    /// Your name, for the audit.
     #[arg(long = "by", value_name = "NAME", env = "USER", default_value = "cli", hide_env_values = true)]
     pub who: String,
 }

@@ -16,27 +16,27 @@ use crate::serve::Role;
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Name everything in settings and rules that `serve` would refuse, without starting anything.
+    /// List every mistake in settings, secret files and rules that `serve` would refuse. Starts nothing.
     #[command(after_help = "\
-Exits with 1 if anything is. Nothing is asked of any server, so whether keys and tokens are good is not known.
+Exits with 1 if there is a mistake. No server is contacted, so keys and tokens are not tried.
 
 Examples:
   revwatch config check --config /etc/revwatch.toml
-  revwatch config check --roles worker       for a process that plays one role
-  revwatch config check && kill -HUP PID     before a running revwatch reads its settings anew")]
+  revwatch config check --roles worker       for a process with one role
+  revwatch config check && kill -HUP PID     before a running revwatch reloads its settings")]
     Check(CheckArgs),
-    /// Print the settings in effect, secrets masked, each with where it comes from.
+    /// Print the settings in effect, with secrets masked and the source of each value.
     #[command(after_help = "\
 Examples:
-  revwatch config print                              with what the file and the environment say
-  revwatch config print --defaults > revwatch.toml   the commented file of defaults, to start your own from")]
+  revwatch config print                              defaults, file and environment together
+  revwatch config print --defaults > revwatch.toml   the commented defaults, to start your own file from")]
     Print(PrintArgs),
 }
 
 /// Options of `config check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Which roles the process is to play.
+    /// The roles that the process will run.
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Role::ALL)]
     roles: Vec<Role>,
 }

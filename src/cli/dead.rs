@@ -25,11 +25,11 @@ pub enum DeadCommand {
     /// List dead letters with their reasons, oldest first.
     #[command(after_help = "Example:\n  revwatch dead list --limit 20")]
     List {
-        /// How many.
+        /// Maximum number of dead letters.
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
-    /// Show dead letters with their bodies, as they were received. Bodies hold personal data.
+    /// Show dead letters with their bodies as received. Bodies hold personal data.
     #[command(
         after_help = "Examples:\n  revwatch dead show evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead show 0192f3c1-… --json"
     )]
@@ -38,13 +38,13 @@ pub enum DeadCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Send dead letters to the workers again, for example after an upgrade that understands them. One that
-    /// still cannot be applied becomes a dead letter again.
+    /// Requeue dead letters, for example after an upgrade that understands them. One that still cannot be
+    /// applied becomes a dead letter again.
     #[command(
         after_help = "Examples:\n  revwatch dead replay evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead replay --all"
     )]
     Replay(Chosen),
-    /// Throw dead letters away. The archive still has what was received, for as long as it is kept.
+    /// Discard dead letters. The archive still holds what was received, for its 35 days.
     #[command(
         after_help = "Examples:\n  revwatch dead drop evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead drop --all --reason 'not valid JSON'"
     )]
@@ -60,7 +60,7 @@ pub struct Chosen {
     /// All of them.
     #[arg(long)]
     all: bool,
-    /// Only those whose reason has this in it.
+    /// Only dead letters whose reason contains this text.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]

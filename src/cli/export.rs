@@ -18,7 +18,7 @@ use super::audit::{By, note};
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// What.
+    /// What to export.
     kind: ExportKind,
     #[command(flatten)]
     by: By,

@@ -22,7 +22,7 @@ use super::export::iso;
 pub struct StateArgs {
     /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund or transfer.
     kind: EntityKind,
-    /// Stripe's id.
+    /// The object's id at Stripe.
     id: String,
 }
 

@@ -10,6 +10,7 @@ mod export;
 mod health;
 mod look;
 mod pause;
+mod reference;
 mod replay;
 mod rules;
 pub mod send;
@@ -29,8 +30,8 @@ use crate::serve::{Role, serve};
 
 /// Revenue state and alerts from Stripe webhooks.
 ///
-/// Without a command, revwatch serves: it takes webhooks, keeps the state of subscriptions, invoices,
-/// payouts and connected accounts, and tells Slack when money is at risk.
+/// Without a command, revwatch serves: it receives webhooks, keeps the state of subscriptions, invoices,
+/// payouts and connected accounts, and alerts people when revenue is at risk.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -42,10 +43,10 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  revwatch demo                                     see alerts fire and resolve, with nothing set up
+  revwatch demo                                     see alerts fire and resolve, without any setup
   STRIPE_WEBHOOK_SECRET=whsec_… revwatch            serve on 127.0.0.1:8080, state in ./revwatch-data
-  revwatch send events.jsonl --secret whsec_…       sign and post events of your own
-  revwatch metrics --json                           key figures, while serve runs or not";
+  revwatch send events.jsonl --secret whsec_…       sign and post your own events
+  revwatch metrics --json                           key figures, at any time";
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +67,7 @@ impl Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Take webhooks, apply them, alert (the default).
+    /// Receive webhooks, apply them and alert (the default).
     #[command(after_help = "\
 Examples:
   STRIPE_WEBHOOK_SECRET=whsec_… revwatch serve
@@ -93,7 +94,9 @@ Examples:
   revwatch state subscription sub_1MowQVLkdIwHu7ixeRlqHVzs
   revwatch state account acct_1032D82eZvKYlo2C --json")]
     State(look::StateArgs),
-    /// Show key figures: MRR, past-due share, payout failures, funnel.
+    /// Show key figures: MRR, churn, past-due share and recovery, payments, payouts, disputes, onboarding.
+    ///
+    /// With --json it prints all of them.
     #[command(after_help = "Example:\n  revwatch metrics --json")]
     Metrics,
     /// Print entities as CSV, sorted by id.
@@ -102,77 +105,79 @@ Examples:
   revwatch export subscriptions > subscriptions.csv
   revwatch export payouts | grep failed")]
     Export(export::ExportArgs),
-    /// Write down a round of revenue operations: subscriptions, critical cases, scorecard, log of decisions.
+    /// Write the evidence of a revenue-operations review: subscriptions, critical cases, scorecard, decision log.
     ///
-    /// A new folder each time, named after the day; nothing is overwritten. The critical cases are without names.
+    /// Each run makes a new folder, named after the day. Nothing is overwritten. The critical cases hold no names.
     #[command(after_help = "\
 Examples:
   revwatch evidence
   revwatch evidence --since 2026-03-01 --out /srv/rounds --by ada
-  revwatch evidence --pseudonyms                 the log of decisions without names, too")]
+  revwatch evidence --pseudonyms                 no names in the decision log either")]
     Evidence(evidence::EvidenceArgs),
-    /// Look at alerts, answer them, silence them.
+    /// List, acknowledge, resolve and silence alerts.
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
-    /// Look at deliveries that cannot be applied; send them again or throw them away.
+    /// List dead letters (deliveries that cannot be applied), requeue or discard them.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
     /// Read past events from Stripe's API and apply those that are missing.
     ///
-    /// For what no webhook brought: before revwatch was set up, or while it could not be reached for longer than Stripe
-    /// repeats. Needs STRIPE_SECRET_KEY. Stripe keeps events for 30 days. What was applied before changes nothing and
-    /// is counted as a duplicate. It may run beside `serve`. Cut short, the same command goes on where it was.
+    /// For events that no webhook delivered: from before revwatch was set up, or from an outage longer than Stripe
+    /// retries. Needs STRIPE_SECRET_KEY. Stripe keeps events for 30 days. An event that was applied before changes
+    /// nothing and is counted as a duplicate. It is safe while `serve` runs. After an interruption the same command
+    /// continues where it stopped.
     #[command(after_help = "\
-Without --account and --all-accounts, the events of the key's own account are read. Stripe lists those of connected
-accounts only to who asks as them: name the accounts, or take all.
+Without --account and --all-accounts, the events of the key's own account are read. Stripe lists the events of a
+connected account only in requests made for that account: name the accounts, or use --all-accounts.
 
 Examples:
   revwatch backfill --since 2026-03-01 --until 2026-03-03T12:00:00Z
   revwatch backfill --since 7d --all-accounts --rate 20
   revwatch backfill --since 36h --account acct_1032D82eZvKYlo2C --json")]
     Backfill(backfill::BackfillArgs),
-    /// Apply again what is in the archive since a time.
+    /// Apply the archived events since a time again.
     ///
-    /// What was applied before is known and changes nothing. It may run beside `serve`.
+    /// Events that were applied before are recognised and change nothing. It is safe while `serve` runs.
     #[command(after_help = "\
 Examples:
   revwatch replay --from 36h
   revwatch replay --from 2026-03-01T00:00:00Z --json")]
     Replay(replay::ReplayArgs),
-    /// Forget all state and make it anew from the archive.
+    /// Drop all state and rebuild it from the archive.
     ///
-    /// It may run beside `serve`: deliveries are taken and applied meanwhile, and no rule fires or resolves until
-    /// it is done. Alerts, silences and the audit stay. The archive reaches back 35 days.
+    /// It is safe while `serve` runs: deliveries are received and applied meanwhile, and no rule fires or resolves
+    /// until the rebuild is done. Alerts, silences and the audit are kept. The archive reaches back 35 days: older
+    /// state is lost.
     #[command(after_help = "Example:\n  revwatch rebuild --yes")]
     Rebuild(replay::RebuildArgs),
-    /// Hold back the processing of events: all, those of one mode, or of one connected account.
+    /// Pause the processing of events: all, those of one mode, or those of one connected account.
     ///
-    /// Webhooks are still taken and stored; what is held back is applied after `revwatch resume`. What is said of
-    /// an account goes before what is said of its mode, and that before what is said of all.
+    /// Webhooks are still received and stored, and nothing is lost. Paused events are applied after `revwatch resume`.
+    /// A setting for an account wins over one for its mode, and that wins over one for everything.
     #[command(after_help = "\
 Examples:
-  revwatch pause                           hold back everything …
-  revwatch resume --mode test              … and go on gradually: test mode,
+  revwatch pause                           pause everything,
+  revwatch resume --mode test              then resume step by step: test mode,
   revwatch resume --account acct_1032D82e  one account,
-  revwatch resume                          and all
+  revwatch resume                          everything
   revwatch pause --show")]
     Pause(pause::PauseArgs),
-    /// Go on with what `revwatch pause` holds back.
+    /// Resume what `revwatch pause` paused.
     #[command(after_help = "Examples:\n  revwatch resume --mode test\n  revwatch resume")]
     Resume(pause::PauseArgs),
-    /// List who acknowledged, silenced, replayed, paused, exported …
+    /// List who acknowledged, resolved, silenced, paused, replayed, rebuilt or exported, and when.
     #[command(
-        after_help = "Examples:\n  revwatch audit --limit 20\n  revwatch audit --who ada --json\n  revwatch audit --changes    what became of subscriptions, payments, payouts"
+        after_help = "Examples:\n  revwatch audit --limit 20\n  revwatch audit --who ada --json\n  revwatch audit --changes    state changes of subscriptions, payments, payouts …"
     )]
     Audit(audit::AuditArgs),
-    /// Count aggregates and conditions anew from the entities, and compare with what is stored.
+    /// Recount aggregates and conditions from the entities and compare them with the store.
     ///
-    /// It may run beside `serve`. What differs although nothing was committed meanwhile is reported at once; while
-    /// events are applied, what is off by the same in each of ten looks. Sums that change all the time are
-    /// then compared with what they were between, so only a quiet moment finds every difference: JSON says
-    /// `undisturbed`. Exits with 1 if anything differs.
+    /// It is safe while `serve` runs. If nothing was committed during the recount, every difference is reported at
+    /// once. While events are applied, a difference is reported if it is the same in each of ten recounts. A sum
+    /// that changes all the time is only compared with the range it moved in, so only a quiet moment finds every
+    /// difference: JSON has `undisturbed` then. Exits with 1 if anything differs.
     #[command(after_help = "\
-Left out: counters of deliveries (no entity knows them) and hours of more than 400 days ago (Redis forgets them).
+Not compared: counters of deliveries (they belong to no entity) and hours older than 400 days (Redis drops them).
 
 Examples:
   revwatch verify
@@ -180,23 +185,26 @@ Examples:
     Verify,
     /// Ask the process on this machine whether it is ready; exits with 1 if it is not.
     ///
-    /// It asks /readyz where REVWATCH_ADMIN_LISTEN says that the process listens.
+    /// It requests /readyz at REVWATCH_ADMIN_LISTEN.
     #[command(after_help = "\
 Examples:
   revwatch health
   REVWATCH_ADMIN_LISTEN=127.0.0.1:9465 revwatch health --json")]
     Health,
-    /// List, check and try out rules.
+    /// List, check, test and backtest rules.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print a page of docs/reference.
+    #[command(hide = true, after_help = "Example:\n  revwatch reference settings > docs/reference/settings.md")]
+    Reference(reference::ReferenceArgs),
 }
 
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Which roles this process plays.
+    /// The roles that this process runs.
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Role::ALL)]
     roles: Vec<Role>,
 }
@@ -225,6 +233,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Health) => health::run(&common).await,
         Some(Command::Rules(command)) => rules::run(&common, &command).await,
         Some(Command::Config(command)) => config::run(&common, &command),
+        Some(Command::Reference(args)) => reference::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,10 +21,10 @@ pub struct PauseArgs {
     /// Only events of this connected account.
     #[arg(long, value_name = "ACCT")]
     account: Option<String>,
-    /// Change nothing, show what is paused.
+    /// Only show what is paused, how much waits and how much is parked.
     #[arg(long, conflicts_with_all = ["mode", "account"])]
     show: bool,
-    /// Why, for the audit.
+    /// The reason, for the audit.
     #[arg(long, value_name = "TEXT", conflicts_with = "show")]
     reason: Option<String>,
     #[command(flatten)]

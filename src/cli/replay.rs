@@ -23,7 +23,7 @@ use super::when::time;
 /// Options of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// From when on: like 2026-03-01 or 2026-03-01T00:00:00Z, or 36h or 7d for that long ago.
+    /// Start: 2026-03-01, 2026-03-01T00:00:00Z, or an age such as 36h or 7d.
     #[arg(long, value_name = "TIME")]
     from: String,
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct ReplayArgs {
 /// Options of `rebuild`.
 #[derive(Debug, Args)]
 pub struct RebuildArgs {
-    /// Do it: state that is older than the archive is lost.
+    /// Confirm: state that is older than the archive is lost.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]

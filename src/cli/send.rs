@@ -21,16 +21,16 @@ use super::Common;
 pub struct SendArgs {
     /// File of events, or - for standard input.
     file: String,
-    /// Where to post. Settings are not asked, since revwatch may be behind a proxy.
+    /// URL to post to. It is not taken from the settings, because revwatch may be behind a proxy.
     #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/stripe")]
     url: String,
     /// Signing secret of that endpoint; default: the first of `STRIPE_WEBHOOK_SECRET`, or of its file.
     #[arg(long)]
     secret: Option<String>,
-    /// Events per second at most; default: as fast as they are answered.
+    /// Maximum events per second; default: as fast as they are answered.
     #[arg(long)]
     rate: Option<f64>,
-    /// Requests under way at the same time. 1 keeps the order of the file.
+    /// Concurrent requests. 1 keeps the order of the file.
     #[arg(long, default_value_t = 1)]
     concurrency: usize,
 }

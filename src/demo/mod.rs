@@ -39,16 +39,16 @@ use crate::serve::{Addresses, Role, serve};
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// How long the play takes, about.
+    /// Approximate duration.
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(10..=3600))]
     seconds: u32,
-    /// Ordinary business beside the incidents, in events per second.
+    /// Normal business besides the incidents, in events per second.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=500))]
     rate: u32,
-    /// The same seed makes the same business; default: another one every time.
+    /// The same seed makes the same business; default: random.
     #[arg(long)]
     seed: Option<u64>,
-    /// Keep the store in this folder, to look at afterwards; it must be empty or new.
+    /// Keep the store in this folder for inspection; it must be empty or new.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// No colors.

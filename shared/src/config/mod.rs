@@ -34,7 +34,7 @@ pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
 pub use self::outgoing::{OutgoingConfig, names_loopback};
 pub use self::proxies::TrustedProxies;
 pub use self::traces::TracesConfig;
-pub use self::variables::{Lookup, unknown_in_environment};
+pub use self::variables::{Lookup, Variable, unknown_in_environment, variables};
 
 /// The file of defaults, comments included.
 pub const DEFAULTS: &str = include_str!("../../../deploy/revwatch.toml");

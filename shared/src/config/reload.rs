@@ -56,7 +56,8 @@ impl Effective {
     }
 }
 
-fn is_reloadable(path: &[String]) -> bool {
+/// Whether a running process takes over a new value of this key.
+pub(super) fn is_reloadable(path: &[String]) -> bool {
     path.first().is_some_and(|first| RELOADABLE.contains(&first.as_str()))
         && !OPENED_ONCE.iter().any(|keys| path == *keys)
 }

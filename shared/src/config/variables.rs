@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::reload::is_reloadable;
+
 /// How a variable is looked up: the process's environment, or a table in tests.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -44,6 +46,28 @@ pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("OTEL_SERVICE_NAME", &["traces", "service_name"], Kind::Text),
     ("OTEL_TRACES_SAMPLER_ARG", &["traces", "sample_ratio"], Kind::Ratio),
 ];
+
+/// One environment variable, for people who read about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// For example `SLACK_BOT_TOKEN`.
+    pub name: &'static str,
+    /// The key of the settings file that it sets, for example `slack.bot_token`.
+    pub key: String,
+    /// A secret can also be given as a file, named by `NAME_FILE`.
+    pub secret: bool,
+    /// Whether a reload takes over a new value.
+    pub reloadable: bool,
+}
+
+/// Every environment variable that sets a key, in the order of the settings file.
+pub fn variables() -> Vec<Variable> {
+    let variable = |(name, keys, kind): &(&'static str, &[&str], Kind)| {
+        let path: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        Variable { name, key: path.join("."), secret: *kind == Kind::Secret, reloadable: is_reloadable(&path) }
+    };
+    VARIABLES.iter().map(variable).collect()
+}
 
 /// Names that are looked up, but set no key.
 const OTHERS: [&str; 2] = ["REVWATCH_CONFIG", "REVWATCH_LONG_TESTS"];

@@ -2,6 +2,7 @@
 //!
 //! Invariant: labels are bounded, and never hold secrets, card data or personal data.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ use prometheus::{
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    families: Arc<[Family]>,
     /// `revwatch_ingest_requests_total{endpoint,outcome}`
     pub ingest_requests: IntCounterVec,
     /// `revwatch_ingest_publish_seconds`
@@ -96,6 +98,19 @@ pub struct Metrics {
     pub kernel_churn_rate: prometheus::Gauge,
 }
 
+/// One metric, for people who read about it. The metrics page itself leaves out those without a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// For example `revwatch_queue_depth`.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it counts or measures.
+    pub help: String,
+}
+
 /// Values that are shown together, from one look at the state. What nobody has looked at is not shown: a
 /// number that begins at zero with every process would look like one that grew.
 #[derive(Clone)]
@@ -124,6 +139,7 @@ impl Board {
 
 /// Values of the state that never fall (unless the state is lost), given to Prometheus as the counters that
 /// they are.
+#[derive(Clone)]
 struct Counted(IntGaugeVec);
 
 impl Collector for Counted {
@@ -156,15 +172,14 @@ impl Default for Metrics {
 impl Metrics {
     /// A fresh set, all at zero.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let r = &registry;
+        let registrar = Registrar::default();
+        let r = &registrar;
         let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
         let gauges = |name, help, labels: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), labels));
         let board = |name, help, labels: &[&str]| Board { gauges: gauges(name, help, labels), shown: Arc::default() };
         let counted = |name, help, labels: &[&str]| {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect(WRITTEN_HERE);
-            r.register(Box::new(Counted(gauges.clone()))).expect(ONCE);
-            Board { gauges, shown: Arc::default() }
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
+            Board { gauges: register(r, gauges.map(Counted)).0, shown: Arc::default() }
         };
         let clocks = |name, help| {
             register(r, HistogramVec::new(HistogramOpts::new(name, help).buckets(CLOCKS.to_vec()), &["severity"]))
@@ -182,14 +197,17 @@ impl Metrics {
             &[60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0, 604_800.0];
         let config_last_reload_ok = register(
             r,
-            IntGauge::new("revwatch_config_last_reload_ok", "0 after a reload of settings that was refused"),
+            IntGauge::new(
+                "revwatch_config_last_reload_ok",
+                "1 if the last reload of settings was accepted, 0 if it was refused",
+            ),
         );
         // The settings that it started with were not refused.
         config_last_reload_ok.set(1);
         Self {
             ingest_requests: counters(
                 "revwatch_ingest_requests_total",
-                "Webhook requests by endpoint and answer",
+                "Webhook requests by endpoint and reason of the answer",
                 &["endpoint", "outcome"],
             ),
             ingest_publish_seconds: seconds(
@@ -199,29 +217,35 @@ impl Metrics {
             ),
             worker_events: counters(
                 "revwatch_worker_events_total",
-                "Deliveries processed by event type and outcome",
+                "Deliveries processed, by event type and outcome: applied, duplicate, ignored (a type that Stripe does not \
+                 document), dead",
                 &["type", "outcome"],
             ),
             refreshes: counters(
                 "revwatch_refreshes_total",
-                "Accounts fetched from Stripe's API by outcome",
+                "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or not visible to this \
+                 key), refused (check the key and the base URL), limited, failed",
                 &["outcome"],
             ),
             event_age_seconds: seconds("revwatch_event_age_seconds", "From created at Stripe to applied", SLOW),
             processing_seconds: seconds("revwatch_processing_seconds", "From received to applied", FAST),
-            queue_depth: gauges("revwatch_queue_depth", "Deliveries waiting, by partition", &["partition"]),
-            dead_letters: register(r, IntGauge::new("revwatch_dead_letters", "Deliveries that cannot be applied")),
+            queue_depth: gauges(
+                "revwatch_queue_depth",
+                "Deliveries waiting, by partition; on RabbitMQ messages, which under load hold several deliveries each",
+                &["partition"],
+            ),
+            dead_letters: register(
+                r,
+                IntGauge::new("revwatch_dead_letters", "Dead letters: deliveries that cannot be applied"),
+            ),
             parked_deliveries: register(
                 r,
-                IntGauge::new(
-                    "revwatch_parked_deliveries",
-                    "Deliveries set aside while their account or mode is paused",
-                ),
+                IntGauge::new("revwatch_parked_deliveries", "Deliveries parked while their account or mode is paused"),
             ),
-            paused: register(r, IntGauge::new("revwatch_paused", "1 while an operator holds back deliveries")),
+            paused: register(r, IntGauge::new("revwatch_paused", "1 while an operator has paused any processing")),
             partition_failing: gauges(
                 "revwatch_partition_failing",
-                "1 while the worker of a partition cannot go on and tries again",
+                "1 while the partition's worker is backing off after an error (see its log)",
                 &["partition"],
             ),
             partitions_healing: register(
@@ -231,31 +255,42 @@ impl Metrics {
                     "Partitions whose state is being replayed from the archive",
                 ),
             ),
-            heals: counters("revwatch_heals_total", "Replays begun because the store had lost data", &["reason"]),
+            heals: counters(
+                "revwatch_heals_total",
+                "Replays of the archive begun because the store had lost data, by reason",
+                &["reason"],
+            ),
             config_reloads: counters("revwatch_config_reloads_total", "Reloads of settings, by outcome", &["outcome"]),
             config_last_reload_ok,
             panics: register(r, IntCounter::new("revwatch_panics_total", "Panics in the process: bugs of revwatch")),
             spans_dropped: register(
                 r,
-                IntCounter::new("revwatch_spans_dropped_total", "Spans of traces that did not reach the collector"),
+                IntCounter::new(
+                    "revwatch_spans_dropped_total",
+                    "Spans that did not reach the collector: it failed, or too many were waiting",
+                ),
             ),
-            alerts: board("revwatch_alerts", "Alerts by rule, severity and state", &["rule", "severity", "state"]),
+            alerts: board(
+                "revwatch_alerts",
+                "Alerts that are not over, by rule, severity and state",
+                &["rule", "severity", "state"],
+            ),
             alerts_overdue: board(
                 "revwatch_alerts_overdue",
-                "Alerts that wait for an answer (clock respond) or their end (resolve) for longer than they should",
+                "Alerts past the deadline to respond (clock respond) or to resolve (clock resolve)",
                 &["severity", "clock"],
             ),
             alert_acknowledge_seconds: clocks(
                 "revwatch_alert_acknowledge_seconds",
-                "From firing to acknowledged, of the alerts that people were told of",
+                "From firing to acknowledged, of alerts for which people were notified; as in revwatch alerts report",
             ),
             alert_resolve_seconds: clocks(
                 "revwatch_alert_resolve_seconds",
-                "From firing to the end, of the alerts that people were told of",
+                "From firing to resolved, of alerts for which people were notified; as in revwatch alerts report",
             ),
             notifications: counters(
                 "revwatch_notifications_total",
-                "Attempts to notify, by notifier and outcome",
+                "Notification attempts, by notifier and outcome",
                 &["notifier", "outcome"],
             ),
             rule_evaluation_seconds: seconds("revwatch_rule_evaluation_seconds", "One evaluation of all rules", FAST),
@@ -264,18 +299,21 @@ impl Metrics {
                 r,
                 prometheus::Gauge::new(
                     "revwatch_past_due_ratio",
-                    "Past-due share of active and past-due subscriptions",
+                    "Past-due subscriptions as a share of active and past-due ones",
                 ),
             ),
             payouts: counted(
                 "revwatch_payouts_total",
-                "Payouts that ever reached an outcome, by it and currency",
+                "Payouts that ever reached an outcome, by outcome and currency; one that was paid and then failed counts twice",
                 &["outcome", "currency"],
             ),
             payout_failure_ratio: register(
                 r,
                 GaugeVec::new(
-                    Opts::new("revwatch_payout_failure_ratio", "Failed share of payouts that were paid or failed"),
+                    Opts::new(
+                        "revwatch_payout_failure_ratio",
+                        "Failed payouts as a share of those that were paid or failed",
+                    ),
                     &["window"],
                 ),
             ),
@@ -292,7 +330,7 @@ impl Metrics {
             ),
             onboarding_seconds: board(
                 "revwatch_onboarding_seconds",
-                "From a connected account's creation to charges, at most an eighth too long",
+                "From a connected account's creation to enabled charges: p50, p75, p90, p99; at most an eighth too high",
                 &["percentile"],
             ),
             mrr_past_due_minor: board(
@@ -302,7 +340,7 @@ impl Metrics {
             ),
             invoices_open_minor: board(
                 "revwatch_invoices_open_minor",
-                "Still to be paid on open invoices, in the currency's smallest unit",
+                "Amount remaining on open invoices, in the currency's smallest unit",
                 &["currency"],
             ),
             payout_volume_minor: board(
@@ -313,13 +351,26 @@ impl Metrics {
             kernel_checkouts: counted("kernel_billing_checkout_total", "Checkout sessions that were completed", &[]),
             kernel_payments_succeeded: counted("kernel_billing_payment_success_total", "Payments that succeeded", &[]),
             kernel_payments_failed: counted("kernel_billing_payment_failed_total", "Payment attempts that failed", &[]),
-            kernel_mrr: board("kernel_billing_mrr", "Monthly recurring revenue in minor units", &["currency"]),
+            kernel_mrr: board(
+                "kernel_billing_mrr",
+                "Monthly recurring revenue in the currency's smallest unit",
+                &["currency"],
+            ),
             kernel_churn_rate: register(
                 r,
-                prometheus::Gauge::new("kernel_billing_churn_rate", "Churned share of paying subscriptions, 30 days"),
+                prometheus::Gauge::new(
+                    "kernel_billing_churn_rate",
+                    "Churned share of paying subscriptions over 30 days",
+                ),
             ),
-            registry,
+            registry: registrar.registry,
+            families: registrar.families.into_inner().into(),
         }
+    }
+
+    /// Every metric that this process registers, in the order in which they are registered.
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// Whether the worker of a partition cannot go on.
@@ -339,9 +390,30 @@ impl Metrics {
 const WRITTEN_HERE: &str = "metric names and labels are valid: they are written in this file";
 const ONCE: &str = "each metric is registered once";
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+/// A registry, and what was registered with it: the registry itself names only metrics that have a value.
+#[derive(Default)]
+struct Registrar {
+    registry: Registry,
+    families: RefCell<Vec<Family>>,
+}
+
+fn register<C: Collector + Clone + 'static>(registrar: &Registrar, made: prometheus::Result<C>) -> C {
     let metric = made.expect(WRITTEN_HERE);
-    registry.register(Box::new(metric.clone())).expect(ONCE);
+    registrar.registry.register(Box::new(metric.clone())).expect(ONCE);
+    // A metric with labels has a family, and so a type, also while it has no value.
+    let kind = metric.collect().first().map_or("untyped", |family| match family.get_field_type() {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        _ => "untyped",
+    });
+    let family = |desc: &Desc| Family {
+        name: desc.fq_name.clone(),
+        kind,
+        labels: desc.variable_labels.clone(),
+        help: desc.help.clone(),
+    };
+    registrar.families.borrow_mut().extend(metric.desc().into_iter().map(family));
     metric
 }
 

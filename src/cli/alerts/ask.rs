@@ -30,10 +30,10 @@ pub struct AskArgs {
 /// Options of every command that asks something of the evaluator.
 #[derive(Debug, Args)]
 pub struct Asking {
-    /// Who asks; readers see the name. Default: the user of the environment.
+    /// Your name; other people see it.
     #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub by: String,
-    /// How long to wait until an alerting process has done it; 0: do not wait.
+    /// Seconds to wait until an alerting process has carried it out; 0: do not wait.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     wait: u64,
 }

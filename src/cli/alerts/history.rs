@@ -20,16 +20,16 @@ use crate::cli::export::iso;
 /// Options of `alerts history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// Those that ended within this time, for instance 12h or 30d.
+    /// Alerts that ended within this time, for instance 12h or 30d.
     #[arg(long, value_name = "TIME", default_value = "30d")]
     since: Span,
-    /// Only those of this rule.
+    /// Only alerts of this rule.
     #[arg(long)]
     rule: Option<String>,
-    /// How many.
+    /// Maximum number of alerts.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
-    /// The members of groups beside their groups.
+    /// Also list the members of groups.
     #[arg(long)]
     members: bool,
 }

@@ -19,25 +19,25 @@ use crate::cli::export::iso;
 /// Options of `alerts list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Also those that are over.
+    /// Also resolved alerts.
     #[arg(long)]
     all: bool,
-    /// Only those of this rule.
+    /// Only alerts of this rule.
     #[arg(long)]
     rule: Option<String>,
-    /// Only those that are so bad.
+    /// Only alerts of this severity.
     #[arg(long, value_parser = severity())]
     severity: Option<Severity>,
-    /// Only those in this state; resolved ones are listed without --all, too.
+    /// Only alerts in this state; `resolved` does not need --all.
     #[arg(long)]
     state: Option<Standing>,
-    /// Only those that concern this connected account, and groups with such a member.
+    /// Only alerts on this connected account, and groups with such a member.
     #[arg(long)]
     account: Option<String>,
     /// Only the members of this group.
     #[arg(long, value_name = "ID")]
     group: Option<String>,
-    /// The members of groups beside their groups.
+    /// Also list the members of groups.
     #[arg(long)]
     members: bool,
 }

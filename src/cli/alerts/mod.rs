@@ -19,9 +19,9 @@ use super::Common;
 /// Subcommands of `alerts`.
 #[derive(Debug, Subcommand)]
 pub enum AlertsCommand {
-    /// List alerts that are not over, most severe and oldest first.
+    /// List open alerts, most severe and oldest first.
     #[command(after_help = "\
-Many alerts of one rule are told as one group. They are listed as one, too, unless --members or --group is given.
+Many alerts of one rule become one group. A group is listed as one line, unless --members or --group is given.
 
 Examples:
   revwatch alerts list
@@ -29,43 +29,43 @@ Examples:
   revwatch alerts list --account acct_1032D82eZvKYlo2C --all
   revwatch alerts list --group al_5f0c6a1e2b3d4c59 --json")]
     List(list::ListArgs),
-    /// Show one alert: what people read, its clocks, its messages, its members.
+    /// Show one alert: its text, deadlines, messages and members.
     #[command(after_help = "Example:\n  revwatch alerts show al_5f0c6a1e2b3d4c59")]
     Show(show::ShowArgs),
-    /// Say that you have alerts in hand: nobody is asked to respond any more. A group stands for its members.
+    /// Acknowledge alerts: you work on them, and escalation stops. A group includes its members.
     #[command(after_help = "\
 Examples:
   revwatch alerts ack al_5f0c6a1e2b3d4c59
   revwatch alerts ack al_5f0c6a1e2b3d4c59 al_0a1b2c3d4e5f6071 --by ana")]
     Ack(ask::AskArgs),
-    /// End alerts by hand. They do not fire again before what they are about has been over.
+    /// Resolve alerts by hand. They do not fire again before their cause has gone away once.
     #[command(after_help = "Example:\n  revwatch alerts resolve al_5f0c6a1e2b3d4c59")]
     Resolve(ask::AskArgs),
-    /// Tell nobody of some alerts for a while. What still fires then is told then.
+    /// Suppress notifications until a time. Alerts that still fire then are sent.
     #[command(after_help = "\
-All that is given must fit: --rule R --account A is about that rule's alerts on that account.
+All criteria must match: --rule R --account A means that rule's alerts on that account.
 
 Examples:
-  revwatch alerts silence al_5f0c6a1e2b3d4c59 --for 4h --reason 'the bank mends it'
+  revwatch alerts silence al_5f0c6a1e2b3d4c59 --for 4h --reason 'the bank is fixing it'
   revwatch alerts silence --account acct_1032D82eZvKYlo2C --for 2d --reason migration
   revwatch alerts silence --label team=growth --until 2026-12-24T18:00:00Z --reason 'planned work'")]
     Silence(silence::SilenceArgs),
-    /// End a silence before its time.
+    /// End a silence early.
     #[command(after_help = "Example:\n  revwatch alerts unsilence si_a1b2c3d4e5f60718")]
     Unsilence(silence::UnsilenceArgs),
     /// List silences.
     #[command(after_help = "Examples:\n  revwatch alerts silences\n  revwatch alerts silences --all --json")]
     Silences(silences::SilencesArgs),
-    /// List alerts that are over, newest first: who answered, after how long, and whether that was in time.
+    /// List resolved alerts, newest first: who acknowledged, after how long, and whether that was in time.
     #[command(after_help = "\
 Examples:
   revwatch alerts history
   revwatch alerts history --since 7d --rule provider_lost_charges --json")]
     History(history::HistoryArgs),
-    /// How well alerts were answered, by month and severity.
+    /// Report response and resolution times by month and severity: shares in time, means, open breaches.
     #[command(after_help = "\
-Groups count as one alert, and what nobody was told of because it was muted does not count. What is over before
-its response was due was answered in time.
+A group counts as one alert. Alerts that were muted all the time do not count. An alert that resolves before its
+response deadline counts as answered in time.
 
 Examples:
   revwatch alerts report

@@ -15,7 +15,7 @@ use super::{Common, now_s};
 /// Options of `alerts report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// How many calendar months (UTC), with this one.
+    /// Number of calendar months (UTC), including this one.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     months: u32,
 }

@@ -33,16 +33,16 @@ pub struct SilenceArgs {
     /// Alerts that concern this connected account.
     #[arg(long)]
     account: Option<String>,
-    /// Alerts with this label, for instance team=growth; several must all be there.
+    /// Alerts with this label, for instance team=growth; if repeated, all must match.
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
-    /// For how long, for instance 30m, 4h or 2d; a year at most.
+    /// Duration, for instance 30m, 4h or 2d; at most a year.
     #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
     lasts: Option<Span>,
-    /// Until when, for instance 2026-12-24T18:00:00Z.
+    /// End, for instance 2026-12-24T18:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
-    /// Why, for those who wonder why it is quiet.
+    /// The reason; other people see it.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::cli::export::iso;
 /// Options of `alerts silences`.
 #[derive(Debug, Args)]
 pub struct SilencesArgs {
-    /// Also those that ended of late.
+    /// Also silences that ended recently.
     #[arg(long)]
     all: bool,
 }

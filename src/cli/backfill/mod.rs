@@ -28,22 +28,22 @@ use super::when::time;
 /// Options of `backfill`.
 #[derive(Debug, Args)]
 pub struct BackfillArgs {
-    /// From when on: like 2026-03-01 or 2026-03-01T00:00:00Z, or 36h or 7d for that long ago; 30 days at most.
+    /// Start: 2026-03-01, 2026-03-01T00:00:00Z, or an age such as 36h or 7d; at most 30 days ago.
     #[arg(long, value_name = "TIME")]
     since: String,
-    /// Until when (exclusive); default: now.
+    /// End (exclusive); default: now.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// The events of this connected account instead of the key's own; may be repeated.
+    /// Read the events of this connected account instead of the key's own; can be repeated.
     #[arg(long = "account", value_name = "ACCT", conflicts_with = "all_accounts")]
     accounts: Vec<String>,
-    /// The events of the key's own account, and of all connected accounts that Stripe lists or revwatch knows.
+    /// Read the events of the key's own account and of all connected accounts that Stripe lists or revwatch knows.
     #[arg(long)]
     all_accounts: bool,
-    /// Requests per second at most. Stripe allows 100 in live mode and 25 in a sandbox, to all programs together.
+    /// Maximum requests per second. Stripe allows 100 in live mode and 25 in a sandbox, for all your programs together.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     rate: f64,
-    /// Begin anew, although the same command was cut short before.
+    /// Start from the beginning instead of continuing an interrupted run.
     #[arg(long)]
     restart: bool,
     #[command(flatten)]

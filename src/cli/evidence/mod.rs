@@ -29,13 +29,13 @@ use super::when::time;
 /// Options of `evidence`.
 #[derive(Debug, Args)]
 pub struct EvidenceArgs {
-    /// The folder that rounds are put into, each in one of its own, named after the day (UTC).
+    /// Parent folder. Each run makes a folder in it, named after the day (UTC).
     #[arg(long, value_name = "FOLDER", default_value = "evidence")]
     out: PathBuf,
-    /// When the round began: like 2026-03-01 or 2026-03-01T00:00:00Z, or 36h or 7d for that long ago.
+    /// Start of the period: 2026-03-01, 2026-03-01T00:00:00Z, or an age such as 36h or 7d.
     #[arg(long, value_name = "TIME", default_value = "7d")]
     since: String,
-    /// Pseudonyms in the log of decisions, too, and none of its details.
+    /// Use pseudonyms in the decision log too, and leave out its details.
     #[arg(long)]
     pseudonyms: bool,
     #[command(flatten)]

@@ -26,37 +26,36 @@ Examples:
   revwatch rules list
   REVWATCH_RULES=/etc/revwatch/rules revwatch rules list --json")]
     List,
-    /// Name everything that is wrong with rule files, with line and column.
+    /// List every mistake in rule files, with line and column.
     #[command(after_help = "\
-Exits with 1 if anything is. Without PATH the rules in effect are checked.
+Exits with 1 if there is a mistake. Without PATH the rules in effect are checked.
 
 Examples:
   revwatch rules check rules.toml
   revwatch rules check /etc/revwatch/rules more.toml --json")]
     Check(CheckArgs),
-    /// Play tests of rules: events in, alerts out, by a clock that needs no waiting.
+    /// Run rule tests: events in, alerts out, with a simulated clock.
     ///
-    /// Nothing is read of or written to any store: events are applied and rules evaluated in memory, by the
-    /// very code that serves. Each test is played plainly, with restarts, with repeats out of order, and with
-    /// a replay at the end; all must tell the same. Exits with 1 if a test fails.
+    /// No store is read or written: events are applied and rules evaluated in memory, by the code that runs in
+    /// production. Each test runs four times: plainly, with restarts, with repeats out of order, and with a replay
+    /// at the end. All four must give the same notifications. Exits with 1 if a test fails.
     #[command(after_help = "\
-Without PATH the built-in tests are played against the rules in effect; those that name a rule that is not
-there are skipped. docs/rules.md explains how tests are written.
+Without PATH the built-in tests run against the rules in effect; tests that name a missing rule are skipped. docs/rules.md explains how tests are written.
 
 Examples:
   revwatch rules test
   revwatch rules test my_rules_test.toml
   revwatch rules test tests/ --rules rules.toml --json")]
     Test(TestArgs),
-    /// What rules would have fired on the events in the archive.
+    /// Show which alerts rules would have fired on the events in the archive.
     ///
-    /// Events are played in the order in which they were received, with a tick every --step. What was received
-    /// before --since is applied without telling anybody, so that the state is right.
+    /// Events are applied in the order in which they were received, with an evaluation every --step. Events from before
+    /// --since are applied without alerts, so that the state is right.
     #[command(after_help = "\
-All of the archive is held in memory, its state beside it: count on about twice the size of its events.
-The archive keeps 35 days, so of what has not changed since then nothing is known: levels such as MRR are too low.
-What revwatch says of itself (queue depth, dead letters, processing time) is not in the archive: such rules
-stay silent. Alerts that hold at --since already are marked.
+The archive and the state are held in memory: expect about twice the size of the events.
+The archive keeps 35 days. Entities without a newer event are unknown, so levels such as MRR are too low.
+revwatch's own metrics (queue depth, dead letters, processing time) are not in the archive: their rules do not
+fire. Alerts that were already true at --since are marked.
 
 Examples:
   revwatch rules backtest --since 7d
@@ -76,7 +75,7 @@ pub struct CheckArgs {
 pub struct TestArgs {
     /// Test files, or folders of them.
     paths: Vec<PathBuf>,
-    /// Rules for the tests that do not say which; default: those in effect.
+    /// Rules for tests that name none; default: those in effect.
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
 }
@@ -84,13 +83,13 @@ pub struct TestArgs {
 /// Options of `rules backtest`.
 #[derive(Debug, Args)]
 pub struct BacktestArgs {
-    /// From when on alerts are told: a time like 2026-03-01T00:00:00Z, or how long ago, like 7d.
+    /// Start of the alerts: a time such as 2026-03-01T00:00:00Z, or an age such as 7d.
     #[arg(long, value_name = "TIME")]
     since: String,
-    /// Rules to try; default: those in effect.
+    /// Rules to evaluate; default: those in effect.
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
-    /// Time between two looks at the rules. Shorter is slower, longer less exact.
+    /// Time between two evaluations. Shorter is slower, longer is less precise.
     #[arg(long, value_name = "TIME", default_value = "5m")]
     step: String,
 }

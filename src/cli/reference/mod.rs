@@ -1,0 +1,48 @@
+//! `revwatch reference`: the reference pages in `docs/reference`, printed from the program's own definitions.
+//!
+//! Invariant: what a page says about a command, a setting or a metric comes from where it is defined. `tests/reference.rs`
+//! compares the pages with what is printed here.
+
+mod commands;
+mod metrics;
+mod settings;
+
+use std::io::Write as _;
+
+use clap::{Args, ValueEnum};
+
+/// Options of `reference`.
+#[derive(Debug, Args)]
+pub struct ReferenceArgs {
+    /// Which page to print.
+    page: Page,
+}
+
+/// The pages there are; each is a file of this name in `docs/reference`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Page {
+    Commands,
+    Settings,
+    Metrics,
+}
+
+/// Runs `reference`.
+pub fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
+    let page = match args.page {
+        Page::Commands => commands::page(),
+        Page::Settings => settings::page()?,
+        Page::Metrics => metrics::page(),
+    };
+    Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
+}
+
+/// Replaces the line `{name}` of a page's text.
+fn fill(text: &str, name: &str, content: &str) -> String {
+    text.replace(&format!("{{{name}}}\n"), content)
+}
+
+/// A row of a Markdown table. A `|` in a cell would begin another one.
+fn row(cells: &[&str]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
