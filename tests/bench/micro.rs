@@ -155,6 +155,34 @@ mod entity {
         bencher.counter(BytesCount::new(bytes.len())).bench(|| Entity::decode(&key, divan::black_box(&bytes)));
     }
 
+    /// All that is done with so many updates of one subscription in one second that come in one batch.
+    #[divan::bench(args = [30, 1_000])]
+    fn crowded_second(bencher: Bencher, events: usize) {
+        let plans = business::plans();
+        let told = |n: usize| {
+            let items = |quantity: usize| {
+                serde_json::json!({"data": [{"quantity": quantity, "price": {"unit_amount": 100, "recurring":
+                    {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]})
+            };
+            // Ids are in another order than what happened.
+            let body = serde_json::json!({
+                "id": format!("evt_{:04}", n * 617 % events), "type": "customer.subscription.updated", "created": 5,
+                "data": {"object": {"id": "sub_1", "status": "active", "currency": "usd", "items": items(n + 1)},
+                         "previous_attributes": {"items": items(n)}},
+            });
+            let body = body.to_string();
+            observe(&Event::parse(body.as_bytes()).expect("an event"), &plans).expect("readable").remove(0)
+        };
+        let told: Vec<Observation> = (0..events).map(told).collect();
+        let before = Entity::new(&told[0].key);
+        bencher.bench(|| {
+            let mut after = before.clone();
+            divan::black_box(&told).iter().for_each(|seen| after.merge(seen));
+            let changed = revwatch_shared::entity::transitions(&before, &after);
+            (after.contributions(), after.conditions(), changed, after.encode())
+        });
+    }
+
     /// An entity that knows so many events, and what the one after them says of it.
     fn known(events: usize) -> (Entity, EntityKey, Observation) {
         let (story, kind) = match events {

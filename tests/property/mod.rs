@@ -2,6 +2,7 @@
 
 mod orders;
 mod robust;
+mod seconds;
 mod timelines;
 
 use std::collections::{BTreeMap, HashMap};

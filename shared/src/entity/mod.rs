@@ -17,6 +17,8 @@ pub mod subscription;
 pub mod timeline;
 pub mod words;
 
+use std::collections::HashSet;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +73,7 @@ pub enum News {
 }
 
 /// A change worth a log line and an audit entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Transition {
     /// Unix seconds.
     pub at_s: i64,
@@ -194,7 +196,7 @@ impl Entity {
 /// What `after` went through that `before` did not know of. An event that arrives late adds changes in
 /// the past.
 pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
-    let known = before.history();
+    let known: HashSet<Transition> = before.history().into_iter().collect();
     after.history().into_iter().filter(|t| !known.contains(t)).collect()
 }
 

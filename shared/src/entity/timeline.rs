@@ -12,6 +12,8 @@
 
 mod second;
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -28,7 +30,7 @@ pub trait Facts {
 
     /// The fields that are followed, by their paths in Stripe's object, with [`fingerprint`]s of their
     /// values: all that a neighbour within the same second is recognised by. What decides money belongs
-    /// here.
+    /// here. All facts of one type name the same paths in the same order.
     fn fields(&self) -> Vec<(&'static str, u32)>;
 }
 
@@ -77,11 +79,26 @@ pub struct Change {
 pub struct Timeline<F> {
     /// Sorted by `created_s`, then event id.
     seen: Vec<Sighting<F>>,
+    #[serde(skip)]
+    order: Order,
 }
+
+/// Indices of `seen` in the order in which it happened, once that was asked for: to find it may take a while, and a
+/// batch asks several times. It follows from `seen`, so all are equal.
+#[derive(Debug, Clone, Default)]
+struct Order(OnceLock<Vec<usize>>);
+
+impl PartialEq for Order {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Order {}
 
 impl<F> Default for Timeline<F> {
     fn default() -> Self {
-        Self { seen: Vec::new() }
+        Self { seen: Vec::new(), order: Order::default() }
     }
 }
 
@@ -91,25 +108,42 @@ impl<F: Facts> Timeline<F> {
         let key = (sighting.created_s, sighting.event_id.as_str());
         let Err(at) = self.seen.binary_search_by(|s| (s.created_s, s.event_id.as_str()).cmp(&key)) else { return };
         self.seen.insert(at, sighting);
+        self.order = Order::default();
         if self.seen.len() > KEEP {
             let oldest_kept_s = self.seen[self.seen.len() - KEEP].created_s;
-            self.seen.retain(|s| s.created_s >= oldest_kept_s);
+            let forgotten = self.seen.partition_point(|s| s.created_s < oldest_kept_s);
+            self.seen.drain(..forgotten);
         }
     }
 
     /// Everything kept, in the order in which it happened.
     pub fn in_order(&self) -> Vec<&Sighting<F>> {
-        let mut ordered: Vec<&Sighting<F>> = Vec::with_capacity(self.seen.len());
+        self.order().iter().map(|&i| &self.seen[i]).collect()
+    }
+
+    fn order(&self) -> &[usize] {
+        self.order.0.get_or_init(|| self.find_order())
+    }
+
+    fn find_order(&self) -> Vec<usize> {
+        let mut ordered: Vec<usize> = Vec::with_capacity(self.seen.len());
         for second in self.seen.chunk_by(|a, b| a.created_s == b.created_s) {
-            if let [only] = second {
-                ordered.push(only);
+            let first = ordered.len();
+            if let [_] = second {
+                ordered.push(first);
                 continue;
             }
-            let mut group: Vec<&Sighting<F>> = second.iter().collect();
-            group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
-            for class in group.chunk_by(|a, b| a.stage == b.stage && a.facts.progress() == b.facts.progress()) {
-                let chained = second::order(ordered.last().copied(), class);
-                ordered.extend(chained);
+            let key = |&i: &usize| {
+                let seen = &self.seen[i];
+                (seen.stage, seen.facts.progress(), seen.event_id.as_str())
+            };
+            let mut group: Vec<usize> = (first..first + second.len()).collect();
+            group.sort_by_key(key);
+            let is_one_class = |a: &usize, b: &usize| (key(a).0, key(a).1) == (key(b).0, key(b).1);
+            for class in group.chunk_by(is_one_class) {
+                let before = ordered.last().map(|&i| &self.seen[i]);
+                let sightings: Vec<&Sighting<F>> = class.iter().map(|&i| &self.seen[i]).collect();
+                ordered.extend(second::order(before, &sightings).into_iter().map(|i| class[i]));
             }
         }
         ordered
@@ -131,7 +165,7 @@ impl<F: Facts> Timeline<F> {
 
     /// Whether sightings may have been forgotten: then the oldest that is kept is no beginning.
     pub fn is_cut(&self) -> bool {
-        self.seen.len() >= KEEP && self.in_order().first().is_some_and(|s| s.stage != Stage::Created)
+        self.seen.len() >= KEEP && self.order().first().is_some_and(|&i| self.seen[i].stage != Stage::Created)
     }
 
     /// Whether nothing was seen.
