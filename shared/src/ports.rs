@@ -5,6 +5,9 @@
 //! ([`crate::rabbitmq`], [`crate::redis`]), and one contract suite that runs against both.
 //! Errors say what the caller does next.
 
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -123,9 +126,37 @@ pub trait EventQueue: Send + Sync {
     /// Sets a delivery aside; returns once it is durable there. The caller then acknowledges it.
     async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError>;
 
-    /// Up to `limit` of those that stand aside (an adapter may have a lower limit of its own), oldest first,
-    /// without removing them; one per delivery id.
-    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError>;
+    /// Shows `look` all that stand aside at the call, in no particular order, until it breaks off. None is removed, and
+    /// only a bounded number is in memory at once. One that was set aside twice may be shown twice; one that another
+    /// process looks at or decides on at the same time may be left out.
+    async fn look_aside(
+        &self,
+        place: Place,
+        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError>;
+
+    /// The oldest `limit` of those, oldest first, one per delivery id. Looks at all of them.
+    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
+        let (mut oldest, mut kept) = (BTreeMap::new(), HashMap::new());
+        let mut look = |aside: SetAside| {
+            let (id, at_ms) = (aside.delivery.id, aside.at_ms);
+            match kept.get(&id) {
+                Some(earlier) if *earlier <= at_ms => return ControlFlow::Continue(()),
+                Some(later) => drop(oldest.remove(&(*later, id))),
+                None => {}
+            }
+            kept.insert(id, at_ms);
+            oldest.insert((at_ms, id), aside);
+            if oldest.len() > limit
+                && let Some(((_, youngest), _)) = oldest.pop_last()
+            {
+                kept.remove(&youngest);
+            }
+            ControlFlow::Continue(())
+        };
+        self.look_aside(place, &mut look).await?;
+        Ok(oldest.into_values().collect())
+    }
 
     /// Lets `decide` say of each delivery that stands there at the call what becomes of it. One that is cut short
     /// may have handed a delivery to its partition without removing it: its mark, by delivery id, makes a repeat

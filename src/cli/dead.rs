@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -107,8 +108,16 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
 }
 
 async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow::Result<()> {
-    let letters = queue.aside(Place::Dead, usize::MAX).await?;
-    let found: Vec<&SetAside> = letters.iter().filter(|letter| ids.iter().any(|id| is_named(letter, id))).collect();
+    // All are looked at, since several may be of one event; only those asked for are kept.
+    let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+    let mut look = |letter: SetAside| {
+        if ids.iter().any(|id| is_named(&letter, id)) && seen.insert(letter.delivery.id) {
+            found.push(letter);
+        }
+        ControlFlow::Continue(())
+    };
+    queue.look_aside(Place::Dead, &mut look).await?;
+    found.sort_by_key(|letter| letter.at_ms);
     if let Some(missing) = ids.iter().find(|id| !found.iter().any(|letter| is_named(letter, id))) {
         bail!("no dead letter has the id {missing}: see `revwatch dead list`");
     }
@@ -122,7 +131,7 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
         writeln!(out, "{:#}", Value::Array(rows.collect()))?;
         return Ok(());
     }
-    for letter in found {
+    for letter in &found {
         let SetAside { delivery, reason, at_ms } = letter;
         writeln!(out, "delivery  {}", delivery.id)?;
         writeln!(out, "event     {} ({})", delivery.event_id, delivery.event_type)?;

@@ -1,6 +1,7 @@
 //! What every `EventQueue` must do, whatever is behind it.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ pub(crate) async fn check<Home: QueueHome>(fresh: impl AsyncFn() -> Home) {
     preserves_deliveries(&fresh().await).await;
     told("dead letters can be looked at");
     keeps_dead_letters(&fresh().await).await;
+    looks_at_all_that_stands_aside(&fresh().await).await;
     sweeps_what_stands_aside(&fresh().await).await;
     keeps_a_journal(&fresh().await).await;
     told("depth");
@@ -235,6 +237,55 @@ async fn keeps_dead_letters(home: &dyn QueueHome) {
 
     let queue = home.open().await;
     assert_eq!(within(queue.aside(Place::Dead, 100)).await.expect("dead letters"), letters);
+    queue.close().await;
+}
+
+async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
+    async fn looked_at(queue: &dyn EventQueue, most: usize) -> Vec<SetAside> {
+        let mut seen = Vec::new();
+        let mut look = |aside: SetAside| {
+            seen.push(aside);
+            if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        within(queue.look_aside(Place::Dead, &mut look)).await.expect("looked at");
+        seen
+    }
+    let queue = home.open().await;
+    assert_eq!(looked_at(&*queue, usize::MAX).await, []);
+    // More than any adapter reads at once; what was set aside first need not be the oldest.
+    let letters: Vec<_> = (0..600)
+        .map(|n| SetAside {
+            delivery: delivery(n % PARTITIONS, n),
+            reason: format!("no. {n}"),
+            at_ms: i64::from(n ^ 1),
+        })
+        .collect();
+    for letter in &letters {
+        within(queue.set_aside(Place::Dead, letter.clone())).await.expect("stored");
+    }
+    within(queue.set_aside(Place::Parked, letters[0].clone())).await.expect("stored");
+    let is_all = |mut seen: Vec<SetAside>| {
+        seen.sort_by_key(|aside| aside.delivery.received_ms);
+        seen == letters
+    };
+    assert!(is_all(looked_at(&*queue, usize::MAX).await), "not all that were set aside");
+    for most in [1, 300, 512] {
+        assert_eq!(looked_at(&*queue, most).await.len(), most, "until it breaks off");
+        assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), 600, "none is held any longer");
+    }
+    assert!(is_all(looked_at(&*queue, usize::MAX).await), "none was removed");
+    for limit in [2, 300] {
+        let mut oldest = letters[..limit].to_vec();
+        oldest.sort_by_key(|aside| aside.at_ms);
+        assert!(
+            within(queue.aside(Place::Dead, limit)).await.expect("dead letters") == oldest,
+            "not the {limit} oldest"
+        );
+    }
+    queue.close().await;
+
+    let queue = home.open().await;
+    assert!(is_all(looked_at(&*queue, usize::MAX).await), "still there");
     queue.close().await;
 }
 

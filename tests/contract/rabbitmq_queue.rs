@@ -2,6 +2,7 @@
 //! memory, or set up wrongly by people.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -314,6 +315,53 @@ async fn a_rabbitmq_queue_decides_on_each_delivery_of_a_message_that_the_broker_
     queue.close().await;
 }
 
+/// RabbitMQ counts how often a message of a quorum queue is returned; 20 are too many unless it is told otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_queue_shows_the_same_dead_letters_however_often_they_are_looked_at() {
+    let server = RabbitServer::shared().await;
+    let queue = connect(&server.url()).await;
+    let letters: Vec<_> = (0..3).map(dead).collect();
+    for letter in &letters {
+        within(queue.set_aside(Place::Dead, letter.clone())).await.expect("stored");
+    }
+    for _ in 0..25 {
+        assert_eq!(within(queue.aside(Place::Dead, 9)).await.expect("letters"), letters);
+    }
+    queue.close().await;
+}
+
+/// More than any consumer can hold. Takes a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_queue_shows_more_dead_letters_than_a_consumer_can_hold() {
+    const LETTERS: u32 = 70_000;
+    if !crate::support::is_long() {
+        return;
+    }
+    let server = RabbitServer::start().await;
+    let queue = connect(&server.url()).await;
+    let mut expected = HashSet::new();
+    for chunk in (0..LETTERS).collect::<Vec<_>>().chunks(2_000) {
+        let letters: Vec<_> = chunk.iter().copied().map(dead).collect();
+        expected.extend(letters.iter().map(|letter| letter.delivery.id));
+        let storing = join_all(letters.into_iter().map(|letter| queue.set_aside(Place::Dead, letter)));
+        within(storing).await.into_iter().collect::<Result<Vec<()>, _>>().expect("stored");
+    }
+    for _ in 0..2 {
+        let (mut found, mut count) = (HashSet::new(), 0);
+        let mut look = |letter: SetAside| {
+            found.insert(letter.delivery.id);
+            count += 1;
+            ControlFlow::Continue(())
+        };
+        let began = Instant::now();
+        queue.look_aside(Place::Dead, &mut look).await.expect("looked at");
+        eprintln!("{count} dead letters looked at in {:?}", began.elapsed());
+        assert!(found == expected && count == LETTERS, "{count} shown, {} different", found.len());
+        assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), u64::from(LETTERS));
+    }
+    queue.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rabbitmq_queue_brings_home_messages_of_many_deliveries() {
     let server = RabbitServer::shared().await;
@@ -398,6 +446,10 @@ async fn publish_at_once(queue: &RabbitQueue, partition: u32) -> Vec<Delivery> {
     let publishing = join_all(sent.iter().map(|delivery| queue.publish(delivery.clone())));
     within(publishing).await.into_iter().collect::<Result<Vec<()>, _>>().expect("published");
     sent
+}
+
+fn dead(n: u32) -> SetAside {
+    SetAside { delivery: delivery(n % PARTITIONS, n), reason: "not JSON".to_owned(), at_ms: i64::from(n) }
 }
 
 fn options(url: &SecretString) -> RabbitOptions {

@@ -5,13 +5,14 @@
 //! run twice at once, and run beside the workers that apply what comes in.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use revwatch_shared::journal::{self, DISMISSED, PAUSES_KEY, SENT_ON, pauses_in_store};
 use revwatch_shared::pauses::{Course, Pauses, Scope};
-use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, Place, StateStore};
+use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, Place, SetAside, StateStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -204,9 +205,15 @@ async fn apply_all(
 /// Deliveries that stand among the dead letters, or stood there until somebody dealt with them: those that the archive
 /// has need not be put there again.
 async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, Stop> {
-    let there = queue.aside(Place::Dead, usize::MAX).await?.into_iter().map(|letter| letter.delivery.id);
-    let dismissed = journal::newest(queue, &[DISMISSED]).await?.into_keys().filter_map(|(_, id)| id.parse().ok());
-    Ok(there.chain(dismissed).collect())
+    let mut known = HashSet::new();
+    let mut look = |letter: SetAside| {
+        known.insert(letter.delivery.id);
+        ControlFlow::Continue(())
+    };
+    queue.look_aside(Place::Dead, &mut look).await?;
+    let dismissed = journal::newest(queue, &[DISMISSED]).await?;
+    known.extend(dismissed.into_keys().filter_map(|(_, id)| id.parse::<Uuid>().ok()));
+    Ok(known)
 }
 
 /// The pauses in force.

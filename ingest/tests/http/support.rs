@@ -1,6 +1,7 @@
 //! A started edge on port 0, a queue whose behaviour a test chooses, and a client that writes bytes.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -87,7 +88,11 @@ impl EventQueue for TestQueue {
         unimplemented!("the edge only publishes")
     }
 
-    async fn aside(&self, _: Place, _: usize) -> Result<Vec<SetAside>, QueueError> {
+    async fn look_aside(
+        &self,
+        _: Place,
+        _: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 

@@ -1,13 +1,14 @@
 //! What stands aside: looking at it without taking it, and deciding what becomes of it.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{DeliveryTag, FieldTable};
 
 use super::failure::Failure;
 use super::link::{Link, Open, PATIENCE};
@@ -16,42 +17,101 @@ use super::{journal, message, topology};
 use crate::ports::{Fate, SetAside, Swept};
 
 /// Returned messages are back within milliseconds; if not, looking again soon shows fewer.
-const BACK_WITHIN: Duration = Duration::from_secs(2);
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 
-/// Messages decided on together.
-const SWEEP: u16 = 256;
+/// Messages held in memory, or decided on, together.
+const PAGE: u16 = 256;
 
 /// Longer than RabbitMQ takes to send what is there.
 const NONE_LEFT_AFTER: Duration = Duration::from_secs(2);
 
-/// Up to `limit` that stand in `queue`, oldest first, one per delivery. At most 65,535 messages are looked at: more
-/// cannot be held unacknowledged.
+const READING: &str = "reading what stands aside";
+
+/// Shows `look` all that stand in `queue` now, until it breaks off.
 ///
-/// They are consumed on a channel of their own and then returned, which puts them back where they were.
-/// Whoever looks at the same moment from elsewhere does not see those that are held just then.
-pub(super) async fn peek(link: &Link, queue: &str, limit: usize) -> Result<Vec<SetAside>, Failure> {
+/// They are consumed on a channel of their own and returned at the end: returned earlier, they would come again at once.
+/// No consumer can hold more than 65,535 messages, and the memory of this process must not hold many; so there is one
+/// for each page. RabbitMQ does not keep the order of what is returned. A process that looks at the same moment does
+/// not see those that are held just then.
+pub(super) async fn look(
+    link: &Link,
+    queue: &str,
+    look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+) -> Result<(), Failure> {
     let open = link.open(PATIENCE).await?;
     let channel = link.channel(&open).await?;
     let ready = link.count(&open, &channel, queue).await?;
-    // Twice the limit, since some may be there twice.
-    let held = usize::try_from(ready).unwrap_or(usize::MAX).min(limit.saturating_mul(2));
-    let held = u16::try_from(held).unwrap_or(u16::MAX);
-    if held == 0 {
-        return Ok(Vec::new());
-    }
-    let mut letters = hold(link, &open, &channel, queue, held, limit).await?;
-    let back = channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true });
-    link.ask(&open, "returning what stands aside", back).await?;
-    let _ = tokio::time::timeout(BACK_WITHIN, async {
-        while link.count(&open, &channel, queue).await? < ready {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let mut waiting = ready;
+    while waiting > 0 {
+        let size = u16::try_from(waiting).unwrap_or(PAGE).min(PAGE);
+        if look_at_page(link, &open, &channel, queue, size, look).await?.is_break() {
+            break;
         }
-        Ok::<_, Failure>(())
-    })
-    .await;
-    link.ask(&open, "closing a channel", channel.close(200, "done".into())).await?;
-    letters.sort_by_key(|letter| letter.at_ms);
-    Ok(letters)
+        waiting -= u64::from(size);
+    }
+    if ready > 0 {
+        let back = channel.basic_nack(ALL, BasicNackOptions { multiple: true, requeue: true });
+        link.ask(&open, "returning what stands aside", back).await?;
+        let _ = tokio::time::timeout(BACK_WITHIN, async {
+            while link.count(&open, &channel, queue).await? < ready {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok::<_, Failure>(())
+        })
+        .await;
+    }
+    link.ask(&open, "closing a channel", channel.close(200, "done".into())).await
+}
+
+/// In an acknowledgement: everything that was not acknowledged yet.
+const ALL: DeliveryTag = 0;
+
+/// Consumes up to `size` messages without acknowledging. Whether to go on.
+async fn look_at_page(
+    link: &Link,
+    open: &Arc<Open>,
+    channel: &Channel,
+    queue: &str,
+    size: u16,
+    look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+) -> Result<ControlFlow<()>, Failure> {
+    link.ask(open, "limiting prefetch", channel.basic_qos(size, BasicQosOptions::default())).await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let subscription = channel.basic_consume(queue.into(), "".into(), options, arguments);
+    let mut messages = link.ask(open, READING, subscription).await?;
+    let mut flow = ControlFlow::Continue(());
+    for _ in 0..size {
+        flow = match next(link, open, channel, queue, &mut messages).await? {
+            Some(message) => message::asides(message).into_iter().try_for_each(&mut *look),
+            None => ControlFlow::Break(()),
+        };
+        if flow.is_break() {
+            break;
+        }
+    }
+    link.ask(open, "ending a consumer", channel.basic_cancel(messages.tag(), Default::default())).await?;
+    Ok(flow)
+}
+
+/// The next message of those that were ready; `None` once another process has taken the rest.
+async fn next(
+    link: &Link,
+    open: &Arc<Open>,
+    channel: &Channel,
+    queue: &str,
+    messages: &mut lapin::Consumer,
+) -> Result<Option<lapin::message::Delivery>, Failure> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        match tokio::time::timeout(NONE_LEFT_AFTER, messages.next()).await {
+            Ok(Some(message)) => return link.ask(open, READING, async { message }).await.map(Some),
+            Ok(None) => break,
+            Err(_) if link.count(open, channel, queue).await? == 0 => return Ok(None),
+            // It has some and is slow.
+            Err(_) => {}
+        }
+    }
+    Err(Failure::unavailable(format!("{READING}: RabbitMQ does not send what is in {queue}")))
 }
 
 /// Lets `decide` say of each delivery that is in `place` now what becomes of it. Each is first published to where it
@@ -73,10 +133,10 @@ pub(super) async fn sweep(
     }
     // Consumed, not fetched one by one: an acknowledgement of many of those becomes many commands to the queue, and
     // RabbitMQ drops some of them when the channel ends.
-    link.ask(&open, "limiting prefetch", channel.basic_qos(SWEEP, BasicQosOptions::default())).await?;
+    link.ask(&open, "limiting prefetch", channel.basic_qos(PAGE, BasicQosOptions::default())).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let subscription = channel.basic_consume(place.into(), "".into(), options, arguments);
-    let mut messages = link.ask(&open, "reading what stands aside", subscription).await?;
+    let mut messages = link.ask(&open, READING, subscription).await?;
     // A delivery whose confirm was lost was stored again, and is dealt with once.
     let mut gone = HashSet::new();
     while waiting > 0 {
@@ -84,10 +144,10 @@ pub(super) async fn sweep(
         // Of this round only: what comes again later may be what was published here, and must stay.
         let mut kept = HashSet::new();
         let mut last = 0;
-        for _ in 0..waiting.min(u64::from(SWEEP)) {
+        for _ in 0..waiting.min(u64::from(PAGE)) {
             let next = async { messages.next().await.transpose() };
             // Somebody else may sweep, too: then there are fewer than there were.
-            let next = tokio::time::timeout(NONE_LEFT_AFTER, link.ask(&open, "reading what stands aside", next));
+            let next = tokio::time::timeout(NONE_LEFT_AFTER, link.ask(&open, READING, next));
             let Ok(received) = next.await else { break };
             let Some(message) = received? else { break };
             last = message.delivery_tag;
@@ -125,7 +185,7 @@ pub(super) async fn sweep(
         if last == 0 {
             break;
         }
-        waiting = waiting.saturating_sub(u64::from(SWEEP));
+        waiting = waiting.saturating_sub(u64::from(PAGE));
         if waiting == 0 {
             // What stays comes to the end of the queue, where whoever looks next must find it: not on its way to us.
             let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
@@ -149,33 +209,4 @@ pub(super) fn parcel_of(place: &'static str, aside: SetAside) -> Parcel {
         properties: message::aside_properties(&aside),
         body: aside.delivery.body,
     }
-}
-
-/// Consumes without acknowledging, until `held` messages have come or `limit` letters are known.
-async fn hold(
-    link: &Link,
-    open: &Arc<Open>,
-    channel: &Channel,
-    queue: &str,
-    held: u16,
-    limit: usize,
-) -> Result<Vec<SetAside>, Failure> {
-    link.ask(open, "limiting prefetch", channel.basic_qos(held, BasicQosOptions::default())).await?;
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let subscription = channel.basic_consume(queue.into(), "".into(), options, arguments);
-    let mut messages = link.ask(open, "reading what stands aside", subscription).await?;
-    let mut seen = HashSet::new();
-    let mut letters = Vec::new();
-    for _ in 0..held {
-        if letters.len() >= limit {
-            break;
-        }
-        let next = async { messages.next().await.transpose() };
-        let Some(received) = link.ask(open, "reading what stands aside", next).await? else { break };
-        // One whose confirm was lost was stored again.
-        letters.extend(message::asides(received).into_iter().filter(|letter| seen.insert(letter.delivery.id)));
-    }
-    link.ask(open, "ending a consumer", channel.basic_cancel(messages.tag(), Default::default())).await?;
-    letters.truncate(limit);
-    Ok(letters)
 }

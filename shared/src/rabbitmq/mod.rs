@@ -21,6 +21,7 @@ mod slot;
 mod stream;
 mod topology;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,9 +139,13 @@ impl EventQueue for RabbitQueue {
         Ok(self.publisher.publish(aside::parcel_of(queue_of(place), aside)).await?)
     }
 
-    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
+    async fn look_aside(
+        &self,
+        place: Place,
+        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
         let _alone = self.looking_aside.lock().await;
-        Ok(aside::peek(&self.consuming, queue_of(place), limit).await?)
+        Ok(aside::look(&self.consuming, queue_of(place), look).await?)
     }
 
     async fn sweep(

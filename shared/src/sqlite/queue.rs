@@ -1,5 +1,6 @@
 //! The queue and the archive: one table, and a cursor per partition.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -41,10 +42,24 @@ impl EventQueue for Sqlite {
         self.write(move |c| insert_aside(c, place, &aside)).await.map(drop).map_err(queue_error)
     }
 
-    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let found = self.read(move |c| page_aside(c, place, 0, limit)).await.map_err(queue_error)?;
-        Ok(found.into_iter().map(|(_, aside)| aside).collect())
+    async fn look_aside(
+        &self,
+        place: Place,
+        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
+        const PAGE: i64 = 100;
+        let (mut after, last) = (0, self.last_aside(place).await?);
+        while after < last {
+            let page = self.read(move |c| page_aside(c, place, after, PAGE)).await.map_err(queue_error)?;
+            let Some((seq, _)) = page.last() else { break };
+            after = *seq;
+            for (_, aside) in page.into_iter().take_while(|(seq, _)| *seq <= last) {
+                if look(aside).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn sweep(
@@ -53,13 +68,7 @@ impl EventQueue for Sqlite {
         decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
     ) -> Result<Swept, QueueError> {
         const PAGE: i64 = 500;
-        let (mut after, mut swept) = (0, Swept::default());
-        let last: i64 = self
-            .read(move |c| {
-                c.query_row("SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1", [word(place)], |row| row.get(0))
-            })
-            .await
-            .map_err(queue_error)?;
+        let (mut after, mut swept, last) = (0, Swept::default(), self.last_aside(place).await?);
         while after < last {
             let page = self.read(move |c| page_aside(c, place, after, PAGE)).await.map_err(queue_error)?;
             let Some((seq, _)) = page.last() else { break };
@@ -174,6 +183,12 @@ impl EventQueue for Sqlite {
 }
 
 impl Sqlite {
+    /// The number of the last that stands there.
+    async fn last_aside(&self, place: Place) -> Result<i64, QueueError> {
+        let last = "SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1";
+        self.read(move |c| c.query_row(last, [word(place)], |row| row.get(0))).await.map_err(queue_error)
+    }
+
     fn takes(&self, partition: u32) -> Result<(), QueueError> {
         if partition >= self.partition_count() {
             return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
