@@ -242,6 +242,23 @@ async fn a_partition_that_cannot_go_on_is_seen() {
     let page = reqwest::get(process.admin("/metrics")).await.expect("answered").text().await.expect("text");
     let failing = page.lines().filter(|line| line.starts_with("revwatch_partition_failing{") && line.ends_with(" 1"));
     assert_eq!(failing.count(), 1, "{page}");
+    // Trying again does not help: that is no outage that passes.
+    let ready = async || {
+        let answer = reqwest::get(process.admin("/readyz")).await.expect("answered");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let says = format!("partition {partition}: the store holds something unreadable, see the log");
+    until("the process is not ready", || async {
+        let (status, text) = ready().await;
+        (status == 503 && text.contains(&says)).then_some(())
+    })
+    .await;
+    let is_error = |line: &Value| line["level"] == "ERROR" && line["error"].to_string().contains("po_1");
+    assert!(process.logged("partition pauses").iter().all(is_error), "{:?}", process.logged("partition pauses"));
+
+    let mend = "DELETE FROM entities WHERE kind = 'payout' AND id = 'po_1'";
+    rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file").execute(mend, []).expect("mended");
+    until("it is ready again", || async { (ready().await.0 == 200).then_some(()) }).await;
     process.stop();
 }
 

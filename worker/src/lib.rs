@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::partition::Partition;
+use self::partition::{Partition, Stuck};
 use self::refresh::Refresher;
 use self::steward::Steward;
 pub use self::turns::Turns;
@@ -106,6 +106,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let own = watch::Sender::new(BTreeSet::new());
     let known = watch::Sender::new(None);
     let pauses = known.subscribe();
+    let stuck = Stuck::default();
     let (of_steward, seen) = (worker.clone(), own.subscribe());
     tasks.spawn(worker.tasks.clone().keep("steward".into(), shutdown.clone(), move |stop| {
         Steward::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
@@ -118,16 +119,20 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
             Ok(alive) => {
-                worker.ready.pass();
+                match stuck.first() {
+                    None => worker.ready.pass(),
+                    Some((number, why)) => worker.ready.fail(format!("partition {number}: {why}, see the log")),
+                }
                 for (number, slot) in (0..).zip(owned.iter_mut()) {
                     match (membership::owner(&alive, number) == Some(name.as_str()), slot.take()) {
                         (true, None) => {
                             tracing::info!(worker = name, partition = number, "partition starts");
                             let stop = shutdown.child_token();
                             let (of_partition, pauses, mut panicked) = (worker.clone(), pauses.clone(), false);
+                            let stuck = stuck.clone();
                             let begin = move |stop| {
                                 let partition = Partition::new(of_partition.clone(), number, pauses.clone());
-                                partition.run(std::mem::replace(&mut panicked, true), stop)
+                                partition.telling(stuck.clone()).run(std::mem::replace(&mut panicked, true), stop)
                             };
                             let name = format!("partition {number}");
                             tasks.spawn(worker.tasks.clone().keep(name, stop.clone(), begin));

@@ -2,8 +2,8 @@
 //!
 //! Invariant: what is held back, like what is dead, is durable where it stands aside before it is acknowledged.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -23,7 +23,12 @@ pub struct Partition {
     worker: Worker,
     number: u32,
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
+    stuck: Stuck,
 }
+
+/// Partitions that cannot be worked on until somebody changes something, and why; for `/readyz`. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stuck(Arc<Mutex<BTreeMap<u32, &'static str>>>);
 
 /// Why work on a partition cannot go on for now.
 #[derive(Debug, thiserror::Error)]
@@ -54,37 +59,79 @@ pub(crate) enum Source<'a> {
     },
 }
 
+impl Stop {
+    /// Why trying again alone does not help; `None` where it may.
+    pub(crate) fn lasts(&self) -> Option<&'static str> {
+        match self {
+            Self::Queue(QueueError::Misconfigured(_)) => Some("the queue cannot be used"),
+            Self::Store(StoreError::Misconfigured(_)) => Some("the store cannot be used"),
+            Self::Store(StoreError::Corrupt(_)) | Self::Unreadable(_) => Some("the store holds something unreadable"),
+            Self::Queue(QueueError::Unavailable(_))
+            | Self::Store(StoreError::Unavailable(_) | StoreError::Fenced)
+            | Self::Contended => None,
+        }
+    }
+}
+
+impl Stuck {
+    /// The first of them.
+    pub(crate) fn first(&self) -> Option<(u32, &'static str)> {
+        self.with(|stuck| stuck.first_key_value().map(|(number, why)| (*number, *why)))
+    }
+
+    fn set(&self, number: u32, why: Option<&'static str>) {
+        self.with(|stuck| match why {
+            Some(why) => stuck.insert(number, why),
+            None => stuck.remove(&number),
+        });
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<u32, &'static str>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Partition {
     /// `number` counts from 0. Nothing is read before `pauses` are known.
     pub fn new(worker: Worker, number: u32, pauses: watch::Receiver<Option<Arc<Pauses>>>) -> Self {
-        Self { worker, number, pauses }
+        Self { worker, number, pauses, stuck: Stuck::default() }
+    }
+
+    /// The same, which says in `stuck` when it cannot go on by itself.
+    pub(crate) fn telling(self, stuck: Stuck) -> Self {
+        Self { stuck, ..self }
     }
 
     /// Works until `stop`. A failing queue or store is nobody's fault but theirs: wait, and begin anew
     /// with what was not acknowledged. After a panic it `has_failed`, until a batch is through.
     pub async fn run(mut self, has_failed: bool, stop: CancellationToken) {
         let mut pauses = backoff();
-        self.fails(has_failed);
+        self.fails(None);
+        self.worker.metrics.partition_fails(self.number, has_failed);
         while !stop.is_cancelled() {
             let mut processed = false;
             let Err(error) = self.consume(&stop, &mut processed).await else { break };
             if processed {
                 pauses = backoff();
             }
-            self.fails(true);
+            self.fails(Some(&error));
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-            tracing::warn!(partition = self.number, %error, ?pause, "partition pauses");
+            match error.lasts() {
+                None => tracing::warn!(partition = self.number, %error, ?pause, "partition pauses"),
+                Some(_) => tracing::error!(partition = self.number, %error, ?pause, "partition pauses"),
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
         // Another worker has it now, or nobody.
-        self.fails(false);
+        self.fails(None);
     }
 
-    fn fails(&self, fails: bool) {
-        self.worker.metrics.partition_fails(self.number, fails);
+    fn fails(&self, why: Option<&Stop>) {
+        self.worker.metrics.partition_fails(self.number, why.is_some());
+        self.stuck.set(self.number, why.and_then(Stop::lasts));
     }
 
     async fn consume(&mut self, stop: &CancellationToken, processed: &mut bool) -> Result<(), Stop> {
@@ -105,7 +152,7 @@ impl Partition {
                 consumer.ack().await?;
                 report(&self.worker, &deliveries, &applied);
                 if !std::mem::replace(processed, true) {
-                    self.fails(false);
+                    self.fails(None);
                 }
             }
         }

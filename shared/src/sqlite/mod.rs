@@ -7,6 +7,7 @@
 //! Several processes may open the same file (the CLI beside a running `serve`).
 
 mod checkpoint;
+mod failure;
 mod health;
 mod queue;
 mod store;
@@ -21,7 +22,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, Trans
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::checkpoint::Checkpoints;
-use crate::ports::{BoxError, QueueError, StoreError};
+use self::failure::Failure;
+use crate::ports::{QueueError, StoreError};
 use crate::supervise::keep_thread;
 
 /// The file's name inside the data folder.
@@ -46,18 +48,18 @@ struct Inner {
 
 /// What the writer runs inside a transaction.
 trait Job: Send {
-    /// Whether it worked. It may be run once more, after all that it did was undone.
-    fn run(&mut self, connection: &Connection) -> bool;
+    /// It may be run once more, after all that it did was undone.
+    fn run(&mut self, connection: &Connection) -> Result<(), Failure>;
 
     /// Called when what it did is on disk, or is not.
-    fn answer(self: Box<Self>, committed: Result<(), BoxError>);
+    fn answer(self: Box<Self>, committed: Result<(), Failure>);
 }
 
 /// A job that somebody waits for, perhaps.
 struct Task<F, T> {
     work: F,
-    result: Option<Result<T, BoxError>>,
-    tell: oneshot::Sender<Result<T, BoxError>>,
+    result: Option<Result<T, Failure>>,
+    tell: oneshot::Sender<Result<T, Failure>>,
 }
 
 /// How the data folder is opened.
@@ -88,12 +90,13 @@ impl Sqlite {
             }
             Open::Existing => {}
         }
-        let mut connection = connect(&path).map_err(|e| cannot_open(&path, &e))?;
+        let cannot_open = |error: &rusqlite::Error| Failure::of(&path.display().to_string(), error);
+        let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
         let partitions = prepare(&mut connection, how).map_err(|e| match e {
-            Prepare::Sql(e) => cannot_open(&path, &e),
+            Prepare::Sql(e) => cannot_open(&e).into(),
             Prepare::Wrong(text) => StoreError::Misconfigured(text),
         })?;
-        let mut checkpoints = Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&path, &e))?;
+        let mut checkpoints = Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&e))?;
         let (jobs, mut inbox) = mpsc::channel(4096);
         let inner = Arc::new(Inner {
             path,
@@ -122,48 +125,51 @@ impl Sqlite {
     }
 
     /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
-    async fn write<T, F>(&self, work: F) -> Result<T, BoxError>
+    async fn write<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.begin_write(work).await?.await.map_err(|_| "the writer thread has ended")?
+        self.begin_write(work).await?.await.map_err(|_| Failure::not_run(WRITER_ENDED))?
     }
 
     /// The same without waiting for the disk. Work is done in the order in which it was begun.
-    async fn begin_write<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, BoxError>>, BoxError>
+    async fn begin_write<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, Failure>>, Failure>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
         let task = Box::new(Task { work, result: None, tell });
-        self.0.jobs.send(task).await.map_err(|_| "the writer thread has ended")?;
+        self.0.jobs.send(task).await.map_err(|_| Failure::not_run(WRITER_ENDED))?;
         Ok(told)
     }
 
     /// Runs `work` on a reader connection, off the async threads. All that it reads is of one moment; and one
     /// transaction for all of it is far cheaper than one for each statement.
-    async fn read<T, F>(&self, work: F) -> Result<T, BoxError>
+    async fn read<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let inner = self.0.clone();
-        tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
+            let failure = |error: rusqlite::Error| Failure::of(&inner.path.display().to_string(), &error);
             let pooled = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match pooled {
                 Some(connection) => connection,
-                None => connect(&inner.path)?,
+                None => connect(&inner.path).map_err(failure)?,
             };
             let result = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
                 .and_then(|transaction| work(&transaction));
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            Ok(result?)
-        })
-        .await?
+            result.map_err(failure)
+        });
+        reading.await.unwrap_or_else(|error| Err(Failure::not_run(&error.to_string())))
     }
 }
+
+const WRITER_ENDED: &str = "the thread that writes the embedded store has ended";
 
 /// How long one waits for a lock that another process has.
 const BUSY: Duration = Duration::from_secs(10);
@@ -273,34 +279,40 @@ fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
     let committed = match attempt(connection, &mut jobs, false) {
         Ok(true) => Ok(()),
         Ok(false) => attempt(connection, &mut jobs, true).map(drop),
-        Err(error) => Err(error),
+        Err(failure) => Err(failure),
     };
     if let Err(error) = &committed {
         tracing::error!(%error, "the embedded store cannot write");
     }
     for job in jobs {
-        job.answer(committed.as_ref().copied().map_err(|e| e.to_string().into()));
+        job.answer(committed.clone());
     }
 }
 
 /// One transaction. `Ok(false)`: a job failed, and nothing was written; not when each stands `apart`.
-fn attempt(connection: &mut Connection, jobs: &mut [Box<dyn Job>], apart: bool) -> rusqlite::Result<bool> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+fn attempt(connection: &mut Connection, jobs: &mut [Box<dyn Job>], apart: bool) -> Result<bool, Failure> {
+    let path = connection.path().unwrap_or_default().to_owned();
+    let failure = |error: rusqlite::Error| Failure::of(&path, &error);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
     for job in jobs {
         if !apart {
-            if !job.run(&transaction) {
+            if job.run(&transaction).is_err() {
                 return Ok(false);
             }
             continue;
         }
         let mark = |sql| transaction.prepare_cached(sql)?.execute([]);
-        mark("SAVEPOINT job")?;
-        if !job.run(&transaction) {
-            mark("ROLLBACK TO job")?;
+        mark("SAVEPOINT job").map_err(failure)?;
+        if let Err(why) = job.run(&transaction) {
+            // A full disk, for one, ends the transaction: nothing of it is left, nor a mark to go back to.
+            if transaction.is_autocommit() {
+                return Err(why);
+            }
+            mark("ROLLBACK TO job").map_err(failure)?;
         }
-        mark("RELEASE job")?;
+        mark("RELEASE job").map_err(failure)?;
     }
-    transaction.commit().map(|()| true)
+    transaction.commit().map(|()| true).map_err(failure)
 }
 
 impl<F, T> Job for Task<F, T>
@@ -308,19 +320,22 @@ where
     T: Send,
     F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> bool {
-        // One job's panic undoes that job, and neither the others of its round nor the thread.
+    fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
+        // A panic of one job undoes that job alone: neither the others of its round nor the thread.
         let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
-        let done = done.map_or_else(|_| Err("the work panicked, which the log tells more of".into()), |done| Ok(done?));
-        self.result.insert(done).is_ok()
+        let result = match done {
+            Ok(result) => result.map_err(|error| Failure::of(connection.path().unwrap_or_default(), &error)),
+            Err(_) => Err(Failure::not_run("the work panicked: see the log")),
+        };
+        self.result.insert(result).as_ref().map(drop).map_err(Clone::clone)
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), BoxError>) {
+    fn answer(self: Box<Self>, committed: Result<(), Failure>) {
         let answer = match (self.result, committed) {
-            (Some(Err(error)), _) => Err(error),
+            (Some(Err(failure)), _) => Err(failure),
             (Some(Ok(value)), Ok(())) => Ok(value),
-            (_, Err(error)) => Err(error),
-            (None, Ok(())) => Err("it was not run".into()),
+            (_, Err(failure)) => Err(failure),
+            (None, Ok(())) => Err(Failure::not_run("it was not run")),
         };
         // A caller who has gone away does not undo what it asked for.
         let _ = self.tell.send(answer);
@@ -386,20 +401,16 @@ fn data_version(connection: &Connection) -> Option<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
 }
 
-fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Misconfigured(format!("cannot open {} (REVWATCH_DATA): {error}", path.display()))
-}
-
 fn today() -> u32 {
     crate::event::day_of(jiff::Timestamp::now().as_second())
 }
 
-fn store_error(error: BoxError) -> StoreError {
-    StoreError::Unavailable(error)
+fn store_error(failure: Failure) -> StoreError {
+    failure.into()
 }
 
-fn queue_error(error: BoxError) -> QueueError {
-    QueueError::Unavailable(error)
+fn queue_error(failure: Failure) -> QueueError {
+    failure.into()
 }
 
 #[cfg(test)]
@@ -432,11 +443,11 @@ mod tests {
     async fn a_writer_that_panics_between_jobs_goes_on_and_nobody_waits_for_ever() {
         struct Faulty;
         impl Job for Faulty {
-            fn run(&mut self, _: &Connection) -> bool {
+            fn run(&mut self, _: &Connection) -> Result<(), Failure> {
                 panic!("as asked")
             }
 
-            fn answer(self: Box<Self>, _: Result<(), BoxError>) {}
+            fn answer(self: Box<Self>, _: Result<(), Failure>) {}
         }
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
