@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How long hours are kept at least, from the first count in their day: a year and a month to compare with.
+/// The hours of so many days, today's included, are kept: a year and a month to compare with. Stores forget older ones
+/// in time.
 pub const HOURS_KEPT_DAYS: u32 = 400;
 
 /// When a number counts: as long as the entity is as it is, or in one hour of history.

@@ -73,7 +73,7 @@ pub enum Difference {
     },
 }
 
-/// The first hour to compare: stores forget hours day by day, [`HOURS_KEPT_DAYS`] after they first counted.
+/// The first hour to compare: every store keeps the hours of [`HOURS_KEPT_DAYS`], today's included.
 pub fn first_hour(now_s: i64) -> u32 {
     (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1) * 24
 }

@@ -177,7 +177,7 @@ Examples:
     /// that changes all the time is only compared with the range it moved in, so only a quiet moment finds every
     /// difference: JSON has `undisturbed` then. Exits with 1 if anything differs.
     #[command(after_help = "\
-Not compared: counters of deliveries (they belong to no entity) and hours older than 400 days (Redis drops them).
+Not compared: counters of deliveries (they belong to no entity) and hours older than 400 days (stores drop them).
 
 Examples:
   revwatch verify

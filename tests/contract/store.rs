@@ -8,6 +8,7 @@ mod counters;
 mod health;
 mod redis_only;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
@@ -36,6 +37,9 @@ const DAY: u32 = 20_000;
 trait Place: Send + Sync {
     /// Opens the store that is there; again and again the same.
     async fn open(&self) -> Box<dyn StateStore>;
+
+    /// Has the store take the time for that of `days.end` days from now; it was last taken for that of `days.start`.
+    async fn let_pass(&self, days: Range<u32>);
 }
 
 /// One test per check. `$place` is a future of a fresh [`Place`].
@@ -57,6 +61,7 @@ macro_rules! store_contract {
             counters::a_counter_at_zero_is_gone,
             counters::only_the_hours_asked_for_are_counted,
             counters::large_numbers_stay_exact,
+            counters::hours_are_kept_as_long_as_they_are_compared_and_then_forgotten,
             conditions::they_open_change_and_close,
             conditions::they_fall_due_in_one_window_only,
             conditions::changes_are_told_once_and_in_order,
@@ -103,6 +108,11 @@ impl Place for Folder {
     async fn open(&self) -> Box<dyn StateStore> {
         Box::new(Sqlite::open(self.0.path(), Open::Create { partitions: PARTITIONS }).expect("open"))
     }
+
+    async fn let_pass(&self, days: Range<u32>) {
+        let store = Sqlite::open(self.0.path(), Open::Existing).expect("open");
+        store.forget_old(now_s() + i64::from(days.end) * 86_400).await.expect("forgotten");
+    }
 }
 
 struct OneRedis(RedisServer);
@@ -111,6 +121,10 @@ struct OneRedis(RedisServer);
 impl Place for OneRedis {
     async fn open(&self) -> Box<dyn StateStore> {
         Box::new(RedisStore::connect(&self.0.url(), PARTITIONS).await.expect("connect"))
+    }
+
+    async fn let_pass(&self, days: Range<u32>) {
+        self.0.run::<()>(&sooner(days));
     }
 }
 
@@ -146,6 +160,26 @@ impl Place for SharedCluster {
     async fn open(&self) -> Box<dyn StateStore> {
         Box::new(RedisStore::connect(&self.cluster.url(), PARTITIONS).await.expect("connect"))
     }
+
+    async fn let_pass(&self, days: Range<u32>) {
+        self.cluster.run_everywhere(&sooner(days));
+    }
+}
+
+/// A command after which everything in a Redis expires so many days sooner. Its words are separated by spaces.
+fn sooner(days: Range<u32>) -> String {
+    const SCRIPT: &str = "
+        for _, key in ipairs(redis.call('KEYS', '*')) do
+          local left = redis.call('PTTL', key)
+          if left > 0 then
+            redis.call('PEXPIRE', key, math.max(0, left - ARGV[1] * 86400000))
+          end
+        end";
+    format!("EVAL {} 0 {}", SCRIPT.replace(' ', "\n"), days.end - days.start)
+}
+
+fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 fn mark(key: &str, delivery: Uuid) -> Mark {

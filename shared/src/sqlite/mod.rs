@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use self::checkpoint::Checkpoints;
 use self::failure::Failure;
 use crate::ports::{QueueError, StoreError};
+use crate::recount;
 use crate::supervise::keep_thread;
 
 /// The file's name inside the data folder.
@@ -122,6 +123,14 @@ impl Sqlite {
     /// Partitions the deployment was created with.
     pub fn partition_count(&self) -> u32 {
         self.0.partitions
+    }
+
+    /// Forgets some of what is too old at `now_s` (Unix seconds), as a process that serves does from time to time by
+    /// itself. Public for tests, which move the clock.
+    #[doc(hidden)]
+    pub async fn forget_old(&self, now_s: i64) -> Result<(), StoreError> {
+        let partitions = self.0.partitions;
+        Ok(self.write(move |c| prune(c, partitions, "", now_s).map(drop)).await?)
     }
 
     /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
@@ -369,9 +378,10 @@ fn watch(inner: &std::sync::Weak<Inner>) {
         if inner.prunes && looks.is_multiple_of(LOOKS_PER_PRUNING) {
             let partitions = inner.partitions;
             let pruned_until = pruned_until.clone();
+            let now_s = jiff::Timestamp::now().as_second();
             let work = move |c: &Connection| {
                 let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
-                *until = prune(c, partitions, &until).inspect_err(|error| {
+                *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
                     tracing::warn!(%error, "what is too old cannot be forgotten");
                 })?;
                 Ok(())
@@ -385,14 +395,17 @@ fn watch(inner: &std::sync::Weak<Inner>) {
 }
 
 /// Forgets what is too old, a little at a time, so that nobody waits long.
-fn prune(connection: &Connection, partitions: u32, until: &str) -> rusqlite::Result<String> {
-    let before_ms = jiff::Timestamp::now().as_millisecond() - ARCHIVE_KEPT_MS;
-    queue::prune(connection, partitions, before_ms)?;
-    store::prune_marks(connection, until, today().saturating_sub(MARKS_KEPT_DAYS))
+fn prune(connection: &Connection, partitions: u32, until: &str, now_s: i64) -> rusqlite::Result<String> {
+    queue::prune(connection, partitions, now_s * 1000 - ARCHIVE_KEPT_MS)?;
+    store::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
+    store::prune_marks(connection, until, crate::event::day_of(now_s).saturating_sub(MARKS_KEPT_DAYS))
 }
 
 /// Stripe resends for 30 days at most; the archive reaches five days further back, as RabbitMQ's does.
 const ARCHIVE_KEPT_MS: i64 = 35 * 86_400_000;
+
+/// Hours are kept for a day longer than they are compared: a comparison may take from one day into the next.
+const DAY_S: i64 = 86_400;
 
 /// Ten days longer than Stripe resends.
 const MARKS_KEPT_DAYS: u32 = 40;

@@ -286,6 +286,17 @@ pub(super) fn prune_marks(c: &Connection, after: &str, before_day: u32) -> rusql
     Ok(until.unwrap_or_default())
 }
 
+/// Forgets the oldest of the counters of hours before `first_hour`.
+pub(super) fn prune_hours(c: &Connection, first_hour: u32) -> rusqlite::Result<()> {
+    const AT_ONCE: u32 = 5000;
+    c.prepare_cached(
+        "DELETE FROM counters WHERE (hour, name) IN
+           (SELECT hour, name FROM counters WHERE hour > ?1 AND hour < ?2 ORDER BY hour, name LIMIT ?3)",
+    )?
+    .execute(params![STANDING, first_hour, AT_ONCE])
+    .map(drop)
+}
+
 const STANDING: i64 = -1;
 
 /// How many condition changes and audit entries are kept.
@@ -449,5 +460,26 @@ mod tests {
         assert_eq!((next.as_str(), left()), ("evt_04999", (5500, 1500)));
         let next = prune_marks(&c, &next, 11).expect("pruned");
         assert_eq!((next.as_str(), left()), ("", (4000, 0)), "from the beginning again");
+    }
+
+    #[test]
+    fn old_hours_are_forgotten_some_at_a_time_and_standing_counters_never() {
+        let c = Connection::open_in_memory().expect("a database");
+        c.execute_batch(include_str!("schema.sql")).expect("the schema");
+        c.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7999)
+             INSERT INTO counters SELECT i / 1000 - 1, printf('mrr|%03d', i % 1000), 1 FROM n",
+        )
+        .expect("counters");
+        let left = || -> Vec<(i64, u32)> {
+            let mut count = c.prepare("SELECT hour, count(*) FROM counters GROUP BY hour").expect("prepared");
+            let rows = count.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+            rows.map(|row| row.expect("a row")).collect()
+        };
+        prune_hours(&c, 6).expect("pruned");
+        assert_eq!(left(), [(-1, 1000), (5, 1000), (6, 1000)], "the oldest first");
+        prune_hours(&c, 6).expect("pruned");
+        prune_hours(&c, 6).expect("pruned");
+        assert_eq!(left(), [(-1, 1000), (6, 1000)]);
     }
 }

@@ -1,5 +1,8 @@
 //! Aggregates as sums.
 
+use revwatch_shared::counters::{HOURS_KEPT_DAYS, hour_of};
+use revwatch_shared::recount::first_hour;
+
 use super::*;
 
 pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) {
@@ -58,6 +61,24 @@ pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
         }
         assert_eq!(counters, sums, "{window:?}");
     }
+}
+
+/// As `verify` compares them.
+pub(super) async fn hours_are_kept_as_long_as_they_are_compared_and_then_forgotten(place: &dyn Place) {
+    let store = place.open().await;
+    let today = hour_of(now_s()) / 24 * 24;
+    add(&*store, 0, Bucket::Hour(today), "failed", 2).await;
+    add(&*store, 1, Bucket::Standing, "failed", 3).await;
+    let held = async |from_hour| {
+        let counters = store.counters(from_hour, u32::MAX).await.expect("counters");
+        [Bucket::Hour(today), Bucket::Standing].map(|bucket| counters.get(bucket, &["payouts", "failed"]))
+    };
+    let days_later = |days: u32| first_hour(now_s() + i64::from(days) * 86_400);
+    place.let_pass(0..HOURS_KEPT_DAYS - 1).await;
+    assert_eq!(held(days_later(HOURS_KEPT_DAYS - 1)).await, [2, 3], "it is still compared");
+    assert!(today < days_later(HOURS_KEPT_DAYS), "no longer compared");
+    place.let_pass(HOURS_KEPT_DAYS - 1..HOURS_KEPT_DAYS + 1).await;
+    assert_eq!(held(0).await, [0, 3], "forgotten, unlike what stands");
 }
 
 /// Beyond 2^53, where a double loses count.
