@@ -375,6 +375,8 @@ pub struct Changes {
     pub cursor: ChangeCursor,
     /// Changes after the given cursor are no longer kept: read all open conditions instead.
     pub gap: bool,
+    /// More changes stand after [`Changes::cursor`]: read on. How many came says nothing about that.
+    pub more: bool,
 }
 
 /// A stretch of time in which conditions fall due, in Unix seconds.
@@ -443,8 +445,8 @@ pub trait StateStore: Send + Sync {
     /// several may come several times.
     async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError>;
 
-    /// Changes of conditions committed since `cursor`, at most about `limit`. An empty cursor starts
-    /// at the oldest change kept.
+    /// Changes of conditions committed since `cursor`, at most `limit`, or one of each partition if that is
+    /// more. An empty cursor starts at the oldest change kept.
     async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError>;
 
     /// The newest audit entries, newest first.

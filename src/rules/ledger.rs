@@ -101,12 +101,12 @@ impl Ledger {
         let seen = cursor.get(&0).copied().unwrap_or(0);
         let newest = self.forgotten + self.changes.len() as u64;
         let Some(skipped) = seen.checked_sub(self.forgotten) else {
-            return Changes { changes: Vec::new(), cursor: ChangeCursor::from([(0, newest)]), gap: true };
+            return Changes { changes: Vec::new(), cursor: ChangeCursor::from([(0, newest)]), gap: true, more: false };
         };
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let changes: Vec<_> = self.changes.iter().skip(skipped).take(limit).cloned().collect();
         let read = seen + changes.len() as u64;
-        Changes { changes, cursor: ChangeCursor::from([(0, read)]), gap: false }
+        Changes { changes, cursor: ChangeCursor::from([(0, read)]), gap: false, more: read < newest }
     }
 
     /// Forgets the changes so far. Whoever has not seen them must look at all open conditions.
@@ -219,7 +219,11 @@ mod tests {
         let mut ledger = Ledger::new(Plans::default());
         ledger.apply(&deliveries(), 0).expect("applied");
         let first = ledger.changes(&ChangeCursor::new(), 3);
-        assert_eq!((first.changes.len(), first.gap), (3, false));
+        assert_eq!((first.changes.len(), first.gap, first.more), (3, false, true));
+        let all = ledger.changes(&ChangeCursor::new(), usize::MAX).changes;
+        let (but_one, whole) = (all.len() - 1, all.len());
+        assert!(ledger.changes(&ChangeCursor::new(), but_one).more);
+        assert!(!ledger.changes(&ChangeCursor::new(), whole).more);
         let next = ledger.changes(&first.cursor, 3);
         assert_ne!(next.changes, first.changes);
         ledger.forget_changes();

@@ -66,6 +66,8 @@ macro_rules! store_contract {
             conditions::they_fall_due_in_one_window_only,
             conditions::changes_are_told_once_and_in_order,
             conditions::a_limited_reader_gets_everything_in_the_end,
+            conditions::a_hot_partition_is_read_to_its_end_at_full_speed,
+            conditions::a_hot_partition_leaves_the_others_their_share,
             conditions::a_cursor_outlives_the_store,
             alerting::a_lease_has_one_holder,
             alerting::a_lease_that_runs_out_is_taken_under_a_higher_fence,

@@ -57,13 +57,34 @@ impl RedisStore {
 
     pub(super) async fn changes_since(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
         let share = (limit / self.partitions as usize).max(1);
-        let partitions = self
+        let mut partitions = self
             .each_partition(|partition| self.partition_changes(partition, cursor.get(&partition).copied(), share))
             .await?;
+        // What the others leave of the limit goes to those that have more: a storm is often one account's, and so
+        // in one partition.
+        let left = limit.saturating_sub(partitions.iter().map(|found| found.changes.len()).sum());
+        let hot = partitions.iter().filter(|found| found.more).count();
+        if let Some(share) = left.checked_div(hot).filter(|share| *share > 0) {
+            let found = &partitions;
+            let further = self
+                .each_partition(|partition| async move {
+                    match found.get(partition as usize).filter(|found| found.more) {
+                        Some(found) => self.partition_changes(partition, found.seen, share).await.map(Some),
+                        None => Ok(None),
+                    }
+                })
+                .await?;
+            for (found, further) in partitions.iter_mut().zip(further) {
+                if let Some(further) = further {
+                    found.go_on(further);
+                }
+            }
+        }
         let mut all = Changes::default();
         for (partition, found) in (0..).zip(partitions) {
             all.changes.extend(found.changes);
             all.gap |= found.gap;
+            all.more |= found.more;
             if let Some(seen) = found.seen {
                 all.cursor.insert(partition, seen);
             }
@@ -75,22 +96,26 @@ impl RedisStore {
     /// between it and the next. It is gone when the stream was cut behind it, and when the server lost
     /// data, for a sequence number never comes again.
     async fn partition_changes(&self, partition: u32, seen: Option<u64>, share: usize) -> Result<Found, StoreError> {
+        // One more than asked for shows whether there are more.
+        let asked = share.saturating_add(1);
         let mut range = redis::cmd("XRANGE");
         range.arg(keys::changes(partition));
         match seen {
-            Some(seen) => range.arg(format!("{seen}-0")).arg("+").arg("COUNT").arg(share + 1),
-            None => range.arg("-").arg("+").arg("COUNT").arg(share),
+            Some(seen) => range.arg(format!("{seen}-0")).arg("+").arg("COUNT").arg(asked.saturating_add(1)),
+            None => range.arg("-").arg("+").arg("COUNT").arg(asked),
         };
         let reply: StreamRangeReply = self.link.run(&range).await?;
-        let mut found = Found { changes: Vec::with_capacity(reply.ids.len()), seen, gap: false };
+        let mut found = Found { changes: Vec::with_capacity(reply.ids.len()), seen, gap: false, more: false };
         let mut entries = reply.ids.into_iter();
         if let Some(seen) = seen {
             let anchor = entries.next().map(|entry| stream_id(&entry.id)).transpose()?;
             if anchor != Some((seen, 0)) {
-                return Ok(Found { changes: Vec::new(), seen: self.last_change(partition).await?, gap: true });
+                let seen = self.last_change(partition).await?;
+                return Ok(Found { changes: Vec::new(), seen, gap: true, more: false });
             }
         }
-        for entry in entries {
+        found.more = entries.len() > share;
+        for entry in entries.take(share) {
             found.seen = Some(stream_id(&entry.id)?.0);
             found.changes.push(from_json(&entry.map, "a condition change")?);
         }
@@ -110,6 +135,14 @@ struct Found {
     changes: Vec<ConditionChange>,
     seen: Option<u64>,
     gap: bool,
+    more: bool,
+}
+
+impl Found {
+    fn go_on(&mut self, further: Self) {
+        self.changes.extend(further.changes);
+        (self.seen, self.gap, self.more) = (further.seen, further.gap, further.more);
+    }
 }
 
 fn condition(json: &[u8]) -> Result<Condition, StoreError> {

@@ -135,7 +135,7 @@ impl StateStore for Sqlite {
 
     async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
         let known = cursor.get(&0).copied();
-        let (gap, last, bodies) = Sqlite::read(self, move |c| {
+        let (gap, more, last, bodies) = Sqlite::read(self, move |c| {
             let (oldest, newest): (u64, u64) = c
                 .prepare_cached(
                     "SELECT coalesce((SELECT min(seq) FROM changes), 0),
@@ -144,20 +144,22 @@ impl StateStore for Sqlite {
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let after = known.unwrap_or(0);
             if known.is_some() && (after + 1 < oldest || after > newest) {
-                return Ok((true, newest, Vec::new()));
+                return Ok((true, false, newest, Vec::new()));
             }
-            let rows: Vec<(u64, String)> = c
+            // One more than asked for shows whether there are more.
+            let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+            let mut rows: Vec<(u64, String)> = c
                 .prepare_cached("SELECT seq, body FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
-                .query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?
+                .query_map(params![after, asked], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<_>>()?;
+            let more = rows.len() > limit;
+            rows.truncate(limit);
             let last = rows.last().map_or(after, |(seq, _)| *seq);
-            Ok((false, last, rows.into_iter().map(|(_, body)| body).collect()))
+            Ok((false, more, last, rows.into_iter().map(|(_, body)| body).collect()))
         })
         .await
         .map_err(store_error)?;
-        Ok(Changes { changes: from_json(&bodies)?, cursor: ChangeCursor::from([(0, last)]), gap })
+        Ok(Changes { changes: from_json(&bodies)?, cursor: ChangeCursor::from([(0, last)]), gap, more })
     }
 
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
