@@ -278,6 +278,8 @@ impl Alerting {
     /// One tick. Costs what changed since the last one, plus the rules.
     async fn evaluate(&self, book: &mut Book, seen: &mut Seen, held: &mut Held<'_>) -> Result<(), Stop> {
         const PAGE: usize = 1000;
+        /// More changes than these are not kept in memory: a look at everything costs less.
+        const MOST_UNREAD: usize = 50_000;
         if seen.looked.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
             if self.whole().await? != held.healed_by {
                 return Err(Stop::NotWhole);
@@ -289,26 +291,26 @@ impl Alerting {
         }
         let now_s = now_s();
         self.look_at_figures(book, seen, now_s).await?;
-        let mut scan = book.needs_scan(now_s);
+        let (mut scan, mut unread) = (book.needs_scan(now_s), Vec::new());
+        // To the end before anything is decided: what a page shows as open, a later one may close.
         loop {
             let found = self.store.condition_changes(&book.read.cursor, PAGE).await?;
-            let caught_up = found.changes.len() < PAGE && !found.gap;
             book.read.cursor = found.cursor;
-            scan |= found.gap;
-            // What a look at everything will show need not be followed step by step: long ago it may have
-            // opened and closed.
-            if !scan {
-                book.on_changes(&found.changes, now_s);
+            unread.extend(found.changes);
+            scan |= found.gap || unread.len() > MOST_UNREAD;
+            // What a look at everything will show need not be followed step by step.
+            if scan {
+                unread.clear();
             }
-            if caught_up {
+            if !found.more && !found.gap {
                 break;
             }
-            if !scan {
-                self.write(book, held).await?;
-            }
+            self.keep(held).await?;
         }
         if scan {
             self.scan(book, held, now_s).await?;
+        } else {
+            book.on_changes(&unread, now_s);
         }
         // Most ticks are within the second of the last one: nothing falls due in them.
         let windows = book.due_windows(now_s);
@@ -460,13 +462,15 @@ fn log_happened(happened: &Happened) {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use async_trait::async_trait;
     use revwatch_shared::admin::Readiness;
+    use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
     use revwatch_shared::config::{AlertingConfig, Config};
-    use revwatch_shared::ports::StateStore as _;
+    use revwatch_shared::entity::{EntityKey, EntityKind};
+    use revwatch_shared::ports::{Commit, ConditionChange, EventQueue, StateStore as _};
     use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
     use revwatch_shared::telemetry::Metrics;
     use tokio::sync::Notify;
@@ -477,6 +481,7 @@ mod tests {
     use crate::message::Message;
     use crate::notify::{Habits, Lookup, Notifier, Outcome};
     use crate::slack_actions::SlackActions;
+    use crate::rule::Rule;
     use crate::{rules_file, run};
 
     /// The longest that anything may take before a test fails.
@@ -525,6 +530,88 @@ mod tests {
         }
     }
 
+    /// Takes every message, and keeps its text.
+    #[derive(Default)]
+    struct Willing {
+        texts: Mutex<Vec<String>>,
+        told: Notify,
+    }
+
+    #[async_trait]
+    impl Notifier for Willing {
+        fn name(&self) -> &'static str {
+            "slack"
+        }
+
+        fn habits(&self) -> Habits {
+            Habits { edits: true, resolves: true }
+        }
+
+        fn destination(&self, _route: &str) -> String {
+            "slack".to_owned()
+        }
+
+        fn per_second(&self) -> f64 {
+            1000.0
+        }
+
+        async fn deliver(&self, message: &Message) -> Outcome {
+            self.texts.lock().expect("no panic").push(message.text.clone());
+            self.told.notify_one();
+            Outcome::Delivered { receipt: Some("r".to_owned()) }
+        }
+
+        async fn find(&self, _message: &Message) -> Lookup {
+            Lookup::Absent
+        }
+    }
+
+    fn shipped_rules() -> Vec<Rule> {
+        rules_file::load(None).expect("the shipped rules")
+    }
+
+    fn alerting(store: &Arc<Sqlite>, queue: Arc<dyn EventQueue>, notifier: Arc<dyn Notifier>) -> (Alerting, Readiness) {
+        let readiness = Readiness::default();
+        let alerting = Alerting {
+            store: store.clone(),
+            queue,
+            rules: shipped_rules(),
+            notifiers: vec![notifier],
+            actions: SlackActions::default(),
+            config: AlertingConfig { tick_seconds: 0.02, ..Config::load(None, &|_| None).expect("valid").alerting },
+            metrics: Metrics::new(),
+            tracer: Default::default(),
+            ready: readiness.check("alerting"),
+            arriving: Arriving::default(),
+        };
+        (alerting, readiness)
+    }
+
+    /// An alert of an earlier evaluator that is not told.
+    async fn leave_alert(sqlite: &Sqlite) {
+        let mut alert = Alert::fire(&shipped_rules()[0], &Subject::Business, 0, now_s(), Evidence::default());
+        alert.notifiers.push("slack".to_owned());
+        let fence = sqlite.lease(LEASE, "before", 60_000).await.expect("answered").expect("free");
+        let body = serde_json::to_string(&alert).expect("plain data");
+        let write = DocumentWrite { space: book::ALERTS, key: alert.id, body: Some(body) };
+        sqlite.write_documents(fence, &[write]).await.expect("written");
+        sqlite.release(LEASE, "before").await.expect("released");
+    }
+
+    fn payout_failed(n: usize) -> Condition {
+        let subject = EntityKey::new(EntityKind::Payout, format!("po_{n}"));
+        Condition {
+            key: ConditionKey { kind: ConditionKind::PayoutFailed, subject },
+            since_s: 100,
+            due_s: 100,
+            account: Some("acct_1".into()),
+            customer: None,
+            money: None,
+            detail: None,
+            event_id: format!("evt_{n}"),
+        }
+    }
+
     fn rename(folder: &Path, from: &str, to: &str) {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
@@ -535,29 +622,10 @@ mod tests {
     async fn nobody_looks_for_a_message_while_it_is_being_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
-        let rules = rules_file::load(None).expect("the shipped rules");
-        let mut alert = Alert::fire(&rules[0], &Subject::Business, 0, now_s(), Evidence::default());
-        alert.notifiers.push("slack".to_owned());
-        let fence = sqlite.lease(LEASE, "before", 60_000).await.expect("answered").expect("free");
-        let body = serde_json::to_string(&alert).expect("plain data");
-        let write = DocumentWrite { space: book::ALERTS, key: alert.id, body: Some(body) };
-        sqlite.write_documents(fence, &[write]).await.expect("written");
-        sqlite.release(LEASE, "before").await.expect("released");
+        leave_alert(&sqlite).await;
 
-        let (slow, readiness, shutdown) = (Arc::new(Slow::default()), Readiness::default(), CancellationToken::new());
-        let config = AlertingConfig { tick_seconds: 0.02, ..Config::load(None, &|_| None).expect("valid").alerting };
-        let alerting = Alerting {
-            store: sqlite.clone(),
-            queue: sqlite,
-            rules,
-            notifiers: vec![slow.clone()],
-            actions: SlackActions::default(),
-            config,
-            metrics: Metrics::new(),
-            tracer: Default::default(),
-            ready: readiness.check("alerting"),
-            arriving: Arriving::default(),
-        };
+        let (slow, shutdown) = (Arc::new(Slow::default()), CancellationToken::new());
+        let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), slow.clone());
         let running = tokio::spawn(run(alerting, shutdown.clone()));
         timeout(LONG, slow.begun.notified()).await.expect("it is told");
         rename(folder.path(), "documents", "elsewhere");
@@ -575,5 +643,43 @@ mod tests {
         slow.go_on.notify_one();
         shutdown.cancel();
         timeout(LONG, running).await.expect("it ends").expect("no panic");
+    }
+
+    /// More than a page of payouts failed and were paid while nobody evaluated.
+    #[tokio::test]
+    async fn what_was_over_before_it_was_read_is_told_to_nobody() {
+        const PAYOUTS: usize = 1_100;
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let evaluating = |willing: &Arc<Willing>| {
+            let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), willing.clone());
+            let shutdown = CancellationToken::new();
+            (tokio::spawn(run(alerting, shutdown.clone())), shutdown, readiness)
+        };
+        let willing = Arc::new(Willing::default());
+        let (running, shutdown, _readiness) = evaluating(&willing);
+        let has_looked = async {
+            while sqlite.documents(book::PROGRESS).await.expect("answered").is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, has_looked).await.expect("it has looked at everything once");
+        shutdown.cancel();
+        timeout(LONG, running).await.expect("it ends").expect("no panic");
+
+        let failed = (0..PAYOUTS).map(|n| ConditionChange::Open(payout_failed(n)));
+        let paid = (0..PAYOUTS).map(|n| ConditionChange::Close(payout_failed(n).key));
+        let fails = [ConditionChange::Open(payout_failed(PAYOUTS))];
+        let conditions = failed.chain(paid).chain(fails).collect();
+        sqlite.commit(&Commit { conditions, ..Commit::default() }).await.expect("committed");
+
+        let (running, shutdown, _readiness) = evaluating(&willing);
+        timeout(LONG, willing.told.notified()).await.expect("one still fails");
+        shutdown.cancel();
+        timeout(LONG, running).await.expect("it ends").expect("no panic");
+        let texts = willing.texts.lock().expect("no panic").clone();
+        assert!(texts.len() == 1 && texts[0].contains(&format!("po_{PAYOUTS}")), "{texts:#?}");
+        assert_eq!(sqlite.documents(book::ALERTS).await.expect("answered").len(), 1);
+        assert_eq!(sqlite.documents(book::HISTORY).await.expect("answered").len(), 0);
     }
 }

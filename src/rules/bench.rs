@@ -196,20 +196,21 @@ impl Bench {
     pub fn tick(&mut self, now_s: i64) -> anyhow::Result<()> {
         self.now_s = now_s;
         self.look_at_figures();
+        let (mut scan, mut unread) = (self.book.needs_scan(now_s), Vec::new());
         loop {
             let found = self.ledger.changes(&self.book.read.cursor, PAGE);
-            let caught_up = found.changes.len() < PAGE && !found.gap;
             self.book.read.cursor = found.cursor;
-            if found.gap || self.book.needs_scan(now_s) {
-                self.book.on_scan(&self.ledger.conditions(), now_s);
-                self.book.read.until_s = now_s;
-            } else {
-                self.book.on_changes(&found.changes, now_s);
-            }
-            if caught_up {
+            scan |= found.gap;
+            unread.extend(found.changes);
+            if !found.more && !found.gap {
                 break;
             }
-            self.write()?;
+        }
+        if scan {
+            self.book.on_scan(&self.ledger.conditions(), now_s);
+            self.book.read.until_s = now_s;
+        } else {
+            self.book.on_changes(&unread, now_s);
         }
         for window in self.book.due_windows(now_s) {
             for condition in self.ledger.conditions_due(window) {

@@ -1,12 +1,12 @@
 //! What rules see: conditions as they change, all of them at once, and figures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::entity::EntityKey;
 use revwatch_shared::ports::{ConditionChange, DueWindow};
 
-use super::{Book, STALLED_S, WatchKey};
+use super::{Book, STALLED_S, Watch, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::figure::{Facts, newest_event_s};
 use crate::reading::{Reading, read};
@@ -47,11 +47,21 @@ impl Book {
         self.rules.iter().map(needed).max().unwrap_or(0)
     }
 
-    /// Follows changes of conditions.
-    pub fn on_changes(&mut self, changes: &[ConditionChange], now_s: i64) {
-        for change in changes {
+    /// Follows changes of conditions: all that were not read yet, in their order. What began and ended among them was
+    /// over before it could be read: no rule fires for it, and only alerts that fire already show it.
+    pub fn on_changes(&mut self, unread: &[ConditionChange], now_s: i64) {
+        let mut ends = HashMap::<&ConditionKey, usize>::new();
+        for (at, change) in unread.iter().enumerate() {
+            if let ConditionChange::Close(key) = change {
+                ends.insert(key, at);
+            }
+        }
+        for (at, change) in unread.iter().enumerate() {
             match change {
-                ConditionChange::Open(condition) => self.on_open(condition, now_s),
+                ConditionChange::Open(condition) => {
+                    let is_over = ends.get(&condition.key).is_some_and(|end| at < *end);
+                    self.look(condition, is_over, now_s);
+                }
                 ConditionChange::Close(key) => self.on_close(key, now_s),
             }
         }
@@ -59,9 +69,17 @@ impl Book {
 
     /// A condition that holds: rules whose time has come fire.
     pub fn on_open(&mut self, condition: &Condition, now_s: i64) {
+        self.look(condition, false, now_s);
+    }
+
+    fn look(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
         for index in self.by_condition.get(&condition.key.kind).cloned().unwrap_or_default() {
             let rule = &self.rules[index];
             let Some((_, after_s)) = rule_delay(rule) else { continue };
+            let key = entity_key(rule, &condition.key.subject);
+            if is_over && !matches!(self.watches.get(&key), Some(Watch::Firing { .. })) {
+                continue;
+            }
             let due_s = condition.due_s.saturating_add(after_s);
             if due_s > now_s {
                 continue;
@@ -71,7 +89,6 @@ impl Book {
                 self.read.waiting.insert(rule.name.clone());
                 continue;
             }
-            let key = entity_key(rule, &condition.key.subject);
             let reading = Reading::Breached { since_s: condition.since_s, evidence: Evidence::from(condition) };
             self.observe(index, key, reading, now_s, None);
         }

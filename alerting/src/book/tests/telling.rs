@@ -186,7 +186,7 @@ fn a_deleted_message_is_posted_anew() {
 
 #[test]
 fn what_is_over_before_anybody_looked_is_told_as_that() {
-    // As after a failover: both changes are read at once.
+    // It was read while it held, and is over before a message could go out.
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 100);
     desk.close(&lost("acct_1"), 100);
@@ -225,4 +225,29 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
     desk.close(&lost("acct_1"), 410);
     assert_eq!(desk.tell_all(410), Vec::<String>::new());
     assert_eq!(desk.alerts(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
+    let mut desk = Desk::new();
+    let opened = |n: usize| ConditionChange::Open(lost(&format!("acct_{n}")));
+    let closed = |n: usize| ConditionChange::Close(lost(&format!("acct_{n}")).key);
+    // As after a failover, and far more of them than make a group.
+    let unread: Vec<_> = (0..400).map(opened).chain((0..400).map(closed)).chain([opened(400)]).collect();
+    desk.book.on_changes(&unread, 100);
+    let told = desk.tell_all(100);
+    assert!(told.len() == 2 && told.iter().all(|told| told.contains("CRITICAL: A provider")), "{told:?}");
+    assert_eq!((desk.alerts().len(), desk.happened.len()), (1, 1));
+    // The one that fires ends, and another one begins; what came between them is nobody's.
+    let came_back = [closed(400), opened(400), closed(400), opened(400)];
+    desk.book.on_changes(&came_back, 200);
+    let mut told = desk.tell_all(200);
+    told.retain(|told| told.starts_with("slack"));
+    told.sort();
+    assert!(told.len() == 2 && told[0].contains("RESOLVED") && told[1].contains("CRITICAL"), "{told:?}");
+    // What fires already shows how it was at last.
+    let changed = Condition { detail: Some("rejected".into()), ..lost("acct_400") };
+    desk.book.on_changes(&[ConditionChange::Open(changed), closed(400)], 300);
+    let last = desk.book.alerts().find(|alert| alert.is_over()).expect("told as over");
+    assert!(format!("{:?}", last.evidence).contains("rejected"), "{:?}", last.evidence);
 }
