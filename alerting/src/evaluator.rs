@@ -194,6 +194,7 @@ impl Alerting {
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&book);
                 }
+                () = held.keeping.answered(), if held.keeping.is_under_way() => self.flush(&mut held),
                 () = arriving.arrived(), if yields_by.is_none() => yields_by = Some(Instant::now() + ANSWER_WITHIN),
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
@@ -209,6 +210,8 @@ impl Alerting {
             self.on_told(&mut book, attempts, &destination, &told);
             self.write(&mut book, &mut held).await?;
         }
+        self.keep(&mut held).await?;
+        held.keeping.end(&self.queue, self.journal_within()).await;
         Ok(())
     }
 
@@ -414,9 +417,19 @@ impl Alerting {
             self.store.write_documents(held.fence, part).await?;
             held.keeping.note(part);
             self.keep(held).await?;
+            self.flush(held);
         }
-        held.keeping.flush(self.queue.as_ref()).await;
+        self.flush(held);
         Ok(())
+    }
+
+    fn flush(&self, held: &mut Held<'_>) {
+        held.keeping.flush(&self.queue, self.journal_within());
+    }
+
+    /// A line is written, or is not, before the lease could go to another evaluator, who would write newer ones.
+    fn journal_within(&self) -> Duration {
+        self.lease() / 3
     }
 
     /// What has been over for longer than the settings say is forgotten. What is not is written into the journal
@@ -478,6 +491,7 @@ mod tests {
 
     use super::*;
     use crate::alert::{Evidence, Subject};
+    use crate::keeping::tests::Broken;
     use crate::message::Message;
     use crate::notify::{Habits, Lookup, Notifier, Outcome};
     use crate::slack_actions::SlackActions;
@@ -643,6 +657,27 @@ mod tests {
         slow.go_on.notify_one();
         shutdown.cancel();
         timeout(LONG, running).await.expect("it ends").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_never_answers_holds_up_no_alert() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        leave_alert(&sqlite).await;
+        let (silent, willing) = (Arc::new(Broken::default()), Arc::new(Willing::default()));
+        let (mut alerting, _readiness) = alerting(&sqlite, silent.clone(), willing.clone());
+        // So long that it is not over within the test: whoever waits for the journal waits in vain.
+        alerting.config.lease_seconds = 3_000.0;
+        let running = tokio::spawn(run(alerting, CancellationToken::new()));
+        timeout(LONG, willing.told.notified()).await.expect("it is told");
+        assert!(!silent.is_given_up(), "the alert waited for the journal");
+        let asked = async {
+            while !silent.is_asked() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, asked).await.expect("the journal is asked");
+        running.abort();
     }
 
     /// More than a page of payouts failed and were paid while nobody evaluated.
