@@ -20,6 +20,27 @@ pub(crate) struct Turn {
     next: Instant,
 }
 
+impl Turn {
+    fn is_free(&self, now: Instant) -> bool {
+        !self.busy && self.next <= now
+    }
+
+    /// An attempt begins.
+    fn begin(&mut self, per_second: f64, now: Instant) {
+        self.busy = true;
+        self.next = now + Duration::from_secs_f64(1.0 / per_second.max(0.001));
+    }
+
+    /// It has ended.
+    fn end(&mut self, outcome: &Outcome, now: Instant) {
+        self.busy = false;
+        if let Outcome::RetryAfter { wait_ms } = outcome {
+            // The destination has had enough, not this message.
+            self.next = now + Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(0));
+        }
+    }
+}
+
 /// What is being told, by destination. It goes on when the evaluator begins anew.
 pub(crate) struct Attempts {
     pub(crate) turns: HashMap<String, Turn>,
@@ -39,11 +60,7 @@ impl Attempts {
 
     pub(crate) fn note(&mut self, destination: &str, outcome: &Outcome) {
         if let Some(turn) = self.turns.get_mut(destination) {
-            turn.busy = false;
-            if let Outcome::RetryAfter { wait_ms } = outcome {
-                // The destination has had enough, not this message.
-                turn.next = Instant::now() + Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(0));
-            }
+            turn.end(outcome, Instant::now());
         }
     }
 
@@ -94,12 +111,11 @@ impl Alerting {
             let Some(notifier) = self.notifier(&lane.0).cloned() else { continue };
             let destination = notifier.destination(&lane.1);
             let turn = attempts.turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });
-            if turn.busy || turn.next > now {
+            if !turn.is_free(now) {
                 continue;
             }
             let Some(job) = book.begin(&lane, now_ms()) else { continue };
-            turn.busy = true;
-            turn.next = now + Duration::from_secs_f64(1.0 / notifier.per_second().max(0.001));
+            turn.begin(notifier.per_second(), now);
             jobs.push((destination, notifier, job));
         }
         if jobs.is_empty() {
@@ -125,5 +141,42 @@ impl Alerting {
         attempts.note(destination, &told.outcome);
         self.metrics.notifications.with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()]).inc();
         book.on_told(told, now_ms());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock goes on by 10 ms, and whatever is free is told something that takes `takes`.
+    fn told_at(per_second: f64, takes: Duration, outcome: &Outcome) -> Vec<u64> {
+        let start = Instant::now();
+        let mut turn = Turn { busy: false, next: start };
+        let (mut told, mut ends) = (Vec::new(), None);
+        for ms in (0..3_500).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            if ends.is_some_and(|ends| ends <= now) {
+                turn.end(outcome, now);
+                ends = None;
+            }
+            if turn.is_free(now) {
+                turn.begin(per_second, now);
+                told.push(ms);
+                ends = Some(now + takes);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_destination_is_told_one_message_at_a_time_and_not_faster_than_its_rate() {
+        let delivered = Outcome::Delivered { receipt: None };
+        let soon = Duration::from_millis(10);
+        assert_eq!(told_at(1.0, soon, &delivered), [0, 1000, 2000, 3000]);
+        assert_eq!(told_at(0.5, soon, &delivered), [0, 2000]);
+        // One that is slow is not told the next while it has this one.
+        assert_eq!(told_at(1.0, Duration::from_millis(1500), &delivered), [0, 1500, 3000]);
+        // One that says how long to leave it alone is left alone for so long, after its answer.
+        assert_eq!(told_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }), [0, 1710, 3420]);
     }
 }

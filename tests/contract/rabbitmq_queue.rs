@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -113,10 +113,8 @@ async fn a_rabbitmq_queue_gives_up_in_time_on_a_broker_that_hangs_and_recovers()
 
     server.freeze();
     for n in 1..4 {
-        let begun = Instant::now();
-        let error = publish(&queue, 0, n).await.expect_err("nobody confirms");
+        let error = within(publish(&queue, 0, n)).await.expect_err("nobody confirms");
         assert!(matches!(error, QueueError::Unavailable(_)), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(4), "took {:?}", begun.elapsed());
     }
     server.thaw();
     until("publishing works again", async || publish(&queue, 0, 9).await.is_ok()).await;
@@ -125,26 +123,23 @@ async fn a_rabbitmq_queue_gives_up_in_time_on_a_broker_that_hangs_and_recovers()
     while !within(consumer.next(100)).await.expect("deliveries").iter().any(|d| d.event_id == "evt_9") {}
 
     server.freeze();
-    let begun = Instant::now();
-    queue.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "took {:?}", begun.elapsed());
+    within(queue.close()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rabbitmq_queue_fails_fast_while_the_broker_takes_no_messages() {
     let server = RabbitServer::start().await;
     let mut options = options(&server.url());
-    options.publish_timeout = Duration::from_secs(20);
+    // So long that what fails does not fail because of it.
+    options.publish_timeout = Duration::from_secs(3600);
     let queue = RabbitQueue::connect(options).await.expect("connected");
     publish(&queue, 0, 0).await.expect("published");
 
     server.ctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
-    let begun = Instant::now();
     // RabbitMQ says that it is blocked when it is sent something.
     until("publishing fails", async || publish(&queue, 0, 1).await.is_err()).await;
-    let error = publish(&queue, 0, 2).await.expect_err("blocked");
+    let error = within(publish(&queue, 0, 2)).await.expect_err("blocked");
     assert!(error.to_string().contains("accepts no messages at present: low on memory"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "told at once, not at the deadline: {:?}", begun.elapsed());
 
     let mut consumer = queue.consume(0).await.expect("consuming goes on");
     assert_eq!(take(&mut *consumer, 1, true).await[0].event_id, "evt_0");

@@ -120,9 +120,13 @@ fn a_crowded_second_without_evidence_is_quick() {
             .collect();
         let key = EntityKey::new(EntityKind::Subscription, "sub_1");
         let entity = built(&key, &told);
-        let began = std::time::Instant::now();
-        entity.contributions();
-        assert!(began.elapsed() < Duration::from_secs(2), "{count} events of one second took {:?}", began.elapsed());
+        // Every order of forty would take longer than the universe is old; a busy machine only makes this slow.
+        let (tell, done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            entity.contributions();
+            let _ = tell.send(());
+        });
+        assert!(done.recv_timeout(Duration::from_secs(60)).is_ok(), "{count} events of one second take for ever");
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::support::wait::until_blocking;
 
@@ -55,8 +54,7 @@ fn an_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
     assert_eq!(files(), 1, "its store");
     let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
     assert!(asked.success());
-    let began = Instant::now();
+    // Long before the ten minutes that it would play.
     let status = until_blocking("it has ended", || child.try_wait().expect("a child"));
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!((status.code(), files()), (Some(1), 0));
 }

@@ -1,7 +1,6 @@
 //! One trace per event, from the webhook to the notification it led to, whichever processes it passes through.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use revwatch_shared::signature::SigningKey;
@@ -214,8 +213,7 @@ async fn a_collector_that_is_gone_or_says_nothing_disturbs_nobody() {
                 1
             );
         }
-        let began = Instant::now();
+        // It does not wait for the collector: `stop` fails where a process takes too long to end.
         process.stop();
-        assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     }
 }
