@@ -191,9 +191,11 @@ fn comments_name_sources_that_are_there() {
     let mut faults = Vec::new();
     for source in names.iter().filter(|name| name.ends_with(".rs")) {
         let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)) else { continue };
-        let (folder, module) = (source.rsplit_once('/').map_or("", |(folder, _)| folder), source.trim_end_matches(".rs"));
+        let (folder, module) =
+            (source.rsplit_once('/').map_or("", |(folder, _)| folder), source.trim_end_matches(".rs"));
         for comment in text.lines().filter(|line| line.trim_start().starts_with("//")) {
-            let named = comment.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' '));
+            let named =
+                comment.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' '));
             faults.extend(named.filter_map(|name| {
                 let found = match name.contains('/') {
                     true => there(name),

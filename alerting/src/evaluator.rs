@@ -494,8 +494,8 @@ mod tests {
     use crate::keeping::tests::Broken;
     use crate::message::Message;
     use crate::notify::{Habits, Lookup, Notifier, Outcome};
-    use crate::slack_actions::SlackActions;
     use crate::rule::Rule;
+    use crate::slack_actions::SlackActions;
     use crate::{rules_file, run};
 
     /// The longest that anything may take before a test fails.

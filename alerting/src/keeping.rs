@@ -273,6 +273,7 @@ fn is_newer(stored: &str, kept: &str) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::ops::ControlFlow;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -329,7 +330,11 @@ pub(crate) mod tests {
             unreachable!()
         }
 
-        async fn aside(&self, _: Place, _: usize) -> Result<Vec<SetAside>, QueueError> {
+        async fn look_aside(
+            &self,
+            _: Place,
+            _: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+        ) -> Result<(), QueueError> {
             unreachable!()
         }
 

@@ -348,9 +348,7 @@ async fn a_rabbitmq_queue_shows_more_dead_letters_than_a_consumer_can_hold() {
             count += 1;
             ControlFlow::Continue(())
         };
-        let began = Instant::now();
         queue.look_aside(Place::Dead, &mut look).await.expect("looked at");
-        eprintln!("{count} dead letters looked at in {:?}", began.elapsed());
         assert!(found == expected && count == LETTERS, "{count} shown, {} different", found.len());
         assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), u64::from(LETTERS));
     }

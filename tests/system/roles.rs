@@ -79,7 +79,8 @@ async fn ingest_starts_and_takes_webhooks_without_redis() {
     }
 
     // Whatever looks at state says what it misses, and does not take another store for it.
-    for args in [&["serve", "--roles", "worker"][..], &["serve", "--roles", "ingest,worker"], &["serve"], &["metrics"]] {
+    for args in [&["serve", "--roles", "worker"][..], &["serve", "--roles", "ingest,worker"], &["serve"], &["metrics"]]
+    {
         let output = cli(&without, args);
         let text = String::from_utf8(output.stderr).expect("text");
         assert!(!output.status.success() && text.contains("REVWATCH_REDIS_URL is not"), "{args:?}: {text}");

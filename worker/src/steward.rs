@@ -53,15 +53,7 @@ impl Steward {
         owned: watch::Receiver<BTreeSet<u32>>,
         pauses: watch::Sender<Option<Arc<Pauses>>>,
     ) -> Self {
-        Self {
-            worker,
-            owned,
-            pauses,
-            restored: false,
-            healing: None,
-            changed: None,
-            kept: None,
-        }
+        Self { worker, owned, pauses, restored: false, healing: None, changed: None, kept: None }
     }
 
     /// Looks until `stop`.
@@ -122,7 +114,8 @@ impl Steward {
                 self.know(course.now());
                 self.restored = true;
                 if begins {
-                    self.healing = Some(AbortOnDropHandle::new(tokio::spawn(heal(self.worker.clone(), patients, course))));
+                    self.healing =
+                        Some(AbortOnDropHandle::new(tokio::spawn(heal(self.worker.clone(), patients, course))));
                 }
             }
         }

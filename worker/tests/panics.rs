@@ -1,5 +1,6 @@
 //! A task of the worker that panics begins again: no partition stays unread, and `/readyz` says that something was wrong.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,8 +50,12 @@ impl EventQueue for Faulty {
         self.queue.set_aside(place, aside).await
     }
 
-    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
-        self.queue.aside(place, limit).await
+    async fn look_aside(
+        &self,
+        place: Place,
+        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
+        self.queue.look_aside(place, look).await
     }
 
     async fn sweep(

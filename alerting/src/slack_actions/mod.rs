@@ -75,7 +75,9 @@ impl SlackActions {
         keys(&config.slack).map_err(wrong)?;
         if config.slack.app_token.is_some() {
             let outgoing = Outgoing::new(config.outgoing);
-            outgoing.base(socket::SETTING, &config.slack.api_base).map_err(|error| wrong(SetupError::from(error).into()))?;
+            outgoing
+                .base(socket::SETTING, &config.slack.api_base)
+                .map_err(|error| wrong(SetupError::from(error).into()))?;
         }
         Ok(())
     }

@@ -60,7 +60,9 @@ impl Checkpoints {
         }))?;
         let moves = Moves { path, begins, is_nearly_done: is_nearly_done.clone() };
         // Without the thread the writer does all of it, in time.
-        let _ = std::thread::Builder::new().name("sqlite-checkpoint".into()).spawn(move || keep_thread("sqlite-checkpoint", || moves.run()));
+        let _ = std::thread::Builder::new()
+            .name("sqlite-checkpoint".into())
+            .spawn(move || keep_thread("sqlite-checkpoint", || moves.run()));
         Ok(Self { pages, begin, is_under_way: false, is_nearly_done, next: BEGIN })
     }
 

@@ -78,7 +78,8 @@ impl Refresher {
             if same {
                 return Ok(Box::new(|| {}));
             }
-            let api = StripeApi::of(config).map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
+            let api =
+                StripeApi::of(config).map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
             Ok(Box::new(move || drop(keep.send_replace(api.map(Arc::new)))))
         });
         let config = &process.config.worker;
