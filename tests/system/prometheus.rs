@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use revwatch_shared::telemetry::Metrics;
 use serde_json::Value;
 
 use super::Home;
@@ -78,9 +79,12 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
         pages.push_str(&page);
     }
     let types = types(&pages);
-    for metric in of_the_readme() {
-        let why = NOT_SHOWN.iter().find(|(name, _)| *name == metric);
-        assert_ne!(types.contains_key(metric.as_str()), why.is_some(), "{metric}: shown, or not ({why:?})");
+    // docs/reference/metrics.md lists these, with these types.
+    for metric in Metrics::new().families() {
+        let why = NOT_SHOWN.iter().find(|(name, _)| *name == metric.name);
+        let shown = types.get(metric.name.as_str()).copied();
+        let expected = if why.is_some() { None } else { Some(metric.kind) };
+        assert_eq!(shown, expected, "{}: shown, or not ({why:?})", metric.name);
     }
     for counter in ["revwatch_payouts_total", "kernel_billing_checkout_total", "kernel_billing_payment_success_total"] {
         assert_eq!(types[counter], "counter", "{counter}");
@@ -253,14 +257,6 @@ fn config(targets: &[(&str, String)]) -> String {
         text.push_str(&format!("      - targets: [\"{address}\"]\n        labels: {{ __meta_dns_name: {role} }}\n"));
     }
     format!("{text}    relabel_configs:\n{after}")
-}
-
-/// The metrics that the README's table names.
-fn of_the_readme() -> BTreeSet<String> {
-    let readme = read(&deploy("../README.md"));
-    let section = readme.split("\n## Metrics\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("metrics");
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
-    rows.flat_map(|row| words(row).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// What metrics pages say of the type of each metric.
