@@ -27,7 +27,11 @@ impl Role {
 
     /// What a process that plays `roles` uses.
     pub fn uses(roles: &[Self]) -> Uses {
-        if roles.iter().all(|role| *role == Self::Ingest) { Uses::Queue } else { Uses::QueueAndStore }
+        if roles.iter().all(|role| *role == Self::Ingest) {
+            Uses::Queue
+        } else {
+            Uses::QueueAndStore
+        }
     }
 }
 
@@ -71,7 +75,10 @@ pub async fn serve(
                 tasks.spawn(revwatch_alerting::run(alerting, process.shutdown.clone()));
             }
             if roles.contains(&Role::Worker) {
-                tasks.spawn(revwatch_worker::run(Worker::of(&process, &backend)?, process.shutdown.clone()));
+                tasks.spawn(revwatch_worker::run(
+                    Worker::of(&process, &backend)?,
+                    process.shutdown.clone(),
+                ));
             }
             backend.queue
         }
@@ -82,6 +89,9 @@ pub async fn serve(
         tasks.spawn(ingest.serve(process.shutdown.clone()));
     }
     process.started();
-    let _ = started.send(Addresses { webhooks, admin: process.admin_addr });
+    let _ = started.send(Addresses {
+        webhooks,
+        admin: process.admin_addr,
+    });
     Ok(process.play(tasks, queue).await?)
 }

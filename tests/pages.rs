@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use revwatch_alerting::alert::{
-    Alert, AlertState, Evidence, Figure, Group, Member, NoticeKind, Point, Progress, Side, Subject, Unit, Way,
+    Alert, AlertState, Evidence, Figure, Group, Member, NoticeKind, Point, Progress, Side, Subject,
+    Unit, Way,
 };
 use revwatch_alerting::lifecycle::diagram;
 use revwatch_alerting::message::render;
@@ -21,7 +22,10 @@ const FIRED_S: i64 = 1_795_143_840;
 fn the_picture_of_an_alerts_life_is_the_list_that_the_code_is_held_to() {
     let page = std::fs::read_to_string(root().join("docs/alerting.md")).expect("the page");
     let picture = format!("```mermaid\n{}\n```", diagram());
-    assert!(page.contains(&picture), "docs/alerting.md should show\n{picture}");
+    assert!(
+        page.contains(&picture),
+        "docs/alerting.md should show\n{picture}"
+    );
 }
 
 #[test]
@@ -46,15 +50,27 @@ fn examples() -> String {
         let message = render(alert, way, &Progress::default());
         page.push_str(&format!("\n## {title}\n\n```text\n{}\n```\n", message.text));
         if title == "Critical" {
-            page.push_str(&format!("\nThe same as an SMS:\n\n```text\n{}\n```\n", message.short));
+            page.push_str(&format!(
+                "\nThe same as an SMS:\n\n```text\n{}\n```\n",
+                message.short
+            ));
         }
     };
     let main = Way::main("email");
     let mut critical = critical();
     add("Critical", &critical, &main);
     let policy = policy();
-    critical.notices.push(policy.notice(&critical, NoticeKind::RespondBreached, FIRED_S + 1800));
-    add("Nobody answered in time", &critical, &Way { notifier: "email".into(), notice: 1 });
+    critical
+        .notices
+        .push(policy.notice(&critical, NoticeKind::RespondBreached, FIRED_S + 1800));
+    add(
+        "Nobody answered in time",
+        &critical,
+        &Way {
+            notifier: "email".into(),
+            notice: 1,
+        },
+    );
     critical.state = AlertState::Acknowledged;
     critical.acknowledged_s = Some(FIRED_S + 1860);
     critical.acknowledged_by = Some("ana".into());
@@ -71,11 +87,25 @@ fn examples() -> String {
 
 fn policy() -> Policy {
     let config = Config::load(None, &|_| None).expect("the defaults");
-    Policy::new(&config.alerting, vec![("email".to_owned(), Habits { edits: false, resolves: true })]).expect("valid")
+    Policy::new(
+        &config.alerting,
+        vec![(
+            "email".to_owned(),
+            Habits {
+                edits: false,
+                resolves: true,
+            },
+        )],
+    )
+    .expect("valid")
 }
 
 fn rule(name: &str) -> Rule {
-    built_in().expect("valid").into_iter().find(|rule| rule.name == name).expect("a shipped rule")
+    built_in()
+        .expect("valid")
+        .into_iter()
+        .find(|rule| rule.name == name)
+        .expect("a shipped rule")
 }
 
 fn fire(name: &str, subject: &Subject, since_s: i64, evidence: Evidence) -> Alert {
@@ -97,13 +127,20 @@ fn critical() -> Alert {
         event_ids: vec!["evt_1Q2w3E".into()],
         ..Evidence::default()
     };
-    fire("payout_failed", &entity(EntityKind::Payout, "po_1Oa2Bc"), FIRED_S - 40, evidence)
+    fire(
+        "payout_failed",
+        &entity(EntityKind::Payout, "po_1Oa2Bc"),
+        FIRED_S - 40,
+        evidence,
+    )
 }
 
 fn high() -> Alert {
     let shares = [0.031, 0.034, 0.052, 0.083, 0.091, 0.094];
-    let trend =
-        shares.iter().zip(0..).map(|(share, n)| Point { at_s: FIRED_S - (5 - n) * 86_400, value: Some(*share) });
+    let trend = shares.iter().zip(0..).map(|(share, n)| Point {
+        at_s: FIRED_S - (5 - n) * 86_400,
+        value: Some(*share),
+    });
     let evidence = Evidence {
         figure: Some(Figure {
             value: 0.094,
@@ -116,7 +153,12 @@ fn high() -> Alert {
         trend: trend.collect(),
         ..Evidence::default()
     };
-    fire("past_due_share", &Subject::Business, FIRED_S - 3 * 86_400, evidence)
+    fire(
+        "past_due_share",
+        &Subject::Business,
+        FIRED_S - 3 * 86_400,
+        evidence,
+    )
 }
 
 fn medium() -> Alert {
@@ -127,13 +169,35 @@ fn medium() -> Alert {
         event_ids: vec!["evt_1Q2w3F".into()],
         ..Evidence::default()
     };
-    fire("invoice_payment_failed", &entity(EntityKind::Invoice, "in_1Pq3Rs"), FIRED_S - 60, evidence)
+    fire(
+        "invoice_payment_failed",
+        &entity(EntityKind::Invoice, "in_1Pq3Rs"),
+        FIRED_S - 60,
+        evidence,
+    )
 }
 
 fn low() -> Alert {
-    let subject = Subject::Segment { by: "currency".into(), value: "brl".into() };
-    let figure = Figure { value: 42.0, threshold: 0.0, side: Side::Above, unit: Unit::Count, parts: None };
-    fire("payout_sent", &subject, FIRED_S, Evidence { figure: Some(figure), ..Evidence::default() })
+    let subject = Subject::Segment {
+        by: "currency".into(),
+        value: "brl".into(),
+    };
+    let figure = Figure {
+        value: 42.0,
+        threshold: 0.0,
+        side: Side::Above,
+        unit: Unit::Count,
+        parts: None,
+    };
+    fire(
+        "payout_sent",
+        &subject,
+        FIRED_S,
+        Evidence {
+            figure: Some(figure),
+            ..Evidence::default()
+        },
+    )
 }
 
 fn many() -> Alert {
@@ -143,9 +207,17 @@ fn many() -> Alert {
         account: Some(format!("acct_{n}")),
         money: Some(Money::new(250_000 - n * 13_000, "brl")),
     };
-    let evidence = Evidence { money: vec![Money::new(3_141_500, "brl")], ..Evidence::default() };
+    let evidence = Evidence {
+        money: vec![Money::new(3_141_500, "brl")],
+        ..Evidence::default()
+    };
     let mut alert = fire("payout_failed", &Subject::Business, FIRED_S - 120, evidence);
-    alert.group = Some(Group { joined: 37, open: 37, top: (0..10).map(member).collect(), money: Vec::new() });
+    alert.group = Some(Group {
+        joined: 37,
+        open: 37,
+        top: (0..10).map(member).collect(),
+        money: Vec::new(),
+    });
     alert
 }
 

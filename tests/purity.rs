@@ -85,44 +85,97 @@ struct Named {
 
 #[test]
 fn pure_modules_name_nothing_of_the_world() {
-    let files: Vec<PathBuf> = PURE.iter().flat_map(|name| rust_files(&root().join(name))).collect();
+    let files: Vec<PathBuf> = PURE
+        .iter()
+        .flat_map(|name| rust_files(&root().join(name)))
+        .collect();
     assert!(files.len() > PURE.len(), "the folders hold files");
     let mut faults = Vec::new();
     for file in &files {
         let source = std::fs::read_to_string(file).expect("a source file");
-        let shown = file.strip_prefix(root()).expect("within the repository").display();
-        faults.extend(impurities(&source).into_iter().map(|(path, line)| format!("{shown}:{line}: {path}")));
+        let shown = file
+            .strip_prefix(root())
+            .expect("within the repository")
+            .display();
+        faults.extend(
+            impurities(&source)
+                .into_iter()
+                .map(|(path, line)| format!("{shown}:{line}: {path}")),
+        );
     }
-    assert!(faults.is_empty(), "pure modules must not name:\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "pure modules must not name:\n{}",
+        faults.join("\n")
+    );
 }
 
 #[test]
 fn impurity_is_found_however_it_is_written() {
     let table: &[(&str, &[&str])] = &[
         ("use tokio::time::sleep;", &["tokio::time::sleep"]),
-        ("use std::{collections::BTreeMap, time::{Duration, Instant}};", &["std::time::Instant"]),
-        ("use std::time::SystemTime as Clock;", &["std::time::SystemTime"]),
-        ("use std::{fs::{self, File}, fmt};", &["std::fs::self", "std::fs::File"]),
+        (
+            "use std::{collections::BTreeMap, time::{Duration, Instant}};",
+            &["std::time::Instant"],
+        ),
+        (
+            "use std::time::SystemTime as Clock;",
+            &["std::time::SystemTime"],
+        ),
+        (
+            "use std::{fs::{self, File}, fmt};",
+            &["std::fs::self", "std::fs::File"],
+        ),
         ("use std::*;", &["std::*"]),
-        ("fn f() { let _ = ::std::env::var(\"X\"); }", &["std::env::var"]),
-        ("fn f() -> i64 { jiff::Timestamp::now().as_second() }", &["jiff::Timestamp::now"]),
+        (
+            "fn f() { let _ = ::std::env::var(\"X\"); }",
+            &["std::env::var"],
+        ),
+        (
+            "fn f() -> i64 { jiff::Timestamp::now().as_second() }",
+            &["jiff::Timestamp::now"],
+        ),
         ("fn f() { Zoned::now(); }", &["Zoned::now"]),
         ("fn f() { <Timestamp>::now(); }", &["::now"]),
         ("fn f() { vec![Uuid::now_v7()]; }", &["Uuid::now_v7"]),
         ("fn f() { rand::random::<u8>(); }", &["rand::random"]),
-        ("impl T { fn f(&self) { if true { crate::redis::x() } } }", &["crate::redis::x"]),
-        ("mod inner { use super::*; use reqwest as r; }", &["reqwest"]),
-        ("#[cfg(test)] use std::fs; use std::net::IpAddr;", &["std::net::IpAddr"]),
+        (
+            "impl T { fn f(&self) { if true { crate::redis::x() } } }",
+            &["crate::redis::x"],
+        ),
+        (
+            "mod inner { use super::*; use reqwest as r; }",
+            &["reqwest"],
+        ),
+        (
+            "#[cfg(test)] use std::fs; use std::net::IpAddr;",
+            &["std::net::IpAddr"],
+        ),
         ("#[cfg(not(test))] use std::fs;", &["std::fs"]),
-        ("#[cfg(test)] mod tests { use std::fs; } fn f() { std::fs::read(p); }", &["std::fs::read"]),
+        (
+            "#[cfg(test)] mod tests { use std::fs; } fn f() { std::fs::read(p); }",
+            &["std::fs::read"],
+        ),
         // What is fine.
-        ("#[cfg(test)]\n#[expect(dead_code)]\nmod tests { use tokio::test; }", &[]),
-        ("//! tokio::time\n/// std::fs\nfn f(now: Timestamp) -> &'static str { \"std::fs::read\" /* redis */ }", &[]),
-        ("use std::collections::HashMap; use std::time::Duration; fn f(now_s: i64) { g(now); }", &[]),
+        (
+            "#[cfg(test)]\n#[expect(dead_code)]\nmod tests { use tokio::test; }",
+            &[],
+        ),
+        (
+            "//! tokio::time\n/// std::fs\nfn f(now: Timestamp) -> &'static str { \"std::fs::read\" /* redis */ }",
+            &[],
+        ),
+        (
+            "use std::collections::HashMap; use std::time::Duration; fn f(now_s: i64) { g(now); }",
+            &[],
+        ),
         ("const V: &str = env!(\"CARGO_PKG_VERSION\");", &[]),
     ];
     for (source, expected) in table {
-        let found: Vec<_> = impurities(source).into_iter().map(|(path, _)| path).collect();
+        let found: Vec<_> = impurities(source)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
         assert_eq!(found, *expected, "{source}");
     }
 }
@@ -136,8 +189,11 @@ fn rust_files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }
-    let entries = std::fs::read_dir(path).unwrap_or_else(|e| panic!("{} is on the list: {e}", path.display()));
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
+    let entries = std::fs::read_dir(path)
+        .unwrap_or_else(|e| panic!("{} is on the list: {e}", path.display()));
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("readable").path())
+        .collect();
     paths.sort();
     paths.retain(|p| p.is_dir() || p.extension().is_some_and(|e| e == "rs"));
     paths.iter().flat_map(|p| rust_files(p)).collect()
@@ -149,7 +205,10 @@ fn impurities(source: &str) -> Vec<(String, usize)> {
     let mut named = Vec::new();
     collect(tokens, &mut named);
     named.retain(|n| is_impure(&n.segments));
-    named.into_iter().map(|n| (n.segments.join("::"), n.line)).collect()
+    named
+        .into_iter()
+        .map(|n| (n.segments.join("::"), n.line))
+        .collect()
 }
 
 fn is_impure(segments: &[String]) -> bool {
@@ -157,7 +216,11 @@ fn is_impure(segments: &[String]) -> bool {
         if first == "std" && FORBIDDEN_OF_STD.contains(&second.as_str()));
     // `Timestamp::now`, `Zoned::now` and their like; a variable called `now` is what time should be.
     let reads_clock = segments.iter().skip(1).any(|s| s == "now");
-    reaches_out || reads_clock || segments.iter().any(|s| FORBIDDEN_NAMES.contains(&s.as_str()))
+    reaches_out
+        || reads_clock
+        || segments
+            .iter()
+            .any(|s| FORBIDDEN_NAMES.contains(&s.as_str()))
 }
 
 /// Every path of `tokens` but those of items under `#[cfg(test)]`; imports are spelled out.
@@ -170,14 +233,20 @@ fn collect(tokens: TokenStream, named: &mut Vec<Named>) {
                 at = after_item(&tokens, at);
             }
             TokenTree::Ident(word) if word == "use" => {
-                let end = (at..tokens.len()).find(|i| is_punct(&tokens[*i], ';')).unwrap_or(tokens.len());
+                let end = (at..tokens.len())
+                    .find(|i| is_punct(&tokens[*i], ';'))
+                    .unwrap_or(tokens.len());
                 spell_out(&[], &tokens[at + 1..end], named);
                 at = end;
             }
             TokenTree::Ident(word) => {
                 let line = word.span().start().line;
                 // `<T>::now`: what stands before the colons is not a word.
-                let mut segments = if follows_angle_bracket(&tokens, at) { vec![String::new()] } else { Vec::new() };
+                let mut segments = if follows_angle_bracket(&tokens, at) {
+                    vec![String::new()]
+                } else {
+                    Vec::new()
+                };
                 segments.push(word.to_string());
                 at += 1;
                 while let Some(TokenTree::Ident(next)) = tokens.get(at + 2)
@@ -209,7 +278,11 @@ fn spell_out(prefix: &[String], tree: &[TokenTree], named: &mut Vec<Named>) {
                 TokenTree::Ident(word) if word == "as" => break,
                 TokenTree::Ident(word) => segments.push(word.to_string()),
                 TokenTree::Group(group) => {
-                    spell_out(&segments, &group.stream().into_iter().collect::<Vec<_>>(), named);
+                    spell_out(
+                        &segments,
+                        &group.stream().into_iter().collect::<Vec<_>>(),
+                        named,
+                    );
                     grouped = true;
                 }
                 token if is_punct(token, '*') => segments.push("*".to_owned()),
@@ -235,7 +308,9 @@ fn follows_angle_bracket(tokens: &[TokenTree], at: usize) -> bool {
 }
 
 fn is_cfg_test(token: &TokenTree) -> bool {
-    let TokenTree::Group(group) = token else { return false };
+    let TokenTree::Group(group) = token else {
+        return false;
+    };
     let text: String = group.stream().to_string().split_whitespace().collect();
     group.delimiter() == Delimiter::Bracket && text == "cfg(test)"
 }
@@ -243,7 +318,8 @@ fn is_cfg_test(token: &TokenTree) -> bool {
 /// Where the item ends whose attributes begin at `at`: after its braces, or its semicolon.
 fn after_item(tokens: &[TokenTree], at: usize) -> usize {
     let ends = |token: &TokenTree| {
-        is_punct(token, ';') || matches!(token, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace)
+        is_punct(token, ';')
+            || matches!(token, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace)
     };
     let item = (at..tokens.len()).find(|i| ends(&tokens[*i]));
     item.map_or(tokens.len(), |end| end + 1)

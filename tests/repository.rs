@@ -15,8 +15,13 @@ fn roles_do_not_depend_on_each_other_nor_shared_on_them() {
     for package in ROLES.iter().chain(&["shared"]) {
         let manifest = read(&format!("{package}/Cargo.toml"));
         for role in ROLES.iter().filter(|role| *role != package) {
-            let found = [format!("revwatch-{role}"), format!("../{role}")].into_iter().find(|s| manifest.contains(s));
-            assert_eq!(found, None, "{package}/Cargo.toml must not depend on the role {role}");
+            let found = [format!("revwatch-{role}"), format!("../{role}")]
+                .into_iter()
+                .find(|s| manifest.contains(s));
+            assert_eq!(
+                found, None,
+                "{package}/Cargo.toml must not depend on the role {role}"
+            );
         }
     }
 }
@@ -27,7 +32,12 @@ fn event_types_are_sorted_and_unique() {
     let types: Vec<&str> = text.lines().collect();
     assert!(types.len() > 200, "only {} types", types.len());
     for pair in types.windows(2) {
-        assert!(pair[0] < pair[1], "{:?} and {:?} are out of order or the same", pair[0], pair[1]);
+        assert!(
+            pair[0] < pair[1],
+            "{:?} and {:?} are out of order or the same",
+            pair[0],
+            pair[1]
+        );
     }
 }
 
@@ -36,8 +46,13 @@ fn nothing_speaks_of_one_persons_machine() {
     // Written in halves, so that this file is not its own fault.
     let places = ["work", "tmp/w", "home", "root", "Users"].map(|folder| format!("/{folder}/"));
     check_texts(|text| {
-        let begins_a_path = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || "./-_}~".contains(c));
-        places.iter().find(|place| text.match_indices(*place).any(|(at, _)| begins_a_path(at))).cloned()
+        let begins_a_path = |at: usize| {
+            !text[..at].ends_with(|c: char| c.is_alphanumeric() || "./-_}~".contains(c))
+        };
+        places
+            .iter()
+            .find(|place| text.match_indices(*place).any(|(at, _)| begins_a_path(at)))
+            .cloned()
     });
 }
 
@@ -47,29 +62,47 @@ fn nothing_promises_what_nobody_can_keep() {
     let promise = ["exact", "ly once"].concat(); // in halves here, too
     check_texts(|text| {
         // However it is hyphenated, wrapped, or broken over lines of a comment.
-        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
-        let found = words.windows(2).any(|pair| pair.join(" ").eq_ignore_ascii_case(&promise));
+        let words: Vec<&str> = text
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|w| !w.is_empty())
+            .collect();
+        let found = words
+            .windows(2)
+            .any(|pair| pair.join(" ").eq_ignore_ascii_case(&promise));
         found.then(|| promise.clone())
     });
 }
 
 #[test]
 fn the_settings_file_names_every_environment_variable() {
-    let known: BTreeSet<String> = variables().into_iter().map(|variable| variable.name.to_owned()).collect();
+    let known: BTreeSet<String> = variables()
+        .into_iter()
+        .map(|variable| variable.name.to_owned())
+        .collect();
     let named: BTreeSet<String> = words(&read("deploy/revwatch.toml"), is_of_variable)
         .map(|word| word.strip_suffix("_FILE").unwrap_or(word).to_owned())
         .filter(|word| is_prefixed(word) && word != "REVWATCH_CONFIG")
         .collect();
-    assert_eq!(named, known, "deploy/revwatch.toml against shared/src/config/variables.rs");
+    assert_eq!(
+        named, known,
+        "deploy/revwatch.toml against shared/src/config/variables.rs"
+    );
 }
 
 #[test]
 fn pages_name_settings_and_metrics_that_exist() {
     let Some(pages) = pages() else { return };
-    let settings: BTreeSet<&str> =
-        variables().iter().map(|variable| variable.name).chain(["REVWATCH_CONFIG"]).collect();
+    let settings: BTreeSet<&str> = variables()
+        .iter()
+        .map(|variable| variable.name)
+        .chain(["REVWATCH_CONFIG"])
+        .collect();
     let families = Metrics::new();
-    let metrics: BTreeSet<&str> = families.families().iter().map(|family| family.name.as_str()).collect();
+    let metrics: BTreeSet<&str> = families
+        .families()
+        .iter()
+        .map(|family| family.name.as_str())
+        .collect();
     let prefixes = ["ingest", "worker", "alerting", "shared"];
     let mut faults = Vec::new();
     for page in pages {
@@ -77,38 +110,62 @@ fn pages_name_settings_and_metrics_that_exist() {
         for word in words(&text, is_of_variable).filter(|word| is_prefixed(word)) {
             let name = word.strip_suffix("_FILE").unwrap_or(word);
             // A prefix, and those of compose and of the tests.
-            let is_other = word.ends_with('_') || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
+            let is_other =
+                word.ends_with('_') || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
             if !settings.contains(name) && !is_other {
                 faults.push(format!("{page}: the variable {word}"));
             }
         }
         for word in words(&text, |c| c.is_ascii_lowercase() || c == '_') {
-            let is_metric = word.strip_prefix("revwatch_").is_some_and(|rest| !prefixes.contains(&rest));
-            let is_known = metrics.contains(word) || known_suffix(word).is_some_and(|name| metrics.contains(name));
+            let is_metric = word
+                .strip_prefix("revwatch_")
+                .is_some_and(|rest| !prefixes.contains(&rest));
+            let is_known = metrics.contains(word)
+                || known_suffix(word).is_some_and(|name| metrics.contains(name));
             // A prefix, and names of files.
-            let is_other = word.ends_with('_') || ["revwatch_amqp_url", "revwatch_redis_url"].contains(&word);
+            let is_other =
+                word.ends_with('_') || ["revwatch_amqp_url", "revwatch_redis_url"].contains(&word);
             if is_metric && !is_known && !is_other {
                 faults.push(format!("{page}: the metric {word}"));
             }
         }
     }
-    assert!(faults.is_empty(), "these do not exist:\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "these do not exist:\n{}",
+        faults.join("\n")
+    );
 }
 
 #[test]
 fn pages_name_files_that_are_there() {
-    let (Some(pages), Some(names)) = (pages(), tracked()) else { return };
+    let (Some(pages), Some(names)) = (pages(), tracked()) else {
+        return;
+    };
     // Pages may leave out the `src/` of a crate.
-    let short = names.iter().map(|name| format!("/{}", name.replace("/src/", "/")));
-    let names: Vec<String> = names.iter().map(|name| format!("/{name}")).chain(short).collect();
+    let short = names
+        .iter()
+        .map(|name| format!("/{}", name.replace("/src/", "/")));
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("/{name}"))
+        .chain(short)
+        .collect();
     let mut faults = Vec::new();
     for page in pages {
         let text = read(&page);
         let quoted = text.split('`').skip(1).step_by(2);
-        for file in quoted.filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n', '*'])) {
+        for file in
+            quoted.filter(|w| !w.starts_with(['/', '.']) && !w.contains([' ', ':', '\n', '*']))
+        {
             let there = match file.strip_suffix('/') {
-                Some(folder) => names.iter().any(|name| name.contains(&format!("/{folder}/"))),
-                None if [".rs", ".toml", ".md", ".yml", ".lua", ".sql"].iter().any(|end| file.ends_with(end)) => {
+                Some(folder) => names
+                    .iter()
+                    .any(|name| name.contains(&format!("/{folder}/"))),
+                None if [".rs", ".toml", ".md", ".yml", ".lua", ".sql"]
+                    .iter()
+                    .any(|end| file.ends_with(end)) =>
+                {
                     names.iter().any(|name| name.ends_with(&format!("/{file}")))
                 }
                 None => continue,
@@ -118,17 +175,26 @@ fn pages_name_files_that_are_there() {
             }
         }
     }
-    assert!(faults.is_empty(), "these files do not exist:\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "these files do not exist:\n{}",
+        faults.join("\n")
+    );
 }
 
 #[test]
 fn links_of_pages_lead_somewhere() {
-    let (Some(pages), Some(names)) = (pages(), tracked()) else { return };
+    let (Some(pages), Some(names)) = (pages(), tracked()) else {
+        return;
+    };
     let mut faults = Vec::new();
     for page in pages {
         let text = read(&page);
         let folder: Vec<&str> = page.split('/').rev().skip(1).collect();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://") && !link.contains(' ')) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let mut path: Vec<&str> = folder.iter().rev().copied().collect();
@@ -139,14 +205,29 @@ fn links_of_pages_lead_somewhere() {
                     part => path.push(part),
                 }
             }
-            let path = if file.is_empty() { page.clone() } else { path.join("/") };
-            let is_there = names.iter().any(|name| *name == path || name.starts_with(&format!("{path}/")));
-            if !is_there || (!anchor.is_empty() && !headings(&read(&path)).iter().any(|heading| heading == anchor)) {
+            let path = if file.is_empty() {
+                page.clone()
+            } else {
+                path.join("/")
+            };
+            let is_there = names
+                .iter()
+                .any(|name| *name == path || name.starts_with(&format!("{path}/")));
+            if !is_there
+                || (!anchor.is_empty()
+                    && !headings(&read(&path))
+                        .iter()
+                        .any(|heading| heading == anchor))
+            {
                 faults.push(format!("{page}: {link}"));
             }
         }
     }
-    assert!(faults.is_empty(), "these links lead nowhere:\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "these links lead nowhere:\n{}",
+        faults.join("\n")
+    );
 }
 
 /// What a heading is linked by.
@@ -157,7 +238,9 @@ fn headings(text: &str) -> Vec<String> {
         is_code ^= line.starts_with("```");
         if let Some(heading) = line.strip_prefix('#').filter(|_| !is_code) {
             let heading = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            let kept = heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             anchors.push(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
         }
     }
@@ -166,7 +249,12 @@ fn headings(text: &str) -> Vec<String> {
 
 /// Pages for people.
 fn pages() -> Option<Vec<String>> {
-    Some(tracked()?.into_iter().filter(|name| name.ends_with(".md") && !name.starts_with("src/")).collect())
+    Some(
+        tracked()?
+            .into_iter()
+            .filter(|name| name.ends_with(".md") && !name.starts_with("src/"))
+            .collect(),
+    )
 }
 
 fn is_of_variable(c: char) -> bool {
@@ -174,13 +262,23 @@ fn is_of_variable(c: char) -> bool {
 }
 
 fn is_prefixed(word: &str) -> bool {
-    let prefixes = ["REVWATCH_", "STRIPE_", "SLACK_", "SMTP_", "TWILIO_", "PAGERDUTY_", "OTEL_"];
+    let prefixes = [
+        "REVWATCH_",
+        "STRIPE_",
+        "SLACK_",
+        "SMTP_",
+        "TWILIO_",
+        "PAGERDUTY_",
+        "OTEL_",
+    ];
     prefixes.iter().any(|prefix| word.starts_with(prefix))
 }
 
 /// The metric that a series of a histogram belongs to.
 fn known_suffix(word: &str) -> Option<&str> {
-    ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix))
+    ["_bucket", "_count", "_sum"]
+        .iter()
+        .find_map(|suffix| word.strip_suffix(suffix))
 }
 
 /// In comments of sources: a name alone is of the same folder (or the module's own), anything longer begins at the root.
@@ -190,16 +288,29 @@ fn comments_name_sources_that_are_there() {
     let there = |name: &str| names.iter().any(|known| known == name);
     let mut faults = Vec::new();
     for source in names.iter().filter(|name| name.ends_with(".rs")) {
-        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)) else { continue };
-        let (folder, module) =
-            (source.rsplit_once('/').map_or("", |(folder, _)| folder), source.trim_end_matches(".rs"));
-        for comment in text.lines().filter(|line| line.trim_start().starts_with("//")) {
-            let named =
-                comment.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' '));
+        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(source))
+        else {
+            continue;
+        };
+        let (folder, module) = (
+            source.rsplit_once('/').map_or("", |(folder, _)| folder),
+            source.trim_end_matches(".rs"),
+        );
+        for comment in text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("//"))
+        {
+            let named = comment
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|word| word.ends_with(".rs") && !word.contains(' '));
             faults.extend(named.filter_map(|name| {
                 let found = match name.contains('/') {
                     true => there(name),
-                    false => there(&format!("{folder}/{name}")) || there(&format!("{module}/{name}")),
+                    false => {
+                        there(&format!("{folder}/{name}")) || there(&format!("{module}/{name}"))
+                    }
                 };
                 (!found).then(|| format!("{source} names {name}"))
             }));
@@ -214,7 +325,10 @@ fn check_texts(fault: impl Fn(&str) -> Option<String>) {
     let mut faults = Vec::new();
     for name in names {
         // A file may be deleted and not yet committed; what is no text is no prose.
-        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)) else { continue };
+        let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name))
+        else {
+            continue;
+        };
         faults.extend(fault(&text).map(|what| format!("{name}: {what}")));
     }
     assert!(faults.is_empty(), "found in\n{}", faults.join("\n"));
@@ -224,7 +338,15 @@ fn check_texts(fault: impl Fn(&str) -> Option<String>) {
 fn tracked() -> Option<Vec<String>> {
     let listed = Command::new("git")
         // In a container the files may belong to somebody else.
-        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output();
     let Some(listed) = listed.ok().filter(|output| output.status.success()) else {
@@ -232,8 +354,15 @@ fn tracked() -> Option<Vec<String>> {
         return None;
     };
     let names = String::from_utf8(listed.stdout).expect("file names in UTF-8");
-    let names: Vec<String> = names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    assert!(names.iter().any(|name| name == "Cargo.toml"), "git lists the repository's files");
+    let names: Vec<String> = names
+        .split('\0')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    assert!(
+        names.iter().any(|name| name == "Cargo.toml"),
+        "git lists the repository's files"
+    );
     Some(names)
 }
 
@@ -242,5 +371,6 @@ fn words(text: &str, of: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
 }
 
 fn read(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a file of the repository")
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
+        .expect("a file of the repository")
 }

@@ -330,10 +330,22 @@ impl Alert {
     pub fn for_the_log(&self) -> Self {
         let mut alert = self.clone();
         let id = |text: &mut String| *text = shown::id(text).into_owned();
-        let currency = |money: &mut Money| money.currency = shown::name(&money.currency).into_owned();
+        let currency =
+            |money: &mut Money| money.currency = shown::name(&money.currency).into_owned();
         alert.subject = alert.subject.for_the_log();
-        let Evidence { account, customer, detail, money, event_ids, .. } = &mut alert.evidence;
-        account.iter_mut().chain(customer).chain(event_ids).for_each(id);
+        let Evidence {
+            account,
+            customer,
+            detail,
+            money,
+            event_ids,
+            ..
+        } = &mut alert.evidence;
+        account
+            .iter_mut()
+            .chain(customer)
+            .chain(event_ids)
+            .for_each(id);
         money.iter_mut().for_each(currency);
         detail.iter_mut().for_each(|text| {
             // A word of Stripe's, or a step of ours.
@@ -351,14 +363,24 @@ impl Alert {
                 member.money.iter_mut().for_each(currency);
             }
         }
-        for by in alert.acknowledged_by.iter_mut().chain(&mut alert.resolved_by) {
+        for by in alert
+            .acknowledged_by
+            .iter_mut()
+            .chain(&mut alert.resolved_by)
+        {
             "somebody".clone_into(by);
         }
         alert
     }
 
     /// Fires `rule` now. Its clocks and ways are set by the book.
-    pub fn fire(rule: &Rule, subject: &Subject, since_s: i64, now_s: i64, evidence: Evidence) -> Self {
+    pub fn fire(
+        rule: &Rule,
+        subject: &Subject,
+        since_s: i64,
+        now_s: i64,
+        evidence: Evidence,
+    ) -> Self {
         let id = id(&format!("{}\n{subject}\n{since_s}\n{now_s}", rule.name));
         let mut labels = rule.labels.clone();
         if let Subject::Segment { by, value } = subject {
@@ -440,7 +462,10 @@ impl Subject {
     pub fn for_the_log(&self) -> Self {
         match self {
             Self::Business => Self::Business,
-            Self::Segment { by, value } => Self::Segment { by: by.clone(), value: shown::name(value).into_owned() },
+            Self::Segment { by, value } => Self::Segment {
+                by: by.clone(),
+                value: shown::name(value).into_owned(),
+            },
             Self::Entity(key) => Self::Entity(EntityKey::new(key.kind, shown::id(&key.id))),
         }
     }
@@ -459,7 +484,10 @@ impl fmt::Display for Subject {
 impl Way {
     /// The alert's own message by this notifier.
     pub fn main(notifier: &str) -> Self {
-        Self { notifier: notifier.to_owned(), notice: 0 }
+        Self {
+            notifier: notifier.to_owned(),
+            notice: 0,
+        }
     }
 }
 
@@ -485,7 +513,9 @@ impl<'de> Deserialize<'de> for Way {
         Ok(match text.split_once('#') {
             Some((notifier, notice)) => Self {
                 notifier: notifier.to_owned(),
-                notice: notice.parse().map_err(|_| serde::de::Error::custom("a notice has a number"))?,
+                notice: notice
+                    .parse()
+                    .map_err(|_| serde::de::Error::custom("a notice has a number"))?,
             },
             None => Self::main(&text),
         })

@@ -11,17 +11,30 @@ use crate::notify::{Lookup, Notifier, Outcome};
 /// One attempt: looks first where an earlier one may have arrived. A panic ends it like an answer that was lost: without
 /// an outcome its destination would be busy for good.
 pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
-    let Job { alert_id, way, revision, message, doubtful, may_wait, .. } = job;
+    let Job {
+        alert_id,
+        way,
+        revision,
+        message,
+        doubtful,
+        may_wait,
+        ..
+    } = job;
     let mut possible_duplicate = false;
     let tried = async {
         if let Some((doubtful, tried_revision)) = &doubtful {
             match notifier.find(&message).await {
                 // What changed since is still to be told.
                 Lookup::Found { receipt, revision } => {
-                    return (Outcome::Delivered { receipt }, revision.unwrap_or(*tried_revision));
+                    return (
+                        Outcome::Delivered { receipt },
+                        revision.unwrap_or(*tried_revision),
+                    );
                 }
                 Lookup::Absent => {}
-                Lookup::Later { reason } if may_wait => return (Outcome::Unknown { reason }, revision),
+                Lookup::Later { reason } if may_wait => {
+                    return (Outcome::Unknown { reason }, revision);
+                }
                 Lookup::Later { .. } | Lookup::CannotTell => {
                     possible_duplicate = true;
                     return (notifier.deliver(doubtful).await, revision);
@@ -30,13 +43,27 @@ pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration)
         }
         (notifier.deliver(&message).await, revision)
     };
-    let unknown = |reason: &str| (Outcome::Unknown { reason: reason.to_owned() }, revision);
-    let (outcome, revision) = match tokio::time::timeout(within, AssertUnwindSafe(tried).catch_unwind()).await {
-        Ok(Ok(told)) => told,
-        Ok(Err(_)) => unknown("it panicked: a bug in revwatch"),
-        Err(_) => unknown("no answer in time"),
+    let unknown = |reason: &str| {
+        (
+            Outcome::Unknown {
+                reason: reason.to_owned(),
+            },
+            revision,
+        )
     };
-    Told { alert_id, way, revision, outcome, possible_duplicate }
+    let (outcome, revision) =
+        match tokio::time::timeout(within, AssertUnwindSafe(tried).catch_unwind()).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => unknown("it panicked: a bug in revwatch"),
+            Err(_) => unknown("no answer in time"),
+        };
+    Told {
+        alert_id,
+        way,
+        revision,
+        outcome,
+        possible_duplicate,
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +88,10 @@ mod tests {
         }
 
         fn habits(&self) -> Habits {
-            Habits { edits: true, resolves: true }
+            Habits {
+                edits: true,
+                resolves: true,
+            }
         }
 
         fn destination(&self, _route: &str) -> String {
@@ -89,9 +119,19 @@ mod tests {
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
         let way = Way::main("slack");
         let message = render(&alert, &way, &Progress::default());
-        let later = || Lookup::Later { reason: "429".into() };
+        let later = || Lookup::Later {
+            reason: "429".into(),
+        };
         for (answer, may_wait, sent, possible_duplicate) in [
-            (Lookup::Found { receipt: None, revision: None }, true, 0, false),
+            (
+                Lookup::Found {
+                    receipt: None,
+                    revision: None,
+                },
+                true,
+                0,
+                false,
+            ),
             (Lookup::Absent, true, 1, false),
             (Lookup::CannotTell, true, 1, true),
             (later(), true, 0, false),
@@ -108,8 +148,15 @@ mod tests {
                 origin: Origin::default(),
             };
             let told = attempt(&notifier, job, ANSWER_WITHIN).await;
-            assert_eq!((notifier.1.into_inner(), told.possible_duplicate), (sent, possible_duplicate), "{answer:?}");
-            assert_eq!(matches!(told.outcome, Outcome::Unknown { .. }), sent == 0 && may_wait && answer == later());
+            assert_eq!(
+                (notifier.1.into_inner(), told.possible_duplicate),
+                (sent, possible_duplicate),
+                "{answer:?}"
+            );
+            assert_eq!(
+                matches!(told.outcome, Outcome::Unknown { .. }),
+                sent == 0 && may_wait && answer == later()
+            );
         }
     }
     #[tokio::test]
@@ -117,7 +164,10 @@ mod tests {
         let rule = crate::rule_text::built_in().expect("valid").remove(0);
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
         let way = Way::main("slack");
-        let message = Message { text: "panic".into(), ..render(&alert, &way, &Progress::default()) };
+        let message = Message {
+            text: "panic".into(),
+            ..render(&alert, &way, &Progress::default())
+        };
         let job = Job {
             alert_id: alert.id.clone(),
             way,
@@ -127,7 +177,12 @@ mod tests {
             may_wait: true,
             origin: Origin::default(),
         };
-        let told = attempt(&Stubborn(Lookup::Absent, AtomicUsize::new(0)), job, ANSWER_WITHIN).await;
+        let told = attempt(
+            &Stubborn(Lookup::Absent, AtomicUsize::new(0)),
+            job,
+            ANSWER_WITHIN,
+        )
+        .await;
         assert_eq!(told.alert_id, alert.id);
         assert!(matches!(told.outcome, Outcome::Unknown { reason } if reason.contains("panicked")));
     }

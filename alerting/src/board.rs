@@ -25,10 +25,18 @@ impl Alerting {
     pub(crate) fn set_kpis(&self, kpis: &Kpis) {
         let m = &self.metrics;
         let one = |counts: &BTreeMap<String, i64>, board: &Board| {
-            board.show(counts.iter().map(|(label, count)| (vec![label.as_str()], *count)));
+            board.show(
+                counts
+                    .iter()
+                    .map(|(label, count)| (vec![label.as_str()], *count)),
+            );
         };
         let two = |counts: &[(String, String, i64)], board: &Board| {
-            board.show(counts.iter().map(|(a, b, count)| (vec![a.as_str(), b], *count)));
+            board.show(
+                counts
+                    .iter()
+                    .map(|(a, b, count)| (vec![a.as_str(), b], *count)),
+            );
         };
         two(&kpis.subscriptions_by_plan, &m.subscriptions);
         two(&kpis.payouts_reached, &m.payouts);
@@ -39,14 +47,19 @@ impl Alerting {
         one(&kpis.mrr_past_due_minor, &m.mrr_past_due_minor);
         one(&kpis.invoices_open_minor, &m.invoices_open_minor);
         one(&kpis.payout_volume_minor_30d, &m.payout_volume_minor);
-        let total = |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
+        let total =
+            |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
         m.kernel_checkouts.show([(vec![], kpis.checkouts_reached)]);
-        m.kernel_payments_succeeded.show([(vec![], total(&kpis.payments_reached, "succeeded"))]);
-        m.kernel_payments_failed.show([(vec![], total(&kpis.payments_reached, "failed"))]);
+        m.kernel_payments_succeeded
+            .show([(vec![], total(&kpis.payments_reached, "succeeded"))]);
+        m.kernel_payments_failed
+            .show([(vec![], total(&kpis.payments_reached, "failed"))]);
         one(&kpis.mrr_minor, &m.kernel_mrr);
         m.kernel_churn_rate.set(kpis.churn_rate_30d.unwrap_or(0.0));
         m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
-        m.payout_failure_ratio.with_label_values(&["24h"]).set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
+        m.payout_failure_ratio
+            .with_label_values(&["24h"])
+            .set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
     }
 
     /// Shows how many alerts wait for too long. It looks at each: not for every tick.
@@ -55,7 +68,10 @@ impl Alerting {
         for severity in Severity::ALL {
             counts.extend(["respond", "resolve"].map(|clock| ((severity.as_str(), clock), 0)));
             // A histogram that is there before its first value shows that value as growth.
-            for histogram in [&self.metrics.alert_acknowledge_seconds, &self.metrics.alert_resolve_seconds] {
+            for histogram in [
+                &self.metrics.alert_acknowledge_seconds,
+                &self.metrics.alert_resolve_seconds,
+            ] {
                 histogram.with_label_values(&[severity.as_str()]);
             }
         }
@@ -65,7 +81,9 @@ impl Alerting {
                 *counts.entry((alert.severity.as_str(), clock)).or_default() += 1;
             }
         }
-        let counts = counts.into_iter().map(|((severity, clock), count)| (vec![severity, clock], count));
+        let counts = counts
+            .into_iter()
+            .map(|((severity, clock), count)| (vec![severity, clock], count));
         self.metrics.alerts_overdue.show(counts);
     }
 
@@ -78,19 +96,26 @@ impl Alerting {
         };
         if let Some((severity, seconds)) = happened.clocked {
             let seconds = Duration::from_secs(seconds.unsigned_abs()).as_secs_f64();
-            histogram.with_label_values(&[severity.as_str()]).observe(seconds);
+            histogram
+                .with_label_values(&[severity.as_str()])
+                .observe(seconds);
         }
     }
 
     pub(crate) fn show_alerts(&self, book: &Book) {
         let mut counts: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
         for rule in &self.rules {
-            counts.insert((&rule.name, rule.severity.as_str(), Stage::Firing.as_str()), 0);
+            counts.insert(
+                (&rule.name, rule.severity.as_str(), Stage::Firing.as_str()),
+                0,
+            );
         }
         for (rule, severity, stage, count) in book.counts() {
             counts.insert((rule, severity, stage.as_str()), count);
         }
-        let counts = counts.into_iter().map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
+        let counts = counts
+            .into_iter()
+            .map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
         self.metrics.alerts.show(counts);
     }
 }

@@ -34,7 +34,12 @@ const FIGURES_REST: u32 = 10;
 const HISTORY_PERIOD_S: i64 = 86_400;
 
 /// The counters that grow with every delivery that is dealt with.
-const DELIVERIES: [&str; 4] = ["events|applied", "events|duplicate", "events|ignored", "events|dead"];
+const DELIVERIES: [&str; 4] = [
+    "events|applied",
+    "events|duplicate",
+    "events|ignored",
+    "events|dead",
+];
 
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
@@ -83,7 +88,11 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
     }
     // The same goes for another process: the lease outlives what is being told.
     if !lasting.attempts.are_under_way() {
-        let _ = tokio::time::timeout(Duration::from_secs(2), alerting.store.release(LEASE, &holder)).await;
+        let _ = tokio::time::timeout(
+            Duration::from_secs(2),
+            alerting.store.release(LEASE, &holder),
+        )
+        .await;
     }
     tracing::info!(holder, "alerting stopped");
 }
@@ -149,8 +158,19 @@ struct Waiting {
 
 impl Alerting {
     /// Takes the lease and works until it is lost, something fails, other settings have come, or `shutdown`.
-    async fn hold(&self, holder: &str, lasting: &mut Lasting, shutdown: &CancellationToken) -> Result<(), Stop> {
-        let Lasting { shown, attempts, keeping, arriving, took_over } = lasting;
+    async fn hold(
+        &self,
+        holder: &str,
+        lasting: &mut Lasting,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Stop> {
+        let Lasting {
+            shown,
+            attempts,
+            keeping,
+            arriving,
+            took_over,
+        } = lasting;
         if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
             self.whole().await?;
             self.show_kpis().await?;
@@ -171,15 +191,28 @@ impl Alerting {
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut held = Held { holder, fence, renewed, healed_by, keeping };
-        let mut seen = Seen { figures: None, looked: None, pipeline: Pipeline::default(), waiting: None };
+        let mut held = Held {
+            holder,
+            fence,
+            renewed,
+            healed_by,
+            keeping,
+        };
+        let mut seen = Seen {
+            figures: None,
+            looked: None,
+            pipeline: Pipeline::default(),
+            waiting: None,
+        };
         // Other settings have come: they are taken over once nothing is being told, or this long after.
         let mut yields_by: Option<Instant> = None;
         loop {
             if yields_by.is_some_and(|by| !attempts.are_under_way() || by <= Instant::now()) {
                 return Ok(());
             }
-            let next_turn = self.next_turn(&book, &attempts.turns).filter(|_| yields_by.is_none());
+            let next_turn = self
+                .next_turn(&book, &attempts.turns)
+                .filter(|_| yields_by.is_none());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -206,7 +239,9 @@ impl Alerting {
         let deadline = Instant::now() + Duration::from_secs(5);
         while attempts.are_under_way() {
             let next = tokio::time::timeout_at(deadline, attempts.told.recv()).await;
-            let Ok(Some((destination, told))) = next else { break };
+            let Ok(Some((destination, told))) = next else {
+                break;
+            };
             self.on_told(&mut book, attempts, &destination, &told);
             self.write(&mut book, &mut held).await?;
         }
@@ -220,7 +255,13 @@ impl Alerting {
     }
 
     async fn renew(&self, holder: &str) -> Result<Option<Fence>, StoreError> {
-        self.store.lease(LEASE, holder, u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)).await
+        self.store
+            .lease(
+                LEASE,
+                holder,
+                u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX),
+            )
+            .await
     }
 
     /// Renews the lease in good time: two thirds of it, at least, are left afterwards.
@@ -240,19 +281,30 @@ impl Alerting {
     async fn whole(&self) -> Result<String, Stop> {
         let health = self.store.health().await?;
         let unwell = health.iter().filter(|health| !health.is_whole()).count();
-        self.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));
+        self.metrics
+            .partitions_healing
+            .set(i64::try_from(unwell).unwrap_or(i64::MAX));
         if unwell > 0 {
             return Err(Stop::NotWhole);
         }
-        let names: Vec<&str> = health.iter().filter_map(|health| health.healed_by.as_deref()).collect();
+        let names: Vec<&str> = health
+            .iter()
+            .filter_map(|health| health.healed_by.as_deref())
+            .collect();
         Ok(names.join(" "))
     }
 
     /// Everything as it was left; after a loss of data, as the journal has it.
-    async fn open_book(&self, fence: Fence, healed_by: &str, keeping: &Keeping) -> Result<Book, Stop> {
+    async fn open_book(
+        &self,
+        fence: Fence,
+        healed_by: &str,
+        keeping: &Keeping,
+    ) -> Result<Book, Stop> {
         let mut book = self.stored_book().await?;
         if book.read.healed_by != healed_by {
-            let writes = keeping::differences(self.queue.as_ref(), self.store.as_ref(), keeping).await?;
+            let writes =
+                keeping::differences(self.queue.as_ref(), self.store.as_ref(), keeping).await?;
             tracing::info!(
                 documents = writes.len(),
                 "the store was made whole: what the journal has beyond it is put back"
@@ -279,7 +331,12 @@ impl Alerting {
     }
 
     /// One tick. Costs what changed since the last one, plus the rules.
-    async fn evaluate(&self, book: &mut Book, seen: &mut Seen, held: &mut Held<'_>) -> Result<(), Stop> {
+    async fn evaluate(
+        &self,
+        book: &mut Book,
+        seen: &mut Seen,
+        held: &mut Held<'_>,
+    ) -> Result<(), Stop> {
         const PAGE: usize = 1000;
         /// More changes than these are not kept in memory: a look at everything costs less.
         const MOST_UNREAD: usize = 50_000;
@@ -297,7 +354,10 @@ impl Alerting {
         let (mut scan, mut unread) = (book.needs_scan(now_s), Vec::new());
         // To the end before anything is decided: what a page shows as open, a later one may close.
         loop {
-            let found = self.store.condition_changes(&book.read.cursor, PAGE).await?;
+            let found = self
+                .store
+                .condition_changes(&book.read.cursor, PAGE)
+                .await?;
             book.read.cursor = found.cursor;
             unread.extend(found.changes);
             scan |= found.gap || unread.len() > MOST_UNREAD;
@@ -361,46 +421,94 @@ impl Alerting {
     }
 
     /// Reads counters only when they can have changed what rules see, and not all the time.
-    async fn look_at_figures(&self, book: &mut Book, seen: &mut Seen, now_s: i64) -> Result<(), Stop> {
+    async fn look_at_figures(
+        &self,
+        book: &mut Book,
+        seen: &mut Seen,
+        now_s: i64,
+    ) -> Result<(), Stop> {
         let hour = hour_of(now_s);
         let deliveries = self.store.standing(&DELIVERIES).await?;
         let is_due = seen.figures.as_ref().is_none_or(|last| {
             let rested = last.at.elapsed() > last.took * FIGURES_REST;
-            let moved = last.deliveries != deliveries || last.hour != hour || last.at.elapsed() > FIGURES_PERIOD;
+            let moved = last.deliveries != deliveries
+                || last.hour != hour
+                || last.at.elapsed() > FIGURES_PERIOD;
             rested && (moved || book.is_ripe(now_s))
         });
         if !is_due {
             return Ok(());
         }
         let at = Instant::now();
-        let counters = self.store.counters(hour.saturating_sub(book.hours_needed()), hour).await?;
+        let counters = self
+            .store
+            .counters(hour.saturating_sub(book.hours_needed()), hour)
+            .await?;
         let is_waiting = seen.pipeline.queue_depth.is_some_and(|depth| depth > 0);
-        let before = seen.waiting.take().filter(|waiting| is_waiting && waiting.deliveries == deliveries);
-        seen.waiting = before.or_else(|| is_waiting.then(|| Waiting { since: Instant::now(), deliveries }));
-        seen.pipeline.stalled_s = seen
+        let before = seen
             .waiting
-            .as_ref()
-            .map_or(0, |waiting| i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX));
+            .take()
+            .filter(|waiting| is_waiting && waiting.deliveries == deliveries);
+        seen.waiting = before.or_else(|| {
+            is_waiting.then(|| Waiting {
+                since: Instant::now(),
+                deliveries,
+            })
+        });
+        seen.pipeline.stalled_s = seen.waiting.as_ref().map_or(0, |waiting| {
+            i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX)
+        });
         seen.pipeline.broken_notifiers = book.broken_notifiers().cloned().collect();
-        book.on_figures(Facts { counters: &counters, pipeline: &seen.pipeline, now_s });
-        seen.figures = Some(Figures { at, took: at.elapsed(), hour, deliveries });
+        book.on_figures(Facts {
+            counters: &counters,
+            pipeline: &seen.pipeline,
+            now_s,
+        });
+        seen.figures = Some(Figures {
+            at,
+            took: at.elapsed(),
+            hour,
+            deliveries,
+        });
         Ok(())
     }
 
     /// What cannot be asked is unknown.
     async fn pipeline(&self) -> Pipeline {
         let asked = async {
-            let depth = self.queue.depth().await.ok().map(|depth| depth.iter().sum::<u64>());
+            let depth = self
+                .queue
+                .depth()
+                .await
+                .ok()
+                .map(|depth| depth.iter().sum::<u64>());
             let count = async |place| self.queue.aside_count(place).await.ok();
             // While everything is paused, what is held back waits where it is.
-            let pauses = journal::pauses_in_store(self.store.as_ref()).await.ok().flatten();
-            let waiting = if pauses.is_some_and(|pauses| pauses.everything()) { depth } else { Some(0) };
-            let parked = count(Place::Parked).await.zip(waiting).map(|(parked, waiting)| parked + waiting);
+            let pauses = journal::pauses_in_store(self.store.as_ref())
+                .await
+                .ok()
+                .flatten();
+            let waiting = if pauses.is_some_and(|pauses| pauses.everything()) {
+                depth
+            } else {
+                Some(0)
+            };
+            let parked = count(Place::Parked)
+                .await
+                .zip(waiting)
+                .map(|(parked, waiting)| parked + waiting);
             (depth, count(Place::Dead).await, parked)
         };
-        let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, asked).await.unwrap_or_default();
+        let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, asked)
+            .await
+            .unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        Pipeline { queue_depth: count(depth), dead_letters: count(dead), parked: count(parked), ..Pipeline::default() }
+        Pipeline {
+            queue_depth: count(depth),
+            dead_letters: count(dead),
+            parked: count(parked),
+            ..Pipeline::default()
+        }
     }
 
     /// Decides, and writes what was decided, unless the store is no longer the one it was decided on.
@@ -440,7 +548,11 @@ impl Alerting {
         for (key, body) in self.store.documents(book::HISTORY).await? {
             let alert: Alert = serde_json::from_str(&body)?;
             if alert.resolved_s.is_some_and(|at_s| at_s + keep_s < now_s) {
-                old.push(DocumentWrite { space: book::HISTORY, key, body: None });
+                old.push(DocumentWrite {
+                    space: book::HISTORY,
+                    key,
+                    body: None,
+                });
             }
         }
         for part in old.chunks(2000) {
@@ -449,7 +561,13 @@ impl Alerting {
         }
         for space in [book::ALERTS, book::SILENCES, book::PENDING] {
             let open = self.store.documents(space).await?.into_iter();
-            let open: Vec<_> = open.map(|(key, body)| DocumentWrite { space, key, body: Some(body) }).collect();
+            let open: Vec<_> = open
+                .map(|(key, body)| DocumentWrite {
+                    space,
+                    key,
+                    body: Some(body),
+                })
+                .collect();
             held.keeping.note(&open);
         }
         Ok(())
@@ -461,10 +579,21 @@ impl Alerting {
 const MOST: usize = 250;
 
 fn log_happened(happened: &Happened) {
-    let Happened { alert_id, key, from, to, by, event_id, .. } = happened;
+    let Happened {
+        alert_id,
+        key,
+        from,
+        to,
+        by,
+        event_id,
+        ..
+    } = happened;
     let (rule, subject) = (key.rule.as_str(), key.subject.for_the_log());
     let by_hand = by.is_some();
-    let trace_id = event_id.as_ref().or(alert_id.as_ref()).map(|id| Correlation::of(id).to_string());
+    let trace_id = event_id
+        .as_ref()
+        .or(alert_id.as_ref())
+        .map(|id| Correlation::of(id).to_string());
     let event_id = event_id.as_deref().map(shown::id);
     tracing::info!(
         alert_id, rule, %subject, from = from.as_str(), to = to.as_str(), by_hand,
@@ -517,7 +646,10 @@ mod tests {
         }
 
         fn habits(&self) -> Habits {
-            Habits { edits: true, resolves: true }
+            Habits {
+                edits: true,
+                resolves: true,
+            }
         }
 
         fn destination(&self, _route: &str) -> String {
@@ -558,7 +690,10 @@ mod tests {
         }
 
         fn habits(&self) -> Habits {
-            Habits { edits: true, resolves: true }
+            Habits {
+                edits: true,
+                resolves: true,
+            }
         }
 
         fn destination(&self, _route: &str) -> String {
@@ -570,9 +705,14 @@ mod tests {
         }
 
         async fn deliver(&self, message: &Message) -> Outcome {
-            self.texts.lock().expect("no panic").push(message.text.clone());
+            self.texts
+                .lock()
+                .expect("no panic")
+                .push(message.text.clone());
             self.told.notify_one();
-            Outcome::Delivered { receipt: Some("r".to_owned()) }
+            Outcome::Delivered {
+                receipt: Some("r".to_owned()),
+            }
         }
 
         async fn find(&self, _message: &Message) -> Lookup {
@@ -584,7 +724,11 @@ mod tests {
         rules_file::load(None).expect("the shipped rules")
     }
 
-    fn alerting(store: &Arc<Sqlite>, queue: Arc<dyn EventQueue>, notifier: Arc<dyn Notifier>) -> (Alerting, Readiness) {
+    fn alerting(
+        store: &Arc<Sqlite>,
+        queue: Arc<dyn EventQueue>,
+        notifier: Arc<dyn Notifier>,
+    ) -> (Alerting, Readiness) {
         let readiness = Readiness::default();
         let alerting = Alerting {
             store: store.clone(),
@@ -592,7 +736,10 @@ mod tests {
             rules: shipped_rules(),
             notifiers: vec![notifier],
             actions: SlackActions::default(),
-            config: AlertingConfig { tick_seconds: 0.02, ..Config::load(None, &|_| None).expect("valid").alerting },
+            config: AlertingConfig {
+                tick_seconds: 0.02,
+                ..Config::load(None, &|_| None).expect("valid").alerting
+            },
             metrics: Metrics::new(),
             tracer: Default::default(),
             ready: readiness.check("alerting"),
@@ -603,19 +750,39 @@ mod tests {
 
     /// An alert of an earlier evaluator that is not told.
     async fn leave_alert(sqlite: &Sqlite) {
-        let mut alert = Alert::fire(&shipped_rules()[0], &Subject::Business, 0, now_s(), Evidence::default());
+        let mut alert = Alert::fire(
+            &shipped_rules()[0],
+            &Subject::Business,
+            0,
+            now_s(),
+            Evidence::default(),
+        );
         alert.notifiers.push("slack".to_owned());
-        let fence = sqlite.lease(LEASE, "before", 60_000).await.expect("answered").expect("free");
+        let fence = sqlite
+            .lease(LEASE, "before", 60_000)
+            .await
+            .expect("answered")
+            .expect("free");
         let body = serde_json::to_string(&alert).expect("plain data");
-        let write = DocumentWrite { space: book::ALERTS, key: alert.id, body: Some(body) };
-        sqlite.write_documents(fence, &[write]).await.expect("written");
+        let write = DocumentWrite {
+            space: book::ALERTS,
+            key: alert.id,
+            body: Some(body),
+        };
+        sqlite
+            .write_documents(fence, &[write])
+            .await
+            .expect("written");
         sqlite.release(LEASE, "before").await.expect("released");
     }
 
     fn payout_failed(n: usize) -> Condition {
         let subject = EntityKey::new(EntityKind::Payout, format!("po_{n}"));
         Condition {
-            key: ConditionKey { kind: ConditionKind::PayoutFailed, subject },
+            key: ConditionKey {
+                kind: ConditionKind::PayoutFailed,
+                subject,
+            },
             since_s: 100,
             due_s: 100,
             account: Some("acct_1".into()),
@@ -629,19 +796,24 @@ mod tests {
     fn rename(folder: &Path, from: &str, to: &str) {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
-        other.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).expect("renamed");
+        other
+            .execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}"))
+            .expect("renamed");
     }
 
     #[tokio::test]
     async fn nobody_looks_for_a_message_while_it_is_being_told() {
         let folder = tempfile::tempdir().expect("a folder");
-        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let sqlite =
+            Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
         leave_alert(&sqlite).await;
 
         let (slow, shutdown) = (Arc::new(Slow::default()), CancellationToken::new());
         let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), slow.clone());
         let running = tokio::spawn(run(alerting, shutdown.clone()));
-        timeout(LONG, slow.begun.notified()).await.expect("it is told");
+        timeout(LONG, slow.begun.notified())
+            .await
+            .expect("it is told");
         rename(folder.path(), "documents", "elsewhere");
         let fails = async {
             while readiness.is_ready() {
@@ -651,25 +823,36 @@ mod tests {
         timeout(LONG, fails).await.expect("the store fails");
         rename(folder.path(), "elsewhere", "documents");
         let disturbed = timeout(Duration::from_millis(500), slow.disturbed.notified()).await;
-        assert!(disturbed.is_err(), "looked for, and perhaps told twice, while it was being told");
+        assert!(
+            disturbed.is_err(),
+            "looked for, and perhaps told twice, while it was being told"
+        );
         slow.go_on.notify_one();
-        timeout(LONG, slow.begun.notified()).await.expect("it was not found, and is told again");
+        timeout(LONG, slow.begun.notified())
+            .await
+            .expect("it was not found, and is told again");
         slow.go_on.notify_one();
         shutdown.cancel();
-        timeout(LONG, running).await.expect("it ends").expect("no panic");
+        timeout(LONG, running)
+            .await
+            .expect("it ends")
+            .expect("no panic");
     }
 
     #[tokio::test]
     async fn a_journal_that_never_answers_holds_up_no_alert() {
         let folder = tempfile::tempdir().expect("a folder");
-        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let sqlite =
+            Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
         leave_alert(&sqlite).await;
         let (silent, willing) = (Arc::new(Broken::default()), Arc::new(Willing::default()));
         let (mut alerting, _readiness) = alerting(&sqlite, silent.clone(), willing.clone());
         // So long that it is not over within the test: whoever waits for the journal waits in vain.
         alerting.config.lease_seconds = 3_000.0;
         let running = tokio::spawn(run(alerting, CancellationToken::new()));
-        timeout(LONG, willing.told.notified()).await.expect("it is told");
+        timeout(LONG, willing.told.notified())
+            .await
+            .expect("it is told");
         assert!(!silent.is_given_up(), "the alert waited for the journal");
         let asked = async {
             while !silent.is_asked() {
@@ -685,36 +868,79 @@ mod tests {
     async fn what_was_over_before_it_was_read_is_told_to_nobody() {
         const PAYOUTS: usize = 1_100;
         let folder = tempfile::tempdir().expect("a folder");
-        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let sqlite =
+            Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
         let evaluating = |willing: &Arc<Willing>| {
             let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), willing.clone());
             let shutdown = CancellationToken::new();
-            (tokio::spawn(run(alerting, shutdown.clone())), shutdown, readiness)
+            (
+                tokio::spawn(run(alerting, shutdown.clone())),
+                shutdown,
+                readiness,
+            )
         };
         let willing = Arc::new(Willing::default());
         let (running, shutdown, _readiness) = evaluating(&willing);
         let has_looked = async {
-            while sqlite.documents(book::PROGRESS).await.expect("answered").is_empty() {
+            while sqlite
+                .documents(book::PROGRESS)
+                .await
+                .expect("answered")
+                .is_empty()
+            {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(LONG, has_looked).await.expect("it has looked at everything once");
+        timeout(LONG, has_looked)
+            .await
+            .expect("it has looked at everything once");
         shutdown.cancel();
-        timeout(LONG, running).await.expect("it ends").expect("no panic");
+        timeout(LONG, running)
+            .await
+            .expect("it ends")
+            .expect("no panic");
 
         let failed = (0..PAYOUTS).map(|n| ConditionChange::Open(payout_failed(n)));
         let paid = (0..PAYOUTS).map(|n| ConditionChange::Close(payout_failed(n).key));
         let fails = [ConditionChange::Open(payout_failed(PAYOUTS))];
         let conditions = failed.chain(paid).chain(fails).collect();
-        sqlite.commit(&Commit { conditions, ..Commit::default() }).await.expect("committed");
+        sqlite
+            .commit(&Commit {
+                conditions,
+                ..Commit::default()
+            })
+            .await
+            .expect("committed");
 
         let (running, shutdown, _readiness) = evaluating(&willing);
-        timeout(LONG, willing.told.notified()).await.expect("one still fails");
+        timeout(LONG, willing.told.notified())
+            .await
+            .expect("one still fails");
         shutdown.cancel();
-        timeout(LONG, running).await.expect("it ends").expect("no panic");
+        timeout(LONG, running)
+            .await
+            .expect("it ends")
+            .expect("no panic");
         let texts = willing.texts.lock().expect("no panic").clone();
-        assert!(texts.len() == 1 && texts[0].contains(&format!("po_{PAYOUTS}")), "{texts:#?}");
-        assert_eq!(sqlite.documents(book::ALERTS).await.expect("answered").len(), 1);
-        assert_eq!(sqlite.documents(book::HISTORY).await.expect("answered").len(), 0);
+        assert!(
+            texts.len() == 1 && texts[0].contains(&format!("po_{PAYOUTS}")),
+            "{texts:#?}"
+        );
+        assert_eq!(
+            sqlite
+                .documents(book::ALERTS)
+                .await
+                .expect("answered")
+                .len(),
+            1
+        );
+        assert_eq!(
+            sqlite
+                .documents(book::HISTORY)
+                .await
+                .expect("answered")
+                .len(),
+            0
+        );
     }
 }

@@ -68,7 +68,9 @@ struct Rest {
 
 impl Rest {
     fn begin(&mut self, now: Instant) {
-        let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10)).min(LONGEST_REST);
+        let rest = FIRST_REST
+            .saturating_mul(1 << self.failures.min(10))
+            .min(LONGEST_REST);
         (self.failures, self.until) = (self.failures.saturating_add(1), Some(now + rest));
     }
 
@@ -81,8 +83,15 @@ impl Keeping {
     /// Documents that were written.
     pub(crate) fn note(&mut self, writes: &[DocumentWrite]) {
         let at_ms = now_ms();
-        for DocumentWrite { space, key, body } in writes.iter().filter(|write| KEPT.contains(&write.space)) {
-            self.put(JournalEntry { at_ms, space: (*space).to_owned(), key: key.clone(), body: body.clone() });
+        for DocumentWrite { space, key, body } in
+            writes.iter().filter(|write| KEPT.contains(&write.space))
+        {
+            self.put(JournalEntry {
+                at_ms,
+                space: (*space).to_owned(),
+                key: key.clone(),
+                body: body.clone(),
+            });
         }
     }
 
@@ -91,16 +100,31 @@ impl Keeping {
         let (what, detail) = match &command.ask {
             Ask::Acknowledge { alert_id } => ("alert acknowledged", alert_id.clone()),
             Ask::Resolve { alert_id } => ("alert resolved", alert_id.clone()),
-            Ask::Silence(silence) => {
-                ("silence", format!("{} {}", silence.id, serde_json::to_string(&silence.matches).unwrap_or_default()))
-            }
+            Ask::Silence(silence) => (
+                "silence",
+                format!(
+                    "{} {}",
+                    silence.id,
+                    serde_json::to_string(&silence.matches).unwrap_or_default()
+                ),
+            ),
             Ask::Unsilence { silence_id } => ("silence ended", silence_id.clone()),
         };
         let at_ms = command.at_s.saturating_mul(1000);
         let detail = format!("{detail} ({})", command.via);
-        let act = Act { at_ms, who: command.by.clone(), what: what.to_owned(), detail };
+        let act = Act {
+            at_ms,
+            who: command.by.clone(),
+            what: what.to_owned(),
+            detail,
+        };
         let body = serde_json::to_string(&act).unwrap_or_default();
-        self.put(JournalEntry { at_ms, space: ACTS.to_owned(), key: key.to_owned(), body: Some(body) });
+        self.put(JournalEntry {
+            at_ms,
+            space: ACTS.to_owned(),
+            key: key.to_owned(),
+            body: Some(body),
+        });
     }
 
     /// Takes the journal's answer, if it has come, and gives it what waits next, unless it still has to answer or
@@ -116,8 +140,12 @@ impl Keeping {
         if self.waiting.is_empty() || !self.rest.is_over(Instant::now()) {
             return;
         }
-        let (lines, entries): (Vec<u64>, Vec<JournalEntry>) =
-            self.waiting.iter().take(AT_ONCE).map(|(n, entry)| (*n, entry.clone())).unzip();
+        let (lines, entries): (Vec<u64>, Vec<JournalEntry>) = self
+            .waiting
+            .iter()
+            .take(AT_ONCE)
+            .map(|(n, entry)| (*n, entry.clone()))
+            .unzip();
         let (tell, answer) = oneshot::channel();
         self.under_way = Some(UnderWay { lines, answer });
         let queue = queue.clone();
@@ -158,7 +186,10 @@ impl Keeping {
         };
         let _ = tokio::time::timeout(LAST_WITHIN.min(within), last).await;
         if !self.waiting.is_empty() {
-            tracing::warn!(lines = self.waiting.len(), "these lines were not written into the journal");
+            tracing::warn!(
+                lines = self.waiting.len(),
+                "these lines were not written into the journal"
+            );
         }
     }
 
@@ -170,10 +201,16 @@ impl Keeping {
             if keys.is_empty() {
                 continue;
             }
-            let mut stored: HashMap<String, String> = store.documents(space).await?.into_iter().collect();
+            let mut stored: HashMap<String, String> =
+                store.documents(space).await?.into_iter().collect();
             for key in keys {
                 let body = stored.remove(&key);
-                self.put(JournalEntry { at_ms: now_ms(), space: space.to_owned(), key, body });
+                self.put(JournalEntry {
+                    at_ms: now_ms(),
+                    space: space.to_owned(),
+                    key,
+                    body,
+                });
             }
         }
         Ok(())
@@ -182,7 +219,10 @@ impl Keeping {
     /// An earlier line of the same key need not be written any more.
     fn put(&mut self, entry: JournalEntry) {
         self.noted += 1;
-        if let Some(earlier) = self.newest.insert((entry.space.clone(), entry.key.clone()), self.noted) {
+        if let Some(earlier) = self
+            .newest
+            .insert((entry.space.clone(), entry.key.clone()), self.noted)
+        {
             self.waiting.remove(&earlier);
         }
         self.waiting.insert(self.noted, entry);
@@ -195,11 +235,15 @@ impl Keeping {
     }
 
     fn on_answer(&mut self, answer: Result<(), String>) {
-        let Some(UnderWay { lines, .. }) = self.under_way.take() else { return };
+        let Some(UnderWay { lines, .. }) = self.under_way.take() else {
+            return;
+        };
         match answer {
             Ok(()) => {
                 // One that was replaced meanwhile waits under another number.
-                for JournalEntry { space, key, .. } in lines.iter().filter_map(|line| self.waiting.remove(line)) {
+                for JournalEntry { space, key, .. } in
+                    lines.iter().filter_map(|line| self.waiting.remove(line))
+                {
                     self.newest.remove(&(space, key));
                 }
                 (self.rest, self.given_up) = (Rest::default(), 0);
@@ -224,14 +268,26 @@ pub(crate) async fn differences(
     store: &dyn StateStore,
     keeping: &Keeping,
 ) -> Result<Vec<DocumentWrite>, Stop> {
-    let mut newest: BTreeMap<&'static str, BTreeMap<String, (i64, Option<String>)>> = BTreeMap::new();
-    let mut each = |JournalEntry { at_ms, space, key, body }: JournalEntry| {
+    let mut newest: BTreeMap<&'static str, BTreeMap<String, (i64, Option<String>)>> =
+        BTreeMap::new();
+    let mut each = |JournalEntry {
+                        at_ms,
+                        space,
+                        key,
+                        body,
+                    }: JournalEntry| {
         if let Some(space) = KEPT.into_iter().find(|kept| *kept == space) {
             newest.entry(space).or_default().insert(key, (at_ms, body));
         }
     };
     queue.journal(&mut each).await?;
-    for JournalEntry { at_ms, space, key, body } in keeping.waiting.values() {
+    for JournalEntry {
+        at_ms,
+        space,
+        key,
+        body,
+    } in keeping.waiting.values()
+    {
         // What waits comes after what is written, unless another evaluator wrote it since.
         if let Some(space) = KEPT.into_iter().find(|kept| kept == space) {
             let of_space = newest.entry(space).or_default();
@@ -242,7 +298,11 @@ pub(crate) async fn differences(
     }
     let mut writes = Vec::new();
     // The line that an alert is over comes before the one that it is not open any more, which may be missing.
-    let ended = newest.get(HISTORY).into_iter().flatten().filter(|(_, (_, body))| body.is_some());
+    let ended = newest
+        .get(HISTORY)
+        .into_iter()
+        .flatten()
+        .filter(|(_, (_, body))| body.is_some());
     let mut over: HashSet<String> = ended.map(|(key, _)| key.clone()).collect();
     for space in KEPT {
         let stored: BTreeMap<String, String> = store.documents(space).await?.into_iter().collect();
@@ -258,7 +318,11 @@ pub(crate) async fn differences(
                 (Some(stored), Some(kept)) => stored != kept && !is_newer(stored, kept),
             };
             if write {
-                writes.push(DocumentWrite { space, key: key.clone(), body: kept.clone() });
+                writes.push(DocumentWrite {
+                    space,
+                    key: key.clone(),
+                    body: kept.clone(),
+                });
             }
         }
     }
@@ -267,8 +331,14 @@ pub(crate) async fn differences(
 
 /// Whether the first is an alert that was changed after the second.
 fn is_newer(stored: &str, kept: &str) -> bool {
-    let revision = |body| serde_json::from_str::<Alert>(body).ok().map(|alert| (alert.revision, alert.revised_s));
-    revision(stored).zip(revision(kept)).is_some_and(|(stored, kept)| stored > kept)
+    let revision = |body| {
+        serde_json::from_str::<Alert>(body)
+            .ok()
+            .map(|alert| (alert.revision, alert.revised_s))
+    };
+    revision(stored)
+        .zip(revision(kept))
+        .is_some_and(|(stored, kept)| stored > kept)
 }
 
 #[cfg(test)]
@@ -278,7 +348,9 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use revwatch_shared::ports::{Archive, Consumer, Delivery, Fate, Place, QueueError, SetAside, Swept};
+    use revwatch_shared::ports::{
+        Archive, Consumer, Delivery, Fate, Place, QueueError, SetAside, Swept,
+    };
     use revwatch_shared::sqlite::{Open, Sqlite};
 
     use super::*;
@@ -367,7 +439,10 @@ pub(crate) mod tests {
             std::future::pending().await
         }
 
-        async fn journal(&self, _: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+        async fn journal(
+            &self,
+            _: &mut (dyn FnMut(JournalEntry) + Send),
+        ) -> Result<(), QueueError> {
             Ok(())
         }
 
@@ -375,12 +450,17 @@ pub(crate) mod tests {
     }
 
     fn opened(folder: &tempfile::TempDir) -> (Arc<Sqlite>, Arc<dyn EventQueue>) {
-        let sqlite = Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+        let sqlite =
+            Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
         (sqlite.clone(), sqlite)
     }
 
     fn silence(key: &str, body: Option<&str>) -> DocumentWrite {
-        DocumentWrite { space: SILENCES, key: key.to_owned(), body: body.map(str::to_owned) }
+        DocumentWrite {
+            space: SILENCES,
+            key: key.to_owned(),
+            body: body.map(str::to_owned),
+        }
     }
 
     /// The queue was away when a silence was ended and another set; then the store restarts, losing nothing.
@@ -388,21 +468,46 @@ pub(crate) mod tests {
     async fn what_the_journal_does_not_have_yet_is_not_undone() {
         let folder = tempfile::tempdir().expect("a folder");
         let (sqlite, queue) = opened(&folder);
-        let fence = sqlite.lease("alerting", "me", 60_000).await.expect("answered").expect("free");
+        let fence = sqlite
+            .lease("alerting", "me", 60_000)
+            .await
+            .expect("answered")
+            .expect("free");
         let (before, after) = (
             [silence("ended", Some("1")), silence("longer", Some("1"))],
-            [silence("ended", None), silence("longer", Some("2")), silence("new", Some("3"))],
+            [
+                silence("ended", None),
+                silence("longer", Some("2")),
+                silence("new", Some("3")),
+            ],
         );
         let mut keeping = Keeping::default();
-        sqlite.write_documents(fence, &before).await.expect("written");
+        sqlite
+            .write_documents(fence, &before)
+            .await
+            .expect("written");
         keeping.note(&before);
         keeping.end(&queue, LONG).await;
-        sqlite.write_documents(fence, &after).await.expect("written");
+        sqlite
+            .write_documents(fence, &after)
+            .await
+            .expect("written");
         keeping.note(&after);
-        assert_eq!(differences(&*queue, &*sqlite, &keeping).await.expect("read"), []);
+        assert_eq!(
+            differences(&*queue, &*sqlite, &keeping)
+                .await
+                .expect("read"),
+            []
+        );
         // Nor forgotten, if the store has lost it.
-        sqlite.write_documents(fence, &before).await.expect("written");
-        sqlite.write_documents(fence, &[silence("new", None)]).await.expect("written");
+        sqlite
+            .write_documents(fence, &before)
+            .await
+            .expect("written");
+        sqlite
+            .write_documents(fence, &[silence("new", None)])
+            .await
+            .expect("written");
         let lost = async |keeping: &Keeping| {
             let mut lost = differences(&*queue, &*sqlite, keeping).await.expect("read");
             lost.sort_by(|a, b| a.key.cmp(&b.key));
@@ -421,19 +526,41 @@ pub(crate) mod tests {
     async fn what_another_wrote_meanwhile_is_not_undone() {
         let folder = tempfile::tempdir().expect("a folder");
         let (sqlite, queue) = opened(&folder);
-        let fence = sqlite.lease("alerting", "other", 60_000).await.expect("answered").expect("free");
+        let fence = sqlite
+            .lease("alerting", "other", 60_000)
+            .await
+            .expect("answered")
+            .expect("free");
         let silence = |body: &str| silence("a", Some(body));
         let (mut own, mut others) = (Keeping::default(), Keeping::default());
         own.note(&[silence("older")]);
         own.waiting.values_mut().for_each(|line| line.at_ms -= 1);
-        sqlite.write_documents(fence, &[silence("newer")]).await.expect("written");
+        sqlite
+            .write_documents(fence, &[silence("newer")])
+            .await
+            .expect("written");
         others.note(&[silence("newer")]);
         others.end(&queue, LONG).await;
-        assert_eq!(differences(&*queue, &*sqlite, &own).await.expect("read"), []);
+        assert_eq!(
+            differences(&*queue, &*sqlite, &own).await.expect("read"),
+            []
+        );
         own.catch_up(&*sqlite).await.expect("read");
         own.end(&queue, LONG).await;
-        sqlite.write_documents(fence, &[DocumentWrite { body: None, ..silence("") }]).await.expect("written");
-        assert_eq!(differences(&*queue, &*sqlite, &own).await.expect("read"), [silence("newer")]);
+        sqlite
+            .write_documents(
+                fence,
+                &[DocumentWrite {
+                    body: None,
+                    ..silence("")
+                }],
+            )
+            .await
+            .expect("written");
+        assert_eq!(
+            differences(&*queue, &*sqlite, &own).await.expect("read"),
+            [silence("newer")]
+        );
     }
 
     #[tokio::test]
@@ -451,7 +578,11 @@ pub(crate) mod tests {
         assert_eq!(silent.asked.lock().expect("no panic").len(), 1);
         assert_eq!(keeping.waiting.len(), 2);
         keeping.on_answer(Ok(()));
-        let waiting: Vec<_> = keeping.waiting.values().map(|line| (line.key.as_str(), line.body.as_deref())).collect();
+        let waiting: Vec<_> = keeping
+            .waiting
+            .values()
+            .map(|line| (line.key.as_str(), line.body.as_deref()))
+            .collect();
         assert_eq!(waiting, [("a", Some("3"))]);
         keeping.flush(&queue, LONG);
         keeping.on_answer(Ok(()));
@@ -460,7 +591,10 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_journal_that_fails_is_left_alone_for_a_while_and_asked_a_last_time() {
-        let failing = Arc::new(Broken { fails: true, ..Broken::default() });
+        let failing = Arc::new(Broken {
+            fails: true,
+            ..Broken::default()
+        });
         let queue: Arc<dyn EventQueue> = failing.clone();
         let asked = || failing.asked.lock().expect("no panic").len();
         let mut keeping = Keeping::default();
@@ -477,7 +611,10 @@ pub(crate) mod tests {
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             rest.begin(now);
             let until = now + Duration::from_secs(seconds);
-            assert!(rest.is_over(until) && !rest.is_over(until - Duration::from_millis(1)), "{seconds}");
+            assert!(
+                rest.is_over(until) && !rest.is_over(until - Duration::from_millis(1)),
+                "{seconds}"
+            );
         }
     }
 
@@ -486,15 +623,26 @@ pub(crate) mod tests {
         let silent = Arc::new(Broken::default());
         let queue: Arc<dyn EventQueue> = silent.clone();
         let mut keeping = Keeping::default();
-        let writes: Vec<_> = (0..MOST_WAITING + 5).rev().map(|n| silence(&n.to_string(), None)).collect();
+        let writes: Vec<_> = (0..MOST_WAITING + 5)
+            .rev()
+            .map(|n| silence(&n.to_string(), None))
+            .collect();
         keeping.note(&writes);
-        assert_eq!((keeping.waiting.len(), keeping.newest.len()), (MOST_WAITING, MOST_WAITING));
+        assert_eq!(
+            (keeping.waiting.len(), keeping.newest.len()),
+            (MOST_WAITING, MOST_WAITING)
+        );
         assert_eq!(keeping.given_up, 5);
         keeping.flush(&queue, LONG);
         tokio::task::yield_now().await;
         let asked = silent.asked.lock().expect("no panic");
         let first: Vec<_> = asked.concat().into_iter().map(|line| line.key).collect();
-        let expected: Vec<_> = writes.into_iter().skip(5).take(AT_ONCE).map(|write| write.key).collect();
+        let expected: Vec<_> = writes
+            .into_iter()
+            .skip(5)
+            .take(AT_ONCE)
+            .map(|write| write.key)
+            .collect();
         assert_eq!(first, expected);
     }
 
@@ -503,11 +651,17 @@ pub(crate) mod tests {
     async fn what_is_over_does_not_come_back_open() {
         let folder = tempfile::tempdir().expect("a folder");
         let (sqlite, queue) = opened(&folder);
-        let write = |space| DocumentWrite { space, key: "al_1".to_owned(), body: Some("{}".to_owned()) };
+        let write = |space| DocumentWrite {
+            space,
+            key: "al_1".to_owned(),
+            body: Some("{}".to_owned()),
+        };
         let mut keeping = Keeping::default();
         keeping.note(&[write(ALERTS), write(HISTORY)]);
         keeping.end(&queue, LONG).await;
-        let lost = differences(&*queue, &*sqlite, &Keeping::default()).await.expect("read");
+        let lost = differences(&*queue, &*sqlite, &Keeping::default())
+            .await
+            .expect("read");
         assert_eq!(lost, [write(HISTORY)]);
     }
 }

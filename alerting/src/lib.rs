@@ -86,7 +86,11 @@ pub enum StartError {
 impl Alerting {
     /// As `process` is configured, on `backend`. Settings that make no sense are refused before anything begins.
     pub async fn of(process: &Process, backend: &Backend) -> Result<Self, StartError> {
-        let Setup { rules, notifiers, config } = Setup::of(&process.config)?;
+        let Setup {
+            rules,
+            notifiers,
+            config,
+        } = Setup::of(&process.config)?;
         let outgoing = Outgoing::new(process.config.outgoing);
         let store = backend.store.clone();
         let actions = SlackActions::bind(&process.config.slack, &outgoing, store.clone()).await?;
@@ -120,7 +124,11 @@ impl Alerting {
 
     /// Goes by other settings from now on. Nothing may be under way.
     fn take_over(&mut self, setup: Setup) {
-        let Setup { rules, notifiers, config } = setup;
+        let Setup {
+            rules,
+            notifiers,
+            config,
+        } = setup;
         tracing::info!(rules = rules.len(), "alerting goes by other settings");
         (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
     }
@@ -130,7 +138,10 @@ impl Alerting {
 /// What people press in Slack is taken by each of them.
 pub async fn run(mut alerting: Alerting, shutdown: CancellationToken) {
     let actions = std::mem::take(&mut alerting.actions);
-    tokio::join!(actions.run(shutdown.clone()), evaluator::evaluate(&mut alerting, &shutdown));
+    tokio::join!(
+        actions.run(shutdown.clone()),
+        evaluator::evaluate(&mut alerting, &shutdown)
+    );
 }
 
 pub(crate) fn now_ms() -> i64 {

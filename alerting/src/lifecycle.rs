@@ -23,14 +23,26 @@ pub type Transition = (Stage, Stage, &'static str);
 
 /// Every way there is.
 pub const TRANSITIONS: [Transition; 8] = [
-    (Stage::Inactive, Stage::Pending, "it holds, and the rule has a `for`"),
+    (
+        Stage::Inactive,
+        Stage::Pending,
+        "it holds, and the rule has a `for`",
+    ),
     (Stage::Inactive, Stage::Firing, "it holds"),
     (Stage::Pending, Stage::Inactive, "it holds no longer"),
     (Stage::Pending, Stage::Firing, "it has held for `for`"),
     (Stage::Firing, Stage::Acknowledged, "somebody acknowledges"),
-    (Stage::Firing, Stage::Resolved, "it has been over for `keep_firing_for`, or somebody resolves it"),
+    (
+        Stage::Firing,
+        Stage::Resolved,
+        "it has been over for `keep_firing_for`, or somebody resolves it",
+    ),
     (Stage::Acknowledged, Stage::Resolved, "the same"),
-    (Stage::Resolved, Stage::Inactive, "told, and kept in the history"),
+    (
+        Stage::Resolved,
+        Stage::Inactive,
+        "told, and kept in the history",
+    ),
 ];
 
 impl Stage {
@@ -63,9 +75,17 @@ pub fn is_drawn(from: Stage, to: Stage) -> bool {
 
 /// The picture, in the language of Mermaid.
 pub fn diagram() -> String {
-    let mut lines = vec!["stateDiagram-v2".to_owned(), "    [*] --> inactive".to_owned()];
+    let mut lines = vec![
+        "stateDiagram-v2".to_owned(),
+        "    [*] --> inactive".to_owned(),
+    ];
     for (from, to, why) in TRANSITIONS {
-        lines.push(format!("    {} --> {}: {}", from.as_str(), to.as_str(), why.replace('`', "")));
+        lines.push(format!(
+            "    {} --> {}: {}",
+            from.as_str(),
+            to.as_str(),
+            why.replace('`', "")
+        ));
     }
     lines.join("\n")
 }

@@ -5,7 +5,9 @@ use revwatch_shared::entity::EntityKind;
 use revwatch_shared::money::Money;
 use serde_json::{Value, json};
 
-use crate::alert::{Alert, AlertState, Figure, Notice, NoticeKind, Point, Progress, Side, Subject, Unit, Way};
+use crate::alert::{
+    Alert, AlertState, Figure, Notice, NoticeKind, Point, Progress, Side, Subject, Unit, Way,
+};
 use crate::rule::Severity;
 
 /// A message, ready for any notifier.
@@ -52,14 +54,18 @@ pub const RESOLVED: &str = "-resolved";
 
 /// Renders an alert, or what one of its notices says of it, as it stands.
 pub fn render(alert: &Alert, way: &Way, progress: &Progress) -> Message {
-    let notice = alert.notices.iter().find(|notice| notice.number == way.notice);
+    let notice = alert
+        .notices
+        .iter()
+        .find(|notice| notice.number == way.notice);
     let facts = facts(alert, progress);
     let headline = headline(alert, notice);
-    let again = if way.notice == 0 && progress.told > 0 && progress.receipt.is_none() && alert.is_over() {
-        RESOLVED
-    } else {
-        ""
-    };
+    let again =
+        if way.notice == 0 && progress.told > 0 && progress.receipt.is_none() && alert.is_over() {
+            RESOLVED
+        } else {
+            ""
+        };
     let route = notice.map_or(&alert.route, |notice| &notice.route);
     let main = alert.deliveries.get(&Way::main(&way.notifier));
     Message {
@@ -74,7 +80,9 @@ pub fn render(alert: &Alert, way: &Way, progress: &Progress) -> Message {
         fired_s: alert.fired_s,
         receipt: progress.receipt.clone(),
         // Another route is another place, where there is no such thread.
-        thread: main.filter(|_| notice.is_some() && *route == alert.route).and_then(|main| main.receipt.clone()),
+        thread: main
+            .filter(|_| notice.is_some() && *route == alert.route)
+            .and_then(|main| main.receipt.clone()),
         possible_duplicate: progress.possible_duplicate,
         text: text(alert, &headline, &facts),
         short: short(alert, &headline),
@@ -131,11 +139,22 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
     let evidence = &alert.evidence;
     let mut facts = Vec::new();
     let mut add = |name, plain: String, link: Option<String>| {
-        let marked = link.map_or_else(|| escape(&plain), |url| format!("<{url}|{}>", escape(&plain)));
-        facts.push(Fact { name, plain, marked });
+        let marked = link.map_or_else(
+            || escape(&plain),
+            |url| format!("<{url}|{}>", escape(&plain)),
+        );
+        facts.push(Fact {
+            name,
+            plain,
+            marked,
+        });
     };
     if progress.possible_duplicate {
-        add("Possible duplicate", "an earlier attempt at this message ended without an answer".into(), None);
+        add(
+            "Possible duplicate",
+            "an earlier attempt at this message ended without an answer".into(),
+            None,
+        );
     }
     if let Some(figure) = evidence.figure {
         add("How much", figure_text(figure, &alert.subject), None);
@@ -153,14 +172,29 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
         let amounts: Vec<_> = evidence.money.iter().map(ToString::to_string).collect();
         add("Money", amounts.join(" + "), None);
     }
-    if let Some(key) = alert.subject.entity().filter(|key| key.kind != EntityKind::Account) {
-        add("Which", key.to_string(), dashboard(key.kind, &key.id, evidence.account.as_deref()));
+    if let Some(key) = alert
+        .subject
+        .entity()
+        .filter(|key| key.kind != EntityKind::Account)
+    {
+        add(
+            "Which",
+            key.to_string(),
+            dashboard(key.kind, &key.id, evidence.account.as_deref()),
+        );
     }
     if let Some(account) = &evidence.account {
-        add("Account", account.clone(), dashboard(EntityKind::Account, account, None));
+        add(
+            "Account",
+            account.clone(),
+            dashboard(EntityKind::Account, account, None),
+        );
     }
     if let Some(customer) = &evidence.customer {
-        let of = evidence.account.as_ref().map_or_else(String::new, |account| format!("/{account}"));
+        let of = evidence
+            .account
+            .as_ref()
+            .map_or_else(String::new, |account| format!("/{account}"));
         let link = is_plain(customer) && evidence.account.as_deref().is_none_or(is_plain);
         add(
             "Customer",
@@ -181,24 +215,46 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
         }
         (_, Some(at_s)) => {
             let by = alert.acknowledged_by.as_deref().unwrap_or("somebody");
-            let late = if at_s > alert.sla.respond_due_s { " (late)" } else { "" };
-            add("Acknowledged", format!("{} by {by}{late}", time(at_s)), None);
+            let late = if at_s > alert.sla.respond_due_s {
+                " (late)"
+            } else {
+                ""
+            };
+            add(
+                "Acknowledged",
+                format!("{} by {by}{late}", time(at_s)),
+                None,
+            );
         }
         _ => {}
     }
     match alert.resolved_s {
-        None if alert.sla.resolve_due_s > 0 && !(alert.sla.ahead.is_empty() && alert.notices.is_empty()) => {
+        None if alert.sla.resolve_due_s > 0
+            && !(alert.sla.ahead.is_empty() && alert.notices.is_empty()) =>
+        {
             add("Resolve by", time(alert.sla.resolve_due_s), None);
         }
         Some(at_s) => {
-            let by = alert.resolved_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
-            add("Resolved", format!("{}{by}, after {}", time(at_s), duration(at_s - alert.since_s)), None);
+            let by = alert
+                .resolved_by
+                .as_ref()
+                .map_or_else(String::new, |by| format!(" by {by}"));
+            add(
+                "Resolved",
+                format!(
+                    "{}{by}, after {}",
+                    time(at_s),
+                    duration(at_s - alert.since_s)
+                ),
+                None,
+            );
         }
         None => {}
     }
     let ids = evidence.event_ids.iter().take(3);
     for event_id in ids {
-        let link = is_plain(event_id).then(|| format!("https://dashboard.stripe.com/events/{event_id}"));
+        let link =
+            is_plain(event_id).then(|| format!("https://dashboard.stripe.com/events/{event_id}"));
         add("Event", event_id.clone(), link);
     }
     facts
@@ -223,12 +279,20 @@ fn write_figure(value: f64, unit: Unit, subject: &Subject) -> String {
         (Unit::Share, _) => format!("{:.1} %", value * 100.0),
         (Unit::Seconds, _) if value < 60.0 => format!("{value:.1} s"),
         (Unit::Seconds, _) => duration(whole(value)),
-        (Unit::Minor, Subject::Segment { value: currency, .. }) => Money::new(whole(value), currency).to_string(),
+        (
+            Unit::Minor,
+            Subject::Segment {
+                value: currency, ..
+            },
+        ) => Money::new(whole(value), currency).to_string(),
         (Unit::Minor | Unit::Count, _) => format!("{value:.0}"),
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "figures made of whole numbers far below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "figures made of whole numbers far below 2^53"
+)]
 fn whole(value: f64) -> i64 {
     value.round() as i64
 }
@@ -236,7 +300,12 @@ fn whole(value: f64) -> i64 {
 /// For example `1.0 % → 2.0 % → 8.0 %`; nothing where nothing is known of the past.
 fn trend_text(alert: &Alert) -> Option<String> {
     let figure = alert.evidence.figure?;
-    let known: Vec<&Point> = alert.evidence.trend.iter().skip_while(|point| point.value.is_none()).collect();
+    let known: Vec<&Point> = alert
+        .evidence
+        .trend
+        .iter()
+        .skip_while(|point| point.value.is_none())
+        .collect();
     if known.len() < 2 {
         return None;
     }
@@ -277,7 +346,11 @@ fn dashboard(kind: EntityKind, id: &str, account: Option<&str>) -> Option<String
 /// Where "Open in Stripe" leads.
 fn stripe_url(alert: &Alert) -> Option<String> {
     match alert.subject.entity() {
-        Some(key) => dashboard(key.kind, &key.id, alert.evidence.account.as_deref().filter(|a| *a != key.id)),
+        Some(key) => dashboard(
+            key.kind,
+            &key.id,
+            alert.evidence.account.as_deref().filter(|a| *a != key.id),
+        ),
         None => alert
             .evidence
             .event_ids
@@ -289,31 +362,65 @@ fn stripe_url(alert: &Alert) -> Option<String> {
 
 /// The members that a group names, one line each, and how many it does not.
 fn named(alert: &Alert) -> Vec<(String, Option<String>)> {
-    let Some(group) = &alert.group else { return Vec::new() };
+    let Some(group) = &alert.group else {
+        return Vec::new();
+    };
     let mut lines: Vec<_> = group
         .top
         .iter()
         .map(|member| {
-            let money = member.money.as_ref().map_or_else(String::new, |money| format!(", {money}"));
+            let money = member
+                .money
+                .as_ref()
+                .map_or_else(String::new, |money| format!(", {money}"));
             let link = member.subject.entity().and_then(|key| {
-                dashboard(key.kind, &key.id, member.account.as_deref().filter(|account| *account != key.id))
+                dashboard(
+                    key.kind,
+                    &key.id,
+                    member
+                        .account
+                        .as_deref()
+                        .filter(|account| *account != key.id),
+                )
             });
             (format!("{}{money}", member.subject), link)
         })
         .collect();
-    let rest = usize::try_from(group.open).unwrap_or(usize::MAX).saturating_sub(group.top.len());
+    let rest = usize::try_from(group.open)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(group.top.len());
     if rest > 0 {
-        lines.push((format!("and {rest} more: `revwatch alerts list --group {}`", alert.id), None));
+        lines.push((
+            format!(
+                "and {rest} more: `revwatch alerts list --group {}`",
+                alert.id
+            ),
+            None,
+        ));
     }
     lines
 }
 
 fn text(alert: &Alert, headline: &str, facts: &[Fact]) -> String {
     let mut lines = vec![headline.to_owned()];
-    lines.extend(facts.iter().map(|fact| format!("{}: {}", fact.name, fact.plain)));
+    lines.extend(
+        facts
+            .iter()
+            .map(|fact| format!("{}: {}", fact.name, fact.plain)),
+    );
     if !alert.is_over() {
-        lines.extend(named(alert).into_iter().map(|(line, _)| format!("- {line}")));
-        lines.extend(alert.actions.iter().enumerate().map(|(i, action)| format!("{}. {action}", i + 1)));
+        lines.extend(
+            named(alert)
+                .into_iter()
+                .map(|(line, _)| format!("- {line}")),
+        );
+        lines.extend(
+            alert
+                .actions
+                .iter()
+                .enumerate()
+                .map(|(i, action)| format!("{}. {action}", i + 1)),
+        );
     }
     if let Some(runbook) = &alert.runbook {
         lines.push(format!("Runbook: {runbook}"));
@@ -324,21 +431,47 @@ fn text(alert: &Alert, headline: &str, facts: &[Fact]) -> String {
 
 /// Id, rule and labels, for instance `al_1 · payout_failed · #billing_ops`.
 fn footer(alert: &Alert) -> String {
-    let labels = alert.labels.iter().map(|(name, value)| match name.as_str() {
-        "tag" => format!("#{value}"),
-        _ => format!("{name}={value}"),
-    });
-    [alert.id.clone(), alert.rule.clone()].into_iter().chain(labels).collect::<Vec<_>>().join(" · ")
+    let labels = alert
+        .labels
+        .iter()
+        .map(|(name, value)| match name.as_str() {
+            "tag" => format!("#{value}"),
+            _ => format!("{name}={value}"),
+        });
+    [alert.id.clone(), alert.rule.clone()]
+        .into_iter()
+        .chain(labels)
+        .collect::<Vec<_>>()
+        .join(" · ")
 }
 
 /// For a telephone that lies beside a bed.
 fn short(alert: &Alert, headline: &str) -> String {
-    let money: Vec<_> = alert.evidence.money.iter().map(ToString::to_string).collect();
-    let about = [alert.evidence.account.clone().unwrap_or_else(|| alert.subject_text()), money.join(" + ")];
+    let money: Vec<_> = alert
+        .evidence
+        .money
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let about = [
+        alert
+            .evidence
+            .account
+            .clone()
+            .unwrap_or_else(|| alert.subject_text()),
+        money.join(" + "),
+    ];
     let about: Vec<_> = about.into_iter().filter(|text| !text.is_empty()).collect();
-    let about = if about.is_empty() { String::new() } else { format!(" – {}", about.join(", ")) };
+    let about = if about.is_empty() {
+        String::new()
+    } else {
+        format!(" – {}", about.join(", "))
+    };
     let end = format!(" [{}]", alert.id);
-    format!("{}{end}", clamp(&format!("{headline}{about}"), 300 - end.chars().count()))
+    format!(
+        "{}{end}",
+        clamp(&format!("{headline}{about}"), 300 - end.chars().count())
+    )
 }
 
 /// Limits: header 150 characters, section text 3,000, field 2,000, ten fields a section, context 2,000.
@@ -349,8 +482,14 @@ fn blocks(alert: &Alert, notice: Option<&Notice>, headline: &str, facts: &[Fact]
         .iter()
         .map(|fact| json!({"type": "mrkdwn", "text": clamp(&format!("*{}*\n{}", fact.name, fact.marked), 2000)}))
         .collect();
-    let mut blocks = vec![json!({"type": "header", "text": {"type": "plain_text", "text": clamp(headline, 150)}})];
-    blocks.extend(fields.chunks(10).map(|fields| json!({"type": "section", "fields": fields})));
+    let mut blocks = vec![
+        json!({"type": "header", "text": {"type": "plain_text", "text": clamp(headline, 150)}}),
+    ];
+    blocks.extend(
+        fields
+            .chunks(10)
+            .map(|fields| json!({"type": "section", "fields": fields})),
+    );
     if !alert.is_over() {
         let lines = named(alert).into_iter().map(|(line, link)| match link {
             Some(url) => format!("• <{url}|{}>", escape(&line)),
@@ -360,17 +499,30 @@ fn blocks(alert: &Alert, notice: Option<&Notice>, headline: &str, facts: &[Fact]
         if !lines.is_empty() {
             blocks.push(section(&lines.join("\n")));
         }
-        let numbered = alert.actions.iter().enumerate().map(|(i, action)| format!("{}. {}", i + 1, escape(action)));
-        blocks.push(section(&format!("*What to do*\n{}", numbered.collect::<Vec<_>>().join("\n"))));
+        let numbered = alert
+            .actions
+            .iter()
+            .enumerate()
+            .map(|(i, action)| format!("{}. {}", i + 1, escape(action)));
+        blocks.push(section(&format!(
+            "*What to do*\n{}",
+            numbered.collect::<Vec<_>>().join("\n")
+        )));
         if notice.is_none() {
             blocks.push(json!({"type": "actions", "elements": buttons(alert)}));
         }
     }
     let mut last = escape(&footer(alert));
-    if let Some(runbook) = alert.runbook.as_ref().filter(|url| url.starts_with("https://")) {
+    if let Some(runbook) = alert
+        .runbook
+        .as_ref()
+        .filter(|url| url.starts_with("https://"))
+    {
         last = format!("<{}|Runbook> · {last}", escape(runbook));
     }
-    blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": clamp(&last, 2000)}]}));
+    blocks.push(
+        json!({"type": "context", "elements": [{"type": "mrkdwn", "text": clamp(&last, 2000)}]}),
+    );
     Value::Array(blocks)
 }
 
@@ -379,10 +531,17 @@ fn buttons(alert: &Alert) -> Vec<Value> {
     let label = |text: &str| json!({"type": "plain_text", "text": text});
     let mut buttons = Vec::new();
     if alert.state == AlertState::Firing {
-        buttons.push(json!({"type": "button", "action_id": "acknowledge", "style": "primary",
-            "text": label("Acknowledge"), "value": alert.id}));
+        buttons.push(
+            json!({"type": "button", "action_id": "acknowledge", "style": "primary",
+            "text": label("Acknowledge"), "value": alert.id}),
+        );
     }
-    let silences = [("1 hour", 3600), ("4 hours", 4 * 3600), ("1 day", 86_400), ("1 week", 7 * 86_400)];
+    let silences = [
+        ("1 hour", 3600),
+        ("4 hours", 4 * 3600),
+        ("1 day", 86_400),
+        ("1 week", 7 * 86_400),
+    ];
     let options: Vec<_> = silences
         .iter()
         .map(|(text, seconds)| json!({"text": label(text), "value": format!("{} {seconds}", alert.id)}))
@@ -397,9 +556,17 @@ fn buttons(alert: &Alert) -> Vec<Value> {
 
 /// The alert for programs.
 fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
-    let iso = |unix_s: Option<i64>| unix_s.and_then(|s| Timestamp::from_second(s).ok()).map(|t| t.to_string());
-    let money: Vec<_> =
-        alert.evidence.money.iter().map(|m| json!({"amount_minor": m.minor, "currency": m.currency})).collect();
+    let iso = |unix_s: Option<i64>| {
+        unix_s
+            .and_then(|s| Timestamp::from_second(s).ok())
+            .map(|t| t.to_string())
+    };
+    let money: Vec<_> = alert
+        .evidence
+        .money
+        .iter()
+        .map(|m| json!({"amount_minor": m.minor, "currency": m.currency}))
+        .collect();
     json!({
         "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state, "route": alert.route,
         "title": alert.title, "subject": alert.subject_text(), "account": alert.evidence.account, "customer": alert.evidence.customer,
@@ -416,7 +583,9 @@ fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
 
 /// Source: <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn clamp(text: &str, most: usize) -> String {
@@ -427,7 +596,10 @@ fn clamp(text: &str, most: usize) -> String {
 }
 
 fn time(unix_s: i64) -> String {
-    Timestamp::from_second(unix_s).map_or_else(|_| unix_s.to_string(), |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string())
+    Timestamp::from_second(unix_s).map_or_else(
+        |_| unix_s.to_string(),
+        |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
 }
 
 /// For example `3 h 20 min`: the two largest units.
@@ -460,15 +632,25 @@ mod tests {
              labels = {{ tag = \"billing_ops\" }}\nactions = [\"Open the account.\", \"Call the provider.\"]\n",
             severity.as_str()
         );
-        crate::rule_text::parse(&[("test".into(), text)]).expect("valid").remove(0)
+        crate::rule_text::parse(&[("test".into(), text)])
+            .expect("valid")
+            .remove(0)
     }
 
     fn alert(severity: Severity, title: &str, subject: &Subject, evidence: Evidence) -> Alert {
         let rule = rule(severity, title);
         let mut alert = Alert::fire(&rule, subject, FIRED_S - 300, FIRED_S, evidence);
         let config = Config::load(None, &|_| None).expect("the defaults");
-        let notifiers = vec![("slack".to_owned(), Habits { edits: true, resolves: true })];
-        Policy::new(&config.alerting, notifiers).expect("valid").apply(&mut alert, &rule, FIRED_S);
+        let notifiers = vec![(
+            "slack".to_owned(),
+            Habits {
+                edits: true,
+                resolves: true,
+            },
+        )];
+        Policy::new(&config.alerting, notifiers)
+            .expect("valid")
+            .apply(&mut alert, &rule, FIRED_S);
         alert
     }
 
@@ -484,7 +666,12 @@ mod tests {
             ..Evidence::default()
         };
         let subject = Subject::Entity(EntityKey::new(EntityKind::Account, "acct_1"));
-        alert(Severity::Critical, "A provider can no longer take charges", &subject, evidence)
+        alert(
+            Severity::Critical,
+            "A provider can no longer take charges",
+            &subject,
+            evidence,
+        )
     }
 
     fn pretty(blocks: &Value) -> String {
@@ -504,8 +691,14 @@ mod tests {
             route: alert.route.clone(),
             notifiers: vec!["slack".into()],
         });
-        let way = Way { notifier: "slack".into(), notice: 1 };
-        insta::assert_snapshot!("escalated_text", render(&alert, &way, &Progress::default()).text);
+        let way = Way {
+            notifier: "slack".into(),
+            notice: 1,
+        };
+        insta::assert_snapshot!(
+            "escalated_text",
+            render(&alert, &way, &Progress::default()).text
+        );
         alert.state = AlertState::Acknowledged;
         alert.acknowledged_s = Some(FIRED_S + 1000);
         alert.acknowledged_by = Some("ana".into());
@@ -527,10 +720,22 @@ mod tests {
                 parts: Some((12, 150)),
             }),
             money: vec![Money::new(1_234_500, "usd"), Money::new(90_000, "jpy")],
-            trend: points.iter().zip(0..).map(|(value, n)| Point { at_s: n, value: *value }).collect(),
+            trend: points
+                .iter()
+                .zip(0..)
+                .map(|(value, n)| Point {
+                    at_s: n,
+                    value: *value,
+                })
+                .collect(),
             ..Evidence::default()
         };
-        let alert = alert(Severity::High, "More than 5 % of payouts are failing", &Subject::Business, evidence);
+        let alert = alert(
+            Severity::High,
+            "More than 5 % of payouts are failing",
+            &Subject::Business,
+            evidence,
+        );
         insta::assert_snapshot!(show(&alert).text);
     }
 
@@ -545,7 +750,12 @@ mod tests {
             account: Some(format!("acct_{n}")),
             money: Some(Money::new(10_000 - n, "eur")),
         };
-        alert.group = Some(Group { joined: 37, open: 35, top: (0..10).map(member).collect(), money: Vec::new() });
+        alert.group = Some(Group {
+            joined: 37,
+            open: 35,
+            top: (0..10).map(member).collect(),
+            money: Vec::new(),
+        });
         alert.evidence.money = vec![Money::new(370_000, "eur")];
         insta::assert_snapshot!("group_text", show(&alert).text);
         insta::assert_snapshot!("group_blocks", pretty(&show(&alert).blocks));
@@ -553,7 +763,10 @@ mod tests {
 
     #[test]
     fn figures_are_written_in_their_unit() {
-        let usd = Subject::Segment { by: "currency".into(), value: "usd".into() };
+        let usd = Subject::Segment {
+            by: "currency".into(),
+            value: "usd".into(),
+        };
         for (value, unit, subject, expected) in [
             (0.0512, Unit::Share, &Subject::Business, "5.1 %"),
             (7.0, Unit::Count, &Subject::Business, "7"),
@@ -586,7 +799,11 @@ mod tests {
             assert!(text.chars().count() <= most, "{block}");
             let fields = block["fields"].as_array().cloned().unwrap_or_default();
             assert!(fields.len() <= 10);
-            assert!(fields.iter().all(|f| f["text"].as_str().expect("text").chars().count() <= 2000));
+            assert!(
+                fields
+                    .iter()
+                    .all(|f| f["text"].as_str().expect("text").chars().count() <= 2000)
+            );
         }
         assert!(message.short.chars().count() <= 300 && message.short.contains(&alert.id));
         assert_eq!(clamp("abcdef", 4), "abc…");

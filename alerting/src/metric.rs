@@ -164,7 +164,10 @@ impl DurationMetric {
 impl GaugeMetric {
     /// Whether it is of the pipeline, not of the business.
     pub fn is_of_pipeline(self) -> bool {
-        matches!(self, Self::QueueDepth | Self::DeadLetters | Self::Parked | Self::BrokenNotifiers)
+        matches!(
+            self,
+            Self::QueueDepth | Self::DeadLetters | Self::Parked | Self::BrokenNotifiers
+        )
     }
 }
 
@@ -185,16 +188,27 @@ impl Measure {
     pub fn is_money(&self) -> bool {
         matches!(
             self,
-            Self::Gauge(GaugeMetric::Mrr | GaugeMetric::MrrPastDue | GaugeMetric::InvoicesOpen | GaugeMetric::Disputed)
-                | Self::Drop(LevelMetric::Mrr, _)
+            Self::Gauge(
+                GaugeMetric::Mrr
+                    | GaugeMetric::MrrPastDue
+                    | GaugeMetric::InvoicesOpen
+                    | GaugeMetric::Disputed
+            ) | Self::Drop(LevelMetric::Mrr, _)
         )
     }
 
     /// How its figure is written.
     pub fn unit(&self) -> Unit {
         match self {
-            Self::Ratio(..) | Self::Consecutive(..) | Self::Gauge(GaugeMetric::PastDueShare) => Unit::Share,
-            Self::Drop(_, Fall { absolute: false, .. }) => Unit::Share,
+            Self::Ratio(..) | Self::Consecutive(..) | Self::Gauge(GaugeMetric::PastDueShare) => {
+                Unit::Share
+            }
+            Self::Drop(
+                _,
+                Fall {
+                    absolute: false, ..
+                },
+            ) => Unit::Share,
             Self::Percentile(..) => Unit::Seconds,
             measure if measure.is_money() => Unit::Minor,
             _ => Unit::Count,
@@ -204,9 +218,10 @@ impl Measure {
     /// How many hours before the current one it needs, its trend included.
     pub fn hours_needed(&self) -> u32 {
         let looks_back = match self {
-            Self::Ratio(_, w) | Self::Count(_, w) | Self::Absence(_, w) | Self::Percentile(_, _, w) => {
-                w.hours + w.delay_hours
-            }
+            Self::Ratio(_, w)
+            | Self::Count(_, w)
+            | Self::Absence(_, w)
+            | Self::Percentile(_, _, w) => w.hours + w.delay_hours,
             Self::Gauge(GaugeMetric::PastDueShare) => 0,
             Self::Gauge(_) => return 0,
             Self::Drop(_, fall) => fall.hours,
@@ -219,9 +234,10 @@ impl Measure {
     /// The time between two points of its trend.
     pub fn trend_step_hours(&self) -> u32 {
         match self {
-            Self::Ratio(_, w) | Self::Count(_, w) | Self::Absence(_, w) | Self::Percentile(_, _, w) => {
-                (w.hours / 6).clamp(1, 24)
-            }
+            Self::Ratio(_, w)
+            | Self::Count(_, w)
+            | Self::Absence(_, w)
+            | Self::Percentile(_, _, w) => (w.hours / 6).clamp(1, 24),
             Self::Drop(_, fall) => (fall.hours / 6).clamp(1, 24),
             Self::Gauge(_) | Self::Consecutive(..) => 24,
         }

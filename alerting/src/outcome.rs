@@ -56,7 +56,9 @@ impl Outcome {
         match self {
             Self::Delivered { .. } => "delivered",
             Self::RetryAfter { .. } => "retry_after",
-            Self::Failed { permanent: true, .. } => "permanent",
+            Self::Failed {
+                permanent: true, ..
+            } => "permanent",
             Self::Failed { .. } => "failed",
             Self::Unknown { .. } => "unknown",
             Self::Gone => "gone",

@@ -50,7 +50,10 @@ const WARN_AT_PERCENT: i64 = 80;
 
 impl Policy {
     /// `notifiers` are those that are set up, in order of preference; at least one.
-    pub fn new(config: &AlertingConfig, notifiers: Vec<(String, Habits)>) -> Result<Self, InvalidPolicy> {
+    pub fn new(
+        config: &AlertingConfig,
+        notifiers: Vec<(String, Habits)>,
+    ) -> Result<Self, InvalidPolicy> {
         let severity = &config.severity;
         let treatments = BTreeMap::from([
             (Severity::Critical, severity.critical.clone()),
@@ -61,13 +64,20 @@ impl Policy {
         let lists = treatments.iter().flat_map(|(severity, treatment)| {
             let steps = treatment.escalate.iter().map(|step| &step.notifiers);
             let place = format!("alerting.severity.{}", severity.as_str());
-            steps.chain([&treatment.notifiers]).map(move |list| (place.clone(), list))
+            steps
+                .chain([&treatment.notifiers])
+                .map(move |list| (place.clone(), list))
         });
-        let routes = config.routes.iter().filter_map(|r| Some(("alerting.routes".to_owned(), r.notifiers.as_ref()?)));
+        let routes = config
+            .routes
+            .iter()
+            .filter_map(|r| Some(("alerting.routes".to_owned(), r.notifiers.as_ref()?)));
         for (place, list) in lists.chain(routes) {
             if let Some(unknown) = list.iter().find(|name| !NOTIFIERS.contains(&name.as_str())) {
                 let known = NOTIFIERS.join(", ");
-                return Err(InvalidPolicy(format!("{place}: notify names {unknown:?}; there are {known}")));
+                return Err(InvalidPolicy(format!(
+                    "{place}: notify names {unknown:?}; there are {known}"
+                )));
             }
         }
         for route in &config.routes {
@@ -91,28 +101,39 @@ impl Policy {
 
     /// What `notifier` tells; one that is not set up tells nothing.
     pub fn habits(&self, notifier: &str) -> Option<Habits> {
-        self.notifiers.iter().find(|(name, _)| name == notifier).map(|(_, habits)| *habits)
+        self.notifiers
+            .iter()
+            .find(|(name, _)| name == notifier)
+            .map(|(_, habits)| *habits)
     }
 
     /// Decides whom `alert` tells, and starts its clocks at `start_s`.
     pub fn apply(&self, alert: &mut Alert, rule: &Rule, start_s: i64) {
         let fits = |route: &&Route| {
-            (route.severity.is_empty() || route.severity.iter().any(|s| s == alert.severity.as_str()))
+            (route.severity.is_empty()
+                || route.severity.iter().any(|s| s == alert.severity.as_str()))
                 && (route.rules.is_empty() || route.rules.contains(&alert.rule))
-                && route.labels.iter().all(|(name, value)| alert.labels.get(name) == Some(value))
+                && route
+                    .labels
+                    .iter()
+                    .all(|(name, value)| alert.labels.get(name) == Some(value))
         };
         let route = self.routes.iter().find(fits);
         let treatment = &self.treatments[&alert.severity];
         if let Some(name) = route.and_then(|r| r.route.as_ref()) {
             alert.route.clone_from(name);
         }
-        let wanted = route.and_then(|r| r.notifiers.as_ref()).unwrap_or(&treatment.notifiers);
+        let wanted = route
+            .and_then(|r| r.notifiers.as_ref())
+            .unwrap_or(&treatment.notifiers);
         alert.notifiers = self.available(wanted);
         // What cannot tell anybody does not tell that it cannot.
         if let Some(broken) = alert.labels.get("notifier") {
             alert.notifiers.retain(|name| name != broken);
             if alert.notifiers.is_empty() && !wanted.is_empty() {
-                alert.notifiers.extend(self.instead(broken, &BTreeSet::new()));
+                alert
+                    .notifiers
+                    .extend(self.instead(broken, &BTreeSet::new()));
             }
         }
         alert.sla = self.clocks(rule, treatment, start_s);
@@ -121,28 +142,53 @@ impl Policy {
     /// The notice that a clock makes.
     pub fn notice(&self, alert: &Alert, kind: NoticeKind, now_s: i64) -> Notice {
         let step = match kind {
-            NoticeKind::Escalated(step) => {
-                self.treatments[&alert.severity].escalate.get(usize::try_from(step).unwrap_or(usize::MAX))
-            }
+            NoticeKind::Escalated(step) => self.treatments[&alert.severity]
+                .escalate
+                .get(usize::try_from(step).unwrap_or(usize::MAX)),
             _ => None,
         };
-        let notifiers = step.map_or_else(|| alert.notifiers.clone(), |step| self.available(&step.notifiers));
-        let route = step.and_then(|step| step.route.clone()).unwrap_or_else(|| alert.route.clone());
-        let number = u32::try_from(alert.notices.len()).unwrap_or(u32::MAX).saturating_add(1);
-        Notice { number, kind, at_s: now_s, route, notifiers }
+        let notifiers = step.map_or_else(
+            || alert.notifiers.clone(),
+            |step| self.available(&step.notifiers),
+        );
+        let route = step
+            .and_then(|step| step.route.clone())
+            .unwrap_or_else(|| alert.route.clone());
+        let number = u32::try_from(alert.notices.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        Notice {
+            number,
+            kind,
+            at_s: now_s,
+            route,
+            notifiers,
+        }
     }
 
     /// The next way to take when `broken` cannot be used: the first that is set up and not in `used`.
     pub fn instead(&self, broken: &str, used: &BTreeSet<&str>) -> Option<String> {
         let names = self.notifiers.iter().map(|(name, _)| name.as_str());
-        names.filter(|name| *name != broken && !used.contains(name)).map(str::to_owned).next()
+        names
+            .filter(|name| *name != broken && !used.contains(name))
+            .map(str::to_owned)
+            .next()
     }
 
     /// Those of `wanted` that are set up; if there is none although somebody was to be told, the preferred one.
     fn available(&self, wanted: &[String]) -> Vec<String> {
-        let known: Vec<_> = wanted.iter().filter(|name| self.habits(name).is_some()).cloned().collect();
+        let known: Vec<_> = wanted
+            .iter()
+            .filter(|name| self.habits(name).is_some())
+            .cloned()
+            .collect();
         if known.is_empty() && !wanted.is_empty() {
-            return self.notifiers.first().map(|(name, _)| name.clone()).into_iter().collect();
+            return self
+                .notifiers
+                .first()
+                .map(|(name, _)| name.clone())
+                .into_iter()
+                .collect();
         }
         known
     }
@@ -150,13 +196,27 @@ impl Policy {
     /// What a stored alert still has to tell goes by another way if none of those it was to go by is set up any
     /// more. Says whether that is so.
     pub fn replace_missing(&self, alert: &mut Alert) -> bool {
-        let Alert { notifiers, notices, deliveries, .. } = alert;
+        let Alert {
+            notifiers,
+            notices,
+            deliveries,
+            ..
+        } = alert;
         let is_over = alert.state == AlertState::Resolved;
-        let is_told = |number| deliveries.iter().any(|(way, progress)| way.notice == number && progress.told > 0);
+        let is_told = |number| {
+            deliveries
+                .iter()
+                .any(|(way, progress)| way.notice == number && progress.told > 0)
+        };
         let main = Some(notifiers).filter(|_| !is_over || !is_told(0));
-        let notices = notices.iter_mut().filter(|notice| !is_over && !is_told(notice.number));
+        let notices = notices
+            .iter_mut()
+            .filter(|notice| !is_over && !is_told(notice.number));
         let mut replaced = false;
-        for list in main.into_iter().chain(notices.map(|notice| &mut notice.notifiers)) {
+        for list in main
+            .into_iter()
+            .chain(notices.map(|notice| &mut notice.notifiers))
+        {
             if !list.iter().any(|name| self.habits(name).is_some()) {
                 let known = self.available(list);
                 replaced |= !known.is_empty();
@@ -175,34 +235,67 @@ impl Policy {
         let respond_s = rule.sla.respond_s.unwrap_or(treatment.respond.0);
         let resolve_s = rule.sla.resolve_s.unwrap_or(treatment.resolve.0);
         let mut ahead = vec![
-            (after(respond_s * WARN_AT_PERCENT / 100), NoticeKind::RespondSoon),
+            (
+                after(respond_s * WARN_AT_PERCENT / 100),
+                NoticeKind::RespondSoon,
+            ),
             (after(respond_s), NoticeKind::RespondBreached),
-            (after(resolve_s * WARN_AT_PERCENT / 100), NoticeKind::ResolveSoon),
+            (
+                after(resolve_s * WARN_AT_PERCENT / 100),
+                NoticeKind::ResolveSoon,
+            ),
             (after(resolve_s), NoticeKind::ResolveBreached),
         ];
         for (step, number) in treatment.escalate.iter().zip(0..) {
-            ahead.push((after(respond_s.saturating_add(step.after.0)), NoticeKind::Escalated(number)));
+            ahead.push((
+                after(respond_s.saturating_add(step.after.0)),
+                NoticeKind::Escalated(number),
+            ));
         }
         ahead.sort_unstable();
-        Sla { respond_s, resolve_s, respond_due_s: after(respond_s), resolve_due_s: after(resolve_s), ahead }
+        Sla {
+            respond_s,
+            resolve_s,
+            respond_due_s: after(respond_s),
+            resolve_due_s: after(resolve_s),
+            ahead,
+        }
     }
 }
 
 /// Why nobody is to be told of `alert` now, as far as silences go.
-pub fn silenced<'a>(alert: &Alert, silences: impl IntoIterator<Item = &'a Silence>, now_s: i64) -> Option<Mute> {
+pub fn silenced<'a>(
+    alert: &Alert,
+    silences: impl IntoIterator<Item = &'a Silence>,
+    now_s: i64,
+) -> Option<Mute> {
     let active = |s: &&Silence| s.from_s <= now_s && now_s < s.until_s && s.matches.fits(alert);
-    silences.into_iter().find(active).map(|silence| Mute::Silence(silence.id.clone()))
+    silences
+        .into_iter()
+        .find(active)
+        .map(|silence| Mute::Silence(silence.id.clone()))
 }
 
 impl Matcher {
     /// Whether all that is given fits. An empty one fits nothing: it would silence everything by mistake.
     pub fn fits(&self, alert: &Alert) -> bool {
-        let Self { alert_id, rule, account, labels } = self;
+        let Self {
+            alert_id,
+            rule,
+            account,
+            labels,
+        } = self;
         *self != Self::default()
-            && alert_id.as_ref().is_none_or(|id| alert.id == *id || alert.part_of.as_ref() == Some(id))
+            && alert_id
+                .as_ref()
+                .is_none_or(|id| alert.id == *id || alert.part_of.as_ref() == Some(id))
             && rule.as_ref().is_none_or(|rule| alert.rule == *rule)
-            && account.as_ref().is_none_or(|account| alert.account() == Some(account))
-            && labels.iter().all(|(name, value)| alert.labels.get(name) == Some(value))
+            && account
+                .as_ref()
+                .is_none_or(|account| alert.account() == Some(account))
+            && labels
+                .iter()
+                .all(|(name, value)| alert.labels.get(name) == Some(value))
     }
 }
 
@@ -220,18 +313,37 @@ impl Calendar {
     fn new(hours: &BusinessHours) -> Result<Self, InvalidPolicy> {
         let wrong = |what: String| InvalidPolicy(format!("alerting.business_hours: {what}"));
         let zone = TimeZone::get(&hours.time_zone).map_err(|_| {
-            wrong(format!("time_zone {:?} is unknown: use a name such as Europe/Lisbon", hours.time_zone))
+            wrong(format!(
+                "time_zone {:?} is unknown: use a name such as Europe/Lisbon",
+                hours.time_zone
+            ))
         })?;
         let day = |name: &String| {
             let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-            let place = days.iter().position(|d| d == name).and_then(|place| i8::try_from(place + 1).ok());
-            place.ok_or_else(|| wrong(format!("day {name:?} is unknown: there are {}", days.join(", "))))
+            let place = days
+                .iter()
+                .position(|d| d == name)
+                .and_then(|place| i8::try_from(place + 1).ok());
+            place.ok_or_else(|| {
+                wrong(format!(
+                    "day {name:?} is unknown: there are {}",
+                    days.join(", ")
+                ))
+            })
         };
         let time = |text: &str| -> Result<Time, _> {
-            text.parse().map_err(|_| wrong(format!("{text:?} is no time of day: write it like \"09:00\"")))
+            text.parse().map_err(|_| {
+                wrong(format!(
+                    "{text:?} is no time of day: write it like \"09:00\""
+                ))
+            })
         };
         let date = |text: &String| -> Result<Date, _> {
-            text.parse().map_err(|_| wrong(format!("holiday {text:?} is no date: write it like \"2026-12-25\"")))
+            text.parse().map_err(|_| {
+                wrong(format!(
+                    "holiday {text:?} is no date: write it like \"2026-12-25\""
+                ))
+            })
         };
         let calendar = Self {
             zone,
@@ -241,7 +353,9 @@ impl Calendar {
             holidays: hours.holidays.iter().map(date).collect::<Result<_, _>>()?,
         };
         if calendar.days.is_empty() || calendar.from >= calendar.to {
-            return Err(wrong("there must be a day, and `from` must be before `to`".into()));
+            return Err(wrong(
+                "there must be a day, and `from` must be before `to`".into(),
+            ));
         }
         Ok(calendar)
     }
@@ -251,7 +365,9 @@ impl Calendar {
     fn after(&self, from_s: i64, seconds: i64) -> i64 {
         // A hundred years of days: a calendar with a working day in it ends long before.
         const MOST_DAYS: usize = 36_600;
-        let Ok(start) = Timestamp::from_second(from_s) else { return from_s.saturating_add(seconds) };
+        let Ok(start) = Timestamp::from_second(from_s) else {
+            return from_s.saturating_add(seconds);
+        };
         let mut left_s = seconds.max(0);
         let mut date = start.to_zoned(self.zone.clone()).date();
         for _ in 0..MOST_DAYS {
@@ -277,7 +393,15 @@ impl Calendar {
         if !self.days.contains(&weekday.to_monday_one_offset()) || self.holidays.contains(&date) {
             return None;
         }
-        let at = |time: Time| Some(date.to_datetime(time).to_zoned(self.zone.clone()).ok()?.timestamp().as_second());
+        let at = |time: Time| {
+            Some(
+                date.to_datetime(time)
+                    .to_zoned(self.zone.clone())
+                    .ok()?
+                    .timestamp()
+                    .as_second(),
+            )
+        };
         Some((at(self.from)?, at(self.to)?))
     }
 }
@@ -289,7 +413,9 @@ mod tests {
     fn hours() -> BusinessHours {
         BusinessHours {
             time_zone: "Europe/Lisbon".into(),
-            days: ["mon", "tue", "wed", "thu", "fri"].map(str::to_owned).into(),
+            days: ["mon", "tue", "wed", "thu", "fri"]
+                .map(str::to_owned)
+                .into(),
             from: "09:00".into(),
             to: "18:00".into(),
             holidays: vec!["2026-12-25".into()],

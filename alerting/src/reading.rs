@@ -42,9 +42,14 @@ pub fn read(
         found.entry(part).or_insert_with(|| missing(&rule.measure));
     }
     if rule.by.is_none() {
-        found.entry(String::new()).or_insert_with(|| missing(&rule.measure));
+        found
+            .entry(String::new())
+            .or_insert_with(|| missing(&rule.measure));
     }
-    found.into_iter().map(|(part, sample)| (part, reading(rule, facts, &sample))).collect()
+    found
+        .into_iter()
+        .map(|(part, sample)| (part, reading(rule, facts, &sample)))
+        .collect()
 }
 
 /// How the figure of one part went of late: six points, the last one now.
@@ -57,7 +62,10 @@ pub fn trend(rule: &FigureRule, facts: Facts<'_>, part: &str) -> Vec<Point> {
         let at_s = facts.now_s - back * step_s;
         let sample = samples(&rule.measure, rule.by.as_deref(), facts, at_s).remove(part);
         let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
-        Point { at_s, value: known.and_then(|sample| sample.value) }
+        Point {
+            at_s,
+            value: known.and_then(|sample| sample.value),
+        }
     };
     (0..POINTS).rev().map(point).collect()
 }
@@ -75,24 +83,34 @@ fn reading(rule: &FigureRule, facts: Facts<'_>, sample: &Sample) -> Reading {
             unit: rule.measure.unit(),
             parts: sample.parts,
         });
-        Evidence { figure, money: sample.money.clone(), ..Evidence::default() }
+        Evidence {
+            figure,
+            money: sample.money.clone(),
+            ..Evidence::default()
+        }
     };
     let verdict = judge(sample, threshold);
     if let Measure::Consecutive(_, days) = &rule.measure {
         // What has recovered by now is not worth waking anybody for, and what fires resolves.
         if matches!(verdict, Verdict::TooMuch | Verdict::Between) {
             return match all_closed_days_breached(rule, days, facts) {
-                Some(since_s) => Reading::Breached { since_s, evidence: evidence() },
+                Some(since_s) => Reading::Breached {
+                    since_s,
+                    evidence: evidence(),
+                },
                 None => Reading::Between,
             };
         }
     }
     match (verdict, rule.no_data) {
-        (Verdict::TooMuch, _) | (Verdict::NoData, NoData::Breach) => {
-            Reading::Breached { since_s: facts.now_s, evidence: evidence() }
-        }
+        (Verdict::TooMuch, _) | (Verdict::NoData, NoData::Breach) => Reading::Breached {
+            since_s: facts.now_s,
+            evidence: evidence(),
+        },
         (Verdict::Between, _) => Reading::Between,
-        (Verdict::Well, _) => Reading::Clear { evidence: Some(evidence()) },
+        (Verdict::Well, _) => Reading::Clear {
+            evidence: Some(evidence()),
+        },
         (Verdict::NoData, NoData::Clear) => Reading::Clear { evidence: None },
         (Verdict::NoData, NoData::Unknown) => Reading::Unknown,
     }
@@ -120,7 +138,10 @@ enum Verdict {
 }
 
 fn judge(sample: &Sample, threshold: &Threshold) -> Verdict {
-    let Some(value) = sample.value.filter(|_| sample.samples >= threshold.min_samples) else {
+    let Some(value) = sample
+        .value
+        .filter(|_| sample.samples >= threshold.min_samples)
+    else {
         return Verdict::NoData;
     };
     // Mirrored, so that "too much" is always above.
@@ -140,7 +161,10 @@ fn judge(sample: &Sample, threshold: &Threshold) -> Verdict {
 /// The midnight that began today, and those before it: `days + 1` of them, newest first. `None` only at
 /// the end of the calendar. Days are calendar days: 23 or 25 hours long where clocks change.
 fn midnights(now_s: i64, zone: &TimeZone, days: u32) -> Option<Vec<i64>> {
-    let today = Timestamp::from_second(now_s).ok()?.to_zoned(zone.clone()).date();
+    let today = Timestamp::from_second(now_s)
+        .ok()?
+        .to_zoned(zone.clone())
+        .date();
     (0..=days)
         .map(|back| {
             let date = today.checked_sub(i64::from(back).days()).ok()?;
@@ -182,7 +206,11 @@ mod tests {
     }
 
     fn see(rule: &FigureRule, counters: &Counters, now_s: i64, part: &str) -> &'static str {
-        let facts = Facts { counters, pipeline: &Pipeline::default(), now_s };
+        let facts = Facts {
+            counters,
+            pipeline: &Pipeline::default(),
+            now_s,
+        };
         word(read(rule, facts, []).get(part))
     }
 
@@ -206,8 +234,16 @@ mod tests {
             let mut counters = Counters::default();
             counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], failed);
             counters.add(Bucket::Hour(100), &["payouts", "paid", "usd"], paid);
-            counters.add(Bucket::Hour(100), &["payouts_minor", "failed", "usd"], failed * 10);
-            assert_eq!(see(&rule, &counters, 100 * 3600, ""), expected, "{failed} failed, {paid} paid");
+            counters.add(
+                Bucket::Hour(100),
+                &["payouts_minor", "failed", "usd"],
+                failed * 10,
+            );
+            assert_eq!(
+                see(&rule, &counters, 100 * 3600, ""),
+                expected,
+                "{failed} failed, {paid} paid"
+            );
         }
     }
 
@@ -219,10 +255,20 @@ mod tests {
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
         counters.add(Bucket::Hour(100), &["payouts", "paid", "eur"], 1);
-        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: 100 * 3600 };
+        let facts = Facts {
+            counters: &counters,
+            pipeline: &Pipeline::default(),
+            now_s: 100 * 3600,
+        };
         let found = read(&rule, facts, ["brl".to_owned()]);
-        let words: Vec<_> = found.iter().map(|(part, reading)| (part.as_str(), word(Some(reading)))).collect();
-        assert_eq!(words, [("brl", "clear"), ("eur", "clear"), ("usd", "breached")]);
+        let words: Vec<_> = found
+            .iter()
+            .map(|(part, reading)| (part.as_str(), word(Some(reading))))
+            .collect();
+        assert_eq!(
+            words,
+            [("brl", "clear"), ("eur", "clear"), ("usd", "breached")]
+        );
     }
 
     #[test]
@@ -251,8 +297,16 @@ mod tests {
         c.add(at(9), &["onboarded", "count"], 2);
         c.add(at(9), &["onboarded", "seconds"], 2 * 48 * 3600 + 2);
         for (fields, part, expected) in [
-            ("kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 10", "", "breached"),
-            ("kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 11", "", "clear"),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 10",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 11",
+                "",
+                "clear",
+            ),
             (
                 "kind = \"count\"\nmetric = \"accounts_created\"\nby = \"country\"\nwindow = \"1h\"\nabove = 5",
                 "BR",
@@ -263,11 +317,31 @@ mod tests {
                 "PT",
                 "clear",
             ),
-            ("kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 1", "", "breached"),
-            ("kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 2", "", "clear"),
-            ("kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2", "usd", "clear"),
-            ("kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2", "eur", "breached"),
-            ("kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2", "jpy", "breached"),
+            (
+                "kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 1",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 2",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
+                "usd",
+                "clear",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
+                "eur",
+                "breached",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
+                "jpy",
+                "breached",
+            ),
             (
                 "kind = \"drop\"\nmetric = \"accounts_charging\"\nwindow = \"168h\"\nabsolute = true\nabove = 0",
                 "",
@@ -278,11 +352,31 @@ mod tests {
                 "",
                 "clear",
             ),
-            ("kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 100", "", "clear"),
-            ("kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 99", "", "breached"),
-            ("kind = \"gauge\"\nmetric = \"queue_depth\"\nabove = 99", "", "unknown"),
-            ("kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800", "eur", "breached"),
-            ("kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800", "usd", "clear"),
+            (
+                "kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 100",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 99",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"queue_depth\"\nabove = 99",
+                "",
+                "unknown",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800",
+                "eur",
+                "breached",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800",
+                "usd",
+                "clear",
+            ),
             (
                 "kind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = 99\nwindow = \"1h\"\nabove = 5",
                 "",
@@ -298,15 +392,35 @@ mod tests {
                 "",
                 "breached",
             ),
-            ("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"", "", "clear"),
-            ("kind = \"absence\"\nmetric = \"payouts_paid\"\nwindow = \"24h\"", "", "breached"),
+            (
+                "kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"absence\"\nmetric = \"payouts_paid\"\nwindow = \"24h\"",
+                "",
+                "breached",
+            ),
         ] {
-            assert_eq!(see(&rule(fields), &c, now_s, part), expected, "{fields} for {part:?}");
+            assert_eq!(
+                see(&rule(fields), &c, now_s, part),
+                expected,
+                "{fields} for {part:?}"
+            );
         }
         let absence = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
-        assert_eq!(see(&absence, &Counters::default(), now_s, ""), "unknown", "before anything was ever told");
+        assert_eq!(
+            see(&absence, &Counters::default(), now_s, ""),
+            "unknown",
+            "before anything was ever told"
+        );
         let low = rule("kind = \"gauge\"\nmetric = \"accounts_charging\"\nbelow = 2");
-        assert_eq!(see(&low, &Counters::default(), now_s, ""), "unknown", "before anything was ever told");
+        assert_eq!(
+            see(&low, &Counters::default(), now_s, ""),
+            "unknown",
+            "before anything was ever told"
+        );
         let mut nobody = Counters::default();
         nobody.add(Bucket::Standing, &["events", "applied"], 1);
         assert_eq!(see(&low, &nobody, now_s, ""), "breached");
@@ -340,14 +454,30 @@ mod tests {
         let day = |n: i64| 20_000 * DAY_S + n * DAY_S;
         let noon = 12 * 3600;
         let high = base(&[(day(0) + noon, 9)]);
-        assert_eq!(days(&high, "UTC", day(1) + noon), "between", "one closed day");
-        assert_eq!(days(&high, "UTC", day(2) - 1), "between", "the second is not closed");
+        assert_eq!(
+            days(&high, "UTC", day(1) + noon),
+            "between",
+            "one closed day"
+        );
+        assert_eq!(
+            days(&high, "UTC", day(2) - 1),
+            "between",
+            "the second is not closed"
+        );
         assert_eq!(days(&high, "UTC", day(2)), "breached");
-        assert_eq!(days(&base(&[(day(0), 8)]), "UTC", day(3)), "clear", "8 % is not above 8 %");
+        assert_eq!(
+            days(&base(&[(day(0), 8)]), "UTC", day(3)),
+            "clear",
+            "8 % is not above 8 %"
+        );
         let dip = base(&[(day(0), 9), (day(1), 2), (day(2), 9)]);
         assert_eq!(days(&dip, "UTC", day(3)), "between", "the row was broken");
         let recovered = base(&[(day(0), 9), (day(2) + noon, 3)]);
-        assert_eq!(days(&recovered, "UTC", day(2) + noon), "clear", "over by now");
+        assert_eq!(
+            days(&recovered, "UTC", day(2) + noon),
+            "clear",
+            "over by now"
+        );
         assert_eq!(days(&Counters::default(), "UTC", day(2)), "unknown");
     }
 
@@ -356,8 +486,14 @@ mod tests {
         // Lisbon, 2026-10-25: clocks go back, the day has 25 hours and ends at 00:00 UTC on the 26th.
         let at = |text: &str| text.parse::<Timestamp>().expect("a time").as_second();
         let high = base(&[(at("2026-10-24T23:00:00Z"), 9)]);
-        assert_eq!(days(&high, "Europe/Lisbon", at("2026-10-26T23:59:59Z")), "between");
-        assert_eq!(days(&high, "Europe/Lisbon", at("2026-10-27T00:00:00Z")), "breached");
+        assert_eq!(
+            days(&high, "Europe/Lisbon", at("2026-10-26T23:59:59Z")),
+            "between"
+        );
+        assert_eq!(
+            days(&high, "Europe/Lisbon", at("2026-10-27T00:00:00Z")),
+            "breached"
+        );
         let before = base(&[(at("2026-10-24T22:00:00Z"), 9)]);
         assert_eq!(
             days(&before, "Europe/Lisbon", at("2026-10-26T00:00:00Z")),
@@ -368,12 +504,20 @@ mod tests {
 
     #[test]
     fn a_trend_ends_now() {
-        let rule = rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
+        let rule =
+            rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(1000), &["payouts", "failed", "usd"], 1);
         counters.add(Bucket::Hour(990), &["payouts", "paid", "usd"], 1);
-        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: 1000 * 3600 };
-        let values: Vec<_> = trend(&rule, facts, "").into_iter().map(|p| p.value).collect();
+        let facts = Facts {
+            counters: &counters,
+            pipeline: &Pipeline::default(),
+            now_s: 1000 * 3600,
+        };
+        let values: Vec<_> = trend(&rule, facts, "")
+            .into_iter()
+            .map(|p| p.value)
+            .collect();
         assert_eq!(values, [None, None, None, Some(0.0), Some(0.0), Some(0.5)]);
     }
 }

@@ -48,7 +48,11 @@ pub struct Line {
 
 /// Whether somebody acknowledged in time. What is over before that needs no answer any more.
 pub fn response(alert: &Alert, now_s: i64) -> Verdict {
-    judge(alert.acknowledged_s.or(alert.resolved_s), alert.sla.respond_due_s, now_s)
+    judge(
+        alert.acknowledged_s.or(alert.resolved_s),
+        alert.sla.respond_due_s,
+        now_s,
+    )
 }
 
 /// Whether it was over in time.
@@ -69,21 +73,38 @@ pub fn overdue(alert: &Alert, now_s: i64) -> impl Iterator<Item = &'static str> 
     let waits = counts(alert) && !alert.is_over();
     let unanswered = alert.acknowledged_s.is_none() && response(alert, now_s) == Verdict::Breached;
     let unended = resolution(alert, now_s) == Verdict::Breached;
-    [("respond", waits && unanswered), ("resolve", waits && unended)]
-        .into_iter()
-        .filter_map(|(clock, is_overdue)| is_overdue.then_some(clock))
+    [
+        ("respond", waits && unanswered),
+        ("resolve", waits && unended),
+    ]
+    .into_iter()
+    .filter_map(|(clock, is_overdue)| is_overdue.then_some(clock))
 }
 
 /// The last `months` calendar months up to `now_s`, newest first, the most severe first in each. Months
 /// and severities without an alert have no line.
-pub fn report<'a>(alerts: impl IntoIterator<Item = &'a Alert>, months: u32, now_s: i64) -> Vec<Line> {
-    let Some(this_month) = month(now_s) else { return Vec::new() };
+pub fn report<'a>(
+    alerts: impl IntoIterator<Item = &'a Alert>,
+    months: u32,
+    now_s: i64,
+) -> Vec<Line> {
+    let Some(this_month) = month(now_s) else {
+        return Vec::new();
+    };
     let mut sums = BTreeMap::<_, Sums>::new();
     for alert in alerts.into_iter().filter(|alert| counts(alert)) {
-        let Some(fired) = month(alert.fired_s).filter(|fired| this_month - fired < i64::from(months)) else { continue };
-        sums.entry((Reverse(fired), Reverse(alert.severity))).or_default().add(alert, now_s);
+        let Some(fired) =
+            month(alert.fired_s).filter(|fired| this_month - fired < i64::from(months))
+        else {
+            continue;
+        };
+        sums.entry((Reverse(fired), Reverse(alert.severity)))
+            .or_default()
+            .add(alert, now_s);
     }
-    sums.into_iter().map(|((month, severity), sums)| sums.line(&name(month.0), severity.0)).collect()
+    sums.into_iter()
+        .map(|((month, severity), sums)| sums.line(&name(month.0), severity.0))
+        .collect()
 }
 
 #[derive(Default)]
@@ -102,8 +123,10 @@ impl Sums {
         self.alerts += 1;
         self.responses.add(response);
         self.resolutions.add(resolution);
-        self.to_acknowledge.add(alert.acknowledged_s.map(|at_s| at_s - alert.fired_s));
-        self.to_resolve.add(alert.resolved_s.map(|at_s| at_s - alert.fired_s));
+        self.to_acknowledge
+            .add(alert.acknowledged_s.map(|at_s| at_s - alert.fired_s));
+        self.to_resolve
+            .add(alert.resolved_s.map(|at_s| at_s - alert.fired_s));
         self.breaches_open += u32::from(overdue(alert, now_s).next().is_some());
     }
 
@@ -172,12 +195,19 @@ fn judge(done_s: Option<i64>, due_s: i64, now_s: i64) -> Verdict {
 
 /// Months since the year 0.
 fn month(unix_s: i64) -> Option<i64> {
-    let date = Timestamp::from_second(unix_s).ok()?.to_zoned(TimeZone::UTC).date();
+    let date = Timestamp::from_second(unix_s)
+        .ok()?
+        .to_zoned(TimeZone::UTC)
+        .date();
     Some(i64::from(date.year()) * 12 + i64::from(date.month()) - 1)
 }
 
 fn name(month: i64) -> String {
-    format!("{:04}-{:02}", month.div_euclid(12), month.rem_euclid(12) + 1)
+    format!(
+        "{:04}-{:02}",
+        month.div_euclid(12),
+        month.rem_euclid(12) + 1
+    )
 }
 
 #[cfg(test)]
@@ -194,8 +224,16 @@ mod tests {
     fn alert(fired_s: i64, acknowledged_after: Option<i64>, resolved_after: Option<i64>) -> Alert {
         let text = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"charges_lost\"\n\
                     severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Look.\"]\n";
-        let rule = crate::rule_text::parse(&[("test".into(), text.into())]).expect("valid").remove(0);
-        let mut alert = Alert::fire(&rule, &Subject::Business, fired_s, fired_s, Evidence::default());
+        let rule = crate::rule_text::parse(&[("test".into(), text.into())])
+            .expect("valid")
+            .remove(0);
+        let mut alert = Alert::fire(
+            &rule,
+            &Subject::Business,
+            fired_s,
+            fired_s,
+            Evidence::default(),
+        );
         alert.sla = Sla {
             respond_s: RESPOND_S,
             resolve_s: RESOLVE_S,
@@ -232,20 +270,49 @@ mod tests {
             let alert = alert(NOVEMBER_S, acknowledged, resolved);
             let now_s = NOVEMBER_S + looked;
             let found = (response(&alert, now_s), resolution(&alert, now_s));
-            assert_eq!(found, (responded, ended), "{acknowledged:?} {resolved:?} {looked}");
-            assert_eq!(report([&alert], 1, now_s)[0].breaches_open, open, "{acknowledged:?} {resolved:?} {looked}");
+            assert_eq!(
+                found,
+                (responded, ended),
+                "{acknowledged:?} {resolved:?} {looked}"
+            );
+            assert_eq!(
+                report([&alert], 1, now_s)[0].breaches_open,
+                open,
+                "{acknowledged:?} {resolved:?} {looked}"
+            );
         }
     }
 
     #[test]
     fn what_people_were_told_counts_and_counts_once() {
-        let member = Alert { part_of: Some("al_group".into()), ..alert(NOVEMBER_S, None, None) };
-        let group = Alert { group: Some(Group::default()), ..alert(NOVEMBER_S, None, None) };
-        let silenced = Alert { muted: Some(Mute::Silence("si_1".into())), ..alert(NOVEMBER_S, None, None) };
-        let told = Progress { told: 1, ..Progress::default() };
-        let silenced_later = Alert { deliveries: [(Way::main("slack"), told)].into(), ..silenced.clone() };
-        let never_begun = Alert { sla: Sla::default(), ..alert(NOVEMBER_S, None, Some(5)) };
-        let inhibited = Alert { muted: Some(Mute::Inhibited("al_1".into())), ..alert(NOVEMBER_S, None, Some(5)) };
+        let member = Alert {
+            part_of: Some("al_group".into()),
+            ..alert(NOVEMBER_S, None, None)
+        };
+        let group = Alert {
+            group: Some(Group::default()),
+            ..alert(NOVEMBER_S, None, None)
+        };
+        let silenced = Alert {
+            muted: Some(Mute::Silence("si_1".into())),
+            ..alert(NOVEMBER_S, None, None)
+        };
+        let told = Progress {
+            told: 1,
+            ..Progress::default()
+        };
+        let silenced_later = Alert {
+            deliveries: [(Way::main("slack"), told)].into(),
+            ..silenced.clone()
+        };
+        let never_begun = Alert {
+            sla: Sla::default(),
+            ..alert(NOVEMBER_S, None, Some(5))
+        };
+        let inhibited = Alert {
+            muted: Some(Mute::Inhibited("al_1".into())),
+            ..alert(NOVEMBER_S, None, Some(5))
+        };
         for (what, alert, expected) in [
             ("alone", alert(NOVEMBER_S, None, None), true),
             ("group", group, true),
@@ -256,14 +323,21 @@ mod tests {
             ("its clocks never began", never_begun, false),
         ] {
             assert_eq!(counts(&alert), expected, "{what}");
-            assert_eq!(report([&alert], 1, NOVEMBER_S).len(), usize::from(expected), "{what}");
+            assert_eq!(
+                report([&alert], 1, NOVEMBER_S).len(),
+                usize::from(expected),
+                "{what}"
+            );
         }
     }
 
     #[test]
     fn months_are_those_of_the_calendar_and_sums_are_by_severity() {
         let december_s = NOVEMBER_S + 30 * 86_400;
-        let high = Alert { severity: Severity::High, ..alert(december_s + 5, None, None) };
+        let high = Alert {
+            severity: Severity::High,
+            ..alert(december_s + 5, None, None)
+        };
         let alerts = [
             alert(NOVEMBER_S - 1, Some(60), Some(120)),
             alert(NOVEMBER_S, Some(60), Some(120)),
@@ -273,10 +347,17 @@ mod tests {
             high,
         ];
         let lines = report(&alerts, 2, december_s + 10);
-        let keys: Vec<_> = lines.iter().map(|l| (l.month.as_str(), l.severity, l.alerts)).collect();
+        let keys: Vec<_> = lines
+            .iter()
+            .map(|l| (l.month.as_str(), l.severity, l.alerts))
+            .collect();
         assert_eq!(
             keys,
-            [("2026-12", Severity::Critical, 1), ("2026-12", Severity::High, 1), ("2026-11", Severity::Critical, 3)]
+            [
+                ("2026-12", Severity::Critical, 1),
+                ("2026-12", Severity::High, 1),
+                ("2026-11", Severity::Critical, 3)
+            ]
         );
         assert_eq!(
             lines[0],
@@ -292,10 +373,21 @@ mod tests {
             }
         );
         let november = &lines[2];
-        assert_eq!((november.acknowledged_within, november.resolved_within), (Some(1.0), Some(2.0 / 3.0)));
-        let means = (november.mean_seconds_to_acknowledge, november.mean_seconds_to_resolve);
+        assert_eq!(
+            (november.acknowledged_within, november.resolved_within),
+            (Some(1.0), Some(2.0 / 3.0))
+        );
+        let means = (
+            november.mean_seconds_to_acknowledge,
+            november.mean_seconds_to_resolve,
+        );
         assert_eq!(means, (Some(330), Some((120 + 4000 + 5) / 3)));
-        assert_eq!(report(&alerts, 3, december_s + 10).last().map(|l| l.month.clone()), Some("2026-10".into()));
+        assert_eq!(
+            report(&alerts, 3, december_s + 10)
+                .last()
+                .map(|l| l.month.clone()),
+            Some("2026-10".into())
+        );
         assert!(report(&alerts, 0, december_s + 10).is_empty());
     }
 }

@@ -9,7 +9,9 @@ use revwatch_shared::config::Clock;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Side;
-use crate::metric::{CountMetric, DurationMetric, GaugeMetric, LevelMetric, RatioMetric, ShareMetric};
+use crate::metric::{
+    CountMetric, DurationMetric, GaugeMetric, LevelMetric, RatioMetric, ShareMetric,
+};
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]

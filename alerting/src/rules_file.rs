@@ -29,12 +29,25 @@ pub enum RuleError {
 
 /// Loads rules: the built-in ones, a file, or all `*.toml` of a folder.
 pub fn load(path: Option<&Path>) -> Result<Vec<Rule>, RuleError> {
-    let Some(path) = path else { return Ok(built_in()?) };
-    let files = if path.is_dir() { in_folder(path)? } else { vec![path.to_owned()] };
+    let Some(path) = path else {
+        return Ok(built_in()?);
+    };
+    let files = if path.is_dir() {
+        in_folder(path)?
+    } else {
+        vec![path.to_owned()]
+    };
     if files.is_empty() {
-        return Err(RuleError::Empty { path: path.to_owned() });
+        return Err(RuleError::Empty {
+            path: path.to_owned(),
+        });
     }
-    Ok(parse(&files.iter().map(|file| text(file)).collect::<Result<Vec<_>, _>>()?)?)
+    Ok(parse(
+        &files
+            .iter()
+            .map(|file| text(file))
+            .collect::<Result<Vec<_>, _>>()?,
+    )?)
 }
 
 /// Sorted, so that messages about them do not depend on the file system.
@@ -42,7 +55,10 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, RuleError> {
     let entries = std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))?;
     let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|e| e.path())).collect();
     let mut paths = paths.map_err(|source| unreadable(folder, source))?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
     paths.sort();
     Ok(paths)
 }
@@ -53,7 +69,10 @@ fn text(file: &Path) -> Result<NamedText, RuleError> {
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> RuleError {
-    RuleError::Unreadable { path: path.to_owned(), source }
+    RuleError::Unreadable {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -70,10 +89,18 @@ mod tests {
     #[test]
     fn a_folder_is_all_its_toml_files_in_order() {
         let folder = tempfile::tempdir().expect("a folder");
-        for (file, text) in [("b.toml", rule("second")), ("a.toml", rule("first")), ("notes.md", "no rule".into())] {
+        for (file, text) in [
+            ("b.toml", rule("second")),
+            ("a.toml", rule("first")),
+            ("notes.md", "no rule".into()),
+        ] {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
-        let names: Vec<_> = load(Some(folder.path())).expect("valid").into_iter().map(|r| r.name).collect();
+        let names: Vec<_> = load(Some(folder.path()))
+            .expect("valid")
+            .into_iter()
+            .map(|r| r.name)
+            .collect();
         assert_eq!(names, ["first", "second"]);
     }
 
@@ -82,14 +109,25 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let missing = folder.path().join("missing.toml");
         let error = load(Some(&missing)).expect_err("missing");
-        assert!(matches!(&error, RuleError::Unreadable { path, .. } if *path == missing), "{error}");
+        assert!(
+            matches!(&error, RuleError::Unreadable { path, .. } if *path == missing),
+            "{error}"
+        );
         let error = load(Some(folder.path())).expect_err("an empty folder");
-        assert!(matches!(&error, RuleError::Empty { path } if path == folder.path()), "{error}");
+        assert!(
+            matches!(&error, RuleError::Empty { path } if path == folder.path()),
+            "{error}"
+        );
         let twice = [("a.toml", rule("same")), ("b.toml", rule("same"))];
         for (file, text) in twice {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
-        let error = load(Some(folder.path())).expect_err("two of one name").to_string();
-        assert!(error.contains("b.toml:2:8: there are two rules named"), "{error}");
+        let error = load(Some(folder.path()))
+            .expect_err("two of one name")
+            .to_string();
+        assert!(
+            error.contains("b.toml:2:8: there are two rules named"),
+            "{error}"
+        );
     }
 }

@@ -32,7 +32,11 @@ impl Setup {
         });
         let (notifiers, wrong) = notify::all_configured(config);
         faults.extend(wrong.iter().map(ToString::to_string));
-        let setup = Self { rules, notifiers, config: config.alerting.clone() };
+        let setup = Self {
+            rules,
+            notifiers,
+            config: config.alerting.clone(),
+        };
         faults.extend(setup.policy().err().map(|error| error.to_string()));
         ConfigError::none_of(faults).map(|()| setup)
     }
@@ -44,8 +48,17 @@ impl Setup {
 }
 
 /// See [`Setup::policy`].
-pub(crate) fn policy(config: &AlertingConfig, notifiers: &[Arc<dyn Notifier>]) -> Result<Policy, InvalidPolicy> {
-    Policy::new(config, notifiers.iter().map(|n| (n.name().to_owned(), n.habits())).collect())
+pub(crate) fn policy(
+    config: &AlertingConfig,
+    notifiers: &[Arc<dyn Notifier>],
+) -> Result<Policy, InvalidPolicy> {
+    Policy::new(
+        config,
+        notifiers
+            .iter()
+            .map(|n| (n.name().to_owned(), n.habits()))
+            .collect(),
+    )
 }
 
 /// Where other settings come in. By default none ever do.
@@ -73,7 +86,10 @@ impl Arriving {
 
     /// Those that have come since this was last asked.
     pub(crate) fn take(&mut self) -> Option<Setup> {
-        let receiver = self.0.as_mut().filter(|receiver| receiver.has_changed().unwrap_or(false))?;
+        let receiver = self
+            .0
+            .as_mut()
+            .filter(|receiver| receiver.has_changed().unwrap_or(false))?;
         receiver.borrow_and_update().clone()
     }
 }

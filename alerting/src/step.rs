@@ -64,26 +64,53 @@ pub fn step(patience: Patience, phase: Phase, reading: Reading, now_s: i64) -> (
         (Phase::Inactive | Phase::Pending { .. } | Phase::Dismissed, Reading::Clear { .. }) => {
             (Phase::Inactive, Effect::Nothing)
         }
-        (Phase::Inactive | Phase::Pending { .. }, Reading::Between) => (Phase::Inactive, Effect::Nothing),
-        (Phase::Dismissed, Reading::Between | Reading::Breached { .. }) => (Phase::Dismissed, Effect::Nothing),
+        (Phase::Inactive | Phase::Pending { .. }, Reading::Between) => {
+            (Phase::Inactive, Effect::Nothing)
+        }
+        (Phase::Dismissed, Reading::Between | Reading::Breached { .. }) => {
+            (Phase::Dismissed, Effect::Nothing)
+        }
         (Phase::Inactive | Phase::Pending { .. }, Reading::Breached { since_s, evidence }) => {
             let holding_since_s = match phase {
                 Phase::Pending { since_s } => since_s,
                 _ => now_s,
             };
             if now_s - holding_since_s < patience.for_s {
-                return (Phase::Pending { since_s: holding_since_s }, Effect::Nothing);
+                return (
+                    Phase::Pending {
+                        since_s: holding_since_s,
+                    },
+                    Effect::Nothing,
+                );
             }
-            (Phase::Firing { clear_since_s: None }, Effect::Fire { since_s, evidence })
+            (
+                Phase::Firing {
+                    clear_since_s: None,
+                },
+                Effect::Fire { since_s, evidence },
+            )
         }
-        (Phase::Firing { .. }, Reading::Breached { evidence, .. }) => {
-            (Phase::Firing { clear_since_s: None }, Effect::Show { evidence })
-        }
-        (Phase::Firing { .. }, Reading::Between) => (Phase::Firing { clear_since_s: None }, Effect::Nothing),
+        (Phase::Firing { .. }, Reading::Breached { evidence, .. }) => (
+            Phase::Firing {
+                clear_since_s: None,
+            },
+            Effect::Show { evidence },
+        ),
+        (Phase::Firing { .. }, Reading::Between) => (
+            Phase::Firing {
+                clear_since_s: None,
+            },
+            Effect::Nothing,
+        ),
         (Phase::Firing { clear_since_s }, Reading::Clear { evidence }) => {
             let clear_since_s = clear_since_s.unwrap_or(now_s);
             if now_s - clear_since_s < patience.keep_firing_for_s {
-                return (Phase::Firing { clear_since_s: Some(clear_since_s) }, Effect::Nothing);
+                return (
+                    Phase::Firing {
+                        clear_since_s: Some(clear_since_s),
+                    },
+                    Effect::Nothing,
+                );
             }
             (Phase::Inactive, Effect::Resolve { evidence })
         }
@@ -95,7 +122,10 @@ mod tests {
     use super::*;
 
     fn breached() -> Reading {
-        Reading::Breached { since_s: 5, evidence: Evidence::default() }
+        Reading::Breached {
+            since_s: 5,
+            evidence: Evidence::default(),
+        }
     }
 
     fn clear() -> Reading {
@@ -131,24 +161,75 @@ mod tests {
         check(
             at_once,
             Phase::Inactive,
-            &[(0, clear()), (1, b()), (2, b()), (3, Between), (4, Unknown), (5, clear()), (6, clear())],
+            &[
+                (0, clear()),
+                (1, b()),
+                (2, b()),
+                (3, Between),
+                (4, Unknown),
+                (5, clear()),
+                (6, clear()),
+            ],
             "-FfffR-",
         );
-        check(at_once, Phase::Inactive, &[(0, Between), (1, Unknown), (2, b())], "--F");
+        check(
+            at_once,
+            Phase::Inactive,
+            &[(0, Between), (1, Unknown), (2, b())],
+            "--F",
+        );
     }
 
     #[test]
     fn waits_for_its_time_before_it_fires_and_before_it_resolves() {
         use Reading::{Between, Unknown};
         let b = breached;
-        let patience = Patience { for_s: 10, keep_firing_for_s: 20 };
-        let go = |readings: &[(i64, Reading)], expected| check(patience, Phase::Inactive, readings, expected);
+        let patience = Patience {
+            for_s: 10,
+            keep_firing_for_s: 20,
+        };
+        let go = |readings: &[(i64, Reading)], expected| {
+            check(patience, Phase::Inactive, readings, expected)
+        };
         go(&[(0, b()), (9, b()), (10, b())], "ppF");
-        go(&[(0, b()), (5, Between), (6, b()), (15, b()), (16, b())], "p-ppF");
+        go(
+            &[(0, b()), (5, Between), (6, b()), (15, b()), (16, b())],
+            "p-ppF",
+        );
         go(&[(0, b()), (5, Unknown), (10, b())], "ppF");
-        go(&[(0, b()), (10, b()), (11, clear()), (30, clear()), (31, clear())], "pFffR");
-        go(&[(0, b()), (10, b()), (11, clear()), (20, b()), (21, clear()), (40, clear()), (41, clear())], "pFffffR");
-        go(&[(0, b()), (10, b()), (11, clear()), (20, Between), (31, clear()), (51, clear())], "pFfffR");
+        go(
+            &[
+                (0, b()),
+                (10, b()),
+                (11, clear()),
+                (30, clear()),
+                (31, clear()),
+            ],
+            "pFffR",
+        );
+        go(
+            &[
+                (0, b()),
+                (10, b()),
+                (11, clear()),
+                (20, b()),
+                (21, clear()),
+                (40, clear()),
+                (41, clear()),
+            ],
+            "pFffffR",
+        );
+        go(
+            &[
+                (0, b()),
+                (10, b()),
+                (11, clear()),
+                (20, Between),
+                (31, clear()),
+                (51, clear()),
+            ],
+            "pFfffR",
+        );
     }
 
     #[test]

@@ -24,8 +24,15 @@ pub(crate) fn leave(tracer: &Tracer, origin: &Origin, told: &Told, began: System
         .with("revwatch.outcome", told.outcome.as_str());
     // The worker's span of the event; nobody has to tell its id.
     let parent = (!origin.event_ids.is_empty()).then(|| of.span(of.applied));
-    let others = origin.event_ids.iter().skip(1).take(MOST_LINKS).map(|id| Correlation::of(id));
-    let span = others.fold(span.after(parent.as_ref()), |span, other| span.link(other.span(other.applied)));
+    let others = origin
+        .event_ids
+        .iter()
+        .skip(1)
+        .take(MOST_LINKS)
+        .map(|id| Correlation::of(id));
+    let span = others.fold(span.after(parent.as_ref()), |span, other| {
+        span.link(other.span(other.applied))
+    });
     tracer.end(match told.outcome {
         Outcome::Delivered { .. } => span,
         _ => span.failed(told.outcome.as_str()),
@@ -38,7 +45,12 @@ fn correlation(origin: &Origin, alert_id: &str) -> Correlation {
 }
 
 fn log(origin: &Origin, told: &Told) {
-    let Told { alert_id, way, outcome, .. } = told;
+    let Told {
+        alert_id,
+        way,
+        outcome,
+        ..
+    } = told;
     // Arguments are worked out only where the line is wanted.
     macro_rules! line {
         ($level:ident, $($more:ident,)* $message:literal) => {
@@ -51,8 +63,15 @@ fn log(origin: &Origin, told: &Told) {
     }
     match outcome {
         Outcome::Delivered { .. } => line!(info, "notification"),
-        Outcome::Failed { reason, permanent: true } => {
-            line!(error, reason, "notification failed for good; another way is taken");
+        Outcome::Failed {
+            reason,
+            permanent: true,
+        } => {
+            line!(
+                error,
+                reason,
+                "notification failed for good; another way is taken"
+            );
         }
         Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
             line!(warn, reason, "notification is tried again");

@@ -51,7 +51,11 @@ pub(crate) struct Attempts {
 impl Attempts {
     pub(crate) fn new() -> Self {
         let (tell, told) = mpsc::channel(64);
-        Self { turns: HashMap::new(), tell, told }
+        Self {
+            turns: HashMap::new(),
+            tell,
+            told,
+        }
     }
 
     pub(crate) fn are_under_way(&self) -> bool {
@@ -79,7 +83,9 @@ impl Attempts {
 
 impl Alerting {
     pub(crate) fn notifier(&self, name: &str) -> Option<&Arc<dyn Notifier>> {
-        self.notifiers.iter().find(|notifier| notifier.name() == name)
+        self.notifiers
+            .iter()
+            .find(|notifier| notifier.name() == name)
     }
 
     /// When the next destination may be told something, if that is not now.
@@ -94,7 +100,9 @@ impl Alerting {
             Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
         });
         // Never quite at once: turns that could be taken have been.
-        moments.min().map(|at| at.max(now + Duration::from_millis(1)))
+        moments
+            .min()
+            .map(|at| at.max(now + Duration::from_millis(1)))
     }
 
     /// Lets every destination that is free and rested be told its next message. That an attempt begins is
@@ -108,13 +116,20 @@ impl Alerting {
         let now = Instant::now();
         let mut jobs = Vec::new();
         for lane in book.due(now_ms()) {
-            let Some(notifier) = self.notifier(&lane.0).cloned() else { continue };
+            let Some(notifier) = self.notifier(&lane.0).cloned() else {
+                continue;
+            };
             let destination = notifier.destination(&lane.1);
-            let turn = attempts.turns.entry(destination.clone()).or_insert(Turn { busy: false, next: now });
+            let turn = attempts.turns.entry(destination.clone()).or_insert(Turn {
+                busy: false,
+                next: now,
+            });
             if !turn.is_free(now) {
                 continue;
             }
-            let Some(job) = book.begin(&lane, now_ms()) else { continue };
+            let Some(job) = book.begin(&lane, now_ms()) else {
+                continue;
+            };
             turn.begin(notifier.per_second(), now);
             jobs.push((destination, notifier, job));
         }
@@ -137,9 +152,18 @@ impl Alerting {
         Ok(())
     }
 
-    pub(crate) fn on_told(&self, book: &mut Book, attempts: &mut Attempts, destination: &str, told: &Told) {
+    pub(crate) fn on_told(
+        &self,
+        book: &mut Book,
+        attempts: &mut Attempts,
+        destination: &str,
+        told: &Told,
+    ) {
         attempts.note(destination, &told.outcome);
-        self.metrics.notifications.with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()]).inc();
+        self.metrics
+            .notifications
+            .with_label_values(&[told.way.notifier.as_str(), told.outcome.as_str()])
+            .inc();
         book.on_told(told, now_ms());
     }
 }
@@ -151,7 +175,10 @@ mod tests {
     /// The clock goes on by 10 ms, and whatever is free is told something that takes `takes`.
     fn told_at(per_second: f64, takes: Duration, outcome: &Outcome) -> Vec<u64> {
         let start = Instant::now();
-        let mut turn = Turn { busy: false, next: start };
+        let mut turn = Turn {
+            busy: false,
+            next: start,
+        };
         let (mut told, mut ends) = (Vec::new(), None);
         for ms in (0..3_500).step_by(10) {
             let now = start + Duration::from_millis(ms);
@@ -175,8 +202,14 @@ mod tests {
         assert_eq!(told_at(1.0, soon, &delivered), [0, 1000, 2000, 3000]);
         assert_eq!(told_at(0.5, soon, &delivered), [0, 2000]);
         // One that is slow is not told the next while it has this one.
-        assert_eq!(told_at(1.0, Duration::from_millis(1500), &delivered), [0, 1500, 3000]);
+        assert_eq!(
+            told_at(1.0, Duration::from_millis(1500), &delivered),
+            [0, 1500, 3000]
+        );
         // One that says how long to leave it alone is left alone for so long, after its answer.
-        assert_eq!(told_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }), [0, 1710, 3420]);
+        assert_eq!(
+            told_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }),
+            [0, 1710, 3420]
+        );
     }
 }

@@ -30,14 +30,18 @@ impl Answer {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Stored | Self::Ignored => StatusCode::OK,
-            Self::BadSignature(_) | Self::NotAnEvent(_) | Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::BadSignature(_) | Self::NotAnEvent(_) | Self::IncompleteBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable | Self::Overloaded | Self::BodyBudget => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Overloaded | Self::BodyBudget => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -85,7 +89,9 @@ impl Answer {
 
     pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::Limited { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::Limited {
+                retry_after_seconds,
+            } => Some(*retry_after_seconds),
             Self::Unavailable => Some(5),
             Self::Overloaded | Self::BodyBudget => Some(1),
             _ => None,
@@ -98,7 +104,8 @@ impl Answer {
             Self::Stored => Bytes::from_static(br#"{"status":"stored"}"#),
             Self::Ignored => Bytes::from_static(br#"{"status":"ignored"}"#),
             _ => {
-                let error = serde_json::json!({ "reason": self.outcome(), "message": self.message() });
+                let error =
+                    serde_json::json!({ "reason": self.outcome(), "message": self.message() });
                 serde_json::json!({ "error": error }).to_string().into()
             }
         }
@@ -109,9 +116,12 @@ impl Answer {
             Self::Stored | Self::Ignored => String::new(),
             Self::BadSignature(refusal) => refusal.to_string(),
             Self::NotAnEvent(why) => why.to_string(),
-            Self::IncompleteBody => "the body ended before it was complete, or its chunks are malformed".to_owned(),
+            Self::IncompleteBody => {
+                "the body ended before it was complete, or its chunks are malformed".to_owned()
+            }
             Self::UnknownPath => {
-                "no webhook endpoint has this path: compare it with the URL registered at Stripe".to_owned()
+                "no webhook endpoint has this path: compare it with the URL registered at Stripe"
+                    .to_owned()
             }
             Self::MethodNotAllowed => "webhooks are sent with POST".to_owned(),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
@@ -121,8 +131,12 @@ impl Answer {
             Self::UnsupportedMediaType => "the content type must be application/json".to_owned(),
             Self::Limited { .. } => "too many refused requests from this address".to_owned(),
             Self::Unavailable => "the event could not be stored in time: send it again".to_owned(),
-            Self::Overloaded => "too many events are being stored at this moment: send it again".to_owned(),
-            Self::BodyBudget => "too many large bodies are arriving at this moment: send it again".to_owned(),
+            Self::Overloaded => {
+                "too many events are being stored at this moment: send it again".to_owned()
+            }
+            Self::BodyBudget => {
+                "too many large bodies are arriving at this moment: send it again".to_owned()
+            }
         }
     }
 }
@@ -134,7 +148,10 @@ mod tests {
     #[test]
     fn answers_are_json_with_a_reason() {
         for answer in [Answer::Stored, Answer::Ignored] {
-            assert_eq!(answer.json(), serde_json::json!({ "status": answer.outcome() }).to_string());
+            assert_eq!(
+                answer.json(),
+                serde_json::json!({ "status": answer.outcome() }).to_string()
+            );
         }
         assert_eq!(
             Answer::MethodNotAllowed.json(),

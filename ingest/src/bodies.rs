@@ -72,12 +72,21 @@ const SMALL_BYTES: usize = 16 * 1024;
 
 impl Bodies {
     pub(crate) fn new(budget_bytes: usize, patience: Duration) -> Self {
-        Self { budget_bytes, patience, shared: Mutex::default() }
+        Self {
+            budget_bytes,
+            patience,
+            shared: Mutex::default(),
+        }
     }
 
     /// A body of which nothing has arrived.
     pub(crate) fn begin(&self, most_bytes: usize) -> Body<'_> {
-        Body { bodies: self, most_bytes, len: 0, place: Place::Small(Vec::new()) }
+        Body {
+            bodies: self,
+            most_bytes,
+            len: 0,
+            place: Place::Small(Vec::new()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -96,7 +105,9 @@ impl Body<'_> {
         let len = self.len + data.len();
         match &mut self.place {
             Place::Small(buffer) if len <= SMALL_BYTES => {
-                buffer.reserve_exact(capacity_for(len, buffer, self.most_bytes.min(SMALL_BYTES)) - buffer.len());
+                buffer.reserve_exact(
+                    capacity_for(len, buffer, self.most_bytes.min(SMALL_BYTES)) - buffer.len(),
+                );
                 buffer.extend_from_slice(data);
             }
             Place::Small(buffer) => {
@@ -105,7 +116,11 @@ impl Body<'_> {
                 self.place = Place::Large(number);
                 shared.push(number, data, self.most_bytes, self.bodies, now)?;
             }
-            Place::Large(number) => self.bodies.lock().push(*number, data, self.most_bytes, self.bodies, now)?,
+            Place::Large(number) => {
+                self.bodies
+                    .lock()
+                    .push(*number, data, self.most_bytes, self.bodies, now)?
+            }
         }
         self.len = len;
         Ok(())
@@ -177,7 +192,11 @@ impl Shared {
 /// The capacity with which `buffer` can hold `len` bytes: twice that, so that growing is not copying all the time, but
 /// not more than the whole body.
 fn capacity_for(len: usize, buffer: &Vec<u8>, most_bytes: usize) -> usize {
-    if len <= buffer.capacity() { buffer.capacity() } else { (2 * len).min(most_bytes).max(len) }
+    if len <= buffer.capacity() {
+        buffer.capacity()
+    } else {
+        (2 * len).min(most_bytes).max(len)
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +208,11 @@ mod tests {
 
     fn used(bodies: &Bodies) -> usize {
         let shared = bodies.lock();
-        let sum = shared.large.values().map(|large| large.buffer.capacity()).sum();
+        let sum = shared
+            .large
+            .values()
+            .map(|large| large.buffer.capacity())
+            .sum();
         assert_eq!(shared.used_bytes, sum);
         sum
     }
@@ -208,7 +231,11 @@ mod tests {
         push(&mut body, KIB, now).expect("room");
         assert_eq!(used(&bodies), 34 * KIB, "twice the 17 KiB");
         push(&mut body, 83 * KIB, now).expect("room");
-        assert_eq!((used(&bodies), body.len()), (100 * KIB, 100 * KIB), "not more than the whole");
+        assert_eq!(
+            (used(&bodies), body.len()),
+            (100 * KIB, 100 * KIB),
+            "not more than the whole"
+        );
         assert_eq!(body.finish().expect("complete"), vec![b'x'; 100 * KIB]);
         assert_eq!(used(&bodies), 0);
         // Neither what was declared nor one that is dropped takes anything.
@@ -253,7 +280,11 @@ mod tests {
         assert_eq!(used(&bodies), 128 * KIB);
         assert_eq!(push(&mut first, KIB, late), Err(NoRoom));
         assert_eq!(first.finish(), Err(NoRoom));
-        assert_eq!(push(&mut bodies.begin(64 * KIB), 64 * KIB, late), Err(NoRoom), "the second has not had its time");
+        assert_eq!(
+            push(&mut bodies.begin(64 * KIB), 64 * KIB, late),
+            Err(NoRoom),
+            "the second has not had its time"
+        );
         push(&mut second, 4 * KIB, late).expect("it keeps what it has");
         assert_eq!(second.finish().map(|body| body.len()), Ok(64 * KIB));
         drop(third);

@@ -27,8 +27,14 @@ pub(crate) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap
 
 /// Some proxies add the port.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    let address = bare
+        .parse()
+        .ok()
+        .or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
     address.map(|address: IpAddr| address.to_canonical())
 }
 
@@ -44,10 +50,16 @@ mod tests {
         let check = |peer: &str, lines: &[&[u8]], expected: &str| {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append("x-forwarded-for", HeaderValue::from_bytes(line).expect("a header value"));
+                headers.append(
+                    "x-forwarded-for",
+                    HeaderValue::from_bytes(line).expect("a header value"),
+                );
             }
             let found = client(&proxies, peer.parse().expect("an address"), &headers);
-            let lines: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
+            let lines: Vec<_> = lines
+                .iter()
+                .map(|line| String::from_utf8_lossy(line))
+                .collect();
             assert_eq!(found.to_string(), expected, "{peer} {lines:?}");
         };
         // From a peer that is not trusted the header says nothing.
@@ -60,21 +72,44 @@ mod tests {
         check("fd00::2", &[b"2001:db8::1"], "fd00::2");
         // What the client wrote itself stands before what the proxy saw.
         check("10.0.0.1", &[b"192.0.2.66, 198.51.100.1"], "198.51.100.1");
-        check("10.0.0.1", &[b"junk \xff,,, 198.51.100.1".as_slice()], "10.0.0.1");
+        check(
+            "10.0.0.1",
+            &[b"junk \xff,,, 198.51.100.1".as_slice()],
+            "10.0.0.1",
+        );
         check("10.0.0.1", &[b"junk,,, 198.51.100.1"], "198.51.100.1");
         check("10.0.0.1", &[b"junk \xff", b"198.51.100.1"], "198.51.100.1");
         // Several proxies, in one line or in several.
-        check("10.0.0.1", &[b"192.0.2.66,198.51.100.1 ,10.0.0.3,\tfd00::1"], "198.51.100.1");
-        check("10.0.0.1", &[b"192.0.2.66", b"198.51.100.1, 10.0.0.3", b"10.0.0.2"], "198.51.100.1");
+        check(
+            "10.0.0.1",
+            &[b"192.0.2.66,198.51.100.1 ,10.0.0.3,\tfd00::1"],
+            "198.51.100.1",
+        );
+        check(
+            "10.0.0.1",
+            &[b"192.0.2.66", b"198.51.100.1, 10.0.0.3", b"10.0.0.2"],
+            "198.51.100.1",
+        );
         check("10.0.0.1", &[b"10.0.0.3, 10.0.0.2"], "10.0.0.1");
         // As other proxies write it.
         check("10.0.0.1", &[b"198.51.100.1:4711"], "198.51.100.1");
         check("10.0.0.1", &[b"[2001:db8::1]:4711"], "2001:db8::1");
         check("10.0.0.1", &[b"[2001:db8::1]"], "2001:db8::1");
         check("10.0.0.1", &[b"::ffff:198.51.100.1"], "198.51.100.1");
-        check("10.0.0.1", &[b"198.51.100.1, ::ffff:10.0.0.2"], "198.51.100.1");
+        check(
+            "10.0.0.1",
+            &[b"198.51.100.1, ::ffff:10.0.0.2"],
+            "198.51.100.1",
+        );
         // What cannot be read says nothing about who was before it.
-        for unreadable in ["", ",", "unknown", "198.51.100.1,", "198.51.100.1, _hidden", "198.51.100.1, 10.0.0.256"] {
+        for unreadable in [
+            "",
+            ",",
+            "unknown",
+            "198.51.100.1,",
+            "198.51.100.1, _hidden",
+            "198.51.100.1, 10.0.0.256",
+        ] {
             check("10.0.0.1", &[unreadable.as_bytes()], "10.0.0.1");
         }
         check("10.0.0.1", &[b"198.51.100.1", b"[::1"], "10.0.0.1");

@@ -69,23 +69,39 @@ impl Progress {
 impl Connection {
     /// `stall`: how long one write may make no progress.
     pub(crate) fn new(stream: TcpStream, progress: Progress, stall: Duration) -> Self {
-        Self { stream, progress, stall, write_stalled: None, linger: None }
+        Self {
+            stream,
+            progress,
+            stall,
+            write_stalled: None,
+            linger: None,
+        }
     }
 
     /// Passes a write's result on, unless the socket has taken nothing for too long.
-    fn bound_write(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn bound_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if wrote.is_ready() {
             self.write_stalled = None;
             return wrote;
         }
-        let stalled = self.write_stalled.get_or_insert_with(|| Box::pin(sleep(self.stall)));
+        let stalled = self
+            .write_stalled
+            .get_or_insert_with(|| Box::pin(sleep(self.stall)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before && self.progress.get() == Stage::Idle {
@@ -96,7 +112,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.bound_write(cx, wrote)
     }
@@ -126,8 +146,10 @@ impl AsyncWrite for Connection {
                 return Poll::Ready(Ok(()));
             }
         }
-        let linger =
-            this.linger.get_or_insert_with(|| Linger { until: Box::pin(sleep(LINGER)), bytes_left: LINGER_BYTES });
+        let linger = this.linger.get_or_insert_with(|| Linger {
+            until: Box::pin(sleep(LINGER)),
+            bytes_left: LINGER_BYTES,
+        });
         let mut scrap = [0; 16 * 1024];
         while linger.bytes_left > 0 && Instant::now() < linger.until.deadline() {
             let mut buf = ReadBuf::new(&mut scrap);

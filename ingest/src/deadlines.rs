@@ -31,11 +31,17 @@ impl Deadlines {
             ("refused_burst", limits.refused_burst as usize),
         ] {
             if count == 0 {
-                return Err(StartError::Limit { name, must: "at least 1" });
+                return Err(StartError::Limit {
+                    name,
+                    must: "at least 1",
+                });
             }
         }
         if limits.unfinished_body_bytes < limits.body_bytes {
-            return Err(StartError::Limit { name: "unfinished_body_bytes", must: "at least limits.body_bytes" });
+            return Err(StartError::Limit {
+                name: "unfinished_body_bytes",
+                must: "at least limits.body_bytes",
+            });
         }
         let body = seconds("body_seconds", limits.body_seconds)?;
         Ok(Self {
@@ -53,6 +59,9 @@ fn seconds(name: &'static str, value: f64) -> Result<Duration, StartError> {
     if value > 0.0 && value <= 86_400.0 {
         Ok(Duration::from_secs_f64(value))
     } else {
-        Err(StartError::Limit { name, must: "more than 0 and at most 86400" })
+        Err(StartError::Limit {
+            name,
+            must: "more than 0 and at most 86400",
+        })
     }
 }

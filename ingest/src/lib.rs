@@ -148,7 +148,11 @@ impl Ingest {
             source,
         })?;
         let edge = Arc::new(Edge::new(settings, deadlines));
-        Ok(Self { listener, local_addr, edge })
+        Ok(Self {
+            listener,
+            local_addr,
+            edge,
+        })
     }
 
     /// Where it listens, with the port the system chose.

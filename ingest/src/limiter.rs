@@ -48,9 +48,14 @@ impl Limiter {
     pub(crate) fn refused(&self, from: IpAddr) -> Result<(), u64> {
         if self.refusals.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.budgets.retain_recent();
-            self.full.store(self.budgets.len() >= MAX_ADDRESSES, Ordering::Relaxed);
+            self.full
+                .store(self.budgets.len() >= MAX_ADDRESSES, Ordering::Relaxed);
         }
-        let sender = if self.full.load(Ordering::Relaxed) { Sender::Overflow } else { sender(from) };
+        let sender = if self.full.load(Ordering::Relaxed) {
+            Sender::Overflow
+        } else {
+            sender(from)
+        };
         self.budgets.check_key(&sender).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.clock.now());
             (wait + Duration::from_millis(999)).as_secs().max(1)
@@ -80,10 +85,22 @@ mod tests {
     #[test]
     fn each_address_has_its_own_budget_and_a_v6_network_has_one() {
         let limiter = Limiter::new(1, 2);
-        assert_eq!([limiter.refused(ip("192.0.2.1")), limiter.refused(ip("::ffff:192.0.2.1"))], [Ok(()), Ok(())]);
+        assert_eq!(
+            [
+                limiter.refused(ip("192.0.2.1")),
+                limiter.refused(ip("::ffff:192.0.2.1"))
+            ],
+            [Ok(()), Ok(())]
+        );
         assert_eq!(limiter.refused(ip("192.0.2.1")), Err(1));
         assert_eq!(limiter.refused(ip("192.0.2.2")), Ok(()));
-        assert_eq!([limiter.refused(ip("2001:db8::1")), limiter.refused(ip("2001:db8::2:1"))], [Ok(()), Ok(())]);
+        assert_eq!(
+            [
+                limiter.refused(ip("2001:db8::1")),
+                limiter.refused(ip("2001:db8::2:1"))
+            ],
+            [Ok(()), Ok(())]
+        );
         assert_eq!(limiter.refused(ip("2001:db8::3")), Err(1));
         assert_eq!(limiter.refused(ip("2001:db8:0:1::1")), Ok(()));
     }
@@ -95,7 +112,11 @@ mod tests {
         for n in 0..150_000_u32 {
             let _ = limiter.refused(IpAddr::V4(Ipv4Addr::from_bits(n)));
         }
-        assert!(limiter.budgets.len() <= MAX_ADDRESSES + SWEEP_EVERY as usize + 1, "{}", limiter.budgets.len());
+        assert!(
+            limiter.budgets.len() <= MAX_ADDRESSES + SWEEP_EVERY as usize + 1,
+            "{}",
+            limiter.budgets.len()
+        );
     }
 
     #[test]
@@ -105,6 +126,10 @@ mod tests {
         for n in 0..100_000_u32 {
             let _ = limiter.refused(IpAddr::V4(Ipv4Addr::from_bits(n)));
         }
-        assert!(limiter.budgets.len() <= 2 * SWEEP_EVERY as usize, "{}", limiter.budgets.len());
+        assert!(
+            limiter.budgets.len() <= 2 * SWEEP_EVERY as usize,
+            "{}",
+            limiter.budgets.len()
+        );
     }
 }

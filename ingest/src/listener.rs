@@ -33,7 +33,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 
 /// Serves until `shutdown`, then drains.
 pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(edge.limits().connections.min(Semaphore::MAX_PERMITS)));
+    let slots = Arc::new(Semaphore::new(
+        edge.limits().connections.min(Semaphore::MAX_PERMITS),
+    ));
     let graceful = GracefulShutdown::new();
     let cut = CancellationToken::new();
     let http = http(&edge);
@@ -45,7 +47,11 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
             continue;
         };
         let progress = Progress::new();
-        let io = TokioIo::new(Connection::new(stream, progress.clone(), edge.deadlines().body));
+        let io = TokioIo::new(Connection::new(
+            stream,
+            progress.clone(),
+            edge.deadlines().body,
+        ));
         let service = {
             let (edge, progress) = (edge.clone(), progress.clone());
             // A plain function, not a router: every path is one comparison and every answer one enum.
@@ -72,8 +78,13 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
         publishes = edge.publisher().under_way(),
         "no longer accepting webhooks; draining"
     );
-    if timeout(edge.deadlines().drain, graceful.shutdown()).await.is_err() {
-        warn!("requests still under way after limits.drain_seconds are cut off; Stripe sends them again");
+    if timeout(edge.deadlines().drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        warn!(
+            "requests still under way after limits.drain_seconds are cut off; Stripe sends them again"
+        );
         cut.cancel();
     }
     edge.publisher().finish().await;
@@ -107,7 +118,9 @@ async fn next(
                     }
                     return Some((slot, stream, peer));
                 }
-                Err(error) if is_the_senders(&error) => debug!(%error, "a connection ended before it was accepted"),
+                Err(error) if is_the_senders(&error) => {
+                    debug!(%error, "a connection ended before it was accepted")
+                }
                 Err(error) => {
                     warn!(%error, "cannot accept connections; trying again (is the limit of open files too low?)");
                     sleep(ACCEPT_BACKOFF).await;
@@ -124,5 +137,8 @@ async fn next(
 
 fn is_the_senders(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }

@@ -21,7 +21,10 @@ pub(crate) struct Place {
 
 impl Peers {
     pub(crate) fn new(most_each: usize) -> Arc<Self> {
-        Arc::new(Self { most_each, open: Mutex::default() })
+        Arc::new(Self {
+            most_each,
+            open: Mutex::default(),
+        })
     }
 
     /// Counts one more connection of `peer`; `None` if it has as many as it may.
@@ -33,7 +36,10 @@ impl Peers {
             return None;
         }
         *count += 1;
-        Some(Place { peers: self.clone(), of })
+        Some(Place {
+            peers: self.clone(),
+            of,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Sender, usize>> {
@@ -64,12 +70,18 @@ mod tests {
         let first = admit("192.0.2.1").expect("a place");
         let second = admit("::ffff:192.0.2.1").expect("a place");
         assert!(admit("192.0.2.1").is_none());
-        let others: Vec<_> = ["192.0.2.2", "2001:db8::1", "2001:db8::2"].iter().map(|address| admit(address)).collect();
+        let others: Vec<_> = ["192.0.2.2", "2001:db8::1", "2001:db8::2"]
+            .iter()
+            .map(|address| admit(address))
+            .collect();
         assert!(others.iter().all(Option::is_some) && admit("2001:db8::3").is_none());
         drop(first);
         let again = admit("192.0.2.1");
         assert!(again.is_some() && admit("192.0.2.1").is_none());
         drop((second, others, again));
-        assert!(peers.lock().is_empty(), "who has no connection is forgotten");
+        assert!(
+            peers.lock().is_empty(),
+            "who has no connection is forgotten"
+        );
     }
 }

@@ -59,7 +59,14 @@ impl Publisher {
         deadline: Duration,
     ) -> Arc<Self> {
         let in_flight = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { queue, metrics, tracer, in_flight, deadline, under_way: TaskTracker::new() })
+        Arc::new(Self {
+            queue,
+            metrics,
+            tracer,
+            in_flight,
+            deadline,
+            under_way: TaskTracker::new(),
+        })
     }
 
     pub(crate) fn partitions(&self) -> u32 {
@@ -75,7 +82,10 @@ impl Publisher {
     pub(crate) async fn finish(&self) {
         self.under_way.close();
         if timeout(self.deadline, self.under_way.wait()).await.is_err() {
-            warn!(publishes = self.under_way(), "stopping with publishes unconfirmed; Stripe sends those again");
+            warn!(
+                publishes = self.under_way(),
+                "stopping with publishes unconfirmed; Stripe sends those again"
+            );
         }
     }
 
@@ -88,17 +98,30 @@ impl Publisher {
         visit: Visit,
     ) -> Answer {
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            let (endpoint, event_id, trace_id) = (&delivery.endpoint, shown::id(&event.event_id), visit.of);
+            let (endpoint, event_id, trace_id) =
+                (&delivery.endpoint, shown::id(&event.event_id), visit.of);
             warn!(
                 endpoint, outcome = "overloaded", %event_id, %trace_id,
                 "webhook not stored: limits.in_flight are being stored"
             );
             tally.outcome = Answer::Overloaded.outcome();
-            visit.end(&self.tracer, &delivery.endpoint, &event, delivery.body.len(), &Answer::Overloaded);
+            visit.end(
+                &self.tracer,
+                &delivery.endpoint,
+                &event,
+                delivery.body.len(),
+                &Answer::Overloaded,
+            );
             return Answer::Overloaded;
         };
-        let slot = Slot { _permit: permit, _under_way: self.under_way.token() };
-        Publishing(Some(Box::pin(self.clone().store(tally, slot, delivery, event, visit)))).await
+        let slot = Slot {
+            _permit: permit,
+            _under_way: self.under_way.token(),
+        };
+        Publishing(Some(Box::pin(
+            self.clone().store(tally, slot, delivery, event, visit),
+        )))
+        .await
     }
 
     async fn store(
@@ -110,7 +133,11 @@ impl Publisher {
         visit: Visit,
     ) -> Answer {
         let (delivery_id, bytes) = (delivery.id, delivery.body.len());
-        let (endpoint, event_id, trace_id) = (delivery.endpoint.clone(), shown::id(&event.event_id), visit.of);
+        let (endpoint, event_id, trace_id) = (
+            delivery.endpoint.clone(),
+            shown::id(&event.event_id),
+            visit.of,
+        );
         let (began, started) = (SystemTime::now(), Instant::now());
         tally.outcome = Answer::Unavailable.outcome();
         let queue = self.queue.clone();
@@ -139,7 +166,11 @@ impl Publisher {
                 warn!(endpoint, outcome = "unavailable", %event_id, %trace_id, %delivery_id, error, "webhook not stored");
             }
         }
-        let answer = if matches!(result, Ok(Ok(()))) { Answer::Stored } else { Answer::Unavailable };
+        let answer = if matches!(result, Ok(Ok(()))) {
+            Answer::Stored
+        } else {
+            Answer::Unavailable
+        };
         visit.published(&self.tracer, began, &answer);
         visit.end(&self.tracer, &endpoint, &event, bytes, &answer);
         if result.is_err() {
@@ -147,7 +178,9 @@ impl Publisher {
             let event_id = event_id.into_owned();
             tokio::spawn(async move {
                 let _slot = slot;
-                if let Ok(Ok(())) = timeout(self.deadline * ABANDON_AFTER_DEADLINES, publishing).await {
+                if let Ok(Ok(())) =
+                    timeout(self.deadline * ABANDON_AFTER_DEADLINES, publishing).await
+                {
                     self.observe(started);
                     info!(
                         endpoint, %event_id, %trace_id, %delivery_id,
@@ -162,7 +195,9 @@ impl Publisher {
     }
 
     fn observe(&self, started: Instant) {
-        self.metrics.ingest_publish_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .ingest_publish_seconds
+            .observe(started.elapsed().as_secs_f64());
     }
 }
 
@@ -170,7 +205,9 @@ impl Future for Publishing {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        let Some(publish) = &mut self.0 else { return Poll::Ready(Answer::Unavailable) };
+        let Some(publish) = &mut self.0 else {
+            return Poll::Ready(Answer::Unavailable);
+        };
         // A queue's adapter that panics ends its publish, not the sender's connection.
         let polled = catch_unwind(AssertUnwindSafe(|| publish.as_mut().poll(cx)));
         let answer = ready!(polled.unwrap_or(Poll::Ready(Answer::Unavailable)));
@@ -224,7 +261,8 @@ mod tests {
         let mut publishing = publishing(async { Answer::Stored });
         assert_eq!((&mut publishing).await, Answer::Stored);
         assert!(publishing.0.is_none());
-        publishing = self::publishing(async { panic!("a defect in the adapter, made by this test") });
+        publishing =
+            self::publishing(async { panic!("a defect in the adapter, made by this test") });
         assert_eq!((&mut publishing).await, Answer::Unavailable);
         assert!(publishing.0.is_none());
     }

@@ -60,7 +60,15 @@ enum Examined {
 
 impl Edge {
     pub(crate) fn new(settings: Settings, deadlines: Deadlines) -> Self {
-        let Settings { endpoints, trusted_proxies, limits, queue, metrics, tracer, .. } = settings;
+        let Settings {
+            endpoints,
+            trusted_proxies,
+            limits,
+            queue,
+            metrics,
+            tracer,
+            ..
+        } = settings;
         let metrics = Arc::new(metrics);
         Self {
             endpoints: Current::new(endpoints),
@@ -69,7 +77,13 @@ impl Edge {
             peers: Peers::new(limits.connections_per_peer),
             bodies: Bodies::new(limits.unfinished_body_bytes, deadlines.body_patience),
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
-            publisher: Publisher::new(queue, metrics.clone(), tracer.clone(), limits.in_flight, deadlines.publish),
+            publisher: Publisher::new(
+                queue,
+                metrics.clone(),
+                tracer.clone(),
+                limits.in_flight,
+                deadlines.publish,
+            ),
             metrics,
             tracer,
             limits,
@@ -114,7 +128,8 @@ impl Edge {
         // Until the body has been read to its end, the connection cannot be used for another request.
         let mut early = !body.is_end_stream();
         let endpoints = self.endpoints.get();
-        let examined = match accept::route(&endpoints, &head.method, head.uri.path(), &head.headers) {
+        let examined = match accept::route(&endpoints, &head.method, head.uri.path(), &head.headers)
+        {
             Route::Refused(index, answer) => {
                 if let Some(index) = index {
                     tally.endpoint = Cow::Owned(endpoints[index].name.clone());
@@ -136,11 +151,17 @@ impl Edge {
         };
         let answer = match examined {
             Examined::Publish(delivery, envelope, visit) => {
-                self.publisher.publish(tally, *delivery, envelope, visit).await
+                self.publisher
+                    .publish(tally, *delivery, envelope, visit)
+                    .await
             }
             Examined::Answer(answer) => self.refuse(tally, peer, &head.headers, answer),
         };
-        progress.set(if early { Stage::AnsweredEarly } else { Stage::Idle });
+        progress.set(if early {
+            Stage::AnsweredEarly
+        } else {
+            Stage::Idle
+        });
         response(&answer, early)
     }
 
@@ -183,11 +204,16 @@ impl Edge {
         if declared.lower() > limit_bytes as u64 {
             return Err(too_large);
         }
-        let most_bytes = declared.exact().and_then(|exact| usize::try_from(exact).ok()).unwrap_or(limit_bytes);
+        let most_bytes = declared
+            .exact()
+            .and_then(|exact| usize::try_from(exact).ok())
+            .unwrap_or(limit_bytes);
         let mut unfinished = self.bodies.begin(most_bytes);
         while let Some(frame) = body.frame().await {
             // What is no data is trailers.
-            let Ok(data) = frame.map_err(|_| Answer::IncompleteBody)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|_| Answer::IncompleteBody)?.into_data() else {
+                continue;
+            };
             if unfinished.len() + data.len() > limit_bytes {
                 return Err(too_large);
             }
@@ -196,9 +222,14 @@ impl Edge {
             if unfinished.len() == 0 && body.is_end_stream() {
                 return Ok(data);
             }
-            unfinished.push(&data, Instant::now()).map_err(|NoRoom| Answer::BodyBudget)?;
+            unfinished
+                .push(&data, Instant::now())
+                .map_err(|NoRoom| Answer::BodyBudget)?;
         }
-        unfinished.finish().map(Bytes::from).map_err(|NoRoom| Answer::BodyBudget)
+        unfinished
+            .finish()
+            .map(Bytes::from)
+            .map_err(|NoRoom| Answer::BodyBudget)
     }
 
     /// `seen` are the endpoints by which the head was routed, `index` the one it is for.
@@ -215,7 +246,14 @@ impl Edge {
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
         let judge = |endpoint: &Endpoint| {
-            accept::judge(endpoint, signature, &body, now.as_second(), tolerance_s, self.publisher.partitions())
+            accept::judge(
+                endpoint,
+                signature,
+                &body,
+                now.as_second(),
+                tolerance_s,
+                self.publisher.partitions(),
+            )
         };
         match judge_by_newest(seen, &self.endpoints, endpoint, judge) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
@@ -230,7 +268,13 @@ impl Edge {
                     bytes = body.len(),
                     "webhook"
                 );
-                visit.end(&self.tracer, &endpoint.name, &event, body.len(), &Answer::Ignored);
+                visit.end(
+                    &self.tracer,
+                    &endpoint.name,
+                    &event,
+                    body.len(),
+                    &Answer::Ignored,
+                );
                 Examined::Answer(Answer::Ignored)
             }
             Verdict::Publish(envelope) => {
@@ -251,11 +295,22 @@ impl Edge {
     }
 
     /// Gives `answer`, or 429 in its place where the address is over its limit.
-    fn refuse(&self, mut tally: Tally, peer: IpAddr, headers: &HeaderMap, answer: Answer) -> Answer {
+    fn refuse(
+        &self,
+        mut tally: Tally,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        answer: Answer,
+    ) -> Answer {
         let peer = client(&self.trusted_proxies, peer, headers);
-        let answer = match answer.refuses_a_stranger().then(|| self.limiter.refused(peer)) {
+        let answer = match answer
+            .refuses_a_stranger()
+            .then(|| self.limiter.refused(peer))
+        {
             // Not logged: whoever floods the port must not flood the log.
-            Some(Err(retry_after_seconds)) => Answer::Limited { retry_after_seconds },
+            Some(Err(retry_after_seconds)) => Answer::Limited {
+                retry_after_seconds,
+            },
             refused => {
                 if refused.is_some() || matches!(answer, Answer::NotAnEvent(_)) {
                     warn!(endpoint = %tally.endpoint, reason = answer.outcome(), %peer, "refused a webhook");
@@ -277,14 +332,20 @@ fn judge_by_newest(
     judge: impl Fn(&Endpoint) -> Verdict,
 ) -> Verdict {
     let verdict = judge(endpoint);
-    if !matches!(verdict, Verdict::Refuse(Answer::BadSignature(Refusal::Mismatch))) {
+    if !matches!(
+        verdict,
+        Verdict::Refuse(Answer::BadSignature(Refusal::Mismatch))
+    ) {
         return verdict;
     }
     let newest = current.get();
     if Arc::ptr_eq(seen, &newest) {
         return verdict;
     }
-    newest.iter().find(|new| new.path == endpoint.path).map_or(verdict, judge)
+    newest
+        .iter()
+        .find(|new| new.path == endpoint.path)
+        .map_or(verdict, judge)
 }
 
 /// `early`: the body has not been read to its end, and the sender is told to use a new connection.
@@ -314,7 +375,12 @@ mod tests {
     use super::*;
 
     fn endpoint(name: &str, path: &str) -> Endpoint {
-        Endpoint { name: name.to_owned(), path: path.to_owned(), keys: Vec::new(), mode: Mode::Any }
+        Endpoint {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            keys: Vec::new(),
+            mode: Mode::Any,
+        }
     }
 
     #[test]
@@ -330,10 +396,18 @@ mod tests {
             judge_by_newest(&seen, &current, &seen[0], judge);
             by.into_inner()
         };
-        assert_eq!(judged_by(Refusal::Mismatch), ["old"], "nothing was reloaded");
+        assert_eq!(
+            judged_by(Refusal::Mismatch),
+            ["old"],
+            "nothing was reloaded"
+        );
         current.set(vec![endpoint("other", "/b"), endpoint("new", "/a")]);
         assert_eq!(judged_by(Refusal::Mismatch), ["old", "new"]);
-        assert_eq!(judged_by(Refusal::NoHeader), ["old"], "no secret would help");
+        assert_eq!(
+            judged_by(Refusal::NoHeader),
+            ["old"],
+            "no secret would help"
+        );
         current.set(vec![endpoint("other", "/b")]);
         assert_eq!(judged_by(Refusal::Mismatch), ["old"], "its path is gone");
     }

@@ -18,12 +18,19 @@ pub(crate) struct Tally {
 impl Tally {
     /// A request of which nothing is known yet.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, endpoint: Cow::Borrowed("none"), outcome: "aborted" }
+        Self {
+            metrics,
+            endpoint: Cow::Borrowed("none"),
+            outcome: "aborted",
+        }
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.metrics.ingest_requests.with_label_values(&[self.endpoint.as_ref(), self.outcome]).inc();
+        self.metrics
+            .ingest_requests
+            .with_label_values(&[self.endpoint.as_ref(), self.outcome])
+            .inc();
     }
 }

@@ -6,7 +6,9 @@
 use std::time::SystemTime;
 
 use hyper::HeaderMap;
-use revwatch_shared::telemetry::{Correlation, Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id, shown};
+use revwatch_shared::telemetry::{
+    Correlation, Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id, shown,
+};
 
 use crate::accept::{self, Envelope};
 use crate::answer::Answer;
@@ -22,7 +24,12 @@ pub(crate) struct Visit {
 
 impl Visit {
     pub(crate) fn new(event_id: &str, headers: &HeaderMap, began: SystemTime) -> Self {
-        Self { of: Correlation::of(event_id), span: new_span_id(), began, sender: accept::traceparent(headers) }
+        Self {
+            of: Correlation::of(event_id),
+            span: new_span_id(),
+            began,
+            sender: accept::traceparent(headers),
+        }
     }
 
     /// Goes with the message, so that what is done with it stands below this request.
@@ -39,7 +46,14 @@ impl Visit {
     }
 
     /// The request is answered.
-    pub(crate) fn end(self, tracer: &Tracer, endpoint: &str, event: &Envelope, bytes: usize, answer: &Answer) {
+    pub(crate) fn end(
+        self,
+        tracer: &Tracer,
+        endpoint: &str,
+        event: &Envelope,
+        bytes: usize,
+        answer: &Answer,
+    ) {
         if !tracer.keeps(&self.of) {
             return;
         }
@@ -47,9 +61,18 @@ impl Visit {
             .id(self.span)
             .with("revwatch.endpoint", endpoint.to_owned())
             .with("revwatch.event.id", shown::id(&event.event_id).into_owned())
-            .with("revwatch.event.type", shown::kind(&event.event_type).into_owned())
-            .with("http.request.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
-            .with("http.response.status_code", i64::from(answer.status().as_u16()));
+            .with(
+                "revwatch.event.type",
+                shown::kind(&event.event_type).into_owned(),
+            )
+            .with(
+                "http.request.body.size",
+                i64::try_from(bytes).unwrap_or(i64::MAX),
+            )
+            .with(
+                "http.response.status_code",
+                i64::from(answer.status().as_u16()),
+            );
         let span = self.sender.into_iter().fold(span, Span::link);
         tracer.end(judged(span, answer));
     }
@@ -57,5 +80,9 @@ impl Visit {
 
 fn judged(span: Span, answer: &Answer) -> Span {
     let span = span.with("revwatch.outcome", answer.outcome());
-    if answer.status().is_server_error() { span.failed(answer.outcome()) } else { span }
+    if answer.status().is_server_error() {
+        span.failed(answer.outcome())
+    } else {
+        span
+    }
 }

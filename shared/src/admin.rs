@@ -51,7 +51,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 impl Readiness {
     /// A new check, which fails with "starting" until it passes for the first time.
     pub fn check(&self, name: &'static str) -> Check {
-        let check = Check { readiness: self.clone(), name };
+        let check = Check {
+            readiness: self.clone(),
+            name,
+        };
         check.fail("starting");
         check
     }
@@ -74,17 +77,31 @@ impl Check {
 
     /// It cannot work now. `why` is shown to whoever reads `/readyz`: no secrets, no personal data.
     pub fn fail(&self, why: impl Into<String>) {
-        self.readiness.with(|checks| checks.insert(self.name, Some(why.into())));
+        self.readiness
+            .with(|checks| checks.insert(self.name, Some(why.into())));
     }
 }
 
 impl Admin {
     /// Opens the admin listener.
-    pub async fn bind(addr: SocketAddr, metrics: Metrics, readiness: Readiness) -> Result<Self, ListenError> {
+    pub async fn bind(
+        addr: SocketAddr,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Result<Self, ListenError> {
         let setting = ListenSetting::Admin;
         let listener = listen(addr, setting).await?;
-        let local_addr = listener.local_addr().map_err(|source| ListenError { setting, addr, source })?;
-        Ok(Self { listener, local_addr, metrics, readiness })
+        let local_addr = listener.local_addr().map_err(|source| ListenError {
+            setting,
+            addr,
+            source,
+        })?;
+        Ok(Self {
+            listener,
+            local_addr,
+            metrics,
+            readiness,
+        })
     }
 
     /// Where it listens, with the port the system chose.
@@ -100,13 +117,21 @@ impl Admin {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .with_state(self.readiness);
-        let bounds = Bounds { connections: MAX_CONNECTIONS, idle: IDLE, life: None, drain: DRAIN };
+        let bounds = Bounds {
+            connections: MAX_CONNECTIONS,
+            idle: IDLE,
+            life: None,
+            drain: DRAIN,
+        };
         serve(self.listener, router, bounds, shutdown).await;
     }
 }
 
 async fn metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics.render(),
+    )
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
@@ -117,8 +142,15 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     }
     let checks = readiness.with(|checks| checks.clone());
     let ready = checks.values().all(Option::is_none);
-    let checks = checks.into_iter().map(|(name, why)| (name, why.unwrap_or_else(|| "ok".to_owned()))).collect();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let checks = checks
+        .into_iter()
+        .map(|(name, why)| (name, why.unwrap_or_else(|| "ok".to_owned())))
+        .collect();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(Report { ready, checks }))
 }
 
@@ -135,30 +167,52 @@ mod tests {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("to send");
         let mut answer = String::new();
-        timeout(Duration::from_secs(10), stream.read_to_string(&mut answer)).await.expect("in time").expect("text");
+        timeout(Duration::from_secs(10), stream.read_to_string(&mut answer))
+            .await
+            .expect("in time")
+            .expect("text");
         answer
     }
 
     #[tokio::test]
     async fn serves_metrics_health_and_readiness_until_told_to_stop() {
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
-        let admin = Admin::bind(([127, 0, 0, 1], 0).into(), metrics.clone(), readiness.clone()).await.expect("a port");
+        let admin = Admin::bind(
+            ([127, 0, 0, 1], 0).into(),
+            metrics.clone(),
+            readiness.clone(),
+        )
+        .await
+        .expect("a port");
         let addr = admin.local_addr();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(admin.serve(shutdown.clone()));
 
         metrics.dead_letters.set(7);
         let answer = fetch(addr, "/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("revwatch_dead_letters 7"), "{answer}");
-        assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("revwatch_dead_letters 7"),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("content-type: text/plain; version=0.0.4"),
+            "{answer}"
+        );
         assert!(fetch(addr, "/healthz").await.starts_with("HTTP/1.1 200"));
 
-        assert!(fetch(addr, "/readyz").await.ends_with(r#"{"ready":true,"checks":{}}"#));
+        assert!(
+            fetch(addr, "/readyz")
+                .await
+                .ends_with(r#"{"ready":true,"checks":{}}"#)
+        );
         let (queue, store) = (readiness.check("queue"), readiness.check("store"));
         queue.pass();
         let answer = fetch(addr, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-        assert!(answer.ends_with(r#"{"ready":false,"checks":{"queue":"ok","store":"starting"}}"#), "{answer}");
+        assert!(
+            answer.ends_with(r#"{"ready":false,"checks":{"queue":"ok","store":"starting"}}"#),
+            "{answer}"
+        );
         store.pass();
         assert!(readiness.is_ready() && fetch(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
         queue.fail("disconnected");
@@ -167,6 +221,9 @@ mod tests {
         // A connection on which nothing is sent does not hold up the end.
         let _idle = TcpStream::connect(addr).await.expect("the admin listener");
         shutdown.cancel();
-        timeout(Duration::from_secs(10), serving).await.expect("in time").expect("no panic");
+        timeout(Duration::from_secs(10), serving)
+            .await
+            .expect("in time")
+            .expect("no panic");
     }
 }

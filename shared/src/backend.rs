@@ -50,8 +50,12 @@ impl Uses {
             Self::Queue => (config.queue_server()?, None),
             Self::QueueAndStore => config.servers()?.unzip(),
         };
-        let queue = amqp_url.and_then(|url| RabbitQueue::check_url(url).err()).map(|error| error.to_string());
-        let store = redis_url.and_then(|url| RedisStore::check_url(url).err()).map(|error| error.to_string());
+        let queue = amqp_url
+            .and_then(|url| RabbitQueue::check_url(url).err())
+            .map(|error| error.to_string());
+        let store = redis_url
+            .and_then(|url| RedisStore::check_url(url).err())
+            .map(|error| error.to_string());
         ConfigError::none_of(queue.into_iter().chain(store).collect())
     }
 
@@ -70,12 +74,18 @@ impl Backend {
     pub async fn open(config: &Config) -> Result<Self, BackendError> {
         let Some((amqp_url, redis_url)) = config.servers()? else {
             let sqlite = created(config)?;
-            return Ok(Self { queue: Arc::new(sqlite.clone()), store: Arc::new(sqlite) });
+            return Ok(Self {
+                queue: Arc::new(sqlite.clone()),
+                store: Arc::new(sqlite),
+            });
         };
         // The store first: with a wrong number of partitions a RabbitMQ that is still empty is not set up for it.
         let store = RedisStore::connect(redis_url, config.partitions).await?;
         let queue = rabbitmq(config, amqp_url).await?;
-        Ok(Self { queue: Arc::new(queue), store: Arc::new(store) })
+        Ok(Self {
+            queue: Arc::new(queue),
+            store: Arc::new(store),
+        })
     }
 
     /// Opens the queue alone to publish into, creating what is missing. Redis is neither needed nor asked: RabbitMQ
@@ -90,7 +100,9 @@ impl Backend {
     /// Opens the store alone, to look at what is there.
     pub async fn store(config: &Config) -> Result<Arc<dyn StateStore>, BackendError> {
         Ok(match config.servers()? {
-            Some((_, redis_url)) => Arc::new(RedisStore::connect(redis_url, config.partitions).await?),
+            Some((_, redis_url)) => {
+                Arc::new(RedisStore::connect(redis_url, config.partitions).await?)
+            }
             None => Arc::new(Sqlite::open(&config.data, Open::Existing)?),
         })
     }
@@ -105,12 +117,19 @@ impl Backend {
 }
 
 fn created(config: &Config) -> Result<Sqlite, StoreError> {
-    Sqlite::open(&config.data, Open::Create { partitions: config.partitions })
+    Sqlite::open(
+        &config.data,
+        Open::Create {
+            partitions: config.partitions,
+        },
+    )
 }
 
 async fn rabbitmq(config: &Config, url: &SecretString) -> Result<RabbitQueue, QueueError> {
     // Under load a message holds several deliveries: enough for a batch to be under way and another to be ready.
-    let prefetch = u16::try_from(config.worker.batch / 2).unwrap_or(u16::MAX).max(1);
+    let prefetch = u16::try_from(config.worker.batch / 2)
+        .unwrap_or(u16::MAX)
+        .max(1);
     RabbitQueue::connect(RabbitOptions {
         url: url.clone(),
         partitions: config.partitions,

@@ -29,11 +29,24 @@ pub struct Bounds {
 }
 
 /// Serves `router` until `shutdown`, and no longer than [`Bounds::drain`] after it.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
-    let listener = Bounded { listener, slots, bounds };
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(
+        bounds.connections.min(Semaphore::MAX_PERMITS),
+    ));
+    let listener = Bounded {
+        listener,
+        slots,
+        bounds,
+    };
     let stopped = shutdown.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).into_future();
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .into_future();
     let overdue = async {
         stopped.cancelled().await;
         sleep(bounds.drain).await;
@@ -66,13 +79,27 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Watched, SocketAddr) {
-        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = self
+            .slots
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         // axum's own implementation retries after errors.
         let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
         let Bounds { idle, life, .. } = self.bounds;
         let ends = life.map(|life| Instant::now() + life);
         let deadline = Box::pin(sleep_until(next_deadline(idle, ends)));
-        (Watched { stream, idle, ends, deadline, _slot: slot }, peer)
+        (
+            Watched {
+                stream,
+                idle,
+                ends,
+                deadline,
+                _slot: slot,
+            },
+            peer,
+        )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -96,7 +123,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_read(cx, buf);
         if done.is_ready() {
             let next = next_deadline(self.idle, self.ends);
@@ -107,7 +138,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.bound(cx, done)
     }
@@ -135,7 +170,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let bounds = Bounds { connections: 1, idle, life, drain: SOON };
+        let bounds = Bounds {
+            connections: 1,
+            idle,
+            life,
+            drain: SOON,
+        };
         tokio::spawn(serve(listener, Router::new(), bounds, shutdown.clone()));
         (addr, shutdown)
     }
@@ -146,13 +186,22 @@ mod tests {
         for (idle, life) in [(SOON, None), (LATE, Some(SOON))] {
             let (addr, shutdown) = start(idle, life).await;
             let mut slow = TcpStream::connect(addr).await.expect("accepted");
-            slow.write_all(b"GET / HTTP/1.1\r\nx: ").await.expect("sent");
+            slow.write_all(b"GET / HTTP/1.1\r\nx: ")
+                .await
+                .expect("sent");
             let mut next = TcpStream::connect(addr).await.expect("queued");
-            next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+            next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .await
+                .expect("sent");
             let mut answer = String::new();
-            timeout(LATE, next.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+            timeout(LATE, next.read_to_string(&mut answer))
+                .await
+                .expect("in time")
+                .expect("an answer");
             assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-            let rest = timeout(LATE, slow.read_to_end(&mut Vec::new())).await.expect("the slow one is cut off");
+            let rest = timeout(LATE, slow.read_to_end(&mut Vec::new()))
+                .await
+                .expect("the slow one is cut off");
             drop(rest);
             shutdown.cancel();
         }

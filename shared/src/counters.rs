@@ -129,11 +129,15 @@ impl Counters {
 
     /// Adds what `after` says and `before` did not.
     pub fn add_difference(&mut self, before: &Tally, after: &Tally) {
-        let gone = before.iter().map(|(bucket, name, by)| (bucket, name, by.saturating_neg()));
+        let gone = before
+            .iter()
+            .map(|(bucket, name, by)| (bucket, name, by.saturating_neg()));
         let mut all: Vec<_> = gone.chain(after.iter()).collect();
         all.sort_unstable();
         for same in all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let by = same.iter().fold(0, |sum: i64, (_, _, by)| sum.saturating_add(*by));
+            let by = same
+                .iter()
+                .fold(0, |sum: i64, (_, _, by)| sum.saturating_add(*by));
             if by != 0 {
                 self.add_named(same[0].0, same[0].1.to_owned(), by);
             }
@@ -147,11 +151,17 @@ impl Counters {
 
     /// Every counter, sorted by bucket and name.
     pub fn iter(&self) -> impl Iterator<Item = (Bucket, &str, i64)> {
-        self.0.iter().map(|((bucket, name), value)| (*bucket, name.as_str(), *value))
+        self.0
+            .iter()
+            .map(|((bucket, name), value)| (*bucket, name.as_str(), *value))
     }
 
     /// The counters of one bucket whose name begins with `first|`: the rest of the name, split.
-    pub fn under<'a>(&'a self, bucket: Bucket, first: &'a str) -> impl Iterator<Item = (Vec<&'a str>, i64)> + 'a {
+    pub fn under<'a>(
+        &'a self,
+        bucket: Bucket,
+        first: &'a str,
+    ) -> impl Iterator<Item = (Vec<&'a str>, i64)> + 'a {
         self.0
             .range((bucket, format!("{first}|"))..)
             .take_while(move |((b, name), _)| {
@@ -182,11 +192,16 @@ mod tests {
         counters.add(Bucket::Standing, &["payouts", "paid", "usd"], 1);
         counters.add(Bucket::Standing, &["payouts_x", "paid", "usd"], 5);
         counters.add(Bucket::Hour(7), &["payouts", "paid", "usd"], 1);
-        assert_eq!(counters.get(Bucket::Standing, &["payouts", "failed", "usd"]), 2);
+        assert_eq!(
+            counters.get(Bucket::Standing, &["payouts", "failed", "usd"]),
+            2
+        );
         let mut inverse = Counters::default();
         inverse.merge(counters.clone(), -1);
         assert_eq!(
-            counters.under(Bucket::Standing, "payouts").collect::<Vec<_>>(),
+            counters
+                .under(Bucket::Standing, "payouts")
+                .collect::<Vec<_>>(),
             [(vec!["failed", "usd"], 2), (vec!["paid", "usd"], 1)]
         );
         counters.merge(inverse, 1);
@@ -208,14 +223,23 @@ mod tests {
         let mut counters = Counters::default();
         counters.add(Bucket::Standing, &["gone"], 4);
         counters.add_difference(&before, &after);
-        let expected =
-            [(Bucket::Standing, "gone", 3), (Bucket::Standing, "mrr|usd", 2), (Bucket::Standing, "new|a_b", 1)];
+        let expected = [
+            (Bucket::Standing, "gone", 3),
+            (Bucket::Standing, "mrr|usd", 2),
+            (Bucket::Standing, "new|a_b", 1),
+        ];
         assert_eq!(counters.iter().collect::<Vec<_>>(), expected);
-        assert_eq!(Counters::from(&after).get(Bucket::Standing, &["mrr", "usd"]), 8);
+        assert_eq!(
+            Counters::from(&after).get(Bucket::Standing, &["mrr", "usd"]),
+            8
+        );
     }
 
     #[test]
     fn a_strange_value_cannot_forge_a_name() {
-        assert_eq!(name(&["subscriptions", "a|b", "PRO"]), "subscriptions|a_b|PRO");
+        assert_eq!(
+            name(&["subscriptions", "a|b", "PRO"]),
+            "subscriptions|a_b|PRO"
+        );
     }
 }

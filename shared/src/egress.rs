@@ -45,7 +45,9 @@ impl Outgoing {
     /// With the system's DNS.
     pub fn new(config: OutgoingConfig) -> Self {
         let lookup = |name: String| -> Found {
-            Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
+            Box::pin(
+                async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) },
+            )
         };
         Self::with_lookup(config, Arc::new(lookup))
     }
@@ -97,7 +99,13 @@ impl Resolve for Outgoing {
             let mut addresses = found.await?;
             let any = !addresses.is_empty();
             // What may be asked without TLS stays on this machine, whatever its DNS says.
-            addresses.retain(|a| if is_loopback { a.ip().is_loopback() } else { config.allows(a.ip()) });
+            addresses.retain(|a| {
+                if is_loopback {
+                    a.ip().is_loopback()
+                } else {
+                    config.allows(a.ip())
+                }
+            });
             if any && addresses.is_empty() {
                 return Err(Refused.into());
             }
@@ -111,11 +119,19 @@ mod tests {
     use super::*;
 
     /// Names resolve to these addresses, all of them at the port of the URL.
-    fn with_names(config: OutgoingConfig, names: &'static [(&'static str, &'static [&'static str])]) -> Outgoing {
+    fn with_names(
+        config: OutgoingConfig,
+        names: &'static [(&'static str, &'static [&'static str])],
+    ) -> Outgoing {
         let lookup = move |name: String| -> Found {
             let found = names.iter().find(|(known, _)| *known == name);
-            let addresses = found.map(|(_, list)| list.iter().map(|a| SocketAddr::new(a.parse().expect("address"), 0)));
-            let addresses = addresses.map(Iterator::collect).ok_or_else(|| io::Error::other("no such name"));
+            let addresses = found.map(|(_, list)| {
+                list.iter()
+                    .map(|a| SocketAddr::new(a.parse().expect("address"), 0))
+            });
+            let addresses = addresses
+                .map(Iterator::collect)
+                .ok_or_else(|| io::Error::other("no such name"));
             Box::pin(async move { addresses })
         };
         Outgoing::with_lookup(config, Arc::new(lookup))
@@ -138,16 +154,35 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_name_resolves_to_is_judged_too() {
-        let (closed, open) = (OutgoingConfig::default(), OutgoingConfig { allow_private_addresses: true });
+        let (closed, open) = (
+            OutgoingConfig::default(),
+            OutgoingConfig {
+                allow_private_addresses: true,
+            },
+        );
         let closed = with_names(closed, NAMES);
-        for name in ["private.example", "rebound.example", "mapped.example", "metadata.example"] {
+        for name in [
+            "private.example",
+            "rebound.example",
+            "mapped.example",
+            "metadata.example",
+        ] {
             let refused = resolved(&closed, name).await.expect_err("refused");
             assert!(refused.contains("[outgoing]"), "{refused}");
         }
-        assert_eq!(resolved(&closed, "localhost").await, Ok(vec!["127.0.0.1".into()]));
-        assert_eq!(resolved(&closed, "mixed.example").await, Ok(vec!["2606:4700::1".into(), "1.1.1.1".into()]));
+        assert_eq!(
+            resolved(&closed, "localhost").await,
+            Ok(vec!["127.0.0.1".into()])
+        );
+        assert_eq!(
+            resolved(&closed, "mixed.example").await,
+            Ok(vec!["2606:4700::1".into(), "1.1.1.1".into()])
+        );
         let open = with_names(open, NAMES);
-        assert_eq!(resolved(&open, "private.example").await, Ok(vec!["10.0.0.1".into(), "192.168.1.1".into()]));
+        assert_eq!(
+            resolved(&open, "private.example").await,
+            Ok(vec!["10.0.0.1".into(), "192.168.1.1".into()])
+        );
         assert!(resolved(&open, "metadata.example").await.is_err());
     }
 }

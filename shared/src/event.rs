@@ -89,9 +89,20 @@ impl<'a> Event<'a, Head<'a>> {
 }
 
 impl<'a, Object> Event<'a, Object> {
-    fn of<Written>(wire: Wire<'a, Written>, object: impl FnOnce(Written) -> Object) -> Result<Self, NotAnEvent> {
-        let id = wire.id.filter(|s| !s.0.is_empty()).ok_or(NotAnEvent::WrongShape("no id"))?.0;
-        let kind = wire.kind.filter(|s| !s.0.is_empty()).ok_or(NotAnEvent::WrongShape("no type"))?.0;
+    fn of<Written>(
+        wire: Wire<'a, Written>,
+        object: impl FnOnce(Written) -> Object,
+    ) -> Result<Self, NotAnEvent> {
+        let id = wire
+            .id
+            .filter(|s| !s.0.is_empty())
+            .ok_or(NotAnEvent::WrongShape("no id"))?
+            .0;
+        let kind = wire
+            .kind
+            .filter(|s| !s.0.is_empty())
+            .ok_or(NotAnEvent::WrongShape("no type"))?
+            .0;
         let created_s = match wire.created {
             Some(Created::Seconds(s)) => s,
             Some(Created::Iso(text)) => text
@@ -103,12 +114,18 @@ impl<'a, Object> Event<'a, Object> {
         if !(0..=MAX_CREATED_S).contains(&created_s) {
             return Err(NotAnEvent::WrongShape("created is out of range"));
         }
-        let (written, previous) = wire.data.map_or((None, None), |data| (data.object, data.previous_attributes));
+        let (written, previous) = wire
+            .data
+            .map_or((None, None), |data| (data.object, data.previous_attributes));
         Ok(Self {
             id,
             kind,
             created_s,
-            account: wire.account.or(wire.context).map(|s| s.0).filter(|s| !s.is_empty()),
+            account: wire
+                .account
+                .or(wire.context)
+                .map(|s| s.0)
+                .filter(|s| !s.is_empty()),
             livemode: wire.livemode.unwrap_or(false),
             object: written.map(object),
             previous,
@@ -158,13 +175,21 @@ impl<'a> Head<'a> {
 /// one partition for life, and a payment intent, say, can get its customer later.
 impl Keyed for Head<'_> {
     fn key(&self) -> Option<Cow<'_, str>> {
-        if matches!(self.object.as_ref().map(|s| s.0.as_ref()), Some("subscription" | "invoice")) {
-            let customer = self.customer.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if matches!(
+            self.object.as_ref().map(|s| s.0.as_ref()),
+            Some("subscription" | "invoice")
+        ) {
+            let customer = self
+                .customer
+                .and_then(|raw| serde_json::from_str(raw.get()).ok());
             if let Some(Reference::Id(customer) | Reference::Object { id: customer }) = customer {
                 return Some(customer);
             }
         }
-        self.id.as_ref().map(|s| Cow::Borrowed(s.0.as_ref())).filter(|s| !s.is_empty())
+        self.id
+            .as_ref()
+            .map(|s| Cow::Borrowed(s.0.as_ref()))
+            .filter(|s| !s.is_empty())
     }
 }
 
@@ -186,7 +211,8 @@ pub fn event_id_of(body: &[u8]) -> Option<String> {
         return None;
     }
     let named: Named = serde_json::from_slice(body).ok()?;
-    let is_event = matches!(named.object.as_str(), "event" | "v2.core.event") && !named.id.is_empty();
+    let is_event =
+        matches!(named.object.as_str(), "event" | "v2.core.event") && !named.id.is_empty();
     is_event.then_some(named.id)
 }
 
@@ -234,7 +260,10 @@ fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>,
         if e.is_data() {
             NotAnEvent::WrongShape("a field of the envelope has the wrong type")
         } else {
-            NotAnEvent::InvalidJson { line: e.line(), column: e.column() }
+            NotAnEvent::InvalidJson {
+                line: e.line(),
+                column: e.column(),
+            }
         }
     })
 }
@@ -310,7 +339,10 @@ mod tests {
         let body = br#"{"id":"evt_1","object":"event","type":"payout.paid","created":1700000000,
             "account":"acct_1","livemode":true,"data":{"object":{"id":"po_1"},"previous_attributes":{"status":"x"}}}"#;
         let event = Event::parse(body).expect("an event");
-        assert_eq!((event.id.as_ref(), event.kind.as_ref(), event.created_s), ("evt_1", "payout.paid", 1_700_000_000));
+        assert_eq!(
+            (event.id.as_ref(), event.kind.as_ref(), event.created_s),
+            ("evt_1", "payout.paid", 1_700_000_000)
+        );
         assert_eq!(event.account.as_deref(), Some("acct_1"));
         assert!(event.livemode && event.object.is_some() && event.previous.is_some());
         assert_eq!(event.partition(64), partition_of("acct_1", 64));
@@ -334,19 +366,28 @@ mod tests {
             (b"{\"id\":\"evt_1\"", "not valid JSON"),
             (b"\xff\xfe", "not valid JSON"),
             (b"[]", "it is an array"),
-            (br#"["evt_1","payout.paid",1,null,null,true,null,null]"#, "it is an array"),
+            (
+                br#"["evt_1","payout.paid",1,null,null,true,null,null]"#,
+                "it is an array",
+            ),
             (b"7", "wrong type"),
             (br#"{"type":"x","created":1}"#, "no id"),
             (br#"{"id":"","type":"x","created":1}"#, "no id"),
             (br#"{"id":"evt_1","created":1}"#, "no type"),
             (br#"{"id":"evt_1","type":"x"}"#, "no created"),
             (br#"{"id":"evt_1","type":"x","created":-1}"#, "out of range"),
-            (br#"{"id":"evt_1","type":"x","created":"soon"}"#, "not a time"),
+            (
+                br#"{"id":"evt_1","type":"x","created":"soon"}"#,
+                "not a time",
+            ),
             (br#"{"id":7,"type":"x","created":1}"#, "wrong type"),
         ];
         for (body, expected) in table {
             let error = Event::parse(body).expect_err("no event");
-            assert!(error.to_string().contains(expected), "{error:?} should say {expected:?}");
+            assert!(
+                error.to_string().contains(expected),
+                "{error:?} should say {expected:?}"
+            );
             assert_eq!(Event::parse_head(body).expect_err("no event"), error);
         }
     }
@@ -354,22 +395,49 @@ mod tests {
     #[test]
     fn one_customers_subscription_and_invoice_share_a_partition_in_any_form() {
         let key = |object: &str| {
-            let body = format!(r#"{{"id":"e","type":"t","created":1,"data":{{"object":{object}}}}}"#);
-            let key = Event::parse(body.as_bytes()).expect("an event").partition_key().into_owned();
+            let body =
+                format!(r#"{{"id":"e","type":"t","created":1,"data":{{"object":{object}}}}}"#);
+            let key = Event::parse(body.as_bytes())
+                .expect("an event")
+                .partition_key()
+                .into_owned();
             let head = Event::parse_head(body.as_bytes()).expect("an event");
             assert_eq!(head.partition_key(), key, "however it is read: {object}");
             key
         };
-        assert_eq!(key(r#"{"id":"sub_1","object":"subscription","customer":"cus_1"}"#), "cus_1");
-        assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":{"id":"cus_1","object":"customer"}}"#), "cus_1");
-        assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":null}"#), "in_1");
-        assert_eq!(key(r#"{"id":"pi_1","object":"payment_intent","customer":"cus_1"}"#), "pi_1");
+        assert_eq!(
+            key(r#"{"id":"sub_1","object":"subscription","customer":"cus_1"}"#),
+            "cus_1"
+        );
+        assert_eq!(
+            key(
+                r#"{"id":"in_1","object":"invoice","customer":{"id":"cus_1","object":"customer"}}"#
+            ),
+            "cus_1"
+        );
+        assert_eq!(
+            key(r#"{"id":"in_1","object":"invoice","customer":null}"#),
+            "in_1"
+        );
+        assert_eq!(
+            key(r#"{"id":"pi_1","object":"payment_intent","customer":"cus_1"}"#),
+            "pi_1"
+        );
         assert_eq!(key("null"), "e");
         assert_eq!(key("7"), "e");
         // What is wrong inside an object is for the worker to say.
-        assert_eq!(key(r#"{"id":7,"object":"invoice","customer":"cus_1"}"#), "e");
-        assert_eq!(key(r#"{"id":"in_1","object":"invoice","customer":{"id":7}}"#), "in_1");
-        assert_eq!(key(r#"{"id":"in_\u0031","object":"invoice","customer":"cus\u005f1","x":"\ud800"}"#), "cus_1");
+        assert_eq!(
+            key(r#"{"id":7,"object":"invoice","customer":"cus_1"}"#),
+            "e"
+        );
+        assert_eq!(
+            key(r#"{"id":"in_1","object":"invoice","customer":{"id":7}}"#),
+            "in_1"
+        );
+        assert_eq!(
+            key(r#"{"id":"in_\u0031","object":"invoice","customer":"cus\u005f1","x":"\ud800"}"#),
+            "cus_1"
+        );
     }
 
     #[test]
@@ -384,7 +452,14 @@ mod tests {
     #[test]
     fn the_partition_of_a_key_never_changes() {
         assert_eq!(partition_of("acct_1", 8), partition_of("acct_1", 8));
-        assert_eq!([partition_of("acct_1", 8), partition_of("acct_2", 8), partition_of("cus_1", 8)], [2, 7, 0]);
+        assert_eq!(
+            [
+                partition_of("acct_1", 8),
+                partition_of("acct_2", 8),
+                partition_of("cus_1", 8)
+            ],
+            [2, 7, 0]
+        );
     }
 
     #[test]

@@ -46,12 +46,16 @@ pub fn rank(counts: &[(u32, i64)], percent: i64) -> Option<u32> {
 
 /// Few buckets for what is counted all the time, the time from received to applied. The limit of 5 s (K12) is
 /// one of them.
-pub const PROCESSING_BOUNDS_MS: [u32; 13] =
-    [10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 600_000, 3_600_000];
+pub const PROCESSING_BOUNDS_MS: [u32; 13] = [
+    10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 600_000, 3_600_000,
+];
 
 /// The least of [`PROCESSING_BOUNDS_MS`] that a time stays at or below.
 pub fn processing_bound_ms(milliseconds: i64) -> u32 {
-    PROCESSING_BOUNDS_MS.into_iter().find(|bound| milliseconds <= i64::from(*bound)).unwrap_or(86_400_000)
+    PROCESSING_BOUNDS_MS
+        .into_iter()
+        .find(|bound| milliseconds <= i64::from(*bound))
+        .unwrap_or(86_400_000)
 }
 
 const STEPS: u32 = 8;
@@ -65,7 +69,10 @@ mod tests {
         for seconds in (0..5000).chain([86_399, 86_400, 1 << 40, i64::MAX]) {
             let upper = upper_seconds(bucket(seconds));
             assert!(upper >= seconds, "{seconds} in a bucket up to {upper}");
-            assert!(upper - seconds <= seconds / 8, "{seconds} in a bucket up to {upper}");
+            assert!(
+                upper - seconds <= seconds / 8,
+                "{seconds} in a bucket up to {upper}"
+            );
             if bucket(seconds) > 0 {
                 assert!(upper_seconds(bucket(seconds) - 1) < seconds);
             }
@@ -76,7 +83,10 @@ mod tests {
     #[test]
     fn percentiles() {
         let counts: Vec<_> = [10, 20, 30, 40].map(|s| (bucket(s), 25)).into();
-        assert_eq!([50, 75, 90, 99].map(|p| percentile(&counts, p)), [Some(21), Some(31), Some(43), Some(43)]);
+        assert_eq!(
+            [50, 75, 90, 99].map(|p| percentile(&counts, p)),
+            [Some(21), Some(31), Some(43), Some(43)]
+        );
         assert_eq!(percentile(&[], 50), None);
     }
 }

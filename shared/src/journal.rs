@@ -28,16 +28,26 @@ pub const SENT_ON: &str = "sent on";
 pub fn sent_on(received_ms: i64) -> JournalEntry {
     let at_ms = jiff::Timestamp::now().as_millisecond();
     let (key, body) = (Uuid::now_v7().to_string(), Some(received_ms.to_string()));
-    JournalEntry { at_ms, space: SENT_ON.to_owned(), key, body }
+    JournalEntry {
+        at_ms,
+        space: SENT_ON.to_owned(),
+        key,
+        body,
+    }
 }
 
 /// The pauses as the store has them; `None`: nobody ever paused anything, or it has lost them.
 pub async fn pauses_in_store(store: &dyn StateStore) -> Result<Option<Pauses>, StoreError> {
     let found = store.documents(PAUSES).await?;
     let read = |body: &String| {
-        serde_json::from_str(body).map_err(|e| StoreError::Corrupt(format!("the pauses, line {}", e.line())))
+        serde_json::from_str(body)
+            .map_err(|e| StoreError::Corrupt(format!("the pauses, line {}", e.line())))
     };
-    found.iter().find(|(key, _)| key == PAUSES_KEY).map(|(_, body)| read(body)).transpose()
+    found
+        .iter()
+        .find(|(key, _)| key == PAUSES_KEY)
+        .map(|(_, body)| read(body))
+        .transpose()
 }
 
 /// Something a person had revwatch do.
@@ -57,21 +67,36 @@ pub struct Act {
 pub async fn note(queue: &dyn EventQueue, act: &Act) -> Result<(), QueueError> {
     let key = Uuid::now_v7().to_string();
     let body = serde_json::to_string(act).unwrap_or_default();
-    queue.record(vec![JournalEntry { at_ms: act.at_ms, space: ACTS.to_owned(), key, body: Some(body) }]).await
+    queue
+        .record(vec![JournalEntry {
+            at_ms: act.at_ms,
+            space: ACTS.to_owned(),
+            key,
+            body: Some(body),
+        }])
+        .await
 }
 
 /// All acts, oldest first.
 pub async fn acts(queue: &dyn EventQueue) -> Result<Vec<Act>, QueueError> {
     let found = newest(queue, &[ACTS]).await?;
-    let mut acts: Vec<Act> = found.into_values().filter_map(|body| serde_json::from_str(&body).ok()).collect();
+    let mut acts: Vec<Act> = found
+        .into_values()
+        .filter_map(|body| serde_json::from_str(&body).ok())
+        .collect();
     acts.sort_by_key(|act| act.at_ms);
     Ok(acts)
 }
 
 /// The newest text of each key of some spaces; what is no more is left out.
-pub async fn newest(queue: &dyn EventQueue, spaces: &[&str]) -> Result<BTreeMap<(String, String), String>, QueueError> {
+pub async fn newest(
+    queue: &dyn EventQueue,
+    spaces: &[&str],
+) -> Result<BTreeMap<(String, String), String>, QueueError> {
     let mut found = BTreeMap::new();
-    let mut each = |JournalEntry { space, key, body, .. }: JournalEntry| {
+    let mut each = |JournalEntry {
+                        space, key, body, ..
+                    }: JournalEntry| {
         if spaces.contains(&space.as_str()) {
             match body {
                 Some(body) => drop(found.insert((space, key), body)),

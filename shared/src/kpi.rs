@@ -145,26 +145,39 @@ pub fn payment_failures(counters: &Counters, now_s: i64, window_hours: u32) -> R
     let last = hour_of(now_s);
     let sum = |outcome: &str| -> i64 {
         let hours = last.saturating_sub(window_hours)..=last;
-        let of_hour = |hour| counters.under(Bucket::Hour(hour), "payments").filter(|(rest, _)| rest[0] == outcome);
+        let of_hour = |hour| {
+            counters
+                .under(Bucket::Hour(hour), "payments")
+                .filter(|(rest, _)| rest[0] == outcome)
+        };
         hours.flat_map(of_hour).map(|(_, count)| count).sum()
     };
     let (failed, succeeded) = (sum("failed"), sum("succeeded"));
-    Ratio { part: failed, whole: failed + succeeded }
+    Ratio {
+        part: failed,
+        whole: failed + succeeded,
+    }
 }
 
 /// The sum of a counter over hours.
 fn over(counters: &Counters, hours: std::ops::RangeInclusive<u32>, parts: &[&str]) -> i64 {
-    hours.map(|hour| counters.get(Bucket::Hour(hour), parts)).sum()
+    hours
+        .map(|hour| counters.get(Bucket::Hour(hour), parts))
+        .sum()
 }
 
 /// The past-due share of the active base as it was at the end of hour `hour` (inclusive): today's level
 /// less what changed since. `counters` must hold the standing ones and all hours after `hour`.
 pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
     let level = |which: &str| {
-        let since = (hour.saturating_add(1)..=now_hour).map(|h| counters.get(Bucket::Hour(h), &["base", which]));
+        let since = (hour.saturating_add(1)..=now_hour)
+            .map(|h| counters.get(Bucket::Hour(h), &["base", which]));
         counters.get(Bucket::Standing, &["base", which]) - since.sum::<i64>()
     };
-    Ratio { part: level("past_due"), whole: level("all") }
+    Ratio {
+        part: level("past_due"),
+        whole: level("all"),
+    }
 }
 
 impl Kpis {
@@ -179,15 +192,23 @@ impl Kpis {
             sums
         };
         let by_two = |family: &'static str| {
-            let pairs = counters.under(Bucket::Standing, family).filter(|(rest, _)| rest.len() == 2);
-            pairs.map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count)).collect()
+            let pairs = counters
+                .under(Bucket::Standing, family)
+                .filter(|(rest, _)| rest.len() == 2);
+            pairs
+                .map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count))
+                .collect()
         };
         let now_hour = hour_of(now_s);
         let days_ago = |days: u32| now_hour.saturating_sub(days * 24);
         let last = |days: u32| days_ago(days)..=now_hour;
         let share = |part: i64, whole: i64| Ratio { part, whole }.value();
-        let sum = |hours: std::ops::RangeInclusive<u32>, parts: &[&str]| over(counters, hours, parts);
-        let (lost, gained) = (sum(last(30), &["churn", "lost"]), sum(last(30), &["churn", "gained"]));
+        let sum =
+            |hours: std::ops::RangeInclusive<u32>, parts: &[&str]| over(counters, hours, parts);
+        let (lost, gained) = (
+            sum(last(30), &["churn", "lost"]),
+            sum(last(30), &["churn", "gained"]),
+        );
         let paying_30d_ago = counters.get(Bucket::Standing, &["base", "paying"]) - gained + lost;
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let downgraded = sum(month_before.clone(), &["plan", "downgraded"]);
@@ -200,7 +221,9 @@ impl Kpis {
         onboarding.sort_unstable();
         let mut cohorts = BTreeMap::<String, Ratio>::new();
         for (hour, stage, country, count) in last(7).flat_map(|hour| {
-            let cohorts = counters.under(Bucket::Hour(hour), "cohort").filter(|(rest, _)| rest.len() == 2);
+            let cohorts = counters
+                .under(Bucket::Hour(hour), "cohort")
+                .filter(|(rest, _)| rest.len() == 2);
             cohorts.map(move |(rest, count)| (hour, rest[0], rest[1], count))
         }) {
             for name in [country, "all"] {
@@ -219,7 +242,9 @@ impl Kpis {
         for hour in last(30) {
             for (rest, minor) in counters.under(Bucket::Hour(hour), "payouts_minor") {
                 if let ["paid", currency] = rest.as_slice() {
-                    *payout_volume_minor_30d.entry((*currency).to_owned()).or_default() += minor;
+                    *payout_volume_minor_30d
+                        .entry((*currency).to_owned())
+                        .or_default() += minor;
                 }
             }
         }
@@ -228,9 +253,12 @@ impl Kpis {
             accounts_needing_refresh: counters.get(Bucket::Standing, &["accounts_stale"]),
             onboarding_seconds: [("p50", 50), ("p75", 75), ("p90", 90), ("p99", 99)]
                 .into_iter()
-                .filter_map(|(name, percent)| Some((name.to_owned(), percentile(&onboarding, percent)?)))
+                .filter_map(|(name, percent)| {
+                    Some((name.to_owned(), percentile(&onboarding, percent)?))
+                })
                 .collect(),
-            onboarding_mean_seconds_7d: (onboarded > 0).then(|| sum(last(7), &["onboarded", "seconds"]) / onboarded),
+            onboarding_mean_seconds_7d: (onboarded > 0)
+                .then(|| sum(last(7), &["onboarded", "seconds"]) / onboarded),
             onboarding_started_24h: started_24h,
             onboarding_completed_24h: sum(last(1), &["onboarded", "count"]),
             onboarding_conversion_7d: cohorts
@@ -334,7 +362,11 @@ mod tests {
         c.add(ago(0), &["cohort", "account_created", "PT"], 1);
         c.add(ago(3), &["cohort", "charges_enabled", "BR"], 2);
         let kpis = Kpis::compute(&c, now_s);
-        let conversion: Vec<_> = kpis.onboarding_conversion_7d.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        let conversion: Vec<_> = kpis
+            .onboarding_conversion_7d
+            .iter()
+            .map(|(k, v)| (k.as_str(), *v))
+            .collect();
         assert_eq!(conversion, [("BR", 0.5), ("PT", 0.0), ("all", 0.4)]);
         assert_eq!(kpis.onboarding_started_24h, 1);
         assert_eq!(Kpis::compute(&Counters::default(), now_s), Kpis::default());
@@ -347,8 +379,14 @@ mod tests {
         c.add(Bucket::Hour(110), &["payouts", "paid", "eur"], 18);
         c.add(Bucket::Hour(124), &["payouts", "failed", "usd"], 1);
         c.add(Bucket::Hour(124), &["payouts", "in_transit", "usd"], 50);
-        assert_eq!(payout_failures(&c, 124 * 3600 + 5, 24), Ratio { part: 2, whole: 20 });
-        assert_eq!(payout_failures(&c, 125 * 3600, 24), Ratio { part: 1, whole: 19 });
+        assert_eq!(
+            payout_failures(&c, 124 * 3600 + 5, 24),
+            Ratio { part: 2, whole: 20 }
+        );
+        assert_eq!(
+            payout_failures(&c, 125 * 3600, 24),
+            Ratio { part: 1, whole: 19 }
+        );
         assert_eq!(Kpis::compute(&c, 500 * 3600).payout_failure_ratio_24h, None);
     }
 }

@@ -30,7 +30,11 @@ pub struct ListenError {
 
 /// Opens `addr`; port 0 lets the system choose, as tests do.
 pub async fn listen(addr: SocketAddr, setting: ListenSetting) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(addr).await.map_err(|source| ListenError { setting, addr, source })
+    TcpListener::bind(addr).await.map_err(|source| ListenError {
+        setting,
+        addr,
+        source,
+    })
 }
 
 impl ListenSetting {
@@ -47,13 +51,19 @@ fn fix(source: &io::Error, setting: ListenSetting) -> String {
     let name = setting.name();
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("Another process, perhaps a second revwatch, listens there: stop it or change {name}")
+            format!(
+                "Another process, perhaps a second revwatch, listens there: stop it or change {name}"
+            )
         }
         io::ErrorKind::PermissionDenied => {
-            format!("Ports below 1024 need CAP_NET_BIND_SERVICE: grant it or set {name} to a higher port")
+            format!(
+                "Ports below 1024 need CAP_NET_BIND_SERVICE: grant it or set {name} to a higher port"
+            )
         }
         io::ErrorKind::AddrNotAvailable => {
-            format!("No interface of this machine has that address: set {name} to one it has, or to 0.0.0.0:PORT")
+            format!(
+                "No interface of this machine has that address: set {name} to one it has, or to 0.0.0.0:PORT"
+            )
         }
         _ => format!("Set {name} to an ADDRESS:PORT of this machine"),
     }
@@ -65,15 +75,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_bind_names_the_setting_and_the_fix() {
-        let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0)), ListenSetting::Public).await.expect("a free port");
+        let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0)), ListenSetting::Public)
+            .await
+            .expect("a free port");
         let addr = taken.local_addr().expect("an address");
-        let error = listen(addr, ListenSetting::Admin).await.expect_err("the port is taken").to_string();
-        for part in [addr.to_string().as_str(), "REVWATCH_ADMIN_LISTEN", "Another process"] {
+        let error = listen(addr, ListenSetting::Admin)
+            .await
+            .expect_err("the port is taken")
+            .to_string();
+        for part in [
+            addr.to_string().as_str(),
+            "REVWATCH_ADMIN_LISTEN",
+            "Another process",
+        ] {
             assert!(error.contains(part), "{error:?} should say {part:?}");
         }
         // 192.0.2.0/24 is for documentation; no machine has it.
         let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-        let error = listen(foreign, ListenSetting::Public).await.expect_err("not our address").to_string();
-        assert!(error.contains("REVWATCH_LISTEN") && error.contains("No interface"), "{error}");
+        let error = listen(foreign, ListenSetting::Public)
+            .await
+            .expect_err("not our address")
+            .to_string();
+        assert!(
+            error.contains("REVWATCH_LISTEN") && error.contains("No interface"),
+            "{error}"
+        );
     }
 }

@@ -16,7 +16,10 @@ pub struct Money {
 impl Money {
     /// `currency` in any case.
     pub fn new(minor: i64, currency: &str) -> Self {
-        Self { minor, currency: currency.to_ascii_lowercase() }
+        Self {
+            minor,
+            currency: currency.to_ascii_lowercase(),
+        }
     }
 }
 
@@ -24,8 +27,8 @@ impl Money {
 /// Source: <https://docs.stripe.com/currencies#zero-decimal>, `#three-decimal`, `#special-cases`.
 pub fn decimals(currency: &str) -> usize {
     match currency.to_ascii_lowercase().as_str() {
-        "bif" | "clp" | "djf" | "gnf" | "jpy" | "kmf" | "krw" | "mga" | "pyg" | "rwf" | "vnd" | "vuv" | "xaf"
-        | "xof" | "xpf" => 0,
+        "bif" | "clp" | "djf" | "gnf" | "jpy" | "kmf" | "krw" | "mga" | "pyg" | "rwf" | "vnd"
+        | "vuv" | "xaf" | "xof" | "xpf" => 0,
         "bhd" | "jod" | "kwd" | "omr" | "tnd" => 3,
         _ => 2,
     }
@@ -35,7 +38,11 @@ pub fn decimals(currency: &str) -> usize {
 impl std::fmt::Display for Money {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let decimals = decimals(&self.currency);
-        let digits = format!("{:0width$}", self.minor.unsigned_abs(), width = decimals + 1);
+        let digits = format!(
+            "{:0width$}",
+            self.minor.unsigned_abs(),
+            width = decimals + 1
+        );
         let (whole, fraction) = digits.split_at(digits.len() - decimals);
         write!(f, "{} ", self.currency.to_ascii_uppercase())?;
         if self.minor < 0 {

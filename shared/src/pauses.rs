@@ -37,7 +37,12 @@ impl Pauses {
     /// Pauses or resumes. What is said of all ends what was said of modes and accounts.
     pub fn set(&mut self, scope: &Scope, paused: bool) {
         match scope {
-            Scope::All => *self = Self { all: paused, ..Self::default() },
+            Scope::All => {
+                *self = Self {
+                    all: paused,
+                    ..Self::default()
+                }
+            }
             Scope::Mode(livemode) => drop(self.modes.insert(mode(*livemode).to_owned(), paused)),
             Scope::Account(id) => drop(self.accounts.insert(id.clone(), paused)),
         }
@@ -67,12 +72,19 @@ impl Pauses {
 
     /// Whether anything is held back.
     pub fn any(&self) -> bool {
-        self.all || self.modes.values().chain(self.accounts.values()).any(|paused| *paused)
+        self.all
+            || self
+                .modes
+                .values()
+                .chain(self.accounts.values())
+                .any(|paused| *paused)
     }
 
     /// Whether everything is held back, so that nothing need be looked at.
     pub fn everything(&self) -> bool {
-        [true, false].into_iter().all(|live| self.modes.get(mode(live)).copied().unwrap_or(self.all))
+        [true, false]
+            .into_iter()
+            .all(|live| self.modes.get(mode(live)).copied().unwrap_or(self.all))
             && self.accounts.values().all(|paused| *paused)
     }
 }
@@ -89,12 +101,19 @@ impl Course {
 
     /// The pauses in force.
     pub fn now(&self) -> Pauses {
-        self.0.last().map(|(_, pauses)| pauses.clone()).unwrap_or_default()
+        self.0
+            .last()
+            .map(|(_, pauses)| pauses.clone())
+            .unwrap_or_default()
     }
 
     /// Why the event, received at that time, is held back, if it is: what came before the pause began was not.
     pub fn hold(&self, event: &Event<'_>, received_ms: i64) -> Option<String> {
-        let lasting = self.0.iter().rev().map_while(|(from_ms, pauses)| Some((*from_ms, pauses.hold(event)?)));
+        let lasting = self
+            .0
+            .iter()
+            .rev()
+            .map_while(|(from_ms, pauses)| Some((*from_ms, pauses.hold(event)?)));
         let (began_ms, reason) = lasting.reduce(|(_, reason), (from_ms, _)| (from_ms, reason))?;
         (received_ms >= began_ms).then_some(reason)
     }
@@ -111,9 +130,20 @@ impl From<Pauses> for Course {
 impl fmt::Display for Pauses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = vec![if self.all { "all paused" } else { "running" }.to_owned()];
-        let named = self.modes.iter().map(|(name, paused)| (format!("{name} mode"), *paused));
-        let named = named.chain(self.accounts.iter().map(|(id, paused)| (id.clone(), *paused)));
-        parts.extend(named.map(|(name, paused)| format!("{name} {}", if paused { "paused" } else { "running" })));
+        let named = self
+            .modes
+            .iter()
+            .map(|(name, paused)| (format!("{name} mode"), *paused));
+        let named = named.chain(
+            self.accounts
+                .iter()
+                .map(|(id, paused)| (id.clone(), *paused)),
+        );
+        parts.extend(
+            named.map(|(name, paused)| {
+                format!("{name} {}", if paused { "paused" } else { "running" })
+            }),
+        );
         f.write_str(&parts.join(", but "))
     }
 }
@@ -138,9 +168,15 @@ mod tests {
     use super::*;
 
     fn hold(pauses: &Pauses, livemode: bool, account: Option<&str>) -> bool {
-        let account = account.map(|id| format!(r#","account":"{id}""#)).unwrap_or_default();
-        let body = format!(r#"{{"id":"evt_1","type":"payout.paid","created":5,"livemode":{livemode}{account}}}"#);
-        pauses.hold(&Event::parse(body.as_bytes()).expect("an event")).is_some()
+        let account = account
+            .map(|id| format!(r#","account":"{id}""#))
+            .unwrap_or_default();
+        let body = format!(
+            r#"{{"id":"evt_1","type":"payout.paid","created":5,"livemode":{livemode}{account}}}"#
+        );
+        pauses
+            .hold(&Event::parse(body.as_bytes()).expect("an event"))
+            .is_some()
     }
 
     #[test]
@@ -148,14 +184,27 @@ mod tests {
         let mut pauses = Pauses::default();
         assert!(!pauses.any() && !hold(&pauses, true, None));
         pauses.set(&Scope::All, true);
-        assert!(pauses.everything() && hold(&pauses, true, None) && hold(&pauses, false, Some("acct_1")));
+        assert!(
+            pauses.everything()
+                && hold(&pauses, true, None)
+                && hold(&pauses, false, Some("acct_1"))
+        );
         pauses.set(&Scope::Mode(false), false);
-        assert!(!pauses.everything() && !hold(&pauses, false, Some("acct_1")) && hold(&pauses, true, Some("acct_1")));
+        assert!(
+            !pauses.everything()
+                && !hold(&pauses, false, Some("acct_1"))
+                && hold(&pauses, true, Some("acct_1"))
+        );
         pauses.set(&Scope::Account("acct_1".into()), false);
         assert!(
-            !hold(&pauses, true, Some("acct_1")) && hold(&pauses, true, Some("acct_2")) && hold(&pauses, true, None)
+            !hold(&pauses, true, Some("acct_1"))
+                && hold(&pauses, true, Some("acct_2"))
+                && hold(&pauses, true, None)
         );
-        assert_eq!(pauses.to_string(), "all paused, but test mode running, but acct_1 running");
+        assert_eq!(
+            pauses.to_string(),
+            "all paused, but test mode running, but acct_1 running"
+        );
         pauses.set(&Scope::All, false);
         assert_eq!(pauses, Pauses::default());
     }
@@ -176,13 +225,23 @@ mod tests {
             pauses.set(&scope, paused);
             course.push((at_ms, pauses.clone()));
         }
-        let held = |upto: usize, received_ms| Course::new(course[..upto].to_vec()).hold(&event, received_ms).is_some();
+        let held = |upto: usize, received_ms| {
+            Course::new(course[..upto].to_vec())
+                .hold(&event, received_ms)
+                .is_some()
+        };
         assert!(!held(0, 5) && !held(1, 9) && held(1, 10) && !held(2, 15));
         for upto in [3, 4, 5] {
-            assert!(!held(upto, 15) && !held(upto, 29) && held(upto, 30) && held(upto, 60), "{upto}");
+            assert!(
+                !held(upto, 15) && !held(upto, 29) && held(upto, 30) && held(upto, 60),
+                "{upto}"
+            );
         }
         assert!(Course::from(pauses.clone()).hold(&event, 0).is_some());
-        assert_eq!((Course::new(course).now(), Course::new(Vec::new()).now()), (pauses, Pauses::default()));
+        assert_eq!(
+            (Course::new(course).now(), Course::new(Vec::new()).now()),
+            (pauses, Pauses::default())
+        );
     }
 
     #[test]
@@ -191,7 +250,9 @@ mod tests {
         pauses.set(&Scope::Account("acct_1".into()), true);
         assert!(pauses.any() && !pauses.everything());
         assert!(
-            hold(&pauses, true, Some("acct_1")) && !hold(&pauses, true, Some("acct_2")) && !hold(&pauses, true, None)
+            hold(&pauses, true, Some("acct_1"))
+                && !hold(&pauses, true, Some("acct_2"))
+                && !hold(&pauses, true, None)
         );
         pauses.set(&Scope::Account("acct_1".into()), false);
         assert_eq!(pauses, Pauses::default(), "nothing is left of it");

@@ -447,13 +447,22 @@ pub trait StateStore: Send + Sync {
 
     /// Changes of conditions committed since `cursor`, at most `limit`, or one of each partition if that is
     /// more. An empty cursor starts at the oldest change kept.
-    async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError>;
+    async fn condition_changes(
+        &self,
+        cursor: &ChangeCursor,
+        limit: usize,
+    ) -> Result<Changes, StoreError>;
 
     /// The newest audit entries, newest first.
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
 
     /// Takes or renews the lease `name` for `ttl_ms`. `None`: somebody else holds it.
-    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Fence>, StoreError>;
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError>;
 
     /// Gives the lease back, if `holder` still has it.
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
@@ -462,7 +471,11 @@ pub trait StateStore: Send + Sync {
     async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError>;
 
     /// Writes all or nothing, if `fence` is still the newest of the lease `alerting`.
-    async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError>;
+    async fn write_documents(
+        &self,
+        fence: Fence,
+        writes: &[DocumentWrite],
+    ) -> Result<(), StoreError>;
 
     /// Puts a document without a fence into one of the spaces that are not the evaluator's: [`COMMANDS`] (which he
     /// carries out and deletes) or [`PAUSES`]. Safe to repeat.
@@ -474,17 +487,28 @@ pub trait StateStore: Send + Sync {
     /// Notes that the partition is being healed, under a name that is the same for all who heal it together, and
     /// says from which `received_ms` on they replay the archive: `margin_ms` before [`Health::reach_ms`] as it is at
     /// the call, or all of it if nothing is left. Who comes later may only reach further back.
-    async fn begin_healing(&self, partition: u32, healing: &str, margin_ms: i64) -> Result<(String, i64), StoreError>;
+    async fn begin_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        margin_ms: i64,
+    ) -> Result<(String, i64), StoreError>;
 
     /// Notes that the replay is done. `false`: something was lost again meanwhile, so it must be begun anew.
-    async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError>;
+    async fn end_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        life: &str,
+    ) -> Result<bool, StoreError>;
 
     /// Forgets what events have told: marks, entities, counters, conditions, audit trail. No partition is whole
     /// then; documents, leases and heartbeats stay. Safe to repeat.
     async fn forget(&self) -> Result<(), StoreError>;
 
     /// "I am alive for `ttl_ms`": returns all live members of `group`, sorted, this one included.
-    async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError>;
+    async fn beat(&self, group: &str, member: &str, ttl_ms: u64)
+    -> Result<Vec<String>, StoreError>;
 
     /// Leaves the group at once.
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError>;

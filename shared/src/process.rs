@@ -38,7 +38,11 @@ pub struct Start {
 impl Start {
     /// With settings that stay as they are.
     pub fn fixed(config: Config, shutdown: CancellationToken) -> Self {
-        Self { config, shutdown, reload: None }
+        Self {
+            config,
+            shutdown,
+            reload: None,
+        }
     }
 }
 
@@ -90,7 +94,11 @@ pub struct RoleEnded;
 impl Process {
     /// Opens the admin listener. `service` is the process's name in traces, if settings give none.
     pub async fn start(start: Start, service: &str) -> Result<Self, StartError> {
-        let Start { config, shutdown, reload } = start;
+        let Start {
+            config,
+            shutdown,
+            reload,
+        } = start;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         count_panics(metrics.panics.clone());
         let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
@@ -143,27 +151,50 @@ impl Process {
     }
 
     /// A role says how it takes over other settings.
-    pub fn on_reload(&self, prepare: impl Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync + 'static) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(prepare));
+    pub fn on_reload(
+        &self,
+        prepare: impl Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync + 'static,
+    ) {
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(prepare));
     }
 
     /// Every role has registered its checks, and how it takes over other settings: from now on SIGHUP is answered.
     pub fn started(&self) {
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some((reload, started)) = self.reload.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let in_force = Arc::new(InForce { started, parts: Arc::new(parts), metrics: self.metrics.clone() });
+        if let Some((reload, started)) = self
+            .reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            let in_force = Arc::new(InForce {
+                started,
+                parts: Arc::new(parts),
+                metrics: self.metrics.clone(),
+            });
             let reload = Arc::new(tokio::sync::Mutex::new(reload));
-            tokio::spawn(self.tasks.clone().keep("reload".into(), self.shutdown.clone(), move |stop| {
-                let (reload, in_force) = (reload.clone(), in_force.clone());
-                async move { reload.lock().await.run(&in_force, stop).await }
-            }));
+            tokio::spawn(self.tasks.clone().keep(
+                "reload".into(),
+                self.shutdown.clone(),
+                move |stop| {
+                    let (reload, in_force) = (reload.clone(), in_force.clone());
+                    async move { reload.lock().await.run(&in_force, stop).await }
+                },
+            ));
         }
         self.starting.pass();
     }
 
     /// Waits until the roles have ended, and ends what [`Process::start`] began and the queue that was opened. A role
     /// that ends without being asked to takes the others with it, in good order.
-    pub async fn play(self, mut roles: JoinSet<()>, queue: Arc<dyn EventQueue>) -> Result<(), RoleEnded> {
+    pub async fn play(
+        self,
+        mut roles: JoinSet<()>,
+        queue: Arc<dyn EventQueue>,
+    ) -> Result<(), RoleEnded> {
         let mut result = Ok(());
         while let Some(ended) = roles.join_next().await {
             if ended.is_err() || !self.shutdown.is_cancelled() {
@@ -205,7 +236,11 @@ pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
             None
         }
     };
-    Ok(Start { config, shutdown, reload })
+    Ok(Start {
+        config,
+        shutdown,
+        reload,
+    })
 }
 
 /// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on neither
@@ -219,7 +254,10 @@ pub fn shutdown_on_signals() -> CancellationToken {
             Err(_) => std::future::pending().await,
         }
     }
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (interrupt, terminate) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {

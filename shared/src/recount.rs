@@ -84,7 +84,10 @@ impl Recount {
         self.entities += 1;
         self.counters.merge(entity.contributions(), 1);
         for condition in entity.conditions() {
-            self.conditions.entry(condition.key.clone()).or_default().push(condition);
+            self.conditions
+                .entry(condition.key.clone())
+                .or_default()
+                .push(condition);
         }
     }
 
@@ -92,13 +95,27 @@ impl Recount {
     /// on. Counters of deliveries and requests are left out: no entity knows how often it was told something.
     pub fn compare(&self, before: &Held, after: &Held, first_hour: u32) -> Comparison {
         // Every commit counts the events that it applied.
-        let mut comparison = Comparison { undisturbed: before.counters == after.counters, ..Comparison::default() };
-        self.compare_counters(&before.counters, &after.counters, first_hour, &mut comparison);
+        let mut comparison = Comparison {
+            undisturbed: before.counters == after.counters,
+            ..Comparison::default()
+        };
+        self.compare_counters(
+            &before.counters,
+            &after.counters,
+            first_hour,
+            &mut comparison,
+        );
         self.compare_conditions(&before.conditions, &after.conditions, &mut comparison);
         comparison
     }
 
-    fn compare_counters(&self, before: &Counters, after: &Counters, first_hour: u32, found: &mut Comparison) {
+    fn compare_counters(
+        &self,
+        before: &Counters,
+        after: &Counters,
+        first_hour: u32,
+        found: &mut Comparison,
+    ) {
         let mut all: BTreeMap<(Bucket, &str), [i64; 3]> = BTreeMap::new();
         for (i, counters) in [before, &self.counters, after].into_iter().enumerate() {
             for (bucket, name, value) in counters.iter() {
@@ -113,12 +130,23 @@ impl Recount {
             let excess = before.min(after) - recomputed..=before.max(after) - recomputed;
             if !excess.contains(&0) {
                 let name = name.to_owned();
-                found.differences.push(Difference::Counter { name, bucket, stored: after, recomputed, excess });
+                found.differences.push(Difference::Counter {
+                    name,
+                    bucket,
+                    stored: after,
+                    recomputed,
+                    excess,
+                });
             }
         }
     }
 
-    fn compare_conditions(&self, before: &[Condition], after: &[Condition], found: &mut Comparison) {
+    fn compare_conditions(
+        &self,
+        before: &[Condition],
+        after: &[Condition],
+        found: &mut Comparison,
+    ) {
         let mut all: BTreeMap<&ConditionKey, [Option<&Condition>; 2]> = BTreeMap::new();
         for (i, held) in [before, after].into_iter().enumerate() {
             for condition in held {
@@ -130,7 +158,10 @@ impl Recount {
         }
         found.conditions = all.len();
         for (key, held) in all {
-            let recomputed = self.conditions.get(key).map_or(&[] as &[Condition], Vec::as_slice);
+            let recomputed = self
+                .conditions
+                .get(key)
+                .map_or(&[] as &[Condition], Vec::as_slice);
             let agrees = held.iter().any(|held| match held {
                 Some(held) => recomputed.contains(held),
                 None => recomputed.is_empty(),
@@ -138,14 +169,19 @@ impl Recount {
             if agrees {
                 continue;
             }
-            found.differences.extend(match (held[1].or(held[0]), recomputed.first()) {
-                (Some(stored), Some(recomputed)) => {
-                    Some(Difference::OtherCondition { stored: stored.clone(), recomputed: recomputed.clone() })
-                }
-                (None, Some(recomputed)) => Some(Difference::MissingCondition(recomputed.clone())),
-                (Some(stored), None) => Some(Difference::LeftOverCondition(stored.clone())),
-                (None, None) => None,
-            });
+            found
+                .differences
+                .extend(match (held[1].or(held[0]), recomputed.first()) {
+                    (Some(stored), Some(recomputed)) => Some(Difference::OtherCondition {
+                        stored: stored.clone(),
+                        recomputed: recomputed.clone(),
+                    }),
+                    (None, Some(recomputed)) => {
+                        Some(Difference::MissingCondition(recomputed.clone()))
+                    }
+                    (Some(stored), None) => Some(Difference::LeftOverCondition(stored.clone())),
+                    (None, None) => None,
+                });
         }
     }
 }
@@ -159,8 +195,19 @@ impl Comparison {
             return later;
         }
         let known = self.differences;
-        let confirmed = |later| known.iter().find_map(|earlier| earlier.confirmed_by(&later));
-        Self { differences: later.differences.into_iter().filter_map(confirmed).collect(), ..later }
+        let confirmed = |later| {
+            known
+                .iter()
+                .find_map(|earlier| earlier.confirmed_by(&later))
+        };
+        Self {
+            differences: later
+                .differences
+                .into_iter()
+                .filter_map(confirmed)
+                .collect(),
+            ..later
+        }
     }
 }
 
@@ -169,10 +216,22 @@ impl Difference {
     fn confirmed_by(&self, later: &Self) -> Option<Self> {
         match (self, later) {
             (
-                Self::Counter { name, bucket, excess, .. },
-                Self::Counter { name: later_name, bucket: later_bucket, excess: later_excess, stored, recomputed },
+                Self::Counter {
+                    name,
+                    bucket,
+                    excess,
+                    ..
+                },
+                Self::Counter {
+                    name: later_name,
+                    bucket: later_bucket,
+                    excess: later_excess,
+                    stored,
+                    recomputed,
+                },
             ) => {
-                let both = *excess.start().max(later_excess.start())..=*excess.end().min(later_excess.end());
+                let both = *excess.start().max(later_excess.start())
+                    ..=*excess.end().min(later_excess.end());
                 let same = name == later_name && bucket == later_bucket && !both.is_empty();
                 same.then(|| Self::Counter {
                     name: name.clone(),
@@ -182,14 +241,17 @@ impl Difference {
                     excess: both,
                 })
             }
-            _ => (self.condition().is_some() && self.condition() == later.condition()).then(|| later.clone()),
+            _ => (self.condition().is_some() && self.condition() == later.condition())
+                .then(|| later.clone()),
         }
     }
 
     fn condition(&self) -> Option<&ConditionKey> {
         match self {
             Self::Counter { .. } => None,
-            Self::MissingCondition(condition) | Self::LeftOverCondition(condition) => Some(&condition.key),
+            Self::MissingCondition(condition) | Self::LeftOverCondition(condition) => {
+                Some(&condition.key)
+            }
             Self::OtherCondition { stored, .. } => Some(&stored.key),
         }
     }
@@ -206,17 +268,37 @@ mod tests {
     fn failed_payout(hour: u32) -> (Recount, Held) {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
         let created_s = i64::from(hour) * 3600;
-        let origin =
-            PayoutOrigin { account: Some("acct_1".into()), amount_minor: Some(500), currency: Some("usd".into()) };
-        let facts = PayoutFacts { status: "failed".to_owned().into(), failure_code: None, failure_message: None };
-        let sighting =
-            Sighting { created_s, event_id: "evt_1".into(), stage: Stage::Updated, facts, changes: Vec::new() };
+        let origin = PayoutOrigin {
+            account: Some("acct_1".into()),
+            amount_minor: Some(500),
+            currency: Some("usd".into()),
+        };
+        let facts = PayoutFacts {
+            status: "failed".to_owned().into(),
+            failure_code: None,
+            failure_message: None,
+        };
+        let sighting = Sighting {
+            created_s,
+            event_id: "evt_1".into(),
+            stage: Stage::Updated,
+            facts,
+            changes: Vec::new(),
+        };
         let mut entity = Entity::new(&key);
-        entity.merge(&Observation { key, created_s, news: News::Payout(origin, sighting) });
+        entity.merge(&Observation {
+            key,
+            created_s,
+            news: News::Payout(origin, sighting),
+        });
         let mut recount = Recount::default();
         recount.add(&entity);
-        let mut held = Held { counters: entity.contributions(), conditions: entity.conditions() };
-        held.counters.add(Bucket::Standing, &["events", "applied"], 7);
+        let mut held = Held {
+            counters: entity.contributions(),
+            conditions: entity.conditions(),
+        };
+        held.counters
+            .add(Bucket::Standing, &["events", "applied"], 7);
         (recount, held)
     }
 
@@ -225,7 +307,12 @@ mod tests {
         let (recount, held) = failed_payout(100);
         assert_eq!(
             recount.compare(&held, &held, 0),
-            Comparison { counters: 4, conditions: 1, undisturbed: true, differences: Vec::new() }
+            Comparison {
+                counters: 4,
+                conditions: 1,
+                undisturbed: true,
+                differences: Vec::new()
+            }
         );
         assert_eq!(recount.entities, 1);
     }
@@ -233,9 +320,12 @@ mod tests {
     #[test]
     fn every_counter_that_differs_is_named_with_both_values() {
         let (recount, mut held) = failed_payout(100);
-        held.counters.add(Bucket::Standing, &["payouts", "failed", "usd"], 1);
-        held.counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], -1);
-        held.counters.add(Bucket::Hour(7), &["payouts", "paid", "eur"], 3);
+        held.counters
+            .add(Bucket::Standing, &["payouts", "failed", "usd"], 1);
+        held.counters
+            .add(Bucket::Hour(100), &["payouts", "failed", "usd"], -1);
+        held.counters
+            .add(Bucket::Hour(7), &["payouts", "paid", "eur"], 3);
         let counter = |name: &str, bucket, stored, recomputed| Difference::Counter {
             name: name.to_owned(),
             bucket,
@@ -250,24 +340,41 @@ mod tests {
         ];
         assert_eq!(recount.compare(&held, &held, 0).differences, expected);
         // Nothing is said of hours that a store may have forgotten.
-        assert_eq!(recount.compare(&held, &held, 8).differences, [expected[0].clone(), expected[2].clone()]);
+        assert_eq!(
+            recount.compare(&held, &held, 8).differences,
+            [expected[0].clone(), expected[2].clone()]
+        );
     }
 
     #[test]
     fn conditions_are_missing_left_over_or_other() {
         let (recount, held) = failed_payout(100);
         let stored = &held.conditions[0];
-        let empty = Held { conditions: Vec::new(), ..held.clone() };
-        assert_eq!(recount.compare(&empty, &empty, 0).differences, [Difference::MissingCondition(stored.clone())]);
+        let empty = Held {
+            conditions: Vec::new(),
+            ..held.clone()
+        };
+        assert_eq!(
+            recount.compare(&empty, &empty, 0).differences,
+            [Difference::MissingCondition(stored.clone())]
+        );
         let mut late = held.clone();
         late.conditions[0].since_s += 1;
         assert_eq!(
             recount.compare(&late, &late, 0).differences,
-            [Difference::OtherCondition { stored: late.conditions[0].clone(), recomputed: stored.clone() }]
+            [Difference::OtherCondition {
+                stored: late.conditions[0].clone(),
+                recomputed: stored.clone()
+            }]
         );
-        let nobodys = Held { counters: Counters::default(), conditions: held.conditions.clone() };
+        let nobodys = Held {
+            counters: Counters::default(),
+            conditions: held.conditions.clone(),
+        };
         assert_eq!(
-            Recount::default().compare(&nobodys, &nobodys, 0).differences,
+            Recount::default()
+                .compare(&nobodys, &nobodys, 0)
+                .differences,
             [Difference::LeftOverCondition(stored.clone())]
         );
     }
@@ -277,14 +384,26 @@ mod tests {
         let (recount, held) = failed_payout(100);
         let empty = Held::default();
         let disturbed = recount.compare(&empty, &held, 0);
-        assert!(disturbed.differences.is_empty(), "committed after the first answer");
+        assert!(
+            disturbed.differences.is_empty(),
+            "committed after the first answer"
+        );
         assert!(!disturbed.undisturbed && recount.compare(&empty, &empty, 0).undisturbed);
-        assert!(Recount::default().compare(&empty, &held, 0).differences.is_empty(), "entities were read before it");
+        assert!(
+            Recount::default()
+                .compare(&empty, &held, 0)
+                .differences
+                .is_empty(),
+            "entities were read before it"
+        );
         let mut wrong = held;
         wrong.counters.add(Bucket::Standing, &["mrr", "usd"], 5);
         let lagging = recount.compare(&empty, &empty, 0);
         let certain = recount.compare(&wrong, &wrong, 0);
-        let both = Comparison { undisturbed: false, ..certain.clone() };
+        let both = Comparison {
+            undisturbed: false,
+            ..certain.clone()
+        };
         assert_eq!(lagging.clone().confirmed_by(both.clone()).differences, []);
         assert_eq!(both.clone().confirmed_by(both.clone()), both);
         assert_eq!(lagging.confirmed_by(certain.clone()), certain);
@@ -297,19 +416,33 @@ mod tests {
         let off_by = |before, after| {
             let with = |by| {
                 let mut held = held.clone();
-                held.counters.add(Bucket::Standing, &["payouts", "failed", "usd"], by);
+                held.counters
+                    .add(Bucket::Standing, &["payouts", "failed", "usd"], by);
                 held
             };
-            Comparison { undisturbed: false, ..recount.compare(&with(before), &with(after), 0) }
+            Comparison {
+                undisturbed: false,
+                ..recount.compare(&with(before), &with(after), 0)
+            }
         };
         let excess = |found: &Comparison| match found.differences.as_slice() {
             [Difference::Counter { excess, .. }] => Some(excess.clone()),
             _ => None,
         };
         assert_eq!(excess(&off_by(2, 5)), Some(2..=5));
-        assert_eq!(excess(&off_by(2, 5).confirmed_by(off_by(7, 4))), Some(4..=5));
+        assert_eq!(
+            excess(&off_by(2, 5).confirmed_by(off_by(7, 4))),
+            Some(4..=5)
+        );
         assert_eq!(excess(&off_by(2, 5).confirmed_by(off_by(7, 6))), None);
-        assert_eq!(excess(&off_by(2, 5).confirmed_by(off_by(7, 4)).confirmed_by(off_by(3, 2))), None);
+        assert_eq!(
+            excess(
+                &off_by(2, 5)
+                    .confirmed_by(off_by(7, 4))
+                    .confirmed_by(off_by(3, 2))
+            ),
+            None
+        );
         assert_eq!(excess(&off_by(2, 2).confirmed_by(off_by(-2, -2))), None);
     }
 

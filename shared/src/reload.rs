@@ -35,7 +35,10 @@ impl<T> Current<T> {
 
     /// As it is now.
     pub fn get(&self) -> Arc<T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// From now on it is this.
@@ -60,7 +63,10 @@ pub(crate) struct InForce {
 impl Reload {
     /// From now on SIGHUP does not end the process. It waits to be answered until [`Reload::run`].
     pub(crate) fn hear(file: Option<PathBuf>) -> std::io::Result<Self> {
-        Ok(Self { hangups: signal(SignalKind::hangup())?, file })
+        Ok(Self {
+            hangups: signal(SignalKind::hangup())?,
+            file,
+        })
     }
 
     /// Reads settings anew whenever SIGHUP asks for it, until `shutdown`.
@@ -75,8 +81,9 @@ impl Reload {
             let (file, parts) = (self.file.clone(), in_force.parts.clone());
             // Files are read, and clients made: not among the tasks that answer.
             let reloading = tokio::task::spawn_blocking(move || reload(file.as_deref(), &parts));
-            let result =
-                reloading.await.unwrap_or_else(|_| Err(ConfigError::of("a role panicked; please report this")));
+            let result = reloading
+                .await
+                .unwrap_or_else(|_| Err(ConfigError::of("a role panicked; please report this")));
             in_force.tell(&result, &last);
             if let Ok(new) = result {
                 last = Arc::new(new);
@@ -109,16 +116,27 @@ fn take_over(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
 
 impl InForce {
     fn tell(&self, result: &Result<Effective, ConfigError>, last: &Effective) {
-        let reloads = |outcome| self.metrics.config_reloads.with_label_values(&[outcome]).inc();
+        let reloads = |outcome| {
+            self.metrics
+                .config_reloads
+                .with_label_values(&[outcome])
+                .inc()
+        };
         match result {
             Ok(new) => {
                 self.metrics.config_last_reload_ok.set(1);
                 let waiting = new.wait_for_restart(&self.started);
                 if !waiting.is_empty() {
-                    tracing::warn!(settings = waiting.join(", "), "changed settings that wait for a restart");
+                    tracing::warn!(
+                        settings = waiting.join(", "),
+                        "changed settings that wait for a restart"
+                    );
                 }
                 // What is in the files that settings name may have changed, too.
-                tracing::info!(changed = new.differs_from(last).join(", "), "settings reloaded");
+                tracing::info!(
+                    changed = new.differs_from(last).join(", "),
+                    "settings reloaded"
+                );
                 reloads("applied");
             }
             Err(error) => {
@@ -146,10 +164,19 @@ mod tests {
                 Ok(Box::new(move || current.set(new)))
             })
         };
-        let wrong = |fault: &'static str| -> Prepare { Box::new(move |_| Err(ConfigError::of(fault))) };
-        let error = take_over(&config, &[to(2), wrong("a"), to(3), wrong("b")]).expect_err("refused");
-        assert_eq!((error.faults, *current.get()), (vec!["a".to_owned(), "b".to_owned()], 1));
+        let wrong =
+            |fault: &'static str| -> Prepare { Box::new(move |_| Err(ConfigError::of(fault))) };
+        let error =
+            take_over(&config, &[to(2), wrong("a"), to(3), wrong("b")]).expect_err("refused");
+        assert_eq!(
+            (error.faults, *current.get()),
+            (vec!["a".to_owned(), "b".to_owned()], 1)
+        );
         take_over(&config, &[to(2), to(3)]).expect("nothing is wrong");
-        assert_eq!((*current.get(), *seen), (3, 1), "whoever has got it keeps what it got");
+        assert_eq!(
+            (*current.get(), *seen),
+            (3, 1),
+            "whoever has got it keeps what it got"
+        );
     }
 }

@@ -33,10 +33,14 @@ pub enum Refusal {
     #[error("the Stripe-Signature header has no v1 signature")]
     NoV1,
     /// No `v1` fits any secret of the endpoint.
-    #[error("no v1 signature matches: check that this endpoint has the signing secret Stripe shows for it")]
+    #[error(
+        "no v1 signature matches: check that this endpoint has the signing secret Stripe shows for it"
+    )]
     Mismatch,
     /// The signature is right but too old: a replay, or a clock that is wrong.
-    #[error("the signature is older than the tolerance: a replay, or this machine's clock is wrong")]
+    #[error(
+        "the signature is older than the tolerance: a replay, or this machine's clock is wrong"
+    )]
     TooOld,
 }
 
@@ -59,13 +63,17 @@ impl SigningKey {
     /// secret would let anybody sign.
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.trim();
-        (!secret.is_empty())
-            .then(|| Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length")))
+        (!secret.is_empty()).then(|| {
+            Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length"))
+        })
     }
 
     /// The header value Stripe would send with `body` at `timestamp_s`.
     pub fn header(&self, timestamp_s: i64, body: &[u8]) -> String {
-        format!("t={timestamp_s},v1={}", self.sign(&[timestamp_s.to_string().as_bytes(), b".", body]))
+        format!(
+            "t={timestamp_s},v1={}",
+            self.sign(&[timestamp_s.to_string().as_bytes(), b".", body])
+        )
     }
 
     /// HMAC-SHA256 over the parts one after the other, in hex.
@@ -135,10 +143,16 @@ pub fn verify(
     let is_signed = |text: &str| {
         keys.iter().any(|key| {
             let mac = key.mac(&[text.as_bytes(), b".", body]).finalize();
-            signatures.iter().any(|tag| mac == CtOutput::new((*tag).into()))
+            signatures
+                .iter()
+                .any(|tag| mac == CtOutput::new((*tag).into()))
         })
     };
-    let newest = timestamps.into_iter().filter(|(text, _)| is_signed(text)).map(|(_, t)| t).max();
+    let newest = timestamps
+        .into_iter()
+        .filter(|(text, _)| is_signed(text))
+        .map(|(_, t)| t)
+        .max();
     match newest {
         None => Err(Refusal::Mismatch),
         Some(t) if now_s.saturating_sub(t) > tolerance_s => Err(Refusal::TooOld),
@@ -174,38 +188,136 @@ mod tests {
         };
         let table: Vec<(&str, Option<String>, Result<(), Refusal>)> = vec![
             ("one v1", Some(format!("t=1700000000,v1={right}")), Ok(())),
-            ("order does not matter", Some(format!("v1={right},t=1700000000")), Ok(())),
-            ("the second secret of a rotation", Some(format!("t=1700000000,v1={second}")), Ok(())),
-            ("several v1, one right", Some(format!("t=1700000000,v1={wrong},v1={right}")), Ok(())),
-            ("a non-hex v1 beside a right one", Some(format!("t=1700000000,v1=potato,v1={right}")), Ok(())),
-            ("an unknown scheme beside it", Some(format!("t=1700000000,v9=abc,v1={right},v0={wrong}")), Ok(())),
-            ("spaces after commas (Ruby)", Some(format!("t=1700000000, v1={right}")), Ok(())),
-            ("upper-case hex (Go)", Some(format!("t=1700000000,v1={}", right.to_uppercase())), Ok(())),
-            ("first t right (Python, Ruby)", Some(format!("t=1700000000,t=12,v1={right}")), Ok(())),
-            ("last t right (Go, Node)", Some(format!("t=12,t=1700000000,v1={right}")), Ok(())),
+            (
+                "order does not matter",
+                Some(format!("v1={right},t=1700000000")),
+                Ok(()),
+            ),
+            (
+                "the second secret of a rotation",
+                Some(format!("t=1700000000,v1={second}")),
+                Ok(()),
+            ),
+            (
+                "several v1, one right",
+                Some(format!("t=1700000000,v1={wrong},v1={right}")),
+                Ok(()),
+            ),
+            (
+                "a non-hex v1 beside a right one",
+                Some(format!("t=1700000000,v1=potato,v1={right}")),
+                Ok(()),
+            ),
+            (
+                "an unknown scheme beside it",
+                Some(format!("t=1700000000,v9=abc,v1={right},v0={wrong}")),
+                Ok(()),
+            ),
+            (
+                "spaces after commas (Ruby)",
+                Some(format!("t=1700000000, v1={right}")),
+                Ok(()),
+            ),
+            (
+                "upper-case hex (Go)",
+                Some(format!("t=1700000000,v1={}", right.to_uppercase())),
+                Ok(()),
+            ),
+            (
+                "first t right (Python, Ruby)",
+                Some(format!("t=1700000000,t=12,v1={right}")),
+                Ok(()),
+            ),
+            (
+                "last t right (Go, Node)",
+                Some(format!("t=12,t=1700000000,v1={right}")),
+                Ok(()),
+            ),
             ("exactly at the tolerance", Some(old(300)), Ok(())),
             ("the future", Some(old(-86_400)), Ok(())),
             ("no header", None, Err(Refusal::NoHeader)),
-            ("an empty header", Some(String::new()), Err(Refusal::NoTimestamp)),
-            ("no t", Some(format!("v1={right}")), Err(Refusal::NoTimestamp)),
-            ("an empty t", Some(format!("t=,v1={right}")), Err(Refusal::NoTimestamp)),
-            ("t is no number", Some(format!("t=soon,v1={right}")), Err(Refusal::NoTimestamp)),
-            ("t overflows", Some(format!("t=99999999999999999999,v1={right}")), Err(Refusal::NoTimestamp)),
+            (
+                "an empty header",
+                Some(String::new()),
+                Err(Refusal::NoTimestamp),
+            ),
+            (
+                "no t",
+                Some(format!("v1={right}")),
+                Err(Refusal::NoTimestamp),
+            ),
+            (
+                "an empty t",
+                Some(format!("t=,v1={right}")),
+                Err(Refusal::NoTimestamp),
+            ),
+            (
+                "t is no number",
+                Some(format!("t=soon,v1={right}")),
+                Err(Refusal::NoTimestamp),
+            ),
+            (
+                "t overflows",
+                Some(format!("t=99999999999999999999,v1={right}")),
+                Err(Refusal::NoTimestamp),
+            ),
             ("no v1", Some("t=1700000000".to_owned()), Err(Refusal::NoV1)),
-            ("only v0", Some(format!("t=1700000000,v0={right}")), Err(Refusal::NoV1)),
-            ("an upper-case scheme", Some(format!("t=1700000000,V1={right}")), Err(Refusal::NoV1)),
-            ("wrong secret", Some(format!("t=1700000000,v1={wrong}")), Err(Refusal::Mismatch)),
-            ("another body", Some(format!("t=1700000000,v1={other_body}")), Err(Refusal::Mismatch)),
-            ("another time", Some(format!("t=1699999999,v1={right}")), Err(Refusal::Mismatch)),
-            ("a cut-off tag", Some(format!("t=1700000000,v1={}", &right[..62])), Err(Refusal::Mismatch)),
-            ("an empty v1", Some("t=1700000000,v1=".to_owned()), Err(Refusal::Mismatch)),
+            (
+                "only v0",
+                Some(format!("t=1700000000,v0={right}")),
+                Err(Refusal::NoV1),
+            ),
+            (
+                "an upper-case scheme",
+                Some(format!("t=1700000000,V1={right}")),
+                Err(Refusal::NoV1),
+            ),
+            (
+                "wrong secret",
+                Some(format!("t=1700000000,v1={wrong}")),
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "another body",
+                Some(format!("t=1700000000,v1={other_body}")),
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "another time",
+                Some(format!("t=1699999999,v1={right}")),
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "a cut-off tag",
+                Some(format!("t=1700000000,v1={}", &right[..62])),
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "an empty v1",
+                Some("t=1700000000,v1=".to_owned()),
+                Err(Refusal::Mismatch),
+            ),
             ("a second too old", Some(old(301)), Err(Refusal::TooOld)),
-            ("old and wrong", Some(format!("t=12,v1={wrong}")), Err(Refusal::Mismatch)),
-            ("a giant header", Some("t=1,".repeat(4096)), Err(Refusal::Unreadable)),
+            (
+                "old and wrong",
+                Some(format!("t=12,v1={wrong}")),
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "a giant header",
+                Some("t=1,".repeat(4096)),
+                Err(Refusal::Unreadable),
+            ),
         ];
         let keys = ["whsec_a", "whsec_b"].map(|s| SigningKey::new(s).expect("a secret"));
         for (case, header, expected) in table {
-            let got = verify(&keys, header.as_deref().map(str::as_bytes), BODY, NOW_S, DEFAULT_TOLERANCE_S);
+            let got = verify(
+                &keys,
+                header.as_deref().map(str::as_bytes),
+                BODY,
+                NOW_S,
+                DEFAULT_TOLERANCE_S,
+            );
             assert_eq!(got, expected, "{case}");
         }
     }
@@ -215,16 +327,27 @@ mod tests {
         let key = SigningKey::new("whsec_a").expect("a secret");
         let body = b"\xff\x00{\"id\"";
         assert_eq!(
-            verify(std::slice::from_ref(&key), Some(key.header(NOW_S, body).as_bytes()), body, NOW_S, 300),
+            verify(
+                std::slice::from_ref(&key),
+                Some(key.header(NOW_S, body).as_bytes()),
+                body,
+                NOW_S,
+                300
+            ),
             Ok(())
         );
-        assert_eq!(verify(&[key], Some(b"t=\xff"), body, NOW_S, 300), Err(Refusal::Unreadable));
+        assert_eq!(
+            verify(&[key], Some(b"t=\xff"), body, NOW_S, 300),
+            Err(Refusal::Unreadable)
+        );
     }
 
     #[test]
     fn agrees_with_a_signature_made_elsewhere() {
         // printf '12345.{}' | openssl dgst -sha256 -hmac whsec_test_secret
-        let header = SigningKey::new("whsec_test_secret").expect("a secret").header(12_345, b"{}");
+        let header = SigningKey::new("whsec_test_secret")
+            .expect("a secret")
+            .header(12_345, b"{}");
         assert_eq!(header, format!("t=12345,v1={OPENSSL_TAG}"));
     }
 
@@ -233,6 +356,9 @@ mod tests {
     #[test]
     fn an_empty_secret_is_no_secret_and_none_is_ever_shown() {
         assert!(SigningKey::new("").is_none() && SigningKey::new("  ").is_none());
-        assert_eq!(format!("{:?}", SigningKey::new("whsec_a")), "Some(SigningKey(…))");
+        assert_eq!(
+            format!("{:?}", SigningKey::new("whsec_a")),
+            "Some(SigningKey(…))"
+        );
     }
 }

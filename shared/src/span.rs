@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Whole seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span(pub i64);
 
@@ -21,11 +23,16 @@ impl std::str::FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unit = text.chars().last().and_then(|last| UNITS.iter().find(|(u, _)| *u == last));
+        let unit = text
+            .chars()
+            .last()
+            .and_then(|last| UNITS.iter().find(|(u, _)| *u == last));
         let number = unit.and_then(|_| text[..text.len() - 1].parse::<u32>().ok());
         match (number, unit) {
             (Some(number), Some((_, seconds))) => Ok(Self(i64::from(number) * seconds)),
-            _ => Err(format!("{text:?} is no time: write it like \"30s\", \"15m\", \"24h\" or \"7d\"")),
+            _ => Err(format!(
+                "{text:?} is no time: write it like \"30s\", \"15m\", \"24h\" or \"7d\""
+            )),
         }
     }
 }
@@ -39,7 +46,10 @@ impl From<Span> for String {
 /// In the largest unit that fits.
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (unit, seconds) = UNITS.into_iter().find(|(_, s)| self.0 % s == 0 && self.0 != 0).unwrap_or(('s', 1));
+        let (unit, seconds) = UNITS
+            .into_iter()
+            .find(|(_, s)| self.0 % s == 0 && self.0 != 0)
+            .unwrap_or(('s', 1));
         write!(f, "{}{unit}", self.0 / seconds)
     }
 }
@@ -50,7 +60,13 @@ mod tests {
 
     #[test]
     fn reads_and_writes() {
-        for (text, seconds) in [("30s", 30), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("0s", 0)] {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("15m", 900),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("0s", 0),
+        ] {
             assert_eq!(text.parse(), Ok(Span(seconds)));
             assert_eq!(Span(seconds).to_string().parse(), Ok(Span(seconds)));
         }

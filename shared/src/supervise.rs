@@ -34,7 +34,12 @@ impl Supervisor {
     pub fn new(readiness: &Readiness) -> Self {
         let check = readiness.check("tasks");
         check.pass();
-        Self { check, failing: Arc::default(), steady: STEADY, first_pause: FIRST_PAUSE }
+        Self {
+            check,
+            failing: Arc::default(),
+            steady: STEADY,
+            first_pause: FIRST_PAUSE,
+        }
     }
 
     /// Runs what `begin` makes until it ends by itself; after a panic it begins again, later each time. The task must
@@ -47,7 +52,8 @@ impl Supervisor {
     ) {
         let mut pause = self.first_pause;
         loop {
-            let mut running = Box::pin(AssertUnwindSafe(async { begin(stop.clone()).await }).catch_unwind());
+            let mut running =
+                Box::pin(AssertUnwindSafe(async { begin(stop.clone()).await }).catch_unwind());
             let ended = match tokio::time::timeout(self.steady, &mut running).await {
                 Ok(ended) => ended,
                 Err(_) => {
@@ -72,11 +78,22 @@ impl Supervisor {
 
     fn note(&self, name: &str, fails: bool) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = if fails { failing.insert(name.to_owned()) } else { failing.remove(name) };
-        match failing.iter().map(String::as_str).collect::<Vec<_>>().join(", ") {
+        let changed = if fails {
+            failing.insert(name.to_owned())
+        } else {
+            failing.remove(name)
+        };
+        match failing
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+        {
             _ if !changed => {}
             none if none.is_empty() => self.check.pass(),
-            names => self.check.fail(format!("begins again after a panic: {names}")),
+            names => self
+                .check
+                .fail(format!("begins again after a panic: {names}")),
         }
     }
 }
@@ -94,15 +111,27 @@ pub(crate) fn keep_thread(name: &str, mut work: impl FnMut()) {
 pub(crate) fn count_panics(panics: IntCounter) {
     set_hook(Box::new(move |panic| {
         panics.inc();
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let thread = std::thread::current();
-        tracing::error!(place, thread = thread.name(), said = said(panic), "panic; please report this");
+        tracing::error!(
+            place,
+            thread = thread.name(),
+            said = said(panic),
+            "panic; please report this"
+        );
     }));
 }
 
 /// The text of `panic!("…")`. One that was put together may hold data.
 fn said(panic: &PanicHookInfo<'_>) -> &'static str {
-    panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not shown: it may hold data)")
+    panic
+        .payload()
+        .downcast_ref::<&'static str>()
+        .copied()
+        .unwrap_or("(not shown: it may hold data)")
 }
 
 #[cfg(test)]
@@ -118,13 +147,20 @@ mod tests {
 
     fn quick(readiness: &Readiness) -> Supervisor {
         let quick = Duration::from_millis(1);
-        Supervisor { steady: quick, first_pause: quick, ..Supervisor::new(readiness) }
+        Supervisor {
+            steady: quick,
+            first_pause: quick,
+            ..Supervisor::new(readiness)
+        }
     }
 
     #[tokio::test]
     async fn a_task_that_panics_once_runs_again_and_is_not_ready_in_between() {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
-        let (begun, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (begun, seen) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let task = {
             let (readiness, begun, seen) = (readiness.clone(), begun.clone(), seen.clone());
             move |stop: CancellationToken| {
@@ -142,9 +178,14 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(LONG, ready_again).await.expect("it runs again, and is ready");
+        timeout(LONG, ready_again)
+            .await
+            .expect("it runs again, and is ready");
         stop.cancel();
-        timeout(LONG, running).await.expect("it ends").expect("no panic");
+        timeout(LONG, running)
+            .await
+            .expect("it ends")
+            .expect("no panic");
         assert_eq!(*seen.lock().expect("no panic"), [true, false]);
     }
 
@@ -164,10 +205,18 @@ mod tests {
         let running = tokio::spawn(supervisor.clone().keep("it".into(), stop.clone(), task));
         let seen = timeout(LONG, told).await.expect("in time").expect("told");
         // Another task that is well does not hide it.
-        supervisor.keep("another".into(), stop.clone(), |_| async {}).await;
-        assert_eq!((seen, readiness.is_ready()), (vec![true, false, false, false, false], false));
+        supervisor
+            .keep("another".into(), stop.clone(), |_| async {})
+            .await;
+        assert_eq!(
+            (seen, readiness.is_ready()),
+            (vec![true, false, false, false, false], false)
+        );
         stop.cancel();
-        timeout(LONG, running).await.expect("it ends").expect("no panic");
+        timeout(LONG, running)
+            .await
+            .expect("it ends")
+            .expect("no panic");
     }
 
     #[test]

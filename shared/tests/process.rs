@@ -15,7 +15,9 @@ async fn a_role_that_panics_ends_the_process_with_an_error() {
     let mut config = Config::load(None, &|_| None).expect("the defaults");
     config.data = folder.path().to_owned();
     config.admin_listen = ([127, 0, 0, 1], 0).into();
-    let process = Process::start(Start::fixed(config, CancellationToken::new()), "test").await.expect("it starts");
+    let process = Process::start(Start::fixed(config, CancellationToken::new()), "test")
+        .await
+        .expect("it starts");
     assert!(!process.readiness.is_ready(), "nothing is open yet");
     let queue = process.open_intake().await.expect("it opens");
     process.started();
@@ -28,7 +30,9 @@ async fn a_role_that_panics_ends_the_process_with_an_error() {
         ended.store(true, Ordering::SeqCst);
     });
     roles.spawn(async { panic!("as asked") });
-    let played = tokio::time::timeout(Duration::from_secs(30), process.play(roles, queue)).await.expect("it ends");
+    let played = tokio::time::timeout(Duration::from_secs(30), process.play(roles, queue))
+        .await
+        .expect("it ends");
     assert!(played.is_err() && ended_well.load(Ordering::SeqCst));
     assert_eq!(metrics.panics.get(), 1);
 }

@@ -36,7 +36,13 @@ pub struct AuditArgs {
 #[derive(Debug, Clone, Args)]
 pub struct By {
     /// Your name, for the audit.
-    #[arg(long = "by", value_name = "NAME", env = "USER", default_value = "cli", hide_env_values = true)]
+    #[arg(
+        long = "by",
+        value_name = "NAME",
+        env = "USER",
+        default_value = "cli",
+        hide_env_values = true
+    )]
     pub who: String,
 }
 
@@ -65,8 +71,16 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["when", "who", "what", "detail"]);
-    for Act { at_ms, who, what, detail } in acts {
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["when", "who", "what", "detail"]);
+    for Act {
+        at_ms,
+        who,
+        what,
+        detail,
+    } in acts
+    {
         table.add_row([iso_ms(at_ms), who, what, detail]);
     }
     writeln!(out, "{table}")?;
@@ -75,7 +89,10 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
 
 /// The audit trail of state (K10), oldest first like the other.
 async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
-    let mut entries = Backend::store(&common.config()?).await?.audit(limit).await?;
+    let mut entries = Backend::store(&common.config()?)
+        .await?
+        .audit(limit)
+        .await?;
     entries.reverse();
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -94,17 +111,41 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["when", "kind", "id", "change", "event"]);
-    for AuditEntry { at_s, subject, event_id, what } in entries {
-        table.add_row([iso(Some(at_s)), subject.kind.as_str().to_owned(), subject.id, what, event_id]);
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["when", "kind", "id", "change", "event"]);
+    for AuditEntry {
+        at_s,
+        subject,
+        event_id,
+        what,
+    } in entries
+    {
+        table.add_row([
+            iso(Some(at_s)),
+            subject.kind.as_str().to_owned(),
+            subject.id,
+            what,
+            event_id,
+        ]);
     }
     writeln!(out, "{table}")?;
     Ok(())
 }
 
 /// Writes down what was done.
-pub async fn note(queue: &dyn EventQueue, by: &By, what: &str, detail: &str) -> Result<(), QueueError> {
+pub async fn note(
+    queue: &dyn EventQueue,
+    by: &By,
+    what: &str,
+    detail: &str,
+) -> Result<(), QueueError> {
     let at_ms = Timestamp::now().as_millisecond();
-    let act = Act { at_ms, who: by.who.clone(), what: what.to_owned(), detail: detail.to_owned() };
+    let act = Act {
+        at_ms,
+        who: by.who.clone(),
+        what: what.to_owned(),
+        detail: detail.to_owned(),
+    };
     journal::note(queue, &act).await
 }

@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 use revwatch_alerting::Setup;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_shared::backend::Uses;
-use revwatch_shared::config::{Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment};
+use revwatch_shared::config::{
+    Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment,
+};
 use serde_json::{Value, json};
 
 use super::Common;
@@ -79,7 +81,9 @@ fn check(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if common.json {
         let mut value = json!({"ok": faults.is_empty(), "faults": faults, "warnings": warnings});
-        if let (Some(checked), Value::Object(value), true) = (&checked, &mut value, faults.is_empty()) {
+        if let (Some(checked), Value::Object(value), true) =
+            (&checked, &mut value, faults.is_empty())
+        {
             value.extend(checked.describe());
         }
         writeln!(out, "{value:#}")?;
@@ -112,7 +116,11 @@ impl Checked {
     /// Whatever is wrong is added to `faults`.
     fn of(config: Config, roles: &[Role], faults: &mut Vec<String>) -> Self {
         let mut note = |error: ConfigError| {
-            let new: Vec<String> = error.faults.into_iter().filter(|fault| !faults.contains(fault)).collect();
+            let new: Vec<String> = error
+                .faults
+                .into_iter()
+                .filter(|fault| !faults.contains(fault))
+                .collect();
             faults.extend(new);
         };
         let uses = Role::uses(roles);
@@ -121,7 +129,10 @@ impl Checked {
         }
         let (mut endpoints, mut alerting) = (Vec::new(), None);
         if roles.contains(&Role::Ingest) {
-            endpoints = config.webhook_endpoints().map_err(&mut note).unwrap_or_default();
+            endpoints = config
+                .webhook_endpoints()
+                .map_err(&mut note)
+                .unwrap_or_default();
         }
         if roles.contains(&Role::Alerting) {
             alerting = Setup::of(&config).map_err(&mut note).ok();
@@ -129,7 +140,12 @@ impl Checked {
                 note(error);
             }
         }
-        Self { config, uses, endpoints, alerting }
+        Self {
+            config,
+            uses,
+            endpoints,
+            alerting,
+        }
     }
 
     fn backend(&self) -> &'static str {
@@ -141,8 +157,11 @@ impl Checked {
     }
 
     fn alerts_to(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> =
-            self.alerting.iter().flat_map(|setup| setup.notifiers.iter().map(|n| n.name())).collect();
+        let mut names: Vec<_> = self
+            .alerting
+            .iter()
+            .flat_map(|setup| setup.notifiers.iter().map(|n| n.name()))
+            .collect();
         // The log is there for when nothing else is.
         if names.len() > 1 {
             names.retain(|name| *name != "log");
@@ -155,7 +174,8 @@ impl Checked {
     }
 
     fn describe(&self) -> serde_json::Map<String, Value> {
-        let endpoint = |e: &Endpoint| json!({"name": e.name, "path": e.path, "secrets": e.keys.len()});
+        let endpoint =
+            |e: &Endpoint| json!({"name": e.name, "path": e.path, "secrets": e.keys.len()});
         let endpoints: Vec<_> = self.endpoints.iter().map(endpoint).collect();
         let value = json!({
             "listen": self.config.listen, "admin_listen": self.config.admin_listen, "backend": self.backend(),
@@ -169,7 +189,12 @@ impl Checked {
             writeln!(out, "webhooks  http://{}", self.config.listen)?;
         }
         for endpoint in &self.endpoints {
-            writeln!(out, "          {} ({} secret(s))", endpoint.path, endpoint.keys.len())?;
+            writeln!(
+                out,
+                "          {} ({} secret(s))",
+                endpoint.path,
+                endpoint.keys.len()
+            )?;
         }
         writeln!(out, "admin     http://{}/metrics", self.config.admin_listen)?;
         writeln!(out, "backend   {}", self.backend())?;

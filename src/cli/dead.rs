@@ -56,7 +56,11 @@ pub enum DeadCommand {
 #[derive(Debug, Args)]
 pub struct Chosen {
     /// Ids of events or deliveries, as `dead list` shows them.
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_name = "ID"
+    )]
     ids: Vec<String>,
     /// All of them.
     #[arg(long)]
@@ -85,7 +89,11 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
     let letters = queue.aside(Place::Dead, limit).await?;
     let mut out = std::io::stdout().lock();
     if common.json {
-        writeln!(out, "{:#}", Value::Array(letters.iter().map(described).collect()))?;
+        writeln!(
+            out,
+            "{:#}",
+            Value::Array(letters.iter().map(described).collect())
+        )?;
         return Ok(());
     }
     if letters.is_empty() {
@@ -93,7 +101,9 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["delivery", "event", "type", "reason", "died"]);
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["delivery", "event", "type", "reason", "died"]);
     for letter in &letters {
         table.add_row([
             letter.delivery.id.to_string(),
@@ -118,7 +128,10 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
     };
     queue.look_aside(Place::Dead, &mut look).await?;
     found.sort_by_key(|letter| letter.at_ms);
-    if let Some(missing) = ids.iter().find(|id| !found.iter().any(|letter| is_named(letter, id))) {
+    if let Some(missing) = ids
+        .iter()
+        .find(|id| !found.iter().any(|letter| is_named(letter, id)))
+    {
         bail!("no dead letter has the id {missing}: see `revwatch dead list`");
     }
     let mut out = std::io::stdout().lock();
@@ -132,10 +145,22 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
         return Ok(());
     }
     for letter in &found {
-        let SetAside { delivery, reason, at_ms } = letter;
+        let SetAside {
+            delivery,
+            reason,
+            at_ms,
+        } = letter;
         writeln!(out, "delivery  {}", delivery.id)?;
-        writeln!(out, "event     {} ({})", delivery.event_id, delivery.event_type)?;
-        writeln!(out, "endpoint  {}, partition {}", delivery.endpoint, delivery.partition)?;
+        writeln!(
+            out,
+            "event     {} ({})",
+            delivery.event_id, delivery.event_type
+        )?;
+        writeln!(
+            out,
+            "endpoint  {}, partition {}",
+            delivery.endpoint, delivery.partition
+        )?;
         writeln!(out, "received  {}", iso_ms(delivery.received_ms))?;
         writeln!(out, "died      {}", iso_ms(*at_ms))?;
         writeln!(out, "reason    {reason}\n")?;
@@ -144,12 +169,20 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
     Ok(())
 }
 
-async fn sweep(common: &Common, queue: &dyn EventQueue, chosen: &Chosen, replay: bool) -> anyhow::Result<()> {
+async fn sweep(
+    common: &Common,
+    queue: &dyn EventQueue,
+    chosen: &Chosen,
+    replay: bool,
+) -> anyhow::Result<()> {
     let (mut met, mut dismissed) = (BTreeSet::new(), Vec::new());
     let mut decide = |letter: &SetAside| {
         let named = chosen.ids.iter().find(|id| is_named(letter, id));
         met.extend(named);
-        let of_reason = chosen.reason.as_ref().is_none_or(|text| letter.reason.contains(text));
+        let of_reason = chosen
+            .reason
+            .as_ref()
+            .is_none_or(|text| letter.reason.contains(text));
         let is_chosen = (chosen.all || named.is_some()) && of_reason;
         if is_chosen {
             dismissed.push(letter.delivery.id);
@@ -160,7 +193,10 @@ async fn sweep(common: &Common, queue: &dyn EventQueue, chosen: &Chosen, replay:
             true => Fate::Drop,
         }
     };
-    let swept = queue.sweep(Place::Dead, &mut decide).await.context("cut short: see `revwatch dead list`")?;
+    let swept = queue
+        .sweep(Place::Dead, &mut decide)
+        .await
+        .context("cut short: see `revwatch dead list`")?;
     let at_ms = Timestamp::now().as_millisecond();
     let (space, body) = (DISMISSED.to_owned(), Some(String::new()));
     let lines = dismissed.into_iter().map(|id| JournalEntry {
@@ -171,15 +207,32 @@ async fn sweep(common: &Common, queue: &dyn EventQueue, chosen: &Chosen, replay:
     });
     queue.record(lines.collect()).await?;
     let count = swept.processed + swept.dropped;
-    let (what, done) = if replay { ("dead replay", "sent to the workers again") } else { ("dead drop", "thrown away") };
-    let which = if chosen.all { "all".to_owned() } else { chosen.ids.join(" ") };
-    let reason = chosen.reason.as_ref().map(|text| format!(", reason has {text:?}")).unwrap_or_default();
-    note(queue, &chosen.by, what, &format!("{which}{reason}: {count} dead letters {done}")).await?;
+    let (what, done) = if replay {
+        ("dead replay", "sent to the workers again")
+    } else {
+        ("dead drop", "thrown away")
+    };
+    let which = if chosen.all {
+        "all".to_owned()
+    } else {
+        chosen.ids.join(" ")
+    };
+    let reason = chosen
+        .reason
+        .as_ref()
+        .map(|text| format!(", reason has {text:?}"))
+        .unwrap_or_default();
+    note(
+        queue,
+        &chosen.by,
+        what,
+        &format!("{which}{reason}: {count} dead letters {done}"),
+    )
+    .await?;
     let missing: Vec<&String> = chosen.ids.iter().filter(|id| !met.contains(id)).collect();
     let mut out = std::io::stdout().lock();
     if common.json {
-        let value =
-            json!({"processed": swept.processed, "dropped": swept.dropped, "kept": swept.kept, "unknown": missing});
+        let value = json!({"processed": swept.processed, "dropped": swept.dropped, "kept": swept.kept, "unknown": missing});
         writeln!(out, "{value:#}")?;
     } else {
         writeln!(out, "{count} {done}, {} left.", swept.kept)?;
@@ -197,13 +250,23 @@ fn is_named(letter: &SetAside, id: &str) -> bool {
 /// The same delivery under another id, for its own is marked as dealt with. Made from the old one: should the
 /// command be cut short and repeated, it is still one delivery.
 fn anew(delivery: &Delivery) -> Delivery {
-    let digest = Sha256::new().chain_update("dead letter replayed").chain_update(delivery.id.as_bytes()).finalize();
+    let digest = Sha256::new()
+        .chain_update("dead letter replayed")
+        .chain_update(delivery.id.as_bytes())
+        .finalize();
     let head: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
-    Delivery { id: uuid::Builder::from_custom_bytes(head).into_uuid(), ..delivery.clone() }
+    Delivery {
+        id: uuid::Builder::from_custom_bytes(head).into_uuid(),
+        ..delivery.clone()
+    }
 }
 
 fn described(letter: &SetAside) -> Value {
-    let SetAside { delivery, reason, at_ms } = letter;
+    let SetAside {
+        delivery,
+        reason,
+        at_ms,
+    } = letter;
     json!({
         "delivery_id": delivery.id, "event_id": delivery.event_id, "type": delivery.event_type, "reason": reason,
         "died_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),

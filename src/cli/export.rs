@@ -42,9 +42,15 @@ pub enum ExportKind {
 /// Runs `export`.
 pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
     let config = common.config()?;
-    let (queue, store) = (Backend::queue(&config).await?, Backend::store(&config).await?);
+    let (queue, store) = (
+        Backend::queue(&config).await?,
+        Backend::store(&config).await?,
+    );
     // Written down before it is done: whoever has the data is in the audit.
-    let kind = args.kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let kind = args
+        .kind
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned());
     note(queue.as_ref(), &args.by, "export", &kind).await?;
     queue.close().await;
     write(store.as_ref(), args.kind, std::io::stdout().lock()).await
@@ -108,17 +114,39 @@ fn header(kind: ExportKind) -> &'static [&'static str] {
             "attempts",
             "account",
         ],
-        ExportKind::Payouts => &["id", "account", "status", "currency", "amount_minor", "failure_code"],
-        ExportKind::Accounts => {
-            &["id", "country", "charges_enabled", "payouts_enabled", "connected", "risk", "stage", "onboarding_seconds"]
-        }
+        ExportKind::Payouts => &[
+            "id",
+            "account",
+            "status",
+            "currency",
+            "amount_minor",
+            "failure_code",
+        ],
+        ExportKind::Accounts => &[
+            "id",
+            "country",
+            "charges_enabled",
+            "payouts_enabled",
+            "connected",
+            "risk",
+            "stage",
+            "onboarding_seconds",
+        ],
         ExportKind::PaymentIntents
         | ExportKind::CheckoutSessions
         | ExportKind::Disputes
         | ExportKind::Refunds
-        | ExportKind::Transfers => {
-            &["id", "account", "customer", "status", "currency", "amount_minor", "reason", "of", "updated_at"]
-        }
+        | ExportKind::Transfers => &[
+            "id",
+            "account",
+            "customer",
+            "status",
+            "currency",
+            "amount_minor",
+            "reason",
+            "of",
+            "updated_at",
+        ],
         ExportKind::Alerts => &[
             "id",
             "rule",
@@ -141,10 +169,13 @@ async fn entity_rows(store: &dyn StateStore, kind: EntityKind) -> anyhow::Result
     let mut rows = Vec::new();
     let mut unreadable = None;
     store
-        .entities(kind, &mut |id, body| match Entity::decode(&EntityKey::new(kind, id), body) {
-            Ok(entity) => rows.extend(row(&entity)),
-            Err(error) => unreadable = Some(error),
-        })
+        .entities(
+            kind,
+            &mut |id, body| match Entity::decode(&EntityKey::new(kind, id), body) {
+                Ok(entity) => rows.extend(row(&entity)),
+                Err(error) => unreadable = Some(error),
+            },
+        )
         .await?;
     match unreadable {
         Some(error) => Err(anyhow::Error::msg(error)),
@@ -225,7 +256,8 @@ fn account_row(a: &Account) -> Vec<String> {
         a.connected().to_string(),
         a.risk().map_or("unknown", Risk::as_str).to_owned(),
         a.stage().as_str().to_owned(),
-        a.onboarding_seconds().map_or_else(String::new, |s| s.to_string()),
+        a.onboarding_seconds()
+            .map_or_else(String::new, |s| s.to_string()),
     ]
 }
 

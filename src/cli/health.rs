@@ -15,9 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs `health`.
 pub async fn run(common: &Common) -> anyhow::Result<()> {
     let url = format!("http://{}/readyz", reachable(common.config()?.admin_listen));
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-    let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
-    let report: Value = answer.json().await.with_context(|| format!("{url} is not revwatch"))?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()?;
+    let answer = client
+        .get(&url)
+        .send()
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
+    let report: Value = answer
+        .json()
+        .await
+        .with_context(|| format!("{url} is not revwatch"))?;
     let mut out = std::io::stdout().lock();
     if common.json {
         writeln!(out, "{report:#}")?;
@@ -54,7 +64,10 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.1:1"),
             ("10.1.2.3:9464", "10.1.2.3:9464"),
         ] {
-            assert_eq!(reachable(listen.parse().expect("an address")).to_string(), asked);
+            assert_eq!(
+                reachable(listen.parse().expect("an address")).to_string(),
+                asked
+            );
         }
     }
 }

@@ -50,12 +50,25 @@ pub async fn metrics(common: &Common) -> anyhow::Result<()> {
         writeln!(out, "{:#}", serde_json::to_value(&kpis)?)?;
         return Ok(());
     }
-    let percent = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2} %", r * 100.0));
-    let list = |counts: &std::collections::BTreeMap<String, i64>| {
-        let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        if parts.is_empty() { "–".to_owned() } else { parts.join(", ") }
+    let percent = |ratio: Option<f64>| {
+        ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2} %", r * 100.0))
     };
-    let mrr: Vec<_> = kpis.mrr_minor.iter().map(|(c, minor)| Money::new(*minor, c).to_string()).collect();
+    let list = |counts: &std::collections::BTreeMap<String, i64>| {
+        let parts: Vec<_> = counts
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if parts.is_empty() {
+            "–".to_owned()
+        } else {
+            parts.join(", ")
+        }
+    };
+    let mrr: Vec<_> = kpis
+        .mrr_minor
+        .iter()
+        .map(|(c, minor)| Money::new(*minor, c).to_string())
+        .collect();
     let events = format!(
         "{} applied, {} duplicate, {} ignored, {} dead",
         kpis.events_applied, kpis.events_duplicate, kpis.events_ignored, kpis.events_dead
@@ -64,12 +77,25 @@ pub async fn metrics(common: &Common) -> anyhow::Result<()> {
     table.load_style(UTF8_BORDERS_ONLY);
     for (name, value) in [
         ("Events", events),
-        ("MRR", if mrr.is_empty() { "–".to_owned() } else { mrr.join(", ") }),
+        (
+            "MRR",
+            if mrr.is_empty() {
+                "–".to_owned()
+            } else {
+                mrr.join(", ")
+            },
+        ),
         ("Subscriptions", list(&kpis.subscriptions)),
-        ("Past due, of active and past due", percent(kpis.past_due_ratio)),
+        (
+            "Past due, of active and past due",
+            percent(kpis.past_due_ratio),
+        ),
         ("Invoices", list(&kpis.invoices)),
         ("Payouts", list(&kpis.payouts)),
-        ("Payouts failed, 24 h", percent(kpis.payout_failure_ratio_24h)),
+        (
+            "Payouts failed, 24 h",
+            percent(kpis.payout_failure_ratio_24h),
+        ),
         ("Accounts by risk", list(&kpis.accounts)),
         ("Onboarding reached", list(&kpis.funnel)),
     ] {

@@ -198,7 +198,10 @@ Examples:
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print a page of docs/reference.
-    #[command(hide = true, after_help = "Example:\n  revwatch reference settings > docs/reference/settings.md")]
+    #[command(
+        hide = true,
+        after_help = "Example:\n  revwatch reference settings > docs/reference/settings.md"
+    )]
     Reference(reference::ReferenceArgs),
 }
 

@@ -40,18 +40,28 @@ enum Mode {
 /// Runs `pause` (`paused`) or `resume`.
 pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Result<()> {
     let config = common.config()?;
-    let (queue, store) = (Backend::queue(&config).await?, Backend::store(&config).await?);
+    let (queue, store) = (
+        Backend::queue(&config).await?,
+        Backend::store(&config).await?,
+    );
     let now = if args.show {
         pauses(queue.as_ref(), store.as_ref()).await?
     } else {
         let scope = match (args.mode, &args.account) {
             (Some(mode), _) => Scope::Mode(matches!(mode, Mode::Live)),
-            (None, Some(account)) if account.starts_with("acct_") => Scope::Account(account.clone()),
-            (None, Some(account)) => bail!("--account {account:?} is no connected account: it begins with acct_"),
+            (None, Some(account)) if account.starts_with("acct_") => {
+                Scope::Account(account.clone())
+            }
+            (None, Some(account)) => {
+                bail!("--account {account:?} is no connected account: it begins with acct_")
+            }
             (None, None) => Scope::All,
         };
         // Written down before it is done: it shows even if the answer gets lost.
-        let why = args.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        let why = args
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(": {reason}"));
         let what = if paused { "pause" } else { "resume" };
         note(queue.as_ref(), &args.by, what, &format!("{scope}{why}")).await?;
         change_pauses(queue.as_ref(), store.as_ref(), &scope, paused).await?
@@ -62,7 +72,10 @@ pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Res
 }
 
 async fn show(common: &Common, queue: &dyn EventQueue, now: &Pauses) -> anyhow::Result<()> {
-    let (waiting, parked) = (queue.depth().await?, queue.aside_count(Place::Parked).await?);
+    let (waiting, parked) = (
+        queue.depth().await?,
+        queue.aside_count(Place::Parked).await?,
+    );
     let waiting: u64 = waiting.iter().sum();
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -73,6 +86,9 @@ async fn show(common: &Common, queue: &dyn EventQueue, now: &Pauses) -> anyhow::
         return Ok(());
     }
     writeln!(out, "Processing: {now}.")?;
-    writeln!(out, "{waiting} deliveries wait, {parked} stand aside. Workers follow within seconds; nothing is lost.")?;
+    writeln!(
+        out,
+        "{waiting} deliveries wait, {parked} stand aside. Workers follow within seconds; nothing is lost."
+    )?;
     Ok(())
 }

@@ -48,9 +48,14 @@ pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
     let queue = worker.queue.clone();
     note(queue.as_ref(), &args.by, "replay", &format!("from {from}")).await?;
     let paused = pauses(queue.as_ref(), worker.store.as_ref()).await?.into();
-    let from = (0..queue.partitions()).map(|partition| (partition, from.as_millisecond())).collect::<BTreeMap<_, _>>();
+    let from = (0..queue.partitions())
+        .map(|partition| (partition, from.as_millisecond()))
+        .collect::<BTreeMap<_, _>>();
     let progress = bar();
-    let replayed = replay(&worker, from, &paused, &mut |read| progress.set_position(read)).await?;
+    let replayed = replay(&worker, from, &paused, &mut |read| {
+        progress.set_position(read)
+    })
+    .await?;
     progress.finish_and_clear();
     queue.close().await;
     print(common, replayed)
@@ -74,12 +79,17 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
     loop {
         let health = store.health().await?;
         let unwell = (0..).zip(health).filter(|(_, health)| !health.is_whole());
-        let patients: Vec<Patient> = unwell.map(|(partition, health)| Patient { partition, health }).collect();
+        let patients: Vec<Patient> = unwell
+            .map(|(partition, health)| Patient { partition, health })
+            .collect();
         if patients.is_empty() {
             break;
         }
         let paused = restore_pauses(queue.as_ref(), store.as_ref()).await?;
-        let replayed = heal(&worker, &patients, &paused, &mut |read| progress.set_position(read)).await?;
+        let replayed = heal(&worker, &patients, &paused, &mut |read| {
+            progress.set_position(read)
+        })
+        .await?;
         total.read += replayed.read;
         total.applied += replayed.applied;
         total.other += replayed.other;
@@ -111,15 +121,22 @@ fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {human_pos} deliveries read, {per_sec}, {elapsed}");
-    let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let style =
+        ProgressStyle::with_template("{spinner} {human_pos} deliveries read, {per_sec}, {elapsed}");
+    let bar = ProgressBar::no_length()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     bar
 }
 
 fn print(common: &Common, replayed: Replayed) -> anyhow::Result<()> {
-    let Replayed { read, applied, other, held_back } = replayed;
+    let Replayed {
+        read,
+        applied,
+        other,
+        held_back,
+    } = replayed;
     let known = read.saturating_sub(applied + other + held_back);
     let mut out = std::io::stdout().lock();
     if common.json {

@@ -65,7 +65,12 @@ pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
         {
             tally.note(done??, &progress);
         }
-        let (client, key, url, body) = (client.clone(), key.clone(), args.url.clone(), event.to_owned());
+        let (client, key, url, body) = (
+            client.clone(),
+            key.clone(),
+            args.url.clone(),
+            event.to_owned(),
+        );
         under_way.spawn(async move { post(&client, &key, &url, body).await });
     }
     while let Some(done) = under_way.join_next().await {
@@ -74,9 +79,17 @@ pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
     progress.finish_and_clear();
     let mut out = std::io::stdout().lock();
     if common.json {
-        writeln!(out, "{}", serde_json::json!({"accepted": tally.accepted, "refused": tally.refused}))?;
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({"accepted": tally.accepted, "refused": tally.refused})
+        )?;
     } else {
-        writeln!(out, "{} accepted, {} refused", tally.accepted, tally.refused)?;
+        writeln!(
+            out,
+            "{} accepted, {} refused",
+            tally.accepted, tally.refused
+        )?;
     }
     match tally.first_refusal {
         Some(refusal) => bail!("the first refusal was: {refusal}"),
@@ -105,23 +118,35 @@ impl Tally {
 }
 
 /// Posts one event. A 503 is tried again a few times, as Stripe would; `Some` is what refused it.
-pub async fn post(client: &Client, key: &SigningKey, url: &str, body: String) -> anyhow::Result<Option<String>> {
+pub async fn post(
+    client: &Client,
+    key: &SigningKey,
+    url: &str,
+    body: String,
+) -> anyhow::Result<Option<String>> {
     const TRIES: u32 = 5;
     let mut refusal = String::new();
     for attempt in 0..TRIES {
         let signature = key.header(Timestamp::now().as_second(), body.as_bytes());
-        let request = client.post(url).header("content-type", "application/json; charset=utf-8");
+        let request = client
+            .post(url)
+            .header("content-type", "application/json; charset=utf-8");
         let response = request
             .header("stripe-signature", signature)
             .body(body.clone())
             .send()
             .await
-            .with_context(|| format!("cannot post to {url}: does revwatch listen there? (--url)"))?;
+            .with_context(|| {
+                format!("cannot post to {url}: does revwatch listen there? (--url)")
+            })?;
         let status = response.status();
         if status.is_success() {
             return Ok(None);
         }
-        let wait_s = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let wait_s = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         refusal = format!("{status} {}", response.text().await.unwrap_or_default());
         if status != StatusCode::SERVICE_UNAVAILABLE || attempt + 1 == TRIES {
             break;
@@ -134,14 +159,23 @@ pub async fn post(client: &Client, key: &SigningKey, url: &str, body: String) ->
 fn first_secret(common: &Common) -> anyhow::Result<String> {
     use revwatch_shared::config::ExposeSecret as _;
     let config = common.config()?;
-    let secrets = config.stripe_webhook_secret.context("give --secret whsec_… or set STRIPE_WEBHOOK_SECRET")?;
-    Ok(secrets.expose_secret().split(',').next().unwrap_or_default().to_owned())
+    let secrets = config
+        .stripe_webhook_secret
+        .context("give --secret whsec_… or set STRIPE_WEBHOOK_SECRET")?;
+    Ok(secrets
+        .expose_secret()
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 fn read(file: &str) -> anyhow::Result<String> {
     if file == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
         return Ok(text);
     }
     std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
@@ -168,7 +202,8 @@ fn progress_bar(length: usize) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events, {per_sec}, {eta} left");
-    ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ProgressBar::new(length as u64)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 #[cfg(test)]

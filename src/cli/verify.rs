@@ -51,8 +51,15 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         writeln!(out, "{value:#}")?;
     } else if found.differences.is_empty() {
         let (counters, conditions) = (found.counters, found.conditions);
-        let beside = if found.undisturbed { "" } else { ", as far as can be seen while events are applied" };
-        writeln!(out, "all {counters} counters and {conditions} conditions agree ({entities} entities{beside})")?;
+        let beside = if found.undisturbed {
+            ""
+        } else {
+            ", as far as can be seen while events are applied"
+        };
+        writeln!(
+            out,
+            "all {counters} counters and {conditions} conditions agree ({entities} entities{beside})"
+        )?;
     } else {
         writeln!(out, "{}", table(&found.differences))?;
     }
@@ -62,7 +69,9 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
              archive (revwatch_partitions_healing shows how many are left)"
         ),
         0 => Ok(()),
-        n if found.undisturbed => bail!("{n} difference(s) between the store and its {entities} entities"),
+        n if found.undisturbed => {
+            bail!("{n} difference(s) between the store and its {entities} entities")
+        }
         n => bail!(
             "{n} difference(s) between the store and its {entities} entities, the same in each of {looks} looks while \
              events were applied"
@@ -74,7 +83,12 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
 async fn wait_until_whole(store: &dyn StateStore) -> anyhow::Result<usize> {
     let began = Instant::now();
     loop {
-        let unwell = store.health().await?.iter().filter(|health| !health.is_whole()).count();
+        let unwell = store
+            .health()
+            .await?
+            .iter()
+            .filter(|health| !health.is_whole())
+            .count();
         if unwell == 0 || began.elapsed() > WHOLE_WITHIN {
             return Ok(unwell);
         }
@@ -104,12 +118,18 @@ async fn look(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64, C
         bail!("an entity cannot be read: {error}");
     }
     let after = held(store, first_hour).await?;
-    Ok((recount.entities, recount.compare(&before, &after, first_hour)))
+    Ok((
+        recount.entities,
+        recount.compare(&before, &after, first_hour),
+    ))
 }
 
 async fn held(store: &dyn StateStore, first_hour: u32) -> Result<Held, StoreError> {
     // To the end of time: Stripe's clock may be ahead of this one.
-    Ok(Held { counters: store.counters(first_hour, u32::MAX).await?, conditions: store.conditions().await? })
+    Ok(Held {
+        counters: store.counters(first_hour, u32::MAX).await?,
+        conditions: store.conditions().await?,
+    })
 }
 
 /// How many there are is known only at the end. Only a terminal gets to see anything.
@@ -126,14 +146,27 @@ fn show(progress: &ProgressBar, entities: u64) {
 
 fn table(differences: &[Difference]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["name", "bucket", "stored", "recomputed"]);
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["name", "bucket", "stored", "recomputed"]);
     for difference in differences {
         table.add_row(match difference {
-            Difference::Counter { name, bucket, stored, recomputed, .. } => {
-                [name.clone(), bucket_text(*bucket), stored.to_string(), recomputed.to_string()]
-            }
+            Difference::Counter {
+                name,
+                bucket,
+                stored,
+                recomputed,
+                ..
+            } => [
+                name.clone(),
+                bucket_text(*bucket),
+                stored.to_string(),
+                recomputed.to_string(),
+            ],
             Difference::MissingCondition(c) => condition_row(c, "missing", &particulars(c)),
-            Difference::LeftOverCondition(c) => condition_row(c, &particulars(c), "left over: no entity is in it"),
+            Difference::LeftOverCondition(c) => {
+                condition_row(c, &particulars(c), "left over: no entity is in it")
+            }
             Difference::OtherCondition { stored, recomputed } => {
                 condition_row(stored, &particulars(stored), &particulars(recomputed))
             }
@@ -143,16 +176,33 @@ fn table(differences: &[Difference]) -> Table {
 }
 
 fn condition_row(condition: &Condition, stored: &str, recomputed: &str) -> [String; 4] {
-    let name = format!("{} of {}", condition.key.kind.as_str(), condition.key.subject);
-    [name, "condition".to_owned(), stored.to_owned(), recomputed.to_owned()]
+    let name = format!(
+        "{} of {}",
+        condition.key.kind.as_str(),
+        condition.key.subject
+    );
+    [
+        name,
+        "condition".to_owned(),
+        stored.to_owned(),
+        recomputed.to_owned(),
+    ]
 }
 
 /// Everything in which two of one name may differ.
 fn particulars(condition: &Condition) -> String {
-    let mut text = format!("since {}, due {}", iso(Some(condition.since_s)), iso(Some(condition.due_s)));
-    for part in [condition.account.clone(), condition.money.as_ref().map(ToString::to_string), condition.detail.clone()]
-        .into_iter()
-        .flatten()
+    let mut text = format!(
+        "since {}, due {}",
+        iso(Some(condition.since_s)),
+        iso(Some(condition.due_s))
+    );
+    for part in [
+        condition.account.clone(),
+        condition.money.as_ref().map(ToString::to_string),
+        condition.detail.clone(),
+    ]
+    .into_iter()
+    .flatten()
     {
         text.push_str(", ");
         text.push_str(&part);
@@ -165,14 +215,22 @@ fn describe(entities: u64, looks: u32, found: &Comparison) -> Value {
     let mut conditions = Vec::new();
     for difference in &found.differences {
         let (what, stored, recomputed) = match difference {
-            Difference::Counter { name, bucket, stored, recomputed, .. } => {
+            Difference::Counter {
+                name,
+                bucket,
+                stored,
+                recomputed,
+                ..
+            } => {
                 let bucket = bucket_text(*bucket);
                 counters.push(json!({"name": name, "bucket": bucket, "stored": stored, "recomputed": recomputed}));
                 continue;
             }
             Difference::MissingCondition(condition) => ("missing", None, Some(condition)),
             Difference::LeftOverCondition(condition) => ("left_over", Some(condition), None),
-            Difference::OtherCondition { stored, recomputed } => ("different", Some(stored), Some(recomputed)),
+            Difference::OtherCondition { stored, recomputed } => {
+                ("different", Some(stored), Some(recomputed))
+            }
         };
         conditions.push(json!({"what": what, "stored": stored, "recomputed": recomputed}));
     }

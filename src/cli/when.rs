@@ -11,7 +11,11 @@ pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestam
         return Ok(at);
     }
     // `2026-03-01T12:00:00` is a date to jiff, too; without a zone it is nothing here.
-    if let Some(date) = text.parse::<Date>().ok().filter(|date| date.to_string() == text) {
+    if let Some(date) = text
+        .parse::<Date>()
+        .ok()
+        .filter(|date| date.to_string() == text)
+    {
         return Ok(date.to_zoned(TimeZone::UTC)?.timestamp());
     }
     let ago: Span = text.parse().ok().with_context(|| {
@@ -22,7 +26,10 @@ pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestam
     })?;
     let seconds = ago.total((Unit::Second, SpanRelativeTo::days_are_24_hours()))?;
     ensure!(seconds >= 0.0, "{option} {text:?} is in the future");
-    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second does not matter")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a fraction of a second does not matter"
+    )]
     Ok(now.checked_sub(SignedDuration::from_secs(seconds as i64))?)
 }
 
@@ -42,7 +49,11 @@ mod tests {
             ("1d 12h", "2026-11-19T00:00:00Z"),
         ];
         for (text, expected) in table {
-            assert_eq!(time("--since", text, now).expect(text).to_string(), expected, "{text}");
+            assert_eq!(
+                time("--since", text, now).expect(text).to_string(),
+                expected,
+                "{text}"
+            );
         }
         for text in ["", "soon", "7", "2026-13-01", "2026-03-01T05:06:07", "-7d"] {
             let error = time("--since", text, now).expect_err(text).to_string();

@@ -113,7 +113,10 @@ impl Director {
 
     fn begin(&mut self, beat: Beat) -> anyhow::Result<()> {
         let now_s = now_s();
-        let provider = self.simulator.largest().map_or_else(String::new, |(name, id)| format!("{name} ({id})"));
+        let provider = self
+            .simulator
+            .largest()
+            .map_or_else(String::new, |(name, id)| format!("{name} ({id})"));
         let (text, events) = match beat {
             Beat::History => {
                 let events = self.simulator.history(now_s);
@@ -132,7 +135,9 @@ impl Director {
                 // Well above the 5 % that are allowed, however much business there was.
                 let (paid, _) = self.simulator.payouts();
                 let count = usize::try_from((paid / 7).max(6))?;
-                let text = format!("A bank closes accounts: {count} payouts come back, some after they were paid.");
+                let text = format!(
+                    "A bank closes accounts: {count} payouts come back, some after they were paid."
+                );
                 (text, self.simulator.fail_payouts(now_s, count))
             }
             Beat::ProviderDown => {
@@ -145,7 +150,10 @@ impl Director {
             }
             Beat::BankBack => {
                 self.recovering = Some(Instant::now());
-                ("The bank is well again: payouts arrive, wave by wave.".to_owned(), Vec::new())
+                (
+                    "The bank is well again: payouts arrive, wave by wave.".to_owned(),
+                    Vec::new(),
+                )
             }
             Beat::CardsBack => {
                 let text = "The declined cards work again: past-due subscriptions pay.".to_owned();
@@ -159,7 +167,9 @@ impl Director {
 
     /// Payouts that arrive, until so few of all have failed that the alert must resolve.
     fn wave(&mut self) {
-        let Some(last) = self.recovering.filter(|last| last.elapsed() >= WAVE) else { return };
+        let Some(last) = self.recovering.filter(|last| last.elapsed() >= WAVE) else {
+            return;
+        };
         let (paid, failed) = self.simulator.payouts();
         // Below 4 % it resolves: failed ÷ (paid + failed) ≤ 1/28.
         let needed = (failed * 28).saturating_sub(paid + failed);
@@ -168,7 +178,9 @@ impl Director {
             return;
         }
         let count = needed.min((needed / 3).max(40));
-        let events = self.simulator.succeed_payouts(now_s(), usize::try_from(count).unwrap_or(40));
+        let events = self
+            .simulator
+            .succeed_payouts(now_s(), usize::try_from(count).unwrap_or(40));
         self.send(events);
         self.recovering = Some(last + WAVE);
     }
@@ -179,7 +191,12 @@ impl Director {
     }
 
     fn on_alert(&mut self, told: &Told) -> anyhow::Result<()> {
-        self.scenario.on_alert(&told.alert_id, &told.rule, told.over, self.screen.elapsed_s());
+        self.scenario.on_alert(
+            &told.alert_id,
+            &told.rule,
+            told.over,
+            self.screen.elapsed_s(),
+        );
         Ok(self.screen.alert(told)?)
     }
 
@@ -194,12 +211,20 @@ impl Director {
             }
             let kpis = self.kpis().await?;
             self.screen.status(summary::status(self, &kpis));
-            let counted = kpis.events_applied + kpis.events_ignored + kpis.events_duplicate + kpis.events_dead;
-            if self.poster.waiting() == 0 && u64::try_from(counted).unwrap_or(0) >= self.poster.accepted() {
+            let counted = kpis.events_applied
+                + kpis.events_ignored
+                + kpis.events_duplicate
+                + kpis.events_dead;
+            if self.poster.waiting() == 0
+                && u64::try_from(counted).unwrap_or(0) >= self.poster.accepted()
+            {
                 return Ok(kpis);
             }
             if Instant::now() > deadline {
-                bail!("of {} accepted deliveries only {counted} were processed in time", self.poster.accepted());
+                bail!(
+                    "of {} accepted deliveries only {counted} were processed in time",
+                    self.poster.accepted()
+                );
             }
             tokio::time::sleep(TICK).await;
         }
@@ -208,12 +233,22 @@ impl Director {
     async fn kpis(&self) -> anyhow::Result<Kpis> {
         let now_s = now_s();
         let (from, to) = hours_needed(now_s);
-        Ok(Kpis::compute(&self.store.counters(from, to).await.context("cannot read the key figures")?, now_s))
+        Ok(Kpis::compute(
+            &self
+                .store
+                .counters(from, to)
+                .await
+                .context("cannot read the key figures")?,
+            now_s,
+        ))
     }
 
     /// Rules of the play that fire now.
     pub fn firing(&self) -> Vec<&str> {
-        RULES.into_iter().filter(|rule| self.scenario.firing().any(|firing| firing == *rule)).collect()
+        RULES
+            .into_iter()
+            .filter(|rule| self.scenario.firing().any(|firing| firing == *rule))
+            .collect()
     }
 }
 

@@ -74,13 +74,20 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         move |alerting| {
             alerting.notifiers = notifiers;
             // The play is about these; everything else that fires would hide them.
-            alerting.rules.retain(|rule| scenario::RULES.contains(&rule.name.as_str()));
+            alerting
+                .rules
+                .retain(|rule| scenario::RULES.contains(&rule.name.as_str()));
         },
         started,
     ));
     let play = async {
         let addresses = addresses.await.context("revwatch did not start")?;
-        let stage = Stage { args: &args, seed, secret: &secret, config: &config };
+        let stage = Stage {
+            args: &args,
+            seed,
+            secret: &secret,
+            config: &config,
+        };
         stage.perform(addresses, alerts).await
     };
     let outcome = tokio::select! {
@@ -107,7 +114,11 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    async fn perform(&self, at: Addresses, alerts: mpsc::UnboundedReceiver<Told>) -> anyhow::Result<()> {
+    async fn perform(
+        &self,
+        at: Addresses,
+        alerts: mpsc::UnboundedReceiver<Told>,
+    ) -> anyhow::Result<()> {
         let webhooks = at.webhooks.context("there is no webhook listener")?;
         let screen = Screen::new(self.args.no_color);
         screen.say(&format!(
@@ -131,8 +142,12 @@ impl Stage<'_> {
         let mut last = "\nAll three alerts fired and resolved.".to_owned();
         if let Some(folder) = &self.args.keep {
             let folder = folder.display();
-            last.push_str(&format!("\nLook at what is left:  REVWATCH_DATA={folder} revwatch metrics"));
-            last.push_str(&format!("\n                       REVWATCH_DATA={folder} revwatch export subscriptions"));
+            last.push_str(&format!(
+                "\nLook at what is left:  REVWATCH_DATA={folder} revwatch metrics"
+            ));
+            last.push_str(&format!(
+                "\n                       REVWATCH_DATA={folder} revwatch export subscriptions"
+            ));
         }
         last.push_str("\nRun it for real:       STRIPE_WEBHOOK_SECRET=whsec_… SLACK_WEBHOOK_URL=https://… revwatch");
         use std::io::Write as _;
@@ -149,13 +164,19 @@ enum Folder {
 impl Folder {
     fn new(keep: Option<&Path>) -> anyhow::Result<Self> {
         let Some(keep) = keep else {
-            return Ok(Self::Temporary(tempfile::tempdir().context("cannot make a temporary folder")?));
+            return Ok(Self::Temporary(
+                tempfile::tempdir().context("cannot make a temporary folder")?,
+            ));
         };
         // A demo among somebody's real state would be a disaster.
         if std::fs::read_dir(keep).is_ok_and(|mut entries| entries.next().is_some()) {
-            bail!("{} is not empty: give --keep an empty or new folder", keep.display());
+            bail!(
+                "{} is not empty: give --keep an empty or new folder",
+                keep.display()
+            );
         }
-        std::fs::create_dir_all(keep).with_context(|| format!("cannot make the folder {}", keep.display()))?;
+        std::fs::create_dir_all(keep)
+            .with_context(|| format!("cannot make the folder {}", keep.display()))?;
         Ok(Self::Kept(keep.to_owned()))
     }
 
@@ -189,14 +210,25 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(Folder::new(Some(folder.path())).is_ok());
         std::fs::write(folder.path().join("x"), "").expect("a file");
-        let error = Folder::new(Some(folder.path())).err().expect("refused").to_string();
+        let error = Folder::new(Some(folder.path()))
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains("--keep"), "{error}");
     }
 
     #[test]
     fn the_demo_reaches_nobody_but_itself() {
         let config = config("whsec_x", Path::new("/tmp/x")).expect("valid");
-        assert!(config.amqp_url.is_none() && config.slack.bot_token.is_none() && config.slack.webhook_url.is_none());
-        assert!(config.listen.ip().is_loopback() && config.listen.port() == 0 && config.admin_listen.port() == 0);
+        assert!(
+            config.amqp_url.is_none()
+                && config.slack.bot_token.is_none()
+                && config.slack.webhook_url.is_none()
+        );
+        assert!(
+            config.listen.ip().is_loopback()
+                && config.listen.port() == 0
+                && config.admin_listen.port() == 0
+        );
     }
 }

@@ -37,7 +37,10 @@ impl Notifier for DemoNotifier {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: false, resolves: true }
+        Habits {
+            edits: false,
+            resolves: true,
+        }
     }
 
     fn destination(&self, _route: &str) -> String {
@@ -57,7 +60,10 @@ impl Notifier for DemoNotifier {
         };
         match self.0.send(told) {
             Ok(()) => Outcome::Delivered { receipt: None },
-            Err(_) => Outcome::Failed { reason: "the demo has ended".into(), permanent: false },
+            Err(_) => Outcome::Failed {
+                reason: "the demo has ended".into(),
+                permanent: false,
+            },
         }
     }
 }

@@ -35,27 +35,39 @@ impl Poster {
         let url = format!("http://{address}/webhooks/stripe");
         let key = SigningKey::new(secret).context("the secret is empty")?;
         // The user's proxy has no business on the loopback interface.
-        let client = Client::builder().timeout(Duration::from_secs(30)).no_proxy().build()?;
+        let client = Client::builder()
+            .timeout(Duration::from_secs(30))
+            .no_proxy()
+            .build()?;
         let (queue, mut events) = mpsc::unbounded_channel::<SimEvent>();
         let tally = Arc::new(Tally::default());
         let noted = tally.clone();
         tokio::spawn(async move {
             let free = Arc::new(Semaphore::new(CONCURRENCY));
-            while let (Ok(permit), Some(event)) = (free.clone().acquire_owned().await, events.recv().await) {
-                let (client, key, url, tally) = (client.clone(), key.clone(), url.clone(), noted.clone());
+            while let (Ok(permit), Some(event)) =
+                (free.clone().acquire_owned().await, events.recv().await)
+            {
+                let (client, key, url, tally) =
+                    (client.clone(), key.clone(), url.clone(), noted.clone());
                 tokio::spawn(async move {
                     let _permit = permit;
                     match send::post(&client, &key, &url, event.body).await {
                         Ok(None) => {
                             tally.accepted.fetch_add(1, Ordering::Relaxed);
                         }
-                        Ok(Some(refusal)) => drop(tally.refusal.set(format!("{}: {refusal}", event.kind))),
+                        Ok(Some(refusal)) => {
+                            drop(tally.refusal.set(format!("{}: {refusal}", event.kind)))
+                        }
                         Err(error) => drop(tally.refusal.set(format!("{}: {error:#}", event.kind))),
                     }
                 });
             }
         });
-        Ok(Self { queue, queued: 0, tally })
+        Ok(Self {
+            queue,
+            queued: 0,
+            tally,
+        })
     }
 
     /// Posts these as soon as there is a free connection.

@@ -86,7 +86,12 @@ const BEATS: [(Beat, f64, Until); 6] = [
 impl Scenario {
     /// A play of about `length_s` seconds.
     pub fn new(length_s: f64) -> Self {
-        Self { length_s, next: 0, waiting_since_s: 0.0, alerts: BTreeMap::new() }
+        Self {
+            length_s,
+            next: 0,
+            waiting_since_s: 0.0,
+            alerts: BTreeMap::new(),
+        }
     }
 
     /// An alert was told: it fires, or it is over. The same may be told again.
@@ -135,7 +140,10 @@ impl Scenario {
 
     /// Rules whose alerts fire, one entry per alert.
     pub fn firing(&self) -> impl Iterator<Item = &str> {
-        self.alerts.values().filter(|life| life.resolved_s.is_none()).map(|life| life.rule.as_str())
+        self.alerts
+            .values()
+            .filter(|life| life.resolved_s.is_none())
+            .map(|life| life.rule.as_str())
     }
 
     /// All alerts, by the time of firing.
@@ -150,7 +158,16 @@ impl Scenario {
         RULES
             .iter()
             .filter(|rule| !self.is_resolved(rule))
-            .map(|rule| format!("{rule} has not {}", if self.has_fired(rule) { "resolved" } else { "fired" }))
+            .map(|rule| {
+                format!(
+                    "{rule} has not {}",
+                    if self.has_fired(rule) {
+                        "resolved"
+                    } else {
+                        "fired"
+                    }
+                )
+            })
             .collect()
     }
 

@@ -35,7 +35,11 @@ impl Screen {
         } else {
             ProgressBar::hidden()
         };
-        Self { began: Instant::now(), status, colors: !plain && io::stdout().is_terminal() }
+        Self {
+            began: Instant::now(),
+            status,
+            colors: !plain && io::stdout().is_terminal(),
+        }
     }
 
     /// Seconds since the start.
@@ -51,19 +55,28 @@ impl Screen {
     /// Prints something that stays.
     pub fn say(&self, text: &str) -> io::Result<()> {
         // The status line steps aside meanwhile, so that neither tears the other.
-        self.status.suspend(|| writeln!(io::stdout().lock(), "{text}"))
+        self.status
+            .suspend(|| writeln!(io::stdout().lock(), "{text}"))
     }
 
     /// Prints what the simulator does next.
     pub fn beat(&self, text: &str) -> io::Result<()> {
-        self.say(&format!("\n{:5.1} s  {}", self.elapsed_s(), self.paint(BOLD, text)))
+        self.say(&format!(
+            "\n{:5.1} s  {}",
+            self.elapsed_s(),
+            self.paint(BOLD, text)
+        ))
     }
 
     /// Prints an alert.
     pub fn alert(&self, told: &Told) -> io::Result<()> {
         let mut lines = told.text.lines();
         let color = if told.over { GREEN } else { RED };
-        let mut text = format!("{:5.1} s    {}", self.elapsed_s(), self.paint(color, lines.next().unwrap_or_default()));
+        let mut text = format!(
+            "{:5.1} s    {}",
+            self.elapsed_s(),
+            self.paint(color, lines.next().unwrap_or_default())
+        );
         for line in lines {
             text.push_str(&format!("\n           {} {line}", self.paint(DIM, "│")));
         }
@@ -76,6 +89,10 @@ impl Screen {
     }
 
     fn paint(&self, color: &str, text: &str) -> String {
-        if self.colors { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colors {
+            format!("\x1b[{color}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }

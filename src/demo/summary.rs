@@ -16,7 +16,11 @@ pub fn status(director: &Director, kpis: &Kpis) -> String {
     let firing = director.firing();
     format!(
         "{} · past due {} · payouts failing {} · posted {} · applied {} · duplicates {} · MRR {}",
-        if firing.is_empty() { "all well".to_owned() } else { format!("FIRING {}", firing.join(", ")) },
+        if firing.is_empty() {
+            "all well".to_owned()
+        } else {
+            format!("FIRING {}", firing.join(", "))
+        },
         percent(kpis.past_due_ratio),
         percent(kpis.payout_failure_ratio_24h),
         director.poster.accepted(),
@@ -29,7 +33,12 @@ pub fn status(director: &Director, kpis: &Kpis) -> String {
 /// The tables at the end.
 pub fn text(director: &Director, kpis: &Kpis) -> String {
     let mut alerts = Table::new();
-    alerts.load_style(UTF8_BORDERS_ONLY).set_header(["Alert", "Fired after", "Resolved after", "Lasted"]);
+    alerts.load_style(UTF8_BORDERS_ONLY).set_header([
+        "Alert",
+        "Fired after",
+        "Resolved after",
+        "Lasted",
+    ]);
     for life in director.scenario.alerts() {
         let seconds = |s: f64| format!("{s:.1} s");
         let open = || "still fires".to_owned();
@@ -37,7 +46,8 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
             life.rule.clone(),
             seconds(life.fired_s),
             life.resolved_s.map_or_else(open, seconds),
-            life.resolved_s.map_or_else(open, |s| seconds(s - life.fired_s)),
+            life.resolved_s
+                .map_or_else(open, |s| seconds(s - life.fired_s)),
         ]);
     }
     let mut figures = Table::new();
@@ -49,14 +59,27 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
     for (name, value) in [
         (
             "Webhooks posted",
-            format!("{}, shuffled, {} of them twice", director.poster.accepted(), director.delivery.duplicates()),
+            format!(
+                "{}, shuffled, {} of them twice",
+                director.poster.accepted(),
+                director.delivery.duplicates()
+            ),
         ),
-        ("Events", format!("{} applied, {} of undocumented types", kpis.events_applied, kpis.events_ignored)),
+        (
+            "Events",
+            format!(
+                "{} applied, {} of undocumented types",
+                kpis.events_applied, kpis.events_ignored
+            ),
+        ),
         ("Duplicates recognised", kpis.events_duplicate.to_string()),
         ("Dead letters", kpis.events_dead.to_string()),
         ("MRR", mrr(&kpis.mrr_minor)),
         ("Past due", percent(kpis.past_due_ratio)),
-        ("Payouts failed in 24 h", percent(kpis.payout_failure_ratio_24h)),
+        (
+            "Payouts failed in 24 h",
+            percent(kpis.payout_failure_ratio_24h),
+        ),
         ("Agrees with the simulator", agrees),
     ] {
         figures.add_row([name, &value]);
@@ -66,15 +89,27 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
 
 /// What revwatch counts differently from the simulator, if anything.
 pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<String> {
-    let counted: BTreeMap<_, _> = kpis.mrr_minor.iter().filter(|(_, minor)| **minor != 0).collect();
+    let counted: BTreeMap<_, _> = kpis
+        .mrr_minor
+        .iter()
+        .filter(|(_, minor)| **minor != 0)
+        .collect();
     let known = simulator.mrr_minor();
     if counted != known.iter().collect() {
-        return Some(format!("MRR {} instead of {}", mrr(&kpis.mrr_minor), mrr(&known)));
+        return Some(format!(
+            "MRR {} instead of {}",
+            mrr(&kpis.mrr_minor),
+            mrr(&known)
+        ));
     }
     let (past_due, base) = simulator.past_due();
     let known = (base > 0).then(|| past_due as f64 / base as f64);
     if kpis.past_due_ratio != known {
-        return Some(format!("past due {} instead of {}", percent(kpis.past_due_ratio), percent(known)));
+        return Some(format!(
+            "past due {} instead of {}",
+            percent(kpis.past_due_ratio),
+            percent(known)
+        ));
     }
     let counted = kpis.events_applied + kpis.events_ignored;
     if u64::try_from(counted) != Ok(events) {
@@ -84,8 +119,15 @@ pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<Str
 }
 
 fn mrr(mrr_minor: &BTreeMap<String, i64>) -> String {
-    let amounts: Vec<_> = mrr_minor.iter().map(|(currency, minor)| Money::new(*minor, currency).to_string()).collect();
-    if amounts.is_empty() { "–".to_owned() } else { amounts.join(", ") }
+    let amounts: Vec<_> = mrr_minor
+        .iter()
+        .map(|(currency, minor)| Money::new(*minor, currency).to_string())
+        .collect();
+    if amounts.is_empty() {
+        "–".to_owned()
+    } else {
+        amounts.join(", ")
+    }
 }
 
 fn percent(ratio: Option<f64>) -> String {

@@ -71,10 +71,13 @@ pub fn backtest(
     /// Applied at once before anybody looks.
     const MANY: usize = 1024;
     let mut bench = Bench::new(setting.clone(), since_s)?;
-    let (before, after) = deliveries.split_at(deliveries.partition_point(|d| d.received_ms < since_s * 1000));
+    let (before, after) =
+        deliveries.split_at(deliveries.partition_point(|d| d.received_ms < since_s * 1000));
     let mut played = 0;
     for part in before.chunks(MANY) {
-        bench.apply_unseen(part).context("what was before --since")?;
+        bench
+            .apply_unseen(part)
+            .context("what was before --since")?;
         played += part.len();
         each(played);
     }
@@ -86,7 +89,10 @@ pub fn backtest(
         (since_s + (passed_s + step_s - 1).div_euclid(step_s) * step_s).min(until_s)
     };
     let mut rest = after;
-    while let Some(first) = rest.first().filter(|first| first.received_ms <= until_s * 1000) {
+    while let Some(first) = rest
+        .first()
+        .filter(|first| first.received_ms <= until_s * 1000)
+    {
         let at_s = look_s(first.received_ms);
         let (now, later) = rest.split_at(rest.partition_point(|d| look_s(d.received_ms) <= at_s));
         bench.run_to(at_s)?;
@@ -120,15 +126,26 @@ fn report(bench: &Bench, since_s: i64, until_s: i64) -> Report {
             rule: rule.to_owned(),
             fired: own.len(),
             at_start: own.iter().filter(|alert| alert.at_start).count(),
-            open: own.iter().filter(|alert| alert.resolved_s.is_none()).count(),
-            messages: bench.log().iter().filter(|l| l.rule == rule && l.is_new && l.notice.is_none()).count(),
+            open: own
+                .iter()
+                .filter(|alert| alert.resolved_s.is_none())
+                .count(),
+            messages: bench
+                .log()
+                .iter()
+                .filter(|l| l.rule == rule && l.is_new && l.notice.is_none())
+                .count(),
             first_s: own.first().map(|alert| alert.fired_s),
             last_s: own.last().map(|alert| alert.fired_s),
             longest_s: lasted.iter().max().copied(),
             mean_s: (count > 0).then(|| (lasted.iter().sum::<i64>() + count / 2) / count),
         }
     };
-    let rules = bench.rules().iter().map(|rule| of_rule(&rule.name)).collect();
+    let rules = bench
+        .rules()
+        .iter()
+        .map(|rule| of_rule(&rule.name))
+        .collect();
     Report { rules, alerts }
 }
 
@@ -147,11 +164,21 @@ mod tests {
 
     fn setting() -> Setting {
         let config = Config::load(None, &|_| None).expect("the defaults");
-        let habits = Habits { edits: true, resolves: true };
+        let habits = Habits {
+            edits: true,
+            resolves: true,
+        };
         let policy = Policy::new(&config.alerting, vec![(NOTIFIER.into(), habits)]).expect("valid");
         let mut rules = revwatch_alerting::rule_text::built_in().expect("valid");
         rules.retain(|rule| rule.name == "provider_lost_charges");
-        Setting { rules, policy, plans: Plans::default(), restarts: false, tick_s: 60, spacing_s: 60 }
+        Setting {
+            rules,
+            policy,
+            plans: Plans::default(),
+            restarts: false,
+            tick_s: 60,
+            spacing_s: 60,
+        }
     }
 
     fn account(n: u128, received_s: i64, charges: bool) -> Delivery {
@@ -192,13 +219,22 @@ mod tests {
         ];
         let mut heard = Vec::new();
         let span = (SINCE_S, SINCE_S + 86_400);
-        let report = backtest(&setting(), &deliveries, span, &mut |played| heard.push(played)).expect("played");
+        let report = backtest(&setting(), &deliveries, span, &mut |played| {
+            heard.push(played)
+        })
+        .expect("played");
         assert_eq!(heard, [6, 7, 8, 9, 10]);
         let alerts: Vec<_> = report
             .alerts
             .iter()
             .map(|a| {
-                (a.subject.to_string(), a.fired_s - SINCE_S, a.lasted_s(span.1), a.resolved_s.is_some(), a.at_start)
+                (
+                    a.subject.to_string(),
+                    a.fired_s - SINCE_S,
+                    a.lasted_s(span.1),
+                    a.resolved_s.is_some(),
+                    a.at_start,
+                )
             })
             .collect();
         assert_eq!(
@@ -206,12 +242,28 @@ mod tests {
             [
                 ("account acct_2".to_owned(), 0, 3660, true, true),
                 ("account acct_3".to_owned(), 7260, 600, true, false),
-                ("account acct_1".to_owned(), 9060, 86_400 - 9060, false, false),
+                (
+                    "account acct_1".to_owned(),
+                    9060,
+                    86_400 - 9060,
+                    false,
+                    false
+                ),
             ]
         );
-        let lost = report.rules.iter().find(|r| r.rule == "provider_lost_charges").expect("a rule");
-        assert_eq!((lost.fired, lost.at_start, lost.open, lost.messages), (3, 1, 1, 3));
-        assert_eq!((lost.longest_s, lost.mean_s), (Some(77_340), Some((3660 + 600 + 77_340) / 3)));
+        let lost = report
+            .rules
+            .iter()
+            .find(|r| r.rule == "provider_lost_charges")
+            .expect("a rule");
+        assert_eq!(
+            (lost.fired, lost.at_start, lost.open, lost.messages),
+            (3, 1, 1, 3)
+        );
+        assert_eq!(
+            (lost.longest_s, lost.mean_s),
+            (Some(77_340), Some((3660 + 600 + 77_340) / 3))
+        );
         assert_eq!(report.rules.iter().map(|r| r.fired).sum::<usize>(), 3);
     }
 }

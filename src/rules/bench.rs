@@ -124,7 +124,11 @@ const BUSY_S: i64 = 600;
 impl Bench {
     /// A new deployment, at `start_s`.
     pub fn new(setting: Setting, start_s: i64) -> anyhow::Result<Self> {
-        let book = Book::open(setting.rules.clone(), setting.policy.clone(), &Documents::default())?;
+        let book = Book::open(
+            setting.rules.clone(),
+            setting.policy.clone(),
+            &Documents::default(),
+        )?;
         let edges = setting.rules.iter().flat_map(edges).chain([0]).collect();
         let zones = setting.rules.iter().filter_map(zone).collect();
         Ok(Self {
@@ -156,7 +160,9 @@ impl Bench {
 
     /// Applies deliveries of the past, of which it is not known how long they took.
     pub fn apply_past(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
-        let Some(first) = deliveries.first() else { return Ok(()) };
+        let Some(first) = deliveries.first() else {
+            return Ok(());
+        };
         self.apply_at(deliveries, first.received_ms).map(drop)
     }
 
@@ -175,7 +181,8 @@ impl Bench {
 
     /// Leaves a command for the next tick.
     pub fn submit(&mut self, body: String) {
-        self.commands.push((format!("{:020}", self.commands.len()), body));
+        self.commands
+            .push((format!("{:020}", self.commands.len()), body));
     }
 
     /// Moves the clock without looking at anything.
@@ -219,7 +226,9 @@ impl Bench {
         }
         self.book.read.until_s = now_s;
         for (key, body) in std::mem::take(&mut self.commands) {
-            self.book.on_command(&key, &body, now_s).context("a command cannot be read")?;
+            self.book
+                .on_command(&key, &body, now_s)
+                .context("a command cannot be read")?;
         }
         self.book.on_time(now_s);
         self.write()?;
@@ -235,13 +244,23 @@ impl Bench {
 
     /// What every rule and subject is up to that was ever up to something.
     pub fn views(&self) -> Vec<View> {
-        let over: HashSet<(&str, &Subject)> = self.over.iter().map(|a| (a.rule.as_str(), &a.subject)).collect();
+        let over: HashSet<(&str, &Subject)> = self
+            .over
+            .iter()
+            .map(|a| (a.rule.as_str(), &a.subject))
+            .collect();
         let view = |(key, account): (&WatchKey, &Option<String>)| {
             let stage = match self.book.stage_of(key) {
-                Stage::Inactive if over.contains(&(key.rule.as_str(), &key.subject)) => Stage::Resolved,
+                Stage::Inactive if over.contains(&(key.rule.as_str(), &key.subject)) => {
+                    Stage::Resolved
+                }
                 stage => stage,
             };
-            View { key: key.clone(), account: account.clone(), stage }
+            View {
+                key: key.clone(),
+                account: account.clone(),
+                stage,
+            }
         };
         self.seen.iter().map(view).collect()
     }
@@ -269,14 +288,22 @@ impl Bench {
     /// Where nothing has moved, and nothing waits or fires, nothing new can be seen.
     fn look_at_figures(&mut self) {
         let now_s = self.now_s;
-        let turned = self.ticked_s.is_none_or(|ticked_s| self.next_turn_s(ticked_s).is_some_and(|at_s| at_s <= now_s));
+        let turned = self
+            .ticked_s
+            .is_none_or(|ticked_s| self.next_turn_s(ticked_s).is_some_and(|at_s| at_s <= now_s));
         let idle = self.pending.is_empty() && self.book.alerts().next().is_none();
         if !std::mem::take(&mut self.moved) && !turned && idle {
             return;
         }
         let mut pipeline = self.pipeline.clone();
-        pipeline.broken_notifiers.extend(self.book.broken_notifiers().cloned());
-        self.book.on_figures(Facts { counters: self.ledger.counters(), pipeline: &pipeline, now_s });
+        pipeline
+            .broken_notifiers
+            .extend(self.book.broken_notifiers().cloned());
+        self.book.on_figures(Facts {
+            counters: self.ledger.counters(),
+            pipeline: &pipeline,
+            now_s,
+        });
     }
 
     /// When, after `since_s`, time moves a figure: where counters come into a window or leave it, and where days
@@ -287,14 +314,26 @@ impl Bench {
             let first = (hour + 1).saturating_sub(*edge);
             Some(i64::from(self.ledger.hour_from(first)? + edge) * 3600)
         });
-        let zones = if self.ledger.is_empty() { &[][..] } else { &self.zones };
-        of_hours.chain(zones.iter().filter_map(|zone| next_midnight_s(since_s, zone))).min()
+        let zones = if self.ledger.is_empty() {
+            &[][..]
+        } else {
+            &self.zones
+        };
+        of_hours
+            .chain(
+                zones
+                    .iter()
+                    .filter_map(|zone| next_midnight_s(since_s, zone)),
+            )
+            .min()
     }
 
     /// The next moment at which time alone changes something.
     fn next_moment_s(&self) -> Option<i64> {
         let now_s = self.now_s;
-        let Some(ticked_s) = self.ticked_s else { return Some(now_s) };
+        let Some(ticked_s) = self.ticked_s else {
+            return Some(now_s);
+        };
         let mut moments: Vec<i64> = Vec::new();
         moments.extend(self.book.next_moment_s(ticked_s));
         moments.extend(self.book.silences().map(|silence| silence.until_s));
@@ -303,18 +342,32 @@ impl Bench {
         if !self.pending.is_empty() || busy {
             moments.push(ticked_s + self.setting.tick_s);
         }
-        let due = self.book.delays_s().into_iter().filter_map(|d| self.ledger.next_due_s(ticked_s - d).map(|s| s + d));
+        let due = self
+            .book
+            .delays_s()
+            .into_iter()
+            .filter_map(|d| self.ledger.next_due_s(ticked_s - d).map(|s| s + d));
         moments.extend(due);
         moments.extend(self.next_turn_s(ticked_s));
         let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);
-        moments.into_iter().filter(|at_s| *at_s > ticked_s).min().map(|at_s| at_s.max(earliest_s))
+        moments
+            .into_iter()
+            .filter(|at_s| *at_s > ticked_s)
+            .min()
+            .map(|at_s| at_s.max(earliest_s))
     }
 
-    fn apply_at(&mut self, deliveries: &[Delivery], now_ms: i64) -> anyhow::Result<Vec<plan::Outcome>> {
+    fn apply_at(
+        &mut self,
+        deliveries: &[Delivery],
+        now_ms: i64,
+    ) -> anyhow::Result<Vec<plan::Outcome>> {
         if !deliveries.is_empty() {
             (self.busy_s, self.moved) = (self.now_s, true);
         }
-        self.ledger.apply(deliveries, now_ms).map_err(anyhow::Error::msg)
+        self.ledger
+            .apply(deliveries, now_ms)
+            .map_err(anyhow::Error::msg)
     }
 
     /// Writes what the book says, and takes notes.
@@ -336,7 +389,10 @@ impl Bench {
         }
         for happened in self.book.take_happened() {
             if matches!(happened.to, Stage::Pending | Stage::Firing) {
-                let alert = happened.alert_id.as_ref().and_then(|id| self.book.alert(id));
+                let alert = happened
+                    .alert_id
+                    .as_ref()
+                    .and_then(|id| self.book.alert(id));
                 let account = alert.and_then(|alert| alert.account()).map(str::to_owned);
                 self.seen.insert(happened.key, account);
             }
@@ -351,7 +407,12 @@ impl Bench {
         };
         let stored: serde_json::Value = serde_json::from_str(body)?;
         let rule = key.split('\n').next().unwrap_or_default();
-        let for_s = self.setting.rules.iter().find(|r| r.name == rule).map_or(0, |r| r.for_s);
+        let for_s = self
+            .setting
+            .rules
+            .iter()
+            .find(|r| r.name == rule)
+            .map_or(0, |r| r.for_s);
         match stored["since_s"].as_i64() {
             Some(since_s) => self.pending.insert(key.to_owned(), since_s + for_s),
             None => self.pending.remove(key),
@@ -366,9 +427,15 @@ impl Bench {
         let now_ms = self.now_s.saturating_mul(1000);
         for _ in 0..MOST {
             self.write()?;
-            let lane = self.book.lanes().find(|(_, at_ms)| *at_ms <= now_ms).map(|(lane, _)| lane.clone());
+            let lane = self
+                .book
+                .lanes()
+                .find(|(_, at_ms)| *at_ms <= now_ms)
+                .map(|(lane, _)| lane.clone());
             let Some(lane) = lane else { return Ok(()) };
-            let Some(job) = self.book.begin(&lane, now_ms) else { bail!("{lane:?} has nothing to tell") };
+            let Some(job) = self.book.begin(&lane, now_ms) else {
+                bail!("{lane:?} has nothing to tell")
+            };
             self.write()?;
             let attempt = (job.message.delivery_id.clone(), job.revision);
             if self.setting.restarts && self.slack.cut_off.insert(attempt) {
@@ -382,23 +449,46 @@ impl Bench {
             let told = self.attempt(job);
             self.book.on_told(&told, now_ms);
         }
-        bail!("there is no end to what is to be told: {:?}", self.log.last())
+        bail!(
+            "there is no end to what is to be told: {:?}",
+            self.log.last()
+        )
     }
 
     /// As `alerting/src/attempt.rs`: looks first where an earlier one may have arrived.
     fn attempt(&mut self, job: Job) -> Told {
-        let Job { alert_id, way, mut revision, message, doubtful, .. } = job;
+        let Job {
+            alert_id,
+            way,
+            mut revision,
+            message,
+            doubtful,
+            ..
+        } = job;
         let receipt = Some(message.delivery_id.clone());
         match doubtful {
-            Some((_, doubted)) if self.slack.arrived.contains_key(&message.delivery_id) => revision = doubted,
+            Some((_, doubted)) if self.slack.arrived.contains_key(&message.delivery_id) => {
+                revision = doubted
+            }
             _ => self.deliver(&message),
         }
-        Told { alert_id, way, revision, outcome: Outcome::Delivered { receipt }, possible_duplicate: false }
+        Told {
+            alert_id,
+            way,
+            revision,
+            outcome: Outcome::Delivered { receipt },
+            possible_duplicate: false,
+        }
     }
 
     /// A message that shows what is there already changes nothing.
     fn deliver(&mut self, message: &Message) {
-        if self.slack.arrived.insert(message.delivery_id.clone(), message.revision) == Some(message.revision) {
+        if self
+            .slack
+            .arrived
+            .insert(message.delivery_id.clone(), message.revision)
+            == Some(message.revision)
+        {
             return;
         }
         let alert = self.book.alert(&message.alert_id);
@@ -418,9 +508,13 @@ impl Bench {
     /// The evaluator ends, and another one begins with what is written.
     fn reopen(&mut self) -> anyhow::Result<()> {
         let space = |wanted: &'static str| {
-            let of_space =
-                self.documents.range((wanted, String::new())..).take_while(|((space, _), _)| *space == wanted);
-            of_space.map(|((_, key), body)| (key.clone(), body.clone())).collect()
+            let of_space = self
+                .documents
+                .range((wanted, String::new())..)
+                .take_while(|((space, _), _)| *space == wanted);
+            of_space
+                .map(|((_, key), body)| (key.clone(), body.clone()))
+                .collect()
         };
         let stored = Documents {
             alerts: space(book::ALERTS),
@@ -428,7 +522,11 @@ impl Bench {
             silences: space(book::SILENCES),
             progress: space(book::PROGRESS),
         };
-        self.book = Book::open(self.setting.rules.clone(), self.setting.policy.clone(), &stored)?;
+        self.book = Book::open(
+            self.setting.rules.clone(),
+            self.setting.policy.clone(),
+            &stored,
+        )?;
         // It has seen no figures yet.
         self.moved = true;
         Ok(())
@@ -440,16 +538,22 @@ impl Bench {
         let hour = hour_of(self.now_s);
         if hour >= self.pruned_hour + DAY {
             self.pruned_hour = hour;
-            self.ledger.forget_hours_before(hour.saturating_sub(self.book.hours_needed() + DAY));
+            self.ledger
+                .forget_hours_before(hour.saturating_sub(self.book.hours_needed() + DAY));
         }
     }
 }
 
 /// A rule's windows: so many hours after a counter's own it begins or ceases to matter.
 fn edges(rule: &Rule) -> Vec<u32> {
-    let RuleKind::Figure(figure) = &rule.kind else { return Vec::new() };
+    let RuleKind::Figure(figure) = &rule.kind else {
+        return Vec::new();
+    };
     match &figure.measure {
-        Measure::Ratio(_, w) | Measure::Count(_, w) | Measure::Absence(_, w) | Measure::Percentile(_, _, w) => {
+        Measure::Ratio(_, w)
+        | Measure::Count(_, w)
+        | Measure::Absence(_, w)
+        | Measure::Percentile(_, _, w) => {
             vec![w.delay_hours, w.delay_hours + w.hours + 1]
         }
         Measure::Drop(_, fall) => vec![fall.hours],
@@ -458,7 +562,9 @@ fn edges(rule: &Rule) -> Vec<u32> {
 }
 
 fn zone(rule: &Rule) -> Option<TimeZone> {
-    let RuleKind::Figure(figure) = &rule.kind else { return None };
+    let RuleKind::Figure(figure) = &rule.kind else {
+        return None;
+    };
     match &figure.measure {
         Measure::Consecutive(_, days) => Some(days.time_zone.clone()),
         _ => None,
@@ -466,7 +572,16 @@ fn zone(rule: &Rule) -> Option<TimeZone> {
 }
 
 fn next_midnight_s(now_s: i64, zone: &TimeZone) -> Option<i64> {
-    let today = Timestamp::from_second(now_s).ok()?.to_zoned(zone.clone()).date();
+    let today = Timestamp::from_second(now_s)
+        .ok()?
+        .to_zoned(zone.clone())
+        .date();
     let tomorrow = today.checked_add(1.day()).ok()?;
-    Some(tomorrow.to_zoned(zone.clone()).ok()?.timestamp().as_second())
+    Some(
+        tomorrow
+            .to_zoned(zone.clone())
+            .ok()?
+            .timestamp()
+            .as_second(),
+    )
 }

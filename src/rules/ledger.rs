@@ -34,7 +34,10 @@ const BATCH: usize = 256;
 impl Ledger {
     /// Nothing has happened yet.
     pub fn new(plans: Plans) -> Self {
-        Self { plans, ..Self::default() }
+        Self {
+            plans,
+            ..Self::default()
+        }
     }
 
     /// Applies deliveries at `now_ms` (Unix milliseconds), as a worker would: what became of each.
@@ -86,14 +89,20 @@ impl Ledger {
 
     /// Open conditions that fall due in the window.
     pub fn conditions_due(&self, window: DueWindow) -> Vec<Condition> {
-        let due = self.due.range((window.after_s.saturating_add(1), lowest())..);
+        let due = self
+            .due
+            .range((window.after_s.saturating_add(1), lowest())..);
         let due = due.take_while(|(at_s, _)| *at_s <= window.until_s);
-        due.filter_map(|(_, key)| self.conditions.get(key).cloned()).collect()
+        due.filter_map(|(_, key)| self.conditions.get(key).cloned())
+            .collect()
     }
 
     /// When the next open condition falls due after `after_s`.
     pub fn next_due_s(&self, after_s: i64) -> Option<i64> {
-        self.due.range((after_s.saturating_add(1), lowest())..).next().map(|(at_s, _)| *at_s)
+        self.due
+            .range((after_s.saturating_add(1), lowest())..)
+            .next()
+            .map(|(at_s, _)| *at_s)
     }
 
     /// Changes of conditions since `cursor`, at most `limit`.
@@ -101,12 +110,28 @@ impl Ledger {
         let seen = cursor.get(&0).copied().unwrap_or(0);
         let newest = self.forgotten + self.changes.len() as u64;
         let Some(skipped) = seen.checked_sub(self.forgotten) else {
-            return Changes { changes: Vec::new(), cursor: ChangeCursor::from([(0, newest)]), gap: true, more: false };
+            return Changes {
+                changes: Vec::new(),
+                cursor: ChangeCursor::from([(0, newest)]),
+                gap: true,
+                more: false,
+            };
         };
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        let changes: Vec<_> = self.changes.iter().skip(skipped).take(limit).cloned().collect();
+        let changes: Vec<_> = self
+            .changes
+            .iter()
+            .skip(skipped)
+            .take(limit)
+            .cloned()
+            .collect();
         let read = seen + changes.len() as u64;
-        Changes { changes, cursor: ChangeCursor::from([(0, read)]), gap: false, more: read < newest }
+        Changes {
+            changes,
+            cursor: ChangeCursor::from([(0, read)]),
+            gap: false,
+            more: read < newest,
+        }
     }
 
     /// Forgets the changes so far. Whoever has not seen them must look at all open conditions.
@@ -117,8 +142,16 @@ impl Ledger {
 
     fn find(&self, want: &Want) -> Found {
         Found {
-            marks: want.marks.iter().map(|mark| self.marks.get(mark).copied()).collect(),
-            entities: want.entities.iter().map(|key| self.entities.get(key).cloned()).collect(),
+            marks: want
+                .marks
+                .iter()
+                .map(|mark| self.marks.get(mark).copied())
+                .collect(),
+            entities: want
+                .entities
+                .iter()
+                .map(|key| self.entities.get(key).cloned())
+                .collect(),
         }
     }
 
@@ -127,12 +160,23 @@ impl Ledger {
             self.marks.insert((mark.day, mark.key), mark.delivery);
         }
         for write in commit.entities {
-            self.entities.insert(write.key, Stored { version: write.expected + 1, body: write.body });
+            self.entities.insert(
+                write.key,
+                Stored {
+                    version: write.expected + 1,
+                    body: write.body,
+                },
+            );
         }
-        self.hours.extend(commit.counters.iter().filter_map(|(bucket, ..)| match bucket {
-            Bucket::Hour(hour) => Some(hour),
-            Bucket::Standing => None,
-        }));
+        self.hours.extend(
+            commit
+                .counters
+                .iter()
+                .filter_map(|(bucket, ..)| match bucket {
+                    Bucket::Hour(hour) => Some(hour),
+                    Bucket::Standing => None,
+                }),
+        );
         self.counters.merge(commit.counters, 1);
         for change in commit.conditions {
             let key = match &change {
@@ -144,7 +188,8 @@ impl Ledger {
             }
             if let ConditionChange::Open(condition) = &change {
                 self.due.insert((condition.due_s, condition.key.clone()));
-                self.conditions.insert(condition.key.clone(), condition.clone());
+                self.conditions
+                    .insert(condition.key.clone(), condition.clone());
             }
             self.changes.push_back(change);
         }
@@ -155,9 +200,18 @@ impl Ledger {
 fn lowest() -> ConditionKey {
     use revwatch_shared::condition::ConditionKind;
     use revwatch_shared::entity::EntityKind;
-    let kind = ConditionKind::ALL.into_iter().min().unwrap_or(ConditionKind::ChargesLost);
-    let entity = EntityKind::ALL.into_iter().min().unwrap_or(EntityKind::Account);
-    ConditionKey { kind, subject: EntityKey::new(entity, "") }
+    let kind = ConditionKind::ALL
+        .into_iter()
+        .min()
+        .unwrap_or(ConditionKind::ChargesLost);
+    let entity = EntityKind::ALL
+        .into_iter()
+        .min()
+        .unwrap_or(EntityKind::Account);
+    ConditionKey {
+        kind,
+        subject: EntityKey::new(entity, ""),
+    }
 }
 
 #[cfg(test)]
@@ -170,12 +224,23 @@ mod tests {
     use crate::rules::template::{Instance, Template};
 
     fn deliveries() -> Vec<Delivery> {
-        let kinds =
-            ["payout.paid", "payout.failed", "account.updated", "customer.subscription.created", "invoice.paid"];
+        let kinds = [
+            "payout.paid",
+            "payout.failed",
+            "account.updated",
+            "customer.subscription.created",
+            "invoice.paid",
+        ];
         let body = |seq: u64| {
             let event = kinds[usize::try_from(seq).expect("small") % kinds.len()];
             let at_s = i64::try_from(seq).expect("small") * 600;
-            let of = Instance { n: seq % 9, seq, start_s: 0, at_s, created_s: at_s };
+            let of = Instance {
+                n: seq % 9,
+                seq,
+                start_s: 0,
+                at_s,
+                created_s: at_s,
+            };
             Template::of(event).body(&of)
         };
         let delivery = |seq: u64| Delivery {
@@ -195,14 +260,25 @@ mod tests {
     fn its_counters_and_conditions_follow_from_its_entities() {
         let mut ledger = Ledger::new(Plans::default());
         let deliveries = deliveries();
-        assert!(ledger.apply(&deliveries, 0).expect("applied").iter().all(|o| *o == Outcome::Applied));
+        assert!(
+            ledger
+                .apply(&deliveries, 0)
+                .expect("applied")
+                .iter()
+                .all(|o| *o == Outcome::Applied)
+        );
         let again = ledger.apply(&deliveries, 0).expect("applied");
         assert!(again.iter().all(|o| *o == Outcome::Redelivered));
-        let entities = |(key, stored): (&EntityKey, &Stored)| Entity::decode(key, &stored.body).expect("readable");
+        let entities = |(key, stored): (&EntityKey, &Stored)| {
+            Entity::decode(key, &stored.body).expect("readable")
+        };
         let entities: Vec<Entity> = ledger.entities.iter().map(entities).collect();
         let mut rest = ledger.counters().clone();
         rest.merge(recompute(&entities), -1);
-        assert!(rest.iter().all(|(_, name, _)| name.starts_with("events|")), "{rest:?}");
+        assert!(
+            rest.iter().all(|(_, name, _)| name.starts_with("events|")),
+            "{rest:?}"
+        );
         let mut conditions: Vec<_> = entities.iter().flat_map(Entity::conditions).collect();
         conditions.sort_by(|a, b| a.key.cmp(&b.key));
         assert_eq!(ledger.conditions(), conditions);
@@ -219,7 +295,10 @@ mod tests {
         let mut ledger = Ledger::new(Plans::default());
         ledger.apply(&deliveries(), 0).expect("applied");
         let first = ledger.changes(&ChangeCursor::new(), 3);
-        assert_eq!((first.changes.len(), first.gap, first.more), (3, false, true));
+        assert_eq!(
+            (first.changes.len(), first.gap, first.more),
+            (3, false, true)
+        );
         let all = ledger.changes(&ChangeCursor::new(), usize::MAX).changes;
         let (but_one, whole) = (all.len() - 1, all.len());
         assert!(ledger.changes(&ChangeCursor::new(), but_one).more);
@@ -238,7 +317,11 @@ mod tests {
         ledger.apply(&deliveries(), 0).expect("applied");
         ledger.forget_hours_before(50);
         let counters = ledger.counters();
-        assert!(counters.iter().all(|(bucket, ..)| !matches!(bucket, Bucket::Hour(h) if h < 50)));
+        assert!(
+            counters
+                .iter()
+                .all(|(bucket, ..)| !matches!(bucket, Bucket::Hour(h) if h < 50))
+        );
         assert!(counters.get(Bucket::Standing, &["payouts", "paid", "usd"]) > 100);
         assert_eq!(ledger.hour_from(0), Some(50));
     }

@@ -72,14 +72,19 @@ pub fn play(script: &Script, policy: &Policy) -> anyhow::Result<Verdict> {
     let (plain, mut bench) = run(script, policy, Variant::Plain)?;
     let mut failures = plain.failures.clone();
     for variant in [Variant::Restarted, Variant::Doubled] {
-        let (other, _) =
-            run(script, policy, variant).with_context(|| format!("{}: when {}", script.name, variant.words()))?;
+        let (other, _) = run(script, policy, variant)
+            .with_context(|| format!("{}: when {}", script.name, variant.words()))?;
         failures.extend(compare(script, &plain, &other, variant));
     }
     let replayed = replay(script, &mut bench)?;
     failures.extend(compare(script, &plain, &replayed, Variant::Replayed));
     let log = lines(&plain.log);
-    Ok(Verdict { name: script.name.clone(), place: script.place.clone(), failures, log })
+    Ok(Verdict {
+        name: script.name.clone(),
+        place: script.place.clone(),
+        failures,
+        log,
+    })
 }
 
 /// A Unix second for people.
@@ -91,7 +96,9 @@ impl Variant {
     fn words(self) -> &'static str {
         match self {
             Self::Plain => "nothing special happens",
-            Self::Restarted => "the evaluator is restarted after every tick and within every message",
+            Self::Restarted => {
+                "the evaluator is restarted after every tick and within every message"
+            }
             Self::Doubled => "every event comes twice and in reverse order",
             Self::Replayed => "all events come again at the end",
         }
@@ -100,7 +107,11 @@ impl Variant {
 
 fn run(script: &Script, policy: &Policy, variant: Variant) -> anyhow::Result<(Played, Bench)> {
     let mut bench = bench(script, policy, variant)?;
-    let mut played = Played { seen: Vec::new(), log: Vec::new(), failures: Vec::new() };
+    let mut played = Played {
+        seen: Vec::new(),
+        log: Vec::new(),
+        failures: Vec::new(),
+    };
     for (at_s, moment) in &script.moments {
         bench.run_to(*at_s)?;
         happen(&mut bench, moment, *at_s, variant, &mut played)?;
@@ -126,22 +137,45 @@ fn bench(script: &Script, policy: &Policy, variant: Variant) -> anyhow::Result<B
 
 /// Everything comes again.
 fn replay(script: &Script, bench: &mut Bench) -> anyhow::Result<Played> {
-    let at_s = script.moments.last_key_value().map_or(script.start_s, |(at_s, _)| *at_s);
-    let all = script.moments.values().flat_map(|moment| &moment.deliveries);
-    let again: Vec<_> = all.enumerate().map(|(n, delivery)| repeat(delivery, n, 2)).collect();
+    let at_s = script
+        .moments
+        .last_key_value()
+        .map_or(script.start_s, |(at_s, _)| *at_s);
+    let all = script
+        .moments
+        .values()
+        .flat_map(|moment| &moment.deliveries);
+    let again: Vec<_> = all
+        .enumerate()
+        .map(|(n, delivery)| repeat(delivery, n, 2))
+        .collect();
     bench.apply(&again)?;
     bench.tick(at_s)?;
-    Ok(Played { seen: vec![(at_s, bench.views())], log: bench.log().to_vec(), failures: Vec::new() })
+    Ok(Played {
+        seen: vec![(at_s, bench.views())],
+        log: bench.log().to_vec(),
+        failures: Vec::new(),
+    })
 }
 
 /// One moment of the script: what arrives, what people ask, what must be true then.
-fn happen(bench: &mut Bench, moment: &Moment, at_s: i64, variant: Variant, played: &mut Played) -> anyhow::Result<()> {
+fn happen(
+    bench: &mut Bench,
+    moment: &Moment,
+    at_s: i64,
+    variant: Variant,
+    played: &mut Played,
+) -> anyhow::Result<()> {
     if let Some(pipeline) = &moment.pipeline {
         bench.set_pipeline(pipeline.clone());
     }
     let mut deliveries = moment.deliveries.clone();
     if variant == Variant::Doubled {
-        let again: Vec<_> = deliveries.iter().enumerate().map(|(n, delivery)| repeat(delivery, n, 1)).collect();
+        let again: Vec<_> = deliveries
+            .iter()
+            .enumerate()
+            .map(|(n, delivery)| repeat(delivery, n, 1))
+            .collect();
         deliveries.extend(again);
         deliveries.reverse();
     }
@@ -155,7 +189,12 @@ fn happen(bench: &mut Bench, moment: &Moment, at_s: i64, variant: Variant, playe
         for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
             if let Outcome::Dead(why) = outcome {
                 let event = format!("{} {}", delivery.event_type, delivery.event_id);
-                played.fail(String::new(), at_s, format!("{event} can be applied"), why.clone());
+                played.fail(
+                    String::new(),
+                    at_s,
+                    format!("{event} can be applied"),
+                    why.clone(),
+                );
             }
         }
         for order in &moment.orders {
@@ -180,25 +219,49 @@ fn happen(bench: &mut Bench, moment: &Moment, at_s: i64, variant: Variant, playe
 
 impl Played {
     fn fail(&mut self, place: String, at_s: i64, expected: String, seen: String) {
-        self.failures.push(Failure { place, at_s, expected, seen, logs: None });
+        self.failures.push(Failure {
+            place,
+            at_s,
+            expected,
+            seen,
+            logs: None,
+        });
     }
 }
 
 /// The same event, sent again.
 fn repeat(delivery: &Delivery, n: usize, round: u128) -> Delivery {
-    Delivery { id: Uuid::from_u128(delivery.id.as_u128() + (round << 96) + ((n as u128) << 64)), ..delivery.clone() }
+    Delivery {
+        id: Uuid::from_u128(delivery.id.as_u128() + (round << 96) + ((n as u128) << 64)),
+        ..delivery.clone()
+    }
 }
 
 /// Leaves the command; `false`: there is no alert that it could be about.
 fn submit(bench: &mut Bench, order: &Order, at_s: i64) -> bool {
     let asks: Vec<Ask> = match &order.what {
-        OrderKind::Acknowledge(whom) => {
-            meant(bench, whom).into_iter().map(|alert_id| Ask::Acknowledge { alert_id }).collect()
-        }
-        OrderKind::Resolve(whom) => meant(bench, whom).into_iter().map(|alert_id| Ask::Resolve { alert_id }).collect(),
-        OrderKind::Silence { rule, account, labels, for_s, reason } => vec![Ask::Silence(Silence {
+        OrderKind::Acknowledge(whom) => meant(bench, whom)
+            .into_iter()
+            .map(|alert_id| Ask::Acknowledge { alert_id })
+            .collect(),
+        OrderKind::Resolve(whom) => meant(bench, whom)
+            .into_iter()
+            .map(|alert_id| Ask::Resolve { alert_id })
+            .collect(),
+        OrderKind::Silence {
+            rule,
+            account,
+            labels,
+            for_s,
+            reason,
+        } => vec![Ask::Silence(Silence {
             id: format!("si_{at_s}"),
-            matches: Matcher { alert_id: None, rule: rule.clone(), account: account.clone(), labels: labels.clone() },
+            matches: Matcher {
+                alert_id: None,
+                rule: rule.clone(),
+                account: account.clone(),
+                labels: labels.clone(),
+            },
             from_s: at_s,
             until_s: at_s + for_s,
             reason: reason.clone(),
@@ -206,7 +269,12 @@ fn submit(bench: &mut Bench, order: &Order, at_s: i64) -> bool {
         })],
     };
     for ask in &asks {
-        let command = Command { ask: ask.clone(), by: order.by.clone(), via: "cli".to_owned(), at_s };
+        let command = Command {
+            ask: ask.clone(),
+            by: order.by.clone(),
+            via: "cli".to_owned(),
+            at_s,
+        };
         bench.submit(serde_json::to_string(&command).unwrap_or_default());
     }
     !asks.is_empty()
@@ -218,41 +286,92 @@ fn meant(bench: &Bench, whom: &Whom) -> Vec<String> {
         let is_told = alert.part_of.is_none() || !whom.is_all();
         whom.fits(&alert.rule, &alert.subject, alert.account()) && is_told
     };
-    let mut ids: Vec<String> = bench.alerts().filter(fits).map(|alert| alert.id.clone()).collect();
+    let mut ids: Vec<String> = bench
+        .alerts()
+        .filter(fits)
+        .map(|alert| alert.id.clone())
+        .collect();
     ids.sort_unstable();
     ids
 }
 
 /// Whether it is as wanted; if not, how it is.
 fn judge(bench: &Bench, want: &Want) -> Result<(), String> {
-    let is_open = |view: &&View| matches!(view.stage, Stage::Pending | Stage::Firing | Stage::Acknowledged);
+    let is_open = |view: &&View| {
+        matches!(
+            view.stage,
+            Stage::Pending | Stage::Firing | Stage::Acknowledged
+        )
+    };
     let views = bench.views();
     match want {
         Want::Quiet(rules) => {
-            let meant = |view: &&View| rules.as_ref().is_none_or(|rules| rules.contains(&view.key.rule));
-            let loud: Vec<View> = views.iter().filter(is_open).filter(meant).cloned().collect();
-            if loud.is_empty() { Ok(()) } else { Err(tell_views(&loud)) }
+            let meant = |view: &&View| {
+                rules
+                    .as_ref()
+                    .is_none_or(|rules| rules.contains(&view.key.rule))
+            };
+            let loud: Vec<View> = views
+                .iter()
+                .filter(is_open)
+                .filter(meant)
+                .cloned()
+                .collect();
+            if loud.is_empty() {
+                Ok(())
+            } else {
+                Err(tell_views(&loud))
+            }
         }
-        Want::Expect(Expect { whom, stage, count, told, notices, says }) => {
-            let fits = |view: &&View| whom.fits(&view.key.rule, &view.key.subject, view.account.as_deref());
+        Want::Expect(Expect {
+            whom,
+            stage,
+            count,
+            told,
+            notices,
+            says,
+        }) => {
+            let fits = |view: &&View| {
+                whom.fits(&view.key.rule, &view.key.subject, view.account.as_deref())
+            };
             let views: Vec<View> = views.iter().filter(fits).cloned().collect();
-            let said = || bench.log().iter().filter(|l| whom.fits(&l.rule, &l.subject, l.account.as_deref())).rev();
-            let in_stage = views.iter().filter(|view| Some(view.stage) == *stage).count();
+            let said = || {
+                bench
+                    .log()
+                    .iter()
+                    .filter(|l| whom.fits(&l.rule, &l.subject, l.account.as_deref()))
+                    .rev()
+            };
+            let in_stage = views
+                .iter()
+                .filter(|view| Some(view.stage) == *stage)
+                .count();
             let stage_fits = match (stage, count) {
                 (None, _) => true,
                 (Some(_), Some(count)) => in_stage == *count,
                 (Some(Stage::Inactive), None) if views.is_empty() => true,
                 (Some(_), None) => in_stage == views.len() && !views.is_empty(),
             };
-            let now_told = said().filter(|line| line.is_new && line.notice.is_none()).count();
-            let now_noticed = said().filter(|line| line.is_new && line.notice.is_some()).count();
+            let now_told = said()
+                .filter(|line| line.is_new && line.notice.is_none())
+                .count();
+            let now_noticed = said()
+                .filter(|line| line.is_new && line.notice.is_some())
+                .count();
             let last = said().next();
-            let says_fit = says.as_ref().is_none_or(|text| last.is_some_and(|l| l.text.contains(text.as_str())));
-            let all = stage_fits && told.is_none_or(|n| n == now_told) && notices.is_none_or(|n| n == now_noticed);
+            let says_fit = says
+                .as_ref()
+                .is_none_or(|text| last.is_some_and(|l| l.text.contains(text.as_str())));
+            let all = stage_fits
+                && told.is_none_or(|n| n == now_told)
+                && notices.is_none_or(|n| n == now_noticed);
             if all && says_fit {
                 return Ok(());
             }
-            let mut seen = format!("{}; told {now_told}, notices {now_noticed}", tell_views(&views));
+            let mut seen = format!(
+                "{}; told {now_told}, notices {now_noticed}",
+                tell_views(&views)
+            );
             if let Some(line) = last.filter(|_| !says_fit) {
                 seen.push_str(&format!("; says {:?}", line.text));
             }
@@ -267,20 +386,34 @@ fn tell_views(views: &[View]) -> String {
     let mut by_stage: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     for view in views {
         let subject = view.key.subject.to_string();
-        by_stage.entry((&view.key.rule, view.stage.as_str())).or_default().push(subject);
+        by_stage
+            .entry((&view.key.rule, view.stage.as_str()))
+            .or_default()
+            .push(subject);
     }
     let parts: Vec<String> = by_stage
         .into_iter()
         .map(|((rule, stage), subjects)| {
-            let named: Vec<_> = subjects.iter().filter(|s| !s.is_empty()).take(NAMED).map(String::as_str).collect();
+            let named: Vec<_> = subjects
+                .iter()
+                .filter(|s| !s.is_empty())
+                .take(NAMED)
+                .map(String::as_str)
+                .collect();
             match (named.as_slice(), subjects.len()) {
                 ([], _) => format!("{rule} {stage}"),
-                (named, n) if n > named.len() => format!("{rule} {n} × {stage} ({}, …)", named.join(", ")),
+                (named, n) if n > named.len() => {
+                    format!("{rule} {n} × {stage} ({}, …)", named.join(", "))
+                }
                 (named, _) => format!("{rule} {stage} ({})", named.join(", ")),
             }
         })
         .collect();
-    if parts.is_empty() { "inactive".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() {
+        "inactive".to_owned()
+    } else {
+        parts.join(", ")
+    }
 }
 
 /// Where another variant differs from the plain one.
@@ -289,19 +422,45 @@ fn compare(script: &Script, plain: &Played, other: &Played, variant: Variant) ->
     let fail = |at_s, expected, seen| {
         let logs = Some((told.clone(), told_there.clone()));
         let seen = format!("when {}: {seen}", variant.words());
-        Some(Failure { place: script.place.clone(), at_s, expected, seen, logs })
+        Some(Failure {
+            place: script.place.clone(),
+            at_s,
+            expected,
+            seen,
+            logs,
+        })
     };
     // Of a replay only the end is seen.
-    let same = plain.seen.iter().skip(plain.seen.len().saturating_sub(other.seen.len()));
+    let same = plain
+        .seen
+        .iter()
+        .skip(plain.seen.len().saturating_sub(other.seen.len()));
     for ((at_s, views), (_, views_there)) in same.zip(&other.seen) {
         if views != views_there {
-            return fail(*at_s, format!("as plainly: {}", tell_views(views)), tell_views(views_there));
+            return fail(
+                *at_s,
+                format!("as plainly: {}", tell_views(views)),
+                tell_views(views_there),
+            );
         }
     }
-    let first = (0..told.len().max(told_there.len())).find(|n| told.get(*n) != told_there.get(*n))?;
-    let line = |of: &[String]| of.get(first).cloned().unwrap_or_else(|| "nothing more is told".to_owned());
-    let at_s = plain.log.get(first).or(other.log.get(first)).map_or(script.start_s, |line| line.at_s);
-    fail(at_s, format!("as plainly: {}", line(&told)), line(&told_there))
+    let first =
+        (0..told.len().max(told_there.len())).find(|n| told.get(*n) != told_there.get(*n))?;
+    let line = |of: &[String]| {
+        of.get(first)
+            .cloned()
+            .unwrap_or_else(|| "nothing more is told".to_owned())
+    };
+    let at_s = plain
+        .log
+        .get(first)
+        .or(other.log.get(first))
+        .map_or(script.start_s, |line| line.at_s);
+    fail(
+        at_s,
+        format!("as plainly: {}", line(&told)),
+        line(&told_there),
+    )
 }
 
 /// What was told, a line for each message.
@@ -309,7 +468,11 @@ fn lines(log: &[Line]) -> Vec<String> {
     let line = |line: &Line| {
         let how = if line.is_new { "" } else { "(changed) " };
         let subject = line.subject.to_string();
-        let about = if subject.is_empty() { String::new() } else { format!(" ({subject})") };
+        let about = if subject.is_empty() {
+            String::new()
+        } else {
+            format!(" ({subject})")
+        };
         format!("{} {how}{}{about}", moment_text(line.at_s), line.headline)
     };
     log.iter().map(line).collect()
@@ -339,7 +502,10 @@ mod tests {
 
     fn policy() -> Policy {
         let config = Config::load(None, &|_| None).expect("the defaults");
-        let habits = Habits { edits: true, resolves: true };
+        let habits = Habits {
+            edits: true,
+            resolves: true,
+        };
         Policy::new(&config.alerting, vec![(NOTIFIER.into(), habits)]).expect("valid")
     }
 
@@ -353,16 +519,28 @@ mod tests {
     /// Time is skipped where nothing can change; whoever looks every minute sees the same.
     #[test]
     fn skipping_time_changes_nothing() {
-        let shipped = ["data_gap", "past_due_share", "payout_failure_rate", "provider_lost_charges"];
+        let shipped = [
+            "data_gap",
+            "past_due_share",
+            "payout_failure_rate",
+            "provider_lost_charges",
+        ];
         let rules = rule_text::built_in().expect("valid");
         let mut told = 0;
         for file in shipped {
-            let path = format!("{}/deploy/rules/tests/{file}.toml", env!("CARGO_MANIFEST_DIR"));
+            let path = format!(
+                "{}/deploy/rules/tests/{file}.toml",
+                env!("CARGO_MANIFEST_DIR")
+            );
             let text = std::fs::read_to_string(&path).expect("a shipped test");
             for script in parse(&(path, text), &rules, &Nothing).expect("valid") {
                 let (plain, _) = run(&script, &policy(), Variant::Plain).expect("played");
                 let mut bench = bench(&script, &policy(), Variant::Plain).expect("a bench");
-                let mut dense = Played { seen: Vec::new(), log: Vec::new(), failures: Vec::new() };
+                let mut dense = Played {
+                    seen: Vec::new(),
+                    log: Vec::new(),
+                    failures: Vec::new(),
+                };
                 let mut now_s = script.start_s;
                 for (at_s, moment) in &script.moments {
                     while now_s < *at_s {
@@ -389,17 +567,33 @@ mod tests {
              expect = [{ rule = \"payout_failure_rate\", state = \"inactive\" },\n\
              { rule = \"payout_failure_rate\", told = 1 }]\nexpect_none = true\n",
         );
-        let said: Vec<_> = verdict.failures.iter().map(|f| (f.place.as_str(), f.seen.as_str())).collect();
+        let said: Vec<_> = verdict
+            .failures
+            .iter()
+            .map(|f| (f.place.as_str(), f.seen.as_str()))
+            .collect();
         assert_eq!(
             said,
             [
-                ("t.toml:7:11", "payout_failure_rate firing; told 1, notices 0"),
+                (
+                    "t.toml:7:11",
+                    "payout_failure_rate firing; told 1, notices 0"
+                ),
                 ("t.toml:9:15", "payout_failure_rate firing")
             ]
         );
-        assert_eq!(verdict.failures[0].expected, "payout_failure_rate: inactive");
-        assert_eq!(moment_text(verdict.failures[0].at_s), "2026-01-05T01:00:00Z");
-        assert_eq!(verdict.log, ["2026-01-05T01:00:00Z 🔴 CRITICAL: More than 5 % of payouts are failing"]);
+        assert_eq!(
+            verdict.failures[0].expected,
+            "payout_failure_rate: inactive"
+        );
+        assert_eq!(
+            moment_text(verdict.failures[0].at_s),
+            "2026-01-05T01:00:00Z"
+        );
+        assert_eq!(
+            verdict.log,
+            ["2026-01-05T01:00:00Z 🔴 CRITICAL: More than 5 % of payouts are failing"]
+        );
     }
 
     #[test]
@@ -408,8 +602,15 @@ mod tests {
             "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\", object = { amount = true } }\n\
              command = { acknowledge = { rule = \"past_due_share\" } }\n",
         );
-        let said: Vec<_> = verdict.failures.iter().map(|f| f.expected.as_str()).collect();
-        assert_eq!(said, ["payout.failed evt_1 can be applied", "an alert to take"]);
+        let said: Vec<_> = verdict
+            .failures
+            .iter()
+            .map(|f| f.expected.as_str())
+            .collect();
+        assert_eq!(
+            said,
+            ["payout.failed evt_1 can be applied", "an alert to take"]
+        );
     }
 
     #[test]
@@ -425,7 +626,11 @@ mod tests {
             headline: headline.into(),
             text: String::new(),
         };
-        let played = |log: Vec<Line>| Played { seen: Vec::new(), log, failures: Vec::new() };
+        let played = |log: Vec<Line>| Played {
+            seen: Vec::new(),
+            log,
+            failures: Vec::new(),
+        };
         let script = Script {
             name: "t".into(),
             place: "t.toml:1:1".into(),
@@ -439,7 +644,13 @@ mod tests {
         assert!(compare(&script, &one, &one, Variant::Doubled).is_none());
         let failure = compare(&script, &one, &two, Variant::Doubled).expect("a difference");
         assert_eq!(failure.expected, "as plainly: nothing more is told");
-        assert!(failure.seen.ends_with("twice and in reverse order: 1970-01-01T00:01:00Z b"), "{}", failure.seen);
+        assert!(
+            failure
+                .seen
+                .ends_with("twice and in reverse order: 1970-01-01T00:01:00Z b"),
+            "{}",
+            failure.seen
+        );
         assert_eq!(failure.logs.map(|(a, b)| (a.len(), b.len())), Some((1, 2)));
     }
 }

@@ -162,7 +162,10 @@ impl TryFrom<String> for When {
         match text.split_at_checked(1) {
             Some(("+", rest)) => spans(rest).map(Self::After).ok_or_else(wrong),
             Some(("-", rest)) => spans(rest).map(Self::Before).ok_or_else(wrong),
-            _ => text.parse::<Timestamp>().map(|at| Self::At(at.as_second())).map_err(|_| wrong()),
+            _ => text
+                .parse::<Timestamp>()
+                .map(|at| Self::At(at.as_second()))
+                .map_err(|_| wrong()),
         }
     }
 }
@@ -170,8 +173,12 @@ impl TryFrom<String> for When {
 /// Seconds of one or more spans in a row, for example `1d12h`.
 fn spans(text: &str) -> Option<i64> {
     let parts = text.split_inclusive(|c: char| !c.is_ascii_digit());
-    let seconds: Option<Vec<i64>> = parts.map(|part| part.parse::<Span>().ok().map(|span| span.0)).collect();
-    seconds.filter(|all| !all.is_empty()).map(|all| all.iter().sum())
+    let seconds: Option<Vec<i64>> = parts
+        .map(|part| part.parse::<Span>().ok().map(|span| span.0))
+        .collect();
+    seconds
+        .filter(|all| !all.is_empty())
+        .map(|all| all.iter().sum())
 }
 
 impl Whom {
@@ -182,9 +189,18 @@ impl Whom {
             _ => None,
         };
         self.rule == rule
-            && self.subject.as_ref().is_none_or(|wanted| subject.to_string() == *wanted)
-            && self.account.as_deref().is_none_or(|wanted| account == Some(wanted))
-            && self.segment.as_deref().is_none_or(|wanted| segment == Some(wanted))
+            && self
+                .subject
+                .as_ref()
+                .is_none_or(|wanted| subject.to_string() == *wanted)
+            && self
+                .account
+                .as_deref()
+                .is_none_or(|wanted| account == Some(wanted))
+            && self
+                .segment
+                .as_deref()
+                .is_none_or(|wanted| segment == Some(wanted))
     }
 
     /// Whether it speaks of all of the rule's subjects.
@@ -196,8 +212,15 @@ impl Whom {
 impl fmt::Display for Whom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rule)?;
-        let given = [("", &self.subject), ("account ", &self.account), ("segment ", &self.segment)];
-        for (word, value) in given.into_iter().filter_map(|(word, value)| Some((word, value.as_ref()?))) {
+        let given = [
+            ("", &self.subject),
+            ("account ", &self.account),
+            ("segment ", &self.segment),
+        ];
+        for (word, value) in given
+            .into_iter()
+            .filter_map(|(word, value)| Some((word, value.as_ref()?)))
+        {
             write!(f, " ({word}{value})")?;
         }
         Ok(())
@@ -208,8 +231,17 @@ impl fmt::Display for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quiet(None) => f.write_str("nothing is pending or fires"),
-            Self::Quiet(Some(rules)) => write!(f, "nothing of {} is pending or fires", rules.join(", ")),
-            Self::Expect(Expect { whom, stage, count, told, notices, says }) => {
+            Self::Quiet(Some(rules)) => {
+                write!(f, "nothing of {} is pending or fires", rules.join(", "))
+            }
+            Self::Expect(Expect {
+                whom,
+                stage,
+                count,
+                told,
+                notices,
+                says,
+            }) => {
                 let mut parts = Vec::new();
                 match (stage, count) {
                     (Some(stage), Some(count)) => parts.push(format!("{count} {}", stage.as_str())),
@@ -241,7 +273,17 @@ mod tests {
         }
         assert_eq!(When::After(5).second(100, 900), 105);
         assert_eq!(When::Before(5).second(100, 900), 895);
-        for text in ["", "+", "soon", "24h", "+1", "+h", "+1h5", "2026-03-01", "é"] {
+        for text in [
+            "",
+            "+",
+            "soon",
+            "24h",
+            "+1",
+            "+h",
+            "+1h5",
+            "2026-03-01",
+            "é",
+        ] {
             assert!(When::try_from(text.to_owned()).is_err(), "{text}");
         }
     }

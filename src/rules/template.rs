@@ -77,25 +77,36 @@ impl Template {
     /// An event of this type, with all defaults.
     #[cfg(test)]
     pub fn of(event: &str) -> Self {
-        Self { event: event.to_owned(), ..Self::default() }
+        Self {
+            event: event.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// What is wrong with it, naming the field.
     pub fn check(&self) -> Result<(), String> {
-        const MONEY: &str = "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
+        const MONEY: &str =
+            "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
         if !is_known_kind(&self.event) {
             return Err(format!("`event` {:?} is no type of Stripe's", self.event));
         }
         let family = self.family();
         let known = format!("{MONEY} account account.application capability");
         if !known.split(' ').any(|k| k == family) && self.object.is_none() {
-            return Err(format!("`event` {:?} has no template: give its `object`", self.event));
+            return Err(format!(
+                "`event` {:?} has no template: give its `object`",
+                self.event
+            ));
         }
         let fields = [
             ("id", self.id.is_some(), MONEY),
             ("currency", self.currency.is_some(), MONEY),
             ("amount_minor", self.amount_minor.is_some(), MONEY),
-            ("customer", self.customer.is_some(), "payment_intent customer.subscription invoice"),
+            (
+                "customer",
+                self.customer.is_some(),
+                "payment_intent customer.subscription invoice",
+            ),
             ("subscription", self.subscription.is_some(), "invoice"),
             ("reversed_minor", self.reversed_minor.is_some(), "transfer"),
             (
@@ -103,25 +114,51 @@ impl Template {
                 self.status.is_some(),
                 "payout payment_intent customer.subscription invoice charge.dispute refund capability",
             ),
-            ("reason", self.reason.is_some(), "payout payment_intent charge.dispute refund"),
+            (
+                "reason",
+                self.reason.is_some(),
+                "payout payment_intent charge.dispute refund",
+            ),
             ("attempts", self.attempts.is_some(), "invoice"),
             ("interval", self.interval.is_some(), "customer.subscription"),
             ("price", self.price.is_some(), "customer.subscription"),
-            ("trial_end", self.trial_end.is_some(), "customer.subscription"),
-            ("cancel_at_period_end", self.cancel_at_period_end.is_some(), "customer.subscription"),
+            (
+                "trial_end",
+                self.trial_end.is_some(),
+                "customer.subscription",
+            ),
+            (
+                "cancel_at_period_end",
+                self.cancel_at_period_end.is_some(),
+                "customer.subscription",
+            ),
             ("country", self.country.is_some(), "account"),
             ("account_created", self.account_created.is_some(), "account"),
             ("charges_enabled", self.charges_enabled.is_some(), "account"),
             ("payouts_enabled", self.payouts_enabled.is_some(), "account"),
-            ("details_submitted", self.details_submitted.is_some(), "account"),
-            ("external_account", self.external_account.is_some(), "account"),
+            (
+                "details_submitted",
+                self.details_submitted.is_some(),
+                "account",
+            ),
+            (
+                "external_account",
+                self.external_account.is_some(),
+                "account",
+            ),
             ("currently_due", self.currently_due.is_some(), "account"),
             ("past_due", self.past_due.is_some(), "account"),
             ("disabled_reason", self.disabled_reason.is_some(), "account"),
             ("capability", self.capability.is_some(), "capability"),
         ];
-        match fields.iter().find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family)) {
-            Some((field, ..)) => Err(format!("`{field}` means nothing to an event of type {}", self.event)),
+        match fields
+            .iter()
+            .find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family))
+        {
+            Some((field, ..)) => Err(format!(
+                "`{field}` means nothing to an event of type {}",
+                self.event
+            )),
             None => Ok(()),
         }
     }
@@ -144,7 +181,9 @@ impl Template {
     }
 
     fn family(&self) -> &str {
-        self.event.rsplit_once('.').map_or(&self.event, |(family, _)| family)
+        self.event
+            .rsplit_once('.')
+            .map_or(&self.event, |(family, _)| family)
     }
 
     fn verb(&self) -> &str {
@@ -154,7 +193,9 @@ impl Template {
     /// The account in the envelope. Payouts and what is told of accounts have one; a transfer is the platform's.
     fn event_account(&self) -> Option<&str> {
         match self.family() {
-            "payout" | "account" | "account.application" | "capability" => Some(self.account_or_default()),
+            "payout" | "account" | "account.application" | "capability" => {
+                Some(self.account_or_default())
+            }
             "transfer" => None,
             _ => self.account.as_deref(),
         }
@@ -170,7 +211,11 @@ impl Template {
         let id = |default: &str| self.id.clone().unwrap_or_else(|| default.to_owned());
         let status = |default: &str| self.status.clone().unwrap_or_else(|| default.to_owned());
         let reason = |default: &str| self.reason.clone().unwrap_or_else(|| default.to_owned());
-        let customer = || self.customer.clone().unwrap_or_else(|| "cus_{n}".to_owned());
+        let customer = || {
+            self.customer
+                .clone()
+                .unwrap_or_else(|| "cus_{n}".to_owned())
+        };
         let moment = |when: Option<When>| when.map(|when| when.second(of.start_s, of.at_s));
         match self.family() {
             "payout" => {
@@ -210,10 +255,16 @@ impl Template {
                     "external_accounts": {"object": "list", "data": [], "total_count": external}})
             }
             "account.application" => json!({"id": "ca_test", "object": "application"}),
-            "capability" => json!({"id": self.capability.as_deref().unwrap_or("card_payments"), "object": "capability",
-                "account": self.account_or_default(), "status": status("active")}),
+            "capability" => {
+                json!({"id": self.capability.as_deref().unwrap_or("card_payments"), "object": "capability",
+                "account": self.account_or_default(), "status": status("active")})
+            }
             "customer.subscription" => {
-                let default = if verb == "deleted" { "canceled" } else { "active" };
+                let default = if verb == "deleted" {
+                    "canceled"
+                } else {
+                    "active"
+                };
                 json!({"id": id("sub_{n}"), "object": "subscription", "status": status(default), "customer": customer(),
                     "currency": currency, "trial_end": moment(self.trial_end),
                     "cancel_at_period_end": self.cancel_at_period_end.unwrap_or(false),
@@ -240,12 +291,20 @@ impl Template {
                     "attempt_count": self.attempts.unwrap_or(attempts), "status": status})
             }
             "charge.dispute" => {
-                let default = if verb == "closed" { "lost" } else { "needs_response" };
+                let default = if verb == "closed" {
+                    "lost"
+                } else {
+                    "needs_response"
+                };
                 json!({"id": id("dp_{seq}"), "object": "dispute", "status": status(default), "amount": amount,
                     "currency": currency, "reason": reason("fraudulent"), "charge": "ch_{seq}"})
             }
             "refund" => {
-                let default = if verb == "failed" { "failed" } else { "succeeded" };
+                let default = if verb == "failed" {
+                    "failed"
+                } else {
+                    "succeeded"
+                };
                 let status = status(default);
                 let failure = (status == "failed").then(|| reason("declined"));
                 json!({"id": id("re_{seq}"), "object": "refund", "status": status, "amount": amount,
@@ -281,7 +340,13 @@ mod tests {
 
     #[test]
     fn every_template_is_an_event_that_the_worker_reads() {
-        let of = Instance { n: 3, seq: 7, start_s: 0, at_s: 100, created_s: 90 };
+        let of = Instance {
+            n: 3,
+            seq: 7,
+            start_s: 0,
+            at_s: 100,
+            created_s: 90,
+        };
         for (kind, about) in [
             ("payout.paid", "payout po_7"),
             ("payout.failed", "payout po_7"),
@@ -306,23 +371,58 @@ mod tests {
             let event = Event::parse(body.as_bytes()).expect("an event");
             assert_eq!((event.id.as_ref(), event.created_s), ("evt_7", 90));
             let seen = observe(&event, &Plans::default()).expect(kind);
-            assert!(seen.iter().any(|o| o.key.to_string() == about), "{kind}: {body}");
+            assert!(
+                seen.iter().any(|o| o.key.to_string() == about),
+                "{kind}: {body}"
+            );
         }
     }
 
     #[test]
     fn what_is_given_is_merged_and_what_makes_no_sense_is_refused() {
-        let given = json!({"requirements": {"disabled_reason": "rejected.fraud"}, "country": "{at}"});
+        let given =
+            json!({"requirements": {"disabled_reason": "rejected.fraud"}, "country": "{at}"});
         let object = given.as_object().cloned();
-        let template = Template { event: "account.updated".into(), object, ..Template::default() };
-        let body = template.body(&Instance { n: 1, seq: 1, start_s: 0, at_s: 0, created_s: 0 });
-        assert!(body.contains("rejected.fraud") && body.contains("currently_due"), "{body}");
-        assert!(body.contains(r#""country":"1970-01-01T00:00:00Z""#), "{body}");
-        for (event, expected) in [("made.up", "no type"), ("product.created", "give its `object`")] {
-            let error = Template { event: event.into(), ..Template::default() }.check().expect_err("wrong");
+        let template = Template {
+            event: "account.updated".into(),
+            object,
+            ..Template::default()
+        };
+        let body = template.body(&Instance {
+            n: 1,
+            seq: 1,
+            start_s: 0,
+            at_s: 0,
+            created_s: 0,
+        });
+        assert!(
+            body.contains("rejected.fraud") && body.contains("currently_due"),
+            "{body}"
+        );
+        assert!(
+            body.contains(r#""country":"1970-01-01T00:00:00Z""#),
+            "{body}"
+        );
+        for (event, expected) in [
+            ("made.up", "no type"),
+            ("product.created", "give its `object`"),
+        ] {
+            let error = Template {
+                event: event.into(),
+                ..Template::default()
+            }
+            .check()
+            .expect_err("wrong");
             assert!(error.contains(expected), "{error}");
         }
-        let wrong = Template { event: "payout.paid".into(), attempts: Some(1), ..Template::default() };
-        assert_eq!(wrong.check(), Err("`attempts` means nothing to an event of type payout.paid".into()));
+        let wrong = Template {
+            event: "payout.paid".into(),
+            attempts: Some(1),
+            ..Template::default()
+        };
+        assert_eq!(
+            wrong.check(),
+            Err("`attempts` means nothing to an event of type payout.paid".into())
+        );
     }
 }

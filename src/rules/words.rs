@@ -24,8 +24,13 @@ pub fn kind(rule: &Rule) -> &'static str {
 /// When it fires, and when it is over.
 pub fn threshold(rule: &Rule) -> String {
     let mut text = match &rule.kind {
-        RuleKind::Condition { condition, after_s: 0 } => condition.as_str().to_owned(),
-        RuleKind::Condition { condition, after_s } => format!("{} for {}", condition.as_str(), Span(*after_s)),
+        RuleKind::Condition {
+            condition,
+            after_s: 0,
+        } => condition.as_str().to_owned(),
+        RuleKind::Condition { condition, after_s } => {
+            format!("{} for {}", condition.as_str(), Span(*after_s))
+        }
         RuleKind::Figure(figure) => of_figure(figure),
     };
     for (words, seconds) in [("for", rule.for_s), ("over for", rule.keep_firing_for_s)] {
@@ -40,21 +45,41 @@ pub fn threshold(rule: &Rule) -> String {
 }
 
 fn of_figure(figure: &FigureRule) -> String {
-    let FigureRule { measure, by, threshold, no_data } = figure;
+    let FigureRule {
+        measure,
+        by,
+        threshold,
+        no_data,
+    } = figure;
     let mut text = match measure {
         Measure::Ratio(metric, window) => format!("{} in {}", metric.name(), of_window(*window)),
         Measure::Count(metric, window) => format!("{} in {}", metric.name(), of_window(*window)),
-        Measure::Absence(metric, window) => format!("no {} in {}", metric.name(), of_window(*window)),
+        Measure::Absence(metric, window) => {
+            format!("no {} in {}", metric.name(), of_window(*window))
+        }
         Measure::Gauge(metric) => metric.name().to_owned(),
-        Measure::Drop(metric, fall) => format!("fall of {} within {}", metric.name(), hours(fall.hours)),
+        Measure::Drop(metric, fall) => {
+            format!("fall of {} within {}", metric.name(), hours(fall.hours))
+        }
         Measure::Consecutive(metric, days) => {
             let zone = days.time_zone.iana_name().unwrap_or("UTC");
-            format!("{} at the end of {} days ({zone})", metric.name(), days.days)
+            format!(
+                "{} at the end of {} days ({zone})",
+                metric.name(),
+                days.days
+            )
         }
         Measure::Percentile(metric, Some(percent), window) => {
-            format!("{} % of {} in {}", percent, metric.name(), of_window(*window))
+            format!(
+                "{} % of {} in {}",
+                percent,
+                metric.name(),
+                of_window(*window)
+            )
         }
-        Measure::Percentile(metric, None, window) => format!("mean of {} in {}", metric.name(), of_window(*window)),
+        Measure::Percentile(metric, None, window) => {
+            format!("mean of {} in {}", metric.name(), of_window(*window))
+        }
     };
     if !matches!(measure, Measure::Absence(..)) {
         let unit = measure.unit();
@@ -64,7 +89,10 @@ fn of_figure(figure: &FigureRule) -> String {
         };
         text.push_str(&format!(" {beyond} {}", number(threshold.limit, unit)));
         if (threshold.clear - threshold.limit).abs() > f64::EPSILON {
-            text.push_str(&format!(", over when {clear} {}", number(threshold.clear, unit)));
+            text.push_str(&format!(
+                ", over when {clear} {}",
+                number(threshold.clear, unit)
+            ));
         }
     }
     if threshold.min_samples > 1 {
@@ -110,13 +138,22 @@ mod tests {
     fn the_shipped_rules_in_words() {
         let rules = revwatch_alerting::rule_text::built_in().expect("valid");
         let words = |name: &str| {
-            let rule = rules.iter().find(|rule| rule.name == name).expect("shipped");
+            let rule = rules
+                .iter()
+                .find(|rule| rule.name == name)
+                .expect("shipped");
             (kind(rule), threshold(rule))
         };
         assert_eq!(
             words("payout_failure_rate"),
-            ("ratio", "payout_failures in 1d above 5 %, over when at most 4 %, of at least 20".to_owned())
+            (
+                "ratio",
+                "payout_failures in 1d above 5 %, over when at most 4 %, of at least 20".to_owned()
+            )
         );
-        assert_eq!(words("provider_lost_charges"), ("condition", "charges_lost".to_owned()));
+        assert_eq!(
+            words("provider_lost_charges"),
+            ("condition", "charges_lost".to_owned())
+        );
     }
 }

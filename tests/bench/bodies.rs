@@ -20,7 +20,15 @@ pub(crate) fn about(what: &str) -> Bytes {
         "account" => nth(&Story::accounts(1), 7),
         "invoice" => padded(&invoice().to_string(), USUAL),
         "payout" => padded(&payout(Some("acct_1MvYkQ2eZvKYlo2C")).to_string(), USUAL),
-        _ => padded(&event("product.updated", None, &json!({"id": "prod_NWjs8kKbJWmuuc"})).to_string(), USUAL),
+        _ => padded(
+            &event(
+                "product.updated",
+                None,
+                &json!({"id": "prod_NWjs8kKbJWmuuc"}),
+            )
+            .to_string(),
+            USUAL,
+        ),
     }
 }
 
@@ -32,7 +40,10 @@ pub(crate) fn payout_of(bytes: usize, account: Option<&str>) -> Bytes {
 /// The delivery, with a body as long as usual.
 pub(crate) fn usual(delivery: Delivery) -> Delivery {
     let text = std::str::from_utf8(&delivery.body).expect("JSON");
-    Delivery { body: padded(text, USUAL), ..delivery }
+    Delivery {
+        body: padded(text, USUAL),
+        ..delivery
+    }
 }
 
 fn nth(story: &Story, n: usize) -> Bytes {
@@ -48,7 +59,10 @@ fn padded(body: &str, bytes: usize) -> Bytes {
     let mut metadata = serde_json::Map::new();
     while missing > ENTRY {
         let length = LONGEST.min(missing - ENTRY);
-        metadata.insert(format!("filler_{:03}", metadata.len()), "f".repeat(length).into());
+        metadata.insert(
+            format!("filler_{:03}", metadata.len()),
+            "f".repeat(length).into(),
+        );
         missing -= ENTRY + length;
     }
     event["data"]["object"]["metadata"] = metadata.into();
@@ -80,6 +94,7 @@ fn invoice() -> Value {
         "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1MowQVLkdIwHu7ixeRlqHVzs"}},
         "lines": {"object": "list", "data": [line], "has_more": false}});
     let mut event = event("invoice.paid", Some("acct_1MvYkQ2eZvKYlo2C"), &object);
-    event["data"]["previous_attributes"] = json!({"status": "open", "amount_paid": 0, "attempted": false});
+    event["data"]["previous_attributes"] =
+        json!({"status": "open", "amount_paid": 0, "attempted": false});
     event
 }

@@ -30,7 +30,11 @@ const BEGAN_S: i64 = 1_760_000_000;
 /// Two of three subscriptions have a name for their plan.
 pub(crate) fn plans() -> Plans {
     let names = [("price_basic", "BASIC"), ("price_pro", "PRO")];
-    Plans::new(names.map(|(price, plan)| (price.to_owned(), plan.to_owned())).into())
+    Plans::new(
+        names
+            .map(|(price, plan)| (price.to_owned(), plan.to_owned()))
+            .into(),
+    )
 }
 
 impl Story {
@@ -44,10 +48,15 @@ impl Story {
     /// Created and then renewed twelve times.
     pub(crate) fn subscriptions_of_a_year(count: usize) -> Self {
         let chapters: &[Chapter] = &[
-            created, renewed, renewed, renewed, renewed, renewed, renewed, renewed, renewed, renewed, renewed, renewed,
-            renewed,
+            created, renewed, renewed, renewed, renewed, renewed, renewed, renewed, renewed,
+            renewed, renewed, renewed, renewed,
         ];
-        Self::new("active subscriptions after a year", "subscription", count, chapters)
+        Self::new(
+            "active subscriptions after a year",
+            "subscription",
+            count,
+            chapters,
+        )
     }
 
     /// Created and then renewed thirty times: as many events as an entity remembers, nearly.
@@ -57,7 +66,12 @@ impl Story {
             chapters[0] = created;
             chapters
         };
-        Self::new("active subscriptions after years", "subscription", count, &CHAPTERS)
+        Self::new(
+            "active subscriptions after years",
+            "subscription",
+            count,
+            &CHAPTERS,
+        )
     }
 
     /// Connected, onboarded step by step, with two capabilities; in the end one in twenty is restricted.
@@ -82,16 +96,37 @@ impl Story {
 
     /// Connected, and all is well.
     pub(crate) fn enabled(count: usize) -> Self {
-        Self::new("accounts that are well", "account", count, &[|t| Some(t.account("enabled"))])
+        Self::new(
+            "accounts that are well",
+            "account",
+            count,
+            &[|t| Some(t.account("enabled"))],
+        )
     }
 
     /// Of those, the first: they can no longer take charges.
     pub(crate) fn lost(count: usize) -> Self {
-        Self::new("accounts that lost charges", "account", count, &[|_| None, |t| Some(t.account("lost"))])
+        Self::new(
+            "accounts that lost charges",
+            "account",
+            count,
+            &[|_| None, |t| Some(t.account("lost"))],
+        )
     }
 
-    fn new(about: &'static str, kind: &'static str, count: usize, chapters: &'static [Chapter]) -> Self {
-        let mut story = Self { about, kind, count, events: 0, chapters };
+    fn new(
+        about: &'static str,
+        kind: &'static str,
+        count: usize,
+        chapters: &'static [Chapter],
+    ) -> Self {
+        let mut story = Self {
+            about,
+            kind,
+            count,
+            events: 0,
+            chapters,
+        };
         story.events = story.bodies().count();
         story
     }
@@ -117,7 +152,13 @@ impl Story {
     fn bodies(&self) -> impl Iterator<Item = Value> + use<> {
         let (chapters, count) = (self.chapters, self.count);
         (0..chapters.len()).flat_map(move |month| {
-            (0..count).filter_map(move |n| chapters[month](&mut Teller { n, month, rng: Rng::with_seed(n as u64) }))
+            (0..count).filter_map(move |n| {
+                chapters[month](&mut Teller {
+                    n,
+                    month,
+                    rng: Rng::with_seed(n as u64),
+                })
+            })
         })
     }
 }
@@ -151,7 +192,12 @@ fn renewed_or_past_due(t: &mut Teller) -> Option<Value> {
         0 => {
             let mut previous = t.period_before();
             previous["status"] = "active".into();
-            Some(t.subscription("customer.subscription.updated", "past_due", 1, Some(previous)))
+            Some(t.subscription(
+                "customer.subscription.updated",
+                "past_due",
+                1,
+                Some(previous),
+            ))
         }
         n if n % 2 == 0 => renewed(t),
         _ => None,
@@ -161,13 +207,22 @@ fn renewed_or_past_due(t: &mut Teller) -> Option<Value> {
 impl Teller {
     /// As long as Stripe's: the same for an entity and `what`, another for each month where `monthly`.
     fn id(&self, prefix: &str, length: usize, monthly: bool) -> String {
-        let salt = prefix.bytes().fold(self.n as u64, |salt, byte| salt.wrapping_mul(31).wrapping_add(byte.into()));
-        let mut rng = Rng::with_seed(salt.wrapping_mul(64) + if monthly { self.month as u64 + 1 } else { 0 });
+        let salt = prefix.bytes().fold(self.n as u64, |salt, byte| {
+            salt.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let mut rng =
+            Rng::with_seed(salt.wrapping_mul(64) + if monthly { self.month as u64 + 1 } else { 0 });
         let letters: String = (0..length).map(|_| rng.alphanumeric()).collect();
         format!("{prefix}_{letters}")
     }
 
-    fn event(&mut self, kind: &str, account: &str, object: &Value, previous: Option<Value>) -> Value {
+    fn event(
+        &mut self,
+        kind: &str,
+        account: &str,
+        object: &Value,
+        previous: Option<Value>,
+    ) -> Value {
         let mut event = json!({
             "id": self.id("evt", 24, true), "object": "event", "account": account, "type": kind,
             "created": BEGAN_S + self.month as i64 * MONTH_S + self.rng.i64(0..MONTH_S / 2), "data": {"object": object},
@@ -204,35 +259,60 @@ impl Teller {
         json!({"current_period_start": 1, "current_period_end": 2, "latest_invoice": invoice})
     }
 
-    fn subscription(&mut self, kind: &str, status: &str, quantity: i64, previous: Option<Value>) -> Value {
+    fn subscription(
+        &mut self,
+        kind: &str,
+        status: &str,
+        quantity: i64,
+        previous: Option<Value>,
+    ) -> Value {
         let object = json!({
             "id": self.id("sub", 24, false), "object": "subscription", "customer": self.id("cus", 14, false),
             "currency": "usd", "status": status, "cancel_at_period_end": false, "cancel_at": null, "trial_end": null,
             "latest_invoice": self.id("latest", 24, true), "items": {"object": "list", "data": [self.item(quantity)]},
         });
         // On one of a few hundred providers' accounts.
-        let account = Self { n: self.n % 300, month: 0, rng: Rng::new() }.id("acct", 16, false);
+        let account = Self {
+            n: self.n % 300,
+            month: 0,
+            rng: Rng::new(),
+        }
+        .id("acct", 16, false);
         self.event(kind, &account, &object, previous)
     }
 
     fn connected(&mut self) -> Value {
         let account = self.id("acct", 16, false);
-        self.event("account.application.authorized", &account, &json!({"id": "ca_1", "object": "application"}), None)
+        self.event(
+            "account.application.authorized",
+            &account,
+            &json!({"id": "ca_1", "object": "application"}),
+            None,
+        )
     }
 
     fn capability(&mut self, name: &str, status: &str) -> Value {
         let account = self.id("acct", 16, false);
         let previous = (status == "active").then(|| json!({"status": "pending"}));
-        let object = json!({"id": name, "object": "capability", "account": account, "status": status});
+        let object =
+            json!({"id": name, "object": "capability", "account": account, "status": status});
         self.event("capability.updated", &account, &object, previous)
     }
 
     fn account(&mut self, state: &str) -> Value {
         let id = self.id("acct", 16, false);
-        let (enabled, restricted) = (matches!(state, "enabled" | "restricted"), state == "restricted");
+        let (enabled, restricted) = (
+            matches!(state, "enabled" | "restricted"),
+            state == "restricted",
+        );
         let nothing = json!([]);
         let due = match state {
-            "begun" => json!(["business_type", "external_account", "representative.dob.day", "tos_acceptance.date"]),
+            "begun" => json!([
+                "business_type",
+                "external_account",
+                "representative.dob.day",
+                "tos_acceptance.date"
+            ]),
             "restricted" => json!(["company.verification.document"]),
             _ => json!([]),
         };
@@ -245,13 +325,17 @@ impl Teller {
         });
         let previous = match state {
             "begun" => None,
-            "submitted" => Some(json!({"details_submitted": false, "external_accounts": {"total_count": 0},
-                "requirements": {"currently_due": ["business_type"], "eventually_due": ["business_type"]}})),
+            "submitted" => Some(
+                json!({"details_submitted": false, "external_accounts": {"total_count": 0},
+                "requirements": {"currently_due": ["business_type"], "eventually_due": ["business_type"]}}),
+            ),
             "enabled" => Some(json!({"charges_enabled": false, "payouts_enabled": false,
                 "requirements": {"pending_verification": ["representative.dob.day"]}})),
             "lost" => Some(json!({"charges_enabled": true, "payouts_enabled": true})),
-            _ => Some(json!({"payouts_enabled": true, "requirements": {"currently_due": [], "past_due": [],
-                "eventually_due": [], "disabled_reason": null}})),
+            _ => Some(
+                json!({"payouts_enabled": true, "requirements": {"currently_due": [], "past_due": [],
+                "eventually_due": [], "disabled_reason": null}}),
+            ),
         };
         self.event("account.updated", &id, &object, previous)
     }

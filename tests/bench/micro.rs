@@ -46,10 +46,21 @@ mod signature {
     }
 
     fn judged(bencher: Bencher, bytes: usize, secrets: &[&str]) {
-        let keys: Vec<_> = secrets.iter().filter_map(|secret| SigningKey::new(secret)).collect();
+        let keys: Vec<_> = secrets
+            .iter()
+            .filter_map(|secret| SigningKey::new(secret))
+            .collect();
         let body = bodies::payout_of(bytes, ACCOUNT);
         let header = keys.last().expect("a secret").header(NOW_S, &body);
-        let judge = || verify(&keys, Some(header.as_bytes()), divan::black_box(&body), NOW_S, DEFAULT_TOLERANCE_S);
+        let judge = || {
+            verify(
+                &keys,
+                Some(header.as_bytes()),
+                divan::black_box(&body),
+                NOW_S,
+                DEFAULT_TOLERANCE_S,
+            )
+        };
         assert_eq!(judge(), Ok(()));
         bencher.counter(BytesCount::new(body.len())).bench(judge);
     }
@@ -97,7 +108,9 @@ fn observe_of(bencher: Bencher, what: &str) {
     let event = Event::parse(&body).expect("an event");
     let seen = observe(&event, &plans).expect("readable");
     assert_eq!(seen.is_empty(), what == "nothing");
-    bencher.counter(BytesCount::new(body.len())).bench(|| observe(divan::black_box(&event), &plans));
+    bencher
+        .counter(BytesCount::new(body.len()))
+        .bench(|| observe(divan::black_box(&event), &plans));
 }
 
 /// What is done with one entity, by how many events it knows.
@@ -113,7 +126,9 @@ mod entity {
     #[divan::bench(args = EVENTS)]
     fn merge(bencher: Bencher, events: usize) {
         let (entity, _, news) = known(events);
-        bencher.with_inputs(|| entity.clone()).bench_refs(|entity| entity.merge(&news));
+        bencher
+            .with_inputs(|| entity.clone())
+            .bench_refs(|entity| entity.merge(&news));
     }
 
     #[divan::bench(args = EVENTS)]
@@ -145,14 +160,18 @@ mod entity {
     #[divan::bench(args = EVENTS)]
     fn encode(bencher: Bencher, events: usize) {
         let (entity, ..) = known(events);
-        bencher.counter(BytesCount::new(entity.encode().len())).bench(|| divan::black_box(&entity).encode());
+        bencher
+            .counter(BytesCount::new(entity.encode().len()))
+            .bench(|| divan::black_box(&entity).encode());
     }
 
     #[divan::bench(args = EVENTS)]
     fn decode(bencher: Bencher, events: usize) {
         let (entity, key, _) = known(events);
         let bytes = entity.encode();
-        bencher.counter(BytesCount::new(bytes.len())).bench(|| Entity::decode(&key, divan::black_box(&bytes)));
+        bencher
+            .counter(BytesCount::new(bytes.len()))
+            .bench(|| Entity::decode(&key, divan::black_box(&bytes)));
     }
 
     /// All that is done with so many updates of one subscription in one second that come in one batch.
@@ -171,15 +190,24 @@ mod entity {
                          "previous_attributes": {"items": items(n)}},
             });
             let body = body.to_string();
-            observe(&Event::parse(body.as_bytes()).expect("an event"), &plans).expect("readable").remove(0)
+            observe(&Event::parse(body.as_bytes()).expect("an event"), &plans)
+                .expect("readable")
+                .remove(0)
         };
         let told: Vec<Observation> = (0..events).map(told).collect();
         let before = Entity::new(&told[0].key);
         bencher.bench(|| {
             let mut after = before.clone();
-            divan::black_box(&told).iter().for_each(|seen| after.merge(seen));
+            divan::black_box(&told)
+                .iter()
+                .for_each(|seen| after.merge(seen));
             let changed = revwatch_shared::entity::transitions(&before, &after);
-            (after.contributions(), after.conditions(), changed, after.encode())
+            (
+                after.contributions(),
+                after.conditions(),
+                changed,
+                after.encode(),
+            )
         });
     }
 
@@ -191,8 +219,11 @@ mod entity {
         };
         let plans = business::plans();
         let told = story.deliveries(1).take(events + 1).map(|delivery| {
-            let seen = observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable");
-            seen.into_iter().rfind(|seen| seen.key.kind == kind).expect("it is about one")
+            let seen = observe(&Event::parse(&delivery.body).expect("an event"), &plans)
+                .expect("readable");
+            seen.into_iter()
+                .rfind(|seen| seen.key.kind == kind)
+                .expect("it is about one")
         });
         let mut told: Vec<_> = told.collect();
         let news = told.pop().expect("an event after them");
@@ -239,7 +270,9 @@ mod plan {
     fn pack(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
         let batch = Batch::read(0, &scene.news, &scene.plans);
-        let decision = batch.decide(&scene.found(&batch.want), scene.now_ms()).expect("readable");
+        let decision = batch
+            .decide(&scene.found(&batch.want), scene.now_ms())
+            .expect("readable");
         let (head, beside) = packed(&decision.commit).expect("it can be packed");
         let bytes = head.len() + beside.iter().map(Vec::len).sum::<usize>();
         bencher
@@ -257,14 +290,30 @@ mod plan {
     impl Scene {
         fn of(deliveries: usize) -> Self {
             let story = Story::subscriptions_of_a_year(deliveries);
-            let mut earlier: Vec<_> = story.deliveries(1).take(4 * deliveries).map(bodies::usual).collect();
+            let mut earlier: Vec<_> = story
+                .deliveries(1)
+                .take(4 * deliveries)
+                .map(bodies::usual)
+                .collect();
             let news = earlier.split_off(3 * deliveries);
-            let mut scene = Self { plans: business::plans(), stored: BTreeMap::new(), news };
+            let mut scene = Self {
+                plans: business::plans(),
+                stored: BTreeMap::new(),
+                news,
+            };
             for deliveries in earlier.chunks(deliveries) {
                 let batch = Batch::read(0, deliveries, &scene.plans);
-                let decision = batch.decide(&scene.found(&batch.want), scene.now_ms()).expect("readable");
+                let decision = batch
+                    .decide(&scene.found(&batch.want), scene.now_ms())
+                    .expect("readable");
                 for write in decision.commit.entities {
-                    scene.stored.insert(write.key, Stored { version: write.expected + 1, body: write.body });
+                    scene.stored.insert(
+                        write.key,
+                        Stored {
+                            version: write.expected + 1,
+                            body: write.body,
+                        },
+                    );
                 }
             }
             scene
@@ -272,8 +321,14 @@ mod plan {
 
         /// The entities are known, the deliveries are new.
         fn found(&self, want: &Want) -> Found {
-            let entities = want.entities.iter().map(|key| self.stored.get(key).cloned());
-            Found { marks: vec![None; want.marks.len()], entities: entities.collect() }
+            let entities = want
+                .entities
+                .iter()
+                .map(|key| self.stored.get(key).cloned());
+            Found {
+                marks: vec![None; want.marks.len()],
+                entities: entities.collect(),
+            }
         }
 
         fn bytes(&self) -> usize {
@@ -323,7 +378,11 @@ mod alerting {
     #[divan::bench(args = RULES)]
     fn figure(bencher: Bencher, rule: &str) {
         let (rule, counters) = (figure_rule(rule), counters());
-        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: NOW_S };
+        let facts = Facts {
+            counters: &counters,
+            pipeline: &Pipeline::default(),
+            now_s: NOW_S,
+        };
         bencher.bench(|| read(divan::black_box(&rule), facts, []));
     }
 
@@ -331,7 +390,11 @@ mod alerting {
     #[divan::bench]
     fn all_figures(bencher: Bencher) {
         let (mut book, counters) = (book(), counters());
-        let facts = Facts { counters: &counters, pipeline: &Pipeline::default(), now_s: NOW_S };
+        let facts = Facts {
+            counters: &counters,
+            pipeline: &Pipeline::default(),
+            now_s: NOW_S,
+        };
         let mut look = || {
             book.on_figures(divan::black_box(facts));
             book.settle(NOW_S)
@@ -366,15 +429,23 @@ mod alerting {
     /// One step of one alert that goes on.
     #[divan::bench]
     fn step_alone(bencher: Bencher) {
-        let reading = || Reading::Breached { since_s: NOW_S, evidence: Default::default() };
-        let phase = Phase::Firing { clear_since_s: None };
-        bencher
-            .with_inputs(reading)
-            .bench_values(|reading| step(Patience::default(), divan::black_box(phase), reading, NOW_S));
+        let reading = || Reading::Breached {
+            since_s: NOW_S,
+            evidence: Default::default(),
+        };
+        let phase = Phase::Firing {
+            clear_since_s: None,
+        };
+        bencher.with_inputs(reading).bench_values(|reading| {
+            step(Patience::default(), divan::black_box(phase), reading, NOW_S)
+        });
     }
 
     fn figure_rule(name: &str) -> FigureRule {
-        let rule = built_in().expect("valid").into_iter().find(|rule| rule.name == name);
+        let rule = built_in()
+            .expect("valid")
+            .into_iter()
+            .find(|rule| rule.name == name);
         match rule.expect("it is shipped").kind {
             RuleKind::Figure(figure) => *figure,
             RuleKind::Condition { .. } => panic!("{name} looks at no figure"),
@@ -383,8 +454,16 @@ mod alerting {
 
     /// A new one, with the shipped rules and settings.
     fn book() -> Book {
-        let config = Config::load(None, &|_| None).expect("the defaults").alerting;
-        let notifiers = vec![("log".to_owned(), Habits { edits: false, resolves: true })];
+        let config = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
+        let notifiers = vec![(
+            "log".to_owned(),
+            Habits {
+                edits: false,
+                resolves: true,
+            },
+        )];
         let policy = Policy::new(&config, notifiers).expect("valid");
         Book::open(built_in().expect("valid"), policy, &Documents::default()).expect("empty")
     }
@@ -392,10 +471,17 @@ mod alerting {
     /// So many accounts can no longer take charges.
     fn changes(accounts: usize) -> Vec<ConditionChange> {
         let (plans, mut entities) = (business::plans(), BTreeMap::new());
-        let deliveries = Story::enabled(accounts).deliveries(1).chain(Story::lost(accounts).deliveries(1));
+        let deliveries = Story::enabled(accounts)
+            .deliveries(1)
+            .chain(Story::lost(accounts).deliveries(1));
         for delivery in deliveries {
-            for seen in observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable") {
-                entities.entry(seen.key.clone()).or_insert_with_key(Entity::new).merge(&seen);
+            for seen in
+                observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable")
+            {
+                entities
+                    .entry(seen.key.clone())
+                    .or_insert_with_key(Entity::new)
+                    .merge(&seen);
             }
         }
         let open = entities.values().flat_map(Entity::conditions);
@@ -408,8 +494,12 @@ mod alerting {
     /// A business of three currencies and four countries, for as long as the shipped rules look back. Each hour has
     /// what it would have of each family of counters.
     fn counters() -> Counters {
-        const STAGES: [&str; 4] =
-            ["account_created", "onboarding_started", "external_account_added", "charges_enabled"];
+        const STAGES: [&str; 4] = [
+            "account_created",
+            "onboarding_started",
+            "external_account_added",
+            "charges_enabled",
+        ];
         let mut rng = Rng::with_seed(7);
         let mut counters = Counters::default();
         let now = hour_of(NOW_S);

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use revwatch_shared::ports::{Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, SetAside, Swept};
+use revwatch_shared::ports::{
+    Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, SetAside, Swept,
+};
 use uuid::Uuid;
 
 /// A place that holds one queue of [`PARTITIONS`] partitions, empty at first.
@@ -71,7 +73,9 @@ pub(crate) fn delivery(partition: u32, n: u32) -> Delivery {
 pub(crate) async fn take(consumer: &mut dyn Consumer, count: usize, ack: bool) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let batch = within(consumer.next(count - taken.len())).await.expect("deliveries");
+        let batch = within(consumer.next(count - taken.len()))
+            .await
+            .expect("deliveries");
         assert!(!batch.is_empty(), "next never returns nothing");
         taken.extend(batch);
     }
@@ -84,7 +88,9 @@ pub(crate) async fn take(consumer: &mut dyn Consumer, count: usize, ack: bool) -
 
 /// Fails the test rather than wait for ever.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("an answer within 30 s")
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .expect("an answer within 30 s")
 }
 
 /// Asks again and again until the answer is yes; for what a server does in its own time.
@@ -94,12 +100,19 @@ pub(crate) async fn until(what: &str, ask: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(60), asking).await.is_ok(), "waited 60 s in vain: {what}");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), asking)
+            .await
+            .is_ok(),
+        "waited 60 s in vain: {what}"
+    );
 }
 
 async fn publish_all(queue: &dyn EventQueue, deliveries: &[Delivery]) {
     for delivery in deliveries {
-        within(queue.publish(delivery.clone())).await.expect("published");
+        within(queue.publish(delivery.clone()))
+            .await
+            .expect("published");
     }
 }
 
@@ -116,13 +129,20 @@ async fn survives_reopening(home: &dyn QueueHome) {
     assert_eq!(take(&mut *consumer, 3, true).await, sent);
     drop(consumer);
     queue.close().await;
-    assert!(within(queue.publish(delivery(1, 9))).await.is_err(), "a closed queue takes nothing");
+    assert!(
+        within(queue.publish(delivery(1, 9))).await.is_err(),
+        "a closed queue takes nothing"
+    );
     drop(queue);
 
     let queue = home.open().await;
     publish_all(&*queue, &[delivery(1, 4)]).await;
     let mut consumer = queue.consume(1).await.expect("a consumer");
-    assert_eq!(take(&mut *consumer, 1, true).await[0].event_id, "evt_4", "acknowledged is gone for good");
+    assert_eq!(
+        take(&mut *consumer, 1, true).await[0].event_id,
+        "evt_4",
+        "acknowledged is gone for good"
+    );
     queue.close().await;
 }
 
@@ -148,7 +168,10 @@ async fn keeps_partitions_apart(home: &dyn QueueHome) {
     publish_all(&*queue, &sent).await;
     for partition in 0..PARTITIONS {
         let mut consumer = queue.consume(partition).await.expect("a consumer");
-        assert_eq!(take(&mut *consumer, 1, true).await, [sent[partition as usize].clone()]);
+        assert_eq!(
+            take(&mut *consumer, 1, true).await,
+            [sent[partition as usize].clone()]
+        );
     }
     queue.close().await;
 }
@@ -163,22 +186,36 @@ async fn redelivers(home: &dyn QueueHome) {
     drop(consumer);
 
     let mut consumer = queue.consume(2).await.expect("a consumer");
-    assert_eq!(take(&mut *consumer, 2, false).await, sent[..2], "with the same delivery ids, oldest first");
+    assert_eq!(
+        take(&mut *consumer, 2, false).await,
+        sent[..2],
+        "with the same delivery ids, oldest first"
+    );
     assert_eq!(take(&mut *consumer, 1, false).await, sent[2..3]);
     consumer.ack().await.expect("acknowledged");
-    consumer.ack().await.expect("acknowledging nothing is no error");
+    consumer
+        .ack()
+        .await
+        .expect("acknowledging nothing is no error");
     assert_eq!(take(&mut *consumer, 1, false).await, sent[3..4]);
     drop(consumer);
 
     let mut consumer = queue.consume(2).await.expect("a consumer");
-    assert_eq!(take(&mut *consumer, 3, true).await, sent[3..], "one acknowledgement covers all batches before it");
+    assert_eq!(
+        take(&mut *consumer, 3, true).await,
+        sent[3..],
+        "one acknowledgement covers all batches before it"
+    );
     queue.close().await;
 }
 
 async fn waits_and_can_be_cancelled(home: &dyn QueueHome) {
     let queue = home.open().await;
     let mut consumer = queue.consume(3).await.expect("a consumer");
-    assert!(consumer.next(10).now_or_never().is_none(), "there is nothing yet");
+    assert!(
+        consumer.next(10).now_or_never().is_none(),
+        "there is nothing yet"
+    );
     let sent: Vec<_> = (0..20).map(|n| delivery(3, n)).collect();
     let mut received = Vec::new();
     let consume = async {
@@ -190,7 +227,11 @@ async fn waits_and_can_be_cancelled(home: &dyn QueueHome) {
             }
         }
     };
-    within(futures_util::future::join(publish_all(&*queue, &sent), consume)).await;
+    within(futures_util::future::join(
+        publish_all(&*queue, &sent),
+        consume,
+    ))
+    .await;
     assert_eq!(received, sent);
     queue.close().await;
 }
@@ -199,36 +240,74 @@ async fn preserves_deliveries(home: &dyn QueueHome) {
     let queue = home.open().await;
     let every_byte = Bytes::from_iter(0..=u8::MAX);
     let sent = [
-        Delivery { body: every_byte, ..delivery(1, 0) },
-        Delivery { body: Bytes::new(), ..delivery(1, 1) },
-        Delivery { body: Bytes::from(vec![0xa5; 512 * 1024]), ..delivery(1, 2) },
-        Delivery { traceparent: None, endpoint: "zweite Stelle, ü".to_owned(), ..delivery(1, 3) },
-        Delivery { event_id: "e".repeat(400), event_type: "t".repeat(400), ..delivery(1, 4) },
+        Delivery {
+            body: every_byte,
+            ..delivery(1, 0)
+        },
+        Delivery {
+            body: Bytes::new(),
+            ..delivery(1, 1)
+        },
+        Delivery {
+            body: Bytes::from(vec![0xa5; 512 * 1024]),
+            ..delivery(1, 2)
+        },
+        Delivery {
+            traceparent: None,
+            endpoint: "zweite Stelle, ü".to_owned(),
+            ..delivery(1, 3)
+        },
+        Delivery {
+            event_id: "e".repeat(400),
+            event_type: "t".repeat(400),
+            ..delivery(1, 4)
+        },
     ];
     publish_all(&*queue, &sent).await;
     let mut consumer = queue.consume(1).await.expect("a consumer");
-    assert!(take(&mut *consumer, sent.len(), true).await == sent, "not what was published");
+    assert!(
+        take(&mut *consumer, sent.len(), true).await == sent,
+        "not what was published"
+    );
     queue.close().await;
 }
 
 async fn keeps_dead_letters(home: &dyn QueueHome) {
     let queue = home.open().await;
     let letter = |n: u32| SetAside {
-        delivery: Delivery { body: Bytes::from_static(b"\xff\xfe"), ..delivery(n % PARTITIONS, n) },
+        delivery: Delivery {
+            body: Bytes::from_static(b"\xff\xfe"),
+            ..delivery(n % PARTITIONS, n)
+        },
         reason: format!("no. {n} is not JSON"),
         at_ms: 1_800_000_000_000 + i64::from(n),
     };
-    assert_eq!(queue.aside(Place::Dead, 10).await.expect("dead letters"), []);
+    assert_eq!(
+        queue.aside(Place::Dead, 10).await.expect("dead letters"),
+        []
+    );
     let letters: Vec<_> = (0..5).map(letter).collect();
     for letter in &letters {
-        within(queue.set_aside(Place::Dead, letter.clone())).await.expect("stored");
+        within(queue.set_aside(Place::Dead, letter.clone()))
+            .await
+            .expect("stored");
     }
     // What a worker does whose first attempt seemed to fail.
-    within(queue.set_aside(Place::Dead, letters[1].clone())).await.expect("stored");
+    within(queue.set_aside(Place::Dead, letters[1].clone()))
+        .await
+        .expect("stored");
 
-    assert_eq!(within(queue.aside(Place::Dead, 100)).await.expect("dead letters"), letters, "one per delivery");
     assert_eq!(
-        within(queue.aside(Place::Dead, 2)).await.expect("dead letters"),
+        within(queue.aside(Place::Dead, 100))
+            .await
+            .expect("dead letters"),
+        letters,
+        "one per delivery"
+    );
+    assert_eq!(
+        within(queue.aside(Place::Dead, 2))
+            .await
+            .expect("dead letters"),
         letters[..2],
         "oldest first, still there"
     );
@@ -236,7 +315,12 @@ async fn keeps_dead_letters(home: &dyn QueueHome) {
     queue.close().await;
 
     let queue = home.open().await;
-    assert_eq!(within(queue.aside(Place::Dead, 100)).await.expect("dead letters"), letters);
+    assert_eq!(
+        within(queue.aside(Place::Dead, 100))
+            .await
+            .expect("dead letters"),
+        letters
+    );
     queue.close().await;
 }
 
@@ -245,9 +329,15 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
         let mut seen = Vec::new();
         let mut look = |aside: SetAside| {
             seen.push(aside);
-            if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if seen.len() < most {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         };
-        within(queue.look_aside(Place::Dead, &mut look)).await.expect("looked at");
+        within(queue.look_aside(Place::Dead, &mut look))
+            .await
+            .expect("looked at");
         seen
     }
     let queue = home.open().await;
@@ -261,24 +351,45 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
         })
         .collect();
     for letter in &letters {
-        within(queue.set_aside(Place::Dead, letter.clone())).await.expect("stored");
+        within(queue.set_aside(Place::Dead, letter.clone()))
+            .await
+            .expect("stored");
     }
-    within(queue.set_aside(Place::Parked, letters[0].clone())).await.expect("stored");
+    within(queue.set_aside(Place::Parked, letters[0].clone()))
+        .await
+        .expect("stored");
     let is_all = |mut seen: Vec<SetAside>| {
         seen.sort_by_key(|aside| aside.delivery.received_ms);
         seen == letters
     };
-    assert!(is_all(looked_at(&*queue, usize::MAX).await), "not all that were set aside");
+    assert!(
+        is_all(looked_at(&*queue, usize::MAX).await),
+        "not all that were set aside"
+    );
     for most in [1, 300, 512] {
-        assert_eq!(looked_at(&*queue, most).await.len(), most, "until it breaks off");
-        assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), 600, "none is held any longer");
+        assert_eq!(
+            looked_at(&*queue, most).await.len(),
+            most,
+            "until it breaks off"
+        );
+        assert_eq!(
+            queue.aside_count(Place::Dead).await.expect("a number"),
+            600,
+            "none is held any longer"
+        );
     }
-    assert!(is_all(looked_at(&*queue, usize::MAX).await), "none was removed");
+    assert!(
+        is_all(looked_at(&*queue, usize::MAX).await),
+        "none was removed"
+    );
     for limit in [2, 300] {
         let mut oldest = letters[..limit].to_vec();
         oldest.sort_by_key(|aside| aside.at_ms);
         assert!(
-            within(queue.aside(Place::Dead, limit)).await.expect("dead letters") == oldest,
+            within(queue.aside(Place::Dead, limit))
+                .await
+                .expect("dead letters")
+                == oldest,
             "not the {limit} oldest"
         );
     }
@@ -291,20 +402,32 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
 
 async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
     let queue = home.open().await;
-    let nothing = within(queue.sweep(Place::Parked, &mut |_| Fate::Drop)).await.expect("swept");
+    let nothing = within(queue.sweep(Place::Parked, &mut |_| Fate::Drop))
+        .await
+        .expect("swept");
     assert_eq!(nothing, Swept::default());
     // More than are decided on together.
     let parked: Vec<_> = (0..600)
-        .map(|n| SetAside { delivery: delivery(n % PARTITIONS, n), reason: format!("held {n}"), at_ms: i64::from(n) })
+        .map(|n| SetAside {
+            delivery: delivery(n % PARTITIONS, n),
+            reason: format!("held {n}"),
+            at_ms: i64::from(n),
+        })
         .collect();
     for aside in &parked {
-        within(queue.set_aside(Place::Parked, aside.clone())).await.expect("stored");
+        within(queue.set_aside(Place::Parked, aside.clone()))
+            .await
+            .expect("stored");
     }
     // What a worker does whose first attempt seemed to fail: they go once all the same.
     for aside in &parked[597..] {
-        within(queue.set_aside(Place::Parked, aside.clone())).await.expect("stored");
+        within(queue.set_aside(Place::Parked, aside.clone()))
+            .await
+            .expect("stored");
     }
-    within(queue.set_aside(Place::Dead, parked[0].clone())).await.expect("stored");
+    within(queue.set_aside(Place::Dead, parked[0].clone()))
+        .await
+        .expect("stored");
 
     // Every third goes to another partition under another id, every third is dropped, the others stay.
     let other = |aside: &SetAside| Delivery {
@@ -317,26 +440,64 @@ async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
         1 => Fate::Drop,
         _ => Fate::Keep,
     };
-    let swept = within(queue.sweep(Place::Parked, &mut decide)).await.expect("swept");
-    assert_eq!(swept, Swept { processed: 200, dropped: 200, kept: 200 });
-    let kept: Vec<_> = parked.iter().filter(|aside| aside.at_ms % 3 == 2).cloned().collect();
-    until("the others stay", async || queue.aside_count(Place::Parked).await.expect("a number") == 200).await;
-    assert_eq!(within(queue.aside(Place::Parked, 1000)).await.expect("parked"), kept, "oldest first, unchanged");
-    let sent: Vec<_> = parked.iter().filter(|aside| aside.at_ms % 3 == 0).map(other).collect();
+    let swept = within(queue.sweep(Place::Parked, &mut decide))
+        .await
+        .expect("swept");
+    assert_eq!(
+        swept,
+        Swept {
+            processed: 200,
+            dropped: 200,
+            kept: 200
+        }
+    );
+    let kept: Vec<_> = parked
+        .iter()
+        .filter(|aside| aside.at_ms % 3 == 2)
+        .cloned()
+        .collect();
+    until("the others stay", async || {
+        queue.aside_count(Place::Parked).await.expect("a number") == 200
+    })
+    .await;
+    assert_eq!(
+        within(queue.aside(Place::Parked, 1000))
+            .await
+            .expect("parked"),
+        kept,
+        "oldest first, unchanged"
+    );
+    let sent: Vec<_> = parked
+        .iter()
+        .filter(|aside| aside.at_ms % 3 == 0)
+        .map(other)
+        .collect();
     let mut consumer = queue.consume(0).await.expect("a consumer");
     let mut got = take(&mut *consumer, 200, true).await;
     got.sort_by_key(|delivery| delivery.received_ms);
     assert_eq!(got, sent);
     drop(consumer);
-    assert_eq!(within(queue.aside(Place::Dead, 10)).await.expect("dead letters"), parked[..1], "another place");
+    assert_eq!(
+        within(queue.aside(Place::Dead, 10))
+            .await
+            .expect("dead letters"),
+        parked[..1],
+        "another place"
+    );
 
     // What names no partition of ours is not lost.
     let nowhere = within(queue.sweep(Place::Dead, &mut |aside| {
-        Fate::Process(Box::new(Delivery { partition: PARTITIONS, ..aside.delivery.clone() }))
+        Fate::Process(Box::new(Delivery {
+            partition: PARTITIONS,
+            ..aside.delivery.clone()
+        }))
     }))
     .await;
     drop(nowhere);
-    until("it is still there", async || queue.aside_count(Place::Dead).await.expect("a number") == 1).await;
+    until("it is still there", async || {
+        queue.aside_count(Place::Dead).await.expect("a number") == 1
+    })
+    .await;
     queue.close().await;
 }
 
@@ -348,7 +509,10 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
             None => drop(found.remove(&(line.space, line.key))),
         };
         within(queue.journal(&mut each)).await.expect("the journal");
-        found.into_iter().map(|((space, key), (at_ms, body))| (space, key, at_ms, body)).collect()
+        found
+            .into_iter()
+            .map(|((space, key), (at_ms, body))| (space, key, at_ms, body))
+            .collect()
     }
     let line = |at_ms, space: &str, key: &str, body: Option<&str>| JournalEntry {
         at_ms,
@@ -358,40 +522,83 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
     };
     let queue = home.open().await;
     assert_eq!(newest(&*queue).await, []);
-    within(queue.record(vec![line(1, "a", "x", Some("1")), line(1, "a", "y", Some("1"))])).await.expect("recorded");
-    let later = vec![line(2, "a", "x", Some("2 ü")), line(3, "a", "x", Some("3")), line(3, "b", "x", Some("4"))];
+    within(queue.record(vec![
+        line(1, "a", "x", Some("1")),
+        line(1, "a", "y", Some("1")),
+    ]))
+    .await
+    .expect("recorded");
+    let later = vec![
+        line(2, "a", "x", Some("2 ü")),
+        line(3, "a", "x", Some("3")),
+        line(3, "b", "x", Some("4")),
+    ];
     within(queue.record(later.clone())).await.expect("recorded");
-    within(queue.record(vec![line(4, "a", "y", None), line(4, "a", "z", None)])).await.expect("recorded");
+    within(queue.record(vec![line(4, "a", "y", None), line(4, "a", "z", None)]))
+        .await
+        .expect("recorded");
     within(queue.record(later)).await.expect("repeated");
-    let expected = [("a", "x", 3, "3"), ("b", "x", 3, "4")].map(|(s, k, at, b)| (s.into(), k.into(), at, b.into()));
+    let expected = [("a", "x", 3, "3"), ("b", "x", 3, "4")]
+        .map(|(s, k, at, b)| (s.into(), k.into(), at, b.into()));
     assert_eq!(newest(&*queue).await, expected);
-    assert_eq!(queue.depth().await.expect("depth"), [0; PARTITIONS as usize], "it is no delivery");
+    assert_eq!(
+        queue.depth().await.expect("depth"),
+        [0; PARTITIONS as usize],
+        "it is no delivery"
+    );
     queue.close().await;
     let queue = home.open().await;
     assert_eq!(newest(&*queue).await, expected);
     // More than any adapter writes at once: none is left out, and of two for one key the later counts.
     let keys = (0..700).map(|n| format!("{n:03}"));
-    let many = keys.clone().chain(["000".to_owned(), "699".to_owned()]).zip(10..);
-    within(queue.record(many.map(|(key, at_ms)| line(at_ms, "many", &key, Some("5"))).collect())).await.expect("many");
-    let found = newest(&*queue).await.into_iter().filter(|(space, ..)| space == "many");
+    let many = keys
+        .clone()
+        .chain(["000".to_owned(), "699".to_owned()])
+        .zip(10..);
+    within(
+        queue.record(
+            many.map(|(key, at_ms)| line(at_ms, "many", &key, Some("5")))
+                .collect(),
+        ),
+    )
+    .await
+    .expect("many");
+    let found = newest(&*queue)
+        .await
+        .into_iter()
+        .filter(|(space, ..)| space == "many");
     let expected = keys.zip(10..).map(|(key, at_ms)| match key.as_str() {
         "000" => (key, 710),
         "699" => (key, 711),
         _ => (key, at_ms),
     });
-    assert_eq!(found.map(|(_, key, at_ms, _)| (key, at_ms)).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert_eq!(
+        found
+            .map(|(_, key, at_ms, _)| (key, at_ms))
+            .collect::<Vec<_>>(),
+        expected.collect::<Vec<_>>()
+    );
     queue.close().await;
 }
 
 async fn tells_depth(home: &dyn QueueHome) {
     let queue = home.open().await;
-    assert_eq!(queue.depth().await.expect("depth"), [0; PARTITIONS as usize]);
+    assert_eq!(
+        queue.depth().await.expect("depth"),
+        [0; PARTITIONS as usize]
+    );
     publish_all(&*queue, &[delivery(1, 0), delivery(1, 1), delivery(3, 2)]).await;
-    until("three wait", async || queue.depth().await.expect("depth") == [0, 2, 0, 1]).await;
+    until("three wait", async || {
+        queue.depth().await.expect("depth") == [0, 2, 0, 1]
+    })
+    .await;
     let mut consumer = queue.consume(1).await.expect("a consumer");
     take(&mut *consumer, 2, true).await;
     drop(consumer);
-    until("one waits", async || queue.depth().await.expect("depth") == [0, 0, 0, 1]).await;
+    until("one waits", async || {
+        queue.depth().await.expect("depth") == [0, 0, 0, 1]
+    })
+    .await;
     assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), 0);
     queue.close().await;
 }
@@ -401,7 +608,9 @@ async fn reads_the_archive(home: &dyn QueueHome) {
         let mut archive = within(queue.archive(from_ms)).await.expect("the archive");
         let mut found = Vec::new();
         while found.len() < at_most {
-            let page = within(archive.next(at_most - found.len())).await.expect("a page");
+            let page = within(archive.next(at_most - found.len()))
+                .await
+                .expect("a page");
             if page.is_empty() {
                 break;
             }
@@ -410,7 +619,11 @@ async fn reads_the_archive(home: &dyn QueueHome) {
         found
     }
     let queue = home.open().await;
-    assert_eq!(archived(&*queue, 0, 100).await, [], "an empty archive ends at once");
+    assert_eq!(
+        archived(&*queue, 0, 100).await,
+        [],
+        "an empty archive ends at once"
+    );
     let sent: Vec<_> = (0..600).map(|n| delivery(2, n)).collect();
     for result in join_all(sent[..500].iter().map(|d| queue.publish(d.clone()))).await {
         result.expect("published");
@@ -420,14 +633,29 @@ async fn reads_the_archive(home: &dyn QueueHome) {
     take(&mut *consumer, sent.len(), true).await;
     drop(consumer);
 
-    assert_eq!(archived(&*queue, 0, usize::MAX).await.len(), sent.len(), "consumed or not");
-    assert_eq!(archived(&*queue, sent[580].received_ms, usize::MAX).await, sent[580..], "in order, from a time on");
-    assert_eq!(archived(&*queue, sent[580].received_ms, 3).await, sent[580..583], "until told to stop");
+    assert_eq!(
+        archived(&*queue, 0, usize::MAX).await.len(),
+        sent.len(),
+        "consumed or not"
+    );
+    assert_eq!(
+        archived(&*queue, sent[580].received_ms, usize::MAX).await,
+        sent[580..],
+        "in order, from a time on"
+    );
+    assert_eq!(
+        archived(&*queue, sent[580].received_ms, 3).await,
+        sent[580..583],
+        "until told to stop"
+    );
     assert_eq!(archived(&*queue, i64::MAX, 10).await, []);
     queue.close().await;
 
     let queue = home.open().await;
-    assert_eq!(archived(&*queue, sent[597].received_ms, usize::MAX).await, sent[597..]);
+    assert_eq!(
+        archived(&*queue, sent[597].received_ms, usize::MAX).await,
+        sent[597..]
+    );
     queue.close().await;
 }
 
@@ -440,7 +668,12 @@ async fn takes_many_at_once(home: &dyn QueueHome) {
     let mut received = HashSet::new();
     for partition in 0..PARTITIONS {
         let mut consumer = queue.consume(partition).await.expect("a consumer");
-        received.extend(take(&mut *consumer, 64, true).await.into_iter().map(|d| d.id));
+        received.extend(
+            take(&mut *consumer, 64, true)
+                .await
+                .into_iter()
+                .map(|d| d.id),
+        );
     }
     assert_eq!(received, sent.iter().map(|d| d.id).collect());
     queue.close().await;
@@ -466,7 +699,13 @@ async fn suffers_no_harm_from_the_impatient(home: &dyn QueueHome) {
     let mut consumer = queue.consume(0).await.expect("a consumer");
     let mut received = Vec::new();
     while received.last() != Some(&last.id) {
-        received.extend(within(consumer.next(100)).await.expect("deliveries").into_iter().map(|d| d.id));
+        received.extend(
+            within(consumer.next(100))
+                .await
+                .expect("deliveries")
+                .into_iter()
+                .map(|d| d.id),
+        );
     }
     let unique: HashSet<_> = received.iter().collect();
     assert_eq!(unique.len(), received.len(), "nothing twice");

@@ -12,7 +12,15 @@ struct Folder(TempDir);
 #[async_trait]
 impl QueueHome for Folder {
     async fn open(&self) -> Box<dyn EventQueue> {
-        Box::new(Sqlite::open(self.0.path(), Open::Create { partitions: PARTITIONS }).expect("open"))
+        Box::new(
+            Sqlite::open(
+                self.0.path(),
+                Open::Create {
+                    partitions: PARTITIONS,
+                },
+            )
+            .expect("open"),
+        )
     }
 }
 
@@ -25,9 +33,15 @@ async fn sqlite_keeps_the_queue_contract() {
 fn another_number_of_partitions_is_refused_with_the_fix() {
     let folder = tempfile::tempdir().expect("a folder");
     Sqlite::open(folder.path(), Open::Create { partitions: 4 }).expect("created");
-    let error = Sqlite::open(folder.path(), Open::Create { partitions: 8 }).err().expect("refused").to_string();
+    let error = Sqlite::open(folder.path(), Open::Create { partitions: 8 })
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(error.contains("REVWATCH_PARTITIONS=4"), "{error}");
-    let missing = Sqlite::open(&folder.path().join("elsewhere"), Open::Existing).err().expect("refused").to_string();
+    let missing = Sqlite::open(&folder.path().join("elsewhere"), Open::Existing)
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(missing.contains("REVWATCH_DATA"), "{missing}");
 }
 
@@ -54,21 +68,52 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
     )
     .expect("what it holds");
     drop(old);
-    let refused = Sqlite::open(folder.path(), Open::Existing).err().expect("refused").to_string();
+    let refused = Sqlite::open(folder.path(), Open::Existing)
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(refused.contains("revwatch serve"), "{refused}");
     for _ in 0..2 {
         let db = Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("converted");
         let letters = db.aside(Place::Dead, 10).await.expect("dead letters");
-        let told: Vec<_> = letters.iter().map(|l| (l.delivery.id.as_u128(), l.reason.as_str(), l.at_ms)).collect();
+        let told: Vec<_> = letters
+            .iter()
+            .map(|l| (l.delivery.id.as_u128(), l.reason.as_str(), l.at_ms))
+            .collect();
         assert_eq!(told, [(0xa1, "no id", 7)]);
         assert_eq!(db.aside_count(Place::Parked).await.expect("a number"), 0);
-        let waiting = db.consume(0).await.expect("a consumer").next(10).await.expect("deliveries");
-        assert_eq!(waiting.iter().map(|delivery| delivery.event_id.as_str()).collect::<Vec<_>>(), ["evt_2"]);
-        let want = Want { marks: vec![(20_000, "evt_0".to_owned())], entities: Vec::new() };
-        assert_eq!(db.read(0, &want).await.expect("read").marks[0].map(|id| id.as_u128()), Some(0xa0));
+        let waiting = db
+            .consume(0)
+            .await
+            .expect("a consumer")
+            .next(10)
+            .await
+            .expect("deliveries");
+        assert_eq!(
+            waiting
+                .iter()
+                .map(|delivery| delivery.event_id.as_str())
+                .collect::<Vec<_>>(),
+            ["evt_2"]
+        );
+        let want = Want {
+            marks: vec![(20_000, "evt_0".to_owned())],
+            entities: Vec::new(),
+        };
+        assert_eq!(
+            db.read(0, &want).await.expect("read").marks[0].map(|id| id.as_u128()),
+            Some(0xa0)
+        );
         assert_eq!(db.standing(&["events|applied"]).await.expect("read"), 4);
         assert_eq!(db.documents("alert").await.expect("read").len(), 1);
-        assert!(db.health().await.expect("health").iter().all(|health| health.is_whole()), "nothing is replayed");
+        assert!(
+            db.health()
+                .await
+                .expect("health")
+                .iter()
+                .all(|health| health.is_whole()),
+            "nothing is replayed"
+        );
     }
     Sqlite::open(folder.path(), Open::Existing).expect("for commands, too");
 }

@@ -16,7 +16,8 @@ use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::{EntityKey, EntityKind};
 use revwatch_shared::ports::{
-    AuditEntry, Commit, Committed, ConditionChange, DueWindow, EntityWrite, Health, Mark, StateStore, StoreError, Want,
+    AuditEntry, Commit, Committed, ConditionChange, DueWindow, EntityWrite, Health, Mark,
+    StateStore, StoreError, Want,
 };
 use revwatch_shared::redis::RedisStore;
 use revwatch_shared::sqlite::{Open, Sqlite};
@@ -98,7 +99,9 @@ macro_rules! store_contract {
     };
 }
 
-store_contract!(sqlite, async { Folder(tempfile::tempdir().expect("a folder")) });
+store_contract!(sqlite, async {
+    Folder(tempfile::tempdir().expect("a folder"))
+});
 store_contract!(redis_single, async { OneRedis(RedisServer::start()) });
 store_contract!(redis_cluster, SharedCluster::lock());
 
@@ -108,12 +111,23 @@ struct Folder(tempfile::TempDir);
 #[async_trait]
 impl Place for Folder {
     async fn open(&self) -> Box<dyn StateStore> {
-        Box::new(Sqlite::open(self.0.path(), Open::Create { partitions: PARTITIONS }).expect("open"))
+        Box::new(
+            Sqlite::open(
+                self.0.path(),
+                Open::Create {
+                    partitions: PARTITIONS,
+                },
+            )
+            .expect("open"),
+        )
     }
 
     async fn let_pass(&self, days: Range<u32>) {
         let store = Sqlite::open(self.0.path(), Open::Existing).expect("open");
-        store.forget_old(now_s() + i64::from(days.end) * 86_400).await.expect("forgotten");
+        store
+            .forget_old(now_s() + i64::from(days.end) * 86_400)
+            .await
+            .expect("forgotten");
     }
 }
 
@@ -122,7 +136,11 @@ struct OneRedis(RedisServer);
 #[async_trait]
 impl Place for OneRedis {
     async fn open(&self) -> Box<dyn StateStore> {
-        Box::new(RedisStore::connect(&self.0.url(), PARTITIONS).await.expect("connect"))
+        Box::new(
+            RedisStore::connect(&self.0.url(), PARTITIONS)
+                .await
+                .expect("connect"),
+        )
     }
 
     async fn let_pass(&self, days: Range<u32>) {
@@ -153,14 +171,21 @@ impl SharedCluster {
             take.recv().expect("the cluster starts")
         });
         cluster.run_everywhere("FLUSHALL");
-        Self { cluster, _turn: turn }
+        Self {
+            cluster,
+            _turn: turn,
+        }
     }
 }
 
 #[async_trait]
 impl Place for SharedCluster {
     async fn open(&self) -> Box<dyn StateStore> {
-        Box::new(RedisStore::connect(&self.cluster.url(), PARTITIONS).await.expect("connect"))
+        Box::new(
+            RedisStore::connect(&self.cluster.url(), PARTITIONS)
+                .await
+                .expect("connect"),
+        )
     }
 
     async fn let_pass(&self, days: Range<u32>) {
@@ -177,7 +202,11 @@ fn sooner(days: Range<u32>) -> String {
             redis.call('PEXPIRE', key, math.max(0, left - ARGV[1] * 86400000))
           end
         end";
-    format!("EVAL {} 0 {}", SCRIPT.replace(' ', "\n"), days.end - days.start)
+    format!(
+        "EVAL {} 0 {}",
+        SCRIPT.replace(' ', "\n"),
+        days.end - days.start
+    )
 }
 
 fn now_s() -> i64 {
@@ -185,7 +214,11 @@ fn now_s() -> i64 {
 }
 
 fn mark(key: &str, delivery: Uuid) -> Mark {
-    Mark { day: DAY, key: key.into(), delivery }
+    Mark {
+        day: DAY,
+        key: key.into(),
+        delivery,
+    }
 }
 
 fn payout(id: &str) -> EntityKey {
@@ -193,7 +226,11 @@ fn payout(id: &str) -> EntityKey {
 }
 
 fn write(id: &str, expected: u64, body: &[u8]) -> EntityWrite {
-    EntityWrite { key: payout(id), expected, body: body.to_vec() }
+    EntityWrite {
+        key: payout(id),
+        expected,
+        body: body.to_vec(),
+    }
 }
 
 fn window(after_s: i64, until_s: i64) -> DueWindow {
@@ -202,7 +239,10 @@ fn window(after_s: i64, until_s: i64) -> DueWindow {
 
 fn condition(id: &str, due_s: i64) -> Condition {
     Condition {
-        key: ConditionKey { kind: ConditionKind::PayoutFailed, subject: payout(id) },
+        key: ConditionKey {
+            kind: ConditionKind::PayoutFailed,
+            subject: payout(id),
+        },
         since_s: due_s,
         due_s,
         account: Some("acct_1".into()),
@@ -214,7 +254,12 @@ fn condition(id: &str, due_s: i64) -> Condition {
 }
 
 fn audit(at_s: i64, what: &str) -> AuditEntry {
-    AuditEntry { at_s, subject: payout("po_1"), event_id: format!("evt_{at_s}"), what: what.into() }
+    AuditEntry {
+        at_s,
+        subject: payout("po_1"),
+        event_id: format!("evt_{at_s}"),
+        what: what.into(),
+    }
 }
 
 /// A commit that touches everything a commit can.
@@ -254,14 +299,26 @@ async fn everything(store: &dyn StateStore, partition: u32, ids: &[&str]) -> Eve
     conditions.sort_by(|a, b| a.key.cmp(&b.key));
     Everything {
         marks: found.marks,
-        versions: found.entities.iter().map(|e| e.as_ref().map(|e| e.version)).collect(),
+        versions: found
+            .entities
+            .iter()
+            .map(|e| e.as_ref().map(|e| e.version))
+            .collect(),
         counters: store.counters(0, u32::MAX).await.expect("counters"),
         conditions,
-        changes: store.condition_changes(&Default::default(), 1_000).await.expect("changes").changes.len(),
+        changes: store
+            .condition_changes(&Default::default(), 1_000)
+            .await
+            .expect("changes")
+            .changes
+            .len(),
         audit: store.audit(100).await.expect("audit"),
     }
 }
 
 async fn applied(store: &dyn StateStore, commit: &Commit) {
-    assert_eq!(store.commit(commit).await.expect("commit"), Committed::Applied);
+    assert_eq!(
+        store.commit(commit).await.expect("commit"),
+        Committed::Applied
+    );
 }

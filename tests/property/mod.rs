@@ -49,28 +49,55 @@ impl Memory {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
         let batch = Batch::read(0, &deliveries, &Plans::default());
         let found = Found {
-            marks: batch.want.marks.iter().map(|mark| self.marks.get(mark).copied()).collect(),
-            entities: batch.want.entities.iter().map(|key| self.entities.get(key).cloned()).collect(),
+            marks: batch
+                .want
+                .marks
+                .iter()
+                .map(|mark| self.marks.get(mark).copied())
+                .collect(),
+            entities: batch
+                .want
+                .entities
+                .iter()
+                .map(|key| self.entities.get(key).cloned())
+                .collect(),
         };
-        let decision = batch.decide(&found, END_S * 1000 + rng.i64(-1000..100_000)).expect("readable");
-        self.applied += decision.outcomes.iter().filter(|o| **o == Outcome::Applied).count();
+        let decision = batch
+            .decide(&found, END_S * 1000 + rng.i64(-1000..100_000))
+            .expect("readable");
+        self.applied += decision
+            .outcomes
+            .iter()
+            .filter(|o| **o == Outcome::Applied)
+            .count();
         for mark in decision.commit.marks {
             self.marks.insert((mark.day, mark.key), mark.delivery);
         }
         for write in decision.commit.entities {
-            self.entities.insert(write.key, Stored { version: write.expected + 1, body: write.body });
+            self.entities.insert(
+                write.key,
+                Stored {
+                    version: write.expected + 1,
+                    body: write.body,
+                },
+            );
         }
         self.counters.merge(decision.commit.counters, 1);
         for change in decision.commit.conditions {
             match change {
-                ConditionChange::Open(c) => self.open.insert(format!("{:?}", c.key), format!("{c:?}")),
+                ConditionChange::Open(c) => {
+                    self.open.insert(format!("{:?}", c.key), format!("{c:?}"))
+                }
                 ConditionChange::Close(key) => self.open.remove(&format!("{key:?}")),
             };
         }
     }
 
     fn bodies(&self) -> BTreeMap<&EntityKey, &[u8]> {
-        self.entities.iter().map(|(key, stored)| (key, stored.body.as_slice())).collect()
+        self.entities
+            .iter()
+            .map(|(key, stored)| (key, stored.body.as_slice()))
+            .collect()
     }
 }
 
@@ -101,8 +128,15 @@ fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
         history.expected.assert_shown(&shown);
         for shuffle in 0..3 {
             let shuffled = Memory::tell(&history.delivered(seed ^ shuffle), &mut rng);
-            assert_eq!(in_order.bodies(), shuffled.bodies(), "seed {seed}, shuffle {shuffle}");
-            assert_eq!(in_order.open, shuffled.open, "seed {seed}, shuffle {shuffle}");
+            assert_eq!(
+                in_order.bodies(),
+                shuffled.bodies(),
+                "seed {seed}, shuffle {shuffle}"
+            );
+            assert_eq!(
+                in_order.open, shuffled.open,
+                "seed {seed}, shuffle {shuffle}"
+            );
             let entities: Vec<Entity> = shuffled
                 .entities
                 .iter()
@@ -111,17 +145,37 @@ fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
             let mut counters = shuffled.counters.clone();
             counters.merge(in_order.counters.clone(), -1);
             // How long deliveries took is the clock's, and repeats were thrown in; all else is the events'.
-            let of_events = |name: &str| name != "events|duplicate" && !name.starts_with("events|processing|");
-            let different: Vec<_> = counters.iter().filter(|(_, name, _)| of_events(name)).collect();
-            assert!(different.is_empty(), "seed {seed}, shuffle {shuffle}: {different:?}");
-            for (names, count) in [("events|created", history.events.len()), ("events|processing|", shuffled.applied)] {
-                let counted = shuffled.counters.iter().filter(|(_, name, _)| name.starts_with(names));
+            let of_events =
+                |name: &str| name != "events|duplicate" && !name.starts_with("events|processing|");
+            let different: Vec<_> = counters
+                .iter()
+                .filter(|(_, name, _)| of_events(name))
+                .collect();
+            assert!(
+                different.is_empty(),
+                "seed {seed}, shuffle {shuffle}: {different:?}"
+            );
+            for (names, count) in [
+                ("events|created", history.events.len()),
+                ("events|processing|", shuffled.applied),
+            ] {
+                let counted = shuffled
+                    .counters
+                    .iter()
+                    .filter(|(_, name, _)| name.starts_with(names));
                 let sum: i64 = counted.map(|(_, _, value)| value).sum();
-                assert_eq!(usize::try_from(sum), Ok(count), "seed {seed}, shuffle {shuffle}: {names}");
+                assert_eq!(
+                    usize::try_from(sum),
+                    Ok(count),
+                    "seed {seed}, shuffle {shuffle}: {names}"
+                );
             }
             let mut rest = shuffled.counters;
             rest.merge(recompute(&entities), -1);
-            assert!(rest.iter().all(|(_, name, _)| name.starts_with("events|")), "sums are those of the entities");
+            assert!(
+                rest.iter().all(|(_, name, _)| name.starts_with("events|")),
+                "sums are those of the entities"
+            );
         }
     }
 }

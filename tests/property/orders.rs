@@ -38,7 +38,12 @@ struct Story {
 impl Story {
     fn of(name: &'static str, kind: EntityKind, object: Value) -> Self {
         let id = object["id"].as_str().expect("an id").to_owned();
-        Self { name, key: EntityKey::new(kind, id), account: None, object }
+        Self {
+            name,
+            key: EntityKey::new(kind, id),
+            account: None,
+            object,
+        }
     }
 
     fn on(mut self, account: &'static str) -> Self {
@@ -63,12 +68,23 @@ impl Story {
                 })
                 .collect();
             let mut truth = Entity::new(&self.key);
-            told.iter().flatten().for_each(|observation| truth.merge(observation));
+            told.iter()
+                .flatten()
+                .for_each(|observation| truth.merge(observation));
             self.check_end(&truth, standing, troubles);
             if round == 0 {
-                let mut orders = Orders { told: &told, truth: &truth, seen: 0 };
+                let mut orders = Orders {
+                    told: &told,
+                    truth: &truth,
+                    seen: 0,
+                };
                 orders.walk(&Entity::new(&self.key), &mut Vec::new());
-                assert_eq!(orders.seen, (1..=EVENTS).product::<usize>(), "{}", self.name);
+                assert_eq!(
+                    orders.seen,
+                    (1..=EVENTS).product::<usize>(),
+                    "{}",
+                    self.name
+                );
             }
         }
     }
@@ -102,7 +118,12 @@ impl Story {
         let event = Event::parse(text.as_bytes()).expect("an event");
         let mut observations = observe(&event, &Plans::default()).expect("readable");
         observations.retain(|o| o.key == self.key);
-        assert!(!observations.is_empty(), "{}: {} says something", self.name, event.kind);
+        assert!(
+            !observations.is_empty(),
+            "{}: {} says something",
+            self.name,
+            event.kind
+        );
         observations
     }
 
@@ -110,11 +131,24 @@ impl Story {
         let counters = end.contributions();
         for (counter, expected) in standing {
             let parts: Vec<&str> = counter.split('|').collect();
-            assert_eq!(counters.get(Bucket::Standing, &parts), *expected, "{}: {counter} of {end:#?}", self.name);
+            assert_eq!(
+                counters.get(Bucket::Standing, &parts),
+                *expected,
+                "{}: {counter} of {end:#?}",
+                self.name
+            );
         }
-        let found: BTreeMap<&str, i64> =
-            end.conditions().iter().map(|c| (c.key.kind.as_str(), c.since_s - START_S)).collect();
-        assert_eq!(found, troubles.iter().copied().collect(), "{}: conditions of {end:#?}", self.name);
+        let found: BTreeMap<&str, i64> = end
+            .conditions()
+            .iter()
+            .map(|c| (c.key.kind.as_str(), c.since_s - START_S))
+            .collect();
+        assert_eq!(
+            found,
+            troubles.iter().copied().collect(),
+            "{}: conditions of {end:#?}",
+            self.name
+        );
     }
 }
 
@@ -133,17 +167,32 @@ impl Orders<'_> {
             assert_eq!(known, self.truth, "order {order:?}");
             if self.seen.is_multiple_of(360) {
                 assert_eq!(known.encode(), self.truth.encode(), "order {order:?}");
-                assert_eq!(known.contributions(), self.truth.contributions(), "order {order:?}");
-                assert_eq!(known.conditions(), self.truth.conditions(), "order {order:?}");
+                assert_eq!(
+                    known.contributions(),
+                    self.truth.contributions(),
+                    "order {order:?}"
+                );
+                assert_eq!(
+                    known.conditions(),
+                    self.truth.conditions(),
+                    "order {order:?}"
+                );
             }
             return;
         }
-        for next in (0..EVENTS).filter(|i| !order.contains(i)).collect::<Vec<_>>() {
+        for next in (0..EVENTS)
+            .filter(|i| !order.contains(i))
+            .collect::<Vec<_>>()
+        {
             let mut entity = known.clone();
-            self.told[next].iter().for_each(|observation| entity.merge(observation));
+            self.told[next]
+                .iter()
+                .for_each(|observation| entity.merge(observation));
             // One that came before comes again; which one differs from order to order.
             if let Some(&again) = order.get(next % EVENTS.min(order.len().max(1))) {
-                self.told[again].iter().for_each(|observation| entity.merge(observation));
+                self.told[again]
+                    .iter()
+                    .for_each(|observation| entity.merge(observation));
             }
             order.push(next);
             self.walk(&entity, order);
@@ -156,7 +205,12 @@ impl Orders<'_> {
 /// objects what changed, of lists the whole. Keys that begin with `!` are not fields.
 fn apply(object: &mut Value, patch: &Value) -> Value {
     let mut previous = json!({});
-    for (name, value) in patch.as_object().expect("a patch is an object").iter().filter(|(n, _)| !n.starts_with('!')) {
+    for (name, value) in patch
+        .as_object()
+        .expect("a patch is an object")
+        .iter()
+        .filter(|(n, _)| !n.starts_with('!'))
+    {
         let old = object.get(name).cloned().unwrap_or(Value::Null);
         if old.is_object() && value.is_object() {
             previous[name] = apply(&mut object[name], value);

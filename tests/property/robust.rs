@@ -38,11 +38,21 @@ struct Shown {
 fn show(observations: &[Observation]) -> Shown {
     let mut entities: BTreeMap<EntityKey, Entity> = BTreeMap::new();
     for observation in observations {
-        entities.entry(observation.key.clone()).or_insert_with(|| Entity::new(&observation.key)).merge(observation);
+        entities
+            .entry(observation.key.clone())
+            .or_insert_with(|| Entity::new(&observation.key))
+            .merge(observation);
     }
-    let mut shown = Shown { numbers: BTreeMap::new(), conditions: Vec::new() };
+    let mut shown = Shown {
+        numbers: BTreeMap::new(),
+        conditions: Vec::new(),
+    };
     for (key, entity) in entities {
-        assert_eq!(Entity::decode(&key, &entity.encode()).as_ref(), Ok(&entity), "what is written can be read");
+        assert_eq!(
+            Entity::decode(&key, &entity.encode()).as_ref(),
+            Ok(&entity),
+            "what is written can be read"
+        );
         for (bucket, name, value) in entity.contributions().iter() {
             *shown.numbers.entry((bucket, name.to_owned())).or_default() += value;
         }
@@ -58,7 +68,10 @@ fn every_documented_type_is_read() {
     for kind in known_kinds() {
         for object in samples::of(kind) {
             let observations = read(kind, &object).unwrap_or_else(|e| panic!("{kind}: {e}"));
-            assert!(!observations.is_empty(), "{kind}: at least the account is seen");
+            assert!(
+                !observations.is_empty(),
+                "{kind}: at least the account is seen"
+            );
             show(&observations);
         }
         count += 1;
@@ -178,7 +191,9 @@ fn believed(object: &Value, path: &[String], what: &str) -> bool {
         Some(Value::String(_)) => what == "text",
         Some(Value::Array(_)) => matches!(what, "no list" | "list"),
         Some(Value::Bool(_)) => what == "yes",
-        Some(Value::Number(n)) => matches!(what, "number" | "negative") || n.is_f64() && what == "fraction",
+        Some(Value::Number(n)) => {
+            matches!(what, "number" | "negative") || n.is_f64() && what == "fraction"
+        }
         _ => false,
     }
 }
@@ -194,14 +209,25 @@ fn child<'a>(at: &'a Value, step: &str) -> Option<&'a Value> {
 /// The paths of all fields and elements.
 fn paths(object: &Value) -> Vec<Vec<String>> {
     let children: Vec<(String, &Value)> = match object {
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
-        Value::Array(list) => list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), value))
+            .collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(i, value)| (i.to_string(), value))
+            .collect(),
         _ => Vec::new(),
     };
     let mut found = Vec::new();
     for (step, value) in children {
         found.push(vec![step.clone()]);
-        found.extend(paths(value).into_iter().map(|rest| [vec![step.clone()], rest].concat()));
+        found.extend(
+            paths(value)
+                .into_iter()
+                .map(|rest| [vec![step.clone()], rest].concat()),
+        );
     }
     found
 }
@@ -228,7 +254,10 @@ fn spoil(object: &Value, path: &[String]) -> Vec<(&'static str, Value)> {
     let mut found = Vec::new();
     for (what, value) in values {
         let mut spoilt = object.clone();
-        match spoilt.pointer_mut(&pointer).expect("the path is the object's own") {
+        match spoilt
+            .pointer_mut(&pointer)
+            .expect("the path is the object's own")
+        {
             Value::Array(list) => list[last.parse::<usize>().expect("an index")] = value,
             parent => parent[last] = value,
         }

@@ -14,7 +14,14 @@ struct Few {
 const FOLLOWED: [&str; 3] = ["status", "requirements.due", "items"];
 
 /// What is not followed, and what encloses what is followed or lies within it.
-const OTHERS: [&str; 6] = ["requirements", "items.data", "status.x", "metadata.a", "metadata.b", "itemsize"];
+const OTHERS: [&str; 6] = [
+    "requirements",
+    "items.data",
+    "status.x",
+    "metadata.a",
+    "metadata.b",
+    "itemsize",
+];
 
 impl Facts for Few {
     fn progress(&self) -> u64 {
@@ -41,7 +48,8 @@ fn the_order_of_a_second_is_that_of_the_plain_search() {
         let ordered: Vec<&Sighting<Few>> = timeline.in_order();
         let mut kept = ordered.clone();
         kept.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
-        let ids = |seen: &[&Sighting<Few>]| seen.iter().map(|s| s.event_id.clone()).collect::<Vec<_>>();
+        let ids =
+            |seen: &[&Sighting<Few>]| seen.iter().map(|s| s.event_id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&ordered), ids(&plain::in_order(&kept)), "seed {seed}");
         assert_eq!(timeline.last(), ordered.last().copied(), "seed {seed}");
     }
@@ -69,7 +77,10 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
     let values = rng.u32(1..=4);
     let kinds = rng.bool();
     let silent = rng.f64();
-    let mut now = Few { progress: 0, fields: [0; 3] };
+    let mut now = Few {
+        progress: 0,
+        fields: [0; 3],
+    };
     let mut other = [0_u32; OTHERS.len()];
     let mut told: Vec<Sighting<Few>> = Vec::new();
     for _ in 0..rng.usize(1..=most) {
@@ -77,13 +88,21 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
         for (i, path) in FOLLOWED.iter().enumerate() {
             if rng.f64() < 0.4 {
                 let from = std::mem::replace(&mut now.fields[i], rng.u32(0..values));
-                changes.push(Change { path: (*path).to_owned(), from, to: now.fields[i] });
+                changes.push(Change {
+                    path: (*path).to_owned(),
+                    from,
+                    to: now.fields[i],
+                });
             }
         }
         for (value, path) in other.iter_mut().zip(OTHERS) {
             if rng.f64() < 0.1 {
                 let from = std::mem::replace(value, rng.u32(0..values));
-                changes.push(Change { path: path.to_owned(), from, to: *value });
+                changes.push(Change {
+                    path: path.to_owned(),
+                    from,
+                    to: *value,
+                });
             }
         }
         if rng.f64() < 0.2 {
@@ -98,10 +117,19 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
             _ => Stage::Updated,
         };
         let id = format!("evt_{:08x}", rng.u32(..));
-        let sighting = Sighting { created_s: rng.i64(0..2), event_id: id, stage, facts: now.clone(), changes };
+        let sighting = Sighting {
+            created_s: rng.i64(0..2),
+            event_id: id,
+            stage,
+            facts: now.clone(),
+            changes,
+        };
         match rng.u32(0..10) {
             // Told by another event once more.
-            0 => told.push(Sighting { event_id: format!("{}_again", sighting.event_id), ..sighting.clone() }),
+            0 => told.push(Sighting {
+                event_id: format!("{}_again", sighting.event_id),
+                ..sighting.clone()
+            }),
             // Never told.
             1 => continue,
             _ => {}
@@ -126,7 +154,9 @@ mod plain {
         for second in seen.chunk_by(|a, b| a.created_s == b.created_s) {
             let mut group = second.to_vec();
             group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
-            for class in group.chunk_by(|a, b| a.stage == b.stage && a.facts.progress() == b.facts.progress()) {
+            for class in group
+                .chunk_by(|a, b| a.stage == b.stage && a.facts.progress() == b.facts.progress())
+            {
                 let chained = order(ordered.last().copied(), class);
                 ordered.extend(chained);
             }
@@ -134,23 +164,47 @@ mod plain {
         ordered
     }
 
-    fn order<'a>(before: Option<&'a Sighting<Few>>, class: &[&'a Sighting<Few>]) -> Vec<&'a Sighting<Few>> {
+    fn order<'a>(
+        before: Option<&'a Sighting<Few>>,
+        class: &[&'a Sighting<Few>],
+    ) -> Vec<&'a Sighting<Few>> {
         let count = class.len();
         let all: Vec<_> = class.iter().copied().chain(before).collect();
         let row = |(i, a): (usize, &&Sighting<Few>)| {
-            (0..count).map(|j| if i == j { AGAINST } else { link_cost(a, all[j]) }).collect()
+            (0..count)
+                .map(|j| {
+                    if i == j {
+                        AGAINST
+                    } else {
+                        link_cost(a, all[j])
+                    }
+                })
+                .collect()
         };
         let mut costs: Vec<Vec<u32>> = all.iter().enumerate().map(row).collect();
         if before.is_none() {
             costs.push(vec![0; count]);
         }
-        let least: Vec<u32> = (0..count).map(|j| costs.iter().map(|row| row[j]).min().unwrap_or(0)).collect();
+        let least: Vec<u32> = (0..count)
+            .map(|j| costs.iter().map(|row| row[j]).min().unwrap_or(0))
+            .collect();
         let rest = least.iter().sum();
         let has_before = before.is_some();
         let (path, used) = (Vec::new(), vec![false; count]);
-        let mut search = Search { costs, least, has_before, best: None, path, used, steps: 0 };
+        let mut search = Search {
+            costs,
+            least,
+            has_before,
+            best: None,
+            path,
+            used,
+            steps: 0,
+        };
         search.extend(count, 0, rest);
-        search.best.map_or_else(|| class.to_vec(), |(_, order)| order.into_iter().map(|i| class[i]).collect())
+        search.best.map_or_else(
+            || class.to_vec(),
+            |(_, order)| order.into_iter().map(|i| class[i]).collect(),
+        )
     }
 
     struct Search {
@@ -165,7 +219,11 @@ mod plain {
 
     impl Search {
         fn extend(&mut self, last: usize, cost: u32, rest: u32) {
-            if self.best.as_ref().is_some_and(|(best, _)| cost + rest >= *best || self.steps >= MAX_STEPS) {
+            if self
+                .best
+                .as_ref()
+                .is_some_and(|(best, _)| cost + rest >= *best || self.steps >= MAX_STEPS)
+            {
                 return;
             }
             self.steps += 1;
@@ -175,7 +233,16 @@ mod plain {
             }
             let mut next: Vec<usize> = (0..self.used.len()).filter(|&i| !self.used[i]).collect();
             let begins = self.path.is_empty() && !self.has_before;
-            next.sort_by_key(|&i| (if begins { AGAINST - self.least_from_others(i) } else { self.costs[last][i] }, i));
+            next.sort_by_key(|&i| {
+                (
+                    if begins {
+                        AGAINST - self.least_from_others(i)
+                    } else {
+                        self.costs[last][i]
+                    },
+                    i,
+                )
+            });
             for i in next {
                 self.used[i] = true;
                 self.path.push(i);
@@ -186,17 +253,29 @@ mod plain {
         }
 
         fn least_from_others(&self, i: usize) -> u32 {
-            self.costs[..self.used.len()].iter().map(|row| row[i]).min().unwrap_or(0)
+            self.costs[..self.used.len()]
+                .iter()
+                .map(|row| row[i])
+                .min()
+                .unwrap_or(0)
         }
     }
 
     fn link_cost(a: &Sighting<Few>, b: &Sighting<Few>) -> u32 {
         let (a_fields, b_fields) = (a.facts.fields(), b.facts.fields());
-        let against = if a_fields == b_fields && a.changes == b.changes { REPEATED } else { AGAINST };
+        let against = if a_fields == b_fields && a.changes == b.changes {
+            REPEATED
+        } else {
+            AGAINST
+        };
         let mut evidence = false;
         for ((path, value_a), (_, value_b)) in a_fields.iter().zip(&b_fields) {
             let change = b.changes.iter().find(|c| c.path == *path);
-            if change.is_none() && b.changes.iter().any(|c| encloses(&c.path, path) || encloses(path, &c.path)) {
+            if change.is_none()
+                && b.changes
+                    .iter()
+                    .any(|c| encloses(&c.path, path) || encloses(path, &c.path))
+            {
                 continue;
             }
             if *value_a != change.map_or(*value_b, |c| c.from) {
@@ -204,7 +283,11 @@ mod plain {
             }
             evidence |= change.is_some();
         }
-        for change in b.changes.iter().filter(|c| a_fields.iter().all(|(path, _)| *path != c.path)) {
+        for change in b
+            .changes
+            .iter()
+            .filter(|c| a_fields.iter().all(|(path, _)| *path != c.path))
+        {
             match a.changes.iter().find(|c| c.path == change.path) {
                 Some(earlier) if earlier.to == change.from => evidence = true,
                 Some(_) => return against,
@@ -215,6 +298,8 @@ mod plain {
     }
 
     fn encloses(outer: &str, inner: &str) -> bool {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.starts_with('.'))
     }
 }

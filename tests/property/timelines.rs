@@ -10,16 +10,25 @@ use revwatch_shared::event::Event;
 use revwatch_shared::observe::{Plans, observe};
 use serde_json::{Value, json};
 
-fn read(created_s: i64, id: usize, kind: &str, object: &Value, previous: Option<&Value>) -> Observation {
+fn read(
+    created_s: i64,
+    id: usize,
+    kind: &str,
+    object: &Value,
+    previous: Option<&Value>,
+) -> Observation {
     let body = json!({"id": format!("evt_{id:03}"), "type": kind, "created": created_s, "data": {"object": object, "previous_attributes": previous}});
     let body = body.to_string();
     let event = Event::parse(body.as_bytes()).expect("an event");
-    observe(&event, &Plans::default()).expect("readable").remove(0)
+    observe(&event, &Plans::default())
+        .expect("readable")
+        .remove(0)
 }
 
 fn built<'a>(key: &EntityKey, told: impl IntoIterator<Item = &'a Observation>) -> Entity {
     let mut entity = Entity::new(key);
-    told.into_iter().for_each(|observation| entity.merge(observation));
+    told.into_iter()
+        .for_each(|observation| entity.merge(observation));
     entity
 }
 
@@ -43,7 +52,13 @@ fn what_is_forgotten_depends_on_the_set_alone() {
         .map(|n| {
             let at_s = 1000 + i64::try_from(n / 7).expect("small") * 3;
             if n % 4 == 1 {
-                read(at_s, n * 37 % 120, "capability.updated", &capability(n), None)
+                read(
+                    at_s,
+                    n * 37 % 120,
+                    "capability.updated",
+                    &capability(n),
+                    None,
+                )
             } else {
                 read(at_s, n * 37 % 120, "account.updated", &account(n), None)
             }
@@ -52,9 +67,17 @@ fn what_is_forgotten_depends_on_the_set_alone() {
     let key = EntityKey::new(EntityKind::Account, "acct_1");
     let truth = built(&key, &told);
     // Charges were enabled in an event that is forgotten by now; the milestone is not.
-    assert_eq!(truth.contributions().get(Bucket::Standing, &["funnel", "charges_enabled"]), 1);
+    assert_eq!(
+        truth
+            .contributions()
+            .get(Bucket::Standing, &["funnel", "charges_enabled"]),
+        1
+    );
     for _ in 0..200 {
-        let mut order: Vec<&Observation> = told.iter().chain(told.iter().filter(|_| rng.bool())).collect();
+        let mut order: Vec<&Observation> = told
+            .iter()
+            .chain(told.iter().filter(|_| rng.bool()))
+            .collect();
         rng.shuffle(&mut order);
         assert_eq!(built(&key, order).encode(), truth.encode());
     }
@@ -65,16 +88,33 @@ fn what_is_forgotten_depends_on_the_set_alone() {
 fn a_forgotten_beginning_is_no_gain() {
     let told: Vec<Observation> = (0..100_usize)
         .map(|day| {
-            let kind = if day == 0 { "customer.subscription.created" } else { "customer.subscription.updated" };
-            read(86_400 * i64::try_from(day).expect("small"), day, kind, &subscription("active", 10 + day), None)
+            let kind = if day == 0 {
+                "customer.subscription.created"
+            } else {
+                "customer.subscription.updated"
+            };
+            read(
+                86_400 * i64::try_from(day).expect("small"),
+                day,
+                kind,
+                &subscription("active", 10 + day),
+                None,
+            )
         })
         .collect();
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
     let counters = built(&key, &told).contributions();
     assert_eq!(counters.get(Bucket::Standing, &["base", "paying"]), 1);
     for hour in 1..=hour_of(100 * 86_400) {
-        assert_eq!(counters.get(Bucket::Hour(hour), &["churn", "gained"]), 0, "hour {hour}");
-        assert!(counters.get(Bucket::Hour(hour), &["mrr_change", "usd"]) <= 100, "hour {hour}");
+        assert_eq!(
+            counters.get(Bucket::Hour(hour), &["churn", "gained"]),
+            0,
+            "hour {hour}"
+        );
+        assert!(
+            counters.get(Bucket::Hour(hour), &["mrr_change", "usd"]) <= 100,
+            "hour {hour}"
+        );
     }
     // One that is whole begins where it began.
     let counters = built(&key, &told[..20]).contributions();
@@ -85,24 +125,41 @@ fn a_forgotten_beginning_is_no_gain() {
 #[test]
 fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
     let walk = [
-        "active", "past_due", "active", "unpaid", "active", "paused", "active", "trialing", "unpaid", "past_due",
-        "paused",
+        "active", "past_due", "active", "unpaid", "active", "paused", "active", "trialing",
+        "unpaid", "past_due", "paused",
     ];
     let told: Vec<Observation> = walk
         .iter()
         .enumerate()
         .map(|(i, status)| match i.checked_sub(1) {
-            None => read(5, 99, "customer.subscription.created", &subscription(status, 1), None),
+            None => read(
+                5,
+                99,
+                "customer.subscription.created",
+                &subscription(status, 1),
+                None,
+            ),
             // The way that leads to the end comes first by id.
             Some(before) => {
                 let previous = json!({"status": walk[before]});
-                read(5, 50 - i, "customer.subscription.updated", &subscription(status, 1), Some(&previous))
+                read(
+                    5,
+                    50 - i,
+                    "customer.subscription.updated",
+                    &subscription(status, 1),
+                    Some(&previous),
+                )
             }
         })
         .collect();
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
     let entity = built(&key, &told);
-    assert_eq!(entity.contributions().get(Bucket::Standing, &["subscriptions", "paused", "unmapped"]), 1);
+    assert_eq!(
+        entity
+            .contributions()
+            .get(Bucket::Standing, &["subscriptions", "paused", "unmapped"]),
+        1
+    );
     let mut rng = Rng::with_seed(1);
     for _ in 0..50 {
         let mut order: Vec<&Observation> = told.iter().collect();
@@ -116,7 +173,15 @@ fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
 fn a_crowded_second_without_evidence_is_quick() {
     for count in [8_usize, 12, 40] {
         let told: Vec<Observation> = (0..count)
-            .map(|n| read(5, n, "customer.subscription.updated", &subscription("active", 1 + n % 2), None))
+            .map(|n| {
+                read(
+                    5,
+                    n,
+                    "customer.subscription.updated",
+                    &subscription("active", 1 + n % 2),
+                    None,
+                )
+            })
             .collect();
         let key = EntityKey::new(EntityKind::Subscription, "sub_1");
         let entity = built(&key, &told);
@@ -126,7 +191,10 @@ fn a_crowded_second_without_evidence_is_quick() {
             entity.contributions();
             let _ = tell.send(());
         });
-        assert!(done.recv_timeout(Duration::from_secs(60)).is_ok(), "{count} events of one second take for ever");
+        assert!(
+            done.recv_timeout(Duration::from_secs(60)).is_ok(),
+            "{count} events of one second take for ever"
+        );
     }
 }
 
@@ -162,34 +230,69 @@ fn what_was_reached_stays_reached() {
         .into_iter()
         .enumerate()
         .map(|(n, status)| {
-            let object = json!({"id": "cs_1", "status": status, "amount_total": 5, "currency": "eur"});
+            let object =
+                json!({"id": "cs_1", "status": status, "amount_total": 5, "currency": "eur"});
             read(at_s(9 * n), n, "checkout.session.completed", &object, None)
         })
         .collect();
     for (kind, id, told, sure) in [
-        (EntityKind::Payment, "pi_1", payments, &["payments_reached|failed=50", "payments_reached|succeeded=1"][..]),
-        (EntityKind::Payout, "po_1", payouts, &["payouts_reached|in_transit|eur=1", "payouts_reached|pending|eur=1"]),
-        (EntityKind::Checkout, "cs_1", checkouts, &["checkouts_reached|complete=1"]),
+        (
+            EntityKind::Payment,
+            "pi_1",
+            payments,
+            &["payments_reached|failed=50", "payments_reached|succeeded=1"][..],
+        ),
+        (
+            EntityKind::Payout,
+            "po_1",
+            payouts,
+            &[
+                "payouts_reached|in_transit|eur=1",
+                "payouts_reached|pending|eur=1",
+            ],
+        ),
+        (
+            EntityKind::Checkout,
+            "cs_1",
+            checkouts,
+            &["checkouts_reached|complete=1"],
+        ),
     ] {
         let key = EntityKey::new(kind, id);
         let reached = |entity: &Entity| {
             let counters = entity.contributions();
-            let reached = counters.iter().filter(|(_, name, _)| name.contains("_reached|"));
-            reached.map(|(_, name, value)| (name.to_owned(), value)).collect::<std::collections::BTreeMap<_, _>>()
+            let reached = counters
+                .iter()
+                .filter(|(_, name, _)| name.contains("_reached|"));
+            reached
+                .map(|(_, name, value)| (name.to_owned(), value))
+                .collect::<std::collections::BTreeMap<_, _>>()
         };
         let truth = reached(&built(&key, &told));
         for line in sure {
             let (name, value) = line.split_once('=').expect("written here");
-            assert_eq!(truth.get(name), Some(&value.parse().expect("a number")), "{name} of {truth:?}");
+            assert_eq!(
+                truth.get(name),
+                Some(&value.parse().expect("a number")),
+                "{name} of {truth:?}"
+            );
         }
         for _ in 0..50 {
-            let mut order: Vec<&Observation> = told.iter().chain(told.iter().filter(|_| rng.bool())).collect();
+            let mut order: Vec<&Observation> = told
+                .iter()
+                .chain(told.iter().filter(|_| rng.bool()))
+                .collect();
             rng.shuffle(&mut order);
             let (mut entity, mut before) = (Entity::new(&key), std::collections::BTreeMap::new());
             for observation in order {
                 entity.merge(observation);
                 let now = reached(&entity);
-                assert!(before.iter().all(|(name, value)| now.get(name) >= Some(value)), "{before:?} then {now:?}");
+                assert!(
+                    before
+                        .iter()
+                        .all(|(name, value)| now.get(name) >= Some(value)),
+                    "{before:?} then {now:?}"
+                );
                 before = now;
             }
             assert_eq!(before, truth);

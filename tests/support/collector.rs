@@ -57,10 +57,17 @@ struct Inner {
 impl Collector {
     /// Listens.
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let collector = Self { addr, inner: Arc::default() };
-        let router = Router::new().route("/v1/traces", axum::routing::post(take)).with_state(collector.clone());
+        let collector = Self {
+            addr,
+            inner: Arc::default(),
+        };
+        let router = Router::new()
+            .route("/v1/traces", axum::routing::post(take))
+            .with_state(collector.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         collector
     }
@@ -72,27 +79,50 @@ impl Collector {
 
     /// Every span so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).spans.clone()
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .spans
+            .clone()
     }
 
     /// The `authorization` of every request so far.
     pub(crate) fn authorizations(&self) -> Vec<String> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).authorizations.clone()
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .authorizations
+            .clone()
     }
 }
 
 async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     if header("content-type") != "application/x-protobuf" {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE;
     }
-    let Ok(request) = ExportTraceServiceRequest::decode(body) else { return StatusCode::BAD_REQUEST };
-    let mut inner = collector.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    let mut inner = collector
+        .inner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     inner.authorizations.push(header("authorization"));
     for resource in request.resource_spans {
         let of_process = attributes(&resource.resource.unwrap_or_default().attributes);
         let service = of_process.get("service.name").cloned().unwrap_or_default();
-        for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+        for span in resource
+            .scope_spans
+            .into_iter()
+            .flat_map(|scope| scope.spans)
+        {
             inner.spans.push(Span {
                 service: service.clone(),
                 kind: span.kind(),
@@ -102,7 +132,11 @@ async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Byte
                 began: span.start_time_unix_nano,
                 ended: span.end_time_unix_nano,
                 attributes: attributes(&span.attributes),
-                links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
+                links: span
+                    .links
+                    .iter()
+                    .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
+                    .collect(),
                 has_failed: span.status.as_ref().is_some_and(|status| status.code == 2),
                 name: span.name,
             });
@@ -112,12 +146,16 @@ async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Byte
 }
 
 fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
-    let text = |value: &Option<AnyValue>| match value.as_ref().and_then(|value| value.value.as_ref()) {
-        Some(any_value::Value::StringValue(text)) => text.clone(),
-        Some(any_value::Value::IntValue(number)) => number.to_string(),
-        other => format!("{other:?}"),
-    };
-    pairs.iter().map(|pair| (pair.key.clone(), text(&pair.value))).collect()
+    let text =
+        |value: &Option<AnyValue>| match value.as_ref().and_then(|value| value.value.as_ref()) {
+            Some(any_value::Value::StringValue(text)) => text.clone(),
+            Some(any_value::Value::IntValue(number)) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+    pairs
+        .iter()
+        .map(|pair| (pair.key.clone(), text(&pair.value)))
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -37,14 +37,21 @@ pub(crate) struct MailServer {
 impl MailServer {
     /// Starts it and waits until it takes connections.
     pub(crate) fn start() -> Self {
-        let known = Command::new(PYTHON).args(["-c", "import aiosmtpd"]).stderr(Stdio::null()).status();
+        let known = Command::new(PYTHON)
+            .args(["-c", "import aiosmtpd"])
+            .stderr(Stdio::null())
+            .status();
         assert!(
             known.is_ok_and(|status| status.success()),
             "aiosmtpd is missing: apt-get install python3-aiosmtpd (tests/run says what else tests need)"
         );
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
-        let mut server = Self { child: spawn(&folder, port), folder, port };
+        let mut server = Self {
+            child: spawn(&folder, port),
+            folder,
+            port,
+        };
         server.wait();
         server
     }
@@ -70,9 +77,16 @@ impl MailServer {
     /// What has arrived: `headers` by their names in small letters, `text`, `kind`, `charset`, `defects`, and
     /// how long the longest line is.
     pub(crate) fn mails(&self) -> Vec<Value> {
-        let read = Command::new(PYTHON).args(["-c", READ]).arg(self.folder.path().join("mails")).output();
+        let read = Command::new(PYTHON)
+            .args(["-c", READ])
+            .arg(self.folder.path().join("mails"))
+            .output();
         let read = read.expect("Python runs");
-        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        assert!(
+            read.status.success(),
+            "{}",
+            String::from_utf8_lossy(&read.stderr)
+        );
         serde_json::from_slice(&read.stdout).expect("JSON")
     }
 
@@ -93,9 +107,28 @@ impl Drop for MailServer {
 
 fn spawn(folder: &TempDir, port: u16) -> Child {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", PYTHON, "-m", "aiosmtpd", "--nosetuid"]);
-    command.args(["--listen", &format!("127.0.0.1:{port}"), "--class", "aiosmtpd.handlers.Mailbox"]);
-    command.arg(folder.path().join("mails")).current_dir(folder.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("setpriv is missing: apt-get install util-linux")
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        PYTHON,
+        "-m",
+        "aiosmtpd",
+        "--nosetuid",
+    ]);
+    command.args([
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+        "--class",
+        "aiosmtpd.handlers.Mailbox",
+    ]);
+    command
+        .arg(folder.path().join("mails"))
+        .current_dir(folder.path());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+        .spawn()
+        .expect("setpriv is missing: apt-get install util-linux")
 }

@@ -16,7 +16,10 @@ pub(crate) mod stripe;
 pub(crate) mod wait;
 
 /// Whether `tests/run --long` asks for the long runs too.
-#[expect(clippy::disallowed_methods, reason = "no setting of revwatch: it is about the tests themselves")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting of revwatch: it is about the tests themselves"
+)]
 pub(crate) fn is_long() -> bool {
     std::env::var_os("REVWATCH_LONG_TESTS").is_some_and(|value| !value.is_empty())
 }

@@ -14,7 +14,9 @@ use serde_json::json;
 
 /// Starts a peer that speaks HTTP; its base URL, and how often it was asked.
 pub(crate) async fn over_http() -> (String, Arc<AtomicUsize>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(AtomicUsize::new(0));
     let router = Router::new().fallback(repeat).with_state(asked.clone());
@@ -22,21 +24,44 @@ pub(crate) async fn over_http() -> (String, Arc<AtomicUsize>) {
     (url, asked)
 }
 
-async fn repeat(State(asked): State<Arc<AtomicUsize>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+async fn repeat(
+    State(asked): State<Arc<AtomicUsize>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     const STATUS: [u16; 6] = [200, 400, 403, 302, 500, 200];
     let n = asked.fetch_add(1, Ordering::SeqCst);
-    let secret = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let secret = headers
+        .get("authorization")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let bare = secret.rsplit(' ').next().unwrap_or_default();
     let said = format!("{uri} {headers:?} {body}");
     let text = match n % 3 {
-        0 => json!({"ok": false, "error": bare, "code": said, "message": said, "status": said}).to_string(),
+        0 => json!({"ok": false, "error": bare, "code": said, "message": said, "status": said})
+            .to_string(),
         1 => said.clone(),
         _ => json!({"error": {"message": said, "code": bare}, "errors": [said]}).to_string(),
     };
     let status = StatusCode::from_u16(STATUS[n / 3 % STATUS.len()]).expect("a status");
     // Line breaks would be no header.
-    let place: String = said.chars().filter(|c| c.is_ascii_graphic()).take(500).collect();
-    (status, [("location", place.clone()), ("retry-after", "1".to_owned()), ("x-said", place)], text).into_response()
+    let place: String = said
+        .chars()
+        .filter(|c| c.is_ascii_graphic())
+        .take(500)
+        .collect();
+    (
+        status,
+        [
+            ("location", place.clone()),
+            ("retry-after", "1".to_owned()),
+            ("x-said", place),
+        ],
+        text,
+    )
+        .into_response()
 }
 
 /// Starts a peer that speaks SMTP and takes a password, but no mail; its address.
@@ -56,7 +81,13 @@ fn converse(mut stream: TcpStream, n: usize) -> std::io::Result<()> {
     stream.write_all(b"220 parrot ESMTP\r\n")?;
     for line in lines {
         let line = line?;
-        let answer = match line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase().as_str() {
+        let answer = match line
+            .split([' ', ':'])
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase()
+            .as_str()
+        {
             "EHLO" => "250-parrot\r\n250 AUTH PLAIN LOGIN".to_owned(),
             // Every other time the password is right.
             "AUTH" if n % 2 == 1 => "235 welcome".to_owned(),

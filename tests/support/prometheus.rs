@@ -22,8 +22,11 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// With this configuration file, which may name rule files; returns once it answers.
     pub(crate) fn start(config: &str) -> Self {
-        let installed =
-            Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let installed = Command::new("prometheus")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         assert!(
             installed.is_ok(),
             "prometheus is missing: apt-get install prometheus (tests/run says what else tests need)"
@@ -32,7 +35,11 @@ impl Prometheus {
             let folder = tempfile::tempdir().expect("a folder");
             let port = free_port();
             std::fs::write(folder.path().join("prometheus.yml"), config).expect("written");
-            let mut server = Self { child: spawn(folder.path(), port), port, folder };
+            let mut server = Self {
+                child: spawn(folder.path(), port),
+                port,
+                folder,
+            };
             if server.is_ready() {
                 return server;
             }
@@ -42,10 +49,13 @@ impl Prometheus {
 
     /// Asks its API; what is under `data`, or what went wrong.
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
-        let mut url =
-            reqwest::Url::parse(&format!("http://127.0.0.1:{}/api/v1/{path}", self.port)).expect("an address");
+        let mut url = reqwest::Url::parse(&format!("http://127.0.0.1:{}/api/v1/{path}", self.port))
+            .expect("an address");
         url.query_pairs_mut().extend_pairs(query);
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
         let answer = client.get(url).send().await.map_err(|e| e.to_string())?;
         let mut answer: Value = answer.json().await.map_err(|e| e.to_string())?;
         match answer["status"].as_str() {
@@ -66,11 +76,14 @@ impl Prometheus {
     fn is_ready(&mut self) -> bool {
         until_blocking("prometheus answers", || {
             if let Ok(Some(status)) = self.child.try_wait() {
-                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 eprintln!("prometheus ended with {status}:\n{log}");
                 return Some(false);
             }
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok().then_some(true)
+            std::net::TcpStream::connect(("127.0.0.1", self.port))
+                .is_ok()
+                .then_some(true)
         })
     }
 }
@@ -91,16 +104,29 @@ pub(crate) fn promtool(args: &[&str], input: &str) -> (bool, String) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool is missing: apt-get install prometheus");
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("read");
+    child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(input.as_bytes())
+        .expect("read");
     let output = child.wait_with_output().expect("it ends");
-    let said = [output.stdout, output.stderr].map(|out| String::from_utf8_lossy(&out).into_owned()).concat();
+    let said = [output.stdout, output.stderr]
+        .map(|out| String::from_utf8_lossy(&out).into_owned())
+        .concat();
     (output.status.success(), said)
 }
 
 fn spawn(folder: &Path, port: u16) -> Child {
     let log = std::fs::File::create(folder.join("log")).expect("a file");
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "prometheus",
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+        ])
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
         .current_dir(folder)
         .stdin(Stdio::null())

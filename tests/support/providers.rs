@@ -55,7 +55,13 @@ impl Settings {
 }
 
 /// `account.updated`: it can take charges, or it cannot, for this reason.
-pub(crate) fn updated(event: &str, account: &str, created_s: i64, charges: bool, reason: &str) -> String {
+pub(crate) fn updated(
+    event: &str,
+    account: &str,
+    created_s: i64,
+    charges: bool,
+    reason: &str,
+) -> String {
     let reason = (!charges).then_some(reason);
     json!({
         "id": event, "object": "event", "api_version": "2025-03-31.basil", "type": "account.updated",
@@ -73,12 +79,20 @@ pub(crate) async fn post_all(url: &str, bodies: &[String]) {
     let client = reqwest::Client::new();
     let posts = futures_util::stream::iter(bodies).map(|body| post(&client, url, body));
     let answers: Vec<_> = posts.buffer_unordered(16).collect().await;
-    assert!(answers.iter().all(|answer| *answer.as_ref().expect("answered") == 200));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| *answer.as_ref().expect("answered") == 200)
+    );
 }
 
 /// Every alert there ever was, as it is stored.
 pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
-    serde_json::from_str(&print(variables, &["alerts", "list", "--all", "--members", "--json"])).expect("JSON")
+    serde_json::from_str(&print(
+        variables,
+        &["alerts", "list", "--all", "--members", "--json"],
+    ))
+    .expect("JSON")
 }
 
 /// Whether `alert` is in state `state`, and its readers have been told.
@@ -89,5 +103,7 @@ pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
 /// The same by another notifier.
 pub(crate) fn is_told_by(notifier: &str, alert: &Value, state: &str) -> bool {
     let told = &alert["deliveries"][notifier];
-    alert["state"] == state && told["told"].as_i64() >= alert["revision"].as_i64() && told["trying"].is_null()
+    alert["state"] == state
+        && told["told"].as_i64() >= alert["revision"].as_i64()
+        && told["trying"].is_null()
 }

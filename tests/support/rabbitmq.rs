@@ -39,7 +39,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 impl RabbitServer {
     /// The server that tests share which do it no harm; it ends with the last of them.
     pub(crate) async fn shared() -> Arc<Self> {
-        static SHARED: tokio::sync::Mutex<Weak<RabbitServer>> = tokio::sync::Mutex::const_new(Weak::new());
+        static SHARED: tokio::sync::Mutex<Weak<RabbitServer>> =
+            tokio::sync::Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
         if let Some(server) = shared.upgrade() {
             return server;
@@ -76,12 +77,17 @@ impl RabbitServer {
     pub(crate) async fn start_replica(&self, extra: &str) -> Self {
         const COOKIE: &str = ".erlang.cookie";
         let folder = TempDir::with_prefix("revwatch-rabbitmq-").expect("a temporary folder");
-        std::fs::copy(self.path(COOKIE), folder.path().join(COOKIE)).expect("the cookie, with its permissions");
+        std::fs::copy(self.path(COOKIE), folder.path().join(COOKIE))
+            .expect("the cookie, with its permissions");
         let server = Self::new(folder, self.epmd_port, None);
         let nodes = [self.node(), server.node()];
-        let nodes = (1..).zip(&nodes).map(|(n, node)| format!("cluster_formation.classic_config.nodes.{n} = {node}\n"));
+        let nodes = (1..)
+            .zip(&nodes)
+            .map(|(n, node)| format!("cluster_formation.classic_config.nodes.{n} = {node}\n"));
         let nodes: String = nodes.collect();
-        server.write_config(&format!("cluster_formation.peer_discovery_backend = classic_config\n{nodes}{extra}"));
+        server.write_config(&format!(
+            "cluster_formation.peer_discovery_backend = classic_config\n{nodes}{extra}"
+        ));
         server.restart().await;
         server
     }
@@ -101,7 +107,10 @@ impl RabbitServer {
     /// The URL of a virtual host that nobody has used yet.
     pub(crate) fn url(&self) -> SecretString {
         let taken = self.taken.fetch_add(1, Ordering::SeqCst);
-        assert!(taken < VIRTUAL_HOSTS, "more than {VIRTUAL_HOSTS} virtual hosts asked for: raise VIRTUAL_HOSTS");
+        assert!(
+            taken < VIRTUAL_HOSTS,
+            "more than {VIRTUAL_HOSTS} virtual hosts asked for: raise VIRTUAL_HOSTS"
+        );
         SecretString::from(self.url_of(taken, PASSWORD))
     }
 
@@ -112,7 +121,13 @@ impl RabbitServer {
 
     /// The id of its process.
     pub(crate) fn process(&self) -> u32 {
-        self.broker.lock().expect("no panic while locked").as_ref().expect("the server runs").child.id()
+        self.broker
+            .lock()
+            .expect("no panic while locked")
+            .as_ref()
+            .expect("the server runs")
+            .child
+            .id()
     }
 
     /// `host:port`
@@ -131,9 +146,18 @@ impl RabbitServer {
         let broker = Process::spawn(self.broker_command());
         *self.broker.lock().expect("no panic while locked") = Some(broker);
         while !self.takes_connections().await {
-            let gone = self.broker.lock().expect("no panic while locked").as_mut().is_none_or(Process::has_ended);
+            let gone = self
+                .broker
+                .lock()
+                .expect("no panic while locked")
+                .as_mut()
+                .is_none_or(Process::has_ended);
             assert!(!gone, "RabbitMQ ended instead of starting:\n{}", self.log());
-            assert!(Instant::now() < deadline, "RabbitMQ did not start within {READY_WITHIN:?}:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "RabbitMQ did not start within {READY_WITHIN:?}:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -141,11 +165,24 @@ impl RabbitServer {
     /// Waits until RabbitMQ has written down that it has a stream. It does so within seconds after the first
     /// one was declared; killed before that, 3.10 never brings its streams back.
     pub(crate) async fn settle(&self) {
-        let names = self.path("mnesia").join(self.node()).join("coordination").join(self.node()).join("names.dets");
+        let names = self
+            .path("mnesia")
+            .join(self.node())
+            .join("coordination")
+            .join(self.node())
+            .join("names.dets");
         let deadline = Instant::now() + READY_WITHIN;
         let name = b"rabbit_stream_coordinator";
-        while !std::fs::read(&names).unwrap_or_default().windows(name.len()).any(|window| window == name) {
-            assert!(Instant::now() < deadline, "no stream in {} within {READY_WITHIN:?}", names.display());
+        while !std::fs::read(&names)
+            .unwrap_or_default()
+            .windows(name.len())
+            .any(|window| window == name)
+        {
+            assert!(
+                Instant::now() < deadline,
+                "no stream in {} within {READY_WITHIN:?}",
+                names.display()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -164,9 +201,18 @@ impl RabbitServer {
     pub(crate) async fn ctl(&self, arguments: &[&str]) {
         let mut ctl = self.erlang_command(CTL);
         ctl.args(["-n", &self.node()]).args(arguments);
-        let output = tokio::task::spawn_blocking(move || ctl.stdout(Stdio::piped()).stderr(Stdio::piped()).output());
-        let output = output.await.expect("no panic").expect("rabbitmqctl can be started");
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = tokio::task::spawn_blocking(move || {
+            ctl.stdout(Stdio::piped()).stderr(Stdio::piped()).output()
+        });
+        let output = output
+            .await
+            .expect("no panic")
+            .expect("rabbitmqctl can be started");
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn signal(&self, signal: &str) {
@@ -174,7 +220,10 @@ impl RabbitServer {
     }
 
     fn url_of(&self, virtual_host: u32, password: &str) -> String {
-        format!("amqp://revwatch:{password}@{}/t{virtual_host}", self.address())
+        format!(
+            "amqp://revwatch:{password}@{}/t{virtual_host}",
+            self.address()
+        )
     }
 
     async fn takes_connections(&self) -> bool {
@@ -190,7 +239,9 @@ impl RabbitServer {
     }
 
     fn write_config(&self, extra: &str) {
-        let hosts: Vec<String> = (0..VIRTUAL_HOSTS).map(|n| format!(r#"{{"name":"t{n}"}}"#)).collect();
+        let hosts: Vec<String> = (0..VIRTUAL_HOSTS)
+            .map(|n| format!(r#"{{"name":"t{n}"}}"#))
+            .collect();
         let permissions: Vec<String> = (0..VIRTUAL_HOSTS)
             .map(|n| format!(r#"{{"user":"revwatch","vhost":"t{n}","configure":".*","write":".*","read":".*"}}"#))
             .collect();
@@ -205,9 +256,11 @@ impl RabbitServer {
             self.address(),
             self.path("definitions.json").display()
         );
-        std::fs::write(self.path("definitions.json"), definitions).expect("a file in a temporary folder");
+        std::fs::write(self.path("definitions.json"), definitions)
+            .expect("a file in a temporary folder");
         std::fs::write(self.path("rabbitmq.conf"), config).expect("a file in a temporary folder");
-        std::fs::write(self.path("enabled_plugins"), "[].\n").expect("a file in a temporary folder");
+        std::fs::write(self.path("enabled_plugins"), "[].\n")
+            .expect("a file in a temporary folder");
     }
 
     fn broker_command(&self) -> Command {
@@ -216,10 +269,16 @@ impl RabbitServer {
             // Has the script become the Erlang machine instead of watching over it, so that its id is ours.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .args(["-noinput", "-start_epmd", "false"])
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-kernel inet_dist_use_interface {127,0,0,1}",
+            )
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("RABBITMQ_CONFIG_FILE", self.path("rabbitmq.conf"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.path("enabled_plugins"))
+            .env(
+                "RABBITMQ_ENABLED_PLUGINS_FILE",
+                self.path("enabled_plugins"),
+            )
             .env("RABBITMQ_MNESIA_BASE", self.path("mnesia"))
             .env("RABBITMQ_LOG_BASE", self.path("log"))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", self.path("generated"))
@@ -247,8 +306,14 @@ impl RabbitServer {
 
     fn log(&self) -> String {
         let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-        let logs = std::fs::read_dir(self.path("log")).into_iter().flatten().flatten().map(|entry| read(entry.path()));
-        std::iter::once(read(self.path("output"))).chain(logs).collect()
+        let logs = std::fs::read_dir(self.path("log"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| read(entry.path()));
+        std::iter::once(read(self.path("output")))
+            .chain(logs)
+            .collect()
     }
 }
 
@@ -269,7 +334,9 @@ impl Process {
             }
         });
         let child = receive.recv().expect("the thread answers");
-        Self { child: child.expect("setpriv (package util-linux) can be started") }
+        Self {
+            child: child.expect("setpriv (package util-linux) can be started"),
+        }
     }
 
     fn has_ended(&mut self) -> bool {
@@ -289,7 +356,10 @@ impl Drop for Process {
 /// A command that ends with this process, and sees nothing of the user's home or settings.
 #[expect(clippy::disallowed_methods, reason = "handed on, not a setting")]
 fn command(program: &str, home: &Path) -> Command {
-    let output = std::fs::OpenOptions::new().create(true).append(true).open(home.join("output"));
+    let output = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(home.join("output"));
     let output = output.expect("a file in a temporary folder");
     let mut command = Command::new("setpriv");
     command
@@ -308,5 +378,8 @@ fn command(program: &str, home: &Path) -> Command {
 /// `target` is a process id, or a process group's with a minus in front. The shell has `kill` built in.
 fn send(signal: &str, target: &str) {
     let script = format!("kill -s {signal} -- {target}");
-    let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
+    let _ = Command::new("sh")
+        .args(["-c", &script])
+        .stderr(Stdio::null())
+        .status();
 }

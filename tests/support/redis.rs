@@ -34,8 +34,12 @@ impl RedisServer {
     /// The same with further settings, such as `["--requirepass", "secret"]`; the later wins.
     pub(crate) fn start_with(extra: &[&str]) -> Self {
         let usual = "--appendonly yes --appendfsync always --maxmemory-policy noeviction";
-        let settings: Vec<String> =
-            usual.split(' ').chain(["--save", ""]).chain(extra.iter().copied()).map(str::to_owned).collect();
+        let settings: Vec<String> = usual
+            .split(' ')
+            .chain(["--save", ""])
+            .chain(extra.iter().copied())
+            .map(str::to_owned)
+            .collect();
         Self::start_on_free_port(|_| settings.clone())
     }
 
@@ -67,7 +71,12 @@ impl RedisServer {
         for _ in 0..ATTEMPTS {
             let dir = folder();
             let (settings, port) = (settings(&dir), free_port());
-            let mut server = Self { child: spawn(&dir, port, &settings), port, settings, dir };
+            let mut server = Self {
+                child: spawn(&dir, port, &settings),
+                port,
+                settings,
+                dir,
+            };
             if server.is_ready() {
                 return server;
             }
@@ -93,7 +102,8 @@ impl RedisServer {
 
     /// Sends a command behind the store's back, words separated by spaces.
     pub(crate) fn run<T: FromRedisValue>(&self, words: &str) -> T {
-        self.try_run(words).unwrap_or_else(|err| panic!("{words}: {err}"))
+        self.try_run(words)
+            .unwrap_or_else(|err| panic!("{words}: {err}"))
     }
 
     pub(crate) fn try_run<T: FromRedisValue>(&self, words: &str) -> RedisResult<T> {
@@ -114,13 +124,18 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill9();
         self.child = spawn(&self.dir, self.port, &self.settings);
-        assert!(self.is_ready(), "redis-server did not start again on port {}", self.port);
+        assert!(
+            self.is_ready(),
+            "redis-server did not start again on port {}",
+            self.port
+        );
     }
 
     /// Starts it again on the same port without its data.
     pub(crate) fn restart_empty(&mut self) {
         self.kill9();
-        std::fs::remove_dir_all(self.dir.path().join("appendonlydir")).expect("its data is removed");
+        std::fs::remove_dir_all(self.dir.path().join("appendonlydir"))
+            .expect("its data is removed");
         self.restart();
     }
 
@@ -134,7 +149,10 @@ impl RedisServer {
     /// The same, with the data as it was when this much had been appended.
     pub(crate) fn restart_at(&mut self, appended: u64) {
         self.kill9();
-        let file = std::fs::File::options().write(true).open(self.append_file()).expect("opened");
+        let file = std::fs::File::options()
+            .write(true)
+            .open(self.append_file())
+            .expect("opened");
         file.set_len(appended).expect("cut");
         self.restart();
     }
@@ -145,8 +163,12 @@ impl RedisServer {
     }
 
     fn append_file(&self) -> PathBuf {
-        let files = std::fs::read_dir(self.dir.path().join("appendonlydir")).expect("its data").flatten();
-        let newest = files.map(|file| file.path()).find(|path| path.to_string_lossy().contains(".incr."));
+        let files = std::fs::read_dir(self.dir.path().join("appendonlydir"))
+            .expect("its data")
+            .flatten();
+        let newest = files
+            .map(|file| file.path())
+            .find(|path| path.to_string_lossy().contains(".incr."));
         newest.expect("what was appended")
     }
 
@@ -154,7 +176,8 @@ impl RedisServer {
     fn is_ready(&mut self) -> bool {
         until_blocking("redis-server answers", || {
             if let Ok(Some(status)) = self.child.try_wait() {
-                let log = std::fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default();
                 eprintln!("redis-server ended with {status}:\n{log}");
                 return Some(false);
             }
@@ -186,7 +209,14 @@ impl RedisCluster {
         let nodes: Vec<RedisServer> = (0..size)
             .map(|_| {
                 let bus = free_port().to_string();
-                let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--cluster-port", &bus];
+                let cluster = [
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-node-timeout",
+                    "5000",
+                    "--cluster-port",
+                    &bus,
+                ];
                 RedisServer::start_with(&cluster)
             })
             .collect();
@@ -195,7 +225,10 @@ impl RedisCluster {
             node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
             let (first, last) = (SLOTS * i / size, SLOTS * (i + 1) / size - 1);
             node.run::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
-            let bus = node.settings.last().expect("the bus port is the last setting");
+            let bus = node
+                .settings
+                .last()
+                .expect("the bus port is the last setting");
             nodes[0].run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port));
         }
         let cluster = Self { nodes };
@@ -217,7 +250,10 @@ impl RedisCluster {
 
     /// For [`revwatch_shared::redis::RedisStore::connect`]. One node is left out: it has to be found.
     pub(crate) fn url(&self) -> SecretString {
-        let hosts: Vec<String> = self.nodes[1..].iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let hosts: Vec<String> = self.nodes[1..]
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect();
         format!("redis-cluster://{}", hosts.join(",")).into()
     }
 
@@ -231,15 +267,33 @@ impl RedisCluster {
 
 fn spawn(dir: &TempDir, port: u16, settings: &[String]) -> Child {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "redis-server"]).args(settings);
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", "redis.log"]);
+    command
+        .args(["--pdeathsig", "KILL", "redis-server"])
+        .args(settings);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--logfile",
+        "redis.log",
+    ]);
     command.arg("--dir").arg(dir.path()).current_dir(dir.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     assert!(
-        Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok(),
+        Command::new("redis-server")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok(),
         "redis-server is missing: apt-get install redis-server (tests/run says what else tests need)"
     );
-    command.spawn().expect("setpriv is missing: apt-get install util-linux")
+    command
+        .spawn()
+        .expect("setpriv is missing: apt-get install util-linux")
 }
 
 /// A folder in target/, named after this process; those of processes that are gone are swept away first.
@@ -249,12 +303,17 @@ fn folder() -> TempDir {
     SWEEP.call_once(|| {
         for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let owner = name.strip_prefix("redis-").and_then(|rest| rest.split('-').next());
+            let owner = name
+                .strip_prefix("redis-")
+                .and_then(|rest| rest.split('-').next());
             if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
     });
     let prefix = format!("redis-{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(root).expect("a folder for redis-server")
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(root)
+        .expect("a folder for redis-server")
 }

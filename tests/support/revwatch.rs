@@ -49,10 +49,19 @@ impl Revwatch {
         let reader = std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                written
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
             }
         });
-        Self { child, started: Value::Null, webhooks: None, log, reader: Some(reader) }
+        Self {
+            child,
+            started: Value::Null,
+            webhooks: None,
+            log,
+            reader: Some(reader),
+        }
     }
 
     /// Waits until it serves.
@@ -66,23 +75,35 @@ impl Revwatch {
 
     /// Where `path` of the public listener is.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.webhooks.expect("the process plays ingest"))
+        format!(
+            "http://{}{path}",
+            self.webhooks.expect("the process plays ingest")
+        )
     }
 
     /// Where `path` of the admin listener is.
     pub(crate) fn admin(&self, path: &str) -> String {
-        format!("http://{}{path}", self.started["admin"].as_str().expect("an address"))
+        format!(
+            "http://{}{path}",
+            self.started["admin"].as_str().expect("an address")
+        )
     }
 
     /// What it has logged so far with this message.
     pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.iter().filter(|line| line["message"] == message).cloned().collect()
+        log.iter()
+            .filter(|line| line["message"] == message)
+            .cloned()
+            .collect()
     }
 
     /// Everything it has logged so far.
     pub(crate) fn log(&self) -> Vec<Value> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Ends it as a crash would.
@@ -99,9 +120,12 @@ impl Revwatch {
     /// Whether SIGHUP would not end it.
     pub(crate) fn hears_hangups(&self) -> bool {
         const HANGUP: u64 = 1;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & HANGUP != 0))
+        caught.is_some_and(|mask| {
+            u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & HANGUP != 0)
+        })
     }
 
     /// Asks it to end, and sees that it does so well.
@@ -121,21 +145,32 @@ impl Revwatch {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill runs");
+        let sent = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
         assert!(sent.success());
     }
 
     fn wait_for(&self, message: &str) -> Value {
         until_blocking(&format!("revwatch logs {message:?}"), || {
             let found = self.logged(message).pop();
-            assert!(found.is_some() || !self.has_ended(), "revwatch ended: {:?}", self.log);
+            assert!(
+                found.is_some() || !self.has_ended(),
+                "revwatch ended: {:?}",
+                self.log
+            );
             found
         })
     }
 
     fn has_ended(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        stat.map_or(true, |text| text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+        stat.map_or(true, |text| {
+            text.rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        })
     }
 }
 
@@ -148,13 +183,19 @@ impl Drop for Revwatch {
 
 /// Runs a command that ends by itself.
 pub(crate) fn cli(variables: &Variables, args: &[&str]) -> Output {
-    command(variables).args(args).output().expect("revwatch runs")
+    command(variables)
+        .args(args)
+        .output()
+        .expect("revwatch runs")
 }
 
 /// Starts a command, to be killed before it ends by itself.
 pub(crate) fn begin(variables: &Variables, args: &[&str]) -> Child {
     let mut command = command(variables);
-    command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.spawn().expect("revwatch starts")
 }
 
@@ -163,7 +204,10 @@ pub(crate) fn print(variables: &Variables, args: &[&str]) -> String {
     let output = cli(variables, args);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let (told, error) = (text(output.stdout), text(output.stderr));
-    assert!(output.status.success(), "revwatch {args:?}: {error}\n{told}");
+    assert!(
+        output.status.success(),
+        "revwatch {args:?}: {error}\n{told}"
+    );
     told
 }
 
@@ -173,7 +217,11 @@ pub(crate) fn metrics(variables: &Variables) -> Value {
 }
 
 /// Posts one event signed now; the status.
-pub(crate) async fn post(client: &reqwest::Client, url: &str, body: &str) -> Result<u16, reqwest::Error> {
+pub(crate) async fn post(
+    client: &reqwest::Client,
+    url: &str,
+    body: &str,
+) -> Result<u16, reqwest::Error> {
     post_signed(client, url, body, SECRET).await
 }
 
@@ -186,8 +234,16 @@ pub(crate) async fn post_signed(
 ) -> Result<u16, reqwest::Error> {
     let key = SigningKey::new(secret).expect("a secret");
     let header = key.header(jiff::Timestamp::now().as_second(), body.as_bytes());
-    let request = client.post(url).header("stripe-signature", header).header("content-type", "application/json");
-    Ok(request.body(Bytes::from(body.to_owned())).send().await?.status().as_u16())
+    let request = client
+        .post(url)
+        .header("stripe-signature", header)
+        .header("content-type", "application/json");
+    Ok(request
+        .body(Bytes::from(body.to_owned()))
+        .send()
+        .await?
+        .status()
+        .as_u16())
 }
 
 /// Nothing of the tester's own environment reaches the process, and it dies with the test.

@@ -51,7 +51,9 @@ pub(crate) struct Posted {
 impl Posted {
     /// The alert it is about.
     pub(crate) fn alert_id(&self) -> &str {
-        self.metadata["event_payload"]["alert_id"].as_str().unwrap_or_default()
+        self.metadata["event_payload"]["alert_id"]
+            .as_str()
+            .unwrap_or_default()
     }
 
     /// `channel:ts`
@@ -137,8 +139,15 @@ impl Slack {
     pub(crate) async fn start(troubles: &[Trouble]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let inner = Inner { troubles: troubles.iter().copied().collect(), rng: Rng::with_seed(0), ..Inner::default() };
-        let slack = Self { addr, inner: Arc::new(Mutex::new(inner)) };
+        let inner = Inner {
+            troubles: troubles.iter().copied().collect(),
+            rng: Rng::with_seed(0),
+            ..Inner::default()
+        };
+        let slack = Self {
+            addr,
+            inner: Arc::new(Mutex::new(inner)),
+        };
         let server = slack.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -179,7 +188,10 @@ impl Slack {
 
     /// What it was sent and answered well.
     pub(crate) fn accepted(&self) -> Vec<Call> {
-        self.calls().into_iter().filter(|c| c.answered == 200).collect()
+        self.calls()
+            .into_iter()
+            .filter(|c| c.answered == 200)
+            .collect()
     }
 
     /// Everything it was sent that changes something.
@@ -247,8 +259,16 @@ async fn converse(slack: Slack, mut stream: TcpStream) -> Option<()> {
         _ => {}
     }
     let Reply { status, body } = reply;
-    let more = if status == 429 { "retry-after: 1\r\n" } else { "" };
-    let kind = if body.starts_with('{') { "application/json; charset=utf-8" } else { "text/plain" };
+    let more = if status == 429 {
+        "retry-after: 1\r\n"
+    } else {
+        ""
+    };
+    let kind = if body.starts_with('{') {
+        "application/json; charset=utf-8"
+    } else {
+        "text/plain"
+    };
     let head = format!(
         "HTTP/1.1 {status} -\r\ncontent-type: {kind}\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
@@ -280,8 +300,15 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
     let mut words = lines.next()?.split(' ');
     let (verb, target) = (words.next()?, words.next()?);
     let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let header = |name: &str| headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
-    let length: usize = header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let header = |name: &str| {
+        headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+    };
+    let length: usize = header("content-length")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     while bytes.len() < head_ends + 4 + length {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
@@ -290,12 +317,19 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
     let url = reqwest::Url::parse(&format!("http://slack{target}")).ok()?;
     let is_read = verb == "GET";
     let parameters = if is_read {
-        url.query_pairs().map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))).collect()
+        url.query_pairs()
+            .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
+            .collect()
     } else {
         serde_json::from_slice(&bytes[head_ends + 4..]).unwrap_or_default()
     };
     let method = url.path_segments()?.next_back()?.to_owned();
-    Some(Request { method, authorization: header("authorization").unwrap_or_default().to_owned(), parameters, is_read })
+    Some(Request {
+        method,
+        authorization: header("authorization").unwrap_or_default().to_owned(),
+        parameters,
+        is_read,
+    })
 }
 
 impl Inner {
@@ -310,12 +344,26 @@ impl Inner {
 
     /// Does what is asked, as far as the fault lets it, and notes it.
     fn act(&mut self, request: &Request, fault: Option<Fault>) -> Reply {
-        let trouble = if request.is_read { None } else { self.troubles.pop_front() };
-        let plain = |status: u16, body: &str| Reply { status, body: body.to_owned() };
-        let word = |word: &str| Reply { status: 200, body: json!({"ok": false, "error": word}).to_string() };
+        let trouble = if request.is_read {
+            None
+        } else {
+            self.troubles.pop_front()
+        };
+        let plain = |status: u16, body: &str| Reply {
+            status,
+            body: body.to_owned(),
+        };
+        let word = |word: &str| Reply {
+            status: 200,
+            body: json!({"ok": false, "error": word}).to_string(),
+        };
         let (reply, answered) = match (trouble, fault) {
-            (Some(Trouble::TooMany), _) | (None, Some(Fault::TooMany)) => (plain(429, "slow down"), 429),
-            (Some(Trouble::Broken), _) | (None, Some(Fault::Broken { done: false })) => (plain(500, ""), 500),
+            (Some(Trouble::TooMany), _) | (None, Some(Fault::TooMany)) => {
+                (plain(429, "slow down"), 429)
+            }
+            (Some(Trouble::Broken), _) | (None, Some(Fault::Broken { done: false })) => {
+                (plain(500, ""), 500)
+            }
             // Not an acceptance, although HTTP says 200.
             (Some(Trouble::Error(error)), _) => (word(error), 0),
             (None, Some(Fault::Internal { done: false })) => (word("internal_error"), 0),
@@ -340,7 +388,13 @@ impl Inner {
                 }
                 match self.answer(&request.method, &request.parameters) {
                     Ok(Value::String(text)) => (plain(200, &text), 200),
-                    Ok(answer) => (Reply { status: 200, body: answer.to_string() }, 200),
+                    Ok(answer) => (
+                        Reply {
+                            status: 200,
+                            body: answer.to_string(),
+                        },
+                        200,
+                    ),
                     Err(error) => (word(error), 0),
                 }
             }
@@ -361,19 +415,32 @@ impl Inner {
         let text = |name: &str| parameters[name].as_str();
         let channel = || {
             let wanted = text("channel").unwrap_or_default().trim_start_matches('#');
-            let found = CHANNELS.iter().find(|(name, id)| *name == wanted || *id == wanted);
-            found.map(|(_, id)| (*id).to_owned()).ok_or("channel_not_found")
+            let found = CHANNELS
+                .iter()
+                .find(|(name, id)| *name == wanted || *id == wanted);
+            found
+                .map(|(_, id)| (*id).to_owned())
+                .ok_or("channel_not_found")
         };
-        let oldest: f64 = text("oldest").and_then(|oldest| oldest.parse().ok()).unwrap_or(0.0);
+        let oldest: f64 = text("oldest")
+            .and_then(|oldest| oldest.parse().ok())
+            .unwrap_or(0.0);
         let ts_of = |posted: &Posted| posted.ts.parse::<f64>().unwrap_or(0.0);
         match method {
             "hook" => Ok(json!("ok")),
             "chat.postMessage" => {
                 let (channel, thread_ts) = (channel()?, text("thread_ts").map(str::to_owned));
-                if thread_ts.as_ref().is_some_and(|ts| self.find(&channel, ts).is_none()) {
+                if thread_ts
+                    .as_ref()
+                    .is_some_and(|ts| self.find(&channel, ts).is_none())
+                {
                     return Err("thread_not_found");
                 }
-                let ts = format!("{}.{:06}", jiff::Timestamp::now().as_second(), self.posted % 1_000_000);
+                let ts = format!(
+                    "{}.{:06}",
+                    jiff::Timestamp::now().as_second(),
+                    self.posted % 1_000_000
+                );
                 self.posted += 1;
                 self.messages.push(Posted {
                     channel: channel.clone(),
@@ -383,12 +450,16 @@ impl Inner {
                     thread_ts,
                     is_broadcast: parameters["reply_broadcast"] == true,
                 });
-                Ok(json!({"ok": true, "channel": channel, "ts": ts, "message": {"text": parameters["text"]}}))
+                Ok(
+                    json!({"ok": true, "channel": channel, "ts": ts, "message": {"text": parameters["text"]}}),
+                )
             }
             "chat.update" => {
                 let (channel, ts) = (channel()?, text("ts").unwrap_or_default());
                 let posted = self.find(&channel, ts).ok_or("message_not_found")?;
-                text("text").unwrap_or_default().clone_into(&mut posted.text);
+                text("text")
+                    .unwrap_or_default()
+                    .clone_into(&mut posted.text);
                 if parameters["metadata"].is_object() {
                     posted.metadata = parameters["metadata"].clone();
                 }
@@ -406,17 +477,28 @@ impl Inner {
             }
             "conversations.history" => {
                 let channel = channel()?;
-                let is_seen = |m: &&Posted| m.channel == channel && (m.thread_ts.is_none() || m.is_broadcast);
-                let found = self.messages.iter().rev().filter(is_seen).filter(|m| ts_of(m) >= oldest);
+                let is_seen =
+                    |m: &&Posted| m.channel == channel && (m.thread_ts.is_none() || m.is_broadcast);
+                let found = self
+                    .messages
+                    .iter()
+                    .rev()
+                    .filter(is_seen)
+                    .filter(|m| ts_of(m) >= oldest);
                 let found = found.map(|m| m.shown(parameters)).collect();
                 Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))
             }
             "conversations.replies" => {
                 let (channel, ts) = (channel()?, text("ts").unwrap_or_default());
                 self.find(&channel, ts).ok_or("thread_not_found")?;
-                let of_thread =
-                    |m: &&Posted| m.channel == channel && (m.ts == ts || m.thread_ts.as_deref() == Some(ts));
-                let found = self.messages.iter().filter(of_thread).filter(|m| m.ts == ts || ts_of(m) >= oldest);
+                let of_thread = |m: &&Posted| {
+                    m.channel == channel && (m.ts == ts || m.thread_ts.as_deref() == Some(ts))
+                };
+                let found = self
+                    .messages
+                    .iter()
+                    .filter(of_thread)
+                    .filter(|m| m.ts == ts || ts_of(m) >= oldest);
                 let found = found.map(|m| m.shown(parameters)).collect();
                 Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))
             }
@@ -425,7 +507,9 @@ impl Inner {
     }
 
     fn find(&mut self, channel: &str, ts: &str) -> Option<&mut Posted> {
-        self.messages.iter_mut().find(|m| m.channel == channel && m.ts == ts)
+        self.messages
+            .iter_mut()
+            .find(|m| m.channel == channel && m.ts == ts)
     }
 }
 
@@ -444,9 +528,20 @@ impl Posted {
 
 /// The page that the cursor names, and the cursor of the next.
 fn page(name: &str, all: Vec<Value>, parameters: &Value, most: usize) -> Value {
-    let number = |name: &str| parameters[name].as_str().and_then(|n| n.trim_start_matches("from-").parse().ok());
-    let (from, limit) = (number("cursor").unwrap_or(0), number("limit").unwrap_or(most).min(most));
-    let next = if from + limit < all.len() { format!("from-{}", from + limit) } else { String::new() };
+    let number = |name: &str| {
+        parameters[name]
+            .as_str()
+            .and_then(|n| n.trim_start_matches("from-").parse().ok())
+    };
+    let (from, limit) = (
+        number("cursor").unwrap_or(0),
+        number("limit").unwrap_or(most).min(most),
+    );
+    let next = if from + limit < all.len() {
+        format!("from-{}", from + limit)
+    } else {
+        String::new()
+    };
     let items: Vec<Value> = all.into_iter().skip(from).take(limit).collect();
     json!({"ok": true, name: items, "has_more": !next.is_empty(), "response_metadata": {"next_cursor": next}})
 }

@@ -80,9 +80,14 @@ pub(crate) fn account(id: &str, charges: bool) -> Value {
 impl Stripe {
     /// Listens; the first answers are those of `troubles`.
     pub(crate) async fn start(troubles: &[Trouble]) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let inner = Arc::new(Mutex::new(Inner { troubles: troubles.iter().copied().collect(), ..Inner::default() }));
+        let inner = Arc::new(Mutex::new(Inner {
+            troubles: troubles.iter().copied().collect(),
+            ..Inner::default()
+        }));
         let stripe = Self { addr, inner };
         let router = Router::new()
             .route("/v1/accounts", axum::routing::get(list_accounts))
@@ -101,7 +106,11 @@ impl Stripe {
     /// From now on it knows this account, as it stands.
     pub(crate) fn knows(&self, account: Value) {
         let id = account["id"].as_str().expect("an id").to_owned();
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).accounts.insert(id, account);
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .accounts
+            .insert(id, account);
     }
 
     /// From now on these have happened, as Connect's webhooks tell them; whoever knows `key` may list them.
@@ -115,17 +124,27 @@ impl Stripe {
             let created_s = event["created"].as_i64().expect("a time");
             inner.events.push((account, created_s, event));
         }
-        inner.events.sort_by_key(|(_, created_s, _)| std::cmp::Reverse(*created_s));
+        inner
+            .events
+            .sort_by_key(|(_, created_s, _)| std::cmp::Reverse(*created_s));
     }
 
     /// Every request for a list of events.
     pub(crate) fn lists(&self) -> Vec<ListCall> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).lists.clone()
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lists
+            .clone()
     }
 
     /// Everything it was asked.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).calls.clone()
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .calls
+            .clone()
     }
 
     /// The status of each answer, in order.
@@ -134,8 +153,18 @@ impl Stripe {
     }
 }
 
-async fn answer(State(stripe): State<Stripe>, Path(account): Path<String>, headers: HeaderMap) -> Response {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+async fn answer(
+    State(stripe): State<Stripe>,
+    Path(account): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (trouble, known) = {
         let mut inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let trouble = inner.troubles.pop_front();
@@ -149,14 +178,23 @@ async fn answer(State(stripe): State<Stripe>, Path(account): Path<String>, heade
             (None, None) => 404,
         };
         let (authorization, version) = (header("authorization"), header("stripe-version"));
-        inner.calls.push(Call { account, authorization, version, answered });
+        inner.calls.push(Call {
+            account,
+            authorization,
+            version,
+            answered,
+        });
         (trouble, known)
     };
     match trouble {
         Some(trouble) => trouble.answer().await,
         None => match known {
             Some(account) => axum::Json(account).into_response(),
-            None => (StatusCode::NOT_FOUND, axum::Json(json!({"error": {"code": "resource_missing"}}))).into_response(),
+            None => (
+                StatusCode::NOT_FOUND,
+                axum::Json(json!({"error": {"code": "resource_missing"}})),
+            )
+                .into_response(),
         },
     }
 }
@@ -164,12 +202,24 @@ async fn answer(State(stripe): State<Stripe>, Path(account): Path<String>, heade
 impl Trouble {
     async fn answer(self) -> Response {
         match self {
-            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], "slow down").into_response(),
-            Self::Status(status) => StatusCode::from_u16(status).expect("a status").into_response(),
-            Self::Elsewhere => (StatusCode::FOUND, [("location", "/v1/accounts/acct_trap")]).into_response(),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                [("retry-after", "1")],
+                "slow down",
+            )
+                .into_response(),
+            Self::Status(status) => StatusCode::from_u16(status)
+                .expect("a status")
+                .into_response(),
+            Self::Elsewhere => {
+                (StatusCode::FOUND, [("location", "/v1/accounts/acct_trap")]).into_response()
+            }
             Self::Silence => std::future::pending().await,
             Self::Closed => {
-                let parts = [Ok("{\"object\": \"list\","), Err(std::io::Error::other("closed"))];
+                let parts = [
+                    Ok("{\"object\": \"list\","),
+                    Err(std::io::Error::other("closed")),
+                ];
                 Body::from_stream(futures_util::stream::iter(parts)).into_response()
             }
         }
@@ -180,7 +230,10 @@ impl Trouble {
 async fn list(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Response {
     let url = reqwest::Url::parse(&format!("http://stripe{uri}")).expect("a URL");
     let asked: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-    let account = headers.get("stripe-account").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let account = headers
+        .get("stripe-account")
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
     let (trouble, page) = {
         let mut inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let trouble = inner.troubles.pop_front();
@@ -199,39 +252,67 @@ async fn list(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Res
             (None, Ok(_)) => 200,
             (None, Err(status)) => *status,
         };
-        inner.lists.push(ListCall { account, after: asked.get("starting_after").cloned(), answered });
+        inner.lists.push(ListCall {
+            account,
+            after: asked.get("starting_after").cloned(),
+            answered,
+        });
         (trouble, page)
     };
     match (trouble, page) {
         (Some(trouble), _) => trouble.answer().await,
         (None, Ok(page)) => axum::Json(page).into_response(),
-        (None, Err(status)) => StatusCode::from_u16(status).expect("a status").into_response(),
+        (None, Err(status)) => StatusCode::from_u16(status)
+            .expect("a status")
+            .into_response(),
     }
 }
 
 /// `GET /v1/accounts`, one on each page. Source: <https://docs.stripe.com/api/accounts/list>.
 async fn list_accounts(State(stripe): State<Stripe>, uri: Uri) -> Response {
     let url = reqwest::Url::parse(&format!("http://stripe{uri}")).expect("a URL");
-    let after = url.query_pairs().find(|(name, _)| name == "starting_after").map(|(_, id)| id.into_owned());
+    let after = url
+        .query_pairs()
+        .find(|(name, _)| name == "starting_after")
+        .map(|(_, id)| id.into_owned());
     let inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut rest = inner.accounts.iter().filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after));
-    let data: Vec<&Value> = rest.next().map(|(_, account)| account).into_iter().collect();
+    let mut rest = inner
+        .accounts
+        .iter()
+        .filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after));
+    let data: Vec<&Value> = rest
+        .next()
+        .map(|(_, account)| account)
+        .into_iter()
+        .collect();
     let page = json!({"object": "list", "url": "/v1/accounts", "has_more": rest.next().is_some(), "data": data});
     axum::Json(page).into_response()
 }
 
 impl Inner {
-    fn page(&self, account: Option<&String>, asked: &BTreeMap<String, String>) -> Result<Value, u16> {
+    fn page(
+        &self,
+        account: Option<&String>,
+        asked: &BTreeMap<String, String>,
+    ) -> Result<Value, u16> {
         let number = |name: &str| asked.get(name).and_then(|text| text.parse::<i64>().ok());
         let limit = usize::try_from(number("limit").unwrap_or(10)).expect("a limit");
         assert!(limit <= 100, "Stripe gives no more than 100");
-        let (since_s, until_s) = (number("created[gte]").unwrap_or(0), number("created[lt]").unwrap_or(i64::MAX));
-        let listed =
-            self.events.iter().filter(|(of, at_s, _)| of.as_ref() == account && (since_s..until_s).contains(at_s));
+        let (since_s, until_s) = (
+            number("created[gte]").unwrap_or(0),
+            number("created[lt]").unwrap_or(i64::MAX),
+        );
+        let listed = self
+            .events
+            .iter()
+            .filter(|(of, at_s, _)| of.as_ref() == account && (since_s..until_s).contains(at_s));
         let mut listed: Vec<&Value> = listed.map(|(_, _, event)| event).collect();
         if let Some(after) = asked.get("starting_after") {
             // What it is to go on from must be there.
-            let at = listed.iter().position(|event| event["id"] == after.as_str()).ok_or(404_u16)?;
+            let at = listed
+                .iter()
+                .position(|event| event["id"] == after.as_str())
+                .ok_or(404_u16)?;
             listed.drain(..=at);
         }
         let has_more = listed.len() > limit;

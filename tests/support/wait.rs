@@ -9,7 +9,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    ask: impl FnMut() -> F,
+) -> T {
     until_within(DEADLINE, what, ask).await
 }
 
@@ -38,7 +41,10 @@ pub(crate) async fn until_or<T, F: Future<Output = Result<T, String>>>(
             Ok(answer) => return answer,
             Err(why) => why,
         };
-        assert!(began.elapsed() < deadline, "waited {deadline:?} in vain until {what}: {why}");
+        assert!(
+            began.elapsed() < deadline,
+            "waited {deadline:?} in vain until {what}: {why}"
+        );
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -50,7 +56,10 @@ pub(crate) fn until_blocking<T>(what: &str, mut ask: impl FnMut() -> Option<T>) 
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(began.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
+        assert!(
+            began.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain until {what}"
+        );
         std::thread::sleep(LOOK);
     }
 }

@@ -18,7 +18,12 @@ struct Stripe {
 impl Stripe {
     fn to(process: &Revwatch) -> Self {
         let first_s = jiff::Timestamp::now().as_second() - 600;
-        Self { client: reqwest::Client::new(), url: process.url("/webhooks/stripe"), first_s, sent: 0 }
+        Self {
+            client: reqwest::Client::new(),
+            url: process.url("/webhooks/stripe"),
+            first_s,
+            sent: 0,
+        }
     }
 
     async fn update(&mut self, account: &str, charges: bool) {
@@ -31,7 +36,12 @@ impl Stripe {
                 "payouts_enabled": true, "details_submitted": true, "requirements": {"currently_due": [], "past_due": []}},
                 "previous_attributes": {"charges_enabled": !charges}},
         });
-        assert_eq!(post(&self.client, &self.url, &event.to_string()).await.expect("posted"), 200);
+        assert_eq!(
+            post(&self.client, &self.url, &event.to_string())
+                .await
+                .expect("posted"),
+            200
+        );
     }
 
     async fn lose(&mut self, account: &str) {
@@ -64,8 +74,13 @@ async fn open_alert(variables: &Variables, account: &str) -> Value {
 /// The text of the last message about an account, once it says so.
 async fn told(slack: &Slack, account: &str, words: &str) -> String {
     until(&format!("Slack is told {words:?} of {account}"), || async {
-        let mut texts = slack.accepted().into_iter().filter_map(|call| Some(call.body["text"].as_str()?.to_owned()));
-        texts.rfind(|text| text.contains(account)).filter(|text| text.contains(words))
+        let mut texts = slack
+            .accepted()
+            .into_iter()
+            .filter_map(|call| Some(call.body["text"].as_str()?.to_owned()));
+        texts
+            .rfind(|text| text.contains(account))
+            .filter(|text| text.contains(words))
     })
     .await
 }
@@ -99,28 +114,68 @@ async fn answered_from_the_command_line(home: &Home) {
     stripe.lose("acct_1").await;
     told(&slack, "acct_1", "CRITICAL").await;
     let first = until("the message is confirmed", || async {
-        let shown = read(&variables, &["show", id(&open_alert(&variables, "acct_1").await)]);
+        let shown = read(
+            &variables,
+            &["show", id(&open_alert(&variables, "acct_1").await)],
+        );
         (shown["deliveries"]["slack"]["told"] == 1).then_some(shown)
     })
     .await;
-    assert_eq!((&first["state"], &first["rule"]), (&json!("firing"), &json!("provider_lost_charges")));
-    assert!(first["text"].as_str().expect("text").contains("🔴 CRITICAL"), "{first}");
+    assert_eq!(
+        (&first["state"], &first["rule"]),
+        (&json!("firing"), &json!("provider_lost_charges"))
+    );
+    assert!(
+        first["text"]
+            .as_str()
+            .expect("text")
+            .contains("🔴 CRITICAL"),
+        "{first}"
+    );
     let listed = print(&variables, &["alerts", "list"]);
-    assert!(listed.contains(id(&first)) && listed.contains("account acct_1"), "{listed}");
+    assert!(
+        listed.contains(id(&first)) && listed.contains("account acct_1"),
+        "{listed}"
+    );
     let shown = print(&variables, &["alerts", "show", id(&first)]);
-    for words in ["Respond by", "Clocks to come", "escalation 2", "revision 1 of 1", "C0123456789"] {
+    for words in [
+        "Respond by",
+        "Clocks to come",
+        "escalation 2",
+        "revision 1 of 1",
+        "C0123456789",
+    ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
 
     let said = print(&variables, &["alerts", "ack", id(&first)]);
     assert!(said.contains("acknowledged by ana at "), "{said}");
     told(&slack, "acct_1", "by ana").await;
-    assert_eq!(slack.accepted().last().expect("a call").method, "chat.update");
+    assert_eq!(
+        slack.accepted().last().expect("a call").method,
+        "chat.update"
+    );
     let again = read(&variables, &["ack", id(&first), "--by", "ben"]);
-    assert_eq!((&again[0]["acknowledged_by"], &again[0]["taken"]), (&json!("ana"), &json!(true)), "{again}");
+    assert_eq!(
+        (&again[0]["acknowledged_by"], &again[0]["taken"]),
+        (&json!("ana"), &json!(true)),
+        "{again}"
+    );
 
-    let silence =
-        read(&variables, &["silence", "--account", "acct_2", "--for", "4h", "--reason", "migration", "--wait", "30"]);
+    let silence = read(
+        &variables,
+        &[
+            "silence",
+            "--account",
+            "acct_2",
+            "--for",
+            "4h",
+            "--reason",
+            "migration",
+            "--wait",
+            "30",
+        ],
+    );
     assert_eq!(silence["taken"], true, "{silence}");
     stripe.lose("acct_2").await;
     let second = open_alert(&variables, "acct_2").await;
@@ -129,11 +184,20 @@ async fn answered_from_the_command_line(home: &Home) {
     let shown = print(&variables, &["alerts", "show", id(&second)]);
     assert!(shown.contains("migration (ana)"), "{shown}");
     let silences = read(&variables, &["silences"]);
-    assert_eq!((&silences[0]["id"], &silences[0]["mutes"]), (&silence["id"], &json!(1)), "{silences}");
+    assert_eq!(
+        (&silences[0]["id"], &silences[0]["mutes"]),
+        (&silence["id"], &json!(1)),
+        "{silences}"
+    );
     // Another one that fires later is told, so this one would have been.
     stripe.lose("acct_3").await;
     told(&slack, "acct_3", "CRITICAL").await;
-    assert!(!slack.calls().iter().any(|call| call.body.to_string().contains("acct_2")));
+    assert!(
+        !slack
+            .calls()
+            .iter()
+            .any(|call| call.body.to_string().contains("acct_2"))
+    );
     print(&variables, &["alerts", "unsilence", id(&silence)]);
     told(&slack, "acct_2", "CRITICAL").await;
     refused(&variables, &["unsilence", id(&silence)], 1, "over already");
@@ -146,40 +210,88 @@ async fn answered_from_the_command_line(home: &Home) {
     stripe.update("acct_1", false).await;
     stripe.lose("acct_4").await;
     open_alert(&variables, "acct_4").await;
-    assert_eq!(read(&variables, &["list", "--members", "--account", "acct_1"]), json!([]), "it still holds");
+    assert_eq!(
+        read(&variables, &["list", "--members", "--account", "acct_1"]),
+        json!([]),
+        "it still holds"
+    );
     for (args, why) in [
         (&["ack", id(&first)][..], "over already"),
         (&["resolve", id(&first)], "over already"),
-        (&["silence", id(&first), "--for", "1h", "--reason", "r"], "over already"),
+        (
+            &["silence", id(&first), "--for", "1h", "--reason", "r"],
+            "over already",
+        ),
         (&["ack", id(&second), "al_none"], "no alert al_none"),
         (&["show", "al_none"], "no alert al_none"),
         (&["unsilence", "si_none"], "no silence si_none"),
     ] {
         refused(&variables, args, 1, why);
     }
-    assert_eq!(open_alert(&variables, "acct_2").await["state"], "firing", "all or nothing");
+    assert_eq!(
+        open_alert(&variables, "acct_2").await["state"],
+        "firing",
+        "all or nothing"
+    );
 
     let history = read(&variables, &["history", "--since", "1h"]);
     let over = &history[0];
-    assert_eq!((history.as_array().map(Vec::len), &over["id"]), (Some(1), &first["id"]), "{history}");
-    assert_eq!((&over["acknowledged_by"], &over["resolved_by"]), (&json!("ana"), &json!("ana")));
-    assert_eq!((&over["response"], &over["resolution"]), (&json!("within"), &json!("within")));
+    assert_eq!(
+        (history.as_array().map(Vec::len), &over["id"]),
+        (Some(1), &first["id"]),
+        "{history}"
+    );
+    assert_eq!(
+        (&over["acknowledged_by"], &over["resolved_by"]),
+        (&json!("ana"), &json!("ana"))
+    );
+    assert_eq!(
+        (&over["response"], &over["resolution"]),
+        (&json!("within"), &json!("within"))
+    );
     assert!(print(&variables, &["alerts", "history"]).contains(" by ana"));
     let report = read(&variables, &["report", "--months", "2"]);
-    let fired: u64 = report.as_array().expect("lines").iter().filter_map(|line| line["alerts"].as_u64()).sum();
-    assert_eq!((fired, &report[0]["severity"]), (4, &json!("critical")), "{report}");
+    let fired: u64 = report
+        .as_array()
+        .expect("lines")
+        .iter()
+        .filter_map(|line| line["alerts"].as_u64())
+        .sum();
+    assert_eq!(
+        (fired, &report[0]["severity"]),
+        (4, &json!("critical")),
+        "{report}"
+    );
     assert!(print(&variables, &["alerts", "report"]).contains("100.0 %"));
     let exported = print(&variables, &["export", "alerts"]);
-    let row = exported.lines().find(|line| line.starts_with(id(&first))).expect("a row");
-    assert_eq!(row.split(',').skip(8).take(2).collect::<Vec<_>>(), ["ana", "ana"], "{exported}");
+    let row = exported
+        .lines()
+        .find(|line| line.starts_with(id(&first)))
+        .expect("a row");
+    assert_eq!(
+        row.split(',').skip(8).take(2).collect::<Vec<_>>(),
+        ["ana", "ana"],
+        "{exported}"
+    );
 
     // With nobody there, what is asked for waits.
     process.stop();
     let said = print(&variables, &["alerts", "ack", id(&second), "--wait", "1"]);
-    assert!(said.contains("firing") && said.contains("no alerting process took it within 1 s"), "{said}");
-    let silence = read(&variables, &["silence", "--rule", "r", "--for", "1h", "--reason", "r", "--wait", "0"]);
+    assert!(
+        said.contains("firing") && said.contains("no alerting process took it within 1 s"),
+        "{said}"
+    );
+    let silence = read(
+        &variables,
+        &[
+            "silence", "--rule", "r", "--for", "1h", "--reason", "r", "--wait", "0",
+        ],
+    );
     assert_eq!(
-        (&silence["taken"], &read(&variables, &["silences"])[0]["state"]),
+        (
+            &silence["taken"],
+            &read(&variables, &["silences"])[0]["state"]
+        ),
         (&json!(false), &json!("not taken yet"))
     );
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
@@ -208,36 +320,80 @@ async fn a_group_stands_for_its_members() {
     for n in 0..7 {
         stripe.lose(&format!("acct_{n}")).await;
     }
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == 14).then_some(()) }).await;
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == 14).then_some(())
+    })
+    .await;
     process.stop();
     let process = Revwatch::serve(&variables, "alerting");
     told(&slack, "acct_0", "7 ×").await;
 
     let listed = read(&variables, &["list"]);
-    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["group"]["open"]), (Some(1), &json!(7)), "{listed}");
+    assert_eq!(
+        (listed.as_array().map(Vec::len), &listed[0]["group"]["open"]),
+        (Some(1), &json!(7)),
+        "{listed}"
+    );
     let group = id(&listed[0]);
     let count = |args: &[&str]| read(&variables, args).as_array().map(Vec::len);
     assert_eq!(count(&["list", "--members"]), Some(8));
     assert_eq!(count(&["list", "--group", group]), Some(7));
-    assert_eq!(read(&variables, &["list", "--account", "acct_3"])[0]["id"], group);
-    assert_eq!(count(&["list", "--rule", "provider_lost_charges", "--severity", "critical"]), Some(1));
-    for nothing in [["--account", "acct_x"], ["--severity", "high"], ["--rule", "other"], ["--state", "resolved"]] {
-        assert_eq!(count(&[&["list"], &nothing[..]].concat()), Some(0), "{nothing:?}");
+    assert_eq!(
+        read(&variables, &["list", "--account", "acct_3"])[0]["id"],
+        group
+    );
+    assert_eq!(
+        count(&[
+            "list",
+            "--rule",
+            "provider_lost_charges",
+            "--severity",
+            "critical"
+        ]),
+        Some(1)
+    );
+    for nothing in [
+        ["--account", "acct_x"],
+        ["--severity", "high"],
+        ["--rule", "other"],
+        ["--state", "resolved"],
+    ] {
+        assert_eq!(
+            count(&[&["list"], &nothing[..]].concat()),
+            Some(0),
+            "{nothing:?}"
+        );
     }
-    let member = &read(&variables, &["list", "--group", group, "--account", "acct_3"])[0];
+    let member = &read(
+        &variables,
+        &["list", "--group", group, "--account", "acct_3"],
+    )[0];
     let said = print(&variables, &["alerts", "ack", id(member)]);
-    assert!(said.contains(&format!("told by its group {group}")), "{said}");
+    assert!(
+        said.contains(&format!("told by its group {group}")),
+        "{said}"
+    );
     assert!(print(&variables, &["alerts", "list"]).contains("7 alerts"));
     let shown = print(&variables, &["alerts", "show", group]);
-    assert!(shown.contains("Members") && shown.contains("account acct_6"), "{shown}");
+    assert!(
+        shown.contains("Members") && shown.contains("account acct_6"),
+        "{shown}"
+    );
 
     print(&variables, &["alerts", "ack", group]);
-    assert_eq!(count(&["list", "--members", "--state", "acknowledged"]), Some(8));
+    assert_eq!(
+        count(&["list", "--members", "--state", "acknowledged"]),
+        Some(8)
+    );
     print(&variables, &["alerts", "resolve", group]);
     assert_eq!(count(&["list", "--members"]), Some(0));
     told(&slack, group, "RESOLVED").await;
     let history = read(&variables, &["history"]);
-    assert_eq!((history.as_array().map(Vec::len), &history[0]["resolved_by"]), (Some(1), &json!("ana")), "{history}");
+    assert_eq!(
+        (history.as_array().map(Vec::len), &history[0]["resolved_by"]),
+        (Some(1), &json!("ana")),
+        "{history}"
+    );
     assert_eq!(count(&["history", "--members"]), Some(8));
     assert_eq!(read(&variables, &["report"])[0]["alerts"], 1);
     process.stop();
@@ -252,9 +408,27 @@ fn a_silence_without_an_end_a_reason_or_something_to_silence_is_refused() {
         (&["--rule", "r", "--for", "1h"], "--reason"),
         (&["--rule", "r", "--for", "1h", "--reason", ""], "--reason"),
         (&["--for", "1h", "--reason", "r"], "--rule"),
-        (&["al_1", "--rule", "r", "--for", "1h", "--reason", "r"], "cannot be used with"),
-        (&["--rule", "r", "--for", "1h", "--until", "2030-01-01T00:00:00Z", "--reason", "r"], "cannot be used with"),
-        (&["--rule", "r", "--for", "400d", "--reason", "r"], "within a year"),
+        (
+            &["al_1", "--rule", "r", "--for", "1h", "--reason", "r"],
+            "cannot be used with",
+        ),
+        (
+            &[
+                "--rule",
+                "r",
+                "--for",
+                "1h",
+                "--until",
+                "2030-01-01T00:00:00Z",
+                "--reason",
+                "r",
+            ],
+            "cannot be used with",
+        ),
+        (
+            &["--rule", "r", "--for", "400d", "--reason", "r"],
+            "within a year",
+        ),
     ] {
         refused(&variables, &[&["silence"], args].concat(), 2, why);
     }

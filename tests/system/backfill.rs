@@ -15,7 +15,10 @@ use crate::support::wait::{until, until_blocking};
 const KEY: &str = "sk_test_never_shown";
 
 fn asking(home: &Home, stripe: &Stripe, key: &str) -> Variables {
-    home.variables(&[("STRIPE_SECRET_KEY", key), ("STRIPE_API_BASE", &stripe.url())])
+    home.variables(&[
+        ("STRIPE_SECRET_KEY", key),
+        ("STRIPE_API_BASE", &stripe.url()),
+    ])
 }
 
 fn now_s() -> i64 {
@@ -23,7 +26,11 @@ fn now_s() -> i64 {
 }
 
 fn backfilled(variables: &Variables, args: &[&str]) -> Value {
-    let args: Vec<&str> = ["backfill", "--rate", "100", "--json"].iter().chain(args).copied().collect();
+    let args: Vec<&str> = ["backfill", "--rate", "100", "--json"]
+        .iter()
+        .chain(args)
+        .copied()
+        .collect();
     serde_json::from_str(&print(variables, &args)).expect("JSON")
 }
 
@@ -41,7 +48,10 @@ fn account_of(event: &str) -> Option<String> {
 }
 
 fn accounts_of(events: &[String]) -> BTreeSet<String> {
-    events.iter().filter_map(|event| account_of(event)).collect()
+    events
+        .iter()
+        .filter_map(|event| account_of(event))
+        .collect()
 }
 
 fn payout(n: usize, created_s: i64, account: Option<&str>) -> String {
@@ -87,13 +97,25 @@ async fn a_missed_stretch_heals(home: &Home) {
     let process = Revwatch::serve(&variables, "ingest,worker");
     load(&process, &by_webhook, by_webhook.len()).await;
     let applied = |shown: &Value| shown["events_applied"].as_u64().unwrap_or(0);
-    until("half is applied", || async { (applied(&metrics(&variables)) == by_webhook.len() as u64).then_some(()) })
-        .await;
+    until("half is applied", || async {
+        (applied(&metrics(&variables)) == by_webhook.len() as u64).then_some(())
+    })
+    .await;
 
     let all = history.events.len() as u64;
-    let told = backfilled(&variables, &["--since", "1d", "--all-accounts", "--by", "ada"]);
-    assert_eq!((&told["read"], &told["published"], &told["resumed"]), (&all.into(), &all.into(), &false.into()));
-    assert_eq!(told["accounts"].as_array().expect("a list").len(), 1 + accounts_of(&history.events).len(), "{told}");
+    let told = backfilled(
+        &variables,
+        &["--since", "1d", "--all-accounts", "--by", "ada"],
+    );
+    assert_eq!(
+        (&told["read"], &told["published"], &told["resumed"]),
+        (&all.into(), &all.into(), &false.into())
+    );
+    assert_eq!(
+        told["accounts"].as_array().expect("a list").len(),
+        1 + accounts_of(&history.events).len(),
+        "{told}"
+    );
     until("all is applied", || async {
         let shown = metrics(&variables);
         let duplicates = shown["events_duplicate"].as_u64();
@@ -101,10 +123,14 @@ async fn a_missed_stretch_heals(home: &Home) {
     })
     .await;
     // Once more: the same deliveries, which are known.
-    let again = backfilled(&variables, &["--since", "1d", "--all-accounts", "--restart"]);
+    let again = backfilled(
+        &variables,
+        &["--since", "1d", "--all-accounts", "--restart"],
+    );
     assert_eq!(again["read"], told["read"]);
     until("they are dealt with", || async {
-        let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+        let shown: Value =
+            serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
         (shown["waiting"] == 0).then_some(())
     })
     .await;
@@ -131,7 +157,11 @@ async fn a_backfill_that_is_killed_goes_on_on_servers() {
 /// Killed again and again while it publishes; the same command gets to the end, and nothing is missing.
 async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     let history = History::new(42, 120, now_s());
-    let (own, connected): (Vec<_>, Vec<_>) = history.events.iter().cloned().partition(|e| account_of(e).is_none());
+    let (own, connected): (Vec<_>, Vec<_>) = history
+        .events
+        .iter()
+        .cloned()
+        .partition(|e| account_of(e).is_none());
     assert!(own.len() > 500, "many pages: {}", own.len());
     let stripe = Stripe::start(&[]).await;
     stripe.happened(&own, KEY);
@@ -150,10 +180,14 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
         let mut process = begin(&variables, &asked);
         // When what it writes down has changed, a page is done, and the next is under way.
         let ended = tokio::task::block_in_place(|| {
-            until_blocking("it comes further, or to the end", || match process.try_wait().expect("a child") {
-                Some(status) => Some(Some(status)),
-                // None at all is the end of it.
-                None => Some(progress_in(&data)).filter(|now| !now.is_empty() && *now != progress).map(|_| None),
+            until_blocking("it comes further, or to the end", || {
+                match process.try_wait().expect("a child") {
+                    Some(status) => Some(Some(status)),
+                    // None at all is the end of it.
+                    None => Some(progress_in(&data))
+                        .filter(|now| !now.is_empty() && *now != progress)
+                        .map(|_| None),
+                }
             })
         });
         if let Some(status) = ended {
@@ -171,15 +205,31 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
         assert!(kills < 50, "each run comes further");
     }
     assert!(kills >= 3, "{kills} kills");
-    let from_the_top = stripe.lists().iter().filter(|call| call.after.is_none()).count();
-    assert_eq!(from_the_top, 1, "each goes on where the one before it was: {:?}", stripe.lists());
-    let kept = std::fs::read_dir(data).expect("created").map(|entry| entry.expect("readable").file_name());
-    let kept: Vec<_> = kept.filter(|name| name.to_string_lossy().starts_with("backfill")).collect();
+    let from_the_top = stripe
+        .lists()
+        .iter()
+        .filter(|call| call.after.is_none())
+        .count();
+    assert_eq!(
+        from_the_top,
+        1,
+        "each goes on where the one before it was: {:?}",
+        stripe.lists()
+    );
+    let kept = std::fs::read_dir(data)
+        .expect("created")
+        .map(|entry| entry.expect("readable").file_name());
+    let kept: Vec<_> = kept
+        .filter(|name| name.to_string_lossy().starts_with("backfill"))
+        .collect();
     assert!(kept.is_empty(), "what is done is removed: {kept:?}");
     let process = Revwatch::serve(&variables, "ingest,worker");
     load(&process, &connected, connected.len()).await;
     let all = history.events.len();
-    until("all is applied", || async { (metrics(&variables)["events_applied"] == all).then_some(()) }).await;
+    until("all is applied", || async {
+        (metrics(&variables)["events_applied"] == all).then_some(())
+    })
+    .await;
     process.stop();
     history.expected.assert_shown(&metrics(&variables));
     same_exports(&variables, &history.events).await;
@@ -187,16 +237,24 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
 
 /// What backfills have written down there.
 fn progress_in(folder: &Path) -> Vec<String> {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     let progress = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
     // One may be replaced just now.
-    progress.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+    progress
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_bounds_accounts_and_troubles() {
     let at_s = now_s() - 5000;
-    let mut events: Vec<String> = (0..350).map(|n| payout(n, at_s + 3 * n as i64, None)).collect();
+    let mut events: Vec<String> = (0..350)
+        .map(|n| payout(n, at_s + 3 * n as i64, None))
+        .collect();
     events.extend((350..460).map(|n| payout(n, at_s + n as i64, Some("acct_1"))));
     events.push(payout(460, at_s, Some("acct_2")));
     let troubles = [Trouble::TooMany, Trouble::Status(500), Trouble::Closed];
@@ -209,10 +267,17 @@ async fn pages_bounds_accounts_and_troubles() {
     let iso = |s: i64| jiff::Timestamp::from_second(s).expect("a time").to_string();
     let (since, until_) = (iso(at_s + 30), iso(at_s + 3 * 340));
     let told = backfilled(&variables, &["--since", &since, "--until", &until_]);
-    assert_eq!((&told["read"], &told["pages"], &told["oldest"]), (&330.into(), &4.into(), &since.clone().into()));
+    assert_eq!(
+        (&told["read"], &told["pages"], &told["oldest"]),
+        (&330.into(), &4.into(), &since.clone().into())
+    );
     let call = |after: Option<usize>, answered| {
         let after = after.map(|n| format!("evt_{n}"));
-        ListCall { account: None, after, answered }
+        ListCall {
+            account: None,
+            after,
+            answered,
+        }
     };
     let expected = [
         call(None, 429),
@@ -225,22 +290,62 @@ async fn pages_bounds_accounts_and_troubles() {
     ];
     assert_eq!(stripe.lists(), expected);
 
-    let told = backfilled(&variables, &["--since", "1d", "--account", "acct_1", "--account", "acct_1"]);
-    assert_eq!((&told["read"], told["accounts"].as_array().map(Vec::len)), (&110.into(), Some(1)), "{told}");
+    let told = backfilled(
+        &variables,
+        &[
+            "--since",
+            "1d",
+            "--account",
+            "acct_1",
+            "--account",
+            "acct_1",
+        ],
+    );
+    assert_eq!(
+        (&told["read"], told["accounts"].as_array().map(Vec::len)),
+        (&110.into(), Some(1)),
+        "{told}"
+    );
     let process = Revwatch::serve(&variables, "worker");
-    until("both are applied", || async { (metrics(&variables)["events_applied"] == 330 + 110).then_some(()) }).await;
+    until("both are applied", || async {
+        (metrics(&variables)["events_applied"] == 330 + 110).then_some(())
+    })
+    .await;
     process.stop();
-    assert!(!print(&variables, &["export", "payouts"]).contains("po_460"), "the other account was not asked for");
+    assert!(
+        !print(&variables, &["export", "payouts"]).contains("po_460"),
+        "the other account was not asked for"
+    );
     let payouts = print(&variables, &["export", "payouts"]);
-    assert!(payouts.contains("po_350,acct_1,paid") && payouts.contains("po_10,,paid"), "{payouts}");
-    assert!(!payouts.contains("po_9,") && !payouts.contains("po_340,"), "{payouts}");
+    assert!(
+        payouts.contains("po_350,acct_1,paid") && payouts.contains("po_10,,paid"),
+        "{payouts}"
+    );
+    assert!(
+        !payouts.contains("po_9,") && !payouts.contains("po_340,"),
+        "{payouts}"
+    );
 
     // Of several accounts one that Stripe does not show is told, and the others are read.
-    let args = ["backfill", "--since", "1d", "--account", "acct_9", "--account", "acct_2"];
+    let args = [
+        "backfill",
+        "--since",
+        "1d",
+        "--account",
+        "acct_9",
+        "--account",
+        "acct_2",
+    ];
     let output = cli(&variables, &args);
     assert!(!output.status.success());
-    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(out.contains("1 events read") && error.contains("acct_9") && error.contains("403"), "{out} {error}");
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        out.contains("1 events read") && error.contains("acct_9") && error.contains("403"),
+        "{out} {error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +357,12 @@ async fn what_cannot_be_done_is_said() {
     assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));
     let wrong = asking(&home, &stripe, "sk_test_another");
     let told = refused(&wrong, &["backfill", "--since", "1d"]);
-    assert!(told.contains("401") && told.contains("STRIPE_SECRET_KEY") && !told.contains("sk_test_another"), "{told}");
+    assert!(
+        told.contains("401")
+            && told.contains("STRIPE_SECRET_KEY")
+            && !told.contains("sk_test_another"),
+        "{told}"
+    );
     assert_eq!(stripe.lists().len(), 1, "a wrong key is not tried again");
     let variables = asking(&home, &stripe, KEY);
     for (args, expected) in [

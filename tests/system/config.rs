@@ -41,12 +41,24 @@ fn every_fault_is_named_at_once() {
         "email is set up by halves",
         "notify names \"telegram\"",
     ] {
-        assert!(text.contains(expected), "{text} should contain {expected:?}");
+        assert!(
+            text.contains(expected),
+            "{text} should contain {expected:?}"
+        );
     }
     assert!(!text.contains("hidden"), "{text}");
     let shown: Value = serde_json::from_str(&faults(&variables, &["--json"])).expect("JSON");
-    assert_eq!((&shown["ok"], shown["warnings"].as_array().map(Vec::len)), (&false.into(), Some(1)), "{shown}");
-    assert!(shown["faults"].as_array().is_some_and(|faults| faults.len() >= 10), "{shown}");
+    assert_eq!(
+        (&shown["ok"], shown["warnings"].as_array().map(Vec::len)),
+        (&false.into(), Some(1)),
+        "{shown}"
+    );
+    assert!(
+        shown["faults"]
+            .as_array()
+            .is_some_and(|faults| faults.len() >= 10),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -54,22 +66,36 @@ fn a_process_needs_what_its_roles_need() {
     let none: Variables = vec![("STRIPE_WEBHOOK_SECRET".into(), String::new())];
     assert!(faults(&none, &[]).contains("no webhook endpoint has a signing secret"));
     assert!(
-        print(&none, &["config", "check", "--roles", "worker,alerting"]).ends_with("The configuration is valid.\n")
+        print(&none, &["config", "check", "--roles", "worker,alerting"])
+            .ends_with("The configuration is valid.\n")
     );
-    let shown: Value = serde_json::from_str(&print(&Variables::new(), &["config", "check", "--json"])).expect("JSON");
-    assert_eq!((&shown["ok"], &shown["endpoints"][0]["secrets"]), (&true.into(), &1.into()), "{shown}");
+    let shown: Value =
+        serde_json::from_str(&print(&Variables::new(), &["config", "check", "--json"]))
+            .expect("JSON");
+    assert_eq!(
+        (&shown["ok"], &shown["endpoints"][0]["secrets"]),
+        (&true.into(), &1.into()),
+        "{shown}"
+    );
     let half = vec![("SLACK_SIGNING_SECRET".into(), "s".into())];
     let output = cli(&half, &["serve", "--roles", "alerting"]);
     let text = String::from_utf8(output.stderr).expect("text");
-    assert!(!output.status.success() && text.contains("set SLACK_BOT_TOKEN"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("set SLACK_BOT_TOKEN"),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_is_in_effect_is_printed_with_where_it_comes_from() {
-    let settings = Settings::of_providers("[limits]\nbody_bytes = 9\n[slack]\nbot_token = \"xoxb-hidden\"\n");
+    let settings =
+        Settings::of_providers("[limits]\nbody_bytes = 9\n[slack]\nbot_token = \"xoxb-hidden\"\n");
     let file = settings.write("key", "rk_hidden\n");
     let variables = settings.variables(vec![
-        ("REVWATCH_AMQP_URL".into(), "amqp://me:hidden@rabbit.example/revwatch".into()),
+        (
+            "REVWATCH_AMQP_URL".into(),
+            "amqp://me:hidden@rabbit.example/revwatch".into(),
+        ),
         ("REVWATCH_REDIS_URL".into(), "redis://redis.example".into()),
         ("STRIPE_SECRET_KEY_FILE".into(), file),
     ]);
@@ -82,12 +108,24 @@ fn what_is_in_effect_is_printed_with_where_it_comes_from() {
         "bot_token = \"***\"  # ",
         "partitions = 8  # default\n",
     ] {
-        assert!(text.contains(expected), "{text} should contain {expected:?}");
+        assert!(
+            text.contains(expected),
+            "{text} should contain {expected:?}"
+        );
     }
     let json = print(&variables, &["config", "print", "--json"]);
-    assert!(!text.contains("hidden") && !json.contains("hidden"), "{text}{json}");
+    assert!(
+        !text.contains("hidden") && !json.contains("hidden"),
+        "{text}{json}"
+    );
     let shown: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((&shown["settings"]["limits"]["body_bytes"], &shown["from"]["data"]), (&9.into(), &"default".into()));
+    assert_eq!(
+        (
+            &shown["settings"]["limits"]["body_bytes"],
+            &shown["from"]["data"]
+        ),
+        (&9.into(), &"default".into())
+    );
     // As it is, it is refused: its secrets are known to everybody.
     settings.write("revwatch.toml", &text);
     assert!(faults(&variables, &[]).contains("`slack.bot_token` holds ***"));

@@ -85,7 +85,10 @@ async fn all_applied(variables: &Variables, history: &History) {
     .await;
     process.stop();
     assert_eq!(shown["events_applied"], history.events.len());
-    assert_eq!((&shown["events_dead"], &shown["events_ignored"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&shown["events_dead"], &shown["events_ignored"]),
+        (&0.into(), &0.into())
+    );
     history.expected.assert_shown(&shown);
     same_exports(variables, &history.events).await;
 }
@@ -96,10 +99,16 @@ pub(super) async fn same_exports(variables: &Variables, events: &[String]) {
     let calm = calm.variables(&[]);
     let process = Revwatch::serve(&calm, "ingest,worker");
     load(&process, events, events.len()).await;
-    until("the calm run has caught up", || async { (metrics(&calm)["events_applied"] == events.len()).then_some(()) })
-        .await;
+    until("the calm run has caught up", || async {
+        (metrics(&calm)["events_applied"] == events.len()).then_some(())
+    })
+    .await;
     process.stop();
     for kind in ["subscriptions", "invoices", "payouts", "accounts"] {
-        assert_eq!(print(variables, &["export", kind]), print(&calm, &["export", kind]), "{kind}");
+        assert_eq!(
+            print(variables, &["export", kind]),
+            print(&calm, &["export", kind]),
+            "{kind}"
+        );
     }
 }

@@ -10,7 +10,9 @@ fn demo(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_revwatch"));
     command.arg("demo").args(options).env_remove("RUST_LOG");
     // What the user has set up for real is none of the demo's business.
-    command.env("REVWATCH_REDIS_URL", "redis://127.0.0.1:1").env("SLACK_WEBHOOK_URL", "http://127.0.0.1:1/");
+    command
+        .env("REVWATCH_REDIS_URL", "redis://127.0.0.1:1")
+        .env("SLACK_WEBHOOK_URL", "http://127.0.0.1:1/");
     command
 }
 
@@ -19,40 +21,74 @@ fn every_alert_fires_and_resolves() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let data = data.to_str().expect("UTF-8");
-    let output = demo(&["--seconds", "15", "--seed", "1", "--keep", data]).output().expect("it starts");
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = demo(&["--seconds", "15", "--seed", "1", "--keep", data])
+        .output()
+        .expect("it starts");
+    let (text, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{text}\n{errors}");
-    assert_eq!(errors, "", "without a terminal there is no status line, and there is nothing to log");
-    for rule in ["past_due_share", "payout_failure_rate", "provider_lost_charges"] {
+    assert_eq!(
+        errors, "",
+        "without a terminal there is no status line, and there is nothing to log"
+    );
+    for rule in [
+        "past_due_share",
+        "payout_failure_rate",
+        "provider_lost_charges",
+    ] {
         // Told when it fires and when it is over, each with the alert's id and rule in the last line.
-        let told = text.lines().filter(|line| line.ends_with(&format!(" · {rule}"))).count();
+        let told = text
+            .lines()
+            .filter(|line| line.ends_with(&format!(" · {rule}")))
+            .count();
         assert!(told >= 2, "{rule} was told {told} times:\n{text}");
     }
-    for title in ["More than 5 % of payouts", "More than 8 % of the active base", "A provider can no longer"] {
-        assert!(text.contains(&format!("✅ RESOLVED: {title}")), "{title}:\n{text}");
+    for title in [
+        "More than 5 % of payouts",
+        "More than 8 % of the active base",
+        "A provider can no longer",
+    ] {
+        assert!(
+            text.contains(&format!("✅ RESOLVED: {title}")),
+            "{title}:\n{text}"
+        );
     }
-    assert!(text.contains("seed 1") && !text.contains('\u{1b}'), "{text}");
+    assert!(
+        text.contains("seed 1") && !text.contains('\u{1b}'),
+        "{text}"
+    );
     let kept = Command::new(env!("CARGO_BIN_EXE_revwatch"))
         .args(["metrics", "--json"])
         .env("REVWATCH_DATA", data)
         .output()
         .expect("it starts");
     let metrics: serde_json::Value = serde_json::from_slice(&kept.stdout).expect("JSON");
-    assert!(metrics["events_applied"].as_i64() > Some(900) && metrics["events_dead"] == 0, "{metrics}");
+    assert!(
+        metrics["events_applied"].as_i64() > Some(900) && metrics["events_dead"] == 0,
+        "{metrics}"
+    );
 }
 
 #[test]
 fn an_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut child =
-        demo(&["--seconds", "600"]).env("TMPDIR", folder.path()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = demo(&["--seconds", "600"])
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut first_line = String::new();
     let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
     output.read_line(&mut first_line).expect("text");
     assert!(first_line.contains("--seed"), "{first_line}");
     let files = || std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(files(), 1, "its store");
-    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    let asked = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill");
     assert!(asked.success());
     // Long before the ten minutes that it would play.
     let status = until_blocking("it has ended", || child.try_wait().expect("a child"));

@@ -20,12 +20,18 @@ fn every_file_and_setting_that_is_named_is_there() {
 #[test]
 fn schemas_of_kubernetes_are_kept() {
     let python = target().join("kubernetes-validate/bin/python");
-    assert!(python.exists(), "{} is missing: tests/run makes it", python.display());
+    assert!(
+        python.exists(),
+        "{} is missing: tests/run makes it",
+        python.display()
+    );
     let output = deploy_py(&python, &[]);
     assert!(output.status.success(), "{}", said(&output));
     for folder in ["base", "overlays/example"] {
-        let Ok(rendered) =
-            Command::new("kubectl").arg("kustomize").arg(root().join("deploy/kubernetes").join(folder)).output()
+        let Ok(rendered) = Command::new("kubectl")
+            .arg("kustomize")
+            .arg(root().join("deploy/kubernetes").join(folder))
+            .output()
         else {
             eprintln!("not looked at: what kustomize makes of it (kubectl is not installed)");
             return;
@@ -47,7 +53,11 @@ fn units_are_understood_and_let_little_through() {
         if path.extension().is_some_and(|end| end == "service") {
             // Where it will be installed there is nothing yet.
             let text = std::fs::read_to_string(&path).expect("text");
-            assert!(text.contains("ExecStart=/usr/local/bin/revwatch serve"), "{}", path.display());
+            assert!(
+                text.contains("ExecStart=/usr/local/bin/revwatch serve"),
+                "{}",
+                path.display()
+            );
             let text = text.replace("/usr/local/bin/revwatch", env!("CARGO_BIN_EXE_revwatch"));
             let copy = folder.path().join(path.file_name().expect("a name"));
             std::fs::write(&copy, text).expect("written");
@@ -55,19 +65,34 @@ fn units_are_understood_and_let_little_through() {
         }
     }
     assert_eq!(units.len(), 4);
-    let Ok(verified) = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output() else {
+    let Ok(verified) = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args(&units)
+        .output()
+    else {
         eprintln!("not looked at: units (systemd-analyze is not installed)");
         return;
     };
     // It speaks of other units of this machine, too.
-    let ours: Vec<String> = said(&verified).lines().filter(|l| l.contains("revwatch")).map(str::to_owned).collect();
+    let ours: Vec<String> = said(&verified)
+        .lines()
+        .filter(|l| l.contains("revwatch"))
+        .map(str::to_owned)
+        .collect();
     assert!(ours.is_empty(), "{ours:?}");
     for unit in units {
         let threshold = format!("--threshold={EXPOSURE}");
-        let judged =
-            Command::new("systemd-analyze").args(["security", "--offline=true", &threshold]).arg(&unit).output();
+        let judged = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", &threshold])
+            .arg(&unit)
+            .output();
         let judged = judged.expect("it was there a moment ago");
-        assert!(judged.status.success(), "{}: {}", unit.display(), said(&judged));
+        assert!(
+            judged.status.success(),
+            "{}: {}",
+            unit.display(),
+            said(&judged)
+        );
     }
 }
 
@@ -79,7 +104,8 @@ fn docker_reads_the_compose_file() {
         eprintln!("not looked at: the compose file by docker (docker compose is not installed)");
         return;
     }
-    let output = docker(&["-f", &file.display().to_string(), "config", "--quiet"]).expect("it was there a moment ago");
+    let output = docker(&["-f", &file.display().to_string(), "config", "--quiet"])
+        .expect("it was there a moment ago");
     assert!(output.status.success(), "{}", said(&output));
 }
 
@@ -99,17 +125,29 @@ fn health_says_whether_the_process_beside_it_is_ready() {
     process.stop();
     let output = cli(&asked, &["health"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("does not answer"), "{}", said(&output));
+    assert!(
+        said(&output).contains("does not answer"),
+        "{}",
+        said(&output)
+    );
 }
 
 fn deploy_py(python: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(python);
-    command.arg("-B").arg(root().join("tests/support/deploy.py")).arg(root()).args(more);
-    command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()))
+    command
+        .arg("-B")
+        .arg(root().join("tests/support/deploy.py"))
+        .arg(root())
+        .args(more);
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", python.display()))
 }
 
 fn said(output: &Output) -> String {
-    [&output.stdout, &output.stderr].map(|out| String::from_utf8_lossy(out).into_owned()).concat()
+    [&output.stdout, &output.stderr]
+        .map(|out| String::from_utf8_lossy(out).into_owned())
+        .concat()
 }
 
 fn root() -> PathBuf {
@@ -117,5 +155,8 @@ fn root() -> PathBuf {
 }
 
 fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").to_owned()
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("the target folder")
+        .to_owned()
 }

@@ -12,7 +12,16 @@ use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::wait::until;
 
 /// Everything by which somebody could be recognised.
-const TELLTALES: [&str; 8] = ["acct_", "cus_", "sub_", "po_", "evt_", "maria", "ana santos", "@"];
+const TELLTALES: [&str; 8] = [
+    "acct_",
+    "cus_",
+    "sub_",
+    "po_",
+    "evt_",
+    "maria",
+    "ana santos",
+    "@",
+];
 
 /// An event of Maria's account, with her name and address wherever there is room for it.
 fn event(n: usize, kind: &str, object: &Value) -> String {
@@ -57,8 +66,12 @@ fn rules() -> tempfile::NamedTempFile {
              route = \"alerts-critical\"\ntitle = \"t\"\nactions = [\"Look.\"]\n\n"
         )
     };
-    let file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
-    let text = rule("provider_lost_charges", "charges_lost") + &rule("payout_failed", "payout_failed");
+    let file = tempfile::Builder::new()
+        .suffix(".toml")
+        .tempfile()
+        .expect("a file");
+    let text =
+        rule("provider_lost_charges", "charges_lost") + &rule("payout_failed", "payout_failed");
     fs::write(file.path(), text).expect("written");
     file
 }
@@ -70,8 +83,15 @@ fn read(folder: &Path, name: &str) -> String {
 /// Lines after the header, split at commas (of which no value here has one).
 fn column(csv: &str, name: &str) -> Vec<String> {
     let mut lines = csv.lines();
-    let at = lines.next().expect("a header").split(',').position(|found| found == name).expect("a column");
-    lines.map(|line| line.split(',').nth(at).expect("a value").to_owned()).collect()
+    let at = lines
+        .next()
+        .expect("a header")
+        .split(',')
+        .position(|found| found == name)
+        .expect("a column");
+    lines
+        .map(|line| line.split(',').nth(at).expect("a value").to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,17 +110,45 @@ async fn a_round_leaves_evidence_without_names(home: &Home) {
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let client = reqwest::Client::new();
     for body in events() {
-        assert_eq!(post(&client, &process.url("/webhooks/stripe"), &body).await.expect("answered"), 200);
+        assert_eq!(
+            post(&client, &process.url("/webhooks/stripe"), &body)
+                .await
+                .expect("answered"),
+            200
+        );
     }
-    let list =
-        || -> Vec<Value> { serde_json::from_str(&print(&variables, &["alerts", "list", "--json"])).expect("JSON") };
-    let alerts = until("both have fired", || async { Some(list()).filter(|found| found.len() == 2) }).await;
-    let lost = alerts.iter().find(|a| a["rule"] == "provider_lost_charges").and_then(|a| a["id"].as_str());
-    print(&variables, &["alerts", "ack", lost.expect("fired"), "--by", "Ana Santos", "--wait", "30"]);
-    print(&variables, &["export", "subscriptions", "--by", "Ana Santos"]);
+    let list = || -> Vec<Value> {
+        serde_json::from_str(&print(&variables, &["alerts", "list", "--json"])).expect("JSON")
+    };
+    let alerts = until("both have fired", || async {
+        Some(list()).filter(|found| found.len() == 2)
+    })
+    .await;
+    let lost = alerts
+        .iter()
+        .find(|a| a["rule"] == "provider_lost_charges")
+        .and_then(|a| a["id"].as_str());
+    print(
+        &variables,
+        &[
+            "alerts",
+            "ack",
+            lost.expect("fired"),
+            "--by",
+            "Ana Santos",
+            "--wait",
+            "30",
+        ],
+    );
+    print(
+        &variables,
+        &["export", "subscriptions", "--by", "Ana Santos"],
+    );
     // The evaluator writes an act down after it has done it.
     until("the answer is in the audit", || async {
-        print(&variables, &["audit"]).contains("alert acknowledged").then_some(())
+        print(&variables, &["audit"])
+            .contains("alert acknowledged")
+            .then_some(())
     })
     .await;
     process.stop();
@@ -110,61 +158,134 @@ async fn a_round_leaves_evidence_without_names(home: &Home) {
     let rounds = out.path().join("rounds");
     let write = |variables: &Variables, more: &[&str]| -> Value {
         let folder = rounds.display().to_string();
-        let args = [&["evidence", "--out", &folder, "--by", "Ana Santos", "--json"], more].concat();
+        let args = [
+            &["evidence", "--out", &folder, "--by", "Ana Santos", "--json"],
+            more,
+        ]
+        .concat();
         serde_json::from_str(&print(variables, &args)).expect("JSON")
     };
     let told = write(&variables, &["--since", "1d"]);
     let first = Path::new(told["folder"].as_str().expect("a path")).to_owned();
     let day = jiff::Timestamp::now().to_string()[..10].to_owned();
     assert!(
-        first.ends_with(&day) || !told["manifest"]["made_at"].as_str().expect("a time").starts_with(&day),
+        first.ends_with(&day)
+            || !told["manifest"]["made_at"]
+                .as_str()
+                .expect("a time")
+                .starts_with(&day),
         "{told}"
     );
 
     let cases = read(&first, "critical-cases.csv");
-    assert_eq!(column(&cases, "rule").into_iter().collect::<BTreeSet<_>>().len(), 2, "{cases}");
-    assert!(column(&cases, "money").contains(&"EUR 150.00".to_owned()), "{cases}");
+    assert_eq!(
+        column(&cases, "rule")
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+            .len(),
+        2,
+        "{cases}"
+    );
+    assert!(
+        column(&cases, "money").contains(&"EUR 150.00".to_owned()),
+        "{cases}"
+    );
     let accounts = column(&cases, "account");
-    assert!(accounts[0].starts_with("account-") && accounts[0] == accounts[1], "one account, one name: {cases}");
+    assert!(
+        accounts[0].starts_with("account-") && accounts[0] == accounts[1],
+        "one account, one name: {cases}"
+    );
     let subjects = column(&cases, "subject");
-    assert!(subjects.contains(&accounts[0]), "also where it is the subject: {cases}");
-    let answered: Vec<_> = column(&cases, "acknowledged_by").into_iter().filter(|by| !by.is_empty()).collect();
-    assert!(matches!(&answered[..], [by] if by.starts_with("person-")), "{cases}");
-    assert!(column(&cases, "response").contains(&"within".to_owned()), "{cases}");
+    assert!(
+        subjects.contains(&accounts[0]),
+        "also where it is the subject: {cases}"
+    );
+    let answered: Vec<_> = column(&cases, "acknowledged_by")
+        .into_iter()
+        .filter(|by| !by.is_empty())
+        .collect();
+    assert!(
+        matches!(&answered[..], [by] if by.starts_with("person-")),
+        "{cases}"
+    );
+    assert!(
+        column(&cases, "response").contains(&"within".to_owned()),
+        "{cases}"
+    );
     for file in ["critical-cases.csv", "scorecard.csv", "scorecard.md"] {
         let text = read(&first, file).to_lowercase();
         let ids = alerts.iter().filter_map(|alert| alert["id"].as_str());
-        assert_eq!(TELLTALES.into_iter().chain(ids).find(|word| text.contains(word)), None, "{file}: {text}");
+        assert_eq!(
+            TELLTALES
+                .into_iter()
+                .chain(ids)
+                .find(|word| text.contains(word)),
+            None,
+            "{file}: {text}"
+        );
     }
 
     let snapshot = read(&first, "subscriptions.csv");
     assert_eq!(snapshot, print(&variables, &["export", "subscriptions"]));
-    assert!(snapshot.contains("sub_maria,cus_maria,acct_maria,past_due,"), "{snapshot}");
+    assert!(
+        snapshot.contains("sub_maria,cus_maria,acct_maria,past_due,"),
+        "{snapshot}"
+    );
     let figures = read(&first, "scorecard.csv");
-    let figure = |name: &str| figures.lines().find(|line| line.starts_with(&format!("{name},"))).expect("a figure");
-    assert!(figure("past_due_share").starts_with("past_due_share,1.0000,share,"), "{figures}");
-    assert!(figure("first_answer_to_tickets_mean").contains(",not known,"), "{figures}");
-    assert!(figure("critical_alerts").starts_with("critical_alerts,2,count,"), "{figures}");
+    let figure = |name: &str| {
+        figures
+            .lines()
+            .find(|line| line.starts_with(&format!("{name},")))
+            .expect("a figure")
+    };
+    assert!(
+        figure("past_due_share").starts_with("past_due_share,1.0000,share,"),
+        "{figures}"
+    );
+    assert!(
+        figure("first_answer_to_tickets_mean").contains(",not known,"),
+        "{figures}"
+    );
+    assert!(
+        figure("critical_alerts").starts_with("critical_alerts,2,count,"),
+        "{figures}"
+    );
     let log = read(&first, "decision-log.csv");
     for act in ["alert acknowledged", "export", "evidence"] {
-        assert!(log.lines().any(|line| line.contains(&format!("Ana Santos,{act},"))), "{act}: {log}");
+        assert!(
+            log.lines()
+                .any(|line| line.contains(&format!("Ana Santos,{act},"))),
+            "{act}: {log}"
+        );
     }
     let manifest: Value = serde_json::from_str(&read(&first, "manifest.json")).expect("JSON");
-    assert_eq!((&manifest, &manifest["revwatch"]), (&told["manifest"], &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(
+        (&manifest, &manifest["revwatch"]),
+        (&told["manifest"], &env!("CARGO_PKG_VERSION").into())
+    );
     let listed: BTreeSet<String> = manifest["files"]
         .as_array()
         .expect("a list")
         .iter()
         .map(|file| {
             let name = file["name"].as_str().expect("a name");
-            let digest: String = Sha256::digest(read(&first, name)).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest: String = Sha256::digest(read(&first, name))
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             assert_eq!(file["sha256"], digest.as_str(), "{name}");
             name.to_owned()
         })
         .collect();
     let mut there: BTreeSet<String> = fs::read_dir(&first)
         .expect("the folder")
-        .map(|entry| entry.expect("readable").file_name().into_string().expect("text"))
+        .map(|entry| {
+            entry
+                .expect("readable")
+                .file_name()
+                .into_string()
+                .expect("text")
+        })
         .collect();
     assert!(there.remove("manifest.json"));
     assert_eq!(listed, there);
@@ -172,18 +293,51 @@ async fn a_round_leaves_evidence_without_names(home: &Home) {
     // A second one stands beside it, under other names, and none in its log either.
     let again = write(&variables, &["--pseudonyms"]);
     let second = Path::new(again["folder"].as_str().expect("a path")).to_owned();
-    let name = second.file_name().expect("a name").to_string_lossy().into_owned();
-    assert!(name == format!("{day}-2") || !first.ends_with(&day), "{name}");
-    assert_eq!(read(&first, "critical-cases.csv"), cases, "the first is as it was");
-    assert_ne!(column(&read(&second, "critical-cases.csv"), "account")[0], accounts[0]);
+    let name = second
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    assert!(
+        name == format!("{day}-2") || !first.ends_with(&day),
+        "{name}"
+    );
+    assert_eq!(
+        read(&first, "critical-cases.csv"),
+        cases,
+        "the first is as it was"
+    );
+    assert_ne!(
+        column(&read(&second, "critical-cases.csv"), "account")[0],
+        accounts[0]
+    );
     let log = read(&second, "decision-log.csv").to_lowercase();
     assert!(log.contains(",export,") && log.contains("person-"), "{log}");
-    assert_eq!(TELLTALES.iter().find(|word| log.contains(**word)), None, "{log}");
+    assert_eq!(
+        TELLTALES.iter().find(|word| log.contains(**word)),
+        None,
+        "{log}"
+    );
 
-    let audit: Value =
-        serde_json::from_str(&print(&variables, &["audit", "--who", "Ana Santos", "--json"])).expect("JSON");
-    let acts: Vec<_> = audit.as_array().expect("a list").iter().filter_map(|act| act["what"].as_str()).collect();
-    assert_eq!(acts, ["alert acknowledged", "export", "evidence", "evidence"]);
+    let audit: Value = serde_json::from_str(&print(
+        &variables,
+        &["audit", "--who", "Ana Santos", "--json"],
+    ))
+    .expect("JSON");
+    let acts: Vec<_> = audit
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|act| act["what"].as_str())
+        .collect();
+    assert_eq!(
+        acts,
+        ["alert acknowledged", "export", "evidence", "evidence"]
+    );
     assert_eq!(audit[1]["detail"], "subscriptions");
-    assert!(!cli(&variables, &["evidence", "--since", "soon"]).status.success());
+    assert!(
+        !cli(&variables, &["evidence", "--since", "soon"])
+            .status
+            .success()
+    );
 }

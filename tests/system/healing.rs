@@ -27,7 +27,10 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
     let mut home = Home::servers().await;
     let slack = Slack::start(&[]).await;
     let settings = Settings::of_providers(SETTINGS);
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let now_s = jiff::Timestamp::now().as_second();
     let history = History::new(21, 150, now_s);
@@ -37,26 +40,51 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
     };
     let ingest = Revwatch::serve(&variables, "ingest");
     let _alerting = Revwatch::serve(&variables, "alerting");
-    let _workers = [Revwatch::serve(&variables, "worker"), Revwatch::serve(&variables, "worker")];
+    let _workers = [
+        Revwatch::serve(&variables, "worker"),
+        Revwatch::serve(&variables, "worker"),
+    ];
     let url = ingest.url("/webhooks/stripe");
 
     let mut told: Vec<String> = (0..30).map(|n| provider(n, now_s - 1000, true)).collect();
     told.extend((0..12).map(|n| provider(n, now_s - 500, false)));
     post_all(&url, &told).await;
     until("twelve alerts are told", || async {
-        (alerts(&variables).iter().filter(|alert| is_told(alert, "firing")).count() == 12).then_some(())
+        (alerts(&variables)
+            .iter()
+            .filter(|alert| is_told(alert, "firing"))
+            .count()
+            == 12)
+            .then_some(())
     })
     .await;
     let id = |account: &str| {
-        let found =
-            alerts(&variables).into_iter().find(|a| a["evidence"].to_string().contains(&format!("\"{account}\"")));
-        found.unwrap_or_else(|| panic!("an alert of {account}"))["id"].as_str().expect("an id").to_owned()
+        let found = alerts(&variables).into_iter().find(|a| {
+            a["evidence"]
+                .to_string()
+                .contains(&format!("\"{account}\""))
+        });
+        found.unwrap_or_else(|| panic!("an alert of {account}"))["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
     };
     let acknowledged = id("acct_p3");
     print(&variables, &["alerts", "ack", &acknowledged, "--by", "ada"]);
     print(
         &variables,
-        &["alerts", "silence", "--account", "acct_p5", "--for", "2h", "--reason", "known", "--by", "ada"],
+        &[
+            "alerts",
+            "silence",
+            "--account",
+            "acct_p5",
+            "--for",
+            "2h",
+            "--reason",
+            "known",
+            "--by",
+            "ada",
+        ],
     );
 
     // Thirds of the load, and what is under way when each ends; the server is emptied in between.
@@ -65,8 +93,12 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
         let accepted = load(&ingest, &rest, third.min(rest.len())).await;
         rest.retain(|event| !accepted.contains(event));
         if round < 2 {
-            let more: Vec<_> = (0..3).map(|n| provider(round * 3 + n, now_s - 100, true)).collect();
-            let newer: Vec<_> = (0..3).map(|n| provider(20 + round * 3 + n, now_s - 100, false)).collect();
+            let more: Vec<_> = (0..3)
+                .map(|n| provider(round * 3 + n, now_s - 100, true))
+                .collect();
+            let newer: Vec<_> = (0..3)
+                .map(|n| provider(20 + round * 3 + n, now_s - 100, false))
+                .collect();
             post_all(&url, &more).await;
             home.redis().run::<()>("FLUSHALL");
             post_all(&url, &newer).await;
@@ -76,28 +108,47 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
     load(&ingest, &rest, rest.len()).await;
 
     let all: Vec<String> = history.events.iter().chain(&told).cloned().collect();
-    until("every event is applied, and what was lost is back", || async {
-        (healed(&variables) && metrics(&variables)["events_applied"] == all.len()).then_some(())
-    })
+    until(
+        "every event is applied, and what was lost is back",
+        || async {
+            (healed(&variables) && metrics(&variables)["events_applied"] == all.len()).then_some(())
+        },
+    )
     .await;
     // 12 + 6 fired, of which six are over; each was told once, and changed in place.
     let of_providers = |alert: &Value| alert["evidence"].to_string().contains("acct_p");
     until("all that fires and is over is told", || async {
-        let found: Vec<_> = alerts(&variables).into_iter().filter(of_providers).collect();
+        let found: Vec<_> = alerts(&variables)
+            .into_iter()
+            .filter(of_providers)
+            .collect();
         let count = |state: &str| found.iter().filter(|alert| is_told(alert, state)).count();
         (count("firing") + count("acknowledged") == 12 && count("resolved") == 6).then_some(())
     })
     .await;
     let mut places = BTreeSet::new();
     for message in slack.messages() {
-        assert!(places.insert(message.alert_id().to_owned()), "told twice: {}", message.text);
+        assert!(
+            places.insert(message.alert_id().to_owned()),
+            "told twice: {}",
+            message.text
+        );
     }
     let found = alerts(&variables);
-    let ack = found.iter().find(|alert| alert["id"] == *acknowledged).expect("still there");
+    let ack = found
+        .iter()
+        .find(|alert| alert["id"] == *acknowledged)
+        .expect("still there");
     assert_eq!(ack["acknowledged_by"], "ada", "{ack}");
-    assert!(print(&variables, &["alerts", "silences"]).contains("acct_p5"), "the silence is still there");
+    assert!(
+        print(&variables, &["alerts", "silences"]).contains("acct_p5"),
+        "the silence is still there"
+    );
     let audit = print(&variables, &["audit", "--who", "ada"]);
-    assert!(audit.contains("alert acknowledged") && audit.contains("acct_p5"), "{audit}");
+    assert!(
+        audit.contains("alert acknowledged") && audit.contains("acct_p5"),
+        "{audit}"
+    );
     assert!(cli(&variables, &["verify"]).status.success());
     same_exports(&variables, &all).await;
 }
@@ -125,14 +176,24 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
     // Now with nobody there who could remember how far it had come.
     worker.stop();
     home.redis().restart_behind(20_000);
-    assert!(metrics(&variables)["events_applied"] != total, "something is missing");
+    assert!(
+        metrics(&variables)["events_applied"] != total,
+        "something is missing"
+    );
     let worker = Revwatch::serve(&variables, "worker");
     until("what was missing is back", || applied(total)).await;
     history.expected.assert_shown(&metrics(&variables));
     until("the metrics page shows what happened", || async {
-        let page = reqwest::get(worker.admin("/metrics")).await.ok()?.text().await.ok()?;
+        let page = reqwest::get(worker.admin("/metrics"))
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
         let says = |line: &str| page.lines().any(|found| found.starts_with(line));
-        (says("revwatch_heals_total{reason=\"restarted\"}") && says("revwatch_partitions_healing 0")).then_some(())
+        (says("revwatch_heals_total{reason=\"restarted\"}")
+            && says("revwatch_partitions_healing 0"))
+        .then_some(())
     })
     .await;
     assert!(cli(&variables, &["verify"]).status.success());
@@ -148,18 +209,25 @@ async fn a_healing_cut_short_is_gone_on_with_and_begun_anew() {
     let history = History::new(23, 100, jiff::Timestamp::now().as_second());
     let ingest = Revwatch::serve(&variables, "ingest");
     let total = history.events.len();
-    let applied = || async { (healed(&variables) && metrics(&variables)["events_applied"] == total).then_some(()) };
+    let applied = || async {
+        (healed(&variables) && metrics(&variables)["events_applied"] == total).then_some(())
+    };
     let mut worker = Revwatch::serve(&variables, "worker");
     load(&ingest, &history.events, total).await;
     until("all are applied", applied).await;
     for _ in 0..3 {
         let before = worker.logged("replaying the archive").len();
         home.redis().run::<()>("FLUSHALL");
-        until("it is noticed", || async { (worker.logged("replaying the archive").len() > before).then_some(()) })
-            .await;
+        until("it is noticed", || async {
+            (worker.logged("replaying the archive").len() > before).then_some(())
+        })
+        .await;
         worker.kill9();
         worker = Revwatch::serve(&variables, "worker");
-        until("another goes on", || async { worker.logged("replaying the archive").pop().map(drop) }).await;
+        until("another goes on", || async {
+            worker.logged("replaying the archive").pop().map(drop)
+        })
+        .await;
     }
     until("all are applied again", applied).await;
     history.expected.assert_shown(&metrics(&variables));
@@ -173,7 +241,9 @@ async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_paus
     let mut home = Home::servers().await;
     let variables = home.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
-    let payouts: Vec<String> = (0..20).map(|n| payout(n, true, ["acct_1", "acct_2"][n % 2])).collect();
+    let payouts: Vec<String> = (0..20)
+        .map(|n| payout(n, true, ["acct_1", "acct_2"][n % 2]))
+        .collect();
     let applied = |count: usize| {
         let variables = &variables;
         async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
@@ -183,7 +253,10 @@ async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_paus
     until("all are applied", || applied(20)).await;
     for pause in [&["pause", "--account", "acct_1"][..], &["pause"]] {
         print(&variables, pause);
-        until("the worker has paused", || page_says(&process, "revwatch_paused 1")).await;
+        until("the worker has paused", || {
+            page_says(&process, "revwatch_paused 1")
+        })
+        .await;
         home.redis().run::<()>("FLUSHALL");
         until("what was applied before is back", || applied(20)).await;
         assert!(print(&variables, &["pause", "--show"]).contains("paused"));
@@ -208,19 +281,31 @@ async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went
         async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
     };
     print(&variables, &["pause", "--mode", "test"]);
-    until("the worker has paused", || page_says(&process, "revwatch_paused 1")).await;
+    until("the worker has paused", || {
+        page_says(&process, "revwatch_paused 1")
+    })
+    .await;
     // All of one account, so that they share a partition.
     let held: Vec<String> = (0..5).map(|n| payout(n, false, "acct_1")).collect();
     post_all(&url, &held).await;
-    until("they stand aside", || page_says(&process, "revwatch_parked_deliveries 5")).await;
+    until("they stand aside", || {
+        page_says(&process, "revwatch_parked_deliveries 5")
+    })
+    .await;
     let began = std::time::Instant::now();
-    until("the margin is over", || async { (began.elapsed().as_secs() >= 1).then_some(()) }).await;
+    until("the margin is over", || async {
+        (began.elapsed().as_secs() >= 1).then_some(())
+    })
+    .await;
     post_all(&url, &[payout(5, true, "acct_1")]).await;
     until("the other mode goes on", || applied(1)).await;
     let appended = home.redis().appended();
     print(&variables, &["resume"]);
     until("what was held back goes on", || applied(6)).await;
-    until("nothing stands aside", || page_says(&process, "revwatch_parked_deliveries 0")).await;
+    until("nothing stands aside", || {
+        page_says(&process, "revwatch_parked_deliveries 0")
+    })
+    .await;
     home.redis().restart_at(appended);
     until("all is back", || applied(6)).await;
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
@@ -245,8 +330,14 @@ async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
     })
     .await;
     let variables: Variables = vec![
-        ("REVWATCH_AMQP_URL".into(), rabbitmq.url().expose_secret().to_owned()),
-        ("REVWATCH_REDIS_URL".into(), format!("redis-sentinel://127.0.0.1:{}/mymaster", sentinel.port())),
+        (
+            "REVWATCH_AMQP_URL".into(),
+            rabbitmq.url().expose_secret().to_owned(),
+        ),
+        (
+            "REVWATCH_REDIS_URL".into(),
+            format!("redis-sentinel://127.0.0.1:{}/mymaster", sentinel.port()),
+        ),
     ];
     let history = History::new(23, 120, jiff::Timestamp::now().as_second());
     let (total, half) = (history.events.len(), history.events.len() / 2);
@@ -263,7 +354,11 @@ async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
     load(&ingest, &history.events[..half], half).await;
     until("half are applied", || applied(half)).await;
     until("the replica has them", || async {
-        let length = |server: &RedisServer| server.try_run::<i64>("HLEN revwatch:{p0}:entity:payout").ok();
+        let length = |server: &RedisServer| {
+            server
+                .try_run::<i64>("HLEN revwatch:{p0}:entity:payout")
+                .ok()
+        };
         (length(&replica)? == length(&primary)?).then_some(())
     })
     .await;
@@ -271,10 +366,24 @@ async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
     replica.run::<()>("REPLICAOF 127.0.0.1 1");
     load(&ingest, &history.events[half..], total - half).await;
     primary.kill9();
-    until_within(Duration::from_secs(60), "what the replica had not seen is back", || applied(total)).await;
-    assert!(replica.run::<String>("INFO replication").contains("role:master"));
+    until_within(
+        Duration::from_secs(60),
+        "what the replica had not seen is back",
+        || applied(total),
+    )
+    .await;
+    assert!(
+        replica
+            .run::<String>("INFO replication")
+            .contains("role:master")
+    );
     let replays = worker.logged("the archive is replayed");
-    assert!(replays.iter().any(|replay| replay["applied"].as_u64() > Some(0)), "nothing was missing: {replays:?}");
+    assert!(
+        replays
+            .iter()
+            .any(|replay| replay["applied"].as_u64() > Some(0)),
+        "nothing was missing: {replays:?}"
+    );
     history.expected.assert_shown(&metrics(&variables));
     same_exports(&variables, &history.events).await;
 }

@@ -8,7 +8,14 @@ use crate::support::wait::until;
 
 /// Kind, its export, what the export's header begins with, the types of the events, the object, and the
 /// row that must come of it.
-type Case = (&'static str, &'static str, &'static str, &'static [&'static str], Value, &'static str);
+type Case = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    Value,
+    &'static str,
+);
 
 fn cases() -> Vec<Case> {
     let movement = "id,account,customer,status,currency,amount_minor,reason,of";
@@ -18,7 +25,10 @@ fn cases() -> Vec<Case> {
             "subscription",
             "subscriptions",
             "id,customer,account,status,plan,currency,mrr_minor,cancel_scheduled,past_due_since,updated_at",
-            &["customer.subscription.created", "customer.subscription.updated"],
+            &[
+                "customer.subscription.created",
+                "customer.subscription.updated",
+            ],
             json!({"id": "sub_1", "customer": "cus_1", "status": "active", "currency": "usd",
                 "items": {"data": [{"price": price, "quantity": 2}]}}),
             "sub_1,cus_1,acct_1,active,unmapped,usd,1800,false,,",
@@ -44,7 +54,11 @@ fn cases() -> Vec<Case> {
             "account",
             "accounts",
             "id,country,charges_enabled,payouts_enabled,connected,risk,stage,onboarding_seconds",
-            &["account.updated", "account.updated", "account.application.authorized"],
+            &[
+                "account.updated",
+                "account.updated",
+                "account.application.authorized",
+            ],
             json!({"id": "acct_1", "country": "DE", "created": 1_000, "charges_enabled": true, "payouts_enabled": false,
                 "details_submitted": true}),
             "acct_1,DE,true,false,true,high,charges_enabled,",
@@ -105,46 +119,91 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
         for (n, event_type) in types.iter().enumerate() {
             let event = json!({"id": format!("evt_{kind}_{n}"), "object": "event", "type": event_type, "account": "acct_1",
                 "created": 1_700_000_000 + n, "data": {"object": object}});
-            assert_eq!(post(&client, &url, &event.to_string()).await.expect("answered"), 200);
+            assert_eq!(
+                post(&client, &url, &event.to_string())
+                    .await
+                    .expect("answered"),
+                200
+            );
             posted += 1;
         }
     }
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == posted).then_some(()) }).await;
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == posted).then_some(())
+    })
+    .await;
     process.stop();
     for (kind, export, header, types, object, row) in cases() {
         let csv = print(&variables, &["export", export]);
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].starts_with(header), "{export}: {}", lines[0]);
         let id = object["id"].as_str().expect("an id");
-        let found = lines.iter().find(|line| line.starts_with(id)).unwrap_or_else(|| panic!("{export}: {csv}"));
+        let found = lines
+            .iter()
+            .find(|line| line.starts_with(id))
+            .unwrap_or_else(|| panic!("{export}: {csv}"));
         assert!(found.starts_with(row), "{export}: {found}");
-        assert_eq!(lines[0].split(',').count(), found.split(',').count(), "{export}");
+        assert_eq!(
+            lines[0].split(',').count(),
+            found.split(',').count(),
+            "{export}"
+        );
 
-        let shown: Value = serde_json::from_str(&print(&variables, &["state", kind, id])).expect("JSON");
+        let shown: Value =
+            serde_json::from_str(&print(&variables, &["state", kind, id])).expect("JSON");
         assert_eq!((&shown["id"], &shown["kind"]), (&id.into(), &kind.into()));
-        let told: Vec<&str> =
-            shown["events"].as_array().expect("a list").iter().filter_map(|e| e["event"].as_str()).collect();
-        let expected: Vec<String> = (0..types.len()).map(|n| format!("evt_{kind}_{n}")).collect();
+        let told: Vec<&str> = shown["events"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|e| e["event"].as_str())
+            .collect();
+        let expected: Vec<String> = (0..types.len())
+            .map(|n| format!("evt_{kind}_{n}"))
+            .collect();
         assert_eq!(told, expected, "also those that changed nothing");
-        assert!(!shown["history"].as_array().expect("a list").is_empty(), "{shown}");
+        assert!(
+            !shown["history"].as_array().expect("a list").is_empty(),
+            "{shown}"
+        );
     }
     // K10: the audit trail names what became of each of them, and the event that told.
-    let trail: Value = serde_json::from_str(&print(&variables, &["audit", "--changes", "--json"])).expect("JSON");
+    let trail: Value =
+        serde_json::from_str(&print(&variables, &["audit", "--changes", "--json"])).expect("JSON");
     for (kind, _, _, _, object, _) in cases() {
         let of_it = |change: &&Value| change["kind"] == kind && change["id"] == object["id"];
-        let change = trail.as_array().expect("a list").iter().find(of_it).unwrap_or_else(|| panic!("{kind}: {trail}"));
-        assert!(change["event"].as_str().is_some_and(|event| event.starts_with("evt_")), "{change}");
-        assert!(!change["change"].as_str().expect("words").is_empty(), "{change}");
+        let change = trail
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(of_it)
+            .unwrap_or_else(|| panic!("{kind}: {trail}"));
+        assert!(
+            change["event"]
+                .as_str()
+                .is_some_and(|event| event.starts_with("evt_")),
+            "{change}"
+        );
+        assert!(
+            !change["change"].as_str().expect("words").is_empty(),
+            "{change}"
+        );
     }
     assert!(print(&variables, &["audit", "--changes", "--limit", "1000"]).contains("failed"));
-    let shown: Value = serde_json::from_str(&print(&variables, &["state", "subscription", "sub_1"])).expect("JSON");
+    let shown: Value =
+        serde_json::from_str(&print(&variables, &["state", "subscription", "sub_1"]))
+            .expect("JSON");
     assert_eq!(
         shown["events"][1],
         json!({"event": "evt_subscription_1", "created": "2023-11-14T22:13:21Z", "stage": "updated", "about": null})
     );
     assert_eq!(shown["current"]["status"], "active", "words, not numbers");
-    let shown: Value = serde_json::from_str(&print(&variables, &["state", "account", "acct_1"])).expect("JSON");
+    let shown: Value =
+        serde_json::from_str(&print(&variables, &["state", "account", "acct_1"])).expect("JSON");
     assert_eq!(shown["milestones"]["charges_enabled"], 1_700_000_000);
     let alerts = print(&variables, &["export", "alerts"]);
-    assert!(alerts.starts_with("id,rule,severity,state,subject,since,acknowledged_at,resolved_at"), "{alerts}");
+    assert!(
+        alerts.starts_with("id,rule,severity,state,subject,since,acknowledged_at,resolved_at"),
+        "{alerts}"
+    );
 }

@@ -18,22 +18,42 @@ fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
 
 /// The one mail about this account with this in its subject.
 fn about<'a>(mails: &'a [Value], account: &str, subject: &str) -> &'a Value {
-    let fits =
-        |m: &&Value| header(m, "subject").contains(subject) && m["text"].as_str().is_some_and(|t| t.contains(account));
+    let fits = |m: &&Value| {
+        header(m, "subject").contains(subject)
+            && m["text"].as_str().is_some_and(|t| t.contains(account))
+    };
     let mut found = mails.iter().filter(fits);
-    let mail = found.next().unwrap_or_else(|| panic!("no {subject} of {account} in {mails:#?}"));
-    assert!(found.next().is_none(), "two mails say {subject} of {account}: {mails:#?}");
+    let mail = found
+        .next()
+        .unwrap_or_else(|| panic!("no {subject} of {account} in {mails:#?}"));
+    assert!(
+        found.next().is_none(),
+        "two mails say {subject} of {account}: {mails:#?}"
+    );
     mail
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_and_their_ends_arrive_also_when_the_server_was_away() {
-    let (home, settings, mut server) = (Home::embedded(), Settings::of_providers(SETTINGS), MailServer::start());
+    let (home, settings, mut server) = (
+        Home::embedded(),
+        Settings::of_providers(SETTINGS),
+        MailServer::start(),
+    );
     let variables = settings.variables(home.variables(&[("SMTP_URL", &server.url())]));
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
-    let (url, begin_s) = (process.url("/webhooks/stripe"), jiff::Timestamp::now().as_second() - 100);
+    let (url, begin_s) = (
+        process.url("/webhooks/stripe"),
+        jiff::Timestamp::now().as_second() - 100,
+    );
     let event = |n: i64, account: &str, charges: bool| {
-        updated(&format!("evt_{n}"), account, begin_s + n, charges, "requirements.past_due")
+        updated(
+            &format!("evt_{n}"),
+            account,
+            begin_s + n,
+            charges,
+            "requirements.past_due",
+        )
     };
     post_all(&url, &[event(0, "acct_1", true), event(1, "acct_2", true)]).await;
     post_all(&url, &[event(2, "acct_1", false)]).await;
@@ -42,13 +62,29 @@ async fn alerts_and_their_ends_arrive_also_when_the_server_was_away() {
         (!mails.is_empty()).then_some(mails)
     })
     .await;
-    let first = about(&mails, "acct_1", "🔴 CRITICAL: A provider can no longer take charges");
+    let first = about(
+        &mails,
+        "acct_1",
+        "🔴 CRITICAL: A provider can no longer take charges",
+    );
     let id = header(first, "message-id").to_owned();
-    assert!(id.starts_with("<al_") && id.ends_with("-0@example.com>"), "{id}");
+    assert!(
+        id.starts_with("<al_") && id.ends_with("-0@example.com>"),
+        "{id}"
+    );
     assert_eq!(header(first, "from"), "revwatch <alerts@example.com>");
-    assert_eq!(header(first, "to"), "Ana Conceição <ana@example.org>, on-call@example.org");
-    assert_eq!(header(first, "x-rcptto"), "ana@example.org, on-call@example.org");
-    assert_eq!((header(first, "in-reply-to"), header(first, "mime-version")), ("", "1.0"));
+    assert_eq!(
+        header(first, "to"),
+        "Ana Conceição <ana@example.org>, on-call@example.org"
+    );
+    assert_eq!(
+        header(first, "x-rcptto"),
+        "ana@example.org, on-call@example.org"
+    );
+    assert_eq!(
+        (header(first, "in-reply-to"), header(first, "mime-version")),
+        ("", "1.0")
+    );
     assert!(!header(first, "date").is_empty());
 
     server.kill9();
@@ -63,7 +99,11 @@ async fn alerts_and_their_ends_arrive_also_when_the_server_was_away() {
         (mails.len() >= 3).then_some(mails)
     })
     .await;
-    let over = about(&mails, "acct_1", "✅ RESOLVED: A provider can no longer take charges");
+    let over = about(
+        &mails,
+        "acct_1",
+        "✅ RESOLVED: A provider can no longer take charges",
+    );
     assert_eq!(header(over, "in-reply-to"), id);
     assert_eq!(header(over, "references"), id);
     assert_ne!(header(over, "message-id"), id);
@@ -74,10 +114,14 @@ async fn alerts_and_their_ends_arrive_also_when_the_server_was_away() {
     for mail in &mails {
         let text = mail["text"].as_str().expect("a text");
         assert!(
-            text.contains(" · charges_lost") && text.contains("Reason: requirements.past_due") || mail == over,
+            text.contains(" · charges_lost") && text.contains("Reason: requirements.past_due")
+                || mail == over,
             "{text}"
         );
-        assert_eq!((&mail["kind"], &mail["charset"]), (&"text/plain".into(), &"utf-8".into()));
+        assert_eq!(
+            (&mail["kind"], &mail["charset"]),
+            (&"text/plain".into(), &"utf-8".into())
+        );
         assert_eq!(mail["defects"], serde_json::json!([]));
         assert!(mail["longest"].as_i64() < Some(998), "RFC 5322: {mail}");
     }

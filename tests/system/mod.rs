@@ -44,7 +44,10 @@ impl Home {
     }
 
     pub(crate) async fn servers() -> Self {
-        Self::Servers(Box::new((RabbitServer::start().await, RedisServer::start())))
+        Self::Servers(Box::new((
+            RabbitServer::start().await,
+            RedisServer::start(),
+        )))
     }
 
     /// The Redis, of a home that has one.
@@ -58,12 +61,23 @@ impl Home {
     /// The variables that lead there, and some more.
     pub(crate) fn variables(&self, more: &[(&str, &str)]) -> Variables {
         use secrecy::ExposeSecret as _;
-        let mut variables: Variables = more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut variables: Variables = more
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         match self {
-            Self::Embedded(folder) => variables.push(("REVWATCH_DATA".into(), folder.path().display().to_string())),
+            Self::Embedded(folder) => {
+                variables.push(("REVWATCH_DATA".into(), folder.path().display().to_string()))
+            }
             Self::Servers(servers) => {
-                variables.push(("REVWATCH_AMQP_URL".into(), servers.0.url().expose_secret().to_owned()));
-                variables.push(("REVWATCH_REDIS_URL".into(), servers.1.url().expose_secret().to_owned()));
+                variables.push((
+                    "REVWATCH_AMQP_URL".into(),
+                    servers.0.url().expose_secret().to_owned(),
+                ));
+                variables.push((
+                    "REVWATCH_REDIS_URL".into(),
+                    servers.1.url().expose_secret().to_owned(),
+                ));
             }
         }
         variables
@@ -73,10 +87,15 @@ impl Home {
 /// A file with some of the shipped rules only, for tests that count what fires; gone with the value.
 pub(crate) fn shipped_rules(names: &[&str]) -> tempfile::NamedTempFile {
     use std::io::Write as _;
-    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    let mut file = tempfile::Builder::new()
+        .suffix(".toml")
+        .tempfile()
+        .expect("a file");
     for name in names {
         let wanted = format!("\nname = \"{name}\"\n");
-        let rule = revwatch_alerting::rule_text::DEFAULT_RULES.split("[[rule]]").find(|rule| rule.contains(&wanted));
+        let rule = revwatch_alerting::rule_text::DEFAULT_RULES
+            .split("[[rule]]")
+            .find(|rule| rule.contains(&wanted));
         write!(file, "[[rule]]{}", rule.expect("a shipped rule")).expect("written");
     }
     file

@@ -39,11 +39,21 @@ async fn check(one: &Home, other: &Home) {
     history.expected.assert_shown(&in_order);
     history.expected.assert_shown(&shuffled);
     for kind in KINDS {
-        assert_eq!(print(&one, &["export", kind]), print(&other, &["export", kind]), "{kind}, seed {seed}");
+        assert_eq!(
+            print(&one, &["export", kind]),
+            print(&other, &["export", kind]),
+            "{kind}, seed {seed}"
+        );
     }
     let accounts = print(&one, &["export", "accounts"]);
-    let charging = accounts.lines().filter(|line| line.split(',').nth(2) == Some("true")).count();
-    assert_eq!(charging, usize::try_from(history.expected.charging_accounts).expect("not negative"));
+    let charging = accounts
+        .lines()
+        .filter(|line| line.split(',').nth(2) == Some("true"))
+        .count();
+    assert_eq!(
+        charging,
+        usize::try_from(history.expected.charging_accounts).expect("not negative")
+    );
     let comparable = |mut shown: Value| {
         shown["events_duplicate"] = 0.into();
         shown
@@ -55,15 +65,22 @@ async fn check(one: &Home, other: &Home) {
 async fn tell(variables: &Variables, deliveries: &[String], at_once: usize) -> Value {
     let process = Revwatch::serve(variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
-    let answers =
-        futures_util::stream::iter(deliveries).map(|body| post(&client, &url, body)).buffer_unordered(at_once);
+    let answers = futures_util::stream::iter(deliveries)
+        .map(|body| post(&client, &url, body))
+        .buffer_unordered(at_once);
     let answers: Vec<_> = answers.collect().await;
-    assert!(answers.iter().all(|a| *a.as_ref().expect("answered") == 200), "{answers:?}");
+    assert!(
+        answers
+            .iter()
+            .all(|a| *a.as_ref().expect("answered") == 200),
+        "{answers:?}"
+    );
     let shown = until("every delivery is dealt with", || async {
         let shown = metrics(variables);
         let count = |key: &str| shown[key].as_u64().unwrap_or(0);
         assert_eq!((count("events_dead"), count("events_ignored")), (0, 0));
-        (count("events_applied") + count("events_duplicate") == deliveries.len() as u64).then_some(shown)
+        (count("events_applied") + count("events_duplicate") == deliveries.len() as u64)
+            .then_some(shown)
     })
     .await;
     process.stop();

@@ -18,14 +18,20 @@ const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 1
 /// Metrics that nothing in this run has a value for, and why.
 const NOT_SHOWN: [(&str, &str); 2] = [
     ("revwatch_config_reloads_total", "nothing was reloaded"),
-    ("revwatch_refreshes_total", "there is no API key to ask Stripe with"),
+    (
+        "revwatch_refreshes_total",
+        "there is no API key to ask Stripe with",
+    ),
 ];
 
 /// What may come out of an expression empty after a run of seconds, by a part of it, and why.
 const MAY_BE_EMPTY: [(&str, &str); 3] = [
     ("offset 24h", "nothing is a day old"),
     ("revwatch_config_reloads_total", "nothing was reloaded"),
-    ("revwatch_refreshes_total", "there is no API key to ask Stripe with"),
+    (
+        "revwatch_refreshes_total",
+        "there is no API key to ask Stripe with",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,12 +39,18 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
     let home = Home::servers().await;
     let settings = Settings::of_providers(SETTINGS);
     let variables = settings.variables(home.variables(&[]));
-    let roles = ["ingest", "worker", "alerting"].map(|role| (role, Revwatch::serve(&variables, role)));
-    let targets = roles.each_ref().map(|(role, process)| (*role, process.admin("")));
+    let roles =
+        ["ingest", "worker", "alerting"].map(|role| (role, Revwatch::serve(&variables, role)));
+    let targets = roles
+        .each_ref()
+        .map(|(role, process)| (*role, process.admin("")));
     let prometheus = Prometheus::start(&config(&targets));
     until("all processes are scraped", || async {
         let up = prometheus.query("up{job=\"revwatch\"} == 1").await.ok()?;
-        let found: BTreeSet<&str> = up.iter().filter_map(|series| series["metric"]["role"].as_str()).collect();
+        let found: BTreeSet<&str> = up
+            .iter()
+            .filter_map(|series| series["metric"]["role"].as_str())
+            .collect();
         (found == BTreeSet::from(["ingest", "worker", "alerting"])).then_some(())
     })
     .await;
@@ -46,19 +58,68 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
     let now_s = jiff::Timestamp::now().as_second();
     let url = roles[0].1.url("/webhooks/stripe");
     let mut bodies = History::new(3, 60, now_s).events;
-    bodies.extend((0..3).map(|n| updated(&format!("evt_on_{n}"), &format!("acct_x{n}"), now_s - 60, true, "")));
-    bodies.extend((0..2).map(|n| updated(&format!("evt_off_{n}"), &format!("acct_x{n}"), now_s - 30, false, "other")));
+    bodies.extend((0..3).map(|n| {
+        updated(
+            &format!("evt_on_{n}"),
+            &format!("acct_x{n}"),
+            now_s - 60,
+            true,
+            "",
+        )
+    }));
+    bodies.extend((0..2).map(|n| {
+        updated(
+            &format!("evt_off_{n}"),
+            &format!("acct_x{n}"),
+            now_s - 30,
+            false,
+            "other",
+        )
+    }));
     post_all(&url, &bodies).await;
-    let refused = reqwest::Client::new().post(&url).header("content-type", "application/json");
-    let refused = refused.header("stripe-signature", format!("t={now_s},v1=00")).body("{}").send().await;
+    let refused = reqwest::Client::new()
+        .post(&url)
+        .header("content-type", "application/json");
+    let refused = refused
+        .header("stripe-signature", format!("t={now_s},v1=00"))
+        .body("{}")
+        .send()
+        .await;
     assert_eq!(refused.expect("an answer").status(), 400);
     let told = until("an alert was told", || async {
-        alerts(&variables).into_iter().find(|alert| is_told_by("log", alert, "firing"))
+        alerts(&variables)
+            .into_iter()
+            .find(|alert| is_told_by("log", alert, "firing"))
     })
     .await;
-    print(&variables, &["alerts", "ack", told["id"].as_str().expect("an id"), "--by", "ana", "--wait", "20"]);
-    let other = alerts(&variables).into_iter().find(|alert| alert["state"] == "firing").expect("the other one");
-    print(&variables, &["alerts", "resolve", other["id"].as_str().expect("an id"), "--by", "ana", "--wait", "20"]);
+    print(
+        &variables,
+        &[
+            "alerts",
+            "ack",
+            told["id"].as_str().expect("an id"),
+            "--by",
+            "ana",
+            "--wait",
+            "20",
+        ],
+    );
+    let other = alerts(&variables)
+        .into_iter()
+        .find(|alert| alert["state"] == "firing")
+        .expect("the other one");
+    print(
+        &variables,
+        &[
+            "alerts",
+            "resolve",
+            other["id"].as_str().expect("an id"),
+            "--by",
+            "ana",
+            "--wait",
+            "20",
+        ],
+    );
 
     // Key figures are shown every ten seconds, and growth is seen in two scrapes.
     for grown in [
@@ -69,13 +130,25 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
         "sum(increase(revwatch_alert_resolve_seconds_count[5m])) > 0",
         "sum(increase(revwatch_notifications_total[5m])) > 0",
     ] {
-        until(grown, || async { (!prometheus.query(grown).await.ok()?.is_empty()).then_some(()) }).await;
+        until(grown, || async {
+            (!prometheus.query(grown).await.ok()?.is_empty()).then_some(())
+        })
+        .await;
     }
 
     let mut pages = String::new();
     for (role, process) in &roles {
-        let page = reqwest::get(process.admin("/metrics")).await.expect("answered").text().await.expect("text");
-        assert_eq!(promtool(&["check", "metrics"], &page), (true, String::new()), "{role}");
+        let page = reqwest::get(process.admin("/metrics"))
+            .await
+            .expect("answered")
+            .text()
+            .await
+            .expect("text");
+        assert_eq!(
+            promtool(&["check", "metrics"], &page),
+            (true, String::new()),
+            "{role}"
+        );
         pages.push_str(&page);
     }
     let types = types(&pages);
@@ -83,10 +156,18 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
     for metric in Metrics::new().families() {
         let why = NOT_SHOWN.iter().find(|(name, _)| *name == metric.name);
         let shown = types.get(metric.name.as_str()).copied();
-        let expected = if why.is_some() { None } else { Some(metric.kind) };
+        let expected = if why.is_some() {
+            None
+        } else {
+            Some(metric.kind)
+        };
         assert_eq!(shown, expected, "{}: shown, or not ({why:?})", metric.name);
     }
-    for counter in ["revwatch_payouts_total", "kernel_billing_checkout_total", "kernel_billing_payment_success_total"] {
+    for counter in [
+        "revwatch_payouts_total",
+        "kernel_billing_checkout_total",
+        "kernel_billing_payment_success_total",
+    ] {
         assert_eq!(types[counter], "counter", "{counter}");
     }
 
@@ -102,13 +183,29 @@ fn promtool_is_content_with_configuration_and_rules() {
     let folder = deploy("prometheus");
     let file = |name: &str| folder.join(name).display().to_string();
     for args in [
-        vec!["check".to_owned(), "config".to_owned(), file("prometheus.yml")],
-        vec!["check".to_owned(), "rules".to_owned(), file("recording.rules.yml"), file("alerts.rules.yml")],
-        ["test", "rules"].map(str::to_owned).into_iter().chain(rule_tests().into_keys()).collect(),
+        vec![
+            "check".to_owned(),
+            "config".to_owned(),
+            file("prometheus.yml"),
+        ],
+        vec![
+            "check".to_owned(),
+            "rules".to_owned(),
+            file("recording.rules.yml"),
+            file("alerts.rules.yml"),
+        ],
+        ["test", "rules"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(rule_tests().into_keys())
+            .collect(),
     ] {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (content, said) = promtool(&args, "");
-        assert!(content && !said.contains("FAILED"), "promtool {args:?}: {said}");
+        assert!(
+            content && !said.contains("FAILED"),
+            "promtool {args:?}: {said}"
+        );
     }
 }
 
@@ -116,8 +213,11 @@ fn promtool_is_content_with_configuration_and_rules() {
 fn every_alert_has_a_severity_a_runbook_and_tests_of_both_kinds() {
     let rules = read(&deploy("prometheus/alerts.rules.yml"));
     let runbooks = read(&deploy("../docs/runbooks.md"));
-    let anchors: BTreeSet<String> =
-        runbooks.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect();
+    let anchors: BTreeSet<String> = runbooks
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(str::to_lowercase)
+        .collect();
     let tests = rule_tests();
     let mut alerts = BTreeSet::new();
     for rule in rules.split("      - alert: ").skip(1) {
@@ -125,39 +225,64 @@ fn every_alert_has_a_severity_a_runbook_and_tests_of_both_kinds() {
         for word in ["severity: ", "summary: ", "description: "] {
             assert!(rule.contains(word), "{name} has no {word}");
         }
-        let anchor = rule.split("runbook_url: docs/runbooks.md#").nth(1).and_then(|rest| rest.lines().next());
-        assert!(anchor.is_some_and(|anchor| anchors.contains(anchor)), "{name}: docs/runbooks.md has no {anchor:?}");
+        let anchor = rule
+            .split("runbook_url: docs/runbooks.md#")
+            .nth(1)
+            .and_then(|rest| rest.lines().next());
+        assert!(
+            anchor.is_some_and(|anchor| anchors.contains(anchor)),
+            "{name}: docs/runbooks.md has no {anchor:?}"
+        );
         alerts.insert(name);
     }
     assert!(alerts.len() > 15, "{alerts:?}");
     for name in alerts {
         let asks = format!("alertname: {name}\n");
         let cases = tests.values().flat_map(|text| text.split(&asks).skip(1));
-        let silent: Vec<bool> = cases.map(|rest| rest.trim_start().starts_with("exp_alerts: []")).collect();
-        assert!(silent.contains(&true) && silent.contains(&false), "{name}: one that fires and one that does not");
+        let silent: Vec<bool> = cases
+            .map(|rest| rest.trim_start().starts_with("exp_alerts: []"))
+            .collect();
+        assert!(
+            silent.contains(&true) && silent.contains(&false),
+            "{name}: one that fires and one that does not"
+        );
     }
 }
 
 #[test]
 fn no_rule_and_no_board_names_a_metric_that_does_not_exist() {
     let recording = read(&deploy("prometheus/recording.rules.yml"));
-    let recorded: BTreeSet<&str> = recording.split("record: ").skip(1).filter_map(|r| r.lines().next()).collect();
-    let source = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shared/src/telemetry/metrics.rs"));
+    let recorded: BTreeSet<&str> = recording
+        .split("record: ")
+        .skip(1)
+        .filter_map(|r| r.lines().next())
+        .collect();
+    let source =
+        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shared/src/telemetry/metrics.rs"));
     let there: BTreeSet<&str> = words(&source).collect();
     let mut files = vec![
         ("recording.rules.yml".to_owned(), recording.clone()),
-        ("alerts.rules.yml".to_owned(), read(&deploy("prometheus/alerts.rules.yml"))),
+        (
+            "alerts.rules.yml".to_owned(),
+            read(&deploy("prometheus/alerts.rules.yml")),
+        ),
     ];
     files.extend(rule_tests());
-    files.extend(
-        boards()
-            .into_iter()
-            .map(|(name, board)| (name, expressions(&board).into_iter().map(|(_, expr)| expr + "\n").collect())),
-    );
+    files.extend(boards().into_iter().map(|(name, board)| {
+        (
+            name,
+            expressions(&board)
+                .into_iter()
+                .map(|(_, expr)| expr + "\n")
+                .collect(),
+        )
+    }));
     for (name, text) in files {
         for word in words(&text).filter(|word| *word != "revwatch") {
-            let plain =
-                ["_bucket", "_sum", "_count"].into_iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+            let plain = ["_bucket", "_sum", "_count"]
+                .into_iter()
+                .find_map(|end| word.strip_suffix(end))
+                .unwrap_or(word);
             let known = recorded.contains(word) || there.contains(word) || there.contains(plain);
             assert!(known, "{name} names {word}, which is not there");
         }
@@ -168,26 +293,57 @@ fn no_rule_and_no_board_names_a_metric_that_does_not_exist() {
 fn boards_can_be_used_with_any_data_source_and_say_what_they_show() {
     let mut titles = BTreeSet::new();
     for (name, board) in boards() {
-        assert!(titles.insert(board["uid"].as_str().expect("a uid").to_owned()), "{name}: its uid is taken");
-        assert_eq!(board["templating"]["list"][0]["name"], "datasource", "{name}");
+        assert!(
+            titles.insert(board["uid"].as_str().expect("a uid").to_owned()),
+            "{name}: its uid is taken"
+        );
+        assert_eq!(
+            board["templating"]["list"][0]["name"], "datasource",
+            "{name}"
+        );
         let mut ids = BTreeSet::new();
         for panel in board["panels"].as_array().expect("panels") {
             let title = panel["title"].as_str().unwrap_or_default();
-            assert!(!title.is_empty() && ids.insert(panel["id"].as_i64()), "{name}: {title:?}");
+            assert!(
+                !title.is_empty() && ids.insert(panel["id"].as_i64()),
+                "{name}: {title:?}"
+            );
             if panel["type"] == "row" {
                 continue;
             }
-            assert!(panel["description"].as_str().is_some_and(|text| text.len() > 5), "{name}: {title}: what is it?");
-            assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{name}: {title}: in what unit?");
-            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{name}: {title}");
+            assert!(
+                panel["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 5),
+                "{name}: {title}: what is it?"
+            );
+            assert!(
+                panel["fieldConfig"]["defaults"]["unit"].is_string(),
+                "{name}: {title}: in what unit?"
+            );
+            assert_eq!(
+                panel["datasource"]["uid"], "${datasource}",
+                "{name}: {title}"
+            );
             for target in panel["targets"].as_array().expect("targets") {
-                assert_eq!(target["datasource"]["uid"], "${datasource}", "{name}: {title}");
+                assert_eq!(
+                    target["datasource"]["uid"], "${datasource}",
+                    "{name}: {title}"
+                );
                 let expr = target["expr"].as_str().expect("an expression");
                 // A share of two amounts is no amount.
-                if expr.contains("_minor") && panel["fieldConfig"]["defaults"]["unit"] != "percentunit" {
-                    assert!(title.contains("by currency (minor units)"), "{name}: {title}: amounts of what?");
+                if expr.contains("_minor")
+                    && panel["fieldConfig"]["defaults"]["unit"] != "percentunit"
+                {
+                    assert!(
+                        title.contains("by currency (minor units)"),
+                        "{name}: {title}: amounts of what?"
+                    );
                     assert_eq!(target["legendFormat"], "{{currency}}", "{name}: {title}");
-                    assert!(expr.contains("by (currency)"), "{name}: {title}: never across currencies");
+                    assert!(
+                        expr.contains("by (currency)"),
+                        "{name}: {title}: never across currencies"
+                    );
                 }
             }
         }
@@ -197,21 +353,41 @@ fn boards_can_be_used_with_any_data_source_and_say_what_they_show() {
 
 /// Every rule has been evaluated without an error, and what is recorded has values.
 async fn every_rule_is_evaluated(prometheus: &Prometheus) {
-    let rules = until_within(std::time::Duration::from_secs(60), "all rules are evaluated", || async {
-        let data = prometheus.get("rules", &[]).await.ok()?;
-        let groups = data["groups"].as_array()?;
-        let rules: Vec<Value> =
-            groups.iter().flat_map(|g| g["rules"].as_array().cloned().unwrap_or_default()).collect();
-        rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
-    })
+    let rules = until_within(
+        std::time::Duration::from_secs(60),
+        "all rules are evaluated",
+        || async {
+            let data = prometheus.get("rules", &[]).await.ok()?;
+            let groups = data["groups"].as_array()?;
+            let rules: Vec<Value> = groups
+                .iter()
+                .flat_map(|g| g["rules"].as_array().cloned().unwrap_or_default())
+                .collect();
+            rules
+                .iter()
+                .all(|rule| rule["health"] != "unknown")
+                .then_some(rules)
+        },
+    )
     .await;
     assert!(rules.len() > 20, "{rules:?}");
     for rule in &rules {
-        assert_eq!((rule["health"].as_str(), rule["lastError"].as_str()), (Some("ok"), None), "{rule}");
+        assert_eq!(
+            (rule["health"].as_str(), rule["lastError"].as_str()),
+            (Some("ok"), None),
+            "{rule}"
+        );
         let expr = rule["query"].as_str().expect("an expression");
-        let series = prometheus.query(expr).await.unwrap_or_else(|error| panic!("{expr}: {error}"));
+        let series = prometheus
+            .query(expr)
+            .await
+            .unwrap_or_else(|error| panic!("{expr}: {error}"));
         if rule["type"] == "recording" {
-            assert!(!series.is_empty(), "{} records nothing: {expr}", rule["name"]);
+            assert!(
+                !series.is_empty(),
+                "{} records nothing: {expr}",
+                rule["name"]
+            );
         }
     }
 }
@@ -220,13 +396,20 @@ async fn every_panel_shows_something(prometheus: &Prometheus) {
     let mut excused = BTreeSet::new();
     for (name, board) in boards() {
         for (title, expr) in expressions(&board) {
-            let mut asked = expr.replace("$__rate_interval", "5m").replace("$__range", "1h");
+            let mut asked = expr
+                .replace("$__rate_interval", "5m")
+                .replace("$__range", "1h");
             for variable in board["templating"]["list"].as_array().expect("variables") {
-                asked = asked.replace(&format!("${}", variable["name"].as_str().expect("a name")), ".*");
+                asked = asked.replace(
+                    &format!("${}", variable["name"].as_str().expect("a name")),
+                    ".*",
+                );
             }
             assert!(!asked.contains('$'), "{name}: {title}: {asked}");
-            let series =
-                prometheus.query(&asked).await.unwrap_or_else(|error| panic!("{name}: {title}: {asked}: {error}"));
+            let series = prometheus
+                .query(&asked)
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {title}: {asked}: {error}"));
             if let Some((part, _)) = MAY_BE_EMPTY.iter().find(|(part, _)| expr.contains(part)) {
                 excused.insert(*part);
             } else {
@@ -234,16 +417,27 @@ async fn every_panel_shows_something(prometheus: &Prometheus) {
             }
         }
     }
-    assert_eq!(excused.len(), MAY_BE_EMPTY.len(), "every excuse is needed by some panel");
+    assert_eq!(
+        excused.len(),
+        MAY_BE_EMPTY.len(),
+        "every excuse is needed by some panel"
+    );
 }
 
 /// `deploy/prometheus/prometheus.yml` with these targets in place of names, in a hurry.
 fn config(targets: &[(&str, String)]) -> String {
     let shipped = read(&deploy("prometheus/prometheus.yml"));
-    let (before, discovery) = shipped.split_once("    dns_sd_configs:\n").expect("the way targets are found");
-    let (_, after) = discovery.split_once("    relabel_configs:\n").expect("what is made of their names");
+    let (before, discovery) = shipped
+        .split_once("    dns_sd_configs:\n")
+        .expect("the way targets are found");
+    let (_, after) = discovery
+        .split_once("    relabel_configs:\n")
+        .expect("what is made of their names");
     let mut text = before
-        .replace("scrape_interval: 15s", "scrape_interval: 200ms\n  scrape_timeout: 200ms")
+        .replace(
+            "scrape_interval: 15s",
+            "scrape_interval: 200ms\n  scrape_timeout: 200ms",
+        )
         .replace("evaluation_interval: 15s", "evaluation_interval: 500ms");
     for file in ["recording.rules.yml", "alerts.rules.yml"] {
         let path = deploy("prometheus").join(file).display().to_string();
@@ -254,29 +448,43 @@ fn config(targets: &[(&str, String)]) -> String {
     text.push_str("    static_configs:\n");
     for (role, address) in targets {
         let address = address.trim_start_matches("http://");
-        text.push_str(&format!("      - targets: [\"{address}\"]\n        labels: {{ __meta_dns_name: {role} }}\n"));
+        text.push_str(&format!(
+            "      - targets: [\"{address}\"]\n        labels: {{ __meta_dns_name: {role} }}\n"
+        ));
     }
     format!("{text}    relabel_configs:\n{after}")
 }
 
 /// What metrics pages say of the type of each metric.
 fn types(pages: &str) -> BTreeMap<&str, &str> {
-    pages.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+    pages
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect()
 }
 
 /// The boards, by file name.
 fn boards() -> Vec<(String, Value)> {
     let texts = texts(&deploy("grafana/dashboards"), "json");
-    texts.into_iter().map(|(name, text)| (name, serde_json::from_str(&text).expect("JSON"))).collect()
+    texts
+        .into_iter()
+        .map(|(name, text)| (name, serde_json::from_str(&text).expect("JSON")))
+        .collect()
 }
 
 /// Every expression of a board, with the title of its panel.
 fn expressions(board: &Value) -> Vec<(String, String)> {
     let panels = board["panels"].as_array().expect("panels").iter();
-    let with_targets = panels.filter_map(|panel| Some((panel["title"].as_str()?, panel["targets"].as_array()?)));
+    let with_targets =
+        panels.filter_map(|panel| Some((panel["title"].as_str()?, panel["targets"].as_array()?)));
     with_targets
         .flat_map(|(title, targets)| {
-            targets.iter().map(move |t| (title.to_owned(), t["expr"].as_str().expect("an expression").to_owned()))
+            targets.iter().map(move |t| {
+                (
+                    title.to_owned(),
+                    t["expr"].as_str().expect("an expression").to_owned(),
+                )
+            })
         })
         .collect()
 }
@@ -287,9 +495,13 @@ fn rule_tests() -> BTreeMap<String, String> {
 }
 
 fn texts(folder: &Path, ending: &str) -> BTreeMap<String, String> {
-    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let entries = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
     let files = entries.filter(|path| path.extension().is_some_and(|end| end == ending));
-    let texts: BTreeMap<_, _> = files.map(|path| (path.display().to_string(), read(&path))).collect();
+    let texts: BTreeMap<_, _> = files
+        .map(|path| (path.display().to_string(), read(&path)))
+        .collect();
     assert!(!texts.is_empty(), "{} has no .{ending}", folder.display());
     texts
 }
@@ -298,7 +510,11 @@ fn texts(folder: &Path, ending: &str) -> BTreeMap<String, String> {
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .map(|word| word.trim_end_matches(':'))
-        .filter(|word| ["revwatch_", "revwatch:", "kernel_billing_"].iter().any(|start| word.starts_with(start)))
+        .filter(|word| {
+            ["revwatch_", "revwatch:", "kernel_billing_"]
+                .iter()
+                .any(|start| word.starts_with(start))
+        })
 }
 
 fn read(path: &Path) -> String {
@@ -306,5 +522,7 @@ fn read(path: &Path) -> String {
 }
 
 fn deploy(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(name)
 }

@@ -32,46 +32,105 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
         })
         .to_string()
     };
-    let events: Vec<String> = (0..90).map(|n| payout(n, n % 3 > 0, ["acct_0", "acct_1", "acct_2"][n % 3])).collect();
+    let events: Vec<String> = (0..90)
+        .map(|n| payout(n, n % 3 > 0, ["acct_0", "acct_1", "acct_2"][n % 3]))
+        .collect();
     let process = Revwatch::serve(&variables, "ingest,worker");
     assert!(print(&variables, &["pause", "--by", "ada"]).contains("all paused"));
-    until("the worker has paused", || async { page_says(&process, "revwatch_paused 1").await }).await;
+    until("the worker has paused", || async {
+        page_says(&process, "revwatch_paused 1").await
+    })
+    .await;
     load(&process, &events, events.len()).await;
     let applied = || metrics(&variables)["events_applied"].as_u64();
-    let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
-    assert_eq!((&shown["all"], &shown["parked"]), (&true.into(), &0.into()), "{shown}");
+    let shown: Value =
+        serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+    assert_eq!(
+        (&shown["all"], &shown["parked"]),
+        (&true.into(), &0.into()),
+        "{shown}"
+    );
     assert_eq!(applied(), Some(0));
 
     print(&variables, &["resume", "--mode", "test", "--by", "ada"]);
-    until("test mode goes on", || async { (applied() == Some(30)).then_some(()) }).await;
+    until("test mode goes on", || async {
+        (applied() == Some(30)).then_some(())
+    })
+    .await;
     until("the others stand aside", || async {
-        let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+        let shown: Value =
+            serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
         (shown["parked"] == 60 && shown["waiting"] == 0).then_some(())
     })
     .await;
-    print(&variables, &["resume", "--account", "acct_1", "--by", "ada", "--reason", "mended"]);
-    until("one account goes on", || async { (applied() == Some(60)).then_some(()) }).await;
-    assert!(cli(&variables, &["state", "payout", "po_1"]).status.success());
-    assert!(!cli(&variables, &["state", "payout", "po_2"]).status.success(), "acct_2 is still held back");
+    print(
+        &variables,
+        &[
+            "resume",
+            "--account",
+            "acct_1",
+            "--by",
+            "ada",
+            "--reason",
+            "mended",
+        ],
+    );
+    until("one account goes on", || async {
+        (applied() == Some(60)).then_some(())
+    })
+    .await;
+    assert!(
+        cli(&variables, &["state", "payout", "po_1"])
+            .status
+            .success()
+    );
+    assert!(
+        !cli(&variables, &["state", "payout", "po_2"])
+            .status
+            .success(),
+        "acct_2 is still held back"
+    );
     // Neither a replay nor a restart lets through what is held back.
     let replayed: Value =
-        serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"])).expect("JSON");
-    assert_eq!((&replayed["applied"], &replayed["held_back"]), (&0.into(), &30.into()), "{replayed}");
+        serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"]))
+            .expect("JSON");
+    assert_eq!(
+        (&replayed["applied"], &replayed["held_back"]),
+        (&0.into(), &30.into()),
+        "{replayed}"
+    );
     process.kill9();
     let process = Revwatch::serve(&variables, "ingest,worker");
-    until("the worker knows the pauses", || async { page_says(&process, "revwatch_parked_deliveries 30").await }).await;
+    until("the worker knows the pauses", || async {
+        page_says(&process, "revwatch_parked_deliveries 30").await
+    })
+    .await;
     assert_eq!(applied(), Some(60));
 
     print(&variables, &["resume", "--by", "ada"]);
-    until("all goes on", || async { (applied() == Some(90)).then_some(()) }).await;
-    until("nothing stands aside", || async { page_says(&process, "revwatch_parked_deliveries 0").await }).await;
+    until("all goes on", || async {
+        (applied() == Some(90)).then_some(())
+    })
+    .await;
+    until("nothing stands aside", || async {
+        page_says(&process, "revwatch_parked_deliveries 0").await
+    })
+    .await;
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
     process.stop();
     same_exports(&variables, &events).await;
     let acts: Value = serde_json::from_str(&print(&variables, &["audit", "--json"])).expect("JSON");
-    let acts: Vec<_> =
-        acts.as_array().expect("a list").iter().map(|a| (a["what"].clone(), a["detail"].clone())).collect();
-    let expected = [("pause", "everything"), ("resume", "test mode"), ("resume", "account acct_1: mended")];
+    let acts: Vec<_> = acts
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|a| (a["what"].clone(), a["detail"].clone()))
+        .collect();
+    let expected = [
+        ("pause", "everything"),
+        ("resume", "test mode"),
+        ("resume", "account acct_1: mended"),
+    ];
     for (n, (what, detail)) in expected.into_iter().enumerate() {
         assert_eq!(acts[n], (what.into(), detail.into()));
     }
@@ -90,8 +149,13 @@ async fn of_many_who_pause_at_once_none_undoes_what_another_did() {
             scope.spawn(move || print(variables, &["pause", "--account", &format!("acct_{n}")]));
         }
     });
-    let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
-    assert_eq!(shown["accounts"].as_object().map(serde_json::Map::len), Some(8), "{shown}");
+    let shown: Value =
+        serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+    assert_eq!(
+        shown["accounts"].as_object().map(serde_json::Map::len),
+        Some(8),
+        "{shown}"
+    );
 }
 
 /// What is paused further is added to what was, though the store has forgotten that.
@@ -103,8 +167,13 @@ async fn pausing_while_the_store_has_lost_the_pauses_adds_to_them() {
     print(&variables, &["pause", "--mode", "live"]);
     home.redis().run::<()>("FLUSHALL");
     print(&variables, &["pause", "--account", "acct_1"]);
-    let shown: Value = serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
-    assert_eq!((&shown["modes"]["live"], &shown["accounts"]["acct_1"]), (&true.into(), &true.into()), "{shown}");
+    let shown: Value =
+        serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
+    assert_eq!(
+        (&shown["modes"]["live"], &shown["accounts"]["acct_1"]),
+        (&true.into(), &true.into()),
+        "{shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,22 +189,42 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything_on_servers() {
 /// Between the forgetting and the last event applied again nothing holds; nobody may hear of that.
 async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
     let slack = Slack::start(&[]).await;
-    let text = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 200.0\ngroup_above = 100000\n";
+    let text =
+        "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 200.0\ngroup_above = 100000\n";
     let settings = Settings::of_providers(text);
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let url = process.url("/webhooks/stripe");
     let now_s = jiff::Timestamp::now().as_second();
     let provider = |n: usize, at_s: i64, charges| {
-        updated(&format!("evt_{n}_{at_s}"), &format!("acct_{n}"), at_s, charges, "under_review")
+        updated(
+            &format!("evt_{n}_{at_s}"),
+            &format!("acct_{n}"),
+            at_s,
+            charges,
+            "under_review",
+        )
     };
     let lost = |n: usize| provider(n, now_s - 500, false);
-    let told: Vec<String> = (0..21).map(|n| provider(n, now_s - 1000, true)).chain((0..20).map(lost)).collect();
+    let told: Vec<String> = (0..21)
+        .map(|n| provider(n, now_s - 1000, true))
+        .chain((0..20).map(lost))
+        .collect();
     post_all(&url, &told).await;
     let firing = |count: usize| {
         let variables = &variables;
-        async move { (alerts(variables).iter().filter(|alert| is_told(alert, "firing")).count() == count).then_some(()) }
+        async move {
+            (alerts(variables)
+                .iter()
+                .filter(|alert| is_told(alert, "firing"))
+                .count()
+                == count)
+                .then_some(())
+        }
     };
     until("all are told", || firing(20)).await;
     let told = slack.messages();
@@ -150,7 +239,11 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
     for (before, after) in told.iter().zip(&after) {
         assert_eq!(before.text, after.text);
     }
-    assert!(alerts(&variables).iter().all(|alert| alert["state"] == "firing"));
+    assert!(
+        alerts(&variables)
+            .iter()
+            .all(|alert| alert["state"] == "firing")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,13 +261,25 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     let process = Revwatch::serve(&variables, "ingest,worker");
     let client = reqwest::Client::new();
     for n in 0..3 {
-        assert_eq!(post(&client, &process.url("/webhooks/stripe"), &unreadable(n)).await.expect("answered"), 200);
+        assert_eq!(
+            post(&client, &process.url("/webhooks/stripe"), &unreadable(n))
+                .await
+                .expect("answered"),
+            200
+        );
     }
-    let list =
-        || -> Vec<Value> { serde_json::from_str(&print(&variables, &["dead", "list", "--json"])).expect("JSON") };
-    until("three are dead", || async { (list().len() == 3).then_some(()) }).await;
+    let list = || -> Vec<Value> {
+        serde_json::from_str(&print(&variables, &["dead", "list", "--json"])).expect("JSON")
+    };
+    until("three are dead", || async {
+        (list().len() == 3).then_some(())
+    })
+    .await;
     let shown = print(&variables, &["dead", "show", "evt_1"]);
-    assert!(shown.contains("\"amount\":true") && shown.contains("payout.paid"), "{shown}");
+    assert!(
+        shown.contains("\"amount\":true") && shown.contains("payout.paid"),
+        "{shown}"
+    );
     let by_delivery = list()[0]["delivery_id"].as_str().expect("an id").to_owned();
     assert!(print(&variables, &["dead", "show", &by_delivery]).contains(&by_delivery));
     assert!(!cli(&variables, &["dead", "show", "evt_9"]).status.success());
@@ -182,26 +287,63 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     // Sent again it dies again, counted again, under another delivery id.
     let before = list();
     let replayed = print(&variables, &["dead", "replay", "evt_1"]);
-    assert!(replayed.contains("1 sent to the workers again, 2 left"), "{replayed}");
-    until("it is dead again", || async { (metrics(&variables)["events_dead"] == 4).then_some(()) }).await;
-    until("all three are listed", || async { (list().len() == 3).then_some(()) }).await;
-    let ids = |letters: &[Value]| -> Vec<Value> { letters.iter().map(|l| l["delivery_id"].clone()).collect() };
+    assert!(
+        replayed.contains("1 sent to the workers again, 2 left"),
+        "{replayed}"
+    );
+    until("it is dead again", || async {
+        (metrics(&variables)["events_dead"] == 4).then_some(())
+    })
+    .await;
+    until("all three are listed", || async {
+        (list().len() == 3).then_some(())
+    })
+    .await;
+    let ids = |letters: &[Value]| -> Vec<Value> {
+        letters.iter().map(|l| l["delivery_id"].clone()).collect()
+    };
     let after = list();
-    assert_eq!(ids(&before).iter().filter(|id| ids(&after).contains(id)).count(), 2);
+    assert_eq!(
+        ids(&before)
+            .iter()
+            .filter(|id| ids(&after).contains(id))
+            .count(),
+        2
+    );
 
-    assert!(print(&variables, &["dead", "drop", "evt_0", "--by", "ada"]).contains("1 thrown away, 2 left"));
+    assert!(
+        print(&variables, &["dead", "drop", "evt_0", "--by", "ada"])
+            .contains("1 thrown away, 2 left")
+    );
     let unknown = cli(&variables, &["dead", "drop", "evt_0"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no dead letter has the id evt_0"));
-    assert!(print(&variables, &["dead", "drop", "--all", "--reason", "nothing like it"]).contains("0 thrown away"));
+    assert!(
+        print(
+            &variables,
+            &["dead", "drop", "--all", "--reason", "nothing like it"]
+        )
+        .contains("0 thrown away")
+    );
     assert!(print(&variables, &["dead", "drop", "--all"]).contains("2 thrown away, 0 left"));
     until("none is left", || async { list().is_empty().then_some(()) }).await;
     assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters thrown away"));
 
     // The archive has all of them; what was dealt with does not come back from there, and what was not is there once.
-    assert_eq!(post(&client, &process.url("/webhooks/stripe"), &unreadable(3)).await.expect("answered"), 200);
-    until("one is dead", || async { (list().len() == 1).then_some(()) }).await;
+    assert_eq!(
+        post(&client, &process.url("/webhooks/stripe"), &unreadable(3))
+            .await
+            .expect("answered"),
+        200
+    );
+    until("one is dead", || async {
+        (list().len() == 1).then_some(())
+    })
+    .await;
     print(&variables, &["rebuild", "--yes"]);
-    until("they are counted anew", || async { (metrics(&variables)["events_dead"] == 5).then_some(()) }).await;
+    until("they are counted anew", || async {
+        (metrics(&variables)["events_dead"] == 5).then_some(())
+    })
+    .await;
     assert_eq!(list()[0]["event_id"], "evt_3");
     assert!(print(&variables, &["dead", "drop", "--all"]).contains("1 thrown away, 0 left"));
     process.stop();
@@ -220,31 +362,53 @@ fn unreadable(n: usize) -> String {
 async fn a_partition_that_cannot_go_on_is_seen() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
-    let Home::Embedded(folder) = &home else { panic!("an embedded home") };
+    let Home::Embedded(folder) = &home else {
+        panic!("an embedded home")
+    };
     let history = History::new(61, 8, jiff::Timestamp::now().as_second());
     let process = Revwatch::serve(&variables, "ingest,worker");
     load(&process, &history.events, history.events.len()).await;
     let all = history.events.len();
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == all).then_some(()) }).await;
-    until("nothing fails", || async { page_says(&process, "revwatch_partition_failing{partition=\"0\"} 0").await })
-        .await;
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == all).then_some(())
+    })
+    .await;
+    until("nothing fails", || async {
+        page_says(&process, "revwatch_partition_failing{partition=\"0\"} 0").await
+    })
+    .await;
     process.stop();
     let file = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file");
     let spoilt = "UPDATE entities SET body = x'ff' WHERE kind = 'payout' AND id = 'po_1' RETURNING partition";
-    let partition: u32 = file.query_row(spoilt, [], |row| row.get(0)).expect("a payout");
+    let partition: u32 = file
+        .query_row(spoilt, [], |row| row.get(0))
+        .expect("a payout");
     drop(file);
     let process = Revwatch::serve(&variables, "ingest,worker");
-    let of_payout = history.events.iter().find(|event| event.contains("\"po_1\"")).expect("an event of it");
+    let of_payout = history
+        .events
+        .iter()
+        .find(|event| event.contains("\"po_1\""))
+        .expect("an event of it");
     let again = of_payout.replacen("evt_", "evt_again_", 1);
     load(&process, &[again], 1).await;
     let fails = format!("revwatch_partition_failing{{partition=\"{partition}\"}} 1");
     until("it is seen", || async { page_says(&process, &fails).await }).await;
-    let page = reqwest::get(process.admin("/metrics")).await.expect("answered").text().await.expect("text");
-    let failing = page.lines().filter(|line| line.starts_with("revwatch_partition_failing{") && line.ends_with(" 1"));
+    let page = reqwest::get(process.admin("/metrics"))
+        .await
+        .expect("answered")
+        .text()
+        .await
+        .expect("text");
+    let failing = page
+        .lines()
+        .filter(|line| line.starts_with("revwatch_partition_failing{") && line.ends_with(" 1"));
     assert_eq!(failing.count(), 1, "{page}");
     // Trying again does not help: that is no outage that passes.
     let ready = async || {
-        let answer = reqwest::get(process.admin("/readyz")).await.expect("answered");
+        let answer = reqwest::get(process.admin("/readyz"))
+            .await
+            .expect("answered");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     };
     let says = format!("partition {partition}: the store holds something unreadable, see the log");
@@ -253,12 +417,23 @@ async fn a_partition_that_cannot_go_on_is_seen() {
         (status == 503 && text.contains(&says)).then_some(())
     })
     .await;
-    let is_error = |line: &Value| line["level"] == "ERROR" && line["error"].to_string().contains("po_1");
-    assert!(process.logged("partition pauses").iter().all(is_error), "{:?}", process.logged("partition pauses"));
+    let is_error =
+        |line: &Value| line["level"] == "ERROR" && line["error"].to_string().contains("po_1");
+    assert!(
+        process.logged("partition pauses").iter().all(is_error),
+        "{:?}",
+        process.logged("partition pauses")
+    );
 
     let mend = "DELETE FROM entities WHERE kind = 'payout' AND id = 'po_1'";
-    rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file").execute(mend, []).expect("mended");
-    until("it is ready again", || async { (ready().await.0 == 200).then_some(()) }).await;
+    rusqlite::Connection::open(folder.path().join(FILE_NAME))
+        .expect("the file")
+        .execute(mend, [])
+        .expect("mended");
+    until("it is ready again", || async {
+        (ready().await.0 == 200).then_some(())
+    })
+    .await;
     process.stop();
 }
 
@@ -284,17 +459,36 @@ async fn state_is_rebuilt_from_nothing(home: &Home) {
         let shown = metrics(variables);
         shown["events_applied"] == history.events.len() && shown["events_duplicate"] == repeats
     };
-    until("all are applied", || async { all(&variables).then_some(()) }).await;
+    until("all are applied", || async {
+        all(&variables).then_some(())
+    })
+    .await;
     let refused = cli(&variables, &["rebuild"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"), "it says what it takes");
-    let known: Value = serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"])).expect("JSON");
-    assert_eq!((&known["read"], &known["known"]), (&deliveries.len().into(), &deliveries.len().into()), "{known}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("--yes"),
+        "it says what it takes"
+    );
+    let known: Value =
+        serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"]))
+            .expect("JSON");
+    assert_eq!(
+        (&known["read"], &known["known"]),
+        (&deliveries.len().into(), &deliveries.len().into()),
+        "{known}"
+    );
 
     print(&variables, &["rebuild", "--yes"]);
-    until("all is back beside a worker", || async { all(&variables).then_some(()) }).await;
+    until("all is back beside a worker", || async {
+        all(&variables).then_some(())
+    })
+    .await;
     process.stop();
-    let rebuilt: Value = serde_json::from_str(&print(&variables, &["rebuild", "--yes", "--json"])).expect("JSON");
-    assert_eq!((&rebuilt["read"], &rebuilt["applied"]), (&deliveries.len().into(), &history.events.len().into()));
+    let rebuilt: Value =
+        serde_json::from_str(&print(&variables, &["rebuild", "--yes", "--json"])).expect("JSON");
+    assert_eq!(
+        (&rebuilt["read"], &rebuilt["applied"]),
+        (&deliveries.len().into(), &history.events.len().into())
+    );
     assert!(all(&variables), "{}", metrics(&variables));
     history.expected.assert_shown(&metrics(&variables));
     assert!(cli(&variables, &["verify"]).status.success());
@@ -302,6 +496,11 @@ async fn state_is_rebuilt_from_nothing(home: &Home) {
 }
 
 pub(super) async fn page_says(process: &Revwatch, line: &str) -> Option<()> {
-    let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
+    let page = reqwest::get(process.admin("/metrics"))
+        .await
+        .ok()?
+        .text()
+        .await
+        .ok()?;
     page.lines().any(|found| found == line).then_some(())
 }

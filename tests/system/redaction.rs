@@ -69,14 +69,23 @@ async fn variables_of(home: &Home, settings: &Settings, port: u16) -> Variables 
         ("SLACK_APP_TOKEN", "xapp-hush06app"),
         ("SLACK_SIGNING_SECRET", SLACK),
         ("SLACK_INTERACTIVITY_LISTEN", &format!("127.0.0.1:{port}")),
-        ("SMTP_URL", &format!("smtp://hush07user:hush07password@{mail}")),
+        (
+            "SMTP_URL",
+            &format!("smtp://hush07user:hush07password@{mail}"),
+        ),
         ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001"),
         ("TWILIO_AUTH_TOKEN", "hush08twilio"),
         ("PAGERDUTY_ROUTING_KEY", "hush09pagerduty"),
         ("REVWATCH_WEBHOOK_URL", &format!("{peer}/hush10url")),
-        ("REVWATCH_WEBHOOK_SECRET", "whsec_aHVzaDExd2ViaG9va2h1c2gxMXdlYmhvb2s="),
+        (
+            "REVWATCH_WEBHOOK_SECRET",
+            "whsec_aHVzaDExd2ViaG9va2h1c2gxMXdlYmhvb2s=",
+        ),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &peer),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hush12otlp"),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer%20hush12otlp",
+        ),
         ("USER", "jane.doe"),
     ]))
 }
@@ -106,8 +115,7 @@ fn hostile_events() -> Vec<String> {
     for model in &models {
         let mut with_more = model.clone();
         let object = &mut with_more["data"]["object"];
-        let person =
-            json!({"email": PERSONAL[2], "name": PERSONAL[3], "phone": PERSONAL[4], "address": {"line1": PERSONAL[5]}});
+        let person = json!({"email": PERSONAL[2], "name": PERSONAL[3], "phone": PERSONAL[4], "address": {"line1": PERSONAL[5]}});
         for (key, value) in [
             ("billing_details", person.clone()),
             ("customer_details", person.clone()),
@@ -115,9 +123,18 @@ fn hostile_events() -> Vec<String> {
             ("description", json!(PERSONAL[3])),
             ("statement_descriptor", json!(PERSONAL[0])),
             ("failure_message", json!(PERSONAL[6])),
-            ("bank_account", json!({"iban": PERSONAL[6], "account_holder_name": PERSONAL[3]})),
-            ("payment_method_details", json!({"card": {"number": PERSONAL[0], "name": PERSONAL[3]}})),
-            ("metadata", json!({PERSONAL[2]: PERSONAL[0], "name": PERSONAL[3]})),
+            (
+                "bank_account",
+                json!({"iban": PERSONAL[6], "account_holder_name": PERSONAL[3]}),
+            ),
+            (
+                "payment_method_details",
+                json!({"card": {"number": PERSONAL[0], "name": PERSONAL[3]}}),
+            ),
+            (
+                "metadata",
+                json!({PERSONAL[2]: PERSONAL[0], "name": PERSONAL[3]}),
+            ),
             (PERSONAL[2], json!(PERSONAL[4])),
         ] {
             object[key] = value;
@@ -135,9 +152,21 @@ fn hostile_events() -> Vec<String> {
             events.push(nested);
         }
         // What is shown, counted by, or compared: all of it in each of them.
-        let watched =
-            ["/id", "/type", "/account", "/status", "/currency", "/country", "/failure_code", "/code", "/reason"];
-        for place in places.iter().filter(|place| watched.iter().any(|end| place.ends_with(end))) {
+        let watched = [
+            "/id",
+            "/type",
+            "/account",
+            "/status",
+            "/currency",
+            "/country",
+            "/failure_code",
+            "/code",
+            "/reason",
+        ];
+        for place in places
+            .iter()
+            .filter(|place| watched.iter().any(|end| place.ends_with(end)))
+        {
             for personal in PERSONAL {
                 let mut spoilt = model.clone();
                 // Something new, of which nothing better is known.
@@ -148,14 +177,19 @@ fn hostile_events() -> Vec<String> {
         }
     }
     for (n, event) in events.iter_mut().enumerate() {
-        if event["id"].as_str().is_some_and(|id| !PERSONAL.contains(&id)) {
+        if event["id"]
+            .as_str()
+            .is_some_and(|id| !PERSONAL.contains(&id))
+        {
             event["id"] = json!(format!("evt_spoilt_{n}"));
         }
     }
     let mut bodies: Vec<String> = events.iter().map(Value::to_string).collect();
     for personal in PERSONAL {
         let quoted = json!(personal);
-        bodies.push(format!("{{\"id\":{quoted},\"object\":\"event\",\"type\":{quoted},\"created\":1790000000}}"));
+        bodies.push(format!(
+            "{{\"id\":{quoted},\"object\":\"event\",\"type\":{quoted},\"created\":1790000000}}"
+        ));
         bodies
             .push(format!("{{\"id\":{quoted},\"object\":\"event\",\"type\":\"payout.failed\",\"created\":{quoted}}}"));
         bodies.push(format!("{{\"id\":\"evt_x\",\"object\":\"event\" {quoted}"));
@@ -167,10 +201,15 @@ fn hostile_events() -> Vec<String> {
 /// Where something other than an object or a list stands.
 fn pointers(value: &Value, at: &mut String, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
-        Value::Object(map) => {
-            map.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect()
-        }
-        Value::Array(list) => list.iter().enumerate().map(|(n, value)| (n.to_string(), value)).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value))
+            .collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(n, value)| (n.to_string(), value))
+            .collect(),
         _ => {
             found.push(at.clone());
             return;
@@ -188,8 +227,17 @@ fn pointers(value: &Value, at: &mut String, found: &mut Vec<String>) {
 async fn post_signed(client: &reqwest::Client, url: &str, body: &str) -> u16 {
     let key = SigningKey::new(STRIPE).expect("a secret");
     let header = key.header(jiff::Timestamp::now().as_second(), body.as_bytes());
-    let request = client.post(url).header("stripe-signature", header).header("content-type", "application/json");
-    request.body(body.to_owned()).send().await.expect("answered").status().as_u16()
+    let request = client
+        .post(url)
+        .header("stripe-signature", header)
+        .header("content-type", "application/json");
+    request
+        .body(body.to_owned())
+        .send()
+        .await
+        .expect("answered")
+        .status()
+        .as_u16()
 }
 
 /// Requests that are no events.
@@ -199,18 +247,37 @@ async fn knock(client: &reqwest::Client, process: &Revwatch) {
     for personal in PERSONAL {
         let one_line = personal.replace('\n', " ");
         for (path, header) in [
-            (format!("/webhooks/{one_line}?card={one_line}"), "user-agent"),
+            (
+                format!("/webhooks/{one_line}?card={one_line}"),
+                "user-agent",
+            ),
             ("/webhooks/stripe".to_owned(), "stripe-signature"),
             ("/webhooks/stripe".to_owned(), "traceparent"),
             ("/webhooks/stripe".to_owned(), "content-type"),
         ] {
-            let request = client.post(process.url(&path)).header(header, &one_line).header("x-name", &one_line);
+            let request = client
+                .post(process.url(&path))
+                .header(header, &one_line)
+                .header("x-name", &one_line);
             let _ = request.body(personal.to_owned()).send().await;
         }
-        let _ = client.get(process.admin(&format!("/{one_line}"))).header("authorization", &one_line).send().await;
-        let addr = webhooks.trim_start_matches("http://").split('/').next().expect("an address");
-        let mut stream = tokio::net::TcpStream::connect(addr).await.expect("connected");
-        stream.write_all(format!("{personal} {SECRET}\r\n\r\n").as_bytes()).await.expect("sent");
+        let _ = client
+            .get(process.admin(&format!("/{one_line}")))
+            .header("authorization", &one_line)
+            .send()
+            .await;
+        let addr = webhooks
+            .trim_start_matches("http://")
+            .split('/')
+            .next()
+            .expect("an address");
+        let mut stream = tokio::net::TcpStream::connect(addr)
+            .await
+            .expect("connected");
+        stream
+            .write_all(format!("{personal} {SECRET}\r\n\r\n").as_bytes())
+            .await
+            .expect("sent");
         let _ = stream.read(&mut [0; 512]).await;
     }
 }
@@ -228,10 +295,17 @@ async fn press(client: &reqwest::Client, port: u16) {
             json!({"type": "block_actions", "user": personal, "actions": personal}),
             json!(personal),
         ] {
-            let encoded: String = payload.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let encoded: String = payload
+                .to_string()
+                .bytes()
+                .map(|byte| format!("%{byte:02X}"))
+                .collect();
             let body = format!("payload={encoded}");
             let at = jiff::Timestamp::now().as_second().to_string();
-            let signature = format!("v0={}", key.sign(&[b"v0:", at.as_bytes(), b":", body.as_bytes()]));
+            let signature = format!(
+                "v0={}",
+                key.sign(&[b"v0:", at.as_bytes(), b":", body.as_bytes()])
+            );
             for signature in [signature.as_str(), "v0=00", personal] {
                 let request = client.post(&url).header("x-slack-request-timestamp", &at);
                 let request = request.header("x-slack-signature", signature.replace('\n', " "));
@@ -244,11 +318,22 @@ async fn press(client: &reqwest::Client, port: u16) {
 fn assert_clean(what: &str, text: &str) {
     let holds = |line: &&str| {
         let lower = line.to_ascii_lowercase();
-        TRACES_OF_THEM.iter().any(|trace| lower.contains(&trace.to_ascii_lowercase()))
+        TRACES_OF_THEM
+            .iter()
+            .any(|trace| lower.contains(&trace.to_ascii_lowercase()))
     };
     let leaks: Vec<&str> = text.lines().filter(holds).collect();
-    let some = leaks.iter().take(20).copied().collect::<Vec<_>>().join("\n");
-    assert!(leaks.is_empty(), "{} lines of {what} hold what they must not, for instance\n{some}", leaks.len());
+    let some = leaks
+        .iter()
+        .take(20)
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(
+        leaks.is_empty(),
+        "{} lines of {what} hold what they must not, for instance\n{some}",
+        leaks.len()
+    );
 }
 
 fn lines(log: &[Value]) -> String {
@@ -266,7 +351,9 @@ async fn on_rabbitmq_and_redis_too() {
 }
 
 async fn keeps_it_to_itself(home: &Home) {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let port = free.local_addr().expect("an address").port();
     drop(free);
     let (peer, asked) = parrot::over_http().await;
@@ -276,18 +363,30 @@ async fn keeps_it_to_itself(home: &Home) {
     let client = reqwest::Client::new();
     let url = process.url("/webhooks/stripe");
     let bodies = hostile_events();
-    let posts = futures_util::stream::iter(&bodies).map(|body| post_signed(&client, &url, body)).buffer_unordered(16);
+    let posts = futures_util::stream::iter(&bodies)
+        .map(|body| post_signed(&client, &url, body))
+        .buffer_unordered(16);
     let answers: Vec<u16> = posts.collect().await;
     let taken = answers.iter().filter(|answer| **answer == 200).count();
-    assert!(taken > bodies.len() / 2 && answers.iter().all(|answer| matches!(answer, 200 | 400)), "{answers:?}");
+    assert!(
+        taken > bodies.len() / 2 && answers.iter().all(|answer| matches!(answer, 200 | 400)),
+        "{answers:?}"
+    );
     knock(&client, &process).await;
     press(&client, port).await;
-    until_within(std::time::Duration::from_secs(60), "all is dealt with", || async {
-        let now = metrics(&variables);
-        let count = |name: &str| now[name].as_u64().unwrap_or_default();
-        let done = count("events_applied") + count("events_duplicate") + count("events_ignored") + count("events_dead");
-        (done >= taken as u64).then_some(())
-    })
+    until_within(
+        std::time::Duration::from_secs(60),
+        "all is dealt with",
+        || async {
+            let now = metrics(&variables);
+            let count = |name: &str| now[name].as_u64().unwrap_or_default();
+            let done = count("events_applied")
+                + count("events_duplicate")
+                + count("events_ignored")
+                + count("events_dead");
+            (done >= taken as u64).then_some(())
+        },
+    )
     .await;
     assert!(!process.logged("dead letter").is_empty() && !process.logged("transition").is_empty());
 
@@ -315,39 +414,72 @@ async fn keeps_it_to_itself(home: &Home) {
         &["alerts", "resolve", &first, "--by", person, "--wait", "5"],
     ] {
         let output = cli(&variables, args);
-        assert!(!String::from_utf8_lossy(&output.stderr).contains(SECRET), "{output:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains(SECRET),
+            "{output:?}"
+        );
     }
     if let Home::Embedded(folder) = home {
         let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
-        for (n, body) in
-            PERSONAL.iter().map(|personal| json!({"ask": personal, "by": personal}).to_string()).enumerate()
+        for (n, body) in PERSONAL
+            .iter()
+            .map(|personal| json!({"ask": personal, "by": personal}).to_string())
+            .enumerate()
         {
-            store.submit(COMMANDS, &format!("{}_{n}", PERSONAL[2]), &body).await.expect("left");
+            store
+                .submit(COMMANDS, &format!("{}_{n}", PERSONAL[2]), &body)
+                .await
+                .expect("left");
         }
         until("they are thrown away", || async {
-            (process.logged("a command cannot be read; it is thrown away").len() == PERSONAL.len()).then_some(())
+            (process
+                .logged("a command cannot be read; it is thrown away")
+                .len()
+                == PERSONAL.len())
+            .then_some(())
         })
         .await;
     }
     let looks = std::cell::Cell::new(0);
-    until_within(std::time::Duration::from_secs(60), "every way to tell was tried and failed in many ways", || async {
-        let is_tried = |notifier: &str| process.log().iter().any(|line| line["notifier"] == notifier);
-        let all = ["slack", "email", "sms", "pagerduty", "webhook"].iter().all(|notifier| is_tried(notifier));
-        // What failed for good is tried again when settings are read anew, and meets the parrot's next answer.
-        looks.set(looks.get() + 1);
-        if looks.get() % 40 == 0 {
-            process.hang_up();
-        }
-        (all && asked.load(std::sync::atomic::Ordering::SeqCst) > 10).then_some(())
-    })
+    until_within(
+        std::time::Duration::from_secs(60),
+        "every way to tell was tried and failed in many ways",
+        || async {
+            let is_tried = |notifier: &str| {
+                process
+                    .log()
+                    .iter()
+                    .any(|line| line["notifier"] == notifier)
+            };
+            let all = ["slack", "email", "sms", "pagerduty", "webhook"]
+                .iter()
+                .all(|notifier| is_tried(notifier));
+            // What failed for good is tried again when settings are read anew, and meets the parrot's next answer.
+            looks.set(looks.get() + 1);
+            if looks.get() % 40 == 0 {
+                process.hang_up();
+            }
+            (all && asked.load(std::sync::atomic::Ordering::SeqCst) > 10).then_some(())
+        },
+    )
     .await;
     // Key figures are shown every ten seconds.
     let page = until("key figures are shown", || async {
-        let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
+        let page = reqwest::get(process.admin("/metrics"))
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
         page.contains("revwatch_payouts_total{").then_some(page)
     })
     .await;
-    let ready = reqwest::get(process.admin("/readyz")).await.expect("answered").text().await.expect("text");
+    let ready = reqwest::get(process.admin("/readyz"))
+        .await
+        .expect("answered")
+        .text()
+        .await
+        .expect("text");
     let log = process.stop_and_read();
     assert!(log.len() > 500, "{} lines", log.len());
     for text in [lines(&log), page, ready] {
@@ -363,32 +495,53 @@ async fn alerts_in_the_log_show_nobody_either() {
         "[alerting]\ntick_seconds = 0.1\nlease_seconds = 5.0\n",
         revwatch_alerting::rule_text::DEFAULT_RULES,
     );
-    let variables = settings.variables(home.variables(&[("RUST_LOG", EVERYTHING), ("STRIPE_WEBHOOK_SECRET", STRIPE)]));
+    let variables = settings
+        .variables(home.variables(&[("RUST_LOG", EVERYTHING), ("STRIPE_WEBHOOK_SECRET", STRIPE)]));
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let bodies = hostile_events();
-    let posts = futures_util::stream::iter(&bodies).map(|body| post_signed(&client, &url, body)).buffer_unordered(16);
-    let taken = posts.filter(|answer| std::future::ready(*answer == 200)).count().await;
-    until_within(std::time::Duration::from_secs(60), "all is dealt with", || async {
-        let now = metrics(&variables);
-        let count = |name: &str| now[name].as_u64().unwrap_or_default();
-        let done = count("events_applied") + count("events_duplicate") + count("events_ignored") + count("events_dead");
-        (done >= taken as u64).then_some(())
-    })
+    let posts = futures_util::stream::iter(&bodies)
+        .map(|body| post_signed(&client, &url, body))
+        .buffer_unordered(16);
+    let taken = posts
+        .filter(|answer| std::future::ready(*answer == 200))
+        .count()
+        .await;
+    until_within(
+        std::time::Duration::from_secs(60),
+        "all is dealt with",
+        || async {
+            let now = metrics(&variables);
+            let count = |name: &str| now[name].as_u64().unwrap_or_default();
+            let done = count("events_applied")
+                + count("events_duplicate")
+                + count("events_ignored")
+                + count("events_dead");
+            (done >= taken as u64).then_some(())
+        },
+    )
     .await;
     // Some are over by themselves, when later events say so.
     let resolved = until("somebody resolves an alert that was told", || async {
         let told = process.logged("notification");
         told.iter().find_map(|line| {
             let id = line["alert_id"].as_str()?;
-            let said = cli(&variables, &["alerts", "resolve", id, "--by", PERSONAL[3], "--wait", "5"]);
+            let said = cli(
+                &variables,
+                &["alerts", "resolve", id, "--by", PERSONAL[3], "--wait", "5"],
+            );
             said.status.success().then(|| id.to_owned())
         })
     })
     .await;
     until("its end is told", || async {
         let told = process.logged("notification");
-        (told.iter().filter(|line| line["alert_id"] == resolved.as_str()).count() >= 2).then_some(())
+        (told
+            .iter()
+            .filter(|line| line["alert_id"] == resolved.as_str())
+            .count()
+            >= 2)
+            .then_some(())
     })
     .await;
     assert_clean("the log", &lines(&process.stop_and_read()));
@@ -397,15 +550,32 @@ async fn alerts_in_the_log_show_nobody_either() {
 /// Nobody is there, the passwords are wrong, or the URL is no URL.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_cannot_be_reached_are_named_without_their_passwords() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let addr = nobody.local_addr().expect("an address");
     drop(nobody);
     for (amqp, redis) in [
-        (format!("amqp://hush:hush@{addr}/x"), format!("redis://hush:hush@{addr}/0")),
-        (format!("amqp://hush:hush@{addr}/x"), format!("redis-cluster://hush:hush@{addr}")),
-        (format!("amqp://hush:hush@{addr}/x"), format!("redis-sentinel://hush:hush@{addr}/main")),
-        ("amqp://hush:hush@[/x".to_owned(), format!("redis://hush:hush@{addr}/0")),
-        (format!("amqp://hush:hush@{addr}/x"), "redis://hush:hush@[".to_owned()),
+        (
+            format!("amqp://hush:hush@{addr}/x"),
+            format!("redis://hush:hush@{addr}/0"),
+        ),
+        (
+            format!("amqp://hush:hush@{addr}/x"),
+            format!("redis-cluster://hush:hush@{addr}"),
+        ),
+        (
+            format!("amqp://hush:hush@{addr}/x"),
+            format!("redis-sentinel://hush:hush@{addr}/main"),
+        ),
+        (
+            "amqp://hush:hush@[/x".to_owned(),
+            format!("redis://hush:hush@{addr}/0"),
+        ),
+        (
+            format!("amqp://hush:hush@{addr}/x"),
+            "redis://hush:hush@[".to_owned(),
+        ),
         ("hush".to_owned(), "hush".to_owned()),
     ] {
         let home = Home::embedded();
@@ -415,7 +585,9 @@ async fn servers_that_cannot_be_reached_are_named_without_their_passwords() {
             ("RUST_LOG", EVERYTHING),
             ("STRIPE_WEBHOOK_SECRET", STRIPE),
         ]);
-        let output = tokio::task::spawn_blocking(move || cli(&variables, &["serve"])).await.expect("it ends");
+        let output = tokio::task::spawn_blocking(move || cli(&variables, &["serve"]))
+            .await
+            .expect("it ends");
         assert!(!output.status.success());
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.is_empty());
@@ -432,8 +604,12 @@ async fn servers_that_cannot_be_reached_are_named_without_their_passwords() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://hush:hush@h/"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "hush"),
     ] {
-        let output = cli(&home.variables(&[(name, value), ("STRIPE_WEBHOOK_SECRET", STRIPE)]), &["config", "check"]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let output = cli(
+            &home.variables(&[(name, value), ("STRIPE_WEBHOOK_SECRET", STRIPE)]),
+            &["config", "check"],
+        );
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
         assert_clean(name, &said);
     }
 }

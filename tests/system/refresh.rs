@@ -13,7 +13,10 @@ const KEY: &str = "sk_test_never_shown";
 
 /// A deployment that asks `stripe`.
 fn asking(home: &Home, stripe: &Stripe) -> Variables {
-    home.variables(&[("STRIPE_SECRET_KEY", KEY), ("STRIPE_API_BASE", &stripe.url())])
+    home.variables(&[
+        ("STRIPE_SECRET_KEY", KEY),
+        ("STRIPE_API_BASE", &stripe.url()),
+    ])
 }
 
 fn now_s() -> i64 {
@@ -21,7 +24,9 @@ fn now_s() -> i64 {
 }
 
 fn thin(event: &str, account: &str, created_s: i64) -> String {
-    let created = jiff::Timestamp::from_second(created_s).expect("a time").to_string();
+    let created = jiff::Timestamp::from_second(created_s)
+        .expect("a time")
+        .to_string();
     json!({
         "id": event, "object": "v2.core.event", "type": "v2.core.account[requirements].updated", "created": created,
         "livemode": false, "context": null, "reason": null,
@@ -42,31 +47,51 @@ fn snapshot(event: &str, account: &Value, created_s: i64) -> String {
 async fn post_all(process: &Revwatch, bodies: &[String]) {
     let client = reqwest::Client::new();
     for body in bodies {
-        assert_eq!(post(&client, &process.url("/webhooks/stripe"), body).await.expect("posted"), 200);
+        assert_eq!(
+            post(&client, &process.url("/webhooks/stripe"), body)
+                .await
+                .expect("posted"),
+            200
+        );
     }
 }
 
 async fn applied(variables: &Variables, events: usize) {
-    until("all events are applied", || async { (metrics(variables)["events_applied"] == events).then_some(()) }).await;
+    until("all events are applied", || async {
+        (metrics(variables)["events_applied"] == events).then_some(())
+    })
+    .await;
 }
 
 async fn none_needs_refresh(variables: &Variables) {
     let done = |shown: &Value| shown["accounts_needing_refresh"] == 0;
-    until("no account needs a refresh", || async { done(&metrics(variables)).then_some(()) }).await;
+    until("no account needs a refresh", || async {
+        done(&metrics(variables)).then_some(())
+    })
+    .await;
 }
 
 /// The line of the export for this account.
 fn exported(variables: &Variables, account: &str) -> String {
     let csv = print(variables, &["export", "accounts"]);
-    csv.lines().find(|line| line.starts_with(&format!("{account},"))).expect("exported").to_owned()
+    csv.lines()
+        .find(|line| line.starts_with(&format!("{account},")))
+        .expect("exported")
+        .to_owned()
 }
 
 /// How many requests were counted as failed.
 async fn api_errors(home: &Home) -> i64 {
-    let Home::Embedded(folder) = home else { panic!("an embedded home") };
+    let Home::Embedded(folder) = home else {
+        panic!("an embedded home")
+    };
     let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
     let counters = store.counters(0, u32::MAX).await.expect("counters");
-    counters.iter().filter(|(_, name, _)| *name == "events|api_error").map(|(_, _, count)| count).sum()
+    counters
+        .iter()
+        .filter(|(_, name, _)| *name == "events|api_error")
+        .map(|(_, _, count)| count)
+        .sum()
 }
 
 #[tokio::test]
@@ -101,12 +126,26 @@ async fn fetched_and_applied(home: &Home) {
     assert!(exported(&variables, "acct_1").starts_with("acct_1,PT,true,true,true,"));
     let calls = stripe.calls();
     assert_eq!(calls.len(), 1);
-    assert_eq!((calls[0].account.as_str(), calls[0].version.as_str()), ("acct_1", "2025-03-31.basil"));
+    assert_eq!(
+        (calls[0].account.as_str(), calls[0].version.as_str()),
+        ("acct_1", "2025-03-31.basil")
+    );
     assert_eq!(calls[0].authorization, format!("Bearer {KEY}"));
-    let page = reqwest::get(process.admin("/metrics")).await.expect("a page").text().await.expect("text");
-    assert!(page.contains("revwatch_refreshes_total{outcome=\"refreshed\"} 1"), "{page}");
+    let page = reqwest::get(process.admin("/metrics"))
+        .await
+        .expect("a page")
+        .text()
+        .await
+        .expect("text");
+    assert!(
+        page.contains("revwatch_refreshes_total{outcome=\"refreshed\"} 1"),
+        "{page}"
+    );
     let log = format!("{:?}", process.log());
-    assert!(!log.contains(KEY) && !log.contains("charges_enabled\":"), "{log}");
+    assert!(
+        !log.contains(KEY) && !log.contains("charges_enabled\":"),
+        "{log}"
+    );
     process.stop();
 }
 
@@ -118,12 +157,17 @@ async fn a_change_after_the_fetch_is_fetched_too() {
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-    until("it was asked", || async { (!stripe.calls().is_empty()).then_some(()) }).await;
+    until("it was asked", || async {
+        (!stripe.calls().is_empty()).then_some(())
+    })
+    .await;
     // Most likely within the second of the answer, which is where a clock of seconds could miss it.
     stripe.knows(account("acct_1", true));
     post_all(&process, &[thin("evt_2", "acct_1", now_s())]).await;
     until("the new state is there", || async {
-        exported(&variables, "acct_1").starts_with("acct_1,PT,true,true,true,").then_some(())
+        exported(&variables, "acct_1")
+            .starts_with("acct_1,PT,true,true,true,")
+            .then_some(())
     })
     .await;
     none_needs_refresh(&variables).await;
@@ -154,7 +198,10 @@ async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
     let process = Revwatch::serve(&variables, "ingest,worker");
     let told_s = now_s();
     post_all(&process, &[thin("evt_1", "acct_1", told_s)]).await;
-    until("it is gone", || async { (process.logged("account not refreshed").len() == 1).then_some(()) }).await;
+    until("it is gone", || async {
+        (process.logged("account not refreshed").len() == 1).then_some(())
+    })
+    .await;
     // Another account's turn comes after several looks at what is open.
     stripe.knows(account("acct_2", true));
     post_all(&process, &[thin("evt_2", "acct_2", now_s())]).await;
@@ -165,21 +212,32 @@ async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
     post_all(&process, &[thin("evt_3", "acct_1", told_s + 1)]).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.answers(), [403, 200, 200]);
-    assert_eq!(api_errors(&home).await, 0, "neither is an account that is gone");
+    assert_eq!(
+        api_errors(&home).await,
+        0,
+        "neither is an account that is gone"
+    );
     process.stop();
 }
 
 #[tokio::test]
 async fn the_key_is_not_taken_elsewhere_and_a_refused_key_is_not_tried_again_at_once() {
-    for (trouble, status, advice) in
-        [(Trouble::Elsewhere, 302, "STRIPE_API_BASE"), (Trouble::Status(401), 401, "STRIPE_SECRET_KEY")]
-    {
+    for (trouble, status, advice) in [
+        (Trouble::Elsewhere, 302, "STRIPE_API_BASE"),
+        (Trouble::Status(401), 401, "STRIPE_SECRET_KEY"),
+    ] {
         let stripe = Stripe::start(&[trouble]).await;
         let home = Home::embedded();
         let process = Revwatch::serve(&asking(&home, &stripe), "ingest,worker");
         post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-        let line = until("it is refused", || async { process.logged("account not refreshed").pop() }).await;
-        assert!(line["outcome"] == "refused" && line["reason"].as_str().expect("text").contains(advice), "{line}");
+        let line = until("it is refused", || async {
+            process.logged("account not refreshed").pop()
+        })
+        .await;
+        assert!(
+            line["outcome"] == "refused" && line["reason"].as_str().expect("text").contains(advice),
+            "{line}"
+        );
         assert_eq!(stripe.answers(), [status]);
         assert_eq!(api_errors(&home).await, 1);
         process.stop();
@@ -192,14 +250,25 @@ async fn the_key_goes_by_no_proxy_of_the_environment() {
     let stripe = Stripe::start(&[]).await;
     stripe.knows(account("acct_1", true));
     let home = Home::embedded();
-    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let address = format!("http://{}", proxy.local_addr().expect("an address"));
-    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let proxies = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
     let mut variables = asking(&home, &stripe);
     variables.extend(proxies.map(|name| (name.to_owned(), address.clone())));
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-    let refreshed = until("it was asked", || async { process.logged("account refreshed").pop() });
+    let refreshed = until("it was asked", || async {
+        process.logged("account refreshed").pop()
+    });
     tokio::select! {
         _ = refreshed => {}
         _ = proxy.accept() => panic!("the proxy was asked"),
@@ -215,7 +284,9 @@ async fn a_burst_about_one_account_is_few_fetches() {
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
-    let burst: Vec<_> = (0..20).map(|n| thin(&format!("evt_{n}"), "acct_1", now_s() - 19 + n)).collect();
+    let burst: Vec<_> = (0..20)
+        .map(|n| thin(&format!("evt_{n}"), "acct_1", now_s() - 19 + n))
+        .collect();
     post_all(&process, &burst).await;
     until("all events and a refresh are applied", || async {
         (metrics(&variables)["events_applied"].as_u64() > Some(20)).then_some(())
@@ -234,7 +305,10 @@ async fn a_process_that_is_killed_while_it_asks_asks_again() {
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-    until("it was asked", || async { (!stripe.calls().is_empty()).then_some(()) }).await;
+    until("it was asked", || async {
+        (!stripe.calls().is_empty()).then_some(())
+    })
+    .await;
     process.kill9();
     assert_eq!(metrics(&variables)["accounts_needing_refresh"], 1);
     let process = Revwatch::serve(&variables, "worker");
@@ -260,7 +334,11 @@ async fn what_a_later_snapshot_told_is_not_fetched() {
     // The other account shows that what was open has been looked at.
     applied(&variables, 4).await;
     none_needs_refresh(&variables).await;
-    let asked: Vec<_> = stripe.calls().into_iter().map(|call| call.account).collect();
+    let asked: Vec<_> = stripe
+        .calls()
+        .into_iter()
+        .map(|call| call.account)
+        .collect();
     assert_eq!(asked, ["acct_2"]);
     process.stop();
 }

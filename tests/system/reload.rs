@@ -23,8 +23,15 @@ const ALERTING: &str = "[alerting]\ntick_seconds = 0.1\nmessages_per_second = 10
 
 /// A line of the metrics page.
 async fn metric(process: &Revwatch, name: &str) -> i64 {
-    let page = reqwest::get(process.admin("/metrics")).await.expect("a page").text().await.expect("text");
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let page = reqwest::get(process.admin("/metrics"))
+        .await
+        .expect("a page")
+        .text()
+        .await
+        .expect("text");
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().expect("a whole number"))
 }
 
@@ -33,9 +40,17 @@ async fn reload(process: &Revwatch, outcome: &str) {
     let name = format!("revwatch_config_reloads_total{{outcome=\"{outcome}\"}}");
     let before = metric(process, &name).await;
     process.hang_up();
-    until(&format!("a reload is {outcome}"), || async { (metric(process, &name).await > before).then_some(()) }).await;
+    until(&format!("a reload is {outcome}"), || async {
+        (metric(process, &name).await > before).then_some(())
+    })
+    .await;
     let ok = i64::from(outcome == "applied");
-    assert_eq!(metric(process, "revwatch_config_last_reload_ok").await, ok, "{:?}", process.log());
+    assert_eq!(
+        metric(process, "revwatch_config_last_reload_ok").await,
+        ok,
+        "{:?}",
+        process.log()
+    );
 }
 
 fn now_s() -> i64 {
@@ -43,7 +58,8 @@ fn now_s() -> i64 {
 }
 
 fn event(id: &str) -> String {
-    json!({"id": id, "object": "event", "type": "made.up", "created": now_s(), "livemode": false}).to_string()
+    json!({"id": id, "object": "event", "type": "made.up", "created": now_s(), "livemode": false})
+        .to_string()
 }
 
 /// Post without a pause, each event signed with one of the secrets that are valid when it is sent.
@@ -58,10 +74,14 @@ impl Senders {
     const MOST: usize = 20_000;
 
     fn start(url: &str, valid: &[&'static str]) -> Self {
-        let (valid, stop) = (Arc::new(Mutex::new(valid.to_vec())), Arc::new(AtomicBool::new(false)));
+        let (valid, stop) = (
+            Arc::new(Mutex::new(valid.to_vec())),
+            Arc::new(AtomicBool::new(false)),
+        );
         let sent: Vec<_> = (0..6).map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let send = |(number, sent): (usize, &Arc<AtomicUsize>)| {
-            let (url, valid, stop, sent) = (url.to_owned(), valid.clone(), stop.clone(), sent.clone());
+            let (url, valid, stop, sent) =
+                (url.to_owned(), valid.clone(), stop.clone(), sent.clone());
             tokio::spawn(async move {
                 let (client, mut answers) = (reqwest::Client::new(), Vec::new());
                 while !stop.load(Ordering::SeqCst) && answers.len() < Self::MOST {
@@ -71,23 +91,42 @@ impl Senders {
                         valid[n % valid.len()]
                     };
                     let body = event(&format!("evt_{number}_{n}"));
-                    answers.push((secret, post_signed(&client, &url, &body, secret).await.expect("answered")));
+                    answers.push((
+                        secret,
+                        post_signed(&client, &url, &body, secret)
+                            .await
+                            .expect("answered"),
+                    ));
                     sent.fetch_add(1, Ordering::SeqCst);
                 }
                 answers
             })
         };
         let tasks = sent.iter().enumerate().map(send).collect();
-        Self { valid, stop, sent, tasks }
+        Self {
+            valid,
+            stop,
+            sent,
+            tasks,
+        }
     }
 
     /// From now on they sign with these. Returns when nothing is under way that was signed otherwise.
     async fn sign_with(&self, secrets: &[&'static str]) {
         *self.valid.lock().expect("no panic") = secrets.to_vec();
-        let counts = || self.sent.iter().map(|sent| sent.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        let counts = || {
+            self.sent
+                .iter()
+                .map(|sent| sent.load(Ordering::SeqCst))
+                .collect::<Vec<_>>()
+        };
         let before = counts();
         until("every sender has gone on", || async {
-            counts().iter().zip(&before).all(|(now, before)| *now >= before + 5).then_some(())
+            counts()
+                .iter()
+                .zip(&before)
+                .all(|(now, before)| *now >= before + 5)
+                .then_some(())
         })
         .await;
     }
@@ -122,12 +161,15 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     let settings = Settings::of_providers("");
     let eu = settings.write("eu", "whsec_eu\n");
     let file = settings.write("secret", OLD);
-    let mut variables = settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
+    let mut variables =
+        settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
     variables.push(("STRIPE_WEBHOOK_SECRET".into(), String::new()));
     let process = Revwatch::serve(&variables, roles);
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let once = async |path: &str, id: &str, secret: &str| {
-        post_signed(&client, &process.url(path), &event(id), secret).await.expect("answered")
+        post_signed(&client, &process.url(path), &event(id), secret)
+            .await
+            .expect("answered")
     };
     assert_eq!(once("/webhooks/stripe", "evt_early", NEW).await, 400);
     let senders = Senders::start(&url, &[OLD]);
@@ -148,15 +190,34 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     );
     assert_eq!(once("/webhooks/eu", "evt_eu_0", "whsec_eu").await, 404);
     reload(&process, "applied").await;
-    assert_eq!(once("/webhooks/stripe", "evt_late", OLD).await, 400, "the old one is refused at once");
+    assert_eq!(
+        once("/webhooks/stripe", "evt_late", OLD).await,
+        400,
+        "the old one is refused at once"
+    );
     senders.sign_with(&[NEW]).await;
     let answers = senders.stop().await;
-    let refused: Vec<_> = answers.iter().filter(|(_, status)| *status != 200).collect();
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|(_, status)| *status != 200)
+        .collect();
     assert!(refused.is_empty(), "of {}: {refused:?}", answers.len());
     for secret in [OLD, NEW] {
-        assert!(answers.iter().filter(|(signed, _)| *signed == secret).count() > 50, "{secret}: {}", answers.len());
+        assert!(
+            answers
+                .iter()
+                .filter(|(signed, _)| *signed == secret)
+                .count()
+                > 50,
+            "{secret}: {}",
+            answers.len()
+        );
     }
-    let stored = metric(&process, "revwatch_ingest_requests_total{endpoint=\"stripe\",outcome=\"stored\"}").await;
+    let stored = metric(
+        &process,
+        "revwatch_ingest_requests_total{endpoint=\"stripe\",outcome=\"stored\"}",
+    )
+    .await;
     assert_eq!(usize::try_from(stored).expect("positive"), answers.len());
     // An endpoint's file is read again, too, and one that is gone is gone.
     assert_eq!(once("/webhooks/eu", "evt_eu_1", "whsec_eu").await, 200);
@@ -170,16 +231,28 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     let waiting = process.logged("changed settings that wait for a restart");
     assert_eq!(waiting.last().expect("a warning")["settings"], "partitions");
     let log = format!("{:?}", process.log());
-    assert!(!log.contains(OLD) && !log.contains(NEW), "secrets are in no log");
+    assert!(
+        !log.contains(OLD) && !log.contains(NEW),
+        "secrets are in no log"
+    );
     process.stop();
 }
 
 /// Sends a request's head, does something, and sends its body; the status.
-async fn post_around(process: &Revwatch, id: &str, secret: &str, between: impl AsyncFnOnce()) -> String {
+async fn post_around(
+    process: &Revwatch,
+    id: &str,
+    secret: &str,
+    between: impl AsyncFnOnce(),
+) -> String {
     let (body, url) = (event(id), process.url(""));
     let address = url.strip_prefix("http://").expect("a loopback address");
-    let signature = SigningKey::new(secret).expect("a secret").header(now_s(), body.as_bytes());
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let signature = SigningKey::new(secret)
+        .expect("a secret")
+        .header(now_s(), body.as_bytes());
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("connected");
     let head = format!(
         "POST /webhooks/stripe HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          stripe-signature: {signature}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
@@ -189,7 +262,11 @@ async fn post_around(process: &Revwatch, id: &str, secret: &str, between: impl A
     // The body is asked for: the endpoint has been chosen.
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).await.expect("asked");
-    assert!(asked.starts_with(b"HTTP/1.1 100 Continue"), "{}", String::from_utf8_lossy(&asked));
+    assert!(
+        asked.starts_with(b"HTTP/1.1 100 Continue"),
+        "{}",
+        String::from_utf8_lossy(&asked)
+    );
     between().await;
     stream.write_all(body.as_bytes()).await.expect("sent");
     let mut answer = String::new();
@@ -201,16 +278,38 @@ async fn post_around(process: &Revwatch, id: &str, secret: &str, between: impl A
 async fn a_request_under_way_is_judged_by_what_was_and_by_what_is() {
     let (home, settings) = (Home::embedded(), Settings::of_providers(""));
     let file = settings.write("secret", "whsec_first");
-    let mut variables = settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
+    let mut variables =
+        settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
     variables.push(("STRIPE_WEBHOOK_SECRET".into(), String::new()));
     let process = Revwatch::serve(&variables, "ingest,worker");
     let swap = async |secret: &str| {
         settings.write("secret", secret);
         reload(&process, "applied").await;
     };
-    assert_eq!(post_around(&process, "evt_1", "whsec_first", async || swap("whsec_second").await).await, "200");
-    assert_eq!(post_around(&process, "evt_2", "whsec_third", async || swap("whsec_third").await).await, "200");
-    assert_eq!(post_around(&process, "evt_3", "whsec_first", async || swap("whsec_second").await).await, "400");
+    assert_eq!(
+        post_around(&process, "evt_1", "whsec_first", async || swap(
+            "whsec_second"
+        )
+        .await)
+        .await,
+        "200"
+    );
+    assert_eq!(
+        post_around(&process, "evt_2", "whsec_third", async || swap(
+            "whsec_third"
+        )
+        .await)
+        .await,
+        "200"
+    );
+    assert_eq!(
+        post_around(&process, "evt_3", "whsec_first", async || swap(
+            "whsec_second"
+        )
+        .await)
+        .await,
+        "400"
+    );
     process.stop();
 }
 
@@ -224,7 +323,10 @@ fn rule(name: &str, title: &str) -> String {
 
 /// The alerts of a rule, newest last.
 fn of_rule(variables: &Variables, rule: &str) -> Vec<Value> {
-    alerts(variables).into_iter().filter(|alert| alert["rule"] == rule).collect()
+    alerts(variables)
+        .into_iter()
+        .filter(|alert| alert["rule"] == rule)
+        .collect()
 }
 
 /// Accounts that could take charges and no longer can.
@@ -232,7 +334,13 @@ fn losing(accounts: &[&str]) -> Vec<String> {
     let event = |account: &&str| {
         [true, false].map(|charges| {
             let created_s = now_s() - 60 + i64::from(!charges);
-            updated(&format!("evt_{account}_{charges}"), account, created_s, charges, "under_review")
+            updated(
+                &format!("evt_{account}_{charges}"),
+                account,
+                created_s,
+                charges,
+                "under_review",
+            )
         })
     };
     accounts.iter().flat_map(event).collect()
@@ -263,19 +371,39 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
     let slack = Slack::start(&[]).await;
     let settings = Settings::new(ALERTING, &(rule("goes", "Goes") + &rule("stays", "Stays")));
     let token = settings.write("token", "xoxb-old");
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN_FILE", &token), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN_FILE", &token),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let (others, process) = start(&variables);
     let url = others.first().unwrap_or(&process).url("/webhooks/stripe");
     post_all(&url, &losing(&["acct_1"])).await;
-    let both = |variables: &Variables| alerts(variables).iter().filter(|alert| is_told(alert, "firing")).count() == 2;
-    until("both rules have fired", || async { both(&variables).then_some(()) }).await;
+    let both = |variables: &Variables| {
+        alerts(variables)
+            .iter()
+            .filter(|alert| is_told(alert, "firing"))
+            .count()
+            == 2
+    };
+    until("both rules have fired", || async {
+        both(&variables).then_some(())
+    })
+    .await;
     let stays = of_rule(&variables, "stays").remove(0);
     assert_eq!(slack.messages().len(), 2);
-    assert!(slack.calls().iter().all(|call| call.authorization == "Bearer xoxb-old"));
+    assert!(
+        slack
+            .calls()
+            .iter()
+            .all(|call| call.authorization == "Bearer xoxb-old")
+    );
 
     // A file with a fault changes nothing, and says why.
-    settings.write("rules.toml", &(rule("comes", "Comes") + "[[rule]]\nname = 7\n"));
+    settings.write(
+        "rules.toml",
+        &(rule("comes", "Comes") + "[[rule]]\nname = 7\n"),
+    );
     settings.write("token", "xoxb-never");
     reload(&process, "refused").await;
     let refused = process.logged("settings not reloaded; the old ones stay in force");
@@ -283,34 +411,67 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
     assert!(why.contains("rules.toml:10:8"), "{why}");
     post_all(&url, &losing(&["acct_2"])).await;
     until("the old rules have fired", || async {
-        let told = |name: &str| of_rule(&variables, name).iter().filter(|alert| is_told(alert, "firing")).count();
+        let told = |name: &str| {
+            of_rule(&variables, name)
+                .iter()
+                .filter(|alert| is_told(alert, "firing"))
+                .count()
+        };
         (told("goes") == 2 && told("stays") == 2).then_some(())
     })
     .await;
-    assert!(slack.calls().iter().all(|call| call.authorization == "Bearer xoxb-old"));
+    assert!(
+        slack
+            .calls()
+            .iter()
+            .all(|call| call.authorization == "Bearer xoxb-old")
+    );
 
     let before = slack.calls().len();
-    settings.write("rules.toml", &(rule("comes", "Comes") + &rule("stays", "Another title")));
+    settings.write(
+        "rules.toml",
+        &(rule("comes", "Comes") + &rule("stays", "Another title")),
+    );
     settings.write("token", "xoxb-new");
-    let routes =
-        "[[alerting.routes]]\nrules = [\"comes\"]\nroute = \"billing\"\n[slack.channels]\nbilling = \"#billing\"\n";
+    let routes = "[[alerting.routes]]\nrules = [\"comes\"]\nroute = \"billing\"\n[slack.channels]\nbilling = \"#billing\"\n";
     settings.write("revwatch.toml", &format!("{ALERTING}{routes}"));
     reload(&process, "applied").await;
-    until("the new rule has fired, and what the old one said is over", || async {
-        let all = |name: &str, state: &str| {
-            let found = of_rule(&variables, name);
-            found.len() == 2 && found.iter().all(|alert| is_told(alert, state))
-        };
-        (all("comes", "firing") && all("goes", "resolved") && all("stays", "firing")).then_some(())
-    })
+    until(
+        "the new rule has fired, and what the old one said is over",
+        || async {
+            let all = |name: &str, state: &str| {
+                let found = of_rule(&variables, name);
+                found.len() == 2 && found.iter().all(|alert| is_told(alert, state))
+            };
+            (all("comes", "firing") && all("goes", "resolved") && all("stays", "firing"))
+                .then_some(())
+        },
+    )
     .await;
     let later = slack.calls().split_off(before);
-    assert!(later.iter().all(|call| call.authorization == "Bearer xoxb-new"), "{later:?}");
-    let posted: Vec<_> = later.iter().filter(|call| call.method == "chat.postMessage").collect();
+    assert!(
+        later
+            .iter()
+            .all(|call| call.authorization == "Bearer xoxb-new"),
+        "{later:?}"
+    );
+    let posted: Vec<_> = later
+        .iter()
+        .filter(|call| call.method == "chat.postMessage")
+        .collect();
     assert_eq!(posted.len(), 2, "what stays is not told again: {later:?}");
-    assert!(posted.iter().all(|call| call.body["channel"] == "#billing"), "{posted:?}");
-    let same = of_rule(&variables, "stays").into_iter().find(|alert| alert["id"] == stays["id"]).expect("the same");
-    assert_eq!((&same["fired_s"], &same["deliveries"]), (&stays["fired_s"], &stays["deliveries"]));
+    assert!(
+        posted.iter().all(|call| call.body["channel"] == "#billing"),
+        "{posted:?}"
+    );
+    let same = of_rule(&variables, "stays")
+        .into_iter()
+        .find(|alert| alert["id"] == stays["id"])
+        .expect("the same");
+    assert_eq!(
+        (&same["fired_s"], &same["deliveries"]),
+        (&stays["fired_s"], &stays["deliveries"])
+    );
     process.stop();
     others.into_iter().for_each(Revwatch::stop);
 }
@@ -322,7 +483,10 @@ async fn what_is_being_told_while_settings_change_is_told_once() {
     // Whoever gave up an attempt could not look for its message, and would have to repeat it.
     slack.forbid_reading();
     let settings = Settings::of_providers(&format!("{ALERTING}group_above = 100\n"));
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let accounts: Vec<String> = (0..25).map(|n| format!("acct_{n}")).collect();
@@ -331,9 +495,15 @@ async fn what_is_being_told_while_settings_change_is_told_once() {
     let taken_over = || process.logged("alerting goes by other settings").len();
     for round in 1..=5 {
         let told = slack.messages().len();
-        until("somebody is told", || async { (slack.messages().len() > told || told == 25).then_some(()) }).await;
+        until("somebody is told", || async {
+            (slack.messages().len() > told || told == 25).then_some(())
+        })
+        .await;
         reload(&process, "applied").await;
-        until("alerting has taken over", || async { (taken_over() >= round).then_some(()) }).await;
+        until("alerting has taken over", || async {
+            (taken_over() >= round).then_some(())
+        })
+        .await;
     }
     until("all are told", || async {
         let found = alerts(&variables);
@@ -341,31 +511,56 @@ async fn what_is_being_told_while_settings_change_is_told_once() {
     })
     .await;
     process.stop();
-    let mut told: Vec<_> = slack.messages().iter().map(|message| message.alert_id().to_owned()).collect();
+    let mut told: Vec<_> = slack
+        .messages()
+        .iter()
+        .map(|message| message.alert_id().to_owned())
+        .collect();
     told.sort();
     told.dedup();
     assert_eq!((told.len(), slack.messages().len()), (25, 25));
-    let repeats = slack.calls().iter().filter(|call| call.body.to_string().contains("may have been sent")).count();
+    let repeats = slack
+        .calls()
+        .iter()
+        .filter(|call| call.body.to_string().contains("may have been sent"))
+        .count();
     assert_eq!(repeats, 0, "{:?}", slack.calls());
 }
 
 #[tokio::test]
 async fn what_could_not_be_told_is_tried_at_once_with_the_new_token() {
-    let (home, slack) = (Home::embedded(), Slack::start(&[Trouble::Error("token_revoked")]).await);
+    let (home, slack) = (
+        Home::embedded(),
+        Slack::start(&[Trouble::Error("token_revoked")]).await,
+    );
     let settings = Settings::of_providers(ALERTING);
     let token = settings.write("token", "xoxb-revoked");
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN_FILE", &token), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN_FILE", &token),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     post_all(&process.url("/webhooks/stripe"), &losing(&["acct_1"])).await;
     until("Slack has refused it for good", || async {
-        alerts(&variables).pop().filter(|alert| !alert["deliveries"]["slack"]["broken"].is_null())
+        alerts(&variables)
+            .pop()
+            .filter(|alert| !alert["deliveries"]["slack"]["broken"].is_null())
     })
     .await;
     settings.write("token", "xoxb-new");
     reload(&process, "applied").await;
-    until("Slack has it", || async { alerts(&variables).pop().filter(|alert| is_told(alert, "firing")) }).await;
-    let tokens: Vec<_> = slack.calls().into_iter().map(|call| call.authorization).collect();
+    until("Slack has it", || async {
+        alerts(&variables)
+            .pop()
+            .filter(|alert| is_told(alert, "firing"))
+    })
+    .await;
+    let tokens: Vec<_> = slack
+        .calls()
+        .into_iter()
+        .map(|call| call.authorization)
+        .collect();
     assert_eq!(tokens, ["Bearer xoxb-revoked", "Bearer xoxb-new"]);
     process.stop();
 }
@@ -387,9 +582,15 @@ async fn slacks_signing_secret_is_rotated() {
         let (body, signed_s) = ("payload=%7B%7D", now_s().to_string());
         let key = SigningKey::new(secret).expect("a secret");
         let signature = key.sign(&[b"v0:", signed_s.as_bytes(), b":", body.as_bytes()]);
-        let request = reqwest::Client::new().post(format!("http://{listen}/slack/interactivity")).body(body);
+        let request = reqwest::Client::new()
+            .post(format!("http://{listen}/slack/interactivity"))
+            .body(body);
         let request = request.header("x-slack-request-timestamp", &signed_s);
-        let answer = request.header("x-slack-signature", format!("v0={signature}")).send().await.expect("an answer");
+        let answer = request
+            .header("x-slack-signature", format!("v0={signature}"))
+            .send()
+            .await
+            .expect("an answer");
         answer.status().as_u16()
     };
     // 400: it is Slack's, and empty.
@@ -397,14 +598,22 @@ async fn slacks_signing_secret_is_rotated() {
     for (secrets, old, new) in [("old,new", 400, 400), ("new", 401, 400)] {
         settings.write("signing", secrets);
         reload(&process, "applied").await;
-        assert_eq!((press("old").await, press("new").await), (old, new), "{secrets}");
+        assert_eq!(
+            (press("old").await, press("new").await),
+            (old, new),
+            "{secrets}"
+        );
     }
     process.stop();
 }
 
 #[tokio::test]
 async fn accounts_are_asked_for_with_the_key_of_the_day() {
-    let (home, stripe, settings) = (Home::embedded(), Stripe::start(&[]).await, Settings::of_providers(ALERTING));
+    let (home, stripe, settings) = (
+        Home::embedded(),
+        Stripe::start(&[]).await,
+        Settings::of_providers(ALERTING),
+    );
     stripe.knows(account("acct_1", true));
     let variables = settings.variables(home.variables(&[("STRIPE_API_BASE", &stripe.url())]));
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -419,7 +628,10 @@ async fn accounts_are_asked_for_with_the_key_of_the_day() {
     };
     post_all(&url, &[thin("evt_1")]).await;
     for (n, key) in ["rk_test_first", "rk_test_second"].into_iter().enumerate() {
-        settings.write("revwatch.toml", &format!("stripe_secret_key = \"{key}\"\n{ALERTING}"));
+        settings.write(
+            "revwatch.toml",
+            &format!("stripe_secret_key = \"{key}\"\n{ALERTING}"),
+        );
         reload(&process, "applied").await;
         // The first waits already.
         if n > 0 {
@@ -437,20 +649,36 @@ async fn accounts_are_asked_for_with_the_key_of_the_day() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_while_it_starts_is_answered_when_it_has() {
     let home = Home::embedded();
-    let Home::Embedded(folder) = &home else { panic!("an embedded home") };
+    let Home::Embedded(folder) = &home else {
+        panic!("an embedded home")
+    };
     let variables = home.variables(&[]);
     Revwatch::serve(&variables, "ingest,worker").stop();
     let store = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file");
-    store.execute_batch("BEGIN IMMEDIATE").expect("nobody can begin");
+    store
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("nobody can begin");
     let mut process = Revwatch::spawn(&variables, "ingest,worker");
-    until("it hears hangups", || async { process.hears_hangups().then_some(()) }).await;
+    until("it hears hangups", || async {
+        process.hears_hangups().then_some(())
+    })
+    .await;
     assert_eq!(process.logged("started").len(), 0);
     process.hang_up();
     store.execute_batch("ROLLBACK").expect("go on");
     process.has_started("ingest,worker");
     let name = "revwatch_config_reloads_total{outcome=\"applied\"}";
-    until("it is answered", || async { (metric(&process, name).await == 1).then_some(()) }).await;
-    let status = post_signed(&reqwest::Client::new(), &process.url("/webhooks/stripe"), &event("evt_1"), SECRET).await;
+    until("it is answered", || async {
+        (metric(&process, name).await == 1).then_some(())
+    })
+    .await;
+    let status = post_signed(
+        &reqwest::Client::new(),
+        &process.url("/webhooks/stripe"),
+        &event("evt_1"),
+        SECRET,
+    )
+    .await;
     assert_eq!(status.expect("answered"), 200);
     process.stop();
 }

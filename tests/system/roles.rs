@@ -18,7 +18,10 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     let variables = home.variables(&[]);
     let ingest = Revwatch::serve(&variables, "ingest");
     let alerting = Revwatch::serve(&variables, "alerting");
-    let workers = [Revwatch::serve(&variables, "worker"), Revwatch::serve(&variables, "worker")];
+    let workers = [
+        Revwatch::serve(&variables, "worker"),
+        Revwatch::serve(&variables, "worker"),
+    ];
     let partitions = |n: usize| {
         let started = workers[n].logged("partition starts").len();
         started - workers[n].logged("partition goes to another worker").len()
@@ -32,15 +35,30 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     let (client, url) = (reqwest::Client::new(), ingest.url("/webhooks/stripe"));
     let posts = futures_util::stream::iter(&history.events).map(|body| post(&client, &url, body));
     let answers: Vec<_> = posts.buffer_unordered(16).collect().await;
-    assert!(answers.iter().all(|a| *a.as_ref().expect("answered") == 200));
+    assert!(
+        answers
+            .iter()
+            .all(|a| *a.as_ref().expect("answered") == 200)
+    );
     let (half, rest) = (history.events.len(), history.delivered(10));
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == half).then_some(()) }).await;
-    assert!(workers.iter().all(|w| !w.logged("commit").is_empty()), "both have worked");
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == half).then_some(())
+    })
+    .await;
+    assert!(
+        workers.iter().all(|w| !w.logged("commit").is_empty()),
+        "both have worked"
+    );
     let [first, second] = workers;
     first.stop();
     // Repeats go to every partition; the one that is left must deal with all of them.
     let posts = futures_util::stream::iter(&rest).map(|body| post(&client, &url, body));
-    assert!(posts.buffer_unordered(16).all(|a| async { a.expect("answered") == 200 }).await);
+    assert!(
+        posts
+            .buffer_unordered(16)
+            .all(|a| async { a.expect("answered") == 200 })
+            .await
+    );
     until("the repeats are counted", || async {
         (metrics(&variables)["events_duplicate"] == rest.len()).then_some(())
     })
@@ -48,11 +66,19 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     history.expected.assert_shown(&metrics(&variables));
     // Key figures are shown every ten seconds.
     until("alerting shows key figures", || async {
-        let page = reqwest::get(alerting.admin("/metrics")).await.ok()?.text().await.ok()?;
+        let page = reqwest::get(alerting.admin("/metrics"))
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
         page.contains("revwatch_payouts_total{").then_some(())
     })
     .await;
-    assert_eq!(print(&variables, &["dead", "list"]).trim(), "No dead letters.");
+    assert_eq!(
+        print(&variables, &["dead", "list"]).trim(),
+        "No dead letters."
+    );
     for process in [ingest, alerting, second] {
         process.stop();
     }
@@ -62,7 +88,10 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ingest_starts_and_takes_webhooks_without_redis() {
     let rabbit = RabbitServer::start().await;
-    let amqp: (String, String) = ("REVWATCH_AMQP_URL".into(), rabbit.url().expose_secret().to_owned());
+    let amqp: (String, String) = (
+        "REVWATCH_AMQP_URL".into(),
+        rabbit.url().expose_secret().to_owned(),
+    );
     let redis_at = |url: String| vec![amqp.clone(), ("REVWATCH_REDIS_URL".into(), url)];
     let without = vec![amqp.clone()];
     let dead = redis_at(format!("redis://127.0.0.1:{}", free_port()));
@@ -71,32 +100,54 @@ async fn ingest_starts_and_takes_webhooks_without_redis() {
     for variables in [&without, &without, &dead, &dead] {
         let ingest = Revwatch::serve(variables, "ingest");
         let body = &history.events[sent];
-        assert_eq!(post(&client, &ingest.url("/webhooks/stripe"), body).await.expect("answered"), 200);
-        let ready = reqwest::get(ingest.admin("/readyz")).await.expect("answered");
+        assert_eq!(
+            post(&client, &ingest.url("/webhooks/stripe"), body)
+                .await
+                .expect("answered"),
+            200
+        );
+        let ready = reqwest::get(ingest.admin("/readyz"))
+            .await
+            .expect("answered");
         assert_eq!(ready.status(), 200);
         sent += 1;
         ingest.stop();
     }
 
     // Whatever looks at state says what it misses, and does not take another store for it.
-    for args in [&["serve", "--roles", "worker"][..], &["serve", "--roles", "ingest,worker"], &["serve"], &["metrics"]]
-    {
+    for args in [
+        &["serve", "--roles", "worker"][..],
+        &["serve", "--roles", "ingest,worker"],
+        &["serve"],
+        &["metrics"],
+    ] {
         let output = cli(&without, args);
         let text = String::from_utf8(output.stderr).expect("text");
-        assert!(!output.status.success() && text.contains("REVWATCH_REDIS_URL is not"), "{args:?}: {text}");
+        assert!(
+            !output.status.success() && text.contains("REVWATCH_REDIS_URL is not"),
+            "{args:?}: {text}"
+        );
     }
-    assert!(print(&without, &["config", "check", "--roles", "ingest"]).contains("backend   RabbitMQ\n"));
+    assert!(
+        print(&without, &["config", "check", "--roles", "ingest"]).contains("backend   RabbitMQ\n")
+    );
     assert!(!cli(&without, &["config", "check"]).status.success());
 
     // RabbitMQ itself knows how many partitions there are.
     let other: Variables = vec![amqp.clone(), ("REVWATCH_PARTITIONS".into(), "4".into())];
     let output = cli(&other, &["serve", "--roles", "ingest"]);
     let text = String::from_utf8(output.stderr).expect("text");
-    assert!(!output.status.success() && text.contains("REVWATCH_PARTITIONS=8"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("REVWATCH_PARTITIONS=8"),
+        "{text}"
+    );
 
     let redis = RedisServer::start();
     let variables = redis_at(redis.url().expose_secret().to_owned());
     let worker = Revwatch::serve(&variables, "worker");
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == sent).then_some(()) }).await;
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == sent).then_some(())
+    })
+    .await;
     worker.stop();
 }

@@ -27,11 +27,29 @@ fn the_shipped_rules_pass_the_shipped_tests() {
     let nothing = Variables::new();
     let text = print(&nothing, &["rules", "test"]);
     assert!(text.ends_with(" passed, 0 failed, 0 skipped\n"), "{text}");
-    let shown: Value = serde_json::from_str(&print(&nothing, &["rules", "test", "--json"])).expect("JSON");
-    assert_eq!((&shown["failed"], &shown["skipped"]), (&0.into(), &0.into()));
-    assert!(shown["tests"].as_array().is_some_and(|tests| tests.len() > 20), "{shown}");
-    let listed: Value = serde_json::from_str(&print(&nothing, &["rules", "list", "--json"])).expect("JSON");
-    let of = |name: &str| listed.as_array().expect("a list").iter().find(|r| r["name"] == name).expect(name).clone();
+    let shown: Value =
+        serde_json::from_str(&print(&nothing, &["rules", "test", "--json"])).expect("JSON");
+    assert_eq!(
+        (&shown["failed"], &shown["skipped"]),
+        (&0.into(), &0.into())
+    );
+    assert!(
+        shown["tests"]
+            .as_array()
+            .is_some_and(|tests| tests.len() > 20),
+        "{shown}"
+    );
+    let listed: Value =
+        serde_json::from_str(&print(&nothing, &["rules", "list", "--json"])).expect("JSON");
+    let of = |name: &str| {
+        listed
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|r| r["name"] == name)
+            .expect(name)
+            .clone()
+    };
     assert_eq!(of("provider_lost_charges")["threshold"], "charges_lost");
     assert!(print(&nothing, &["rules", "list"]).contains("payout_failures in 1d above 5 %"));
     assert!(print(&nothing, &["rules", "check"]).contains("all valid"));
@@ -47,7 +65,11 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
         "ok       a provider loses charges\n1 passed, 0 failed, 0 skipped\n"
     );
 
-    write(folder.path(), "providers.toml", &TEST.replace("told = 1", "told = 2"));
+    write(
+        folder.path(),
+        "providers.toml",
+        &TEST.replace("told = 1", "told = 2"),
+    );
     let output = cli(&nothing, &["rules", "test", &file]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).expect("text");
@@ -62,14 +84,28 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
         assert!(text.contains(part), "{text} should contain {part:?}");
     }
     let shown: Value =
-        serde_json::from_slice(&cli(&nothing, &["rules", "test", &file, "--json"]).stdout).expect("JSON");
-    assert_eq!((&shown["failed"], &shown["tests"][0]["result"]), (&1.into(), &"failed".into()));
+        serde_json::from_slice(&cli(&nothing, &["rules", "test", &file, "--json"]).stdout)
+            .expect("JSON");
+    assert_eq!(
+        (&shown["failed"], &shown["tests"][0]["result"]),
+        (&1.into(), &"failed".into())
+    );
 
-    write(folder.path(), "providers.toml", &TEST.replace("told = 1", "tell = 1").replace("+1h", "1h"));
+    write(
+        folder.path(),
+        "providers.toml",
+        &TEST.replace("told = 1", "tell = 1").replace("+1h", "1h"),
+    );
     let output = cli(&nothing, &["rules", "test", &file]);
     let text = String::from_utf8(output.stderr).expect("text");
-    assert!(output.status.code() == Some(1) && text.contains("providers.toml:6:6: \"1h\" is no time"), "{text}");
-    assert!(text.contains("providers.toml:12:") && text.contains("unknown field `tell`"), "{text}");
+    assert!(
+        output.status.code() == Some(1) && text.contains("providers.toml:6:6: \"1h\" is no time"),
+        "{text}"
+    );
+    assert!(
+        text.contains("providers.toml:12:") && text.contains("unknown field `tell`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -84,9 +120,12 @@ fn check_names_every_fault_of_every_file() {
     let good = rule("good", "condition = \"past_due\"");
     let fine = write(folder.path(), "a.toml", &good);
     let nothing = Variables::new();
-    assert_eq!(print(&nothing, &["rules", "check", &fine]), "1 rule(s), all valid\n");
-    let bad =
-        rule("bad", "condition = \"late\"\nafter = \"soon\"") + &rule("worse", "condition = \"past_due\"\nabove = 1");
+    assert_eq!(
+        print(&nothing, &["rules", "check", &fine]),
+        "1 rule(s), all valid\n"
+    );
+    let bad = rule("bad", "condition = \"late\"\nafter = \"soon\"")
+        + &rule("worse", "condition = \"past_due\"\nabove = 1");
     write(folder.path(), "b.toml", &(good + &bad));
     let path = folder.path().display().to_string();
     let output = cli(&nothing, &["rules", "check", &path]);
@@ -103,9 +142,14 @@ fn check_names_every_fault_of_every_file() {
         assert!(line.contains(part), "{line:?} should contain {part:?}");
     }
     let shown: Value =
-        serde_json::from_slice(&cli(&nothing, &["rules", "check", &path, "--json"]).stdout).expect("JSON");
+        serde_json::from_slice(&cli(&nothing, &["rules", "check", &path, "--json"]).stdout)
+            .expect("JSON");
     assert_eq!(
-        (&shown["ok"], &shown["faults"][1]["line"], &shown["faults"][1]["column"]),
+        (
+            &shown["ok"],
+            &shown["faults"][1]["line"],
+            &shown["faults"][1]["column"]
+        ),
         (&false.into(), &16.into(), &13.into())
     );
 }
@@ -115,7 +159,9 @@ async fn the_archive_is_played_through_other_rules() {
     let home = Home::embedded();
     let shipped = shipped_rules(&["provider_lost_charges", "payout_failure_rate"]);
     let variables = home.variables(&[("REVWATCH_RULES", &shipped.path().display().to_string())]);
-    let Home::Embedded(folder) = &home else { panic!("an embedded home") };
+    let Home::Embedded(folder) = &home else {
+        panic!("an embedded home")
+    };
     let process = Revwatch::serve(&variables, "ingest,worker");
     let now_s = jiff::Timestamp::now().as_second();
     let mut events = Vec::new();
@@ -133,38 +179,74 @@ async fn the_archive_is_played_through_other_rules() {
     let (url, args) = (process.url("/webhooks/stripe"), variables.clone());
     let sent = tokio::task::spawn_blocking(move || print(&args, &["send", &file, "--url", &url]));
     assert_eq!(sent.await.expect("sent"), "20 accepted, 0 refused\n");
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == 20).then_some(()) }).await;
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == 20).then_some(())
+    })
+    .await;
     process.stop();
 
     let backtest = |args: &[&str]| -> Value {
-        let args: Vec<&str> = ["rules", "backtest", "--json"].iter().chain(args).copied().collect();
+        let args: Vec<&str> = ["rules", "backtest", "--json"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
         serde_json::from_str(&print(&variables, &args)).expect("JSON")
     };
     let of = |shown: &Value, rule: &str| {
         let rules = shown["rules"].as_array().expect("a list");
-        rules.iter().find(|r| r["rule"] == rule).expect(rule).clone()
+        rules
+            .iter()
+            .find(|r| r["rule"] == rule)
+            .expect(rule)
+            .clone()
     };
     let shown = backtest(&["--since", "1h", "--step", "1s"]);
     let lost = of(&shown, "provider_lost_charges");
-    assert_eq!((&lost["fired"], &lost["at_start"], &lost["open"]), (&3.into(), &0.into(), &3.into()), "{shown}");
-    assert_eq!((&shown["events"], &of(&shown, "payout_failure_rate")["fired"]), (&20.into(), &0.into()));
-    let alerts: Vec<_> = shown["alerts"].as_array().expect("a list").iter().map(|a| a["subject"].clone()).collect();
+    assert_eq!(
+        (&lost["fired"], &lost["at_start"], &lost["open"]),
+        (&3.into(), &0.into(), &3.into()),
+        "{shown}"
+    );
+    assert_eq!(
+        (
+            &shown["events"],
+            &of(&shown, "payout_failure_rate")["fired"]
+        ),
+        (&20.into(), &0.into())
+    );
+    let alerts: Vec<_> = shown["alerts"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|a| a["subject"].clone())
+        .collect();
     assert_eq!(alerts.len(), 3, "{shown}");
     // What was before is known, and told as that.
     let later = backtest(&["--since", "0s"]);
-    assert_eq!(of(&later, "provider_lost_charges")["at_start"], 3, "{later}");
+    assert_eq!(
+        of(&later, "provider_lost_charges")["at_start"],
+        3,
+        "{later}"
+    );
 
     let rule = "[[rule]]\nname = \"busy\"\nkind = \"count\"\nmetric = \"events\"\nwindow = \"24h\"\nabove = 19\n\
                 severity = \"low\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n";
     let rules = write(folder.path(), "other.toml", rule);
     let other = backtest(&["--since", "1h", "--rules", &rules]);
     assert_eq!(
-        (other["rules"].as_array().map(Vec::len), &of(&other, "busy")["fired"]),
+        (
+            other["rules"].as_array().map(Vec::len),
+            &of(&other, "busy")["fired"]
+        ),
         (Some(1), &1.into()),
         "{other}"
     );
     let text = print(&variables, &["rules", "backtest", "--since", "1h"]);
-    assert!(text.starts_with("20 event(s) of the archive") && text.contains("account acct_8"), "{text}");
+    assert!(
+        text.starts_with("20 event(s) of the archive") && text.contains("account acct_8"),
+        "{text}"
+    );
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {

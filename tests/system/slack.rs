@@ -26,13 +26,30 @@ async fn fire_and_resolve(process: &Revwatch, slack: &Slack) {
     let now_s = jiff::Timestamp::now().as_second();
     for (n, charges) in [(0, true), (1, false)] {
         assert_eq!(
-            post(&client, &url, &account(&format!("evt_{n}"), now_s - 60 + n, charges)).await.expect("posted"),
+            post(
+                &client,
+                &url,
+                &account(&format!("evt_{n}"), now_s - 60 + n, charges)
+            )
+            .await
+            .expect("posted"),
             200
         );
     }
-    until("Slack has the alert", || async { (!slack.accepted().is_empty()).then_some(()) }).await;
-    assert_eq!(post(&client, &url, &account("evt_2", now_s, true)).await.expect("posted"), 200);
-    until("Slack has the end of it", || async { (slack.accepted().len() >= 2).then_some(()) }).await;
+    until("Slack has the alert", || async {
+        (!slack.accepted().is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(
+        post(&client, &url, &account("evt_2", now_s, true))
+            .await
+            .expect("posted"),
+        200
+    );
+    until("Slack has the end of it", || async {
+        (slack.accepted().len() >= 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -47,21 +64,35 @@ async fn a_bot_does_so_on_rabbitmq_and_redis_too() {
 
 async fn posts_once_and_updates(home: &Home) {
     let slack = Slack::start(&[]).await;
-    let variables = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let variables = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     fire_and_resolve(&process, &slack).await;
     process.stop();
     let calls = slack.calls();
     let methods: Vec<_> = calls.iter().map(|c| c.method.as_str()).collect();
     assert_eq!(methods, ["chat.postMessage", "chat.update"]);
-    assert!(calls.iter().all(|c| c.authorization == "Bearer xoxb-secret"));
+    assert!(
+        calls
+            .iter()
+            .all(|c| c.authorization == "Bearer xoxb-secret")
+    );
     assert_eq!(calls[0].body["channel"], "#alerts-critical");
     let messages = slack.messages();
     assert_eq!(messages.len(), 1);
     let (channel, ts) = messages[0].place();
-    assert_eq!((&calls[1].body["channel"], &calls[1].body["ts"]), (&json!(channel), &json!(ts)));
+    assert_eq!(
+        (&calls[1].body["channel"], &calls[1].body["ts"]),
+        (&json!(channel), &json!(ts))
+    );
     let text = |n: usize| calls[n].body["text"].as_str().expect("text").to_owned();
-    assert!(text(0).contains("CRITICAL") && text(0).contains("acct_1") && text(0).contains("1. "), "{}", text(0));
+    assert!(
+        text(0).contains("CRITICAL") && text(0).contains("acct_1") && text(0).contains("1. "),
+        "{}",
+        text(0)
+    );
     assert!(text(1).contains("RESOLVED"), "{}", text(1));
 }
 
@@ -78,26 +109,54 @@ async fn a_webhook_gets_one_message_when_it_fires_and_one_when_it_is_over() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_slack_answers_429_or_500_first_or_the_process_is_killed() {
-    let troubles = [Trouble::TooMany, Trouble::Broken, Trouble::Error("internal_error"), Trouble::TooMany];
+    let troubles = [
+        Trouble::TooMany,
+        Trouble::Broken,
+        Trouble::Error("internal_error"),
+        Trouble::TooMany,
+    ];
     let slack = Slack::start(&troubles).await;
     let home = Home::embedded();
-    let variables = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let variables = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let client = reqwest::Client::new();
     let now_s = jiff::Timestamp::now().as_second();
     for (n, charges) in [(0, true), (1, false)] {
         let body = account(&format!("evt_{n}"), now_s - 60 + n, charges);
-        assert_eq!(post(&client, &process.url("/webhooks/stripe"), &body).await.expect("posted"), 200);
+        assert_eq!(
+            post(&client, &process.url("/webhooks/stripe"), &body)
+                .await
+                .expect("posted"),
+            200
+        );
     }
-    until("Slack has refused twice", || async { (slack.calls().len() >= 2).then_some(()) }).await;
+    until("Slack has refused twice", || async {
+        (slack.calls().len() >= 2).then_some(())
+    })
+    .await;
     process.kill9();
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
-    until("Slack has the alert", || async { (!slack.accepted().is_empty()).then_some(()) }).await;
+    until("Slack has the alert", || async {
+        (!slack.accepted().is_empty()).then_some(())
+    })
+    .await;
     assert_eq!(
-        post(&client, &process.url("/webhooks/stripe"), &account("evt_2", now_s, true)).await.expect("posted"),
+        post(
+            &client,
+            &process.url("/webhooks/stripe"),
+            &account("evt_2", now_s, true)
+        )
+        .await
+        .expect("posted"),
         200
     );
-    until("Slack has the end of it", || async { (slack.accepted().len() >= 2).then_some(()) }).await;
+    until("Slack has the end of it", || async {
+        (slack.accepted().len() >= 2).then_some(())
+    })
+    .await;
     process.stop();
     let methods: Vec<_> = slack.accepted().into_iter().map(|c| c.method).collect();
     assert_eq!(methods, ["chat.postMessage", "chat.update"]);

@@ -34,7 +34,10 @@ async fn without_the_scope_to_look_what_may_be_a_copy_says_so() {
     for seed in seeds() {
         for (alert, copies) in day(seed, false).await {
             for copy in &copies[1..] {
-                assert!(copy.text.contains("Possible duplicate"), "{alert}: {copies:#?}");
+                assert!(
+                    copy.text.contains("Possible duplicate"),
+                    "{alert}: {copies:#?}"
+                );
             }
         }
     }
@@ -55,25 +58,52 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     }
     slack.misbehave(seed, 40);
     let (home, settings) = (Home::embedded(), Settings::of_providers(SETTINGS));
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let url = process.url("/webhooks/stripe");
     let begin_s = jiff::Timestamp::now().as_second() - 100;
-    for (n, (charges, reason)) in
-        [(true, ""), (false, "requirements.past_due"), (false, "under_review"), (true, "")].into_iter().enumerate()
+    for (n, (charges, reason)) in [
+        (true, ""),
+        (false, "requirements.past_due"),
+        (false, "under_review"),
+        (true, ""),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let created_s = begin_s + 10 * i64::try_from(n).expect("few");
-        let event = |a| updated(&format!("evt_{n}_{a}"), &format!("acct_{a}"), created_s, charges, reason);
+        let event = |a| {
+            updated(
+                &format!("evt_{n}_{a}"),
+                &format!("acct_{a}"),
+                created_s,
+                charges,
+                reason,
+            )
+        };
         post_all(&url, &(0..ALERTS).map(event).collect::<Vec<_>>()).await;
         if n == 0 {
             continue;
         }
         // At least half have been told how it stands when the next thing happens, the others are under way.
         until_within(LONG, "half are told", || async {
-            let says = |m: &Posted| if charges { m.text.contains("RESOLVED") } else { m.text.contains(reason) };
-            let told: HashSet<_> =
-                slack.messages().iter().filter(|m| says(m)).map(|m| m.alert_id().to_owned()).collect();
+            let says = |m: &Posted| {
+                if charges {
+                    m.text.contains("RESOLVED")
+                } else {
+                    m.text.contains(reason)
+                }
+            };
+            let told: HashSet<_> = slack
+                .messages()
+                .iter()
+                .filter(|m| says(m))
+                .map(|m| m.alert_id().to_owned())
+                .collect();
             (told.len() * 2 >= ALERTS).then_some(())
         })
         .await;
@@ -81,24 +111,39 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     slack.behave();
     until_within(LONG, "all is told", || async {
         let alerts = alerts(&variables);
-        (alerts.len() == ALERTS && alerts.iter().all(|alert| is_told(alert, "resolved"))).then_some(())
+        (alerts.len() == ALERTS && alerts.iter().all(|alert| is_told(alert, "resolved")))
+            .then_some(())
     })
     .await;
     let (faults, deleted) = (slack.faults(), slack.deleted());
     let kinds: HashSet<_> = faults.iter().collect();
-    eprintln!("{} faults of {} kinds, {} messages deleted", faults.len(), kinds.len(), deleted.len());
-    assert!(faults.len() >= 30 && kinds.len() >= 7 && !deleted.is_empty(), "a bad day: {faults:?}");
+    eprintln!(
+        "{} faults of {} kinds, {} messages deleted",
+        faults.len(),
+        kinds.len(),
+        deleted.len()
+    );
+    assert!(
+        faults.len() >= 30 && kinds.len() >= 7 && !deleted.is_empty(),
+        "a bad day: {faults:?}"
+    );
     process.stop();
     let mut messages = BTreeMap::<String, Vec<Posted>>::new();
     for message in slack.messages() {
-        messages.entry(message.alert_id().to_owned()).or_default().push(message);
+        messages
+            .entry(message.alert_id().to_owned())
+            .or_default()
+            .push(message);
     }
     for alert in alerts(&variables) {
         let id = alert["id"].as_str().expect("an id");
         let copies = messages.get(id).map_or(&[][..], Vec::as_slice);
         // What was deleted after the last word is gone, as whoever deleted it wanted.
         let says_so = |m: &Posted| m.alert_id() == id && m.text.contains("RESOLVED");
-        assert!(copies.iter().chain(&deleted).any(says_so), "{id} does not end: {copies:#?}");
+        assert!(
+            copies.iter().chain(&deleted).any(says_so),
+            "{id} does not end: {copies:#?}"
+        );
     }
     messages
 }

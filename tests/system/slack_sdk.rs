@@ -31,19 +31,36 @@ async fn press(url: &str, payload: &Value, secret: &str, age_s: i64) -> u16 {
         .post(url)
         .header("content-type", "application/x-www-form-urlencoded")
         .header("x-slack-request-timestamp", timestamp)
-        .header("x-slack-signature", signed["signature"].as_str().expect("a signature"))
+        .header(
+            "x-slack-signature",
+            signed["signature"].as_str().expect("a signature"),
+        )
         .body(signed["body"].as_str().expect("a body").to_owned());
     request.send().await.expect("an answer").status().as_u16()
 }
 
 fn sign(payload: &str, secret: &str, timestamp: &str) -> Value {
     use std::io::Write as _;
-    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("slack-sdk").join("bin/python");
-    assert!(python.exists(), "{} is missing: tests/run makes it, with Slack's Python SDK in it", python.display());
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .with_file_name("slack-sdk")
+        .join("bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: tests/run makes it, with Slack's Python SDK in it",
+        python.display()
+    );
     let mut command = Command::new(python);
-    command.args(["-c", SIGN, secret, timestamp]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["-c", SIGN, secret, timestamp])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut signing = command.spawn().expect("Python runs");
-    signing.stdin.take().expect("a pipe").write_all(payload.as_bytes()).expect("it reads");
+    signing
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(payload.as_bytes())
+        .expect("it reads");
     let signed = signing.wait_with_output().expect("it ends");
     assert!(signed.status.success(), "Slack's SDK signs: see above");
     serde_json::from_slice(&signed.stdout).expect("JSON")
@@ -53,7 +70,11 @@ fn sign(payload: &str, secret: &str, timestamp: &str) -> Value {
 async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
     let port = free_port();
     let listen = format!("127.0.0.1:{port}");
-    let (home, slack, settings) = (Home::embedded(), Slack::start(&[]).await, Settings::of_providers(SETTINGS));
+    let (home, slack, settings) = (
+        Home::embedded(),
+        Slack::start(&[]).await,
+        Settings::of_providers(SETTINGS),
+    );
     let of_home = home.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
@@ -62,15 +83,34 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
     ]);
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
-    let (url, now_s) = (process.url("/webhooks/stripe"), jiff::Timestamp::now().as_second());
+    let (url, now_s) = (
+        process.url("/webhooks/stripe"),
+        jiff::Timestamp::now().as_second(),
+    );
     for (n, charges) in [(0, true), (1, false)] {
-        post_all(&url, &[updated(&format!("evt_{n}"), "acct_1", now_s - 60 + n, charges, "under_review")]).await;
+        post_all(
+            &url,
+            &[updated(
+                &format!("evt_{n}"),
+                "acct_1",
+                now_s - 60 + n,
+                charges,
+                "under_review",
+            )],
+        )
+        .await;
     }
     let call = until("Slack has the alert", || async { slack.accepted().pop() }).await;
     // The button as it stands in the message.
     let blocks = call.body["blocks"].as_array().expect("blocks").clone();
-    let mut elements = blocks.iter().filter_map(|block| block["elements"].as_array()).flatten();
-    let button = elements.find(|e| e["action_id"] == "acknowledge").expect("a button").clone();
+    let mut elements = blocks
+        .iter()
+        .filter_map(|block| block["elements"].as_array())
+        .flatten();
+    let button = elements
+        .find(|e| e["action_id"] == "acknowledge")
+        .expect("a button")
+        .clone();
     let message = slack.messages().remove(0);
     let (channel, ts) = message.place();
     let payload = json!({
@@ -82,26 +122,48 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
             "text": button["text"], "action_ts": format!("{now_s}.123456")}],
     });
     let interactivity = format!("http://{listen}/slack/interactivity");
-    assert_eq!(press(&interactivity, &payload, SECRET, 6 * 60).await, 401, "a replay");
-    assert_eq!(press(&interactivity, &payload, "another secret", 0).await, 401);
+    assert_eq!(
+        press(&interactivity, &payload, SECRET, 6 * 60).await,
+        401,
+        "a replay"
+    );
+    assert_eq!(
+        press(&interactivity, &payload, "another secret", 0).await,
+        401
+    );
     assert_eq!(process.logged("action in Slack").len(), 0);
     assert_eq!(alerts(&variables)[0]["state"], "firing");
 
     assert_eq!(press(&interactivity, &payload, SECRET, 0).await, 200);
     let shown = until("the message says who has it", || async {
-        slack.messages().pop().filter(|message| message.text.contains("(acknowledged)"))
+        slack
+            .messages()
+            .pop()
+            .filter(|message| message.text.contains("(acknowledged)"))
     })
     .await;
-    let says_who = |line: &str| line.starts_with("Acknowledged: ") && line.ends_with(" by Ana &amp; Söhne");
+    let says_who =
+        |line: &str| line.starts_with("Acknowledged: ") && line.ends_with(" by Ana &amp; Söhne");
     assert!(shown.text.lines().any(says_who), "{}", shown.text);
-    assert_eq!((shown.place(), slack.messages().len()), (message.place(), 1), "in place");
+    assert_eq!(
+        (shown.place(), slack.messages().len()),
+        (message.place(), 1),
+        "in place"
+    );
     // The same press again, as Slack repeats it, changes nothing.
     let calls = slack.calls().len();
     assert_eq!(press(&interactivity, &payload, SECRET, 0).await, 200);
-    until("the repeat is dealt with", || async { (process.logged("action in Slack").len() >= 2).then_some(()) }).await;
+    until("the repeat is dealt with", || async {
+        (process.logged("action in Slack").len() >= 2).then_some(())
+    })
+    .await;
     let alert = alerts(&variables).remove(0);
     assert_eq!(
-        (&alert["state"], &alert["acknowledged_by"], &alert["revision"]),
+        (
+            &alert["state"],
+            &alert["acknowledged_by"],
+            &alert["revision"]
+        ),
         (&json!("acknowledged"), &json!("Ana & Söhne"), &json!(2))
     );
     process.stop();

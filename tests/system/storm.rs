@@ -20,9 +20,14 @@ const LONG: Duration = Duration::from_secs(120);
 /// The shipped rule, without the others.
 fn rule() -> String {
     let shipped = include_str!("../../deploy/rules/default.toml");
-    let rule = shipped.split("[[rule]]").find(|rule| rule.contains("name = \"payout_failed\"")).expect("it is shipped");
+    let rule = shipped
+        .split("[[rule]]")
+        .find(|rule| rule.contains("name = \"payout_failed\""))
+        .expect("it is shipped");
     // What would explain it is another rule.
-    let lines = rule.lines().filter(|line| !line.starts_with("inhibited_by") && !line.starts_with('#'));
+    let lines = rule
+        .lines()
+        .filter(|line| !line.starts_with("inhibited_by") && !line.starts_with('#'));
     format!("[[rule]]{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
@@ -46,13 +51,25 @@ fn payout_of(account: i64, n: i64, status: &str, created_s: i64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_gives_few_messages_and_the_right_sums() {
-    let (home, slack, settings) = (Home::embedded(), Slack::start(&[]).await, Settings::new("", &rule()));
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let (home, slack, settings) = (
+        Home::embedded(),
+        Slack::start(&[]).await,
+        Settings::new("", &rule()),
+    );
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
-    let (url, now_s) = (process.url("/webhooks/stripe"), jiff::Timestamp::now().as_second());
+    let (url, now_s) = (
+        process.url("/webhooks/stripe"),
+        jiff::Timestamp::now().as_second(),
+    );
     let began = Instant::now();
-    let failed: Vec<_> = (0..PAYOUTS).map(|n| payout(n, "failed", now_s - 60)).collect();
+    let failed: Vec<_> = (0..PAYOUTS)
+        .map(|n| payout(n, "failed", now_s - 60))
+        .collect();
     post_all(&url, &failed).await;
     let posted = began.elapsed();
     // Groups say how many; others are alone.
@@ -64,38 +81,75 @@ async fn a_storm_gives_few_messages_and_the_right_sums() {
     let (told, calls) = (began.elapsed(), slack.calls().len());
     assert!(shown.len() <= 7, "few messages: {shown:#?}");
     let stored = alerts(&variables);
-    let (groups, members): (Vec<_>, Vec<_>) = stored.iter().partition(|alert| !alert["group"].is_null());
+    let (groups, members): (Vec<_>, Vec<_>) =
+        stored.iter().partition(|alert| !alert["group"].is_null());
     assert_eq!(members.len(), usize::try_from(PAYOUTS).expect("few"));
     let mut sums = BTreeMap::<&str, (i64, i64)>::new();
     for member in &members {
-        let of = member["part_of"].as_str().or(member["id"].as_str()).expect("an id");
+        let of = member["part_of"]
+            .as_str()
+            .or(member["id"].as_str())
+            .expect("an id");
         let sum = sums.entry(of).or_default();
-        *sum = (sum.0 + 1, sum.1 + member["evidence"]["money"][0]["minor"].as_i64().expect("an amount"));
+        *sum = (
+            sum.0 + 1,
+            sum.1
+                + member["evidence"]["money"][0]["minor"]
+                    .as_i64()
+                    .expect("an amount"),
+        );
     }
-    assert_eq!(sums.values().map(|sum| sum.1).sum::<i64>(), (0..PAYOUTS).map(amount).sum::<i64>());
+    assert_eq!(
+        sums.values().map(|sum| sum.1).sum::<i64>(),
+        (0..PAYOUTS).map(amount).sum::<i64>()
+    );
     for message in &shown {
         let (count, minor) = sums[message.alert_id()];
         let money = format!("Money: {}", Money::new(minor, "usd"));
-        assert!(count == of_how_many(message) && message.text.contains(&money), "{count}, {money}: {}", message.text);
+        assert!(
+            count == of_how_many(message) && message.text.contains(&money),
+            "{count}, {money}: {}",
+            message.text
+        );
     }
     let group = shown.iter().find(|m| of_how_many(m) > 1).expect("a group");
-    assert!(group.text.contains(" more: ") && groups.len() == 1, "{}", group.text);
+    assert!(
+        group.text.contains(" more: ") && groups.len() == 1,
+        "{}",
+        group.text
+    );
 
     let paid: Vec<_> = (0..PAYOUTS).map(|n| payout(n, "paid", now_s)).collect();
     post_all(&url, &paid).await;
     until_within(LONG, "the channel says that all is over", || async {
-        slack.messages().iter().all(|m| m.text.contains("RESOLVED")).then_some(())
+        slack
+            .messages()
+            .iter()
+            .all(|m| m.text.contains("RESOLVED"))
+            .then_some(())
     })
     .await;
     let over = began.elapsed();
     let stored = until_within(LONG, "all is stored as over", || async {
         let stored = alerts(&variables);
-        stored.iter().all(|alert| alert["state"] == "resolved").then_some(stored)
+        stored
+            .iter()
+            .all(|alert| alert["state"] == "resolved")
+            .then_some(stored)
     })
     .await;
     let alone_or_group = |alert: &&Value| alert["part_of"].is_null();
-    assert!(stored.iter().filter(alone_or_group).all(|alert| is_told(alert, "resolved")));
-    assert_eq!(slack.messages().len(), shown.len(), "what is over is said in place");
+    assert!(
+        stored
+            .iter()
+            .filter(alone_or_group)
+            .all(|alert| is_told(alert, "resolved"))
+    );
+    assert_eq!(
+        slack.messages().len(),
+        shown.len(),
+        "what is over is said in place"
+    );
     process.stop();
     let all = slack.calls();
     eprintln!(
@@ -112,10 +166,16 @@ async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
     const OVER: i64 = 400;
     let (home, slack) = (Home::servers().await, Slack::start(&[]).await);
     let settings = Settings::new("[alerting]\ntick_seconds = 0.05\n", &rule());
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let front = Revwatch::serve(&variables, "ingest,worker");
-    let (url, now_s) = (front.url("/webhooks/stripe"), jiff::Timestamp::now().as_second());
+    let (url, now_s) = (
+        front.url("/webhooks/stripe"),
+        jiff::Timestamp::now().as_second(),
+    );
     let applied = |count: i64| {
         let variables = &variables;
         until("what was posted is applied", move || async move {
@@ -123,7 +183,9 @@ async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
         })
     };
     // Two changes of one payout in one batch would be none.
-    let failed: Vec<_> = (0..OVER).map(|n| payout_of(1, n, "failed", now_s - 60)).collect();
+    let failed: Vec<_> = (0..OVER)
+        .map(|n| payout_of(1, n, "failed", now_s - 60))
+        .collect();
     post_all(&url, &failed).await;
     applied(OVER).await;
     let paid: Vec<_> = (0..OVER).map(|n| payout_of(1, n, "paid", now_s)).collect();
@@ -132,14 +194,28 @@ async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
     applied(2 * OVER + 1).await;
 
     let process = Revwatch::serve(&variables, "alerting");
-    until_within(LONG, "the one that stands is told, and all else would have been read", || async {
-        let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
-        let ticks = page.lines().find_map(|line| line.strip_prefix("revwatch_rule_evaluation_seconds_count "))?;
-        (ticks.parse::<f64>().ok()? > 40.0 && !slack.messages().is_empty()).then_some(())
-    })
+    until_within(
+        LONG,
+        "the one that stands is told, and all else would have been read",
+        || async {
+            let page = reqwest::get(process.admin("/metrics"))
+                .await
+                .ok()?
+                .text()
+                .await
+                .ok()?;
+            let ticks = page
+                .lines()
+                .find_map(|line| line.strip_prefix("revwatch_rule_evaluation_seconds_count "))?;
+            (ticks.parse::<f64>().ok()? > 40.0 && !slack.messages().is_empty()).then_some(())
+        },
+    )
     .await;
     let (messages, stored) = (slack.messages(), alerts(&variables));
-    assert!(messages.len() == 1 && messages[0].text.contains(&format!("po_{OVER}")), "{messages:#?}");
+    assert!(
+        messages.len() == 1 && messages[0].text.contains(&format!("po_{OVER}")),
+        "{messages:#?}"
+    );
     assert_eq!(stored.len(), 1, "{stored:#?}");
     process.stop();
     front.stop();
@@ -148,6 +224,8 @@ async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
 /// How many alerts a message speaks for: `🔴 CRITICAL: 9,995 × A payout failed` does for as many.
 fn of_how_many(message: &Posted) -> i64 {
     let headline = message.text.lines().next().unwrap_or_default();
-    let number = headline.split_once(" × ").and_then(|(before, _)| before.rsplit(' ').next());
+    let number = headline
+        .split_once(" × ")
+        .and_then(|(before, _)| before.rsplit(' ').next());
     number.map_or(1, |number| number.parse().expect("a number"))
 }

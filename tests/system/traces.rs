@@ -28,39 +28,81 @@ fn payout(event: &str, number: u32) -> String {
 
 /// Posts as a sender that has a trace of its own.
 async fn post_with_trace(url: &str, body: &str) {
-    let header = SigningKey::new(SECRET).expect("a secret").header(jiff::Timestamp::now().as_second(), body.as_bytes());
-    let request = reqwest::Client::new().post(url).header("stripe-signature", header).header("traceparent", SENDERS);
-    assert_eq!(request.body(body.to_owned()).send().await.expect("answered").status(), 200);
+    let header = SigningKey::new(SECRET)
+        .expect("a secret")
+        .header(jiff::Timestamp::now().as_second(), body.as_bytes());
+    let request = reqwest::Client::new()
+        .post(url)
+        .header("stripe-signature", header)
+        .header("traceparent", SENDERS);
+    assert_eq!(
+        request
+            .body(body.to_owned())
+            .send()
+            .await
+            .expect("answered")
+            .status(),
+        200
+    );
 }
 
 fn spans<'a>(all: &'a [Span], event: &str, name: &str) -> Vec<&'a Span> {
     let trace_id = Correlation::of(event).to_string();
-    all.iter().filter(|span| span.trace_id == trace_id && span.name == name).collect()
+    all.iter()
+        .filter(|span| span.trace_id == trace_id && span.name == name)
+        .collect()
 }
 
 /// The lines about an event, which all name its trace.
 fn assert_logged(processes: &[&Revwatch], event: &str, message: &str, times: usize) {
     let trace_id = Correlation::of(event).to_string();
-    let lines: Vec<_> = processes.iter().flat_map(|process| process.logged(message)).collect();
-    let of_event: Vec<_> = lines.iter().filter(|line| line["event_id"] == event).collect();
+    let lines: Vec<_> = processes
+        .iter()
+        .flat_map(|process| process.logged(message))
+        .collect();
+    let of_event: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event_id"] == event)
+        .collect();
     assert_eq!(of_event.len(), times, "{message}: {lines:?}");
-    assert!(of_event.iter().all(|line| line["trace_id"] == trace_id.as_str()), "{of_event:?}");
+    assert!(
+        of_event
+            .iter()
+            .all(|line| line["trace_id"] == trace_id.as_str()),
+        "{of_event:?}"
+    );
 }
 
 /// What the message of an event says, while nobody has taken it.
 async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
-    let url = &variables.iter().find(|(name, _)| name == "REVWATCH_AMQP_URL").expect("a RabbitMQ").1;
-    let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await.expect("connected");
+    let url = &variables
+        .iter()
+        .find(|(name, _)| name == "REVWATCH_AMQP_URL")
+        .expect("a RabbitMQ")
+        .1;
+    let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default())
+        .await
+        .expect("connected");
     let channel = connection.create_channel().await.expect("a channel");
     for partition in 0..8 {
         let queue = format!("revwatch.events.p{partition}");
-        let message = channel.basic_get(queue.as_str().into(), Default::default()).await.expect("answered");
+        let message = channel
+            .basic_get(queue.as_str().into(), Default::default())
+            .await
+            .expect("answered");
         let Some(message) = message else { continue };
-        let header = message.properties.headers().as_ref().and_then(|h| h.inner().get("traceparent").cloned());
-        let Some(lapin::types::AMQPValue::LongString(text)) = header else { panic!("{:?}", message.properties) };
+        let header = message
+            .properties
+            .headers()
+            .as_ref()
+            .and_then(|h| h.inner().get("traceparent").cloned());
+        let Some(lapin::types::AMQPValue::LongString(text)) = header else {
+            panic!("{:?}", message.properties)
+        };
         // What was not acknowledged goes back.
         connection.close(200, "seen".into()).await.expect("closed");
-        return parse_traceparent(&text.to_string()).unwrap_or_else(|| panic!("{text:?} is no traceparent"));
+        return parse_traceparent(&text.to_string())
+            .unwrap_or_else(|| panic!("{text:?} is no traceparent"));
     }
     panic!("no message waits");
 }
@@ -90,14 +132,33 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
     let body = payout("evt_first", 1);
     post_with_trace(&url, &body).await;
     let is_alone = roles.len() == 1;
-    let carried = if is_alone { None } else { Some(traceparent_in_the_queue(&variables).await) };
-    processes.extend(roles[1..].iter().map(|role| Revwatch::serve(&variables, role)));
-    until("Slack has the alert", || async { (!slack.accepted().is_empty()).then_some(()) }).await;
+    let carried = if is_alone {
+        None
+    } else {
+        Some(traceparent_in_the_queue(&variables).await)
+    };
+    processes.extend(
+        roles[1..]
+            .iter()
+            .map(|role| Revwatch::serve(&variables, role)),
+    );
+    until("Slack has the alert", || async {
+        (!slack.accepted().is_empty()).then_some(())
+    })
+    .await;
     // Stripe sends it again.
     for _ in 0..2 {
-        assert_eq!(post(&reqwest::Client::new(), &url, &body).await.expect("posted"), 200);
+        assert_eq!(
+            post(&reqwest::Client::new(), &url, &body)
+                .await
+                .expect("posted"),
+            200
+        );
     }
-    until("the repeats are counted", || async { (metrics(&variables)["events_duplicate"] == 2).then_some(()) }).await;
+    until("the repeats are counted", || async {
+        (metrics(&variables)["events_duplicate"] == 2).then_some(())
+    })
+    .await;
     until("the collector has them", || async {
         let all = collector.spans();
         let count = |name| spans(&all, "evt_first", name).len();
@@ -107,46 +168,138 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
 
     let all = collector.spans();
     let of = Correlation::of("evt_first");
-    assert!(all.iter().all(|span| span.trace_id == of.to_string()), "one event, one trace: {all:?}");
-    assert_eq!(all.iter().map(|span| &span.id).collect::<BTreeSet<_>>().len(), all.len(), "ids are unique");
-    assert!(all.iter().all(|span| !span.has_failed && span.began > 0 && span.began <= span.ended));
+    assert!(
+        all.iter().all(|span| span.trace_id == of.to_string()),
+        "one event, one trace: {all:?}"
+    );
+    assert_eq!(
+        all.iter()
+            .map(|span| &span.id)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        all.len(),
+        "ids are unique"
+    );
+    assert!(
+        all.iter()
+            .all(|span| !span.has_failed && span.began > 0 && span.began <= span.ended)
+    );
     // What the repeats left: they were received, and applied nothing.
-    let (applied, repeats): (Vec<_>, Vec<_>) =
-        spans(&all, "evt_first", "apply").into_iter().partition(|span| span.get("revwatch.outcome") == "applied");
-    assert!(applied.len() == 1 && repeats.iter().all(|span| span.get("revwatch.outcome") == "duplicate"), "{all:?}");
+    let (applied, repeats): (Vec<_>, Vec<_>) = spans(&all, "evt_first", "apply")
+        .into_iter()
+        .partition(|span| span.get("revwatch.outcome") == "applied");
+    assert!(
+        applied.len() == 1
+            && repeats
+                .iter()
+                .all(|span| span.get("revwatch.outcome") == "duplicate"),
+        "{all:?}"
+    );
 
     let apply = applied[0];
-    let by_id = |id: &str| all.iter().find(|span| span.id == id).unwrap_or_else(|| panic!("no span {id}: {all:?}"));
+    let by_id = |id: &str| {
+        all.iter()
+            .find(|span| span.id == id)
+            .unwrap_or_else(|| panic!("no span {id}: {all:?}"))
+    };
     let webhook = by_id(&apply.parent);
     let within = |name: &str, parent: &Span| -> Span {
-        let found = spans(&all, "evt_first", name).into_iter().find(|span| span.parent == parent.id);
-        found.unwrap_or_else(|| panic!("no {name} within {parent:?}: {all:?}")).clone()
+        let found = spans(&all, "evt_first", name)
+            .into_iter()
+            .find(|span| span.parent == parent.id);
+        found
+            .unwrap_or_else(|| panic!("no {name} within {parent:?}: {all:?}"))
+            .clone()
     };
-    let (publish, commit, notify) = (within("publish", webhook), within("commit", apply), within("notify", apply));
+    let (publish, commit, notify) = (
+        within("publish", webhook),
+        within("commit", apply),
+        within("notify", apply),
+    );
     let kinds = [webhook, &publish, apply, &commit, &notify].map(|span| span.kind);
-    assert_eq!(kinds, [SpanKind::Server, SpanKind::Producer, SpanKind::Consumer, SpanKind::Client, SpanKind::Client]);
-    assert_eq!((webhook.name.as_str(), webhook.parent.as_str()), ("webhook", ""));
-    assert_eq!((apply.id.as_str(), webhook.get("revwatch.outcome")), (of.applied.to_string().as_str(), "stored"));
-    assert_eq!((webhook.get("revwatch.endpoint"), webhook.get("revwatch.event.type")), ("stripe", "payout.failed"));
-    assert_eq!(webhook.get("http.request.body.size"), body.len().to_string());
-    assert_eq!((notify.get("revwatch.rule"), notify.get("revwatch.notifier")), ("payout_failed", "slack"));
-    assert_eq!((notify.get("revwatch.outcome"), notify.links.len()), ("delivered", 0));
+    assert_eq!(
+        kinds,
+        [
+            SpanKind::Server,
+            SpanKind::Producer,
+            SpanKind::Consumer,
+            SpanKind::Client,
+            SpanKind::Client
+        ]
+    );
+    assert_eq!(
+        (webhook.name.as_str(), webhook.parent.as_str()),
+        ("webhook", "")
+    );
+    assert_eq!(
+        (apply.id.as_str(), webhook.get("revwatch.outcome")),
+        (of.applied.to_string().as_str(), "stored")
+    );
+    assert_eq!(
+        (
+            webhook.get("revwatch.endpoint"),
+            webhook.get("revwatch.event.type")
+        ),
+        ("stripe", "payout.failed")
+    );
+    assert_eq!(
+        webhook.get("http.request.body.size"),
+        body.len().to_string()
+    );
+    assert_eq!(
+        (notify.get("revwatch.rule"), notify.get("revwatch.notifier")),
+        ("payout_failed", "slack")
+    );
+    assert_eq!(
+        (notify.get("revwatch.outcome"), notify.links.len()),
+        ("delivered", 0)
+    );
     // The sender's own trace is linked, where it had one.
     let senders = parse_traceparent(SENDERS).expect("valid");
-    assert_eq!(webhook.links, [(senders.trace_id().to_string(), senders.span_id().to_string())]);
-    assert!(repeats.iter().all(|repeat| by_id(&repeat.parent).name == "webhook" && repeat.parent != webhook.id));
-    let services: Vec<_> = [webhook, apply, &notify].iter().map(|span| span.service.as_str()).collect();
+    assert_eq!(
+        webhook.links,
+        [(
+            senders.trace_id().to_string(),
+            senders.span_id().to_string()
+        )]
+    );
+    assert!(
+        repeats
+            .iter()
+            .all(|repeat| by_id(&repeat.parent).name == "webhook" && repeat.parent != webhook.id)
+    );
+    let services: Vec<_> = [webhook, apply, &notify]
+        .iter()
+        .map(|span| span.service.as_str())
+        .collect();
     if let Some(carried) = carried {
-        assert_eq!((carried.span_id().to_string(), carried.is_sampled()), (webhook.id.clone(), true));
+        assert_eq!(
+            (carried.span_id().to_string(), carried.is_sampled()),
+            (webhook.id.clone(), true)
+        );
         assert_eq!(carried.trace_id(), of.trace_id);
-        assert_eq!(services, ["revwatch-ingest", "revwatch-worker", "revwatch-alerting"]);
+        assert_eq!(
+            services,
+            ["revwatch-ingest", "revwatch-worker", "revwatch-alerting"]
+        );
     } else {
         assert_eq!(services, ["revwatch"; 3]);
     }
-    assert!(collector.authorizations().iter().all(|said| said == "Bearer t0ken"));
+    assert!(
+        collector
+            .authorizations()
+            .iter()
+            .all(|said| said == "Bearer t0ken")
+    );
 
     let running: Vec<&Revwatch> = processes.iter().collect();
-    for (message, times) in [("webhook", 3), ("commit", 3), ("transition", 1), ("notification", 1), ("alert", 1)] {
+    for (message, times) in [
+        ("webhook", 3),
+        ("commit", 3),
+        ("transition", 1),
+        ("notification", 1),
+        ("alert", 1),
+    ] {
         assert_logged(&running, "evt_first", message, times);
     }
     for process in processes {
@@ -168,15 +321,24 @@ async fn what_is_under_way_is_sent_before_the_end_and_what_is_not_sampled_is_not
     for (event, n) in events.iter().zip(0..) {
         post_with_trace(&process.url("/webhooks/stripe"), &payout(event, n)).await;
     }
-    until("all are applied", || async { (metrics(&variables)["events_applied"] == 40).then_some(()) }).await;
-    until("all are told of", || async { (process.logged("commit").len() == 40).then_some(()) }).await;
+    until("all are applied", || async {
+        (metrics(&variables)["events_applied"] == 40).then_some(())
+    })
+    .await;
+    until("all are told of", || async {
+        (process.logged("commit").len() == 40).then_some(())
+    })
+    .await;
     process.stop();
     let all = collector.spans();
-    let kept = events.iter().filter(|event| !spans(&all, event, "apply").is_empty());
+    let kept = events
+        .iter()
+        .filter(|event| !spans(&all, event, "apply").is_empty());
     let kept: Vec<_> = kept.collect();
     assert!((8..=32).contains(&kept.len()), "{} of 40", kept.len());
     for event in &kept {
-        let counts = ["webhook", "publish", "apply", "commit"].map(|name| spans(&all, event, name).len());
+        let counts =
+            ["webhook", "publish", "apply", "commit"].map(|name| spans(&all, event, name).len());
         assert_eq!(counts, [1; 4], "{event}: all of a trace, or nothing");
     }
     assert_eq!(all.len(), kept.len() * 4);
@@ -186,10 +348,14 @@ async fn what_is_under_way_is_sent_before_the_end_and_what_is_not_sampled_is_not
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_gone_or_says_nothing_disturbs_nobody() {
     // One refuses connections, one takes them and never answers.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let gone_url = format!("http://{}", gone.local_addr().expect("an address"));
     drop(gone);
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let silent_url = format!("http://{}", silent.local_addr().expect("an address"));
     for (url, is_answered) in [(gone_url, true), (silent_url, false)] {
         let home = Home::embedded();
@@ -198,13 +364,29 @@ async fn a_collector_that_is_gone_or_says_nothing_disturbs_nobody() {
         let client = reqwest::Client::new();
         for n in 0..20 {
             let body = payout(&format!("evt_{n}"), n);
-            assert_eq!(post(&client, &process.url("/webhooks/stripe"), &body).await.expect("posted"), 200);
+            assert_eq!(
+                post(&client, &process.url("/webhooks/stripe"), &body)
+                    .await
+                    .expect("posted"),
+                200
+            );
         }
-        until("all are applied", || async { (metrics(&variables)["events_applied"] == 20).then_some(()) }).await;
+        until("all are applied", || async {
+            (metrics(&variables)["events_applied"] == 20).then_some(())
+        })
+        .await;
         if is_answered {
             until("what is lost is counted", || async {
-                let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
-                let line = page.lines().find(|line| line.starts_with("revwatch_spans_dropped_total "))?.to_owned();
+                let page = reqwest::get(process.admin("/metrics"))
+                    .await
+                    .ok()?
+                    .text()
+                    .await
+                    .ok()?;
+                let line = page
+                    .lines()
+                    .find(|line| line.starts_with("revwatch_spans_dropped_total "))?
+                    .to_owned();
                 (line != "revwatch_spans_dropped_total 0").then_some(())
             })
             .await;

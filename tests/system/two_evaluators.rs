@@ -37,7 +37,13 @@ impl Business {
         let mut bodies = Vec::new();
         for &n in accounts {
             let (event, created_s) = (format!("evt_{}", self.posted), self.begin_s + self.rounds);
-            bodies.push(updated(&event, &format!("acct_{n}"), created_s, self.lost[n], "under_review"));
+            bodies.push(updated(
+                &event,
+                &format!("acct_{n}"),
+                created_s,
+                self.lost[n],
+                "under_review",
+            ));
             self.lost[n] = !self.lost[n];
             self.losses += usize::from(self.lost[n]);
             self.posted += 1;
@@ -48,7 +54,9 @@ impl Business {
     /// A loss goes on until an evaluator has seen it: one that is over before is nobody's.
     fn some(&mut self, variables: &Variables) -> Vec<usize> {
         let unseen = self.unseen(variables);
-        let others = (0..ACCOUNTS).filter(|n| !unseen.contains(n)).collect::<Vec<_>>();
+        let others = (0..ACCOUNTS)
+            .filter(|n| !unseen.contains(n))
+            .collect::<Vec<_>>();
         self.rng.choose_multiple(others, 3)
     }
 
@@ -56,27 +64,43 @@ impl Business {
     fn unseen(&self, variables: &Variables) -> Vec<usize> {
         let alerts = alerts(variables);
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
-        let seen: HashSet<&str> = firing.filter_map(|alert| alert["evidence"]["account"].as_str()).collect();
-        (0..ACCOUNTS).filter(|n| self.lost[*n] && !seen.contains(format!("acct_{n}").as_str())).collect()
+        let seen: HashSet<&str> = firing
+            .filter_map(|alert| alert["evidence"]["account"].as_str())
+            .collect();
+        (0..ACCOUNTS)
+            .filter(|n| self.lost[*n] && !seen.contains(format!("acct_{n}").as_str()))
+            .collect()
     }
 
     /// Two changes of one account in one batch would be none.
     async fn applied(&self, variables: &Variables) {
-        let applied = || async { (metrics(variables)["events_applied"] == self.posted).then_some(()) };
+        let applied =
+            || async { (metrics(variables)["events_applied"] == self.posted).then_some(()) };
         until("what was posted is applied", applied).await;
     }
 }
 
 /// Which of them evaluates: the one that began last.
 fn evaluator(pair: &[Revwatch]) -> Option<usize> {
-    let fence = |process: &Revwatch| process.logged("this process evaluates").pop()?["fence"].as_u64();
-    (0..pair.len()).filter_map(|i| Some((fence(&pair[i])?, i))).max().map(|(_, i)| i)
+    let fence =
+        |process: &Revwatch| process.logged("this process evaluates").pop()?["fence"].as_u64();
+    (0..pair.len())
+        .filter_map(|i| Some((fence(&pair[i])?, i)))
+        .max()
+        .map(|(_, i)| i)
 }
 
 /// Whether it has evaluated, and written how far it has come.
 async fn has_looked(process: &Revwatch) -> Option<()> {
-    let page = reqwest::get(process.admin("/metrics")).await.ok()?.text().await.ok()?;
-    let ticks = page.lines().find_map(|line| line.strip_prefix("revwatch_rule_evaluation_seconds_count "))?;
+    let page = reqwest::get(process.admin("/metrics"))
+        .await
+        .ok()?
+        .text()
+        .await
+        .ok()?;
+    let ticks = page
+        .lines()
+        .find_map(|line| line.strip_prefix("revwatch_rule_evaluation_seconds_count "))?;
     (ticks != "0").then_some(())
 }
 
@@ -89,10 +113,16 @@ async fn one_of_two_is_killed_again_and_again() {
     // A kill finds an attempt that has not arrived, or has arrived and is not answered.
     slack.dawdle(SEED, Duration::from_millis(40));
     let settings = Settings::of_providers(SETTINGS);
-    let of_home = home.variables(&[("SLACK_BOT_TOKEN", "xoxb-secret"), ("SLACK_API_BASE", &slack.url())]);
+    let of_home = home.variables(&[
+        ("SLACK_BOT_TOKEN", "xoxb-secret"),
+        ("SLACK_API_BASE", &slack.url()),
+    ]);
     let variables = settings.variables(of_home);
     let front = Revwatch::serve(&variables, "ingest,worker");
-    let mut pair = vec![Revwatch::serve(&variables, "alerting"), Revwatch::serve(&variables, "alerting")];
+    let mut pair = vec![
+        Revwatch::serve(&variables, "alerting"),
+        Revwatch::serve(&variables, "alerting"),
+    ];
     let mut business = Business {
         rng: Rng::with_seed(SEED),
         url: front.url("/webhooks/stripe"),
@@ -105,7 +135,10 @@ async fn one_of_two_is_killed_again_and_again() {
     // At first all can take charges.
     business.toggle(&(0..ACCOUNTS).collect::<Vec<_>>()).await;
     // Before anybody has looked at everything once, it is not known who lost charges and has them back.
-    until("one of them has looked", || async { has_looked(&pair[0]).await.or(has_looked(&pair[1]).await) }).await;
+    until("one of them has looked", || async {
+        has_looked(&pair[0]).await.or(has_looked(&pair[1]).await)
+    })
+    .await;
     let (began, mut evaluators_killed) = (Instant::now(), 0);
     for _ in 0..kills {
         business.applied(&variables).await;
@@ -114,19 +147,27 @@ async fn one_of_two_is_killed_again_and_again() {
         // The moment of the crash; nothing is expected to have happened by then.
         tokio::time::sleep(Duration::from_millis(business.rng.u64(..600))).await;
         let evaluator = evaluator(&pair);
-        let victim = evaluator.filter(|_| business.rng.u8(..4) > 0).unwrap_or_else(|| business.rng.usize(..2));
+        let victim = evaluator
+            .filter(|_| business.rng.u8(..4) > 0)
+            .unwrap_or_else(|| business.rng.usize(..2));
         evaluators_killed += usize::from(evaluator == Some(victim));
         pair.swap_remove(victim).kill9();
         pair.push(Revwatch::serve(&variables, "alerting"));
     }
     let took = began.elapsed();
     business.applied(&variables).await;
-    until("every loss has been seen", || async { business.unseen(&variables).is_empty().then_some(()) }).await;
+    until("every loss has been seen", || async {
+        business.unseen(&variables).is_empty().then_some(())
+    })
+    .await;
     let rest: Vec<usize> = (0..ACCOUNTS).filter(|n| business.lost[*n]).collect();
     business.toggle(&rest).await;
     let all = until_or(Duration::from_secs(60), "all is told", || async {
         let alerts = alerts(&variables);
-        let open: Vec<_> = alerts.iter().filter(|alert| !is_told(alert, "resolved")).collect();
+        let open: Vec<_> = alerts
+            .iter()
+            .filter(|alert| !is_told(alert, "resolved"))
+            .collect();
         if alerts.len() < business.losses || !open.is_empty() {
             let count = alerts.len();
             return Err(format!(
@@ -145,12 +186,18 @@ async fn one_of_two_is_killed_again_and_again() {
     assert_eq!(all.len(), business.losses, "one alert for each loss");
     let mut messages = BTreeMap::<String, Vec<String>>::new();
     for message in slack.messages() {
-        messages.entry(message.alert_id().to_owned()).or_default().push(message.text);
+        messages
+            .entry(message.alert_id().to_owned())
+            .or_default()
+            .push(message.text);
     }
     assert_eq!(messages.len(), all.len());
     for alert in &all {
         let told = &messages[alert["id"].as_str().expect("an id")];
-        assert!(told.len() == 1 && told[0].contains("RESOLVED"), "{alert} was told so: {told:#?}");
+        assert!(
+            told.len() == 1 && told[0].contains("RESOLVED"),
+            "{alert} was told so: {told:#?}"
+        );
     }
     for process in pair.into_iter().chain([front]) {
         process.stop();

@@ -18,14 +18,20 @@ async fn tampering_with_the_embedded_store_is_found() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
     apply_a_history(&variables).await;
-    let Home::Embedded(folder) = &home else { panic!("an embedded home") };
+    let Home::Embedded(folder) = &home else {
+        panic!("an embedded home")
+    };
     let tamper = |sql: &str| {
         let file = Connection::open(folder.path().join("revwatch.sqlite3")).expect("the store");
         assert_eq!(file.execute(sql, []).expect(sql), 1, "{sql}");
     };
-    tamper(&format!("UPDATE counters SET value = value + 3 WHERE hour = -1 AND name = '{COUNTER}'"));
+    tamper(&format!(
+        "UPDATE counters SET value = value + 3 WHERE hour = -1 AND name = '{COUNTER}'"
+    ));
     assert_counter_is_named(&variables, 3);
-    tamper(&format!("UPDATE counters SET value = value - 3 WHERE hour = -1 AND name = '{COUNTER}'"));
+    tamper(&format!(
+        "UPDATE counters SET value = value - 3 WHERE hour = -1 AND name = '{COUNTER}'"
+    ));
     print(&variables, &["verify"]);
     tamper(
         "DELETE FROM conditions WHERE subject_id = (SELECT min(subject_id) FROM conditions WHERE kind = 'payout_failed')",
@@ -38,14 +44,18 @@ async fn tampering_with_redis_is_found() {
     let home = Home::servers().await;
     let variables = home.variables(&[]);
     apply_a_history(&variables).await;
-    let Home::Servers(servers) = &home else { panic!("a home on servers") };
+    let Home::Servers(servers) = &home else {
+        panic!("a home on servers")
+    };
     let redis = &servers.1;
     let counters = key_with(redis, "counters", COUNTER);
     redis.run::<i64>(&format!("HINCRBY {counters} {COUNTER} 3"));
     assert_counter_is_named(&variables, 3);
     redis.run::<i64>(&format!("HINCRBY {counters} {COUNTER} -3"));
     print(&variables, &["verify"]);
-    let fields = |partition| redis.run::<Vec<String>>(&format!("HKEYS revwatch:{{p{partition}}}:conditions"));
+    let fields = |partition| {
+        redis.run::<Vec<String>>(&format!("HKEYS revwatch:{{p{partition}}}:conditions"))
+    };
     let (partition, payout) = (0..8)
         .flat_map(|p| fields(p).into_iter().map(move |field| (p, field)))
         .find_map(|(p, field)| Some((p, field.strip_prefix("payout_failed payout ")?.to_owned())))
@@ -53,8 +63,15 @@ async fn tampering_with_redis_is_found() {
     // `run` would split the member at its spaces.
     let client = ::redis::Client::open(redis.url().expose_secret()).expect("an address");
     let mut delete = ::redis::cmd("HDEL");
-    delete.arg(format!("revwatch:{{p{partition}}}:conditions")).arg(format!("payout_failed payout {payout}"));
-    assert_eq!(delete.query::<i64>(&mut client.get_connection().expect("a connection")).expect("HDEL"), 1);
+    delete
+        .arg(format!("revwatch:{{p{partition}}}:conditions"))
+        .arg(format!("payout_failed payout {payout}"));
+    assert_eq!(
+        delete
+            .query::<i64>(&mut client.get_connection().expect("a connection"))
+            .expect("HDEL"),
+        1
+    );
     assert_condition_is_missing(&variables);
 }
 
@@ -66,7 +83,10 @@ async fn apply_a_history(variables: &Variables) {
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let posting = async {
         let answers = futures_util::stream::iter(&deliveries).map(|body| post(&client, &url, body));
-        answers.buffer_unordered(16).all(|answer| async { answer.expect("answered") == 200 }).await
+        answers
+            .buffer_unordered(16)
+            .all(|answer| async { answer.expect("answered") == 200 })
+            .await
     };
     let beside = variables.clone();
     let verifying = tokio::task::spawn_blocking(move || {
@@ -75,41 +95,70 @@ async fn apply_a_history(variables: &Variables) {
         }
     });
     assert!(posting.await);
-    verifying.await.expect("verify agrees while events are applied");
+    verifying
+        .await
+        .expect("verify agrees while events are applied");
     until("every delivery is dealt with", || async {
         let shown = metrics(variables);
         let count = |key: &str| shown[key].as_u64().unwrap_or(0);
-        (count("events_applied") + count("events_duplicate") == deliveries.len() as u64).then_some(())
+        (count("events_applied") + count("events_duplicate") == deliveries.len() as u64)
+            .then_some(())
     })
     .await;
     process.stop();
     let text = print(variables, &["verify"]);
-    assert!(text.starts_with("all ") && text.contains(" counters and ") && text.contains(" agree ("), "{text}");
-    let shown: Value = serde_json::from_str(&print(variables, &["verify", "--json"])).expect("JSON");
-    assert_eq!((&shown["agree"], &shown["looks"], &shown["undisturbed"]), (&true.into(), &1.into(), &true.into()));
-    assert!(shown["entities"].as_u64() > Some(100) && shown["conditions"].as_u64() > Some(5), "{shown}");
+    assert!(
+        text.starts_with("all ") && text.contains(" counters and ") && text.contains(" agree ("),
+        "{text}"
+    );
+    let shown: Value =
+        serde_json::from_str(&print(variables, &["verify", "--json"])).expect("JSON");
+    assert_eq!(
+        (&shown["agree"], &shown["looks"], &shown["undisturbed"]),
+        (&true.into(), &1.into(), &true.into())
+    );
+    assert!(
+        shown["entities"].as_u64() > Some(100) && shown["conditions"].as_u64() > Some(5),
+        "{shown}"
+    );
 }
 
 fn assert_counter_is_named(variables: &Variables, by: i64) {
     let output = cli(variables, &["verify"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).expect("text");
-    assert!(text.contains(COUNTER) && text.contains("standing"), "{text}");
-    let shown: Value = serde_json::from_slice(&cli(variables, &["verify", "--json"]).stdout).expect("JSON");
+    assert!(
+        text.contains(COUNTER) && text.contains("standing"),
+        "{text}"
+    );
+    let shown: Value =
+        serde_json::from_slice(&cli(variables, &["verify", "--json"]).stdout).expect("JSON");
     let found = shown["differences"]["counters"].as_array().expect("a list");
     assert_eq!((found.len(), &found[0]["name"]), (1, &COUNTER.into()));
-    assert_eq!(found[0]["stored"].as_i64(), found[0]["recomputed"].as_i64().map(|value| value + by));
+    assert_eq!(
+        found[0]["stored"].as_i64(),
+        found[0]["recomputed"].as_i64().map(|value| value + by)
+    );
 }
 
 fn assert_condition_is_missing(variables: &Variables) {
     let output = cli(variables, &["verify", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let found = shown["differences"]["conditions"].as_array().expect("a list");
-    assert_eq!((found.len(), &found[0]["what"]), (1, &"missing".into()), "{shown}");
+    let found = shown["differences"]["conditions"]
+        .as_array()
+        .expect("a list");
+    assert_eq!(
+        (found.len(), &found[0]["what"]),
+        (1, &"missing".into()),
+        "{shown}"
+    );
     assert_eq!(found[0]["recomputed"]["kind"], "payout_failed");
     let text = String::from_utf8(cli(variables, &["verify"]).stdout).expect("text");
-    assert!(text.contains("payout_failed of payout po_") && text.contains("missing"), "{text}");
+    assert!(
+        text.contains("payout_failed of payout po_") && text.contains("missing"),
+        "{text}"
+    );
 }
 
 /// The hash of that name that has the field, in whichever partition.

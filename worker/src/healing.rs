@@ -12,7 +12,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use revwatch_shared::journal::{self, DISMISSED, PAUSES_KEY, SENT_ON, pauses_in_store};
 use revwatch_shared::pauses::{Course, Pauses, Scope};
-use revwatch_shared::ports::{Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, Place, SetAside, StateStore};
+use revwatch_shared::ports::{
+    Delivery, EventQueue, Fence, Health, JournalEntry, PAUSES, Place, SetAside, StateStore,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -51,8 +53,12 @@ pub struct Patient {
 impl Patient {
     fn reason(&self) -> &'static str {
         match &self.health {
-            Health { healing: Some(_), .. } => "resumed",
-            Health { whole_in: Some(_), .. } => "restarted",
+            Health {
+                healing: Some(_), ..
+            } => "resumed",
+            Health {
+                whole_in: Some(_), ..
+            } => "restarted",
             Health { .. } => "empty",
         }
     }
@@ -67,15 +73,30 @@ pub async fn heal(
     pauses: &Course,
     seen: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Replayed, Stop> {
-    #[expect(clippy::cast_possible_truncation, reason = "the setting is checked: at most a year")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the setting is checked: at most a year"
+    )]
     let margin_ms = (worker.config.heal_margin_seconds * 1000.0) as i64;
     let own_name = Uuid::now_v7().simple().to_string();
     let (mut from, mut names) = (BTreeMap::new(), BTreeMap::new());
     for patient in patients {
         let partition = patient.partition;
-        worker.metrics.heals.with_label_values(&[patient.reason()]).inc();
-        let begun = worker.store.begin_healing(partition, &own_name, margin_ms).await?;
-        tracing::info!(partition, reason = patient.reason(), from_ms = begun.1, "replaying the archive");
+        worker
+            .metrics
+            .heals
+            .with_label_values(&[patient.reason()])
+            .inc();
+        let begun = worker
+            .store
+            .begin_healing(partition, &own_name, margin_ms)
+            .await?;
+        tracing::info!(
+            partition,
+            reason = patient.reason(),
+            from_ms = begun.1,
+            "replaying the archive"
+        );
         names.insert(partition, begun.0);
         from.insert(partition, begun.1);
     }
@@ -83,17 +104,39 @@ pub async fn heal(
     let replayed = replay(worker, from, pauses, seen).await?;
     for Patient { partition, health } in patients {
         let name = names.get(partition).map_or("", String::as_str);
-        if !worker.store.end_healing(*partition, name, &health.life).await? {
-            tracing::warn!(partition, "the store lost data again while the archive was replayed; beginning anew");
+        if !worker
+            .store
+            .end_healing(*partition, name, &health.life)
+            .await?
+        {
+            tracing::warn!(
+                partition,
+                "the store lost data again while the archive was replayed; beginning anew"
+            );
         }
     }
-    let Replayed { read, applied, other, held_back } = replayed;
-    tracing::info!(partitions = patients.len(), read, applied, other, held_back, "the archive is replayed");
+    let Replayed {
+        read,
+        applied,
+        other,
+        held_back,
+    } = replayed;
+    tracing::info!(
+        partitions = patients.len(),
+        read,
+        applied,
+        other,
+        held_back,
+        "the archive is replayed"
+    );
     Ok(replayed)
 }
 
 /// Reaches back to what was received earlier, but sent to the partitions after that time.
-async fn reach_for_late_ones(queue: &dyn EventQueue, from: &mut BTreeMap<u32, i64>) -> Result<(), Stop> {
+async fn reach_for_late_ones(
+    queue: &dyn EventQueue,
+    from: &mut BTreeMap<u32, i64>,
+) -> Result<(), Stop> {
     if from.values().all(|from_ms| *from_ms <= 0) {
         return Ok(());
     }
@@ -107,7 +150,10 @@ async fn reach_for_late_ones(queue: &dyn EventQueue, from: &mut BTreeMap<u32, i6
     };
     queue.journal(&mut each).await?;
     for from_ms in from.values_mut() {
-        let sent_since = late.iter().filter(|(at_ms, _)| at_ms >= from_ms).map(|(_, received_ms)| *received_ms);
+        let sent_since = late
+            .iter()
+            .filter(|(at_ms, _)| at_ms >= from_ms)
+            .map(|(_, received_ms)| *received_ms);
         *from_ms = sent_since.min().unwrap_or(*from_ms).min(*from_ms);
     }
     Ok(())
@@ -123,15 +169,30 @@ pub async fn replay(
 ) -> Result<Replayed, Stop> {
     /// Batches read ahead for each partition.
     const AHEAD: usize = 2;
-    let Some(earliest_ms) = from.values().min().copied() else { return Ok(Replayed::default()) };
+    let Some(earliest_ms) = from.values().min().copied() else {
+        return Ok(Replayed::default());
+    };
     let known_dead = Arc::new(known_dead(worker.queue.as_ref()).await?);
     let mut archive = worker.queue.archive(earliest_ms).await?;
     let mut hands = JoinSet::new();
     let mut lanes: BTreeMap<u32, Lane> = BTreeMap::new();
     for (partition, from_ms) in from {
         let (send, receive) = mpsc::channel(AHEAD);
-        hands.spawn(apply_all(worker.clone(), partition, receive, pauses.clone(), known_dead.clone()));
-        lanes.insert(partition, Lane { from_ms, send, waiting: Vec::new() });
+        hands.spawn(apply_all(
+            worker.clone(),
+            partition,
+            receive,
+            pauses.clone(),
+            known_dead.clone(),
+        ));
+        lanes.insert(
+            partition,
+            Lane {
+                from_ms,
+                send,
+                waiting: Vec::new(),
+            },
+        );
     }
     let mut total = Replayed::default();
     let batch = worker.config.batch;
@@ -141,13 +202,21 @@ pub async fn replay(
             break;
         }
         for delivery in page {
-            let Some(lane) = lanes.get_mut(&delivery.partition) else { continue };
+            let Some(lane) = lanes.get_mut(&delivery.partition) else {
+                continue;
+            };
             if delivery.received_ms < lane.from_ms {
                 continue;
             }
             total.read += 1;
             lane.waiting.push(delivery);
-            if lane.waiting.len() == batch && lane.send.send(std::mem::take(&mut lane.waiting)).await.is_err() {
+            if lane.waiting.len() == batch
+                && lane
+                    .send
+                    .send(std::mem::take(&mut lane.waiting))
+                    .await
+                    .is_err()
+            {
                 // Its hand has stopped, and says why below.
                 break 'reading;
             }
@@ -183,10 +252,13 @@ async fn apply_all(
     pauses: Course,
     known_dead: Arc<HashSet<Uuid>>,
 ) -> Result<Replayed, Stop> {
-    let source = Source::Archive { known_dead: &known_dead };
+    let source = Source::Archive {
+        known_dead: &known_dead,
+    };
     let mut total = Replayed::default();
     while let Some(deliveries) = batches.recv().await {
-        let Applied { decision, .. } = apply(&worker, partition, &deliveries, &pauses, source).await?;
+        let Applied { decision, .. } =
+            apply(&worker, partition, &deliveries, &pauses, source).await?;
         for (delivery, outcome) in deliveries.iter().zip(&decision.outcomes) {
             match outcome {
                 Outcome::Applied => total.applied += 1,
@@ -195,7 +267,11 @@ async fn apply_all(
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }
             if let Some(word) = outcome.counter() {
-                worker.metrics.worker_events.with_label_values(&[label(delivery), word]).inc();
+                worker
+                    .metrics
+                    .worker_events
+                    .with_label_values(&[label(delivery), word])
+                    .inc();
             }
         }
     }
@@ -212,7 +288,11 @@ async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, Stop> {
     };
     queue.look_aside(Place::Dead, &mut look).await?;
     let dismissed = journal::newest(queue, &[DISMISSED]).await?;
-    known.extend(dismissed.into_keys().filter_map(|(_, id)| id.parse::<Uuid>().ok()));
+    known.extend(
+        dismissed
+            .into_keys()
+            .filter_map(|(_, id)| id.parse::<Uuid>().ok()),
+    );
     Ok(known)
 }
 
@@ -221,16 +301,25 @@ pub async fn pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Pa
     // In this order: what was lost by the time they were read shows in the health.
     let stored = pauses_in_store(store).await?;
     let is_whole = store.health().await?.iter().all(Health::is_whole);
-    Ok(if is_whole { stored.unwrap_or_default() } else { course(queue, store).await?.now() })
+    Ok(if is_whole {
+        stored.unwrap_or_default()
+    } else {
+        course(queue, store).await?.now()
+    })
 }
 
 /// All pauses there were, when the store may have lost them: from the journal, and the last back into the store.
-pub async fn restore_pauses(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Course, Stop> {
+pub async fn restore_pauses(
+    queue: &dyn EventQueue,
+    store: &dyn StateStore,
+) -> Result<Course, Stop> {
     loop {
         let turn = Turn::begin(store).await?;
         let course = course(queue, store).await?;
         if turn.lasts().await? {
-            store.submit(PAUSES, PAUSES_KEY, &write(&course.now())?).await?;
+            store
+                .submit(PAUSES, PAUSES_KEY, &write(&course.now())?)
+                .await?;
             turn.end().await?;
             return Ok(course);
         }
@@ -251,7 +340,14 @@ pub async fn change_pauses(
         if turn.lasts().await? {
             let (at_ms, body) = (Timestamp::now().as_millisecond(), write(&now)?);
             let (space, key) = (PAUSES.to_owned(), PAUSES_KEY.to_owned());
-            queue.record(vec![JournalEntry { at_ms, space, key, body: Some(body.clone()) }]).await?;
+            queue
+                .record(vec![JournalEntry {
+                    at_ms,
+                    space,
+                    key,
+                    body: Some(body.clone()),
+                }])
+                .await?;
             store.submit(PAUSES, PAUSES_KEY, &body).await?;
             turn.end().await?;
             return Ok(now);
@@ -274,8 +370,11 @@ async fn course(queue: &dyn EventQueue, store: &dyn StateStore) -> Result<Course
     if lines.is_empty() {
         return Ok(pauses_in_store(store).await?.unwrap_or_default().into());
     }
-    let begun = |(at_ms, body): &(i64, String)| Ok((at_ms.saturating_add(TAKES_HOLD_MS), read(body)?));
-    Ok(Course::new(lines.iter().map(begun).collect::<Result<_, Stop>>()?))
+    let begun =
+        |(at_ms, body): &(i64, String)| Ok((at_ms.saturating_add(TAKES_HOLD_MS), read(body)?));
+    Ok(Course::new(
+        lines.iter().map(begun).collect::<Result<_, Stop>>()?,
+    ))
 }
 
 fn read(body: &str) -> Result<Pauses, Stop> {
@@ -302,14 +401,22 @@ impl<'a> Turn<'a> {
         let holder = Uuid::now_v7().to_string();
         loop {
             if let Some(fence) = store.lease(Self::LEASE, &holder, Self::TTL_MS).await? {
-                return Ok(Self { store, holder, fence });
+                return Ok(Self {
+                    store,
+                    holder,
+                    fence,
+                });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     async fn lasts(&self) -> Result<bool, Stop> {
-        Ok(self.store.lease(Self::LEASE, &self.holder, Self::TTL_MS).await? == Some(self.fence))
+        Ok(self
+            .store
+            .lease(Self::LEASE, &self.holder, Self::TTL_MS)
+            .await?
+            == Some(self.fence))
     }
 
     async fn end(self) -> Result<(), Stop> {

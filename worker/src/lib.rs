@@ -70,7 +70,9 @@ pub struct Worker {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The client of Stripe's API.
-    #[error("cannot set up HTTPS for Stripe's API: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
+    #[error(
+        "cannot set up HTTPS for Stripe's API: {0}. Are CA certificates installed (Debian: ca-certificates)?"
+    )]
     Tls(#[from] reqwest::Error),
 }
 
@@ -108,31 +110,50 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let pauses = known.subscribe();
     let stuck = Stuck::default();
     let (of_steward, seen) = (worker.clone(), own.subscribe());
-    tasks.spawn(worker.tasks.clone().keep("steward".into(), shutdown.clone(), move |stop| {
-        Steward::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
-    }));
+    tasks.spawn(
+        worker
+            .tasks
+            .clone()
+            .keep("steward".into(), shutdown.clone(), move |stop| {
+                Steward::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
+            }),
+    );
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
     if let Some(refresher) = worker.refresher.clone() {
         let begin = move |stop| refresh::run(refresher.clone(), stop);
-        tasks.spawn(worker.tasks.clone().keep("refresher".into(), shutdown.clone(), begin));
+        tasks.spawn(
+            worker
+                .tasks
+                .clone()
+                .keep("refresher".into(), shutdown.clone(), begin),
+        );
     }
     while !shutdown.is_cancelled() {
         match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
             Ok(alive) => {
                 match stuck.first() {
                     None => worker.ready.pass(),
-                    Some((number, why)) => worker.ready.fail(format!("partition {number}: {why}, see the log")),
+                    Some((number, why)) => worker
+                        .ready
+                        .fail(format!("partition {number}: {why}, see the log")),
                 }
                 for (number, slot) in (0..).zip(owned.iter_mut()) {
-                    match (membership::owner(&alive, number) == Some(name.as_str()), slot.take()) {
+                    match (
+                        membership::owner(&alive, number) == Some(name.as_str()),
+                        slot.take(),
+                    ) {
                         (true, None) => {
                             tracing::info!(worker = name, partition = number, "partition starts");
                             let stop = shutdown.child_token();
-                            let (of_partition, pauses, mut panicked) = (worker.clone(), pauses.clone(), false);
+                            let (of_partition, pauses, mut panicked) =
+                                (worker.clone(), pauses.clone(), false);
                             let stuck = stuck.clone();
                             let begin = move |stop| {
-                                let partition = Partition::new(of_partition.clone(), number, pauses.clone());
-                                partition.telling(stuck.clone()).run(std::mem::replace(&mut panicked, true), stop)
+                                let partition =
+                                    Partition::new(of_partition.clone(), number, pauses.clone());
+                                partition
+                                    .telling(stuck.clone())
+                                    .run(std::mem::replace(&mut panicked, true), stop)
                             };
                             let name = format!("partition {number}");
                             tasks.spawn(worker.tasks.clone().keep(name, stop.clone(), begin));
@@ -140,15 +161,22 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                         }
                         (true, running) => *slot = running,
                         (false, Some(stop)) => {
-                            tracing::info!(worker = name, partition = number, "partition goes to another worker");
+                            tracing::info!(
+                                worker = name,
+                                partition = number,
+                                "partition goes to another worker"
+                            );
                             stop.cancel();
                         }
                         (false, None) => {}
                     }
                 }
                 own.send_if_modified(|own| {
-                    let now: BTreeSet<u32> =
-                        (0..).zip(&owned).filter(|(_, slot)| slot.is_some()).map(|(n, _)| n).collect();
+                    let now: BTreeSet<u32> = (0..)
+                        .zip(&owned)
+                        .filter(|(_, slot)| slot.is_some())
+                        .map(|(n, _)| n)
+                        .collect();
                     let changed = *own != now;
                     *own = now;
                     changed
@@ -168,7 +196,11 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     tasks.close();
     tasks.wait().await;
     // The others take over at once instead of waiting for the membership to lapse.
-    let _ = tokio::time::timeout(Duration::from_secs(2), worker.store.leave(membership::GROUP, &name)).await;
+    let _ = tokio::time::timeout(
+        Duration::from_secs(2),
+        worker.store.leave(membership::GROUP, &name),
+    )
+    .await;
     tracing::info!(worker = name, "worker stopped");
 }
 
@@ -176,15 +208,25 @@ impl Worker {
     /// What waits and what is dead, for the metrics page.
     async fn show_queue(&self, within: Duration) {
         let looked = tokio::time::timeout(within, async {
-            (self.queue.depth().await, self.queue.aside_count(Place::Dead).await)
+            (
+                self.queue.depth().await,
+                self.queue.aside_count(Place::Dead).await,
+            )
         });
-        let Ok((depth, dead)) = looked.await else { return };
+        let Ok((depth, dead)) = looked.await else {
+            return;
+        };
         for (partition, waiting) in depth.into_iter().flatten().enumerate() {
-            let gauge = self.metrics.queue_depth.with_label_values(&[&partition.to_string()]);
+            let gauge = self
+                .metrics
+                .queue_depth
+                .with_label_values(&[&partition.to_string()]);
             gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
         if let Ok(dead) = dead {
-            self.metrics.dead_letters.set(i64::try_from(dead).unwrap_or(i64::MAX));
+            self.metrics
+                .dead_letters
+                .set(i64::try_from(dead).unwrap_or(i64::MAX));
         }
     }
 }

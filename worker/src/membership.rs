@@ -9,7 +9,10 @@ pub const GROUP: &str = "workers";
 /// The member that reads `partition`: the one with the greatest weight for it.
 pub fn owner(alive: &[String], partition: u32) -> Option<&str> {
     let weight = |member: &str| partition_of(&format!("{member} {partition}"), u32::MAX);
-    alive.iter().max_by_key(|member| (weight(member), member.as_str())).map(String::as_str)
+    alive
+        .iter()
+        .max_by_key(|member| (weight(member), member.as_str()))
+        .map(String::as_str)
 }
 
 #[cfg(test)]

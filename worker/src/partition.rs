@@ -65,7 +65,9 @@ impl Stop {
         match self {
             Self::Queue(QueueError::Misconfigured(_)) => Some("the queue cannot be used"),
             Self::Store(StoreError::Misconfigured(_)) => Some("the store cannot be used"),
-            Self::Store(StoreError::Corrupt(_)) | Self::Unreadable(_) => Some("the store holds something unreadable"),
+            Self::Store(StoreError::Corrupt(_)) | Self::Unreadable(_) => {
+                Some("the store holds something unreadable")
+            }
             Self::Queue(QueueError::Unavailable(_))
             | Self::Store(StoreError::Unavailable(_) | StoreError::Fenced)
             | Self::Contended => None,
@@ -94,7 +96,12 @@ impl Stuck {
 impl Partition {
     /// `number` counts from 0. Nothing is read before `pauses` are known.
     pub fn new(worker: Worker, number: u32, pauses: watch::Receiver<Option<Arc<Pauses>>>) -> Self {
-        Self { worker, number, pauses, stuck: Stuck::default() }
+        Self {
+            worker,
+            number,
+            pauses,
+            stuck: Stuck::default(),
+        }
     }
 
     /// The same, which says in `stuck` when it cannot go on by itself.
@@ -110,7 +117,9 @@ impl Partition {
         self.worker.metrics.partition_fails(self.number, has_failed);
         while !stop.is_cancelled() {
             let mut processed = false;
-            let Err(error) = self.consume(&stop, &mut processed).await else { break };
+            let Err(error) = self.consume(&stop, &mut processed).await else {
+                break;
+            };
             if processed {
                 pauses = backoff();
             }
@@ -118,7 +127,9 @@ impl Partition {
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             match error.lasts() {
                 None => tracing::warn!(partition = self.number, %error, ?pause, "partition pauses"),
-                Some(_) => tracing::error!(partition = self.number, %error, ?pause, "partition pauses"),
+                Some(_) => {
+                    tracing::error!(partition = self.number, %error, ?pause, "partition pauses")
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -130,11 +141,17 @@ impl Partition {
     }
 
     fn fails(&self, why: Option<&Stop>) {
-        self.worker.metrics.partition_fails(self.number, why.is_some());
+        self.worker
+            .metrics
+            .partition_fails(self.number, why.is_some());
         self.stuck.set(self.number, why.and_then(Stop::lasts));
     }
 
-    async fn consume(&mut self, stop: &CancellationToken, processed: &mut bool) -> Result<(), Stop> {
+    async fn consume(
+        &mut self,
+        stop: &CancellationToken,
+        processed: &mut bool,
+    ) -> Result<(), Stop> {
         while let Some(pauses) = self.may_run(stop).await {
             // While everything is paused there is no consumer, and deliveries wait where they are.
             let pauses = Course::from(pauses.as_ref().clone());
@@ -148,7 +165,15 @@ impl Partition {
                 }
                 let turn = self.worker.turns.begin().await;
                 let deliveries = consumer.next(self.worker.config.batch).await?;
-                let applied = turn.last(apply(&self.worker, self.number, &deliveries, &pauses, Source::Queue)).await?;
+                let applied = turn
+                    .last(apply(
+                        &self.worker,
+                        self.number,
+                        &deliveries,
+                        &pauses,
+                        Source::Queue,
+                    ))
+                    .await?;
                 consumer.ack().await?;
                 report(&self.worker, &deliveries, &applied);
                 if !std::mem::replace(processed, true) {
@@ -161,7 +186,9 @@ impl Partition {
 
     /// The pauses in force, once they leave something to do; `None` when asked to stop.
     async fn may_run(&mut self, stop: &CancellationToken) -> Option<Arc<Pauses>> {
-        let some = self.pauses.wait_for(|pauses| pauses.as_ref().is_some_and(|pauses| !pauses.everything()));
+        let some = self
+            .pauses
+            .wait_for(|pauses| pauses.as_ref().is_some_and(|pauses| !pauses.everything()));
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
@@ -198,15 +225,25 @@ pub(crate) async fn apply(
     }
     for _ in 0..TRIES {
         let found = worker.store.read(number, &batch.want).await?;
-        let decision = batch.decide(&found, Timestamp::now().as_millisecond()).map_err(Stop::Unreadable)?;
+        let decision = batch
+            .decide(&found, Timestamp::now().as_millisecond())
+            .map_err(Stop::Unreadable)?;
         set_aside(worker, deliveries, &decision, source).await?;
         let commit_began = SystemTime::now();
-        let committed =
-            if decision.is_empty() { Committed::Applied } else { worker.store.commit(&decision.commit).await? };
+        let committed = if decision.is_empty() {
+            Committed::Applied
+        } else {
+            worker.store.commit(&decision.commit).await?
+        };
         // After a conflict, and after a commit that had happened without our knowing, the marks tell
         // what is left to do.
         if committed == Committed::Applied {
-            return Ok(Applied { decision, began, commit_began, commit_ended: SystemTime::now() });
+            return Ok(Applied {
+                decision,
+                began,
+                commit_began,
+                commit_ended: SystemTime::now(),
+            });
         }
     }
     Err(Stop::Contended)
@@ -221,16 +258,27 @@ async fn set_aside(
     source: Source<'_>,
 ) -> Result<(), QueueError> {
     let at_ms = Timestamp::now().as_millisecond();
-    let storing = deliveries.iter().zip(&decision.outcomes).filter_map(|(delivery, outcome)| {
-        let (place, reason) = match (outcome, source) {
-            (Outcome::Dead(_), Source::Archive { known_dead }) if known_dead.contains(&delivery.id) => return None,
-            (Outcome::Dead(reason), _) => (Place::Dead, reason),
-            (Outcome::Paused(reason), Source::Queue) => (Place::Parked, reason),
-            _ => return None,
-        };
-        let aside = SetAside { delivery: delivery.clone(), reason: reason.clone(), at_ms };
-        Some(worker.queue.set_aside(place, aside))
-    });
+    let storing = deliveries
+        .iter()
+        .zip(&decision.outcomes)
+        .filter_map(|(delivery, outcome)| {
+            let (place, reason) = match (outcome, source) {
+                (Outcome::Dead(_), Source::Archive { known_dead })
+                    if known_dead.contains(&delivery.id) =>
+                {
+                    return None;
+                }
+                (Outcome::Dead(reason), _) => (Place::Dead, reason),
+                (Outcome::Paused(reason), Source::Queue) => (Place::Parked, reason),
+                _ => return None,
+            };
+            let aside = SetAside {
+                delivery: delivery.clone(),
+                reason: reason.clone(),
+                at_ms,
+            };
+            Some(worker.queue.set_aside(place, aside))
+        });
     futures_util::future::try_join_all(storing).await.map(drop)
 }
 

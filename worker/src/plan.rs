@@ -12,7 +12,9 @@ use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
 use revwatch_shared::histogram;
 use revwatch_shared::observe::{Plans, observe};
 use revwatch_shared::pauses::{Course, Pauses};
-use revwatch_shared::ports::{AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want};
+use revwatch_shared::ports::{
+    AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want,
+};
 
 /// A batch that has been read, but not yet compared with what the store knows.
 #[derive(Debug)]
@@ -79,20 +81,34 @@ impl Batch {
     }
 
     /// Reads the deliveries of one partition, some of which are held back.
-    pub fn read_under(pauses: &Course, partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
-        let items: Vec<Item> = deliveries.iter().map(|d| read_item(d, pauses, plans)).collect();
+    pub fn read_under(
+        pauses: &Course,
+        partition: u32,
+        deliveries: &[Delivery],
+        plans: &Plans,
+    ) -> Self {
+        let items: Vec<Item> = deliveries
+            .iter()
+            .map(|d| read_item(d, pauses, plans))
+            .collect();
         let mut want = Want::default();
         let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
         for item in &items {
             want.marks.push((item.day, item.event_id.clone()));
-            want.marks.push((item.day, item.delivery_id.simple().to_string()));
+            want.marks
+                .push((item.day, item.delivery_id.simple().to_string()));
             for observation in item.content.iter().flat_map(|c| &c.observations) {
                 if seen.insert(&observation.key, ()).is_none() {
                     want.entities.push(observation.key.clone());
                 }
             }
         }
-        Self { partition, items, timed: true, want }
+        Self {
+            partition,
+            items,
+            timed: true,
+            want,
+        }
     }
 
     /// They come from the archive: how long they took when they came first is not known.
@@ -105,7 +121,10 @@ impl Batch {
     /// count how long deliveries took and for nothing else. Fails when the store holds what this version
     /// cannot read.
     pub fn decide(&self, found: &Found, now_ms: i64) -> Result<Decision, String> {
-        let mut commit = Commit { partition: self.partition, ..Commit::default() };
+        let mut commit = Commit {
+            partition: self.partition,
+            ..Commit::default()
+        };
         let mut outcomes = Vec::with_capacity(self.items.len());
         let mut entities: BTreeMap<&EntityKey, (u64, Entity, Entity)> = BTreeMap::new();
         for (key, stored) in self.want.entities.iter().zip(&found.entities) {
@@ -124,7 +143,10 @@ impl Batch {
             } else {
                 match &item.content {
                     Err(reason) => Outcome::Dead(reason.clone()),
-                    Ok(_) if by_event.is_some() || applied_here.contains_key(item.event_id.as_str()) => {
+                    Ok(_)
+                        if by_event.is_some()
+                            || applied_here.contains_key(item.event_id.as_str()) =>
+                    {
                         Outcome::Duplicate
                     }
                     Ok(_) if let Some(reason) = &item.held => Outcome::Paused(reason.clone()),
@@ -135,7 +157,11 @@ impl Batch {
                                 entity.merge(observation);
                             }
                         }
-                        let outcome = if content.known { Outcome::Applied } else { Outcome::Ignored };
+                        let outcome = if content.known {
+                            Outcome::Applied
+                        } else {
+                            Outcome::Ignored
+                        };
                         let now_ms = self.timed.then_some(now_ms);
                         count_times(&mut commit.counters, item, content, &outcome, now_ms);
                         outcome
@@ -148,8 +174,14 @@ impl Batch {
                     _ => item.delivery_id.simple().to_string(),
                 };
                 commit.reach_ms = commit.reach_ms.max(item.received_ms);
-                commit.marks.push(Mark { day: item.day, key, delivery: item.delivery_id });
-                commit.counters.add(Bucket::Standing, &["events", counter], 1);
+                commit.marks.push(Mark {
+                    day: item.day,
+                    key,
+                    delivery: item.delivery_id,
+                });
+                commit
+                    .counters
+                    .add(Bucket::Standing, &["events", counter], 1);
             }
             outcomes.push(outcome);
         }
@@ -158,19 +190,46 @@ impl Batch {
             if before == after {
                 continue;
             }
-            commit.entities.push(EntityWrite { key: key.clone(), expected: version, body: after.encode() });
-            commit.counters.add_difference(&before.tally(), &after.tally());
-            commit.conditions.extend(condition_changes(&before.conditions(), after.conditions()));
-            changed.extend(transitions(&before, &after).into_iter().map(|t| (key.clone(), t)));
+            commit.entities.push(EntityWrite {
+                key: key.clone(),
+                expected: version,
+                body: after.encode(),
+            });
+            commit
+                .counters
+                .add_difference(&before.tally(), &after.tally());
+            commit
+                .conditions
+                .extend(condition_changes(&before.conditions(), after.conditions()));
+            changed.extend(
+                transitions(&before, &after)
+                    .into_iter()
+                    .map(|t| (key.clone(), t)),
+            );
         }
-        commit.audit.extend(changed.iter().map(|(subject, t)| AuditEntry {
-            at_s: t.at_s,
-            subject: subject.clone(),
-            event_id: t.event_id.clone(),
-            what: if t.expected { t.what.clone() } else { format!("{} (unexpected)", t.what) },
-        }));
-        let created_s = self.items.iter().map(|item| item.content.as_ref().ok().map(|c| c.created_s)).collect();
-        Ok(Decision { commit, outcomes, created_s, transitions: changed })
+        commit
+            .audit
+            .extend(changed.iter().map(|(subject, t)| AuditEntry {
+                at_s: t.at_s,
+                subject: subject.clone(),
+                event_id: t.event_id.clone(),
+                what: if t.expected {
+                    t.what.clone()
+                } else {
+                    format!("{} (unexpected)", t.what)
+                },
+            }));
+        let created_s = self
+            .items
+            .iter()
+            .map(|item| item.content.as_ref().ok().map(|c| c.created_s))
+            .collect();
+        Ok(Decision {
+            commit,
+            outcomes,
+            created_s,
+            transitions: changed,
+        })
     }
 }
 
@@ -218,7 +277,11 @@ fn read_item(delivery: &Delivery, pauses: &Course, plans: &Plans) -> Item {
     };
     let known = is_known_kind(&event.kind);
     let content = match observe(&event, plans) {
-        Ok(observations) => Ok(Content { known, created_s: event.created_s, observations }),
+        Ok(observations) => Ok(Content {
+            known,
+            created_s: event.created_s,
+            observations,
+        }),
         Err(reason) => Err(reason.to_string()),
     };
     Item {
@@ -234,19 +297,43 @@ fn read_item(delivery: &Delivery, pauses: &Course, plans: &Plans) -> Item {
 /// Counts an event in the hour in which Stripe says it happened (the newest such hour tells how far the
 /// events have come), and of one that was applied, in the hour in which it was received, how many
 /// milliseconds it has taken since, if that is known.
-fn count_times(counters: &mut Counters, item: &Item, content: &Content, outcome: &Outcome, now_ms: Option<i64>) {
-    counters.add(Bucket::hour_of(content.created_s), &["events", "created"], 1);
+fn count_times(
+    counters: &mut Counters,
+    item: &Item,
+    content: &Content,
+    outcome: &Outcome,
+    now_ms: Option<i64>,
+) {
+    counters.add(
+        Bucket::hour_of(content.created_s),
+        &["events", "created"],
+        1,
+    );
     if let Some(now_ms) = now_ms.filter(|_| *outcome == Outcome::Applied) {
-        let took = histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
-        counters.add(Bucket::hour_of(item.received_ms.div_euclid(1000)), &["events", "processing", &took], 1);
+        let took =
+            histogram::processing_bound_ms(now_ms.saturating_sub(item.received_ms)).to_string();
+        counters.add(
+            Bucket::hour_of(item.received_ms.div_euclid(1000)),
+            &["events", "processing", &took],
+            1,
+        );
     }
 }
 
 /// What opened, changed or closed between two views of one entity.
 fn condition_changes(before: &[Condition], after: Vec<Condition>) -> Vec<ConditionChange> {
-    let closed = before.iter().filter(|b| after.iter().all(|a| a.key != b.key));
-    let mut changes: Vec<_> = closed.map(|b| ConditionChange::Close(b.key.clone())).collect();
-    changes.extend(after.into_iter().filter(|a| !before.contains(a)).map(ConditionChange::Open));
+    let closed = before
+        .iter()
+        .filter(|b| after.iter().all(|a| a.key != b.key));
+    let mut changes: Vec<_> = closed
+        .map(|b| ConditionChange::Close(b.key.clone()))
+        .collect();
+    changes.extend(
+        after
+            .into_iter()
+            .filter(|a| !before.contains(a))
+            .map(ConditionChange::Open),
+    );
     changes
 }
 
@@ -295,25 +382,60 @@ mod tests {
         let batch = Batch::read(0, deliveries, &Plans::default());
         let mut marks: Vec<_> = marks.iter().map(|m| m.map(Uuid::from_u128)).collect();
         marks.resize(batch.want.marks.len(), None);
-        batch.decide(&Found { marks, entities: vec![None; batch.want.entities.len()] }, NOW_MS).expect("nothing stored")
+        batch
+            .decide(
+                &Found {
+                    marks,
+                    entities: vec![None; batch.want.entities.len()],
+                },
+                NOW_MS,
+            )
+            .expect("nothing stored")
     }
 
     #[test]
     fn an_event_is_applied_once_and_its_repeats_are_counted_apart() {
         let decision = decide(&[delivery(1, FAILED), delivery(2, FAILED)], &[]);
         assert_eq!(decision.outcomes, [Outcome::Applied, Outcome::Duplicate]);
-        let keys: Vec<_> = decision.commit.marks.iter().map(|m| m.key.as_str()).collect();
+        let keys: Vec<_> = decision
+            .commit
+            .marks
+            .iter()
+            .map(|m| m.key.as_str())
+            .collect();
         assert_eq!(keys, ["evt_1", "00000000000000000000000000000002"]);
-        assert_eq!(decision.commit.counters.get(Bucket::Standing, &["payouts", "failed", "usd"]), 1);
-        assert_eq!(decision.commit.counters.get(Bucket::Hour(2), &["payouts_minor", "failed", "usd"]), 500);
+        assert_eq!(
+            decision
+                .commit
+                .counters
+                .get(Bucket::Standing, &["payouts", "failed", "usd"]),
+            1
+        );
+        assert_eq!(
+            decision
+                .commit
+                .counters
+                .get(Bucket::Hour(2), &["payouts_minor", "failed", "usd"]),
+            500
+        );
         assert_eq!(decision.commit.conditions.len(), 1);
-        assert_eq!(decision.commit.entities.len(), 2, "the payout and its account");
+        assert_eq!(
+            decision.commit.entities.len(),
+            2,
+            "the payout and its account"
+        );
     }
 
     #[test]
     fn what_the_queue_hands_out_again_is_not_counted_again() {
-        assert_eq!(decide(&[delivery(1, FAILED)], &[Some(1), None]).outcomes, [Outcome::Redelivered]);
-        assert_eq!(decide(&[delivery(2, FAILED)], &[Some(1), Some(2)]).outcomes, [Outcome::Redelivered]);
+        assert_eq!(
+            decide(&[delivery(1, FAILED)], &[Some(1), None]).outcomes,
+            [Outcome::Redelivered]
+        );
+        assert_eq!(
+            decide(&[delivery(2, FAILED)], &[Some(1), Some(2)]).outcomes,
+            [Outcome::Redelivered]
+        );
         let repeat = decide(&[delivery(2, FAILED)], &[Some(1), None]);
         assert_eq!(repeat.outcomes, [Outcome::Duplicate]);
         assert!(repeat.commit.entities.is_empty());
@@ -326,7 +448,13 @@ mod tests {
         let mut late = delivery(4, &FAILED.replace("evt_1", "evt_2"));
         // By another machine's clock it was received in the future.
         late.received_ms = NOW_MS + 5000;
-        let told = [delivery(1, FAILED), delivery(2, FAILED), delivery(3, unknown), late, delivery(5, "{")];
+        let told = [
+            delivery(1, FAILED),
+            delivery(2, FAILED),
+            delivery(3, unknown),
+            late,
+            delivery(5, "{"),
+        ];
         let counters = decide(&told, &[]).commit.counters;
         let of_deliveries: Vec<_> = counters
             .iter()
@@ -349,30 +477,79 @@ mod tests {
         let mut pauses = Pauses::default();
         pauses.set(&Scope::Account("acct_1".into()), true);
         let unreadable = delivery(3, "{");
-        let batch = Batch::read_under(&pauses.into(), 0, &[delivery(1, FAILED), unreadable], &Plans::default());
-        let mut found = Found { marks: vec![None; 4], entities: vec![None; batch.want.entities.len()] };
+        let batch = Batch::read_under(
+            &pauses.into(),
+            0,
+            &[delivery(1, FAILED), unreadable],
+            &Plans::default(),
+        );
+        let mut found = Found {
+            marks: vec![None; 4],
+            entities: vec![None; batch.want.entities.len()],
+        };
         let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
-        assert!(matches!(&decision.outcomes[..], [Outcome::Paused(why), Outcome::Dead(_)] if why.contains("acct_1")));
-        assert_eq!((decision.commit.marks.len(), decision.commit.entities.len()), (1, 0), "the dead one's mark");
+        assert!(
+            matches!(&decision.outcomes[..], [Outcome::Paused(why), Outcome::Dead(_)] if why.contains("acct_1"))
+        );
+        assert_eq!(
+            (decision.commit.marks.len(), decision.commit.entities.len()),
+            (1, 0),
+            "the dead one's mark"
+        );
         found.marks[0] = Some(Uuid::from_u128(1));
-        assert_eq!(batch.decide(&found, NOW_MS).expect("nothing stored").outcomes[0], Outcome::Redelivered);
+        assert_eq!(
+            batch
+                .decide(&found, NOW_MS)
+                .expect("nothing stored")
+                .outcomes[0],
+            Outcome::Redelivered
+        );
     }
 
     #[test]
     fn what_comes_from_the_archive_is_not_timed() {
         let batch = Batch::read(0, &[delivery(1, FAILED)], &Plans::default()).untimed();
-        let found = Found { marks: vec![None; 2], entities: vec![None; batch.want.entities.len()] };
+        let found = Found {
+            marks: vec![None; 2],
+            entities: vec![None; batch.want.entities.len()],
+        };
         let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
-        assert!(!commit.counters.iter().any(|(_, name, _)| name.starts_with("events|processing")));
+        assert!(
+            !commit
+                .counters
+                .iter()
+                .any(|(_, name, _)| name.starts_with("events|processing"))
+        );
         assert_eq!(commit.reach_ms, 1_000_000);
     }
 
     #[test]
     fn what_cannot_be_read_is_dead_and_what_is_unknown_is_ignored() {
-        let dead = decide(&[delivery(1, "{"), delivery(2, &FAILED.replace("500", "true"))], &[]);
-        assert!(dead.outcomes.iter().all(|o| matches!(o, Outcome::Dead(_))), "{:?}", dead.outcomes);
-        assert_eq!(dead.commit.counters.get(Bucket::Standing, &["events", "dead"]), 2);
-        let unknown = decide(&[delivery(1, r#"{"id":"evt_9","type":"a.new.type","created":5}"#)], &[]);
+        let dead = decide(
+            &[
+                delivery(1, "{"),
+                delivery(2, &FAILED.replace("500", "true")),
+            ],
+            &[],
+        );
+        assert!(
+            dead.outcomes.iter().all(|o| matches!(o, Outcome::Dead(_))),
+            "{:?}",
+            dead.outcomes
+        );
+        assert_eq!(
+            dead.commit
+                .counters
+                .get(Bucket::Standing, &["events", "dead"]),
+            2
+        );
+        let unknown = decide(
+            &[delivery(
+                1,
+                r#"{"id":"evt_9","type":"a.new.type","created":5}"#,
+            )],
+            &[],
+        );
         assert_eq!(unknown.outcomes, [Outcome::Ignored]);
     }
 }

@@ -4,7 +4,9 @@
 
 use jiff::Timestamp;
 use revwatch_shared::ports::Delivery;
-use revwatch_shared::telemetry::{Correlation, Span, SpanKind, new_span_id, parse_traceparent, shown};
+use revwatch_shared::telemetry::{
+    Correlation, Span, SpanKind, new_span_id, parse_traceparent, shown,
+};
 
 use crate::Worker;
 use crate::partition::Applied;
@@ -15,17 +17,31 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
     let now_ms = Timestamp::now().as_millisecond();
     let metrics = &worker.metrics;
     let mut count = 0;
-    for ((delivery, outcome), created_s) in deliveries.iter().zip(&decision.outcomes).zip(&decision.created_s) {
+    for ((delivery, outcome), created_s) in deliveries
+        .iter()
+        .zip(&decision.outcomes)
+        .zip(&decision.created_s)
+    {
         if let Some(word) = outcome.counter() {
-            metrics.worker_events.with_label_values(&[label(delivery), word]).inc();
+            metrics
+                .worker_events
+                .with_label_values(&[label(delivery), word])
+                .inc();
         } else if matches!(outcome, Outcome::Paused(_)) {
-            metrics.worker_events.with_label_values(&[label(delivery), outcome.as_str()]).inc();
+            metrics
+                .worker_events
+                .with_label_values(&[label(delivery), outcome.as_str()])
+                .inc();
         }
         if *outcome == Outcome::Applied {
             count += 1;
-            metrics.processing_seconds.observe(seconds(now_ms - delivery.received_ms));
+            metrics
+                .processing_seconds
+                .observe(seconds(now_ms - delivery.received_ms));
             if let Some(created_s) = created_s {
-                metrics.event_age_seconds.observe(seconds(now_ms - created_s * 1000));
+                metrics
+                    .event_age_seconds
+                    .observe(seconds(now_ms - created_s * 1000));
             }
         }
         log(delivery, outcome);
@@ -50,12 +66,24 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
         }
     }
     let (partition, entities) = (decision.commit.partition, decision.commit.entities.len());
-    tracing::debug!(partition, deliveries = deliveries.len(), applied = count, entities, "batch");
+    tracing::debug!(
+        partition,
+        deliveries = deliveries.len(),
+        applied = count,
+        entities,
+        "batch"
+    );
 }
 
 /// One line per delivery. The trace is worked out where the line is wanted, and not before.
 fn log(delivery: &Delivery, outcome: &Outcome) {
-    let Delivery { id, event_id, event_type, partition, .. } = delivery;
+    let Delivery {
+        id,
+        event_id,
+        event_type,
+        partition,
+        ..
+    } = delivery;
     match outcome {
         Outcome::Dead(reason) => tracing::error!(
             event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
@@ -82,8 +110,9 @@ fn trace(worker: &Worker, delivery: &Delivery, outcome: &Outcome, batch: usize, 
     let is_first = matches!(outcome, Outcome::Applied | Outcome::Ignored);
     let id = if is_first { of.applied } else { new_span_id() };
     if outcome.counter().is_some() {
-        let commit =
-            Span::new(of, "commit", SpanKind::Client, applied.commit_began).within(id).until(applied.commit_ended);
+        let commit = Span::new(of, "commit", SpanKind::Client, applied.commit_began)
+            .within(id)
+            .until(applied.commit_ended);
         worker.tracer.end(commit);
     }
     let parent = delivery.traceparent.as_deref().and_then(parse_traceparent);
@@ -92,13 +121,29 @@ fn trace(worker: &Worker, delivery: &Delivery, outcome: &Outcome, batch: usize, 
         .after(parent.as_ref())
         .with("revwatch.partition", i64::from(delivery.partition))
         .with("revwatch.outcome", outcome.as_str())
-        .with("revwatch.event.id", shown::id(&delivery.event_id).into_owned())
-        .with("revwatch.event.type", shown::kind(&delivery.event_type).into_owned())
-        .with("messaging.batch.message_count", i64::try_from(batch).unwrap_or(i64::MAX));
-    worker.tracer.end(if matches!(outcome, Outcome::Dead(_)) { apply.failed("dead") } else { apply });
+        .with(
+            "revwatch.event.id",
+            shown::id(&delivery.event_id).into_owned(),
+        )
+        .with(
+            "revwatch.event.type",
+            shown::kind(&delivery.event_type).into_owned(),
+        )
+        .with(
+            "messaging.batch.message_count",
+            i64::try_from(batch).unwrap_or(i64::MAX),
+        );
+    worker.tracer.end(if matches!(outcome, Outcome::Dead(_)) {
+        apply.failed("dead")
+    } else {
+        apply
+    });
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a metric: milliseconds fit a double's 53 bits for 285,000 years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a metric: milliseconds fit a double's 53 bits for 285,000 years"
+)]
 fn seconds(ms: i64) -> f64 {
     ms.max(0) as f64 / 1000.0
 }

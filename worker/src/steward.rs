@@ -53,7 +53,15 @@ impl Steward {
         owned: watch::Receiver<BTreeSet<u32>>,
         pauses: watch::Sender<Option<Arc<Pauses>>>,
     ) -> Self {
-        Self { worker, owned, pauses, restored: false, healing: None, changed: None, kept: None }
+        Self {
+            worker,
+            owned,
+            pauses,
+            restored: false,
+            healing: None,
+            changed: None,
+            kept: None,
+        }
     }
 
     /// Looks until `stop`.
@@ -87,10 +95,17 @@ impl Steward {
         let pauses = pauses_in_store(self.worker.store.as_ref()).await?;
         let health = self.worker.store.health().await?;
         let unwell = health.iter().filter(|health| !health.is_whole()).count();
-        self.worker.metrics.partitions_healing.set(i64::try_from(unwell).unwrap_or(i64::MAX));
+        self.worker
+            .metrics
+            .partitions_healing
+            .set(i64::try_from(unwell).unwrap_or(i64::MAX));
         if let Some(healed) = self.healing.take_if(|healing| healing.is_finished()) {
             // A panic there is one of this task.
-            if let Some(panic) = healed.await.err().and_then(|error| error.try_into_panic().ok()) {
+            if let Some(panic) = healed
+                .await
+                .err()
+                .and_then(|error| error.try_into_panic().ok())
+            {
                 std::panic::resume_unwind(panic);
             }
         }
@@ -101,7 +116,9 @@ impl Steward {
         }
         let patients: Vec<Patient> = (0..)
             .zip(health)
-            .filter(|(partition, health)| !health.is_whole() && self.owned.borrow().contains(partition))
+            .filter(|(partition, health)| {
+                !health.is_whole() && self.owned.borrow().contains(partition)
+            })
             .map(|(partition, health)| Patient { partition, health })
             .collect();
         let begins = self.healing.is_none() && !patients.is_empty();
@@ -110,12 +127,17 @@ impl Steward {
             Some(stored) if self.restored && !begins => self.know(stored),
             // The store may have lost them, or have older ones.
             _ => {
-                let course = healing::restore_pauses(self.worker.queue.as_ref(), self.worker.store.as_ref()).await?;
+                let course =
+                    healing::restore_pauses(self.worker.queue.as_ref(), self.worker.store.as_ref())
+                        .await?;
                 self.know(course.now());
                 self.restored = true;
                 if begins {
-                    self.healing =
-                        Some(AbortOnDropHandle::new(tokio::spawn(heal(self.worker.clone(), patients, course))));
+                    self.healing = Some(AbortOnDropHandle::new(tokio::spawn(heal(
+                        self.worker.clone(),
+                        patients,
+                        course,
+                    ))));
                 }
             }
         }
@@ -140,14 +162,21 @@ impl Steward {
     async fn send_on(&mut self) -> Result<(), Stop> {
         let queue = &self.worker.queue;
         let parked = queue.aside_count(Place::Parked).await?;
-        self.worker.metrics.parked_deliveries.set(i64::try_from(parked).unwrap_or(i64::MAX));
+        self.worker
+            .metrics
+            .parked_deliveries
+            .set(i64::try_from(parked).unwrap_or(i64::MAX));
         if !self.owned.borrow().contains(&SENDS_ON) {
             // Whoever gets the partition begins as if pauses had just changed.
             (self.changed, self.kept) = (Some(Instant::now()), None);
             return Ok(());
         }
-        let Some(changed) = self.changed else { return Ok(()) };
-        let Some(pauses) = self.pauses.borrow().clone() else { return Ok(()) };
+        let Some(changed) = self.changed else {
+            return Ok(());
+        };
+        let Some(pauses) = self.pauses.borrow().clone() else {
+            return Ok(());
+        };
         if parked > 0 && !pauses.everything() && self.kept != Some(parked) {
             let mut decide = |aside: &SetAside| match Event::parse(&aside.delivery.body) {
                 Ok(event) if pauses.hold(&event).is_some() => Fate::Keep,
@@ -156,7 +185,11 @@ impl Steward {
             let swept = queue.sweep(Place::Parked, &mut decide).await?;
             self.kept = Some(swept.kept);
             if swept.processed > 0 {
-                tracing::info!(deliveries = swept.processed, kept = swept.kept, "what was held back goes on");
+                tracing::info!(
+                    deliveries = swept.processed,
+                    kept = swept.kept,
+                    "what was held back goes on"
+                );
             }
         }
         if changed.elapsed() > SETTLED {

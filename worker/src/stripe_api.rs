@@ -84,14 +84,19 @@ pub enum Why {
 impl StripeApi {
     /// As `config` says, which was checked; `None` without a key. Fails when no TLS roots are to be found.
     pub fn of(config: &Config) -> Result<Option<Self>, reqwest::Error> {
-        let Some(key) = &config.stripe_secret_key else { return Ok(None) };
+        let Some(key) = &config.stripe_secret_key else {
+            return Ok(None);
+        };
         let mut headers = HeaderMap::new();
         // The settings hold no key that does not fit into a header.
         if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())) {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
-        headers.insert(HeaderName::from_static("stripe-version"), HeaderValue::from_static(API_VERSION));
+        headers.insert(
+            HeaderName::from_static("stripe-version"),
+            HeaderValue::from_static(API_VERSION),
+        );
         Ok(Some(Self {
             client: Outgoing::new(config.outgoing).client_with(headers)?,
             key: key.clone(),
@@ -103,18 +108,32 @@ impl StripeApi {
 
     /// Whether `config` would make the same.
     pub fn is_of(&self, config: &Config) -> bool {
-        let key = config.stripe_secret_key.as_ref().map(|key| key.expose_secret());
+        let key = config
+            .stripe_secret_key
+            .as_ref()
+            .map(|key| key.expose_secret());
         let is_same_place = self.base == config.stripe_api_base.trim_end_matches('/');
         is_same_place && key == Some(self.key.expose_secret()) && self.outgoing == config.outgoing
     }
 
     /// Asks once.
     pub async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
-        let Question { path, query, account, largest, within } = question;
+        let Question {
+            path,
+            query,
+            account,
+            largest,
+            within,
+        } = question;
         let (sent_s, sent) = (Timestamp::now().as_second(), Instant::now());
         let url = format!("{}{path}", self.base);
-        let url = if query.is_empty() { Url::parse(&url) } else { Url::parse_with_params(&url, query) };
-        let url = url.map_err(|_| NoAnswer::refused("the address is no URL: check STRIPE_API_BASE"))?;
+        let url = if query.is_empty() {
+            Url::parse(&url)
+        } else {
+            Url::parse_with_params(&url, query)
+        };
+        let url =
+            url.map_err(|_| NoAnswer::refused("the address is no URL: check STRIPE_API_BASE"))?;
         let mut request = self.client.get(url).timeout(within);
         if let Some(account) = account {
             request = request.header("stripe-account", account);
@@ -125,7 +144,10 @@ impl StripeApi {
         if status != StatusCode::OK {
             return Err(NoAnswer::of(status, response.headers()));
         }
-        let date_s = response.headers().get(DATE).and_then(|v| date(v.to_str().ok()?));
+        let date_s = response
+            .headers()
+            .get(DATE)
+            .and_then(|v| date(v.to_str().ok()?));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| NoAnswer::failed(&e))? {
             if body.len() + chunk.len() > largest {
@@ -133,55 +155,100 @@ impl StripeApi {
             }
             body.extend_from_slice(&chunk);
         }
-        let body = String::from_utf8(body).map_err(|_| NoAnswer::refused("the answer is not UTF-8"))?;
-        Ok(Answer { body, sent_s, date_s, took })
+        let body =
+            String::from_utf8(body).map_err(|_| NoAnswer::refused("the answer is not UTF-8"))?;
+        Ok(Answer {
+            body,
+            sent_s,
+            date_s,
+            took,
+        })
     }
 }
 
 impl NoAnswer {
     /// Trying again will not help before somebody changes something.
     pub fn refused(reason: impl Into<String>) -> Self {
-        Self { why: Why::Refused, reason: reason.into() }
+        Self {
+            why: Why::Refused,
+            reason: reason.into(),
+        }
     }
 
     /// What a status means. Source: <https://docs.stripe.com/api/errors>.
     fn of(status: StatusCode, headers: &HeaderMap) -> Self {
         let (why, hint) = match status {
             StatusCode::UNAUTHORIZED => (Why::WrongKey, ": check STRIPE_SECRET_KEY"),
-            StatusCode::FORBIDDEN => (Why::Forbidden, ": the key in STRIPE_SECRET_KEY may not see this"),
-            StatusCode::NOT_FOUND => (Why::NotThere, ": there is no such thing, or not for this key"),
-            StatusCode::TOO_MANY_REQUESTS => (Why::Limited { wait: retry_after(headers) }, ""),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY => (Why::Failed, ""),
+            StatusCode::FORBIDDEN => (
+                Why::Forbidden,
+                ": the key in STRIPE_SECRET_KEY may not see this",
+            ),
+            StatusCode::NOT_FOUND => (
+                Why::NotThere,
+                ": there is no such thing, or not for this key",
+            ),
+            StatusCode::TOO_MANY_REQUESTS => (
+                Why::Limited {
+                    wait: retry_after(headers),
+                },
+                "",
+            ),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY => {
+                (Why::Failed, "")
+            }
             _ if status.is_server_error() => (Why::Failed, ""),
             _ if status.is_redirection() => (Why::Refused, ": check STRIPE_API_BASE"),
             _ => (Why::Refused, ""),
         };
-        Self { why, reason: format!("Stripe answered {status}{hint}") }
+        Self {
+            why,
+            reason: format!("Stripe answered {status}{hint}"),
+        }
     }
 
     /// Nothing of the request is told: its causes speak of addresses and TLS only.
     fn failed(error: &reqwest::Error) -> Self {
-        let mut reason = if error.is_timeout() { "timeout" } else { "connection failed" }.to_owned();
+        let mut reason = if error.is_timeout() {
+            "timeout"
+        } else {
+            "connection failed"
+        }
+        .to_owned();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
             reason = format!("{reason}: {inner}");
             cause = inner.source();
         }
-        Self { why: Why::Failed, reason }
+        Self {
+            why: Why::Failed,
+            reason,
+        }
     }
 }
 
 /// Stripe documents no `Retry-After`; what stands between may send one all the same. An hour is the most
 /// that is believed.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds: u64 = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds.clamp(1, 3600)))
 }
 
 /// HTTP writes dates as e-mail does. The zone's name is understood by few and always the same.
 fn date(text: &str) -> Option<i64> {
-    let text = text.trim().strip_suffix("GMT").map_or_else(|| text.trim().to_owned(), |rest| format!("{rest}+0000"));
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&text).ok().map(Timestamp::as_second)
+    let text = text
+        .trim()
+        .strip_suffix("GMT")
+        .map_or_else(|| text.trim().to_owned(), |rest| format!("{rest}+0000"));
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(&text)
+        .ok()
+        .map(Timestamp::as_second)
 }
 
 #[cfg(test)]
@@ -195,7 +262,12 @@ mod tests {
             (403, Why::Forbidden),
             (404, Why::NotThere),
             (409, Why::Failed),
-            (429, Why::Limited { wait: Some(Duration::from_secs(7)) }),
+            (
+                429,
+                Why::Limited {
+                    wait: Some(Duration::from_secs(7)),
+                },
+            ),
             (500, Why::Failed),
             (503, Why::Failed),
             (400, Why::Refused),
@@ -211,9 +283,18 @@ mod tests {
 
     #[test]
     fn waits_are_bounded_and_dates_are_read() {
-        for (text, expected) in [("0", Some(1)), ("99999", Some(3600)), ("soon", None), ("-1", None)] {
+        for (text, expected) in [
+            ("0", Some(1)),
+            ("99999", Some(3600)),
+            ("soon", None),
+            ("-1", None),
+        ] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{text}");
+            assert_eq!(
+                retry_after(&headers),
+                expected.map(Duration::from_secs),
+                "{text}"
+            );
         }
         assert_eq!(date("Wed, 30 Sep 2026 10:00:00 GMT"), Some(1_790_762_400));
         assert_eq!(date("today"), None);

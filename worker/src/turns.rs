@@ -31,7 +31,14 @@ impl Default for Turns {
 
 impl Turns {
     pub(crate) async fn begin(&self) -> Turn {
-        Turn { _permit: self.0.clone().acquire_owned().await.expect("nobody closes it") }
+        Turn {
+            _permit: self
+                .0
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("nobody closes it"),
+        }
     }
 }
 

@@ -100,9 +100,16 @@ async fn a_steward_and_a_partition_that_panic_begin_again() {
     const LONG: Duration = Duration::from_secs(30);
     let folder = tempfile::tempdir().expect("a folder");
     let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
-    let queue =
-        Arc::new(Faulty { queue: sqlite.clone(), consumed: AtomicBool::new(false), counted: AtomicBool::new(false) });
-    let (metrics, readiness, shutdown) = (Metrics::new(), Readiness::default(), CancellationToken::new());
+    let queue = Arc::new(Faulty {
+        queue: sqlite.clone(),
+        consumed: AtomicBool::new(false),
+        counted: AtomicBool::new(false),
+    });
+    let (metrics, readiness, shutdown) = (
+        Metrics::new(),
+        Readiness::default(),
+        CancellationToken::new(),
+    );
     let body = r#"{"id":"evt_1","object":"event","type":"payout.paid","created":1800000000,"data":{"object":{
         "id":"po_1","object":"payout","status":"paid","amount":100,"currency":"eur"}}}"#;
     let delivery = Delivery {
@@ -130,19 +137,28 @@ async fn a_steward_and_a_partition_that_panic_begin_again() {
     };
     let running = tokio::spawn(run(worker, shutdown.clone()));
     let both_begun_again = async {
-        let applied = metrics.worker_events.with_label_values(&["payout.paid", "applied"]);
+        let applied = metrics
+            .worker_events
+            .with_label_values(&["payout.paid", "applied"]);
         while applied.get() == 0 || !queue.counted.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(LONG, both_begun_again).await.expect("the partition is read");
+    tokio::time::timeout(LONG, both_begun_again)
+        .await
+        .expect("the partition is read");
     assert!(!readiness.is_ready(), "seconds must pass first");
     let ready_again = async {
         while !readiness.is_ready() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LONG, ready_again).await.expect("it is ready again");
+    tokio::time::timeout(LONG, ready_again)
+        .await
+        .expect("it is ready again");
     shutdown.cancel();
-    tokio::time::timeout(LONG, running).await.expect("it ends").expect("no panic");
+    tokio::time::timeout(LONG, running)
+        .await
+        .expect("it ends")
+        .expect("no panic");
 }

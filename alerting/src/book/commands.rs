@@ -11,7 +11,12 @@ use crate::policy::silenced;
 impl Book {
     /// Carries out the command stored under `key` and takes it away. One that cannot be read is taken away
     /// too, and its reason returned.
-    pub fn on_command(&mut self, key: &str, body: &str, now_s: i64) -> Result<(), serde_json::Error> {
+    pub fn on_command(
+        &mut self,
+        key: &str,
+        body: &str,
+        now_s: i64,
+    ) -> Result<(), serde_json::Error> {
         self.writes.insert((COMMANDS, key.to_owned()), None);
         let Command { ask, by, at_s, .. } = serde_json::from_str(body)?;
         match ask {
@@ -28,11 +33,28 @@ impl Book {
             }
             // The clock of whoever asked may be ahead; what is asked begins now.
             Ask::Silence(silence) => {
-                self.silence(Silence { from_s: silence.from_s.min(now_s), ..silence }, now_s);
+                self.silence(
+                    Silence {
+                        from_s: silence.from_s.min(now_s),
+                        ..silence
+                    },
+                    now_s,
+                );
             }
             Ask::Unsilence { silence_id } => {
-                if let Some(silence) = self.silences.get(&silence_id).filter(|s| s.until_s > now_s).cloned() {
-                    self.silence(Silence { until_s: now_s, ..silence }, now_s);
+                if let Some(silence) = self
+                    .silences
+                    .get(&silence_id)
+                    .filter(|s| s.until_s > now_s)
+                    .cloned()
+                {
+                    self.silence(
+                        Silence {
+                            until_s: now_s,
+                            ..silence
+                        },
+                        now_s,
+                    );
                 }
             }
         }
@@ -51,9 +73,22 @@ impl Book {
     }
 
     fn acknowledge(&mut self, id: &str, by: &str, at_s: i64, now_s: i64) {
-        let Some(mut alert) = self.alerts.get(id).filter(|a| a.state == AlertState::Firing).cloned() else { return };
+        let Some(mut alert) = self
+            .alerts
+            .get(id)
+            .filter(|a| a.state == AlertState::Firing)
+            .cloned()
+        else {
+            return;
+        };
         self.count(&alert, -1);
-        self.happen(Some(&alert), &key_of(&alert), Stage::Firing, Stage::Acknowledged, Some(by));
+        self.happen(
+            Some(&alert),
+            &key_of(&alert),
+            Stage::Firing,
+            Stage::Acknowledged,
+            Some(by),
+        );
         if let Some((at_s, _)) = alert.sla.ahead.first() {
             self.clocks.remove(&(*at_s, id.to_owned()));
         }
@@ -62,7 +97,9 @@ impl Book {
         alert.acknowledged_s = Some(at_s.max(alert.fired_s));
         alert.acknowledged_by = Some(by.to_owned());
         self.clock(&alert, alert.acknowledged_s);
-        alert.sla.ahead.retain(|(_, kind)| matches!(kind, NoticeKind::ResolveSoon | NoticeKind::ResolveBreached));
+        alert.sla.ahead.retain(|(_, kind)| {
+            matches!(kind, NoticeKind::ResolveSoon | NoticeKind::ResolveBreached)
+        });
         alert.revise(now_s);
         self.count(&alert, 1);
         self.alerts.insert(id.to_owned(), alert);
@@ -72,7 +109,9 @@ impl Book {
 
     /// Ends an alert by hand. While its rule still holds it does not fire again.
     fn dismiss(&mut self, id: &str, by: &str, now_s: i64) {
-        let Some(alert) = self.alerts.get(id).filter(|a| !a.is_over()) else { return };
+        let Some(alert) = self.alerts.get(id).filter(|a| !a.is_over()) else {
+            return;
+        };
         let key = key_of(alert);
         if alert.clear_since_s.is_some() {
             // It has been over already: nothing would say so again.
@@ -85,15 +124,21 @@ impl Book {
     }
 
     fn silence(&mut self, silence: Silence, now_s: i64) {
-        self.writes.insert((SILENCES, silence.id.clone()), Some(super::json(&silence)));
+        self.writes
+            .insert((SILENCES, silence.id.clone()), Some(super::json(&silence)));
         let matched: Vec<_> = self
             .alerts
             .values()
-            .filter(|a| !a.is_over() && a.muted.is_none() && silenced(a, [&silence], now_s).is_some())
+            .filter(|a| {
+                !a.is_over() && a.muted.is_none() && silenced(a, [&silence], now_s).is_some()
+            })
             .map(|a| a.id.clone())
             .collect();
         for id in matched {
-            let mute = self.alerts.get(&id).and_then(|a| silenced(a, [&silence], now_s));
+            let mute = self
+                .alerts
+                .get(&id)
+                .and_then(|a| silenced(a, [&silence], now_s));
             self.set_mute(&id, mute.as_ref(), now_s);
         }
         self.silences.insert(silence.id.clone(), silence);

@@ -22,11 +22,15 @@ impl Book {
         let later = std::mem::take(&mut self.fired);
         let (mut joined, mut crowded, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for id in fired.into_iter().chain(later) {
-            let Some(alert) = self.alerts.get_mut(&id) else { continue };
+            let Some(alert) = self.alerts.get_mut(&id) else {
+                continue;
+            };
             if alert.muted.is_some() || alert.part_of.is_some() {
                 continue;
             }
-            let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else { continue };
+            let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else {
+                continue;
+            };
             self.policy.apply(alert, rule, now_s);
             // One that had been a member has none.
             alert.actions.clone_from(&rule.actions);
@@ -56,25 +60,47 @@ impl Book {
             }
         }
         for group_id in joined {
-            if let Some(group) = self.alerts.get_mut(&group_id).filter(|g| g.fired_s < now_s || g.revision > 1) {
+            if let Some(group) = self
+                .alerts
+                .get_mut(&group_id)
+                .filter(|g| g.fired_s < now_s || g.revision > 1)
+            {
                 group.revise(now_s);
             }
             self.dirty.insert(group_id);
         }
         for id in over {
-            let Some(alert) = self.alerts.get(&id).cloned() else { continue };
+            let Some(alert) = self.alerts.get(&id).cloned() else {
+                continue;
+            };
             match &alert.part_of {
-                Some(group_id) => self.member_is_over(group_id, &id, now_s, alert.resolved_by.as_deref()),
+                Some(group_id) => {
+                    self.member_is_over(group_id, &id, now_s, alert.resolved_by.as_deref())
+                }
                 None => self.waits_no_longer(&alert),
             }
         }
     }
 
     /// A member of a group is over; the group is when all are, and so by whoever ended the last one.
-    pub(super) fn member_is_over(&mut self, group_id: &str, id: &str, now_s: i64, by: Option<&str>) {
-        let money = self.alerts.get(id).map(|a| a.evidence.money.clone()).unwrap_or_default();
-        let Some(alert) = self.alerts.get_mut(group_id).filter(|a| !a.is_over()) else { return };
-        let Some(group) = &mut alert.group else { return };
+    pub(super) fn member_is_over(
+        &mut self,
+        group_id: &str,
+        id: &str,
+        now_s: i64,
+        by: Option<&str>,
+    ) {
+        let money = self
+            .alerts
+            .get(id)
+            .map(|a| a.evidence.money.clone())
+            .unwrap_or_default();
+        let Some(alert) = self.alerts.get_mut(group_id).filter(|a| !a.is_over()) else {
+            return;
+        };
+        let Some(group) = &mut alert.group else {
+            return;
+        };
         group.open = group.open.saturating_sub(1);
         group.top.retain(|member| member.alert_id != id);
         let (open, unnamed) = (group.open, group.top.is_empty());
@@ -97,11 +123,19 @@ impl Book {
     /// What an alert shows may have changed, and with it what its group adds up. Readers of the group are told
     /// at `now_s`, or when something else is to be told.
     pub(super) fn member_shows(&mut self, id: &str, before: &[Money], now_s: Option<i64>) {
-        let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else { return };
-        let Some(group_id) = alert.part_of.clone() else { return };
+        let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else {
+            return;
+        };
+        let Some(group_id) = alert.part_of.clone() else {
+            return;
+        };
         let (member, after) = (member(alert), alert.evidence.money.clone());
-        let Some(alert) = self.alerts.get_mut(&group_id).filter(|a| !a.is_over()) else { return };
-        let Some(group) = &mut alert.group else { return };
+        let Some(alert) = self.alerts.get_mut(&group_id).filter(|a| !a.is_over()) else {
+            return;
+        };
+        let Some(group) = &mut alert.group else {
+            return;
+        };
         if let Some(named) = group.top.iter_mut().find(|named| named.alert_id == id) {
             *named = member;
             keep_largest(&mut group.top);
@@ -124,11 +158,17 @@ impl Book {
         let mut open = std::collections::HashMap::<String, Vec<String>>::new();
         for alert in self.alerts.values().filter(|a| !a.is_over()) {
             if let Some(group_id) = &alert.part_of {
-                open.entry(group_id.clone()).or_default().push(alert.id.clone());
+                open.entry(group_id.clone())
+                    .or_default()
+                    .push(alert.id.clone());
             }
         }
         for (group_id, members) in &open {
-            if self.alerts.get(group_id).is_some_and(|group| !group.is_over()) {
+            if self
+                .alerts
+                .get(group_id)
+                .is_some_and(|group| !group.is_over())
+            {
                 continue;
             }
             self.members.remove(group_id);
@@ -139,15 +179,26 @@ impl Book {
                 }
             }
         }
-        let groups: Vec<String> =
-            self.alerts.values().filter(|a| a.group.is_some() && !a.is_over()).map(|a| a.id.clone()).collect();
+        let groups: Vec<String> = self
+            .alerts
+            .values()
+            .filter(|a| a.group.is_some() && !a.is_over())
+            .map(|a| a.id.clone())
+            .collect();
         for id in groups {
             let members = open.remove(&id).unwrap_or_default();
             let known = u32::try_from(members.len()).unwrap_or(u32::MAX);
-            let money: Vec<Money> =
-                members.iter().filter_map(|id| self.alerts.get(id)).flat_map(|a| a.evidence.money.clone()).collect();
-            let Some(alert) = self.alerts.get_mut(&id) else { continue };
-            let Some(group) = alert.group.as_mut().filter(|group| group.open != known) else { continue };
+            let money: Vec<Money> = members
+                .iter()
+                .filter_map(|id| self.alerts.get(id))
+                .flat_map(|a| a.evidence.money.clone())
+                .collect();
+            let Some(alert) = self.alerts.get_mut(&id) else {
+                continue;
+            };
+            let Some(group) = alert.group.as_mut().filter(|group| group.open != known) else {
+                continue;
+            };
             group.joined += known.saturating_sub(group.open);
             group.open = known;
             alert.evidence.money.clear();
@@ -167,7 +218,10 @@ impl Book {
 
     /// An alert is told no more one by one: it is not to become one of a group.
     pub(super) fn waits_no_longer(&mut self, alert: &Alert) {
-        if let Some(waiting) = self.waiting.get_mut(&(alert.rule.clone(), alert.route.clone())) {
+        if let Some(waiting) = self
+            .waiting
+            .get_mut(&(alert.rule.clone(), alert.route.clone()))
+        {
             waiting.remove(&alert.id);
         }
     }
@@ -192,7 +246,13 @@ impl Book {
         let members = || waiting.iter().filter_map(|id| self.alerts.get(id));
         let first = members().min_by_key(|a| (a.fired_s, &a.id))?;
         let since_s = members().map(|a| a.since_s).min().unwrap_or(now_s);
-        let mut group = Alert::fire(rule, &Subject::Business, since_s, first.fired_s, Evidence::default());
+        let mut group = Alert::fire(
+            rule,
+            &Subject::Business,
+            since_s,
+            first.fired_s,
+            Evidence::default(),
+        );
         group.id = id(&format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
         group.group = Some(Group::default());
         self.policy.apply(&mut group, rule, first.fired_s);
@@ -207,10 +267,16 @@ impl Book {
     }
 
     fn join(&mut self, group_id: &str, id: &str) {
-        if let Some(at_s) = self.alerts.get(id).and_then(|a| Some(a.sla.ahead.first()?.0)) {
+        if let Some(at_s) = self
+            .alerts
+            .get(id)
+            .and_then(|a| Some(a.sla.ahead.first()?.0))
+        {
             self.clocks.remove(&(at_s, id.to_owned()));
         }
-        let Some(alert) = self.alerts.get_mut(id) else { return };
+        let Some(alert) = self.alerts.get_mut(id) else {
+            return;
+        };
         alert.part_of = Some(group_id.to_owned());
         // The group speaks for it: its clocks, its words.
         alert.notifiers.clear();
@@ -218,16 +284,26 @@ impl Book {
         alert.sla.ahead.clear();
         let (member, evidence, since_s) = (member(alert), alert.evidence.clone(), alert.since_s);
         self.dirty.insert(id.to_owned());
-        self.members.entry(group_id.to_owned()).or_default().insert(id.to_owned());
-        let Some(alert) = self.alerts.get_mut(group_id) else { return };
+        self.members
+            .entry(group_id.to_owned())
+            .or_default()
+            .insert(id.to_owned());
+        let Some(alert) = self.alerts.get_mut(group_id) else {
+            return;
+        };
         alert.since_s = alert.since_s.min(since_s);
         for amount in &evidence.money {
             add(&mut alert.evidence.money, amount, 1);
         }
         if alert.evidence.event_ids.len() < 3 {
-            alert.evidence.event_ids.extend(evidence.event_ids.into_iter().take(1));
+            alert
+                .evidence
+                .event_ids
+                .extend(evidence.event_ids.into_iter().take(1));
         }
-        let Some(group) = &mut alert.group else { return };
+        let Some(group) = &mut alert.group else {
+            return;
+        };
         for amount in &evidence.money {
             add(&mut group.money, amount, 1);
         }
@@ -239,8 +315,13 @@ impl Book {
 
     /// Names the largest of those that are still open.
     fn name_members(&mut self, group_id: &str) {
-        let Some(ids) = self.members.get(group_id) else { return };
-        let open = ids.iter().filter_map(|id| self.alerts.get(id)).filter(|a| !a.is_over());
+        let Some(ids) = self.members.get(group_id) else {
+            return;
+        };
+        let open = ids
+            .iter()
+            .filter_map(|id| self.alerts.get(id))
+            .filter(|a| !a.is_over());
         let mut top: Vec<Member> = open.map(member).collect();
         keep_largest(&mut top);
         if let Some(group) = self.alerts.get_mut(group_id).and_then(|a| a.group.as_mut()) {
@@ -266,7 +347,11 @@ fn keep_largest(members: &mut Vec<Member>) {
             i128::from(m.minor) * 10_i128.pow(places)
         })
     };
-    members.sort_by(|a, b| Reverse(figure(a)).cmp(&Reverse(figure(b))).then_with(|| a.alert_id.cmp(&b.alert_id)));
+    members.sort_by(|a, b| {
+        Reverse(figure(a))
+            .cmp(&Reverse(figure(b)))
+            .then_with(|| a.alert_id.cmp(&b.alert_id))
+    });
     members.truncate(NAMED);
 }
 

@@ -18,12 +18,19 @@ impl Book {
     pub fn needs_scan(&self, now_s: i64) -> bool {
         let waited = |rule: &&Rule| self.read.waiting.contains(&rule.name);
         self.read.rules != self.rules_in_short
-            || self.rules.iter().filter(waited).any(|rule| !self.is_late(rule, now_s))
+            || self
+                .rules
+                .iter()
+                .filter(waited)
+                .any(|rule| !self.is_late(rule, now_s))
     }
 
     /// How long after a condition falls due its rules want to know.
     pub fn delays_s(&self) -> BTreeSet<i64> {
-        self.rules.iter().filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s)).collect()
+        self.rules
+            .iter()
+            .filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s))
+            .collect()
     }
 
     /// When the conditions fell due that rules want to know of since the last look. None within the same second.
@@ -31,14 +38,19 @@ impl Book {
         if now_s <= self.read.until_s {
             return Vec::new();
         }
-        let window = |delay_s| DueWindow { after_s: self.read.until_s - delay_s, until_s: now_s - delay_s };
+        let window = |delay_s| DueWindow {
+            after_s: self.read.until_s - delay_s,
+            until_s: now_s - delay_s,
+        };
         self.delays_s().into_iter().map(window).collect()
     }
 
     /// How many hours of counters the rules need.
     pub fn hours_needed(&self) -> u32 {
         let needed = |rule: &Rule| {
-            let fresh = rule.fresh_within_s.map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
+            let fresh = rule
+                .fresh_within_s
+                .map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
             match &rule.kind {
                 RuleKind::Figure(figure) => figure.measure.hours_needed().max(fresh),
                 RuleKind::Condition { .. } => fresh,
@@ -73,9 +85,16 @@ impl Book {
     }
 
     fn look(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
-        for index in self.by_condition.get(&condition.key.kind).cloned().unwrap_or_default() {
+        for index in self
+            .by_condition
+            .get(&condition.key.kind)
+            .cloned()
+            .unwrap_or_default()
+        {
             let rule = &self.rules[index];
-            let Some((_, after_s)) = rule_delay(rule) else { continue };
+            let Some((_, after_s)) = rule_delay(rule) else {
+                continue;
+            };
             let key = entity_key(rule, &condition.key.subject);
             if is_over && !matches!(self.watches.get(&key), Some(Watch::Firing { .. })) {
                 continue;
@@ -89,13 +108,21 @@ impl Book {
                 self.read.waiting.insert(rule.name.clone());
                 continue;
             }
-            let reading = Reading::Breached { since_s: condition.since_s, evidence: Evidence::from(condition) };
+            let reading = Reading::Breached {
+                since_s: condition.since_s,
+                evidence: Evidence::from(condition),
+            };
             self.observe(index, key, reading, now_s, None);
         }
     }
 
     pub(super) fn on_close(&mut self, key: &ConditionKey, now_s: i64) {
-        for index in self.by_condition.get(&key.kind).cloned().unwrap_or_default() {
+        for index in self
+            .by_condition
+            .get(&key.kind)
+            .cloned()
+            .unwrap_or_default()
+        {
             let key = entity_key(&self.rules[index], &key.subject);
             if self.watches.contains_key(&key) {
                 self.observe(index, key, Reading::Clear { evidence: None }, now_s, None);
@@ -120,15 +147,27 @@ impl Book {
         let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
         for key in watched {
             let index = self.rules.iter().position(|rule| rule.name == key.rule);
-            let is_entity = |subject: &EntityKey, kind| held.contains(&ConditionKey { kind, subject: subject.clone() });
+            let is_entity = |subject: &EntityKey, kind| {
+                held.contains(&ConditionKey {
+                    kind,
+                    subject: subject.clone(),
+                })
+            };
             match (index.map(|i| &self.rules[i].kind), &key.subject) {
                 (Some(RuleKind::Condition { condition, .. }), Subject::Entity(subject)) => {
                     if !is_entity(subject, *condition) {
-                        self.observe(index.unwrap_or(0), key, Reading::Clear { evidence: None }, now_s, None);
+                        self.observe(
+                            index.unwrap_or(0),
+                            key,
+                            Reading::Clear { evidence: None },
+                            now_s,
+                            None,
+                        );
                     }
                 }
                 // The rule is gone, or has become another one.
-                (None | Some(RuleKind::Condition { .. }), _) | (Some(RuleKind::Figure(_)), Subject::Entity(_)) => {
+                (None | Some(RuleKind::Condition { .. }), _)
+                | (Some(RuleKind::Figure(_)), Subject::Entity(_)) => {
                     self.end(&key, now_s, None);
                 }
                 (Some(RuleKind::Figure(figure)), subject) => {
@@ -155,7 +194,9 @@ impl Book {
         self.stalled_s = facts.pipeline.stalled_s;
         for index in 0..self.rules.len() {
             let rule = &self.rules[index];
-            let RuleKind::Figure(figure) = rule.kind.clone() else { continue };
+            let RuleKind::Figure(figure) = rule.kind.clone() else {
+                continue;
+            };
             if self.is_late(rule, facts.now_s) {
                 continue;
             }
@@ -164,25 +205,41 @@ impl Book {
             for (part, reading) in read(&figure, facts, watched) {
                 let subject = match &figure.by {
                     None => Subject::Business,
-                    Some(by) => Subject::Segment { by: by.clone(), value: part },
+                    Some(by) => Subject::Segment {
+                        by: by.clone(),
+                        value: part,
+                    },
                 };
-                let key = WatchKey { rule: name.clone(), subject };
+                let key = WatchKey {
+                    rule: name.clone(),
+                    subject,
+                };
                 self.observe(index, key, reading, facts.now_s, Some((&figure, facts)));
             }
         }
     }
 
     pub(super) fn is_late(&self, rule: &Rule, now_s: i64) -> bool {
-        let is_old = |within_s| self.newest_event_s.is_none_or(|newest_s| now_s - newest_s > within_s);
-        rule.fresh_within_s.is_some_and(|within_s| self.stalled_s >= STALLED_S || is_old(within_s))
+        let is_old = |within_s| {
+            self.newest_event_s
+                .is_none_or(|newest_s| now_s - newest_s > within_s)
+        };
+        rule.fresh_within_s
+            .is_some_and(|within_s| self.stalled_s >= STALLED_S || is_old(within_s))
     }
 }
 
 /// What decides whom a rule watches.
 pub(super) fn in_short(rule: &Rule) -> String {
     match &rule.kind {
-        RuleKind::Condition { condition, after_s } => format!("{} {} {after_s}", rule.name, condition.as_str()),
-        RuleKind::Figure(figure) => format!("{} by {}", rule.name, figure.by.as_deref().unwrap_or("nothing")),
+        RuleKind::Condition { condition, after_s } => {
+            format!("{} {} {after_s}", rule.name, condition.as_str())
+        }
+        RuleKind::Figure(figure) => format!(
+            "{} by {}",
+            rule.name,
+            figure.by.as_deref().unwrap_or("nothing")
+        ),
     }
 }
 
@@ -194,5 +251,8 @@ fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
 }
 
 fn entity_key(rule: &Rule, subject: &EntityKey) -> WatchKey {
-    WatchKey { rule: rule.name.clone(), subject: Subject::Entity(subject.clone()) }
+    WatchKey {
+        rule: rule.name.clone(),
+        subject: Subject::Entity(subject.clone()),
+    }
 }

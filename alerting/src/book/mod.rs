@@ -182,7 +182,11 @@ const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
 
 impl Book {
     /// Opens the book of an earlier evaluator, or a new one.
-    pub fn open(rules: Vec<Rule>, policy: Policy, stored: &Documents) -> Result<Self, serde_json::Error> {
+    pub fn open(
+        rules: Vec<Rule>,
+        policy: Policy,
+        stored: &Documents,
+    ) -> Result<Self, serde_json::Error> {
         let mut by_condition = HashMap::<ConditionKind, Vec<usize>>::new();
         for (index, rule) in rules.iter().enumerate() {
             if let RuleKind::Condition { condition, .. } = rule.kind {
@@ -227,7 +231,8 @@ impl Book {
             book.written_progress = book.read.clone();
         }
         for (id, body) in &stored.silences {
-            book.silences.insert(id.clone(), serde_json::from_str(body)?);
+            book.silences
+                .insert(id.clone(), serde_json::from_str(body)?);
         }
         for (_, body) in &stored.pending {
             let StoredWatch { key, since_s } = serde_json::from_str(body)?;
@@ -248,7 +253,10 @@ impl Book {
             self.dirty.insert(id.clone());
         }
         if let Some(group_id) = &alert.part_of {
-            self.members.entry(group_id.clone()).or_default().insert(id.clone());
+            self.members
+                .entry(group_id.clone())
+                .or_default()
+                .insert(id.clone());
         }
         for (way, progress) in &alert.deliveries {
             if let Some(reason) = &progress.broken {
@@ -263,15 +271,28 @@ impl Book {
                 // The newest is the one that may be joined.
                 let place = (alert.rule.clone(), alert.route.clone());
                 let newer = |other: &Alert| other.fired_s < alert.fired_s;
-                if self.open_groups.get(&place).is_none_or(|o| self.alerts.get(o).is_none_or(newer)) {
+                if self
+                    .open_groups
+                    .get(&place)
+                    .is_none_or(|o| self.alerts.get(o).is_none_or(newer))
+                {
                     self.open_groups.insert(place, id.clone());
                 }
             } else {
                 if let Some(clear_since_s) = alert.clear_since_s {
                     let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
-                    self.closing.insert((clear_since_s + patience_s, key.clone()));
+                    self.closing
+                        .insert((clear_since_s + patience_s, key.clone()));
                 }
-                if self.watch(key.clone(), Some(Watch::Firing { alert_id: id.clone() })).is_some() {
+                if self
+                    .watch(
+                        key.clone(),
+                        Some(Watch::Firing {
+                            alert_id: id.clone(),
+                        }),
+                    )
+                    .is_some()
+                {
                     // A crash came between the alert and what it replaced.
                     self.forget_watch(&key);
                 }
@@ -296,12 +317,19 @@ impl Book {
 
     /// Time passes: clocks speak, what has been over for long enough resolves, silences end.
     pub fn on_time(&mut self, now_s: i64) {
-        while let Some((at_s, key)) = self.closing.first().cloned().filter(|(at_s, _)| *at_s <= now_s) {
+        while let Some((at_s, key)) = self
+            .closing
+            .first()
+            .cloned()
+            .filter(|(at_s, _)| *at_s <= now_s)
+        {
             self.closing.remove(&(at_s, key.clone()));
             match self.rules.iter().position(|rule| rule.name == key.rule) {
                 // It may be unknown by now: its next reading says.
                 Some(index) if matches!(self.rules[index].kind, RuleKind::Figure(_)) => {}
-                Some(index) => self.observe(index, key, Reading::Clear { evidence: None }, now_s, None),
+                Some(index) => {
+                    self.observe(index, key, Reading::Clear { evidence: None }, now_s, None)
+                }
                 None => self.end(&key, now_s, None),
             }
         }
@@ -309,11 +337,23 @@ impl Book {
             self.resolve(&id, None, now_s, None);
         }
         self.let_clocks_speak(now_s);
-        let ended: Vec<_> = self.silences.values().filter(|s| s.until_s <= now_s).map(|s| s.id.clone()).collect();
+        let ended: Vec<_> = self
+            .silences
+            .values()
+            .filter(|s| s.until_s <= now_s)
+            .map(|s| s.id.clone())
+            .collect();
         let since_s = std::mem::replace(&mut self.looked_s, now_s);
-        self.look_at_muted |= self.silences.values().any(|s| since_s < s.until_s && s.until_s <= now_s);
+        self.look_at_muted |= self
+            .silences
+            .values()
+            .any(|s| since_s < s.until_s && s.until_s <= now_s);
         for id in ended {
-            if self.silences.get(&id).is_some_and(|s| s.until_s + ENDED_SILENCES_KEPT_S <= now_s) {
+            if self
+                .silences
+                .get(&id)
+                .is_some_and(|s| s.until_s + ENDED_SILENCES_KEPT_S <= now_s)
+            {
                 self.silences.remove(&id);
                 self.writes.insert((SILENCES, id), None);
             }
@@ -340,13 +380,16 @@ impl Book {
         {
             if self.read != self.written_progress {
                 let body = json(&self.read);
-                self.writes.insert((PROGRESS, "progress".to_owned()), Some(body));
+                self.writes
+                    .insert((PROGRESS, "progress".to_owned()), Some(body));
             }
             self.written_progress = self.read.clone();
         }
         let writes = std::mem::take(&mut self.writes);
-        let mut writes: Vec<_> =
-            writes.into_iter().map(|((space, key), body)| DocumentWrite { space, key, body }).collect();
+        let mut writes: Vec<_> = writes
+            .into_iter()
+            .map(|((space, key), body)| DocumentWrite { space, key, body })
+            .collect();
         writes.sort_by_key(|write| self.rank(write));
         writes
     }
@@ -400,7 +443,9 @@ impl Book {
 
     /// Whether something has held for long enough to fire, if it still holds.
     pub fn is_ripe(&self, now_s: i64) -> bool {
-        self.ripening.first().is_some_and(|(at_s, _)| *at_s <= now_s)
+        self.ripening
+            .first()
+            .is_some_and(|(at_s, _)| *at_s <= now_s)
     }
 
     fn rule(&self, name: &str) -> Option<&Rule> {
@@ -409,21 +454,33 @@ impl Book {
 
     fn write_alert(&mut self, id: &str) {
         if let Some(alert) = self.alerts.get(id) {
-            self.writes.insert((ALERTS, id.to_owned()), Some(json(alert)));
+            self.writes
+                .insert((ALERTS, id.to_owned()), Some(json(alert)));
         }
     }
 
     /// Moves what is over and told into the history.
     fn retire(&mut self, now_s: i64) {
-        let done: Vec<_> = self.over.iter().filter(|id| self.is_done(id, now_s)).cloned().collect();
+        let done: Vec<_> = self
+            .over
+            .iter()
+            .filter(|id| self.is_done(id, now_s))
+            .cloned()
+            .collect();
         for id in done {
             self.over.remove(&id);
             self.muted.remove(&id);
             self.members.remove(&id);
             self.outbox.clear(&id);
-            let Some(alert) = self.alerts.remove(&id) else { continue };
+            let Some(alert) = self.alerts.remove(&id) else {
+                continue;
+            };
             self.count(&alert, -1);
-            if let Some(members) = alert.part_of.as_ref().and_then(|group| self.members.get_mut(group)) {
+            if let Some(members) = alert
+                .part_of
+                .as_ref()
+                .and_then(|group| self.members.get_mut(group))
+            {
                 members.remove(&id);
             }
             self.writes.insert((ALERTS, id.clone()), None);
@@ -433,7 +490,10 @@ impl Book {
 }
 
 fn key_of(alert: &Alert) -> WatchKey {
-    WatchKey { rule: alert.rule.clone(), subject: alert.subject.clone() }
+    WatchKey {
+        rule: alert.rule.clone(),
+        subject: alert.subject.clone(),
+    }
 }
 
 fn pending_key(key: &WatchKey) -> String {

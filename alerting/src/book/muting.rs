@@ -7,12 +7,21 @@ use crate::policy::silenced;
 impl Book {
     /// New alerts may be muted; muted ones may be told again.
     pub(super) fn mute_and_unmute(&mut self, fired: &[String], now_s: i64) {
-        let again: Vec<String> =
-            if std::mem::take(&mut self.look_at_muted) { self.muted.iter().cloned().collect() } else { Vec::new() };
+        let again: Vec<String> = if std::mem::take(&mut self.look_at_muted) {
+            self.muted.iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
         let again = again.iter().map(|id| (id, false));
         for (id, is_new) in fired.iter().map(|id| (id, true)).chain(again) {
-            let Some(alert) = self.alerts.get(id) else { continue };
-            let mute = if alert.is_over() && !is_new { None } else { self.mute_of(alert, now_s) };
+            let Some(alert) = self.alerts.get(id) else {
+                continue;
+            };
+            let mute = if alert.is_over() && !is_new {
+                None
+            } else {
+                self.mute_of(alert, now_s)
+            };
             if alert.muted == mute {
                 continue;
             }
@@ -24,18 +33,29 @@ impl Book {
         silenced(alert, self.silences.values(), now_s).or_else(|| {
             let rule = self.rule(&alert.rule)?;
             let account = alert.account()?;
-            let by = rule.inhibited_by.iter().filter_map(|by| self.explaining.get(&(by.clone(), account.to_owned())));
-            by.flatten().find(|id| **id != alert.id).cloned().map(Mute::Inhibited)
+            let by = rule
+                .inhibited_by
+                .iter()
+                .filter_map(|by| self.explaining.get(&(by.clone(), account.to_owned())));
+            by.flatten()
+                .find(|id| **id != alert.id)
+                .cloned()
+                .map(Mute::Inhibited)
         })
     }
 
     pub(super) fn set_mute(&mut self, id: &str, mute: Option<&Mute>, now_s: i64) {
-        let Some(alert) = self.alerts.get_mut(id) else { return };
+        let Some(alert) = self.alerts.get_mut(id) else {
+            return;
+        };
         let was_told = alert.deliveries.values().any(|p| p.told > 0);
         alert.muted = mute.cloned();
         if mute.is_some() {
             self.muted.insert(id.to_owned());
-            if let Some(waiting) = self.waiting.get_mut(&(alert.rule.clone(), alert.route.clone())) {
+            if let Some(waiting) = self
+                .waiting
+                .get_mut(&(alert.rule.clone(), alert.route.clone()))
+            {
                 waiting.remove(id);
             }
         } else {
@@ -53,10 +73,16 @@ impl Book {
 
     /// Keeps track of alerts that explain others, and looks again at what they explained when they are over.
     pub(super) fn note_explaining(&mut self, alert: &Alert, fires: bool) {
-        if !self.rules.iter().any(|rule| rule.inhibited_by.contains(&alert.rule)) {
+        if !self
+            .rules
+            .iter()
+            .any(|rule| rule.inhibited_by.contains(&alert.rule))
+        {
             return;
         }
-        let Some(account) = alert.account() else { return };
+        let Some(account) = alert.account() else {
+            return;
+        };
         let place = (alert.rule.clone(), account.to_owned());
         let alerts = self.explaining.entry(place.clone()).or_default();
         if fires {

@@ -42,8 +42,17 @@ impl Outbox {
                 continue;
             }
             let lane = (way.notifier, route);
-            let rank = (Reverse(alert.severity), alert.fired_s, alert.id.clone(), way.notice);
-            self.lanes.entry(lane.clone()).or_default().later.insert((not_before_ms, rank.clone()));
+            let rank = (
+                Reverse(alert.severity),
+                alert.fired_s,
+                alert.id.clone(),
+                way.notice,
+            );
+            self.lanes
+                .entry(lane.clone())
+                .or_default()
+                .later
+                .insert((not_before_ms, rank.clone()));
             places.push((lane, not_before_ms, rank));
         }
         if !places.is_empty() {
@@ -70,13 +79,18 @@ impl Outbox {
             true => queue.later.first().map(|(not_before_ms, _)| *not_before_ms),
             false => Some(0),
         };
-        self.lanes.iter().filter_map(move |(lane, queue)| Some((lane, first_ms(queue)?)))
+        self.lanes
+            .iter()
+            .filter_map(move |(lane, queue)| Some((lane, first_ms(queue)?)))
     }
 
     /// The lanes in which something may be tried by now, that with the most severe first: several may lead to one
     /// destination.
     pub fn due(&mut self, now_ms: i64) -> Vec<Lane> {
-        let firsts = self.lanes.iter_mut().filter_map(|(lane, queue)| Some((queue.first(now_ms)?, lane)));
+        let firsts = self
+            .lanes
+            .iter_mut()
+            .filter_map(|(lane, queue)| Some((queue.first(now_ms)?, lane)));
         let mut due: Vec<_> = firsts.collect();
         due.sort();
         due.into_iter().map(|(_, lane)| lane.clone()).collect()
@@ -85,7 +99,13 @@ impl Outbox {
     /// The alert and way that are next in a lane.
     pub fn next(&mut self, lane: &Lane, now_ms: i64) -> Option<(String, Way)> {
         let (_, _, id, notice) = self.lanes.get_mut(lane)?.first(now_ms)?;
-        Some((id.clone(), Way { notifier: lane.0.clone(), notice: *notice }))
+        Some((
+            id.clone(),
+            Way {
+                notifier: lane.0.clone(),
+                notice: *notice,
+            },
+        ))
     }
 
     /// An attempt begins.
@@ -107,8 +127,13 @@ impl Outbox {
 impl Queue {
     /// What is next, if it may be tried by now.
     fn first(&mut self, now_ms: i64) -> Option<&Rank> {
-        while self.later.first().is_some_and(|(not_before_ms, _)| *not_before_ms <= now_ms) {
-            self.due.extend(self.later.pop_first().map(|(_, rank)| rank));
+        while self
+            .later
+            .first()
+            .is_some_and(|(not_before_ms, _)| *not_before_ms <= now_ms)
+        {
+            self.due
+                .extend(self.later.pop_first().map(|(_, rank)| rank));
         }
         self.due.first()
     }
@@ -127,7 +152,10 @@ mod tests {
         );
         let rules = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
         let alert = Alert::fire(&rules[0], &Subject::Business, 0, 0, Evidence::default());
-        Alert { id: id.into(), ..alert }
+        Alert {
+            id: id.into(),
+            ..alert
+        }
     }
 
     fn lane(route: &str) -> Lane {
@@ -138,17 +166,28 @@ mod tests {
     fn the_most_severe_goes_first_also_when_it_was_tried_before_or_takes_another_route() {
         let mut outbox = Outbox::default();
         let mut put = |id, severity, route: &str, not_before_ms| {
-            outbox.put(&alert(id, severity), vec![(Way::main("slack"), route.into(), not_before_ms)]);
+            outbox.put(
+                &alert(id, severity),
+                vec![(Way::main("slack"), route.into(), not_before_ms)],
+            );
         };
         put("al_medium", Severity::Medium, "a", 0);
         put("al_high", Severity::High, "a", 500);
         put("al_critical", Severity::Critical, "b", 900);
-        let next = |outbox: &mut Outbox, route, now_ms| outbox.next(&lane(route), now_ms).map(|(id, _)| id);
+        let next = |outbox: &mut Outbox, route, now_ms| {
+            outbox.next(&lane(route), now_ms).map(|(id, _)| id)
+        };
         assert_eq!(outbox.due(499), [lane("a")]);
         assert_eq!(next(&mut outbox, "a", 499).as_deref(), Some("al_medium"));
-        assert_eq!((outbox.due(500), next(&mut outbox, "a", 500).as_deref()), (vec![lane("a")], Some("al_high")));
+        assert_eq!(
+            (outbox.due(500), next(&mut outbox, "a", 500).as_deref()),
+            (vec![lane("a")], Some("al_high"))
+        );
         assert_eq!(outbox.due(900), [lane("b"), lane("a")]);
-        assert_eq!(outbox.lanes().map(|(_, at_ms)| at_ms).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(
+            outbox.lanes().map(|(_, at_ms)| at_ms).collect::<Vec<_>>(),
+            [0, 0]
+        );
         for id in ["al_medium", "al_high", "al_critical"] {
             outbox.clear(id);
         }

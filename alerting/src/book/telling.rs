@@ -54,7 +54,11 @@ pub struct Told {
 
 /// What is sent. The log is read by more people than those who are told: it gets ids and words, and no names.
 fn written(alert: &Alert, way: &Way, progress: &Progress) -> Message {
-    if way.notifier == "log" { render(&alert.for_the_log(), way, progress) } else { render(alert, way, progress) }
+    if way.notifier == "log" {
+        render(&alert.for_the_log(), way, progress)
+    } else {
+        render(alert, way, progress)
+    }
 }
 
 /// What cannot be told until somebody mends something is tried again this often.
@@ -87,43 +91,82 @@ impl Book {
         let progress = alert.deliveries.get(&way).cloned().unwrap_or_default();
         let message = written(alert, &way, &progress);
         // A change in place can be made again; whoever cannot be shown one has a message more.
-        let is_change =
-            message.receipt.is_some() && self.policy.habits(&way.notifier).is_some_and(|habits| habits.edits);
+        let is_change = message.receipt.is_some()
+            && self
+                .policy
+                .habits(&way.notifier)
+                .is_some_and(|habits| habits.edits);
         let doubtful = progress.trying.filter(|_| !is_change).map(|revision| {
-            let progress = Progress { possible_duplicate: true, ..progress.clone() };
+            let progress = Progress {
+                possible_duplicate: true,
+                ..progress.clone()
+            };
             (written(alert, &way, &progress), revision)
         });
         let revision = alert.revision;
-        let origin = Origin { rule: alert.rule.clone(), event_ids: alert.evidence.event_ids.clone() };
+        let origin = Origin {
+            rule: alert.rule.clone(),
+            event_ids: alert.evidence.event_ids.clone(),
+        };
         alert.deliveries.entry(way.clone()).or_default().trying = Some(revision);
         self.outbox.begin(&id, &way);
         self.dirty.insert(id.clone());
         let may_wait = progress.attempts < MOST_LOOKS;
-        Some(Job { alert_id: id, way, revision, message, doubtful, may_wait, origin })
+        Some(Job {
+            alert_id: id,
+            way,
+            revision,
+            message,
+            doubtful,
+            may_wait,
+            origin,
+        })
     }
 
     /// Notes how an attempt ended.
     pub fn on_told(&mut self, told: &Told, now_ms: i64) {
-        let Told { alert_id, way, revision, outcome, possible_duplicate } = told;
+        let Told {
+            alert_id,
+            way,
+            revision,
+            outcome,
+            possible_duplicate,
+        } = told;
         self.outbox.end(alert_id, way);
-        let Some(alert) = self.alerts.get_mut(alert_id) else { return };
+        let Some(alert) = self.alerts.get_mut(alert_id) else {
+            return;
+        };
         let progress = alert.deliveries.entry(way.clone()).or_default();
         progress.possible_duplicate |= possible_duplicate;
         let was_broken = progress.broken.is_some();
         note(progress, *revision, outcome, now_ms);
         match outcome {
-            Outcome::Failed { reason, permanent: true } => {
+            Outcome::Failed {
+                reason,
+                permanent: true,
+            } => {
                 self.broken.insert(way.notifier.clone(), reason.clone());
                 // Another way is taken beside it, once for the alert and once for each notice.
-                let list = match alert.notices.iter_mut().find(|notice| notice.number == way.notice) {
+                let list = match alert
+                    .notices
+                    .iter_mut()
+                    .find(|notice| notice.number == way.notice)
+                {
                     Some(notice) => &mut notice.notifiers,
                     None => &mut alert.notifiers,
                 };
-                let used: BTreeSet<&str> =
-                    list.iter().map(String::as_str).chain(self.broken.keys().map(String::as_str)).collect();
+                let used: BTreeSet<&str> = list
+                    .iter()
+                    .map(String::as_str)
+                    .chain(self.broken.keys().map(String::as_str))
+                    .collect();
                 let all_broken = list.iter().all(|name| self.broken.contains_key(name));
                 let is_wanted = all_broken || (way.notice == 0 && !was_broken);
-                list.extend(self.policy.instead(&way.notifier, &used).filter(|_| is_wanted));
+                list.extend(
+                    self.policy
+                        .instead(&way.notifier, &used)
+                        .filter(|_| is_wanted),
+                );
             }
             Outcome::Delivered { .. } if self.broken.remove(&way.notifier).is_some() => {
                 self.try_again(&way.notifier);
@@ -136,7 +179,11 @@ impl Book {
     /// Settings have changed, perhaps to mend a notifier: what could not be told is tried at once.
     pub fn try_broken_now(&mut self) {
         for alert in self.alerts.values_mut() {
-            for progress in alert.deliveries.values_mut().filter(|progress| progress.broken.is_some()) {
+            for progress in alert
+                .deliveries
+                .values_mut()
+                .filter(|progress| progress.broken.is_some())
+            {
                 progress.not_before_ms = 0;
                 self.dirty.insert(alert.id.clone());
             }
@@ -146,7 +193,10 @@ impl Book {
     /// Somebody has mended a notifier: what could not be told by it is told now.
     fn try_again(&mut self, notifier: &str) {
         for alert in self.alerts.values_mut() {
-            let broken = alert.deliveries.iter_mut().filter(|(way, p)| way.notifier == notifier && p.broken.is_some());
+            let broken = alert
+                .deliveries
+                .iter_mut()
+                .filter(|(way, p)| way.notifier == notifier && p.broken.is_some());
             for (_, progress) in broken {
                 progress.broken = None;
                 progress.not_before_ms = 0;
@@ -157,10 +207,18 @@ impl Book {
 
     /// Puts what an alert has to tell into the outbox.
     pub(super) fn post(&mut self, id: &str) {
-        let Some(alert) = self.alerts.get(id) else { return };
+        let Some(alert) = self.alerts.get(id) else {
+            return;
+        };
         let place = (alert.rule.clone(), alert.route.clone());
-        let untouched = alert.deliveries.is_empty() && alert.state == AlertState::Firing && alert.muted.is_none();
-        if untouched && alert.part_of.is_none() && alert.group.is_none() && !alert.notifiers.is_empty() {
+        let untouched = alert.deliveries.is_empty()
+            && alert.state == AlertState::Firing
+            && alert.muted.is_none();
+        if untouched
+            && alert.part_of.is_none()
+            && alert.group.is_none()
+            && !alert.notifiers.is_empty()
+        {
             self.waiting.entry(place).or_default().insert(id.to_owned());
         }
         let messages = ways(alert)
@@ -175,13 +233,21 @@ impl Book {
 
     /// Whether an alert that is over has nothing more to tell.
     pub(super) fn is_done(&self, id: &str, now_s: i64) -> bool {
-        let Some(alert) = self.alerts.get(id) else { return true };
-        let gives_up = alert.resolved_s.is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
-        ways(alert).all(|(way, _)| !self.outbox.is_in_flight(id, &way) && (gives_up || !self.has_news(alert, &way)))
+        let Some(alert) = self.alerts.get(id) else {
+            return true;
+        };
+        let gives_up = alert
+            .resolved_s
+            .is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
+        ways(alert).all(|(way, _)| {
+            !self.outbox.is_in_flight(id, &way) && (gives_up || !self.has_news(alert, &way))
+        })
     }
 
     fn has_news(&self, alert: &Alert, way: &Way) -> bool {
-        let Some(habits) = self.policy.habits(&way.notifier) else { return false };
+        let Some(habits) = self.policy.habits(&way.notifier) else {
+            return false;
+        };
         let nothing = Progress::default();
         let progress = alert.deliveries.get(way).unwrap_or(&nothing);
         if alert.muted.is_some() && (progress.told == 0 || !alert.is_over()) {
@@ -191,7 +257,10 @@ impl Book {
             // It stands beside the alert's own message, which comes first.
             let main = Way::main(&way.notifier);
             let waits = alert.notifiers.contains(&way.notifier)
-                && alert.deliveries.get(&main).is_none_or(|p| p.told == 0 && p.broken.is_none());
+                && alert
+                    .deliveries
+                    .get(&main)
+                    .is_none_or(|p| p.told == 0 && p.broken.is_none());
             return progress.told == 0 && !waits && !alert.is_over();
         }
         if progress.told == 0 {
@@ -205,21 +274,40 @@ impl Book {
 
     /// Starts waiting for the first thing that an alert's clocks will say.
     pub(super) fn start_clock(&mut self, id: &str) {
-        if let Some(at_s) = self.alerts.get(id).and_then(|a| Some(a.sla.ahead.first()?.0)) {
+        if let Some(at_s) = self
+            .alerts
+            .get(id)
+            .and_then(|a| Some(a.sla.ahead.first()?.0))
+        {
             self.clocks.insert((at_s, id.to_owned()));
         }
     }
 
     pub(super) fn let_clocks_speak(&mut self, now_s: i64) {
-        while let Some((at_s, id)) = self.clocks.first().cloned().filter(|(at_s, _)| *at_s <= now_s) {
+        while let Some((at_s, id)) = self
+            .clocks
+            .first()
+            .cloned()
+            .filter(|(at_s, _)| *at_s <= now_s)
+        {
             self.clocks.remove(&(at_s, id.clone()));
-            let Some(alert) = self.alerts.get_mut(&id) else { continue };
-            let said: Vec<NoticeKind> =
-                alert.sla.ahead.iter().take_while(|(at_s, _)| *at_s <= now_s).map(|(_, kind)| *kind).collect();
+            let Some(alert) = self.alerts.get_mut(&id) else {
+                continue;
+            };
+            let said: Vec<NoticeKind> = alert
+                .sla
+                .ahead
+                .iter()
+                .take_while(|(at_s, _)| *at_s <= now_s)
+                .map(|(_, kind)| *kind)
+                .collect();
             alert.sla.ahead.drain(..said.len());
             if alert.muted.is_none() {
                 let state = alert.state;
-                for kind in said.iter().filter(|kind| is_worth_saying(state, **kind, &said)) {
+                for kind in said
+                    .iter()
+                    .filter(|kind| is_worth_saying(state, **kind, &said))
+                {
                     let notice = self.policy.notice(alert, *kind, now_s);
                     alert.notices.push(notice);
                     alert.revise(now_s);
@@ -233,12 +321,20 @@ impl Book {
 
 /// Every message of an alert, and the route it takes.
 fn ways(alert: &Alert) -> impl Iterator<Item = (Way, String)> {
-    let main = alert.notifiers.iter().map(|name| (Way::main(name), alert.route.clone()));
+    let main = alert
+        .notifiers
+        .iter()
+        .map(|name| (Way::main(name), alert.route.clone()));
     let notices = alert.notices.iter().flat_map(|notice| {
-        notice
-            .notifiers
-            .iter()
-            .map(|name| (Way { notifier: name.clone(), notice: notice.number }, notice.route.clone()))
+        notice.notifiers.iter().map(|name| {
+            (
+                Way {
+                    notifier: name.clone(),
+                    notice: notice.number,
+                },
+                notice.route.clone(),
+            )
+        })
     });
     main.chain(notices)
 }
@@ -246,7 +342,9 @@ fn ways(alert: &Alert) -> impl Iterator<Item = (Way, String)> {
 /// A warning is not worth saying beside the breach it warned of, nor a time to respond when somebody has.
 fn is_worth_saying(state: AlertState, kind: NoticeKind, said: &[NoticeKind]) -> bool {
     let holds = match kind {
-        NoticeKind::RespondSoon | NoticeKind::RespondBreached | NoticeKind::Escalated(_) => state == AlertState::Firing,
+        NoticeKind::RespondSoon | NoticeKind::RespondBreached | NoticeKind::Escalated(_) => {
+            state == AlertState::Firing
+        }
         NoticeKind::ResolveSoon | NoticeKind::ResolveBreached => state != AlertState::Resolved,
     };
     holds
@@ -275,11 +373,16 @@ fn note(progress: &mut Progress, revision: u32, outcome: &Outcome, now_ms: i64) 
             progress.not_before_ms = now_ms + (*wait_ms).max(1);
         }
         // Nothing is given up: somebody may mend the token, the channel or the network.
-        Outcome::Failed { permanent: false, .. } => {
+        Outcome::Failed {
+            permanent: false, ..
+        } => {
             progress.trying = None;
             progress.not_before_ms = now_ms + pause_ms;
         }
-        Outcome::Failed { permanent: true, reason } => {
+        Outcome::Failed {
+            permanent: true,
+            reason,
+        } => {
             progress.trying = None;
             progress.broken = Some(reason.clone());
             progress.not_before_ms = now_ms + BROKEN_PAUSE_MS;

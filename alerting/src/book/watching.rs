@@ -1,6 +1,8 @@
 //! Leads each rule and subject through its phases, and each alert through its life.
 
-use super::{Book, Happened, PENDING, REFRESH_S, StoredWatch, Watch, WatchKey, json, key_of, pending_key};
+use super::{
+    Book, Happened, PENDING, REFRESH_S, StoredWatch, Watch, WatchKey, json, key_of, pending_key,
+};
 use crate::alert::{Alert, AlertState, Evidence, Subject, id};
 use crate::figure::Facts;
 use crate::lifecycle::{Stage, is_drawn};
@@ -20,7 +22,10 @@ impl Book {
         figure: Option<(&FigureRule, Facts<'_>)>,
     ) {
         let rule = &self.rules[index];
-        let patience = Patience { for_s: rule.for_s, keep_firing_for_s: rule.keep_firing_for_s };
+        let patience = Patience {
+            for_s: rule.for_s,
+            keep_firing_for_s: rule.keep_firing_for_s,
+        };
         let before = self.phase(&key);
         let (after, effect) = step(patience, before, reading, now_s);
         self.turn(&key, before, after, now_s, patience);
@@ -37,13 +42,26 @@ impl Book {
         match effect {
             Effect::Nothing => {}
             Effect::Fire { since_s, evidence } => {
-                let alert = Alert::fire(&self.rules[index], &key.subject, since_s, now_s, with_trend(evidence));
+                let alert = Alert::fire(
+                    &self.rules[index],
+                    &key.subject,
+                    since_s,
+                    now_s,
+                    with_trend(evidence),
+                );
                 self.fire(key, before, alert);
             }
             Effect::Show { evidence } => {
-                let Some(Watch::Firing { alert_id }) = self.watches.get(&key) else { return };
-                let Some(alert) = self.alerts.get_mut(alert_id) else { return };
-                let moved = Evidence { trend: Vec::new(), ..alert.evidence.clone() } != evidence;
+                let Some(Watch::Firing { alert_id }) = self.watches.get(&key) else {
+                    return;
+                };
+                let Some(alert) = self.alerts.get_mut(alert_id) else {
+                    return;
+                };
+                let moved = Evidence {
+                    trend: Vec::new(),
+                    ..alert.evidence.clone()
+                } != evidence;
                 // A figure moves all the time; an entity changes when something happened to it.
                 let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
                 let before = alert.evidence.money.clone();
@@ -73,26 +91,39 @@ impl Book {
             None => Phase::Inactive,
             Some(Watch::Pending { since_s }) => Phase::Pending { since_s: *since_s },
             Some(Watch::Dismissed) => Phase::Dismissed,
-            Some(Watch::Firing { alert_id }) => {
-                Phase::Firing { clear_since_s: self.alerts.get(alert_id).and_then(|a| a.clear_since_s) }
-            }
+            Some(Watch::Firing { alert_id }) => Phase::Firing {
+                clear_since_s: self.alerts.get(alert_id).and_then(|a| a.clear_since_s),
+            },
         }
     }
 
     /// Remembers the new phase, as far as it is not about an alert that fires or resolves.
-    pub(super) fn turn(&mut self, key: &WatchKey, before: Phase, after: Phase, now_s: i64, patience: Patience) {
+    pub(super) fn turn(
+        &mut self,
+        key: &WatchKey,
+        before: Phase,
+        after: Phase,
+        now_s: i64,
+        patience: Patience,
+    ) {
         if before == after {
             return;
         }
         match (before, after) {
             (Phase::Firing { .. }, Phase::Firing { clear_since_s }) => {
-                let Some(Watch::Firing { alert_id }) = self.watches.get(key) else { return };
-                let Some(alert) = self.alerts.get_mut(alert_id) else { return };
+                let Some(Watch::Firing { alert_id }) = self.watches.get(key) else {
+                    return;
+                };
+                let Some(alert) = self.alerts.get_mut(alert_id) else {
+                    return;
+                };
                 if let Some(earlier_s) = alert.clear_since_s {
-                    self.closing.remove(&(earlier_s + patience.keep_firing_for_s, key.clone()));
+                    self.closing
+                        .remove(&(earlier_s + patience.keep_firing_for_s, key.clone()));
                 }
                 if clear_since_s.is_some() {
-                    self.closing.insert((now_s + patience.keep_firing_for_s, key.clone()));
+                    self.closing
+                        .insert((now_s + patience.keep_firing_for_s, key.clone()));
                 }
                 alert.clear_since_s = clear_since_s;
                 self.dirty.insert(alert_id.clone());
@@ -121,9 +152,18 @@ impl Book {
         while self.alerts.contains_key(&alert.id) {
             alert.id = id(&alert.id);
         }
-        let from = if matches!(before, Phase::Pending { .. }) { Stage::Pending } else { Stage::Inactive };
+        let from = if matches!(before, Phase::Pending { .. }) {
+            Stage::Pending
+        } else {
+            Stage::Inactive
+        };
         self.happen(Some(&alert), &key, from, Stage::Firing, None);
-        self.watch(key, Some(Watch::Firing { alert_id: alert.id.clone() }));
+        self.watch(
+            key,
+            Some(Watch::Firing {
+                alert_id: alert.id.clone(),
+            }),
+        );
         self.note_explaining(&alert, true);
         self.count(&alert, 1);
         self.fired.push(alert.id.clone());
@@ -132,17 +172,32 @@ impl Book {
     }
 
     /// Ends an alert. Its watch has been dealt with.
-    pub(super) fn resolve(&mut self, id: &str, evidence: Option<Evidence>, now_s: i64, by: Option<&str>) {
-        let Some(mut alert) = self.alerts.get(id).cloned().filter(|a| !a.is_over()) else { return };
+    pub(super) fn resolve(
+        &mut self,
+        id: &str,
+        evidence: Option<Evidence>,
+        now_s: i64,
+        by: Option<&str>,
+    ) {
+        let Some(mut alert) = self.alerts.get(id).cloned().filter(|a| !a.is_over()) else {
+            return;
+        };
         self.count(&alert, -1);
         if let Some((at_s, _)) = alert.sla.ahead.first() {
             self.clocks.remove(&(*at_s, id.to_owned()));
         }
         if let Some(clear_since_s) = alert.clear_since_s {
             let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
-            self.closing.remove(&(clear_since_s + patience_s, key_of(&alert)));
+            self.closing
+                .remove(&(clear_since_s + patience_s, key_of(&alert)));
         }
-        self.happen(Some(&alert), &key_of(&alert), alert.state.into(), Stage::Resolved, by);
+        self.happen(
+            Some(&alert),
+            &key_of(&alert),
+            alert.state.into(),
+            Stage::Resolved,
+            by,
+        );
         alert.state = AlertState::Resolved;
         alert.resolved_s = Some(now_s);
         alert.resolved_by = by.map(str::to_owned);
@@ -158,7 +213,11 @@ impl Book {
         self.dirty.insert(id.to_owned());
         self.waits_no_longer(&alert);
         let group_id = alert.part_of.clone();
-        let before = self.alerts.insert(id.to_owned(), alert).map(|alert| alert.evidence.money).unwrap_or_default();
+        let before = self
+            .alerts
+            .insert(id.to_owned(), alert)
+            .map(|alert| alert.evidence.money)
+            .unwrap_or_default();
         self.member_shows(id, &before, None);
         if let Some(group_id) = group_id {
             self.member_is_over(&group_id, id, now_s, by);
@@ -188,13 +247,18 @@ impl Book {
                 parts.remove(value);
             }
         }
-        let is_pending = |watch: Option<&Watch>| i64::from(matches!(watch, Some(Watch::Pending { .. })));
+        let is_pending =
+            |watch: Option<&Watch>| i64::from(matches!(watch, Some(Watch::Pending { .. })));
         let more = is_pending(watch.as_ref()) - is_pending(self.watches.get(&key));
         if more != 0 {
-            let severity = self.rule(&key.rule).map_or("", |rule| rule.severity.as_str()).to_owned();
+            let severity = self
+                .rule(&key.rule)
+                .map_or("", |rule| rule.severity.as_str())
+                .to_owned();
             self.add_count((key.rule.clone(), severity, Stage::Pending), more);
         }
-        let ripe_s = |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
+        let ripe_s =
+            |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
         if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
             let place = (ripe_s(self, *since_s), key.clone());
             self.ripening.remove(&place);
@@ -210,7 +274,10 @@ impl Book {
     }
 
     pub(super) fn store_watch(&mut self, key: &WatchKey, since_s: Option<i64>) {
-        let body = json(&StoredWatch { key: key.clone(), since_s });
+        let body = json(&StoredWatch {
+            key: key.clone(),
+            since_s,
+        });
         self.writes.insert((PENDING, pending_key(key)), Some(body));
     }
 
@@ -218,11 +285,29 @@ impl Book {
         self.writes.insert((PENDING, pending_key(key)), None);
     }
 
-    pub(super) fn happen(&mut self, alert: Option<&Alert>, key: &WatchKey, from: Stage, to: Stage, by: Option<&str>) {
-        debug_assert!(is_drawn(from, to), "{from:?} → {to:?} is not in the picture");
+    pub(super) fn happen(
+        &mut self,
+        alert: Option<&Alert>,
+        key: &WatchKey,
+        from: Stage,
+        to: Stage,
+        by: Option<&str>,
+    ) {
+        debug_assert!(
+            is_drawn(from, to),
+            "{from:?} → {to:?} is not in the picture"
+        );
         let (alert_id, by) = (alert.map(|alert| alert.id.clone()), by.map(str::to_owned));
         let event_id = alert.and_then(|alert| alert.evidence.event_ids.first().cloned());
-        self.happened.push(Happened { alert_id, key: key.clone(), from, to, by, clocked: None, event_id });
+        self.happened.push(Happened {
+            alert_id,
+            key: key.clone(),
+            from,
+            to,
+            by,
+            clocked: None,
+            event_id,
+        });
     }
 
     /// Notes of what happened last how long it took, if the alert's times are to be judged.
@@ -234,7 +319,14 @@ impl Book {
 
     pub(super) fn count(&mut self, alert: &Alert, by: i64) {
         if alert.group.is_none() && !alert.is_over() {
-            self.add_count((alert.rule.clone(), alert.severity.as_str().to_owned(), alert.state.into()), by);
+            self.add_count(
+                (
+                    alert.rule.clone(),
+                    alert.severity.as_str().to_owned(),
+                    alert.state.into(),
+                ),
+                by,
+            );
         }
     }
 
@@ -247,12 +339,17 @@ impl Book {
         match self.watches.get(key) {
             None | Some(Watch::Dismissed) => Stage::Inactive,
             Some(Watch::Pending { .. }) => Stage::Pending,
-            Some(Watch::Firing { alert_id }) => self.alerts.get(alert_id).map_or(Stage::Inactive, |a| a.state.into()),
+            Some(Watch::Firing { alert_id }) => self
+                .alerts
+                .get(alert_id)
+                .map_or(Stage::Inactive, |a| a.state.into()),
         }
     }
 
     /// How many alerts there are by rule, severity and stage; groups do not count beside their members.
     pub fn counts(&self) -> impl Iterator<Item = (&str, &str, Stage, i64)> {
-        self.counts.iter().map(|((rule, severity, stage), n)| (rule.as_str(), severity.as_str(), *stage, *n))
+        self.counts
+            .iter()
+            .map(|((rule, severity, stage), n)| (rule.as_str(), severity.as_str(), *stage, *n))
     }
 }

@@ -16,7 +16,10 @@ impl Notifier for Console {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: false, resolves: true }
+        Habits {
+            edits: false,
+            resolves: true,
+        }
     }
 
     fn destination(&self, _route: &str) -> String {
@@ -28,7 +31,12 @@ impl Notifier for Console {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        tracing::warn!(alert_id = message.alert_id, route = message.route, text = message.text, "alert");
+        tracing::warn!(
+            alert_id = message.alert_id,
+            route = message.route,
+            text = message.text,
+            "alert"
+        );
         Outcome::Delivered { receipt: None }
     }
 }

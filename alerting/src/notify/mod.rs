@@ -91,7 +91,13 @@ pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<Se
         None => Ok(SlackWebhook::configured(&config.slack, &outgoing, rate)?.and_then(some)),
     });
     let ways: [Result<Option<Arc<dyn Notifier>>, SetupError>; 5] = [
-        slack.and_then(|slack| if slack.is_none() { nothing_to_press(&config.slack) } else { Ok(slack) }),
+        slack.and_then(|slack| {
+            if slack.is_none() {
+                nothing_to_press(&config.slack)
+            } else {
+                Ok(slack)
+            }
+        }),
         Email::configured(&config.email, rate).map(|way| way.and_then(some)),
         Sms::configured(&config.sms, &outgoing, rate).map(|way| way.and_then(some)),
         PagerDuty::configured(&config.pagerduty, &outgoing, rate).map(|way| way.and_then(some)),
@@ -128,7 +134,13 @@ fn nothing_to_press<N>(slack: &SlackConfig) -> Result<Option<N>, SetupError> {
 /// What is missing of a way that `parts`, by the names of their settings, make up: nothing if all are there,
 /// or none (then the way is not set up: `false`).
 fn complete(way: &str, parts: &[(&str, bool)]) -> Result<bool, SetupError> {
-    let names = |there: bool| -> Vec<&str> { parts.iter().filter(|(_, is)| *is == there).map(|(n, _)| *n).collect() };
+    let names = |there: bool| -> Vec<&str> {
+        parts
+            .iter()
+            .filter(|(_, is)| *is == there)
+            .map(|(n, _)| *n)
+            .collect()
+    };
     match (names(true), names(false)) {
         (_, missing) if missing.is_empty() => Ok(true),
         (there, _) if there.is_empty() => Ok(false),
@@ -142,7 +154,9 @@ fn complete(way: &str, parts: &[(&str, bool)]) -> Result<bool, SetupError> {
 
 /// What serves `route`, and the name that it is listed under: its own, or `default`.
 fn of_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a str, &'a T)> {
-    let listed = lists.get_key_value(route).or_else(|| lists.get_key_value("default"));
+    let listed = lists
+        .get_key_value(route)
+        .or_else(|| lists.get_key_value("default"));
     listed.map(|(name, list)| (name.as_str(), list))
 }
 
@@ -155,7 +169,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("my.toml");
         std::fs::write(&path, file).expect("written");
-        let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let lookup = |name: &str| {
+            variables
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         let config = Config::load(Some(&path), &lookup).map_err(|e| e.to_string())?;
         let notifiers = configured(&config).map_err(|e| e.to_string())?;
         Ok(notifiers.iter().map(|notifier| notifier.name()).collect())
@@ -164,14 +183,20 @@ mod tests {
     #[test]
     fn what_is_set_up_is_there_in_order_of_preference() {
         let bot = ("SLACK_BOT_TOKEN", "xoxb-1");
-        let hook = ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T0/B0/x");
+        let hook = (
+            "SLACK_WEBHOOK_URL",
+            "https://hooks.slack.com/services/T0/B0/x",
+        );
         assert_eq!(names("", &[]), Ok(vec!["log"]));
         assert_eq!(names("", &[hook]), Ok(vec!["slack", "log"]));
         let file = "[email]\nfrom = \"a@example.com\"\nto = { default = [\"b@example.com\"] }\n\
                     [sms]\nfrom = \"+15550100\"\nto = { default = [\"+15550101\"] }";
         let all = [
             ("REVWATCH_WEBHOOK_URL", "https://hooks.example/revwatch"),
-            ("REVWATCH_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            (
+                "REVWATCH_WEBHOOK_SECRET",
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            ),
             ("PAGERDUTY_ROUTING_KEY", "key"),
             ("TWILIO_ACCOUNT_SID", "AC1"),
             ("TWILIO_AUTH_TOKEN", "token"),
@@ -179,7 +204,10 @@ mod tests {
             hook,
             bot,
         ];
-        assert_eq!(names(file, &all), Ok(vec!["slack", "email", "sms", "pagerduty", "webhook", "log"]));
+        assert_eq!(
+            names(file, &all),
+            Ok(vec!["slack", "email", "sms", "pagerduty", "webhook", "log"])
+        );
         assert!(crate::policy::NOTIFIERS.contains(&"webhook"));
     }
 
@@ -189,11 +217,23 @@ mod tests {
         let table: [Case<'_>; 7] = [
             ("", &[("SLACK_SIGNING_SECRET", "s")], "set SLACK_BOT_TOKEN"),
             ("", &[("SLACK_APP_TOKEN", "xapp-1")], "SLACK_APP_TOKEN"),
-            ("", &[("SMTP_URL", "smtp://localhost")], "email.from and a list of addresses in [email.to] is missing"),
+            (
+                "",
+                &[("SMTP_URL", "smtp://localhost")],
+                "email.from and a list of addresses in [email.to] is missing",
+            ),
             ("", &[("TWILIO_ACCOUNT_SID", "AC1")], "TWILIO_AUTH_TOKEN"),
             ("[email]\nfrom = \"a@example.com\"", &[], "SMTP_URL"),
-            ("", &[("REVWATCH_WEBHOOK_URL", "https://hooks.example")], "REVWATCH_WEBHOOK_SECRET"),
-            ("", &[("SLACK_WEBHOOK_URL", "http://hooks.example")], "SLACK_WEBHOOK_URL"),
+            (
+                "",
+                &[("REVWATCH_WEBHOOK_URL", "https://hooks.example")],
+                "REVWATCH_WEBHOOK_SECRET",
+            ),
+            (
+                "",
+                &[("SLACK_WEBHOOK_URL", "http://hooks.example")],
+                "SLACK_WEBHOOK_URL",
+            ),
         ];
         for (file, variables, expected) in table {
             let error = names(file, variables).expect_err("refused");

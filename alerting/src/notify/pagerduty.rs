@@ -35,9 +35,19 @@ impl PagerDuty {
         outgoing: &Outgoing,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
-        let Some(routing_key) = config.routing_key.clone() else { return Ok(None) };
-        let url = format!("{}/v2/enqueue", outgoing.base("pagerduty.api_base", &config.api_base)?);
-        Ok(Some(Self { client: outgoing.client()?, routing_key, url, per_second }))
+        let Some(routing_key) = config.routing_key.clone() else {
+            return Ok(None);
+        };
+        let url = format!(
+            "{}/v2/enqueue",
+            outgoing.base("pagerduty.api_base", &config.api_base)?
+        );
+        Ok(Some(Self {
+            client: outgoing.client()?,
+            routing_key,
+            url,
+            per_second,
+        }))
     }
 
     fn event(&self, message: &Message) -> Value {
@@ -54,8 +64,12 @@ impl PagerDuty {
             Severity::Low => "info",
         };
         let runbook = message.details.get("runbook").and_then(Value::as_str);
-        let runbook = runbook.filter(|link| link.starts_with("https://") || link.starts_with("http://"));
-        let links: Vec<_> = runbook.map(|href| json!({"href": href, "text": "Runbook"})).into_iter().collect();
+        let runbook =
+            runbook.filter(|link| link.starts_with("https://") || link.starts_with("http://"));
+        let links: Vec<_> = runbook
+            .map(|href| json!({"href": href, "text": "Runbook"}))
+            .into_iter()
+            .collect();
         json!({
             "routing_key": self.routing_key.expose_secret().trim(),
             "event_action": action,
@@ -81,7 +95,10 @@ impl Notifier for PagerDuty {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: true, resolves: true }
+        Habits {
+            edits: true,
+            resolves: true,
+        }
     }
 
     fn destination(&self, _route: &str) -> String {
@@ -93,13 +110,22 @@ impl Notifier for PagerDuty {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let response = match self.client.post(&self.url).json(&self.event(message)).send().await {
+        let response = match self
+            .client
+            .post(&self.url)
+            .json(&self.event(message))
+            .send()
+            .await
+        {
             Ok(response) => response,
             Err(error) => return outgoing::no_answer(WHOSE, &error),
         };
         let settings = "pagerduty.routing_key (PAGERDUTY_ROUTING_KEY) and pagerduty.api_base";
-        outgoing::refused(WHOSE, response.status(), response.headers(), settings)
-            .unwrap_or_else(|| Outcome::Delivered { receipt: Some(message.alert_id.clone()) })
+        outgoing::refused(WHOSE, response.status(), response.headers(), settings).unwrap_or_else(
+            || Outcome::Delivered {
+                receipt: Some(message.alert_id.clone()),
+            },
+        )
     }
 
     /// There is no way to ask with a routing key, and no need: the same event again changes nothing.
@@ -117,18 +143,31 @@ mod tests {
     use crate::alert::NoticeKind;
 
     fn pagerduty(base: &str) -> PagerDuty {
-        let config = PagerDutyConfig { routing_key: Some("hidden".to_owned().into()), api_base: base.to_owned() };
+        let config = PagerDutyConfig {
+            routing_key: Some("hidden".to_owned().into()),
+            api_base: base.to_owned(),
+        };
         let outgoing = Outgoing::new(OutgoingConfig::default());
-        PagerDuty::configured(&config, &outgoing, 1.0).expect("valid").expect("set up")
+        PagerDuty::configured(&config, &outgoing, 1.0)
+            .expect("valid")
+            .expect("set up")
     }
 
     #[tokio::test]
     async fn answers_become_outcomes() {
         let table = [
-            (Reply::ok(r#"{"status":"success"}"#).with_status(202), "delivered", ""),
+            (
+                Reply::ok(r#"{"status":"success"}"#).with_status(202),
+                "delivered",
+                "",
+            ),
             (Reply::status(429), "retry_after", ""),
             (Reply::status(500), "failed", "500"),
-            (Reply::ok(r#"{"errors":["routing_key hidden"]}"#).with_status(400), "permanent", "PAGERDUTY_ROUTING_KEY"),
+            (
+                Reply::ok(r#"{"errors":["routing_key hidden"]}"#).with_status(400),
+                "permanent",
+                "PAGERDUTY_ROUTING_KEY",
+            ),
             (Reply::status(404), "permanent", "pagerduty.api_base"),
             (Reply::silence(), "unknown", ""),
         ];
@@ -142,7 +181,10 @@ mod tests {
         }
         let closed = pagerduty("http://127.0.0.1:1").deliver(&message()).await;
         assert_eq!(closed.as_str(), "failed");
-        assert_eq!(pagerduty("http://127.0.0.1:1").find(&message()).await, Lookup::Absent);
+        assert_eq!(
+            pagerduty("http://127.0.0.1:1").find(&message()).await,
+            Lookup::Absent
+        );
     }
 
     #[tokio::test]
@@ -160,14 +202,35 @@ mod tests {
         let stub = Stub::answering(|_| Reply::status(202)).await;
         let pagerduty = pagerduty(&stub.url());
         for (state, notice, expected) in table {
-            let message = Message { state, notice, headline: "x".repeat(2000), ..message() };
+            let message = Message {
+                state,
+                notice,
+                headline: "x".repeat(2000),
+                ..message()
+            };
             let outcome = pagerduty.deliver(&message).await;
-            assert_eq!(outcome, Outcome::Delivered { receipt: Some("al_1".into()) });
+            assert_eq!(
+                outcome,
+                Outcome::Delivered {
+                    receipt: Some("al_1".into())
+                }
+            );
             let event = stub.requests().pop().expect("asked").json();
-            assert_eq!((&event["event_action"], &event["dedup_key"]), (&json!(expected), &json!("al_1")));
+            assert_eq!(
+                (&event["event_action"], &event["dedup_key"]),
+                (&json!(expected), &json!("al_1"))
+            );
             assert_eq!(event["payload"]["severity"], "error");
-            assert_eq!(event["payload"]["summary"].as_str().map(|s| s.chars().count()), Some(1024));
-            assert_eq!(event["links"][0]["href"], "https://runbooks.example/payouts");
+            assert_eq!(
+                event["payload"]["summary"]
+                    .as_str()
+                    .map(|s| s.chars().count()),
+                Some(1024)
+            );
+            assert_eq!(
+                event["links"][0]["href"],
+                "https://runbooks.example/payouts"
+            );
             assert_eq!(event["payload"]["custom_details"], message.details);
         }
         assert_eq!(stub.requests()[0].path, "/v2/enqueue");

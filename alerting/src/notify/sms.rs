@@ -15,7 +15,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::told::Told;
-use super::{ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, complete, of_route, outgoing};
+use super::{
+    ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, complete, of_route,
+    outgoing,
+};
 use crate::message::Message;
 
 /// Sends text messages.
@@ -69,34 +72,52 @@ struct Listed {
 
 impl Sms {
     /// `None` when nothing of it is set. `per_second` are messages to one list of numbers.
-    pub fn configured(config: &SmsConfig, outgoing: &Outgoing, per_second: f64) -> Result<Option<Self>, SetupError> {
+    pub fn configured(
+        config: &SmsConfig,
+        outgoing: &Outgoing,
+        per_second: f64,
+    ) -> Result<Option<Self>, SetupError> {
         let is_set = |text: &str| !text.trim().is_empty();
         let parts = [
             (ACCOUNT_SID, is_set(&config.account_sid)),
             (AUTH_TOKEN, config.auth_token.is_some()),
             ("sms.from", is_set(&config.from)),
-            ("a list of numbers in [sms.to]", config.to.values().any(|list| !list.is_empty())),
+            (
+                "a list of numbers in [sms.to]",
+                config.to.values().any(|list| !list.is_empty()),
+            ),
         ];
         complete("sms", &parts)?;
-        let Some(auth_token) = config.auth_token.clone() else { return Ok(None) };
+        let Some(auth_token) = config.auth_token.clone() else {
+            return Ok(None);
+        };
         let wrong = |what: String| Err(SetupError::Invalid(what));
         // It becomes a part of URLs.
         let account_sid = config.account_sid.trim().to_owned();
-        if !account_sid.starts_with("AC") || !account_sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return wrong(format!("{ACCOUNT_SID} must be the AC… that Twilio's console shows"));
+        if !account_sid.starts_with("AC") || !account_sid.bytes().all(|b| b.is_ascii_alphanumeric())
+        {
+            return wrong(format!(
+                "{ACCOUNT_SID} must be the AC… that Twilio's console shows"
+            ));
         }
         let mut to = BTreeMap::new();
         for (route, list) in &config.to {
             match (list.is_empty(), route.as_str()) {
                 (false, _) => {}
                 (true, "default") => continue,
-                (true, _) => return wrong(format!("[sms.to] {route} is empty: give a number, or remove the line")),
+                (true, _) => {
+                    return wrong(format!(
+                        "[sms.to] {route} is empty: give a number, or remove the line"
+                    ));
+                }
             }
             let mut numbers: Vec<String> = Vec::new();
             for (number, place) in list.iter().map(|number| number.trim()).zip(1..) {
                 // Numbers are not quoted: errors are logged.
                 if !is_number(number) {
-                    return wrong(format!("[sms.to] {route}: entry {place} must be a number like +15550101"));
+                    return wrong(format!(
+                        "[sms.to] {route}: entry {place} must be a number like +15550101"
+                    ));
                 }
                 if !numbers.iter().any(|known| known == number) {
                     numbers.push(number.to_owned());
@@ -105,11 +126,25 @@ impl Sms {
             to.insert(route.clone(), numbers);
         }
         if !to.contains_key("default") {
-            return wrong("[sms.to] has no default, for routes that are not listed: give one".into());
+            return wrong(
+                "[sms.to] has no default, for routes that are not listed: give one".into(),
+            );
         }
-        let (client, api_base) = (outgoing.client()?, outgoing.base("sms.api_base", &config.api_base)?);
+        let (client, api_base) = (
+            outgoing.client()?,
+            outgoing.base("sms.api_base", &config.api_base)?,
+        );
         let from = config.from.trim().to_owned();
-        Ok(Some(Self { client, account_sid, auth_token, from, api_base, to, told: Told::default(), per_second }))
+        Ok(Some(Self {
+            client,
+            account_sid,
+            auth_token,
+            from,
+            api_base,
+            to,
+            told: Told::default(),
+            per_second,
+        }))
     }
 
     /// The path of the account's messages.
@@ -118,16 +153,31 @@ impl Sms {
     }
 
     fn signed(&self, request: RequestBuilder) -> RequestBuilder {
-        request.basic_auth(&self.account_sid, Some(self.auth_token.expose_secret().trim()))
+        request.basic_auth(
+            &self.account_sid,
+            Some(self.auth_token.expose_secret().trim()),
+        )
     }
 
     /// One message to one number; its sid.
     async fn send(&self, body: &str, number: &str, list: &str) -> Result<String, Outcome> {
-        let sender = if self.from.starts_with("MG") { "MessagingServiceSid" } else { "From" };
+        let sender = if self.from.starts_with("MG") {
+            "MessagingServiceSid"
+        } else {
+            "From"
+        };
         let form = outgoing::encoded(&[("To", number), (sender, &self.from), ("Body", body)]);
-        let request = self.client.post(format!("{}{}", self.api_base, self.path()));
-        let request = self.signed(request).header("content-type", "application/x-www-form-urlencoded").body(form);
-        let response = request.send().await.map_err(|error| outgoing::no_answer(WHOSE, &error))?;
+        let request = self
+            .client
+            .post(format!("{}{}", self.api_base, self.path()));
+        let request = self
+            .signed(request)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form);
+        let response = request
+            .send()
+            .await
+            .map_err(|error| outgoing::no_answer(WHOSE, &error))?;
         let settings = match response.status() {
             StatusCode::UNAUTHORIZED => format!("{ACCOUNT_SID} and {AUTH_TOKEN}"),
             StatusCode::NOT_FOUND => format!("{ACCOUNT_SID} and sms.api_base"),
@@ -136,7 +186,9 @@ impl Sms {
         let refused = outgoing::refused(WHOSE, response.status(), response.headers(), &settings);
         if let Some(outcome) = refused {
             // The code only: Twilio's words quote the number.
-            let trouble = outgoing::json::<Trouble>(response, LARGEST_ANSWER).await.ok();
+            let trouble = outgoing::json::<Trouble>(response, LARGEST_ANSWER)
+                .await
+                .ok();
             let code = trouble.and_then(|trouble| trouble.code);
             return Err(match (outcome, code) {
                 (Outcome::Failed { reason, permanent }, Some(code)) => Outcome::Failed {
@@ -147,7 +199,9 @@ impl Sms {
             });
         }
         let sent = outgoing::json::<Sent>(response, LARGEST_ANSWER).await;
-        sent.map(|sent| sent.sid).map_err(|what| Outcome::Unknown { reason: format!("{WHOSE}: {what}") })
+        sent.map(|sent| sent.sid).map_err(|what| Outcome::Unknown {
+            reason: format!("{WHOSE}: {what}"),
+        })
     }
 
     /// The sid of the message with `id` in it to one number.
@@ -157,10 +211,16 @@ impl Sms {
         let mut uri = format!("{}?{query}", self.path());
         for _ in 0..MOST_PAGES {
             let request = self.signed(self.client.get(format!("{}{uri}", self.api_base)));
-            let response = request.send().await.map_err(|error| match outgoing::no_answer(WHOSE, &error) {
-                Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
-                other => later(other.as_str().to_owned()),
-            })?;
+            let response =
+                request
+                    .send()
+                    .await
+                    .map_err(|error| match outgoing::no_answer(WHOSE, &error) {
+                        Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
+                            later(reason)
+                        }
+                        other => later(other.as_str().to_owned()),
+                    })?;
             match response.status() {
                 status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
                     return Err(later(format!("{WHOSE} answered {status}")));
@@ -170,13 +230,22 @@ impl Sms {
             }
             let page = outgoing::json::<Page>(response, LARGEST_ANSWER).await;
             let page = page.map_err(|what| later(format!("{WHOSE}: {what}")))?;
-            if let Some(found) = page.messages.iter().find(|listed| listed.is(&message.delivery_id)) {
+            if let Some(found) = page
+                .messages
+                .iter()
+                .find(|listed| listed.is(&message.delivery_id))
+            {
                 return Ok(Some(found.sid.clone()));
             }
             // Newest first: what follows is older than the alert.
-            let is_before =
-                page.messages.last().is_some_and(|listed| listed.is_before(message.fired_s - BEFORE_FIRED_S));
-            match page.next_page_uri.filter(|next| !is_before && !next.is_empty()) {
+            let is_before = page
+                .messages
+                .last()
+                .is_some_and(|listed| listed.is_before(message.fired_s - BEFORE_FIRED_S));
+            match page
+                .next_page_uri
+                .filter(|next| !is_before && !next.is_empty())
+            {
                 None => return Ok(None),
                 // The credentials go with it.
                 Some(next) if next.starts_with(&format!("{}?", self.path())) => uri = next,
@@ -193,9 +262,14 @@ impl Sms {
     }
 
     async fn find_all(&self, message: &Message) -> Lookup {
-        let Some((_, numbers)) = of_route(&self.to, &message.route) else { return Lookup::CannotTell };
+        let Some((_, numbers)) = of_route(&self.to, &message.route) else {
+            return Lookup::CannotTell;
+        };
         let told = self.told.of(&message.delivery_id);
-        let rest: Vec<_> = numbers.iter().filter(|number| !told.contains_key(*number)).collect();
+        let rest: Vec<_> = numbers
+            .iter()
+            .filter(|number| !told.contains_key(*number))
+            .collect();
         let looks = join_all(rest.iter().map(|number| self.look(message, number))).await;
         let (mut is_absent, mut stopped) = (false, None);
         for (number, look) in rest.iter().zip(looks) {
@@ -212,7 +286,10 @@ impl Sms {
             None => {
                 let receipt = self.receipt(message);
                 self.told.forget(&message.delivery_id);
-                Lookup::Found { receipt, revision: None }
+                Lookup::Found {
+                    receipt,
+                    revision: None,
+                }
             }
         }
     }
@@ -225,11 +302,17 @@ impl Notifier for Sms {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: false, resolves: false }
+        Habits {
+            edits: false,
+            resolves: false,
+        }
     }
 
     fn destination(&self, route: &str) -> String {
-        format!("sms {}", of_route(&self.to, route).map_or("default", |(list, _)| list))
+        format!(
+            "sms {}",
+            of_route(&self.to, route).map_or("default", |(list, _)| list)
+        )
     }
 
     fn per_second(&self) -> f64 {
@@ -238,11 +321,17 @@ impl Notifier for Sms {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let Some((list, numbers)) = of_route(&self.to, &message.route) else {
-            return Outcome::Failed { reason: "[sms.to] has no default".into(), permanent: true };
+            return Outcome::Failed {
+                reason: "[sms.to] has no default".into(),
+                permanent: true,
+            };
         };
         let body = body(message);
         let told = self.told.of(&message.delivery_id);
-        let rest: Vec<_> = numbers.iter().filter(|number| !told.contains_key(*number)).collect();
+        let rest: Vec<_> = numbers
+            .iter()
+            .filter(|number| !told.contains_key(*number))
+            .collect();
         // At the same time: nobody waits for somebody else's.
         let sent = join_all(rest.iter().map(|number| self.send(&body, number, list))).await;
         let mut worst: Option<Outcome> = None;
@@ -254,8 +343,15 @@ impl Notifier for Sms {
         }
         let receipt = self.receipt(message);
         match worst {
-            Some(Outcome::Failed { permanent: true, reason }) if receipt.is_some() => {
-                tracing::warn!(list, reason, "some recipients cannot be sent text messages; the others have it");
+            Some(Outcome::Failed {
+                permanent: true,
+                reason,
+            }) if receipt.is_some() => {
+                tracing::warn!(
+                    list,
+                    reason,
+                    "some recipients cannot be sent text messages; the others have it"
+                );
             }
             Some(outcome) => return outcome,
             None => {}
@@ -266,19 +362,31 @@ impl Notifier for Sms {
 
     async fn find(&self, message: &Message) -> Lookup {
         let looking = timeout(ANSWER_WITHIN, self.find_all(message)).await;
-        looking.unwrap_or_else(|_| Lookup::Later { reason: format!("{WHOSE}: no answer in time") })
+        looking.unwrap_or_else(|_| Lookup::Later {
+            reason: format!("{WHOSE}: no answer in time"),
+        })
     }
 }
 
 impl Listed {
     /// Whether it is what was to be sent, and did not fail on its way.
     fn is(&self, delivery_id: &str) -> bool {
-        let is_lost = self.status.as_deref().is_some_and(|s| matches!(s, "failed" | "undelivered" | "canceled"));
-        !is_lost && self.body.as_deref().is_some_and(|body| names(body, delivery_id))
+        let is_lost = self
+            .status
+            .as_deref()
+            .is_some_and(|s| matches!(s, "failed" | "undelivered" | "canceled"));
+        !is_lost
+            && self
+                .body
+                .as_deref()
+                .is_some_and(|body| names(body, delivery_id))
     }
 
     fn is_before(&self, unix_s: i64) -> bool {
-        let created = self.date_created.as_deref().and_then(|date| rfc2822::parse(date).ok());
+        let created = self
+            .date_created
+            .as_deref()
+            .and_then(|date| rfc2822::parse(date).ok());
         created.is_some_and(|created| created.timestamp().as_second() < unix_s)
     }
 }
@@ -295,13 +403,16 @@ fn body(message: &Message) -> String {
 
 /// Whether `text` has `id` as a word: `al_1-1` is not in `al_1-10`.
 fn names(text: &str, id: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')).any(|word| word == id)
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
+        .any(|word| word == id)
 }
 
 /// E.164: a plus and up to 15 digits. Source: <https://www.twilio.com/docs/glossary/what-e164>.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
-    (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
+    (7..=15).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && !digits.starts_with('0')
 }
 
 /// What the caller must know first: that somebody may have it; then how long to wait; then that trying again
@@ -310,7 +421,9 @@ fn worse(before: Option<Outcome>, new: Outcome) -> Outcome {
     let rank = |outcome: &Outcome| match outcome {
         Outcome::Unknown { .. } => 3,
         Outcome::RetryAfter { .. } => 2,
-        Outcome::Failed { permanent: false, .. } => 1,
+        Outcome::Failed {
+            permanent: false, ..
+        } => 1,
         _ => 0,
     };
     match (before, new) {
@@ -347,7 +460,11 @@ mod tests {
             auth_token: Some(SecretString::from("hidden".to_owned())),
             from: "+15550100".into(),
             api_base: base.into(),
-            to: [("default".to_owned(), to.iter().map(|n| (*n).to_owned()).collect())].into(),
+            to: [(
+                "default".to_owned(),
+                to.iter().map(|n| (*n).to_owned()).collect(),
+            )]
+            .into(),
         }
     }
 
@@ -356,11 +473,19 @@ mod tests {
     }
 
     fn sms(stub: &Stub, to: &[&str]) -> Sms {
-        configured(&config(&stub.url(), to)).expect("valid").expect("set up")
+        configured(&config(&stub.url(), to))
+            .expect("valid")
+            .expect("set up")
     }
 
     fn sent(request: &Request) -> Reply {
-        let sid = format!("SM{}", request.parameter("To").unwrap_or_default().trim_start_matches('+'));
+        let sid = format!(
+            "SM{}",
+            request
+                .parameter("To")
+                .unwrap_or_default()
+                .trim_start_matches('+')
+        );
         Reply::json(json!({"sid": sid, "status": "queued"})).with_status(201)
     }
 
@@ -378,11 +503,20 @@ mod tests {
     #[tokio::test]
     async fn answers_become_outcomes() {
         let trouble = |status: u16, code: i64| {
-            Reply::json(json!({"code": code, "message": "The 'To' number +15550101 is not valid"})).with_status(status)
+            Reply::json(json!({"code": code, "message": "The 'To' number +15550101 is not valid"}))
+                .with_status(status)
         };
         let table = [
-            (Reply::json(json!({"sid": "SM1"})).with_status(201), "delivered", "SM1"),
-            (trouble(429, 20429).header("retry-after", "2"), "retry_after", "2000"),
+            (
+                Reply::json(json!({"sid": "SM1"})).with_status(201),
+                "delivered",
+                "SM1",
+            ),
+            (
+                trouble(429, 20429).header("retry-after", "2"),
+                "retry_after",
+                "2000",
+            ),
             (trouble(503, 20503), "failed", "20503"),
             (trouble(401, 20003), "permanent", "TWILIO_AUTH_TOKEN"),
             (trouble(404, 20404), "permanent", "TWILIO_ACCOUNT_SID"),
@@ -397,9 +531,14 @@ mod tests {
             let outcome = sms(&stub, &[ONE]).deliver(&message()).await;
             let told = format!("{outcome:?}");
             assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
-            assert!(told.contains(part) && !told.contains("hidden") && !told.contains("555"), "{told}");
+            assert!(
+                told.contains(part) && !told.contains("hidden") && !told.contains("555"),
+                "{told}"
+            );
         }
-        let closed = configured(&config("http://127.0.0.1:1", &[ONE])).expect("valid").expect("set up");
+        let closed = configured(&config("http://127.0.0.1:1", &[ONE]))
+            .expect("valid")
+            .expect("set up");
         assert_eq!(closed.deliver(&message()).await.as_str(), "failed");
     }
 
@@ -408,17 +547,41 @@ mod tests {
         let stub = Stub::answering(sent).await;
         let one = sms(&stub, &[ONE, TWO, ONE]);
         let outcome = one.deliver(&message()).await;
-        assert_eq!(outcome, Outcome::Delivered { receipt: Some("SM15550101,SM15550102".into()) });
+        assert_eq!(
+            outcome,
+            Outcome::Delivered {
+                receipt: Some("SM15550101,SM15550102".into())
+            }
+        );
         let requests = stub.requests();
         assert_eq!(requests.len(), 2);
         assert_eq!(requests[0].path, "/2010-04-01/Accounts/AC1/Messages.json");
-        assert_eq!(requests[0].header("authorization"), Some("Basic QUMxOmhpZGRlbg=="));
+        assert_eq!(
+            requests[0].header("authorization"),
+            Some("Basic QUMxOmhpZGRlbg==")
+        );
         assert_eq!(requests[0].parameter("From"), Some("+15550100".into()));
-        assert_eq!(requests[0].parameter("Body"), Some("Payouts fail al_1 al_1-0".into()));
-        let service = SmsConfig { from: "MG1".into(), ..config(&stub.url(), &[ONE]) };
-        configured(&service).expect("valid").expect("set up").deliver(&message()).await;
+        assert_eq!(
+            requests[0].parameter("Body"),
+            Some("Payouts fail al_1 al_1-0".into())
+        );
+        let service = SmsConfig {
+            from: "MG1".into(),
+            ..config(&stub.url(), &[ONE])
+        };
+        configured(&service)
+            .expect("valid")
+            .expect("set up")
+            .deliver(&message())
+            .await;
         let request = stub.requests().pop().expect("asked");
-        assert_eq!((request.parameter("MessagingServiceSid"), request.parameter("From")), (Some("MG1".into()), None));
+        assert_eq!(
+            (
+                request.parameter("MessagingServiceSid"),
+                request.parameter("From")
+            ),
+            (Some("MG1".into()), None)
+        );
     }
 
     #[tokio::test]
@@ -427,15 +590,28 @@ mod tests {
         let now = is_better.clone();
         let stub = Stub::answering(move |request| {
             let is_two = request.parameter("To").as_deref() == Some(TWO);
-            if is_two && !now.load(Ordering::Relaxed) { Reply::status(500) } else { sent(request) }
+            if is_two && !now.load(Ordering::Relaxed) {
+                Reply::status(500)
+            } else {
+                sent(request)
+            }
         })
         .await;
         let sms = sms(&stub, &[ONE, TWO]);
         assert_eq!(sms.deliver(&message()).await.as_str(), "failed");
         is_better.store(true, Ordering::Relaxed);
         let outcome = sms.deliver(&message()).await;
-        assert_eq!(outcome, Outcome::Delivered { receipt: Some("SM15550101,SM15550102".into()) });
-        let to_one = stub.requests().iter().filter(|r| r.parameter("To").as_deref() == Some(ONE)).count();
+        assert_eq!(
+            outcome,
+            Outcome::Delivered {
+                receipt: Some("SM15550101,SM15550102".into())
+            }
+        );
+        let to_one = stub
+            .requests()
+            .iter()
+            .filter(|r| r.parameter("To").as_deref() == Some(ONE))
+            .count();
         assert_eq!((to_one, stub.requests().len()), (1, 3));
     }
 
@@ -443,12 +619,24 @@ mod tests {
     async fn one_who_cannot_be_reached_does_not_keep_it_from_the_others() {
         let stub = Stub::answering(|request| {
             let is_two = request.parameter("To").as_deref() == Some(TWO);
-            if is_two { Reply::json(json!({"code": 21610})).with_status(400) } else { sent(request) }
+            if is_two {
+                Reply::json(json!({"code": 21610})).with_status(400)
+            } else {
+                sent(request)
+            }
         })
         .await;
         let outcome = sms(&stub, &[TWO, ONE]).deliver(&message()).await;
-        assert_eq!(outcome, Outcome::Delivered { receipt: Some("SM15550101".into()) });
-        assert_eq!(sms(&stub, &[TWO]).deliver(&message()).await.as_str(), "permanent");
+        assert_eq!(
+            outcome,
+            Outcome::Delivered {
+                receipt: Some("SM15550101".into())
+            }
+        );
+        assert_eq!(
+            sms(&stub, &[TWO]).deliver(&message()).await.as_str(),
+            "permanent"
+        );
     }
 
     #[tokio::test]
@@ -465,10 +653,24 @@ mod tests {
         let sms = sms(&stub, &[ONE, TWO]);
         assert_eq!(sms.find(&message()).await, Lookup::Absent);
         let asked = stub.requests()[0].clone();
-        assert_eq!((asked.method.as_str(), asked.parameter("To").is_some()), ("GET", true));
+        assert_eq!(
+            (asked.method.as_str(), asked.parameter("To").is_some()),
+            ("GET", true)
+        );
         let outcome = sms.deliver(&message()).await;
-        assert_eq!(outcome, Outcome::Delivered { receipt: Some("SM1,SM15550102".into()) });
-        assert_eq!(stub.requests().iter().filter(|r| r.method == "POST").count(), 1);
+        assert_eq!(
+            outcome,
+            Outcome::Delivered {
+                receipt: Some("SM1,SM15550102".into())
+            }
+        );
+        assert_eq!(
+            stub.requests()
+                .iter()
+                .filter(|r| r.method == "POST")
+                .count(),
+            1
+        );
     }
 
     #[tokio::test]
@@ -479,7 +681,11 @@ mod tests {
             (listed(&["x"], SINCE, None), "absent", 1),
             (listed(&["x"], BEFORE, Some(path)), "absent", 1),
             (listed(&["x"], SINCE, Some(path)), "cannot tell", 3),
-            (listed(&["x"], SINCE, Some("//elsewhere.example/")), "cannot tell", 1),
+            (
+                listed(&["x"], SINCE, Some("//elsewhere.example/")),
+                "cannot tell",
+                1,
+            ),
             (Reply::status(429), "later", 1),
             (Reply::status(500), "later", 1),
             (Reply::ok("?"), "later", 1),
@@ -496,7 +702,11 @@ mod tests {
                 Lookup::Later { .. } => "later",
                 Lookup::CannotTell => "cannot tell",
             };
-            assert_eq!((word, stub.requests().len()), (expected, requests), "{reply:?}");
+            assert_eq!(
+                (word, stub.requests().len()),
+                (expected, requests),
+                "{reply:?}"
+            );
             assert!(!format!("{found:?}").contains("555"), "{found:?}");
         }
         let lost = json!({"messages": [{"sid": "SM1", "body": "al_1-0", "status": "failed"}]});
@@ -515,21 +725,44 @@ mod tests {
         assert!(configured(&nothing).expect("valid").is_none());
         type Case = (fn(&mut SmsConfig), &'static str);
         let table: [Case; 8] = [
-            (|c| c.auth_token = None, "sms.auth_token (TWILIO_AUTH_TOKEN) is missing"),
-            (|c| c.account_sid = " ".into(), "sms.account_sid (TWILIO_ACCOUNT_SID) is missing"),
+            (
+                |c| c.auth_token = None,
+                "sms.auth_token (TWILIO_AUTH_TOKEN) is missing",
+            ),
+            (
+                |c| c.account_sid = " ".into(),
+                "sms.account_sid (TWILIO_ACCOUNT_SID) is missing",
+            ),
             (|c| c.from.clear(), "sms.from is missing"),
             (|c| c.to.clear(), "[sms.to] is missing"),
-            (|c| c.account_sid = "AC1/../AC2".into(), "TWILIO_ACCOUNT_SID"),
-            (|c| c.to = [("default".into(), vec!["5559999".into()])].into(), "[sms.to] default: entry 1"),
-            (|c| c.to = [("x".into(), vec![ONE.into()])].into(), "[sms.to] has no default"),
-            (|c| c.to.extend([("x".into(), Vec::new())]), "[sms.to] x is empty"),
+            (
+                |c| c.account_sid = "AC1/../AC2".into(),
+                "TWILIO_ACCOUNT_SID",
+            ),
+            (
+                |c| c.to = [("default".into(), vec!["5559999".into()])].into(),
+                "[sms.to] default: entry 1",
+            ),
+            (
+                |c| c.to = [("x".into(), vec![ONE.into()])].into(),
+                "[sms.to] has no default",
+            ),
+            (
+                |c| c.to.extend([("x".into(), Vec::new())]),
+                "[sms.to] x is empty",
+            ),
         ];
         for (spoil, expected) in table {
             let mut wrong = config("https://h.example", &[ONE]);
             spoil(&mut wrong);
-            let Err(error) = configured(&wrong) else { panic!("{expected}") };
+            let Err(error) = configured(&wrong) else {
+                panic!("{expected}")
+            };
             let error = error.to_string();
-            assert!(error.contains(expected) && !error.contains("9999") && !error.contains("hidden"), "{error}");
+            assert!(
+                error.contains(expected) && !error.contains("9999") && !error.contains("hidden"),
+                "{error}"
+            );
         }
     }
 }

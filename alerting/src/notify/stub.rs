@@ -42,7 +42,10 @@ pub struct Stub {
 impl Request {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON.
@@ -53,16 +56,21 @@ impl Request {
     /// A parameter of the query, or of a form.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let query = self.path.split_once('?').map_or("", |(_, query)| query);
-        let mut pairs =
-            url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(self.body.as_bytes()));
-        pairs.find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes())
+            .chain(url::form_urlencoded::parse(self.body.as_bytes()));
+        pairs
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
 impl Reply {
     /// 200 with a body.
     pub fn ok(body: &str) -> Self {
-        Self { body: body.to_owned(), ..Self::status(200) }
+        Self {
+            body: body.to_owned(),
+            ..Self::status(200)
+        }
     }
 
     /// 200 with a JSON body.
@@ -73,12 +81,20 @@ impl Reply {
 
     /// An empty answer.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new(), silent: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: String::new(),
+            silent: false,
+        }
     }
 
     /// The connection ends without an answer.
     pub fn silence() -> Self {
-        Self { silent: true, ..Self::status(500) }
+        Self {
+            silent: true,
+            ..Self::status(500)
+        }
     }
 
     /// With another status.
@@ -126,7 +142,11 @@ impl Stub {
 }
 
 /// One request per connection.
-async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &(dyn Fn(&Request) -> Reply + Send + Sync)) {
+async fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    answer: &(dyn Fn(&Request) -> Reply + Send + Sync),
+) {
     let mut bytes = Vec::new();
     let request = loop {
         let mut chunk = [0; 4096];
@@ -143,13 +163,19 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &(dyn 
     if reply.silent {
         return;
     }
-    let mut head =
-        format!("HTTP/1.1 {} X\r\nconnection: close\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
+    let mut head = format!(
+        "HTTP/1.1 {} X\r\nconnection: close\r\ncontent-length: {}\r\n",
+        reply.status,
+        reply.body.len()
+    );
     for (name, value) in &reply.headers {
         head = format!("{head}{name}: {value}\r\n");
     }
     // Whoever does not read its answer to the end is what some tests are about.
-    stream.write_all(format!("{head}\r\n{}", reply.body).as_bytes()).await.ok();
+    stream
+        .write_all(format!("{head}\r\n{}", reply.body).as_bytes())
+        .await
+        .ok();
     stream.shutdown().await.ok();
 }
 
@@ -159,11 +185,21 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let mut first = lines.next()?.split(' ');
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_lowercase(), v.trim().to_owned())).collect();
-    let length = headers.iter().find(|(n, _)| n == "content-length").map_or(0, |(_, v)| v.parse().expect("a length"));
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|l| l.split_once(':'))
+        .map(|(n, v)| (n.to_lowercase(), v.trim().to_owned()))
+        .collect();
+    let length = headers
+        .iter()
+        .find(|(n, _)| n == "content-length")
+        .map_or(0, |(_, v)| v.parse().expect("a length"));
     let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
-    (body.len() >= length).then(|| Request { method, path, headers, body: body.to_owned() })
+    (body.len() >= length).then(|| Request {
+        method,
+        path,
+        headers,
+        body: body.to_owned(),
+    })
 }
 
 /// A new alert's first message.

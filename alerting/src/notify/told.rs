@@ -32,12 +32,20 @@ impl Told {
                 memory.receipts.remove(&oldest);
             }
         }
-        memory.receipts.entry(message.to_owned()).or_default().insert(recipient.to_owned(), receipt);
+        memory
+            .receipts
+            .entry(message.to_owned())
+            .or_default()
+            .insert(recipient.to_owned(), receipt);
     }
 
     /// The receipts of those who have `message`, by recipient.
     pub fn of(&self, message: &str) -> BTreeMap<String, String> {
-        self.memory().receipts.get(message).cloned().unwrap_or_default()
+        self.memory()
+            .receipts
+            .get(message)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Everybody has `message`.

@@ -44,21 +44,44 @@ impl Webhook {
         outgoing: &Outgoing,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
-        complete("the webhook", &[(URL, config.url.is_some()), (SECRET, config.secret.is_some())])?;
-        let (Some(url), Some(secrets)) = (&config.url, &config.secret) else { return Ok(None) };
+        complete(
+            "the webhook",
+            &[
+                (URL, config.url.is_some()),
+                (SECRET, config.secret.is_some()),
+            ],
+        )?;
+        let (Some(url), Some(secrets)) = (&config.url, &config.secret) else {
+            return Ok(None);
+        };
         let url = SecretString::from(String::from(outgoing.url(URL, url.expose_secret())?));
-        let secrets = secrets.expose_secret().split([',', ' ', '\t', '\r', '\n']).filter(|secret| !secret.is_empty());
-        let keys = secrets.map(Key::new).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty());
+        let secrets = secrets
+            .expose_secret()
+            .split([',', ' ', '\t', '\r', '\n'])
+            .filter(|secret| !secret.is_empty());
+        let keys = secrets
+            .map(Key::new)
+            .collect::<Option<Vec<_>>>()
+            .filter(|keys| !keys.is_empty());
         let keys = keys.ok_or_else(|| {
             SetupError::Invalid(format!(
                 "{SECRET} must be whsec_ and 24 to 64 random bytes in base64: `openssl rand -base64 32` makes some"
             ))
         })?;
-        Ok(Some(Self { client: outgoing.client()?, url, keys, per_second }))
+        Ok(Some(Self {
+            client: outgoing.client()?,
+            url,
+            keys,
+            per_second,
+        }))
     }
 
     fn signatures(&self, id: &str, timestamp_s: i64, body: &str) -> String {
-        let signatures: Vec<_> = self.keys.iter().map(|key| key.sign(id, timestamp_s, body)).collect();
+        let signatures: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| key.sign(id, timestamp_s, body))
+            .collect();
         signatures.join(" ")
     }
 }
@@ -84,7 +107,10 @@ impl Notifier for Webhook {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: true, resolves: true }
+        Habits {
+            edits: true,
+            resolves: true,
+        }
     }
 
     fn destination(&self, _route: &str) -> String {
@@ -98,16 +124,23 @@ impl Notifier for Webhook {
     async fn deliver(&self, message: &Message) -> Outcome {
         let (id, now) = (id(message), Timestamp::now());
         let body = body(message, now).to_string();
-        let request = self.client.post(self.url.expose_secret()).header(CONTENT_TYPE, "application/json");
+        let request = self
+            .client
+            .post(self.url.expose_secret())
+            .header(CONTENT_TYPE, "application/json");
         let request = request
             .header("webhook-timestamp", now.as_second())
-            .header("webhook-signature", self.signatures(&id, now.as_second(), &body))
+            .header(
+                "webhook-signature",
+                self.signatures(&id, now.as_second(), &body),
+            )
             .header("webhook-id", &id);
         let response = match request.body(body).send().await {
             Ok(response) => response,
             Err(error) => return outgoing::no_answer(WHOSE, &error),
         };
-        let settings = "webhook.url (REVWATCH_WEBHOOK_URL) and webhook.secret (REVWATCH_WEBHOOK_SECRET)";
+        let settings =
+            "webhook.url (REVWATCH_WEBHOOK_URL) and webhook.secret (REVWATCH_WEBHOOK_SECRET)";
         outgoing::refused(WHOSE, response.status(), response.headers(), settings)
             .unwrap_or(Outcome::Delivered { receipt: Some(id) })
     }
@@ -127,7 +160,9 @@ fn body(message: &Message, now: Timestamp) -> Value {
         (None, AlertState::Firing) => "alert.firing",
     };
     // When it fired is known; when it changed is not, and is told within seconds.
-    let fired = Timestamp::from_second(message.fired_s).ok().filter(|_| kind == "alert.firing");
+    let fired = Timestamp::from_second(message.fired_s)
+        .ok()
+        .filter(|_| kind == "alert.firing");
     let mut data = match &message.details {
         Value::Object(details) => Value::Object(details.clone()),
         other => json!({"details": other}),
@@ -156,7 +191,10 @@ mod tests {
 
     fn configured(url: &str, secret: &str) -> Result<Option<Webhook>, SetupError> {
         let some = |text: &str| (!text.is_empty()).then(|| SecretString::from(text.to_owned()));
-        let config = WebhookConfig { url: some(url), secret: some(secret) };
+        let config = WebhookConfig {
+            url: some(url),
+            secret: some(secret),
+        };
         Webhook::configured(&config, &Outgoing::new(OutgoingConfig::default()), 1.0)
     }
 
@@ -168,7 +206,11 @@ mod tests {
     #[test]
     fn the_signature_is_that_of_the_specification() {
         let webhook = webhook("https://hooks.example", SECRET_OF_SPEC);
-        let signature = webhook.signatures("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        let signature = webhook.signatures(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            r#"{"test": 2432232314}"#,
+        );
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
@@ -177,25 +219,66 @@ mod tests {
         let stub = Stub::answering(|_| Reply::status(204)).await;
         let other = format!("whsec_{}", STANDARD.encode([7; 32]));
         let webhook = webhook(&stub.url(), &format!("{SECRET_OF_SPEC}, {other}"));
-        let changed = Message { revision: 2, receipt: Some("x".into()), ..message() };
-        let resolved = Message { revision: 3, state: AlertState::Resolved, ..changed.clone() };
-        let taken = Message { revision: 3, state: AlertState::Acknowledged, ..changed.clone() };
-        let notice = Message { delivery_id: "al_1-1".into(), notice: Some(NoticeKind::Escalated(0)), ..message() };
+        let changed = Message {
+            revision: 2,
+            receipt: Some("x".into()),
+            ..message()
+        };
+        let resolved = Message {
+            revision: 3,
+            state: AlertState::Resolved,
+            ..changed.clone()
+        };
+        let taken = Message {
+            revision: 3,
+            state: AlertState::Acknowledged,
+            ..changed.clone()
+        };
+        let notice = Message {
+            delivery_id: "al_1-1".into(),
+            notice: Some(NoticeKind::Escalated(0)),
+            ..message()
+        };
         for message in [message(), message(), changed, resolved, taken, notice] {
             let outcome = webhook.deliver(&message).await;
-            assert_eq!(outcome, Outcome::Delivered { receipt: Some(id(&message)) });
+            assert_eq!(
+                outcome,
+                Outcome::Delivered {
+                    receipt: Some(id(&message))
+                }
+            );
         }
         let requests = stub.requests();
         let of = |name: &str| -> Vec<String> {
-            requests.iter().map(|r| r.header(name).expect("there").to_owned()).collect()
+            requests
+                .iter()
+                .map(|r| r.header(name).expect("there").to_owned())
+                .collect()
         };
-        assert_eq!(of("webhook-id"), ["al_1-0_1", "al_1-0_1", "al_1-0_2", "al_1-0_3", "al_1-0_3", "al_1-1_1"]);
-        let kinds: Vec<_> = requests.iter().map(|r| r.json()["type"].as_str().map(str::to_owned)).collect();
-        let expected = ["firing", "firing", "changed", "resolved", "acknowledged", "notice"];
+        assert_eq!(
+            of("webhook-id"),
+            [
+                "al_1-0_1", "al_1-0_1", "al_1-0_2", "al_1-0_3", "al_1-0_3", "al_1-1_1"
+            ]
+        );
+        let kinds: Vec<_> = requests
+            .iter()
+            .map(|r| r.json()["type"].as_str().map(str::to_owned))
+            .collect();
+        let expected = [
+            "firing",
+            "firing",
+            "changed",
+            "resolved",
+            "acknowledged",
+            "notice",
+        ];
         assert_eq!(kinds, expected.map(|kind| Some(format!("alert.{kind}"))));
         for request in &requests {
-            let (id, at) =
-                (request.header("webhook-id").expect("id"), request.header("webhook-timestamp").expect("time"));
+            let (id, at) = (
+                request.header("webhook-id").expect("id"),
+                request.header("webhook-timestamp").expect("time"),
+            );
             let expected = webhook.signatures(id, at.parse().expect("seconds"), &request.body);
             assert_eq!(request.header("webhook-signature"), Some(expected.as_str()));
             assert_eq!(expected.split(' ').count(), 2);
@@ -219,10 +302,15 @@ mod tests {
         for (reply, expected) in table {
             let answer = reply.clone();
             let stub = Stub::answering(move |_| answer.clone()).await;
-            let outcome = webhook(&format!("{}/hidden", stub.url()), SECRET_OF_SPEC).deliver(&message()).await;
+            let outcome = webhook(&format!("{}/hidden", stub.url()), SECRET_OF_SPEC)
+                .deliver(&message())
+                .await;
             let told = format!("{outcome:?}");
             assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
-            assert!(!told.contains("hidden") && (expected != "permanent" || told.contains("REVWATCH_WEBHOOK_URL")));
+            assert!(
+                !told.contains("hidden")
+                    && (expected != "permanent" || told.contains("REVWATCH_WEBHOOK_URL"))
+            );
         }
     }
 
@@ -230,17 +318,30 @@ mod tests {
     fn half_a_webhook_and_weak_secrets_are_refused() {
         assert!(configured("", "").expect("valid").is_none());
         let table = [
-            ("https://hooks.example", "", "webhook.secret (REVWATCH_WEBHOOK_SECRET) is missing"),
-            ("", SECRET_OF_SPEC, "webhook.url (REVWATCH_WEBHOOK_URL) is missing"),
+            (
+                "https://hooks.example",
+                "",
+                "webhook.secret (REVWATCH_WEBHOOK_SECRET) is missing",
+            ),
+            (
+                "",
+                SECRET_OF_SPEC,
+                "webhook.url (REVWATCH_WEBHOOK_URL) is missing",
+            ),
             ("https://hooks.example", "whsec_aGlkZGVu", "24 to 64"),
             ("https://hooks.example", "hidden", "24 to 64"),
             ("https://hooks.example", ",", "24 to 64"),
             ("https://10.0.0.1/hidden", SECRET_OF_SPEC, "private"),
         ];
         for (url, secret, expected) in table {
-            let Err(error) = configured(url, secret) else { panic!("{url} {secret}") };
+            let Err(error) = configured(url, secret) else {
+                panic!("{url} {secret}")
+            };
             let error = error.to_string();
-            assert!(error.contains(expected) && !error.contains("hidden"), "{error}");
+            assert!(
+                error.contains(expected) && !error.contains("hidden"),
+                "{error}"
+            );
         }
     }
 }

@@ -38,19 +38,26 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, InvalidRules> {
     let mut faults = Vec::new();
     let mut names = Names::default();
     for file in files {
-        let mut fault = |span: Option<Range<usize>>, what: &str| faults.push(placed(file, span, what));
+        let mut fault =
+            |span: Option<Range<usize>>, what: &str| faults.push(placed(file, span, what));
         let (table, errors) = DeTable::parse_recoverable(&file.1);
         for error in &errors {
             fault(error.span(), error.message());
         }
         for (key, value) in table.get_ref() {
             if key.get_ref() != "rule" {
-                fault(Some(key.span()), &format!("unknown field `{}`, expected [[rule]]", key.get_ref()));
+                fault(
+                    Some(key.span()),
+                    &format!("unknown field `{}`, expected [[rule]]", key.get_ref()),
+                );
             } else if !value.get_ref().is_array() {
                 fault(Some(value.span()), "rules are written as [[rule]]");
             }
         }
-        let items = table.get_ref().get("rule").and_then(|value| value.get_ref().as_array());
+        let items = table
+            .get_ref()
+            .get("rule")
+            .and_then(|value| value.get_ref().as_array());
         for item in items.into_iter().flatten() {
             names.note(file, item, &mut fault);
             rules.extend(read(item, &mut fault));
@@ -61,7 +68,11 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, InvalidRules> {
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         faults.push(format!("no [[rule]] in {}", names.join(", ")));
     }
-    if faults.is_empty() { Ok(rules) } else { Err(InvalidRules { faults }) }
+    if faults.is_empty() {
+        Ok(rules)
+    } else {
+        Err(InvalidRules { faults })
+    }
 }
 
 /// The names of rules, and the names that rules name.
@@ -84,16 +95,29 @@ impl<'a> Names<'a> {
         item: &Spanned<DeValue<'_>>,
         fault: &mut dyn FnMut(Option<Range<usize>>, &str),
     ) {
-        let Some(table) = item.get_ref().as_table() else { return };
-        let Some(name) = table.get("name").filter(|name| name.get_ref().is_str()) else { return };
-        let (text, span) = (name.get_ref().as_str().unwrap_or_default().to_owned(), name.span());
+        let Some(table) = item.get_ref().as_table() else {
+            return;
+        };
+        let Some(name) = table.get("name").filter(|name| name.get_ref().is_str()) else {
+            return;
+        };
+        let (text, span) = (
+            name.get_ref().as_str().unwrap_or_default().to_owned(),
+            name.span(),
+        );
         if let Some(first) = self.first.get(&text) {
-            fault(Some(span), &format!("there are two rules named {text:?}; the first is at {first}"));
+            fault(
+                Some(span),
+                &format!("there are two rules named {text:?}; the first is at {first}"),
+            );
             return;
         }
         let place = placed(file, Some(span), "");
-        self.first.insert(text.clone(), place.trim_end_matches([':', ' ']).to_owned());
-        let explaining = table.get("inhibited_by").and_then(|value| value.get_ref().as_array());
+        self.first
+            .insert(text.clone(), place.trim_end_matches([':', ' ']).to_owned());
+        let explaining = table
+            .get("inhibited_by")
+            .and_then(|value| value.get_ref().as_array());
         let named = explaining
             .into_iter()
             .flatten()
@@ -131,7 +155,13 @@ impl<'a> Names<'a> {
                 return true;
             }
             if seen.insert(rule) {
-                ahead.extend(self.explained.get(rule).into_iter().flatten().map(|(name, ..)| name.as_str()));
+                ahead.extend(
+                    self.explained
+                        .get(rule)
+                        .into_iter()
+                        .flatten()
+                        .map(|(name, ..)| name.as_str()),
+                );
             }
         }
         false
@@ -139,7 +169,10 @@ impl<'a> Names<'a> {
 }
 
 /// Reads one rule, naming every fault: what cannot be read is taken out, and the rest is looked at again.
-fn read(item: &Spanned<DeValue<'_>>, fault: &mut dyn FnMut(Option<Range<usize>>, &str)) -> Option<Rule> {
+fn read(
+    item: &Spanned<DeValue<'_>>,
+    fault: &mut dyn FnMut(Option<Range<usize>>, &str),
+) -> Option<Rule> {
     let mut rest = item.clone();
     let mut taken: Vec<String> = Vec::new();
     loop {
@@ -148,8 +181,9 @@ fn read(item: &Spanned<DeValue<'_>>, fault: &mut dyn FnMut(Option<Range<usize>>,
                 Ok(rule) => return taken.is_empty().then_some(rule),
                 Err(complaints) => {
                     // Not of what was taken out: that has its own.
-                    for what in
-                        complaints.iter().filter(|what| !quoted(what).any(|name| taken.iter().any(|t| t == name)))
+                    for what in complaints
+                        .iter()
+                        .filter(|what| !quoted(what).any(|name| taken.iter().any(|t| t == name)))
                     {
                         fault(Some(place_of(item, what)), what);
                     }
@@ -159,7 +193,9 @@ fn read(item: &Spanned<DeValue<'_>>, fault: &mut dyn FnMut(Option<Range<usize>>,
             Err(error) => {
                 let message = error.message();
                 fault(error.span(), message);
-                let missing = message.strip_prefix("missing field ").and_then(|_| quoted(message).next());
+                let missing = message
+                    .strip_prefix("missing field ")
+                    .and_then(|_| quoted(message).next());
                 let field = match missing {
                     Some(field) => field.to_owned(),
                     None => take_out(&mut rest, &error.span()?)?,
@@ -177,10 +213,12 @@ fn read(item: &Spanned<DeValue<'_>>, fault: &mut dyn FnMut(Option<Range<usize>>,
 
 /// Removes the field that a fault at `span` is about.
 fn take_out(rule: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
-    let DeValue::Table(table) = rule.get_mut() else { return None };
-    let concerned = table
-        .iter()
-        .find(|(key, value)| key.span() == *span || value.span().start <= span.start && span.end <= value.span().end);
+    let DeValue::Table(table) = rule.get_mut() else {
+        return None;
+    };
+    let concerned = table.iter().find(|(key, value)| {
+        key.span() == *span || value.span().start <= span.start && span.end <= value.span().end
+    });
     let key = concerned.map(|(key, _)| key.get_ref().to_string())?;
     table.remove(key.as_str()).map(|_| key)
 }
@@ -196,14 +234,19 @@ fn stand_in(rule: &mut Spanned<DeValue<'_>>, field: &str) {
     };
     let span = rule.span();
     if let DeValue::Table(table) = rule.get_mut() {
-        table.insert(Spanned::new(span.clone(), field.to_owned().into()), Spanned::new(span, value));
+        table.insert(
+            Spanned::new(span.clone(), field.to_owned().into()),
+            Spanned::new(span, value),
+        );
     }
 }
 
 /// The field that a complaint quotes first, else the rule itself.
 fn place_of(rule: &Spanned<DeValue<'_>>, what: &str) -> Range<usize> {
     let table = rule.get_ref().as_table();
-    let field = quoted(what).filter_map(|name| table?.iter().find(|(key, _)| key.get_ref() == name)).next();
+    let field = quoted(what)
+        .filter_map(|name| table?.iter().find(|(key, _)| key.get_ref() == name))
+        .next();
     field.map_or_else(|| rule.span(), |(key, _)| key.span())
 }
 
@@ -225,16 +268,25 @@ mod tests {
     use revwatch_shared::condition::ConditionKind;
 
     use super::*;
-    use crate::metric::{CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named as _, RatioMetric};
+    use crate::metric::{
+        CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named as _, RatioMetric,
+    };
 
     #[test]
     fn the_shipped_rules_are_valid_and_each_says_what_it_answers_to() {
         let rules = built_in().expect("valid");
         for rule in &rules {
-            assert!(!rule.requirement.is_empty() && rule.runbook.is_some(), "{}", rule.name);
+            assert!(
+                !rule.requirement.is_empty() && rule.runbook.is_some(),
+                "{}",
+                rule.name
+            );
         }
         // The ten of C14.
-        let named = rules.iter().filter(|r| r.requirement.iter().any(|id| id == "C14")).map(|r| r.name.as_str());
+        let named = rules
+            .iter()
+            .filter(|r| r.requirement.iter().any(|id| id == "C14"))
+            .map(|r| r.name.as_str());
         assert_eq!(
             named.collect::<Vec<_>>(),
             [
@@ -255,10 +307,17 @@ mod tests {
     #[test]
     fn the_shipped_file_lists_every_condition_and_metric() {
         for kind in ConditionKind::ALL {
-            assert!(DEFAULT_RULES.contains(kind.as_str()), "{} is not explained", kind.as_str());
+            assert!(
+                DEFAULT_RULES.contains(kind.as_str()),
+                "{} is not explained",
+                kind.as_str()
+            );
         }
         let metrics = [
-            RatioMetric::ALL.iter().map(|m| m.name()).collect::<Vec<_>>(),
+            RatioMetric::ALL
+                .iter()
+                .map(|m| m.name())
+                .collect::<Vec<_>>(),
             CountMetric::ALL.iter().map(|m| m.name()).collect(),
             GaugeMetric::ALL.iter().map(|m| m.name()).collect(),
             LevelMetric::ALL.iter().map(|m| m.name()).collect(),
@@ -282,17 +341,41 @@ mod tests {
                 rule("kind = \"condition\"\ncondition = \"charges_lost\"\nbelow = 1"),
                 "f.toml:10:1: `below` means nothing",
             ),
-            (rule("kind = \"gage\""), "f.toml:8:8: unknown variant `gage`"),
-            (rule("kind = \"condition\""), "a rule of kind condition needs `condition`"),
-            (rule("kind = \"condition\"\ncondition = \"x\""), "f.toml:9:13: unknown variant `x`"),
-            (rule("kind = \"condition\"\ncondition = \"past_due\"\nabove = 0.5"), "f.toml:10:1: `above` means nothing"),
+            (
+                rule("kind = \"gage\""),
+                "f.toml:8:8: unknown variant `gage`",
+            ),
+            (
+                rule("kind = \"condition\""),
+                "a rule of kind condition needs `condition`",
+            ),
+            (
+                rule("kind = \"condition\"\ncondition = \"x\""),
+                "f.toml:9:13: unknown variant `x`",
+            ),
+            (
+                rule("kind = \"condition\"\ncondition = \"past_due\"\nabove = 0.5"),
+                "f.toml:10:1: `above` means nothing",
+            ),
             (rule(ratio), "needs `above`"),
             (rule(&format!("{ratio}above = 1.5")), "share is from 0 to 1"),
-            (rule(&format!("{ratio}above = 0.1\nclear_below = 0.2")), "not be greater"),
-            (rule(&format!("{}above = 0.1", ratio.replace("24h", "90m"))), "whole hours"),
-            (rule(&format!("{}above = 0.1", ratio.replace("24h", "soon"))), "f.toml:10:10: \"soon\" is no time"),
             (
-                rule(&format!("{}above = 0.1", ratio.replace("payout_failures", "luck"))),
+                rule(&format!("{ratio}above = 0.1\nclear_below = 0.2")),
+                "not be greater",
+            ),
+            (
+                rule(&format!("{}above = 0.1", ratio.replace("24h", "90m"))),
+                "whole hours",
+            ),
+            (
+                rule(&format!("{}above = 0.1", ratio.replace("24h", "soon"))),
+                "f.toml:10:10: \"soon\" is no time",
+            ),
+            (
+                rule(&format!(
+                    "{}above = 0.1",
+                    ratio.replace("payout_failures", "luck")
+                )),
                 "f.toml:9:1: `metric` \"luck\" is unknown",
             ),
             (
@@ -301,17 +384,30 @@ mod tests {
                 ),
                 "Mars",
             ),
-            (rule("kind = \"consecutive\"\nmetric = \"past_due_share\"\nabove = 0.1\ndays = 0"), "1 to 31"),
+            (
+                rule("kind = \"consecutive\"\nmetric = \"past_due_share\"\nabove = 0.1\ndays = 0"),
+                "1 to 31",
+            ),
             ("[[rule]".to_owned(), "f.toml:1:"),
             (String::new(), "no [[rule]]"),
         ];
         for (text, expected) in table {
-            let error = parse(&[("f.toml".to_owned(), text)]).expect_err("faulty").to_string();
-            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+            let error = parse(&[("f.toml".to_owned(), text)])
+                .expect_err("faulty")
+                .to_string();
+            assert!(
+                error.contains(expected),
+                "{error:?} should contain {expected:?}"
+            );
         }
         let twice = rule("kind = \"condition\"\ncondition = \"charges_lost\"").repeat(2);
-        let error = parse(&[("f.toml".to_owned(), twice)]).expect_err("faulty").to_string();
-        assert_eq!(error, "f.toml:12:8: there are two rules named \"r\"; the first is at f.toml:3:8");
+        let error = parse(&[("f.toml".to_owned(), twice)])
+            .expect_err("faulty")
+            .to_string();
+        assert_eq!(
+            error,
+            "f.toml:12:8: there are two rules named \"r\"; the first is at f.toml:3:8"
+        );
     }
 
     #[test]
@@ -323,9 +419,15 @@ mod tests {
                       [[rule]]\nname = \"b\"\nkind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = \"mean\"\nwindow = \"1h\"\n\
                       above = 20\nrespond = \"5h\"\nresolve = \"1h\"\nseverity = \"low\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n\
                       inhibited_by = [\"a\"]\n";
-        let files = [("one.toml".to_owned(), first.to_owned()), ("two.toml".to_owned(), second.to_owned())];
+        let files = [
+            ("one.toml".to_owned(), first.to_owned()),
+            ("two.toml".to_owned(), second.to_owned()),
+        ];
         let faults = parse(&files).expect_err("faulty").faults;
-        let places: Vec<_> = faults.iter().map(|f| f.split(": ").next().expect("a place")).collect();
+        let places: Vec<_> = faults
+            .iter()
+            .map(|f| f.split(": ").next().expect("a place"))
+            .collect();
         for expected in [
             "one.toml:2:1",   // name
             "one.toml:4:1",   // metric
@@ -347,7 +449,9 @@ mod tests {
             assert_eq!(times, 1, "{expected} in {faults:#?}");
         }
         let second = second.replace("\"gone\", \"b\"", "");
-        let all = parse(&[("two.toml".to_owned(), second)]).expect_err("faulty").faults;
+        let all = parse(&[("two.toml".to_owned(), second)])
+            .expect_err("faulty")
+            .faults;
         assert_eq!(all.len(), 3, "a alone explains nobody: {all:#?}");
     }
 }

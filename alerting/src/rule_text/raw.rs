@@ -10,9 +10,12 @@ use revwatch_shared::span::Span;
 use serde::Deserialize;
 
 use crate::alert::{Side, Unit};
-use crate::metric::{CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named, RatioMetric, ShareMetric};
+use crate::metric::{
+    CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named, RatioMetric, ShareMetric,
+};
 use crate::rule::{
-    ClosedDays, Fall, FigureRule, Measure, NoData, Rule, RuleKind, Severity, SlaOverride, Threshold, Window,
+    ClosedDays, Fall, FigureRule, Measure, NoData, Rule, RuleKind, Severity, SlaOverride,
+    Threshold, Window,
 };
 
 /// A rule as written: which fields belong to which kind is checked afterwards, so that the message can
@@ -152,17 +155,24 @@ impl RawRule {
             faults.push("`title` must be one line that says what is wrong".into());
         }
         if self.actions.is_empty() || !self.actions.iter().all(|action| is_line(action)) {
-            faults.push("`actions` must hold at least one line each says what the reader should do".into());
+            faults.push(
+                "`actions` must hold at least one line each says what the reader should do".into(),
+            );
         }
         if self.labels.keys().any(|name| name.trim().is_empty()) {
             faults.push("`labels` must have names".into());
         }
         let is_place = |url: &str| url.starts_with("https://") || url.starts_with("docs/");
         if !self.runbook.as_deref().is_none_or(is_place) {
-            faults.push("`runbook` must begin with https://, or with docs/ for a page of revwatch".into());
+            faults.push(
+                "`runbook` must begin with https://, or with docs/ for a page of revwatch".into(),
+            );
         }
-        for (field, span) in [("fresh_within", self.fresh_within), ("respond", self.respond), ("resolve", self.resolve)]
-        {
+        for (field, span) in [
+            ("fresh_within", self.fresh_within),
+            ("respond", self.respond),
+            ("resolve", self.resolve),
+        ] {
             if span == Some(Span(0)) {
                 faults.push(format!("`{field}` must be longer than nothing"));
             }
@@ -187,12 +197,28 @@ impl RawRule {
             ("metric", self.metric.is_some(), FIGURES),
             ("by", self.by.is_some(), "ratio count gauge drop percentile"),
             ("window", self.window.is_some(), WINDOWS),
-            ("delay", self.delay.is_some(), "ratio count percentile absence"),
+            (
+                "delay",
+                self.delay.is_some(),
+                "ratio count percentile absence",
+            ),
             ("above", self.above.is_some(), LIMITS),
-            ("below", self.below.is_some(), "ratio count gauge percentile consecutive"),
+            (
+                "below",
+                self.below.is_some(),
+                "ratio count gauge percentile consecutive",
+            ),
             ("clear_below", self.clear_below.is_some(), LIMITS),
-            ("clear_above", self.clear_above.is_some(), "ratio count gauge percentile consecutive"),
-            ("min_denominator", self.min_denominator.is_some(), "ratio percentile drop consecutive"),
+            (
+                "clear_above",
+                self.clear_above.is_some(),
+                "ratio count gauge percentile consecutive",
+            ),
+            (
+                "min_denominator",
+                self.min_denominator.is_some(),
+                "ratio percentile drop consecutive",
+            ),
             ("no_data", self.no_data.is_some(), FIGURES),
             ("days", self.days.is_some(), "consecutive"),
             ("time_zone", self.time_zone.is_some(), "consecutive"),
@@ -200,11 +226,21 @@ impl RawRule {
             ("absolute", self.absolute.is_some(), "drop"),
         ];
         let kind = self.kind.as_str();
-        let strange = fields.iter().filter(|(_, set, kinds)| *set && !kinds.split(' ').any(|k| k == kind));
-        faults.extend(strange.map(|(field, ..)| format!("`{field}` means nothing to a rule of kind {kind}")));
+        let strange = fields
+            .iter()
+            .filter(|(_, set, kinds)| *set && !kinds.split(' ').any(|k| k == kind));
+        faults.extend(
+            strange.map(|(field, ..)| format!("`{field}` means nothing to a rule of kind {kind}")),
+        );
         if self.kind == RawKind::Condition {
-            let condition = keep(faults, self.condition.ok_or_else(|| self.missing("condition")))?;
-            return Some(RuleKind::Condition { condition, after_s: self.after.map_or(0, |s| s.0) });
+            let condition = keep(
+                faults,
+                self.condition.ok_or_else(|| self.missing("condition")),
+            )?;
+            return Some(RuleKind::Condition {
+                condition,
+                after_s: self.after.map_or(0, |s| s.0),
+            });
         }
         let measure = self.measure(faults);
         if let Some(measure) = &measure {
@@ -228,25 +264,43 @@ impl RawRule {
         match self.kind {
             RawKind::Condition => None,
             RawKind::Ratio => {
-                let (metric, window) = (keep(faults, self.metric(RatioMetric::ALL)), self.window(faults));
+                let (metric, window) = (
+                    keep(faults, self.metric(RatioMetric::ALL)),
+                    self.window(faults),
+                );
                 Some(Measure::Ratio(metric?, window))
             }
             RawKind::Count => {
-                let (metric, window) = (keep(faults, self.metric(CountMetric::ALL)), self.window(faults));
+                let (metric, window) = (
+                    keep(faults, self.metric(CountMetric::ALL)),
+                    self.window(faults),
+                );
                 Some(Measure::Count(metric?, window))
             }
             RawKind::Absence => {
-                let (metric, window) = (keep(faults, self.metric(CountMetric::ALL)), self.window(faults));
+                let (metric, window) = (
+                    keep(faults, self.metric(CountMetric::ALL)),
+                    self.window(faults),
+                );
                 Some(Measure::Absence(metric?, window))
             }
             RawKind::Gauge => keep(faults, self.metric(GaugeMetric::ALL)).map(Measure::Gauge),
             RawKind::Drop => {
-                let (metric, window) = (keep(faults, self.metric(LevelMetric::ALL)), self.window(faults));
-                let fall = Fall { hours: window.hours, absolute: self.absolute.unwrap_or(false) };
+                let (metric, window) = (
+                    keep(faults, self.metric(LevelMetric::ALL)),
+                    self.window(faults),
+                );
+                let fall = Fall {
+                    hours: window.hours,
+                    absolute: self.absolute.unwrap_or(false),
+                };
                 Some(Measure::Drop(metric?, fall))
             }
             RawKind::Consecutive => {
-                let (metric, days) = (keep(faults, self.metric(ShareMetric::ALL)), self.closed_days(faults));
+                let (metric, days) = (
+                    keep(faults, self.metric(ShareMetric::ALL)),
+                    self.closed_days(faults),
+                );
                 Some(Measure::Consecutive(metric?, days))
             }
             RawKind::Percentile => {
@@ -259,21 +313,34 @@ impl RawRule {
     }
 
     fn closed_days(&self, faults: &mut Faults) -> ClosedDays {
-        let days = self.days.filter(|d| (1..=31).contains(d)).ok_or_else(|| "`days` must be 1 to 31".to_owned());
+        let days = self
+            .days
+            .filter(|d| (1..=31).contains(d))
+            .ok_or_else(|| "`days` must be 1 to 31".to_owned());
         let name = self.time_zone.as_deref().unwrap_or("UTC");
-        let zone = TimeZone::get(name)
-            .map_err(|_| format!("`time_zone` {name:?} is unknown: use a name such as Europe/Lisbon"));
+        let zone = TimeZone::get(name).map_err(|_| {
+            format!("`time_zone` {name:?} is unknown: use a name such as Europe/Lisbon")
+        });
         let (days, time_zone) = (keep(faults, days), keep(faults, zone));
-        ClosedDays { days: days.unwrap_or(1), time_zone: time_zone.unwrap_or(TimeZone::UTC) }
+        ClosedDays {
+            days: days.unwrap_or(1),
+            time_zone: time_zone.unwrap_or(TimeZone::UTC),
+        }
     }
 
     /// `None`: the mean.
     fn percent(&self, metric: Option<DurationMetric>) -> Result<Option<i64>, String> {
         match self.percentile {
             None => Err(self.missing("percentile")),
-            Some(RawPercentile::Percent(percent)) if (1..=100).contains(&percent) => Ok(Some(percent)),
-            Some(RawPercentile::Percent(_)) => Err("`percentile` must be 1 to 100, or \"mean\"".into()),
-            Some(RawPercentile::Mean(Mean::Mean)) if metric.is_some_and(|metric| !metric.has_mean()) => {
+            Some(RawPercentile::Percent(percent)) if (1..=100).contains(&percent) => {
+                Ok(Some(percent))
+            }
+            Some(RawPercentile::Percent(_)) => {
+                Err("`percentile` must be 1 to 100, or \"mean\"".into())
+            }
+            Some(RawPercentile::Mean(Mean::Mean))
+                if metric.is_some_and(|metric| !metric.has_mean()) =>
+            {
                 Err("`percentile` must be 1 to 100: of this metric no mean is kept".into())
             }
             Some(RawPercentile::Mean(Mean::Mean)) => Ok(None),
@@ -284,19 +351,37 @@ impl RawRule {
         let hours = |field: &str, span: Span, least: i64| {
             let whole = span.0 % 3600 == 0 && (least..=MOST_HOURS).contains(&(span.0 / 3600));
             let hours = u32::try_from(span.0 / 3600).ok().filter(|_| whole);
-            hours.ok_or_else(|| format!("`{field}` must be whole hours, from {least}h to {}d", MOST_HOURS / 24))
+            hours.ok_or_else(|| {
+                format!(
+                    "`{field}` must be whole hours, from {least}h to {}d",
+                    MOST_HOURS / 24
+                )
+            })
         };
-        let window = self.window.ok_or_else(|| self.missing("window")).and_then(|window| hours("window", window, 1));
+        let window = self
+            .window
+            .ok_or_else(|| self.missing("window"))
+            .and_then(|window| hours("window", window, 1));
         let delay = self.delay.map_or(Ok(0), |delay| hours("delay", delay, 0));
         let (window, delay) = (keep(faults, window), keep(faults, delay));
-        Window { hours: window.unwrap_or(1), delay_hours: delay.unwrap_or(0) }
+        Window {
+            hours: window.unwrap_or(1),
+            delay_hours: delay.unwrap_or(0),
+        }
     }
 
     fn metric<M: Named>(&self, known: &'static [M]) -> Result<M, String> {
         let names: Vec<_> = known.iter().map(|metric| metric.name()).collect();
-        let Some(wanted) = self.metric.as_deref() else { return Err(self.missing("metric")) };
+        let Some(wanted) = self.metric.as_deref() else {
+            return Err(self.missing("metric"));
+        };
         let found = known.iter().find(|metric| metric.name() == wanted);
-        found.copied().ok_or_else(|| format!("`metric` {wanted:?} is unknown here: use one of {}", names.join(", ")))
+        found.copied().ok_or_else(|| {
+            format!(
+                "`metric` {wanted:?} is unknown here: use one of {}",
+                names.join(", ")
+            )
+        })
     }
 
     /// What the business is divided by.
@@ -322,7 +407,12 @@ impl RawRule {
 
     fn threshold(&self, measure: Option<&Measure>, faults: &mut Faults) -> Option<Threshold> {
         if self.kind == RawKind::Absence {
-            return Some(Threshold { side: Side::Below, limit: 1.0, clear: 1.0, min_samples: 0 });
+            return Some(Threshold {
+                side: Side::Below,
+                limit: 1.0,
+                clear: 1.0,
+                min_samples: 0,
+            });
         }
         let known = faults.len();
         let min_samples = self.min_denominator.unwrap_or(1);
@@ -330,8 +420,18 @@ impl RawRule {
             faults.push("`min_denominator` must be at least 1".into());
         }
         let (side, field, limit, clear) = match (self.above, self.below) {
-            (Some(above), None) => (Side::Above, "above", above, self.clear_below.unwrap_or(above)),
-            (None, Some(below)) => (Side::Below, "below", below, self.clear_above.unwrap_or(below)),
+            (Some(above), None) => (
+                Side::Above,
+                "above",
+                above,
+                self.clear_below.unwrap_or(above),
+            ),
+            (None, Some(below)) => (
+                Side::Below,
+                "below",
+                below,
+                self.clear_above.unwrap_or(below),
+            ),
             (Some(_), Some(_)) => {
                 faults.push("`above` and `below` exclude each other: write two rules".into());
                 return None;
@@ -342,10 +442,18 @@ impl RawRule {
             }
         };
         match side {
-            Side::Above if self.clear_above.is_some() => faults.push("`clear_above` goes with `below`".into()),
-            Side::Below if self.clear_below.is_some() => faults.push("`clear_below` goes with `above`".into()),
-            Side::Above if clear > limit => faults.push("`clear_below` must not be greater than `above`".into()),
-            Side::Below if clear < limit => faults.push("`clear_above` must not be less than `below`".into()),
+            Side::Above if self.clear_above.is_some() => {
+                faults.push("`clear_above` goes with `below`".into())
+            }
+            Side::Below if self.clear_below.is_some() => {
+                faults.push("`clear_below` goes with `above`".into())
+            }
+            Side::Above if clear > limit => {
+                faults.push("`clear_below` must not be greater than `above`".into())
+            }
+            Side::Below if clear < limit => {
+                faults.push("`clear_above` must not be less than `below`".into())
+            }
             _ => {}
         }
         if let Some(measure) = measure
@@ -353,12 +461,23 @@ impl RawRule {
         {
             faults.push(what);
         }
-        (faults.len() == known).then_some(Threshold { side, limit, clear, min_samples })
+        (faults.len() == known).then_some(Threshold {
+            side,
+            limit,
+            clear,
+            min_samples,
+        })
     }
 }
 
 /// A threshold that a figure can never be beyond, or is nearly always.
-fn out_of_range(measure: &Measure, side: Side, field: &str, limit: f64, clear: f64) -> Option<String> {
+fn out_of_range(
+    measure: &Measure,
+    side: Side,
+    field: &str,
+    limit: f64,
+    clear: f64,
+) -> Option<String> {
     if !limit.is_finite() || !clear.is_finite() {
         return Some(format!("`{field}` must be a number"));
     }
@@ -367,18 +486,31 @@ fn out_of_range(measure: &Measure, side: Side, field: &str, limit: f64, clear: f
             Side::Above => (0.0..1.0).contains(&limit) && clear >= 0.0,
             Side::Below => limit > 0.0 && limit <= 1.0 && clear <= 1.0,
         };
-        return (!possible)
-            .then(|| format!("`{field}` of a share is from 0 to 1, and it must be possible: 5 % is 0.05"));
+        return (!possible).then(|| {
+            format!("`{field}` of a share is from 0 to 1, and it must be possible: 5 % is 0.05")
+        });
     }
-    let may_fall = matches!(measure, Measure::Drop(..) | Measure::Gauge(GaugeMetric::Mrr | GaugeMetric::MrrPastDue));
+    let may_fall = matches!(
+        measure,
+        Measure::Drop(..) | Measure::Gauge(GaugeMetric::Mrr | GaugeMetric::MrrPastDue)
+    );
     if !may_fall && (limit < 0.0 || (side == Side::Below && limit == 0.0)) {
-        return Some(format!("`{field}` must be possible: this metric is never below 0"));
+        return Some(format!(
+            "`{field}` must be possible: this metric is never below 0"
+        ));
     }
     if let Measure::Percentile(DurationMetric::Processing, ..) = measure {
-        let bounds: Vec<f64> = PROCESSING_BOUNDS_MS.iter().map(|ms| f64::from(*ms) / 1000.0).collect();
+        let bounds: Vec<f64> = PROCESSING_BOUNDS_MS
+            .iter()
+            .map(|ms| f64::from(*ms) / 1000.0)
+            .collect();
         let is_bound = |value: f64| bounds.iter().any(|bound| (bound - value).abs() < 1e-9);
         if !is_bound(limit) || !is_bound(clear) {
-            let known = bounds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let known = bounds
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
             return Some(format!(
                 "`{field}` of this metric, and where it clears, must be one of {known} (seconds): it is counted by those"
             ));

@@ -71,11 +71,18 @@ impl Interactivity {
     ) -> Result<Self, ListenError> {
         let setting = ListenSetting::SlackInteractivity;
         let listener = listen(addr, setting).await?;
-        let local_addr = listener.local_addr().map_err(|source| ListenError { setting, addr, source })?;
+        let local_addr = listener.local_addr().map_err(|source| ListenError {
+            setting,
+            addr,
+            source,
+        })?;
         Ok(Self {
             listener,
             local_addr,
-            handler: Arc::new(Handler { keys: Current::new(keys), inbox: Inbox::new(store) }),
+            handler: Arc::new(Handler {
+                keys: Current::new(keys),
+                inbox: Inbox::new(store),
+            }),
         })
     }
 
@@ -105,7 +112,11 @@ async fn interactivity(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     // Each connection is for one request: see `BOUNDS`.
-    ([(header::CONNECTION, "close")], handler.answer(&headers, body).await).into_response()
+    (
+        [(header::CONNECTION, "close")],
+        handler.answer(&headers, body).await,
+    )
+        .into_response()
 }
 
 /// Why a request is not answered 200.
@@ -118,21 +129,34 @@ enum Refused {
 }
 
 impl Handler {
-    async fn answer(&self, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<(), Refused> {
+    async fn answer(
+        &self,
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<(), Refused> {
         let body = body.map_err(Refused::Body)?;
         let now_s = Timestamp::now().as_second();
         let header = |name| headers.get(name).map(|value| value.as_bytes());
-        let (timestamp, signature) = (header("x-slack-request-timestamp"), header("x-slack-signature"));
+        let (timestamp, signature) = (
+            header("x-slack-request-timestamp"),
+            header("x-slack-signature"),
+        );
         verify(&self.keys.get(), timestamp, signature, &body, now_s).map_err(|refusal| {
             match refusal {
                 // Anybody on the network may try; only these can be our own mistake.
-                Refusal::Mismatch | Refusal::WrongTime => tracing::warn!(%refusal, "a request was not Slack's"),
-                Refusal::Missing | Refusal::Unreadable => tracing::debug!(%refusal, "a request was not Slack's"),
+                Refusal::Mismatch | Refusal::WrongTime => {
+                    tracing::warn!(%refusal, "a request was not Slack's")
+                }
+                Refusal::Missing | Refusal::Unreadable => {
+                    tracing::debug!(%refusal, "a request was not Slack's")
+                }
             }
             Refused::Signature(refusal)
         })?;
         let mut fields = url::form_urlencoded::parse(&body);
-        let (_, payload) = fields.find(|(name, _)| name == "payload").ok_or(Refused::NoPayload)?;
+        let (_, payload) = fields
+            .find(|(name, _)| name == "payload")
+            .ok_or(Refused::NoPayload)?;
         let interaction = commands(&payload, now_s).map_err(|error| {
             tracing::warn!(%error, "Slack told of something that is no action");
             Refused::Payload(error)
@@ -147,21 +171,37 @@ impl Handler {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, reason, message) = match self {
-            Self::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body is larger than {BODY_BYTES} bytes"))
-            }
-            Self::Body(_) => (StatusCode::BAD_REQUEST, "incomplete_body", "the body could not be read".to_owned()),
-            Self::Signature(refusal) => (StatusCode::UNAUTHORIZED, refusal.reason(), refusal.to_string()),
-            Self::NoPayload => {
-                (StatusCode::BAD_REQUEST, "no_payload", "the body is no form with a field `payload`".to_owned())
-            }
+            Self::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("the body is larger than {BODY_BYTES} bytes"),
+            ),
+            Self::Body(_) => (
+                StatusCode::BAD_REQUEST,
+                "incomplete_body",
+                "the body could not be read".to_owned(),
+            ),
+            Self::Signature(refusal) => (
+                StatusCode::UNAUTHORIZED,
+                refusal.reason(),
+                refusal.to_string(),
+            ),
+            Self::NoPayload => (
+                StatusCode::BAD_REQUEST,
+                "no_payload",
+                "the body is no form with a field `payload`".to_owned(),
+            ),
             Self::Payload(error) => (StatusCode::BAD_REQUEST, "not_an_action", error.to_string()),
             Self::Store => {
                 let message = "it could not be stored in time: press again".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
             }
         };
-        (status, Json(json!({"error": {"reason": reason, "message": message}}))).into_response()
+        (
+            status,
+            Json(json!({"error": {"reason": reason, "message": message}})),
+        )
+            .into_response()
     }
 }
 
@@ -186,11 +226,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let keys = keys("old,new").expect("keys");
-        let bound = Interactivity::bind(([127, 0, 0, 1], 0).into(), keys, store.clone()).await.expect("a port");
+        let bound = Interactivity::bind(([127, 0, 0, 1], 0).into(), keys, store.clone())
+            .await
+            .expect("a port");
         let url = format!("http://{}{PATH}", bound.local_addr());
         let shutdown = CancellationToken::new();
         tokio::spawn(bound.serve(shutdown.clone()));
-        Served { url, folder, store, shutdown }
+        Served {
+            url,
+            folder,
+            store,
+            shutdown,
+        }
     }
 
     fn now_s() -> i64 {
@@ -198,15 +245,29 @@ mod tests {
     }
 
     fn form(payload: &str) -> String {
-        url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", payload).finish()
+        url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("payload", payload)
+            .finish()
     }
 
     impl Served {
         /// Posts `body`, signed with `secret` at `signed_s`.
         async fn post(&self, body: String, secret: &str, signed_s: i64) -> (u16, String) {
             let signed = signed_s.to_string();
-            let tag = SigningKey::new(secret).expect("a key").sign(&[b"v0:", signed.as_bytes(), b":", body.as_bytes()]);
-            self.send(body, &[("x-slack-request-timestamp", signed), ("x-slack-signature", format!("v0={tag}"))]).await
+            let tag = SigningKey::new(secret).expect("a key").sign(&[
+                b"v0:",
+                signed.as_bytes(),
+                b":",
+                body.as_bytes(),
+            ]);
+            self.send(
+                body,
+                &[
+                    ("x-slack-request-timestamp", signed),
+                    ("x-slack-signature", format!("v0={tag}")),
+                ],
+            )
+            .await
         }
 
         async fn send(&self, body: String, headers: &[(&str, String)]) -> (u16, String) {
@@ -216,7 +277,10 @@ mod tests {
                 request = request.header(*name, value);
             }
             let response = request.body(body).send().await.expect("an answer");
-            (response.status().as_u16(), response.text().await.expect("text"))
+            (
+                response.status().as_u16(),
+                response.text().await.expect("text"),
+            )
         }
     }
 
@@ -225,13 +289,24 @@ mod tests {
         let served = start().await;
         let acknowledge = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         for secret in ["new", "old", "new"] {
-            assert_eq!(served.post(acknowledge.clone(), secret, now_s()).await, (200, String::new()));
+            assert_eq!(
+                served.post(acknowledge.clone(), secret, now_s()).await,
+                (200, String::new())
+            );
         }
         let stored = left(&served.store).await;
         assert_eq!(stored.len(), 1, "{stored:?}");
         let (_, command) = &stored[0];
-        assert_eq!((command.by.as_str(), command.via.as_str(), command.at_s), ("ana", "slack", 1_767_326_130));
-        assert_eq!(command.ask, Ask::Acknowledge { alert_id: "al_1".into() });
+        assert_eq!(
+            (command.by.as_str(), command.via.as_str(), command.at_s),
+            ("ana", "slack", 1_767_326_130)
+        );
+        assert_eq!(
+            command.ask,
+            Ask::Acknowledge {
+                alert_id: "al_1".into()
+            }
+        );
 
         let silence = form(&press("silence_4h", "al_1 14400", "1767326131.000000").to_string());
         assert_eq!(served.post(silence, "new", now_s()).await.0, 200);
@@ -256,15 +331,34 @@ mod tests {
             assert!(status == 401 && text.contains(expected), "{status} {text}");
         }
         let (status, text) = served.send(body.clone(), &[]).await;
-        assert!(status == 401 && text.contains("signature_missing"), "{status} {text}");
-        let headers = [("x-slack-request-timestamp", now_s().to_string()), ("x-slack-signature", "v0=?".to_owned())];
+        assert!(
+            status == 401 && text.contains("signature_missing"),
+            "{status} {text}"
+        );
+        let headers = [
+            ("x-slack-request-timestamp", now_s().to_string()),
+            ("x-slack-signature", "v0=?".to_owned()),
+        ];
         let (status, text) = served.send(body, &headers).await;
-        assert!(status == 401 && text.contains("signature_unreadable"), "{status} {text}");
+        assert!(
+            status == 401 && text.contains("signature_unreadable"),
+            "{status} {text}"
+        );
         assert_eq!(left(&served.store).await, []);
         let other_path = served.url.replace("interactivity", "events");
-        let answer = reqwest::Client::new().post(other_path).timeout(LONG).send().await.expect("an answer");
+        let answer = reqwest::Client::new()
+            .post(other_path)
+            .timeout(LONG)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 404);
-        let answer = reqwest::Client::new().get(&served.url).timeout(LONG).send().await.expect("an answer");
+        let answer = reqwest::Client::new()
+            .get(&served.url)
+            .timeout(LONG)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 405);
     }
 
@@ -274,13 +368,24 @@ mod tests {
         for (body, status, reason) in [
             (String::new(), 400, "no_payload"),
             ("a=b".to_owned(), 400, "no_payload"),
-            (press("acknowledge", "al_1", "1.0").to_string(), 400, "no_payload"),
+            (
+                press("acknowledge", "al_1", "1.0").to_string(),
+                400,
+                "no_payload",
+            ),
             (form("nonsense"), 400, "not_an_action"),
-            (form(r#"{"type":"view_submission"}"#), 400, "view_submission"),
+            (
+                form(r#"{"type":"view_submission"}"#),
+                400,
+                "view_submission",
+            ),
             ("x".repeat(BODY_BYTES + 1), 413, "too_large"),
         ] {
             let (answered, text) = served.post(body, "new", now_s()).await;
-            assert!(answered == status && text.contains(reason), "{answered} {text}");
+            assert!(
+                answered == status && text.contains(reason),
+                "{answered} {text}"
+            );
         }
         assert_eq!(left(&served.store).await, []);
     }
@@ -291,7 +396,10 @@ mod tests {
         let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         break_store(served.folder.path());
         let (status, text) = served.post(body.clone(), "new", now_s()).await;
-        assert!(status == 503 && text.contains("unavailable"), "{status} {text}");
+        assert!(
+            status == 503 && text.contains("unavailable"),
+            "{status} {text}"
+        );
         mend_store(served.folder.path());
         assert_eq!(left(&served.store).await, []);
         assert_eq!(served.post(body, "new", now_s()).await.0, 200);
@@ -304,19 +412,30 @@ mod tests {
         let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         let held = hold_store(served.folder.path());
         let (status, text) = served.post(body.clone(), "new", now_s()).await;
-        assert!(status == 503 && text.contains("unavailable"), "{status} {text}");
+        assert!(
+            status == 503 && text.contains("unavailable"),
+            "{status} {text}"
+        );
         drop(held);
         assert_eq!(served.post(body, "new", now_s()).await.0, 200);
-        assert_eq!(left(&served.store).await.len(), 1, "it may have been stored late, as the same command");
+        assert_eq!(
+            left(&served.store).await.len(),
+            1,
+            "it may have been stored late, as the same command"
+        );
     }
 
     #[tokio::test]
     async fn it_ends_when_told_to() {
         let folder = tempfile::tempdir().expect("a folder");
-        let bound = Interactivity::bind(([127, 0, 0, 1], 0).into(), Vec::new(), open(folder.path())).await;
+        let bound =
+            Interactivity::bind(([127, 0, 0, 1], 0).into(), Vec::new(), open(folder.path())).await;
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(bound.expect("a port").serve(shutdown.clone()));
         shutdown.cancel();
-        timeout(LONG, serving).await.expect("in time").expect("no panic");
+        timeout(LONG, serving)
+            .await
+            .expect("in time")
+            .expect("no panic");
     }
 }

@@ -39,12 +39,20 @@ impl Inbox {
         for ignored in &interaction.ignored {
             tracing::debug!(reason = ignored.reason, action_id = %shown::id(&ignored.action_id), "action in Slack ignored");
         }
-        timeout(STORE_WITHIN, self.store(interaction)).await.map_err(|_| NotStored::TooSlow)?
+        timeout(STORE_WITHIN, self.store(interaction))
+            .await
+            .map_err(|_| NotStored::TooSlow)?
     }
 
     async fn store(&self, interaction: &Interaction) -> Result<(), NotStored> {
         for asked in &interaction.asked {
-            self.0.submit(COMMANDS, &asked.key, &serde_json::to_string(&asked.command)?).await?;
+            self.0
+                .submit(
+                    COMMANDS,
+                    &asked.key,
+                    &serde_json::to_string(&asked.command)?,
+                )
+                .await?;
             let what = match asked.command.ask {
                 Ask::Acknowledge { .. } => "acknowledge",
                 Ask::Resolve { .. } => "resolve",
@@ -52,7 +60,10 @@ impl Inbox {
                 Ask::Unsilence { .. } => "unsilence",
             };
             // A name and not an id of Slack's would be a person's.
-            let (alert_id, by) = (shown::id(&asked.alert_id), shown::slack_user(&asked.user_id));
+            let (alert_id, by) = (
+                shown::id(&asked.alert_id),
+                shown::slack_user(&asked.user_id),
+            );
             tracing::info!(%alert_id, what, slack_user = %by, "action in Slack");
         }
         Ok(())

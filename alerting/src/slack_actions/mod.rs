@@ -62,11 +62,16 @@ impl SlackActions {
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
         let http = match keys(config)? {
-            Some(keys) => Some(Interactivity::bind(config.interactivity_listen, keys, store.clone()).await?),
+            Some(keys) => {
+                Some(Interactivity::bind(config.interactivity_listen, keys, store.clone()).await?)
+            }
             None => None,
         };
         let socket = socket(config, outgoing, store)?;
-        Ok(Self { http, socket: Some(watch::Sender::new(socket)) })
+        Ok(Self {
+            http,
+            socket: Some(watch::Sender::new(socket)),
+        })
     }
 
     /// Whether what is configured can be used; opens nothing.
@@ -84,7 +89,11 @@ impl SlackActions {
 
     /// To be asked when other settings come.
     pub fn switch(&self, store: Arc<dyn StateStore>) -> Switch {
-        Switch { keys: self.http.as_ref().map(Interactivity::keys), socket: self.socket.clone(), store }
+        Switch {
+            keys: self.http.as_ref().map(Interactivity::keys),
+            socket: self.socket.clone(),
+            store,
+        }
     }
 
     /// Where Slack may post, with the port the system chose; `None` without a signing secret.
@@ -141,9 +150,15 @@ impl Switch {
 }
 
 fn keys(config: &SlackConfig) -> Result<Option<Vec<SigningKey>>, StartError> {
-    let Some(secrets) = &config.signing_secret else { return Ok(None) };
+    let Some(secrets) = &config.signing_secret else {
+        return Ok(None);
+    };
     let keys = signature::keys(secrets.expose_secret());
-    let empty = || StartError::Setting("slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret".into());
+    let empty = || {
+        StartError::Setting(
+            "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret".into(),
+        )
+    };
     keys.map(Some).ok_or_else(empty)
 }
 
@@ -153,11 +168,16 @@ fn socket(
     store: Arc<dyn StateStore>,
 ) -> Result<Option<SocketMode>, StartError> {
     let token = config.app_token.clone();
-    token.map(|token| SocketMode::new(token, &config.api_base, outgoing, store)).transpose()
+    token
+        .map(|token| SocketMode::new(token, &config.api_base, outgoing, store))
+        .transpose()
 }
 
 /// Keeps Socket Mode connected with the token of the day. What is under way with the last one is finished first.
-async fn keep_socket(mut arriving: watch::Receiver<Option<SocketMode>>, shutdown: &CancellationToken) {
+async fn keep_socket(
+    mut arriving: watch::Receiver<Option<SocketMode>>,
+    shutdown: &CancellationToken,
+) {
     while !shutdown.is_cancelled() {
         let socket = arriving.borrow_and_update().clone();
         let stop = shutdown.child_token();
@@ -206,21 +226,28 @@ mod tests {
     /// What waits for the evaluator, by key.
     pub(super) async fn left(store: &Arc<dyn StateStore>) -> Vec<(String, Command)> {
         let documents = store.documents(COMMANDS).await.expect("documents");
-        documents.into_iter().map(|(key, body)| (key, serde_json::from_str(&body).expect("a command"))).collect()
+        documents
+            .into_iter()
+            .map(|(key, body)| (key, serde_json::from_str(&body).expect("a command")))
+            .collect()
     }
 
     /// From now on the store takes no command.
     pub(super) fn break_store(folder: &Path) {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
-        other.execute_batch("ALTER TABLE documents RENAME TO elsewhere").expect("renamed");
+        other
+            .execute_batch("ALTER TABLE documents RENAME TO elsewhere")
+            .expect("renamed");
     }
 
     /// And now it does again.
     pub(super) fn mend_store(folder: &Path) {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
-        other.execute_batch("ALTER TABLE elsewhere RENAME TO documents").expect("renamed");
+        other
+            .execute_batch("ALTER TABLE elsewhere RENAME TO documents")
+            .expect("renamed");
     }
 
     /// Until it is dropped, the store can write nothing.
@@ -231,7 +258,10 @@ mod tests {
         other
     }
 
-    pub(super) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    pub(super) async fn until<T, F: Future<Output = Option<T>>>(
+        what: &str,
+        mut ask: impl FnMut() -> F,
+    ) -> T {
         let began = Instant::now();
         loop {
             if let Some(answer) = ask().await {
@@ -255,8 +285,12 @@ mod tests {
     }
 
     fn config(variables: &[(&str, &str)]) -> SlackConfig {
-        let find =
-            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let find = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         Config::load(None, &find).expect("valid").slack
     }
 
@@ -265,29 +299,59 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let outgoing = Outgoing::new(OutgoingConfig::default());
-        let off = SlackActions::bind(&config(&[]), &outgoing, store.clone()).await.expect("nothing to open");
+        let off = SlackActions::bind(&config(&[]), &outgoing, store.clone())
+            .await
+            .expect("nothing to open");
         assert!(off.local_addr().is_none());
-        tokio::time::timeout(LONG, off.run(CancellationToken::new())).await.expect("it ends");
+        tokio::time::timeout(LONG, off.run(CancellationToken::new()))
+            .await
+            .expect("it ends");
 
-        let on = config(&[("SLACK_SIGNING_SECRET", "s"), ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0")]);
-        let on = SlackActions::bind(&on, &outgoing, store.clone()).await.expect("a port");
+        let on = config(&[
+            ("SLACK_SIGNING_SECRET", "s"),
+            ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0"),
+        ]);
+        let on = SlackActions::bind(&on, &outgoing, store.clone())
+            .await
+            .expect("a port");
         let addr = on.local_addr().expect("an address").to_string();
-        let taken = config(&[("SLACK_SIGNING_SECRET", "s"), ("SLACK_INTERACTIVITY_LISTEN", &addr)]);
-        let error = SlackActions::bind(&taken, &outgoing, store.clone()).await.err().expect("taken").to_string();
+        let taken = config(&[
+            ("SLACK_SIGNING_SECRET", "s"),
+            ("SLACK_INTERACTIVITY_LISTEN", &addr),
+        ]);
+        let error = SlackActions::bind(&taken, &outgoing, store.clone())
+            .await
+            .err()
+            .expect("taken")
+            .to_string();
         assert!(error.contains("SLACK_INTERACTIVITY_LISTEN"), "{error}");
 
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(on.run(shutdown.clone()));
         let url = format!("http://{addr}/slack/interactivity");
-        let answer = reqwest::Client::new().post(url).timeout(LONG).send().await.expect("an answer");
+        let answer = reqwest::Client::new()
+            .post(url)
+            .timeout(LONG)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 401, "it serves");
         shutdown.cancel();
-        tokio::time::timeout(LONG, running).await.expect("in time").expect("no panic");
+        tokio::time::timeout(LONG, running)
+            .await
+            .expect("in time")
+            .expect("no panic");
 
-        for (base, expected) in [("http://slack.example/api", "https://"), ("https://10.0.0.1/api", "private")] {
+        for (base, expected) in [
+            ("http://slack.example/api", "https://"),
+            ("https://10.0.0.1/api", "private"),
+        ] {
             let refused = SocketMode::new("xapp-1".into(), base, &outgoing, store.clone());
             let error = refused.err().expect("refused").to_string();
-            assert!(error.contains("SLACK_API_BASE") && error.contains(expected), "{error}");
+            assert!(
+                error.contains("SLACK_API_BASE") && error.contains(expected),
+                "{error}"
+            );
         }
     }
 }

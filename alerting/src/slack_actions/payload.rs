@@ -87,7 +87,10 @@ pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, NotAnAction> {
     for action in &actions {
         match ask(action, &user, now_s) {
             Ok(asked) => interaction.asked.push(asked),
-            Err(reason) => interaction.ignored.push(Ignored { reason, action_id: shorten(&action.action_id) }),
+            Err(reason) => interaction.ignored.push(Ignored {
+                reason,
+                action_id: shorten(&action.action_id),
+            }),
         }
     }
     Ok(interaction)
@@ -128,24 +131,51 @@ struct Choice {
 
 /// The error is a reason to ignore it.
 fn ask(action: &Action, user: &User, now_s: i64) -> Result<Asked, &'static str> {
-    let Action { action_id, action_ts, value, selected_option } = action;
-    let value = selected_option.as_ref().map(|choice| &choice.value).or(value.as_ref());
+    let Action {
+        action_id,
+        action_ts,
+        value,
+        selected_option,
+    } = action;
+    let value = selected_option
+        .as_ref()
+        .map(|choice| &choice.value)
+        .or(value.as_ref());
     let by = user.name();
     // Of the press, so that a repeat says the same; a clock that is ahead of ours does not count.
-    let pressed_s = action_ts.split('.').next().and_then(|s| s.parse().ok()).filter(|s| (0..=now_s).contains(s));
+    let pressed_s = action_ts
+        .split('.')
+        .next()
+        .and_then(|s| s.parse().ok())
+        .filter(|s| (0..=now_s).contains(s));
     let at_s = pressed_s.unwrap_or(now_s);
-    let (alert_id, ask) = match action_id.split_once('_').map_or(action_id.as_str(), |(word, _)| word) {
+    let (alert_id, ask) = match action_id
+        .split_once('_')
+        .map_or(action_id.as_str(), |(word, _)| word)
+    {
         "acknowledge" => {
             let alert_id = alert_id(value.ok_or("no_value")?)?;
-            (alert_id, Ask::Acknowledge { alert_id: alert_id.to_owned() })
+            (
+                alert_id,
+                Ask::Acknowledge {
+                    alert_id: alert_id.to_owned(),
+                },
+            )
         }
         "silence" => {
             let (alert, seconds) = value.ok_or("no_value")?.split_once(' ').ok_or("no_time")?;
             let alert_id = alert_id(alert)?;
-            let seconds = seconds.parse().ok().filter(|s| (1..=LONGEST_SILENCE_S).contains(s)).ok_or("no_time")?;
+            let seconds = seconds
+                .parse()
+                .ok()
+                .filter(|s| (1..=LONGEST_SILENCE_S).contains(s))
+                .ok_or("no_time")?;
             let silence = Silence {
                 id: format!("si_{}", digest(&[alert_id, &user.id, action_ts], 8)),
-                matches: Matcher { alert_id: Some(alert_id.to_owned()), ..Matcher::default() },
+                matches: Matcher {
+                    alert_id: Some(alert_id.to_owned()),
+                    ..Matcher::default()
+                },
                 from_s: at_s,
                 until_s: at_s.saturating_add(seconds),
                 reason: format!("silenced from Slack by {by}"),
@@ -157,41 +187,69 @@ fn ask(action: &Action, user: &User, now_s: i64) -> Result<Asked, &'static str> 
         _ => return Err("unknown_action"),
     };
     Ok(Asked {
-        key: format!("slack_{}", digest(&[action_ts, &user.id, action_id, alert_id], 16)),
+        key: format!(
+            "slack_{}",
+            digest(&[action_ts, &user.id, action_id, alert_id], 16)
+        ),
         user_id: shorten(&user.id),
         alert_id: alert_id.to_owned(),
-        command: Command { ask, by, via: "slack".to_owned(), at_s },
+        command: Command {
+            ask,
+            by,
+            via: "slack".to_owned(),
+            at_s,
+        },
     })
 }
 
 impl User {
     /// What people know them by; the id, if Slack tells no name.
     fn name(&self) -> String {
-        let names = [&self.name, &self.username].into_iter().flatten().map(|name| name.trim());
-        shorten(names.chain([self.id.as_str()]).find(|name| !name.is_empty()).unwrap_or("somebody"))
+        let names = [&self.name, &self.username]
+            .into_iter()
+            .flatten()
+            .map(|name| name.trim());
+        shorten(
+            names
+                .chain([self.id.as_str()])
+                .find(|name| !name.is_empty())
+                .unwrap_or("somebody"),
+        )
     }
 }
 
 /// Values are ours and signed by Slack; but whoever may post as the app could write others.
 fn alert_id(value: &str) -> Result<&str, &'static str> {
-    let rest = value.strip_prefix("al_").filter(|rest| !rest.is_empty() && value.len() <= LONGEST_NAME);
-    let fits = rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    let rest = value
+        .strip_prefix("al_")
+        .filter(|rest| !rest.is_empty() && value.len() <= LONGEST_NAME);
+    let fits =
+        rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     if fits { Ok(value) } else { Err("not_an_alert") }
 }
 
 /// The parts are written with their lengths, so that none can reach into the next.
 fn digest(parts: &[&str], bytes: usize) -> String {
-    let text: String = parts.iter().map(|part| format!("{} {part}\n", part.len())).collect();
+    let text: String = parts
+        .iter()
+        .map(|part| format!("{} {part}\n", part.len()))
+        .collect();
     hex::encode(&Sha256::digest(text)[..bytes])
 }
 
 fn shorten(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST_NAME)
+        .collect()
 }
 
 /// The error names the place and quotes nothing.
 fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, NotAnAction> {
-    serde_json::from_str(payload).map_err(|e| NotAnAction::Unreadable { line: e.line(), column: e.column() })
+    serde_json::from_str(payload).map_err(|e| NotAnAction::Unreadable {
+        line: e.line(),
+        column: e.column(),
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +301,8 @@ mod tests {
     }
 
     fn one(action: &Value) -> Result<Asked, &'static str> {
-        let Interaction { mut asked, ignored } = commands(&payload(&ana(), &json!([action])), NOW_S).expect("read");
+        let Interaction { mut asked, ignored } =
+            commands(&payload(&ana(), &json!([action])), NOW_S).expect("read");
         assert_eq!(asked.len() + ignored.len(), 1);
         asked.pop().ok_or_else(|| ignored[0].reason)
     }
@@ -251,22 +310,56 @@ mod tests {
     #[test]
     fn what_is_pressed_becomes_a_command() {
         let acknowledged = one(&button("acknowledge", "al_1")).expect("a command");
-        assert_eq!((acknowledged.alert_id.as_str(), acknowledged.user_id.as_str()), ("al_1", "U0123456789"));
-        assert!(acknowledged.key.starts_with("slack_") && acknowledged.key.len() == 38, "{}", acknowledged.key);
+        assert_eq!(
+            (
+                acknowledged.alert_id.as_str(),
+                acknowledged.user_id.as_str()
+            ),
+            ("al_1", "U0123456789")
+        );
+        assert!(
+            acknowledged.key.starts_with("slack_") && acknowledged.key.len() == 38,
+            "{}",
+            acknowledged.key
+        );
         let expected = Command {
-            ask: Ask::Acknowledge { alert_id: "al_1".into() },
+            ask: Ask::Acknowledge {
+                alert_id: "al_1".into(),
+            },
             by: "ana".into(),
             via: "slack".into(),
             at_s: 1_767_326_130,
         };
         assert_eq!(acknowledged.command, expected);
-        for action in [menu("al_1 14400"), button("silence", "al_1 14400"), button("silence_4h", "al_1 14400")] {
+        for action in [
+            menu("al_1 14400"),
+            button("silence", "al_1 14400"),
+            button("silence_4h", "al_1 14400"),
+        ] {
             let asked = one(&action).expect("a command");
-            let Ask::Silence(silence) = asked.command.ask else { panic!("{asked:?}") };
-            assert_eq!((silence.from_s, silence.until_s), (1_767_326_130, 1_767_340_530));
-            assert_eq!((silence.reason.as_str(), silence.by.as_str()), ("silenced from Slack by ana", "ana"));
-            assert_eq!(silence.matches, Matcher { alert_id: Some("al_1".into()), ..Matcher::default() });
-            assert!(silence.id.starts_with("si_") && silence.id.len() == 19, "{}", silence.id);
+            let Ask::Silence(silence) = asked.command.ask else {
+                panic!("{asked:?}")
+            };
+            assert_eq!(
+                (silence.from_s, silence.until_s),
+                (1_767_326_130, 1_767_340_530)
+            );
+            assert_eq!(
+                (silence.reason.as_str(), silence.by.as_str()),
+                ("silenced from Slack by ana", "ana")
+            );
+            assert_eq!(
+                silence.matches,
+                Matcher {
+                    alert_id: Some("al_1".into()),
+                    ..Matcher::default()
+                }
+            );
+            assert!(
+                silence.id.starts_with("si_") && silence.id.len() == 19,
+                "{}",
+                silence.id
+            );
         }
     }
 
@@ -282,7 +375,10 @@ mod tests {
             (button("acknowledge", "al_"), "not_an_alert"),
             (button("acknowledge", "al_1 2"), "not_an_alert"),
             (button("acknowledge", "in_1"), "not_an_alert"),
-            (button("acknowledge", &format!("al_{}", "1".repeat(100))), "not_an_alert"),
+            (
+                button("acknowledge", &format!("al_{}", "1".repeat(100))),
+                "not_an_alert",
+            ),
             (menu("al_1"), "no_time"),
             (menu("al_1 "), "no_time"),
             (menu("al_1 0"), "no_time"),
@@ -295,14 +391,26 @@ mod tests {
             assert_eq!(one(&action), Err(expected), "{action}");
         }
         let both = json!([button("open", ""), button("acknowledge", "al_1")]);
-        let Interaction { asked, ignored } = commands(&payload(&ana(), &both), NOW_S).expect("read");
-        assert_eq!((asked.len(), ignored), (1, vec![Ignored { reason: "link", action_id: "open".into() }]));
+        let Interaction { asked, ignored } =
+            commands(&payload(&ana(), &both), NOW_S).expect("read");
+        assert_eq!(
+            (asked.len(), ignored),
+            (
+                1,
+                vec![Ignored {
+                    reason: "link",
+                    action_id: "open".into()
+                }]
+            )
+        );
     }
 
     #[test]
     fn a_repeat_is_the_same_and_another_press_is_another() {
         let press = |action: &Value, user: &Value, now_s| {
-            let mut asked = commands(&payload(user, &json!([action])), now_s).expect("read").asked;
+            let mut asked = commands(&payload(user, &json!([action])), now_s)
+                .expect("read")
+                .asked;
             asked.pop().expect("a command")
         };
         let (first, ana) = (menu("al_1 60"), ana());
@@ -320,7 +428,10 @@ mod tests {
         };
         let first = press(&first, &ana, NOW_S);
         for other in &others {
-            assert!(other.key != first.key && id(other) != id(&first), "{other:?}");
+            assert!(
+                other.key != first.key && id(other) != id(&first),
+                "{other:?}"
+            );
         }
     }
 
@@ -329,7 +440,11 @@ mod tests {
         for action_ts in ["", "soon", "-5.0", "9999999999.000000"] {
             let mut action = menu("al_1 60");
             action["action_ts"] = action_ts.into();
-            assert_eq!(one(&action).expect("a command").command.at_s, NOW_S, "{action_ts:?}");
+            assert_eq!(
+                one(&action).expect("a command").command.at_s,
+                NOW_S,
+                "{action_ts:?}"
+            );
         }
     }
 
@@ -341,7 +456,11 @@ mod tests {
             (json!({"id": "U1", "username": null}), "U1"),
             (json!({"id": "U1", "name": "a\nb"}), "ab"),
         ] {
-            let read = commands(&payload(&user, &json!([button("acknowledge", "al_1")])), NOW_S).expect("read");
+            let read = commands(
+                &payload(&user, &json!([button("acknowledge", "al_1")])),
+                NOW_S,
+            )
+            .expect("read");
             assert_eq!(read.asked[0].command.by, expected);
         }
     }
@@ -354,9 +473,15 @@ mod tests {
             ("{}", "line 1"),
             ("[]", "line 1"),
             (r#"{"type":"block_actions"}"#, "line 1"),
-            (r#"{"type":"block_actions","user":{"id":"U1"},"actions":[{}]}"#, "block_actions"),
+            (
+                r#"{"type":"block_actions","user":{"id":"U1"},"actions":[{}]}"#,
+                "block_actions",
+            ),
             (r#"{"type":"view_submission","view":{}}"#, "view_submission"),
-            (r#"{"type":"interactive_message","callback_id":"x"}"#, "interactive_message"),
+            (
+                r#"{"type":"interactive_message","callback_id":"x"}"#,
+                "interactive_message",
+            ),
             (r#"{"type":"shortcut"}"#, "shortcut"),
         ] {
             let error = commands(text, NOW_S).expect_err("refused").to_string();

@@ -19,10 +19,14 @@ pub enum Refusal {
     #[error("the X-Slack-Signature or the X-Slack-Request-Timestamp header cannot be read")]
     Unreadable,
     /// No secret fits.
-    #[error("the signature does not match: check that SLACK_SIGNING_SECRET is the one of this Slack app")]
+    #[error(
+        "the signature does not match: check that SLACK_SIGNING_SECRET is the one of this Slack app"
+    )]
     Mismatch,
     /// The signature is right, and of another time.
-    #[error("the signature is too old or of the future: a replay, or this machine's clock is wrong")]
+    #[error(
+        "the signature is too old or of the future: a replay, or this machine's clock is wrong"
+    )]
     WrongTime,
 }
 
@@ -54,8 +58,12 @@ pub fn verify(
     now_s: i64,
 ) -> Result<(), Refusal> {
     let (timestamp, signature) = timestamp.zip(signature).ok_or(Refusal::Missing)?;
-    let signed_s = std::str::from_utf8(timestamp).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let signed_s: i64 = signed_s.and_then(|text| text.parse().ok()).ok_or(Refusal::Unreadable)?;
+    let signed_s = std::str::from_utf8(timestamp)
+        .ok()
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let signed_s: i64 = signed_s
+        .and_then(|text| text.parse().ok())
+        .ok_or(Refusal::Unreadable)?;
     let mut tag = [0; 32];
     let hex = signature.strip_prefix(b"v0=").ok_or(Refusal::Unreadable)?;
     hex::decode_to_slice(hex, &mut tag).map_err(|_| Refusal::Unreadable)?;
@@ -84,7 +92,13 @@ mod tests {
     const SIGNATURE: &str = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
 
     /// What it is, the two headers, the request's age, and what is to come of it.
-    type Case<'a> = (&'a str, Option<&'a str>, Option<&'a str>, i64, Result<(), Refusal>);
+    type Case<'a> = (
+        &'a str,
+        Option<&'a str>,
+        Option<&'a str>,
+        i64,
+        Result<(), Refusal>,
+    );
 
     #[test]
     fn accepts_what_slack_signed_and_nothing_else() {
@@ -98,29 +112,106 @@ mod tests {
             ("upper-case hex", at, Some(&upper), 0, Ok(())),
             ("five minutes old", at, Some(SIGNATURE), 300, Ok(())),
             ("older", at, Some(SIGNATURE), 301, Err(Refusal::WrongTime)),
-            ("of the future", at, Some(SIGNATURE), -301, Err(Refusal::WrongTime)),
-            ("another secret", at, Some(&other), 0, Err(Refusal::Mismatch)),
-            ("another secret, and old", at, Some(&other), 301, Err(Refusal::Mismatch)),
-            ("another time", Some("1531420619"), Some(SIGNATURE), 0, Err(Refusal::Mismatch)),
-            ("another spelling of the time", Some("01531420618"), Some(SIGNATURE), 0, Err(Refusal::Mismatch)),
+            (
+                "of the future",
+                at,
+                Some(SIGNATURE),
+                -301,
+                Err(Refusal::WrongTime),
+            ),
+            (
+                "another secret",
+                at,
+                Some(&other),
+                0,
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "another secret, and old",
+                at,
+                Some(&other),
+                301,
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "another time",
+                Some("1531420619"),
+                Some(SIGNATURE),
+                0,
+                Err(Refusal::Mismatch),
+            ),
+            (
+                "another spelling of the time",
+                Some("01531420618"),
+                Some(SIGNATURE),
+                0,
+                Err(Refusal::Mismatch),
+            ),
             ("no signature", at, None, 0, Err(Refusal::Missing)),
             ("no time", None, Some(SIGNATURE), 0, Err(Refusal::Missing)),
             ("neither", None, None, 0, Err(Refusal::Missing)),
-            ("an empty time", Some(""), Some(SIGNATURE), 0, Err(Refusal::Unreadable)),
-            ("a negative time", Some("-1"), Some(SIGNATURE), 0, Err(Refusal::Unreadable)),
-            ("no number", Some("soon"), Some(SIGNATURE), 0, Err(Refusal::Unreadable)),
-            ("a number too large", Some("99999999999999999999"), Some(SIGNATURE), 0, Err(Refusal::Unreadable)),
-            ("another version", at, Some(&SIGNATURE.replace("v0", "v1")), 0, Err(Refusal::Unreadable)),
-            ("cut off", at, Some(&SIGNATURE[..65]), 0, Err(Refusal::Unreadable)),
+            (
+                "an empty time",
+                Some(""),
+                Some(SIGNATURE),
+                0,
+                Err(Refusal::Unreadable),
+            ),
+            (
+                "a negative time",
+                Some("-1"),
+                Some(SIGNATURE),
+                0,
+                Err(Refusal::Unreadable),
+            ),
+            (
+                "no number",
+                Some("soon"),
+                Some(SIGNATURE),
+                0,
+                Err(Refusal::Unreadable),
+            ),
+            (
+                "a number too large",
+                Some("99999999999999999999"),
+                Some(SIGNATURE),
+                0,
+                Err(Refusal::Unreadable),
+            ),
+            (
+                "another version",
+                at,
+                Some(&SIGNATURE.replace("v0", "v1")),
+                0,
+                Err(Refusal::Unreadable),
+            ),
+            (
+                "cut off",
+                at,
+                Some(&SIGNATURE[..65]),
+                0,
+                Err(Refusal::Unreadable),
+            ),
             ("no hex", at, Some("v0=potato"), 0, Err(Refusal::Unreadable)),
         ];
         // The second secret is the one that is being rotated out.
         let keys = keys(&format!("new, {SECRET}")).expect("two keys");
         for (case, timestamp, signature, age_s, expected) in table {
-            let [timestamp, signature] = [timestamp, signature].map(|header| header.map(str::as_bytes));
-            assert_eq!(verify(&keys, timestamp, signature, BODY, SIGNED_S + age_s,), *expected, "{case}");
-            assert!(verify(&keys, timestamp, signature, b"", SIGNED_S + age_s).is_err(), "{case}, another body");
-            assert!(verify(&[], timestamp, signature, BODY, SIGNED_S + age_s).is_err(), "{case}, no secret");
+            let [timestamp, signature] =
+                [timestamp, signature].map(|header| header.map(str::as_bytes));
+            assert_eq!(
+                verify(&keys, timestamp, signature, BODY, SIGNED_S + age_s,),
+                *expected,
+                "{case}"
+            );
+            assert!(
+                verify(&keys, timestamp, signature, b"", SIGNED_S + age_s).is_err(),
+                "{case}, another body"
+            );
+            assert!(
+                verify(&[], timestamp, signature, BODY, SIGNED_S + age_s).is_err(),
+                "{case}, no secret"
+            );
         }
     }
 

@@ -133,7 +133,11 @@ impl SocketMode {
                 Ok(Ended::Asked) => pauses.next().unwrap_or(LONGEST_PAUSE),
                 Err(error) => {
                     let own = pauses.next().unwrap_or(LONGEST_PAUSE);
-                    let pause = if let Broken::Later(wait) = error { own.max(wait) } else { own };
+                    let pause = if let Broken::Later(wait) = error {
+                        own.max(wait)
+                    } else {
+                        own
+                    };
                     tracing::warn!(%error, ?pause, "Slack's Socket Mode pauses");
                     pause
                 }
@@ -162,11 +166,16 @@ impl SocketMode {
         if !is_private(&url, "wss", "ws") {
             return Err(Broken::Address);
         }
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES)).max_frame_size(Some(MESSAGE_BYTES));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES))
+            .max_frame_size(Some(MESSAGE_BYTES));
         let connecting = Box::pin(connect_async_with_config(url, Some(config), true));
-        let connected = timeout(PATIENCE, connecting).await.map_err(|_| Broken::Quiet(PATIENCE))?;
-        connected.map(|(socket, _)| socket).map_err(|error| Broken::Connection(error.to_string()))
+        let connected = timeout(PATIENCE, connecting)
+            .await
+            .map_err(|_| Broken::Quiet(PATIENCE))?;
+        connected
+            .map(|(socket, _)| socket)
+            .map_err(|error| Broken::Connection(error.to_string()))
     }
 
     /// Asks for an address.
@@ -177,30 +186,48 @@ impl SocketMode {
             error: Option<String>,
             url: Option<String>,
         }
-        let request = self.client.post(format!("{}/apps.connections.open", self.api_base));
-        let request = request.bearer_auth(self.token.expose_secret()).header(header::CONTENT_LENGTH, 0);
+        let request = self
+            .client
+            .post(format!("{}/apps.connections.open", self.api_base));
+        let request = request
+            .bearer_auth(self.token.expose_secret())
+            .header(header::CONTENT_LENGTH, 0);
         let failed = |error: reqwest::Error| Broken::Refused(causes(&error.without_url()));
         let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
-                let seconds = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-                return Err(Broken::Later(Duration::from_secs(seconds.unwrap_or(30).clamp(1, 3600))));
+                let seconds = response
+                    .headers()
+                    .get(header::RETRY_AFTER)
+                    .and_then(|v| v.to_str().ok()?.parse().ok());
+                return Err(Broken::Later(Duration::from_secs(
+                    seconds.unwrap_or(30).clamp(1, 3600),
+                )));
             }
-            status if !status.is_success() => return Err(Broken::Refused(format!("Slack answered {status}"))),
+            status if !status.is_success() => {
+                return Err(Broken::Refused(format!("Slack answered {status}")));
+            }
             _ => {}
         }
         // An answer that cannot be read is not quoted: it may repeat the token.
         let read = outgoing::json(response, MESSAGE_BYTES).await;
         match read.map_err(|what| Broken::Refused(format!("Slack: {what}")))? {
-            Answer { ok: true, url: Some(url), .. } => Ok(url),
+            Answer {
+                ok: true,
+                url: Some(url),
+                ..
+            } => Ok(url),
             Answer { error, .. } => {
                 let word = error.as_deref().map_or("without a reason", shown::word);
                 let fix = match word {
-                    "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
-                        ": check SLACK_APP_TOKEN"
+                    "invalid_auth" | "not_authed" | "token_revoked" | "token_expired"
+                    | "account_inactive" => ": check SLACK_APP_TOKEN",
+                    "not_allowed_token_type" => {
+                        ": SLACK_APP_TOKEN must be an app-level token, xapp-…"
                     }
-                    "not_allowed_token_type" => ": SLACK_APP_TOKEN must be an app-level token, xapp-…",
-                    "missing_scope" | "no_permission" => ": give the app-level token the scope connections:write",
+                    "missing_scope" | "no_permission" => {
+                        ": give the app-level token the scope connections:write"
+                    }
                     _ => "",
                 };
                 Err(Broken::Refused(format!("Slack answered {word}{fix}")))
@@ -209,8 +236,13 @@ impl SocketMode {
     }
 
     /// An envelope under way is finished even when the process is asked to stop.
-    async fn converse(&self, socket: &mut Socket, shutdown: &CancellationToken) -> Result<Ended, Broken> {
-        let broken = |error: tokio_tungstenite::tungstenite::Error| Broken::Connection(error.to_string());
+    async fn converse(
+        &self,
+        socket: &mut Socket,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, Broken> {
+        let broken =
+            |error: tokio_tungstenite::tungstenite::Error| Broken::Connection(error.to_string());
         loop {
             let message = tokio::select! {
                 biased;
@@ -235,7 +267,9 @@ impl SocketMode {
                 Envelope::Disconnect(reason) => return Err(Broken::Ended(reason)),
                 Envelope::Interactive { id, payload } => self.take(payload).await.then_some(id),
                 Envelope::Other { id } => {
-                    tracing::debug!("Slack tells of something that nobody asked for; confirmed and ignored");
+                    tracing::debug!(
+                        "Slack tells of something that nobody asked for; confirmed and ignored"
+                    );
                     Some(id)
                 }
                 Envelope::Unreadable => {
@@ -245,7 +279,10 @@ impl SocketMode {
             };
             if let Some(id) = confirm {
                 let message = Message::text(envelope::confirmation(id));
-                timeout(PATIENCE, socket.send(message)).await.map_err(|_| Broken::Quiet(PATIENCE))?.map_err(broken)?;
+                timeout(PATIENCE, socket.send(message))
+                    .await
+                    .map_err(|_| Broken::Quiet(PATIENCE))?
+                    .map_err(broken)?;
             }
         }
     }

@@ -8,7 +8,8 @@ use revwatch_shared::signature::SigningKey;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
-    PATH, SECRET, Server, chunked, event, limits, now_s, post, read_answer, sign, signed, until, within,
+    PATH, SECRET, Server, chunked, event, limits, now_s, post, read_answer, sign, signed, until,
+    within,
 };
 
 const REQUESTS: usize = 5_000;
@@ -24,34 +25,95 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let body = event("evt_1", true);
-    let old = SigningKey::new(SECRET).expect("a secret").header(now_s() - 10_000, &body);
-    let nested = [br#"{"id":"evt_1","data":{"object":"#.as_slice(), &[b'['; 4000]].concat();
+    let old = SigningKey::new(SECRET)
+        .expect("a secret")
+        .header(now_s() - 10_000, &body);
+    let nested = [
+        br#"{"id":"evt_1","data":{"object":"#.as_slice(),
+        &[b'['; 4000],
+    ]
+    .concat();
     let large = vec![b'{'; 20_000];
     let whole = signed(PATH, SECRET, &body);
-    let case = |request: Vec<u8>, status, outcome| Case { request, half_closes: false, status, outcome };
-    let cut = |request: &[u8], status, outcome| Case { request: request.to_vec(), half_closes: true, status, outcome };
+    let case = |request: Vec<u8>, status, outcome| Case {
+        request,
+        half_closes: false,
+        status,
+        outcome,
+    };
+    let cut = |request: &[u8], status, outcome| Case {
+        request: request.to_vec(),
+        half_closes: true,
+        status,
+        outcome,
+    };
     vec![
         case(post(PATH, &[], &body), 400, "signature_missing"),
-        case(signed(PATH, "whsec_guess", &body), 400, "signature_mismatch"),
-        case(post(PATH, &[&format!("stripe-signature: {old}")], &body), 400, "signature_too_old"),
-        case(post(PATH, &["stripe-signature: t=1,v0=00"], &body), 400, "signature_without_v1"),
-        case(signed(PATH, SECRET, &body[..body.len() / 2]), 400, "invalid_json"),
+        case(
+            signed(PATH, "whsec_guess", &body),
+            400,
+            "signature_mismatch",
+        ),
+        case(
+            post(PATH, &[&format!("stripe-signature: {old}")], &body),
+            400,
+            "signature_too_old",
+        ),
+        case(
+            post(PATH, &["stripe-signature: t=1,v0=00"], &body),
+            400,
+            "signature_without_v1",
+        ),
+        case(
+            signed(PATH, SECRET, &body[..body.len() / 2]),
+            400,
+            "invalid_json",
+        ),
         case(signed(PATH, SECRET, &nested), 400, "invalid_json"),
         case(signed(PATH, SECRET, &[b'['; 4000]), 400, "not_an_event"),
         case(signed(PATH, SECRET, br#"{"id":1}"#), 400, "not_an_event"),
         case(post(PATH, &[], &large), 413, "too_large"),
         case(chunked(PATH, &[], &large, 777), 413, "too_large"),
         case(post("/", &[], &body), 404, "not_found"),
-        case(post(PATH, &["content-type: text/xml"], &body), 415, "unsupported_media_type"),
-        case(b"DELETE /webhooks/stripe HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 405, "method_not_allowed"),
-        case(b"\x16\x03\x01\x02\x00 a TLS client hello, say\r\n\r\n".to_vec(), 400, "none"),
-        case(b"POST /webhooks/stripe HTTP/1.1\r\ncontent-length: minus\r\n\r\n".to_vec(), 400, "none"),
-        case(post(PATH, &[&format!("x: {}", "y".repeat(30_000))], &body), 431, "none"),
+        case(
+            post(PATH, &["content-type: text/xml"], &body),
+            415,
+            "unsupported_media_type",
+        ),
+        case(
+            b"DELETE /webhooks/stripe HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+            405,
+            "method_not_allowed",
+        ),
+        case(
+            b"\x16\x03\x01\x02\x00 a TLS client hello, say\r\n\r\n".to_vec(),
+            400,
+            "none",
+        ),
+        case(
+            b"POST /webhooks/stripe HTTP/1.1\r\ncontent-length: minus\r\n\r\n".to_vec(),
+            400,
+            "none",
+        ),
+        case(
+            post(PATH, &[&format!("x: {}", "y".repeat(30_000))], &body),
+            431,
+            "none",
+        ),
         case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 0, "none"),
         cut(&whole[..whole.len() - 5], 400, "incomplete_body"),
         cut(&whole[..40], 0, "none"),
         case(whole, 200, "stored"),
-        case(chunked(PATH, &[&format!("stripe-signature: {}", sign(SECRET, &body))], &body, 50), 200, "stored"),
+        case(
+            chunked(
+                PATH,
+                &[&format!("stripe-signature: {}", sign(SECRET, &body))],
+                &body,
+                50,
+            ),
+            200,
+            "stored",
+        ),
     ]
 }
 
@@ -72,7 +134,11 @@ async fn five_thousand_bad_requests_are_each_answered_and_counted() {
                     let _ = stream.shutdown().await;
                 }
                 let answer = read_answer(&mut stream).await;
-                assert_eq!((answer.status, answer.outcome().as_str()), (case.status, case.outcome), "case {index}");
+                assert_eq!(
+                    (answer.status, answer.outcome().as_str()),
+                    (case.status, case.outcome),
+                    "case {index}"
+                );
             }
         });
     }
@@ -93,22 +159,46 @@ async fn five_thousand_bad_requests_are_each_answered_and_counted() {
         ("none", "aborted", 1),
         ("none", "not_found", 1),
     ] {
-        assert_eq!(server.count(endpoint, outcome), kinds * each, "{endpoint} {outcome}");
+        assert_eq!(
+            server.count(endpoint, outcome),
+            kinds * each,
+            "{endpoint} {outcome}"
+        );
     }
-    assert_eq!(server.queue.stored().len(), 2 * usize::try_from(each).expect("small"));
-    assert_eq!(server.send(&signed(PATH, SECRET, &event("evt_2", true))).await.status, 200, "and it still works");
+    assert_eq!(
+        server.queue.stored().len(),
+        2 * usize::try_from(each).expect("small")
+    );
+    assert_eq!(
+        server
+            .send(&signed(PATH, SECRET, &event("evt_2", true)))
+            .await
+            .status,
+        200,
+        "and it still works"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signed_events_pass_through_a_flood_of_refused_ones_from_the_same_address() {
-    let server = Arc::new(Server::start(Limits { refused_per_second: 1, refused_burst: 50, ..limits() }).await);
+    let server = Arc::new(
+        Server::start(Limits {
+            refused_per_second: 1,
+            refused_burst: 50,
+            ..limits()
+        })
+        .await,
+    );
     let started = std::time::Instant::now();
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..SENDERS {
         let server = server.clone();
         senders.spawn(async move {
             let (forged, right) = (event("evt_1", true), event("evt_2", true));
-            let (forged, right) = (signed(PATH, "whsec_guess", &forged), signed(PATH, SECRET, &right));
+            let (forged, right) = (
+                signed(PATH, "whsec_guess", &forged),
+                signed(PATH, SECRET, &right),
+            );
             for _ in 0..100 {
                 let refused = server.send(&forged).await.status;
                 assert!(refused == 429 || refused == 400, "{refused}");
@@ -119,9 +209,15 @@ async fn signed_events_pass_through_a_flood_of_refused_ones_from_the_same_addres
     while let Some(sender) = senders.join_next().await {
         sender.expect("every answer as documented");
     }
-    let (limited, refused) = (server.count("stripe", "limited"), server.count("stripe", "signature_mismatch"));
+    let (limited, refused) = (
+        server.count("stripe", "limited"),
+        server.count("stripe", "signature_mismatch"),
+    );
     // Fifty at once, and one more for each second that it took.
-    assert!((50..=51 + started.elapsed().as_secs()).contains(&refused), "{refused}");
+    assert!(
+        (50..=51 + started.elapsed().as_secs()).contains(&refused),
+        "{refused}"
+    );
     assert_eq!(limited + refused, 100 * 16);
     assert_eq!(server.count("stripe", "stored"), 100 * 16);
 }

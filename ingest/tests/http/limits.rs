@@ -9,22 +9,33 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::{
-    Behaviour, PATH, SECRET, Server, chunked, event, large_event, limits, post, read_answer, signed, until, within,
+    Behaviour, PATH, SECRET, Server, chunked, event, large_event, limits, post, read_answer,
+    signed, until, within,
 };
 
 const LARGE: usize = 512 * 1024;
 
 #[tokio::test]
 async fn a_sender_slow_with_its_headers_is_cut_off() {
-    let server = Server::start(Limits { header_seconds: 0.2, ..limits() }).await;
+    let server = Server::start(Limits {
+        header_seconds: 0.2,
+        ..limits()
+    })
+    .await;
     let mut stream = server.connect().await;
-    stream.write_all(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\n").await.expect("to send");
+    stream
+        .write_all(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\n")
+        .await
+        .expect("to send");
     assert_eq!(read_answer(&mut stream).await.status, 0);
     until(|| server.count("none", "header_timeout") == 1).await;
 
     // A connection on which a request was answered is closed as well, but that is no failure.
     let mut stream = server.connect().await;
-    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    stream
+        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await
+        .expect("to send");
     assert_eq!(read_answer(&mut stream).await.status, 200);
     assert_eq!(read_answer(&mut stream).await.status, 0);
     assert_eq!(server.counted(), 2);
@@ -32,10 +43,17 @@ async fn a_sender_slow_with_its_headers_is_cut_off() {
 
 #[tokio::test]
 async fn a_sender_slow_with_its_body_is_answered_408() {
-    let server = Server::start(Limits { body_seconds: 0.2, ..limits() }).await;
+    let server = Server::start(Limits {
+        body_seconds: 0.2,
+        ..limits()
+    })
+    .await;
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut stream = server.connect().await;
-    stream.write_all(&request[..request.len() - 1]).await.expect("to send");
+    stream
+        .write_all(&request[..request.len() - 1])
+        .await
+        .expect("to send");
     let answer = read_answer(&mut stream).await;
     assert_eq!((answer.status, answer.outcome().as_str()), (408, "timeout"));
     assert_eq!(answer.header("connection"), Some("close"));
@@ -46,7 +64,11 @@ async fn a_sender_slow_with_its_body_is_answered_408() {
 /// connection for ever.
 #[tokio::test]
 async fn a_sender_that_does_not_read_its_answers_is_cut_off() {
-    let server = Server::start(Limits { body_seconds: 0.3, ..limits() }).await;
+    let server = Server::start(Limits {
+        body_seconds: 0.3,
+        ..limits()
+    })
+    .await;
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let mut stream = socket.connect(server.addr).await.expect("the listener");
@@ -57,7 +79,13 @@ async fn a_sender_that_does_not_read_its_answers_is_cut_off() {
 #[tokio::test]
 async fn headers_that_are_too_large_are_answered_431() {
     let server = Server::start(limits()).await;
-    let answer = server.send(&post(PATH, &[&format!("x: {}", "y".repeat(200_000))], b"{}")).await;
+    let answer = server
+        .send(&post(
+            PATH,
+            &[&format!("x: {}", "y".repeat(200_000))],
+            b"{}",
+        ))
+        .await;
     assert_eq!(answer.status, 431, "{answer:?}");
     let many: Vec<String> = (0..200).map(|n| format!("x-{n}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -74,14 +102,24 @@ async fn a_413_reaches_senders_that_write_on() {
     for request in [post(PATH, &[], &body), chunked(PATH, &[], &body, 10_000)] {
         for _ in 0..5 {
             let mut stream = server.connect().await;
-            within(stream.write_all(&request)).await.expect("the whole request is taken");
+            within(stream.write_all(&request))
+                .await
+                .expect("the whole request is taken");
             let answer = read_answer(&mut stream).await;
-            assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+            assert_eq!(
+                (answer.status, answer.header("connection")),
+                (413, Some("close"))
+            );
         }
     }
     // And through an ordinary client.
     let client = reqwest::Client::new();
-    let answer = client.post(format!("http://{}{PATH}", server.addr)).body(body).send().await.expect("an answer");
+    let answer = client
+        .post(format!("http://{}{PATH}", server.addr))
+        .body(body)
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(answer.status(), 413);
     assert_eq!(server.count("stripe", "too_large"), 11);
 }
@@ -98,7 +136,11 @@ async fn a_413_comes_instead_of_100_continue() {
 
 #[tokio::test]
 async fn too_many_in_flight_is_answered_503_at_once() {
-    let server = Server::start(Limits { in_flight: 2, ..limits() }).await;
+    let server = Server::start(Limits {
+        in_flight: 2,
+        ..limits()
+    })
+    .await;
     server.queue.set(Behaviour::Gated);
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut waiting = Vec::new();
@@ -110,7 +152,11 @@ async fn too_many_in_flight_is_answered_503_at_once() {
     until(|| server.queue.begun() == 2).await;
     let answer = server.send(&request).await;
     assert_eq!(
-        (answer.status, answer.outcome().as_str(), answer.header("retry-after")),
+        (
+            answer.status,
+            answer.outcome().as_str(),
+            answer.header("retry-after")
+        ),
         (503, "overloaded", Some("1"))
     );
     server.queue.gate.add_permits(3);
@@ -118,16 +164,30 @@ async fn too_many_in_flight_is_answered_503_at_once() {
         assert_eq!(read_answer(stream).await.status, 200);
     }
     assert_eq!(server.send(&request).await.status, 200);
-    assert_eq!((server.count("stripe", "overloaded"), server.count("stripe", "stored")), (1, 3));
+    assert_eq!(
+        (
+            server.count("stripe", "overloaded"),
+            server.count("stripe", "stored")
+        ),
+        (1, 3)
+    );
 }
 
 #[tokio::test]
 async fn a_queue_that_hangs_is_answered_503_and_holds_nothing_up() {
-    let server = Server::start(Limits { publish_seconds: 0.2, in_flight: 1, ..limits() }).await;
+    let server = Server::start(Limits {
+        publish_seconds: 0.2,
+        in_flight: 1,
+        ..limits()
+    })
+    .await;
     server.queue.set(Behaviour::Hang);
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let answer = server.send(&request).await;
-    assert_eq!((answer.status, answer.outcome().as_str()), (503, "unavailable"));
+    assert_eq!(
+        (answer.status, answer.outcome().as_str()),
+        (503, "unavailable")
+    );
     assert_eq!(answer.header("retry-after"), Some("5"));
     // The hanging publish is given up after a while, and then even the only permit is back.
     server.queue.set(Behaviour::Succeed);
@@ -136,12 +196,28 @@ async fn a_queue_that_hangs_is_answered_503_and_holds_nothing_up() {
 
 #[tokio::test]
 async fn a_publish_confirmed_after_the_answer_still_counts_as_stored_there() {
-    let server = Server::start(Limits { publish_seconds: 0.5, ..limits() }).await;
+    let server = Server::start(Limits {
+        publish_seconds: 0.5,
+        ..limits()
+    })
+    .await;
     server.queue.set(Behaviour::Gated);
-    assert_eq!(server.send(&signed(PATH, SECRET, &event("evt_1", true))).await.status, 503);
+    assert_eq!(
+        server
+            .send(&signed(PATH, SECRET, &event("evt_1", true)))
+            .await
+            .status,
+        503
+    );
     server.queue.gate.add_permits(1);
     until(|| server.queue.stored().len() == 1).await;
-    assert_eq!((server.count("stripe", "unavailable"), server.count("stripe", "stored")), (1, 0));
+    assert_eq!(
+        (
+            server.count("stripe", "unavailable"),
+            server.count("stripe", "stored")
+        ),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -149,10 +225,15 @@ async fn a_sender_that_hangs_up_does_not_take_its_event_with_it() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
     let mut stream = server.connect().await;
-    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    stream
+        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await
+        .expect("to send");
     until(|| server.queue.begun() == 1).await;
     // With unread data pending or not, dropping it here is all that the edge can notice.
-    stream.set_zero_linger().expect("to reset the connection when it is dropped");
+    stream
+        .set_zero_linger()
+        .expect("to reset the connection when it is dropped");
     drop(stream);
     server.queue.gate.add_permits(1);
     until(|| server.queue.stored().len() == 1).await;
@@ -161,7 +242,11 @@ async fn a_sender_that_hangs_up_does_not_take_its_event_with_it() {
 
 #[tokio::test]
 async fn connections_beyond_the_cap_wait_for_one_to_end() {
-    let server = Server::start(Limits { connections: 2, ..limits() }).await;
+    let server = Server::start(Limits {
+        connections: 2,
+        ..limits()
+    })
+    .await;
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -184,7 +269,10 @@ async fn answered(streams: &[TcpStream]) -> usize {
     within(async {
         loop {
             for (number, stream) in streams.iter().enumerate() {
-                if timeout(Duration::from_millis(2), stream.peek(&mut [0])).await.is_ok() {
+                if timeout(Duration::from_millis(2), stream.peek(&mut [0]))
+                    .await
+                    .is_ok()
+                {
                     return number;
                 }
             }
@@ -198,7 +286,9 @@ async fn slow_senders(server: &Server, count: usize, request: &[u8]) -> Vec<TcpS
     let mut streams = Vec::new();
     for _ in 0..count {
         let mut stream = server.connect().await;
-        within(stream.write_all(&request[..request.len() - 1000])).await.expect("to send");
+        within(stream.write_all(&request[..request.len() - 1000]))
+            .await
+            .expect("to send");
         streams.push(stream);
     }
     streams
@@ -207,18 +297,33 @@ async fn slow_senders(server: &Server, count: usize, request: &[u8]) -> Vec<TcpS
 #[tokio::test]
 async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() {
     // Such a time for bodies that none of them is so slow as to give way.
-    let limits = Limits { body_bytes: LARGE, unfinished_body_bytes: 4 * LARGE, body_seconds: 30_000.0, ..limits() };
+    let limits = Limits {
+        body_bytes: LARGE,
+        unfinished_body_bytes: 4 * LARGE,
+        body_seconds: 30_000.0,
+        ..limits()
+    };
     let server = Server::start(limits).await;
     let large = signed(PATH, SECRET, &large_event("evt_large", LARGE));
     let mut streams = slow_senders(&server, 5, &large).await;
     until(|| server.count("stripe", "body_budget") == 1).await;
     let refused = answered(&streams).await;
     let answer = read_answer(&mut streams.swap_remove(refused)).await;
-    assert_eq!((answer.status, answer.outcome().as_str()), (503, "body_budget"));
-    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(
+        (answer.status, answer.outcome().as_str()),
+        (503, "body_budget")
+    );
+    assert_eq!(
+        (answer.header("retry-after"), answer.header("connection")),
+        (Some("1"), Some("close"))
+    );
 
     let small = signed(PATH, SECRET, &event("evt_small", true));
-    assert_eq!(server.send(&small).await.outcome(), "stored", "a usual event needs no budget");
+    assert_eq!(
+        server.send(&small).await.outcome(),
+        "stored",
+        "a usual event needs no budget"
+    );
     let (head, tail) = small.split_at(small.len() - 1);
     let mut stream = server.connect().await;
     stream.write_all(head).await.expect("to send");
@@ -229,21 +334,40 @@ async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() 
     let missing = &large[large.len() - 1000..];
     streams[0].write_all(missing).await.expect("to send");
     assert_eq!(read_answer(&mut streams[0]).await.outcome(), "stored");
-    assert_eq!(server.send(&large).await.outcome(), "stored", "three hold less than the budget");
-    assert_eq!(server.send(&large).await.outcome(), "stored", "and it was given back again");
+    assert_eq!(
+        server.send(&large).await.outcome(),
+        "stored",
+        "three hold less than the budget"
+    );
+    assert_eq!(
+        server.send(&large).await.outcome(),
+        "stored",
+        "and it was given back again"
+    );
     drop(streams.pop());
     until(|| server.count("stripe", "incomplete_body") == 1).await;
     for stream in &mut streams[1..] {
         stream.write_all(missing).await.expect("to send");
         assert_eq!(read_answer(stream).await.outcome(), "stored");
     }
-    assert_eq!((server.count("stripe", "body_budget"), server.count("stripe", "stored")), (1, 7));
+    assert_eq!(
+        (
+            server.count("stripe", "body_budget"),
+            server.count("stripe", "stored")
+        ),
+        (1, 7)
+    );
     assert_eq!(server.counted(), 9);
 }
 
 #[tokio::test]
 async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_over() {
-    let limits = Limits { body_bytes: LARGE, unfinished_body_bytes: 4 * LARGE, body_seconds: 10.0, ..limits() };
+    let limits = Limits {
+        body_bytes: LARGE,
+        unfinished_body_bytes: 4 * LARGE,
+        body_seconds: 10.0,
+        ..limits()
+    };
     let server = Server::start(limits).await;
     let large = signed(PATH, SECRET, &large_event("evt_large", LARGE));
     let mut slow = slow_senders(&server, 4, &large).await;
@@ -251,24 +375,37 @@ async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_ove
     let gave_way = within(async {
         loop {
             let answer = server.send(&large).await;
-            assert!(["stored", "body_budget"].contains(&answer.outcome().as_str()), "{answer:?}");
+            assert!(
+                ["stored", "body_budget"].contains(&answer.outcome().as_str()),
+                "{answer:?}"
+            );
             for (number, stream) in slow.iter_mut().enumerate() {
                 stream.write_all(b" ").await.expect("to send");
-                if timeout(Duration::from_millis(2), stream.peek(&mut [0])).await.is_ok() {
+                if timeout(Duration::from_millis(2), stream.peek(&mut [0]))
+                    .await
+                    .is_ok()
+                {
                     return number;
                 }
             }
         }
     })
     .await;
-    assert_eq!(read_answer(&mut slow.swap_remove(gave_way)).await.outcome(), "body_budget");
+    assert_eq!(
+        read_answer(&mut slow.swap_remove(gave_way)).await.outcome(),
+        "body_budget"
+    );
     assert_eq!(server.send(&large).await.outcome(), "stored");
     assert_eq!(server.count("stripe", "timeout"), 0);
 }
 
 #[tokio::test]
 async fn one_peer_has_so_many_connections_and_no_more() {
-    let server = Server::start(Limits { connections_per_peer: 2, ..limits() }).await;
+    let server = Server::start(Limits {
+        connections_per_peer: 2,
+        ..limits()
+    })
+    .await;
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -277,19 +414,34 @@ async fn one_peer_has_so_many_connections_and_no_more() {
         assert_eq!(read_answer(&mut stream).await.status, 200);
         open.push(stream);
     }
-    assert_eq!(read_answer(&mut server.connect().await).await.status, 0, "closed without an answer");
+    assert_eq!(
+        read_answer(&mut server.connect().await).await.status,
+        0,
+        "closed without an answer"
+    );
     until(|| server.count("none", "too_many_connections") == 1).await;
     assert_eq!(server.counted(), 3);
     let mut other = server.connect_from([127, 0, 0, 2]).await;
     other.write_all(&request).await.expect("to send");
-    assert_eq!(read_answer(&mut other).await.status, 200, "another address has places of its own");
+    assert_eq!(
+        read_answer(&mut other).await.status,
+        200,
+        "another address has places of its own"
+    );
     drop(open.pop());
     within(async { while server.send(&request).await.status != 200 {} }).await;
 }
 
 #[tokio::test]
 async fn a_trusted_proxy_has_as_many_connections_as_it_likes() {
-    let server = Server::behind("127.0.0.1", Limits { connections_per_peer: 1, ..limits() }).await;
+    let server = Server::behind(
+        "127.0.0.1",
+        Limits {
+            connections_per_peer: 1,
+            ..limits()
+        },
+    )
+    .await;
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -303,11 +455,18 @@ async fn a_trusted_proxy_has_as_many_connections_as_it_likes() {
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names() {
-    let limits = || Limits { refused_per_second: 1, refused_burst: 2, ..limits() };
+    let limits = || Limits {
+        refused_per_second: 1,
+        refused_burst: 2,
+        ..limits()
+    };
     let server = Server::behind("127.0.0.1", limits()).await;
     let body = event("evt_1", true);
     let send = async |server: &Server, lines: &[&str]| {
-        let lines: Vec<_> = lines.iter().map(|line| format!("X-Forwarded-For: {line}")).collect();
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| format!("X-Forwarded-For: {line}"))
+            .collect();
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
         server.send(&post(PATH, &lines, &body)).await.status
     };
@@ -328,14 +487,23 @@ async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names
     }
     // From an untrusted peer the header is ignored.
     let server = Server::start(limits()).await;
-    for (client, expected) in [("198.51.100.1", 400), ("198.51.100.2", 400), ("198.51.100.3", 429)] {
+    for (client, expected) in [
+        ("198.51.100.1", 400),
+        ("198.51.100.2", 400),
+        ("198.51.100.3", 429),
+    ] {
         assert_eq!(send(&server, &[client]).await, expected, "{client}");
     }
 }
 
 #[tokio::test]
 async fn refusals_are_limited_by_address_and_signed_events_never() {
-    let server = Server::start(Limits { refused_per_second: 1, refused_burst: 3, ..limits() }).await;
+    let server = Server::start(Limits {
+        refused_per_second: 1,
+        refused_burst: 3,
+        ..limits()
+    })
+    .await;
     let (body, large) = (event("evt_1", true), vec![b'x'; 5000]);
     let unsigned = post(PATH, &[], &body);
     for _ in 0..3 {
@@ -350,7 +518,10 @@ async fn refusals_are_limited_by_address_and_signed_events_never() {
     }
     // A right signature is enough, whatever was signed.
     assert_eq!(server.send(&signed(PATH, SECRET, b"{}")).await.status, 400);
-    assert_eq!(server.count("stripe", "limited") + server.count("none", "limited"), 4);
+    assert_eq!(
+        server.count("stripe", "limited") + server.count("none", "limited"),
+        4
+    );
     assert_eq!(server.count("stripe", "stored"), 4);
 }
 
@@ -369,14 +540,53 @@ async fn limits_that_make_no_sense_are_refused_at_start() {
         })
     };
     for (limits, expected) in [
-        (Limits { header_seconds: -1.0, ..limits() }, "header_seconds"),
-        (Limits { body_seconds: f64::NAN, ..limits() }, "body_seconds"),
-        (Limits { publish_seconds: f64::INFINITY, ..limits() }, "publish_seconds"),
-        (Limits { in_flight: 0, ..limits() }, "in_flight"),
-        (Limits { connections_per_peer: 0, ..limits() }, "connections_per_peer"),
-        (Limits { unfinished_body_bytes: 4095, ..limits() }, "unfinished_body_bytes"),
+        (
+            Limits {
+                header_seconds: -1.0,
+                ..limits()
+            },
+            "header_seconds",
+        ),
+        (
+            Limits {
+                body_seconds: f64::NAN,
+                ..limits()
+            },
+            "body_seconds",
+        ),
+        (
+            Limits {
+                publish_seconds: f64::INFINITY,
+                ..limits()
+            },
+            "publish_seconds",
+        ),
+        (
+            Limits {
+                in_flight: 0,
+                ..limits()
+            },
+            "in_flight",
+        ),
+        (
+            Limits {
+                connections_per_peer: 0,
+                ..limits()
+            },
+            "connections_per_peer",
+        ),
+        (
+            Limits {
+                unfinished_body_bytes: 4095,
+                ..limits()
+            },
+            "unfinished_body_bytes",
+        ),
     ] {
         let error = start(limits).await.err().expect("a refusal");
-        assert!(matches!(error, StartError::Limit { name, .. } if name == expected), "{error}");
+        assert!(
+            matches!(error, StartError::Limit { name, .. } if name == expected),
+            "{error}"
+        );
     }
 }

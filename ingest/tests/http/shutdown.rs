@@ -4,7 +4,9 @@ use revwatch_shared::config::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Behaviour, PATH, SECRET, Server, event, limits, post, read_answer, signed, until, within};
+use crate::support::{
+    Behaviour, PATH, SECRET, Server, event, limits, post, read_answer, signed, until, within,
+};
 
 #[tokio::test]
 async fn the_request_under_way_is_finished() {
@@ -12,12 +14,18 @@ async fn the_request_under_way_is_finished() {
     server.queue.set(Behaviour::Gated);
     let idle = server.connect().await;
     let mut stream = server.connect().await;
-    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    stream
+        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await
+        .expect("to send");
     until(|| server.queue.begun() == 1).await;
 
     server.shutdown.cancel();
     within(async { while TcpStream::connect(server.addr).await.is_ok() {} }).await;
-    assert!(!server.serving.is_finished(), "it waits for the request under way");
+    assert!(
+        !server.serving.is_finished(),
+        "it waits for the request under way"
+    );
     server.queue.gate.add_permits(1);
     let answer = read_answer(&mut stream).await;
     assert_eq!(answer.outcome(), "stored");
@@ -27,32 +35,61 @@ async fn the_request_under_way_is_finished() {
 
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
-    let server = Server::start(Limits { drain_seconds: 0.2, ..limits() }).await;
+    let server = Server::start(Limits {
+        drain_seconds: 0.2,
+        ..limits()
+    })
+    .await;
     let mut stream = server.connect().await;
     let request = post(PATH, &["expect: 100-continue"], b"{}");
-    stream.write_all(request.strip_suffix(b"{}").expect("the body")).await.expect("to send");
+    stream
+        .write_all(request.strip_suffix(b"{}").expect("the body"))
+        .await
+        .expect("to send");
     // Being told to continue shows that the request is under way.
     assert_eq!(read_answer(&mut stream).await.status, 100);
     server.shutdown.cancel();
     within(server.serving).await.expect("no panic");
     assert_eq!(read_answer(&mut stream).await.status, 0);
-    until(|| server.metrics.render().contains(r#"{endpoint="stripe",outcome="aborted"} 1"#)).await;
+    until(|| {
+        server
+            .metrics
+            .render()
+            .contains(r#"{endpoint="stripe",outcome="aborted"} 1"#)
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_publish_outlives_the_connection_that_began_it() {
-    let server = Server::start(Limits { drain_seconds: 0.2, ..limits() }).await;
+    let server = Server::start(Limits {
+        drain_seconds: 0.2,
+        ..limits()
+    })
+    .await;
     server.queue.set(Behaviour::Gated);
     let mut stream = server.connect().await;
-    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    stream
+        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await
+        .expect("to send");
     until(|| server.queue.begun() == 1).await;
     server.shutdown.cancel();
-    assert_eq!(read_answer(&mut stream).await.status, 0, "cut off after the drain");
+    assert_eq!(
+        read_answer(&mut stream).await.status,
+        0,
+        "cut off after the drain"
+    );
     assert!(!server.serving.is_finished(), "it waits for the publish");
     server.queue.gate.add_permits(1);
     within(server.serving).await.expect("no panic");
     assert_eq!(server.queue.stored().len(), 1);
-    assert!(server.metrics.render().contains(r#"{endpoint="stripe",outcome="stored"} 1"#));
+    assert!(
+        server
+            .metrics
+            .render()
+            .contains(r#"{endpoint="stripe",outcome="stored"} 1"#)
+    );
 }
 
 #[tokio::test]
@@ -60,9 +97,14 @@ async fn a_publish_without_a_sender_is_waited_for() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
     let mut stream = server.connect().await;
-    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    stream
+        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await
+        .expect("to send");
     until(|| server.queue.begun() == 1).await;
-    stream.set_zero_linger().expect("to reset the connection when it is dropped");
+    stream
+        .set_zero_linger()
+        .expect("to reset the connection when it is dropped");
     drop(stream);
     server.shutdown.cancel();
     server.queue.gate.add_permits(1);
@@ -72,10 +114,18 @@ async fn a_publish_without_a_sender_is_waited_for() {
 
 #[tokio::test]
 async fn a_hanging_publish_does_not_keep_the_process_alive() {
-    let server = Server::start(Limits { publish_seconds: 0.2, drain_seconds: 0.2, ..limits() }).await;
+    let server = Server::start(Limits {
+        publish_seconds: 0.2,
+        drain_seconds: 0.2,
+        ..limits()
+    })
+    .await;
     server.queue.set(Behaviour::Hang);
     let mut stream = server.connect().await;
-    stream.write_all(&signed(PATH, SECRET, &event("evt_1", true))).await.expect("to send");
+    stream
+        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await
+        .expect("to send");
     until(|| server.queue.begun() == 1).await;
     server.shutdown.cancel();
     within(server.serving).await.expect("no panic");

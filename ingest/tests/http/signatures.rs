@@ -12,7 +12,11 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
     let server = Server::start(limits()).await;
     let body = event("evt_1", true);
     let t = now_s();
-    let at = |age: i64| revwatch_shared::signature::SigningKey::new(SECRET).expect("a secret").header(t - age, &body);
+    let at = |age: i64| {
+        revwatch_shared::signature::SigningKey::new(SECRET)
+            .expect("a secret")
+            .header(t - age, &body)
+    };
     let fresh = at(0);
     let right = tag(&fresh).to_owned();
     let rotated = tag(&sign(ROTATED, &body)).to_owned();
@@ -20,42 +24,129 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
     let other_body = tag(&sign(SECRET, b"{}")).to_owned();
     let table: Vec<(&str, Option<String>, &str)> = vec![
         ("one v1", Some(fresh.clone()), "stored"),
-        ("the order of elements", Some(format!("v1={right},t={t}")), "stored"),
-        ("both secrets of a rotation", Some(format!("t={t},v1={rotated},v1={right}")), "stored"),
-        ("the second secret alone", Some(sign(ROTATED, &body)), "stored"),
-        ("several v1, one right", Some(format!("t={t},v1={wrong},v1={right}")), "stored"),
-        ("a v1 that is no hex beside it", Some(format!("t={t},v1=potato,v1={right}")), "stored"),
-        ("an unknown scheme beside it", Some(format!("t={t},v9=x,v0={wrong},v1={right}")), "stored"),
-        ("spaces after commas", Some(format!("t={t}, v1={right}")), "stored"),
-        ("upper-case hex", Some(format!("t={t},v1={}", right.to_uppercase())), "stored"),
+        (
+            "the order of elements",
+            Some(format!("v1={right},t={t}")),
+            "stored",
+        ),
+        (
+            "both secrets of a rotation",
+            Some(format!("t={t},v1={rotated},v1={right}")),
+            "stored",
+        ),
+        (
+            "the second secret alone",
+            Some(sign(ROTATED, &body)),
+            "stored",
+        ),
+        (
+            "several v1, one right",
+            Some(format!("t={t},v1={wrong},v1={right}")),
+            "stored",
+        ),
+        (
+            "a v1 that is no hex beside it",
+            Some(format!("t={t},v1=potato,v1={right}")),
+            "stored",
+        ),
+        (
+            "an unknown scheme beside it",
+            Some(format!("t={t},v9=x,v0={wrong},v1={right}")),
+            "stored",
+        ),
+        (
+            "spaces after commas",
+            Some(format!("t={t}, v1={right}")),
+            "stored",
+        ),
+        (
+            "upper-case hex",
+            Some(format!("t={t},v1={}", right.to_uppercase())),
+            "stored",
+        ),
         // Exactly the tolerance is tested beside the pure function; here a clock is running.
         ("almost too old", Some(at(290)), "stored"),
         ("the future", Some(at(-86_400)), "stored"),
         ("no header", None, "signature_missing"),
-        ("an empty header", Some(String::new()), "signature_without_timestamp"),
-        ("no t", Some(format!("v1={right}")), "signature_without_timestamp"),
-        ("an empty t", Some(format!("t=,v1={right}")), "signature_without_timestamp"),
-        ("a t that is no number", Some(format!("t=soon,v1={right}")), "signature_without_timestamp"),
+        (
+            "an empty header",
+            Some(String::new()),
+            "signature_without_timestamp",
+        ),
+        (
+            "no t",
+            Some(format!("v1={right}")),
+            "signature_without_timestamp",
+        ),
+        (
+            "an empty t",
+            Some(format!("t=,v1={right}")),
+            "signature_without_timestamp",
+        ),
+        (
+            "a t that is no number",
+            Some(format!("t=soon,v1={right}")),
+            "signature_without_timestamp",
+        ),
         ("no v1", Some(format!("t={t}")), "signature_without_v1"),
-        ("only v0", Some(format!("t={t},v0={right}")), "signature_without_v1"),
-        ("another secret", Some(sign("whsec_other", &body)), "signature_mismatch"),
-        ("another body", Some(format!("t={t},v1={other_body}")), "signature_mismatch"),
-        ("another time", Some(format!("t={},v1={right}", t - 1)), "signature_mismatch"),
-        ("a tag cut off", Some(format!("t={t},v1={}", &right[..62])), "signature_mismatch"),
-        ("an empty v1", Some(format!("t={t},v1=")), "signature_mismatch"),
+        (
+            "only v0",
+            Some(format!("t={t},v0={right}")),
+            "signature_without_v1",
+        ),
+        (
+            "another secret",
+            Some(sign("whsec_other", &body)),
+            "signature_mismatch",
+        ),
+        (
+            "another body",
+            Some(format!("t={t},v1={other_body}")),
+            "signature_mismatch",
+        ),
+        (
+            "another time",
+            Some(format!("t={},v1={right}", t - 1)),
+            "signature_mismatch",
+        ),
+        (
+            "a tag cut off",
+            Some(format!("t={t},v1={}", &right[..62])),
+            "signature_mismatch",
+        ),
+        (
+            "an empty v1",
+            Some(format!("t={t},v1=")),
+            "signature_mismatch",
+        ),
         ("too old: a replay", Some(at(302)), "signature_too_old"),
-        ("a giant header", Some("t=1,".repeat(2000)), "signature_unreadable"),
+        (
+            "a giant header",
+            Some("t=1,".repeat(2000)),
+            "signature_unreadable",
+        ),
     ];
     let mut stored = 0;
     for (case, header, expected) in table {
-        let headers: Vec<String> = header.iter().map(|value| format!("Stripe-Signature: {value}")).collect();
+        let headers: Vec<String> = header
+            .iter()
+            .map(|value| format!("Stripe-Signature: {value}"))
+            .collect();
         let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
         let answer = server.send(&post(PATH, &headers, &body)).await;
         assert_eq!(answer.outcome(), expected, "{case}: {answer:?}");
-        assert_eq!(answer.status, if expected == "stored" { 200 } else { 400 }, "{case}");
+        assert_eq!(
+            answer.status,
+            if expected == "stored" { 200 } else { 400 },
+            "{case}"
+        );
         stored += usize::from(expected == "stored");
     }
-    assert_eq!(server.queue.stored().len(), stored, "what was refused never reached the queue");
+    assert_eq!(
+        server.queue.stored().len(),
+        stored,
+        "what was refused never reached the queue"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +156,10 @@ async fn a_header_that_is_no_text_is_refused() {
         b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nstripe-signature: t=1,v1=".to_vec();
     request.extend_from_slice(b"\xff\xfe\r\n\r\n{}");
     let answer = server.send(&request).await;
-    assert_eq!((answer.status, answer.outcome().as_str()), (400, "signature_unreadable"));
+    assert_eq!(
+        (answer.status, answer.outcome().as_str()),
+        (400, "signature_unreadable")
+    );
 }
 
 /// One whitespace changed, as a proxy that re-serializes JSON would: the raw bytes are what counts.
@@ -74,7 +168,11 @@ async fn a_body_that_was_reformatted_is_refused() {
     let server = Server::start(limits()).await;
     let body = event("evt_1", true);
     let signature = format!("stripe-signature: {}", sign(SECRET, &body));
-    let reformatted = String::from_utf8(body).expect("text").replacen(':', ": ", 1);
-    let answer = server.send(&post(PATH, &[&signature], reformatted.as_bytes())).await;
+    let reformatted = String::from_utf8(body)
+        .expect("text")
+        .replacen(':', ": ", 1);
+    let answer = server
+        .send(&post(PATH, &[&signature], reformatted.as_bytes()))
+        .await;
     assert_eq!(answer.outcome(), "signature_mismatch");
 }

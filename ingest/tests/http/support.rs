@@ -71,7 +71,9 @@ impl EventQueue for TestQueue {
         match behaviour {
             Behaviour::Succeed => {}
             Behaviour::Fail => return Err(QueueError::Unavailable("the broker is gone".into())),
-            Behaviour::Misconfigured => return Err(QueueError::Misconfigured("no such exchange".into())),
+            Behaviour::Misconfigured => {
+                return Err(QueueError::Misconfigured("no such exchange".into()));
+            }
             Behaviour::Hang => std::future::pending().await,
             Behaviour::Gated => self.gate.acquire().await.expect("an open gate").forget(),
             Behaviour::Panic => panic!("a defect in the adapter, made by this test"),
@@ -161,8 +163,12 @@ impl Server {
     /// With trusted proxies.
     pub(crate) async fn behind(trusted_proxies: &str, limits: Limits) -> Self {
         let key = |secret| SigningKey::new(secret).expect("a secret");
-        let endpoint =
-            |name: &str, path: &str, mode, keys| Endpoint { name: name.to_owned(), path: path.to_owned(), keys, mode };
+        let endpoint = |name: &str, path: &str, mode, keys| Endpoint {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            keys,
+            mode,
+        };
         let queue = Arc::new(TestQueue {
             behaviour: Mutex::new(Behaviour::Succeed),
             gate: Semaphore::new(0),
@@ -175,7 +181,12 @@ impl Server {
             trusted_proxies: trusted_proxies.to_owned().try_into().expect("networks"),
             endpoints: vec![
                 endpoint("stripe", PATH, Mode::Any, vec![key(SECRET), key(ROTATED)]),
-                endpoint("kernel", "/webhooks/kernel/stripe", Mode::Any, vec![key(KERNEL_SECRET)]),
+                endpoint(
+                    "kernel",
+                    "/webhooks/kernel/stripe",
+                    Mode::Any,
+                    vec![key(KERNEL_SECRET)],
+                ),
                 endpoint("live", "/live", Mode::Live, vec![key(SECRET)]),
                 endpoint("test", "/test", Mode::Test, vec![key(SECRET)]),
             ],
@@ -189,7 +200,13 @@ impl Server {
         let addr = ingest.local_addr();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(ingest.serve(shutdown.clone()));
-        Self { addr, queue, metrics, shutdown, serving }
+        Self {
+            addr,
+            queue,
+            metrics,
+            shutdown,
+            serving,
+        }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -199,7 +216,9 @@ impl Server {
     /// A connection from another address of this machine.
     pub(crate) async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind((address, 0).into()).expect("all of 127/8 is this machine");
+        socket
+            .bind((address, 0).into())
+            .expect("all of 127/8 is this machine");
         socket.connect(self.addr).await.expect("the listener")
     }
 
@@ -212,14 +231,26 @@ impl Server {
     }
 
     pub(crate) fn count(&self, endpoint: &str, outcome: &str) -> u64 {
-        self.metrics.ingest_requests.with_label_values(&[endpoint, outcome]).get()
+        self.metrics
+            .ingest_requests
+            .with_label_values(&[endpoint, outcome])
+            .get()
     }
 
     /// All requests ever counted.
     pub(crate) fn counted(&self) -> u64 {
         let text = self.metrics.render();
-        let lines = text.lines().filter(|line| line.starts_with("revwatch_ingest_requests_total{"));
-        lines.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a number")).sum()
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("revwatch_ingest_requests_total{"));
+        lines
+            .map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .and_then(|n| n.parse::<u64>().ok())
+                    .expect("a number")
+            })
+            .sum()
     }
 }
 
@@ -255,18 +286,30 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answered {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 let answered = Answered {
-                    status: head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status"),
+                    status: head
+                        .split(' ')
+                        .nth(1)
+                        .and_then(|s| s.parse().ok())
+                        .expect("a status"),
                     head: head.to_owned(),
                     body: body.to_owned(),
                 };
-                let length = answered.header("content-length").map_or(0, |n| n.parse().expect("a length"));
+                let length = answered
+                    .header("content-length")
+                    .map_or(0, |n| n.parse().expect("a length"));
                 if body.len() >= length {
                     return answered;
                 }
             }
             let mut chunk = vec![0; 4096];
             match stream.read(&mut chunk).await {
-                Ok(0) | Err(_) => return Answered { status: 0, head: String::new(), body: text },
+                Ok(0) | Err(_) => {
+                    return Answered {
+                        status: 0,
+                        head: String::new(),
+                        body: text,
+                    };
+                }
                 Ok(n) => bytes.extend_from_slice(&chunk[..n]),
             }
         }
@@ -276,7 +319,9 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answered {
 
 /// Fails rather than hangs.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("within 20 seconds")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("within 20 seconds")
 }
 
 /// Waits until `condition` holds.
@@ -309,12 +354,17 @@ pub(crate) fn large_event(id: &str, bytes: usize) -> Vec<u8> {
 }
 
 pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
-    SigningKey::new(secret).expect("a secret").header(now_s(), body)
+    SigningKey::new(secret)
+        .expect("a secret")
+        .header(now_s(), body)
 }
 
 /// A POST with these headers (each `name: value`) and a content length.
 pub(crate) fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for header in headers {
         head.push_str(header);
         head.push_str("\r\n");
@@ -326,12 +376,18 @@ pub(crate) fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
 /// A webhook as Stripe sends it.
 pub(crate) fn signed(path: &str, secret: &str, body: &[u8]) -> Vec<u8> {
     let signature = format!("stripe-signature: {}", sign(secret, body));
-    post(path, &["content-type: application/json; charset=utf-8", &signature], body)
+    post(
+        path,
+        &["content-type: application/json; charset=utf-8", &signature],
+        body,
+    )
 }
 
 /// `body` in chunks of `size`.
 pub(crate) fn chunked(path: &str, headers: &[&str], body: &[u8], size: usize) -> Vec<u8> {
-    let mut request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n").into_bytes();
+    let mut request =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n")
+            .into_bytes();
     for header in headers {
         request.extend_from_slice(format!("{header}\r\n").as_bytes());
     }

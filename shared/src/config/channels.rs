@@ -90,15 +90,27 @@ pub struct WebhookConfig {
 impl Config {
     /// What is wrong with the URLs that people are reached by.
     pub(super) fn check_channels(&self) -> Vec<String> {
-        let exposed = |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
+        let exposed =
+            |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
         let urls = [
-            ("slack.api_base (SLACK_API_BASE)", Some(self.slack.api_base.clone())),
-            ("slack.webhook_url (SLACK_WEBHOOK_URL)", exposed(&self.slack.webhook_url)),
+            (
+                "slack.api_base (SLACK_API_BASE)",
+                Some(self.slack.api_base.clone()),
+            ),
+            (
+                "slack.webhook_url (SLACK_WEBHOOK_URL)",
+                exposed(&self.slack.webhook_url),
+            ),
             ("sms.api_base", Some(self.sms.api_base.clone())),
             ("pagerduty.api_base", Some(self.pagerduty.api_base.clone())),
-            ("webhook.url (REVWATCH_WEBHOOK_URL)", exposed(&self.webhook.url)),
+            (
+                "webhook.url (REVWATCH_WEBHOOK_URL)",
+                exposed(&self.webhook.url),
+            ),
         ];
-        let judged = urls.into_iter().filter_map(|(setting, url)| self.outgoing.url(setting, &url?).err());
+        let judged = urls
+            .into_iter()
+            .filter_map(|(setting, url)| self.outgoing.url(setting, &url?).err());
         judged.flat_map(|error| error.faults).collect()
     }
 }

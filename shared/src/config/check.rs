@@ -15,13 +15,19 @@ impl Config {
             error.faults.into_iter().for_each(&mut wrong);
         }
         if !(1..=1024).contains(&self.partitions) {
-            wrong(format!("partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}", self.partitions));
+            wrong(format!(
+                "partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}",
+                self.partitions
+            ));
         }
         if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
             wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
         }
         // The key travels with every request.
-        if let Err(error) = self.outgoing.base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base) {
+        if let Err(error) = self
+            .outgoing
+            .base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base)
+        {
             error.faults.into_iter().for_each(&mut wrong);
         }
         if self.limits.unfinished_body_bytes < self.limits.body_bytes {
@@ -35,18 +41,27 @@ impl Config {
         if let Err(error) = self.traces.check() {
             error.faults.into_iter().for_each(&mut wrong);
         }
-        let key = self.stripe_secret_key.as_ref().map(|key| key.expose_secret());
-        if key.is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_")) {
+        let key = self
+            .stripe_secret_key
+            .as_ref()
+            .map(|key| key.expose_secret());
+        if key
+            .is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_"))
+        {
             wrong(
                 "STRIPE_SECRET_KEY is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard \
                  (Developers → API keys) shows, without spaces"
                     .into(),
             );
         }
-        check_slack_actions(&self.slack).into_iter().for_each(&mut wrong);
+        check_slack_actions(&self.slack)
+            .into_iter()
+            .for_each(&mut wrong);
         for (key, value) in self.seconds() {
             if !(0.001..=86_400.0).contains(&value) {
-                wrong(format!("{key} must be between 0.001 and 86400, but is {value}"));
+                wrong(format!(
+                    "{key} must be between 0.001 and 86400, but is {value}"
+                ));
             }
         }
         if self.alerting.lease_seconds < 2.0 * self.alerting.tick_seconds {
@@ -67,11 +82,20 @@ impl Config {
             ("limits.publish_seconds", self.limits.publish_seconds),
             ("limits.drain_seconds", self.limits.drain_seconds),
             ("worker.member_seconds", self.worker.member_seconds),
-            ("worker.heal_margin_seconds", self.worker.heal_margin_seconds),
-            ("worker.refreshes_per_second", self.worker.refreshes_per_second),
+            (
+                "worker.heal_margin_seconds",
+                self.worker.heal_margin_seconds,
+            ),
+            (
+                "worker.refreshes_per_second",
+                self.worker.refreshes_per_second,
+            ),
             ("alerting.tick_seconds", self.alerting.tick_seconds),
             ("alerting.lease_seconds", self.alerting.lease_seconds),
-            ("alerting.messages_per_second", self.alerting.messages_per_second),
+            (
+                "alerting.messages_per_second",
+                self.alerting.messages_per_second,
+            ),
         ]
     }
 
@@ -79,10 +103,16 @@ impl Config {
         [
             ("limits.body_bytes", self.limits.body_bytes),
             ("limits.connections", self.limits.connections),
-            ("limits.connections_per_peer", self.limits.connections_per_peer),
+            (
+                "limits.connections_per_peer",
+                self.limits.connections_per_peer,
+            ),
             ("limits.in_flight", self.limits.in_flight),
             ("worker.batch", self.worker.batch),
-            ("limits.refused_per_second", self.limits.refused_per_second as usize),
+            (
+                "limits.refused_per_second",
+                self.limits.refused_per_second as usize,
+            ),
             ("limits.refused_burst", self.limits.refused_burst as usize),
         ]
     }
@@ -91,14 +121,20 @@ impl Config {
 /// What people press in Slack arrives by a secret, a token, both or neither.
 fn check_slack_actions(slack: &SlackConfig) -> Vec<String> {
     let mut faults = Vec::new();
-    if slack.signing_secret.as_ref().is_some_and(|secrets| keys(secrets.expose_secret().split(',')).is_none()) {
+    if slack
+        .signing_secret
+        .as_ref()
+        .is_some_and(|secrets| keys(secrets.expose_secret().split(',')).is_none())
+    {
         faults.push(
             "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret: separate several by single commas"
                 .into(),
         );
     }
     let token = slack.app_token.as_ref().map(|token| token.expose_secret());
-    if token.is_some_and(|token| !token.starts_with("xapp-") || !token.bytes().all(|b| b.is_ascii_graphic())) {
+    if token.is_some_and(|token| {
+        !token.starts_with("xapp-") || !token.bytes().all(|b| b.is_ascii_graphic())
+    }) {
         faults.push(
             "slack.app_token (SLACK_APP_TOKEN) is not an app-level token: give the `xapp-…` with the scope \
              connections:write that the app's settings (Basic Information → App-Level Tokens) show, without spaces"

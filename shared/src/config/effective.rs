@@ -69,7 +69,9 @@ impl Effective {
     }
 
     fn read(file: Option<&Path>, lookup: Lookup<'_>) -> (Option<Self>, Vec<String>) {
-        let named = lookup("REVWATCH_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from);
+        let named = lookup("REVWATCH_CONFIG")
+            .filter(|p| !p.is_empty())
+            .map(PathBuf::from);
         let mut table: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
         let (mut origins, mut faults) = (BTreeMap::new(), Vec::new());
         if let Some(path) = file.map(Path::to_path_buf).or(named) {
@@ -83,8 +85,15 @@ impl Effective {
             }
             faults = file.faults;
             overlay(&mut table, file.table);
-            let origin = |line| Origin::File { path: path.clone(), line };
-            origins.extend(file.lines.into_iter().map(|(keys, line)| (keys, origin(line))));
+            let origin = |line| Origin::File {
+                path: path.clone(),
+                line,
+            };
+            origins.extend(
+                file.lines
+                    .into_iter()
+                    .map(|(keys, line)| (keys, origin(line))),
+            );
         }
         for (name, keys, kind) in VARIABLES {
             match set_from_variable(&mut table, name, keys, *kind, lookup) {
@@ -103,7 +112,11 @@ impl Effective {
                 return (None, faults);
             }
         };
-        let effective = Self { config, table, origins };
+        let effective = Self {
+            config,
+            table,
+            origins,
+        };
         faults.extend(effective.masked_secrets());
         faults.extend(effective.config.check());
         (Some(effective), faults)
@@ -136,7 +149,9 @@ impl Effective {
 
 /// The secrets of endpoints are inside a list.
 fn holds_mask(list: &[toml::Value], masks: &dyn Fn(&str) -> bool) -> bool {
-    let secrets = list.iter().filter_map(|item| item.as_table()?.get("secrets")?.as_array());
+    let secrets = list
+        .iter()
+        .filter_map(|item| item.as_table()?.get("secrets")?.as_array());
     secrets.flatten().filter_map(toml::Value::as_str).any(masks)
 }
 
@@ -148,7 +163,9 @@ fn set_from_variable(
     kind: Kind,
     lookup: Lookup<'_>,
 ) -> Result<Option<String>, String> {
-    let Some((text, found)) = variable(name, kind, lookup)? else { return Ok(None) };
+    let Some((text, found)) = variable(name, kind, lookup)? else {
+        return Ok(None);
+    };
     let value = match kind {
         Kind::Number => match text.trim().parse() {
             Ok(number) => toml::Value::Integer(number),
@@ -156,19 +173,29 @@ fn set_from_variable(
         },
         Kind::Ratio => match text.trim().parse() {
             Ok(number) => toml::Value::Float(number),
-            Err(_) => return Err(format!("{name} must be a number such as 0.1, but is {text:?}")),
+            Err(_) => {
+                return Err(format!(
+                    "{name} must be a number such as 0.1, but is {text:?}"
+                ));
+            }
         },
         Kind::Text | Kind::Secret => toml::Value::String(text),
     };
     let mut with = table.clone();
     set(&mut with, keys, value);
-    toml::Value::Table(with.clone()).try_into::<Config>().map_err(|e| format!("{name}: {}", e.message()))?;
+    toml::Value::Table(with.clone())
+        .try_into::<Config>()
+        .map_err(|e| format!("{name}: {}", e.message()))?;
     *table = with;
     Ok(Some(found))
 }
 
 /// Every value that is no table, in the order of the keys.
-pub(super) fn visit(table: &toml::Table, path: &mut KeyPath, each: &mut dyn FnMut(&[String], &toml::Value)) {
+pub(super) fn visit(
+    table: &toml::Table,
+    path: &mut KeyPath,
+    each: &mut dyn FnMut(&[String], &toml::Value),
+) {
     for (key, value) in table {
         path.push(key.clone());
         match value {
@@ -192,10 +219,9 @@ fn overlay(base: &mut toml::Table, over: toml::Table) {
 }
 
 fn set(table: &mut toml::Table, keys: &[&str], value: toml::Value) {
-    let over = keys
-        .iter()
-        .rev()
-        .fold(value, |inner, key| toml::Value::Table(toml::Table::from_iter([((*key).to_owned(), inner)])));
+    let over = keys.iter().rev().fold(value, |inner, key| {
+        toml::Value::Table(toml::Table::from_iter([((*key).to_owned(), inner)]))
+    });
     if let toml::Value::Table(over) = over {
         overlay(table, over);
     }

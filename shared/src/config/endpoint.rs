@@ -69,14 +69,31 @@ impl Config {
     pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Vec::new());
         let built_in = [
-            ("stripe", "/webhooks/stripe", "STRIPE_WEBHOOK_SECRET", &self.stripe_webhook_secret),
-            ("kernel", "/webhooks/kernel/stripe", "STRIPE_KERNEL_WEBHOOK_SECRET", &self.stripe_kernel_webhook_secret),
+            (
+                "stripe",
+                "/webhooks/stripe",
+                "STRIPE_WEBHOOK_SECRET",
+                &self.stripe_webhook_secret,
+            ),
+            (
+                "kernel",
+                "/webhooks/kernel/stripe",
+                "STRIPE_KERNEL_WEBHOOK_SECRET",
+                &self.stripe_kernel_webhook_secret,
+            ),
         ];
         for (name, path, variable, secrets) in built_in {
             let Some(secrets) = secrets else { continue };
             match keys(secrets.expose_secret().split(',')) {
-                Some(keys) => endpoints.push(Endpoint { name: name.into(), path: path.into(), keys, mode: Mode::Any }),
-                None => faults.push(format!("{variable} holds an empty secret: separate several by single commas")),
+                Some(keys) => endpoints.push(Endpoint {
+                    name: name.into(),
+                    path: path.into(),
+                    keys,
+                    mode: Mode::Any,
+                }),
+                None => faults.push(format!(
+                    "{variable} holds an empty secret: separate several by single commas"
+                )),
             }
         }
         for endpoint in &self.endpoints {
@@ -99,16 +116,31 @@ impl Config {
 impl EndpointConfig {
     /// `before` are those that have their names and paths already.
     fn read(&self, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
-        let Self { name, path, secrets, secret_file, mode } = self;
-        let mut texts: Vec<String> = secrets.iter().map(|s| s.expose_secret().to_owned()).collect();
+        let Self {
+            name,
+            path,
+            secrets,
+            secret_file,
+            mode,
+        } = self;
+        let mut texts: Vec<String> = secrets
+            .iter()
+            .map(|s| s.expose_secret().to_owned())
+            .collect();
         if let Some(file) = secret_file {
-            let text = read_file(file).map_err(|fault| ConfigError::of(format!("endpoint {name:?}: {fault}")))?;
-            texts.extend(text.lines().map(str::to_owned).filter(|l| !l.trim().is_empty()));
+            let text = read_file(file)
+                .map_err(|fault| ConfigError::of(format!("endpoint {name:?}: {fault}")))?;
+            texts.extend(
+                text.lines()
+                    .map(str::to_owned)
+                    .filter(|l| !l.trim().is_empty()),
+            );
         }
         let wrong = |what: String| Err(ConfigError::of(format!("endpoint {name:?}{what}")));
         let Some(keys) = keys(texts.iter().map(String::as_str)) else {
             return wrong(
-                " needs at least one secret, and none may be empty: set `secrets` or `secret_file`".to_owned(),
+                " needs at least one secret, and none may be empty: set `secrets` or `secret_file`"
+                    .to_owned(),
             );
         };
         if !path.starts_with('/') {
@@ -117,11 +149,19 @@ impl EndpointConfig {
         if before.iter().any(|e| e.path == *path || e.name == *name) {
             return wrong(format!(": its name or path {path:?} is taken"));
         }
-        Ok(Endpoint { name: name.clone(), path: path.clone(), keys, mode: *mode })
+        Ok(Endpoint {
+            name: name.clone(),
+            path: path.clone(),
+            keys,
+            mode: *mode,
+        })
     }
 }
 
 /// `None` when there is no secret, or an empty one among them.
 pub(super) fn keys<'a>(secrets: impl Iterator<Item = &'a str>) -> Option<Vec<SigningKey>> {
-    secrets.map(SigningKey::new).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())
+    secrets
+        .map(SigningKey::new)
+        .collect::<Option<Vec<_>>>()
+        .filter(|keys| !keys.is_empty())
 }

@@ -38,18 +38,36 @@ pub(super) fn read(name: &str, text: &str) -> File {
     let (table, errors) = DeTable::parse_recoverable(text);
     let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
     // Not the error's own form: it quotes the line, which may hold a secret.
-    let mut faults: Vec<(usize, String)> =
-        errors.iter().map(|e| (line(e.span().map_or(0, |s| s.start)), e.message().to_owned())).collect();
+    let mut faults: Vec<(usize, String)> = errors
+        .iter()
+        .map(|e| {
+            (
+                line(e.span().map_or(0, |s| s.start)),
+                e.message().to_owned(),
+            )
+        })
+        .collect();
     let (mut rest, is_toml) = (of(table), faults.is_empty());
     if is_toml {
-        faults = take_out_faults(&mut rest).into_iter().map(|(at, what)| (line(at), what)).collect();
+        faults = take_out_faults(&mut rest)
+            .into_iter()
+            .map(|(at, what)| (line(at), what))
+            .collect();
     }
     faults.sort();
     let mut lines = BTreeMap::new();
     note_lines(&rest, &mut Vec::new(), &line, &mut lines);
     let table = toml::Table::deserialize(ValueDeserializer::from(rest)).unwrap_or_default();
-    let faults = faults.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect();
-    File { table: if is_toml { table } else { toml::Table::new() }, lines, faults, is_toml }
+    let faults = faults
+        .into_iter()
+        .map(|(line, what)| format!("{name}:{line}: {what}"))
+        .collect();
+    File {
+        table: if is_toml { table } else { toml::Table::new() },
+        lines,
+        faults,
+        is_toml,
+    }
 }
 
 /// Everything that is no setting, and where: what cannot be read is taken out, and the rest is looked at again.
@@ -58,7 +76,9 @@ fn take_out_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
     loop {
         let mut merged = defaults();
         overlay(&mut merged, rest);
-        let Err(error) = Config::deserialize(ValueDeserializer::from(merged)) else { return faults };
+        let Err(error) = Config::deserialize(ValueDeserializer::from(merged)) else {
+            return faults;
+        };
         let span = error.span().unwrap_or_default();
         let Some(Found::Taken(path)) = take_out(rest, &span) else {
             faults.push((span.start, error.message().to_owned()));
@@ -66,7 +86,10 @@ fn take_out_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
         };
         // What is missing where something was taken out has been complained of.
         let is_missing = error.message().starts_with("missing field ");
-        let follows = is_missing && taken.iter().any(|inner| inner.len() > path.len() && inner.starts_with(&path));
+        let follows = is_missing
+            && taken
+                .iter()
+                .any(|inner| inner.len() > path.len() && inner.starts_with(&path));
         if !follows {
             faults.push((span.start, complaint(&path, error.message())));
         }
@@ -87,19 +110,28 @@ fn complaint(path: &[String], message: &str) -> String {
         let known: Vec<&str> = names.collect();
         return match nearest(wrong, known.iter().copied()) {
             Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
-            None => format!("unknown key `{key}`; {}", elsewhere(wrong).unwrap_or_else(|| there_are(&known))),
+            None => format!(
+                "unknown key `{key}`; {}",
+                elsewhere(wrong).unwrap_or_else(|| there_are(&known))
+            ),
         };
     }
     // What is there instead may be the secret itself.
     if is_secret(path) && message.starts_with("invalid type") {
-        return format!("`{key}` must be text in quotes, or a list of such where several are wanted");
+        return format!(
+            "`{key}` must be text in quotes, or a list of such where several are wanted"
+        );
     }
     format!("`{key}`: {message}")
 }
 
 fn there_are(known: &[&str]) -> String {
     let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "nothing can be set here".to_owned() } else { format!("there are {}", names.join(", ")) }
+    if names.is_empty() {
+        "nothing can be set here".to_owned()
+    } else {
+        format!("there are {}", names.join(", "))
+    }
 }
 
 /// A key of that name in another section: TOML takes what follows a `[section]` for a part of it.
@@ -108,9 +140,13 @@ fn elsewhere(name: &str) -> Option<String> {
     if defaults.contains_key(name) {
         return Some(format!("`{name}` belongs before the first [section]"));
     }
-    let tables = defaults.iter().filter_map(|(section, value)| Some((section, value.as_table()?)));
+    let tables = defaults
+        .iter()
+        .filter_map(|(section, value)| Some((section, value.as_table()?)));
     let mut holding = tables.filter(|(_, table)| table.contains_key(name));
-    holding.next().map(|(section, _)| format!("`{name}` belongs into [{section}]"))
+    holding
+        .next()
+        .map(|(section, _)| format!("`{name}` belongs into [{section}]"))
 }
 
 /// Tables merge key by key; everything else is replaced.
@@ -146,7 +182,12 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Fou
             }
             let keys: Vec<String> = table.keys().map(name).collect();
             for key in keys {
-                let Some(found) = table.get_mut(key.as_str()).and_then(|inner| take_out(inner, span)) else { continue };
+                let Some(found) = table
+                    .get_mut(key.as_str())
+                    .and_then(|inner| take_out(inner, span))
+                else {
+                    continue;
+                };
                 let mut path = vec![key.clone()];
                 match found {
                     Found::Taken(inner) => path.extend(inner),
@@ -157,7 +198,10 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Fou
             (own == *span).then_some(Found::Itself)
         }
         DeValue::Array(array) => {
-            let found = array.iter_mut().zip(0..).find_map(|(inner, n)| Some((take_out(inner, span)?, n)));
+            let found = array
+                .iter_mut()
+                .zip(0..)
+                .find_map(|(inner, n)| Some((take_out(inner, span)?, n)));
             match found {
                 Some((Found::Itself, n)) => {
                     let others = array.iter().zip(0..).filter(|(_, other)| *other != n);
@@ -250,18 +294,35 @@ severity = \"low\"
         ];
         assert_eq!(file.faults.len(), expected.len(), "{:#?}", file.faults);
         for (fault, expected) in file.faults.iter().zip(expected) {
-            assert!(fault.starts_with(expected), "{fault:?} should begin with {expected:?}");
-            assert!(!fault.contains("hidden") && !fault.contains("4242"), "{fault}");
+            assert!(
+                fault.starts_with(expected),
+                "{fault:?} should begin with {expected:?}"
+            );
+            assert!(
+                !fault.contains("hidden") && !fault.contains("4242"),
+                "{fault}"
+            );
         }
         assert!(file.is_toml);
     }
 
     #[test]
     fn what_is_no_toml_is_named_without_quoting_the_line() {
-        let file = read("my.toml", "listen = \"x\"\nstripe_secret_key = sk_live_hidden\n[limits\n");
+        let file = read(
+            "my.toml",
+            "listen = \"x\"\nstripe_secret_key = sk_live_hidden\n[limits\n",
+        );
         assert!(!file.is_toml && file.faults.len() >= 2, "{:?}", file.faults);
-        assert!(file.faults[0].starts_with("my.toml:2: "), "{:?}", file.faults);
-        assert!(!file.faults.concat().contains("hidden"), "{:?}", file.faults);
+        assert!(
+            file.faults[0].starts_with("my.toml:2: "),
+            "{:?}",
+            file.faults
+        );
+        assert!(
+            !file.faults.concat().contains("hidden"),
+            "{:?}",
+            file.faults
+        );
     }
 
     #[test]
@@ -272,7 +333,11 @@ severity = \"low\"
         );
         let path = |keys: &[&str]| keys.iter().map(|k| (*k).to_owned()).collect::<KeyPath>();
         assert_eq!(file.faults, [""; 0]);
-        let expected = [(path(&["endpoints"]), 5), (path(&["limits", "body_bytes"]), 4), (path(&["listen"]), 1)];
+        let expected = [
+            (path(&["endpoints"]), 5),
+            (path(&["limits", "body_bytes"]), 4),
+            (path(&["listen"]), 1),
+        ];
         assert_eq!(file.lines.into_iter().collect::<Vec<_>>(), expected);
     }
 }

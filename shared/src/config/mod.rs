@@ -27,7 +27,9 @@ use std::path::{Path, PathBuf};
 pub use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-pub use self::alerting::{AlertingConfig, BusinessHours, Clock, EscalationStep, Route, Severities, Treatment};
+pub use self::alerting::{
+    AlertingConfig, BusinessHours, Clock, EscalationStep, Route, Severities, Treatment,
+};
 pub use self::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
 pub use self::effective::Effective;
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
@@ -158,12 +160,18 @@ pub struct ConfigError {
 impl ConfigError {
     /// One fault.
     pub fn of(fault: impl Into<String>) -> Self {
-        Self { faults: vec![fault.into()] }
+        Self {
+            faults: vec![fault.into()],
+        }
     }
 
     /// `Ok` when there are no faults.
     pub fn none_of(faults: Vec<String>) -> Result<(), Self> {
-        if faults.is_empty() { Ok(()) } else { Err(Self { faults }) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { faults })
+        }
     }
 }
 

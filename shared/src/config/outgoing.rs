@@ -26,7 +26,9 @@ impl OutgoingConfig {
     /// `text` as a URL that may be asked. Errors name `setting`, and never quote the URL: it may be secret.
     pub fn url(self, setting: &str, text: &str) -> Result<Url, ConfigError> {
         let wrong = |what: &str| Err(ConfigError::of(format!("{setting} {what}")));
-        let Ok(url) = Url::parse(text.trim()) else { return wrong("is not a URL: write it like https://host/path") };
+        let Ok(url) = Url::parse(text.trim()) else {
+            return wrong("is not a URL: write it like https://host/path");
+        };
         if !url.username().is_empty() || url.password().is_some() {
             return wrong("must have no user and no password in its URL");
         }
@@ -34,7 +36,11 @@ impl OutgoingConfig {
         match url.scheme() {
             "https" => {}
             "http" if is_loopback => {}
-            "http" => return wrong("must begin with https:// (http:// only for localhost or a loopback address)"),
+            "http" => {
+                return wrong(
+                    "must begin with https:// (http:// only for localhost or a loopback address)",
+                );
+            }
             _ => return wrong("must begin with https://"),
         }
         let literal = match url.host() {
@@ -55,7 +61,9 @@ impl OutgoingConfig {
     pub fn base(self, setting: &str, text: &str) -> Result<String, ConfigError> {
         let url = self.url(setting, text)?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(ConfigError::of(format!("{setting} must be a plain base URL: no ? and no #")));
+            return Err(ConfigError::of(format!(
+                "{setting} must be a plain base URL: no ? and no #"
+            )));
         }
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }
@@ -75,7 +83,8 @@ pub fn names_loopback(url: &Url) -> bool {
     match url.host() {
         // Hosts of schemes that the standard does not know (`smtp:`) stay names, whatever they look like.
         Some(Host::Domain(name)) => {
-            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            name.eq_ignore_ascii_case("localhost")
+                || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         }
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
@@ -177,8 +186,14 @@ mod tests {
         for (text, expected) in table {
             let address: IpAddr = text.parse().expect("an address");
             assert_eq!(kind(address), expected, "{text}");
-            let open = OutgoingConfig { allow_private_addresses: true };
-            assert_eq!(OutgoingConfig::default().allows(address), expected == Kind::Public, "{text}");
+            let open = OutgoingConfig {
+                allow_private_addresses: true,
+            };
+            assert_eq!(
+                OutgoingConfig::default().allows(address),
+                expected == Kind::Public,
+                "{text}"
+            );
             assert_eq!(open.allows(address), expected != Kind::Never, "{text}");
         }
     }
@@ -208,17 +223,25 @@ mod tests {
             ("https://0.0.0.0/secret", Some("[outgoing]")),
         ];
         for (text, expected) in table {
-            match (OutgoingConfig::default().url("hook.url (HOOK_URL)", text), expected) {
+            match (
+                OutgoingConfig::default().url("hook.url (HOOK_URL)", text),
+                expected,
+            ) {
                 (Ok(url), None) => assert_eq!(url.as_str(), text),
                 (Err(error), Some(expected)) => {
                     let error = error.to_string();
-                    assert!(error.starts_with("hook.url (HOOK_URL) ") && error.contains(expected), "{text}: {error}");
+                    assert!(
+                        error.starts_with("hook.url (HOOK_URL) ") && error.contains(expected),
+                        "{text}: {error}"
+                    );
                     assert!(!error.contains("secret"), "{error}");
                 }
                 (found, _) => panic!("{text}: {found:?}"),
             }
         }
-        let open = OutgoingConfig { allow_private_addresses: true };
+        let open = OutgoingConfig {
+            allow_private_addresses: true,
+        };
         assert!(open.url("x", "https://10.0.0.1/").is_ok());
         assert!(open.url("x", "http://10.0.0.1/").is_err());
         assert!(open.url("x", "https://169.254.169.254/").is_err());

@@ -28,35 +28,55 @@ impl TryFrom<String> for TrustedProxies {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        items.map(Network::parse).collect::<Result<_, _>>().map(Self)
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        items
+            .map(Network::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
 impl Network {
     fn parse(text: &str) -> Result<Self, String> {
-        let unreadable =
-            || format!("{text:?} must be an address or a network, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8");
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let unreadable = || {
+            format!(
+                "{text:?} must be an address or a network, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8"
+            )
+        };
+        let (address, prefix) = text
+            .split_once('/')
+            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| unreadable())?;
         let bits = width(address);
         let prefix = match prefix {
             None => bits,
             // The digits alone: the number's own parser also takes a sign.
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| unreadable())?,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map_err(|_| unreadable())?
+            }
             Some(_) => return Err(unreadable()),
         };
         if prefix > bits {
-            return Err(format!("{text:?} must have at most {bits} bits behind the slash"));
+            return Err(format!(
+                "{text:?} must have at most {bits} bits behind the slash"
+            ));
         }
         if prefix == 0 {
             return Err(format!(
                 "{text:?} is every address, so that any sender could choose its own: name the proxies"
             ));
         }
-        let written = Self { first: first_of(address, prefix), prefix };
+        let written = Self {
+            first: first_of(address, prefix),
+            prefix,
+        };
         if written.first != address {
-            return Err(format!("{text:?} has bits behind its prefix: write {written}, or {address} for one address"));
+            return Err(format!(
+                "{text:?} has bits behind its prefix: write {written}, or {address} for one address"
+            ));
         }
         Ok(written.canonical())
     }
@@ -89,8 +109,12 @@ fn width(address: IpAddr) -> u32 {
 /// `address` with zeros behind its first `prefix` bits.
 fn first_of(address: IpAddr, prefix: u32) -> IpAddr {
     match address {
-        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !u32::MAX.checked_shr(prefix).unwrap_or(0)).into()),
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::MAX.checked_shr(prefix).unwrap_or(0)).into()),
+        IpAddr::V4(v4) => {
+            IpAddr::V4((v4.to_bits() & !u32::MAX.checked_shr(prefix).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            IpAddr::V6((v6.to_bits() & !u128::MAX.checked_shr(prefix).unwrap_or(0)).into())
+        }
     }
 }
 
@@ -129,7 +153,11 @@ mod tests {
         ];
         for (proxies, address, expected) in table {
             let address = address.parse().expect("an address");
-            assert_eq!(parse(proxies).expect(proxies).contains(address), expected, "{proxies:?} {address}");
+            assert_eq!(
+                parse(proxies).expect(proxies).contains(address),
+                expected,
+                "{proxies:?} {address}"
+            );
         }
     }
 
@@ -145,7 +173,10 @@ mod tests {
             ("fd00::/129", "at most 128 bits"),
             ("0.0.0.0/0", "every address"),
             ("10.0.0.1, ::/0", "every address"),
-            ("10.0.0.1/8", "write 10.0.0.0/8, or 10.0.0.1 for one address"),
+            (
+                "10.0.0.1/8",
+                "write 10.0.0.0/8, or 10.0.0.1 for one address",
+            ),
             ("::ffff:10.0.0.0/95", "bits behind its prefix"),
         ];
         for (text, expected) in table {

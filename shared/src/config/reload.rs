@@ -28,12 +28,18 @@ const OPENED_ONCE: [&[&str]; 1] = [&["slack", "interactivity_listen"]];
 impl Effective {
     /// The keys that differ from those of `other`.
     pub fn differs_from(&self, other: &Self) -> Vec<String> {
-        self.differences(other).iter().map(|path| path.join(".")).collect()
+        self.differences(other)
+            .iter()
+            .map(|path| path.join("."))
+            .collect()
     }
 
     /// The keys that differ from `started`, and wait for a restart.
     pub fn wait_for_restart(&self, started: &Self) -> Vec<String> {
-        let waiting = self.differences(started).into_iter().filter(|path| !is_reloadable(path));
+        let waiting = self
+            .differences(started)
+            .into_iter()
+            .filter(|path| !is_reloadable(path));
         let mut keys: Vec<String> = waiting.map(|path| path.join(".")).collect();
         // The listener for what people press is there from the start, or not at all.
         let opens = |effective: &Self| effective.config.slack.signing_secret.is_some();
@@ -58,13 +64,16 @@ impl Effective {
 
 /// Whether a running process takes over a new value of this key.
 pub(super) fn is_reloadable(path: &[String]) -> bool {
-    path.first().is_some_and(|first| RELOADABLE.contains(&first.as_str()))
+    path.first()
+        .is_some_and(|first| RELOADABLE.contains(&first.as_str()))
         && !OPENED_ONCE.iter().any(|keys| path == *keys)
 }
 
 fn at<'a>(table: &'a toml::Table, path: &[String]) -> Option<&'a toml::Value> {
     let (last, before) = path.split_last()?;
-    let inner = before.iter().try_fold(table, |table, key| table.get(key)?.as_table())?;
+    let inner = before
+        .iter()
+        .try_fold(table, |table, key| table.get(key)?.as_table())?;
     inner.get(last)
 }
 
@@ -73,7 +82,12 @@ mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> Effective {
-        let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let find = |name: &str| {
+            variables
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         Effective::load(None, &find).expect("valid")
     }
 
@@ -89,12 +103,22 @@ mod tests {
             ("REVWATCH_AMQP_URL", "amqp://secret"),
             ("REVWATCH_REDIS_URL", "redis://secret"),
         ]);
-        let expected = ["amqp_url", "partitions", "redis_url", "slack.interactivity_listen", "slack.signing_secret"];
+        let expected = [
+            "amqp_url",
+            "partitions",
+            "redis_url",
+            "slack.interactivity_listen",
+            "slack.signing_secret",
+        ];
         assert_eq!(now.wait_for_restart(&started), expected);
         assert_eq!(started.wait_for_restart(&started), [""; 0]);
         assert_eq!(started.differs_from(&started), [""; 0]);
         assert_eq!(now.differs_from(&started).len(), 7);
         // A secret that is gone refuses everything; the listener need not close for that.
-        assert!(!started.wait_for_restart(&now).contains(&"slack.signing_secret".to_owned()));
+        assert!(
+            !started
+                .wait_for_restart(&now)
+                .contains(&"slack.signing_secret".to_owned())
+        );
     }
 }

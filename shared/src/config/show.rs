@@ -18,7 +18,11 @@ impl Effective {
     /// TOML that can be loaded again once its secrets are put in.
     pub fn toml(&self) -> String {
         let mut out = String::new();
-        self.write(&mut out, &masked(&self.table, &mut Vec::new()), &mut Vec::new());
+        self.write(
+            &mut out,
+            &masked(&self.table, &mut Vec::new()),
+            &mut Vec::new(),
+        );
         out
     }
 
@@ -37,7 +41,10 @@ impl Effective {
             let _ = writeln!(out, "{} = {value}  # {}", key(name), self.origin(path));
             path.pop();
         }
-        for (name, inner) in table.iter().filter_map(|(name, value)| Some((name, value.as_table()?))) {
+        for (name, inner) in table
+            .iter()
+            .filter_map(|(name, value)| Some((name, value.as_table()?)))
+        {
             path.push(name.clone());
             // A table that only holds others needs no line of its own.
             if inner.is_empty() || inner.values().any(|value| !value.is_table()) {
@@ -51,8 +58,15 @@ impl Effective {
 }
 
 fn key(name: &str) -> String {
-    let is_bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if is_bare { name.to_owned() } else { json!(name).to_string() }
+    let is_bare = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if is_bare {
+        name.to_owned()
+    } else {
+        json!(name).to_string()
+    }
 }
 
 fn masked(table: &toml::Table, path: &mut KeyPath) -> toml::Table {
@@ -69,7 +83,9 @@ fn masked_value(value: &toml::Value, path: &mut KeyPath) -> toml::Value {
     match value {
         toml::Value::Table(inner) => toml::Value::Table(masked(inner, path)),
         toml::Value::String(text) if is_secret(path) => toml::Value::String(mask(text, path)),
-        toml::Value::Array(list) => toml::Value::Array(list.iter().map(|item| masked_value(item, path)).collect()),
+        toml::Value::Array(list) => {
+            toml::Value::Array(list.iter().map(|item| masked_value(item, path)).collect())
+        }
         other => other.clone(),
     }
 }
@@ -89,10 +105,16 @@ fn without_password(url: &str) -> Option<String> {
     let ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(ends);
     // A password with a / or a # in it; or options, which may hold another.
-    if tail.contains(['@', '?', '#']) || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+    if tail.contains(['@', '?', '#'])
+        || !scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    {
         return None;
     }
-    let Some((user, hosts)) = authority.rsplit_once('@') else { return Some(url.to_owned()) };
+    let Some((user, hosts)) = authority.rsplit_once('@') else {
+        return Some(url.to_owned());
+    };
     let (user, _) = user.split_once(':')?;
     (!user.contains('@')).then(|| format!("{scheme}://{user}:{MASK}@{hosts}{tail}"))
 }
@@ -111,11 +133,15 @@ mod tests {
         [[alerting.routes]]\nrules = [\"r\"]\nnotify = [\"slack\"]\n";
 
     fn load(file: &str, variables: &[(&str, &str)]) -> Result<Effective, String> {
-        let variables: HashMap<_, _> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let variables: HashMap<_, _> = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("my.toml");
         std::fs::write(&path, file).expect("written");
-        Effective::load(Some(&path), &|name| variables.get(name).cloned()).map_err(|e| e.to_string())
+        Effective::load(Some(&path), &|name| variables.get(name).cloned())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -123,44 +149,89 @@ mod tests {
         let variables = [
             ("SLACK_BOT_TOKEN", "xoxb-hidden4"),
             ("REVWATCH_PARTITIONS", "16"),
-            ("REVWATCH_AMQP_URL", "amqp://me:hidden5@rabbit.example:5672/revwatch"),
+            (
+                "REVWATCH_AMQP_URL",
+                "amqp://me:hidden5@rabbit.example:5672/revwatch",
+            ),
             ("REVWATCH_REDIS_URL", "redis://redis.example/0"),
             ("SMTP_URL", "smtps://me:hidden/6@mail.example"),
         ];
         let effective = load(FILE, &variables).expect("valid");
         let text = effective.toml();
-        let line = |key: &str| text.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap_or_default();
-        assert!(!text.contains("hidden") && !effective.json().to_string().contains("hidden"), "{text}");
-        assert!(line("listen").starts_with("listen = \"0.0.0.0:80\"  # ") && line("listen").ends_with("my.toml:1"));
+        let line = |key: &str| {
+            text.lines()
+                .find(|line| line.starts_with(&format!("{key} = ")))
+                .unwrap_or_default()
+        };
+        assert!(
+            !text.contains("hidden") && !effective.json().to_string().contains("hidden"),
+            "{text}"
+        );
+        assert!(
+            line("listen").starts_with("listen = \"0.0.0.0:80\"  # ")
+                && line("listen").ends_with("my.toml:1")
+        );
         assert_eq!(line("partitions"), "partitions = 16  # REVWATCH_PARTITIONS");
         assert_eq!(line("batch"), "batch = 256  # default");
         assert_eq!(line("bot_token"), "bot_token = \"***\"  # SLACK_BOT_TOKEN");
         assert_eq!(line("app_token"), "app_token = \"\"  # default");
-        assert_eq!(line("amqp_url"), "amqp_url = \"amqp://me:***@rabbit.example:5672/revwatch\"  # REVWATCH_AMQP_URL");
-        assert_eq!(line("redis_url"), "redis_url = \"redis://redis.example/0\"  # REVWATCH_REDIS_URL");
-        assert_eq!(line("smtp_url"), "smtp_url = \"***\"  # SMTP_URL", "which part is the password is not plain");
-        assert!(line("endpoints").contains("secrets = [\"***\", \"***\"]"), "{text}");
-        assert_eq!(effective.json()["from"]["slack.bot_token"], "SLACK_BOT_TOKEN");
+        assert_eq!(
+            line("amqp_url"),
+            "amqp_url = \"amqp://me:***@rabbit.example:5672/revwatch\"  # REVWATCH_AMQP_URL"
+        );
+        assert_eq!(
+            line("redis_url"),
+            "redis_url = \"redis://redis.example/0\"  # REVWATCH_REDIS_URL"
+        );
+        assert_eq!(
+            line("smtp_url"),
+            "smtp_url = \"***\"  # SMTP_URL",
+            "which part is the password is not plain"
+        );
+        assert!(
+            line("endpoints").contains("secrets = [\"***\", \"***\"]"),
+            "{text}"
+        );
+        assert_eq!(
+            effective.json()["from"]["slack.bot_token"],
+            "SLACK_BOT_TOKEN"
+        );
         assert_eq!(effective.json()["settings"]["slack"]["bot_token"], "***");
     }
 
     #[test]
     fn what_is_printed_can_be_loaded_once_its_secrets_are_put_in() {
-        let first = load(FILE, &[("SLACK_BOT_TOKEN", "xoxb-hidden4"), ("REVWATCH_DATA", "x \"y\" \\")]).expect("valid");
+        let first = load(
+            FILE,
+            &[
+                ("SLACK_BOT_TOKEN", "xoxb-hidden4"),
+                ("REVWATCH_DATA", "x \"y\" \\"),
+            ],
+        )
+        .expect("valid");
         let printed = first.toml();
         let error = load(&printed, &[]).err().expect("masks are no secrets");
         for key in ["stripe_webhook_secret", "slack.bot_token", "endpoints"] {
             assert!(error.contains(&format!("`{key}` holds ***")), "{error}");
         }
         let filled = printed
-            .replace("stripe_webhook_secret = \"***\"", "stripe_webhook_secret = \"whsec_hidden1\"")
+            .replace(
+                "stripe_webhook_secret = \"***\"",
+                "stripe_webhook_secret = \"whsec_hidden1\"",
+            )
             .replace("bot_token = \"***\"", "bot_token = \"xoxb-hidden4\"")
-            .replace("[\"***\", \"***\"]", "[\"whsec_hidden2\", \"whsec_hidden3\"]");
+            .replace(
+                "[\"***\", \"***\"]",
+                "[\"whsec_hidden2\", \"whsec_hidden3\"]",
+            );
         let second = load(&filled, &[]).expect("valid");
         assert_eq!(first.table, second.table);
         // The defaults, too.
         let defaults = load("", &[]).expect("valid");
-        assert_eq!(load(&defaults.toml(), &[]).expect("valid").table, defaults.table);
+        assert_eq!(
+            load(&defaults.toml(), &[]).expect("valid").table,
+            defaults.table
+        );
     }
 
     #[test]
@@ -169,7 +240,10 @@ mod tests {
             ("amqp://h/v", Some("amqp://h/v")),
             ("amqp://u:p@h:1/v", Some("amqp://u:***@h:1/v")),
             ("redis://:p@h", Some("redis://:***@h")),
-            ("redis-cluster://u:p@a:1,b:2", Some("redis-cluster://u:***@a:1,b:2")),
+            (
+                "redis-cluster://u:p@a:1,b:2",
+                Some("redis-cluster://u:***@a:1,b:2"),
+            ),
             ("amqp://u:p@p@h", Some("amqp://u:***@h")),
             ("amqp://u:p/p@h/v", None),
             ("amqp://u:p#p@h/v", None),
@@ -187,9 +261,17 @@ mod tests {
         let defaults: toml::Table = DEFAULTS.parse().expect("valid");
         visit(&defaults, &mut Vec::new(), &mut |path, _| {
             let name = path.last().map(String::as_str).unwrap_or_default();
-            let sounds = ["secret", "token", "password", "_key"].iter().any(|end| name.ends_with(end));
+            let sounds = ["secret", "token", "password", "_key"]
+                .iter()
+                .any(|end| name.ends_with(end));
             assert!(!sounds || is_secret(path), "{path:?} would be shown");
         });
-        assert!(VARIABLES.iter().filter(|(_, _, kind)| *kind == Kind::Secret).count() > 10);
+        assert!(
+            VARIABLES
+                .iter()
+                .filter(|(_, _, kind)| *kind == Kind::Secret)
+                .count()
+                > 10
+        );
     }
 }

@@ -6,13 +6,19 @@ use super::variables::VARIABLES;
 use super::*;
 
 fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, String> {
-    let variables: HashMap<_, _> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let variables: HashMap<_, _> = variables
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("my.toml");
     if let Some(text) = file {
         std::fs::write(&path, text).expect("written");
     }
-    Config::load(file.map(|_| path.as_path()), &|name| variables.get(name).cloned()).map_err(|e| e.to_string())
+    Config::load(file.map(|_| path.as_path()), &|name| {
+        variables.get(name).cloned()
+    })
+    .map_err(|e| e.to_string())
 }
 
 /// File, variables, and what the error must name.
@@ -24,18 +30,36 @@ fn the_commented_file_is_the_defaults() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.partitions, 8);
-    assert!(config.amqp_url.is_none() && config.slack.bot_token.is_none() && config.rules.is_none());
+    assert!(
+        config.amqp_url.is_none() && config.slack.bot_token.is_none() && config.rules.is_none()
+    );
     for (name, _, _) in VARIABLES {
-        assert!(DEFAULTS.contains(name), "{name} is not explained in the file of defaults");
+        assert!(
+            DEFAULTS.contains(name),
+            "{name} is not explained in the file of defaults"
+        );
     }
 }
 
 #[test]
 fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let file = "partitions = 16\nlisten = \"0.0.0.0:80\"\n[limits]\nbody_bytes = 9\n";
-    let config = load(Some(file), &[("REVWATCH_LISTEN", "127.0.0.1:0"), ("SLACK_API_BASE", "http://127.0.0.1:1")]);
+    let config = load(
+        Some(file),
+        &[
+            ("REVWATCH_LISTEN", "127.0.0.1:0"),
+            ("SLACK_API_BASE", "http://127.0.0.1:1"),
+        ],
+    );
     let config = config.expect("valid");
-    assert_eq!((config.partitions, config.limits.body_bytes, config.limits.in_flight), (16, 9, 2048));
+    assert_eq!(
+        (
+            config.partitions,
+            config.limits.body_bytes,
+            config.limits.in_flight
+        ),
+        (16, 9, 2048)
+    );
     assert_eq!(config.listen.to_string(), "127.0.0.1:0");
     assert_eq!(config.slack.api_base, "http://127.0.0.1:1");
 }
@@ -48,8 +72,18 @@ fn secrets_come_from_files_too_and_several_at_once() {
     let path = path.display().to_string();
     let config = load(None, &[("STRIPE_WEBHOOK_SECRET_FILE", &path)]).expect("valid");
     let endpoints = config.webhook_endpoints().expect("endpoints");
-    assert_eq!((endpoints.len(), endpoints[0].keys.len(), endpoints[0].path.as_str()), (1, 2, "/webhooks/stripe"));
-    assert!(!format!("{config:?}").contains("whsec_a"), "secrets are not shown");
+    assert_eq!(
+        (
+            endpoints.len(),
+            endpoints[0].keys.len(),
+            endpoints[0].path.as_str()
+        ),
+        (1, 2, "/webhooks/stripe")
+    );
+    assert!(
+        !format!("{config:?}").contains("whsec_a"),
+        "secrets are not shown"
+    );
 }
 
 #[test]
@@ -57,71 +91,215 @@ fn slacks_secrets_are_read_and_not_shown() {
     let config = load(None, &[]).expect("valid").slack;
     assert!(config.signing_secret.is_none() && config.app_token.is_none());
     assert_eq!(config.interactivity_listen.to_string(), "127.0.0.1:8081");
-    let variables = [("SLACK_SIGNING_SECRET", "8f74,2b10"), ("SLACK_APP_TOKEN", "xapp-1-A1-2-3")];
-    let config = load(Some("[slack]\ninteractivity_listen = \"0.0.0.0:9\""), &variables).expect("valid").slack;
+    let variables = [
+        ("SLACK_SIGNING_SECRET", "8f74,2b10"),
+        ("SLACK_APP_TOKEN", "xapp-1-A1-2-3"),
+    ];
+    let config = load(
+        Some("[slack]\ninteractivity_listen = \"0.0.0.0:9\""),
+        &variables,
+    )
+    .expect("valid")
+    .slack;
     assert!(config.signing_secret.is_some() && config.app_token.is_some());
     assert_eq!(config.interactivity_listen.to_string(), "0.0.0.0:9");
-    assert!(!format!("{config:?}").contains("8f74") && !format!("{config:?}").contains("A1-2"), "{config:?}");
+    assert!(
+        !format!("{config:?}").contains("8f74") && !format!("{config:?}").contains("A1-2"),
+        "{config:?}"
+    );
 }
 
 #[test]
 fn what_is_wrong_is_named_with_its_fix() {
     let table: &[Case<'_>] = &[
-        (Some("lissten = 1"), &[], "my.toml:1: unknown key `lissten`; did you mean `listen`?"),
+        (
+            Some("lissten = 1"),
+            &[],
+            "my.toml:1: unknown key `lissten`; did you mean `listen`?",
+        ),
         (Some("[limits]\nbody_bites = 1"), &[], "body_bites"),
         (Some("partitions = \"x\""), &[], "my.toml:1: `partitions`: "),
         (Some("listen = "), &[], "my.toml:1: "),
         (None, &[("REVWATCH_LISTEN", "here")], "REVWATCH_LISTEN"),
-        (None, &[("REVWATCH_TRUSTED_PROXIES", "10.0.0.1/8")], "REVWATCH_TRUSTED_PROXIES: \"10.0.0.1/8\" has bits"),
-        (Some("trusted_proxies = \"proxy\""), &[], "my.toml:1: `trusted_proxies`: \"proxy\" must be an address"),
-        (None, &[("REVWATCH_PARTITIONS", "many")], "REVWATCH_PARTITIONS"),
-        (None, &[("REVWATCH_PARTITIONS", "0")], "1 to 1024"),
-        (None, &[("REVWATCH_REDIS_URL", "redis://h")], "REVWATCH_AMQP_URL"),
-        (None, &[("SLACK_BOT_TOKEN", "a"), ("SLACK_BOT_TOKEN_FILE", "b")], "keep one"),
-        (None, &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all"),
-        (None, &[("REVWATCH_CONFIG", "/nowhere.toml")], "/nowhere.toml"),
-        (None, &[("STRIPE_API_BASE", "http://api.stripe.com")], "https://"),
-        (None, &[("STRIPE_API_BASE", "http://127.0.0.1.example.com")], "https://"),
-        (None, &[("STRIPE_API_BASE", "ftp://127.0.0.1")], "https://"),
-        (None, &[("STRIPE_API_BASE", "api.stripe.com")], "not a URL"),
-        (None, &[("STRIPE_API_BASE", "https://me:secret@api.stripe.com")], "no password"),
-        (None, &[("STRIPE_API_BASE", "https://10.0.0.1")], "(STRIPE_API_BASE) names a private"),
-        (None, &[("STRIPE_API_BASE", "https://api.stripe.com/?x")], "plain base URL"),
-        (None, &[("STRIPE_SECRET_KEY", "pk_test_1")], "STRIPE_SECRET_KEY"),
-        (None, &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")], "without spaces"),
-        (None, &[("SLACK_APP_TOKEN", "xoxb-1")], "connections:write"),
-        (None, &[("SLACK_APP_TOKEN", "xapp-1\nX: y")], "without spaces"),
-        (None, &[("SLACK_SIGNING_SECRET", "a,,b")], "empty secret"),
-        (None, &[("SLACK_INTERACTIVITY_LISTEN", "here")], "SLACK_INTERACTIVITY_LISTEN"),
-        (None, &[("SLACK_API_BASE", "http://slack.example/api")], "slack.api_base (SLACK_API_BASE) must begin with"),
-        (None, &[("SLACK_WEBHOOK_URL", "https://192.168.0.1/x")], "(SLACK_WEBHOOK_URL) names a private"),
-        (None, &[("REVWATCH_WEBHOOK_URL", "https://me:pw@h.example/")], "(REVWATCH_WEBHOOK_URL) must have no user"),
-        (Some("[sms]\napi_base = \"http://h.example\""), &[], "sms.api_base must begin with"),
-        (Some("[pagerduty]\napi_base = \"https://[::ffff:10.0.0.1]\""), &[], "pagerduty.api_base names a private"),
-        (None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")], "(OTEL_EXPORTER_OTLP_ENDPOINT) must begin with"),
-        (None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pw@h.example")], "must be a plain base URL"),
         (
             None,
-            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h.example"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=b")],
+            &[("REVWATCH_TRUSTED_PROXIES", "10.0.0.1/8")],
+            "REVWATCH_TRUSTED_PROXIES: \"10.0.0.1/8\" has bits",
+        ),
+        (
+            Some("trusted_proxies = \"proxy\""),
+            &[],
+            "my.toml:1: `trusted_proxies`: \"proxy\" must be an address",
+        ),
+        (
+            None,
+            &[("REVWATCH_PARTITIONS", "many")],
+            "REVWATCH_PARTITIONS",
+        ),
+        (None, &[("REVWATCH_PARTITIONS", "0")], "1 to 1024"),
+        (
+            None,
+            &[("REVWATCH_REDIS_URL", "redis://h")],
+            "REVWATCH_AMQP_URL",
+        ),
+        (
+            None,
+            &[("SLACK_BOT_TOKEN", "a"), ("SLACK_BOT_TOKEN_FILE", "b")],
+            "keep one",
+        ),
+        (
+            None,
+            &[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/at/all")],
+            "/nowhere/at/all",
+        ),
+        (
+            None,
+            &[("REVWATCH_CONFIG", "/nowhere.toml")],
+            "/nowhere.toml",
+        ),
+        (
+            None,
+            &[("STRIPE_API_BASE", "http://api.stripe.com")],
+            "https://",
+        ),
+        (
+            None,
+            &[("STRIPE_API_BASE", "http://127.0.0.1.example.com")],
+            "https://",
+        ),
+        (None, &[("STRIPE_API_BASE", "ftp://127.0.0.1")], "https://"),
+        (None, &[("STRIPE_API_BASE", "api.stripe.com")], "not a URL"),
+        (
+            None,
+            &[("STRIPE_API_BASE", "https://me:secret@api.stripe.com")],
+            "no password",
+        ),
+        (
+            None,
+            &[("STRIPE_API_BASE", "https://10.0.0.1")],
+            "(STRIPE_API_BASE) names a private",
+        ),
+        (
+            None,
+            &[("STRIPE_API_BASE", "https://api.stripe.com/?x")],
+            "plain base URL",
+        ),
+        (
+            None,
+            &[("STRIPE_SECRET_KEY", "pk_test_1")],
+            "STRIPE_SECRET_KEY",
+        ),
+        (
+            None,
+            &[("STRIPE_SECRET_KEY", "sk_test_1\nX: y")],
+            "without spaces",
+        ),
+        (None, &[("SLACK_APP_TOKEN", "xoxb-1")], "connections:write"),
+        (
+            None,
+            &[("SLACK_APP_TOKEN", "xapp-1\nX: y")],
+            "without spaces",
+        ),
+        (None, &[("SLACK_SIGNING_SECRET", "a,,b")], "empty secret"),
+        (
+            None,
+            &[("SLACK_INTERACTIVITY_LISTEN", "here")],
+            "SLACK_INTERACTIVITY_LISTEN",
+        ),
+        (
+            None,
+            &[("SLACK_API_BASE", "http://slack.example/api")],
+            "slack.api_base (SLACK_API_BASE) must begin with",
+        ),
+        (
+            None,
+            &[("SLACK_WEBHOOK_URL", "https://192.168.0.1/x")],
+            "(SLACK_WEBHOOK_URL) names a private",
+        ),
+        (
+            None,
+            &[("REVWATCH_WEBHOOK_URL", "https://me:pw@h.example/")],
+            "(REVWATCH_WEBHOOK_URL) must have no user",
+        ),
+        (
+            Some("[sms]\napi_base = \"http://h.example\""),
+            &[],
+            "sms.api_base must begin with",
+        ),
+        (
+            Some("[pagerduty]\napi_base = \"https://[::ffff:10.0.0.1]\""),
+            &[],
+            "pagerduty.api_base names a private",
+        ),
+        (
+            None,
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")],
+            "(OTEL_EXPORTER_OTLP_ENDPOINT) must begin with",
+        ),
+        (
+            None,
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pw@h.example")],
+            "must be a plain base URL",
+        ),
+        (
+            None,
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h.example"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"),
+            ],
             "(OTEL_EXPORTER_OTLP_HEADERS) go over https://",
         ),
         (
             None,
-            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h.example"), ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer x")],
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h.example"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer x"),
+            ],
             "(OTEL_EXPORTER_OTLP_HEADERS) must be name=value",
         ),
-        (None, &[("OTEL_TRACES_SAMPLER_ARG", "half")], "OTEL_TRACES_SAMPLER_ARG must be a number"),
-        (None, &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be"),
-        (Some("[worker]\nrefreshes_per_second = 0.0"), &[], "worker.refreshes_per_second"),
+        (
+            None,
+            &[("OTEL_TRACES_SAMPLER_ARG", "half")],
+            "OTEL_TRACES_SAMPLER_ARG must be a number",
+        ),
+        (
+            None,
+            &[("OTEL_TRACES_SAMPLER_ARG", "1.5")],
+            "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be",
+        ),
+        (
+            Some("[worker]\nrefreshes_per_second = 0.0"),
+            &[],
+            "worker.refreshes_per_second",
+        ),
         (Some("[limits]\nin_flight = 0"), &[], "limits.in_flight"),
-        (Some("[limits]\nconnections_per_peer = 0"), &[], "limits.connections_per_peer"),
-        (Some("[limits]\nunfinished_body_bytes = 1000"), &[], "must be at least limits.body_bytes"),
-        (Some("[alerting]\ntick_seconds = 6.0"), &[], "alerting.lease_seconds must be at least twice"),
-        (Some("[limits]\nsignature_tolerance_seconds = -1"), &[], "signature_tolerance_seconds"),
+        (
+            Some("[limits]\nconnections_per_peer = 0"),
+            &[],
+            "limits.connections_per_peer",
+        ),
+        (
+            Some("[limits]\nunfinished_body_bytes = 1000"),
+            &[],
+            "must be at least limits.body_bytes",
+        ),
+        (
+            Some("[alerting]\ntick_seconds = 6.0"),
+            &[],
+            "alerting.lease_seconds must be at least twice",
+        ),
+        (
+            Some("[limits]\nsignature_tolerance_seconds = -1"),
+            &[],
+            "signature_tolerance_seconds",
+        ),
     ];
     for (file, variables, expected) in table {
         let error = load(*file, variables).expect_err("wrong");
-        assert!(error.contains(expected), "{error:?} should name {expected:?}");
+        assert!(
+            error.contains(expected),
+            "{error:?} should name {expected:?}"
+        );
     }
 }
 
@@ -130,43 +308,94 @@ fn rabbitmq_alone_is_enough_for_ingest_and_for_nothing_else() {
     let ingest = load(None, &[("REVWATCH_AMQP_URL", "amqp://h")]).expect("valid");
     assert!(ingest.queue_server().expect("enough").is_some());
     let error = ingest.servers().expect_err("Redis is missing").to_string();
-    assert!(error.contains("REVWATCH_REDIS_URL is not") && error.contains("`ingest`"), "{error}");
+    assert!(
+        error.contains("REVWATCH_REDIS_URL is not") && error.contains("`ingest`"),
+        "{error}"
+    );
     let embedded = load(None, &[]).expect("valid");
-    assert!(embedded.servers().expect("valid").is_none() && embedded.queue_server().expect("valid").is_none());
-    let both = load(None, &[("REVWATCH_AMQP_URL", "amqp://h"), ("REVWATCH_REDIS_URL", "redis://h")]).expect("valid");
+    assert!(
+        embedded.servers().expect("valid").is_none()
+            && embedded.queue_server().expect("valid").is_none()
+    );
+    let both = load(
+        None,
+        &[
+            ("REVWATCH_AMQP_URL", "amqp://h"),
+            ("REVWATCH_REDIS_URL", "redis://h"),
+        ],
+    )
+    .expect("valid");
     assert!(both.servers().expect("valid").is_some());
 }
 
 #[test]
 fn stripes_api_is_asked_over_tls_or_on_this_machine() {
-    assert_eq!(load(None, &[]).expect("valid").stripe_api_base, "https://api.stripe.com");
-    for base in ["http://127.0.0.1:9", "http://[::1]:9", "http://localhost:9/", "https://proxy.example/stripe"] {
-        let variables = [("STRIPE_API_BASE", base), ("STRIPE_SECRET_KEY", "sk_test_1")];
+    assert_eq!(
+        load(None, &[]).expect("valid").stripe_api_base,
+        "https://api.stripe.com"
+    );
+    for base in [
+        "http://127.0.0.1:9",
+        "http://[::1]:9",
+        "http://localhost:9/",
+        "https://proxy.example/stripe",
+    ] {
+        let variables = [
+            ("STRIPE_API_BASE", base),
+            ("STRIPE_SECRET_KEY", "sk_test_1"),
+        ];
         let config = load(None, &variables).expect("valid");
         assert_eq!(config.stripe_api_base, base);
-        assert!(!format!("{config:?}").contains("sk_test_1"), "secrets are not shown");
+        assert!(
+            !format!("{config:?}").contains("sk_test_1"),
+            "secrets are not shown"
+        );
     }
 }
 
 #[test]
 fn ways_to_reach_people_hide_their_secrets() {
-    let secrets = ["SLACK_BOT_TOKEN", "TWILIO_AUTH_TOKEN", "PAGERDUTY_ROUTING_KEY", "REVWATCH_WEBHOOK_SECRET"];
+    let secrets = [
+        "SLACK_BOT_TOKEN",
+        "TWILIO_AUTH_TOKEN",
+        "PAGERDUTY_ROUTING_KEY",
+        "REVWATCH_WEBHOOK_SECRET",
+    ];
     let mut variables: Vec<_> = secrets.iter().map(|name| (*name, "hidden")).collect();
     variables.push(("SMTP_URL", "smtps://me:hidden@mail.example"));
     variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hidden"));
     variables.push(("REVWATCH_WEBHOOK_URL", "https://10.0.0.9/hidden"));
-    let config = load(Some("[outgoing]\nallow_private_addresses = true"), &variables).expect("valid");
+    let config = load(
+        Some("[outgoing]\nallow_private_addresses = true"),
+        &variables,
+    )
+    .expect("valid");
     assert!(config.outgoing.allow_private_addresses && config.email.smtp_url.is_some());
-    assert!(!format!("{config:?}").contains("hidden"), "secrets are not shown");
+    assert!(
+        !format!("{config:?}").contains("hidden"),
+        "secrets are not shown"
+    );
 }
 
 #[test]
 fn no_endpoint_is_served_without_a_secret() {
     let table: &[Case<'_>] = &[
         (None, &[], "STRIPE_WEBHOOK_SECRET"),
-        (None, &[("STRIPE_WEBHOOK_SECRET", "whsec_a,,whsec_b")], "empty secret"),
-        (Some("[[endpoints]]\nname = \"x\"\npath = \"/x\""), &[], "at least one secret"),
-        (Some("[[endpoints]]\nname = \"x\"\npath = \"x\"\nsecrets = [\"a\"]"), &[], "begin with /"),
+        (
+            None,
+            &[("STRIPE_WEBHOOK_SECRET", "whsec_a,,whsec_b")],
+            "empty secret",
+        ),
+        (
+            Some("[[endpoints]]\nname = \"x\"\npath = \"/x\""),
+            &[],
+            "at least one secret",
+        ),
+        (
+            Some("[[endpoints]]\nname = \"x\"\npath = \"x\"\nsecrets = [\"a\"]"),
+            &[],
+            "begin with /",
+        ),
         (
             Some("[[endpoints]]\nname = \"x\"\npath = \"/webhooks/stripe\"\nsecrets = [\"a\"]"),
             &[("STRIPE_WEBHOOK_SECRET", "a")],
@@ -175,7 +404,13 @@ fn no_endpoint_is_served_without_a_secret() {
     ];
     for (file, variables, expected) in table {
         let config = load(*file, variables).expect("valid so far");
-        let error = config.webhook_endpoints().expect_err("no endpoint").to_string();
-        assert!(error.contains(expected), "{error:?} should name {expected:?}");
+        let error = config
+            .webhook_endpoints()
+            .expect_err("no endpoint")
+            .to_string();
+        assert!(
+            error.contains(expected),
+            "{error:?} should name {expected:?}"
+        );
     }
 }

@@ -29,34 +29,62 @@ impl TracesConfig {
 
     /// Names and values of the headers.
     pub fn headers(&self) -> Result<Vec<(String, String)>, ConfigError> {
-        let wrong = || invalid("traces.headers (OTEL_EXPORTER_OTLP_HEADERS) must be name=value,name=value");
-        let text = self.headers.as_ref().map_or("", |headers| headers.expose_secret());
-        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+        let wrong =
+            || invalid("traces.headers (OTEL_EXPORTER_OTLP_HEADERS) must be name=value,name=value");
+        let text = self
+            .headers
+            .as_ref()
+            .map_or("", |headers| headers.expose_secret());
+        let pairs = text
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty());
         pairs
             .map(|pair| {
                 let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
-                let (name, value) = (name.trim(), percent_encoding::percent_decode_str(value.trim()).decode_utf8());
+                let (name, value) = (
+                    name.trim(),
+                    percent_encoding::percent_decode_str(value.trim()).decode_utf8(),
+                );
                 let value = value.map_err(|_| wrong())?.into_owned();
-                let is_name =
-                    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+                let is_name = !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
                 let is_value = value.bytes().all(|b| (b' '..=b'~').contains(&b));
-                if is_name && is_value { Ok((name.to_owned(), value)) } else { Err(wrong()) }
+                if is_name && is_value {
+                    Ok((name.to_owned(), value))
+                } else {
+                    Err(wrong())
+                }
             })
             .collect()
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
-            return Err(invalid("traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be between 0 and 1"));
+            return Err(invalid(
+                "traces.sample_ratio (OTEL_TRACES_SAMPLER_ARG) must be between 0 and 1",
+            ));
         }
         let headers = self.headers()?;
         let Some(url) = self.url() else { return Ok(()) };
-        let wrong = |what: &str| Err(invalid(&format!("traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) {what}")));
-        let Ok(url) = url::Url::parse(&url) else { return wrong("is not a URL, such as http://localhost:4318") };
+        let wrong = |what: &str| {
+            Err(invalid(&format!(
+                "traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) {what}"
+            )))
+        };
+        let Ok(url) = url::Url::parse(&url) else {
+            return wrong("is not a URL, such as http://localhost:4318");
+        };
         if !matches!(url.scheme(), "http" | "https") {
             return wrong("must begin with http:// or https://");
         }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some()
+        {
             return wrong("must be a plain base URL: no user, no password, no ? and no #");
         }
         if url.scheme() == "http" && !headers.is_empty() && !super::names_loopback(&url) {

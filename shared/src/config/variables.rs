@@ -24,27 +24,63 @@ pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("REVWATCH_AMQP_URL", &["amqp_url"], Kind::Secret),
     ("REVWATCH_REDIS_URL", &["redis_url"], Kind::Secret),
     ("REVWATCH_PARTITIONS", &["partitions"], Kind::Number),
-    ("STRIPE_WEBHOOK_SECRET", &["stripe_webhook_secret"], Kind::Secret),
-    ("STRIPE_KERNEL_WEBHOOK_SECRET", &["stripe_kernel_webhook_secret"], Kind::Secret),
+    (
+        "STRIPE_WEBHOOK_SECRET",
+        &["stripe_webhook_secret"],
+        Kind::Secret,
+    ),
+    (
+        "STRIPE_KERNEL_WEBHOOK_SECRET",
+        &["stripe_kernel_webhook_secret"],
+        Kind::Secret,
+    ),
     ("STRIPE_SECRET_KEY", &["stripe_secret_key"], Kind::Secret),
     ("STRIPE_API_BASE", &["stripe_api_base"], Kind::Text),
     ("REVWATCH_RULES", &["rules"], Kind::Text),
     ("SLACK_WEBHOOK_URL", &["slack", "webhook_url"], Kind::Secret),
     ("SLACK_BOT_TOKEN", &["slack", "bot_token"], Kind::Secret),
     ("SLACK_API_BASE", &["slack", "api_base"], Kind::Text),
-    ("SLACK_SIGNING_SECRET", &["slack", "signing_secret"], Kind::Secret),
-    ("SLACK_INTERACTIVITY_LISTEN", &["slack", "interactivity_listen"], Kind::Text),
+    (
+        "SLACK_SIGNING_SECRET",
+        &["slack", "signing_secret"],
+        Kind::Secret,
+    ),
+    (
+        "SLACK_INTERACTIVITY_LISTEN",
+        &["slack", "interactivity_listen"],
+        Kind::Text,
+    ),
     ("SLACK_APP_TOKEN", &["slack", "app_token"], Kind::Secret),
     ("SMTP_URL", &["email", "smtp_url"], Kind::Secret),
     ("TWILIO_ACCOUNT_SID", &["sms", "account_sid"], Kind::Text),
     ("TWILIO_AUTH_TOKEN", &["sms", "auth_token"], Kind::Secret),
-    ("PAGERDUTY_ROUTING_KEY", &["pagerduty", "routing_key"], Kind::Secret),
+    (
+        "PAGERDUTY_ROUTING_KEY",
+        &["pagerduty", "routing_key"],
+        Kind::Secret,
+    ),
     ("REVWATCH_WEBHOOK_URL", &["webhook", "url"], Kind::Secret),
-    ("REVWATCH_WEBHOOK_SECRET", &["webhook", "secret"], Kind::Secret),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", &["traces", "endpoint"], Kind::Text),
-    ("OTEL_EXPORTER_OTLP_HEADERS", &["traces", "headers"], Kind::Secret),
+    (
+        "REVWATCH_WEBHOOK_SECRET",
+        &["webhook", "secret"],
+        Kind::Secret,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        &["traces", "endpoint"],
+        Kind::Text,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        &["traces", "headers"],
+        Kind::Secret,
+    ),
     ("OTEL_SERVICE_NAME", &["traces", "service_name"], Kind::Text),
-    ("OTEL_TRACES_SAMPLER_ARG", &["traces", "sample_ratio"], Kind::Ratio),
+    (
+        "OTEL_TRACES_SAMPLER_ARG",
+        &["traces", "sample_ratio"],
+        Kind::Ratio,
+    ),
 ];
 
 /// One environment variable, for people who read about it.
@@ -64,7 +100,12 @@ pub struct Variable {
 pub fn variables() -> Vec<Variable> {
     let variable = |(name, keys, kind): &(&'static str, &[&str], Kind)| {
         let path: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        Variable { name, key: path.join("."), secret: *kind == Kind::Secret, reloadable: is_reloadable(&path) }
+        Variable {
+            name,
+            key: path.join("."),
+            secret: *kind == Kind::Secret,
+            reloadable: is_reloadable(&path),
+        }
     };
     VARIABLES.iter().map(variable).collect()
 }
@@ -74,22 +115,35 @@ const OTHERS: [&str; 2] = ["REVWATCH_CONFIG", "REVWATCH_LONG_TESTS"];
 
 /// Whether what stands at `path` must never be shown.
 pub(super) fn is_secret(path: &[String]) -> bool {
-    let variable = VARIABLES.iter().any(|(_, keys, kind)| *kind == Kind::Secret && path == *keys);
+    let variable = VARIABLES
+        .iter()
+        .any(|(_, keys, kind)| *kind == Kind::Secret && path == *keys);
     variable || matches!(path, [table, key] if table == "endpoints" && key == "secrets")
 }
 
 /// A variable's value and the name it was found under: its own, or `NAME_FILE`, whose file was read. Empty is
 /// unset.
-pub(super) fn variable(name: &str, kind: Kind, lookup: Lookup<'_>) -> Result<Option<(String, String)>, String> {
+pub(super) fn variable(
+    name: &str,
+    kind: Kind,
+    lookup: Lookup<'_>,
+) -> Result<Option<(String, String)>, String> {
     let set = |name: &str| lookup(name).filter(|text| !text.trim().is_empty());
     let file_name = format!("{name}_FILE");
-    let file = if kind == Kind::Secret { set(&file_name) } else { None };
+    let file = if kind == Kind::Secret {
+        set(&file_name)
+    } else {
+        None
+    };
     match (set(name), file) {
         (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set: keep one")),
         (None, Some(path)) => {
-            let text = read_file(Path::new(path.trim())).map_err(|fault| format!("{file_name}: {fault}"))?;
+            let text = read_file(Path::new(path.trim()))
+                .map_err(|fault| format!("{file_name}: {fault}"))?;
             match text.trim() {
-                "" => Err(format!("{file_name}: {path} is empty: put the secret into it, or unset {file_name}")),
+                "" => Err(format!(
+                    "{file_name}: {path} is empty: put the secret into it, or unset {file_name}"
+                )),
                 text => Ok(Some((text.to_owned(), file_name))),
             }
         }
@@ -106,14 +160,18 @@ pub(super) fn environment(name: &str) -> Option<String> {
 /// A word on every variable of the process's environment that looks like one of revwatch's and is none.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn unknown_in_environment() -> Vec<String> {
-    let names = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let names =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     // For a service of this name, containers are told `REVWATCH_PORT=tcp://…` and the like.
     let own = names.filter(|(name, value)| !is_of_containers(name, &value.to_string_lossy()));
     unknown(own.map(|(name, _)| name))
 }
 
 fn is_of_containers(name: &str, value: &str) -> bool {
-    name.contains("_SERVICE_") || value.starts_with("tcp://") || value.starts_with("udp://") || name.contains("_PORT_")
+    name.contains("_SERVICE_")
+        || value.starts_with("tcp://")
+        || value.starts_with("udp://")
+        || name.contains("_PORT_")
 }
 
 fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -125,26 +183,39 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
         })
         .chain(OTHERS.map(str::to_owned))
         .collect();
-    let mut unknown: Vec<String> = names.filter(|n| n.starts_with("REVWATCH_") && !known.contains(n)).collect();
+    let mut unknown: Vec<String> = names
+        .filter(|n| n.starts_with("REVWATCH_") && !known.contains(n))
+        .collect();
     unknown.sort();
     let hint = |name: &str| {
         let near = nearest(name, known.iter().map(String::as_str));
         near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
     };
-    unknown.iter().map(|name| format!("{name} is set, but revwatch knows no such variable{}", hint(name))).collect()
+    unknown
+        .iter()
+        .map(|name| {
+            format!(
+                "{name} is set, but revwatch knows no such variable{}",
+                hint(name)
+            )
+        })
+        .collect()
 }
 
 /// The one of `known` that was probably meant.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.75;
     let rated = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
-    let near = rated.filter(|(alike, _)| *alike >= ALIKE).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let near = rated
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
     near.map(|(_, known)| known)
 }
 
 /// The text of `path`, or what is wrong with it.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -153,8 +224,14 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_named_with_what_was_probably_meant() {
-        let names =
-            ["REVWATCH_LISTN", "REVWATCH_LISTEN", "REVWATCH_AMQP_URL_FILE", "REVWATCH_SO_WHAT", "LISTN", "PATH"];
+        let names = [
+            "REVWATCH_LISTN",
+            "REVWATCH_LISTEN",
+            "REVWATCH_AMQP_URL_FILE",
+            "REVWATCH_SO_WHAT",
+            "LISTN",
+            "PATH",
+        ];
         assert_eq!(
             unknown(names.iter().map(|name| (*name).to_owned())),
             [

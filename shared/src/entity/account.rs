@@ -163,8 +163,13 @@ impl Milestone {
 }
 
 /// At rest, its place in the order.
-const MILESTONES: &[&str] =
-    &["account_created", "onboarding_started", "external_account_added", "charges_enabled", "onboarding_completed"];
+const MILESTONES: &[&str] = &[
+    "account_created",
+    "onboarding_started",
+    "external_account_added",
+    "charges_enabled",
+    "onboarding_completed",
+];
 
 impl Serialize for Milestone {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -175,7 +180,9 @@ impl Serialize for Milestone {
 impl<'de> Deserialize<'de> for Milestone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = compact::read(MILESTONES, deserializer)?;
-        let found = Self::ALL.into_iter().find(|milestone| milestone.as_str() == word);
+        let found = Self::ALL
+            .into_iter()
+            .find(|milestone| milestone.as_str() == word);
         found.ok_or_else(|| serde::de::Error::unknown_variant(&word, MILESTONES))
     }
 }
@@ -186,7 +193,12 @@ impl Account {
         keep_smaller(&mut self.first_seen_s, created_s);
         match news {
             AccountNews::Seen => {}
-            AccountNews::Snapshot { country, created_s: born_s, sighting, has_external_account } => {
+            AccountNews::Snapshot {
+                country,
+                created_s: born_s,
+                sighting,
+                has_external_account,
+            } => {
                 keep_greater(&mut self.country, &country);
                 if let Some(born_s) = born_s {
                     keep_smaller(&mut self.created_s, born_s);
@@ -196,7 +208,10 @@ impl Account {
                     (facts.details_submitted, Milestone::OnboardingStarted),
                     (has_external_account, Milestone::ExternalAccountAdded),
                     (facts.charges_enabled, Milestone::ChargesEnabled),
-                    (facts.charges_enabled && facts.payouts_enabled, Milestone::OnboardingCompleted),
+                    (
+                        facts.charges_enabled && facts.payouts_enabled,
+                        Milestone::OnboardingCompleted,
+                    ),
                 ];
                 for (_, milestone) in reached.into_iter().filter(|(is, _)| *is) {
                     self.reach(milestone, created_s);
@@ -208,17 +223,31 @@ impl Account {
                     self.reach(Milestone::ExternalAccountAdded, created_s);
                 }
                 // The latest view wins; of one second, the greater, which is the same everywhere.
-                let kept = self.external_accounts.entry(id).or_insert_with(|| view.clone());
+                let kept = self
+                    .external_accounts
+                    .entry(id)
+                    .or_insert_with(|| view.clone());
                 if view > *kept {
                     *kept = view;
                 }
             }
-            AccountNews::Thin { event_id } => keep_greater(&mut self.thin, &Some((created_s, event_id))),
-            AccountNews::Connection { connected, event_id } => {
-                let latest = if connected { &mut self.authorized } else { &mut self.deauthorized };
+            AccountNews::Thin { event_id } => {
+                keep_greater(&mut self.thin, &Some((created_s, event_id)))
+            }
+            AccountNews::Connection {
+                connected,
+                event_id,
+            } => {
+                let latest = if connected {
+                    &mut self.authorized
+                } else {
+                    &mut self.deauthorized
+                };
                 keep_greater(latest, &Some((created_s, event_id)));
             }
-            AccountNews::Capability { name, sighting } => self.capabilities.entry(name).or_default().insert(sighting),
+            AccountNews::Capability { name, sighting } => {
+                self.capabilities.entry(name).or_default().insert(sighting)
+            }
         }
     }
 
@@ -234,12 +263,18 @@ impl Account {
 
     /// The risk, once its state is known: a disconnected account can earn nothing through the platform.
     pub fn risk(&self) -> Option<Risk> {
-        if self.connected() { self.current().map(risk) } else { Some(Risk::Critical) }
+        if self.connected() {
+            self.current().map(risk)
+        } else {
+            Some(Risk::Critical)
+        }
     }
 
     /// The furthest milestone.
     pub fn stage(&self) -> Milestone {
-        self.milestones.last_key_value().map_or(Milestone::AccountCreated, |(m, _)| *m)
+        self.milestones
+            .last_key_value()
+            .map_or(Milestone::AccountCreated, |(m, _)| *m)
     }
 
     /// When onboarding began: creation, else first sight.
@@ -265,13 +300,21 @@ impl Account {
     /// Of one that is removed nothing more can be learnt.
     pub fn is_stale(&self) -> bool {
         let viewed_s = self.timeline.last().map(|s| s.created_s);
-        self.connected() && self.thin.as_ref().is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
+        self.connected()
+            && self
+                .thin
+                .as_ref()
+                .is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
     }
 
     /// Whether other objects' events named it and nothing was told of itself: it may have been onboarded long
     /// ago, so that it begins nothing by being seen.
     fn is_only_borne(&self) -> bool {
-        let is_told = self.created_s.or(self.timeline.last().map(|s| s.created_s)).is_some() || self.thin.is_some();
+        let is_told = self
+            .created_s
+            .or(self.timeline.last().map(|s| s.created_s))
+            .is_some()
+            || self.thin.is_some();
         let is_tied = self.authorized.is_some() || self.deauthorized.is_some();
         !is_told && !is_tied && self.capabilities.is_empty() && self.external_accounts.is_empty()
     }
@@ -279,8 +322,14 @@ impl Account {
     /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began, all else
     /// in the hour in which it happened.
     pub fn contributions(&self, tally: &mut Tally) {
-        let Some(began_s) = self.began_s() else { return };
-        tally.add(Bucket::Standing, &["accounts", self.risk().map_or("unknown", Risk::as_str)], 1);
+        let Some(began_s) = self.began_s() else {
+            return;
+        };
+        tally.add(
+            Bucket::Standing,
+            &["accounts", self.risk().map_or("unknown", Risk::as_str)],
+            1,
+        );
         if self.connected() && self.current().is_some_and(|f| f.charges_enabled) {
             tally.add(Bucket::Standing, &["accounts_charging"], 1);
         }
@@ -292,10 +341,16 @@ impl Account {
         for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
             tally.add(Bucket::Standing, &["funnel", milestone.as_str()], 1);
             if !self.is_only_borne() {
-                tally.add(Bucket::hour_of(began_s), &["cohort", milestone.as_str(), country], 1);
+                tally.add(
+                    Bucket::hour_of(began_s),
+                    &["cohort", milestone.as_str(), country],
+                    1,
+                );
             }
         }
-        if let Some((seconds, done_s)) = self.onboarding_seconds().zip(self.milestones.get(&Milestone::ChargesEnabled))
+        if let Some((seconds, done_s)) = self
+            .onboarding_seconds()
+            .zip(self.milestones.get(&Milestone::ChargesEnabled))
         {
             let bucket = histogram::bucket(seconds).to_string();
             tally.add(Bucket::Standing, &["onboarding", &bucket], 1);
@@ -318,14 +373,24 @@ impl Account {
     fn stages(&self, tally: &mut Tally) {
         let mut before_s = None;
         for milestone in Milestone::ALL {
-            let Some(at_s) = self.milestone_s(milestone) else { continue };
+            let Some(at_s) = self.milestone_s(milestone) else {
+                continue;
+            };
             let (hour, name) = (Bucket::hour_of(at_s), milestone.as_str());
             tally.add(hour, &["milestone", name], 1);
             if let Some(before_s) = before_s.replace(at_s) {
                 let seconds = at_s.saturating_sub(before_s).max(0);
                 tally.add(hour, &["stage", name, "count"], 1);
                 tally.add(hour, &["stage", name, "seconds"], seconds);
-                tally.add(hour, &["stage_bucket", name, &histogram::bucket(seconds).to_string()], 1);
+                tally.add(
+                    hour,
+                    &[
+                        "stage_bucket",
+                        name,
+                        &histogram::bucket(seconds).to_string(),
+                    ],
+                    1,
+                );
             }
         }
     }
@@ -335,15 +400,31 @@ impl Account {
     fn charging(&self, tally: &mut Tally) {
         let ordered = self.timeline.in_order();
         let Some(first) = ordered.first() else { return };
-        let level = |facts: &AccountFacts, at_s| i64::from(facts.charges_enabled && self.connected_at(at_s));
+        let level = |facts: &AccountFacts, at_s| {
+            i64::from(facts.charges_enabled && self.connected_at(at_s))
+        };
         // One that has been there before gains nothing by the oldest view that is remembered.
-        let mut before = if self.timeline.is_cut() { level(&first.facts, first.created_s) } else { 0 };
-        let connections = [&self.deauthorized, &self.authorized].into_iter().flatten().map(|(at_s, _)| *at_s);
-        let mut moments: Vec<i64> = ordered.iter().map(|s| s.created_s).chain(connections).collect();
+        let mut before = if self.timeline.is_cut() {
+            level(&first.facts, first.created_s)
+        } else {
+            0
+        };
+        let connections = [&self.deauthorized, &self.authorized]
+            .into_iter()
+            .flatten()
+            .map(|(at_s, _)| *at_s);
+        let mut moments: Vec<i64> = ordered
+            .iter()
+            .map(|s| s.created_s)
+            .chain(connections)
+            .collect();
         moments.sort_unstable();
         for at_s in moments {
             // What was before the first view is not known.
-            let Some(seen) = ordered[..ordered.partition_point(|s| s.created_s <= at_s)].last() else { continue };
+            let Some(seen) = ordered[..ordered.partition_point(|s| s.created_s <= at_s)].last()
+            else {
+                continue;
+            };
             let now = level(&seen.facts, at_s);
             tally.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
             before = now;
@@ -368,7 +449,9 @@ impl Account {
             return vec![self.condition(K::Deauthorized, (*gone_s, 0), event_id, None)];
         }
         let mut found = Vec::new();
-        let mut add = |kind, at, event_id: &str, detail| found.push(self.condition(kind, at, event_id, detail));
+        let mut add = |kind, at, event_id: &str, detail| {
+            found.push(self.condition(kind, at, event_id, detail))
+        };
         let charged = self.milestones.contains_key(&Milestone::ChargesEnabled);
         if let (Some(facts), Some(last)) = (self.current(), self.timeline.last()) {
             let row = standing(facts);
@@ -380,38 +463,71 @@ impl Account {
                 Standing::PayoutsBlocked => Some(K::PayoutsBlocked),
                 Standing::ChargesBlocked => Some(K::ChargesBlocked),
             };
-            let began = |holds: &dyn Fn(&AccountFacts) -> bool| self.timeline.since(holds).unwrap_or(last);
+            let began =
+                |holds: &dyn Fn(&AccountFacts) -> bool| self.timeline.since(holds).unwrap_or(last);
             if let Some(kind) = kind {
                 let first = began(&|f| standing(f) == row);
                 add(kind, (first.created_s, 0), &first.event_id, reason.clone());
             }
             if !facts.charges_enabled && charged {
                 let first = began(&|f| !f.charges_enabled);
-                add(K::ChargesLost, (first.created_s, 0), &first.event_id, reason);
+                add(
+                    K::ChargesLost,
+                    (first.created_s, 0),
+                    &first.event_id,
+                    reason,
+                );
             }
             if facts.currently_due > 0 {
                 let first = began(&|f| f.currently_due > 0);
                 let detail = format!("{} due, {} overdue", facts.currently_due, facts.past_due);
-                add(K::RequirementsDue, (first.created_s, 48 * HOUR_S), &first.event_id, Some(detail));
+                add(
+                    K::RequirementsDue,
+                    (first.created_s, 48 * HOUR_S),
+                    &first.event_id,
+                    Some(detail),
+                );
             }
         }
         // An account that only bears other events may have been onboarded long ago: nothing is said of it.
         let incomplete = !charged && self.current().is_some();
         if let Some(began_s) = self.began_s().filter(|_| incomplete) {
             let detail = Some(format!("reached {}", self.stage().as_str()));
-            add(K::OnboardingIncomplete, (began_s, 24 * HOUR_S), self.first_event(), detail);
+            add(
+                K::OnboardingIncomplete,
+                (began_s, 24 * HOUR_S),
+                self.first_event(),
+                detail,
+            );
         }
-        let waiting = |s: &CapabilityStatus| matches!(s, CapabilityStatus::Inactive | CapabilityStatus::Pending);
+        let waiting = |s: &CapabilityStatus| {
+            matches!(s, CapabilityStatus::Inactive | CapabilityStatus::Pending)
+        };
         let disabled = |s: &CapabilityStatus| *s == CapabilityStatus::Disabled;
         for (kind, after_s, is) in [
-            (K::CapabilityWaiting, 72 * HOUR_S, &waiting as &dyn Fn(&CapabilityStatus) -> bool),
+            (
+                K::CapabilityWaiting,
+                72 * HOUR_S,
+                &waiting as &dyn Fn(&CapabilityStatus) -> bool,
+            ),
             (K::CapabilityDisabled, 0, &disabled),
         ] {
-            let such = self.capabilities.iter().filter_map(|(name, t)| Some((name, t.since(|f| is(&f.status))?)));
+            let such = self
+                .capabilities
+                .iter()
+                .filter_map(|(name, t)| Some((name, t.since(|f| is(&f.status))?)));
             let such: Vec<_> = such.collect();
-            if let Some((_, first)) = such.iter().min_by_key(|(_, s)| (s.created_s, s.event_id.as_str())) {
+            if let Some((_, first)) = such
+                .iter()
+                .min_by_key(|(_, s)| (s.created_s, s.event_id.as_str()))
+            {
                 let names: Vec<_> = such.iter().map(|(name, _)| name.as_str()).collect();
-                add(kind, (first.created_s, after_s), &first.event_id, Some(names.join(", ")));
+                add(
+                    kind,
+                    (first.created_s, after_s),
+                    &first.event_id,
+                    Some(names.join(", ")),
+                );
             }
         }
         if let Some((told_s, event_id)) = self.thin.as_ref().filter(|_| self.is_stale()) {
@@ -427,20 +543,34 @@ impl Account {
         for seen in self.timeline.in_order() {
             let facts = &seen.facts;
             let flags = [
-                ("charges_enabled", before.map(|b| b.charges_enabled), facts.charges_enabled),
-                ("payouts_enabled", before.map(|b| b.payouts_enabled), facts.payouts_enabled),
+                (
+                    "charges_enabled",
+                    before.map(|b| b.charges_enabled),
+                    facts.charges_enabled,
+                ),
+                (
+                    "payouts_enabled",
+                    before.map(|b| b.payouts_enabled),
+                    facts.payouts_enabled,
+                ),
             ];
             for (name, was, is) in flags.into_iter().filter(|(_, was, is)| *was != Some(*is)) {
                 found.push(Transition {
                     at_s: seen.created_s,
                     event_id: seen.event_id.clone(),
-                    what: format!("{name} {} → {is}", was.map_or_else(|| "(new)".to_owned(), |was| was.to_string())),
+                    what: format!(
+                        "{name} {} → {is}",
+                        was.map_or_else(|| "(new)".to_owned(), |was| was.to_string())
+                    ),
                     expected: was != Some(true),
                 });
             }
             before = Some(facts);
         }
-        for (latest, what) in [(&self.deauthorized, "disconnected"), (&self.authorized, "connected")] {
+        for (latest, what) in [
+            (&self.deauthorized, "disconnected"),
+            (&self.authorized, "connected"),
+        ] {
             if let Some((at_s, event_id)) = latest {
                 found.push(Transition {
                     at_s: *at_s,
@@ -454,18 +584,33 @@ impl Account {
     }
 
     fn reach(&mut self, milestone: Milestone, at_s: i64) {
-        self.milestones.entry(milestone).and_modify(|first_s| *first_s = at_s.min(*first_s)).or_insert(at_s);
+        self.milestones
+            .entry(milestone)
+            .and_modify(|first_s| *first_s = at_s.min(*first_s))
+            .or_insert(at_s);
     }
 
     /// The earliest event that is remembered; empty when none is.
     fn first_event(&self) -> &str {
-        self.timeline.in_order().first().map_or("", |s| s.event_id.as_str())
+        self.timeline
+            .in_order()
+            .first()
+            .map_or("", |s| s.event_id.as_str())
     }
 
     /// `at` is since when, and after how many seconds it counts.
-    fn condition(&self, kind: ConditionKind, at: (i64, i64), event_id: &str, detail: Option<String>) -> Condition {
+    fn condition(
+        &self,
+        kind: ConditionKind,
+        at: (i64, i64),
+        event_id: &str,
+        detail: Option<String>,
+    ) -> Condition {
         Condition {
-            key: ConditionKey { kind, subject: EntityKey::new(EntityKind::Account, &self.id) },
+            key: ConditionKey {
+                kind,
+                subject: EntityKey::new(EntityKind::Account, &self.id),
+            },
             since_s: at.0,
             due_s: at.0.saturating_add(at.1),
             account: Some(self.id.clone()),
@@ -490,7 +635,10 @@ impl Facts for AccountFacts {
             ("charges_enabled", print(self.charges_enabled)),
             ("payouts_enabled", print(self.payouts_enabled)),
             ("details_submitted", print(self.details_submitted)),
-            ("requirements.disabled_reason", print(self.disabled_reason.as_deref())),
+            (
+                "requirements.disabled_reason",
+                print(self.disabled_reason.as_deref()),
+            ),
             ("requirements.currently_due", self.due_prints.0),
             ("requirements.past_due", self.due_prints.1),
         ]
@@ -517,12 +665,18 @@ mod tests {
     type Story = [(i64, char)];
 
     fn told(story: &Story) -> Account {
-        let mut account = Account { id: "acct_1".into(), ..Account::default() };
+        let mut account = Account {
+            id: "acct_1".into(),
+            ..Account::default()
+        };
         for (i, (at_s, word)) in story.iter().enumerate() {
             let event_id = format!("evt_{i:03}");
             let news = match word {
                 '+' | '-' => view(*at_s, event_id, *word == '+'),
-                _ => AccountNews::Connection { connected: *word == 'a', event_id },
+                _ => AccountNews::Connection {
+                    connected: *word == 'a',
+                    event_id,
+                },
             };
             account.merge(*at_s, news);
         }
@@ -539,8 +693,19 @@ mod tests {
             past_due: 0,
             due_prints: (0, 0),
         };
-        let sighting = Sighting { created_s, event_id, stage: Stage::Updated, facts, changes: Vec::new() };
-        AccountNews::Snapshot { country: None, created_s: None, sighting, has_external_account: false }
+        let sighting = Sighting {
+            created_s,
+            event_id,
+            stage: Stage::Updated,
+            facts,
+            changes: Vec::new(),
+        };
+        AccountNews::Snapshot {
+            country: None,
+            created_s: None,
+            sighting,
+            has_external_account: false,
+        }
     }
 
     fn counted(account: &Account) -> Counters {
@@ -552,9 +717,14 @@ mod tests {
     /// How many are charging now, and by how much that changed in which hour.
     fn charging(account: &Account) -> (i64, BTreeMap<Bucket, i64>) {
         let counters = counted(account);
-        let changes = counters.iter().filter(|(_, name, _)| *name == "charging_change");
+        let changes = counters
+            .iter()
+            .filter(|(_, name, _)| *name == "charging_change");
         let changes = changes.map(|(bucket, _, by)| (bucket, by)).collect();
-        (counters.get(Bucket::Standing, &["accounts_charging"]), changes)
+        (
+            counters.get(Bucket::Standing, &["accounts_charging"]),
+            changes,
+        )
     }
 
     #[test]
@@ -564,20 +734,42 @@ mod tests {
             (&[], &[]),
             (&[(H, '-')], &[]),
             (&[(H, '+'), (2 * H, '+')], &[(1, 1)]),
-            (&[(H, '+'), (2 * H, '-'), (5 * H, '+')], &[(1, 1), (2, -1), (5, 1)]),
+            (
+                &[(H, '+'), (2 * H, '-'), (5 * H, '+')],
+                &[(1, 1), (2, -1), (5, 1)],
+            ),
             (&[(H, '+'), (H + 1, '-'), (H + 1, '+'), (H + 2, '-')], &[]),
             (&[(H, '+'), (3 * H, 'd')], &[(1, 1), (3, -1)]),
-            (&[(H, '+'), (3 * H, 'd'), (4 * H, 'a')], &[(1, 1), (3, -1), (4, 1)]),
+            (
+                &[(H, '+'), (3 * H, 'd'), (4 * H, 'a')],
+                &[(1, 1), (3, -1), (4, 1)],
+            ),
             (&[(H, '+'), (3 * H, 'd'), (3 * H, 'a')], &[(1, 1), (3, -1)]),
-            (&[(0, 'a'), (H, '+'), (3 * H, 'd'), (4 * H, '-'), (5 * H, 'a'), (6 * H, '+')], &[(1, 1), (3, -1), (6, 1)]),
+            (
+                &[
+                    (0, 'a'),
+                    (H, '+'),
+                    (3 * H, 'd'),
+                    (4 * H, '-'),
+                    (5 * H, 'a'),
+                    (6 * H, '+'),
+                ],
+                &[(1, 1), (3, -1), (6, 1)],
+            ),
             // Of a second removal the first is forgotten, and so is that it was away.
-            (&[(H, '+'), (3 * H, 'd'), (4 * H, 'a'), (5 * H, 'd')], &[(1, 1), (5, -1)]),
+            (
+                &[(H, '+'), (3 * H, 'd'), (4 * H, 'a'), (5 * H, 'd')],
+                &[(1, 1), (5, -1)],
+            ),
             (&[(3 * H, 'd'), (4 * H, '+')], &[]),
             (&[(3 * H, 'd'), (4 * H, '+'), (5 * H, 'a')], &[(5, 1)]),
         ];
         for (story, changes) in table {
             let standing = changes.iter().map(|(_, by)| by).sum();
-            let changes = changes.iter().map(|(hour, by)| (Bucket::Hour(*hour), *by)).collect();
+            let changes = changes
+                .iter()
+                .map(|(hour, by)| (Bucket::Hour(*hour), *by))
+                .collect();
             assert_eq!(charging(&told(story)), (standing, changes), "{story:?}");
         }
     }
@@ -600,9 +792,20 @@ mod tests {
             // removal or an authorization is forgotten for a later one.
             let often = |word| story.iter().filter(|(_, w)| *w == word).count() > 1;
             for hour in (0..6).filter(|_| !often('a') && !often('d')) {
-                let then: Vec<_> = story.iter().copied().filter(|(at_s, _)| at_s / 3600 <= i64::from(hour)).collect();
-                let since: i64 = changes.range(Bucket::Hour(hour + 1)..).map(|(_, by)| by).sum();
-                assert_eq!(charging(&told(&then)).0, standing - since, "{story:?} at the end of hour {hour}");
+                let then: Vec<_> = story
+                    .iter()
+                    .copied()
+                    .filter(|(at_s, _)| at_s / 3600 <= i64::from(hour))
+                    .collect();
+                let since: i64 = changes
+                    .range(Bucket::Hour(hour + 1)..)
+                    .map(|(_, by)| by)
+                    .sum();
+                assert_eq!(
+                    charging(&told(&then)).0,
+                    standing - since,
+                    "{story:?} at the end of hour {hour}"
+                );
             }
         }
     }
@@ -612,9 +815,15 @@ mod tests {
         let mut story: Vec<_> = (0..40).map(|hour| (hour * HOUR_S, '+')).collect();
         assert!(story.len() > KEEP);
         assert_eq!(charging(&told(&story)), (1, BTreeMap::new()));
-        assert_eq!(charging(&told(&story[..5])), (1, BTreeMap::from([(Bucket::Hour(0), 1)])));
+        assert_eq!(
+            charging(&told(&story[..5])),
+            (1, BTreeMap::from([(Bucket::Hour(0), 1)]))
+        );
         story.push((40 * HOUR_S, 'd'));
-        assert_eq!(charging(&told(&story)), (0, BTreeMap::from([(Bucket::Hour(40), -1)])));
+        assert_eq!(
+            charging(&told(&story)),
+            (0, BTreeMap::from([(Bucket::Hour(40), -1)]))
+        );
         // It went and came back before what is remembered.
         story.pop();
         story.extend([(HOUR_S, 'd'), (2 * HOUR_S, 'a')]);
@@ -625,14 +834,33 @@ mod tests {
     fn an_account_that_other_events_name_begins_nothing_by_being_seen() {
         let begins = |account: &Account| {
             let counters = counted(account);
-            let found =
-                counters.iter().any(|(_, name, _)| name.starts_with("cohort|") || name.starts_with("milestone|"));
-            (found, counters.get(Bucket::Standing, &["accounts", "unknown"]))
+            let found = counters
+                .iter()
+                .any(|(_, name, _)| name.starts_with("cohort|") || name.starts_with("milestone|"));
+            (
+                found,
+                counters.get(Bucket::Standing, &["accounts", "unknown"]),
+            )
         };
-        let borne = Account { first_seen_s: Some(100), ..Account::default() };
+        let borne = Account {
+            first_seen_s: Some(100),
+            ..Account::default()
+        };
         assert_eq!(begins(&borne), (false, 1), "it is known, and that is all");
-        assert_eq!(begins(&Account { created_s: Some(50), ..borne.clone() }), (true, 1));
-        assert_eq!(begins(&Account { thin: Some((100, "evt_1".into())), ..borne }), (true, 1));
+        assert_eq!(
+            begins(&Account {
+                created_s: Some(50),
+                ..borne.clone()
+            }),
+            (true, 1)
+        );
+        assert_eq!(
+            begins(&Account {
+                thin: Some((100, "evt_1".into())),
+                ..borne
+            }),
+            (true, 1)
+        );
     }
 
     #[test]
@@ -648,7 +876,10 @@ mod tests {
                 (M::OnboardingCompleted, 15_000, 4000),
             ],
             // What was not seen is skipped.
-            &[(M::ExternalAccountAdded, 3700, 3600), (M::OnboardingCompleted, 7300, 3600)],
+            &[
+                (M::ExternalAccountAdded, 3700, 3600),
+                (M::OnboardingCompleted, 7300, 3600),
+            ],
             // What came before its predecessor took no time, and the next is timed from it.
             &[
                 (M::ExternalAccountAdded, 9000, 8900),
@@ -657,8 +888,15 @@ mod tests {
             ],
         ];
         for reached in table {
-            let milestones = reached.iter().map(|(milestone, at_s, _)| (*milestone, *at_s)).collect();
-            let counters = counted(&Account { created_s: Some(100), milestones, ..Account::default() });
+            let milestones = reached
+                .iter()
+                .map(|(milestone, at_s, _)| (*milestone, *at_s))
+                .collect();
+            let counters = counted(&Account {
+                created_s: Some(100),
+                milestones,
+                ..Account::default()
+            });
             let mut expected = Counters::default();
             expected.add(Bucket::Hour(0), &["milestone", "account_created"], 1);
             for (milestone, at_s, seconds) in reached {
@@ -666,7 +904,15 @@ mod tests {
                 expected.add(hour, &["milestone", name], 1);
                 expected.add(hour, &["stage", name, "count"], 1);
                 expected.add(hour, &["stage", name, "seconds"], *seconds);
-                expected.add(hour, &["stage_bucket", name, &histogram::bucket(*seconds).to_string()], 1);
+                expected.add(
+                    hour,
+                    &[
+                        "stage_bucket",
+                        name,
+                        &histogram::bucket(*seconds).to_string(),
+                    ],
+                    1,
+                );
                 if *milestone == M::ChargesEnabled {
                     let all = histogram::bucket(at_s - 100).to_string();
                     expected.add(hour, &["onboarded_bucket", &all], 1);
@@ -674,7 +920,10 @@ mod tests {
             }
             let mut found = Counters::default();
             for (bucket, name, by) in counters.iter() {
-                if ["milestone|", "stage|", "stage_bucket|", "onboarded_bucket|"].iter().any(|f| name.starts_with(f)) {
+                if ["milestone|", "stage|", "stage_bucket|", "onboarded_bucket|"]
+                    .iter()
+                    .any(|f| name.starts_with(f))
+                {
                     found.add_named(bucket, name.to_owned(), by);
                 }
             }

@@ -7,7 +7,11 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
 /// Writes a word, in bytes as its place in `known` if it is there.
-pub(super) fn write<S: Serializer>(word: &str, known: &[&str], serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write<S: Serializer>(
+    word: &str,
+    known: &[&str],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match known.iter().position(|k| *k == word) {
         Some(number) if !serializer.is_human_readable() => serializer.serialize_u64(number as u64),
         _ => serializer.serialize_str(word),
@@ -15,7 +19,10 @@ pub(super) fn write<S: Serializer>(word: &str, known: &[&str], serializer: S) ->
 }
 
 /// Reads what [`write`] wrote.
-pub(super) fn read<'de, D: Deserializer<'de>>(known: &'static [&'static str], from: D) -> Result<String, D::Error> {
+pub(super) fn read<'de, D: Deserializer<'de>>(
+    known: &'static [&'static str],
+    from: D,
+) -> Result<String, D::Error> {
     from.deserialize_any(Word(known))
 }
 
@@ -23,11 +30,16 @@ pub(super) fn read<'de, D: Deserializer<'de>>(known: &'static [&'static str], fr
 pub(super) mod path {
     use serde::{Deserializer, Serializer};
 
-    pub(in super::super) fn serialize<S: Serializer>(path: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(
+        path: &str,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         super::write(path, super::PATHS, serializer)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<String, D::Error> {
         super::read(super::PATHS, from)
     }
 }
@@ -43,7 +55,8 @@ impl Visitor<'_> for Word {
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
         let word = usize::try_from(number).ok().and_then(|n| self.0.get(n));
-        word.map(|w| (*w).to_owned()).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+        word.map(|w| (*w).to_owned())
+            .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
 
     fn visit_str<E: Error>(self, word: &str) -> Result<String, E> {
@@ -90,27 +103,54 @@ mod tests {
     #[test]
     fn a_known_path_is_one_byte_and_every_path_comes_back() {
         for path in ["status", "requested_at", "no.such.path", "", "7"] {
-            let change = Change { path: path.to_owned(), from: 1, to: 2 };
+            let change = Change {
+                path: path.to_owned(),
+                from: 1,
+                to: 2,
+            };
             let bytes = rmp_serde::to_vec(&change).expect("encodes");
-            assert_eq!(rmp_serde::from_slice::<Change>(&bytes).expect("decodes"), change);
+            assert_eq!(
+                rmp_serde::from_slice::<Change>(&bytes).expect("decodes"),
+                change
+            );
             let known = PATHS.contains(&path);
-            assert_eq!(bytes.len(), if known { 4 } else { 4 + path.len() }, "{path}");
+            assert_eq!(
+                bytes.len(),
+                if known { 4 } else { 4 + path.len() },
+                "{path}"
+            );
         }
         assert!(PATHS.len() <= 128, "the numbers fit a byte");
-        assert!((0..PATHS.len()).all(|i| !PATHS[..i].contains(&PATHS[i])), "a path has one number");
+        assert!(
+            (0..PATHS.len()).all(|i| !PATHS[..i].contains(&PATHS[i])),
+            "a path has one number"
+        );
     }
 
     #[test]
     fn a_status_is_a_number_in_bytes_and_a_word_in_json() {
         for (status, bytes, json) in [
             (SubscriptionStatus::PastDue, vec![4], "\"past_due\""),
-            (SubscriptionStatus::Other("new".into()), b"\xa3new".to_vec(), "\"new\""),
+            (
+                SubscriptionStatus::Other("new".into()),
+                b"\xa3new".to_vec(),
+                "\"new\"",
+            ),
         ] {
             assert_eq!(rmp_serde::to_vec(&status).expect("encodes"), bytes);
-            assert_eq!(rmp_serde::from_slice::<SubscriptionStatus>(&bytes).expect("decodes"), status);
+            assert_eq!(
+                rmp_serde::from_slice::<SubscriptionStatus>(&bytes).expect("decodes"),
+                status
+            );
             assert_eq!(serde_json::to_string(&status).expect("JSON"), json);
-            assert_eq!(serde_json::from_str::<SubscriptionStatus>(json).expect("JSON"), status);
+            assert_eq!(
+                serde_json::from_str::<SubscriptionStatus>(json).expect("JSON"),
+                status
+            );
         }
-        assert!(rmp_serde::from_slice::<SubscriptionStatus>(&[100]).is_err(), "of a later version");
+        assert!(
+            rmp_serde::from_slice::<SubscriptionStatus>(&[100]).is_err(),
+            "of a later version"
+        );
     }
 }

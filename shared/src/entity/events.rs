@@ -46,19 +46,28 @@ fn of_account(account: &Account) -> Vec<Told> {
     for (name, timeline) in &account.capabilities {
         found.extend(told(timeline, Some(&format!("capability {name}"))));
     }
-    let external = account.external_accounts.iter().map(|(id, view)| (&view.told, format!("external account {id}")));
+    let external = account
+        .external_accounts
+        .iter()
+        .map(|(id, view)| (&view.told, format!("external account {id}")));
     let single = [
         (&account.authorized, "authorization"),
         (&account.deauthorized, "deauthorization"),
         (&account.thin, "a change that only the API shows"),
     ];
-    let single = single.into_iter().filter_map(|(event, about)| Some((event.as_ref()?, about.to_owned())));
-    found.extend(external.chain(single).map(|((created_s, event_id), about)| Told {
-        created_s: *created_s,
-        event_id: event_id.clone(),
-        stage: None,
-        about: Some(about),
-    }));
+    let single = single
+        .into_iter()
+        .filter_map(|(event, about)| Some((event.as_ref()?, about.to_owned())));
+    found.extend(
+        external
+            .chain(single)
+            .map(|((created_s, event_id), about)| Told {
+                created_s: *created_s,
+                event_id: event_id.clone(),
+                stage: None,
+                about: Some(about),
+            }),
+    );
     found.sort_by_key(|t| t.created_s);
     found
 }

@@ -68,8 +68,17 @@ impl Invoice {
     pub fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
         tally.add(Bucket::Standing, &["invoices", facts.status.label()], 1);
-        if let Some(currency) = self.origin.currency.as_ref().filter(|_| facts.status == InvoiceStatus::Open) {
-            tally.add(Bucket::Standing, &["invoices_open_minor", currency], facts.owed_minor());
+        if let Some(currency) = self
+            .origin
+            .currency
+            .as_ref()
+            .filter(|_| facts.status == InvoiceStatus::Open)
+        {
+            tally.add(
+                Bucket::Standing,
+                &["invoices_open_minor", currency],
+                facts.owed_minor(),
+            );
         }
         if facts.is_open_after(1) {
             tally.add(Bucket::Standing, &["invoices_retrying"], 1);
@@ -78,10 +87,19 @@ impl Invoice {
 
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
-        let Some(facts) = self.current().filter(|f| f.status == InvoiceStatus::Open) else { return Vec::new() };
-        let money = self.origin.currency.as_ref().map(|currency| Money::new(facts.owed_minor(), currency));
+        let Some(facts) = self.current().filter(|f| f.status == InvoiceStatus::Open) else {
+            return Vec::new();
+        };
+        let money = self
+            .origin
+            .currency
+            .as_ref()
+            .map(|currency| Money::new(facts.owed_minor(), currency));
         let condition = |kind, first: &Sighting<InvoiceFacts>, detail| Condition {
-            key: ConditionKey { kind, subject: EntityKey::new(EntityKind::Invoice, &self.id) },
+            key: ConditionKey {
+                kind,
+                subject: EntityKey::new(EntityKind::Invoice, &self.id),
+            },
             since_s: first.created_s,
             due_s: first.created_s,
             account: self.origin.account.clone(),
@@ -91,12 +109,24 @@ impl Invoice {
             event_id: first.event_id.clone(),
         };
         let mut found = Vec::new();
-        for (kind, attempts) in [(ConditionKind::InvoicePaymentFailed, 1), (ConditionKind::DunningEscalation, 3)] {
+        for (kind, attempts) in [
+            (ConditionKind::InvoicePaymentFailed, 1),
+            (ConditionKind::DunningEscalation, 3),
+        ] {
             if let Some(first) = self.timeline.since(|f| f.is_open_after(attempts)) {
-                found.push(condition(kind, first, Some(format!("{} attempt(s)", facts.attempts))));
+                found.push(condition(
+                    kind,
+                    first,
+                    Some(format!("{} attempt(s)", facts.attempts)),
+                ));
             }
         }
-        let asked = self.timeline.in_order().into_iter().rev().take_while(|s| s.facts.status == InvoiceStatus::Open);
+        let asked = self
+            .timeline
+            .in_order()
+            .into_iter()
+            .rev()
+            .take_while(|s| s.facts.status == InvoiceStatus::Open);
         if let Some(first) = asked.filter(|s| s.facts.action_required).last() {
             found.push(condition(ConditionKind::PaymentActionRequired, first, None));
         }

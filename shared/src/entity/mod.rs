@@ -90,10 +90,22 @@ impl Entity {
     pub fn new(key: &EntityKey) -> Self {
         let id = key.id.clone();
         match key.kind {
-            EntityKind::Subscription => Self::Subscription(Subscription { id, ..Default::default() }),
-            EntityKind::Invoice => Self::Invoice(Invoice { id, ..Default::default() }),
-            EntityKind::Payout => Self::Payout(Payout { id, ..Default::default() }),
-            EntityKind::Account => Self::Account(Account { id, ..Default::default() }),
+            EntityKind::Subscription => Self::Subscription(Subscription {
+                id,
+                ..Default::default()
+            }),
+            EntityKind::Invoice => Self::Invoice(Invoice {
+                id,
+                ..Default::default()
+            }),
+            EntityKind::Payout => Self::Payout(Payout {
+                id,
+                ..Default::default()
+            }),
+            EntityKind::Account => Self::Account(Account {
+                id,
+                ..Default::default()
+            }),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
@@ -105,7 +117,9 @@ impl Entity {
     /// Learns from an observation of this entity.
     pub fn merge(&mut self, observation: &Observation) {
         match (self, &observation.news) {
-            (Self::Subscription(s), News::Subscription(origin, seen)) => s.merge(origin, seen.clone()),
+            (Self::Subscription(s), News::Subscription(origin, seen)) => {
+                s.merge(origin, seen.clone())
+            }
             (Self::Invoice(i), News::Invoice(origin, seen)) => i.merge(origin, seen.clone()),
             (Self::Payout(p), News::Payout(origin, seen)) => p.merge(origin, seen.clone()),
             (Self::Movement(m), News::Movement(origin, seen)) => m.merge(origin, seen.clone()),
@@ -173,22 +187,42 @@ impl Entity {
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         fn read<T: DeserializeOwned>(key: &EntityKey, bytes: &[u8]) -> Result<T, String> {
             match bytes.split_first() {
-                Some((&FORMAT, rest)) => rmp_serde::from_slice(rest).map_err(|e| format!("{key}: {e}")),
-                Some((other, _)) => Err(format!("{key}: format {other} is of another version of revwatch")),
+                Some((&FORMAT, rest)) => {
+                    rmp_serde::from_slice(rest).map_err(|e| format!("{key}: {e}"))
+                }
+                Some((other, _)) => Err(format!(
+                    "{key}: format {other} is of another version of revwatch"
+                )),
                 None => Err(format!("{key}: empty")),
             }
         }
         let id = key.id.clone();
         Ok(match key.kind {
-            EntityKind::Subscription => Self::Subscription(Subscription { id, ..read(key, bytes)? }),
-            EntityKind::Invoice => Self::Invoice(Invoice { id, ..read(key, bytes)? }),
-            EntityKind::Payout => Self::Payout(Payout { id, ..read(key, bytes)? }),
-            EntityKind::Account => Self::Account(Account { id, ..read(key, bytes)? }),
+            EntityKind::Subscription => Self::Subscription(Subscription {
+                id,
+                ..read(key, bytes)?
+            }),
+            EntityKind::Invoice => Self::Invoice(Invoice {
+                id,
+                ..read(key, bytes)?
+            }),
+            EntityKind::Payout => Self::Payout(Payout {
+                id,
+                ..read(key, bytes)?
+            }),
+            EntityKind::Account => Self::Account(Account {
+                id,
+                ..read(key, bytes)?
+            }),
             EntityKind::Payment
             | EntityKind::Checkout
             | EntityKind::Dispute
             | EntityKind::Refund
-            | EntityKind::Transfer => Self::Movement(Movement { kind: key.kind, id, ..read(key, bytes)? }),
+            | EntityKind::Transfer => Self::Movement(Movement {
+                kind: key.kind,
+                id,
+                ..read(key, bytes)?
+            }),
         })
     }
 }
@@ -197,7 +231,11 @@ impl Entity {
 /// the past.
 pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
     let known: HashSet<Transition> = before.history().into_iter().collect();
-    after.history().into_iter().filter(|t| !known.contains(t)).collect()
+    after
+        .history()
+        .into_iter()
+        .filter(|t| !known.contains(t))
+        .collect()
 }
 
 const FORMAT: u8 = 1;
@@ -277,10 +315,13 @@ impl std::str::FromStr for EntityKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let known = Self::ALL.map(Self::as_str).join(", ");
-            format!("unknown kind {text:?}: one of {known}")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let known = Self::ALL.map(Self::as_str).join(", ");
+                format!("unknown kind {text:?}: one of {known}")
+            })
     }
 }
 
@@ -296,7 +337,10 @@ pub struct EntityKey {
 impl EntityKey {
     /// `id` is Stripe's.
     pub fn new(kind: EntityKind, id: impl Into<String>) -> Self {
-        Self { kind, id: id.into() }
+        Self {
+            kind,
+            id: id.into(),
+        }
     }
 }
 
@@ -324,7 +368,10 @@ fn print<T: Serialize>(value: T) -> u32 {
 }
 
 /// Every change of a status that has no forbidden moves, oldest first.
-fn status_changes<F: Facts>(timeline: &Timeline<F>, status: impl Fn(&F) -> &str) -> Vec<Transition> {
+fn status_changes<F: Facts>(
+    timeline: &Timeline<F>,
+    status: impl Fn(&F) -> &str,
+) -> Vec<Transition> {
     let mut before: Option<&str> = None;
     let mut found = Vec::new();
     for seen in timeline.in_order() {

@@ -80,7 +80,13 @@ fn any_kind() -> EntityKind {
 impl Movement {
     /// Nothing known yet.
     pub fn new(kind: EntityKind, id: String) -> Self {
-        Self { kind, id, origin: MovementOrigin::default(), timeline: Timeline::default(), reached: Reached::default() }
+        Self {
+            kind,
+            id,
+            origin: MovementOrigin::default(),
+            timeline: Timeline::default(),
+            reached: Reached::default(),
+        }
     }
 
     /// Learns from one event.
@@ -111,21 +117,38 @@ impl Movement {
             EntityKind::Payment => {
                 let mut charges = BTreeSet::new();
                 for failed in ordered.iter().filter(|s| s.facts.attempt_failed) {
-                    if failed.facts.charge.as_ref().is_some_and(|charge| !charges.insert(charge)) {
+                    if failed
+                        .facts
+                        .charge
+                        .as_ref()
+                        .is_some_and(|charge| !charges.insert(charge))
+                    {
                         continue;
                     }
-                    tally.add(Bucket::hour_of(failed.created_s), &["payments", "failed", currency], 1);
+                    tally.add(
+                        Bucket::hour_of(failed.created_s),
+                        &["payments", "failed", currency],
+                        1,
+                    );
                     tally.add(Bucket::Standing, &["payment_attempts", "failed"], 1);
                 }
                 if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
                     let hour = Bucket::hour_of(done.created_s);
                     tally.add(hour, &["payments", "succeeded", currency], 1);
-                    tally.add(hour, &["payments_minor", "succeeded", currency], done.facts.amount_minor);
+                    tally.add(
+                        hour,
+                        &["payments_minor", "succeeded", currency],
+                        done.facts.amount_minor,
+                    );
                     tally.add(Bucket::Standing, &["payment_attempts", "succeeded"], 1);
                 }
             }
             EntityKind::Dispute if self.is_open_dispute() => {
-                tally.add(Bucket::Standing, &["disputed_minor", currency], last.facts.amount_minor);
+                tally.add(
+                    Bucket::Standing,
+                    &["disputed_minor", currency],
+                    last.facts.amount_minor,
+                );
             }
             _ => {}
         }
@@ -133,22 +156,37 @@ impl Movement {
 
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
-        let Some(facts) = self.current() else { return Vec::new() };
+        let Some(facts) = self.current() else {
+            return Vec::new();
+        };
         let kind = match (self.kind, facts.status.as_str()) {
-            (EntityKind::Payment, "requires_payment_method") if facts.reason.is_some() => ConditionKind::PaymentFailed,
+            (EntityKind::Payment, "requires_payment_method") if facts.reason.is_some() => {
+                ConditionKind::PaymentFailed
+            }
             (EntityKind::Dispute, _) if self.is_open_dispute() => ConditionKind::DisputeOpen,
             (EntityKind::Refund, "failed") => ConditionKind::RefundFailed,
-            (EntityKind::Transfer, "reversed" | "partially_reversed") => ConditionKind::TransferReversed,
+            (EntityKind::Transfer, "reversed" | "partially_reversed") => {
+                ConditionKind::TransferReversed
+            }
             _ => return Vec::new(),
         };
-        let Some(first) = self.timeline.since(|f| f.status == facts.status) else { return Vec::new() };
+        let Some(first) = self.timeline.since(|f| f.status == facts.status) else {
+            return Vec::new();
+        };
         vec![Condition {
-            key: ConditionKey { kind, subject: EntityKey::new(self.kind, &self.id) },
+            key: ConditionKey {
+                kind,
+                subject: EntityKey::new(self.kind, &self.id),
+            },
             since_s: first.created_s,
             due_s: first.created_s,
             account: self.origin.account.clone(),
             customer: self.origin.customer.clone(),
-            money: self.origin.currency.as_ref().map(|currency| Money::new(facts.amount_minor, currency)),
+            money: self
+                .origin
+                .currency
+                .as_ref()
+                .map(|currency| Money::new(facts.amount_minor, currency)),
             detail: facts.reason.clone(),
             event_id: first.event_id.clone(),
         }]
@@ -160,7 +198,12 @@ impl Movement {
     }
 
     fn is_open_dispute(&self) -> bool {
-        let open = |f: &MovementFacts| !matches!(f.status.as_str(), "won" | "lost" | "warning_closed" | "prevented");
+        let open = |f: &MovementFacts| {
+            !matches!(
+                f.status.as_str(),
+                "won" | "lost" | "warning_closed" | "prevented"
+            )
+        };
         self.kind == EntityKind::Dispute && self.current().is_some_and(open)
     }
 }
@@ -173,7 +216,9 @@ impl Reached {
             (EntityKind::Payment, "succeeded") | (EntityKind::Checkout, "complete")
         );
         if kind == EntityKind::Payment && facts.attempt_failed {
-            self.failed.insert(fingerprint(facts.charge.as_ref().unwrap_or(&sighting.event_id)));
+            self.failed.insert(fingerprint(
+                facts.charge.as_ref().unwrap_or(&sighting.event_id),
+            ));
             while self.failed.len() > MOST_ATTEMPTS {
                 self.failed.pop_last();
             }
@@ -184,11 +229,19 @@ impl Reached {
         let failed = i64::try_from(self.failed.len()).unwrap_or(i64::MAX);
         match kind {
             EntityKind::Payment => {
-                tally.add(Bucket::Standing, &["payments_reached", "succeeded"], self.done.into());
+                tally.add(
+                    Bucket::Standing,
+                    &["payments_reached", "succeeded"],
+                    self.done.into(),
+                );
                 tally.add(Bucket::Standing, &["payments_reached", "failed"], failed);
             }
             EntityKind::Checkout => {
-                tally.add(Bucket::Standing, &["checkouts_reached", "complete"], self.done.into());
+                tally.add(
+                    Bucket::Standing,
+                    &["checkouts_reached", "complete"],
+                    self.done.into(),
+                );
             }
             _ => {}
         }
@@ -210,12 +263,16 @@ impl Facts for MovementFacts {
             "requires_action" => 3,
             "requires_capture" => 4,
             "succeeded" | "complete" | "partially_reversed" => 5,
-            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed" | "reversed" => 6,
+            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed"
+            | "reversed" => 6,
             _ => 0,
         }
     }
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
-        vec![("status", print(&self.status)), ("amount", print(self.amount_minor))]
+        vec![
+            ("status", print(&self.status)),
+            ("amount", print(self.amount_minor)),
+        ]
     }
 }

@@ -58,8 +58,12 @@ impl Payout {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.amount_minor, &origin.amount_minor);
         keep_greater(&mut self.origin.currency, &origin.currency);
-        let currency = origin.currency.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-        self.reached.insert((sighting.facts.status.clone(), currency));
+        let currency = origin
+            .currency
+            .clone()
+            .unwrap_or_else(|| UNKNOWN.to_owned());
+        self.reached
+            .insert((sighting.facts.status.clone(), currency));
         self.timeline.insert(sighting);
     }
 
@@ -71,18 +75,26 @@ impl Payout {
     /// When it came to its present status, and the event that said so.
     pub fn since(&self) -> Option<(i64, &str)> {
         let status = &self.current()?.status;
-        self.timeline.since(|f| f.status == *status).map(|s| (s.created_s, s.event_id.as_str()))
+        self.timeline
+            .since(|f| f.status == *status)
+            .map(|s| (s.created_s, s.event_id.as_str()))
     }
 
     /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached: a
     /// payout that fails after it was paid leaves the hour of `paid` and enters that of `failed`. What was
     /// ever reached is left by nobody: `payouts_reached` only grows.
     pub fn contributions(&self, tally: &mut Tally) {
-        let reached: BTreeSet<_> = self.reached.iter().map(|(status, currency)| (status.label(), currency)).collect();
+        let reached: BTreeSet<_> = self
+            .reached
+            .iter()
+            .map(|(status, currency)| (status.label(), currency))
+            .collect();
         for (status, currency) in reached {
             tally.add(Bucket::Standing, &["payouts_reached", status, currency], 1);
         }
-        let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else { return };
+        let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else {
+            return;
+        };
         let status = facts.status.label();
         let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
         let amount_minor = self.origin.amount_minor.unwrap_or(0);
@@ -94,9 +106,16 @@ impl Payout {
 
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
-        let Some(facts) = self.current().filter(|f| f.status == PayoutStatus::Failed) else { return Vec::new() };
-        let Some((since_s, event_id)) = self.since() else { return Vec::new() };
-        let money = self.origin.amount_minor.zip(self.origin.currency.as_deref());
+        let Some(facts) = self.current().filter(|f| f.status == PayoutStatus::Failed) else {
+            return Vec::new();
+        };
+        let Some((since_s, event_id)) = self.since() else {
+            return Vec::new();
+        };
+        let money = self
+            .origin
+            .amount_minor
+            .zip(self.origin.currency.as_deref());
         vec![Condition {
             key: ConditionKey {
                 kind: ConditionKind::PayoutFailed,
@@ -121,8 +140,11 @@ impl Payout {
 impl PayoutFacts {
     /// For example `account_closed: The bank account has been closed.`
     fn failure(&self) -> Option<String> {
-        let parts: Vec<&str> =
-            [&self.failure_code, &self.failure_message].into_iter().flatten().map(String::as_str).collect();
+        let parts: Vec<&str> = [&self.failure_code, &self.failure_message]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         (!parts.is_empty()).then(|| parts.join(": "))
     }
 }

@@ -42,7 +42,8 @@ pub enum Standing {
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
 pub fn standing(facts: &AccountFacts) -> Standing {
     let reason = facts.disabled_reason.as_deref();
-    let curable = reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
+    let curable =
+        reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
     let overdue = facts.past_due > 0 || reason == Some("requirements.past_due");
     match (facts.charges_enabled, facts.payouts_enabled) {
         (false, false) if !curable => Standing::Disabled,
@@ -91,11 +92,20 @@ mod tests {
         let reasons: [(Option<&str>, [Risk; 4]); 6] = [
             // charges × payouts:               no no    no yes    yes no  yes yes
             (None, [Medium, Critical, High, Low]),
-            (Some("requirements.pending_verification"), [Medium, Critical, High, Low]),
-            (Some("action_required.requested_capabilities"), [Medium, Critical, High, Low]),
+            (
+                Some("requirements.pending_verification"),
+                [Medium, Critical, High, Low],
+            ),
+            (
+                Some("action_required.requested_capabilities"),
+                [Medium, Critical, High, Low],
+            ),
             (Some("requirements.past_due"), [High, Critical, High, High]),
             (Some("rejected.fraud"), [Critical, Critical, High, High]),
-            (Some("a word Stripe adds tomorrow"), [Critical, Critical, High, High]),
+            (
+                Some("a word Stripe adds tomorrow"),
+                [Critical, Critical, High, High],
+            ),
         ];
         for (reason, expected) in reasons {
             for past_due in [0, 1] {

@@ -70,7 +70,9 @@ impl Subscription {
 
     /// Since when it has been past due without a break, and the event that said so.
     pub fn past_due_since(&self) -> Option<(i64, &str)> {
-        let first = self.timeline.since(|f| f.status == SubscriptionStatus::PastDue)?;
+        let first = self
+            .timeline
+            .since(|f| f.status == SubscriptionStatus::PastDue)?;
         Some((first.created_s, first.event_id.as_str()))
     }
 
@@ -87,7 +89,11 @@ impl Subscription {
     pub fn contributions(&self, tally: &mut Tally) {
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
-        tally.add(Bucket::Standing, &["subscriptions", last.facts.status.label(), &last.facts.plan], 1);
+        tally.add(
+            Bucket::Standing,
+            &["subscriptions", last.facts.status.label(), &last.facts.plan],
+            1,
+        );
         if let Some(currency) = &self.origin.currency {
             let mrr_minor = last.facts.mrr_minor();
             tally.add(Bucket::Standing, &["mrr", currency], mrr_minor);
@@ -127,7 +133,11 @@ impl Subscription {
                 tally.add(hour, &["churn", "lost"], 1);
             }
             if let Some(currency) = &self.origin.currency {
-                tally.add(hour, &["mrr_change", currency], facts.mrr_minor() - mrr_before_minor);
+                tally.add(
+                    hour,
+                    &["mrr_change", currency],
+                    facts.mrr_minor() - mrr_before_minor,
+                );
             }
             (before, mrr_before_minor) = (now, facts.mrr_minor());
         }
@@ -143,11 +153,15 @@ impl Subscription {
             let hour = Bucket::hour_of(seen.created_s);
             let before = i.checked_sub(1).map(|i| &ordered[i].facts);
             let after = &ordered[i + 1..];
-            let entered = |status| seen.facts.status == status && before.map_or(!is_cut, |b| b.status != status);
+            let entered = |status| {
+                seen.facts.status == status && before.map_or(!is_cut, |b| b.status != status)
+            };
             if entered(PastDue) {
                 tally.add(hour, &["dunning", "entered"], 1);
                 let left = after.iter().find(|s| s.facts.status != PastDue);
-                if left.is_some_and(|s| s.facts.status == Active && s.created_s - seen.created_s <= 7 * DAY_S) {
+                if left.is_some_and(|s| {
+                    s.facts.status == Active && s.created_s - seen.created_s <= 7 * DAY_S
+                }) {
                     tally.add(hour, &["dunning", "recovered_7d"], 1);
                 }
             }
@@ -157,13 +171,18 @@ impl Subscription {
                     tally.add(hour, &["trial", "converted"], 1);
                 }
             }
-            let Some(before) = before.filter(|b| b.in_base() && seen.facts.in_base()) else { continue };
+            let Some(before) = before.filter(|b| b.in_base() && seen.facts.in_base()) else {
+                continue;
+            };
             if seen.facts.recurring_minor > before.recurring_minor {
                 tally.add(hour, &["plan", "upgraded"], 1);
             } else if seen.facts.recurring_minor < before.recurring_minor {
                 tally.add(hour, &["plan", "downgraded"], 1);
                 let horizon_s = seen.created_s + 30 * DAY_S;
-                if after.iter().any(|s| s.created_s <= horizon_s && !s.facts.in_base()) {
+                if after
+                    .iter()
+                    .any(|s| s.created_s <= horizon_s && !s.facts.in_base())
+                {
                     tally.add(hour, &["plan", "downgraded_lost_30d"], 1);
                 }
             }
@@ -172,12 +191,17 @@ impl Subscription {
 
     /// See [`super::Entity::conditions`].
     pub fn conditions(&self) -> Vec<Condition> {
-        let Some(facts) = self.current() else { return Vec::new() };
+        let Some(facts) = self.current() else {
+            return Vec::new();
+        };
         // What is owed each month, even where a scheduled cancellation has taken it out of MRR.
         let currency = self.origin.currency.as_ref();
         let money = currency.map(|currency| Money::new(facts.recurring_minor, currency));
         let condition = |kind, (since_s, event_id): (i64, &str), due_s| Condition {
-            key: ConditionKey { kind, subject: EntityKey::new(EntityKind::Subscription, &self.id) },
+            key: ConditionKey {
+                kind,
+                subject: EntityKey::new(EntityKind::Subscription, &self.id),
+            },
             since_s,
             due_s,
             account: self.origin.account.clone(),
@@ -190,10 +214,16 @@ impl Subscription {
         if let Some(since) = self.past_due_since() {
             found.push(condition(ConditionKind::PastDue, since, since.0));
         }
-        let trial = self.timeline.since(|f| f.status == SubscriptionStatus::Trialing);
+        let trial = self
+            .timeline
+            .since(|f| f.status == SubscriptionStatus::Trialing);
         if let (Some(first), Some(end_s)) = (trial, facts.trial_end_s) {
             let since = (first.created_s, first.event_id.as_str());
-            found.push(condition(ConditionKind::TrialEnding, since, end_s.saturating_sub(3 * DAY_S)));
+            found.push(condition(
+                ConditionKind::TrialEnding,
+                since,
+                end_s.saturating_sub(3 * DAY_S),
+            ));
         }
         found
     }
@@ -205,25 +235,44 @@ impl Subscription {
         for seen in self.timeline.in_order() {
             let facts = &seen.facts;
             let mut add = |what: String, expected| {
-                found.push(Transition { at_s: seen.created_s, event_id: seen.event_id.clone(), what, expected });
+                found.push(Transition {
+                    at_s: seen.created_s,
+                    event_id: seen.event_id.clone(),
+                    what,
+                    expected,
+                });
             };
             let status = before.map(|b| &b.status);
             if status != Some(&facts.status) {
                 let from = status.map_or("(new)", SubscriptionStatus::as_str);
-                add(format!("status {from} → {}", facts.status), is_expected(status, &facts.status));
+                add(
+                    format!("status {from} → {}", facts.status),
+                    is_expected(status, &facts.status),
+                );
             }
             if let Some(before) = before {
-                let amount = |minor| Money::new(minor, self.origin.currency.as_deref().unwrap_or("")).to_string();
+                let amount = |minor| {
+                    Money::new(minor, self.origin.currency.as_deref().unwrap_or("")).to_string()
+                };
                 let (old, new) = (before.recurring_minor, facts.recurring_minor);
                 if (old, &before.plan) != (new, &facts.plan) {
                     let word = if new > old { "upgrade" } else { "downgrade" };
                     let word = if new == old { "plan" } else { word };
                     let (from, to) = (amount(old), amount(new));
-                    add(format!("{word} {} ({from} a month) → {} ({to})", before.plan, facts.plan), true);
+                    add(
+                        format!(
+                            "{word} {} ({from} a month) → {} ({to})",
+                            before.plan, facts.plan
+                        ),
+                        true,
+                    );
                 }
                 if before.cancel_scheduled() != facts.cancel_scheduled() {
-                    let what =
-                        if facts.cancel_scheduled() { "cancellation scheduled" } else { "cancellation withdrawn" };
+                    let what = if facts.cancel_scheduled() {
+                        "cancellation scheduled"
+                    } else {
+                        "cancellation withdrawn"
+                    };
                     add(what.to_owned(), true);
                 }
             }
@@ -242,7 +291,9 @@ pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -
         (None, Trialing | Active) => true,
         (Some(from), to) => matches!(
             (from, to),
-            (Trialing, Active | Canceled) | (Active, PastDue | Canceled) | (PastDue, Active | Canceled)
+            (Trialing, Active | Canceled)
+                | (Active, PastDue | Canceled)
+                | (PastDue, Active | Canceled)
         ),
         (None, _) => false,
     }
@@ -253,12 +304,19 @@ impl SubscriptionFacts {
     /// scheduled cancellation leaves at once.
     /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
     pub fn mrr_minor(&self) -> i64 {
-        if self.in_base() && !self.cancel_scheduled() { self.recurring_minor } else { 0 }
+        if self.in_base() && !self.cancel_scheduled() {
+            self.recurring_minor
+        } else {
+            0
+        }
     }
 
     /// Whether it is part of the active base: active or past due. Trials are not.
     pub fn in_base(&self) -> bool {
-        matches!(self.status, SubscriptionStatus::Active | SubscriptionStatus::PastDue)
+        matches!(
+            self.status,
+            SubscriptionStatus::Active | SubscriptionStatus::PastDue
+        )
     }
 
     /// Whether its end is decided, in either of Stripe's two forms.

@@ -98,7 +98,10 @@ impl Eq for Order {}
 
 impl<F> Default for Timeline<F> {
     fn default() -> Self {
-        Self { seen: Vec::new(), order: Order::default() }
+        Self {
+            seen: Vec::new(),
+            order: Order::default(),
+        }
     }
 }
 
@@ -106,7 +109,12 @@ impl<F: Facts> Timeline<F> {
     /// Adds a sighting; one that is there already changes nothing.
     pub fn insert(&mut self, sighting: Sighting<F>) {
         let key = (sighting.created_s, sighting.event_id.as_str());
-        let Err(at) = self.seen.binary_search_by(|s| (s.created_s, s.event_id.as_str()).cmp(&key)) else { return };
+        let Err(at) = self
+            .seen
+            .binary_search_by(|s| (s.created_s, s.event_id.as_str()).cmp(&key))
+        else {
+            return;
+        };
         self.seen.insert(at, sighting);
         self.order = Order::default();
         if self.seen.len() > KEEP {
@@ -143,7 +151,11 @@ impl<F: Facts> Timeline<F> {
             for class in group.chunk_by(is_one_class) {
                 let before = ordered.last().map(|&i| &self.seen[i]);
                 let sightings: Vec<&Sighting<F>> = class.iter().map(|&i| &self.seen[i]).collect();
-                ordered.extend(second::order(before, &sightings).into_iter().map(|i| class[i]));
+                ordered.extend(
+                    second::order(before, &sightings)
+                        .into_iter()
+                        .map(|i| class[i]),
+                );
             }
         }
         ordered
@@ -160,12 +172,20 @@ impl<F: Facts> Timeline<F> {
 
     /// The first of the newest unbroken run of sightings for which `holds`: since when it has been so.
     pub fn since(&self, holds: impl Fn(&F) -> bool) -> Option<&Sighting<F>> {
-        self.in_order().into_iter().rev().take_while(|s| holds(&s.facts)).last()
+        self.in_order()
+            .into_iter()
+            .rev()
+            .take_while(|s| holds(&s.facts))
+            .last()
     }
 
     /// Whether sightings may have been forgotten: then the oldest that is kept is no beginning.
     pub fn is_cut(&self) -> bool {
-        self.seen.len() >= KEEP && self.order().first().is_some_and(|&i| self.seen[i].stage != Stage::Created)
+        self.seen.len() >= KEEP
+            && self
+                .order()
+                .first()
+                .is_some_and(|&i| self.seen[i].stage != Stage::Created)
     }
 
     /// Whether nothing was seen.
@@ -182,8 +202,9 @@ pub fn changes(previous: &Value, object: &Value, followed: &[(&'static str, u32)
     let mut found = Vec::new();
     leaves("", previous, object, &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    let (mut kept, others): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|c| followed.iter().any(|(path, _)| *path == c.path));
+    let (mut kept, others): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|c| followed.iter().any(|(path, _)| *path == c.path));
     let room = MAX_CHANGES.saturating_sub(kept.len());
     kept.extend(others.into_iter().take(room));
     kept
@@ -197,8 +218,17 @@ fn leaves(path: &str, previous: &Value, object: &Value, found: &mut Vec<Change>)
         // An object that is no longer one changed as a whole.
         Value::Object(fields) if !fields.is_empty() && (object.is_object() || path.is_empty()) => {
             for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(&path, value, object.get(name).unwrap_or(&Value::Null), found);
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                leaves(
+                    &path,
+                    value,
+                    object.get(name).unwrap_or(&Value::Null),
+                    found,
+                );
             }
         }
         leaf => found.push(Change {
@@ -252,11 +282,27 @@ mod tests {
         }
     }
 
-    fn seen(created_s: i64, id: &str, stage: Stage, facts: Level, from: Option<&str>) -> Sighting<Level> {
+    fn seen(
+        created_s: i64,
+        id: &str,
+        stage: Stage,
+        facts: Level,
+        from: Option<&str>,
+    ) -> Sighting<Level> {
         let changes = from.map_or_else(Vec::new, |from| {
-            changes(&serde_json::json!({ "status": from }), &serde_json::json!({ "status": facts.1 }), &facts.fields())
+            changes(
+                &serde_json::json!({ "status": from }),
+                &serde_json::json!({ "status": facts.1 }),
+                &facts.fields(),
+            )
         });
-        Sighting { created_s, event_id: id.to_owned(), stage, facts, changes }
+        Sighting {
+            created_s,
+            event_id: id.to_owned(),
+            stage,
+            facts,
+            changes,
+        }
     }
 
     /// Inserts in every order and expects the same event ids in the same true order.
@@ -265,11 +311,18 @@ mod tests {
         for _ in 0..sightings.len() {
             let longer = |o: &Vec<usize>| {
                 let o = o.clone();
-                (0..sightings.len()).filter(move |i| !o.contains(i)).map(|i| (i, ())).collect::<Vec<_>>()
+                (0..sightings.len())
+                    .filter(move |i| !o.contains(i))
+                    .map(|i| (i, ()))
+                    .collect::<Vec<_>>()
             };
             orders = orders
                 .iter()
-                .flat_map(|o| longer(o).into_iter().map(move |(i, ())| [o.clone(), vec![i]].concat()))
+                .flat_map(|o| {
+                    longer(o)
+                        .into_iter()
+                        .map(move |(i, ())| [o.clone(), vec![i]].concat())
+                })
                 .collect();
         }
         let mut first = None;
@@ -278,9 +331,16 @@ mod tests {
             for &i in order.iter().chain(order.first()) {
                 timeline.insert(sightings[i].clone());
             }
-            let ids: Vec<_> = timeline.in_order().iter().map(|s| s.event_id.clone()).collect();
+            let ids: Vec<_> = timeline
+                .in_order()
+                .iter()
+                .map(|s| s.event_id.clone())
+                .collect();
             assert_eq!(ids, expected, "inserted in order {order:?}");
-            assert_eq!(timeline.last().map(|s| s.event_id.clone()).as_deref(), expected.last().copied());
+            assert_eq!(
+                timeline.last().map(|s| s.event_id.clone()).as_deref(),
+                expected.last().copied()
+            );
             let first = first.get_or_insert_with(|| timeline.clone());
             assert_eq!(*first, timeline);
         }
@@ -340,10 +400,18 @@ mod tests {
 
     #[test]
     fn a_long_chain_in_one_second_is_followed_step_by_step() {
-        let names = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11"];
+        let names = [
+            "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11",
+        ];
         let mut timeline = Timeline::default();
         for i in (1..names.len()).rev() {
-            timeline.insert(seen(1, &format!("{}", 99 - i), Stage::Updated, Level(1, names[i]), Some(names[i - 1])));
+            timeline.insert(seen(
+                1,
+                &format!("{}", 99 - i),
+                Stage::Updated,
+                Level(1, names[i]),
+                Some(names[i - 1]),
+            ));
         }
         let ids: Vec<_> = timeline.in_order().iter().map(|s| s.facts.1).collect();
         assert_eq!(ids, names[1..]);
@@ -351,8 +419,17 @@ mod tests {
 
     #[test]
     fn keeps_the_newest_whatever_the_order() {
-        let all: Vec<_> =
-            (0..100).map(|i| seen(i / 2, &format!("{i:03}"), Stage::Updated, Level(1, "x"), None)).collect();
+        let all: Vec<_> = (0..100)
+            .map(|i| {
+                seen(
+                    i / 2,
+                    &format!("{i:03}"),
+                    Stage::Updated,
+                    Level(1, "x"),
+                    None,
+                )
+            })
+            .collect();
         let build = |order: &mut dyn Iterator<Item = usize>| {
             let mut timeline = Timeline::default();
             order.for_each(|i| timeline.insert(all[i].clone()));
@@ -366,10 +443,13 @@ mod tests {
 
     #[test]
     fn reads_nested_changes_leaf_by_leaf() {
-        let previous = serde_json::json!({"requirements": {"currently_due": ["a"]}, "charges_enabled": true});
-        let object =
-            serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});
-        let paths: Vec<_> = changes(&previous, &object, &[]).into_iter().map(|c| c.path).collect();
+        let previous =
+            serde_json::json!({"requirements": {"currently_due": ["a"]}, "charges_enabled": true});
+        let object = serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});
+        let paths: Vec<_> = changes(&previous, &object, &[])
+            .into_iter()
+            .map(|c| c.path)
+            .collect();
         assert_eq!(paths, ["charges_enabled", "requirements.currently_due"]);
     }
 }

@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use self::objects::{
-    AccountObject, CapabilityObject, ExternalAccountObject, INSIDE, InvoiceObject, PayoutObject, Price, Printed,
-    Reference, SubscriptionObject,
+    AccountObject, CapabilityObject, ExternalAccountObject, INSIDE, InvoiceObject, PayoutObject,
+    Price, Printed, Reference, SubscriptionObject,
 };
 use crate::entity::account::{AccountFacts, AccountNews, CapabilityFacts, ExternalAccount};
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
@@ -50,7 +50,10 @@ impl Plans {
     fn name(&self, price: &Price) -> Option<&str> {
         let product = price.product.as_ref().map(Reference::id);
         let keys = [price.id.as_deref(), price.lookup_key.as_deref(), product];
-        keys.into_iter().flatten().find_map(|key| self.0.get(key)).map(String::as_str)
+        keys.into_iter()
+            .flatten()
+            .find_map(|key| self.0.get(key))
+            .map(String::as_str)
     }
 }
 
@@ -61,7 +64,11 @@ pub const UNMAPPED_PLAN: &str = "unmapped";
 pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unreadable> {
     let kind = event.kind.as_ref();
     let mut observations = Vec::new();
-    if let Some(account) = event.account.as_deref().filter(|id| id.starts_with("acct_")) {
+    if let Some(account) = event
+        .account
+        .as_deref()
+        .filter(|id| id.starts_with("acct_"))
+    {
         observations.push(about_account(event, account, AccountNews::Seen));
     }
     let family = kind.rsplit_once('.').map_or(kind, |(family, _)| family);
@@ -87,8 +94,14 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
 
 fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreadable> {
     let object: SubscriptionObject = read(event)?;
-    let recurring = mrr::recurring_minor(&object).map_err(|why| unreadable(event, &format!("items: {why}")))?;
-    let plan = object.items.data.0.iter().find_map(|item| plans.name(&item.price));
+    let recurring =
+        mrr::recurring_minor(&object).map_err(|why| unreadable(event, &format!("items: {why}")))?;
+    let plan = object
+        .items
+        .data
+        .0
+        .iter()
+        .find_map(|item| plans.name(&item.price));
     let facts = SubscriptionFacts {
         status: object.status.into(),
         plan: plan.unwrap_or(UNMAPPED_PLAN).to_owned(),
@@ -105,7 +118,11 @@ fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreada
         currency: object.currency.map(|c| c.to_ascii_lowercase()),
     };
     let news = News::Subscription(origin, sighting(event, facts)?);
-    Ok(Observation { key: EntityKey::new(EntityKind::Subscription, object.id), created_s: event.created_s, news })
+    Ok(Observation {
+        key: EntityKey::new(EntityKind::Subscription, object.id),
+        created_s: event.created_s,
+        news,
+    })
 }
 
 fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
@@ -117,7 +134,10 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
         (_, None) if object.paid == Some(true) => InvoiceStatus::Paid,
         (_, None) => return Err(unreadable(event, "status: missing")),
     };
-    let parent = object.parent.and_then(|p| p.subscription_details).and_then(|d| d.subscription);
+    let parent = object
+        .parent
+        .and_then(|p| p.subscription_details)
+        .and_then(|d| d.subscription);
     let facts = InvoiceFacts {
         status,
         amount_due_minor: object.amount_due.0,
@@ -132,7 +152,11 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
         currency: object.currency.map(|c| c.to_ascii_lowercase()),
     };
     let news = News::Invoice(origin, sighting(event, facts)?);
-    Ok(Observation { key: EntityKey::new(EntityKind::Invoice, object.id), created_s: event.created_s, news })
+    Ok(Observation {
+        key: EntityKey::new(EntityKind::Invoice, object.id),
+        created_s: event.created_s,
+        news,
+    })
 }
 
 fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
@@ -148,7 +172,11 @@ fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
         currency: Some(object.currency.to_ascii_lowercase()),
     };
     let news = News::Payout(origin, sighting(event, facts)?);
-    Ok(Observation { key: EntityKey::new(EntityKind::Payout, object.id), created_s: event.created_s, news })
+    Ok(Observation {
+        key: EntityKey::new(EntityKind::Payout, object.id),
+        created_s: event.created_s,
+        news,
+    })
 }
 
 fn account(event: &Event<'_>) -> Result<Observation, Unreadable> {
@@ -169,7 +197,8 @@ fn account(event: &Event<'_>) -> Result<Observation, Unreadable> {
         country: object.country,
         created_s: object.created.map(|s| s.0),
         sighting: sighting(event, facts)?,
-        has_external_account: !external.data.unwrap_or_default().is_empty() || external.total_count.unwrap_or(0) > 0,
+        has_external_account: !external.data.unwrap_or_default().is_empty()
+            || external.total_count.unwrap_or(0) > 0,
     };
     Ok(about_account(event, &object.id, news))
 }
@@ -181,12 +210,17 @@ fn connection(event: &Event<'_>) -> Option<Observation> {
         "account.application.deauthorized" => false,
         _ => return None,
     };
-    let news = AccountNews::Connection { connected, event_id: event.id.clone().into_owned() };
+    let news = AccountNews::Connection {
+        connected,
+        event_id: event.id.clone().into_owned(),
+    };
     Some(about_account(event, event.account.as_deref()?, news))
 }
 
 fn external_account(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
-    let Some(account) = event.account.as_deref() else { return Ok(None) };
+    let Some(account) = event.account.as_deref() else {
+        return Ok(None);
+    };
     let object: ExternalAccountObject = read(event)?;
     let view = ExternalAccount {
         told: (event.created_s, event.id.clone().into_owned()),
@@ -195,27 +229,57 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, Unreadable
         country: object.country,
         currency: object.currency,
     };
-    Ok(Some(about_account(event, account, AccountNews::ExternalAccount { id: object.id, view })))
+    Ok(Some(about_account(
+        event,
+        account,
+        AccountNews::ExternalAccount {
+            id: object.id,
+            view,
+        },
+    )))
 }
 
 /// A thin event says that an account changed, not what it is now.
 fn thin(event: &Event<'_>) -> Option<Observation> {
-    let id = event.related_id.as_deref().or(event.account.as_deref()).filter(|id| id.starts_with("acct_"))?;
-    Some(about_account(event, id, AccountNews::Thin { event_id: event.id.clone().into_owned() }))
+    let id = event
+        .related_id
+        .as_deref()
+        .or(event.account.as_deref())
+        .filter(|id| id.starts_with("acct_"))?;
+    Some(about_account(
+        event,
+        id,
+        AccountNews::Thin {
+            event_id: event.id.clone().into_owned(),
+        },
+    ))
 }
 
 fn capability(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
     let object: CapabilityObject = read(event)?;
-    let facts = CapabilityFacts { status: object.status.into() };
-    let Some(account) = event.account.as_deref().or(object.account.as_ref().map(Reference::id)) else {
+    let facts = CapabilityFacts {
+        status: object.status.into(),
+    };
+    let Some(account) = event
+        .account
+        .as_deref()
+        .or(object.account.as_ref().map(Reference::id))
+    else {
         return Ok(None);
     };
-    let news = AccountNews::Capability { name: object.id, sighting: sighting(event, facts)? };
+    let news = AccountNews::Capability {
+        name: object.id,
+        sighting: sighting(event, facts)?,
+    };
     Ok(Some(about_account(event, account, news)))
 }
 
 fn about_account(event: &Event<'_>, id: &str, news: AccountNews) -> Observation {
-    Observation { key: EntityKey::new(EntityKind::Account, id), created_s: event.created_s, news: News::Account(news) }
+    Observation {
+        key: EntityKey::new(EntityKind::Account, id),
+        created_s: event.created_s,
+        news: News::Account(news),
+    }
 }
 
 fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unreadable> {
@@ -225,11 +289,19 @@ fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unread
         _ => Stage::Updated,
     };
     let changes = changed(event, &facts)?;
-    Ok(Sighting { created_s: event.created_s, event_id: event.id.clone().into_owned(), stage, facts, changes })
+    Ok(Sighting {
+        created_s: event.created_s,
+        event_id: event.id.clone().into_owned(),
+        stage,
+        facts,
+        changes,
+    })
 }
 
 fn changed(event: &Event<'_>, facts: &impl Facts) -> Result<Vec<Change>, Unreadable> {
-    let (Some(previous), Some(object)) = (event.previous, event.object) else { return Ok(Vec::new()) };
+    let (Some(previous), Some(object)) = (event.previous, event.object) else {
+        return Ok(Vec::new());
+    };
     let wrong = |_| unreadable(event, "data.previous_attributes: not an object");
     match serde_json::from_str(previous.get()).map_err(wrong)? {
         Value::Object(previous) => {
@@ -269,12 +341,16 @@ fn beside(previous: &Map<String, Value>, object: &RawValue) -> serde_json::Resul
     if previous.is_empty() || !object.get().starts_with('{') {
         return serde_json::from_str(object.get());
     }
-    serde_json::Deserializer::from_str(object.get()).deserialize_map(Beside(previous)).map(Value::Object)
+    serde_json::Deserializer::from_str(object.get())
+        .deserialize_map(Beside(previous))
+        .map(Value::Object)
 }
 
 /// Where a fault is, is looked for only if there is one: that costs several times what reading does.
 fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, Unreadable> {
-    let object = event.object.ok_or_else(|| unreadable(event, "data.object: missing"))?;
+    let object = event
+        .object
+        .ok_or_else(|| unreadable(event, "data.object: missing"))?;
     serde_json::from_str(object.get()).or_else(|_| locate(event, object))
 }
 
@@ -283,12 +359,20 @@ fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T
     let mut reader = serde_json::Deserializer::from_str(object.get());
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        let at = if path == "." { "data.object".to_owned() } else { format!("data.object.{path}") };
+        let at = if path == "." {
+            "data.object".to_owned()
+        } else {
+            format!("data.object.{path}")
+        };
         // serde's own words quote values; only those about a missing field do not.
         let cause = error.inner().to_string();
-        let missing = cause.strip_prefix("missing field ").and_then(|rest| rest.split(' ').next());
+        let missing = cause
+            .strip_prefix("missing field ")
+            .and_then(|rest| rest.split(' ').next());
         // What `Printed` says of the inside of its list.
-        let inside = cause.strip_prefix(INSIDE).and_then(|rest| rest.split(" at line ").next());
+        let inside = cause
+            .strip_prefix(INSIDE)
+            .and_then(|rest| rest.split(" at line ").next());
         let inside = inside.map_or("", |path| path.trim_end_matches('.'));
         match missing {
             Some(field) => unreadable(event, &format!("{at}: missing field {field}")),
@@ -298,7 +382,10 @@ fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T
 }
 
 fn unreadable(event: &Event<'_>, what: &str) -> Unreadable {
-    Unreadable { kind: event.kind_label().to_owned(), what: what.to_owned() }
+    Unreadable {
+        kind: event.kind_label().to_owned(),
+        what: what.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -308,9 +395,12 @@ mod tests {
     use super::*;
     use crate::entity::Entity;
 
-    fn see(kind: &str, account: Option<&str>, object: &Value) -> Result<Vec<Observation>, Unreadable> {
-        let body =
-            json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
+    fn see(
+        kind: &str,
+        account: Option<&str>,
+        object: &Value,
+    ) -> Result<Vec<Observation>, Unreadable> {
+        let body = json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
         let body = body.to_string();
         let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
         observe(&Event::parse(body.as_bytes()).expect("an event"), &plans)
@@ -327,21 +417,48 @@ mod tests {
 
     #[test]
     fn recurring_amounts_per_month() {
-        let every =
-            |interval: &str, n: u32| json!({"interval": interval, "interval_count": n, "usage_type": "licensed"});
+        let every = |interval: &str, n: u32| json!({"interval": interval, "interval_count": n, "usage_type": "licensed"});
         let table = [
-            (json!({"unit_amount": 2000, "recurring": every("month", 1)}), 3, 6000),
-            (json!({"unit_amount_decimal": "0.5", "unit_amount": null, "recurring": every("month", 1)}), 3, 2),
-            (json!({"unit_amount": 12_000, "recurring": every("year", 1)}), 1, 1000),
-            (json!({"unit_amount": 3000, "recurring": every("month", 3)}), 1, 1000),
-            (json!({"unit_amount": 700, "recurring": every("week", 1)}), 1, 3042),
-            (json!({"unit_amount": 100, "recurring": every("day", 1)}), 1, 3042),
+            (
+                json!({"unit_amount": 2000, "recurring": every("month", 1)}),
+                3,
+                6000,
+            ),
+            (
+                json!({"unit_amount_decimal": "0.5", "unit_amount": null, "recurring": every("month", 1)}),
+                3,
+                2,
+            ),
+            (
+                json!({"unit_amount": 12_000, "recurring": every("year", 1)}),
+                1,
+                1000,
+            ),
+            (
+                json!({"unit_amount": 3000, "recurring": every("month", 3)}),
+                1,
+                1000,
+            ),
+            (
+                json!({"unit_amount": 700, "recurring": every("week", 1)}),
+                1,
+                3042,
+            ),
+            (
+                json!({"unit_amount": 100, "recurring": every("day", 1)}),
+                1,
+                3042,
+            ),
             (
                 json!({"unit_amount": 100, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "metered"}}),
                 9,
                 0,
             ),
-            (json!({"unit_amount": null, "recurring": every("month", 1)}), 9, 0),
+            (
+                json!({"unit_amount": null, "recurring": every("month", 1)}),
+                9,
+                0,
+            ),
             (json!({"unit_amount": 100, "recurring": null}), 9, 0),
             (
                 json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "up"}}),
@@ -361,20 +478,37 @@ mod tests {
 
     #[test]
     fn only_discounts_that_last_come_off_items_first_and_the_subscription_then() {
-        let price = json!({"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 2}});
+        let price =
+            json!({"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 2}});
         let percent = |p: f64, d: &str| json!({"id": "di_1", "coupon": {"id": "c", "duration": d, "percent_off": p}});
         let off = json!({"id": "di_2", "source": {"type": "coupon", "coupon": {"id": "c", "duration": "forever", "amount_off": 300}}});
         let table: [(Value, Value, i64); 9] = [
             (json!([]), json!({}), 1000),
             (json!([percent(25.5, "forever")]), json!({}), 745),
             (json!([percent(50.0, "once")]), json!({}), 1000),
-            (json!([percent(50.0, "repeating")]), json!({"discounts": ["di_9"]}), 1000),
+            (
+                json!([percent(50.0, "repeating")]),
+                json!({"discounts": ["di_9"]}),
+                1000,
+            ),
             // 20.00 per two months, less 3.00 per two months.
             (json!([]), json!({"discounts": [off]}), 850),
-            (json!([percent(50.0, "forever")]), json!({"discounts": [percent(50.0, "forever")]}), 250),
+            (
+                json!([percent(50.0, "forever")]),
+                json!({"discounts": [percent(50.0, "forever")]}),
+                250,
+            ),
             // Old versions: one discount beside the ids of all.
-            (json!(null), json!({"discount": percent(10.0, "forever"), "discounts": ["di_1"]}), 900),
-            (json!(null), json!({"discount": percent(10.0, "forever"), "discounts": [percent(10.0, "forever")]}), 900),
+            (
+                json!(null),
+                json!({"discount": percent(10.0, "forever"), "discounts": ["di_1"]}),
+                900,
+            ),
+            (
+                json!(null),
+                json!({"discount": percent(10.0, "forever"), "discounts": [percent(10.0, "forever")]}),
+                900,
+            ),
             (
                 json!([]),
                 json!({"discounts": [json!({"id": "d", "coupon": {"duration": "forever", "amount_off": 9_999_999}})]}),
@@ -384,9 +518,14 @@ mod tests {
         for (of_item, of_subscription, expected) in table {
             let mut object = json!({"id": "sub_1", "status": "active", "currency": "usd",
                 "items": {"data": [{"price": price, "quantity": 2, "discounts": of_item}]}});
-            object.as_object_mut().expect("an object").extend(of_subscription.as_object().expect("an object").clone());
+            object
+                .as_object_mut()
+                .expect("an object")
+                .extend(of_subscription.as_object().expect("an object").clone());
             match &see("customer.subscription.updated", None, &object).expect("readable")[0].news {
-                News::Subscription(_, seen) => assert_eq!(seen.facts.recurring_minor, expected, "{object}"),
+                News::Subscription(_, seen) => {
+                    assert_eq!(seen.facts.recurring_minor, expected, "{object}")
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -416,7 +555,11 @@ mod tests {
                 json!({"id": "re_1", "status": "failed", "failure_reason": "expired_or_canceled_card"}),
                 "refund re_1 failed Some(\"expired_or_canceled_card\") false",
             ),
-            ("charge.refund.updated", json!({"id": "re_1"}), "refund re_1 succeeded None false"),
+            (
+                "charge.refund.updated",
+                json!({"id": "re_1"}),
+                "refund re_1 succeeded None false",
+            ),
             (
                 "transfer.created",
                 json!({"id": "tr_1", "reversed": false, "amount_reversed": 0, "destination": "acct_1"}),
@@ -434,11 +577,19 @@ mod tests {
             ),
         ];
         for (kind, mut object, expected) in table {
-            object.as_object_mut().expect("an object").extend(amount.as_object().expect("an object").clone());
+            object
+                .as_object_mut()
+                .expect("an object")
+                .extend(amount.as_object().expect("an object").clone());
             let observation = see(kind, None, &object).expect("readable").remove(0);
-            let News::Movement(_, seen) = &observation.news else { panic!("{observation:?}") };
+            let News::Movement(_, seen) = &observation.news else {
+                panic!("{observation:?}")
+            };
             let facts = &seen.facts;
-            let got = format!("{} {} {:?} {}", observation.key, facts.status, facts.reason, facts.attempt_failed);
+            let got = format!(
+                "{} {} {:?} {}",
+                observation.key, facts.status, facts.reason, facts.attempt_failed
+            );
             assert_eq!(got, expected);
         }
     }
@@ -449,9 +600,10 @@ mod tests {
             json!({"unit_amount": i64::MAX, "recurring": {"interval": "day", "interval_count": 1}}),
             json!({"unit_amount": 1, "recurring": {"interval": "day", "interval_count": 1}, "transform_quantity": {"divide_by": 0, "round": "up"}}),
         ] {
-            let object =
-                json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
-            let error = see("customer.subscription.updated", None, &object).expect_err("too large").to_string();
+            let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
+            let error = see("customer.subscription.updated", None, &object)
+                .expect_err("too large")
+                .to_string();
             assert!(error.contains("overflow"), "{error}");
         }
     }
@@ -464,15 +616,22 @@ mod tests {
             json!({"subscription": null, "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}}}),
             json!({"parent": {"subscription_details": {"subscription": {"id": "sub_1"}}}}),
         ] {
-            let mut object =
-                json!({"id": "in_1", "status": "open", "amount_due": 5, "amount_paid": 0, "attempt_count": 0});
-            object.as_object_mut().expect("an object").extend(link.as_object().expect("an object").clone());
+            let mut object = json!({"id": "in_1", "status": "open", "amount_due": 5, "amount_paid": 0, "attempt_count": 0});
+            object
+                .as_object_mut()
+                .expect("an object")
+                .extend(link.as_object().expect("an object").clone());
             match &see("invoice.finalized", None, &object).expect("readable")[0].news {
-                News::Invoice(origin, _) => assert_eq!(origin.subscription.as_deref(), Some("sub_1")),
+                News::Invoice(origin, _) => {
+                    assert_eq!(origin.subscription.as_deref(), Some("sub_1"))
+                }
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(see("invoice.upcoming", None, &json!({"status": "draft"})), Ok(Vec::new()));
+        assert_eq!(
+            see("invoice.upcoming", None, &json!({"status": "draft"})),
+            Ok(Vec::new())
+        );
     }
 
     #[test]
@@ -482,7 +641,8 @@ mod tests {
             json!({"id": "p", "lookup_key": "pro", "recurring": null}),
             json!({"id": "p", "product": {"id": "pro"}, "recurring": null}),
         ] {
-            let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
+            let object =
+                json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
             match &see("customer.subscription.created", None, &object).expect("readable")[0].news {
                 News::Subscription(_, seen) => assert_eq!(seen.facts.plan, "PRO"),
                 other => panic!("{other:?}"),
@@ -528,10 +688,19 @@ mod tests {
                 json!({"id": "po_1", "status": "paid", "amount": i64::MAX, "currency": "usd"}),
                 "payout.paid: data.object.amount: not of the documented type",
             ),
-            ("invoice.paid", json!(7), "invoice.paid: data.object: not of the documented type"),
+            (
+                "invoice.paid",
+                json!(7),
+                "invoice.paid: data.object: not of the documented type",
+            ),
         ];
         for (kind, object, expected) in table {
-            assert_eq!(see(kind, None, &object).expect_err("unreadable").to_string(), expected);
+            assert_eq!(
+                see(kind, None, &object)
+                    .expect_err("unreadable")
+                    .to_string(),
+                expected
+            );
         }
     }
 
@@ -541,9 +710,18 @@ mod tests {
         assert_eq!(observations.len(), 1);
         let mut entity = Entity::new(&observations[0].key);
         entity.merge(&observations[0]);
-        assert_eq!(Entity::decode(&observations[0].key, &entity.encode()), Ok(entity));
         assert_eq!(
-            see("account.application.deauthorized", Some("acct_1"), &json!({"id": "ca_1"})).expect("readable").len(),
+            Entity::decode(&observations[0].key, &entity.encode()),
+            Ok(entity)
+        );
+        assert_eq!(
+            see(
+                "account.application.deauthorized",
+                Some("acct_1"),
+                &json!({"id": "ca_1"})
+            )
+            .expect("readable")
+            .len(),
             2
         );
     }

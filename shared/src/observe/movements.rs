@@ -1,6 +1,8 @@
 //! Payments, checkouts, disputes, refunds and transfers.
 
-use super::objects::{CheckoutObject, DisputeObject, PaymentObject, Reference, RefundObject, TransferObject};
+use super::objects::{
+    CheckoutObject, DisputeObject, PaymentObject, Reference, RefundObject, TransferObject,
+};
 use super::{Unreadable, read, sighting};
 use crate::entity::movement::{MovementFacts, MovementOrigin};
 use crate::entity::{EntityKey, EntityKind, News, Observation};
@@ -12,11 +14,21 @@ pub(super) fn payment(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let facts = MovementFacts {
         status: object.status,
         amount_minor: object.amount.0,
-        reason: error.map(|e| e.decline_code.or(e.code).or(e.kind).unwrap_or_else(|| "unknown".to_owned())),
+        reason: error.map(|e| {
+            e.decline_code
+                .or(e.code)
+                .or(e.kind)
+                .unwrap_or_else(|| "unknown".to_owned())
+        }),
         attempt_failed: event.kind == "payment_intent.payment_failed",
         charge: object.latest_charge.map(Reference::into_id),
     };
-    let origin = origin(event, object.customer, Some(object.currency), object.invoice);
+    let origin = origin(
+        event,
+        object.customer,
+        Some(object.currency),
+        object.invoice,
+    );
     movement(event, EntityKind::Payment, object.id, &origin, facts)
 }
 
@@ -42,7 +54,13 @@ pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, Unreadable> {
 pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, Unreadable> {
     let object: DisputeObject = read(event)?;
     let (status, reason) = (object.status, object.reason);
-    let facts = MovementFacts { status, amount_minor: object.amount.0, reason, attempt_failed: false, charge: None };
+    let facts = MovementFacts {
+        status,
+        amount_minor: object.amount.0,
+        reason,
+        attempt_failed: false,
+        charge: None,
+    };
     let origin = origin(event, None, Some(object.currency), object.charge);
     movement(event, EntityKind::Dispute, object.id, &origin, facts)
 }
@@ -100,5 +118,9 @@ fn movement(
     facts: MovementFacts,
 ) -> Result<Observation, Unreadable> {
     let news = News::Movement(origin.clone(), sighting(event, facts)?);
-    Ok(Observation { key: EntityKey::new(kind, id), created_s: event.created_s, news })
+    Ok(Observation {
+        key: EntityKey::new(kind, id),
+        created_s: event.created_s,
+        news,
+    })
 }

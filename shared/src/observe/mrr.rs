@@ -15,7 +15,14 @@ use super::objects::{Coupon, Discount, Item, Minor, Off, Price, SubscriptionObje
 pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {
     let licensed = |item: &&Item| Interval::of(&item.price).is_some();
     // Stripe leaves the quantity out of metered items only.
-    if subscription.items.data.0.iter().filter(licensed).any(|item| item.quantity.is_none()) {
+    if subscription
+        .items
+        .data
+        .0
+        .iter()
+        .filter(licensed)
+        .any(|item| item.quantity.is_none())
+    {
         return Err("quantity missing");
     }
     sum_minor(subscription).ok_or("amounts overflow")
@@ -25,28 +32,49 @@ fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
     let mut total = Decimal::ZERO;
     let mut first_interval = None;
     for item in &subscription.items.data.0 {
-        let Some(interval) = Interval::of(&item.price) else { continue };
-        let Some(amount) = amount(item, &item.price)? else { continue };
+        let Some(interval) = Interval::of(&item.price) else {
+            continue;
+        };
+        let Some(amount) = amount(item, &item.price)? else {
+            continue;
+        };
         let amount = discounted(amount, &item.discounts.0, None, Some)?;
         total = total.checked_add(interval.monthly(amount)?)?;
         first_interval.get_or_insert(interval);
     }
     // An amount off is taken from each invoice, so once per interval.
-    let interval = first_interval.unwrap_or(Interval { months: Decimal::ONE, parts: Decimal::ONE });
-    let total =
-        discounted(total, &subscription.discounts.0, subscription.discount.0.as_ref(), |off| interval.monthly(off))?;
-    let total = total.round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven).to_i64()?;
+    let interval = first_interval.unwrap_or(Interval {
+        months: Decimal::ONE,
+        parts: Decimal::ONE,
+    });
+    let total = discounted(
+        total,
+        &subscription.discounts.0,
+        subscription.discount.0.as_ref(),
+        |off| interval.monthly(off),
+    )?;
+    let total = total
+        .round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven)
+        .to_i64()?;
     Minor::try_from(total).ok().map(|minor| minor.0)
 }
 
 /// What an item comes to in one interval; `Some(None)` when the event does not say.
 fn amount(item: &Item, price: &Price) -> Option<Option<Decimal>> {
-    let unit = price.unit_amount_decimal.as_ref().map(|d| d.0).or(price.unit_amount.map(Decimal::from));
+    let unit = price
+        .unit_amount_decimal
+        .as_ref()
+        .map(|d| d.0)
+        .or(price.unit_amount.map(Decimal::from));
     let Some(unit) = unit else { return Some(None) };
     let mut quantity = Decimal::from(item.quantity.unwrap_or(1));
     if let Some(Transform { divide_by, round }) = &price.transform_quantity {
         let packages = quantity.checked_div(Decimal::from(*divide_by))?;
-        quantity = if round == "up" { packages.ceil() } else { packages.floor() };
+        quantity = if round == "up" {
+            packages.ceil()
+        } else {
+            packages.floor()
+        };
     }
     Some(Some(unit.checked_mul(quantity)?))
 }
@@ -73,7 +101,10 @@ impl Interval {
             "day" => (count * 12, 365),
             _ => return None,
         };
-        Some(Self { months: months.into(), parts: parts.into() })
+        Some(Self {
+            months: months.into(),
+            parts: parts.into(),
+        })
     }
 
     fn monthly(&self, amount: Decimal) -> Option<Decimal> {
@@ -90,12 +121,16 @@ fn discounted(
     per_month: impl Fn(Decimal) -> Option<Decimal>,
 ) -> Option<Decimal> {
     let listed: Vec<&Coupon> = discounts.iter().filter_map(Discount::coupon).collect();
-    let coupons = if listed.is_empty() { legacy.and_then(Discount::coupon).into_iter().collect() } else { listed };
+    let coupons = if listed.is_empty() {
+        legacy.and_then(Discount::coupon).into_iter().collect()
+    } else {
+        listed
+    };
     for coupon in coupons.into_iter().filter(|c| c.lasts_forever) {
         amount = match coupon.off {
-            Off::Percent(percent) => {
-                amount.checked_mul(Decimal::ONE_HUNDRED - percent)?.checked_div(Decimal::ONE_HUNDRED)?
-            }
+            Off::Percent(percent) => amount
+                .checked_mul(Decimal::ONE_HUNDRED - percent)?
+                .checked_div(Decimal::ONE_HUNDRED)?,
             Off::Minor(off) => (amount - per_month(Decimal::from(off))?).max(Decimal::ZERO),
         };
     }

@@ -55,9 +55,15 @@ pub(super) struct Items {
 }
 
 /// A list that is never null.
-fn listed<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Printed<T>, D::Error> {
+fn listed<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Printed<T>, D::Error> {
     let list = Printed::deserialize(deserializer)?;
-    if list.1 == fingerprint("null") { Err(serde::de::Error::custom("null")) } else { Ok(list) }
+    if list.1 == fingerprint("null") {
+        Err(serde::de::Error::custom("null"))
+    } else {
+        Ok(list)
+    }
 }
 
 /// Unix seconds up to the year 9999.
@@ -69,12 +75,18 @@ impl TryFrom<i64> for Seconds {
     type Error = &'static str;
 
     fn try_from(seconds: i64) -> Result<Self, Self::Error> {
-        if (0..=253_402_300_799).contains(&seconds) { Ok(Self(seconds)) } else { Err("out of range") }
+        if (0..=253_402_300_799).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err("out of range")
+        }
     }
 }
 
 /// Reads an object where an object is documented: serde would read the fields of one from a list, too.
-fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     let value = Value::deserialize(deserializer)?;
     if value.is_array() {
         return Err(serde::de::Error::custom("a list"));
@@ -84,14 +96,16 @@ fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(deserializer: D
 
 /// Reads a value that was read on its own. Where a fault is, is looked for only if there is one.
 fn of_value<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
-    T::deserialize(&value).or_else(|_| serde_path_to_error::deserialize(value).map_err(|e| inside(&e)))
+    T::deserialize(&value)
+        .or_else(|_| serde_path_to_error::deserialize(value).map_err(|e| inside(&e)))
 }
 
 /// Three letters (ISO 4217), or some more where the money is no state's. It names counters and labels: whatever else
 /// stands there is no currency. Source: <https://docs.stripe.com/currencies>.
 fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    let is_currency = |text: &str| (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_currency =
+        |text: &str| (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
     match text {
         Some(text) if !is_currency(&text) => Err(D::Error::custom("not a currency")),
         text => Ok(text),
@@ -110,7 +124,11 @@ fn inside<E: serde::de::Error>(error: &serde_path_to_error::Error<serde_json::Er
     }
     let deeper = cause.strip_prefix(INSIDE).unwrap_or_default();
     let path = error.path().to_string();
-    let dot = if path.starts_with(['[', '.']) { "" } else { "." };
+    let dot = if path.starts_with(['[', '.']) {
+        ""
+    } else {
+        "."
+    };
     E::custom(format!("{INSIDE}{dot}{path}{deeper}"))
 }
 
@@ -136,7 +154,8 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for PrintedOne<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let print = fingerprint(&value.to_string());
-        let one = Option::deserialize(value).map_err(|_| serde::de::Error::custom("not of the documented type"))?;
+        let one = Option::deserialize(value)
+            .map_err(|_| serde::de::Error::custom("not of the documented type"))?;
         Ok(Self(one, print))
     }
 }
@@ -210,7 +229,9 @@ struct DiscountSource {
 }
 
 /// Null is a value of the field, but it must be there.
-fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     Option::deserialize(deserializer)
 }
 
@@ -245,19 +266,26 @@ impl TryFrom<CouponFields> for Coupon {
 
     fn try_from(fields: CouponFields) -> Result<Self, Self::Error> {
         let off = match (fields.percent_off, fields.amount_off) {
-            (Some(percent), _) if percent.0 >= Decimal::ZERO && percent.0 <= Decimal::ONE_HUNDRED => {
+            (Some(percent), _)
+                if percent.0 >= Decimal::ZERO && percent.0 <= Decimal::ONE_HUNDRED =>
+            {
                 Off::Percent(percent.0)
             }
             (None, Some(amount)) if amount.0 >= 0 => Off::Minor(amount.0),
             _ => return Err("a coupon that takes nothing off, or more than all"),
         };
-        Ok(Self { lasts_forever: fields.duration == "forever", off })
+        Ok(Self {
+            lasts_forever: fields.duration == "forever",
+            off,
+        })
     }
 }
 
 impl Discount {
     pub(super) fn coupon(&self) -> Option<&Coupon> {
-        let Self::Object(WholeDiscount(coupon)) = self else { return None };
+        let Self::Object(WholeDiscount(coupon)) = self else {
+            return None;
+        };
         match coupon {
             Some(CouponRef::Object(coupon)) => Some(coupon),
             _ => None,
@@ -274,7 +302,9 @@ impl TryFrom<Number> for DecimalNumber {
     type Error = &'static str;
 
     fn try_from(number: Number) -> Result<Self, Self::Error> {
-        Decimal::from_str_exact(&number.to_string()).map(Self).map_err(|_| "not a decimal number")
+        Decimal::from_str_exact(&number.to_string())
+            .map(Self)
+            .map_err(|_| "not a decimal number")
     }
 }
 
@@ -317,7 +347,11 @@ impl TryFrom<i64> for Minor {
     type Error = &'static str;
 
     fn try_from(minor: i64) -> Result<Self, Self::Error> {
-        if (-LARGEST_MINOR..=LARGEST_MINOR).contains(&minor) { Ok(Self(minor)) } else { Err("too large for an amount") }
+        if (-LARGEST_MINOR..=LARGEST_MINOR).contains(&minor) {
+            Ok(Self(minor))
+        } else {
+            Err("too large for an amount")
+        }
     }
 }
 
@@ -330,7 +364,9 @@ impl TryFrom<String> for DecimalText {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Decimal::from_str_exact(&text).map(Self).map_err(|_| "not a decimal number")
+        Decimal::from_str_exact(&text)
+            .map(Self)
+            .map_err(|_| "not a decimal number")
     }
 }
 

@@ -22,7 +22,10 @@ pub(super) struct ArchiveWalk {
 
 impl ArchiveWalk {
     pub(super) async fn begin(link: &Arc<Link>, from_ms: i64) -> Result<Self, Failure> {
-        Ok(Self { walk: Walk::begin(link, topology::ARCHIVE, entry(from_ms)).await?, from_ms })
+        Ok(Self {
+            walk: Walk::begin(link, topology::ARCHIVE, entry(from_ms)).await?,
+            from_ms,
+        })
     }
 }
 
@@ -31,7 +34,9 @@ impl Archive for ArchiveWalk {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let mut found = Vec::new();
         while found.len() < max.max(1) {
-            let Some(archived) = self.walk.next().await? else { break };
+            let Some(archived) = self.walk.next().await? else {
+                break;
+            };
             let deliveries = message::deliveries(archived, 0).into_iter();
             found.extend(deliveries.filter(|delivery| delivery.received_ms >= self.from_ms));
         }
@@ -55,7 +60,13 @@ mod tests {
     #[test]
     fn a_time_before_all_streams_is_their_beginning() {
         let first = AMQPValue::LongString("first".into());
-        assert_eq!([entry(i64::MIN), entry(0), entry(600_000)], [first.clone(), first.clone(), first]);
-        assert_eq!(entry(1_700_000_000_999), AMQPValue::Timestamp(1_700_000_000 - 600));
+        assert_eq!(
+            [entry(i64::MIN), entry(0), entry(600_000)],
+            [first.clone(), first.clone(), first]
+        );
+        assert_eq!(
+            entry(1_700_000_000_999),
+            AMQPValue::Timestamp(1_700_000_000 - 600)
+        );
     }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::{DeliveryTag, FieldTable};
 
 use super::failure::Failure;
@@ -44,13 +46,22 @@ pub(super) async fn look(
     let mut waiting = ready;
     while waiting > 0 {
         let size = u16::try_from(waiting).unwrap_or(PAGE).min(PAGE);
-        if look_at_page(link, &open, &channel, queue, size, look).await?.is_break() {
+        if look_at_page(link, &open, &channel, queue, size, look)
+            .await?
+            .is_break()
+        {
             break;
         }
         waiting -= u64::from(size);
     }
     if ready > 0 {
-        let back = channel.basic_nack(ALL, BasicNackOptions { multiple: true, requeue: true });
+        let back = channel.basic_nack(
+            ALL,
+            BasicNackOptions {
+                multiple: true,
+                requeue: true,
+            },
+        );
         link.ask(&open, "returning what stands aside", back).await?;
         let _ = tokio::time::timeout(BACK_WITHIN, async {
             while link.count(&open, &channel, queue).await? < ready {
@@ -60,7 +71,12 @@ pub(super) async fn look(
         })
         .await;
     }
-    link.ask(&open, "closing a channel", channel.close(200, "done".into())).await
+    link.ask(
+        &open,
+        "closing a channel",
+        channel.close(200, "done".into()),
+    )
+    .await
 }
 
 /// In an acknowledgement: everything that was not acknowledged yet.
@@ -75,21 +91,33 @@ async fn look_at_page(
     size: u16,
     look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
 ) -> Result<ControlFlow<()>, Failure> {
-    link.ask(open, "limiting prefetch", channel.basic_qos(size, BasicQosOptions::default())).await?;
+    link.ask(
+        open,
+        "limiting prefetch",
+        channel.basic_qos(size, BasicQosOptions::default()),
+    )
+    .await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let subscription = channel.basic_consume(queue.into(), "".into(), options, arguments);
     let mut messages = link.ask(open, READING, subscription).await?;
     let mut flow = ControlFlow::Continue(());
     for _ in 0..size {
         flow = match next(link, open, channel, queue, &mut messages).await? {
-            Some(message) => message::asides(message).into_iter().try_for_each(&mut *look),
+            Some(message) => message::asides(message)
+                .into_iter()
+                .try_for_each(&mut *look),
             None => ControlFlow::Break(()),
         };
         if flow.is_break() {
             break;
         }
     }
-    link.ask(open, "ending a consumer", channel.basic_cancel(messages.tag(), Default::default())).await?;
+    link.ask(
+        open,
+        "ending a consumer",
+        channel.basic_cancel(messages.tag(), Default::default()),
+    )
+    .await?;
     Ok(flow)
 }
 
@@ -111,7 +139,9 @@ async fn next(
             Err(_) => {}
         }
     }
-    Err(Failure::unavailable(format!("{READING}: RabbitMQ does not send what is in {queue}")))
+    Err(Failure::unavailable(format!(
+        "{READING}: RabbitMQ does not send what is in {queue}"
+    )))
 }
 
 /// Lets `decide` say of each delivery that is in `place` now what becomes of it. Each is first published to where it
@@ -128,12 +158,22 @@ pub(super) async fn sweep(
     let mut waiting = link.count(&open, &channel, place).await?;
     let mut swept = Swept::default();
     if waiting == 0 {
-        link.ask(&open, "closing a channel", channel.close(200, "done".into())).await?;
+        link.ask(
+            &open,
+            "closing a channel",
+            channel.close(200, "done".into()),
+        )
+        .await?;
         return Ok(swept);
     }
     // Consumed, not fetched one by one: an acknowledgement of many of those becomes many commands to the queue, and
     // RabbitMQ drops some of them when the channel ends.
-    link.ask(&open, "limiting prefetch", channel.basic_qos(PAGE, BasicQosOptions::default())).await?;
+    link.ask(
+        &open,
+        "limiting prefetch",
+        channel.basic_qos(PAGE, BasicQosOptions::default()),
+    )
+    .await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let subscription = channel.basic_consume(place.into(), "".into(), options, arguments);
     let mut messages = link.ask(&open, READING, subscription).await?;
@@ -169,7 +209,11 @@ pub(super) async fn sweep(
                         // Not by way of the intake if the archive has it already.
                         let is_archived = delivery.id == id;
                         parcels.push(Parcel {
-                            exchange: if is_archived { topology::EVENTS } else { topology::INTAKE },
+                            exchange: if is_archived {
+                                topology::EVENTS
+                            } else {
+                                topology::INTAKE
+                            },
                             routing_key: topology::routing_key(delivery.partition),
                             properties: message::properties(&delivery),
                             body: delivery.body,
@@ -192,12 +236,20 @@ pub(super) async fn sweep(
             link.ask(&open, "ending a consumer", cancel).await?;
         }
         journal::note_sent_on(publisher, sent_on.into_iter()).await?;
-        futures_util::future::try_join_all(parcels.into_iter().map(|parcel| publisher.publish(parcel))).await?;
+        futures_util::future::try_join_all(
+            parcels.into_iter().map(|parcel| publisher.publish(parcel)),
+        )
+        .await?;
         let done = channel.basic_ack(last, BasicAckOptions { multiple: true });
         link.ask(&open, "removing what stood aside", done).await?;
     }
     // What was sent ahead goes back to where it was.
-    link.ask(&open, "closing a channel", channel.close(200, "done".into())).await?;
+    link.ask(
+        &open,
+        "closing a channel",
+        channel.close(200, "done".into()),
+    )
+    .await?;
     Ok(swept)
 }
 

@@ -38,14 +38,26 @@ const NONE: DeliveryTag = 0;
 
 impl RabbitConsumer {
     /// Subscribes, connecting if need be.
-    pub(super) async fn new(link: &Arc<Link>, partition: u32, prefetch: u16) -> Result<Self, Failure> {
+    pub(super) async fn new(
+        link: &Arc<Link>,
+        partition: u32,
+        prefetch: u16,
+    ) -> Result<Self, Failure> {
         let open = link.open(PATIENCE).await?;
         let channel = link.channel(&open).await?;
-        link.ask(&open, "limiting prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        link.ask(
+            &open,
+            "limiting prefetch",
+            channel.basic_qos(prefetch, BasicQosOptions::default()),
+        )
+        .await?;
         let queue = topology::partition_queue(partition);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let subscription = channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
-        let messages = link.ask(&open, &format!("consuming {queue}"), subscription).await?;
+        let subscription =
+            channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
+        let messages = link
+            .ask(&open, &format!("consuming {queue}"), subscription)
+            .await?;
         Ok(Self {
             partition,
             link: Arc::clone(link),
@@ -61,15 +73,22 @@ impl RabbitConsumer {
     }
 
     /// Unpacks a message; those before it were handed out.
-    fn unpack(&mut self, received: Option<lapin::Result<lapin::message::Delivery>>) -> Result<(), Failure> {
+    fn unpack(
+        &mut self,
+        received: Option<lapin::Result<lapin::message::Delivery>>,
+    ) -> Result<(), Failure> {
         let failure = match received {
             Some(Ok(received)) => {
                 self.newest = received.delivery_tag;
-                self.unpacked.extend(message::deliveries(received, self.partition));
+                self.unpacked
+                    .extend(message::deliveries(received, self.partition));
                 return Ok(());
             }
             Some(Err(error)) => Failure::while_doing("consuming", error),
-            None => Failure::unavailable(format!("RabbitMQ ended the consumer of partition {}", self.partition)),
+            None => Failure::unavailable(format!(
+                "RabbitMQ ended the consumer of partition {}",
+                self.partition
+            )),
         };
         // Perhaps the queue is gone: connecting anew declares it again.
         self.link.discard(&self.open);
@@ -90,14 +109,18 @@ impl RabbitConsumer {
             if batch.len() == max {
                 break;
             }
-            let Some(received) = self.messages.next().now_or_never() else { break };
+            let Some(received) = self.messages.next().now_or_never() else {
+                break;
+            };
             // Told at the next call; acknowledging this batch fails, and it is handed out again.
             if self.unpack(received).is_err() {
                 break;
             }
         }
         // Where it is counts, whatever a message published by hand may say of itself.
-        batch.iter_mut().for_each(|delivery| delivery.partition = self.partition);
+        batch
+            .iter_mut()
+            .for_each(|delivery| delivery.partition = self.partition);
         batch
     }
 }
@@ -126,8 +149,12 @@ impl Consumer for RabbitConsumer {
         if self.handed_out == self.acknowledged {
             return Ok(());
         }
-        let acknowledgement = self.channel.basic_ack(self.handed_out, BasicAckOptions { multiple: true });
-        self.link.ask(&self.open, "acknowledging", acknowledgement).await?;
+        let acknowledgement = self
+            .channel
+            .basic_ack(self.handed_out, BasicAckOptions { multiple: true });
+        self.link
+            .ask(&self.open, "acknowledging", acknowledgement)
+            .await?;
         self.acknowledged = self.handed_out;
         Ok(())
     }

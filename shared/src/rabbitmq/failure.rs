@@ -34,10 +34,13 @@ impl Failure {
             Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
                 Self::Misconfigured(format!("RabbitMQ does not permit {doing}: {error}"))
             }
-            Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::NOTIMPLEMENTED)) => {
-                Self::Misconfigured(format!("RabbitMQ refuses {doing}: {error}"))
-            }
-            _ => Self::Unavailable(Trouble { text: format!("{doing}: {error}"), source: Some(error) }),
+            Some(AMQPErrorKind::Hard(
+                AMQPHardError::NOTALLOWED | AMQPHardError::NOTIMPLEMENTED,
+            )) => Self::Misconfigured(format!("RabbitMQ refuses {doing}: {error}")),
+            _ => Self::Unavailable(Trouble {
+                text: format!("{doing}: {error}"),
+                source: Some(error),
+            }),
         }
     }
 }
@@ -53,7 +56,10 @@ impl From<Failure> for QueueError {
 
 /// Whether RabbitMQ says that something exists with other properties than those asked for.
 pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
-    matches!(soft_or_hard(error), Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)))
+    matches!(
+        soft_or_hard(error),
+        Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+    )
 }
 
 fn soft_or_hard(error: &lapin::Error) -> Option<&AMQPErrorKind> {

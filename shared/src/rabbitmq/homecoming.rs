@@ -15,7 +15,11 @@ use super::{journal, message, topology};
 
 /// Moves the messages that are in the unroutable queue now, and returns how many. What names no
 /// partition of ours becomes a dead letter, by way of the dead-letter exchange.
-pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitions: u32) -> Result<u64, Failure> {
+pub(super) async fn bring_home(
+    link: &Link,
+    publisher: &Arc<Publisher>,
+    partitions: u32,
+) -> Result<u64, Failure> {
     let open = link.open(PATIENCE).await?;
     let channel = link.channel(&open).await?;
     // Counted once: what cannot be routed even now comes back, and must not be moved for ever.
@@ -23,7 +27,9 @@ pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitio
     let (mut moved, mut noted_ms) = (0, i64::MAX);
     while moved < waiting {
         let get = channel.basic_get(topology::UNROUTABLE.into(), BasicGetOptions::default());
-        let Some(got) = link.ask(&open, "reading unroutable messages", get).await? else { break };
+        let Some(got) = link.ask(&open, "reading unroutable messages", get).await? else {
+            break;
+        };
         let tag = got.delivery.delivery_tag;
         let (received_ms, parcel) = parcel(got.delivery, partitions);
         if received_ms < noted_ms {
@@ -35,20 +41,43 @@ pub(super) async fn bring_home(link: &Link, publisher: &Arc<Publisher>, partitio
         link.ask(&open, "acknowledging", ack).await?;
         moved += 1;
     }
-    link.ask(&open, "closing a channel", channel.close(200, "done".into())).await?;
+    link.ask(
+        &open,
+        "closing a channel",
+        channel.close(200, "done".into()),
+    )
+    .await?;
     Ok(moved)
 }
 
 /// Not by way of the intake: the archive has it already. Also the time of the earliest delivery in it.
 fn parcel(message: lapin::message::Delivery, partitions: u32) -> (i64, Parcel) {
-    let (properties, body) = (message.properties.clone(), Bytes::copy_from_slice(&message.data));
+    let (properties, body) = (
+        message.properties.clone(),
+        Bytes::copy_from_slice(&message.data),
+    );
     let routing_key = message.routing_key.to_string();
     let deliveries = message::deliveries(message, partitions);
-    let received_ms = deliveries.iter().map(|delivery| delivery.received_ms).min().unwrap_or_default();
-    let home = deliveries.first().map(|delivery| delivery.partition).filter(|partition| *partition < partitions);
+    let received_ms = deliveries
+        .iter()
+        .map(|delivery| delivery.received_ms)
+        .min()
+        .unwrap_or_default();
+    let home = deliveries
+        .first()
+        .map(|delivery| delivery.partition)
+        .filter(|partition| *partition < partitions);
     let (exchange, routing_key) = match home {
         Some(partition) => (topology::EVENTS, topology::routing_key(partition)),
         None => (topology::DEAD, routing_key),
     };
-    (received_ms, Parcel { exchange, routing_key, properties, body })
+    (
+        received_ms,
+        Parcel {
+            exchange,
+            routing_key,
+            properties,
+            body,
+        },
+    )
 }

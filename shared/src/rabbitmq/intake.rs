@@ -47,7 +47,11 @@ const MOST_BYTES: usize = 256 * 1024;
 impl Intake {
     /// Every publish has at most `patience`.
     pub(super) fn new(publisher: Arc<Publisher>, partitions: u32, patience: Duration) -> Self {
-        Self { publisher, patience, lanes: (0..partitions).map(|_| Mutex::default()).collect() }
+        Self {
+            publisher,
+            patience,
+            lanes: (0..partitions).map(|_| Mutex::default()).collect(),
+        }
     }
 
     /// Returns `Ok` once RabbitMQ has the delivery safe. Its partition must be one of ours.
@@ -56,13 +60,25 @@ impl Intake {
         let (tell, told) = oneshot::channel();
         let is_served = {
             let mut lane = lock(&self.lanes[partition as usize]);
-            lane.waiting.push_back(Waiting { delivery, until: Instant::now() + self.patience, tell });
+            lane.waiting.push_back(Waiting {
+                delivery,
+                until: Instant::now() + self.patience,
+                tell,
+            });
             std::mem::replace(&mut lane.is_served, true)
         };
         if !is_served {
-            tokio::spawn(Turn { intake: Arc::clone(self), partition, is_over: false }.serve());
+            tokio::spawn(
+                Turn {
+                    intake: Arc::clone(self),
+                    partition,
+                    is_over: false,
+                }
+                .serve(),
+            );
         }
-        told.await.unwrap_or_else(|_| Err(Failure::unavailable("publishing was cut short".to_owned())))
+        told.await
+            .unwrap_or_else(|_| Err(Failure::unavailable("publishing was cut short".to_owned())))
     }
 }
 
@@ -77,14 +93,19 @@ struct Turn {
 impl Turn {
     async fn serve(mut self) {
         while let Some(load) = self.next() {
-            let (deliveries, tell): (Vec<_>, Vec<_>) = load.into_iter().map(|w| (w.delivery, w.tell)).unzip();
+            let (deliveries, tell): (Vec<_>, Vec<_>) =
+                load.into_iter().map(|w| (w.delivery, w.tell)).unzip();
             let (properties, body) = match <[Delivery; 1]>::try_from(deliveries) {
                 Ok([delivery]) => (message::properties(&delivery), delivery.body),
                 Err(deliveries) => (message::pack_properties(), pack::pack(&deliveries).into()),
             };
             let routing_key = topology::routing_key(self.partition);
-            let stored =
-                self.intake.publisher.store(Parcel { exchange: topology::INTAKE, routing_key, properties, body });
+            let stored = self.intake.publisher.store(Parcel {
+                exchange: topology::INTAKE,
+                routing_key,
+                properties,
+                body,
+            });
             let stored = stored.await;
             for tell in tell {
                 // Whoever asked may have gone away.
@@ -139,13 +160,21 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_wait_for_a_turn_that_was_cut_short_hear_so() {
-        let broker = Broker::new(&SecretString::from("amqp://127.0.0.1:1"), "test".into(), 1).expect("a URL");
+        let broker = Broker::new(&SecretString::from("amqp://127.0.0.1:1"), "test".into(), 1)
+            .expect("a URL");
         let patience = Duration::from_secs(60);
-        let publisher = Arc::new(Publisher::new(Arc::new(Link::new(Arc::new(broker), "publishing")), patience));
+        let publisher = Arc::new(Publisher::new(
+            Arc::new(Link::new(Arc::new(broker), "publishing")),
+            patience,
+        ));
         let intake = Arc::new(Intake::new(publisher, 1, patience));
         // One turn is under way.
         lock(&intake.lanes[0]).is_served = true;
-        let turn = Turn { intake: Arc::clone(&intake), partition: 0, is_over: false };
+        let turn = Turn {
+            intake: Arc::clone(&intake),
+            partition: 0,
+            is_over: false,
+        };
         let delivery = Delivery {
             id: Uuid::now_v7(),
             event_id: "evt_1".into(),
@@ -159,8 +188,14 @@ mod tests {
         let mut publishing = std::pin::pin!(intake.publish(delivery));
         assert!(futures_util::poll!(publishing.as_mut()).is_pending());
         drop(turn);
-        let told = tokio::time::timeout(Duration::from_secs(30), publishing).await.expect("at once");
-        assert!(told.expect_err("not published").to_string().contains("cut short"));
+        let told = tokio::time::timeout(Duration::from_secs(30), publishing)
+            .await
+            .expect("at once");
+        assert!(
+            told.expect_err("not published")
+                .to_string()
+                .contains("cut short")
+        );
         assert!(!lock(&intake.lanes[0]).is_served);
     }
 }

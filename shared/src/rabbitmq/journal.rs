@@ -17,14 +17,23 @@ use crate::ports::JournalEntry;
 const AT_ONCE: usize = 256;
 
 /// Returns once all lines are confirmed.
-pub(super) async fn record(publisher: &Arc<Publisher>, entries: Vec<JournalEntry>) -> Result<(), Failure> {
+pub(super) async fn record(
+    publisher: &Arc<Publisher>,
+    entries: Vec<JournalEntry>,
+) -> Result<(), Failure> {
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
         // Those under way at once may overtake each other, and of several lines for one key the last must come last.
         let mut keys = HashSet::new();
-        let next = rest.iter().take(AT_ONCE).map(|entry| (entry.space.as_str(), entry.key.as_str()));
+        let next = rest
+            .iter()
+            .take(AT_ONCE)
+            .map(|entry| (entry.space.as_str(), entry.key.as_str()));
         let (some, later) = rest.split_at(next.take_while(|key| keys.insert(*key)).count());
-        futures_util::future::try_join_all(some.iter().map(|entry| publisher.publish(parcel(entry)))).await?;
+        futures_util::future::try_join_all(
+            some.iter().map(|entry| publisher.publish(parcel(entry))),
+        )
+        .await?;
         rest = later;
     }
     Ok(())
@@ -52,8 +61,16 @@ pub(super) async fn note_sent_on(
 }
 
 /// Hands out every line; what is none is left out, and said.
-pub(super) async fn read(link: &Arc<Link>, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), Failure> {
-    let mut walk = Walk::begin(link, topology::JOURNAL, AMQPValue::LongString("first".into())).await?;
+pub(super) async fn read(
+    link: &Arc<Link>,
+    each: &mut (dyn FnMut(JournalEntry) + Send),
+) -> Result<(), Failure> {
+    let mut walk = Walk::begin(
+        link,
+        topology::JOURNAL,
+        AMQPValue::LongString("first".into()),
+    )
+    .await?;
     let mut unreadable = 0_u64;
     while let Some(message) = walk.next().await? {
         match serde_json::from_slice(&message.data) {

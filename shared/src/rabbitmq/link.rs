@@ -57,8 +57,11 @@ const CLOSING: Duration = Duration::from_secs(2);
 impl Broker {
     /// Reads the URL; what is wrong with it is told without repeating it.
     pub(super) fn new(url: &SecretString, name: String, partitions: u32) -> Result<Self, Failure> {
-        let bad = |why: String| Failure::Misconfigured(format!("the URL of RabbitMQ is not usable: {why}"));
-        let parsed = url::Url::parse(url.expose_secret()).map_err(|error| bad(error.to_string()))?;
+        let bad = |why: String| {
+            Failure::Misconfigured(format!("the URL of RabbitMQ is not usable: {why}"))
+        };
+        let parsed =
+            url::Url::parse(url.expose_secret()).map_err(|error| bad(error.to_string()))?;
         if !matches!(parsed.scheme(), "amqp" | "amqps") {
             return Err(bad("it must begin with amqp:// or amqps://".to_owned()));
         }
@@ -82,7 +85,12 @@ impl Broker {
             Some(url::Host::Ipv6(address)) => format!("[{address}]:{}", uri.authority.port),
             _ => format!("{}:{}", uri.authority.host, uri.authority.port),
         };
-        Ok(Self { uri, address, name, partitions })
+        Ok(Self {
+            uri,
+            address,
+            name,
+            partitions,
+        })
     }
 }
 
@@ -90,13 +98,19 @@ impl Link {
     /// Connects at the first use. `role` tells one connection of the process from another.
     pub(super) fn new(broker: Arc<Broker>, role: &'static str) -> Self {
         let name = format!("the {role} connection to RabbitMQ at {}", broker.address);
-        Self { broker, role, slot: Slot::new(name, Open::usable, LONGEST_BACKOFF) }
+        Self {
+            broker,
+            role,
+            slot: Slot::new(name, Open::usable, LONGEST_BACKOFF),
+        }
     }
 
     /// The connection, opened within `patience` if it is not.
     pub(super) async fn open(&self, patience: Duration) -> Result<Arc<Open>, Failure> {
         let (broker, role) = (Arc::clone(&self.broker), self.role);
-        self.slot.get(patience, || opening(broker, role).boxed()).await
+        self.slot
+            .get(patience, || opening(broker, role).boxed())
+            .await
     }
 
     /// Has the next caller connect and declare anew; those who hold `open` may finish with it.
@@ -106,21 +120,39 @@ impl Link {
 
     /// A fresh channel on `open`.
     pub(super) async fn channel(&self, open: &Arc<Open>) -> Result<Channel, Failure> {
-        self.ask(open, "opening a channel", open.connection.create_channel()).await
+        self.ask(open, "opening a channel", open.connection.create_channel())
+            .await
     }
 
     /// A fresh channel on `open` on which publishes are confirmed.
     pub(super) async fn confirming_channel(&self, open: &Arc<Open>) -> Result<Channel, Failure> {
         let channel = self.channel(open).await?;
-        self.ask(open, "asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        self.ask(
+            open,
+            "asking for confirms",
+            channel.confirm_select(ConfirmSelectOptions::default()),
+        )
+        .await?;
         Ok(channel)
     }
 
     /// How many messages are ready in `queue`.
-    pub(super) async fn count(&self, open: &Arc<Open>, channel: &Channel, queue: &str) -> Result<u64, Failure> {
-        let declare =
-            channel.queue_declare(queue.into(), QueueDeclareOptions::default().passive(), FieldTable::default());
-        Ok(u64::from(self.ask(open, &format!("counting {queue}"), declare).await?.message_count()))
+    pub(super) async fn count(
+        &self,
+        open: &Arc<Open>,
+        channel: &Channel,
+        queue: &str,
+    ) -> Result<u64, Failure> {
+        let declare = channel.queue_declare(
+            queue.into(),
+            QueueDeclareOptions::default().passive(),
+            FieldTable::default(),
+        );
+        Ok(u64::from(
+            self.ask(open, &format!("counting {queue}"), declare)
+                .await?
+                .message_count(),
+        ))
     }
 
     /// Waits for the answer to a question asked on `open`. Without a good answer in time the connection is
@@ -134,9 +166,10 @@ impl Link {
         let failure = match tokio::time::timeout(PATIENCE, question).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Failure::while_doing(doing, error),
-            Err(_) => {
-                Failure::unavailable(format!("{doing}: no answer from {} within {PATIENCE:?}", self.broker.address))
-            }
+            Err(_) => Failure::unavailable(format!(
+                "{doing}: no answer from {} within {PATIENCE:?}",
+                self.broker.address
+            )),
         };
         self.discard(open);
         Err(failure)
@@ -146,7 +179,11 @@ impl Link {
     pub(super) async fn close(&self) {
         if let Some(open) = self.slot.close() {
             // lapin waits for the answer of a broker that may be gone.
-            let _ = tokio::time::timeout(CLOSING, open.connection.close(200, "closed by revwatch".into())).await;
+            let _ = tokio::time::timeout(
+                CLOSING,
+                open.connection.close(200, "closed by revwatch".into()),
+            )
+            .await;
         }
     }
 }
@@ -159,13 +196,20 @@ impl Open {
 
     /// Fails while RabbitMQ takes no messages, for want of memory or disk.
     pub(super) fn ensure_unblocked(&self) -> Result<(), Failure> {
-        self.blocked.borrow().as_deref().map_or(Ok(()), |reason| Err(blocked(reason)))
+        self.blocked
+            .borrow()
+            .as_deref()
+            .map_or(Ok(()), |reason| Err(blocked(reason)))
     }
 
     /// Returns once RabbitMQ takes no messages any more.
     pub(super) async fn until_blocked(&self) -> Failure {
         let mut changes = self.blocked.clone();
-        let reason = changes.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let reason = changes
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         match reason {
             Some(reason) => blocked(&reason),
             // The connection is gone; whoever uses it learns that from lapin.
@@ -179,32 +223,48 @@ fn blocked(reason: &str) -> Failure {
 }
 
 async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, Failure> {
-    let opened = tokio::time::timeout(OPENING, connect_and_declare(&broker, role)).await.unwrap_or_else(|_| {
-        Err(Failure::unavailable(format!("RabbitMQ at {} did not answer within {OPENING:?}", broker.address)))
-    });
+    let opened = tokio::time::timeout(OPENING, connect_and_declare(&broker, role))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Failure::unavailable(format!(
+                "RabbitMQ at {} did not answer within {OPENING:?}",
+                broker.address
+            )))
+        });
     match &opened {
         Ok(_) => tracing::info!(address = broker.address, role, "connected to RabbitMQ"),
-        Err(error) => tracing::warn!(address = broker.address, role, %error, "cannot connect to RabbitMQ"),
+        Err(error) => {
+            tracing::warn!(address = broker.address, role, %error, "cannot connect to RabbitMQ")
+        }
     }
     opened
 }
 
 async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, Failure> {
-    let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", broker.name).into());
+    let properties = ConnectionProperties::default()
+        .with_connection_name(format!("{} {role}", broker.name).into());
     let connection = Connection::connect_uri(broker.uri.clone(), properties)
         .await
         .map_err(|error| connect_failure(broker, error))?;
     let (tell, blocked) = watch::channel(None);
     let events = connection.events_listener();
     tokio::spawn(watch_for_blocks(events, tell));
-    let channel =
-        connection.create_channel().await.map_err(|error| Failure::while_doing("opening a channel", error))?;
+    let channel = connection
+        .create_channel()
+        .await
+        .map_err(|error| Failure::while_doing("opening a channel", error))?;
     topology::declare(&channel, broker.partitions).await?;
-    Ok(Open { connection, blocked })
+    Ok(Open {
+        connection,
+        blocked,
+    })
 }
 
 /// Ends with the connection: lapin then drops the other side of `events`.
-async fn watch_for_blocks(events: impl futures_util::Stream<Item = Event>, tell: watch::Sender<Option<String>>) {
+async fn watch_for_blocks(
+    events: impl futures_util::Stream<Item = Event>,
+    tell: watch::Sender<Option<String>>,
+) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
@@ -229,9 +289,9 @@ fn connect_failure(broker: &Broker, error: lapin::Error) -> Failure {
         _ => None,
     };
     match kind {
-        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
-            Failure::Misconfigured(format!("RabbitMQ at {address} refuses this user name or password"))
-        }
+        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => Failure::Misconfigured(format!(
+            "RabbitMQ at {address} refuses this user name or password"
+        )),
         Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => Failure::Misconfigured(format!(
             "RabbitMQ at {address} has no virtual host {:?} for this user",
             broker.uri.vhost
@@ -253,16 +313,42 @@ mod tests {
         let table = [
             ("amqp://rabbit.internal", "rabbit.internal:5672", "/"),
             ("amqp://rabbit.internal/", "rabbit.internal:5672", "/"),
-            ("amqp://u:p@10.0.0.1:5673/revenue", "10.0.0.1:5673", "revenue"),
-            ("amqps://u:p@rabbit.internal/%2f", "rabbit.internal:5671", "/"),
+            (
+                "amqp://u:p@10.0.0.1:5673/revenue",
+                "10.0.0.1:5673",
+                "revenue",
+            ),
+            (
+                "amqps://u:p@rabbit.internal/%2f",
+                "rabbit.internal:5671",
+                "/",
+            ),
             ("amqp://u:p@[::1]:5673/x", "[::1]:5673", "x"),
         ];
         for (url, address, vhost) in table {
             let broker = broker(url).unwrap_or_else(|error| panic!("{url}: {error}"));
-            assert_eq!((broker.address.as_str(), broker.uri.vhost.as_str()), (address, vhost), "{url}");
+            assert_eq!(
+                (broker.address.as_str(), broker.uri.vhost.as_str()),
+                (address, vhost),
+                "{url}"
+            );
         }
-        assert_eq!(broker("amqp://h?heartbeat=60").expect("a URL").uri.query.heartbeat, Some(60));
-        assert_eq!(broker("amqp://u:p@[::1]/").expect("a URL").uri.authority.host, "::1");
+        assert_eq!(
+            broker("amqp://h?heartbeat=60")
+                .expect("a URL")
+                .uri
+                .query
+                .heartbeat,
+            Some(60)
+        );
+        assert_eq!(
+            broker("amqp://u:p@[::1]/")
+                .expect("a URL")
+                .uri
+                .authority
+                .host,
+            "::1"
+        );
     }
 
     #[test]
@@ -274,8 +360,13 @@ mod tests {
             "amqp://u:s3cret@host:99999",
             "amqp://u:s3cret@h?heartbeat=x",
         ] {
-            let Err(error) = broker(url) else { panic!("{url} was taken") };
-            assert!(matches!(error, Failure::Misconfigured(_)) && !error.to_string().contains("s3cret"), "{error}");
+            let Err(error) = broker(url) else {
+                panic!("{url} was taken")
+            };
+            assert!(
+                matches!(error, Failure::Misconfigured(_)) && !error.to_string().contains("s3cret"),
+                "{error}"
+            );
         }
     }
 }

@@ -41,19 +41,25 @@ pub(super) fn aside_properties(aside: &SetAside) -> BasicProperties {
 
 /// The properties of a message with several deliveries.
 pub(super) fn pack_properties() -> BasicProperties {
-    BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type(pack::CONTENT_TYPE.into())
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(pack::CONTENT_TYPE.into())
 }
 
 /// The properties of a line of the journal.
 pub(super) fn journal_properties() -> BasicProperties {
-    BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type("application/json".into())
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
 }
 
 /// The properties of a message that only marks a place in the archive.
 pub(super) fn marker_properties(marker: Uuid) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(MARKER.into(), text(&marker.to_string()));
-    BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers)
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(headers)
 }
 
 /// The marker, if the message is one.
@@ -71,7 +77,9 @@ pub(super) fn deliveries(mut message: lapin::message::Delivery, partition: u32) 
 
 /// Reads a message that stands aside, put there by us or by the broker.
 pub(super) fn asides(mut message: lapin::message::Delivery) -> Vec<SetAside> {
-    let Some(deliveries) = packed(&mut message, 0) else { return vec![aside(message)] };
+    let Some(deliveries) = packed(&mut message, 0) else {
+        return vec![aside(message)];
+    };
     // Only the broker sets such a message aside.
     let (reason, at_ms) = reason(&message.properties);
     let aside = |delivery: Delivery| SetAside {
@@ -112,11 +120,17 @@ fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
         .or_else(|| envelope().map(|e| e.kind.to_string()))
         .unwrap_or_default();
     let received_ms = integer(properties, RECEIVED_MS)
-        .or_else(|| properties.timestamp().and_then(|s| i64::try_from(s).ok()?.checked_mul(1000)))
+        .or_else(|| {
+            properties
+                .timestamp()
+                .and_then(|s| i64::try_from(s).ok()?.checked_mul(1000))
+        })
         .or_else(|| envelope().map(|e| e.created_s * 1000))
         .unwrap_or_default();
     Delivery {
-        id: string(properties, DELIVERY).and_then(|id| id.parse().ok()).unwrap_or_else(|| made_up_id(&event_id, &body)),
+        id: string(properties, DELIVERY)
+            .and_then(|id| id.parse().ok())
+            .unwrap_or_else(|| made_up_id(&event_id, &body)),
         partition: integer(properties, PARTITION)
             .and_then(|n| u32::try_from(n).ok())
             .or_else(|| topology::partition_of(message.routing_key.as_str()))
@@ -133,7 +147,11 @@ fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
 fn aside(message: lapin::message::Delivery) -> SetAside {
     let (reason, at_ms) = reason(&message.properties);
     let delivery = delivery(message, 0);
-    SetAside { at_ms: at_ms.unwrap_or(delivery.received_ms), reason, delivery }
+    SetAside {
+        at_ms: at_ms.unwrap_or(delivery.received_ms),
+        reason,
+        delivery,
+    }
 }
 
 /// Why a message stands aside, and since when.
@@ -142,11 +160,16 @@ fn reason(properties: &BasicProperties) -> (String, Option<i64>) {
     let reason = string(properties, REASON)
         .or_else(|| by_broker.as_ref().map(|(reason, _)| reason.clone()))
         .unwrap_or_else(|| "unknown".to_owned());
-    (reason, integer(properties, ASIDE_MS).or(by_broker.and_then(|(_, ms)| ms)))
+    (
+        reason,
+        integer(properties, ASIDE_MS).or(by_broker.and_then(|(_, ms)| ms)),
+    )
 }
 
 fn with_headers(delivery: &Delivery, headers: FieldTable) -> BasicProperties {
-    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(headers);
     if let Ok(seconds) = u64::try_from(delivery.received_ms / 1000) {
         properties = properties.with_timestamp(seconds);
     }
@@ -163,13 +186,22 @@ fn headers(delivery: &Delivery) -> FieldTable {
     let mut headers = FieldTable::default();
     headers.insert(DELIVERY.into(), text(&delivery.id.to_string()));
     headers.insert(ENDPOINT.into(), text(&delivery.endpoint));
-    headers.insert(PARTITION.into(), AMQPValue::LongLongInt(i64::from(delivery.partition)));
-    headers.insert(RECEIVED_MS.into(), AMQPValue::LongLongInt(delivery.received_ms));
+    headers.insert(
+        PARTITION.into(),
+        AMQPValue::LongLongInt(i64::from(delivery.partition)),
+    );
+    headers.insert(
+        RECEIVED_MS.into(),
+        AMQPValue::LongLongInt(delivery.received_ms),
+    );
     if let Some(traceparent) = &delivery.traceparent {
         headers.insert(TRACEPARENT.into(), text(traceparent));
     }
     // Properties hold 255 bytes; whatever is longer goes into a header instead.
-    for (header, value) in [(EVENT_ID, &delivery.event_id), (EVENT_TYPE, &delivery.event_type)] {
+    for (header, value) in [
+        (EVENT_ID, &delivery.event_id),
+        (EVENT_TYPE, &delivery.event_type),
+    ] {
         if ShortString::try_new(value.as_str()).is_err() {
             headers.insert(header.into(), text(value));
         }
@@ -179,21 +211,44 @@ fn headers(delivery: &Delivery) -> FieldTable {
 
 /// For a message that came without a delivery id: made from what it is, so that it stays the same.
 fn made_up_id(event_id: &str, body: &[u8]) -> Uuid {
-    let digest = Sha256::new().chain_update(event_id).chain_update([0]).chain_update(body).finalize();
+    let digest = Sha256::new()
+        .chain_update(event_id)
+        .chain_update([0])
+        .chain_update(body)
+        .finalize();
     let head: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
     uuid::Builder::from_custom_bytes(head).into_uuid()
 }
 
 /// Reason and time of the latest entry in the broker's own record of deaths.
 fn broker_death(properties: &BasicProperties) -> Option<(String, Option<i64>)> {
-    let AMQPValue::FieldArray(deaths) = header(properties, "x-death")? else { return None };
-    let Some(AMQPValue::FieldTable(latest)) = deaths.as_slice().first() else { return None };
-    let field = |name: &str| latest.inner().get(name).and_then(as_string).unwrap_or_else(|| "unknown".to_owned());
+    let AMQPValue::FieldArray(deaths) = header(properties, "x-death")? else {
+        return None;
+    };
+    let Some(AMQPValue::FieldTable(latest)) = deaths.as_slice().first() else {
+        return None;
+    };
+    let field = |name: &str| {
+        latest
+            .inner()
+            .get(name)
+            .and_then(as_string)
+            .unwrap_or_else(|| "unknown".to_owned())
+    };
     let died_ms = match latest.inner().get("time") {
-        Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).ok().and_then(|s| s.checked_mul(1000)),
+        Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds)
+            .ok()
+            .and_then(|s| s.checked_mul(1000)),
         _ => None,
     };
-    Some((format!("dead-lettered by RabbitMQ: {} in {}", field("reason"), field("queue")), died_ms))
+    Some((
+        format!(
+            "dead-lettered by RabbitMQ: {} in {}",
+            field("reason"),
+            field("queue")
+        ),
+        died_ms,
+    ))
 }
 
 fn text(value: &str) -> AMQPValue {
@@ -235,8 +290,13 @@ fn integer(properties: &BasicProperties, name: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn message(properties: BasicProperties, routing_key: &str, body: &[u8]) -> lapin::message::Delivery {
-        let mut message = lapin::message::Delivery::mock(1, "".into(), routing_key.into(), false, body.to_vec());
+    fn message(
+        properties: BasicProperties,
+        routing_key: &str,
+        body: &[u8],
+    ) -> lapin::message::Delivery {
+        let mut message =
+            lapin::message::Delivery::mock(1, "".into(), routing_key.into(), false, body.to_vec());
         message.properties = properties;
         message
     }
@@ -256,8 +316,18 @@ mod tests {
 
     #[test]
     fn a_delivery_reads_back_as_it_was() {
-        let long = Delivery { event_id: "e".repeat(300), event_type: "é".repeat(200), traceparent: None, ..sample() };
-        let odd = Delivery { received_ms: -1, endpoint: String::new(), body: Bytes::new(), ..sample() };
+        let long = Delivery {
+            event_id: "e".repeat(300),
+            event_type: "é".repeat(200),
+            traceparent: None,
+            ..sample()
+        };
+        let odd = Delivery {
+            received_ms: -1,
+            endpoint: String::new(),
+            body: Bytes::new(),
+            ..sample()
+        };
         for original in [sample(), long, odd] {
             let back = delivery(message(properties(&original), "p9", &original.body), 9);
             assert_eq!(back, original);
@@ -266,30 +336,61 @@ mod tests {
 
     #[test]
     fn a_dead_letter_reads_back_as_it_was() {
-        let letter = SetAside { delivery: sample(), reason: "no such thing: ü".into(), at_ms: 5 };
-        assert_eq!(aside(message(aside_properties(&letter), "p3", &letter.delivery.body)), letter);
+        let letter = SetAside {
+            delivery: sample(),
+            reason: "no such thing: ü".into(),
+            at_ms: 5,
+        };
+        assert_eq!(
+            aside(message(
+                aside_properties(&letter),
+                "p3",
+                &letter.delivery.body
+            )),
+            letter
+        );
     }
 
     #[test]
     fn a_message_published_by_hand_is_read_as_well_as_it_goes() {
         let body = br#"{"id":"evt_9","type":"payout.paid","created":1700000000}"#;
-        let read = |key: &str, body: &[u8]| delivery(message(BasicProperties::default(), key, body), 2);
+        let read =
+            |key: &str, body: &[u8]| delivery(message(BasicProperties::default(), key, body), 2);
         let by_hand = read("p5", body);
-        assert_eq!((by_hand.event_id.as_str(), by_hand.event_type.as_str()), ("evt_9", "payout.paid"));
-        assert_eq!((by_hand.partition, by_hand.received_ms), (5, 1_700_000_000_000));
+        assert_eq!(
+            (by_hand.event_id.as_str(), by_hand.event_type.as_str()),
+            ("evt_9", "payout.paid")
+        );
+        assert_eq!(
+            (by_hand.partition, by_hand.received_ms),
+            (5, 1_700_000_000_000)
+        );
         assert_eq!(by_hand.id, read("p5", body).id);
         assert_ne!(by_hand.id, read("p5", b"junk").id);
         let junk = read("", b"junk");
-        assert_eq!((junk.event_id.as_str(), junk.partition, junk.received_ms), ("", 2, 0));
+        assert_eq!(
+            (junk.event_id.as_str(), junk.partition, junk.received_ms),
+            ("", 2, 0)
+        );
     }
 
     #[test]
     fn several_read_back_from_one_message_and_what_only_says_so_is_one() {
-        let all = vec![sample(), Delivery { id: Uuid::from_u128(8), body: Bytes::from_static(b"{}"), ..sample() }];
+        let all = vec![
+            sample(),
+            Delivery {
+                id: Uuid::from_u128(8),
+                body: Bytes::from_static(b"{}"),
+                ..sample()
+            },
+        ];
         let read = |body: &[u8]| deliveries(message(pack_properties(), "p3", body), 9);
         assert_eq!(read(&pack::pack(&all)), all);
         let junk = read(b"junk");
-        assert_eq!((junk.len(), &junk[0].body[..], junk[0].partition), (1, &b"junk"[..], 3));
+        assert_eq!(
+            (junk.len(), &junk[0].body[..], junk[0].partition),
+            (1, &b"junk"[..], 3)
+        );
     }
 
     #[test]
@@ -298,10 +399,18 @@ mod tests {
         headers.insert(DELIVERY.into(), AMQPValue::Boolean(true));
         headers.insert(PARTITION.into(), text("three"));
         headers.insert(RECEIVED_MS.into(), AMQPValue::Void);
-        headers.insert("x-death".into(), AMQPValue::FieldArray(vec![AMQPValue::Void].into()));
-        let properties = BasicProperties::default().with_headers(headers).with_timestamp(u64::MAX);
+        headers.insert(
+            "x-death".into(),
+            AMQPValue::FieldArray(vec![AMQPValue::Void].into()),
+        );
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_timestamp(u64::MAX);
         let letter = aside(message(properties, "p4", b"x"));
-        assert_eq!((letter.delivery.partition, letter.reason.as_str()), (4, "unknown"));
+        assert_eq!(
+            (letter.delivery.partition, letter.reason.as_str()),
+            (4, "unknown")
+        );
     }
 
     #[test]
@@ -311,9 +420,22 @@ mod tests {
         death.insert("queue".into(), text("revwatch.events.p3"));
         death.insert("time".into(), AMQPValue::Timestamp(1_700_000_000));
         let mut headers = headers(&sample());
-        headers.insert("x-death".into(), AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()));
-        let letter = aside(message(with_headers(&sample(), headers), "p3", &sample().body));
-        assert_eq!(letter.reason, "dead-lettered by RabbitMQ: delivery_limit in revwatch.events.p3");
-        assert_eq!((letter.at_ms, letter.delivery), (1_700_000_000_000, sample()));
+        headers.insert(
+            "x-death".into(),
+            AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()),
+        );
+        let letter = aside(message(
+            with_headers(&sample(), headers),
+            "p3",
+            &sample().body,
+        ));
+        assert_eq!(
+            letter.reason,
+            "dead-lettered by RabbitMQ: delivery_limit in revwatch.events.p3"
+        );
+        assert_eq!(
+            (letter.at_ms, letter.delivery),
+            (1_700_000_000_000, sample())
+        );
     }
 }

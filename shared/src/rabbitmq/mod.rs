@@ -28,7 +28,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::ports::{Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept};
+use crate::ports::{
+    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+};
 use intake::Intake;
 use link::{Broker, Link, PATIENCE};
 use publish::Publisher;
@@ -70,18 +72,27 @@ impl RabbitQueue {
     /// Connects, and declares what is not there yet.
     pub async fn connect(options: RabbitOptions) -> Result<Self, QueueError> {
         if options.partitions == 0 {
-            return Err(QueueError::Misconfigured("there must be at least one partition".to_owned()));
+            return Err(QueueError::Misconfigured(
+                "there must be at least one partition".to_owned(),
+            ));
         }
         let broker = Arc::new(Broker::new(&options.url, options.name, options.partitions)?);
         let publishing = Arc::new(Link::new(Arc::clone(&broker), "publishing"));
         let consuming = Arc::new(Link::new(broker, "consuming"));
         publishing.open(FIRST_CONNECT).await?;
         consuming.open(FIRST_CONNECT).await?;
-        let publisher = Arc::new(Publisher::new(Arc::clone(&publishing), options.publish_timeout));
+        let publisher = Arc::new(Publisher::new(
+            Arc::clone(&publishing),
+            options.publish_timeout,
+        ));
         let queue = Self {
             partitions: options.partitions,
             prefetch: options.prefetch,
-            intake: Arc::new(Intake::new(Arc::clone(&publisher), options.partitions, options.publish_timeout)),
+            intake: Arc::new(Intake::new(
+                Arc::clone(&publisher),
+                options.partitions,
+                options.publish_timeout,
+            )),
             publisher,
             consuming,
             publishing,
@@ -95,14 +106,18 @@ impl RabbitQueue {
     /// Starts to move what is in the unroutable queue to where it belongs. Best effort: what stays there is
     /// safe, and the next time will do.
     fn bring_home(&self) {
-        let Ok(alone) = Arc::clone(&self.bringing_home).try_lock_owned() else { return };
+        let Ok(alone) = Arc::clone(&self.bringing_home).try_lock_owned() else {
+            return;
+        };
         let (link, publisher) = (Arc::clone(&self.consuming), Arc::clone(&self.publisher));
         let partitions = self.partitions;
         tokio::spawn(async move {
             let _alone = alone;
             match homecoming::bring_home(&link, &publisher, partitions).await {
                 Ok(0) => {}
-                Ok(moved) => tracing::warn!(moved, "found unroutable messages and brought them home"),
+                Ok(moved) => {
+                    tracing::warn!(moved, "found unroutable messages and brought them home")
+                }
                 Err(error) => tracing::warn!(%error, "could not bring unroutable messages home"),
             }
         });
@@ -129,14 +144,18 @@ impl EventQueue for RabbitQueue {
         if partition >= self.partitions {
             return Err(no_such_partition(partition, self.partitions));
         }
-        let consumer = consume::RabbitConsumer::new(&self.consuming, partition, self.prefetch).await?;
+        let consumer =
+            consume::RabbitConsumer::new(&self.consuming, partition, self.prefetch).await?;
         // Whoever lost a consumer because its queue was deleted comes by here.
         self.bring_home();
         Ok(Box::new(consumer))
     }
 
     async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
-        Ok(self.publisher.publish(aside::parcel_of(queue_of(place), aside)).await?)
+        Ok(self
+            .publisher
+            .publish(aside::parcel_of(queue_of(place), aside))
+            .await?)
     }
 
     async fn look_aside(
@@ -160,7 +179,13 @@ impl EventQueue for RabbitQueue {
             Fate::Process(delivery) if delivery.partition >= partitions => Fate::Keep,
             fate => fate,
         };
-        Ok(aside::sweep(&self.consuming, &self.publisher, queue_of(place), &mut checked).await?)
+        Ok(aside::sweep(
+            &self.consuming,
+            &self.publisher,
+            queue_of(place),
+            &mut checked,
+        )
+        .await?)
     }
 
     /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
@@ -171,10 +196,19 @@ impl EventQueue for RabbitQueue {
         let channel = self.consuming.channel(&open).await?;
         let mut depth = Vec::new();
         for partition in 0..self.partitions {
-            depth.push(self.consuming.count(&open, &channel, &topology::partition_queue(partition)).await?);
+            depth.push(
+                self.consuming
+                    .count(&open, &channel, &topology::partition_queue(partition))
+                    .await?,
+            );
         }
         // Depth is asked for regularly, and this is what it cannot show.
-        if self.consuming.count(&open, &channel, topology::UNROUTABLE).await? > 0 {
+        if self
+            .consuming
+            .count(&open, &channel, topology::UNROUTABLE)
+            .await?
+            > 0
+        {
             self.bring_home();
         }
         Ok(depth)
@@ -185,11 +219,16 @@ impl EventQueue for RabbitQueue {
         let _alone = self.looking_aside.lock().await;
         let open = self.consuming.open(PATIENCE).await?;
         let channel = self.consuming.channel(&open).await?;
-        Ok(self.consuming.count(&open, &channel, queue_of(place)).await?)
+        Ok(self
+            .consuming
+            .count(&open, &channel, queue_of(place))
+            .await?)
     }
 
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
-        Ok(Box::new(archive::ArchiveWalk::begin(&self.consuming, from_ms).await?))
+        Ok(Box::new(
+            archive::ArchiveWalk::begin(&self.consuming, from_ms).await?,
+        ))
     }
 
     async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
@@ -213,5 +252,7 @@ fn queue_of(place: Place) -> &'static str {
 }
 
 fn no_such_partition(partition: u32, partitions: u32) -> QueueError {
-    QueueError::Misconfigured(format!("there is no partition {partition}: there are {partitions}"))
+    QueueError::Misconfigured(format!(
+        "there is no partition {partition}: there are {partitions}"
+    ))
 }

@@ -29,7 +29,10 @@ struct Raw<'a>(&'a [u8]);
 
 /// The body of a message with these deliveries, all of one partition.
 pub(super) fn pack(deliveries: &[Delivery]) -> Vec<u8> {
-    let bytes: usize = deliveries.iter().map(|delivery| delivery.body.len() + ABOUT_A_DELIVERY).sum();
+    let bytes: usize = deliveries
+        .iter()
+        .map(|delivery| delivery.body.len() + ABOUT_A_DELIVERY)
+        .sum();
     let mut packed = Vec::with_capacity(bytes);
     let all: Vec<Packed<'_>> = deliveries.iter().map(Packed::of).collect();
     rmp_serde::encode::write(&mut packed, &all).expect("memory takes whatever is written");
@@ -39,7 +42,12 @@ pub(super) fn pack(deliveries: &[Delivery]) -> Vec<u8> {
 /// The deliveries of `partition` in such a body; they share its memory.
 pub(super) fn unpack(body: &Bytes, partition: u32) -> Option<Vec<Delivery>> {
     let packed: Vec<Packed<'_>> = rmp_serde::from_slice(body).ok()?;
-    Some(packed.into_iter().map(|one| one.delivery(body, partition)).collect())
+    Some(
+        packed
+            .into_iter()
+            .map(|one| one.delivery(body, partition))
+            .collect(),
+    )
 }
 
 /// What is said of a delivery beside its body, in bytes.
@@ -96,15 +104,25 @@ mod tests {
             partition: 3,
             endpoint: "stripe".into(),
             received_ms: -1,
-            traceparent: (n == 1).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            traceparent: (n == 1)
+                .then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             body: Bytes::from_static(body),
         }
     }
 
     #[test]
     fn deliveries_read_back_as_they_were() {
-        let long = Delivery { event_id: "é".repeat(300), event_type: String::new(), ..delivery(9, b"x") };
-        let original = vec![delivery(1, b"{}"), delivery(2, b""), delivery(3, b"\xff\x00 not UTF-8"), long];
+        let long = Delivery {
+            event_id: "é".repeat(300),
+            event_type: String::new(),
+            ..delivery(9, b"x")
+        };
+        let original = vec![
+            delivery(1, b"{}"),
+            delivery(2, b""),
+            delivery(3, b"\xff\x00 not UTF-8"),
+            long,
+        ];
         assert_eq!(unpack(&pack(&original).into(), 3), Some(original));
     }
 
@@ -112,7 +130,10 @@ mod tests {
     fn what_is_no_pack_is_none() {
         let whole = pack(&[delivery(1, b"{}"), delivery(2, b"{}")]);
         let cut = |length: usize| unpack(&Bytes::copy_from_slice(&whole[..length]), 0);
-        assert!((0..whole.len()).all(|length| cut(length).is_none()), "a part of one");
+        assert!(
+            (0..whole.len()).all(|length| cut(length).is_none()),
+            "a part of one"
+        );
         assert_eq!(unpack(&Bytes::from_static(br#"{"id":"evt_1"}"#), 0), None);
     }
 }

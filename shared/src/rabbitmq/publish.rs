@@ -44,8 +44,16 @@ impl Publisher {
     /// Every publish has at most `patience`, connecting included.
     pub(super) fn new(link: Arc<Link>, patience: Duration) -> Self {
         // No backoff of its own: it has the link's.
-        let outlet = Slot::new("the channel to publish on".to_owned(), Outlet::usable, Duration::ZERO);
-        Self { link, outlet, patience }
+        let outlet = Slot::new(
+            "the channel to publish on".to_owned(),
+            Outlet::usable,
+            Duration::ZERO,
+        );
+        Self {
+            link,
+            outlet,
+            patience,
+        }
     }
 
     /// Returns `Ok` once RabbitMQ has the message safe; a caller who goes away takes nothing with it.
@@ -60,7 +68,10 @@ impl Publisher {
     pub(super) async fn store(&self, parcel: Parcel) -> Result<(), Failure> {
         let deadline = Instant::now() + self.patience;
         let link = Arc::clone(&self.link);
-        let outlet = self.outlet.get(self.patience, || open_outlet(link, self.patience).boxed()).await?;
+        let outlet = self
+            .outlet
+            .get(self.patience, || open_outlet(link, self.patience).boxed())
+            .await?;
         outlet.open.ensure_unblocked()?;
         let sent = tokio::select! {
             sent = timeout_at(deadline, outlet.send(&parcel)) => sent,
@@ -71,14 +82,18 @@ impl Publisher {
         };
         match sent {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            Ok(Ok(Confirmation::Nack(None))) => {
-                Err(Failure::unavailable(format!("RabbitMQ could not store the message for {}", parcel.routing_key)))
-            }
+            Ok(Ok(Confirmation::Nack(None))) => Err(Failure::unavailable(format!(
+                "RabbitMQ could not store the message for {}",
+                parcel.routing_key
+            ))),
             // Returned: not even the alternate exchange leads anywhere. Connecting anew declares it again.
             Ok(Ok(_)) => {
                 self.outlet.discard(&outlet);
                 self.link.discard(&outlet.open);
-                Err(Failure::unavailable(format!("no queue took the message for {}", parcel.routing_key)))
+                Err(Failure::unavailable(format!(
+                    "no queue took the message for {}",
+                    parcel.routing_key
+                )))
             }
             // A channel also ends because its exchange is gone.
             Ok(Err(error)) => {
@@ -90,7 +105,10 @@ impl Publisher {
             // nobody's, so the channel is not used again.
             Err(_) => {
                 self.outlet.discard(&outlet);
-                Err(Failure::unavailable(format!("no confirm from RabbitMQ within {:?}", self.patience)))
+                Err(Failure::unavailable(format!(
+                    "no confirm from RabbitMQ within {:?}",
+                    self.patience
+                )))
             }
         }
     }
@@ -102,7 +120,11 @@ impl Outlet {
         let open = link.open(patience).await?;
         open.ensure_unblocked()?;
         let channel = link.confirming_channel(&open).await?;
-        Ok(Self { open, channel, numbering: Mutex::new(()) })
+        Ok(Self {
+            open,
+            channel,
+            numbering: Mutex::new(()),
+        })
     }
 
     /// Publishes and waits for the confirm.
@@ -110,7 +132,10 @@ impl Outlet {
         let mut publish = pin!(self.channel.basic_publish(
             parcel.exchange.into(),
             parcel.routing_key.as_str().into(),
-            BasicPublishOptions { mandatory: true, ..Default::default() },
+            BasicPublishOptions {
+                mandatory: true,
+                ..Default::default()
+            },
             &parcel.body,
             parcel.properties.clone(),
         ));

@@ -40,8 +40,19 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// An empty slot. What is in it is replaced as soon as it is no longer `usable`; a `longest_backoff`
     /// of zero means none.
     pub(super) fn new(name: String, usable: fn(&T) -> bool, longest_backoff: Duration) -> Self {
-        let state = State { current: None, attempt: None, failures: 0, failed: None, closed: false };
-        Self { name, usable, longest_backoff, state: Arc::new(Mutex::new(state)) }
+        let state = State {
+            current: None,
+            attempt: None,
+            failures: 0,
+            failed: None,
+            closed: false,
+        };
+        Self {
+            name,
+            usable,
+            longest_backoff,
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// What is in the slot, opened with `open` if need be, waiting for that no longer than `patience`.
@@ -65,7 +76,9 @@ impl<T: Send + Sync + 'static> Slot<T> {
             }
             match (&state.attempt, &state.failed) {
                 (Some(attempt), _) => attempt.clone(),
-                (None, Some((failure, until))) if Instant::now() < *until => return Err(failure.clone()),
+                (None, Some((failure, until))) if Instant::now() < *until => {
+                    return Err(failure.clone());
+                }
                 (None, _) => {
                     let attempt = self.attempt(open());
                     state.attempt = Some(attempt.clone());
@@ -75,14 +88,21 @@ impl<T: Send + Sync + 'static> Slot<T> {
         };
         match tokio::time::timeout(patience, attempt).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::unavailable(format!("{} did not open within {patience:?}", self.name))),
+            Err(_) => Err(Failure::unavailable(format!(
+                "{} did not open within {patience:?}",
+                self.name
+            ))),
         }
     }
 
     /// Forgets `which`, unless it has been replaced already. Those who hold it may finish with it.
     pub(super) fn discard(&self, which: &Arc<T>) {
         let mut state = lock(&self.state);
-        if state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, which)) {
+        if state
+            .current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, which))
+        {
             state.current = None;
         }
     }
@@ -109,7 +129,9 @@ impl<T: Send + Sync + 'static> Slot<T> {
                     state.failed = None;
                 }
                 Err(failure) => {
-                    let backoff = FIRST_BACKOFF.saturating_mul(1 << state.failures.min(10)).min(longest_backoff);
+                    let backoff = FIRST_BACKOFF
+                        .saturating_mul(1 << state.failures.min(10))
+                        .min(longest_backoff);
                     state.failures += 1;
                     state.failed = Some((failure.clone(), Instant::now() + backoff));
                 }
@@ -117,9 +139,15 @@ impl<T: Send + Sync + 'static> Slot<T> {
             result
         });
         let name = self.name.clone();
-        async move { task.await.unwrap_or_else(|_| Err(Failure::unavailable(format!("opening {name} was interrupted")))) }
-            .boxed()
-            .shared()
+        async move {
+            task.await.unwrap_or_else(|_| {
+                Err(Failure::unavailable(format!(
+                    "opening {name} was interrupted"
+                )))
+            })
+        }
+        .boxed()
+        .shared()
     }
 }
 
@@ -144,7 +172,11 @@ mod tests {
             opened.fetch_add(1, Ordering::SeqCst);
             async { Ok(7) }.boxed()
         };
-        let (a, b, c) = tokio::join!(slot.get(LONG, open), slot.get(LONG, open), slot.get(LONG, open));
+        let (a, b, c) = tokio::join!(
+            slot.get(LONG, open),
+            slot.get(LONG, open),
+            slot.get(LONG, open)
+        );
         assert_eq!([*a.expect("a"), *b.expect("b"), *c.expect("c")], [7, 7, 7]);
         assert_eq!(opened.load(Ordering::SeqCst), 1);
     }
@@ -153,31 +185,70 @@ mod tests {
     async fn an_impatient_caller_does_not_interrupt_the_attempt() {
         let slot: Slot<u32> = Slot::new("it".into(), |_| true, LONG);
         let (go, wait) = tokio::sync::oneshot::channel::<()>();
-        let open = || async move { wait.await.map(|()| 7).map_err(|_| Failure::unavailable("dropped".into())) }.boxed();
+        let open = || {
+            async move {
+                wait.await
+                    .map(|()| 7)
+                    .map_err(|_| Failure::unavailable("dropped".into()))
+            }
+            .boxed()
+        };
         assert!(slot.get(Duration::ZERO, open).await.is_err());
         go.send(()).expect("the attempt still waits");
-        let second = slot.get(LONG, || async { Err(Failure::unavailable("a second attempt".into())) }.boxed()).await;
+        let second = slot
+            .get(LONG, || {
+                async { Err(Failure::unavailable("a second attempt".into())) }.boxed()
+            })
+            .await;
         assert_eq!(*second.expect("the first attempt's result"), 7);
     }
 
     #[tokio::test]
     async fn after_a_failure_callers_are_told_at_once() {
         let slot: Slot<u32> = Slot::new("it".into(), |_| true, LONG);
-        let first = slot.get(LONG, || async { Err(Failure::unavailable("down".into())) }.boxed()).await;
+        let first = slot
+            .get(LONG, || {
+                async { Err(Failure::unavailable("down".into())) }.boxed()
+            })
+            .await;
         assert!(first.is_err());
-        let second = slot.get(LONG, || async { Ok(1) }.boxed()).await.expect_err("the backoff has not passed");
+        let second = slot
+            .get(LONG, || async { Ok(1) }.boxed())
+            .await
+            .expect_err("the backoff has not passed");
         assert!(second.to_string().contains("down"), "{second}");
     }
 
     #[tokio::test]
     async fn the_unusable_and_the_discarded_are_replaced() {
         let slot: Slot<u32> = Slot::new("it".into(), |v| *v != 0, LONG);
-        assert_eq!(*slot.get(LONG, || async { Ok(0) }.boxed()).await.expect("opened"), 0);
-        let one = slot.get(LONG, || async { Ok(1) }.boxed()).await.expect("opened again");
+        assert_eq!(
+            *slot
+                .get(LONG, || async { Ok(0) }.boxed())
+                .await
+                .expect("opened"),
+            0
+        );
+        let one = slot
+            .get(LONG, || async { Ok(1) }.boxed())
+            .await
+            .expect("opened again");
         slot.discard(&Arc::new(1));
-        assert_eq!(*slot.get(LONG, || async { Ok(2) }.boxed()).await.expect("kept"), 1);
+        assert_eq!(
+            *slot
+                .get(LONG, || async { Ok(2) }.boxed())
+                .await
+                .expect("kept"),
+            1
+        );
         slot.discard(&one);
-        assert_eq!(*slot.get(LONG, || async { Ok(3) }.boxed()).await.expect("opened again"), 3);
+        assert_eq!(
+            *slot
+                .get(LONG, || async { Ok(3) }.boxed())
+                .await
+                .expect("opened again"),
+            3
+        );
         assert_eq!(slot.close().as_deref(), Some(&3));
         assert!(slot.get(LONG, || async { Ok(4) }.boxed()).await.is_err());
     }

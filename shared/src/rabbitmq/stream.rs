@@ -33,28 +33,62 @@ pub(super) struct Walk {
 
 impl Walk {
     /// From `entry` on, a value of `x-stream-offset`, to what is the end now.
-    pub(super) async fn begin(link: &Arc<Link>, stream: &str, entry: AMQPValue) -> Result<Self, Failure> {
+    pub(super) async fn begin(
+        link: &Arc<Link>,
+        stream: &str,
+        entry: AMQPValue,
+    ) -> Result<Self, Failure> {
         let open = link.open(PATIENCE).await?;
         open.ensure_unblocked()?;
         let channel = link.confirming_channel(&open).await?;
-        link.ask(&open, "limiting prefetch", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+        link.ask(
+            &open,
+            "limiting prefetch",
+            channel.basic_qos(PREFETCH, BasicQosOptions::default()),
+        )
+        .await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), entry);
-        let subscription = channel.basic_consume(stream.into(), "".into(), BasicConsumeOptions::default(), arguments);
+        let subscription = channel.basic_consume(
+            stream.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            arguments,
+        );
         let messages = link.ask(&open, "reading a stream", subscription).await?;
 
         // On the channel that subscribed, so that RabbitMQ has found the place to begin before the marker is
         // there: if that place is the end, the marker is still to come.
         let end = Uuid::now_v7();
         let marking = async {
-            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..Default::default()
+            };
             let properties = message::marker_properties(end);
-            channel.basic_publish("".into(), stream.into(), options, b"", properties).await?.await
+            channel
+                .basic_publish("".into(), stream.into(), options, b"", properties)
+                .await?
+                .await
         };
-        if link.ask(&open, "marking the end of a stream", marking).await? != lapin::Confirmation::Ack(None) {
-            return Err(Failure::unavailable(format!("RabbitMQ could not mark the end of {stream}")));
+        if link
+            .ask(&open, "marking the end of a stream", marking)
+            .await?
+            != lapin::Confirmation::Ack(None)
+        {
+            return Err(Failure::unavailable(format!(
+                "RabbitMQ could not mark the end of {stream}"
+            )));
         }
-        Ok(Self { link: Arc::clone(link), open, channel, messages, end, read: 0, ended: false })
+        Ok(Self {
+            link: Arc::clone(link),
+            open,
+            channel,
+            messages,
+            end,
+            read: 0,
+            ended: false,
+        })
     }
 
     /// The next message; `None` at the end.
@@ -62,18 +96,24 @@ impl Walk {
         while !self.ended {
             // Most are here already: no need for a deadline then.
             let received = match self.messages.next().now_or_never() {
-                Some(received) => received.transpose().map_err(|e| Failure::while_doing("reading a stream", e))?,
+                Some(received) => received
+                    .transpose()
+                    .map_err(|e| Failure::while_doing("reading a stream", e))?,
                 None => {
                     let next = async { self.messages.next().await.transpose() };
                     self.link.ask(&self.open, "reading a stream", next).await?
                 }
             };
             let Some(message) = received else {
-                return Err(Failure::unavailable("RabbitMQ ended the reading of a stream".to_owned()));
+                return Err(Failure::unavailable(
+                    "RabbitMQ ended the reading of a stream".to_owned(),
+                ));
             };
             self.read += 1;
             if self.read.is_multiple_of(ACK_EVERY) {
-                let more = self.channel.basic_ack(message.delivery_tag, BasicAckOptions { multiple: true });
+                let more = self
+                    .channel
+                    .basic_ack(message.delivery_tag, BasicAckOptions { multiple: true });
                 self.link.ask(&self.open, "reading a stream", more).await?;
             }
             match message::marker(&message.properties) {
@@ -81,7 +121,9 @@ impl Walk {
                 Some(marker) if marker == self.end => {
                     self.ended = true;
                     let closing = self.channel.close(200, "done".into());
-                    self.link.ask(&self.open, "closing a channel", closing).await?;
+                    self.link
+                        .ask(&self.open, "closing a channel", closing)
+                        .await?;
                 }
                 Some(_) => {}
             }

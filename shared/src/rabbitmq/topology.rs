@@ -16,7 +16,9 @@
 //! message that reached the archive would count as routed there, and the alternate exchange would never
 //! be asked. (Somebody who deletes both queues leaves only the archive, and the next connect heals.)
 
-use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
@@ -87,21 +89,31 @@ async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), F
     let mark = format!("{PARTITIONS}.{partitions}");
     match exchange(channel, PARTITIONS, ExchangeKind::Fanout, Some(mark)).await {
         Ok(()) => Ok(()),
-        Err(error) if is_precondition_failed(&error) => Err(Failure::Misconfigured(match marked(&error.to_string()) {
-            Some(existing) => format!(
-                "this RabbitMQ virtual host was set up for {existing} partitions, not {partitions}: \
+        Err(error) if is_precondition_failed(&error) => {
+            Err(Failure::Misconfigured(match marked(&error.to_string()) {
+                Some(existing) => format!(
+                    "this RabbitMQ virtual host was set up for {existing} partitions, not {partitions}: \
                  set `partitions = {existing}` (REVWATCH_PARTITIONS={existing}), or start afresh in another virtual host"
-            ),
-            None => format!("this RabbitMQ virtual host was set up for another number of partitions: {error}"),
-        })),
-        Err(error) => Err(Failure::while_doing("declaring exchanges and queues", error)),
+                ),
+                None => format!(
+                    "this RabbitMQ virtual host was set up for another number of partitions: {error}"
+                ),
+            }))
+        }
+        Err(error) => Err(Failure::while_doing(
+            "declaring exchanges and queues",
+            error,
+        )),
     }
 }
 
 /// The number of partitions in RabbitMQ's "… but current is 'revwatch.partitions.8'".
 fn marked(error: &str) -> Option<u32> {
     let (_, rest) = error.rsplit_once(&format!("current is '{PARTITIONS}."))?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
@@ -117,7 +129,13 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
     quorum_queue(channel, PARKED, None).await?;
     bind(channel, PARKED, PARKED, "").await?;
 
-    exchange(channel, EVENTS, ExchangeKind::Direct, Some(UNROUTABLE.to_owned())).await?;
+    exchange(
+        channel,
+        EVENTS,
+        ExchangeKind::Direct,
+        Some(UNROUTABLE.to_owned()),
+    )
+    .await?;
     for partition in 0..partitions {
         let queue = partition_queue(partition);
         quorum_queue(channel, &queue, Some(DEAD)).await?;
@@ -126,11 +144,31 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
 
     // Last: once something can be published, there is a way for it.
     exchange(channel, INTAKE, ExchangeKind::Fanout, None).await?;
-    stream(channel, ARCHIVE, "x-max-age", AMQPValue::LongString(ARCHIVE_AGE.into())).await?;
-    stream(channel, JOURNAL, "x-max-length-bytes", AMQPValue::LongLongInt(JOURNAL_BYTES)).await?;
+    stream(
+        channel,
+        ARCHIVE,
+        "x-max-age",
+        AMQPValue::LongString(ARCHIVE_AGE.into()),
+    )
+    .await?;
+    stream(
+        channel,
+        JOURNAL,
+        "x-max-length-bytes",
+        AMQPValue::LongLongInt(JOURNAL_BYTES),
+    )
+    .await?;
     bind(channel, ARCHIVE, INTAKE, "").await?;
     let options = ExchangeBindOptions::default();
-    channel.exchange_bind(EVENTS.into(), INTAKE.into(), "".into(), options, FieldTable::default()).await
+    channel
+        .exchange_bind(
+            EVENTS.into(),
+            INTAKE.into(),
+            "".into(),
+            options,
+            FieldTable::default(),
+        )
+        .await
 }
 
 async fn exchange(
@@ -141,36 +179,83 @@ async fn exchange(
 ) -> lapin::Result<()> {
     let mut arguments = FieldTable::default();
     if let Some(alternate) = alternate_exchange {
-        arguments.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.into()));
+        arguments.insert(
+            "alternate-exchange".into(),
+            AMQPValue::LongString(alternate.into()),
+        );
     }
-    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel.exchange_declare(name.into(), kind, options, arguments).await
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .exchange_declare(name.into(), kind, options, arguments)
+        .await
 }
 
-async fn quorum_queue(channel: &Channel, name: &str, dead_letters_to: Option<&str>) -> lapin::Result<()> {
+async fn quorum_queue(
+    channel: &Channel,
+    name: &str,
+    dead_letters_to: Option<&str>,
+) -> lapin::Result<()> {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments.insert(
+        "x-delivery-limit".into(),
+        AMQPValue::LongInt(DELIVERY_LIMIT),
+    );
     if let Some(exchange) = dead_letters_to {
-        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
+        arguments.insert(
+            "x-dead-letter-exchange".into(),
+            AMQPValue::LongString(exchange.into()),
+        );
         // Without these two RabbitMQ moves dead letters at most once: it may lose them on the way.
-        arguments.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
-        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        arguments.insert(
+            "x-dead-letter-strategy".into(),
+            AMQPValue::LongString("at-least-once".into()),
+        );
+        arguments.insert(
+            "x-overflow".into(),
+            AMQPValue::LongString("reject-publish".into()),
+        );
     }
-    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+    channel
+        .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
+        .await
+        .map(drop)
 }
 
 async fn stream(channel: &Channel, name: &str, limit: &str, at: AMQPValue) -> lapin::Result<()> {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("stream".into()),
+    );
     arguments.insert(limit.into(), at);
-    arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(SEGMENT_BYTES));
-    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+    arguments.insert(
+        "x-stream-max-segment-size-bytes".into(),
+        AMQPValue::LongLongInt(SEGMENT_BYTES),
+    );
+    channel
+        .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
+        .await
+        .map(drop)
 }
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await
+    channel
+        .queue_bind(
+            queue.into(),
+            exchange.into(),
+            key.into(),
+            options,
+            arguments,
+        )
+        .await
 }
 
 #[cfg(test)]
@@ -181,7 +266,15 @@ mod tests {
     fn names_of_partitions_read_back() {
         assert_eq!(partition_queue(12), "revwatch.events.p12");
         assert_eq!(partition_of(&routing_key(12)), Some(12));
-        assert_eq!([partition_of("12"), partition_of("px"), partition_of("p-1"), partition_of("")], [None; 4]);
+        assert_eq!(
+            [
+                partition_of("12"),
+                partition_of("px"),
+                partition_of("p-1"),
+                partition_of("")
+            ],
+            [None; 4]
+        );
     }
 
     #[test]

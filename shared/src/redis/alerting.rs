@@ -15,7 +15,8 @@ const ALERTING: &str = "alerting";
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/lease.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
-static DOCUMENTS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/documents.lua")));
+static DOCUMENTS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/documents.lua")));
 static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/beat.lua")));
 
 /// One write, for `documents.lua`.
@@ -30,24 +31,38 @@ struct Write<'a> {
 }
 
 impl RedisStore {
-    pub(super) async fn take_lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Fence>, StoreError> {
+    pub(super) async fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
         let keys = vec![keys::lease(name), keys::fence(name)];
         let call = LEASE.on(keys).arg(holder).arg(ttl_ms.max(1).to_string());
         Ok(self.link.call::<Option<u64>>(&call).await?.map(Fence))
     }
 
     pub(super) async fn give_back_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.link.call(&RELEASE.on(vec![keys::lease(name)]).arg(holder)).await
+        self.link
+            .call(&RELEASE.on(vec![keys::lease(name)]).arg(holder))
+            .await
     }
 
-    pub(super) async fn read_documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
+    pub(super) async fn read_documents(
+        &self,
+        space: &'static str,
+    ) -> Result<Vec<(String, String)>, StoreError> {
         let mut cmd = redis::cmd("HGETALL");
         cmd.arg(keys::documents(space));
         let documents: BTreeMap<String, String> = self.link.run(&cmd).await?;
         Ok(documents.into_iter().collect())
     }
 
-    pub(super) async fn put_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError> {
+    pub(super) async fn put_documents(
+        &self,
+        fence: Fence,
+        writes: &[DocumentWrite],
+    ) -> Result<(), StoreError> {
         let mut keys = vec![keys::fence(ALERTING)];
         let mut spaces = BTreeMap::new();
         let mut packed = Vec::with_capacity(writes.len());
@@ -56,22 +71,46 @@ impl RedisStore {
                 keys.push(keys::documents(write.space));
                 keys.len()
             });
-            packed.push(Write { space, key: &write.key, body: write.body.as_deref() });
+            packed.push(Write {
+                space,
+                key: &write.key,
+                body: write.body.as_deref(),
+            });
         }
         let packed = rmp_serde::to_vec_named(&packed)
             .map_err(|err| StoreError::Corrupt(format!("documents cannot be packed: {err}")))?;
-        let written: bool = self.link.call(&DOCUMENTS.on(keys).arg(fence.0.to_string()).arg(packed)).await?;
-        if written { Ok(()) } else { Err(StoreError::Fenced) }
+        let written: bool = self
+            .link
+            .call(&DOCUMENTS.on(keys).arg(fence.0.to_string()).arg(packed))
+            .await?;
+        if written {
+            Ok(())
+        } else {
+            Err(StoreError::Fenced)
+        }
     }
 
-    pub(super) async fn put_document(&self, space: &str, key: &str, body: &str) -> Result<(), StoreError> {
+    pub(super) async fn put_document(
+        &self,
+        space: &str,
+        key: &str,
+        body: &str,
+    ) -> Result<(), StoreError> {
         let mut cmd = redis::cmd("HSET");
         cmd.arg(keys::documents(space)).arg(key).arg(body);
         self.link.run(&cmd).await
     }
 
-    pub(super) async fn heartbeat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
-        let call = BEAT.on(vec![keys::members(group)]).arg(member).arg(ttl_ms.max(1).to_string());
+    pub(super) async fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        let call = BEAT
+            .on(vec![keys::members(group)])
+            .arg(member)
+            .arg(ttl_ms.max(1).to_string());
         let mut alive: Vec<String> = self.link.call(&call).await?;
         alive.sort_unstable();
         Ok(alive)

@@ -16,32 +16,55 @@ use crate::ports::StoreError;
 const MINIMUM: (u32, u32) = (7, 0);
 
 /// Examines the server behind a new connection.
-pub(super) async fn examine_single(connection: &mut MultiplexedConnection, partitions: u32) -> Result<(), StoreError> {
-    let info: String = info_cmd().query_async(connection).await.map_err(store_error)?;
+pub(super) async fn examine_single(
+    connection: &mut MultiplexedConnection,
+    partitions: u32,
+) -> Result<(), StoreError> {
+    let info: String = info_cmd()
+        .query_async(connection)
+        .await
+        .map_err(store_error)?;
     let config: RedisResult<HashMap<String, String>> = config_cmd().query_async(connection).await;
-    let facts = Facts { info: parse_info(&info), config: optional(config)? };
+    let facts = Facts {
+        info: parse_info(&info),
+        config: optional(config)?,
+    };
     report(&[verdict(&facts)?]);
     claim_partitions(connection, partitions).await
 }
 
 /// Examines every primary of a Cluster.
-pub(super) async fn examine_cluster(connection: &mut ClusterConnection, partitions: u32) -> Result<(), StoreError> {
-    let infos: HashMap<String, String> = ask_primaries(connection, info_cmd()).await.map_err(store_error)?;
+pub(super) async fn examine_cluster(
+    connection: &mut ClusterConnection,
+    partitions: u32,
+) -> Result<(), StoreError> {
+    let infos: HashMap<String, String> = ask_primaries(connection, info_cmd())
+        .await
+        .map_err(store_error)?;
     let configs = ask_primaries(connection, config_cmd()).await;
-    let mut configs: HashMap<String, HashMap<String, String>> = optional(configs)?.unwrap_or_default();
+    let mut configs: HashMap<String, HashMap<String, String>> =
+        optional(configs)?.unwrap_or_default();
     let mut found = Vec::with_capacity(infos.len());
     for (node, info) in infos {
-        let facts = Facts { info: parse_info(&info), config: configs.remove(&node) };
+        let facts = Facts {
+            info: parse_info(&info),
+            config: configs.remove(&node),
+        };
         found.push(verdict(&facts)?);
     }
     report(&found);
     claim_partitions(connection, partitions).await
 }
 
-async fn ask_primaries<T: FromRedisValue>(connection: &mut ClusterConnection, cmd: Cmd) -> RedisResult<T> {
+async fn ask_primaries<T: FromRedisValue>(
+    connection: &mut ClusterConnection,
+    cmd: Cmd,
+) -> RedisResult<T> {
     // Without a response policy the answer is a map from node to answer.
     let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-    Ok(redis::from_redis_value(connection.route_command(cmd, everywhere).await?)?)
+    Ok(redis::from_redis_value(
+        connection.route_command(cmd, everywhere).await?,
+    )?)
 }
 
 /// All default sections: older servers take no list of sections.
@@ -60,7 +83,10 @@ fn optional<T>(answer: RedisResult<T>) -> Result<Option<T>, StoreError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(err)
-            if matches!(err.kind(), ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError)) =>
+            if matches!(
+                err.kind(),
+                ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError)
+            ) =>
         {
             Ok(None)
         }
@@ -89,14 +115,19 @@ enum Durability {
 }
 
 fn parse_info(text: &str) -> HashMap<String, String> {
-    text.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(k, v)| (k.to_owned(), v.trim().to_owned()))
+        .collect()
 }
 
 /// Whether the server can be trusted with the state, and how far.
 fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
     let said = |name: &str| facts.info.get(name).map(String::as_str);
     let version = said("redis_version").unwrap_or("unknown");
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = version
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < MINIMUM {
         return Err(StoreError::Misconfigured(format!(
             "Redis {version} is too old; revwatch needs {}.{} or later",
@@ -105,7 +136,9 @@ fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
     }
     // During a failover this passes by itself.
     if said("role") == Some("slave") {
-        return Err(StoreError::Unavailable("this Redis is a replica; revwatch needs the primary".into()));
+        return Err(StoreError::Unavailable(
+            "this Redis is a replica; revwatch needs the primary".into(),
+        ));
     }
     if let Some(policy) = said("maxmemory_policy").filter(|policy| *policy != "noeviction") {
         return Err(StoreError::Misconfigured(format!(
@@ -113,7 +146,9 @@ fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
              (CONFIG SET maxmemory-policy noeviction, and the same in redis.conf)"
         )));
     }
-    let Some(config) = &facts.config else { return Ok(Durability::Unknown) };
+    let Some(config) = &facts.config else {
+        return Ok(Durability::Unknown);
+    };
     if let Some(setting) = config.get("appendonly").filter(|setting| *setting != "yes") {
         return Err(StoreError::Misconfigured(format!(
             "Redis would lose state in a restart: appendonly is {setting}, it must be yes \
@@ -132,7 +167,9 @@ fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
 fn report(found: &[Durability]) {
     match found.iter().max() {
         Some(Durability::Always) => {
-            tracing::info!("Redis has appendfsync always: a committed batch survives a crash of its machine");
+            tracing::info!(
+                "Redis has appendfsync always: a committed batch survives a crash of its machine"
+            );
         }
         Some(Durability::EverySecond) => tracing::info!(
             "Redis has appendfsync everysec: a crash of its machine may lose up to about a second of committed \
@@ -150,9 +187,16 @@ fn report(found: &[Durability]) {
 }
 
 /// The first to come decides how many partitions the deployment has, for good.
-async fn claim_partitions<C: ConnectionLike>(connection: &mut C, partitions: u32) -> Result<(), StoreError> {
+async fn claim_partitions<C: ConnectionLike>(
+    connection: &mut C,
+    partitions: u32,
+) -> Result<(), StoreError> {
     let mut claim = redis::cmd("SET");
-    claim.arg(keys::PARTITIONS).arg(partitions).arg("NX").arg("GET");
+    claim
+        .arg(keys::PARTITIONS)
+        .arg(partitions)
+        .arg("NX")
+        .arg("GET");
     let created: Value = claim.query_async(connection).await.map_err(store_error)?;
     let created: Option<u32> = redis::from_redis_value(created)
         .map_err(|_| StoreError::Corrupt(format!("{} is not a number", keys::PARTITIONS)))?;
@@ -172,11 +216,19 @@ mod tests {
     use super::*;
 
     fn facts(version: &str, role: &str, policy: &str, config: Option<(&str, &str)>) -> Facts {
-        let info = format!("# Server\r\nredis_version:{version}\r\nrole:{role}\r\nmaxmemory_policy:{policy}\r\n");
+        let info = format!(
+            "# Server\r\nredis_version:{version}\r\nrole:{role}\r\nmaxmemory_policy:{policy}\r\n"
+        );
         let config = config.map(|(only, fsync)| {
-            HashMap::from([("appendonly".to_owned(), only.to_owned()), ("appendfsync".to_owned(), fsync.to_owned())])
+            HashMap::from([
+                ("appendonly".to_owned(), only.to_owned()),
+                ("appendfsync".to_owned(), fsync.to_owned()),
+            ])
         });
-        Facts { info: parse_info(&info), config }
+        Facts {
+            info: parse_info(&info),
+            config,
+        }
     }
 
     #[rstest]
@@ -191,7 +243,10 @@ mod tests {
     #[rstest]
     #[case(facts("6.2.14", "master", "noeviction", None), "needs 7.0")]
     #[case(facts("7.0.15", "slave", "noeviction", None), "replica")]
-    #[case(facts("7.0.15", "master", "volatile-lru", None), "maxmemory-policy is volatile-lru")]
+    #[case(
+        facts("7.0.15", "master", "volatile-lru", None),
+        "maxmemory-policy is volatile-lru"
+    )]
     #[case(facts("7.0.15", "master", "noeviction", Some(("no", "always"))), "appendonly is no")]
     fn refused(#[case] facts: Facts, #[case] why: &str) {
         let text = verdict(&facts).expect_err("trusted").to_string();

@@ -25,16 +25,25 @@ pub fn packed(commit: &Commit) -> Result<(Vec<u8>, Vec<Vec<u8>>), StoreError> {
 
 impl RedisStore {
     pub(super) async fn commit_batch(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        assert!(commit.partition < self.partitions, "there is no partition {}", commit.partition);
+        assert!(
+            commit.partition < self.partitions,
+            "there is no partition {}",
+            commit.partition
+        );
         let mut params = Params::of(commit.partition);
         let packed = pack(commit, &mut params)?;
-        let call = params.bytes.into_iter().fold(SCRIPT.on(params.keys).arg(packed), Call::arg);
+        let call = params
+            .bytes
+            .into_iter()
+            .fold(SCRIPT.on(params.keys).arg(packed), Call::arg);
         let answer: String = self.link.call(&call).await?;
         match answer.as_str() {
             "applied" => Ok(Committed::Applied),
             "already applied" => Ok(Committed::AlreadyApplied),
             "conflict" => Ok(Committed::Conflict),
-            other => Err(StoreError::Corrupt(format!("commit.lua answered {other:?}"))),
+            other => Err(StoreError::Corrupt(format!(
+                "commit.lua answered {other:?}"
+            ))),
         }
     }
 }
@@ -116,7 +125,11 @@ impl Params {
             keys::days(partition),
             keys::health(partition),
         ];
-        Self { partition, keys, bytes: Vec::new() }
+        Self {
+            partition,
+            keys,
+            bytes: Vec::new(),
+        }
     }
 
     /// Adds a key and returns its index, as Lua counts.
@@ -137,7 +150,11 @@ fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
         marks: pack_marks(&commit.marks, params),
         entities: pack_entities(&commit.entities, params),
         counters: pack_counters(&counters, params),
-        conditions: commit.conditions.iter().map(pack_change).collect::<Result<_, _>>()?,
+        conditions: commit
+            .conditions
+            .iter()
+            .map(pack_change)
+            .collect::<Result<_, _>>()?,
         audit: commit.audit.iter().map(json).collect::<Result<_, _>>()?,
         mark_seconds: keys::MARK_SECONDS,
         hour_seconds: keys::HOUR_SECONDS,
@@ -146,7 +163,8 @@ fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
         stream_field: keys::STREAM_FIELD,
         reach_ms: commit.reach_ms,
     };
-    rmp_serde::to_vec_named(&batch).map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
+    rmp_serde::to_vec_named(&batch)
+        .map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
 }
 
 fn pack_marks<'a>(marks: &'a [Mark], params: &mut Params) -> Vec<Marks<'a>> {
@@ -158,8 +176,14 @@ fn pack_marks<'a>(marks: &'a [Mark], params: &mut Params) -> Vec<Marks<'a>> {
     for (day, marks) in days {
         let key = params.key(keys::marks(params.partition, day));
         let fields = marks.iter().map(|mark| mark.key.as_str()).collect();
-        packed.push(Marks { key, fields, bytes: params.bytes_before_next() });
-        params.bytes.extend(marks.iter().map(|mark| mark.delivery.as_bytes().to_vec()));
+        packed.push(Marks {
+            key,
+            fields,
+            bytes: params.bytes_before_next(),
+        });
+        params
+            .bytes
+            .extend(marks.iter().map(|mark| mark.delivery.as_bytes().to_vec()));
     }
     packed
 }
@@ -174,8 +198,17 @@ fn pack_entities<'a>(writes: &'a [EntityWrite], params: &mut Params) -> Vec<Enti
         let key = params.key(keys::entities(params.partition, kind));
         let fields = writes.iter().map(|write| write.key.id.as_str()).collect();
         let expected = writes.iter().map(|write| write.expected).collect();
-        packed.push(Entities { key, fields, expected, bytes: params.bytes_before_next() });
-        params.bytes.extend(writes.iter().map(|write| at_rest(write.expected + 1, &write.body)));
+        packed.push(Entities {
+            key,
+            fields,
+            expected,
+            bytes: params.bytes_before_next(),
+        });
+        params.bytes.extend(
+            writes
+                .iter()
+                .map(|write| at_rest(write.expected + 1, &write.body)),
+        );
     }
     packed
 }
@@ -198,13 +231,24 @@ fn named_counters(counters: &Counters) -> BTreeMap<Option<u32>, Vec<(String, i64
     named
 }
 
-fn pack_counters<'a>(named: &'a BTreeMap<Option<u32>, Vec<(String, i64)>>, params: &mut Params) -> Vec<Sums<'a>> {
+fn pack_counters<'a>(
+    named: &'a BTreeMap<Option<u32>, Vec<(String, i64)>>,
+    params: &mut Params,
+) -> Vec<Sums<'a>> {
     let mut packed = Vec::with_capacity(named.len());
     for (day, counters) in named {
-        let name = day.map_or_else(|| keys::counters(params.partition), |day| keys::hours(params.partition, day));
+        let name = day.map_or_else(
+            || keys::counters(params.partition),
+            |day| keys::hours(params.partition, day),
+        );
         let fields = counters.iter().map(|(name, _)| name.as_str()).collect();
         let deltas = counters.iter().map(|(_, by)| by.to_string()).collect();
-        packed.push(Sums { key: params.key(name), fields, deltas, day: *day });
+        packed.push(Sums {
+            key: params.key(name),
+            fields,
+            deltas,
+            day: *day,
+        });
     }
     packed
 }
@@ -223,5 +267,6 @@ fn pack_change(change: &ConditionChange) -> Result<Change, StoreError> {
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
+    serde_json::to_string(value)
+        .map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
 }

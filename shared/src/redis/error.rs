@@ -8,9 +8,9 @@ use crate::ports::StoreError;
 /// credentials.
 pub(super) fn store_error(err: RedisError) -> StoreError {
     match err.kind() {
-        ErrorKind::AuthenticationFailed => {
-            StoreError::Misconfigured(format!("Redis refuses the credentials in REVWATCH_REDIS_URL ({err})"))
-        }
+        ErrorKind::AuthenticationFailed => StoreError::Misconfigured(format!(
+            "Redis refuses the credentials in REVWATCH_REDIS_URL ({err})"
+        )),
         ErrorKind::InvalidClientConfig | ErrorKind::EmptySentinelList => {
             StoreError::Misconfigured(format!("REVWATCH_REDIS_URL does not work: {err}"))
         }
@@ -22,9 +22,9 @@ pub(super) fn store_error(err: RedisError) -> StoreError {
         )),
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => StoreError::Corrupt(err.to_string()),
         _ => match err.code() {
-            Some("NOAUTH" | "WRONGPASS") => {
-                StoreError::Misconfigured(format!("Redis refuses the credentials in REVWATCH_REDIS_URL ({err})"))
-            }
+            Some("NOAUTH" | "WRONGPASS") => StoreError::Misconfigured(format!(
+                "Redis refuses the credentials in REVWATCH_REDIS_URL ({err})"
+            )),
             Some("MOVED" | "ASK") => StoreError::Misconfigured(format!(
                 "this Redis is a Cluster ({err}); name it with redis-cluster:// in REVWATCH_REDIS_URL"
             )),
@@ -38,5 +38,7 @@ pub(super) fn store_error(err: RedisError) -> StoreError {
 /// was demoted: the address, or Sentinel, leads to another one by now. A timeout may come from a
 /// connection whose other end is long gone.
 pub(super) fn spoils_connection(err: &RedisError) -> bool {
-    err.is_io_error() || err.is_unrecoverable_error() || err.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    err.is_io_error()
+        || err.is_unrecoverable_error()
+        || err.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }

@@ -12,7 +12,8 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult,
+    ServerErrorKind,
 };
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -48,14 +49,30 @@ impl Link {
     /// Connects and examines what is there.
     pub(super) async fn open(target: Target, partitions: u32) -> Result<Self, StoreError> {
         let source = match target {
-            Target::Cluster(nodes) => return Ok(Self::Cluster(open_cluster(nodes, partitions).await?)),
-            Target::Single(info) => Source::Address(Box::new(redis::Client::open(info).map_err(store_error)?)),
-            Target::Sentinel { sentinels, master, node } => Source::Sentinel(Box::new(
+            Target::Cluster(nodes) => {
+                return Ok(Self::Cluster(open_cluster(nodes, partitions).await?));
+            }
+            Target::Single(info) => {
+                Source::Address(Box::new(redis::Client::open(info).map_err(store_error)?))
+            }
+            Target::Sentinel {
+                sentinels,
+                master,
+                node,
+            } => Source::Sentinel(Box::new(
                 SentinelClient::build(sentinels, master, Some(node), SentinelServerType::Master)
                     .map_err(store_error)?,
             )),
         };
-        let single = Single { partitions, state: Mutex::new(State { source, live: None, opened: 0, failed: None }) };
+        let single = Single {
+            partitions,
+            state: Mutex::new(State {
+                source,
+                live: None,
+                opened: 0,
+                failed: None,
+            }),
+        };
         single.connection().await?;
         Ok(Self::Single(Box::new(single)))
     }
@@ -73,9 +90,15 @@ impl Link {
     }
 
     /// Sends several commands in one round trip. In a Cluster their keys must share a hash tag.
-    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+    pub(super) async fn pipeline<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<T, StoreError> {
         match self {
-            Self::Cluster(connection) => pipeline.query_async(&mut connection.clone()).await.map_err(store_error),
+            Self::Cluster(connection) => pipeline
+                .query_async(&mut connection.clone())
+                .await
+                .map_err(store_error),
             Self::Single(single) => {
                 let mut live = single.connection().await?;
                 let answer = pipeline.query_async(&mut live.connection).await;
@@ -88,7 +111,9 @@ impl Link {
     /// was restarted.
     pub(super) async fn call<T: FromRedisValue>(&self, call: &Call) -> Result<T, StoreError> {
         match self.try_run(&call.by_digest()).await? {
-            Err(err) if err.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => self.run(&call.by_source()).await,
+            Err(err) if err.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.run(&call.by_source()).await
+            }
             answer => answer.map_err(store_error),
         }
     }
@@ -105,7 +130,10 @@ impl Link {
     }
 }
 
-async fn open_cluster(nodes: Vec<redis::ConnectionInfo>, partitions: u32) -> Result<ClusterConnection, StoreError> {
+async fn open_cluster(
+    nodes: Vec<redis::ConnectionInfo>,
+    partitions: u32,
+) -> Result<ClusterConnection, StoreError> {
     let client = ClusterClientBuilder::new(nodes)
         .connection_timeout(CONNECT)
         .response_timeout(ANSWER)
@@ -118,7 +146,9 @@ async fn open_cluster(nodes: Vec<redis::ConnectionInfo>, partitions: u32) -> Res
         checks::examine_cluster(&mut connection, partitions).await?;
         Ok(connection)
     };
-    timeout(OPEN, open).await.unwrap_or_else(|_| Err(too_slow()))
+    timeout(OPEN, open)
+        .await
+        .unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// One multiplexed connection, and how to get the next.
@@ -160,11 +190,16 @@ impl Single {
         if let Some((_, why)) = state.failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(StoreError::Unavailable(why.clone().into()));
         }
-        let opened = timeout(OPEN, state.source.open(self.partitions)).await.unwrap_or_else(|_| Err(too_slow()));
+        let opened = timeout(OPEN, state.source.open(self.partitions))
+            .await
+            .unwrap_or_else(|_| Err(too_slow()));
         match opened {
             Ok(connection) => {
                 state.opened += 1;
-                let live = Live { number: state.opened, connection };
+                let live = Live {
+                    number: state.opened,
+                    connection,
+                };
                 state.live = Some(live.clone());
                 Ok(live)
             }
@@ -187,7 +222,11 @@ impl Single {
 
     async fn discard(&self, used: &Live, why: &RedisError) {
         let mut state = self.state.lock().await;
-        if state.live.as_ref().is_some_and(|live| live.number == used.number) {
+        if state
+            .live
+            .as_ref()
+            .is_some_and(|live| live.number == used.number)
+        {
             tracing::warn!(error = %why, "the connection to Redis is given up; the next request opens a new one");
             state.live = None;
         }
@@ -196,10 +235,15 @@ impl Single {
 
 impl Source {
     async fn open(&mut self, partitions: u32) -> Result<MultiplexedConnection, StoreError> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER));
         let opened = match self {
-            Self::Address(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+            Self::Address(client) => {
+                client
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await
+            }
             Self::Sentinel(client) => client.get_async_connection_with_config(&config).await,
         };
         let mut connection = opened.map_err(store_error)?;
@@ -209,5 +253,7 @@ impl Source {
 }
 
 fn too_slow() -> StoreError {
-    StoreError::Unavailable(format!("no usable connection to Redis within {} s", OPEN.as_secs()).into())
+    StoreError::Unavailable(
+        format!("no usable connection to Redis within {} s", OPEN.as_secs()).into(),
+    )
 }

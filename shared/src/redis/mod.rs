@@ -33,8 +33,8 @@ use crate::condition::Condition;
 use crate::counters::Counters;
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, DueWindow, Fence, Found, Health, StateStore,
-    StoreError, Stored, Want,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, DueWindow, Fence, Found,
+    Health, StateStore, StoreError, Stored, Want,
 };
 
 /// [`StateStore`] on Redis 7.0 or later.
@@ -56,10 +56,15 @@ impl RedisStore {
     /// No error shows a password.
     pub async fn connect(url: &SecretString, partitions: u32) -> Result<Self, StoreError> {
         if partitions == 0 {
-            return Err(StoreError::Misconfigured("REVWATCH_PARTITIONS must be at least 1".into()));
+            return Err(StoreError::Misconfigured(
+                "REVWATCH_PARTITIONS must be at least 1".into(),
+            ));
         }
         let target = Target::parse(url.expose_secret())?;
-        Ok(Self { link: Link::open(target, partitions).await?, partitions })
+        Ok(Self {
+            link: Link::open(target, partitions).await?,
+            partitions,
+        })
     }
 
     /// Whether [`RedisStore::connect`] would understand the address.
@@ -79,7 +84,12 @@ impl RedisStore {
 /// Names the server kind and the number of partitions, no address.
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RedisStore({}, {} partitions)", self.link.kind(), self.partitions)
+        write!(
+            f,
+            "RedisStore({}, {} partitions)",
+            self.link.kind(),
+            self.partitions
+        )
     }
 }
 
@@ -121,7 +131,11 @@ impl StateStore for RedisStore {
         self.due_conditions(windows).await
     }
 
-    async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
+    async fn condition_changes(
+        &self,
+        cursor: &ChangeCursor,
+        limit: usize,
+    ) -> Result<Changes, StoreError> {
         self.changes_since(cursor, limit).await
     }
 
@@ -129,7 +143,12 @@ impl StateStore for RedisStore {
         self.newest_audit(limit).await
     }
 
-    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Fence>, StoreError> {
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
         self.take_lease(name, holder, ttl_ms).await
     }
 
@@ -141,7 +160,11 @@ impl StateStore for RedisStore {
         self.read_documents(space).await
     }
 
-    async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError> {
+    async fn write_documents(
+        &self,
+        fence: Fence,
+        writes: &[DocumentWrite],
+    ) -> Result<(), StoreError> {
         self.put_documents(fence, writes).await
     }
 
@@ -153,11 +176,21 @@ impl StateStore for RedisStore {
         self.look_at_health().await
     }
 
-    async fn begin_healing(&self, partition: u32, healing: &str, margin_ms: i64) -> Result<(String, i64), StoreError> {
+    async fn begin_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        margin_ms: i64,
+    ) -> Result<(String, i64), StoreError> {
         self.note_healing(partition, healing, margin_ms).await
     }
 
-    async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {
+    async fn end_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        life: &str,
+    ) -> Result<bool, StoreError> {
         self.note_healed(partition, healing, life).await
     }
 
@@ -165,7 +198,12 @@ impl StateStore for RedisStore {
         self.forget_events().await
     }
 
-    async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
+    async fn beat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError> {
         self.heartbeat(group, member, ttl_ms).await
     }
 

@@ -20,10 +20,17 @@ const SCAN: usize = 1_000;
 const DAYS_BY_NAME: u32 = 62;
 
 impl RedisStore {
-    pub(super) async fn read_batch(&self, partition: u32, want: &Want) -> Result<Found, StoreError> {
+    pub(super) async fn read_batch(
+        &self,
+        partition: u32,
+        want: &Want,
+    ) -> Result<Found, StoreError> {
         let marks = positions(want.marks.iter().map(|(day, key)| (*day, key.as_str())));
         let entities = positions(want.entities.iter().map(|key| (key.kind, key.id.as_str())));
-        let mut found = Found { marks: vec![None; want.marks.len()], entities: vec![None; want.entities.len()] };
+        let mut found = Found {
+            marks: vec![None; want.marks.len()],
+            entities: vec![None; want.entities.len()],
+        };
         if marks.is_empty() && entities.is_empty() {
             return Ok(found);
         }
@@ -34,7 +41,11 @@ impl RedisStore {
         for (kind, wanted) in &entities {
             pipeline.add_command(hmget(keys::entities(partition, *kind), wanted));
         }
-        let mut answers = self.link.pipeline::<Vec<Vec<Option<Vec<u8>>>>>(&pipeline).await?.into_iter();
+        let mut answers = self
+            .link
+            .pipeline::<Vec<Vec<Option<Vec<u8>>>>>(&pipeline)
+            .await?
+            .into_iter();
         for wanted in marks.values() {
             for ((at, _), value) in wanted.iter().zip(answers.next().unwrap_or_default()) {
                 found.marks[*at] = value.map(|bytes| delivery(&bytes)).transpose()?;
@@ -42,7 +53,9 @@ impl RedisStore {
         }
         for wanted in entities.values() {
             for ((at, _), value) in wanted.iter().zip(answers.next().unwrap_or_default()) {
-                found.entities[*at] = value.map(|bytes| stored(&want.entities[*at], &bytes)).transpose()?;
+                found.entities[*at] = value
+                    .map(|bytes| stored(&want.entities[*at], &bytes))
+                    .transpose()?;
             }
         }
         Ok(found)
@@ -57,7 +70,12 @@ impl RedisStore {
                 self.link.run::<Option<Vec<u8>>>(&cmd).await
             })
             .await?;
-        answers.into_iter().flatten().next().map(|bytes| stored(key, &bytes)).transpose()
+        answers
+            .into_iter()
+            .flatten()
+            .next()
+            .map(|bytes| stored(key, &bytes))
+            .transpose()
     }
 
     pub(super) async fn scan_entities(
@@ -79,16 +97,29 @@ impl RedisStore {
 
     /// One page of a hash, without the fields that were in earlier pages: Redis repeats some when the
     /// hash is resized meanwhile.
-    pub(super) async fn next_page(&self, scan: &mut Scan) -> Result<Option<Vec<(String, Vec<u8>)>>, StoreError> {
-        let Some(cursor) = scan.cursor else { return Ok(None) };
+    pub(super) async fn next_page(
+        &self,
+        scan: &mut Scan,
+    ) -> Result<Option<Vec<(String, Vec<u8>)>>, StoreError> {
+        let Some(cursor) = scan.cursor else {
+            return Ok(None);
+        };
         let mut cmd = redis::cmd("HSCAN");
         cmd.arg(&scan.key).arg(cursor).arg("COUNT").arg(SCAN);
         let (next, page): (u64, Vec<(String, Vec<u8>)>) = self.link.run(&cmd).await?;
         scan.cursor = (next != 0).then_some(next);
-        Ok(Some(page.into_iter().filter(|(field, _)| scan.seen.insert(field.clone())).collect()))
+        Ok(Some(
+            page.into_iter()
+                .filter(|(field, _)| scan.seen.insert(field.clone()))
+                .collect(),
+        ))
     }
 
-    pub(super) async fn sum_counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
+    pub(super) async fn sum_counters(
+        &self,
+        from_hour: u32,
+        to_hour: u32,
+    ) -> Result<Counters, StoreError> {
         let partitions = self
             .each_partition(|partition| async move {
                 let days = self.days_between(partition, from_hour, to_hour).await?;
@@ -130,7 +161,12 @@ impl RedisStore {
         Ok(partitions.into_iter().flatten().flatten().sum())
     }
 
-    async fn days_between(&self, partition: u32, from_hour: u32, to_hour: u32) -> Result<Vec<u32>, StoreError> {
+    async fn days_between(
+        &self,
+        partition: u32,
+        from_hour: u32,
+        to_hour: u32,
+    ) -> Result<Vec<u32>, StoreError> {
         if from_hour > to_hour {
             return Ok(Vec::new());
         }
@@ -141,7 +177,10 @@ impl RedisStore {
         let mut cmd = redis::cmd("SMEMBERS");
         cmd.arg(keys::days(partition));
         let exist: BTreeSet<u32> = self.link.run(&cmd).await?;
-        Ok(exist.into_iter().filter(|day| asked.contains(day)).collect())
+        Ok(exist
+            .into_iter()
+            .filter(|day| asked.contains(day))
+            .collect())
     }
 
     /// Newest is what was committed last; within one millisecond, what Stripe says happened last.
@@ -152,7 +191,11 @@ impl RedisStore {
         let partitions = self
             .each_partition(|partition| async move {
                 let mut cmd = redis::cmd("XREVRANGE");
-                cmd.arg(keys::audit(partition)).arg("+").arg("-").arg("COUNT").arg(limit);
+                cmd.arg(keys::audit(partition))
+                    .arg("+")
+                    .arg("-")
+                    .arg("COUNT")
+                    .arg(limit);
                 self.link.run::<StreamRangeReply>(&cmd).await
             })
             .await?;
@@ -163,7 +206,11 @@ impl RedisStore {
             entries.push(((millisecond, entry.at_s, number), entry));
         }
         entries.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
-        Ok(entries.into_iter().map(|(_, entry)| entry).take(limit).collect())
+        Ok(entries
+            .into_iter()
+            .map(|(_, entry)| entry)
+            .take(limit)
+            .collect())
     }
 }
 
@@ -176,7 +223,11 @@ pub(super) struct Scan {
 
 impl Scan {
     pub(super) fn new(key: String) -> Self {
-        Self { key, cursor: Some(0), seen: HashSet::new() }
+        Self {
+            key,
+            cursor: Some(0),
+            seen: HashSet::new(),
+        }
     }
 }
 
@@ -196,11 +247,14 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(
         Some(Value::BulkString(bytes)) => bytes.as_slice(),
         _ => return Err(StoreError::Corrupt(format!("{what} without a text"))),
     };
-    serde_json::from_slice(text).map_err(|err| StoreError::Corrupt(format!("{what}, {}", shown::place(&err))))
+    serde_json::from_slice(text)
+        .map_err(|err| StoreError::Corrupt(format!("{what}, {}", shown::place(&err))))
 }
 
 /// Groups what is wanted by the hash it is in, and remembers where the answer goes.
-fn positions<'a, K: Ord>(wanted: impl Iterator<Item = (K, &'a str)>) -> BTreeMap<K, Vec<(usize, &'a str)>> {
+fn positions<'a, K: Ord>(
+    wanted: impl Iterator<Item = (K, &'a str)>,
+) -> BTreeMap<K, Vec<(usize, &'a str)>> {
     let mut groups: BTreeMap<K, Vec<(usize, &str)>> = BTreeMap::new();
     for (at, (group, field)) in wanted.enumerate() {
         groups.entry(group).or_default().push((at, field));
@@ -218,19 +272,28 @@ fn hmget(key: String, wanted: &[(usize, &str)]) -> Cmd {
 }
 
 fn delivery(bytes: &[u8]) -> Result<Uuid, StoreError> {
-    Uuid::from_slice(bytes).map_err(|err| StoreError::Corrupt(format!("a mark is no delivery id: {err}")))
+    Uuid::from_slice(bytes)
+        .map_err(|err| StoreError::Corrupt(format!("a mark is no delivery id: {err}")))
 }
 
 fn stored(key: &EntityKey, bytes: &[u8]) -> Result<Stored, StoreError> {
-    let (version, body) = bytes
-        .split_first_chunk::<8>()
-        .ok_or_else(|| StoreError::Corrupt(format!("{key} has {} bytes, too few for a version", bytes.len())))?;
-    Ok(Stored { version: u64::from_be_bytes(*version), body: body.to_vec() })
+    let (version, body) = bytes.split_first_chunk::<8>().ok_or_else(|| {
+        StoreError::Corrupt(format!(
+            "{key} has {} bytes, too few for a version",
+            bytes.len()
+        ))
+    })?;
+    Ok(Stored {
+        version: u64::from_be_bytes(*version),
+        body: body.to_vec(),
+    })
 }
 
 fn hour_and_name(day: u32, field: &str) -> Result<(u32, &str), StoreError> {
     field
         .split_once('|')
-        .and_then(|(hour, name)| Some((day.checked_mul(24)?.checked_add(hour.parse().ok()?)?, name)))
+        .and_then(|(hour, name)| {
+            Some((day.checked_mul(24)?.checked_add(hour.parse().ok()?)?, name))
+        })
         .ok_or_else(|| StoreError::Corrupt(format!("{field:?} is not a counter of an hour")))
 }

@@ -16,7 +16,11 @@ impl Script {
 
     /// A call with all the keys the script may touch. They share one hash tag.
     pub(super) fn on(&'static self, keys: Vec<String>) -> Call {
-        Call { script: self, keys, args: Vec::new() }
+        Call {
+            script: self,
+            keys,
+            args: Vec::new(),
+        }
     }
 }
 
@@ -46,7 +50,10 @@ impl Call {
 
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut cmd = redis::cmd(name);
-        cmd.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.args);
+        cmd.arg(script)
+            .arg(self.keys.len())
+            .arg(&self.keys)
+            .arg(&self.args);
         cmd
     }
 }

@@ -28,27 +28,35 @@ pub(super) enum Target {
 impl Target {
     /// See [`super::RedisStore::connect`] for the forms.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let (scheme, rest) = url
-            .trim()
-            .split_once("://")
-            .ok_or_else(|| wrong("it has no scheme; use redis://, rediss://, redis-cluster:// or redis-sentinel://"))?;
+        let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| {
+            wrong(
+                "it has no scheme; use redis://, rediss://, redis-cluster:// or redis-sentinel://",
+            )
+        })?;
         match scheme {
             "redis" | "rediss" => Ok(Self::Single(server(&format!("{scheme}://{rest}"))?)),
             "redis-cluster" => Self::cluster(&Parts::split(rest)?),
             "redis-sentinel" => Self::sentinel(&Parts::split(rest)?),
-            _ => Err(wrong("its scheme is none of redis://, rediss://, redis-cluster://, redis-sentinel://")),
+            _ => Err(wrong(
+                "its scheme is none of redis://, rediss://, redis-cluster://, redis-sentinel://",
+            )),
         }
     }
 
     fn cluster(parts: &Parts<'_>) -> Result<Self, StoreError> {
         if !parts.path.is_empty() {
-            return Err(wrong("redis-cluster:// takes no path: a Cluster has only database 0"));
+            return Err(wrong(
+                "redis-cluster:// takes no path: a Cluster has only database 0",
+            ));
         }
         if parts.sentinel_password.is_some() {
             return Err(wrong("redis-cluster:// takes no sentinel_password"));
         }
         let scheme = parts.scheme();
-        let nodes = parts.hosts.iter().map(|host| server(&format!("{scheme}://{}{host}", parts.login)));
+        let nodes = parts
+            .hosts
+            .iter()
+            .map(|host| server(&format!("{scheme}://{}{host}", parts.login)));
         Ok(Self::Cluster(nodes.collect::<Result<_, _>>()?))
     }
 
@@ -73,11 +81,16 @@ impl Target {
             });
         }
         let login = server(&format!("redis://{}localhost/{db}", parts.login))?;
-        let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(login.redis_settings().clone());
+        let mut node = SentinelNodeConnectionInfo::default()
+            .set_redis_connection_info(login.redis_settings().clone());
         if parts.tls {
             node = node.set_tls_mode(TlsMode::Secure);
         }
-        Ok(Self::Sentinel { sentinels, master: master.to_owned(), node })
+        Ok(Self::Sentinel {
+            sentinels,
+            master: master.to_owned(),
+            node,
+        })
     }
 }
 
@@ -101,14 +114,26 @@ impl<'a> Parts<'a> {
         if hosts.iter().any(|host| host.is_empty()) {
             return Err(wrong("a host is missing; list them as host:port,host:port"));
         }
-        let mut parts = Self { login, hosts, path: path.trim_end_matches('/'), tls: false, sentinel_password: None };
+        let mut parts = Self {
+            login,
+            hosts,
+            path: path.trim_end_matches('/'),
+            tls: false,
+            sentinel_password: None,
+        };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match (name.as_ref(), value.as_ref()) {
                 ("tls", "true") => parts.tls = true,
                 ("tls", "false") => parts.tls = false,
                 ("tls", _) => return Err(wrong("tls is neither true nor false")),
-                ("sentinel_password", password) => parts.sentinel_password = Some(password.to_owned()),
-                _ => return Err(wrong("it has a parameter that is neither tls nor sentinel_password")),
+                ("sentinel_password", password) => {
+                    parts.sentinel_password = Some(password.to_owned())
+                }
+                _ => {
+                    return Err(wrong(
+                        "it has a parameter that is neither tls nor sentinel_password",
+                    ));
+                }
             }
         }
         Ok(parts)
@@ -142,35 +167,58 @@ mod tests {
     use super::*;
 
     fn login(info: &ConnectionInfo) -> (Option<&str>, Option<&str>) {
-        (info.redis_settings().username(), info.redis_settings().password())
+        (
+            info.redis_settings().username(),
+            info.redis_settings().password(),
+        )
     }
 
     #[test]
     fn one_server() {
-        let Ok(Target::Single(info)) = Target::parse("rediss://me:p%40ss@redis.example:6390/3") else {
+        let Ok(Target::Single(info)) = Target::parse("rediss://me:p%40ss@redis.example:6390/3")
+        else {
             panic!("not a single server")
         };
         assert_eq!(info.addr().to_string(), "redis.example:6390");
         assert_eq!(login(&info), (Some("me"), Some("p@ss")));
         assert_eq!(info.redis_settings().db(), 3);
-        assert!(matches!(info.addr(), redis::ConnectionAddr::TcpTls { insecure: false, .. }));
+        assert!(matches!(
+            info.addr(),
+            redis::ConnectionAddr::TcpTls {
+                insecure: false,
+                ..
+            }
+        ));
     }
 
     #[test]
     fn a_cluster_shares_its_login() {
-        let Ok(Target::Cluster(nodes)) = Target::parse("redis-cluster://:pw@a:7000,b:7001,[::1]:7002?tls=true") else {
+        let Ok(Target::Cluster(nodes)) =
+            Target::parse("redis-cluster://:pw@a:7000,b:7001,[::1]:7002?tls=true")
+        else {
             panic!("not a cluster")
         };
         let addresses: Vec<String> = nodes.iter().map(|n| n.addr().to_string()).collect();
         assert_eq!(addresses, ["a:7000", "b:7001", "::1:7002"]);
         assert!(nodes.iter().all(|n| login(n) == (None, Some("pw"))));
-        assert!(nodes.iter().all(|n| matches!(n.addr(), redis::ConnectionAddr::TcpTls { .. })));
+        assert!(
+            nodes
+                .iter()
+                .all(|n| matches!(n.addr(), redis::ConnectionAddr::TcpTls { .. }))
+        );
     }
 
     #[test]
     fn sentinels_have_a_login_of_their_own() {
         let url = "redis-sentinel://me:pw@a,b:26380/mymaster/2?sentinel_password=s%26p";
-        let Ok(Target::Sentinel { sentinels, master, node }) = Target::parse(url) else { panic!("not sentinels") };
+        let Ok(Target::Sentinel {
+            sentinels,
+            master,
+            node,
+        }) = Target::parse(url)
+        else {
+            panic!("not sentinels")
+        };
         let addresses: Vec<String> = sentinels.iter().map(|n| n.addr().to_string()).collect();
         assert_eq!(addresses, ["a:26379", "b:26380"]);
         assert!(sentinels.iter().all(|n| login(n) == (None, Some("s&p"))));
@@ -191,7 +239,12 @@ mod tests {
     #[case("redis-sentinel://a/m?password=hunter2")]
     #[case("redis-sentinel://a/m?tls=hunter2")]
     fn errors_do_not_show_the_password(#[case] url: &str) {
-        let Err(StoreError::Misconfigured(text)) = Target::parse(url) else { panic!("{url} was understood") };
-        assert!(text.contains("REVWATCH_REDIS_URL") && !text.contains("ter2"), "{text}");
+        let Err(StoreError::Misconfigured(text)) = Target::parse(url) else {
+            panic!("{url} was understood")
+        };
+        assert!(
+            text.contains("REVWATCH_REDIS_URL") && !text.contains("ter2"),
+            "{text}"
+        );
     }
 }

@@ -51,19 +51,32 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// Takes over from SQLite, for commits of `writer`. The thread ends with what this returns.
     pub(super) fn of(writer: &mut Connection, path: PathBuf) -> rusqlite::Result<Self> {
-        let (pages, is_nearly_done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (pages, is_nearly_done) = (
+            Arc::new(AtomicU32::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (begin, begins) = sync_channel(1);
         let shown = pages.clone();
         writer.wal_hook(Some(move |_: &mut Wal, pages| {
             shown.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))?;
-        let moves = Moves { path, begins, is_nearly_done: is_nearly_done.clone() };
+        let moves = Moves {
+            path,
+            begins,
+            is_nearly_done: is_nearly_done.clone(),
+        };
         // Without the thread the writer does all of it, in time.
         let _ = std::thread::Builder::new()
             .name("sqlite-checkpoint".into())
             .spawn(move || keep_thread("sqlite-checkpoint", || moves.run()));
-        Ok(Self { pages, begin, is_under_way: false, is_nearly_done, next: BEGIN })
+        Ok(Self {
+            pages,
+            begin,
+            is_under_way: false,
+            is_nearly_done,
+            next: BEGIN,
+        })
     }
 
     /// To be called between two rounds.
@@ -100,7 +113,9 @@ fn begin_anew(writer: &mut Connection) -> rusqlite::Result<bool> {
     writer.busy_timeout(BUSY)?;
     match moved {
         Ok(_) => Ok(true),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -127,7 +142,10 @@ impl Moves {
     fn make_room(&self, open: &mut Option<(Connection, Unclosed)>) -> Result<(), BoxError> {
         let (connection, file) = match open {
             Some(open) => open,
-            None => open.insert((connect(&self.path)?, ManuallyDrop::new(File::open(&self.path)?))),
+            None => open.insert((
+                connect(&self.path)?,
+                ManuallyDrop::new(File::open(&self.path)?),
+            )),
         };
         let mut before = 0;
         for _ in 0..MOST_PASSES {
@@ -182,7 +200,10 @@ mod tests {
     async fn publish_until(sqlite: &Sqlite, mut enough: impl FnMut(u32) -> bool) {
         let mut count = 0;
         while !enough(count) {
-            assert!(count < (MOST - 2 * BEGIN) / 16, "{count} deliveries are not enough");
+            assert!(
+                count < (MOST - 2 * BEGIN) / 16,
+                "{count} deliveries are not enough"
+            );
             let delivery = Delivery {
                 id: Uuid::now_v7(),
                 event_id: format!("evt_{count}"),
@@ -204,7 +225,9 @@ mod tests {
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         publish_until(&sqlite, |count| count == 1).await;
         let reader = connect(&folder.path().join(FILE_NAME)).expect("a reader");
-        reader.execute_batch("BEGIN; SELECT count(*) FROM archive").expect("it reads");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM archive")
+            .expect("it reads");
         let first = times_begun(folder.path());
         publish_until(&sqlite, |count| count > (BEGIN + BEGIN / 4) / 16).await;
         assert_eq!(times_begun(folder.path()), first, "somebody reads from it");

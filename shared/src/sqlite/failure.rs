@@ -25,43 +25,61 @@ impl Failure {
         let (sqlite, error): (_, &dyn std::fmt::Display) = match error {
             Error::SqliteFailure(sqlite, _) => (sqlite, error),
             // Its own text repeats the whole statement.
-            Error::SqlInputError { error: sqlite, msg, .. } => (sqlite, msg),
+            Error::SqlInputError {
+                error: sqlite, msg, ..
+            } => (sqlite, msg),
             // A value of another type than that of its column.
-            _ => return Self::Corrupt(format!("{file} holds what revwatch does not write: {error}. {RESTORE}")),
+            _ => {
+                return Self::Corrupt(format!(
+                    "{file} holds what revwatch does not write: {error}. {RESTORE}"
+                ));
+            }
         };
         match sqlite.code {
-            ErrorCode::DiskFull => Self::Unavailable(format!("the disk of {file} is full, free space on it: {error}")),
+            ErrorCode::DiskFull => Self::Unavailable(format!(
+                "the disk of {file} is full, free space on it: {error}"
+            )),
             ErrorCode::SystemIoFailure => Self::Unavailable(format!(
                 "the disk does not read or write {file}, check its free space and the system's log: {error}"
             )),
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed => {
                 Self::Unavailable(format!("another process keeps {file} locked: {error}"))
             }
             ErrorCode::OutOfMemory
             | ErrorCode::OperationAborted
             | ErrorCode::OperationInterrupted
-            | ErrorCode::SchemaChanged => Self::Unavailable(format!("{file} cannot be used at present: {error}")),
-            ErrorCode::ReadOnly if sqlite.extended_code == ffi::SQLITE_READONLY_DBMOVED => Self::Misconfigured(
-                format!("{file} was moved or deleted while it was in use, restart revwatch: {error}"),
-            ),
+            | ErrorCode::SchemaChanged => {
+                Self::Unavailable(format!("{file} cannot be used at present: {error}"))
+            }
+            ErrorCode::ReadOnly if sqlite.extended_code == ffi::SQLITE_READONLY_DBMOVED => {
+                Self::Misconfigured(format!(
+                    "{file} was moved or deleted while it was in use, restart revwatch: {error}"
+                ))
+            }
             ErrorCode::ReadOnly => Self::Misconfigured(format!(
                 "{file} cannot be written, give this user write permission for the folder and all files in it, on a \
                  file system that is not mounted read-only: {error}"
             )),
-            ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
-                Self::Misconfigured(format!(
-                    "{file} cannot be opened, give this user write permission for the folder and all files in it: {error}"
-                ))
-            }
+            ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::AuthorizationForStatementDenied => Self::Misconfigured(format!(
+                "{file} cannot be opened, give this user write permission for the folder and all files in it: {error}"
+            )),
             ErrorCode::NoLargeFileSupport => {
                 Self::Misconfigured(format!("{file} is too large for its file system: {error}"))
             }
-            ErrorCode::NotADatabase => {
-                Self::Corrupt(format!("{file} is not a store of revwatch or is encrypted: {error}. {RESTORE}"))
+            ErrorCode::NotADatabase => Self::Corrupt(format!(
+                "{file} is not a store of revwatch or is encrypted: {error}. {RESTORE}"
+            )),
+            ErrorCode::DatabaseCorrupt => {
+                Self::Corrupt(format!("{file} is damaged: {error}. {RESTORE}"))
             }
-            ErrorCode::DatabaseCorrupt => Self::Corrupt(format!("{file} is damaged: {error}. {RESTORE}")),
             // A table that is not there, a row that is there twice.
-            _ => Self::Corrupt(format!("{file} is not as revwatch writes it: {error}. {RESTORE}")),
+            _ => Self::Corrupt(format!(
+                "{file} is not as revwatch writes it: {error}. {RESTORE}"
+            )),
         }
     }
 
@@ -72,7 +90,8 @@ impl Failure {
 }
 
 /// What to do about a file that cannot be read.
-const RESTORE: &str = "Stop revwatch, keep a copy of the file, and restore a backup or name an empty folder";
+const RESTORE: &str =
+    "Stop revwatch, keep a copy of the file, and restore a backup or name an empty folder";
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
@@ -115,7 +134,9 @@ mod tests {
 
     fn memory() -> Connection {
         let connection = Connection::open_in_memory().expect("a database");
-        connection.execute_batch("CREATE TABLE t (n UNIQUE); INSERT INTO t VALUES ('text')").expect("a table");
+        connection
+            .execute_batch("CREATE TABLE t (n UNIQUE); INSERT INTO t VALUES ('text')")
+            .expect("a table");
         connection
     }
 
@@ -136,34 +157,91 @@ mod tests {
         head[..16].copy_from_slice(b"SQLite format 3\0");
         let locked = folder.path().join("locked");
         let holder = Connection::open(&locked).expect("a file");
-        holder.execute_batch("CREATE TABLE t (n); BEGIN EXCLUSIVE").expect("locked");
+        holder
+            .execute_batch("CREATE TABLE t (n); BEGIN EXCLUSIVE")
+            .expect("locked");
         let waiting = Connection::open(&locked).expect("a file");
-        waiting.busy_timeout(std::time::Duration::ZERO).expect("set");
-        let read_only = Connection::open_with_flags(folder.path().join("r"), OpenFlags::SQLITE_OPEN_READ_ONLY);
-        drop(Connection::open(folder.path().join("there")).expect("a file").execute_batch("CREATE TABLE t (n)"));
-        let there = Connection::open_with_flags(folder.path().join("there"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+        waiting
+            .busy_timeout(std::time::Duration::ZERO)
+            .expect("set");
+        let read_only =
+            Connection::open_with_flags(folder.path().join("r"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+        drop(
+            Connection::open(folder.path().join("there"))
+                .expect("a file")
+                .execute_batch("CREATE TABLE t (n)"),
+        );
+        let there = Connection::open_with_flags(
+            folder.path().join("there"),
+            OpenFlags::SQLITE_OPEN_READ_ONLY,
+        );
         let full = memory();
-        full.execute_batch("PRAGMA max_page_count = 3").expect("set");
-        let column =
-            |c: Connection| c.query_row("SELECT n FROM t", [], |row| row.get::<_, i64>(0)).expect_err("it holds text");
-        let negative = |c: Connection| c.query_row("SELECT -1", [], |row| row.get::<_, u64>(0)).expect_err("negative");
+        full.execute_batch("PRAGMA max_page_count = 3")
+            .expect("set");
+        let column = |c: Connection| {
+            c.query_row("SELECT n FROM t", [], |row| row.get::<_, i64>(0))
+                .expect_err("it holds text")
+        };
+        let negative = |c: Connection| {
+            c.query_row("SELECT -1", [], |row| row.get::<_, u64>(0))
+                .expect_err("negative")
+        };
         for (error, expected, says) in [
-            (error_of(&full, "INSERT INTO t VALUES (zeroblob(100000))"), 'u', "is full, free space"),
+            (
+                error_of(&full, "INSERT INTO t VALUES (zeroblob(100000))"),
+                'u',
+                "is full, free space",
+            ),
             (error_of(&waiting, "SELECT * FROM t"), 'u', "locked"),
-            (error_of(&there.expect("a file"), "INSERT INTO t VALUES (1)"), 'm', "write permission"),
-            (read_only.expect_err("it is not there"), 'm', "cannot be opened"),
-            (Connection::open(folder.path()).expect_err("a folder"), 'm', "cannot be opened"),
-            (error_of(&file("garbage", &[b'x'; 4096]), "SELECT * FROM t"), 'c', "is not a store of revwatch"),
-            (error_of(&file("torn", &head), "SELECT * FROM t"), 'c', "restore a backup"),
-            (error_of(&file("empty", b""), "SELECT * FROM meta"), 'c', "no such table: meta"),
-            (error_of(&memory(), "INSERT INTO t VALUES ('text')"), 'c', "UNIQUE constraint"),
+            (
+                error_of(&there.expect("a file"), "INSERT INTO t VALUES (1)"),
+                'm',
+                "write permission",
+            ),
+            (
+                read_only.expect_err("it is not there"),
+                'm',
+                "cannot be opened",
+            ),
+            (
+                Connection::open(folder.path()).expect_err("a folder"),
+                'm',
+                "cannot be opened",
+            ),
+            (
+                error_of(&file("garbage", &[b'x'; 4096]), "SELECT * FROM t"),
+                'c',
+                "is not a store of revwatch",
+            ),
+            (
+                error_of(&file("torn", &head), "SELECT * FROM t"),
+                'c',
+                "restore a backup",
+            ),
+            (
+                error_of(&file("empty", b""), "SELECT * FROM meta"),
+                'c',
+                "no such table: meta",
+            ),
+            (
+                error_of(&memory(), "INSERT INTO t VALUES ('text')"),
+                'c',
+                "UNIQUE constraint",
+            ),
             (column(memory()), 'c', "holds what revwatch does not write"),
-            (negative(memory()), 'c', "holds what revwatch does not write"),
+            (
+                negative(memory()),
+                'c',
+                "holds what revwatch does not write",
+            ),
         ] {
             let failure = Failure::of("/data/revwatch.sqlite3", &error);
             let text = failure.to_string();
             assert_eq!(sort(&failure), expected, "{error:?}: {text}");
-            assert!(text.contains("/data/revwatch.sqlite3 (in the folder of REVWATCH_DATA)"), "{text}");
+            assert!(
+                text.contains("/data/revwatch.sqlite3 (in the folder of REVWATCH_DATA)"),
+                "{text}"
+            );
             assert!(text.contains(says) && !text.contains("SELECT"), "{text}");
         }
         for (code, expected, says) in [
@@ -173,7 +251,10 @@ mod tests {
             (ffi::SQLITE_CORRUPT_INDEX, 'c', "is damaged"),
         ] {
             let failure = Failure::of("", &Error::SqliteFailure(ffi::Error::new(code), None));
-            assert!(sort(&failure) == expected && failure.to_string().contains(says), "{code}: {failure}");
+            assert!(
+                sort(&failure) == expected && failure.to_string().contains(says),
+                "{code}: {failure}"
+            );
         }
     }
 
@@ -206,7 +287,11 @@ mod tests {
         let publish = |bytes| sqlite.publish(delivery(bytes));
         let (small, large, later) = tokio::join!(publish(10), publish(1 << 20), publish(10));
         let text = large.expect_err("no space").to_string();
-        assert!(text.starts_with("the queue is unavailable: the disk of ") && text.contains("REVWATCH_DATA"), "{text}");
+        assert!(
+            text.starts_with("the queue is unavailable: the disk of ")
+                && text.contains("REVWATCH_DATA"),
+            "{text}"
+        );
         for other in [small, later] {
             // Those in another round than the large one are stored.
             assert!(other.is_ok() || other.is_err_and(|error| error.to_string() == text));
@@ -218,11 +303,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_is_not_one_is_not_opened() {
-        for (content, expected) in [(&[b'x'; 4096][..], "is not a store of revwatch"), (b"", "start `revwatch serve`")]
-        {
+        for (content, expected) in [
+            (&[b'x'; 4096][..], "is not a store of revwatch"),
+            (b"", "start `revwatch serve`"),
+        ] {
             let folder = tempfile::tempdir().expect("a folder");
             std::fs::write(folder.path().join(FILE_NAME), content).expect("written");
-            let error = Sqlite::open(folder.path(), Open::Existing).err().expect("refused").to_string();
+            let error = Sqlite::open(folder.path(), Open::Existing)
+                .err()
+                .expect("refused")
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -233,10 +323,24 @@ mod tests {
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         sqlite.publish(delivery(1)).await.expect("published");
         let other = Connection::open(folder.path().join(FILE_NAME)).expect("opened");
-        other.execute_batch("UPDATE archive SET received_ms = 'soon'; DROP TABLE entities").expect("damaged");
-        let error = sqlite.consume(0).await.expect("a consumer").next(9).await.expect_err("it is text");
+        other
+            .execute_batch("UPDATE archive SET received_ms = 'soon'; DROP TABLE entities")
+            .expect("damaged");
+        let error = sqlite
+            .consume(0)
+            .await
+            .expect("a consumer")
+            .next(9)
+            .await
+            .expect_err("it is text");
         assert!(matches!(error, QueueError::Misconfigured(_)), "{error}");
-        let error = sqlite.entities(EntityKind::Payout, &mut |_, _| {}).await.expect_err("no such table");
-        assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("no such table: entities")), "{error}");
+        let error = sqlite
+            .entities(EntityKind::Payout, &mut |_, _| {})
+            .await
+            .expect_err("no such table");
+        assert!(
+            matches!(&error, StoreError::Corrupt(text) if text.contains("no such table: entities")),
+            "{error}"
+        );
     }
 }

@@ -61,7 +61,12 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn note_healed(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {
+    pub(super) async fn note_healed(
+        &self,
+        partition: u32,
+        healing: &str,
+        life: &str,
+    ) -> Result<bool, StoreError> {
         let (healing, life) = (healing.to_owned(), life.to_owned());
         self.write(move |c| {
             let done = c

@@ -81,7 +81,10 @@ impl Sqlite {
         let path = data.join(FILE_NAME);
         match how {
             Open::Create { .. } => std::fs::create_dir_all(data).map_err(|e| {
-                StoreError::Misconfigured(format!("cannot create the folder {} (REVWATCH_DATA): {e}", data.display()))
+                StoreError::Misconfigured(format!(
+                    "cannot create the folder {} (REVWATCH_DATA): {e}",
+                    data.display()
+                ))
             })?,
             Open::Existing if !path.exists() => {
                 return Err(StoreError::Misconfigured(format!(
@@ -97,7 +100,8 @@ impl Sqlite {
             Prepare::Sql(e) => cannot_open(&e).into(),
             Prepare::Wrong(text) => StoreError::Misconfigured(text),
         })?;
-        let mut checkpoints = Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&e))?;
+        let mut checkpoints =
+            Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&e))?;
         let (jobs, mut inbox) = mpsc::channel(4096);
         let inner = Arc::new(Inner {
             path,
@@ -110,7 +114,11 @@ impl Sqlite {
         });
         std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || keep_thread("sqlite-writer", || write_loop(&mut connection, &mut inbox, &mut checkpoints)))
+            .spawn(move || {
+                keep_thread("sqlite-writer", || {
+                    write_loop(&mut connection, &mut inbox, &mut checkpoints)
+                })
+            })
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let watcher = Arc::downgrade(&inner);
         std::thread::Builder::new()
@@ -130,7 +138,9 @@ impl Sqlite {
     #[doc(hidden)]
     pub async fn forget_old(&self, now_s: i64) -> Result<(), StoreError> {
         let partitions = self.0.partitions;
-        Ok(self.write(move |c| prune(c, partitions, "", now_s).map(drop)).await?)
+        Ok(self
+            .write(move |c| prune(c, partitions, "", now_s).map(drop))
+            .await?)
     }
 
     /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
@@ -139,18 +149,32 @@ impl Sqlite {
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.begin_write(work).await?.await.map_err(|_| Failure::not_run(WRITER_ENDED))?
+        self.begin_write(work)
+            .await?
+            .await
+            .map_err(|_| Failure::not_run(WRITER_ENDED))?
     }
 
     /// The same without waiting for the disk. Work is done in the order in which it was begun.
-    async fn begin_write<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, Failure>>, Failure>
+    async fn begin_write<T, F>(
+        &self,
+        work: F,
+    ) -> Result<oneshot::Receiver<Result<T, Failure>>, Failure>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        let task = Box::new(Task { work, result: None, tell });
-        self.0.jobs.send(task).await.map_err(|_| Failure::not_run(WRITER_ENDED))?;
+        let task = Box::new(Task {
+            work,
+            result: None,
+            tell,
+        });
+        self.0
+            .jobs
+            .send(task)
+            .await
+            .map_err(|_| Failure::not_run(WRITER_ENDED))?;
         Ok(told)
     }
 
@@ -163,18 +187,29 @@ impl Sqlite {
     {
         let inner = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let failure = |error: rusqlite::Error| Failure::of(&inner.path.display().to_string(), &error);
-            let pooled = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let failure =
+                |error: rusqlite::Error| Failure::of(&inner.path.display().to_string(), &error);
+            let pooled = inner
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
             let connection = match pooled {
                 Some(connection) => connection,
                 None => connect(&inner.path).map_err(failure)?,
             };
             let result = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
                 .and_then(|transaction| work(&transaction));
-            inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            inner
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(connection);
             result.map_err(failure)
         });
-        reading.await.unwrap_or_else(|error| Err(Failure::not_run(&error.to_string())))
+        reading
+            .await
+            .unwrap_or_else(|error| Err(Failure::not_run(&error.to_string())))
     }
 }
 
@@ -186,10 +221,13 @@ const BUSY: Duration = Duration::from_secs(10);
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY)?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Of commands beside a server; its own writer does that in a better way.
     connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
@@ -215,7 +253,11 @@ impl From<rusqlite::Error> for Prepare {
 fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     const SCHEMA_VERSION: u32 = 2;
     // Looking needs no lock, and must not wait for a busy writer.
-    let behavior = if how == Open::Existing { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
+    let behavior = if how == Open::Existing {
+        TransactionBehavior::Deferred
+    } else {
+        TransactionBehavior::Immediate
+    };
     let transaction = connection.transaction_with_behavior(behavior)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match (version, how) {
@@ -223,10 +265,17 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             transaction.execute_batch(include_str!("schema.sql"))?;
             transaction.execute_batch(include_str!("schema_2.sql"))?;
             health::all_whole(&transaction, partitions)?;
-            transaction.execute("INSERT INTO meta VALUES ('partitions', ?1)", [partitions.to_string()])?;
+            transaction.execute(
+                "INSERT INTO meta VALUES ('partitions', ?1)",
+                [partitions.to_string()],
+            )?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        (0, Open::Existing) => return Err(Prepare::Wrong("the store is empty: start `revwatch serve` first".into())),
+        (0, Open::Existing) => {
+            return Err(Prepare::Wrong(
+                "the store is empty: start `revwatch serve` first".into(),
+            ));
+        }
         (SCHEMA_VERSION, _) => {}
         (1, Open::Create { partitions }) => {
             transaction.execute_batch(include_str!("schema_2.sql"))?;
@@ -245,10 +294,17 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             )));
         }
     }
-    let stored: Option<String> =
-        transaction.query_row("SELECT value FROM meta WHERE key = 'partitions'", [], |row| row.get(0)).optional()?;
+    let stored: Option<String> = transaction
+        .query_row(
+            "SELECT value FROM meta WHERE key = 'partitions'",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
     let stored: u32 = stored.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let Open::Create { partitions } = how else { return Ok(stored) };
+    let Open::Create { partitions } = how else {
+        return Ok(stored);
+    };
     if partitions != stored {
         return Err(Prepare::Wrong(format!(
             "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
@@ -261,7 +317,11 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
 
 /// One transaction per round, with all that waits when the round begins. It may begin again after a panic: what was not
 /// committed is undone, and who waits for it hears that it was not.
-fn write_loop(connection: &mut Connection, inbox: &mut mpsc::Receiver<Box<dyn Job>>, checkpoints: &mut Checkpoints) {
+fn write_loop(
+    connection: &mut Connection,
+    inbox: &mut mpsc::Receiver<Box<dyn Job>>,
+    checkpoints: &mut Checkpoints,
+) {
     // Under load the pages of a round, and those it looks for, are more than the usual 2 MiB. The memory is taken when
     // it is needed.
     if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
@@ -299,10 +359,16 @@ fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
 }
 
 /// One transaction. `Ok(false)`: a job failed, and nothing was written; not when each stands `apart`.
-fn attempt(connection: &mut Connection, jobs: &mut [Box<dyn Job>], apart: bool) -> Result<bool, Failure> {
+fn attempt(
+    connection: &mut Connection,
+    jobs: &mut [Box<dyn Job>],
+    apart: bool,
+) -> Result<bool, Failure> {
     let path = connection.path().unwrap_or_default().to_owned();
     let failure = |error: rusqlite::Error| Failure::of(&path, &error);
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failure)?;
     for job in jobs {
         if !apart {
             if job.run(&transaction).is_err() {
@@ -333,10 +399,16 @@ where
         // A panic of one job undoes that job alone: neither the others of its round nor the thread.
         let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
         let result = match done {
-            Ok(result) => result.map_err(|error| Failure::of(connection.path().unwrap_or_default(), &error)),
+            Ok(result) => {
+                result.map_err(|error| Failure::of(connection.path().unwrap_or_default(), &error))
+            }
             Err(_) => Err(Failure::not_run("the work panicked: see the log")),
         };
-        self.result.insert(result).as_ref().map(drop).map_err(Clone::clone)
+        self.result
+            .insert(result)
+            .as_ref()
+            .map(drop)
+            .map_err(Clone::clone)
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Failure>) {
@@ -387,7 +459,11 @@ fn watch(inner: &std::sync::Weak<Inner>) {
                 Ok(())
             };
             // A writer with a full inbox has more urgent work.
-            let _ = inner.jobs.try_send(Box::new(Task { work, result: None, tell: oneshot::channel().0 }));
+            let _ = inner.jobs.try_send(Box::new(Task {
+                work,
+                result: None,
+                tell: oneshot::channel().0,
+            }));
         }
         drop(inner);
         std::thread::sleep(LOOK);
@@ -395,10 +471,19 @@ fn watch(inner: &std::sync::Weak<Inner>) {
 }
 
 /// Forgets what is too old, a little at a time, so that nobody waits long.
-fn prune(connection: &Connection, partitions: u32, until: &str, now_s: i64) -> rusqlite::Result<String> {
+fn prune(
+    connection: &Connection,
+    partitions: u32,
+    until: &str,
+    now_s: i64,
+) -> rusqlite::Result<String> {
     queue::prune(connection, partitions, now_s * 1000 - ARCHIVE_KEPT_MS)?;
     store::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
-    store::prune_marks(connection, until, crate::event::day_of(now_s).saturating_sub(MARKS_KEPT_DAYS))
+    store::prune_marks(
+        connection,
+        until,
+        crate::event::day_of(now_s).saturating_sub(MARKS_KEPT_DAYS),
+    )
 }
 
 /// Stripe resends for 30 days at most; the archive reaches five days further back, as RabbitMQ's does.
@@ -411,7 +496,9 @@ const DAY_S: i64 = 86_400;
 const MARKS_KEPT_DAYS: u32 = 40;
 
 fn data_version(connection: &Connection) -> Option<i64> {
-    connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
+    connection
+        .pragma_query_value(None, "data_version", |row| row.get(0))
+        .ok()
 }
 
 fn today() -> u32 {
@@ -442,12 +529,22 @@ mod tests {
                 Ok(())
             })
         };
-        let (first, panicking, second) = tokio::join!(put("a", false), put("b", true), put("c", false));
+        let (first, panicking, second) =
+            tokio::join!(put("a", false), put("b", true), put("c", false));
         assert!(first.is_ok() && second.is_ok());
-        assert!(panicking.expect_err("it panicked").to_string().contains("panicked"));
+        assert!(
+            panicking
+                .expect_err("it panicked")
+                .to_string()
+                .contains("panicked")
+        );
         put("d", false).await.expect("the writer goes on");
         let keys = sqlite.read(|c| {
-            c.query_row("SELECT group_concat(key, '') FROM meta WHERE value = 'x'", [], |row| row.get::<_, String>(0))
+            c.query_row(
+                "SELECT group_concat(key, '') FROM meta WHERE value = 'x'",
+                [],
+                |row| row.get::<_, String>(0),
+            )
         });
         assert_eq!(keys.await.expect("read"), "acd");
     }
@@ -466,9 +563,15 @@ mod tests {
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         assert!(sqlite.0.jobs.send(Box::new(Faulty)).await.is_ok());
         // It may be of the same round, and fails then; the next one cannot be.
-        let put = || sqlite.write(|c| c.execute("INSERT OR REPLACE INTO meta VALUES ('a', 'x')", []));
+        let put =
+            || sqlite.write(|c| c.execute("INSERT OR REPLACE INTO meta VALUES ('a', 'x')", []));
         let deadline = Duration::from_secs(30);
-        let _ = tokio::time::timeout(deadline, put()).await.expect("answered");
-        tokio::time::timeout(deadline, put()).await.expect("answered").expect("the writer goes on");
+        let _ = tokio::time::timeout(deadline, put())
+            .await
+            .expect("answered");
+        tokio::time::timeout(deadline, put())
+            .await
+            .expect("answered")
+            .expect("the writer goes on");
     }
 }

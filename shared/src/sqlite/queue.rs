@@ -9,7 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{Sqlite, queue_error};
-use crate::ports::{Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept};
+use crate::ports::{
+    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+};
 
 #[async_trait]
 impl EventQueue for Sqlite {
@@ -20,7 +22,9 @@ impl EventQueue for Sqlite {
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
         let partition = delivery.partition;
         self.takes(partition)?;
-        self.write(move |c| insert(c, &delivery)).await.map_err(queue_error)?;
+        self.write(move |c| insert(c, &delivery))
+            .await
+            .map_err(queue_error)?;
         self.0.published[partition as usize].notify_waiters();
         Ok(())
     }
@@ -30,16 +34,28 @@ impl EventQueue for Sqlite {
         // Asked of the writer, so that what was acknowledged in this process counts.
         let at = self
             .write(move |c| {
-                c.prepare_cached("SELECT coalesce((SELECT id FROM cursors WHERE partition = ?1), ?2)")?
-                    .query_row(params![partition, first_id(partition) - 1], |row| row.get(0))
+                c.prepare_cached(
+                    "SELECT coalesce((SELECT id FROM cursors WHERE partition = ?1), ?2)",
+                )?
+                .query_row(params![partition, first_id(partition) - 1], |row| {
+                    row.get(0)
+                })
             })
             .await
             .map_err(queue_error)?;
-        Ok(Box::new(Cursor { db: self.clone(), partition, at, acknowledged: at }))
+        Ok(Box::new(Cursor {
+            db: self.clone(),
+            partition,
+            at,
+            acknowledged: at,
+        }))
     }
 
     async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
-        self.write(move |c| insert_aside(c, place, &aside)).await.map(drop).map_err(queue_error)
+        self.write(move |c| insert_aside(c, place, &aside))
+            .await
+            .map(drop)
+            .map_err(queue_error)
     }
 
     async fn look_aside(
@@ -50,7 +66,10 @@ impl EventQueue for Sqlite {
         const PAGE: i64 = 100;
         let (mut after, last) = (0, self.last_aside(place).await?);
         while after < last {
-            let page = self.read(move |c| page_aside(c, place, after, PAGE)).await.map_err(queue_error)?;
+            let page = self
+                .read(move |c| page_aside(c, place, after, PAGE))
+                .await
+                .map_err(queue_error)?;
             let Some((seq, _)) = page.last() else { break };
             after = *seq;
             for (_, aside) in page.into_iter().take_while(|(seq, _)| *seq <= last) {
@@ -70,7 +89,10 @@ impl EventQueue for Sqlite {
         const PAGE: i64 = 500;
         let (mut after, mut swept, last) = (0, Swept::default(), self.last_aside(place).await?);
         while after < last {
-            let page = self.read(move |c| page_aside(c, place, after, PAGE)).await.map_err(queue_error)?;
+            let page = self
+                .read(move |c| page_aside(c, place, after, PAGE))
+                .await
+                .map_err(queue_error)?;
             let Some((seq, _)) = page.last() else { break };
             after = *seq;
             let mut done = Vec::new();
@@ -93,19 +115,25 @@ impl EventQueue for Sqlite {
                 done.push((seq, process));
             }
             // Out of here and into the queue in one transaction.
-            let touched: Vec<u32> = done.iter().filter_map(|(_, d)| d.as_ref().map(|d| d.partition)).collect();
+            let touched: Vec<u32> = done
+                .iter()
+                .filter_map(|(_, d)| d.as_ref().map(|d| d.partition))
+                .collect();
             self.write(move |c| {
                 for (seq, process) in &done {
                     if let Some(delivery) = process {
                         insert(c, delivery)?;
                     }
-                    c.prepare_cached("DELETE FROM aside WHERE seq = ?1")?.execute([seq])?;
+                    c.prepare_cached("DELETE FROM aside WHERE seq = ?1")?
+                        .execute([seq])?;
                 }
                 Ok(())
             })
             .await
             .map_err(queue_error)?;
-            touched.into_iter().for_each(|p| self.0.published[p as usize].notify_waiters());
+            touched
+                .into_iter()
+                .for_each(|p| self.0.published[p as usize].notify_waiters());
         }
         Ok(swept)
     }
@@ -119,8 +147,8 @@ impl EventQueue for Sqlite {
             )?;
             (0..partitions)
                 .map(|p| {
-                    let waiting: i64 =
-                        statement.query_row(params![first_id(p), first_id(p + 1) - 1, p], |r| r.get(0))?;
+                    let waiting: i64 = statement
+                        .query_row(params![first_id(p), first_id(p + 1) - 1, p], |r| r.get(0))?;
                     Ok(u64::try_from(waiting).unwrap_or(0))
                 })
                 .collect()
@@ -131,7 +159,11 @@ impl EventQueue for Sqlite {
 
     async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
         self.read(move |c| {
-            c.query_row("SELECT count(*) FROM aside WHERE place = ?1", [word(place)], |row| row.get::<_, u64>(0))
+            c.query_row(
+                "SELECT count(*) FROM aside WHERE place = ?1",
+                [word(place)],
+                |row| row.get::<_, u64>(0),
+            )
         })
         .await
         .map_err(queue_error)
@@ -141,12 +173,22 @@ impl EventQueue for Sqlite {
         let partitions = self.partition_count();
         let ends = self
             .read(move |c| {
-                let mut end = c.prepare_cached("SELECT ifnull(max(id), 0) FROM archive WHERE id BETWEEN ?1 AND ?2")?;
-                (0..partitions).map(|p| end.query_row([first_id(p), first_id(p + 1) - 1], |row| row.get(0))).collect()
+                let mut end = c.prepare_cached(
+                    "SELECT ifnull(max(id), 0) FROM archive WHERE id BETWEEN ?1 AND ?2",
+                )?;
+                (0..partitions)
+                    .map(|p| end.query_row([first_id(p), first_id(p + 1) - 1], |row| row.get(0)))
+                    .collect()
             })
             .await
             .map_err(queue_error)?;
-        Ok(Box::new(Walk { db: self.clone(), from_ms, ends, partition: 0, after: 0 }))
+        Ok(Box::new(Walk {
+            db: self.clone(),
+            from_ms,
+            ends,
+            partition: 0,
+            after: 0,
+        }))
     }
 
     async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
@@ -155,7 +197,9 @@ impl EventQueue for Sqlite {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let some: Vec<_> = entries.by_ref().take(AT_ONCE).collect();
-            self.write(move |c| some.iter().try_for_each(|entry| put_line(c, entry))).await.map_err(queue_error)?;
+            self.write(move |c| some.iter().try_for_each(|entry| put_line(c, entry)))
+                .await
+                .map_err(queue_error)?;
         }
         Ok(())
     }
@@ -163,11 +207,18 @@ impl EventQueue for Sqlite {
     async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
         let entries: Vec<JournalEntry> = self
             .read(|c| {
-                c.prepare_cached("SELECT at_ms, space, key, body FROM journal ORDER BY at_ms, space, key")?
-                    .query_map([], |row| {
-                        Ok(JournalEntry { at_ms: row.get(0)?, space: row.get(1)?, key: row.get(2)?, body: row.get(3)? })
-                    })?
-                    .collect()
+                c.prepare_cached(
+                    "SELECT at_ms, space, key, body FROM journal ORDER BY at_ms, space, key",
+                )?
+                .query_map([], |row| {
+                    Ok(JournalEntry {
+                        at_ms: row.get(0)?,
+                        space: row.get(1)?,
+                        key: row.get(2)?,
+                        body: row.get(3)?,
+                    })
+                })?
+                .collect()
             })
             .await
             .map_err(queue_error)?;
@@ -186,12 +237,16 @@ impl Sqlite {
     /// The number of the last that stands there.
     async fn last_aside(&self, place: Place) -> Result<i64, QueueError> {
         let last = "SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1";
-        self.read(move |c| c.query_row(last, [word(place)], |row| row.get(0))).await.map_err(queue_error)
+        self.read(move |c| c.query_row(last, [word(place)], |row| row.get(0)))
+            .await
+            .map_err(queue_error)
     }
 
     fn takes(&self, partition: u32) -> Result<(), QueueError> {
         if partition >= self.partition_count() {
-            return Err(QueueError::Misconfigured(format!("there is no partition {partition}")));
+            return Err(QueueError::Misconfigured(format!(
+                "there is no partition {partition}"
+            )));
         }
         if self.0.closed.load(Ordering::Acquire) {
             return Err(QueueError::Unavailable("the queue was closed".into()));
@@ -218,7 +273,9 @@ impl Consumer for Cursor {
             let published = self.db.0.published[self.partition as usize].notified();
             let ids = [self.at, first_id(self.partition + 1)];
             let look = "SELECT EXISTS (SELECT 1 FROM archive WHERE id > ?1 AND id < ?2)";
-            let is_there = self.db.read(move |c| c.prepare_cached(look)?.query_row(ids, |row| row.get(0)));
+            let is_there = self
+                .db
+                .read(move |c| c.prepare_cached(look)?.query_row(ids, |row| row.get(0)));
             if is_there.await.map_err(queue_error)? {
                 return Ok(());
             }
@@ -228,12 +285,18 @@ impl Consumer for Cursor {
 
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let db = self.db.clone();
-        let (partition, limit) = (self.partition, i64::try_from(max.max(1)).unwrap_or(i64::MAX));
+        let (partition, limit) = (
+            self.partition,
+            i64::try_from(max.max(1)).unwrap_or(i64::MAX),
+        );
         loop {
             // Asked for before looking, so that what is published in between wakes us.
             let published = db.0.published[partition as usize].notified();
             let after = self.at;
-            let found = db.read(move |c| page(c, partition, after, limit)).await.map_err(queue_error)?;
+            let found = db
+                .read(move |c| page(c, partition, after, limit))
+                .await
+                .map_err(queue_error)?;
             if let Some((last, _)) = found.last() {
                 self.at = *last;
                 return Ok(found.into_iter().map(|(_, delivery)| delivery).collect());
@@ -276,7 +339,10 @@ impl Archive for Walk {
         while let Some(end) = self.ends.get(self.partition as usize).copied() {
             let (partition, after) = (self.partition, self.after.max(first_id(self.partition) - 1));
             let page = if after < end {
-                self.db.read(move |c| page(c, partition, after, limit)).await.map_err(queue_error)?
+                self.db
+                    .read(move |c| page(c, partition, after, limit))
+                    .await
+                    .map_err(queue_error)?
             } else {
                 Vec::new()
             };
@@ -284,7 +350,9 @@ impl Archive for Walk {
                 Some((last, _)) => self.after = *last,
                 None => self.partition += 1,
             }
-            let wanted = page.into_iter().filter(|(id, d)| *id <= end && d.received_ms >= self.from_ms);
+            let wanted = page
+                .into_iter()
+                .filter(|(id, d)| *id <= end && d.received_ms >= self.from_ms);
             let wanted: Vec<Delivery> = wanted.map(|(_, delivery)| delivery).collect();
             if !wanted.is_empty() {
                 return Ok(wanted);
@@ -294,7 +362,15 @@ impl Archive for Walk {
     }
 }
 
-fn put_line(c: &Connection, JournalEntry { at_ms, space, key, body }: &JournalEntry) -> rusqlite::Result<()> {
+fn put_line(
+    c: &Connection,
+    JournalEntry {
+        at_ms,
+        space,
+        key,
+        body,
+    }: &JournalEntry,
+) -> rusqlite::Result<()> {
     match body {
         Some(body) => c
             .prepare_cached(
@@ -302,7 +378,9 @@ fn put_line(c: &Connection, JournalEntry { at_ms, space, key, body }: &JournalEn
                  ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body",
             )?
             .execute(params![space, key, at_ms, body])?,
-        None => c.prepare_cached("DELETE FROM journal WHERE space = ?1 AND key = ?2")?.execute(params![space, key])?,
+        None => c
+            .prepare_cached("DELETE FROM journal WHERE space = ?1 AND key = ?2")?
+            .execute(params![space, key])?,
     };
     Ok(())
 }
@@ -335,7 +413,12 @@ fn insert_aside(c: &Connection, place: Place, aside: &SetAside) -> rusqlite::Res
     ])
 }
 
-fn page_aside(c: &Connection, place: Place, after: i64, limit: i64) -> rusqlite::Result<Vec<(i64, SetAside)>> {
+fn page_aside(
+    c: &Connection,
+    place: Place,
+    after: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<(i64, SetAside)>> {
     c.prepare_cached(&format!(
         "SELECT seq, partition, reason, at_ms, {DELIVERY} FROM aside WHERE place = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
     ))?
@@ -353,21 +436,30 @@ fn first_id(partition: u32) -> i64 {
 
 /// Forgets deliveries that were received before `before_ms` and are acknowledged: the oldest of each
 /// partition, some at a time, so that nobody waits long for the writer.
-pub(super) fn prune(connection: &Connection, partitions: u32, before_ms: i64) -> rusqlite::Result<()> {
+pub(super) fn prune(
+    connection: &Connection,
+    partitions: u32,
+    before_ms: i64,
+) -> rusqlite::Result<()> {
     const AT_ONCE: u32 = 2000;
-    let mut oldest = connection
-        .prepare_cached("SELECT received_ms < ?3 FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?;
+    let mut oldest = connection.prepare_cached(
+        "SELECT received_ms < ?3 FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1",
+    )?;
     let mut delete = connection.prepare_cached(
         "DELETE FROM archive WHERE received_ms < ?3 AND id IN (
            SELECT id FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?4)",
     )?;
     let mut cursor = connection.prepare_cached("SELECT id FROM cursors WHERE partition = ?1")?;
     for partition in 0..partitions {
-        let Some(acknowledged): Option<i64> = cursor.query_row([partition], |row| row.get(0)).optional()? else {
+        let Some(acknowledged): Option<i64> =
+            cursor.query_row([partition], |row| row.get(0)).optional()?
+        else {
             continue;
         };
         let range = (first_id(partition), acknowledged);
-        let due = oldest.query_row(params![range.0, range.1, before_ms], |row| row.get(0)).optional()?;
+        let due = oldest
+            .query_row(params![range.0, range.1, before_ms], |row| row.get(0))
+            .optional()?;
         if due == Some(true) {
             delete.execute(params![range.0, range.1, before_ms, AT_ONCE])?;
         }
@@ -401,9 +493,16 @@ fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usiz
 
 const DELIVERY: &str = "delivery, event_id, event_type, endpoint, received_ms, traceparent, body";
 
-fn page(connection: &Connection, partition: u32, after: i64, limit: i64) -> rusqlite::Result<Vec<(i64, Delivery)>> {
+fn page(
+    connection: &Connection,
+    partition: u32,
+    after: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<(i64, Delivery)>> {
     connection
-        .prepare_cached(&format!("SELECT id, {DELIVERY} FROM archive WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3"))?
+        .prepare_cached(&format!(
+            "SELECT id, {DELIVERY} FROM archive WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3"
+        ))?
         .query_map(params![after, first_id(partition + 1), limit], |row| {
             Ok((row.get(0)?, delivery(row, 1, partition)?))
         })?
@@ -430,7 +529,8 @@ mod tests {
     #[test]
     fn only_what_is_old_and_acknowledged_is_forgotten_and_numbers_go_on() {
         let c = Connection::open_in_memory().expect("a database");
-        c.execute_batch(include_str!("schema.sql")).expect("the schema");
+        c.execute_batch(include_str!("schema.sql"))
+            .expect("the schema");
         let add = |partition, received_ms| {
             let delivery = Delivery {
                 id: Uuid::from_u128(1),
@@ -445,17 +545,26 @@ mod tests {
             insert(&c, &delivery).expect("inserted");
         };
         let kept = || -> Vec<(i64, i64)> {
-            let mut all = c.prepare("SELECT id, received_ms FROM archive ORDER BY id").expect("prepared");
-            all.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows").map(|r| r.expect("a row")).collect()
+            let mut all = c
+                .prepare("SELECT id, received_ms FROM archive ORDER BY id")
+                .expect("prepared");
+            all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .expect("rows")
+                .map(|r| r.expect("a row"))
+                .collect()
         };
         for received_ms in [10, 20, 30] {
             add(0, received_ms);
             add(1, received_ms);
         }
-        c.execute("INSERT INTO cursors VALUES (0, ?1)", [first_id(0) + 2]).expect("acknowledged");
+        c.execute("INSERT INTO cursors VALUES (0, ?1)", [first_id(0) + 2])
+            .expect("acknowledged");
         prune(&c, 2, 25).expect("pruned");
         let second = first_id(1);
-        assert_eq!(kept(), [(3, 30), (second, 10), (second + 1, 20), (second + 2, 30)]);
+        assert_eq!(
+            kept(),
+            [(3, 30), (second, 10), (second + 1, 20), (second + 2, 30)]
+        );
         prune(&c, 2, 99).expect("pruned");
         add(0, 100);
         assert_eq!(kept()[0], (4, 100), "a number is never given twice");

@@ -11,8 +11,8 @@ use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite, DueWindow, Fence, Found,
-    Health, StateStore, StoreError, Stored, Want,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite,
+    DueWindow, Fence, Found, Health, StateStore, StoreError, Stored, Want,
 };
 use crate::telemetry::shown;
 
@@ -21,10 +21,13 @@ impl StateStore for Sqlite {
     async fn read(&self, partition: u32, want: &Want) -> Result<Found, StoreError> {
         let want = want.clone();
         Sqlite::read(self, move |c| {
-            let mut marks =
-                c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3")?;
+            let mut marks = c.prepare_cached(
+                "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
+            )?;
             let marks = want.marks.iter().map(|(day, key)| {
-                let id = marks.query_row(params![key, day, partition], |row| row.get(0)).optional()?;
+                let id = marks
+                    .query_row(params![key, day, partition], |row| row.get(0))
+                    .optional()?;
                 Ok(id.map(Uuid::from_bytes))
             });
             Ok(Found {
@@ -55,7 +58,9 @@ impl StateStore for Sqlite {
 
     async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError> {
         let key = key.clone();
-        Sqlite::read(self, move |c| entity(c, &key, None)).await.map_err(store_error)
+        Sqlite::read(self, move |c| entity(c, &key, None))
+            .await
+            .map_err(store_error)
     }
 
     async fn entities(
@@ -95,7 +100,8 @@ impl StateStore for Sqlite {
             )?;
             let mut rows = statement.query(params![STANDING, from_hour, to_hour])?;
             while let Some(row) = rows.next()? {
-                let bucket = u32::try_from(row.get::<_, i64>(0)?).map_or(Bucket::Standing, Bucket::Hour);
+                let bucket =
+                    u32::try_from(row.get::<_, i64>(0)?).map_or(Bucket::Standing, Bucket::Hour);
                 counters.add_named(bucket, row.get(1)?, row.get(2)?);
             }
             Ok(counters)
@@ -107,8 +113,12 @@ impl StateStore for Sqlite {
     async fn standing(&self, names: &[&str]) -> Result<i64, StoreError> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         Sqlite::read(self, move |c| {
-            let mut one = c.prepare_cached("SELECT value FROM counters WHERE hour = ?1 AND name = ?2")?;
-            let values = names.iter().map(|name| one.query_row(params![STANDING, name], |row| row.get(0)).optional());
+            let mut one =
+                c.prepare_cached("SELECT value FROM counters WHERE hour = ?1 AND name = ?2")?;
+            let values = names.iter().map(|name| {
+                one.query_row(params![STANDING, name], |row| row.get(0))
+                    .optional()
+            });
             values.map(|value| Ok(value?.unwrap_or(0))).sum()
         })
         .await
@@ -116,7 +126,10 @@ impl StateStore for Sqlite {
     }
 
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
-        let bodies = Sqlite::read(self, |c| texts(c, "SELECT body FROM conditions ORDER BY due_s", [])).await;
+        let bodies = Sqlite::read(self, |c| {
+            texts(c, "SELECT body FROM conditions ORDER BY due_s", [])
+        })
+        .await;
         from_json(&bodies.map_err(store_error)?)
     }
 
@@ -125,7 +138,8 @@ impl StateStore for Sqlite {
         let bodies = Sqlite::read(self, move |c| {
             let mut bodies = Vec::new();
             for DueWindow { after_s, until_s } in windows {
-                let due = "SELECT body FROM conditions WHERE due_s > ?1 AND due_s <= ?2 ORDER BY due_s";
+                let due =
+                    "SELECT body FROM conditions WHERE due_s > ?1 AND due_s <= ?2 ORDER BY due_s";
                 bodies.extend(texts(c, due, [after_s, until_s])?);
             }
             Ok(bodies)
@@ -133,7 +147,11 @@ impl StateStore for Sqlite {
         from_json(&bodies.await.map_err(store_error)?)
     }
 
-    async fn condition_changes(&self, cursor: &ChangeCursor, limit: usize) -> Result<Changes, StoreError> {
+    async fn condition_changes(
+        &self,
+        cursor: &ChangeCursor,
+        limit: usize,
+    ) -> Result<Changes, StoreError> {
         let known = cursor.get(&0).copied();
         let (gap, more, last, bodies) = Sqlite::read(self, move |c| {
             let (oldest, newest): (u64, u64) = c
@@ -149,27 +167,49 @@ impl StateStore for Sqlite {
             // One more than asked for shows whether there are more.
             let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
             let mut rows: Vec<(u64, String)> = c
-                .prepare_cached("SELECT seq, body FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+                .prepare_cached(
+                    "SELECT seq, body FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+                )?
                 .query_map(params![after, asked], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<_>>()?;
             let more = rows.len() > limit;
             rows.truncate(limit);
             let last = rows.last().map_or(after, |(seq, _)| *seq);
-            Ok((false, more, last, rows.into_iter().map(|(_, body)| body).collect()))
+            Ok((
+                false,
+                more,
+                last,
+                rows.into_iter().map(|(_, body)| body).collect(),
+            ))
         })
         .await
         .map_err(store_error)?;
-        Ok(Changes { changes: from_json(&bodies)?, cursor: ChangeCursor::from([(0, last)]), gap, more })
+        Ok(Changes {
+            changes: from_json(&bodies)?,
+            cursor: ChangeCursor::from([(0, last)]),
+            gap,
+            more,
+        })
     }
 
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let bodies =
-            Sqlite::read(self, move |c| texts(c, "SELECT body FROM audit ORDER BY seq DESC LIMIT ?1", [limit]));
+        let bodies = Sqlite::read(self, move |c| {
+            texts(
+                c,
+                "SELECT body FROM audit ORDER BY seq DESC LIMIT ?1",
+                [limit],
+            )
+        });
         from_json(&bodies.await.map_err(store_error)?)
     }
 
-    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Fence>, StoreError> {
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
         self.write(move |c| {
             let now_ms = now_ms();
@@ -191,7 +231,10 @@ impl StateStore for Sqlite {
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
         self.write(move |c| {
-            c.execute("UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2", [&name, &holder])
+            c.execute(
+                "UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2",
+                [&name, &holder],
+            )
         })
         .await
         .map(drop)
@@ -208,11 +251,20 @@ impl StateStore for Sqlite {
         .map_err(store_error)
     }
 
-    async fn write_documents(&self, fence: Fence, writes: &[DocumentWrite]) -> Result<(), StoreError> {
+    async fn write_documents(
+        &self,
+        fence: Fence,
+        writes: &[DocumentWrite],
+    ) -> Result<(), StoreError> {
         let writes = writes.to_vec();
         let written = self.write(move |c| {
-            let newest: Option<u64> =
-                c.query_row("SELECT fence FROM leases WHERE name = 'alerting'", [], |row| row.get(0)).optional()?;
+            let newest: Option<u64> = c
+                .query_row(
+                    "SELECT fence FROM leases WHERE name = 'alerting'",
+                    [],
+                    |row| row.get(0),
+                )
+                .optional()?;
             if newest != Some(fence.0) {
                 return Ok(false);
             }
@@ -226,23 +278,40 @@ impl StateStore for Sqlite {
             }
             Ok(true)
         });
-        if written.await.map_err(store_error)? { Ok(()) } else { Err(StoreError::Fenced) }
+        if written.await.map_err(store_error)? {
+            Ok(())
+        } else {
+            Err(StoreError::Fenced)
+        }
     }
 
     async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
         let (key, body) = (key.to_owned(), body.to_owned());
-        self.write(move |c| put_document(c, space, &key, &body)).await.map(drop).map_err(store_error)
+        self.write(move |c| put_document(c, space, &key, &body))
+            .await
+            .map(drop)
+            .map_err(store_error)
     }
 
     async fn health(&self) -> Result<Vec<Health>, StoreError> {
         self.look_at_health().await
     }
 
-    async fn begin_healing(&self, partition: u32, healing: &str, margin_ms: i64) -> Result<(String, i64), StoreError> {
+    async fn begin_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        margin_ms: i64,
+    ) -> Result<(String, i64), StoreError> {
         self.note_healing(partition, healing, margin_ms).await
     }
 
-    async fn end_healing(&self, partition: u32, healing: &str, life: &str) -> Result<bool, StoreError> {
+    async fn end_healing(
+        &self,
+        partition: u32,
+        healing: &str,
+        life: &str,
+    ) -> Result<bool, StoreError> {
         self.note_healed(partition, healing, life).await
     }
 
@@ -250,7 +319,12 @@ impl StateStore for Sqlite {
         self.forget_events().await
     }
 
-    async fn beat(&self, group: &str, member: &str, ttl_ms: u64) -> Result<Vec<String>, StoreError> {
+    async fn beat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError> {
         let (group, member) = (group.to_owned(), member.to_owned());
         self.write(move |c| {
             let now_ms = now_ms();
@@ -267,24 +341,35 @@ impl StateStore for Sqlite {
 
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
         let (group, member) = (group.to_owned(), member.to_owned());
-        self.write(move |c| c.execute("DELETE FROM members WHERE grp = ?1 AND member = ?2", [&group, &member]))
-            .await
-            .map(drop)
-            .map_err(store_error)
+        self.write(move |c| {
+            c.execute(
+                "DELETE FROM members WHERE grp = ?1 AND member = ?2",
+                [&group, &member],
+            )
+        })
+        .await
+        .map(drop)
+        .map_err(store_error)
     }
 }
 
 /// Looks at some marks after the one with key `after`, forgets those set before `before_day`, and returns where to go
 /// on: at the beginning again, after the last.
-pub(super) fn prune_marks(c: &Connection, after: &str, before_day: u32) -> rusqlite::Result<String> {
+pub(super) fn prune_marks(
+    c: &Connection,
+    after: &str,
+    before_day: u32,
+) -> rusqlite::Result<String> {
     const AT_ONCE: u32 = 5000;
     let until: Option<String> = c
         .prepare_cached("SELECT key FROM marks WHERE key > ?1 ORDER BY key LIMIT 1 OFFSET ?2")?
         .query_row(params![after, AT_ONCE - 1], |row| row.get(0))
         .optional()?;
     // In SQLite every BLOB comes after every text.
-    c.prepare_cached("DELETE FROM marks WHERE key > ?1 AND key <= ifnull(?2, x'') AND set_day < ?3")?
-        .execute(params![after, until, before_day])?;
+    c.prepare_cached(
+        "DELETE FROM marks WHERE key > ?1 AND key <= ifnull(?2, x'') AND set_day < ?3",
+    )?
+    .execute(params![after, until, before_day])?;
     Ok(until.unwrap_or_default())
 }
 
@@ -306,11 +391,15 @@ const CHANGES_KEPT: i64 = 100_000;
 const AUDIT_KEPT: i64 = 1_000_000;
 
 fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
-    let mut mark = c.prepare_cached("SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3")?;
+    let mut mark = c.prepare_cached(
+        "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
+    )?;
     let (mut own, mut all) = (0, 0);
     for wanted in &commit.marks {
         if let Some(found) = mark
-            .query_row(params![wanted.key, wanted.day, commit.partition], |row| row.get(0).map(Uuid::from_bytes))
+            .query_row(params![wanted.key, wanted.day, commit.partition], |row| {
+                row.get(0).map(Uuid::from_bytes)
+            })
             .optional()?
         {
             all += 1;
@@ -323,11 +412,15 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
     if all > 0 {
         return Ok(Committed::Conflict);
     }
-    let mut version =
-        c.prepare_cached("SELECT version FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ?3")?;
+    let mut version = c.prepare_cached(
+        "SELECT version FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ?3",
+    )?;
     for write in &commit.entities {
         let found: Option<u64> = version
-            .query_row(params![write.key.kind.as_str(), write.key.id, commit.partition], |row| row.get(0))
+            .query_row(
+                params![write.key.kind.as_str(), write.key.id, commit.partition],
+                |row| row.get(0),
+            )
             .optional()?;
         if found.unwrap_or(0) != write.expected {
             return Ok(Committed::Conflict);
@@ -340,7 +433,13 @@ fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     let today = today();
     let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for m in &commit.marks {
-        mark.execute(params![m.key, m.day, commit.partition, m.delivery.as_bytes(), today])?;
+        mark.execute(params![
+            m.key,
+            m.day,
+            commit.partition,
+            m.delivery.as_bytes(),
+            today
+        ])?;
     }
     let mut entity = c.prepare_cached(
         "INSERT INTO entities VALUES (?1, ?2, ?3, ?4, ?5)
@@ -391,31 +490,48 @@ fn apply_condition(c: &Connection, change: &ConditionChange) -> rusqlite::Result
                 "INSERT INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET due_s = excluded.due_s, body = excluded.body",
             )?
-            .execute(params![kind.as_str(), subject.kind.as_str(), subject.id, condition.due_s, to_json(condition)?])?,
+            .execute(params![
+                kind.as_str(),
+                subject.kind.as_str(),
+                subject.id,
+                condition.due_s,
+                to_json(condition)?
+            ])?,
         ConditionChange::Close(_) => c
-            .prepare_cached("DELETE FROM conditions WHERE kind = ?1 AND subject_kind = ?2 AND subject_id = ?3")?
+            .prepare_cached(
+                "DELETE FROM conditions WHERE kind = ?1 AND subject_kind = ?2 AND subject_id = ?3",
+            )?
             .execute(params![kind.as_str(), subject.kind.as_str(), subject.id])?,
     };
-    c.prepare_cached("INSERT INTO changes (body) VALUES (?1)")?.execute([to_json(change)?])?;
+    c.prepare_cached("INSERT INTO changes (body) VALUES (?1)")?
+        .execute([to_json(change)?])?;
     Ok(())
 }
 
 fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<()> {
     if grew {
-        c.prepare_cached(&format!("DELETE FROM {table} WHERE seq <= (SELECT max(seq) FROM {table}) - ?1"))?
-            .execute([keep])?;
+        c.prepare_cached(&format!(
+            "DELETE FROM {table} WHERE seq <= (SELECT max(seq) FROM {table}) - ?1"
+        ))?
+        .execute([keep])?;
     }
     Ok(())
 }
 
 /// How many rows it wrote: one.
 fn put_document(c: &Connection, space: &str, key: &str, body: &str) -> rusqlite::Result<usize> {
-    c.prepare_cached("INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET body = excluded.body")?
-        .execute(params![space, key, body])
+    c.prepare_cached(
+        "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET body = excluded.body",
+    )?
+    .execute(params![space, key, body])
 }
 
 /// `None`: in whatever partition it is.
-fn entity(c: &Connection, key: &EntityKey, partition: Option<u32>) -> rusqlite::Result<Option<Stored>> {
+fn entity(
+    c: &Connection,
+    key: &EntityKey,
+    partition: Option<u32>,
+) -> rusqlite::Result<Option<Stored>> {
     c.prepare_cached(
         "SELECT version, body FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ifnull(?3, partition)",
     )?
@@ -425,8 +541,14 @@ fn entity(c: &Connection, key: &EntityKey, partition: Option<u32>) -> rusqlite::
     .optional()
 }
 
-fn texts(c: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<Vec<String>> {
-    c.prepare_cached(sql)?.query_map(params, |row| row.get(0))?.collect()
+fn texts(
+    c: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<String>> {
+    c.prepare_cached(sql)?
+        .query_map(params, |row| row.get(0))?
+        .collect()
 }
 
 fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
@@ -434,7 +556,10 @@ fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
 }
 
 fn from_json<T: DeserializeOwned>(bodies: &[String]) -> Result<Vec<T>, StoreError> {
-    bodies.iter().map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(shown::place(&e)))).collect()
+    bodies
+        .iter()
+        .map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(shown::place(&e))))
+        .collect()
 }
 
 fn now_ms() -> i64 {
@@ -448,7 +573,8 @@ mod tests {
     #[test]
     fn old_marks_are_forgotten_some_at_a_time() {
         let c = Connection::open_in_memory().expect("a database");
-        c.execute_batch(include_str!("schema.sql")).expect("the schema");
+        c.execute_batch(include_str!("schema.sql"))
+            .expect("the schema");
         c.execute_batch(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7999)
              INSERT INTO marks SELECT printf('evt_%05d', i), 1, 0, x'00', 10 + i % 2 FROM n",
@@ -456,30 +582,44 @@ mod tests {
         .expect("marks");
         let left = || -> (u32, u32) {
             let count = "SELECT count(*), sum(set_day < 11) FROM marks";
-            c.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("numbers")
+            c.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))
+                .expect("numbers")
         };
         let next = prune_marks(&c, "", 11).expect("pruned");
         assert_eq!((next.as_str(), left()), ("evt_04999", (5500, 1500)));
         let next = prune_marks(&c, &next, 11).expect("pruned");
-        assert_eq!((next.as_str(), left()), ("", (4000, 0)), "from the beginning again");
+        assert_eq!(
+            (next.as_str(), left()),
+            ("", (4000, 0)),
+            "from the beginning again"
+        );
     }
 
     #[test]
     fn old_hours_are_forgotten_some_at_a_time_and_standing_counters_never() {
         let c = Connection::open_in_memory().expect("a database");
-        c.execute_batch(include_str!("schema.sql")).expect("the schema");
+        c.execute_batch(include_str!("schema.sql"))
+            .expect("the schema");
         c.execute_batch(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7999)
              INSERT INTO counters SELECT i / 1000 - 1, printf('mrr|%03d', i % 1000), 1 FROM n",
         )
         .expect("counters");
         let left = || -> Vec<(i64, u32)> {
-            let mut count = c.prepare("SELECT hour, count(*) FROM counters GROUP BY hour").expect("prepared");
-            let rows = count.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+            let mut count = c
+                .prepare("SELECT hour, count(*) FROM counters GROUP BY hour")
+                .expect("prepared");
+            let rows = count
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .expect("rows");
             rows.map(|row| row.expect("a row")).collect()
         };
         prune_hours(&c, 6).expect("pruned");
-        assert_eq!(left(), [(-1, 1000), (5, 1000), (6, 1000)], "the oldest first");
+        assert_eq!(
+            left(),
+            [(-1, 1000), (5, 1000), (6, 1000)],
+            "the oldest first"
+        );
         prune_hours(&c, 6).expect("pruned");
         prune_hours(&c, 6).expect("pruned");
         assert_eq!(left(), [(-1, 1000), (6, 1000)]);

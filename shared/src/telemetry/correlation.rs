@@ -25,7 +25,10 @@ impl Correlation {
         let trace = u128::from_be_bytes(trace.try_into().expect("16 bytes"));
         let applied = u64::from_be_bytes(rest[..8].try_into().expect("8 bytes"));
         // Zero means "none" to OpenTelemetry.
-        Self { trace_id: TraceId::from(trace.max(1)), applied: SpanId::from(applied.max(1)) }
+        Self {
+            trace_id: TraceId::from(trace.max(1)),
+            applied: SpanId::from(applied.max(1)),
+        }
     }
 
     /// What a message's `traceparent` says, for `span` as the parent of what is done with it.
@@ -35,7 +38,13 @@ impl Correlation {
 
     /// One of its spans, as others name it.
     pub fn span(&self, span: SpanId) -> SpanContext {
-        SpanContext::new(self.trace_id, span, TraceFlags::SAMPLED, true, TraceState::NONE)
+        SpanContext::new(
+            self.trace_id,
+            span,
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::NONE,
+        )
     }
 }
 
@@ -49,9 +58,12 @@ impl fmt::Display for Correlation {
 /// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let parts: Vec<&str> = text.split('-').collect();
-    let ["00", trace_id, parent_id, flags] = parts.as_slice() else { return None };
-    let is_hex =
-        |part: &str, len: usize| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let ["00", trace_id, parent_id, flags] = parts.as_slice() else {
+        return None;
+    };
+    let is_hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
     if !is_hex(trace_id, 32) || !is_hex(parent_id, 16) || !is_hex(flags, 2) {
         return None;
     }
@@ -87,8 +99,18 @@ mod tests {
         let text = one.traceparent(span, true);
         assert_eq!(text, format!("00-{one}-0000000000000007-01"));
         assert_eq!(parse_traceparent(&text), Some(one.span(span)));
-        assert!(parse_traceparent(&one.traceparent(span, false)).is_some_and(|context| !context.is_sampled()));
-        for wrong in ["", "00", "é", "00-0-0-0", &text.to_uppercase(), &text.replace("00-", "01-")] {
+        assert!(
+            parse_traceparent(&one.traceparent(span, false))
+                .is_some_and(|context| !context.is_sampled())
+        );
+        for wrong in [
+            "",
+            "00",
+            "é",
+            "00-0-0-0",
+            &text.to_uppercase(),
+            &text.replace("00-", "01-"),
+        ] {
             assert_eq!(parse_traceparent(wrong), None, "{wrong}");
         }
     }

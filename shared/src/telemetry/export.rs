@@ -28,7 +28,9 @@ pub enum SetupError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The HTTP client.
-    #[error("cannot set up HTTPS for traces: {0}. Are CA certificates installed (Debian: ca-certificates)?")]
+    #[error(
+        "cannot set up HTTPS for traces: {0}. Are CA certificates installed (Debian: ca-certificates)?"
+    )]
     Tls(#[from] reqwest::Error),
     /// OpenTelemetry's own settings.
     #[error("traces cannot be set up: {0}")]
@@ -52,7 +54,9 @@ pub(super) fn processor(
     waiting: Arc<AtomicUsize>,
     dropped: IntCounter,
 ) -> Result<Option<BatchSpanProcessor>, SetupError> {
-    let Some(url) = config.url() else { return Ok(None) };
+    let Some(url) = config.url() else {
+        return Ok(None);
+    };
     let client = Client::builder()
         .timeout(ANSWER_WITHIN)
         // Headers may hold a secret: they go where they were meant to go and nowhere else.
@@ -62,7 +66,10 @@ pub(super) fn processor(
         .build()?;
     let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
-        .with_http_client(OnRuntime { client, runtime: Handle::current() })
+        .with_http_client(OnRuntime {
+            client,
+            runtime: Handle::current(),
+        })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url)
         .with_timeout(ANSWER_WITHIN)
@@ -70,16 +77,33 @@ pub(super) fn processor(
         // What fails is dropped and counted: to try again would keep the next spans waiting.
         .with_retry_policy(RetryPolicy::disabled())
         .build()?;
-    let name = if config.service_name.is_empty() { service } else { &config.service_name };
-    exporter.set_resource(&Resource::builder().with_service_name(name.to_owned()).build());
-    let exporter = Counted { exporter, waiting, dropped, said: Mutex::new(None) };
+    let name = if config.service_name.is_empty() {
+        service
+    } else {
+        &config.service_name
+    };
+    exporter.set_resource(
+        &Resource::builder()
+            .with_service_name(name.to_owned())
+            .build(),
+    );
+    let exporter = Counted {
+        exporter,
+        waiting,
+        dropped,
+        said: Mutex::new(None),
+    };
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(MOST_WAITING)
         .with_max_export_batch_size(SEND_TOGETHER)
         .with_scheduled_delay(SEND_EVERY)
         .build();
     tracing::info!(service = name, "traces are sent to the collector");
-    Ok(Some(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build()))
+    Ok(Some(
+        BatchSpanProcessor::builder(exporter)
+            .with_batch_config(batches)
+            .build(),
+    ))
 }
 
 /// Lends the processor's thread our runtime: a request runs there, and the thread waits for its answer.
@@ -123,7 +147,9 @@ struct Counted {
 impl fmt::Debug for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the exporter: it holds the headers.
-        f.debug_struct("Counted").field("waiting", &self.waiting).finish_non_exhaustive()
+        f.debug_struct("Counted")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,10 +158,14 @@ impl SpanExporter for Counted {
         let spans = batch.len();
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
         if self.exporter.export(batch).await.is_err() {
-            self.dropped.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+            self.dropped
+                .inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
-                tracing::warn!(spans, "the collector did not take spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)");
+                tracing::warn!(
+                    spans,
+                    "the collector did not take spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)"
+                );
                 *said = Some(Instant::now());
             }
         }

@@ -36,11 +36,18 @@ pub fn init_logs(format: Option<LogFormat>) {
 /// The same with another choice for when there is no `RUST_LOG`.
 pub fn init_logs_or(format: Option<LogFormat>, otherwise: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
-    let format = format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
+    let format = format.unwrap_or(if io::stderr().is_terminal() {
+        LogFormat::Pretty
+    } else {
+        LogFormat::Json
+    });
     // A second call, as in tests, keeps the first logger.
     let _ = match format {
         LogFormat::Json => registry().with(filter).with(JsonLines).try_init(),
-        LogFormat::Pretty => registry().with(filter).with(fmt::layer().with_writer(io::stderr).compact()).try_init(),
+        LogFormat::Pretty => registry()
+            .with(filter)
+            .with(fmt::layer().with_writer(io::stderr).compact())
+            .try_init(),
     };
 }
 
@@ -94,7 +101,12 @@ mod tests {
 
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            render(Timestamp::UNIX_EPOCH, event, &mut self.0.lock().expect("unpoisoned")).expect("rendered");
+            render(
+                Timestamp::UNIX_EPOCH,
+                event,
+                &mut self.0.lock().expect("unpoisoned"),
+            )
+            .expect("rendered");
         }
     }
 
@@ -130,12 +142,22 @@ mod tests {
         let (ours, theirs) = (Kept::default(), Kept::default());
         with_default(registry().with(ours.clone()), speak);
         let copy = theirs.clone();
-        let own = fmt().with_writer(move || copy.clone()).json().flatten_event(true).with_span_list(false);
+        let own = fmt()
+            .with_writer(move || copy.clone())
+            .json()
+            .flatten_event(true)
+            .with_span_list(false);
         with_default(own.finish(), speak);
         let parted = |kept: &Kept| -> Vec<(usize, String)> {
             // The length of the time, and all that follows it.
-            let parts = |line: &str| line.split_once(",\"level\"").map(|(time, rest)| (time.len(), rest.to_owned()));
-            kept.text().lines().map(|line| parts(line).expect("a time, then a level")).collect()
+            let parts = |line: &str| {
+                line.split_once(",\"level\"")
+                    .map(|(time, rest)| (time.len(), rest.to_owned()))
+            };
+            kept.text()
+                .lines()
+                .map(|line| parts(line).expect("a time, then a level"))
+                .collect()
         };
         assert_eq!(parted(&ours), parted(&theirs));
         assert_eq!(parted(&ours).len(), 3);
@@ -145,10 +167,16 @@ mod tests {
     fn a_line_is_one_object_whatever_is_in_it() {
         let kept = Kept::default();
         with_default(registry().with(kept.clone()), speak);
-        let lines: Vec<Value> =
-            kept.text().lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+        let lines: Vec<Value> = kept
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("one object a line"))
+            .collect();
         assert_eq!(lines[0]["timestamp"], "1970-01-01T00:00:00.000000Z");
-        assert_eq!((&lines[0]["level"], &lines[0]["message"]), (&Value::from("INFO"), &Value::from("webhook")));
+        assert_eq!(
+            (&lines[0]["level"], &lines[0]["message"]),
+            (&Value::from("INFO"), &Value::from("webhook"))
+        );
         assert_eq!(lines[0]["id"], "evt_\"1\"\u{7}\n→");
         assert_eq!(lines[2]["target"], "elsewhere");
     }

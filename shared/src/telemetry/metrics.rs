@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Every metric of the process, registered once.
@@ -174,27 +174,56 @@ impl Metrics {
     pub fn new() -> Self {
         let registrar = Registrar::default();
         let r = &registrar;
-        let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
-        let gauges = |name, help, labels: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), labels));
-        let board = |name, help, labels: &[&str]| Board { gauges: gauges(name, help, labels), shown: Arc::default() };
+        let counters = |name, help, labels: &[&str]| {
+            register(r, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name, help, labels: &[&str]| {
+            register(r, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let board = |name, help, labels: &[&str]| Board {
+            gauges: gauges(name, help, labels),
+            shown: Arc::default(),
+        };
         let counted = |name, help, labels: &[&str]| {
             let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
-            Board { gauges: register(r, gauges.map(Counted)).0, shown: Arc::default() }
+            Board {
+                gauges: register(r, gauges.map(Counted)).0,
+                shown: Arc::default(),
+            }
         };
         let clocks = |name, help| {
-            register(r, HistogramVec::new(HistogramOpts::new(name, help).buckets(CLOCKS.to_vec()), &["severity"]))
+            register(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new(name, help).buckets(CLOCKS.to_vec()),
+                    &["severity"],
+                ),
+            )
         };
-        gauges("revwatch_build_info", "Always 1; the label says which version runs", &["version"])
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        gauges(
+            "revwatch_build_info",
+            "Always 1; the label says which version runs",
+            &["version"],
+        )
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1);
         let seconds = |name, help, buckets: &[f64]| {
-            register(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+            register(
+                r,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())),
+            )
         };
-        const FAST: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-        const SLOW: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0];
+        const FAST: &[f64] = &[
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ];
+        const SLOW: &[f64] = &[
+            0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0,
+        ];
         // The times that severities allow by default are among them.
-        const CLOCKS: &[f64] =
-            &[60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0, 604_800.0];
+        const CLOCKS: &[f64] = &[
+            60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0,
+            604_800.0,
+        ];
         let config_last_reload_ok = register(
             r,
             IntGauge::new(
@@ -227,8 +256,16 @@ impl Metrics {
                  key), refused (check the key and the base URL), limited, failed",
                 &["outcome"],
             ),
-            event_age_seconds: seconds("revwatch_event_age_seconds", "From created at Stripe to applied", SLOW),
-            processing_seconds: seconds("revwatch_processing_seconds", "From received to applied", FAST),
+            event_age_seconds: seconds(
+                "revwatch_event_age_seconds",
+                "From created at Stripe to applied",
+                SLOW,
+            ),
+            processing_seconds: seconds(
+                "revwatch_processing_seconds",
+                "From received to applied",
+                FAST,
+            ),
             queue_depth: gauges(
                 "revwatch_queue_depth",
                 "Deliveries waiting, by partition; on RabbitMQ messages, which under load hold several deliveries each",
@@ -236,13 +273,25 @@ impl Metrics {
             ),
             dead_letters: register(
                 r,
-                IntGauge::new("revwatch_dead_letters", "Dead letters: deliveries that cannot be applied"),
+                IntGauge::new(
+                    "revwatch_dead_letters",
+                    "Dead letters: deliveries that cannot be applied",
+                ),
             ),
             parked_deliveries: register(
                 r,
-                IntGauge::new("revwatch_parked_deliveries", "Deliveries parked while their account or mode is paused"),
+                IntGauge::new(
+                    "revwatch_parked_deliveries",
+                    "Deliveries parked while their account or mode is paused",
+                ),
             ),
-            paused: register(r, IntGauge::new("revwatch_paused", "1 while an operator has paused any processing")),
+            paused: register(
+                r,
+                IntGauge::new(
+                    "revwatch_paused",
+                    "1 while an operator has paused any processing",
+                ),
+            ),
             partition_failing: gauges(
                 "revwatch_partition_failing",
                 "1 while the partition's worker is backing off after an error (see its log)",
@@ -260,9 +309,19 @@ impl Metrics {
                 "Replays of the archive begun because the store had lost data, by reason",
                 &["reason"],
             ),
-            config_reloads: counters("revwatch_config_reloads_total", "Reloads of settings, by outcome", &["outcome"]),
+            config_reloads: counters(
+                "revwatch_config_reloads_total",
+                "Reloads of settings, by outcome",
+                &["outcome"],
+            ),
             config_last_reload_ok,
-            panics: register(r, IntCounter::new("revwatch_panics_total", "Panics in the process: bugs of revwatch")),
+            panics: register(
+                r,
+                IntCounter::new(
+                    "revwatch_panics_total",
+                    "Panics in the process: bugs of revwatch",
+                ),
+            ),
             spans_dropped: register(
                 r,
                 IntCounter::new(
@@ -293,8 +352,16 @@ impl Metrics {
                 "Notification attempts, by notifier and outcome",
                 &["notifier", "outcome"],
             ),
-            rule_evaluation_seconds: seconds("revwatch_rule_evaluation_seconds", "One evaluation of all rules", FAST),
-            subscriptions: board("revwatch_subscriptions", "Subscriptions by status and plan", &["status", "plan"]),
+            rule_evaluation_seconds: seconds(
+                "revwatch_rule_evaluation_seconds",
+                "One evaluation of all rules",
+                FAST,
+            ),
+            subscriptions: board(
+                "revwatch_subscriptions",
+                "Subscriptions by status and plan",
+                &["status", "plan"],
+            ),
             past_due_ratio: register(
                 r,
                 prometheus::Gauge::new(
@@ -348,9 +415,21 @@ impl Metrics {
                 "Payouts paid in the last 30 days, in the currency's smallest unit",
                 &["currency"],
             ),
-            kernel_checkouts: counted("kernel_billing_checkout_total", "Checkout sessions that were completed", &[]),
-            kernel_payments_succeeded: counted("kernel_billing_payment_success_total", "Payments that succeeded", &[]),
-            kernel_payments_failed: counted("kernel_billing_payment_failed_total", "Payment attempts that failed", &[]),
+            kernel_checkouts: counted(
+                "kernel_billing_checkout_total",
+                "Checkout sessions that were completed",
+                &[],
+            ),
+            kernel_payments_succeeded: counted(
+                "kernel_billing_payment_success_total",
+                "Payments that succeeded",
+                &[],
+            ),
+            kernel_payments_failed: counted(
+                "kernel_billing_payment_failed_total",
+                "Payment attempts that failed",
+                &[],
+            ),
             kernel_mrr: board(
                 "kernel_billing_mrr",
                 "Monthly recurring revenue in the currency's smallest unit",
@@ -375,7 +454,9 @@ impl Metrics {
 
     /// Whether the worker of a partition cannot go on.
     pub fn partition_fails(&self, partition: u32, fails: bool) {
-        self.partition_failing.with_label_values(&[&partition.to_string()]).set(i64::from(fails));
+        self.partition_failing
+            .with_label_values(&[&partition.to_string()])
+            .set(i64::from(fails));
     }
 
     /// The text exposition format, version 0.0.4.
@@ -397,23 +478,35 @@ struct Registrar {
     families: RefCell<Vec<Family>>,
 }
 
-fn register<C: Collector + Clone + 'static>(registrar: &Registrar, made: prometheus::Result<C>) -> C {
+fn register<C: Collector + Clone + 'static>(
+    registrar: &Registrar,
+    made: prometheus::Result<C>,
+) -> C {
     let metric = made.expect(WRITTEN_HERE);
-    registrar.registry.register(Box::new(metric.clone())).expect(ONCE);
+    registrar
+        .registry
+        .register(Box::new(metric.clone()))
+        .expect(ONCE);
     // A metric with labels has a family, and so a type, also while it has no value.
-    let kind = metric.collect().first().map_or("untyped", |family| match family.get_field_type() {
-        MetricType::COUNTER => "counter",
-        MetricType::GAUGE => "gauge",
-        MetricType::HISTOGRAM => "histogram",
-        _ => "untyped",
-    });
+    let kind = metric
+        .collect()
+        .first()
+        .map_or("untyped", |family| match family.get_field_type() {
+            MetricType::COUNTER => "counter",
+            MetricType::GAUGE => "gauge",
+            MetricType::HISTOGRAM => "histogram",
+            _ => "untyped",
+        });
     let family = |desc: &Desc| Family {
         name: desc.fq_name.clone(),
         kind,
         labels: desc.variable_labels.clone(),
         help: desc.help.clone(),
     };
-    registrar.families.borrow_mut().extend(metric.desc().into_iter().map(family));
+    registrar
+        .families
+        .borrow_mut()
+        .extend(metric.desc().into_iter().map(family));
     metric
 }
 
@@ -428,7 +521,10 @@ mod tests {
         metrics.accounts.show([(vec!["low"], 3)]);
         let page = metrics.render();
         assert!(page.contains("revwatch_accounts{risk=\"low\"} 3"), "{page}");
-        assert!(page.contains("revwatch_accounts{risk=\"high\"} 0"), "{page}");
+        assert!(
+            page.contains("revwatch_accounts{risk=\"high\"} 0"),
+            "{page}"
+        );
     }
 
     #[test]
@@ -438,9 +534,16 @@ mod tests {
         metrics.kernel_checkouts.show([(vec![], 3)]);
         metrics.payouts.show([(vec!["paid", "eur"], 2)]);
         let page = metrics.render();
-        let expected = "# TYPE kernel_billing_checkout_total counter\nkernel_billing_checkout_total 3\n";
+        let expected =
+            "# TYPE kernel_billing_checkout_total counter\nkernel_billing_checkout_total 3\n";
         assert!(page.contains(expected), "{page}");
-        assert!(page.contains("# TYPE revwatch_payouts_total counter"), "{page}");
-        assert!(page.contains("revwatch_payouts_total{currency=\"eur\",outcome=\"paid\"} 2"), "{page}");
+        assert!(
+            page.contains("# TYPE revwatch_payouts_total counter"),
+            "{page}"
+        );
+        assert!(
+            page.contains("revwatch_payouts_total{currency=\"eur\",outcome=\"paid\"} 2"),
+            "{page}"
+        );
     }
 }

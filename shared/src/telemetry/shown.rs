@@ -13,39 +13,71 @@ pub fn id(text: &str) -> Cow<'_, str> {
     let prefix = text.split('_').next().unwrap_or_default();
     let looks_right = text.len() <= 255
         && prefix.len() < text.len()
-        && prefix.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
-        && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    if looks_right && !holds_a_card(text) { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
+        && prefix
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_lowercase())
+        && prefix
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if looks_right && !holds_a_card(text) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(digest(text))
+    }
 }
 
 /// Slack's id of a user: `U…` or `W…`, in capitals and digits.
 pub fn slack_user(text: &str) -> Cow<'_, str> {
     let looks_right = text.len() <= 40
         && text.starts_with(['U', 'W'])
-        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
         && !holds_a_card(text);
-    if looks_right { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
+    if looks_right {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(digest(text))
+    }
 }
 
 /// A word that a peer answered, such as `channel_not_found`: the first of `text`, if it is one. A peer that repeats what
 /// it was sent, tokens included, says none.
 pub fn word(text: &str) -> &str {
     let text = text.trim();
-    let word = text.split(|c: char| c.is_whitespace() || c == ':').next().unwrap_or_default();
-    let is_word =
-        (1..=60).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.');
-    if is_word { word } else { "something unreadable" }
+    let word = text
+        .split(|c: char| c.is_whitespace() || c == ':')
+        .next()
+        .unwrap_or_default();
+    let is_word = (1..=60).contains(&word.len())
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.');
+    if is_word {
+        word
+    } else {
+        "something unreadable"
+    }
 }
 
 /// A type of event: `payout.failed`, `v2.core.account.updated`, or one word.
 pub fn kind(text: &str) -> Cow<'_, str> {
     let is_part = |part: &str| {
         part.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_[]".contains(&b))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_[]".contains(&b))
     };
     let looks_right = text.len() <= 100 && text.split('.').all(is_part);
-    if looks_right && !holds_a_card(text) { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
+    if looks_right && !holds_a_card(text) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(digest(text))
+    }
 }
 
 /// Where JSON cannot be read. What serde says of it beside may quote what it found there.
@@ -56,10 +88,16 @@ pub fn place(error: &serde_json::Error) -> String {
 /// A name of something in one word: a plan, a currency, a country.
 pub fn name(text: &str) -> Cow<'_, str> {
     let looks_right = (1..=60).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
         && !has_many_digits(text)
         && !holds_a_card(text);
-    if looks_right { Cow::Borrowed(text) } else { Cow::Owned(digest(text)) }
+    if looks_right {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(digest(text))
+    }
 }
 
 /// A phrase of ours with others' words in it, such as `status active → past_due`: words that could be more than a word
@@ -68,29 +106,46 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
     let is_word = |word: &str| {
         let bare = word.trim_matches(['(', ')', ',']);
         word.chars().count() <= 60
-            && bare.chars().all(|c| c.is_ascii_alphanumeric() || "_-.,→+/:&".contains(c))
+            && bare
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-.,→+/:&".contains(c))
             && !has_many_digits(bare)
     };
     // A status is Stripe's word, in small letters; whatever else stands there could be somebody's name.
-    let is_state =
-        |word: &str| word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_()".contains(&b));
+    let is_state = |word: &str| {
+        word.bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_()".contains(&b))
+    };
     if let Some(states) = text.strip_prefix("status ")
-        && !states.split_once(" → ").is_some_and(|(from, to)| is_state(from) && is_state(to))
+        && !states
+            .split_once(" → ")
+            .is_some_and(|(from, to)| is_state(from) && is_state(to))
     {
         return Cow::Owned(format!("status {}", digest(states)));
     }
     if text.len() <= 500 && text.split(' ').all(is_word) && !holds_a_card(text) {
         return Cow::Borrowed(text);
     }
-    let words = text.split(' ').take(40).map(|word| if is_word(word) { word.to_owned() } else { digest(word) });
+    let words = text.split(' ').take(40).map(|word| {
+        if is_word(word) {
+            word.to_owned()
+        } else {
+            digest(word)
+        }
+    });
     let shown = words.collect::<Vec<_>>().join(" ");
     // Digits in groups are a card number, too.
-    Cow::Owned(if holds_a_card(&shown) { digest(text) } else { shown })
+    Cow::Owned(if holds_a_card(&shown) {
+        digest(text)
+    } else {
+        shown
+    })
 }
 
 /// A telephone or an account number, perhaps.
 fn has_many_digits(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= 9)
+    text.split(|c: char| !c.is_ascii_digit())
+        .any(|digits| digits.len() >= 9)
 }
 
 /// Stands for what is not shown.
@@ -138,13 +193,27 @@ mod tests {
 
     #[test]
     fn what_stripe_sends_is_shown_as_it_is() {
-        for text in ["evt_1", "evt_1NG8Du2eZvKYlo2CUI79vXWy", "evt_refresh_0a1b", "evt_test_65RM8sQH2oXneb", "al_0f"] {
+        for text in [
+            "evt_1",
+            "evt_1NG8Du2eZvKYlo2CUI79vXWy",
+            "evt_refresh_0a1b",
+            "evt_test_65RM8sQH2oXneb",
+            "al_0f",
+        ] {
             assert_eq!(id(text), text);
         }
-        for text in ["payout.failed", "v2.core.account[requirements].updated", "unreadable", "made.up"] {
+        for text in [
+            "payout.failed",
+            "v2.core.account[requirements].updated",
+            "unreadable",
+            "made.up",
+        ] {
             assert_eq!(kind(text), text);
         }
-        for text in ["status (new) → past_due", "downgrade pro (USD 1,234.50 a month) → starter (USD 9.00)"] {
+        for text in [
+            "status (new) → past_due",
+            "downgrade pro (USD 1,234.50 a month) → starter (USD 9.00)",
+        ] {
             assert_eq!(phrase(text), text);
         }
     }
@@ -152,7 +221,14 @@ mod tests {
     #[test]
     fn a_peers_word_is_a_word() {
         assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
-        for text in ["", "<html>", "xoxb-1-a", "token1", "Bearer", "jane@example.com"] {
+        for text in [
+            "",
+            "<html>",
+            "xoxb-1-a",
+            "token1",
+            "Bearer",
+            "jane@example.com",
+        ] {
             assert_eq!(word(text), "something unreadable", "{text}");
         }
     }
@@ -160,22 +236,52 @@ mod tests {
     #[test]
     fn what_it_does_not_is_replaced_and_stays_recognisable() {
         let long = format!("evt_{}", "a".repeat(300));
-        for text in
-            ["", "Jane", "jane@example.com", "evt_jane@example.com", "evt_4242424242424242", "+351912345678", &long]
-        {
+        for text in [
+            "",
+            "Jane",
+            "jane@example.com",
+            "evt_jane@example.com",
+            "evt_4242424242424242",
+            "+351912345678",
+            &long,
+        ] {
             let shown = id(text);
-            assert!(shown.starts_with("unusual-") && shown.len() == 20, "{text} → {shown}");
+            assert!(
+                shown.starts_with("unusual-") && shown.len() == 20,
+                "{text} → {shown}"
+            );
             assert_eq!(shown, id(text));
         }
-        for text in ["Payout", "payout failed", "jane@example.com", "4242424242424242", "payout..failed", "a\nb"] {
+        for text in [
+            "Payout",
+            "payout failed",
+            "jane@example.com",
+            "4242424242424242",
+            "payout..failed",
+            "a\nb",
+        ] {
             assert!(kind(text).starts_with("unusual-"), "{text}");
         }
-        for state in ["jane@example.com", "Jane Doe", "jane doe", "4242 4242 4242 4242", "+351912345678", "a\nb"] {
+        for state in [
+            "jane@example.com",
+            "Jane Doe",
+            "jane doe",
+            "4242 4242 4242 4242",
+            "+351912345678",
+            "a\nb",
+        ] {
             let shown = phrase(&format!("status active → {state}")).into_owned();
-            assert!(shown.starts_with("status unusual-") && !shown.contains(state), "{shown}");
+            assert!(
+                shown.starts_with("status unusual-") && !shown.contains(state),
+                "{shown}"
+            );
         }
-        assert!(phrase("upgrade jane@example.com (USD 1.00 a month)").starts_with("upgrade unusual-"));
+        assert!(
+            phrase("upgrade jane@example.com (USD 1.00 a month)").starts_with("upgrade unusual-")
+        );
         assert!(phrase("plan 4242 4242 4242 4242").starts_with("unusual-"));
-        assert!(name("usd") == "usd" && name("PT") == "PT" && name("Jane Doe").starts_with("unusual-"));
+        assert!(
+            name("usd") == "usd" && name("PT") == "PT" && name("Jane Doe").starts_with("unusual-")
+        );
     }
 }

@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{Link, Status, TraceFlags, TraceState};
 pub use opentelemetry::trace::{SpanContext, SpanId, SpanKind};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
-use opentelemetry_sdk::trace::{BatchSpanProcessor, IdGenerator as _, RandomIdGenerator, SpanData, SpanProcessor as _};
+use opentelemetry_sdk::trace::{
+    BatchSpanProcessor, IdGenerator as _, RandomIdGenerator, SpanData, SpanProcessor as _,
+};
 use prometheus::IntCounter;
 
 use super::correlation::Correlation;
@@ -61,14 +63,27 @@ pub struct Span {
 
 impl Tracer {
     /// As configured; off without an endpoint. Must be called within a tokio runtime, on which spans are sent.
-    pub fn new(config: &TracesConfig, service: &str, dropped: IntCounter) -> Result<Self, SetupError> {
+    pub fn new(
+        config: &TracesConfig,
+        service: &str,
+        dropped: IntCounter,
+    ) -> Result<Self, SetupError> {
         let waiting = Arc::<AtomicUsize>::default();
-        let Some(processor) = export::processor(config, service, waiting.clone(), dropped.clone())? else {
+        let Some(processor) = export::processor(config, service, waiting.clone(), dropped.clone())?
+        else {
             return Ok(Self::default());
         };
-        let scope = InstrumentationScope::builder("revwatch").with_version(env!("CARGO_PKG_VERSION")).build();
+        let scope = InstrumentationScope::builder("revwatch")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
         let sampler = Sampler::new(config.sample_ratio);
-        Ok(Self(Some(Arc::new(Inner { processor, waiting, dropped, sampler, scope }))))
+        Ok(Self(Some(Arc::new(Inner {
+            processor,
+            waiting,
+            dropped,
+            sampler,
+            scope,
+        }))))
     }
 
     /// Whether spans of this trace are wanted. Ask before making one.
@@ -83,7 +98,13 @@ impl Tracer {
 
     /// Hands a span over, if its trace is kept. Never waits.
     pub fn end(&self, span: Span) {
-        let Some(inner) = self.0.as_ref().filter(|inner| inner.sampler.keeps(&span.of)) else { return };
+        let Some(inner) = self
+            .0
+            .as_ref()
+            .filter(|inner| inner.sampler.keeps(&span.of))
+        else {
+            return;
+        };
         if inner.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
             inner.waiting.fetch_sub(1, Ordering::Relaxed);
             inner.dropped.inc();
@@ -95,7 +116,9 @@ impl Tracer {
     /// Sends what waits, within a bounded time.
     pub async fn finish(&self) {
         let Some(inner) = self.0.clone() else { return };
-        let finished = tokio::task::spawn_blocking(move || inner.processor.shutdown_with_timeout(FINISH_WITHIN));
+        let finished = tokio::task::spawn_blocking(move || {
+            inner.processor.shutdown_with_timeout(FINISH_WITHIN)
+        });
         if !matches!(finished.await, Ok(Ok(()))) {
             tracing::warn!("not all spans could be sent before the end");
         }
@@ -115,7 +138,13 @@ impl Sampler {
         reason = "a share: the last bits do not matter"
     )]
     fn new(ratio: f64) -> Self {
-        Self { below: if ratio >= 1.0 { u64::MAX } else { (ratio.max(0.0) * (1_u64 << 63) as f64) as u64 } }
+        Self {
+            below: if ratio >= 1.0 {
+                u64::MAX
+            } else {
+                (ratio.max(0.0) * (1_u64 << 63) as f64) as u64
+            },
+        }
     }
 
     fn keeps(self, of: &Correlation) -> bool {
@@ -128,7 +157,18 @@ impl Span {
     /// A step that began then, and ends when it is handed over.
     pub fn new(of: Correlation, name: &'static str, kind: SpanKind, began: SystemTime) -> Self {
         let (attributes, links) = (Vec::with_capacity(8), Vec::new());
-        Self { of, id: None, name, kind, began, ended: None, parent: None, attributes, links, status: Status::Unset }
+        Self {
+            of,
+            id: None,
+            name,
+            kind,
+            began,
+            ended: None,
+            parent: None,
+            attributes,
+            links,
+            status: Status::Unset,
+        }
     }
 
     /// With this id, which others name; otherwise a new one.
@@ -150,7 +190,9 @@ impl Span {
     #[must_use]
     pub fn after(mut self, parent: Option<&SpanContext>) -> Self {
         match parent {
-            Some(parent) if parent.trace_id() != self.of.trace_id => return self.link(parent.clone()),
+            Some(parent) if parent.trace_id() != self.of.trace_id => {
+                return self.link(parent.clone());
+            }
             Some(parent) if parent.is_sampled() => self.parent = Some((parent.span_id(), true)),
             _ => {}
         }
@@ -191,7 +233,13 @@ impl Span {
         links.links = self.links;
         let id = self.id.unwrap_or_else(new_span_id);
         SpanData {
-            span_context: SpanContext::new(self.of.trace_id, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            span_context: SpanContext::new(
+                self.of.trace_id,
+                id,
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::NONE,
+            ),
             parent_span_id: parent,
             parent_span_is_remote: is_remote,
             span_kind: self.kind,
@@ -217,12 +265,17 @@ mod tests {
     fn a_share_of_the_traces_is_kept_and_always_the_same() {
         let kept = |ratio| {
             let sampler = Sampler::new(ratio);
-            (0..10_000).filter(|n| sampler.keeps(&Correlation::of(&format!("evt_{n}")))).collect::<Vec<_>>()
+            (0..10_000)
+                .filter(|n| sampler.keeps(&Correlation::of(&format!("evt_{n}"))))
+                .collect::<Vec<_>>()
         };
         assert_eq!((kept(0.0).len(), kept(1.0).len()), (0, 10_000));
         let (tenth, half) = (kept(0.1), kept(0.5));
         assert!((900..1100).contains(&tenth.len()) && (4800..5200).contains(&half.len()));
-        assert!(tenth.iter().all(|n| half.contains(n)), "whoever keeps more keeps the same, too");
+        assert!(
+            tenth.iter().all(|n| half.contains(n)),
+            "whoever keeps more keeps the same, too"
+        );
     }
 
     #[test]
@@ -237,21 +290,44 @@ mod tests {
         };
         let id = SpanId::from(7);
         let below = span(&one.traceparent(id, true));
-        assert_eq!((below.parent_span_id, below.parent_span_is_remote, below.links.len()), (id, true, 0));
+        assert_eq!(
+            (
+                below.parent_span_id,
+                below.parent_span_is_remote,
+                below.links.len()
+            ),
+            (id, true, 0)
+        );
         let beside = span(&other.traceparent(id, true));
-        assert_eq!((beside.parent_span_id, beside.links[0].span_context.span_id()), (SpanId::INVALID, id));
-        assert_eq!(span(&one.traceparent(id, false)).parent_span_id, SpanId::INVALID);
+        assert_eq!(
+            (
+                beside.parent_span_id,
+                beside.links[0].span_context.span_id()
+            ),
+            (SpanId::INVALID, id)
+        );
+        assert_eq!(
+            span(&one.traceparent(id, false)).parent_span_id,
+            SpanId::INVALID
+        );
         assert_eq!(span("junk").span_context.trace_id(), one.trace_id);
     }
 
     #[tokio::test]
     async fn without_an_endpoint_there_is_nothing() {
-        let config = crate::config::Config::load(None, &|_| None).expect("the defaults").traces;
+        let config = crate::config::Config::load(None, &|_| None)
+            .expect("the defaults")
+            .traces;
         let metrics = super::super::Metrics::new();
         let tracer = Tracer::new(&config, "revwatch", metrics.spans_dropped).expect("off");
         let one = Correlation::of("evt_1");
         assert!(!tracer.is_on() && !tracer.keeps(&one));
-        tracer.end(Span::new(one, "apply", SpanKind::Consumer, SystemTime::UNIX_EPOCH));
+        tracer.end(Span::new(
+            one,
+            "apply",
+            SpanKind::Consumer,
+            SystemTime::UNIX_EPOCH,
+        ));
         tracer.finish().await;
     }
 }

@@ -51,19 +51,38 @@ pub enum Fate {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs `alerts ack`.
-pub async fn acknowledge(common: &Common, store: &dyn StateStore, args: &AskArgs) -> anyhow::Result<()> {
+pub async fn acknowledge(
+    common: &Common,
+    store: &dyn StateStore,
+    args: &AskArgs,
+) -> anyhow::Result<()> {
     let found = load_open(store, &args.ids).await?;
     // Whoever was first has it: a second acknowledgement would change nothing.
-    let firing = found.iter().filter(|alert| alert.state == AlertState::Firing);
-    let asks = firing.map(|alert| Ask::Acknowledge { alert_id: alert.id.clone() }).collect();
+    let firing = found
+        .iter()
+        .filter(|alert| alert.state == AlertState::Firing);
+    let asks = firing
+        .map(|alert| Ask::Acknowledge {
+            alert_id: alert.id.clone(),
+        })
+        .collect();
     let fate = args.asking.submit(store, asks).await?;
     print(common, store, args, &found, fate).await
 }
 
 /// Runs `alerts resolve`.
-pub async fn resolve(common: &Common, store: &dyn StateStore, args: &AskArgs) -> anyhow::Result<()> {
+pub async fn resolve(
+    common: &Common,
+    store: &dyn StateStore,
+    args: &AskArgs,
+) -> anyhow::Result<()> {
     let found = load_open(store, &args.ids).await?;
-    let asks = found.iter().map(|alert| Ask::Resolve { alert_id: alert.id.clone() }).collect();
+    let asks = found
+        .iter()
+        .map(|alert| Ask::Resolve {
+            alert_id: alert.id.clone(),
+        })
+        .collect();
     let fate = args.asking.submit(store, asks).await?;
     print(common, store, args, &found, fate).await
 }
@@ -74,9 +93,16 @@ impl Asking {
         let at_s = now_s();
         let mut keys = Vec::new();
         for ask in asks {
-            let command = Command { ask, by: self.by.clone(), via: "cli".to_owned(), at_s };
+            let command = Command {
+                ask,
+                by: self.by.clone(),
+                via: "cli".to_owned(),
+                at_s,
+            };
             let key = Uuid::now_v7().to_string();
-            store.submit(COMMANDS, &key, &serde_json::to_string(&command)?).await?;
+            store
+                .submit(COMMANDS, &key, &serde_json::to_string(&command)?)
+                .await?;
             keys.push(key);
         }
         if keys.is_empty() {
@@ -99,7 +125,9 @@ impl Asking {
             0 => "not waited for".to_owned(),
             seconds => format!("no alerting process took it within {seconds} s"),
         };
-        format!("Stored; {when}. It stays stored and is done as soon as one runs (`revwatch serve`).")
+        format!(
+            "Stored; {when}. It stays stored and is done as soon as one runs (`revwatch serve`)."
+        )
     }
 }
 
@@ -112,7 +140,11 @@ async fn print(
     fate: Fate,
 ) -> anyhow::Result<()> {
     let is_asked = |alert: &Alert| asked.iter().any(|a| a.id == alert.id);
-    let now: Vec<_> = load_alerts(store).await?.into_iter().filter(is_asked).collect();
+    let now: Vec<_> = load_alerts(store)
+        .await?
+        .into_iter()
+        .filter(is_asked)
+        .collect();
     let mut out = std::io::stdout().lock();
     if common.json {
         let rows: Vec<Value> = now.iter().map(|alert| describe(alert, fate)).collect();
@@ -142,7 +174,9 @@ fn line(alert: &Alert) -> String {
 /// One of a group is not told by itself: what is asked of it changes nothing for those who read the group.
 pub fn told_by(alert: &Alert) -> String {
     let group = alert.part_of.as_ref().filter(|_| !alert.is_over());
-    group.map_or_else(String::new, |id| format!(" (told by its group {id}, which this does not answer)"))
+    group.map_or_else(String::new, |id| {
+        format!(" (told by its group {id}, which this does not answer)")
+    })
 }
 
 fn describe(alert: &Alert, fate: Fate) -> Value {

@@ -35,11 +35,17 @@ pub struct HistoryArgs {
 }
 
 /// Runs it.
-pub async fn run(common: &Common, store: &dyn StateStore, args: &HistoryArgs) -> anyhow::Result<()> {
+pub async fn run(
+    common: &Common,
+    store: &dyn StateStore,
+    args: &HistoryArgs,
+) -> anyhow::Result<()> {
     let now_s = now_s();
     let mut alerts = load_alerts(store).await?;
     alerts.retain(|alert| {
-        alert.resolved_s.is_some_and(|at_s| at_s >= now_s - args.since.0)
+        alert
+            .resolved_s
+            .is_some_and(|at_s| at_s >= now_s - args.since.0)
             && args.rule.as_ref().is_none_or(|rule| alert.rule == *rule)
             && (args.members || alert.part_of.is_none())
     });
@@ -57,7 +63,16 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &HistoryArgs) ->
     }
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header(["id", "severity", "rule", "subject", "fired", "acknowledged", "resolved", "in time"]);
+    table.set_header([
+        "id",
+        "severity",
+        "rule",
+        "subject",
+        "fired",
+        "acknowledged",
+        "resolved",
+        "in time",
+    ]);
     for alert in &alerts {
         table.add_row([
             alert.id.as_str(),
@@ -65,7 +80,11 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &HistoryArgs) ->
             &alert.rule,
             &subject(alert),
             &iso(Some(alert.fired_s)),
-            &step(alert, alert.acknowledged_s, alert.acknowledged_by.as_deref()),
+            &step(
+                alert,
+                alert.acknowledged_s,
+                alert.acknowledged_by.as_deref(),
+            ),
             &step(alert, alert.resolved_s, alert.resolved_by.as_deref()),
             in_time(alert, now_s),
         ]);
@@ -76,7 +95,9 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &HistoryArgs) ->
 
 /// For example `after 3 min 5 s by ana`.
 fn step(alert: &Alert, at_s: Option<i64>, by: Option<&str>) -> String {
-    let Some(at_s) = at_s else { return "–".to_owned() };
+    let Some(at_s) = at_s else {
+        return "–".to_owned();
+    };
     let by = by.map_or_else(String::new, |by| format!(" by {by}"));
     format!("after {}{by}", duration(at_s - alert.fired_s))
 }

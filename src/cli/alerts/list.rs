@@ -67,7 +67,16 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ListArgs) -> an
     let now_s = now_s();
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header(["id", "severity", "state", "rule", "subject", "money", "since", "respond by"]);
+    table.set_header([
+        "id",
+        "severity",
+        "state",
+        "rule",
+        "subject",
+        "money",
+        "since",
+        "respond by",
+    ]);
     for alert in &alerts {
         table.add_row([
             alert.id.as_str(),
@@ -87,7 +96,9 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ListArgs) -> an
 /// The word, as a [`Severity`].
 pub fn severity() -> impl TypedValueParser<Value = Severity> {
     PossibleValuesParser::new(Severity::ALL.iter().rev().map(|s| s.as_str())).map(|word| {
-        let named = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
+        let named = Severity::ALL
+            .into_iter()
+            .find(|severity| severity.as_str() == word);
         named.unwrap_or(Severity::Critical)
     })
 }
@@ -97,12 +108,25 @@ fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
     let fits = |alert: &Alert| {
         (with_over || !alert.is_over())
             && args.rule.as_ref().is_none_or(|rule| alert.rule == *rule)
-            && args.severity.is_none_or(|severity| alert.severity == severity)
+            && args
+                .severity
+                .is_none_or(|severity| alert.severity == severity)
             && args.state.is_none_or(|standing| standing.fits(alert))
-            && args.group.as_ref().is_none_or(|id| alert.part_of.as_ref() == Some(id))
+            && args
+                .group
+                .as_ref()
+                .is_none_or(|id| alert.part_of.as_ref() == Some(id))
     };
-    let concerns = |alert: &Alert| args.account.as_ref().is_none_or(|account| alert.account() == Some(account));
-    let groups: HashSet<String> = alerts.iter().filter(|a| a.group.is_some()).map(|a| a.id.clone()).collect();
+    let concerns = |alert: &Alert| {
+        args.account
+            .as_ref()
+            .is_none_or(|account| alert.account() == Some(account))
+    };
+    let groups: HashSet<String> = alerts
+        .iter()
+        .filter(|a| a.group.is_some())
+        .map(|a| a.id.clone())
+        .collect();
     // A group is about the accounts of its members.
     let concerned: HashSet<String> = alerts
         .iter()
@@ -110,14 +134,20 @@ fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
         .filter_map(|alert| alert.part_of.clone())
         .collect();
     let folded = |alert: &Alert| {
-        !args.members && args.group.is_none() && alert.part_of.as_ref().is_some_and(|id| groups.contains(id))
+        !args.members
+            && args.group.is_none()
+            && alert.part_of.as_ref().is_some_and(|id| groups.contains(id))
     };
-    alerts.into_iter().filter(|a| fits(a) && !folded(a) && (concerns(a) || concerned.contains(&a.id))).collect()
+    alerts
+        .into_iter()
+        .filter(|a| fits(a) && !folded(a) && (concerns(a) || concerned.contains(&a.id)))
+        .collect()
 }
 
 impl Standing {
     fn fits(self, alert: &Alert) -> bool {
-        let is_muted = |by: fn(&Mute) -> bool| !alert.is_over() && alert.muted.as_ref().is_some_and(by);
+        let is_muted =
+            |by: fn(&Mute) -> bool| !alert.is_over() && alert.muted.as_ref().is_some_and(by);
         match self {
             Self::Firing => alert.state == AlertState::Firing,
             Self::Acknowledged => alert.state == AlertState::Acknowledged,
@@ -134,7 +164,11 @@ fn respond_by(alert: &Alert, now_s: i64) -> String {
     if alert.state != AlertState::Firing || due_s == 0 || alert.part_of.is_some() {
         return String::new();
     }
-    format!("{}{}", iso(Some(due_s)), if now_s > due_s { " (overdue)" } else { "" })
+    format!(
+        "{}{}",
+        iso(Some(due_s)),
+        if now_s > due_s { " (overdue)" } else { "" }
+    )
 }
 
 #[cfg(test)]
@@ -147,8 +181,13 @@ mod tests {
     fn alert(account: &str) -> Alert {
         let text = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"charges_lost\"\n\
                     severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Look.\"]\n";
-        let rule = rule_text::parse(&[("test".into(), text.into())]).expect("valid").remove(0);
-        let evidence = Evidence { account: Some(account.into()), ..Evidence::default() };
+        let rule = rule_text::parse(&[("test".into(), text.into())])
+            .expect("valid")
+            .remove(0);
+        let evidence = Evidence {
+            account: Some(account.into()),
+            ..Evidence::default()
+        };
         let mut alert = Alert::fire(&rule, &Subject::Business, 0, 0, evidence);
         alert.id = format!("al_{account}");
         alert.sla.respond_due_s = 600;
@@ -157,8 +196,14 @@ mod tests {
 
     #[test]
     fn what_is_due_is_shown_while_somebody_is_to_answer() {
-        let acknowledged = Alert { state: AlertState::Acknowledged, ..alert("a") };
-        let member = Alert { part_of: Some("al_g".into()), ..alert("a") };
+        let acknowledged = Alert {
+            state: AlertState::Acknowledged,
+            ..alert("a")
+        };
+        let member = Alert {
+            part_of: Some("al_g".into()),
+            ..alert("a")
+        };
         let mut never_told = alert("a");
         never_told.sla.respond_due_s = 0;
         for (alert, now_s, expected) in [
@@ -187,24 +232,57 @@ mod tests {
             given(&mut args);
             args
         };
-        let over = |alert: Alert| Alert { state: AlertState::Resolved, ..alert };
-        let member = |account: &str, group: &str| Alert { part_of: Some(group.into()), ..alert(account) };
-        let group = Alert { group: Some(Group::default()), ..alert("g") };
-        let silenced = Alert { muted: Some(Mute::Silence("si_1".into())), ..alert("a") };
-        let all = [group, member("1", "al_g"), over(member("2", "al_g")), member("3", "al_gone"), silenced];
+        let over = |alert: Alert| Alert {
+            state: AlertState::Resolved,
+            ..alert
+        };
+        let member = |account: &str, group: &str| Alert {
+            part_of: Some(group.into()),
+            ..alert(account)
+        };
+        let group = Alert {
+            group: Some(Group::default()),
+            ..alert("g")
+        };
+        let silenced = Alert {
+            muted: Some(Mute::Silence("si_1".into())),
+            ..alert("a")
+        };
+        let all = [
+            group,
+            member("1", "al_g"),
+            over(member("2", "al_g")),
+            member("3", "al_gone"),
+            silenced,
+        ];
         for (given, expected) in [
             (args(|_| ()), &["al_g", "al_3", "al_a"][..]),
-            (args(|a| a.members = true), &["al_g", "al_1", "al_3", "al_a"]),
+            (
+                args(|a| a.members = true),
+                &["al_g", "al_1", "al_3", "al_a"],
+            ),
             (args(|a| a.group = Some("al_g".into())), &["al_1"]),
-            (args(|a| (a.group, a.all) = (Some("al_g".into()), true)), &["al_1", "al_2"]),
+            (
+                args(|a| (a.group, a.all) = (Some("al_g".into()), true)),
+                &["al_1", "al_2"],
+            ),
             (args(|a| a.account = Some("1".into())), &["al_g"]),
             (args(|a| a.account = Some("2".into())), &[]),
-            (args(|a| (a.account, a.all) = (Some("2".into()), true)), &["al_g"]),
+            (
+                args(|a| (a.account, a.all) = (Some("2".into()), true)),
+                &["al_g"],
+            ),
             (args(|a| a.state = Some(Standing::Silenced)), &["al_a"]),
             (args(|a| a.state = Some(Standing::Inhibited)), &[]),
-            (args(|a| (a.state, a.members) = (Some(Standing::Resolved), true)), &["al_2"]),
+            (
+                args(|a| (a.state, a.members) = (Some(Standing::Resolved), true)),
+                &["al_2"],
+            ),
         ] {
-            let found: Vec<_> = chosen(all.to_vec(), &given).into_iter().map(|a| a.id).collect();
+            let found: Vec<_> = chosen(all.to_vec(), &given)
+                .into_iter()
+                .map(|a| a.id)
+                .collect();
             assert_eq!(found, expected, "{given:?}");
         }
     }

@@ -54,7 +54,9 @@ Examples:
     #[command(after_help = "Example:\n  revwatch alerts unsilence si_a1b2c3d4e5f60718")]
     Unsilence(silence::UnsilenceArgs),
     /// List silences.
-    #[command(after_help = "Examples:\n  revwatch alerts silences\n  revwatch alerts silences --all --json")]
+    #[command(
+        after_help = "Examples:\n  revwatch alerts silences\n  revwatch alerts silences --all --json"
+    )]
     Silences(silences::SilencesArgs),
     /// List resolved alerts, newest first: who acknowledged, after how long, and whether that was in time.
     #[command(after_help = "\
@@ -103,7 +105,9 @@ fn state(alert: &Alert) -> String {
 /// What it is about, for people.
 fn subject(alert: &Alert) -> String {
     match &alert.group {
-        Some(group) if group.open == group.joined || alert.is_over() => format!("{} alerts", group.joined),
+        Some(group) if group.open == group.joined || alert.is_over() => {
+            format!("{} alerts", group.joined)
+        }
         Some(group) => format!("{} alerts, {} open", group.joined, group.open),
         None if alert.subject_text().is_empty() => "the business".to_owned(),
         None => alert.subject_text(),
@@ -111,7 +115,12 @@ fn subject(alert: &Alert) -> String {
 }
 
 fn money(alert: &Alert) -> String {
-    let amounts: Vec<_> = alert.evidence.money.iter().map(ToString::to_string).collect();
+    let amounts: Vec<_> = alert
+        .evidence
+        .money
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     amounts.join(" + ")
 }
 

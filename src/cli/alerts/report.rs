@@ -32,7 +32,9 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ReportArgs) -> 
         writeln!(out, "No alerts in {} month(s).", args.months)?;
         return Ok(());
     }
-    let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |s| format!("{:.1} %", s * 100.0));
+    let percent = |share: Option<f64>| {
+        share.map_or_else(|| "–".to_owned(), |s| format!("{:.1} %", s * 100.0))
+    };
     let mean = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), duration);
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header([

@@ -27,9 +27,14 @@ pub struct ShowArgs {
 
 /// Runs it.
 pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> anyhow::Result<()> {
-    let (mut members, rest): (Vec<_>, Vec<_>) =
-        load_alerts(store).await?.into_iter().partition(|alert| alert.part_of.as_ref() == Some(&args.id));
-    let alert = rest.iter().find(|alert| alert.id == args.id).with_context(|| not_there(&args.id))?;
+    let (mut members, rest): (Vec<_>, Vec<_>) = load_alerts(store)
+        .await?
+        .into_iter()
+        .partition(|alert| alert.part_of.as_ref() == Some(&args.id));
+    let alert = rest
+        .iter()
+        .find(|alert| alert.id == args.id)
+        .with_context(|| not_there(&args.id))?;
     members.sort_by_key(|a| (a.is_over(), a.since_s, a.id.clone()));
     let silences = load_silences(store).await?;
     let now_s = now_s();
@@ -44,7 +49,13 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> an
         ("Clocks to come", clocks(alert)),
         ("Said beside it", notices(alert)),
         ("Messages", deliveries(alert)),
-        ("Members", table(&["id", "state", "subject", "money", "since"], members.iter().map(member))),
+        (
+            "Members",
+            table(
+                &["id", "state", "subject", "money", "since"],
+                members.iter().map(member),
+            ),
+        ),
     ];
     for (title, table) in tables.into_iter().filter(|(_, table)| !table.is_empty()) {
         writeln!(out, "\n{title}\n{table}")?;
@@ -55,14 +66,23 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> an
 /// What people read, by the way that they are told first.
 fn text(alert: &Alert) -> String {
     let way = Way::main(alert.notifiers.first().map_or("log", String::as_str));
-    render(alert, &way, &alert.deliveries.get(&way).cloned().unwrap_or_default()).text
+    render(
+        alert,
+        &way,
+        &alert.deliveries.get(&way).cloned().unwrap_or_default(),
+    )
+    .text
 }
 
 /// Its state and how its times stand.
 fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
     let done = |at_s: i64, by: Option<&String>| {
         let by = by.map_or_else(String::new, |by| format!(" by {by}"));
-        format!("{}, after {}{by}", iso(Some(at_s)), duration(at_s - alert.fired_s))
+        format!(
+            "{}, after {}{by}",
+            iso(Some(at_s)),
+            duration(at_s - alert.fired_s)
+        )
     };
     let mut rows = vec![("State", state(alert))];
     if let Some(mute) = alert.muted.as_ref().filter(|_| !alert.is_over()) {
@@ -82,9 +102,16 @@ fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
         rows.push(("Clear since", iso(Some(at_s))));
     }
     if counts(alert) {
-        let clock = |due_s: i64, verdict: Verdict| format!("{} ({})", iso(Some(due_s)), word(verdict));
-        rows.push(("Respond by", clock(alert.sla.respond_due_s, response(alert, now_s))));
-        rows.push(("Resolve by", clock(alert.sla.resolve_due_s, resolution(alert, now_s))));
+        let clock =
+            |due_s: i64, verdict: Verdict| format!("{} ({})", iso(Some(due_s)), word(verdict));
+        rows.push((
+            "Respond by",
+            clock(alert.sla.respond_due_s, response(alert, now_s)),
+        ));
+        rows.push((
+            "Resolve by",
+            clock(alert.sla.resolve_due_s, resolution(alert, now_s)),
+        ));
     }
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
@@ -106,7 +133,10 @@ fn why_muted(mute: &Mute, silences: &[Silence]) -> String {
 
 fn clocks(alert: &Alert) -> Table {
     let ahead = alert.sla.ahead.iter().filter(|_| !alert.is_over());
-    table(&["at", "what"], ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), what(*kind)]))
+    table(
+        &["at", "what"],
+        ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), what(*kind)]),
+    )
 }
 
 fn notices(alert: &Alert) -> Table {
@@ -138,19 +168,37 @@ fn deliveries(alert: &Alert) -> Table {
         if progress.possible_duplicate {
             remarks.push("possible duplicate".to_owned());
         }
-        remarks.extend(progress.broken.as_ref().map(|reason| format!("broken: {reason}")));
-        vec![way.to_string(), told, progress.receipt.clone().unwrap_or_default(), remarks.join("; ")]
+        remarks.extend(
+            progress
+                .broken
+                .as_ref()
+                .map(|reason| format!("broken: {reason}")),
+        );
+        vec![
+            way.to_string(),
+            told,
+            progress.receipt.clone().unwrap_or_default(),
+            remarks.join("; "),
+        ]
     });
     table(&["way", "told", "receipt", "remarks"], rows)
 }
 
 fn member(alert: &Alert) -> Vec<String> {
-    vec![alert.id.clone(), state(alert), subject(alert), money(alert), iso(Some(alert.since_s))]
+    vec![
+        alert.id.clone(),
+        state(alert),
+        subject(alert),
+        money(alert),
+        iso(Some(alert.since_s)),
+    ]
 }
 
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(header.iter().copied());
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(header.iter().copied());
     table.add_rows(rows);
     table
 }

@@ -62,10 +62,17 @@ pub struct UnsilenceArgs {
 const LONGEST_S: i64 = 366 * 86_400;
 
 /// Runs `alerts silence`.
-pub async fn silence(common: &Common, store: &dyn StateStore, args: &SilenceArgs) -> anyhow::Result<()> {
+pub async fn silence(
+    common: &Common,
+    store: &dyn StateStore,
+    args: &SilenceArgs,
+) -> anyhow::Result<()> {
     let alert = load_open(store, args.id.as_slice()).await?.pop();
     let silence = args.silence(now_s())?;
-    let fate = args.asking.submit(store, vec![Ask::Silence(silence.clone())]).await?;
+    let fate = args
+        .asking
+        .submit(store, vec![Ask::Silence(silence.clone())])
+        .await?;
     let muted = muted_by(store, &silence).await?;
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -78,10 +85,19 @@ pub async fn silence(common: &Common, store: &dyn StateStore, args: &SilenceArgs
     }
     let Silence { id, .. } = &silence;
     let member = alert.as_ref().map(told_by).unwrap_or_default();
-    writeln!(out, "{id} silences {}{member} {}", about(&silence.matches), end(&silence))?;
+    writeln!(
+        out,
+        "{id} silences {}{member} {}",
+        about(&silence.matches),
+        end(&silence)
+    )?;
     match fate {
         Fate::Taken => {
-            writeln!(out, "It mutes {} alert(s) at present. To end it: revwatch alerts unsilence {id}", muted.len())?;
+            writeln!(
+                out,
+                "It mutes {} alert(s) at present. To end it: revwatch alerts unsilence {id}",
+                muted.len()
+            )?;
         }
         Fate::Stored => writeln!(out, "{}", args.asking.not_taken())?,
     }
@@ -89,18 +105,29 @@ pub async fn silence(common: &Common, store: &dyn StateStore, args: &SilenceArgs
 }
 
 /// Runs `alerts unsilence`.
-pub async fn unsilence(common: &Common, store: &dyn StateStore, args: &UnsilenceArgs) -> anyhow::Result<()> {
+pub async fn unsilence(
+    common: &Common,
+    store: &dyn StateStore,
+    args: &UnsilenceArgs,
+) -> anyhow::Result<()> {
     let UnsilenceArgs { id, asking } = args;
     // One that nobody has taken yet can be taken back.
     let asked = load_asked_silences(store).await?;
     let mut known = load_silences(store).await?.into_iter().chain(asked);
-    let silence = known
-        .find(|silence| silence.id == *id)
-        .with_context(|| format!("no silence {id}: `revwatch alerts silences` shows those there are"))?;
+    let silence = known.find(|silence| silence.id == *id).with_context(|| {
+        format!("no silence {id}: `revwatch alerts silences` shows those there are")
+    })?;
     if silence.until_s <= now_s() {
         bail!("{id} is over already, since {}", iso(Some(silence.until_s)));
     }
-    let fate = asking.submit(store, vec![Ask::Unsilence { silence_id: id.clone() }]).await?;
+    let fate = asking
+        .submit(
+            store,
+            vec![Ask::Unsilence {
+                silence_id: id.clone(),
+            }],
+        )
+        .await?;
     let mut out = std::io::stdout().lock();
     if common.json {
         writeln!(out, "{:#}", json!({"id": id, "taken": fate == Fate::Taken}))?;
@@ -124,7 +151,10 @@ impl SilenceArgs {
             bail!("--until {} is over already", iso(Some(until_s)));
         }
         if until_s > now_s + LONGEST_S {
-            bail!("--until {} is more than a year ahead: give an earlier end", iso(Some(until_s)));
+            bail!(
+                "--until {} is more than a year ahead: give an earlier end",
+                iso(Some(until_s))
+            );
         }
         let random = Uuid::now_v7().simple().to_string();
         Ok(Silence {
@@ -146,7 +176,11 @@ impl SilenceArgs {
 /// The alerts that it mutes at present.
 async fn muted_by(store: &dyn StateStore, silence: &Silence) -> anyhow::Result<Vec<Alert>> {
     let by = Some(Mute::Silence(silence.id.clone()));
-    Ok(load_alerts(store).await?.into_iter().filter(|alert| !alert.is_over() && alert.muted == by).collect())
+    Ok(load_alerts(store)
+        .await?
+        .into_iter()
+        .filter(|alert| !alert.is_over() && alert.muted == by)
+        .collect())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -166,7 +200,8 @@ fn lasting(text: &str) -> Result<Span, String> {
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|_| "write it with its zone, for instance 2026-12-24T18:00:00Z".to_owned())
+    text.parse()
+        .map_err(|_| "write it with its zone, for instance 2026-12-24T18:00:00Z".to_owned())
 }
 
 #[cfg(test)]
@@ -175,7 +210,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        assert_eq!(label("team=growth=2"), Ok(("team".into(), "growth=2".into())));
+        assert_eq!(
+            label("team=growth=2"),
+            Ok(("team".into(), "growth=2".into()))
+        );
         for text in ["team", "=growth", ""] {
             assert!(label(text).is_err(), "{text}");
         }

@@ -23,7 +23,11 @@ pub struct SilencesArgs {
 }
 
 /// Runs it.
-pub async fn run(common: &Common, store: &dyn StateStore, args: &SilencesArgs) -> anyhow::Result<()> {
+pub async fn run(
+    common: &Common,
+    store: &dyn StateStore,
+    args: &SilencesArgs,
+) -> anyhow::Result<()> {
     let now_s = now_s();
     let asked = load_asked_silences(store).await?;
     let stored = load_silences(store).await?;
@@ -33,7 +37,11 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &SilencesArgs) -
         .map(|silence| (silence, "not taken yet"))
         .collect();
     rows.extend(stored.into_iter().map(|silence| {
-        let state = if silence.until_s > now_s { "active" } else { "over" };
+        let state = if silence.until_s > now_s {
+            "active"
+        } else {
+            "over"
+        };
         (silence, state)
     }));
     rows.retain(|(_, state)| args.all || *state != "over");
@@ -41,7 +49,10 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &SilencesArgs) -
     let alerts = load_alerts(store).await?;
     let mutes = |silence: &Silence| {
         let by = Some(Mute::Silence(silence.id.clone()));
-        alerts.iter().filter(|alert| !alert.is_over() && alert.muted == by).count()
+        alerts
+            .iter()
+            .filter(|alert| !alert.is_over() && alert.muted == by)
+            .count()
     };
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -82,9 +93,16 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &SilencesArgs) -
 
 /// For example `rule payout_failed, account acct_1`.
 pub fn about(matches: &Matcher) -> String {
-    let Matcher { alert_id, rule, account, labels } = matches;
+    let Matcher {
+        alert_id,
+        rule,
+        account,
+        labels,
+    } = matches;
     let named = [("alert", alert_id), ("rule", rule), ("account", account)];
-    let named = named.into_iter().filter_map(|(what, value)| Some(format!("{what} {}", value.as_ref()?)));
+    let named = named
+        .into_iter()
+        .filter_map(|(what, value)| Some(format!("{what} {}", value.as_ref()?)));
     let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
     named.chain(labels).collect::<Vec<_>>().join(", ")
 }

@@ -24,7 +24,11 @@ pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
 
 /// Those with these ids, each once; none of them may be over.
 pub async fn load_open(store: &dyn StateStore, ids: &[String]) -> anyhow::Result<Vec<Alert>> {
-    let mut stored: BTreeMap<_, _> = load_alerts(store).await?.into_iter().map(|a| (a.id.clone(), a)).collect();
+    let mut stored: BTreeMap<_, _> = load_alerts(store)
+        .await?
+        .into_iter()
+        .map(|a| (a.id.clone(), a))
+        .collect();
     let mut found: Vec<Alert> = Vec::new();
     for id in ids {
         match stored.remove(id) {
@@ -49,10 +53,18 @@ pub async fn load_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence
 pub async fn load_asked_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
     // What cannot be read the evaluator throws away, too.
     let asked = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {
-        Command { ask: Ask::Silence(silence), .. } => Some(silence),
+        Command {
+            ask: Ask::Silence(silence),
+            ..
+        } => Some(silence),
         _ => None,
     };
-    Ok(store.documents(COMMANDS).await?.into_iter().filter_map(asked).collect())
+    Ok(store
+        .documents(COMMANDS)
+        .await?
+        .into_iter()
+        .filter_map(asked)
+        .collect())
 }
 
 /// What to say of an id that names nothing.
@@ -60,10 +72,15 @@ pub fn not_there(id: &str) -> String {
     format!("no alert {id}: `revwatch alerts list --all --members` shows those there are")
 }
 
-async fn load<T: DeserializeOwned>(store: &dyn StateStore, space: &'static str) -> anyhow::Result<Vec<T>> {
+async fn load<T: DeserializeOwned>(
+    store: &dyn StateStore,
+    space: &'static str,
+) -> anyhow::Result<Vec<T>> {
     let read = |(key, body): &(String, String)| {
         serde_json::from_str(body).with_context(|| {
-            format!("the stored {space} {key} cannot be read: use the version of revwatch that serves")
+            format!(
+                "the stored {space} {key} cannot be read: use the version of revwatch that serves"
+            )
         })
     };
     store.documents(space).await?.iter().map(read).collect()

@@ -58,11 +58,19 @@ struct Hidden {
 
 /// Runs `backfill`.
 pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
-    ensure!(args.rate > 0.0 && args.rate <= 100.0, "--rate must be more than 0 and at most 100");
+    ensure!(
+        args.rate > 0.0 && args.rate <= 100.0,
+        "--rate must be more than 0 and at most 100"
+    );
     for account in &args.accounts {
-        let rest = account.strip_prefix("acct_").filter(|rest| !rest.is_empty());
+        let rest = account
+            .strip_prefix("acct_")
+            .filter(|rest| !rest.is_empty());
         let is_id = rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()));
-        ensure!(is_id, "--account {account:?} is no connected account: it begins with acct_");
+        ensure!(
+            is_id,
+            "--account {account:?} is no connected account: it begins with acct_"
+        );
     }
     let config = common.config()?;
     let api = StripeApi::of(&config).context("cannot set up HTTPS for Stripe's API")?.context(
@@ -70,7 +78,13 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
          --account or --all-accounts it must be one of the platform)",
     )?;
     let asked_for = stretch(args, Timestamp::now())?;
-    let file = ProgressFile::of(&config.data, &asked(args, &config).iter().map(String::as_str).collect::<Vec<_>>())?;
+    let file = ProgressFile::of(
+        &config.data,
+        &asked(args, &config)
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+    )?;
     if args.restart {
         file.remove()?;
     }
@@ -85,7 +99,10 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     let Stretch { since_s, until_s } = progress.stretch;
     let stretch = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
     let again = if is_resumed { ", resumed" } else { "" };
-    let detail = format!("events of {stretch}, {} account(s){again}", progress.listings.len());
+    let detail = format!(
+        "events of {stretch}, {} account(s){again}",
+        progress.listings.len()
+    );
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
 
     let read = read_all(&mut backfill, &mut progress, &file, &bar).await;
@@ -98,7 +115,10 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         }
     };
     let events: u64 = progress.listings.iter().map(|listing| listing.events).sum();
-    let detail = format!("events of {stretch} done: {events} read, {} account(s) not shown", hidden.len());
+    let detail = format!(
+        "events of {stretch} done: {events} read, {} account(s) not shown",
+        hidden.len()
+    );
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
     backend.queue.close().await;
     file.remove()?;
@@ -125,7 +145,9 @@ async fn read_all(
     let mut hidden = Vec::new();
     for n in 0..count {
         while !progress.listings[n].is_done {
-            let step = backfill.step(stretch, &mut progress.listings[n], &mut troubled(bar)).await;
+            let step = backfill
+                .step(stretch, &mut progress.listings[n], &mut troubled(bar))
+                .await;
             let listing = &progress.listings[n];
             match (step, &listing.account) {
                 (Ok(()), _) => {
@@ -134,9 +156,14 @@ async fn read_all(
                 }
                 // Of many accounts, one that has left is no reason to leave the others out.
                 (Err(Stop::NoAnswer(no)), Some(account))
-                    if count > 1 && matches!(no.why, Why::Forbidden | Why::NotThere) && listing.last.is_none() =>
+                    if count > 1
+                        && matches!(no.why, Why::Forbidden | Why::NotThere)
+                        && listing.last.is_none() =>
                 {
-                    hidden.push(Hidden { account: account.clone(), reason: no.reason });
+                    hidden.push(Hidden {
+                        account: account.clone(),
+                        reason: no.reason,
+                    });
                     break;
                 }
                 (Err(stop), _) => return Err(explained(&stop, listing)),
@@ -148,12 +175,22 @@ async fn read_all(
 
 /// Says what is tried again.
 fn troubled(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
-    move |reason, wait| bar.suspend(|| eprintln!("revwatch: {reason}; trying again in {:.1} s", wait.as_secs_f64()))
+    move |reason, wait| {
+        bar.suspend(|| {
+            eprintln!(
+                "revwatch: {reason}; trying again in {:.1} s",
+                wait.as_secs_f64()
+            )
+        })
+    }
 }
 
 /// What to do about it.
 fn explained(stop: &Stop, listing: &Listing) -> anyhow::Error {
-    let of = listing.account.as_deref().unwrap_or("the key's own account");
+    let of = listing
+        .account
+        .as_deref()
+        .unwrap_or("the key's own account");
     let hint = match stop.why() {
         Some(Why::WrongKey) => ". Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…)",
         Some(Why::Forbidden) if listing.account.is_some() => {
@@ -181,7 +218,12 @@ fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<Stretch> {
         None => now.checked_add(SignedDuration::from_secs(1))?,
     };
     ensure!(since < now, "--since {} is not in the past", args.since);
-    ensure!(since < until, "--since {} is not before --until {}", args.since, args.until.as_deref().unwrap_or("now"));
+    ensure!(
+        since < until,
+        "--since {} is not before --until {}",
+        args.since,
+        args.until.as_deref().unwrap_or("now")
+    );
     let oldest = now.checked_sub(SignedDuration::from_hours(24 * KEPT_DAYS))?;
     // `30d` is fine, however long ago it was typed.
     ensure!(
@@ -191,13 +233,18 @@ fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<Stretch> {
         iso(Some(oldest.as_second())),
         iso(Some(since.as_second())),
     );
-    Ok(Stretch { since_s: since.as_second(), until_s: until.as_second() })
+    Ok(Stretch {
+        since_s: since.as_second(),
+        until_s: until.as_second(),
+    })
 }
 
 /// What makes a command the same as one that was cut short: also whom it asks, and for whom. (Of the key only a part
 /// of a digest is kept.)
 fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
-    let secret = |secret: Option<&SecretString>| secret.map_or_else(String::new, |s| s.expose_secret().to_owned());
+    let secret = |secret: Option<&SecretString>| {
+        secret.map_or_else(String::new, |s| s.expose_secret().to_owned())
+    };
     let mut accounts = args.accounts.clone();
     accounts.sort();
     accounts.dedup();
@@ -239,8 +286,15 @@ async fn begin(
     connected.dedup();
     left_out.retain(|id| !connected.contains(id));
     let own = args.accounts.is_empty().then(Listing::default);
-    let connected = connected.into_iter().map(|id| Listing { account: Some(id), ..Listing::default() });
-    Ok(Progress { stretch, listings: own.into_iter().chain(connected).collect(), left_out })
+    let connected = connected.into_iter().map(|id| Listing {
+        account: Some(id),
+        ..Listing::default()
+    });
+    Ok(Progress {
+        stretch,
+        listings: own.into_iter().chain(connected).collect(),
+        left_out,
+    })
 }
 
 /// The accounts that are connected, and those that are not any more: as them nothing can be asked.
@@ -269,7 +323,8 @@ fn bar() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {msg}, {elapsed}");
-    let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let bar = ProgressBar::no_length()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
@@ -278,7 +333,9 @@ fn bar() -> ProgressBar {
 fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
     let total = |of: fn(&Listing) -> u64| progress.listings.iter().map(of).sum::<u64>();
     let listing = &progress.listings[n];
-    let back_to = listing.oldest_s.map_or_else(String::new, |at_s| format!(", back to {}", iso(Some(at_s))));
+    let back_to = listing
+        .oldest_s
+        .map_or_else(String::new, |at_s| format!(", back to {}", iso(Some(at_s))));
     bar.set_position(total(|listing| listing.events));
     bar.set_message(format!(
         "{} pages, account {} of {}{back_to}",
@@ -288,12 +345,28 @@ fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
     ));
 }
 
-fn print(common: &Common, progress: &Progress, hidden: &[Hidden], is_resumed: bool) -> anyhow::Result<()> {
-    let Progress { stretch, listings, left_out } = progress;
-    let (events, pages) =
-        (listings.iter().map(|l| l.events).sum::<u64>(), listings.iter().map(|l| l.pages).sum::<u64>());
+fn print(
+    common: &Common,
+    progress: &Progress,
+    hidden: &[Hidden],
+    is_resumed: bool,
+) -> anyhow::Result<()> {
+    let Progress {
+        stretch,
+        listings,
+        left_out,
+    } = progress;
+    let (events, pages) = (
+        listings.iter().map(|l| l.events).sum::<u64>(),
+        listings.iter().map(|l| l.pages).sum::<u64>(),
+    );
     let oldest = listings.iter().filter_map(|l| l.oldest_s).min();
-    let reason = |l: &Listing| hidden.iter().find(|h| l.account.as_ref() == Some(&h.account)).map(|h| h.reason.clone());
+    let reason = |l: &Listing| {
+        hidden
+            .iter()
+            .find(|h| l.account.as_ref() == Some(&h.account))
+            .map(|h| h.reason.clone())
+    };
     let some = |at_s: Option<i64>| at_s.map(|at_s| iso(Some(at_s)));
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -312,19 +385,31 @@ fn print(common: &Common, progress: &Progress, hidden: &[Hidden], is_resumed: bo
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["account", "events", "pages", "oldest"]);
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["account", "events", "pages", "oldest"]);
     for listing in listings {
         table.add_row([
-            listing.account.clone().unwrap_or_else(|| "the key's own".to_owned()),
+            listing
+                .account
+                .clone()
+                .unwrap_or_else(|| "the key's own".to_owned()),
             reason(listing).unwrap_or_else(|| listing.events.to_string()),
             listing.pages.to_string(),
             some(listing.oldest_s).unwrap_or_else(|| "–".to_owned()),
         ]);
     }
     writeln!(out, "{table}")?;
-    writeln!(out, "{events} events read and published. Workers apply them; those they know count as duplicates.")?;
+    writeln!(
+        out,
+        "{events} events read and published. Workers apply them; those they know count as duplicates."
+    )?;
     if !left_out.is_empty() {
-        writeln!(out, "Left out, because not connected any more: {}.", left_out.join(", "))?;
+        writeln!(
+            out,
+            "Left out, because not connected any more: {}.",
+            left_out.join(", ")
+        )?;
     }
     Ok(())
 }
@@ -341,7 +426,9 @@ mod tests {
             all_accounts: false,
             rate: 10.0,
             restart: false,
-            by: By { who: "ada".to_owned() },
+            by: By {
+                who: "ada".to_owned(),
+            },
         }
     }
 
@@ -349,7 +436,8 @@ mod tests {
     fn stretches_lie_within_what_stripe_keeps() {
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
         let found = |since, until| {
-            let Stretch { since_s, until_s } = stretch(&asking(since, until), now).map_err(|e| e.to_string())?;
+            let Stretch { since_s, until_s } =
+                stretch(&asking(since, until), now).map_err(|e| e.to_string())?;
             Ok::<_, String>((now.as_second() - since_s, until_s - now.as_second()))
         };
         assert_eq!(found("30d", None), Ok((30 * 86_400, 1)));

@@ -30,24 +30,35 @@ pub struct ProgressFile {
 impl ProgressFile {
     /// The one for what is asked: each different `asked` has a file of its own.
     pub fn of(folder: &Path, asked: &[&str]) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {} (REVWATCH_DATA)", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {} (REVWATCH_DATA)", folder.display()))?;
         let mut digest = Sha256::new();
         for part in asked {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
-        let name: String = digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { path: folder.join(format!("backfill-{name}.json")) })
+        let name: String = digest.finalize()[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(Self {
+            path: folder.join(format!("backfill-{name}.json")),
+        })
     }
 
     /// What is to be gone on with, if anything is.
     pub fn load(&self) -> anyhow::Result<Option<Progress>> {
         match fs::read(&self.path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .with_context(|| format!("{} cannot be read: begin anew with --restart", self.path.display())),
+            Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| {
+                format!(
+                    "{} cannot be read: begin anew with --restart",
+                    self.path.display()
+                )
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.path.display())),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read {}", self.path.display()))
+            }
         }
     }
 
@@ -84,16 +95,40 @@ mod tests {
         let inner = folder.path().join("not/there/yet");
         let file = ProgressFile::of(&inner, &["7d", "now"]).expect("a file");
         assert_eq!(file.load().expect("none yet"), None);
-        let listing = Listing { last: Some("evt_1".into()), pages: 3, events: 300, ..Listing::default() };
-        let stretch = Stretch { since_s: 5, until_s: 9 };
-        let progress = Progress { stretch, listings: vec![listing], left_out: vec!["acct_9".into()] };
+        let listing = Listing {
+            last: Some("evt_1".into()),
+            pages: 3,
+            events: 300,
+            ..Listing::default()
+        };
+        let stretch = Stretch {
+            since_s: 5,
+            until_s: 9,
+        };
+        let progress = Progress {
+            stretch,
+            listings: vec![listing],
+            left_out: vec!["acct_9".into()],
+        };
         file.save(&progress).expect("written");
         assert_eq!(file.load().expect("read"), Some(progress));
         for other in [&["7d", "no", "w"][..], &["7dn", "ow"], &["7d"]] {
-            assert_eq!(ProgressFile::of(&inner, other).expect("a file").load().expect("none"), None, "{other:?}");
+            assert_eq!(
+                ProgressFile::of(&inner, other)
+                    .expect("a file")
+                    .load()
+                    .expect("none"),
+                None,
+                "{other:?}"
+            );
         }
         fs::write(&file.path, "{").expect("written");
-        assert!(file.load().expect_err("spoilt").to_string().contains("--restart"));
+        assert!(
+            file.load()
+                .expect_err("spoilt")
+                .to_string()
+                .contains("--restart")
+        );
         file.remove().expect("removed");
         file.remove().expect("nothing to remove");
         assert_eq!(file.load().expect("none any more"), None);

@@ -33,10 +33,18 @@ pub const HEADER: [&str; 19] = [
 
 /// Critical alerts that fired, were answered or ended since, and those that are open; oldest first.
 pub fn handled(alerts: &[Alert], since_s: i64) -> Vec<&Alert> {
-    let last_s = |alert: &Alert| alert.resolved_s.max(alert.acknowledged_s).max(Some(alert.fired_s));
+    let last_s = |alert: &Alert| {
+        alert
+            .resolved_s
+            .max(alert.acknowledged_s)
+            .max(Some(alert.fired_s))
+    };
     let mut found: Vec<&Alert> = alerts
         .iter()
-        .filter(|alert| alert.severity == Severity::Critical && (!alert.is_over() || last_s(alert) >= Some(since_s)))
+        .filter(|alert| {
+            alert.severity == Severity::Critical
+                && (!alert.is_over() || last_s(alert) >= Some(since_s))
+        })
         .collect();
     found.sort_by_key(|alert| (alert.fired_s, &alert.id));
     found
@@ -44,7 +52,8 @@ pub fn handled(alerts: &[Alert], since_s: i64) -> Vec<&Alert> {
 
 /// One line. What Stripe and people wrote is left out: it may name anybody.
 pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
-    let named = |kind: &str, name: Option<&str>| name.map_or_else(String::new, |name| names.of(kind, name));
+    let named =
+        |kind: &str, name: Option<&str>| name.map_or_else(String::new, |name| names.of(kind, name));
     let due = |at_s: i64| iso(Some(at_s).filter(|at_s| *at_s > 0));
     let judged = |verdict: Verdict| match verdict {
         _ if !counts(alert) => "",
@@ -93,7 +102,10 @@ pub mod tests {
     /// A critical alert on a payout, with everything that could give somebody away.
     pub fn alert(id: &str, fired_s: i64) -> Alert {
         let rules = revwatch_alerting::rule_text::built_in().expect("valid");
-        let rule = rules.iter().find(|rule| rule.name == "payout_failed").expect("a shipped rule");
+        let rule = rules
+            .iter()
+            .find(|rule| rule.name == "payout_failed")
+            .expect("a shipped rule");
         let evidence = Evidence {
             money: vec![Money::new(15_000, "brl"), Money::new(500, "jpy")],
             account: Some("acct_Secret".into()),
@@ -107,7 +119,11 @@ pub mod tests {
         alert.id = id.to_owned();
         alert.severity = Severity::Critical;
         alert.title = "Payout of Secret Ltd".into();
-        alert.sla = Sla { respond_due_s: fired_s + 60, resolve_due_s: fired_s + 600, ..Sla::default() };
+        alert.sla = Sla {
+            respond_due_s: fired_s + 60,
+            resolve_due_s: fired_s + 600,
+            ..Sla::default()
+        };
         alert
     }
 
@@ -121,10 +137,17 @@ pub mod tests {
         case.resolved_s = Some(1_600);
         let row = row(&case, &names, 5_000);
         assert_eq!(row.len(), HEADER.len());
-        let column = |name: &str| row[HEADER.iter().position(|n| *n == name).expect("a column")].as_str();
+        let column =
+            |name: &str| row[HEADER.iter().position(|n| *n == name).expect("a column")].as_str();
         assert_eq!(column("money"), "BRL 150.00 + JPY 500");
-        assert_eq!((column("response"), column("resolution")), ("breached", "within"));
-        assert_eq!((column("rule"), column("state"), column("resolved_by")), ("payout_failed", "resolved", ""));
+        assert_eq!(
+            (column("response"), column("resolution")),
+            ("breached", "within")
+        );
+        assert_eq!(
+            (column("rule"), column("state"), column("resolved_by")),
+            ("payout_failed", "resolved", "")
+        );
         assert_eq!(column("account"), names.of("account", "acct_Secret"));
         assert_eq!(column("subject"), names.of("payout", "po_Secret"));
         assert_eq!(column("acknowledged_by"), names.of("person", "Ana Secret"));
@@ -138,9 +161,21 @@ pub mod tests {
             resolved_s: Some(resolved_s),
             ..alert(id, fired_s)
         };
-        let high = Alert { severity: Severity::High, ..alert("high", 150) };
-        let alerts = [over("new", 120, 130), over("long", 5, 100), over("old", 5, 99), alert("open", 1), high];
-        let found: Vec<_> = handled(&alerts, 100).iter().map(|alert| alert.id.as_str()).collect();
+        let high = Alert {
+            severity: Severity::High,
+            ..alert("high", 150)
+        };
+        let alerts = [
+            over("new", 120, 130),
+            over("long", 5, 100),
+            over("old", 5, 99),
+            alert("open", 1),
+            high,
+        ];
+        let found: Vec<_> = handled(&alerts, 100)
+            .iter()
+            .map(|alert| alert.id.as_str())
+            .collect();
         assert_eq!(found, ["open", "long", "new"]);
     }
 }

@@ -22,11 +22,22 @@ impl Folder {
     pub fn create(out: &Path, day: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         for n in 1_u32.. {
-            let path = out.join(if n == 1 { day.to_owned() } else { format!("{day}-{n}") });
+            let path = out.join(if n == 1 {
+                day.to_owned()
+            } else {
+                format!("{day}-{n}")
+            });
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { path, files: Vec::new() }),
+                Ok(()) => {
+                    return Ok(Self {
+                        path,
+                        files: Vec::new(),
+                    });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot create {}", path.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot create {}", path.display()));
+                }
             }
         }
         unreachable!("some number is free")
@@ -54,7 +65,10 @@ impl Folder {
     fn put(&self, name: &str, body: &[u8]) -> anyhow::Result<()> {
         let path = self.path.join(name);
         let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
             file.write_all(body)?;
             file.sync_all()
         };
@@ -70,16 +84,25 @@ mod tests {
     fn each_round_has_a_folder_of_its_own() {
         let out = tempfile::tempdir().expect("a folder");
         let create = || Folder::create(&out.path().join("deep/er"), "2026-11-20").expect("created");
-        let names: Vec<_> = (0..3).map(|_| create().path().file_name().map(|name| name.to_owned())).collect();
+        let names: Vec<_> = (0..3)
+            .map(|_| create().path().file_name().map(|name| name.to_owned()))
+            .collect();
         let expected = ["2026-11-20", "2026-11-20-2", "2026-11-20-3"].map(|name| Some(name.into()));
         assert_eq!(names, expected);
         let mut folder = create();
         folder.write("a.csv", "letters", b"abc").expect("written");
-        assert!(folder.write("a.csv", "letters", b"other").is_err(), "nothing is overwritten");
+        assert!(
+            folder.write("a.csv", "letters", b"other").is_err(),
+            "nothing is overwritten"
+        );
         let path = folder.path().to_owned();
         let manifest = folder.finish(json!({"version": "1"})).expect("written");
-        let read: Value = serde_json::from_slice(&fs::read(path.join(MANIFEST)).expect("read")).expect("JSON");
+        let read: Value =
+            serde_json::from_slice(&fs::read(path.join(MANIFEST)).expect("read")).expect("JSON");
         assert_eq!(read, manifest);
-        assert_eq!(read["files"][0]["sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            read["files"][0]["sha256"],
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

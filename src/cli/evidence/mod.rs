@@ -49,20 +49,31 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     ensure!(since < now, "--since {} is not in the past", args.since);
     let (since_s, now_s) = (since.as_second(), now.as_second());
     let config = common.config()?;
-    let (queue, store) = (Backend::queue(&config).await?, Backend::store(&config).await?);
+    let (queue, store) = (
+        Backend::queue(&config).await?,
+        Backend::store(&config).await?,
+    );
     let store = store.as_ref();
     let names = Pseudonyms::draw().context("the system gives no random numbers")?;
 
     let mut folder = Folder::create(&args.out, &iso(Some(now_s))[..10])?;
     // Written down before it is done, and so in the log of this round.
-    let detail = format!("round since {} into {}", iso(Some(since_s)), folder.path().display());
+    let detail = format!(
+        "round since {} into {}",
+        iso(Some(since_s)),
+        folder.path().display()
+    );
     note(queue.as_ref(), &args.by, "evidence", &detail).await?;
     let acts = journal::acts(queue.as_ref()).await?;
     queue.close().await;
 
     let mut subscriptions = Vec::new();
     export::write(store, ExportKind::Subscriptions, &mut subscriptions).await?;
-    folder.write("subscriptions.csv", "Every subscription and its status now, with Stripe's ids", &subscriptions)?;
+    folder.write(
+        "subscriptions.csv",
+        "Every subscription and its status now, with Stripe's ids",
+        &subscriptions,
+    )?;
 
     let alerts = load_alerts(store).await?;
     let handled = cases::handled(&alerts, since_s);
@@ -74,26 +85,45 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     let kpis = Kpis::compute(&store.counters(from, to).await?, now_s);
     let lines = scorecard::scorecard(&kpis, &alerts, since_s, now_s);
     let rows = lines.iter().map(|line| line.row().to_vec());
-    folder.write("scorecard.csv", "Key figures", &csv(&scorecard::HEADER, rows)?)?;
+    folder.write(
+        "scorecard.csv",
+        "Key figures",
+        &csv(&scorecard::HEADER, rows)?,
+    )?;
     let mut page = format!(
         "# Scorecard\n\n{} to {}\n\n| figure | value | meaning |\n|---|---|---|\n",
         iso(Some(since_s)),
         iso(Some(now_s))
     );
     for line in &lines {
-        page.push_str(&format!("| {} | {} | {} |\n", line.figure, line.shown(), line.meaning));
+        page.push_str(&format!(
+            "| {} | {} | {} |\n",
+            line.figure,
+            line.shown(),
+            line.meaning
+        ));
     }
     folder.write("scorecard.md", "Key figures, for people", page.as_bytes())?;
 
-    let rows =
-        acts.iter().filter(|act| act.at_ms >= since.as_millisecond()).map(|act| decision(act, args.pseudonyms, &names));
+    let rows = acts
+        .iter()
+        .filter(|act| act.at_ms >= since.as_millisecond())
+        .map(|act| decision(act, args.pseudonyms, &names));
     let contains = match args.pseudonyms {
         true => "Who did what, under pseudonyms and without details",
         false => "Who did what, with names: internal",
     };
-    folder.write("decision-log.csv", contains, &csv(&["at", "who", "what", "detail"], rows)?)?;
+    folder.write(
+        "decision-log.csv",
+        contains,
+        &csv(&["at", "who", "what", "detail"], rows)?,
+    )?;
 
-    folder.write("README.txt", "What is in this folder", readme(args.pseudonyms).as_bytes())?;
+    folder.write(
+        "README.txt",
+        "What is in this folder",
+        readme(args.pseudonyms).as_bytes(),
+    )?;
     let path = folder.path().to_owned();
     let manifest = folder.finish(json!({
         "made_at": iso(Some(now_s)), "since": iso(Some(since_s)), "until": iso(Some(now_s)),
@@ -101,10 +131,19 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     }))?;
     let mut out = std::io::stdout().lock();
     if common.json {
-        writeln!(out, "{:#}", json!({"folder": path.display().to_string(), "manifest": manifest}))?;
+        writeln!(
+            out,
+            "{:#}",
+            json!({"folder": path.display().to_string(), "manifest": manifest})
+        )?;
         return Ok(());
     }
-    writeln!(out, "{}: {} critical case(s)", path.display(), handled.len())?;
+    writeln!(
+        out,
+        "{}: {} critical case(s)",
+        path.display(),
+        handled.len()
+    )?;
     for line in &lines {
         writeln!(out, "{:<30} {}", line.figure, line.shown())?;
     }

@@ -22,7 +22,8 @@ impl Pseudonyms {
 
     /// For example `account-0f1e2d3c4b5a6978`. Things of different kinds have different names.
     pub fn of(&self, kind: &str, name: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length will do");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length will do");
         mac.update(kind.as_bytes());
         mac.update(&[0]);
         mac.update(name.as_bytes());
@@ -36,12 +37,18 @@ mod tests {
 
     #[test]
     fn names_are_stable_within_a_round_only() {
-        let (one, other) = (Pseudonyms::draw().expect("chance"), Pseudonyms::draw().expect("chance"));
+        let (one, other) = (
+            Pseudonyms::draw().expect("chance"),
+            Pseudonyms::draw().expect("chance"),
+        );
         assert_eq!(one.of("account", "acct_1"), one.of("account", "acct_1"));
         assert_ne!(one.of("account", "acct_1"), one.of("account", "acct_2"));
         assert_ne!(one.of("account", "acct_1"), other.of("account", "acct_1"));
         assert_ne!(one.of("account", "x")[7..], one.of("person", "x")[6..]);
         let name = one.of("account", "acct_1");
-        assert!(name.starts_with("account-") && name.len() == 8 + 16, "{name}");
+        assert!(
+            name.starts_with("account-") && name.len() == 8 + 16,
+            "{name}"
+        );
     }
 }

@@ -37,11 +37,25 @@ pub const NOT_KNOWN: &str = "not known";
 
 /// The figures at `now_s`, and of the alerts that fired since `since_s`.
 pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec<Line> {
-    let fired: Vec<&Alert> = alerts.iter().filter(|alert| counts(alert) && alert.fired_s >= since_s).collect();
-    let billing = fired.iter().filter(|alert| is_billing(alert)).filter_map(|a| Some(a.acknowledged_s? - a.fired_s));
-    let critical: Vec<&&Alert> = fired.iter().filter(|alert| alert.severity == Severity::Critical).collect();
-    let judged = |judge: fn(&Alert, i64) -> Verdict| share(critical.iter().map(|alert| judge(alert, now_s)));
-    let line = |figure, value, meaning| Line { figure, value, meaning };
+    let fired: Vec<&Alert> = alerts
+        .iter()
+        .filter(|alert| counts(alert) && alert.fired_s >= since_s)
+        .collect();
+    let billing = fired
+        .iter()
+        .filter(|alert| is_billing(alert))
+        .filter_map(|a| Some(a.acknowledged_s? - a.fired_s));
+    let critical: Vec<&&Alert> = fired
+        .iter()
+        .filter(|alert| alert.severity == Severity::Critical)
+        .collect();
+    let judged =
+        |judge: fn(&Alert, i64) -> Verdict| share(critical.iter().map(|alert| judge(alert, now_s)));
+    let line = |figure, value, meaning| Line {
+        figure,
+        value,
+        meaning,
+    };
     vec![
         line(
             "past_due_share",
@@ -95,7 +109,12 @@ impl Line {
             Some(Value::Seconds(seconds)) => (seconds.to_string(), "seconds"),
             Some(Value::Count(count)) => (count.to_string(), "count"),
         };
-        [self.figure.to_owned(), value, unit.to_owned(), self.meaning.to_owned()]
+        [
+            self.figure.to_owned(),
+            value,
+            unit.to_owned(),
+            self.meaning.to_owned(),
+        ]
     }
 
     /// The value for people.
@@ -112,19 +131,34 @@ impl Line {
 /// About a subscription or what is paid for one.
 fn is_billing(alert: &Alert) -> bool {
     let kind = alert.subject.entity().map(|key| key.kind);
-    matches!(kind, Some(EntityKind::Subscription | EntityKind::Invoice | EntityKind::Payment | EntityKind::Checkout))
+    matches!(
+        kind,
+        Some(
+            EntityKind::Subscription
+                | EntityKind::Invoice
+                | EntityKind::Payment
+                | EntityKind::Checkout
+        )
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn share(verdicts: impl Iterator<Item = Verdict>) -> Option<f64> {
-    let judged: Vec<Verdict> = verdicts.filter(|verdict| *verdict != Verdict::Open).collect();
-    let within = judged.iter().filter(|verdict| **verdict == Verdict::Within).count();
+    let judged: Vec<Verdict> = verdicts
+        .filter(|verdict| *verdict != Verdict::Open)
+        .collect();
+    let within = judged
+        .iter()
+        .filter(|verdict| **verdict == Verdict::Within)
+        .count();
     (!judged.is_empty()).then(|| within as f64 / judged.len() as f64)
 }
 
 fn mean(seconds: impl Iterator<Item = i64>) -> Option<i64> {
     let seconds: Vec<i64> = seconds.collect();
-    let count = i64::try_from(seconds.len()).ok().filter(|count| *count > 0)?;
+    let count = i64::try_from(seconds.len())
+        .ok()
+        .filter(|count| *count > 0)?;
     Some(seconds.iter().sum::<i64>() / count)
 }
 
@@ -141,7 +175,10 @@ mod tests {
         let empty = scorecard(&Kpis::default(), &[], 0, 5_000);
         let shown: Vec<_> = empty.iter().map(Line::shown).collect();
         assert_eq!(shown[..5], [NOT_KNOWN; 5]);
-        assert_eq!((&*shown[5], &*shown[6], &*shown[7]), ("0", NOT_KNOWN, NOT_KNOWN));
+        assert_eq!(
+            (&*shown[5], &*shown[6], &*shown[7]),
+            ("0", NOT_KNOWN, NOT_KNOWN)
+        );
         assert_eq!(empty[0].row()[1..3], [NOT_KNOWN, ""]);
 
         let invoice = |id: &str, fired_s: i64, after_s: i64| Alert {
@@ -149,12 +186,36 @@ mod tests {
             acknowledged_s: Some(fired_s + after_s),
             ..alert(id, fired_s)
         };
-        let before = Alert { acknowledged_s: Some(999), ..alert("before", 50) };
-        let alerts = [invoice("one", 100, 30), invoice("two", 200, 90), alert("payout", 300), before];
-        let kpis = Kpis { past_due_ratio: Some(0.0825), recovery_rate_7d: Some(0.5), ..Kpis::default() };
+        let before = Alert {
+            acknowledged_s: Some(999),
+            ..alert("before", 50)
+        };
+        let alerts = [
+            invoice("one", 100, 30),
+            invoice("two", 200, 90),
+            alert("payout", 300),
+            before,
+        ];
+        let kpis = Kpis {
+            past_due_ratio: Some(0.0825),
+            recovery_rate_7d: Some(0.5),
+            ..Kpis::default()
+        };
         let lines = scorecard(&kpis, &alerts, 100, 5_000);
         let shown: Vec<_> = lines.iter().map(Line::shown).collect();
-        assert_eq!(shown, ["8.2 %", "1 min 0 s", NOT_KNOWN, "50.0 %", NOT_KNOWN, "3", "33.3 %", "0.0 %"]);
+        assert_eq!(
+            shown,
+            [
+                "8.2 %",
+                "1 min 0 s",
+                NOT_KNOWN,
+                "50.0 %",
+                NOT_KNOWN,
+                "3",
+                "33.3 %",
+                "0.0 %"
+            ]
+        );
         assert_eq!(lines[0].row()[1..3], ["0.0825", "share"]);
         assert_eq!(lines[1].row()[1..3], ["60", "seconds"]);
     }

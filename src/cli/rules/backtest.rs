@@ -28,7 +28,11 @@ const LISTED: usize = 200;
 pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     let config = common.config()?;
     let since_s = since(&args.since, now_s())?;
-    let step: Span = args.step.parse().map_err(anyhow::Error::msg).context("--step")?;
+    let step: Span = args
+        .step
+        .parse()
+        .map_err(anyhow::Error::msg)
+        .context("--step")?;
     let setting = Setting {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
@@ -42,22 +46,35 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     queue.close().await;
     let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
     let progress = bar(deliveries.len());
-    let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| progress.set_position(played as u64));
+    let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| {
+        progress.set_position(played as u64)
+    });
     progress.finish_and_clear();
     let report = played?;
     let mut out = std::io::stdout().lock();
     if common.json {
-        writeln!(out, "{:#}", describe(&report, deliveries.len(), (since_s, now_s)))?;
+        writeln!(
+            out,
+            "{:#}",
+            describe(&report, deliveries.len(), (since_s, now_s))
+        )?;
         return Ok(());
     }
     let (events, since) = (deliveries.len(), iso(Some(since_s)));
-    writeln!(out, "{events} event(s) of the archive, told from {since} on")?;
+    writeln!(
+        out,
+        "{events} event(s) of the archive, told from {since} on"
+    )?;
     writeln!(out, "{}", summary(&report.rules))?;
     if !report.alerts.is_empty() {
         writeln!(out, "{}", list(&report.alerts, now_s))?;
     }
     if report.alerts.len() > LISTED {
-        writeln!(out, "… and {} more: --json lists all", report.alerts.len() - LISTED)?;
+        writeln!(
+            out,
+            "… and {} more: --json lists all",
+            report.alerts.len() - LISTED
+        )?;
     }
     Ok(())
 }
@@ -91,7 +108,8 @@ async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
         let few = deliveries.len() < MANY;
         deliveries.extend(page);
         if few && deliveries.len() >= MANY {
-            let style = ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
+            let style =
+                ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
             progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             progress.set_draw_target(ProgressDrawTarget::stderr());
             progress.enable_steady_tick(Duration::from_millis(200));
@@ -109,15 +127,17 @@ fn bar(length: usize) -> ProgressBar {
     if length < MANY || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events played, {per_sec}, {eta} left");
-    ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} events played, {per_sec}, {eta} left");
+    ProgressBar::new(length as u64)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn summary(rules: &[RuleReport]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(UTF8_BORDERS_ONLY)
-        .set_header(["rule", "fired", "at start", "open", "messages", "first", "last", "longest", "mean"]);
+    table.load_style(UTF8_BORDERS_ONLY).set_header([
+        "rule", "fired", "at start", "open", "messages", "first", "last", "longest", "mean",
+    ]);
     let moment = |at_s: Option<i64>| at_s.map_or_else(|| "–".to_owned(), |at_s| iso(Some(at_s)));
     let length = |seconds: Option<i64>| seconds.map_or_else(|| "–".to_owned(), lasted);
     for rule in rules {
@@ -138,11 +158,21 @@ fn summary(rules: &[RuleReport]) -> Table {
 
 fn list(alerts: &[Fired], now_s: i64) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["fired", "rule", "subject", "lasted"]);
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_header(["fired", "rule", "subject", "lasted"]);
     for alert in alerts.iter().take(LISTED) {
-        let fired = format!("{}{}", iso(Some(alert.fired_s)), if alert.at_start { " or before" } else { "" });
+        let fired = format!(
+            "{}{}",
+            iso(Some(alert.fired_s)),
+            if alert.at_start { " or before" } else { "" }
+        );
         let lasted = lasted(alert.lasted_s(now_s));
-        let lasted = if alert.resolved_s.is_none() { format!("{lasted}, still fires") } else { lasted };
+        let lasted = if alert.resolved_s.is_none() {
+            format!("{lasted}, still fires")
+        } else {
+            lasted
+        };
         table.add_row([fired, alert.rule.clone(), alert.subject.to_string(), lasted]);
     }
     table
@@ -150,7 +180,12 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
 
 /// The two largest units.
 fn lasted(seconds: i64) -> String {
-    let (days, hours, minutes, rest) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let (days, hours, minutes, rest) = (
+        seconds / 86_400,
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, _) => format!("{minutes}m {rest}s"),
@@ -188,10 +223,23 @@ mod tests {
     #[test]
     fn since_is_a_moment_or_a_time_ago() {
         assert_eq!(since("7d", 1_000_000).expect("a span"), 1_000_000 - 604_800);
-        assert_eq!(since("1970-01-02T00:00:00Z", 1_000_000).expect("a moment"), 86_400);
-        assert_eq!(since("2970-01-02T00:00:00Z", 1_000_000).expect("a moment"), 1_000_000, "not after now");
+        assert_eq!(
+            since("1970-01-02T00:00:00Z", 1_000_000).expect("a moment"),
+            86_400
+        );
+        assert_eq!(
+            since("2970-01-02T00:00:00Z", 1_000_000).expect("a moment"),
+            1_000_000,
+            "not after now"
+        );
         let error = since("yesterday", 0).expect_err("no time").to_string();
-        assert!(error.contains("--since \"yesterday\"") && error.contains("7d"), "{error}");
-        assert_eq!([lasted(59), lasted(61), lasted(7200), lasted(90_000)], ["59s", "1m 1s", "2h 0m", "1d 1h"]);
+        assert!(
+            error.contains("--since \"yesterday\"") && error.contains("7d"),
+            "{error}"
+        );
+        assert_eq!(
+            [lasted(59), lasted(61), lasted(7200), lasted(90_000)],
+            ["59s", "1m 1s", "2h 0m", "1d 1h"]
+        );
     }
 }

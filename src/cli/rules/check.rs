@@ -28,7 +28,11 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let InvalidRules { mut faults } = match checked {
         Ok(rules) if common.json => {
-            writeln!(out, "{:#}", json!({"ok": true, "rules": rules.len(), "faults": []}))?;
+            writeln!(
+                out,
+                "{:#}",
+                json!({"ok": true, "rules": rules.len(), "faults": []})
+            )?;
             return Ok(());
         }
         Ok(rules) => {
@@ -52,14 +56,19 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
 /// A fault for programs. One that has no place is about all the files.
 pub fn describe(fault: &str) -> Value {
     match placed(fault) {
-        Some((file, line, column, what)) => json!({"file": file, "line": line, "column": column, "what": what}),
+        Some((file, line, column, what)) => {
+            json!({"file": file, "line": line, "column": column, "what": what})
+        }
         None => json!({"file": null, "line": null, "column": null, "what": fault}),
     }
 }
 
 /// Files as they come, and within a file from top to bottom.
 fn in_order(faults: &mut [String]) {
-    let files: Vec<String> = faults.iter().filter_map(|fault| Some(placed(fault)?.0.to_owned())).collect();
+    let files: Vec<String> = faults
+        .iter()
+        .filter_map(|fault| Some(placed(fault)?.0.to_owned()))
+        .collect();
     faults.sort_by_key(|fault| {
         let place = placed(fault);
         place.map(|(file, line, column, _)| (files.iter().position(|f| f == file), line, column))

@@ -16,7 +16,15 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if common.json {
         let row = |rule: &Rule| {
-            let Rule { name, severity, route, title, requirement, labels, .. } = rule;
+            let Rule {
+                name,
+                severity,
+                route,
+                title,
+                requirement,
+                labels,
+                ..
+            } = rule;
             json!({
                 "name": name, "kind": words::kind(rule), "severity": severity, "route": route, "title": title,
                 "threshold": words::threshold(rule), "requirement": requirement, "labels": labels,
@@ -26,7 +34,14 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["name", "kind", "severity", "route", "fires on", "requirements"]);
+    table.load_style(UTF8_BORDERS_ONLY).set_header([
+        "name",
+        "kind",
+        "severity",
+        "route",
+        "fires on",
+        "requirements",
+    ]);
     for rule in &rules {
         table.add_row([
             rule.name.as_str(),

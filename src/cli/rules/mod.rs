@@ -111,5 +111,14 @@ fn rules(config: &Config, path: Option<&Path>) -> anyhow::Result<Vec<Rule>> {
 
 /// What severities mean, where all there is to tell with is the bench's pretended Slack.
 fn policy(config: &AlertingConfig) -> anyhow::Result<Policy> {
-    Ok(Policy::new(config, vec![(NOTIFIER.to_owned(), Habits { edits: true, resolves: true })])?)
+    Ok(Policy::new(
+        config,
+        vec![(
+            NOTIFIER.to_owned(),
+            Habits {
+                edits: true,
+                resolves: true,
+            },
+        )],
+    )?)
 }

@@ -31,7 +31,11 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
         files.extend(texts(path)?.into_iter().map(|text| (text, false)));
     }
     if args.paths.is_empty() {
-        files.extend(SHIPPED.iter().map(|(name, text)| (((*name).to_owned(), (*text).to_owned()), true)));
+        files.extend(
+            SHIPPED
+                .iter()
+                .map(|(name, text)| (((*name).to_owned(), (*text).to_owned()), true)),
+        );
     }
     let scripts = read(&files, &rules)?;
     let mut out = std::io::stdout().lock();
@@ -49,7 +53,11 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     let passed = tried.len() - skipped - failed;
     if common.json {
         let described: Vec<Value> = tried.iter().map(describe).collect();
-        writeln!(out, "{:#}", json!({"passed": passed, "failed": failed, "skipped": skipped, "tests": described}))?;
+        writeln!(
+            out,
+            "{:#}",
+            json!({"passed": passed, "failed": failed, "skipped": skipped, "tests": described})
+        )?;
     } else {
         writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped")?;
     }
@@ -63,14 +71,20 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
 fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Script, bool)>> {
     let (mut scripts, mut faults) = (Vec::new(), Vec::new());
     for (file, shipped) in files {
-        let parsed = if *shipped { parse(file, rules, &Nothing) } else { parse(file, rules, &Folder::of(&file.0)) };
+        let parsed = if *shipped {
+            parse(file, rules, &Nothing)
+        } else {
+            parse(file, rules, &Folder::of(&file.0))
+        };
         match parsed {
             Ok(read) => scripts.extend(read.into_iter().map(|script| (script, *shipped))),
             Err(found) => faults.extend(found),
         }
     }
     let strict = scripts.iter().filter(|(_, shipped)| !shipped);
-    faults.extend(strict.flat_map(|(script, _)| script.missing.iter().map(|(_, fault)| fault.clone())));
+    faults.extend(
+        strict.flat_map(|(script, _)| script.missing.iter().map(|(_, fault)| fault.clone())),
+    );
     if !faults.is_empty() {
         bail!("the tests cannot be read:\n{}", faults.join("\n"));
     }
@@ -80,7 +94,10 @@ fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scri
 fn try_out(script: &Script, shipped: bool, policy: &Policy) -> anyhow::Result<Tried> {
     if let Some((rule, _)) = script.missing.first().filter(|_| shipped) {
         let why = format!("there is no rule {rule:?} in effect");
-        return Ok(Tried::Skipped { name: script.name.clone(), why });
+        return Ok(Tried::Skipped {
+            name: script.name.clone(),
+            why,
+        });
     }
     Ok(Tried::Played(play(script, policy)?))
 }
@@ -88,18 +105,33 @@ fn try_out(script: &Script, shipped: bool, policy: &Policy) -> anyhow::Result<Tr
 fn report(tried: &Tried) -> String {
     match tried {
         Tried::Skipped { name, why } => format!("skipped  {name}: {why}\n"),
-        Tried::Played(verdict) if verdict.failures.is_empty() => format!("ok       {}\n", verdict.name),
+        Tried::Played(verdict) if verdict.failures.is_empty() => {
+            format!("ok       {}\n", verdict.name)
+        }
         Tried::Played(verdict) => {
             let mut text = format!("FAILED   {} ({})\n", verdict.name, verdict.place);
-            for Failure { place, at_s, expected, seen, logs } in &verdict.failures {
+            for Failure {
+                place,
+                at_s,
+                expected,
+                seen,
+                logs,
+            } in &verdict.failures
+            {
                 text.push_str(&format!("         {place} at {}\n", moment_text(*at_s)));
-                text.push_str(&format!("           expected  {expected}\n           seen      {seen}\n"));
+                text.push_str(&format!(
+                    "           expected  {expected}\n           seen      {seen}\n"
+                ));
                 if let Some((plain, other)) = logs {
                     text.push_str(&listed("told plainly", plain));
                     text.push_str(&listed("told then", other));
                 }
             }
-            if verdict.failures.iter().all(|failure| failure.logs.is_none()) {
+            if verdict
+                .failures
+                .iter()
+                .all(|failure| failure.logs.is_none())
+            {
                 text.push_str(&listed("told", &verdict.log));
             }
             text
@@ -125,9 +157,17 @@ fn listed(head: &str, lines: &[String]) -> String {
 fn describe(tried: &Tried) -> Value {
     match tried {
         Tried::Skipped { name, why } => json!({"name": name, "result": "skipped", "why": why}),
-        Tried::Played(Verdict { name, place, failures, log }) => {
+        Tried::Played(Verdict {
+            name,
+            place,
+            failures,
+            log,
+        }) => {
             let failure = |f: &Failure| {
-                let logs = f.logs.as_ref().map(|(plain, other)| json!({"plain": plain, "variant": other}));
+                let logs = f
+                    .logs
+                    .as_ref()
+                    .map(|(plain, other)| json!({"plain": plain, "variant": other}));
                 json!({"place": f.place, "at": moment_text(f.at_s), "expected": f.expected, "seen": f.seen, "logs": logs})
             };
             let result = if failures.is_empty() { "ok" } else { "failed" };

@@ -17,7 +17,11 @@ impl Delivery {
     pub const ONE_TWICE_OF: u32 = 10;
 
     pub fn new(seed: u64) -> Self {
-        Self { rng: fastrand::Rng::with_seed(seed), again: Vec::new(), duplicates: 0 }
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            again: Vec::new(),
+            duplicates: 0,
+        }
     }
 
     /// All of `events`, shuffled, with some of those promised earlier to come again.
@@ -26,8 +30,11 @@ impl Delivery {
         let mut events = events.into_iter().peekable();
         while events.peek().is_some() {
             let mut window: Vec<SimEvent> = events.by_ref().take(Self::WINDOW).collect();
-            let repeated: Vec<SimEvent> =
-                window.iter().filter(|_| self.rng.u32(0..Self::ONE_TWICE_OF) == 0).cloned().collect();
+            let repeated: Vec<SimEvent> = window
+                .iter()
+                .filter(|_| self.rng.u32(0..Self::ONE_TWICE_OF) == 0)
+                .cloned()
+                .collect();
             let now = self.rng.usize(0..=self.again.len());
             window.extend(self.again.drain(..now));
             self.again.extend(repeated);
@@ -56,14 +63,27 @@ mod tests {
 
     #[test]
     fn everything_arrives_some_of_it_twice_and_not_in_order() {
-        let events: Vec<SimEvent> =
-            (0..1000).map(|i| SimEvent { kind: "x", created_s: i, body: i.to_string() }).collect();
+        let events: Vec<SimEvent> = (0..1000)
+            .map(|i| SimEvent {
+                kind: "x",
+                created_s: i,
+                body: i.to_string(),
+            })
+            .collect();
         let mut delivery = Delivery::new(7);
-        let mut arrived: Vec<i64> = delivery.deliver(events).iter().map(|e| e.created_s).collect();
+        let mut arrived: Vec<i64> = delivery
+            .deliver(events)
+            .iter()
+            .map(|e| e.created_s)
+            .collect();
         arrived.extend(delivery.flush().iter().map(|e| e.created_s));
         assert!(!arrived.is_sorted());
         assert_eq!(arrived.len() as u64, 1000 + delivery.duplicates());
-        assert!((60..150).contains(&delivery.duplicates()), "{}", delivery.duplicates());
+        assert!(
+            (60..150).contains(&delivery.duplicates()),
+            "{}",
+            delivery.duplicates()
+        );
         arrived.sort_unstable();
         arrived.dedup();
         assert_eq!(arrived, (0..1000).collect::<Vec<_>>());

@@ -52,7 +52,10 @@ impl Shape {
 
 impl Mint {
     pub fn new(seed: u64) -> Self {
-        let mut mint = Self { rng: fastrand::Rng::with_seed(seed), owner: String::new() };
+        let mut mint = Self {
+            rng: fastrand::Rng::with_seed(seed),
+            owner: String::new(),
+        };
         mint.owner = mint.letters(10);
         mint
     }
@@ -79,12 +82,21 @@ impl Mint {
     }
 
     pub fn event(&mut self, draft: Draft<'_>) -> SimEvent {
-        let Draft { kind, created_s, account, shape, object, previous } = draft;
+        let Draft {
+            kind,
+            created_s,
+            account,
+            shape,
+            object,
+            previous,
+        } = draft;
         // What Stripe does by itself has no request; what an API call caused names it.
         let request = match self.rng.u8(0..3) {
             0 => json!({"id": null, "idempotency_key": null}),
             1 => json!({"id": self.short_id("req"), "idempotency_key": null}),
-            _ => json!({"id": self.short_id("req"), "idempotency_key": self.letters(32).to_lowercase()}),
+            _ => {
+                json!({"id": self.short_id("req"), "idempotency_key": self.letters(32).to_lowercase()})
+            }
         };
         let mut data = json!({"object": object});
         if let Some(previous) = previous {
@@ -104,7 +116,11 @@ impl Mint {
         if let Some(account) = account {
             body["account"] = json!(account);
         }
-        SimEvent { kind, created_s, body: format!("{body:#}") }
+        SimEvent {
+            kind,
+            created_s,
+            body: format!("{body:#}"),
+        }
     }
 
     fn letters(&mut self, count: usize) -> String {
@@ -131,9 +147,20 @@ fn second(unix_s: i64) -> String {
 /// `previous_attributes`: the old values of what changed; of nested objects only that, a changed array
 /// whole.
 pub fn changed(before: &Value, after: &Value) -> Value {
-    let (Value::Object(before), Value::Object(after)) = (before, after) else { return before.clone() };
-    let differing = before.iter().filter(|(name, value)| after.get(*name) != Some(value));
-    differing.map(|(name, value)| (name.clone(), changed(value, after.get(name).unwrap_or(&Value::Null)))).collect()
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        return before.clone();
+    };
+    let differing = before
+        .iter()
+        .filter(|(name, value)| after.get(*name) != Some(value));
+    differing
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                changed(value, after.get(name).unwrap_or(&Value::Null)),
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -142,9 +169,10 @@ mod tests {
 
     #[test]
     fn ids_tell_when_they_were_made_as_those_in_stripes_documentation_do() {
-        for (id, created_s) in
-            [("evt_1NG8Du2eZvKYlo2CUI79vXWy", 1_686_089_970), ("sub_1MowQVLkdIwHu7ixeRlqHVzs", 1_679_609_767)]
-        {
+        for (id, created_s) in [
+            ("evt_1NG8Du2eZvKYlo2CUI79vXWy", 1_686_089_970),
+            ("sub_1MowQVLkdIwHu7ixeRlqHVzs", 1_679_609_767),
+        ] {
             let (prefix, rest) = id.split_once('_').expect("a prefix");
             assert_eq!(&rest[..6], second(created_s));
             let ours = Mint::new(1).id(prefix, created_s);

@@ -76,8 +76,21 @@ impl Account {
         }
     }
 
-    fn draft(&self, kind: &'static str, at_s: i64, object: Value, previous: Option<Value>) -> Draft<'_> {
-        Draft { kind, created_s: at_s, account: Some(&self.id), shape: Shape::Clover, object, previous }
+    fn draft(
+        &self,
+        kind: &'static str,
+        at_s: i64,
+        object: Value,
+        previous: Option<Value>,
+    ) -> Draft<'_> {
+        Draft {
+            kind,
+            created_s: at_s,
+            account: Some(&self.id),
+            shape: Shape::Clover,
+            object,
+            previous,
+        }
     }
 }
 
@@ -125,14 +138,25 @@ impl Market {
         }
         if account.capability() != was {
             let capability = shapes::capability(account);
-            drafts.push(account.draft("capability.updated", at_s, capability, Some(json!({"status": was}))));
+            drafts.push(account.draft(
+                "capability.updated",
+                at_s,
+                capability,
+                Some(json!({"status": was})),
+            ));
         }
         drafts.push(account.draft("account.updated", at_s, after, Some(previous)));
         drafts.into_iter().map(|d| mint.event(d)).collect()
     }
 
     /// An active account loses the right to take charges, or gets it back.
-    pub fn set_disabled(&mut self, mint: &mut Mint, index: usize, at_s: i64, disabled: bool) -> Vec<SimEvent> {
+    pub fn set_disabled(
+        &mut self,
+        mint: &mut Mint,
+        index: usize,
+        at_s: i64,
+        disabled: bool,
+    ) -> Vec<SimEvent> {
         let account = &mut self.accounts[index];
         let (before, was) = (shapes::account(account), account.capability());
         (account.disabled, account.changed_s) = (disabled, at_s);
@@ -140,14 +164,20 @@ impl Market {
         let previous = changed(&before, &after);
         let drafts = [
             account.draft("account.updated", at_s, after, Some(previous)),
-            account.draft("capability.updated", at_s, shapes::capability(account), Some(json!({"status": was}))),
+            account.draft(
+                "capability.updated",
+                at_s,
+                shapes::capability(account),
+                Some(json!({"status": was})),
+            ),
         ];
         drafts.into_iter().map(|d| mint.event(d)).collect()
     }
 
     /// The provider disconnects. The object is the application; the account is in the envelope only.
     pub fn leave(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
-        let application = json!({"id": mint.short_id("ca"), "object": "application", "name": "Demo Marketplace"});
+        let application =
+            json!({"id": mint.short_id("ca"), "object": "application", "name": "Demo Marketplace"});
         let account = &mut self.accounts[index];
         account.connected = false;
         let draft = account.draft("account.application.deauthorized", at_s, application, None);
@@ -156,7 +186,9 @@ impl Market {
 
     /// Stripe sends money to a provider's bank.
     pub fn pay_out(&mut self, mint: &mut Mint, at_s: i64) -> Vec<SimEvent> {
-        let Some(index) = self.pick(mint, i64::MAX, |a| a.charges_enabled()) else { return Vec::new() };
+        let Some(index) = self.pick(mint, i64::MAX, |a| a.charges_enabled()) else {
+            return Vec::new();
+        };
         let account = &self.accounts[index];
         // Yen have no hundredths, reais are worth a fifth.
         let scale = match account.currency {
@@ -171,7 +203,12 @@ impl Market {
             status: "pending",
             created_s: at_s,
         };
-        let draft = account.draft("payout.created", at_s, shapes::payout(account, &payout), None);
+        let draft = account.draft(
+            "payout.created",
+            at_s,
+            shapes::payout(account, &payout),
+            None,
+        );
         let events = vec![mint.event(draft)];
         self.on_their_way.push(payout);
         events
@@ -185,7 +222,11 @@ impl Market {
         let mut payout = self.on_their_way.remove(0);
         payout.status = if arrives { "paid" } else { "failed" };
         let account = &self.accounts[payout.account];
-        let kind = if arrives { "payout.paid" } else { "payout.failed" };
+        let kind = if arrives {
+            "payout.paid"
+        } else {
+            "payout.failed"
+        };
         let draft = account.draft(kind, at_s, shapes::payout(account, &payout), None);
         let events = vec![mint.event(draft)];
         if arrives {
@@ -199,12 +240,19 @@ impl Market {
 
     /// The bank returns a payout that Stripe had reported as paid.
     pub fn bounce(&mut self, mint: &mut Mint, at_s: i64) -> Vec<SimEvent> {
-        let Some(mut payout) = self.paid.pop() else { return Vec::new() };
+        let Some(mut payout) = self.paid.pop() else {
+            return Vec::new();
+        };
         payout.status = "failed";
         self.paid_count -= 1;
         self.failed_count += 1;
         let account = &self.accounts[payout.account];
-        let draft = account.draft("payout.failed", at_s, shapes::payout(account, &payout), None);
+        let draft = account.draft(
+            "payout.failed",
+            at_s,
+            shapes::payout(account, &payout),
+            None,
+        );
         vec![mint.event(draft)]
     }
 
@@ -215,7 +263,12 @@ impl Market {
     }
 
     /// A connected account that fits and has not changed in this very second.
-    pub fn pick(&self, mint: &mut Mint, now_s: i64, fits: impl Fn(&Account) -> bool) -> Option<usize> {
+    pub fn pick(
+        &self,
+        mint: &mut Mint,
+        now_s: i64,
+        fits: impl Fn(&Account) -> bool,
+    ) -> Option<usize> {
         let fitting: Vec<usize> = (0..self.accounts.len())
             .filter(|i| {
                 let account = &self.accounts[*i];

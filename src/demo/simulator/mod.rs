@@ -45,7 +45,11 @@ impl Simulator {
 
     /// An empty business.
     pub fn new(seed: u64) -> Self {
-        Self { mint: Mint::new(seed), saas: Saas::default(), market: Market::default() }
+        Self {
+            mint: Mint::new(seed),
+            saas: Saas::default(),
+            market: Market::default(),
+        }
     }
 
     /// The four days before `now_s`, oldest first: providers join, customers subscribe, and three days
@@ -93,28 +97,48 @@ impl Simulator {
     pub fn step(&mut self, now_s: i64) -> Vec<SimEvent> {
         let Self { mint, saas, market } = self;
         let events = match mint.rng.u32(0..1000) {
-            0..280 => with(saas.pick(mint, Status::Active, now_s), |i| saas.renew(mint, i, now_s)),
+            0..280 => with(saas.pick(mint, Status::Active, now_s), |i| {
+                saas.renew(mint, i, now_s)
+            }),
             280..350 if saas.subscriptions.len() < Self::MOST => saas.start(mint, now_s, false),
             350..380 if saas.subscriptions.len() < Self::MOST => saas.start(mint, now_s, true),
-            380..410 => with(saas.pick(mint, Status::Trialing, now_s), |i| saas.convert(mint, i, now_s)),
-            410..480 => with(saas.pick(mint, Status::Active, now_s), |i| saas.resize(mint, i, now_s)),
-            280..380 | 480..520 => with(saas.pick(mint, Status::Active, now_s), |i| saas.cancel(mint, i, now_s)),
-            520..530 => with(saas.pick(mint, Status::Active, now_s), |i| saas.decline(mint, i, now_s, false)),
-            530..550 => with(saas.pick(mint, Status::PastDue, now_s), |i| saas.recover(mint, i, now_s)),
+            380..410 => with(saas.pick(mint, Status::Trialing, now_s), |i| {
+                saas.convert(mint, i, now_s)
+            }),
+            410..480 => with(saas.pick(mint, Status::Active, now_s), |i| {
+                saas.resize(mint, i, now_s)
+            }),
+            280..380 | 480..520 => with(saas.pick(mint, Status::Active, now_s), |i| {
+                saas.cancel(mint, i, now_s)
+            }),
+            520..530 => with(saas.pick(mint, Status::Active, now_s), |i| {
+                saas.decline(mint, i, now_s, false)
+            }),
+            530..550 => with(saas.pick(mint, Status::PastDue, now_s), |i| {
+                saas.recover(mint, i, now_s)
+            }),
             550..690 => market.pay_out(mint, now_s),
             690..830 => market.settle(mint, now_s, true),
             830..840 => market.join(mint, now_s),
-            840..880 => with(market.pick(mint, now_s, |a| a.stage < 3), |i| market.onboard(mint, i, now_s)),
+            840..880 => with(market.pick(mint, now_s, |a| a.stage < 3), |i| {
+                market.onboard(mint, i, now_s)
+            }),
             880..888 => {
                 let largest = market.accounts.first().map(|a| a.id.clone());
-                let leaver = market.pick(mint, now_s, |a| a.stage >= 3 && Some(&a.id) != largest.as_ref());
+                let leaver = market.pick(mint, now_s, |a| {
+                    a.stage >= 3 && Some(&a.id) != largest.as_ref()
+                });
                 with(leaver, |i| market.leave(mint, i, now_s))
             }
             888..896 => vec![undocumented(mint, now_s)],
             _ => Vec::new(),
         };
         // What could not happen now gives way to what always can.
-        if events.is_empty() { vec![noise(mint, now_s)] } else { events }
+        if events.is_empty() {
+            vec![noise(mint, now_s)]
+        } else {
+            events
+        }
     }
 
     /// `count` payouts come back from the bank, every other one after it had been reported as paid.
@@ -145,21 +169,30 @@ impl Simulator {
 
     /// The largest provider loses the right to take charges, or gets it back.
     pub fn set_largest_disabled(&mut self, now_s: i64, disabled: bool) -> Vec<SimEvent> {
-        self.market.set_disabled(&mut self.mint, LARGEST, now_s, disabled)
+        self.market
+            .set_disabled(&mut self.mint, LARGEST, now_s, disabled)
     }
 
     /// The cards of the past-due subscriptions work again, except for a few.
     pub fn recover_past_due(&mut self, now_s: i64) -> Vec<SimEvent> {
         let Self { mint, saas, .. } = self;
-        let behind: Vec<usize> =
-            (0..saas.subscriptions.len()).filter(|i| saas.subscriptions[*i].status == Status::PastDue).collect();
+        let behind: Vec<usize> = (0..saas.subscriptions.len())
+            .filter(|i| saas.subscriptions[*i].status == Status::PastDue)
+            .collect();
         let keep = behind.len() / 8;
-        behind.into_iter().skip(keep).flat_map(|i| saas.recover(mint, i, now_s)).collect()
+        behind
+            .into_iter()
+            .skip(keep)
+            .flat_map(|i| saas.recover(mint, i, now_s))
+            .collect()
     }
 
     /// Name and id of the largest provider.
     pub fn largest(&self) -> Option<(&str, &str)> {
-        self.market.accounts.get(LARGEST).map(|a| (a.name.as_str(), a.id.as_str()))
+        self.market
+            .accounts
+            .get(LARGEST)
+            .map(|a| (a.name.as_str(), a.id.as_str()))
     }
 
     /// Payouts paid and failed since 20 hours before the end of the history.
@@ -184,7 +217,8 @@ fn with(index: Option<usize>, act: impl FnOnce(usize) -> Vec<SimEvent>) -> Vec<S
 
 /// Of a type that is in no documentation yet: it must do no harm.
 fn undocumented(mint: &mut Mint, at_s: i64) -> SimEvent {
-    let object = json!({"id": mint.short_id("fcst"), "object": "billing.forecast", "livemode": false});
+    let object =
+        json!({"id": mint.short_id("fcst"), "object": "billing.forecast", "livemode": false});
     mint.event(Draft {
         kind: "billing.forecast.updated",
         created_s: at_s,
@@ -200,11 +234,21 @@ fn noise(mint: &mut Mint, at_s: i64) -> SimEvent {
     let amount = mint.rng.i64(500..50_000);
     let (kind, prefix, status) = mint
         .rng
-        .choice([("payment_intent.created", "pi", "requires_payment_method"), ("charge.succeeded", "ch", "succeeded")])
+        .choice([
+            ("payment_intent.created", "pi", "requires_payment_method"),
+            ("charge.succeeded", "ch", "succeeded"),
+        ])
         .expect("there are two");
     let object = json!({"id": mint.id(prefix, at_s), "object": kind.split('.').next(), "amount": amount, "created": at_s,
         "currency": "usd", "customer": mint.short_id("cus"), "livemode": false, "metadata": {}, "status": status});
-    mint.event(Draft { kind, created_s: at_s, account: None, shape: Shape::Acacia, object, previous: None })
+    mint.event(Draft {
+        kind,
+        created_s: at_s,
+        account: None,
+        shape: Shape::Acacia,
+        object,
+        previous: None,
+    })
 }
 
 #[cfg(test)]

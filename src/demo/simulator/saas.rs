@@ -107,7 +107,12 @@ impl Status {
 
 impl Subscription {
     pub fn period_end_s(&self) -> i64 {
-        self.period_start_s + if self.plan.interval == "year" { 365 } else { 30 } * 86_400
+        self.period_start_s
+            + if self.plan.interval == "year" {
+                365
+            } else {
+                30
+            } * 86_400
     }
 
     fn mrr_minor(&self) -> i64 {
@@ -118,8 +123,21 @@ impl Subscription {
         self.plan.amount_minor(self.currency) * self.quantity / months
     }
 
-    fn draft(&self, kind: &'static str, at_s: i64, object: Value, previous: Option<Value>) -> Draft<'static> {
-        Draft { kind, created_s: at_s, account: None, shape: self.shape, object, previous }
+    fn draft(
+        &self,
+        kind: &'static str,
+        at_s: i64,
+        object: Value,
+        previous: Option<Value>,
+    ) -> Draft<'static> {
+        Draft {
+            kind,
+            created_s: at_s,
+            account: None,
+            shape: self.shape,
+            object,
+            previous,
+        }
     }
 
     /// Changes it, and tells what it was before.
@@ -150,8 +168,16 @@ impl Saas {
 
     /// Past due, and of how many active and past due.
     pub fn past_due(&self) -> (usize, usize) {
-        let count = |status| self.subscriptions.iter().filter(|s| s.status == status).count();
-        (count(Status::PastDue), count(Status::PastDue) + count(Status::Active))
+        let count = |status| {
+            self.subscriptions
+                .iter()
+                .filter(|s| s.status == status)
+                .count()
+        };
+        (
+            count(Status::PastDue),
+            count(Status::PastDue) + count(Status::Active),
+        )
     }
 
     /// One with this status that has not changed in this very second.
@@ -176,8 +202,16 @@ impl Saas {
             plan,
             currency: CURRENCIES[[0, 1, 0, 2, 1, 0, 3, 0, 2, 1][turn % 10]],
             quantity: mint.rng.i64(1..=6),
-            shape: if turn.is_multiple_of(2) { Shape::Acacia } else { Shape::Clover },
-            status: if trial { Status::Trialing } else { Status::Active },
+            shape: if turn.is_multiple_of(2) {
+                Shape::Acacia
+            } else {
+                Shape::Clover
+            },
+            status: if trial {
+                Status::Trialing
+            } else {
+                Status::Active
+            },
             created_s: at_s,
             period_start_s: at_s,
             trial_end_s: trial.then_some(at_s + 14 * 86_400),
@@ -195,7 +229,12 @@ impl Saas {
         if !trial {
             s.latest_invoice = Some(invoice.id.clone());
         }
-        drafts.push(s.draft("customer.subscription.created", at_s, shapes::subscription(&s), None));
+        drafts.push(s.draft(
+            "customer.subscription.created",
+            at_s,
+            shapes::subscription(&s),
+            None,
+        ));
         if !trial {
             drafts.extend(pay(&s, &mut invoice, at_s));
         }
@@ -216,7 +255,13 @@ impl Saas {
     }
 
     /// A period ends and the card is declined.
-    pub fn decline(&mut self, mint: &mut Mint, index: usize, at_s: i64, stuck: bool) -> Vec<SimEvent> {
+    pub fn decline(
+        &mut self,
+        mint: &mut Mint,
+        index: usize,
+        at_s: i64,
+        stuck: bool,
+    ) -> Vec<SimEvent> {
         self.invoices += 1;
         let s = &mut self.subscriptions[index];
         let mut invoice = draft_invoice(mint, s, self.invoices, at_s, "subscription_cycle");
@@ -226,7 +271,8 @@ impl Saas {
         invoice.attempts = 1;
         drafts.push(s.invoice_event("invoice.payment_failed", at_s, &invoice));
         drafts.push(s.change(at_s, |s| {
-            (s.status, s.stuck, s.latest_invoice) = (Status::PastDue, stuck, Some(invoice.id.clone()));
+            (s.status, s.stuck, s.latest_invoice) =
+                (Status::PastDue, stuck, Some(invoice.id.clone()));
         }));
         s.open_invoice = Some(invoice);
         drafts.into_iter().map(|d| mint.event(d)).collect()
@@ -235,7 +281,9 @@ impl Saas {
     /// Stripe tries the card once more, in vain.
     pub fn retry(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let s = &mut self.subscriptions[index];
-        let Some(mut invoice) = s.open_invoice.take() else { return Vec::new() };
+        let Some(mut invoice) = s.open_invoice.take() else {
+            return Vec::new();
+        };
         invoice.attempts += 1;
         let draft = s.invoice_event("invoice.payment_failed", at_s, &invoice);
         s.open_invoice = Some(invoice);
@@ -245,7 +293,9 @@ impl Saas {
     /// The card works again.
     pub fn recover(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let s = &mut self.subscriptions[index];
-        let Some(mut invoice) = s.open_invoice.take() else { return Vec::new() };
+        let Some(mut invoice) = s.open_invoice.take() else {
+            return Vec::new();
+        };
         invoice.status = "paid";
         invoice.attempts += 1;
         let drafts = [
@@ -262,7 +312,8 @@ impl Saas {
         let s = &mut self.subscriptions[index];
         let mut invoice = draft_invoice(mint, s, self.invoices, at_s, "subscription_cycle");
         let mut drafts = vec![s.change(at_s, |s| {
-            (s.status, s.trial_end_s, s.latest_invoice) = (Status::Active, Some(at_s), Some(invoice.id.clone()));
+            (s.status, s.trial_end_s, s.latest_invoice) =
+                (Status::Active, Some(at_s), Some(invoice.id.clone()));
         })];
         drafts.extend(pay(s, &mut invoice, at_s));
         drafts.into_iter().map(|d| mint.event(d)).collect()
@@ -284,12 +335,23 @@ impl Saas {
         }
         let mut gone = self.subscriptions.swap_remove(index);
         gone.status = Status::Canceled;
-        let draft = gone.draft("customer.subscription.deleted", at_s, shapes::subscription(&gone), None);
+        let draft = gone.draft(
+            "customer.subscription.deleted",
+            at_s,
+            shapes::subscription(&gone),
+            None,
+        );
         vec![mint.event(draft)]
     }
 }
 
-fn draft_invoice(mint: &mut Mint, s: &Subscription, number: u32, at_s: i64, reason: &'static str) -> Invoice {
+fn draft_invoice(
+    mint: &mut Mint,
+    s: &Subscription,
+    number: u32,
+    at_s: i64,
+    reason: &'static str,
+) -> Invoice {
     Invoice {
         id: mint.id("in", at_s),
         number: format!("REV-{number:05}"),
@@ -308,7 +370,12 @@ fn pay(s: &Subscription, invoice: &mut Invoice, at_s: i64) -> Vec<Draft<'static>
     invoice.status = "open";
     drafts.push(s.invoice_event("invoice.finalized", at_s, invoice));
     (invoice.status, invoice.attempts) = ("paid", 1);
-    drafts.push(s.draft("payment_intent.succeeded", at_s, shapes::payment_intent(s, invoice), None));
+    drafts.push(s.draft(
+        "payment_intent.succeeded",
+        at_s,
+        shapes::payment_intent(s, invoice),
+        None,
+    ));
     drafts.push(s.invoice_event("invoice.paid", at_s, invoice));
     drafts
 }

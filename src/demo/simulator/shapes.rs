@@ -49,7 +49,8 @@ pub fn subscription(s: &Subscription) -> Value {
         object["discounts"] = json!([]);
     }
     let url = format!("/v1/subscription_items?subscription={}", s.id);
-    object["items"] = json!({"object": "list", "data": [item], "has_more": false, "total_count": 1, "url": url});
+    object["items"] =
+        json!({"object": "list", "data": [item], "has_more": false, "total_count": 1, "url": url});
     object
 }
 
@@ -104,18 +105,31 @@ pub fn payment_intent(s: &Subscription, i: &Invoice) -> Value {
 /// `account`
 pub fn account(a: &Account) -> Value {
     let due: &[&str] = match a.stage {
-        0 => &["business_profile.url", "external_account", "tos_acceptance.date", "tos_acceptance.ip"],
+        0 => &[
+            "business_profile.url",
+            "external_account",
+            "tos_acceptance.date",
+            "tos_acceptance.ip",
+        ],
         1 => &["external_account"],
         _ => &[],
     };
-    let overdue: &[&str] = if a.disabled { &["individual.verification.document"] } else { &[] };
+    let overdue: &[&str] = if a.disabled {
+        &["individual.verification.document"]
+    } else {
+        &[]
+    };
     let reason = match (a.disabled, a.charges_enabled()) {
         (true, _) => Some("requirements.past_due"),
         (false, false) => Some("requirements.pending_verification"),
         (false, true) => None,
     };
     let capability = a.capability();
-    let banks = if a.stage >= 2 { vec![bank_account(a)] } else { Vec::new() };
+    let banks = if a.stage >= 2 {
+        vec![bank_account(a)]
+    } else {
+        Vec::new()
+    };
     json!({
         "id": a.id, "object": "account", "type": "express", "business_type": "company",
         "business_profile": {"mcc": "7299", "name": a.name, "support_email": null, "url": null},
@@ -158,7 +172,11 @@ pub fn payout(a: &Account, p: &Payout) -> Value {
 
 fn requirements(a: &Account, due: &[&str], overdue: &[&str], reason: Option<&str>) -> Value {
     let currently_due = [due, overdue].concat();
-    let verifying: &[&str] = if a.stage == 2 { &["company.tax_id"] } else { &[] };
+    let verifying: &[&str] = if a.stage == 2 {
+        &["company.tax_id"]
+    } else {
+        &[]
+    };
     json!({"alternatives": [], "current_deadline": null, "currently_due": currently_due, "disabled_reason": reason,
         "errors": [], "eventually_due": due, "past_due": overdue, "pending_verification": verifying})
 }

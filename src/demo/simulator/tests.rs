@@ -38,10 +38,16 @@ fn understood(events: &[SimEvent]) -> HashMap<EntityKey, Entity> {
     let mut entities = HashMap::new();
     for event in events {
         let parsed = Event::parse(event.body.as_bytes()).expect("an event");
-        assert_eq!((parsed.kind.as_ref(), parsed.created_s), (event.kind, event.created_s));
+        assert_eq!(
+            (parsed.kind.as_ref(), parsed.created_s),
+            (event.kind, event.created_s)
+        );
         for observation in observe(&parsed, &plans).expect("readable") {
             let key = observation.key.clone();
-            entities.entry(key).or_insert_with_key(Entity::new).merge(&observation);
+            entities
+                .entry(key)
+                .or_insert_with_key(Entity::new)
+                .merge(&observation);
         }
     }
     entities
@@ -49,7 +55,9 @@ fn understood(events: &[SimEvent]) -> HashMap<EntityKey, Entity> {
 
 fn counters(entities: &HashMap<EntityKey, Entity>) -> Counters {
     let mut sum = Counters::default();
-    entities.values().for_each(|entity| sum.merge(entity.contributions(), 1));
+    entities
+        .values()
+        .for_each(|entity| sum.merge(entity.contributions(), 1));
     sum
 }
 
@@ -65,13 +73,25 @@ fn every_event_is_readable_and_both_shapes_and_all_kinds_are_there() {
         let events = minutes(seed).1;
         understood(&events);
         let has = |text: &str| events.iter().any(|e| e.body.contains(text));
-        for text in ["2024-12-18.acacia", "2025-09-30.clover", "subscription_details", "\"paid\": true"] {
+        for text in [
+            "2024-12-18.acacia",
+            "2025-09-30.clover",
+            "subscription_details",
+            "\"paid\": true",
+        ] {
             assert!(has(text), "seed {seed}: no {text}");
         }
         for currency in saas::CURRENCIES {
-            assert!(has(&format!("\"currency\": \"{currency}\"")), "seed {seed}: no {currency}");
+            assert!(
+                has(&format!("\"currency\": \"{currency}\"")),
+                "seed {seed}: no {currency}"
+            );
         }
-        assert!(events.iter().all(|e| e.created_s <= NOW_S + 200 && e.created_s >= NOW_S - 5 * DAY_S));
+        assert!(
+            events
+                .iter()
+                .all(|e| e.created_s <= NOW_S + 200 && e.created_s >= NOW_S - 5 * DAY_S)
+        );
         assert!(events.iter().any(|e| !is_known_kind(e.kind)), "seed {seed}");
         for kind in [
             "customer.subscription.created",
@@ -89,7 +109,10 @@ fn every_event_is_readable_and_both_shapes_and_all_kinds_are_there() {
             "payout.paid",
             "payout.failed",
         ] {
-            assert!(events.iter().any(|e| e.kind == kind), "seed {seed}: no {kind}");
+            assert!(
+                events.iter().any(|e| e.kind == kind),
+                "seed {seed}: no {kind}"
+            );
         }
     }
 }
@@ -107,13 +130,25 @@ fn delivered_in_any_order_it_comes_to_the_simulators_own_figures() {
         assert_eq!(entities, understood(&events), "seed {seed}");
         let counters = counters(&entities);
         let kpis = Kpis::compute(&counters, NOW_S + 200);
-        let mrr: BTreeMap<_, _> = kpis.mrr_minor.into_iter().filter(|(_, minor)| *minor != 0).collect();
+        let mrr: BTreeMap<_, _> = kpis
+            .mrr_minor
+            .into_iter()
+            .filter(|(_, minor)| *minor != 0)
+            .collect();
         assert_eq!(mrr, simulator.mrr_minor(), "seed {seed}");
         let (past_due, base) = simulator.past_due();
-        assert_eq!(kpis.past_due_ratio, Some(past_due as f64 / base as f64), "seed {seed}");
+        assert_eq!(
+            kpis.past_due_ratio,
+            Some(past_due as f64 / base as f64),
+            "seed {seed}"
+        );
         let (paid, failed) = simulator.payouts();
         let ratio = payout_failures(&counters, NOW_S + 200, 24);
-        assert_eq!((ratio.part as u64, ratio.whole as u64), (failed, paid + failed), "seed {seed}");
+        assert_eq!(
+            (ratio.part as u64, ratio.whole as u64),
+            (failed, paid + failed),
+            "seed {seed}"
+        );
     }
 }
 
@@ -126,12 +161,19 @@ fn the_incidents_are_what_the_shipped_rules_look_for() {
     events.extend(simulator.set_largest_disabled(NOW_S, true));
     let lost = |events: &[SimEvent]| {
         let entities = understood(events);
-        entities.values().flat_map(Entity::conditions).filter(|c| c.key.kind == ConditionKind::ChargesLost).count()
+        entities
+            .values()
+            .flat_map(Entity::conditions)
+            .filter(|c| c.key.kind == ConditionKind::ChargesLost)
+            .count()
     };
     assert_eq!(lost(&events), 1);
     events.extend(simulator.set_largest_disabled(NOW_S + 5, false));
     assert_eq!(lost(&events), 0);
     events.extend(simulator.recover_past_due(NOW_S + 6));
     let (past_due, base) = simulator.past_due();
-    assert!(past_due * 100 < base * 8 && past_due > 0, "{past_due} of {base}");
+    assert!(
+        past_due * 100 < base * 8 && past_due > 0,
+        "{past_due} of {base}"
+    );
 }

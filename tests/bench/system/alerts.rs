@@ -43,8 +43,15 @@ const EVERY: Duration = Duration::from_millis(210);
 pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan: Plan) -> Figures {
     let folder = tempfile::tempdir().expect("a folder");
     let slack = Slack::start(&[]).await;
-    let (rules, settings) = (folder.path().join("rules.toml"), folder.path().join("revwatch.toml"));
-    fs::write(&rules, [include_str!("../../../deploy/rules/default.toml"), RULE].concat()).expect("a file");
+    let (rules, settings) = (
+        folder.path().join("rules.toml"),
+        folder.path().join("revwatch.toml"),
+    );
+    fs::write(
+        &rules,
+        [include_str!("../../../deploy/rules/default.toml"), RULE].concat(),
+    )
+    .expect("a file");
     fs::write(&settings, SETTINGS).expect("a file");
     let mut variables = variables.clone();
     variables.extend([
@@ -57,12 +64,24 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     let (seed, seconds) = (plan.seed, plan.seconds);
     let client = reqwest::Client::new();
     // Until alerting has looked at what was there before, it has no time for anything else.
-    told(&slack, &mut HashMap::from([dispute(&client, &started.webhooks, format!("dp_{seed}_first")).await])).await;
-    let loaded = Loaded::new(&Plan { address: started.webhooks.clone(), ..plan });
+    told(
+        &slack,
+        &mut HashMap::from([dispute(&client, &started.webhooks, format!("dp_{seed}_first")).await]),
+    )
+    .await;
+    let loaded = Loaded::new(&Plan {
+        address: started.webhooks.clone(),
+        ..plan
+    });
     let sending = tokio::task::spawn_blocking(|| loaded.send());
     let (began, mut sent) = (Instant::now(), HashMap::new());
     while began.elapsed().as_secs_f64() < seconds {
-        sent.extend([dispute(&client, &started.webhooks, format!("dp_{seed}_{}", sent.len())).await]);
+        sent.extend([dispute(
+            &client,
+            &started.webhooks,
+            format!("dp_{seed}_{}", sent.len()),
+        )
+        .await]);
         tokio::time::sleep(EVERY).await;
     }
     let background = sending.await.expect("no panic");
@@ -84,8 +103,16 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
 async fn told(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
     let (patience, mut took) = (Instant::now() + Duration::from_secs(60), Vec::new());
     while !sent.is_empty() {
-        assert!(Instant::now() < patience, "{} of the messages never came", sent.len());
-        for call in slack.calls().into_iter().filter(|call| call.method == "chat.postMessage") {
+        assert!(
+            Instant::now() < patience,
+            "{} of the messages never came",
+            sent.len()
+        );
+        for call in slack
+            .calls()
+            .into_iter()
+            .filter(|call| call.method == "chat.postMessage")
+        {
             let text = call.body.to_string();
             let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             if let Some((_, at)) = words.find_map(|word| sent.remove_entry(word)) {
@@ -113,8 +140,17 @@ async fn post(client: &reqwest::Client, address: &str, dispute: &str) {
             "status": "needs_response", "reason": "fraudulent", "created": now_s}},
     });
     let body = body.to_string();
-    let header = SigningKey::new(SECRET).expect("a secret").header(now_s, body.as_bytes());
-    let request = client.post(format!("http://{address}/webhooks/stripe")).header("stripe-signature", header);
-    let answer = request.header("content-type", "application/json").body(body).send().await.expect("sent");
+    let header = SigningKey::new(SECRET)
+        .expect("a secret")
+        .header(now_s, body.as_bytes());
+    let request = client
+        .post(format!("http://{address}/webhooks/stripe"))
+        .header("stripe-signature", header);
+    let answer = request
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await
+        .expect("sent");
     assert_eq!(answer.status(), 200);
 }

@@ -12,7 +12,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use futures_util::StreamExt as _;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueuePurgeOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -61,20 +62,39 @@ pub(crate) async fn ingest() {
 }
 
 async fn serve(outlet: Option<Arc<Outlet>>) {
-    let endpoint = Endpoint { key: Arc::new([SigningKey::new(SECRET).expect("a secret")]), outlet };
-    let router = Router::new().route("/webhooks/stripe", post(webhook)).with_state(endpoint);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = Endpoint {
+        key: Arc::new([SigningKey::new(SECRET).expect("a secret")]),
+        outlet,
+    };
+    let router = Router::new()
+        .route("/webhooks/stripe", post(webhook))
+        .with_state(endpoint);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     say(&serde_json::json!({"message": "listening", "listen": listener.local_addr().expect("an address")}).to_string());
     axum::serve(listener, router).await.expect("served");
 }
 
 async fn webhook(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let header = headers.get("stripe-signature").map(|value| value.as_bytes());
+    let header = headers
+        .get("stripe-signature")
+        .map(|value| value.as_bytes());
     let now_s = jiff::Timestamp::now().as_second();
-    if signature::verify(&*endpoint.key, header, &body, now_s, signature::DEFAULT_TOLERANCE_S).is_err() {
+    if signature::verify(
+        &*endpoint.key,
+        header,
+        &body,
+        now_s,
+        signature::DEFAULT_TOLERANCE_S,
+    )
+    .is_err()
+    {
         return StatusCode::BAD_REQUEST;
     }
-    let Ok(minimal) = serde_json::from_slice::<Minimal<'_>>(&body) else { return StatusCode::BAD_REQUEST };
+    let Ok(minimal) = serde_json::from_slice::<Minimal<'_>>(&body) else {
+        return StatusCode::BAD_REQUEST;
+    };
     match &endpoint.outlet {
         None => StatusCode::OK,
         Some(outlet) => match outlet.publish(minimal.id, minimal.kind, &body).await {
@@ -87,18 +107,38 @@ async fn webhook(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Byt
 impl Outlet {
     async fn open() -> Self {
         let channel = connect().await.create_channel().await.expect("a channel");
-        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-        Self { channel, numbering: Mutex::new(()) }
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .expect("confirms");
+        Self {
+            channel,
+            numbering: Mutex::new(()),
+        }
     }
 
     async fn publish(&self, id: &str, kind: &str, body: &[u8]) -> Confirmation {
-        let properties =
-            BasicProperties::default().with_delivery_mode(2).with_message_id(id.into()).with_type(kind.into());
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_message_id(id.into())
+            .with_type(kind.into());
         let key = format!("p{}", partition_of(id, PARTITIONS));
-        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
         // lapin numbers a publish and queues it in two steps.
         let one_at_a_time = self.numbering.lock().await;
-        let confirm = self.channel.basic_publish(INTAKE.into(), key.as_str().into(), options, body, properties).await;
+        let confirm = self
+            .channel
+            .basic_publish(
+                INTAKE.into(),
+                key.as_str().into(),
+                options,
+                body,
+                properties,
+            )
+            .await;
         drop(one_at_a_time);
         confirm.expect("published").await.expect("confirmed")
     }
@@ -107,7 +147,9 @@ impl Outlet {
 /// A connection that lasts as long as the process.
 async fn connect() -> &'static Connection {
     let url = variable("AMQP_URL");
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await.expect("a connection");
+    let connection = Connection::connect(&url, ConnectionProperties::default())
+        .await
+        .expect("a connection");
     Box::leak(Box::new(connection))
 }
 
@@ -121,9 +163,17 @@ pub(crate) async fn publish() {
     let measure = Measure::begin();
     let publishing = bodies.iter().map(|body| async {
         let minimal: Minimal<'_> = serde_json::from_str(body).expect("an event");
-        assert_eq!(outlet.publish(minimal.id, minimal.kind, body.as_bytes()).await, Confirmation::Ack(None));
+        assert_eq!(
+            outlet
+                .publish(minimal.id, minimal.kind, body.as_bytes())
+                .await,
+            Confirmation::Ack(None)
+        );
     });
-    futures_util::stream::iter(publishing).buffer_unordered(OUTSTANDING).for_each(|()| async {}).await;
+    futures_util::stream::iter(publishing)
+        .buffer_unordered(OUTSTANDING)
+        .for_each(|()| async {})
+        .await;
     measure.end(count);
 }
 
@@ -131,17 +181,30 @@ pub(crate) async fn publish() {
 /// least that a worker does: it looks into none.
 pub(crate) async fn worker() {
     let client = redis::Client::open(variable("REDIS_URL")).expect("a URL");
-    let store = client.get_multiplexed_async_connection().await.expect("a Redis");
+    let store = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a Redis");
     let connection = connect().await;
     let left = Arc::new(AtomicU64::new(number("COUNT") as u64));
     let measure = Arc::new(std::sync::OnceLock::new());
     let mut partitions = tokio::task::JoinSet::new();
     for partition in 0..PARTITIONS {
         let channel = connection.create_channel().await.expect("a channel");
-        partitions.spawn(drain(partition, channel, store.clone(), left.clone(), measure.clone()));
+        partitions.spawn(drain(
+            partition,
+            channel,
+            store.clone(),
+            left.clone(),
+            measure.clone(),
+        ));
     }
     // Whoever takes the last one ends; the others wait for more.
-    partitions.join_next().await.expect("a partition").expect("no panic");
+    partitions
+        .join_next()
+        .await
+        .expect("a partition")
+        .expect("no panic");
     let measure: &Measure = measure.get().expect("there was something");
     measure.end(number("COUNT"));
 }
@@ -155,10 +218,15 @@ async fn drain(
 ) {
     const BATCH: usize = 64;
     let script = redis::Script::new(COMMIT);
-    channel.basic_qos(512, BasicQosOptions::default()).await.expect("a limit");
+    channel
+        .basic_qos(512, BasicQosOptions::default())
+        .await
+        .expect("a limit");
     let queue = format!("revwatch.events.p{partition}");
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await;
+    let consumer = channel
+        .basic_consume(queue.as_str().into(), "".into(), options, arguments)
+        .await;
     let mut batches = consumer.expect("a consumer").ready_chunks(BATCH);
     while let Some(batch) = batches.next().await {
         measure.get_or_init(Measure::begin);
@@ -171,11 +239,20 @@ async fn drain(
         for delivery in batch {
             let delivery = delivery.expect("a delivery");
             newest = delivery.delivery_tag;
-            let id = delivery.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
-            call.arg(id).arg(&delivery.data[..delivery.data.len().min(450)]);
+            let id = delivery
+                .properties
+                .message_id()
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            call.arg(id)
+                .arg(&delivery.data[..delivery.data.len().min(450)]);
         }
         let () = call.invoke_async(&mut store).await.expect("committed");
-        channel.basic_ack(newest, BasicAckOptions { multiple: true }).await.expect("acknowledged");
+        channel
+            .basic_ack(newest, BasicAckOptions { multiple: true })
+            .await
+            .expect("acknowledged");
         // Some more may wait, whose acknowledgement was lost with the process that gave it.
         if left.fetch_sub(count, Ordering::SeqCst) <= count {
             return;
@@ -185,11 +262,16 @@ async fn drain(
 
 /// Takes away what waits in the queues.
 pub(crate) async fn purge(url: &str) {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("a connection");
+    let connection = Connection::connect(url, ConnectionProperties::default())
+        .await
+        .expect("a connection");
     let channel = connection.create_channel().await.expect("a channel");
     for partition in 0..PARTITIONS {
         let queue = format!("revwatch.events.p{partition}");
-        channel.queue_purge(queue.as_str().into(), QueuePurgeOptions::default()).await.expect("purged");
+        channel
+            .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
+            .await
+            .expect("purged");
     }
     connection.close(200, "done".into()).await.expect("closed");
 }
@@ -202,11 +284,17 @@ struct Measure {
 
 impl Measure {
     fn begin() -> Self {
-        Self { began: Instant::now(), cpu_s: cpu_s(std::process::id()) }
+        Self {
+            began: Instant::now(),
+            cpu_s: cpu_s(std::process::id()),
+        }
     }
 
     fn end(&self, count: usize) {
-        let (seconds, cpu_s) = (self.began.elapsed().as_secs_f64(), cpu_s(std::process::id()) - self.cpu_s);
+        let (seconds, cpu_s) = (
+            self.began.elapsed().as_secs_f64(),
+            cpu_s(std::process::id()) - self.cpu_s,
+        );
         let done = serde_json::json!({"message": "done", "count": count, "seconds": seconds, "cpu_s": cpu_s});
         say(&done.to_string());
     }

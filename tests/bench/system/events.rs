@@ -42,7 +42,9 @@ impl Mix {
             Self::Ordinary => bodies(seed, count, now_s),
             Self::Repeats => {
                 let once = bodies(seed, count / 2, now_s);
-                once.chunks(LATER).flat_map(|some| [some, some].concat()).collect()
+                once.chunks(LATER)
+                    .flat_map(|some| [some, some].concat())
+                    .collect()
             }
             Self::OneAccount => {
                 let account = format!("acct_1OfAll{seed:09}");
@@ -54,10 +56,18 @@ impl Mix {
                 bodies(seed, count, now_s).into_iter().map(of_it).collect()
             }
             Self::Unreadable => {
-                let unreadable = |(i, body): (usize, String)| if i % 10 == 0 { no_payout(&body) } else { body };
-                bodies(seed, count, now_s).into_iter().enumerate().map(unreadable).collect()
+                let unreadable =
+                    |(i, body): (usize, String)| if i % 10 == 0 { no_payout(&body) } else { body };
+                bodies(seed, count, now_s)
+                    .into_iter()
+                    .enumerate()
+                    .map(unreadable)
+                    .collect()
             }
-            Self::Large => bodies(seed, count / 8, now_s).into_iter().map(|body| padded(body, LARGE_BYTES)).collect(),
+            Self::Large => bodies(seed, count / 8, now_s)
+                .into_iter()
+                .map(|body| padded(body, LARGE_BYTES))
+                .collect(),
         }
     }
 }
@@ -66,7 +76,9 @@ impl Mix {
 /// of the others.
 pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     let businesses = count.div_ceil(EACH).max(1) as u64;
-    let mut histories: Vec<_> = (0..businesses).map(|n| history((seed << 20) + n, now_s).into_iter()).collect();
+    let mut histories: Vec<_> = (0..businesses)
+        .map(|n| history((seed << 20) + n, now_s).into_iter())
+        .collect();
     let mut bodies = Vec::with_capacity(count);
     while bodies.len() < count {
         for history in &mut histories {
@@ -110,7 +122,9 @@ fn no_payout(body: &str) -> String {
 
 /// With fields that revwatch has to step over, up to this size.
 fn padded(body: String, bytes: usize) -> String {
-    let Some((head, tail)) = body.split_once("\"object\": {") else { return body };
+    let Some((head, tail)) = body.split_once("\"object\": {") else {
+        return body;
+    };
     let mut filled = format!("{head}\"object\": {{");
     let mut field = 0;
     while filled.len() + tail.len() < bytes {

@@ -18,7 +18,11 @@ use super::tick::{Size, StoreKind, idle_ticks};
 impl Bench<'_> {
     pub(super) fn growth(&mut self) {
         for pipeline in self.pipelines() {
-            self.measure(Group::Rebuild, &format!("rebuild: {}", pipeline.name()), |bench| bench.rebuilt(pipeline));
+            self.measure(
+                Group::Rebuild,
+                &format!("rebuild: {}", pipeline.name()),
+                |bench| bench.rebuilt(pipeline),
+            );
         }
         self.mixes();
         if self.wants(Group::Growth) {
@@ -42,7 +46,8 @@ impl Bench<'_> {
                     &format!("events of mix {}: {}", word.get_name(), pipeline.name()),
                     |bench| {
                         let folder = tempfile::tempdir().expect("a folder");
-                        let (processes, started) = pipeline.start(&bench.variables(pipeline, folder.path()));
+                        let (processes, started) =
+                            pipeline.start(&bench.variables(pipeline, folder.path()));
                         bench.end_to_end(&processes, &started, *mix)
                     },
                 );
@@ -51,7 +56,16 @@ impl Bench<'_> {
     }
 
     fn partitions_and_workers(&mut self) {
-        for (partitions, workers) in [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (8, 2), (8, 3), (8, 4)] {
+        for (partitions, workers) in [
+            (1, 1),
+            (2, 1),
+            (4, 1),
+            (8, 1),
+            (16, 1),
+            (8, 2),
+            (8, 3),
+            (8, 4),
+        ] {
             let single = [RedisServer::start()];
             let name = format!("{partitions} partitions, {workers} workers");
             self.grown(&name, partitions, workers, &single[0].url(), &single);
@@ -68,24 +82,47 @@ impl Bench<'_> {
         let primary = RedisServer::start();
         let stores = [primary.start_replica(), primary.start_replica(), primary];
         for _ in 0..2 {
-            self.replicas.push(self.runtime.block_on(self.rabbitmq.start_replica(&shipped())));
+            self.replicas.push(
+                self.runtime
+                    .block_on(self.rabbitmq.start_replica(&shipped())),
+            );
         }
-        self.grown("8 partitions, 1 workers, three replicas", 8, 1, &stores[2].url(), &stores);
+        self.grown(
+            "8 partitions, 1 workers, three replicas",
+            8,
+            1,
+            &stores[2].url(),
+            &stores,
+        );
     }
 
     /// Ingest, and then worker, with so many partitions.
-    fn grown(&mut self, name: &str, partitions: u32, workers: usize, redis: &SecretString, stores: &[RedisServer]) {
+    fn grown(
+        &mut self,
+        name: &str,
+        partitions: u32,
+        workers: usize,
+        redis: &SecretString,
+        stores: &[RedisServer],
+    ) {
         let variables = self.empty_servers(redis.expose_secret(), partitions);
         self.prepare(&variables);
         self.measure(Group::Growth, &format!("ingest: {name}"), |bench| {
             let (process, started) = Measured::revwatch(&variables, "ingest");
             bench.ingested(&process, &started.webhooks)
         });
-        self.measure(Group::Growth, &format!("worker: {name}"), |bench| bench.drained(&variables, workers, stores));
+        self.measure(Group::Growth, &format!("worker: {name}"), |bench| {
+            bench.drained(&variables, workers, stores)
+        });
     }
 
     /// Where nothing was ever done: a Redis and a folder that are new.
-    pub(super) fn new_store(&self, pipeline: Pipeline, redis: &RedisServer, folder: &Path) -> Variables {
+    pub(super) fn new_store(
+        &self,
+        pipeline: Pipeline,
+        redis: &RedisServer,
+        folder: &Path,
+    ) -> Variables {
         if pipeline == Pipeline::Embedded {
             return vec![("REVWATCH_DATA", folder.display().to_string())];
         }
@@ -97,7 +134,10 @@ impl Bench<'_> {
     /// A virtual host that nobody has used yet, and a Redis.
     fn empty_servers(&self, redis_url: &str, partitions: u32) -> Variables {
         vec![
-            ("REVWATCH_AMQP_URL", self.rabbitmq.url().expose_secret().to_owned()),
+            (
+                "REVWATCH_AMQP_URL",
+                self.rabbitmq.url().expose_secret().to_owned(),
+            ),
             ("REVWATCH_REDIS_URL", redis_url.to_owned()),
             ("REVWATCH_PARTITIONS", partitions.to_string()),
         ]
@@ -112,11 +152,18 @@ impl Bench<'_> {
         drop(process);
         self.drained(&variables, 1, std::slice::from_ref(&redis));
         let (began, before) = (Instant::now(), self.broker_s());
-        let process = Measured::spawn(&variables, env!("CARGO_BIN_EXE_revwatch"), &["rebuild", "--yes", "--json"]);
+        let process = Measured::spawn(
+            &variables,
+            env!("CARGO_BIN_EXE_revwatch"),
+            &["rebuild", "--yes", "--json"],
+        );
         process.ends();
         let seconds = began.elapsed().as_secs_f64();
         let count = self.count as f64;
-        vec![("per_s", count / seconds), ("broker_us", (self.broker_s() - before) * 1e6 / count)]
+        vec![
+            ("per_s", count / seconds),
+            ("broker_us", (self.broker_s() - before) * 1e6 / count),
+        ]
     }
 
     /// An idle tick with more and more entities, with more and more alerts, and with ten times as many rules.
@@ -124,10 +171,23 @@ impl Bench<'_> {
         if !self.wants(Group::Tick) {
             return;
         }
-        let [some, many, alerts] =
-            if self.options.quick { [1_000, 10_000, 1_000] } else { [10_000, 1_000_000, 100_000] };
-        let sizes = [(100, 100, 1), (some, 100, 1), (many, 100, 1), (some, 100, 10), (alerts, alerts, 1)];
-        let sizes: [_; 5] = sizes.map(|(entities, alerts, rules)| Size { entities, alerts, rules });
+        let [some, many, alerts] = if self.options.quick {
+            [1_000, 10_000, 1_000]
+        } else {
+            [10_000, 1_000_000, 100_000]
+        };
+        let sizes = [
+            (100, 100, 1),
+            (some, 100, 1),
+            (many, 100, 1),
+            (some, 100, 10),
+            (alerts, alerts, 1),
+        ];
+        let sizes: [_; 5] = sizes.map(|(entities, alerts, rules)| Size {
+            entities,
+            alerts,
+            rules,
+        });
         for pipeline in self.pipelines() {
             let (name, kind) = match pipeline {
                 Pipeline::Servers => ("Redis", StoreKind::Redis),
@@ -135,9 +195,24 @@ impl Bench<'_> {
             };
             eprintln!("  ticks: {name}");
             let figures = self.runtime.block_on(idle_ticks(kind, &sizes));
-            for (Size { entities, alerts, rules }, figures) in sizes.iter().zip(figures) {
-                let more = if *rules > 1 { format!(", {rules} times the rules") } else { String::new() };
-                self.report.add(&format!("tick: {entities} entities, {alerts} alerts{more}, {name}"), figures);
+            for (
+                Size {
+                    entities,
+                    alerts,
+                    rules,
+                },
+                figures,
+            ) in sizes.iter().zip(figures)
+            {
+                let more = if *rules > 1 {
+                    format!(", {rules} times the rules")
+                } else {
+                    String::new()
+                };
+                self.report.add(
+                    &format!("tick: {entities} entities, {alerts} alerts{more}, {name}"),
+                    figures,
+                );
             }
         }
     }

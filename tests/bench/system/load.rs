@@ -57,16 +57,25 @@ pub(crate) fn main() {
     let mut line = || lines.next().expect("a line").expect("standard input");
     let plan: Plan = serde_json::from_str(&line()).expect("a plan");
     let now_s = jiff::Timestamp::now().as_second();
-    let due = plan.rate.map_or(plan.most, |rate| whole(rate * plan.seconds));
+    let due = plan
+        .rate
+        .map_or(plan.most, |rate| whole(rate * plan.seconds));
     let bodies = plan.mix.bodies(plan.seed, due, now_s);
-    let requests: Vec<Bytes> =
-        bodies.iter().map(|body| events::request(&plan.address, &plan.path, body, now_s)).collect();
+    let requests: Vec<Bytes> = bodies
+        .iter()
+        .map(|body| events::request(&plan.address, &plan.path, body, now_s))
+        .collect();
     drop(bodies);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let sent = LocalSet::new().block_on(&runtime, async {
         let mut connections = Vec::new();
         for _ in 0..plan.connections {
-            let stream = TcpStream::connect(&plan.address).await.expect("a connection");
+            let stream = TcpStream::connect(&plan.address)
+                .await
+                .expect("a connection");
             stream.set_nodelay(true).expect("a socket");
             connections.push(stream);
         }
@@ -160,7 +169,11 @@ async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     let mut length = 0;
     loop {
         let read = stream.read(&mut buffer[length..]).await.expect("an answer");
-        assert!(read > 0, "the connection was closed: {}", String::from_utf8_lossy(&buffer[..length]));
+        assert!(
+            read > 0,
+            "the connection was closed: {}",
+            String::from_utf8_lossy(&buffer[..length])
+        );
         length += read;
         if is_whole(&buffer[..length]) {
             return buffer.starts_with(b"HTTP/1.1 200");
@@ -169,16 +182,23 @@ async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
 }
 
 fn is_whole(answer: &[u8]) -> bool {
-    let Some(head) = answer.windows(4).position(|w| w == b"\r\n\r\n") else { return false };
+    let Some(head) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
+        return false;
+    };
     let text = String::from_utf8_lossy(&answer[..head]);
     let length = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
     });
     answer.len() >= head + 4 + length.unwrap_or(0)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred thousand")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "some hundred thousand"
+)]
 fn whole(count: f64) -> usize {
     count.round() as usize
 }

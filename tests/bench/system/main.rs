@@ -24,7 +24,11 @@ mod told;
 #[expect(dead_code, reason = "the microbenchmarks need more of it")]
 mod business;
 #[path = "../../../src/demo/simulator/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the demo and its tests need more of it")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the demo and its tests need more of it"
+)]
 mod simulator;
 #[path = "../../support"]
 #[expect(dead_code, reason = "tests need more of it")]

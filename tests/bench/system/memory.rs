@@ -18,18 +18,37 @@ use super::told::{PARTITIONS, tell};
 /// is there for each entity; the others grow with events, or not at all.
 const PARTS: [(&str, &[&str], &[&str]); 5] = [
     ("entity_bytes", &["entity:{kind}"], &["entities"]),
-    ("conditions_bytes", &["conditions", "due"], &["conditions", "conditions_due"]),
+    (
+        "conditions_bytes",
+        &["conditions", "due"],
+        &["conditions", "conditions_due"],
+    ),
     ("marks_bytes", &["marks:*"], &["marks"]),
     ("audit_bytes", &["audit", "changes"], &["audit", "changes"]),
-    ("counters_bytes", &["counters", "hours:*", "days"], &["counters"]),
+    (
+        "counters_bytes",
+        &["counters", "hours:*", "days"],
+        &["counters"],
+    ),
 ];
 
 /// Bytes per entity of each kind, in both stores.
 pub(crate) async fn bytes_per_entity(count: usize) -> Vec<(String, Figures)> {
     let mut found = Vec::new();
-    for story in [Story::subscriptions(count), Story::subscriptions_of_a_year(count / 4), Story::accounts(count)] {
-        for (name, bytes) in [("Redis", redis_bytes(&story).await), ("SQLite", sqlite_bytes(&story).await)] {
-            let mut figures: Figures = PARTS.iter().map(|(figure, ..)| *figure).zip(bytes).collect();
+    for story in [
+        Story::subscriptions(count),
+        Story::subscriptions_of_a_year(count / 4),
+        Story::accounts(count),
+    ] {
+        for (name, bytes) in [
+            ("Redis", redis_bytes(&story).await),
+            ("SQLite", sqlite_bytes(&story).await),
+        ] {
+            let mut figures: Figures = PARTS
+                .iter()
+                .map(|(figure, ..)| *figure)
+                .zip(bytes)
+                .collect();
             figures.push(("events_each", story.events as f64 / story.count as f64));
             found.push((format!("bytes: {}, {name}", story.about), figures));
         }
@@ -39,8 +58,15 @@ pub(crate) async fn bytes_per_entity(count: usize) -> Vec<(String, Figures)> {
 
 async fn redis_bytes(story: &Story) -> [f64; 5] {
     // How often the file is written does not change what memory holds.
-    let server = RedisServer::start_with(&["--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"]);
-    let store = RedisStore::connect(&server.url(), PARTITIONS).await.expect("a Redis");
+    let server = RedisServer::start_with(&[
+        "--appendfsync",
+        "everysec",
+        "--auto-aof-rewrite-percentage",
+        "0",
+    ]);
+    let store = RedisStore::connect(&server.url(), PARTITIONS)
+        .await
+        .expect("a Redis");
     tell(&store, story).await;
     drop(store);
     PARTS.map(|(_, keys, _)| {
@@ -57,13 +83,23 @@ async fn redis_bytes(story: &Story) -> [f64; 5] {
 
 fn used_memory(server: &RedisServer) -> f64 {
     let info: String = server.run("INFO memory");
-    let bytes = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+    let bytes = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
     bytes.expect("Redis tells how much it uses")
 }
 
 async fn sqlite_bytes(story: &Story) -> [f64; 5] {
     let folder = tempfile::tempdir().expect("a folder");
-    let open = || Sqlite::open(folder.path(), Open::Create { partitions: PARTITIONS }).expect("a store");
+    let open = || {
+        Sqlite::open(
+            folder.path(),
+            Open::Create {
+                partitions: PARTITIONS,
+            },
+        )
+        .expect("a store")
+    };
     let store = open();
     let empty = file_bytes(folder.path());
     tell(&store, story).await;
@@ -77,8 +113,13 @@ async fn sqlite_bytes(story: &Story) -> [f64; 5] {
 /// The pages of each table and index, once the log is in the file.
 fn file_bytes(folder: &Path) -> BTreeMap<String, f64> {
     let file = Connection::open(folder.join(FILE_NAME)).expect("the store");
-    file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("nobody else writes");
-    let mut pages = file.prepare("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").expect("dbstat");
-    let pages = pages.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("pages");
+    file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .expect("nobody else writes");
+    let mut pages = file
+        .prepare("SELECT name, sum(pgsize) FROM dbstat GROUP BY name")
+        .expect("dbstat");
+    let pages = pages
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("pages");
     pages.collect::<Result<_, _>>().expect("numbers")
 }

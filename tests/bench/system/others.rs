@@ -16,7 +16,12 @@ const FEWER: usize = 4;
 impl Bench<'_> {
     /// Each of them that is there.
     pub(super) fn others(&mut self) {
-        let Options { node, python, postgresql, .. } = self.options;
+        let Options {
+            node,
+            python,
+            postgresql,
+            ..
+        } = self.options;
         if let Some(folder) = python {
             self.measure(Group::Parts, "ingest: Python", |bench| {
                 let (process, address) = bench.python_ingest(folder);
@@ -31,7 +36,9 @@ impl Bench<'_> {
         });
         self.purge();
         if let Some(postgresql) = postgresql {
-            self.measure(Group::EndToEnd, "end to end: sync engine", |bench| bench.synced(folder, postgresql));
+            self.measure(Group::EndToEnd, "end to end: sync engine", |bench| {
+                bench.synced(folder, postgresql)
+            });
         }
         self.measure(Group::EndToEnd, "end to end: Node", |bench| {
             let (processes, started) = bench.node_pair(folder);
@@ -41,12 +48,20 @@ impl Bench<'_> {
 
     /// A Node ingest, and where it listens.
     fn node_ingest(&self, folder: &Path) -> (Measured, String) {
-        start(&folder.join("node"), &folder.join("ingest.js"), &self.variables_of_a_part())
+        start(
+            &folder.join("node"),
+            &folder.join("ingest.js"),
+            &self.variables_of_a_part(),
+        )
     }
 
     /// A Python ingest, and where it listens.
     fn python_ingest(&self, folder: &Path) -> (Measured, String) {
-        start(&folder.join("bin/python"), &folder.join("ingest.py"), &self.variables_of_a_part())
+        start(
+            &folder.join("bin/python"),
+            &folder.join("ingest.py"),
+            &self.variables_of_a_part(),
+        )
     }
 
     /// The pair of Node processes that do the least of the same as the whole pipeline.

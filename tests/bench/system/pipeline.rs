@@ -107,7 +107,10 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
 /// RabbitMQ's settings as they are shipped, but for limits of memory and disk.
 pub(super) fn shipped() -> String {
     let shipped = include_str!("../../../deploy/compose/rabbitmq.conf").lines();
-    shipped.filter(|line| line.starts_with("raft.")).collect::<Vec<_>>().join("\n")
+    shipped
+        .filter(|line| line.starts_with("raft."))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl Pipeline {
@@ -124,7 +127,13 @@ impl Pipeline {
                 let (worker, Started { admin, .. }) = Measured::revwatch(variables, "worker");
                 let (alerting, looking) = Measured::revwatch(variables, "alerting");
                 has_looked(&looking.admin);
-                (vec![ingest, worker, alerting], Started { admin, webhooks: started.webhooks })
+                (
+                    vec![ingest, worker, alerting],
+                    Started {
+                        admin,
+                        webhooks: started.webhooks,
+                    },
+                )
             }
         }
     }
@@ -145,11 +154,18 @@ impl Bench<'_> {
     /// Those that are wanted.
     pub(super) fn pipelines(&self) -> impl Iterator<Item = Pipeline> + use<> {
         let on = self.options.on;
-        [Pipeline::Servers, Pipeline::Embedded].into_iter().filter(move |pipeline| on.is_none_or(|on| on == *pipeline))
+        [Pipeline::Servers, Pipeline::Embedded]
+            .into_iter()
+            .filter(move |pipeline| on.is_none_or(|on| on == *pipeline))
     }
 
     /// Notes what `measuring` finds, if its group is wanted.
-    pub(super) fn measure(&mut self, group: Group, name: &str, measuring: impl FnOnce(&mut Self) -> Figures) {
+    pub(super) fn measure(
+        &mut self,
+        group: Group,
+        name: &str,
+        measuring: impl FnOnce(&mut Self) -> Figures,
+    ) {
         if self.wants(group) {
             let figures = measuring(self);
             self.report.add(name, figures);
@@ -162,13 +178,20 @@ impl Bench<'_> {
             let (process, address) = Measured::part("bare-http", &Variables::new());
             bench.ingested(&process, &address)
         });
-        self.measure(Group::Parts, "bare lapin publish", |bench| bench.job("bare-publish"));
+        self.measure(Group::Parts, "bare lapin publish", |bench| {
+            bench.job("bare-publish")
+        });
         self.purge();
         self.measure(Group::Parts, "ingest: prototype", |bench| {
-            let (process, address) = Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
+            let (process, address) = Measured::part(
+                "prototype-ingest",
+                &vec![("AMQP_URL", bench.amqp_url.clone())],
+            );
             bench.ingested(&process, &address)
         });
-        self.measure(Group::Parts, "worker: prototype", |bench| bench.job("prototype-worker"));
+        self.measure(Group::Parts, "worker: prototype", |bench| {
+            bench.job("prototype-worker")
+        });
         self.purge();
         self.others();
         for pipeline in self.pipelines() {
@@ -194,10 +217,20 @@ impl Bench<'_> {
         });
         self.accept(pipeline, &variables);
         for rate in [100.0, 1000.0] {
-            self.measure(Group::Slack, &format!("webhook to Slack at {rate}/s: {name}"), |bench| {
-                let plan = Plan { rate: Some(rate), seconds: bench.seconds, ..bench.plan() };
-                bench.runtime.block_on(alerts::webhook_to_slack(pipeline, &variables, plan))
-            });
+            self.measure(
+                Group::Slack,
+                &format!("webhook to Slack at {rate}/s: {name}"),
+                |bench| {
+                    let plan = Plan {
+                        rate: Some(rate),
+                        seconds: bench.seconds,
+                        ..bench.plan()
+                    };
+                    bench
+                        .runtime
+                        .block_on(alerts::webhook_to_slack(pipeline, &variables, plan))
+                },
+            );
         }
     }
 
@@ -210,7 +243,11 @@ impl Bench<'_> {
         let variables = self.new_store(pipeline, &redis, folder.path());
         for _ in 0..rounds {
             for roles in ["ingest", "worker", "alerting", "ingest,worker,alerting"] {
-                self.measure(Group::Idle, &format!("idle: {roles}, {}", pipeline.name()), |_| idle(&variables, roles));
+                self.measure(
+                    Group::Idle,
+                    &format!("idle: {roles}, {}", pipeline.name()),
+                    |_| idle(&variables, roles),
+                );
             }
         }
     }
@@ -218,34 +255,62 @@ impl Bench<'_> {
     /// How long answers take; beside those of the least that could give them.
     fn accept(&mut self, pipeline: Pipeline, variables: &Variables) {
         let name = pipeline.name();
-        let prototype = |bench: &Self| Measured::part("prototype-ingest", &vec![("AMQP_URL", bench.amqp_url.clone())]);
+        let prototype = |bench: &Self| {
+            Measured::part(
+                "prototype-ingest",
+                &vec![("AMQP_URL", bench.amqp_url.clone())],
+            )
+        };
         if pipeline == Pipeline::Servers {
-            self.measure(Group::Accept, "accept at 5,000/s, prototype ingest alone", |bench| {
-                let (process, address) = prototype(bench);
-                bench.accepted(&[process], &address)
-            });
+            self.measure(
+                Group::Accept,
+                "accept at 5,000/s, prototype ingest alone",
+                |bench| {
+                    let (process, address) = prototype(bench);
+                    bench.accepted(&[process], &address)
+                },
+            );
             self.purge();
         }
-        self.measure(Group::Accept, &format!("accept at 5,000/s, ingest alone: {name}"), |bench| {
-            // What nobody deals with must not wait for whoever comes next.
-            let elsewhere = tempfile::tempdir().expect("a folder");
-            let (process, started) = Measured::revwatch(&bench.variables(pipeline, elsewhere.path()), "ingest");
-            bench.accepted(&[process], &started.webhooks)
-        });
+        self.measure(
+            Group::Accept,
+            &format!("accept at 5,000/s, ingest alone: {name}"),
+            |bench| {
+                // What nobody deals with must not wait for whoever comes next.
+                let elsewhere = tempfile::tempdir().expect("a folder");
+                let (process, started) =
+                    Measured::revwatch(&bench.variables(pipeline, elsewhere.path()), "ingest");
+                bench.accepted(&[process], &started.webhooks)
+            },
+        );
         self.purge();
         if pipeline == Pipeline::Servers {
-            self.measure(Group::Accept, "accept at 5,000/s, prototype pipeline", |bench| {
-                let (process, address) = prototype(bench);
-                let mut variables = bench.variables_of_a_part();
-                variables.push(("COUNT", usize::MAX.to_string()));
-                bench.accepted(&[process, Measured::spawn_part("prototype-worker", &variables)], &address)
-            });
+            self.measure(
+                Group::Accept,
+                "accept at 5,000/s, prototype pipeline",
+                |bench| {
+                    let (process, address) = prototype(bench);
+                    let mut variables = bench.variables_of_a_part();
+                    variables.push(("COUNT", usize::MAX.to_string()));
+                    bench.accepted(
+                        &[
+                            process,
+                            Measured::spawn_part("prototype-worker", &variables),
+                        ],
+                        &address,
+                    )
+                },
+            );
             self.purge();
         }
-        self.measure(Group::Accept, &format!("accept at 5,000/s, whole pipeline: {name}"), |bench| {
-            let (processes, started) = pipeline.start(variables);
-            bench.accepted(&processes, &started.webhooks)
-        });
+        self.measure(
+            Group::Accept,
+            &format!("accept at 5,000/s, whole pipeline: {name}"),
+            |bench| {
+                let (processes, started) = pipeline.start(variables);
+                bench.accepted(&processes, &started.webhooks)
+            },
+        );
     }
 
     /// Has the exchanges and queues declared, and a worker find the new store whole: later it would replay the archive
@@ -270,7 +335,10 @@ impl Bench<'_> {
 
     fn servers(&self) -> Variables {
         let redis = self.redis.url().expose_secret().to_owned();
-        vec![("REVWATCH_AMQP_URL", self.amqp_url.clone()), ("REVWATCH_REDIS_URL", redis)]
+        vec![
+            ("REVWATCH_AMQP_URL", self.amqp_url.clone()),
+            ("REVWATCH_REDIS_URL", redis),
+        ]
     }
 
     pub(super) fn variables_of_a_part(&self) -> Variables {
@@ -299,13 +367,26 @@ impl Bench<'_> {
     }
 
     /// Sends so many to an ingest.
-    pub(super) fn ingested_of(&mut self, most: usize, process: &Measured, address: &str) -> Figures {
-        let loaded = Loaded::new(&Plan { address: address.to_owned(), most, ..self.plan() });
+    pub(super) fn ingested_of(
+        &mut self,
+        most: usize,
+        process: &Measured,
+        address: &str,
+    ) -> Figures {
+        let loaded = Loaded::new(&Plan {
+            address: address.to_owned(),
+            most,
+            ..self.plan()
+        });
         let before = [process.cpu_s(), self.broker_s()];
         let sent = loaded.send();
         let after = [process.cpu_s(), self.broker_s()];
         let [us, broker_us] = per_event(before, after, sent.stored);
-        let mut figures = vec![("us", us), ("broker_us", broker_us), ("rss_mb", process.rss_mb())];
+        let mut figures = vec![
+            ("us", us),
+            ("broker_us", broker_us),
+            ("rss_mb", process.rss_mb()),
+        ];
         figures.extend(latency(&sent));
         figures
     }
@@ -313,7 +394,13 @@ impl Bench<'_> {
     /// How long answers take at 5,000 webhooks a second.
     fn accepted(&mut self, processes: &[Measured], address: &str) -> Figures {
         let seconds = self.seconds;
-        let plan = Plan { rate: Some(5_000.0), seconds, connections: 256, address: address.to_owned(), ..self.plan() };
+        let plan = Plan {
+            rate: Some(5_000.0),
+            seconds,
+            connections: 256,
+            address: address.to_owned(),
+            ..self.plan()
+        };
         let loaded = Loaded::new(&plan);
         let sent = loaded.send();
         let mut figures = latency(&sent);
@@ -322,12 +409,28 @@ impl Bench<'_> {
     }
 
     /// Lets workers deal with all that waits.
-    pub(super) fn drained(&self, variables: &Variables, workers: usize, stores: &[RedisServer]) -> Figures {
-        let processes: Vec<_> = (0..workers).map(|_| Measured::revwatch(variables, "worker")).collect();
-        let dealt = || processes.iter().map(|(_, started)| dealt_with(&started.admin)).sum::<u64>();
+    pub(super) fn drained(
+        &self,
+        variables: &Variables,
+        workers: usize,
+        stores: &[RedisServer],
+    ) -> Figures {
+        let processes: Vec<_> = (0..workers)
+            .map(|_| Measured::revwatch(variables, "worker"))
+            .collect();
+        let dealt = || {
+            processes
+                .iter()
+                .map(|(_, started)| dealt_with(&started.admin))
+                .sum::<u64>()
+        };
         let cpu_s = || {
             let own = processes.iter().map(|(process, _)| process.cpu_s()).sum();
-            [own, self.broker_s(), stores.iter().map(|store| cpu_s(store.process())).sum()]
+            [
+                own,
+                self.broker_s(),
+                stores.iter().map(|store| cpu_s(store.process())).sum(),
+            ]
         };
         let (began, already) = until(|| Some(dealt()).filter(|n| *n > 0));
         let (before, count) = (cpu_s(), self.count as u64);
@@ -339,17 +442,24 @@ impl Bench<'_> {
             ("us", us),
             ("broker_us", broker_us),
             ("store_us", store_us),
-            ("rss_mb", processes.iter().map(|(process, _)| process.rss_mb()).sum()),
+            (
+                "rss_mb",
+                processes.iter().map(|(process, _)| process.rss_mb()).sum(),
+            ),
         ]
     }
 
     fn job(&mut self, part: &str) -> Figures {
         self.seed += 1;
         let mut variables = self.variables_of_a_part();
-        variables.extend([("SEED", self.seed.to_string()), ("COUNT", self.count.to_string())]);
+        variables.extend([
+            ("SEED", self.seed.to_string()),
+            ("COUNT", self.count.to_string()),
+        ]);
         let before = [self.broker_s(), self.redis_s()];
         let (process, done) = Measured::job(part, &variables);
-        let [broker_us, store_us] = per_event(before, [self.broker_s(), self.redis_s()], self.count as u64);
+        let [broker_us, store_us] =
+            per_event(before, [self.broker_s(), self.redis_s()], self.count as u64);
         process.ends();
         let number = |name: &str| done[name].as_f64().expect("a number");
         let count = number("count");
@@ -361,13 +471,30 @@ impl Bench<'_> {
         ]
     }
 
-    pub(super) fn end_to_end(&mut self, processes: &[Measured], started: &Started, mix: Mix) -> Figures {
+    pub(super) fn end_to_end(
+        &mut self,
+        processes: &[Measured],
+        started: &Started,
+        mix: Mix,
+    ) -> Figures {
         let address = started.webhooks.clone();
-        let loaded = Loaded::new(&Plan { address, mix, connections: MANY_CONNECTIONS, ..self.plan() });
-        let cpu_s = || [processes.iter().map(Measured::cpu_s).sum(), self.broker_s(), self.redis_s()];
+        let loaded = Loaded::new(&Plan {
+            address,
+            mix,
+            connections: MANY_CONNECTIONS,
+            ..self.plan()
+        });
+        let cpu_s = || {
+            [
+                processes.iter().map(Measured::cpu_s).sum(),
+                self.broker_s(),
+                self.redis_s(),
+            ]
+        };
         let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
         let sent = loaded.send();
-        let (ended, _) = until(|| Some(dealt_with(&started.admin)).filter(|n| *n >= already + sent.stored));
+        let (ended, _) =
+            until(|| Some(dealt_with(&started.admin)).filter(|n| *n >= already + sent.stored));
         let [us, broker_us, store_us] = per_event(before, cpu_s(), sent.stored);
         let mut figures = vec![("us", us), ("broker_us", broker_us), ("store_us", store_us)];
         figures.extend(latency(&sent));
@@ -378,7 +505,10 @@ impl Bench<'_> {
     }
 
     pub(super) fn broker_s(&self) -> f64 {
-        std::iter::once(&self.rabbitmq).chain(&self.replicas).map(|node| cpu_s(node.process())).sum()
+        std::iter::once(&self.rabbitmq)
+            .chain(&self.replicas)
+            .map(|node| cpu_s(node.process()))
+            .sum()
     }
 
     fn redis_s(&self) -> f64 {
@@ -419,7 +549,10 @@ fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Instant, T) {
         if let Some(answer) = ask() {
             return (Instant::now(), answer);
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "it takes too long");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it takes too long"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -438,12 +571,18 @@ fn has_looked(admin: &str) {
 fn counted(admin: &str, metric: &str) -> u64 {
     let page = page(admin, "/metrics");
     let values = page.lines().filter(|line| line.starts_with(metric));
-    values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    values
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 fn page(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the admin port");
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").expect("asked");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )
+    .expect("asked");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("a page");
     text

@@ -25,7 +25,10 @@ impl Postgres {
         // PostgreSQL refuses to be root.
         let is_root = says("id", &["-u"]).trim() == "0";
         if is_root {
-            says("chown", &["nobody:nogroup", folder.path().to_str().expect("a path")]);
+            says(
+                "chown",
+                &["nobody:nogroup", folder.path().to_str().expect("a path")],
+            );
         }
         let run = |program: &str| {
             let mut command = Command::new("setpriv");
@@ -33,17 +36,31 @@ impl Postgres {
             if is_root {
                 command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
             }
-            command.arg(programs.join(program)).arg("-D").arg(folder.path().join("data"));
-            command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+                .arg(programs.join(program))
+                .arg("-D")
+                .arg(folder.path().join("data"));
+            command
+                .current_dir(folder.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             command
         };
         // The user whom the sync engine expects.
-        let made = run("initdb").args(["--username", "postgres", "--auth", "trust"]).status().expect("initdb");
+        let made = run("initdb")
+            .args(["--username", "postgres", "--auth", "trust"])
+            .status()
+            .expect("initdb");
         assert!(made.success(), "initdb: {made}");
         let port = free_port();
         let mut server = run("postgres");
         server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""]);
-        let server = Self { server: server.spawn().expect("postgres"), port, _folder: folder };
+        let server = Self {
+            server: server.spawn().expect("postgres"),
+            port,
+            _folder: folder,
+        };
         let until = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < until, "PostgreSQL does not start");
@@ -60,7 +77,12 @@ impl Postgres {
     pub(crate) fn cpu_s(&self) -> f64 {
         let server = self.server.id();
         let children = says("pgrep", &["-P", &server.to_string()]);
-        children.lines().filter_map(|line| line.parse().ok()).chain([server]).map(cpu_s).sum()
+        children
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .chain([server])
+            .map(cpu_s)
+            .sum()
     }
 }
 

@@ -31,11 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Measured {
     /// `revwatch serve --roles …`, which has started.
     pub(crate) fn revwatch(variables: &Variables, roles: &str) -> (Self, Started) {
-        let process = Self::spawn(variables, env!("CARGO_BIN_EXE_revwatch"), &["serve", "--roles", roles]);
+        let process = Self::spawn(
+            variables,
+            env!("CARGO_BIN_EXE_revwatch"),
+            &["serve", "--roles", roles],
+        );
         let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
         let admin = text(&process.wait_for("started"), "admin");
-        let webhooks =
-            if roles.contains("ingest") { text(&process.wait_for("taking webhooks"), "listen") } else { String::new() };
+        let webhooks = if roles.contains("ingest") {
+            text(&process.wait_for("taking webhooks"), "listen")
+        } else {
+            String::new()
+        };
         (process, Started { admin, webhooks })
     }
 
@@ -64,22 +71,36 @@ impl Measured {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output = std::fs::File::create(folder.path().join("output")).expect("a file");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", program]).args(args).env_clear().envs([
-            ("STRIPE_WEBHOOK_SECRET", SECRET),
-            ("REVWATCH_LISTEN", "127.0.0.1:0"),
-            ("REVWATCH_ADMIN_LISTEN", "127.0.0.1:0"),
-        ]);
+        command
+            .args(["--pdeathsig", "KILL", program])
+            .args(args)
+            .env_clear()
+            .envs([
+                ("STRIPE_WEBHOOK_SECRET", SECRET),
+                ("REVWATCH_LISTEN", "127.0.0.1:0"),
+                ("REVWATCH_ADMIN_LISTEN", "127.0.0.1:0"),
+            ]);
         command.envs(variables.iter().cloned()).stdin(Stdio::null());
-        command.stdout(output.try_clone().expect("a file")).stderr(output);
-        Self { child: command.spawn().expect("setpriv (package util-linux) can be started"), folder }
+        command
+            .stdout(output.try_clone().expect("a file"))
+            .stderr(output);
+        Self {
+            child: command
+                .spawn()
+                .expect("setpriv (package util-linux) can be started"),
+            folder,
+        }
     }
 
     /// The first line of JSON with this message.
     pub(crate) fn wait_for(&self, message: &str) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
-            let output = std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
-            let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let output =
+                std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
+            let lines = output
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
             if let Some(line) = { lines }.find(|line| line["message"] == message) {
                 return line;
             }
@@ -90,7 +111,10 @@ impl Measured {
 
     /// Where a program says that it listens.
     pub(crate) fn listens(&self) -> String {
-        self.wait_for("listening")["listen"].as_str().unwrap_or_default().to_owned()
+        self.wait_for("listening")["listen"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Seconds of processor time so far.
@@ -106,7 +130,8 @@ impl Measured {
     /// Waits until it has ended, well.
     pub(crate) fn ends(mut self) {
         let status = self.child.wait().expect("a child");
-        let output = || std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
+        let output =
+            || std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
         assert!(status.success(), "{status}: {}", output());
     }
 }
@@ -121,7 +146,10 @@ pub(crate) struct Started {
 impl Drop for Measured {
     /// Asks it to end: a worker that is killed keeps its partitions for a while.
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .stderr(Stdio::null())
+            .status();
         let until = Instant::now() + PATIENCE;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -135,10 +163,24 @@ impl Loaded {
     /// Has everything ready that `plan` sends.
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(std::env::current_exe().expect("this program")).arg("load");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("setpriv");
-        let (tell, said) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut loaded = Self { child, tell, said: BufReader::new(said) };
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(std::env::current_exe().expect("this program"))
+            .arg("load");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("setpriv");
+        let (tell, said) = (
+            child.stdin.take().expect("a pipe"),
+            child.stdout.take().expect("a pipe"),
+        );
+        let mut loaded = Self {
+            child,
+            tell,
+            said: BufReader::new(said),
+        };
         loaded.say(&serde_json::to_string(plan).expect("JSON"));
         assert_eq!(loaded.hear().trim(), "ready");
         loaded
@@ -151,12 +193,16 @@ impl Loaded {
     }
 
     fn say(&mut self, line: &str) {
-        writeln!(self.tell, "{line}").and_then(|()| self.tell.flush()).expect("the load generator listens");
+        writeln!(self.tell, "{line}")
+            .and_then(|()| self.tell.flush())
+            .expect("the load generator listens");
     }
 
     fn hear(&mut self) -> String {
         let mut line = String::new();
-        self.said.read_line(&mut line).expect("the load generator answers");
+        self.said
+            .read_line(&mut line)
+            .expect("the load generator answers");
         line
     }
 }
@@ -171,12 +217,18 @@ impl Drop for Loaded {
 /// What a part tells whoever started it.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).expect("somebody listens");
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .expect("somebody listens");
 }
 
 /// What a small program says.
 pub(crate) fn says(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().expect("it can be started");
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it can be started");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -184,13 +236,25 @@ pub(crate) fn says(program: &str, args: &[&str]) -> String {
 pub(crate) fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    let ticks: f64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
     ticks / 100.0
 }
 
 /// Megabytes that a process has in memory.
 pub(crate) fn rss_mb(process: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?
+            .trim()
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+    });
     kilobytes.unwrap_or(0.0) / 1024.0
 }

@@ -36,66 +36,162 @@ const SERVERS: &str = "RabbitMQ + Redis";
 /// All of them, whether measured or not.
 pub(crate) fn all() -> impl Iterator<Item = Wish> {
     [
-        wish("ingest: processor time / (bare axum + bare publish)", AtMost(1.2), |r| {
-            let parts = r.median("bare axum + HMAC", "us")? + r.median("bare lapin publish", "us")?;
-            Some(r.median(&format!("ingest: {SERVERS}"), "us")? / parts)
-        }),
+        wish(
+            "ingest: processor time / (bare axum + bare publish)",
+            AtMost(1.2),
+            |r| {
+                let parts =
+                    r.median("bare axum + HMAC", "us")? + r.median("bare lapin publish", "us")?;
+                Some(r.median(&format!("ingest: {SERVERS}"), "us")? / parts)
+            },
+        ),
         wish("ingest: rate / the prototype's", AtLeast(0.9), |r| {
-            Some(r.median(&format!("ingest: {SERVERS}"), "per_s")? / r.median("ingest: prototype", "per_s")?)
+            Some(
+                r.median(&format!("ingest: {SERVERS}"), "per_s")?
+                    / r.median("ingest: prototype", "per_s")?,
+            )
         }),
         wish("ingest: rate embedded / on RabbitMQ", AtLeast(1.5), |r| {
-            Some(r.median("ingest: embedded", "per_s")? / r.median(&format!("ingest: {SERVERS}"), "per_s")?)
+            Some(
+                r.median("ingest: embedded", "per_s")?
+                    / r.median(&format!("ingest: {SERVERS}"), "per_s")?,
+            )
         }),
         wish("worker: rate / the prototype's", AtLeast(0.6), |r| {
-            Some(r.median(&format!("worker: {SERVERS}"), "per_s")? / r.median("worker: prototype", "per_s")?)
+            Some(
+                r.median(&format!("worker: {SERVERS}"), "per_s")?
+                    / r.median("worker: prototype", "per_s")?,
+            )
         }),
-        wish("end to end: rate on RabbitMQ + Redis / Node's", AtLeast(16.0 / 6.5), |r| {
-            Some(r.median(&format!("end to end: {SERVERS}"), "per_s")? / r.median("end to end: Node", "per_s")?)
-        }),
-        wish("end to end: rate embedded / Node's", AtLeast(20.0 / 6.5), |r| {
-            Some(r.median("end to end: embedded", "per_s")? / r.median("end to end: Node", "per_s")?)
-        }),
-        wish("accept at 5,000/s, ingest alone: p99 / the prototype's", AtMost(5.0 / 1.7), |r| {
-            accept(r, &format!("ingest alone: {SERVERS}"), "prototype ingest alone")
-        }),
-        wish("accept at 5,000/s, whole pipeline: p99 / prototype's", AtMost(15.0 / 14.0), |r| {
-            accept(r, &format!("whole pipeline: {SERVERS}"), "prototype pipeline")
-        }),
+        wish(
+            "end to end: rate on RabbitMQ + Redis / Node's",
+            AtLeast(16.0 / 6.5),
+            |r| {
+                Some(
+                    r.median(&format!("end to end: {SERVERS}"), "per_s")?
+                        / r.median("end to end: Node", "per_s")?,
+                )
+            },
+        ),
+        wish(
+            "end to end: rate embedded / Node's",
+            AtLeast(20.0 / 6.5),
+            |r| {
+                Some(
+                    r.median("end to end: embedded", "per_s")?
+                        / r.median("end to end: Node", "per_s")?,
+                )
+            },
+        ),
+        wish(
+            "accept at 5,000/s, ingest alone: p99 / the prototype's",
+            AtMost(5.0 / 1.7),
+            |r| {
+                accept(
+                    r,
+                    &format!("ingest alone: {SERVERS}"),
+                    "prototype ingest alone",
+                )
+            },
+        ),
+        wish(
+            "accept at 5,000/s, whole pipeline: p99 / prototype's",
+            AtMost(15.0 / 14.0),
+            |r| {
+                accept(
+                    r,
+                    &format!("whole pipeline: {SERVERS}"),
+                    "prototype pipeline",
+                )
+            },
+        ),
         wish("webhook to Slack at 1000/s, p99 ms", AtMost(1_000.0), |r| {
             r.median(&format!("webhook to Slack at 1000/s: {SERVERS}"), "p99_ms")
         }),
-        wish("idle tick on Redis: 1,000,000 entities / 100", AtMost(1.2), |r| ticks(r, "Redis")),
-        wish("idle tick on SQLite: 1,000,000 entities / 100", AtMost(1.2), |r| ticks(r, "SQLite")),
-        wish("memory of the largest idle role, MB", AtMost(25.0), |r| of_roles(r, "rss_mb")),
-        wish("start of the slowest role, ms", AtMost(100.0), |r| of_roles(r, "start_ms")),
-        wish("rebuild: rate on RabbitMQ + Redis / prototype worker's", AtLeast(30.0 / 54.0), |r| {
-            Some(r.median(&format!("rebuild: {SERVERS}"), "per_s")? / r.median("worker: prototype", "per_s")?)
+        wish(
+            "idle tick on Redis: 1,000,000 entities / 100",
+            AtMost(1.2),
+            |r| ticks(r, "Redis"),
+        ),
+        wish(
+            "idle tick on SQLite: 1,000,000 entities / 100",
+            AtMost(1.2),
+            |r| ticks(r, "SQLite"),
+        ),
+        wish("memory of the largest idle role, MB", AtMost(25.0), |r| {
+            of_roles(r, "rss_mb")
         }),
-        wish("rebuild: rate embedded / the prototype worker's", AtLeast(30.0 / 54.0), |r| {
-            Some(r.median("rebuild: embedded", "per_s")? / r.median("worker: prototype", "per_s")?)
+        wish("start of the slowest role, ms", AtMost(100.0), |r| {
+            of_roles(r, "start_ms")
         }),
+        wish(
+            "rebuild: rate on RabbitMQ + Redis / prototype worker's",
+            AtLeast(30.0 / 54.0),
+            |r| {
+                Some(
+                    r.median(&format!("rebuild: {SERVERS}"), "per_s")?
+                        / r.median("worker: prototype", "per_s")?,
+                )
+            },
+        ),
+        wish(
+            "rebuild: rate embedded / the prototype worker's",
+            AtLeast(30.0 / 54.0),
+            |r| {
+                Some(
+                    r.median("rebuild: embedded", "per_s")?
+                        / r.median("worker: prototype", "per_s")?,
+                )
+            },
+        ),
         // Of a machine on which bare axum does 90,000, Node's pair 6,500, the prototype's worker 54,000, and the
         // prototype answers in 1.7 and 14 ms; the ratios above hold anywhere.
-        wish("rebuild on RabbitMQ + Redis, events/s", AtLeast(30_000.0), |r| {
-            r.median(&format!("rebuild: {SERVERS}"), "per_s")
+        wish(
+            "rebuild on RabbitMQ + Redis, events/s",
+            AtLeast(30_000.0),
+            |r| r.median(&format!("rebuild: {SERVERS}"), "per_s"),
+        ),
+        wish("rebuild embedded, events/s", AtLeast(30_000.0), |r| {
+            r.median("rebuild: embedded", "per_s")
         }),
-        wish("rebuild embedded, events/s", AtLeast(30_000.0), |r| r.median("rebuild: embedded", "per_s")),
-        wish("end to end on RabbitMQ + Redis, events/s", AtLeast(16_000.0), |r| {
-            r.median(&format!("end to end: {SERVERS}"), "per_s")
+        wish(
+            "end to end on RabbitMQ + Redis, events/s",
+            AtLeast(16_000.0),
+            |r| r.median(&format!("end to end: {SERVERS}"), "per_s"),
+        ),
+        wish("end to end embedded, events/s", AtLeast(20_000.0), |r| {
+            r.median("end to end: embedded", "per_s")
         }),
-        wish("end to end embedded, events/s", AtLeast(20_000.0), |r| r.median("end to end: embedded", "per_s")),
-        wish("accept at 5,000/s, ingest alone, p99 ms", AtMost(5.0), |r| {
-            r.median(&format!("accept at 5,000/s, ingest alone: {SERVERS}"), "p99_ms")
-        }),
-        wish("accept at 5,000/s, whole pipeline, p99 ms", AtMost(15.0), |r| {
-            r.median(&format!("accept at 5,000/s, whole pipeline: {SERVERS}"), "p99_ms")
-        }),
+        wish(
+            "accept at 5,000/s, ingest alone, p99 ms",
+            AtMost(5.0),
+            |r| {
+                r.median(
+                    &format!("accept at 5,000/s, ingest alone: {SERVERS}"),
+                    "p99_ms",
+                )
+            },
+        ),
+        wish(
+            "accept at 5,000/s, whole pipeline, p99 ms",
+            AtMost(15.0),
+            |r| {
+                r.median(
+                    &format!("accept at 5,000/s, whole pipeline: {SERVERS}"),
+                    "p99_ms",
+                )
+            },
+        ),
     ]
     .into_iter()
 }
 
 fn wish(what: &'static str, wanted: Wanted, value: fn(&Report) -> Option<f64>) -> Wish {
-    Wish { what, value, wanted }
+    Wish {
+        what,
+        value,
+        wanted,
+    }
 }
 
 /// How much longer answers take than those of the least that could give them.
@@ -105,13 +201,20 @@ fn accept(report: &Report, ours: &str, least: &str) -> Option<f64> {
 }
 
 fn ticks(report: &Report, store: &str) -> Option<f64> {
-    let tick = |entities: usize| report.median(&format!("tick: {entities} entities, 100 alerts, {store}"), "tick_us");
+    let tick = |entities: usize| {
+        report.median(
+            &format!("tick: {entities} entities, 100 alerts, {store}"),
+            "tick_us",
+        )
+    };
     Some(tick(1_000_000)? / tick(100)?)
 }
 
 fn of_roles(report: &Report, figure: &str) -> Option<f64> {
     let roles = ["ingest", "worker", "alerting"].iter();
-    roles.filter_map(|role| report.median(&format!("idle: {role}, {SERVERS}"), figure)).reduce(f64::max)
+    roles
+        .filter_map(|role| report.median(&format!("idle: {role}, {SERVERS}"), figure))
+        .reduce(f64::max)
 }
 
 impl Wish {
@@ -122,13 +225,22 @@ impl Wish {
             AtMost(most) => value <= most,
             AtLeast(least) => value >= least,
         };
-        Some(Ratio { what: self.what, value, wanted: self.wanted, reached })
+        Some(Ratio {
+            what: self.what,
+            value,
+            wanted: self.wanted,
+            reached,
+        })
     }
 }
 
 /// With two digits where they matter.
 fn shown(wanted: f64) -> String {
-    if wanted >= 100.0 { format!("{wanted}") } else { format!("{wanted:.2}") }
+    if wanted >= 100.0 {
+        format!("{wanted}")
+    } else {
+        format!("{wanted:.2}")
+    }
 }
 
 impl fmt::Display for Ratio {
@@ -137,7 +249,15 @@ impl fmt::Display for Ratio {
             AtMost(most) => format!("at most {}", shown(most)),
             AtLeast(least) => format!("at least {}", shown(least)),
         };
-        let verdict = if self.reached { "reached" } else { "NOT reached" };
-        write!(f, "{:55} {:>10.2}   wanted: {wanted:18} {verdict}", self.what, self.value)
+        let verdict = if self.reached {
+            "reached"
+        } else {
+            "NOT reached"
+        };
+        write!(
+            f,
+            "{:55} {:>10.2}   wanted: {wanted:18} {verdict}",
+            self.what, self.value
+        )
     }
 }

@@ -29,7 +29,10 @@ struct Line<'a> {
 impl Report {
     /// Notes figures, and shows them to whoever waits for the end.
     pub(crate) fn add(&mut self, name: &str, figures: Figures) {
-        let line: Vec<String> = figures.iter().map(|(figure, value)| format!("{figure} {}", shown(*value))).collect();
+        let line: Vec<String> = figures
+            .iter()
+            .map(|(figure, value)| format!("{figure} {}", shown(*value)))
+            .collect();
         eprintln!("  {name}: {}", line.join(", "));
         if !self.rounds.contains_key(name) {
             self.names.push(name.to_owned());
@@ -48,7 +51,9 @@ impl Report {
             if !rows.is_empty() {
                 let mut table = comfy_table::Table::new();
                 table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-                table.set_header(std::iter::once(*title).chain(columns.iter().copied())).add_rows(rows);
+                table
+                    .set_header(std::iter::once(*title).chain(columns.iter().copied()))
+                    .add_rows(rows);
                 writeln!(out, "{table}\n").expect("standard output");
             }
         }
@@ -59,7 +64,8 @@ impl Report {
         if let Some(file) = json {
             let lines: Vec<Line<'_>> = self.lines().collect();
             let all = serde_json::json!({ "figures": lines, "ratios": ratios });
-            std::fs::write(file, serde_json::to_vec_pretty(&all).expect("JSON")).expect("the file of --json");
+            std::fs::write(file, serde_json::to_vec_pretty(&all).expect("JSON"))
+                .expect("the file of --json");
         }
     }
 
@@ -71,18 +77,32 @@ impl Report {
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.names.iter().map(|what| {
             let rounds = &self.rounds[what];
-            let median = rounds.iter().filter_map(|(figure, values)| Some((*figure, median(values)?))).collect();
-            Line { what, median, rounds }
+            let median = rounds
+                .iter()
+                .filter_map(|(figure, values)| Some((*figure, median(values)?)))
+                .collect();
+            Line {
+                what,
+                median,
+                rounds,
+            }
         })
     }
 
     /// Those that have one of these figures, unless it belongs into an earlier table.
     fn rows(&self, columns: &[&'static str]) -> Vec<Vec<String>> {
-        let lines = self.lines().filter(|line| line.median.contains_key(columns[0]));
+        let lines = self
+            .lines()
+            .filter(|line| line.median.contains_key(columns[0]));
         lines
             .map(|line| {
-                let cells =
-                    columns.iter().map(|column| line.median.get(column).copied().map(shown).unwrap_or_default());
+                let cells = columns.iter().map(|column| {
+                    line.median
+                        .get(column)
+                        .copied()
+                        .map(shown)
+                        .unwrap_or_default()
+                });
                 std::iter::once(line.what.to_owned()).chain(cells).collect()
             })
             .collect()
@@ -92,9 +112,32 @@ impl Report {
 /// Tables by their title; a line belongs to that whose first column it has.
 const TABLES: &[(&str, &[&str])] = &[
     ("with nothing to do", &["start_ms", "rss_mb"]),
-    ("events", &["per_s", "us", "broker_us", "store_us", "p50_ms", "p99_ms", "p999_ms", "max_ms", "rss_mb"]),
+    (
+        "events",
+        &[
+            "per_s",
+            "us",
+            "broker_us",
+            "store_us",
+            "p50_ms",
+            "p99_ms",
+            "p999_ms",
+            "max_ms",
+            "rss_mb",
+        ],
+    ),
     ("evaluator", &["tick_us", "first_s"]),
-    ("store", &["entity_bytes", "conditions_bytes", "marks_bytes", "audit_bytes", "counters_bytes", "events_each"]),
+    (
+        "store",
+        &[
+            "entity_bytes",
+            "conditions_bytes",
+            "marks_bytes",
+            "audit_bytes",
+            "counters_bytes",
+            "events_each",
+        ],
+    ),
 ];
 
 fn median(values: &[f64]) -> Option<f64> {
@@ -104,5 +147,9 @@ fn median(values: &[f64]) -> Option<f64> {
 }
 
 fn shown(value: f64) -> String {
-    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
 }

@@ -65,7 +65,10 @@ pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Figures> 
     let mut figures = Vec::new();
     for (watch, mut samples) in watches {
         samples.sort_by(f64::total_cmp);
-        figures.push(vec![("tick_us", samples[samples.len() / 2] * 1e6), ("first_s", watch.first_s)]);
+        figures.push(vec![
+            ("tick_us", samples[samples.len() / 2] * 1e6),
+            ("first_s", watch.first_s),
+        ]);
         watch.end().await;
     }
     figures
@@ -88,23 +91,43 @@ struct Watch {
 impl Watch {
     async fn begin(kind: StoreKind, size: Size, period: Duration) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: PARTITIONS }).expect("a store");
+        let sqlite = Sqlite::open(
+            folder.path(),
+            Open::Create {
+                partitions: PARTITIONS,
+            },
+        )
+        .expect("a store");
         let server = match kind {
             StoreKind::Sqlite => None,
             StoreKind::Redis => Some(RedisServer::start_with(&["--appendfsync", "everysec"])),
         };
         let store: Arc<dyn StateStore> = match &server {
             None => Arc::new(sqlite.clone()),
-            Some(server) => Arc::new(RedisStore::connect(&server.url(), PARTITIONS).await.expect("a Redis")),
+            Some(server) => Arc::new(
+                RedisStore::connect(&server.url(), PARTITIONS)
+                    .await
+                    .expect("a Redis"),
+            ),
         };
         // No worker runs here that would say so.
         for (partition, health) in (0..).zip(store.health().await.expect("health")) {
-            let (healing, _) = store.begin_healing(partition, "new", 0).await.expect("begun");
-            assert!(store.end_healing(partition, &healing, &health.life).await.expect("answered"));
+            let (healing, _) = store
+                .begin_healing(partition, "new", 0)
+                .await
+                .expect("begun");
+            assert!(
+                store
+                    .end_healing(partition, &healing, &health.life)
+                    .await
+                    .expect("answered")
+            );
         }
         tell(store.as_ref(), &Story::enabled(size.entities)).await;
         tell(store.as_ref(), &Story::lost(size.alerts / size.rules)).await;
-        let mut config = Config::load(None, &|_| None).expect("the defaults").alerting;
+        let mut config = Config::load(None, &|_| None)
+            .expect("the defaults")
+            .alerting;
         config.tick_seconds = period.as_secs_f64();
         // It outlives the first tick.
         config.lease_seconds = 300.0;
@@ -142,16 +165,29 @@ impl Watch {
     async fn settle(&mut self, store: &dyn StateStore) {
         let began = Instant::now();
         while self.alerts < self.wanted {
-            assert!(began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(), "it looks at all");
+            assert!(
+                began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(),
+                "it looks at all"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
             if self.ticked().is_some() {
-                self.alerts = store.documents(book::ALERTS).await.expect("documents").len();
+                self.alerts = store
+                    .documents(book::ALERTS)
+                    .await
+                    .expect("documents")
+                    .len();
             }
         }
         self.first_s = self.seen.1;
-        let told = self.metrics.notifications.with_label_values(&["log", "delivered"]);
+        let told = self
+            .metrics
+            .notifications
+            .with_label_values(&["log", "delivered"]);
         while told.get() == 0 {
-            assert!(began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(), "it tells");
+            assert!(
+                began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(),
+                "it tells"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let _ = self.ticked();
@@ -174,7 +210,13 @@ impl Watch {
 /// The shipped rules under other names.
 fn shipped_again(time: usize) -> Vec<Rule> {
     let rules = rules_file::load(None).expect("the shipped rules");
-    rules.into_iter().map(|rule| Rule { name: format!("{}_{time}", rule.name), ..rule }).collect()
+    rules
+        .into_iter()
+        .map(|rule| Rule {
+            name: format!("{}_{time}", rule.name),
+            ..rule
+        })
+        .collect()
 }
 
 /// Has everything at once.
@@ -187,7 +229,10 @@ impl Notifier for Everybody {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: false, resolves: true }
+        Habits {
+            edits: false,
+            resolves: true,
+        }
     }
 
     fn destination(&self, _route: &str) -> String {

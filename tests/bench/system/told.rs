@@ -31,7 +31,13 @@ async fn commit(store: &dyn StateStore, deliveries: &[Delivery], plans: &Plans) 
     let found = store.read(partition, &batch.want).await.expect("a read");
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let decision = batch.decide(&found, now_ms).expect("readable");
-    let dead = decision.outcomes.iter().find(|o| o.counter() != Some("applied"));
+    let dead = decision
+        .outcomes
+        .iter()
+        .find(|o| o.counter() != Some("applied"));
     assert!(dead.is_none(), "{dead:?}");
-    assert_eq!(store.commit(&decision.commit).await.expect("a commit"), Committed::Applied);
+    assert_eq!(
+        store.commit(&decision.commit).await.expect("a commit"),
+        Committed::Applied
+    );
 }

@@ -11,32 +11,89 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     let account = EntityKey::new(EntityKind::Account, "acct_1");
     let commit = Commit {
         partition: 2,
-        marks: vec![mark("evt_1", deliveries[0]), Mark { day: DAY + 1, ..mark("evt_2", deliveries[1]) }],
+        marks: vec![
+            mark("evt_1", deliveries[0]),
+            Mark {
+                day: DAY + 1,
+                ..mark("evt_2", deliveries[1])
+            },
+        ],
         entities: vec![
             write("po_1", 0, &every_byte),
             write("po_empty", 0, b""),
-            EntityWrite { key: account.clone(), expected: 0, body: b"account".to_vec() },
+            EntityWrite {
+                key: account.clone(),
+                expected: 0,
+                body: b"account".to_vec(),
+            },
         ],
         ..Commit::default()
     };
     applied(&*store, &commit).await;
 
     let want = Want {
-        marks: vec![(DAY + 1, "evt_2".into()), (DAY, "evt_2".into()), (DAY, "evt_1".into()), (7, "evt_1".into())],
-        entities: vec![account, payout("po_none"), payout("po_empty"), payout("po_1")],
+        marks: vec![
+            (DAY + 1, "evt_2".into()),
+            (DAY, "evt_2".into()),
+            (DAY, "evt_1".into()),
+            (7, "evt_1".into()),
+        ],
+        entities: vec![
+            account,
+            payout("po_none"),
+            payout("po_empty"),
+            payout("po_1"),
+        ],
     };
     let found = store.read(2, &want).await.expect("read");
-    assert_eq!(found.marks, [Some(deliveries[1]), None, Some(deliveries[0]), None]);
-    let bodies: Vec<_> = found.entities.into_iter().map(|e| e.map(|e| (e.version, e.body))).collect();
-    assert_eq!(bodies, [Some((1, b"account".to_vec())), None, Some((1, vec![])), Some((1, every_byte))]);
+    assert_eq!(
+        found.marks,
+        [Some(deliveries[1]), None, Some(deliveries[0]), None]
+    );
+    let bodies: Vec<_> = found
+        .entities
+        .into_iter()
+        .map(|e| e.map(|e| (e.version, e.body)))
+        .collect();
+    assert_eq!(
+        bodies,
+        [
+            Some((1, b"account".to_vec())),
+            None,
+            Some((1, vec![])),
+            Some((1, every_byte))
+        ]
+    );
 
     let elsewhere = store.read(1, &want).await.expect("read");
     assert_eq!(elsewhere.marks, [None; 4]);
     assert_eq!(elsewhere.entities, [const { None }; 4]);
 
-    applied(&*store, &Commit { entities: vec![write("po_1", 1, b"new")], partition: 2, ..Commit::default() }).await;
-    let again = store.read(2, &Want { entities: vec![payout("po_1")], ..Want::default() }).await.expect("read");
-    assert_eq!(again.entities[0].as_ref().map(|e| (e.version, e.body.as_slice())), Some((2, b"new".as_slice())));
+    applied(
+        &*store,
+        &Commit {
+            entities: vec![write("po_1", 1, b"new")],
+            partition: 2,
+            ..Commit::default()
+        },
+    )
+    .await;
+    let again = store
+        .read(
+            2,
+            &Want {
+                entities: vec![payout("po_1")],
+                ..Want::default()
+            },
+        )
+        .await
+        .expect("read");
+    assert_eq!(
+        again.entities[0]
+            .as_ref()
+            .map(|e| (e.version, e.body.as_slice())),
+        Some((2, b"new".as_slice()))
+    );
 
     let nothing = store.read(2, &Want::default()).await.expect("read");
     assert_eq!(nothing, Default::default());
@@ -47,9 +104,15 @@ pub(super) async fn a_commit_sent_again_is_already_applied(place: &dyn Place) {
     let commit = full(1, "po_1", Uuid::now_v7());
     applied(&*store, &commit).await;
     let before = everything(&*store, 1, &["po_1"]).await;
-    assert_eq!((before.changes, before.audit.len(), before.conditions.len()), (1, 1, 1));
+    assert_eq!(
+        (before.changes, before.audit.len(), before.conditions.len()),
+        (1, 1, 1)
+    );
     assert_eq!(before.counters.len(), 2);
-    assert_eq!(store.commit(&commit).await.expect("commit"), Committed::AlreadyApplied);
+    assert_eq!(
+        store.commit(&commit).await.expect("commit"),
+        Committed::AlreadyApplied
+    );
     assert_eq!(everything(&*store, 1, &["po_1"]).await, before);
 }
 
@@ -87,7 +150,10 @@ pub(super) async fn a_batch_applied_in_part_conflicts_and_leaves_nothing(place: 
 async fn conflicts_and_leaves_nothing(store: &dyn StateStore, commit: &Commit) {
     let ids = ["po_1", "po_2", "po_3"];
     let before = everything(store, 1, &ids).await;
-    assert_eq!(store.commit(commit).await.expect("commit"), Committed::Conflict);
+    assert_eq!(
+        store.commit(commit).await.expect("commit"),
+        Committed::Conflict
+    );
     assert_eq!(everything(store, 1, &ids).await, before);
 }
 
@@ -101,8 +167,18 @@ pub(super) async fn one_of_two_concurrent_commits_wins(place: &dyn Place) {
         let (first, second) = tokio::join!(one.commit(&commits[0]), two.commit(&commits[1]));
         let mut outcomes = [first.expect("commit"), second.expect("commit")];
         outcomes.sort_by_key(|outcome| *outcome == Committed::Conflict);
-        assert_eq!(outcomes, [Committed::Applied, Committed::Conflict], "round {round}");
-        assert_eq!(one.entity(&payout(&id)).await.expect("entity").map(|e| e.version), Some(1));
+        assert_eq!(
+            outcomes,
+            [Committed::Applied, Committed::Conflict],
+            "round {round}"
+        );
+        assert_eq!(
+            one.entity(&payout(&id))
+                .await
+                .expect("entity")
+                .map(|e| e.version),
+            Some(1)
+        );
     }
 }
 
@@ -111,73 +187,173 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
     let delivery = Uuid::now_v7();
     let mut counters = Counters::default();
     for i in 0..2_000_u32 {
-        counters.add(Bucket::Hour(DAY * 24 + i % 48), &["many", &i.to_string()], 1);
+        counters.add(
+            Bucket::Hour(DAY * 24 + i % 48),
+            &["many", &i.to_string()],
+            1,
+        );
     }
     let commit = Commit {
         partition: 0,
-        marks: (0..10_000).map(|i| mark(&format!("evt_{i}"), delivery)).collect(),
-        entities: (0..2_000).map(|i| write(&format!("po_{i}"), 0, &[7; 300])).collect(),
+        marks: (0..10_000)
+            .map(|i| mark(&format!("evt_{i}"), delivery))
+            .collect(),
+        entities: (0..2_000)
+            .map(|i| write(&format!("po_{i}"), 0, &[7; 300]))
+            .collect(),
         counters: counters.clone(),
-        conditions: (0..2_000).map(|i| ConditionChange::Open(condition(&format!("po_{i}"), i))).collect(),
+        conditions: (0..2_000)
+            .map(|i| ConditionChange::Open(condition(&format!("po_{i}"), i)))
+            .collect(),
         audit: (0..2_000).map(|i| audit(i, "large")).collect(),
         reach_ms: 0,
     };
     applied(&*store, &commit).await;
-    assert_eq!(store.commit(&commit).await.expect("commit"), Committed::AlreadyApplied);
+    assert_eq!(
+        store.commit(&commit).await.expect("commit"),
+        Committed::AlreadyApplied
+    );
 
     let want = Want {
-        marks: commit.marks.iter().map(|mark| (mark.day, mark.key.clone())).collect(),
-        entities: commit.entities.iter().map(|write| write.key.clone()).collect(),
+        marks: commit
+            .marks
+            .iter()
+            .map(|mark| (mark.day, mark.key.clone()))
+            .collect(),
+        entities: commit
+            .entities
+            .iter()
+            .map(|write| write.key.clone())
+            .collect(),
     };
     let found = store.read(0, &want).await.expect("read");
     assert!(found.marks.iter().all(|mark| *mark == Some(delivery)));
-    assert!(found.entities.iter().all(|e| e.as_ref().is_some_and(|e| e.version == 1 && e.body == [7; 300])));
-    assert_eq!(store.counters(0, u32::MAX).await.expect("counters"), counters);
+    assert!(found.entities.iter().all(|e| {
+        e.as_ref()
+            .is_some_and(|e| e.version == 1 && e.body == [7; 300])
+    }));
+    assert_eq!(
+        store.counters(0, u32::MAX).await.expect("counters"),
+        counters
+    );
     assert_eq!(store.conditions().await.expect("conditions").len(), 2_000);
-    assert_eq!(store.conditions_due(&[window(0, 1_999)]).await.expect("due").len(), 1_999);
+    assert_eq!(
+        store
+            .conditions_due(&[window(0, 1_999)])
+            .await
+            .expect("due")
+            .len(),
+        1_999
+    );
 }
 
 pub(super) async fn an_entity_is_found_in_any_partition(place: &dyn Place) {
     let store = place.open().await;
     for partition in 0..PARTITIONS {
-        applied(&*store, &full(partition, &format!("po_{partition}"), Uuid::now_v7())).await;
+        applied(
+            &*store,
+            &full(partition, &format!("po_{partition}"), Uuid::now_v7()),
+        )
+        .await;
     }
     for partition in 0..PARTITIONS {
-        let found = store.entity(&payout(&format!("po_{partition}"))).await.expect("entity").expect("is there");
-        assert_eq!((found.version, found.body.as_slice()), (1, b"first".as_slice()));
+        let found = store
+            .entity(&payout(&format!("po_{partition}")))
+            .await
+            .expect("entity")
+            .expect("is there");
+        assert_eq!(
+            (found.version, found.body.as_slice()),
+            (1, b"first".as_slice())
+        );
     }
-    assert_eq!(store.entity(&payout("po_none")).await.expect("entity"), None);
-    assert_eq!(store.entity(&EntityKey::new(EntityKind::Invoice, "po_1")).await.expect("entity"), None);
+    assert_eq!(
+        store.entity(&payout("po_none")).await.expect("entity"),
+        None
+    );
+    assert_eq!(
+        store
+            .entity(&EntityKey::new(EntityKind::Invoice, "po_1"))
+            .await
+            .expect("entity"),
+        None
+    );
 }
 
 pub(super) async fn every_entity_of_every_partition_is_listed(place: &dyn Place) {
     let store = place.open().await;
     let mut expected = BTreeMap::new();
     for partition in 0..PARTITIONS {
-        let entities: Vec<_> =
-            (0..700).map(|i| write(&format!("po_{partition}_{i}"), 0, format!("{i}").as_bytes())).collect();
-        expected.extend(entities.iter().map(|write| (write.key.id.clone(), write.body.clone())));
-        applied(&*store, &Commit { partition, entities, ..Commit::default() }).await;
+        let entities: Vec<_> = (0..700)
+            .map(|i| write(&format!("po_{partition}_{i}"), 0, format!("{i}").as_bytes()))
+            .collect();
+        expected.extend(
+            entities
+                .iter()
+                .map(|write| (write.key.id.clone(), write.body.clone())),
+        );
+        applied(
+            &*store,
+            &Commit {
+                partition,
+                entities,
+                ..Commit::default()
+            },
+        )
+        .await;
     }
     let mut listed = Vec::new();
     let mut each = |id: &str, body: &[u8]| listed.push((id.to_owned(), body.to_vec()));
-    store.entities(EntityKind::Payout, &mut each).await.expect("entities");
+    store
+        .entities(EntityKind::Payout, &mut each)
+        .await
+        .expect("entities");
     assert_eq!(listed.len(), expected.len());
     assert_eq!(listed.into_iter().collect::<BTreeMap<_, _>>(), expected);
-    store.entities(EntityKind::Invoice, &mut |id, _| panic!("{id} is no invoice")).await.expect("entities");
+    store
+        .entities(EntityKind::Invoice, &mut |id, _| {
+            panic!("{id} is no invoice")
+        })
+        .await
+        .expect("entities");
 }
 
 pub(super) async fn the_newest_audit_comes_first(place: &dyn Place) {
     let store = place.open().await;
     for at_s in 0..12 {
-        let audit = vec![audit(2 * at_s, "first"), audit(2 * at_s + 1, "second → last")];
+        let audit = vec![
+            audit(2 * at_s, "first"),
+            audit(2 * at_s + 1, "second → last"),
+        ];
         let partition = u32::try_from(at_s).expect("small") % PARTITIONS;
-        applied(&*store, &Commit { partition, audit, ..Commit::default() }).await;
+        applied(
+            &*store,
+            &Commit {
+                partition,
+                audit,
+                ..Commit::default()
+            },
+        )
+        .await;
     }
-    let seconds = |entries: Vec<AuditEntry>| entries.into_iter().map(|entry| entry.at_s).collect::<Vec<_>>();
-    assert_eq!(seconds(store.audit(5).await.expect("audit")), [23, 22, 21, 20, 19]);
-    assert_eq!(seconds(store.audit(100).await.expect("audit")), (0..24).rev().collect::<Vec<_>>());
-    assert_eq!(store.audit(1).await.expect("audit"), [audit(23, "second → last")]);
+    let seconds = |entries: Vec<AuditEntry>| {
+        entries
+            .into_iter()
+            .map(|entry| entry.at_s)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        seconds(store.audit(5).await.expect("audit")),
+        [23, 22, 21, 20, 19]
+    );
+    assert_eq!(
+        seconds(store.audit(100).await.expect("audit")),
+        (0..24).rev().collect::<Vec<_>>()
+    );
+    assert_eq!(
+        store.audit(1).await.expect("audit"),
+        [audit(23, "second → last")]
+    );
     assert_eq!(store.audit(0).await.expect("audit"), []);
 }
 
@@ -189,5 +365,8 @@ pub(super) async fn what_was_committed_outlives_the_store(place: &dyn Place) {
     drop(store);
     let store = place.open().await;
     assert_eq!(everything(&*store, 1, &["po_1"]).await, before);
-    assert_eq!(store.commit(&commit).await.expect("commit"), Committed::AlreadyApplied);
+    assert_eq!(
+        store.commit(&commit).await.expect("commit"),
+        Committed::AlreadyApplied
+    );
 }

@@ -17,11 +17,18 @@ pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) 
     assert_eq!(counters.get(Bucket::Standing, &["payouts", "negative"]), -5);
     assert_eq!(counters.len(), 2);
     for (names, expected) in [
-        (&["payouts|failed", "payouts|negative", "payouts|never"][..], 3),
+        (
+            &["payouts|failed", "payouts|negative", "payouts|never"][..],
+            3,
+        ),
         (&["payouts|negative"], -5),
         (&["payouts|never"], 0),
     ] {
-        assert_eq!(store.standing(names).await.expect("a sum"), expected, "{names:?}");
+        assert_eq!(
+            store.standing(names).await.expect("a sum"),
+            expected,
+            "{names:?}"
+        );
     }
 }
 
@@ -33,14 +40,24 @@ pub(super) async fn a_counter_at_zero_is_gone(place: &dyn Place) {
         add(&*store, 1, bucket, "across", 2).await;
         add(&*store, 2, bucket, "across", -2).await;
     }
-    assert_eq!(store.counters(0, u32::MAX).await.expect("counters"), Counters::default());
+    assert_eq!(
+        store.counters(0, u32::MAX).await.expect("counters"),
+        Counters::default()
+    );
 }
 
 pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
     let store = place.open().await;
     let last = DAY * 24 + 5;
     for back in [0, 1, 5, 6, 23, 24, 1_000, 3_000] {
-        add(&*store, back % PARTITIONS, Bucket::Hour(last - back), "failed", i64::from(back) + 1).await;
+        add(
+            &*store,
+            back % PARTITIONS,
+            Bucket::Hour(last - back),
+            "failed",
+            i64::from(back) + 1,
+        )
+        .await;
         add(&*store, 0, Bucket::Hour(last - back), "failed", 1).await;
     }
     add(&*store, 0, Bucket::Standing, "failed", 77).await;
@@ -57,27 +74,40 @@ pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
         let mut sums = Counters::default();
         sums.add(Bucket::Standing, &["payouts", "failed"], 77);
         for back in expected {
-            sums.add(Bucket::Hour(last - back), &["payouts", "failed"], i64::from(back) + 2);
+            sums.add(
+                Bucket::Hour(last - back),
+                &["payouts", "failed"],
+                i64::from(back) + 2,
+            );
         }
         assert_eq!(counters, sums, "{window:?}");
     }
 }
 
 /// As `verify` compares them.
-pub(super) async fn hours_are_kept_as_long_as_they_are_compared_and_then_forgotten(place: &dyn Place) {
+pub(super) async fn hours_are_kept_as_long_as_they_are_compared_and_then_forgotten(
+    place: &dyn Place,
+) {
     let store = place.open().await;
     let today = hour_of(now_s()) / 24 * 24;
     add(&*store, 0, Bucket::Hour(today), "failed", 2).await;
     add(&*store, 1, Bucket::Standing, "failed", 3).await;
     let held = async |from_hour| {
         let counters = store.counters(from_hour, u32::MAX).await.expect("counters");
-        [Bucket::Hour(today), Bucket::Standing].map(|bucket| counters.get(bucket, &["payouts", "failed"]))
+        [Bucket::Hour(today), Bucket::Standing]
+            .map(|bucket| counters.get(bucket, &["payouts", "failed"]))
     };
     let days_later = |days: u32| first_hour(now_s() + i64::from(days) * 86_400);
     place.let_pass(0..HOURS_KEPT_DAYS - 1).await;
-    assert_eq!(held(days_later(HOURS_KEPT_DAYS - 1)).await, [2, 3], "it is still compared");
+    assert_eq!(
+        held(days_later(HOURS_KEPT_DAYS - 1)).await,
+        [2, 3],
+        "it is still compared"
+    );
     assert!(today < days_later(HOURS_KEPT_DAYS), "no longer compared");
-    place.let_pass(HOURS_KEPT_DAYS - 1..HOURS_KEPT_DAYS + 1).await;
+    place
+        .let_pass(HOURS_KEPT_DAYS - 1..HOURS_KEPT_DAYS + 1)
+        .await;
     assert_eq!(held(0).await, [0, 3], "forgotten, unlike what stands");
 }
 
@@ -87,15 +117,31 @@ pub(super) async fn large_numbers_stay_exact(place: &dyn Place) {
     let large = (1_i64 << 60) + 1;
     add(&*store, 0, Bucket::Standing, "failed", large).await;
     add(&*store, 0, Bucket::Standing, "failed", 1).await;
-    let sum = store.counters(1, 0).await.expect("counters").get(Bucket::Standing, &["payouts", "failed"]);
+    let sum = store
+        .counters(1, 0)
+        .await
+        .expect("counters")
+        .get(Bucket::Standing, &["payouts", "failed"]);
     assert_eq!(sum, large + 1);
     add(&*store, 0, Bucket::Standing, "failed", -large).await;
-    let rest = store.counters(1, 0).await.expect("counters").get(Bucket::Standing, &["payouts", "failed"]);
+    let rest = store
+        .counters(1, 0)
+        .await
+        .expect("counters")
+        .get(Bucket::Standing, &["payouts", "failed"]);
     assert_eq!(rest, 1);
 }
 
 async fn add(store: &dyn StateStore, partition: u32, bucket: Bucket, name: &str, by: i64) {
     let mut counters = Counters::default();
     counters.add(bucket, &["payouts", name], by);
-    applied(store, &Commit { partition, counters, ..Commit::default() }).await;
+    applied(
+        store,
+        &Commit {
+            partition,
+            counters,
+            ..Commit::default()
+        },
+    )
+    .await;
 }

@@ -32,35 +32,73 @@ fn capability(name: &str, status: &str) -> Value {
 }
 
 fn bank() -> Value {
-    other(&json!({"id": "ba_1", "object": "bank_account", "last4": "6789", "country": "DE", "currency": "eur"}))
+    other(
+        &json!({"id": "ba_1", "object": "bank_account", "last4": "6789", "country": "DE", "currency": "eur"}),
+    )
 }
 
 #[test]
 fn onboarding_in_few_seconds() {
     account("onboarded within one second", false).check(
         &[
-            (1, UPDATED, json!({"details_submitted": true, "requirements": {"currently_due": ["a", "b"]}})),
+            (
+                1,
+                UPDATED,
+                json!({"details_submitted": true, "requirements": {"currently_due": ["a", "b"]}}),
+            ),
             (1, "account.external_account.created", bank()),
-            (1, UPDATED, json!({"requirements": {"currently_due": ["b"]}})),
-            (1, UPDATED, json!({"charges_enabled": true, "requirements": {"currently_due": []}})),
+            (
+                1,
+                UPDATED,
+                json!({"requirements": {"currently_due": ["b"]}}),
+            ),
+            (
+                1,
+                UPDATED,
+                json!({"charges_enabled": true, "requirements": {"currently_due": []}}),
+            ),
             (1, UPDATED, json!({"payouts_enabled": true})),
-            (1, "person.created", other(&json!({"id": "person_1", "object": "person"}))),
+            (
+                1,
+                "person.created",
+                other(&json!({"id": "person_1", "object": "person"})),
+            ),
             (1, CAPABILITY, capability("card_payments", "active")),
         ],
-        &[("accounts|low", 1), ("accounts_charging", 1), ("funnel|onboarding_completed", 1)],
+        &[
+            ("accounts|low", 1),
+            ("accounts_charging", 1),
+            ("funnel|onboarding_completed", 1),
+        ],
         &[],
     );
     account("stuck", false).check(
         &[
-            (0, UPDATED, json!({"requirements": {"currently_due": ["a"]}})),
+            (
+                0,
+                UPDATED,
+                json!({"requirements": {"currently_due": ["a"]}}),
+            ),
             (3, UPDATED, json!({"requirements": {"currently_due": []}})),
-            (3, UPDATED, json!({"requirements": {"currently_due": ["b"]}})),
+            (
+                3,
+                UPDATED,
+                json!({"requirements": {"currently_due": ["b"]}}),
+            ),
             (3, UPDATED, json!({"details_submitted": true})),
-            (3, UPDATED, json!({"requirements": {"currently_due": ["b", "c"]}})),
+            (
+                3,
+                UPDATED,
+                json!({"requirements": {"currently_due": ["b", "c"]}}),
+            ),
             (4, UPDATED, json!({"email": "a@example.com"})),
             (4, AGAIN, json!({})),
         ],
-        &[("accounts|medium", 1), ("funnel|onboarding_started", 1), ("funnel|charges_enabled", 0)],
+        &[
+            ("accounts|medium", 1),
+            ("funnel|onboarding_started", 1),
+            ("funnel|charges_enabled", 0),
+        ],
         &[("onboarding_incomplete", -50), ("requirements_due", 3)],
     );
 }
@@ -78,7 +116,11 @@ fn charges_and_payouts_to_and_fro() {
             (6, UPDATED, json!({ "requirements": past_due })),
             (6, AGAIN, json!({})),
         ],
-        &[("accounts|high", 1), ("accounts_charging", 0), ("funnel|onboarding_completed", 1)],
+        &[
+            ("accounts|high", 1),
+            ("accounts_charging", 0),
+            ("funnel|onboarding_completed", 1),
+        ],
         &[("account_restricted", 6), ("charges_lost", 6)],
     );
     let held = |reason: Value| json!({ "disabled_reason": reason });
@@ -166,7 +208,11 @@ fn coming_and_going() {
             (1, "v2.core.account[requirements].updated", json!({})),
             (2, UPDATED, json!({"details_submitted": true})),
             (2, "balance.available", other(&json!({"object": "balance"}))),
-            (5, "v2.core.account[configuration.merchant].capability_status_updated", json!({})),
+            (
+                5,
+                "v2.core.account[configuration.merchant].capability_status_updated",
+                json!({}),
+            ),
             (5, "v2.core.account.updated", json!({})),
             (6, "v2.core.account.updated", json!({})),
         ],

@@ -39,7 +39,11 @@ fn created_updated_and_deleted_in_one_second() {
             (5, UPDATED, json!({"status": "past_due"})),
             (5, DELETED, json!({"status": "canceled"})),
         ],
-        &[("subscriptions|canceled|unmapped", 1), ("mrr|usd", 0), ("base|all", 0)],
+        &[
+            ("subscriptions|canceled|unmapped", 1),
+            ("mrr|usd", 0),
+            ("base|all", 0),
+        ],
         &[],
     );
     subscription("a triple at the end", "active").check(
@@ -69,20 +73,40 @@ fn a_status_goes_to_and_fro_in_one_second() {
             (7, UPDATED, json!({"status": "active"})),
             (7, UPDATED, json!({"status": "past_due"})),
         ],
-        &[("subscriptions|past_due|unmapped", 1), ("mrr|usd", 4000), ("mrr_past_due|usd", 4000)],
+        &[
+            ("subscriptions|past_due|unmapped", 1),
+            ("mrr|usd", 4000),
+            ("mrr_past_due|usd", 4000),
+        ],
         &[("past_due", 7)],
     );
     subscription("among other fields, ends active", "trialing").check(
         &[
             (0, CREATED, json!({})),
-            (1, UPDATED, json!({"status": "active", "latest_invoice": "in_1"})),
-            (1, UPDATED, json!({"latest_invoice": "in_2", "items": seats(2)})),
+            (
+                1,
+                UPDATED,
+                json!({"status": "active", "latest_invoice": "in_1"}),
+            ),
+            (
+                1,
+                UPDATED,
+                json!({"latest_invoice": "in_2", "items": seats(2)}),
+            ),
             (1, UPDATED, json!({"status": "past_due"})),
             (1, UPDATED, json!({"metadata": {"seat": "x"}})),
-            (1, UPDATED, json!({"status": "active", "metadata": {"seat": "y"}})),
+            (
+                1,
+                UPDATED,
+                json!({"status": "active", "metadata": {"seat": "y"}}),
+            ),
             (2, UPDATED, json!({"items": seats(5)})),
         ],
-        &[("subscriptions|active|unmapped", 1), ("mrr|usd", 5000), ("mrr_past_due|usd", 0)],
+        &[
+            ("subscriptions|active|unmapped", 1),
+            ("mrr|usd", 5000),
+            ("mrr_past_due|usd", 0),
+        ],
         &[],
     );
 }
@@ -157,16 +181,25 @@ fn one_change_told_under_two_event_ids_counts_as_one() {
 #[test]
 fn an_update_of_very_many_fields_still_tells_of_its_status() {
     let plan = |n: u32| {
-        let fields =
-            "active amount amount_decimal billing_scheme created id interval meter nickname object product usage";
-        let plan = fields.split(' ').map(|field| (field.to_owned(), format!("{field} {n}").into()));
+        let fields = "active amount amount_decimal billing_scheme created id interval meter nickname object product usage";
+        let plan = fields
+            .split(' ')
+            .map(|field| (field.to_owned(), format!("{field} {n}").into()));
         Value::Object(plan.collect())
     };
     subscription("plan and status at once", "trialing").check(
         &[
             (0, CREATED, json!({"plan": plan(0)})),
-            (4, UPDATED, json!({"status": "active", "plan": plan(1), "items": seats(2)})),
-            (4, UPDATED, json!({"status": "past_due", "plan": plan(2), "items": seats(3)})),
+            (
+                4,
+                UPDATED,
+                json!({"status": "active", "plan": plan(1), "items": seats(2)}),
+            ),
+            (
+                4,
+                UPDATED,
+                json!({"status": "past_due", "plan": plan(2), "items": seats(3)}),
+            ),
             (4, UPDATED, json!({"status": "active", "plan": plan(3)})),
             (4, UPDATED, json!({"status": "past_due", "plan": plan(4)})),
             (4, UPDATED, json!({"status": "unpaid", "plan": plan(5)})),
@@ -210,8 +243,16 @@ fn invoices_that_are_paid() {
             (0, "invoice.created", json!({})),
             (1, "invoice.finalized", json!({"status": "open"})),
             (1, "invoice.payment_failed", json!({"attempt_count": 1})),
-            (6, "invoice.marked_uncollectible", json!({"status": "uncollectible"})),
-            (6, "invoice.updated", json!({"status": "paid", "amount_paid": 4900})),
+            (
+                6,
+                "invoice.marked_uncollectible",
+                json!({"status": "uncollectible"}),
+            ),
+            (
+                6,
+                "invoice.updated",
+                json!({"status": "paid", "amount_paid": 4900}),
+            ),
             (6, "invoice.paid", json!({})),
             (6, "invoice.payment_succeeded", json!({})),
         ],
@@ -226,35 +267,62 @@ fn invoices_that_are_not() {
         &[
             (0, "invoice.created", json!({})),
             (9, "invoice.finalized", json!({"status": "open"})),
-            (9, "invoice.payment_failed", json!({"attempt_count": 1, "attempted": true})),
+            (
+                9,
+                "invoice.payment_failed",
+                json!({"attempt_count": 1, "attempted": true}),
+            ),
             (9, "invoice.payment_action_required", json!({})),
             (20, "invoice.updated", json!({"attempt_count": 2})),
             (20, "invoice.payment_failed", json!({})),
             (20, "invoice.updated", json!({"amount_paid": 900})),
         ],
-        &[("invoices|open", 1), ("invoices_open_minor|eur", 4000), ("invoices_retrying", 1)],
-        &[("invoice_payment_failed", 9), ("payment_action_required", 9)],
+        &[
+            ("invoices|open", 1),
+            ("invoices_open_minor|eur", 4000),
+            ("invoices_retrying", 1),
+        ],
+        &[
+            ("invoice_payment_failed", 9),
+            ("payment_action_required", 9),
+        ],
     );
     invoice("refused four times").check(
         &[
             (0, "invoice.finalized", json!({"status": "open"})),
-            (2, "invoice.payment_failed", json!({"attempt_count": 1, "attempted": true})),
+            (
+                2,
+                "invoice.payment_failed",
+                json!({"attempt_count": 1, "attempted": true}),
+            ),
             (4, "invoice.payment_failed", json!({"attempt_count": 2})),
             (6, "invoice.payment_failed", json!({"attempt_count": 3})),
             (6, "invoice.updated", json!({})),
             (8, "invoice.payment_failed", json!({"attempt_count": 4})),
             (8, AGAIN, json!({})),
         ],
-        &[("invoices|open", 1), ("invoices_open_minor|eur", 4900), ("invoices_retrying", 1)],
+        &[
+            ("invoices|open", 1),
+            ("invoices_open_minor|eur", 4900),
+            ("invoices_retrying", 1),
+        ],
         &[("invoice_payment_failed", 2), ("dunning_escalation", 6)],
     );
     invoice("refused three times and then paid").check(
         &[
             (0, "invoice.finalized", json!({"status": "open"})),
-            (2, "invoice.payment_failed", json!({"attempt_count": 1, "attempted": true})),
+            (
+                2,
+                "invoice.payment_failed",
+                json!({"attempt_count": 1, "attempted": true}),
+            ),
             (4, "invoice.payment_failed", json!({"attempt_count": 2})),
             (6, "invoice.payment_failed", json!({"attempt_count": 3})),
-            (8, "invoice.updated", json!({"status": "paid", "attempt_count": 4, "amount_paid": 4900})),
+            (
+                8,
+                "invoice.updated",
+                json!({"status": "paid", "attempt_count": 4, "amount_paid": 4900}),
+            ),
             (8, "invoice.paid", json!({})),
             (8, "invoice.payment_succeeded", json!({})),
         ],
@@ -284,7 +352,11 @@ fn invoices_that_are_not() {
             (5, "invoice.updated", json!({"amount_paid": 100})),
             (5, "invoice.updated", json!({"amount_paid": 900})),
         ],
-        &[("invoices|open", 1), ("invoices_open_minor|eur", 4000), ("invoices_retrying", 0)],
+        &[
+            ("invoices|open", 1),
+            ("invoices_open_minor|eur", 4000),
+            ("invoices_retrying", 0),
+        ],
         &[],
     );
 }

@@ -13,7 +13,14 @@ fn of(name: &'static str, kind: EntityKind, id: &str, more: &Value) -> Story {
 
 #[test]
 fn payouts() {
-    let payout = |name| of(name, EntityKind::Payout, "po_1", &json!({"status": "pending", "failure_code": null}));
+    let payout = |name| {
+        of(
+            name,
+            EntityKind::Payout,
+            "po_1",
+            &json!({"status": "pending", "failure_code": null}),
+        )
+    };
     payout("paid, then failed after all").check(
         &[
             (0, "payout.created", json!({})),
@@ -21,8 +28,16 @@ fn payouts() {
             (5, "payout.paid", json!({"status": "paid"})),
             (5, "payout.reconciliation_completed", json!({})),
             (5, "payout.updated", json!({"arrival_date": 1_700_000_000})),
-            (8, "payout.failed", json!({"status": "failed", "failure_code": "account_closed"})),
-            (8, "payout.updated", json!({"failure_balance_transaction": "txn_1"})),
+            (
+                8,
+                "payout.failed",
+                json!({"status": "failed", "failure_code": "account_closed"}),
+            ),
+            (
+                8,
+                "payout.updated",
+                json!({"failure_balance_transaction": "txn_1"}),
+            ),
         ],
         &[("payouts|failed|usd", 1), ("payouts|paid|usd", 0)],
         &[("payout_failed", 8)],
@@ -33,7 +48,11 @@ fn payouts() {
             (1, "payout.updated", json!({"status": "in_transit"})),
             (1, "payout.paid", json!({"status": "paid"})),
             (1, AGAIN, json!({})),
-            (1, "payout.failed", json!({"status": "failed", "failure_code": "no_account"})),
+            (
+                1,
+                "payout.failed",
+                json!({"status": "failed", "failure_code": "no_account"}),
+            ),
             (1, AGAIN, json!({})),
             (1, "payout.updated", json!({"trace_id": "x"})),
         ],
@@ -73,10 +92,18 @@ fn payments() {
             (0, "payment_intent.payment_failed", refused("ch_1")),
             (0, "payment_intent.requires_action", now("requires_action")),
             (9, "payment_intent.payment_failed", refused("ch_2")),
-            (12, "payment_intent.amount_capturable_updated", now("requires_capture")),
+            (
+                12,
+                "payment_intent.amount_capturable_updated",
+                now("requires_capture"),
+            ),
             (12, "payment_intent.succeeded", now("succeeded")),
         ],
-        &[("payment_intents|succeeded", 1), ("payment_attempts|failed", 2), ("payment_attempts|succeeded", 1)],
+        &[
+            ("payment_intents|succeeded", 1),
+            ("payment_attempts|failed", 2),
+            ("payment_attempts|succeeded", 1),
+        ],
         &[],
     );
     payment("still refused; one failure is told under two ids").check(
@@ -89,7 +116,10 @@ fn payments() {
             (20, "payment_intent.processing", now("processing")),
             (20, "payment_intent.payment_failed", refused("ch_2")),
         ],
-        &[("payment_intents|requires_payment_method", 1), ("payment_attempts|failed", 2)],
+        &[
+            ("payment_intents|requires_payment_method", 1),
+            ("payment_attempts|failed", 2),
+        ],
         &[("payment_failed", 20)],
     );
     payment("called off in the second of its failure").check(
@@ -102,7 +132,10 @@ fn payments() {
             (3, AGAIN, json!({})),
             (3, AGAIN, json!({})),
         ],
-        &[("payment_intents|canceled", 1), ("payment_attempts|failed", 1)],
+        &[
+            ("payment_intents|canceled", 1),
+            ("payment_attempts|failed", 1),
+        ],
         &[],
     );
 }
@@ -110,8 +143,7 @@ fn payments() {
 #[test]
 fn checkouts() {
     let checkout = |name, payment: &str| {
-        let more =
-            json!({"status": "complete", "payment_status": payment, "amount_total": 7000, "subscription": "sub_1"});
+        let more = json!({"status": "complete", "payment_status": payment, "amount_total": 7000, "subscription": "sub_1"});
         of(name, EntityKind::Checkout, "cs_1", &more)
     };
     checkout("paid by a slow method", "unpaid").check(
@@ -121,7 +153,11 @@ fn checkouts() {
             (0, AGAIN, json!({})),
             (9, "checkout.session.async_payment_failed", json!({})),
             (9, AGAIN, json!({})),
-            (12, "checkout.session.async_payment_succeeded", json!({"payment_status": "paid"})),
+            (
+                12,
+                "checkout.session.async_payment_succeeded",
+                json!({"payment_status": "paid"}),
+            ),
             (12, AGAIN, json!({})),
         ],
         &[("checkout_sessions|complete", 1)],
@@ -145,30 +181,71 @@ fn checkouts() {
 #[test]
 fn disputes() {
     let dispute = |name, status| {
-        of(name, EntityKind::Dispute, "dp_1", &json!({"status": status, "reason": "fraudulent", "charge": "ch_1"}))
+        of(
+            name,
+            EntityKind::Dispute,
+            "dp_1",
+            &json!({"status": status, "reason": "fraudulent", "charge": "ch_1"}),
+        )
     };
     dispute("fought and won", "needs_response").check(
         &[
             (0, "charge.dispute.created", json!({})),
             (0, "charge.dispute.funds_withdrawn", json!({})),
-            (0, "charge.dispute.updated", json!({"status": "under_review"})),
-            (0, "charge.dispute.updated", json!({"status": "needs_response"})),
-            (3, "charge.dispute.updated", json!({"status": "under_review"})),
+            (
+                0,
+                "charge.dispute.updated",
+                json!({"status": "under_review"}),
+            ),
+            (
+                0,
+                "charge.dispute.updated",
+                json!({"status": "needs_response"}),
+            ),
+            (
+                3,
+                "charge.dispute.updated",
+                json!({"status": "under_review"}),
+            ),
             (9, "charge.dispute.closed", json!({"status": "won"})),
             (9, "charge.dispute.funds_reinstated", json!({})),
         ],
         &[("disputes|won", 1), ("disputed_minor|usd", 0)],
         &[],
     );
-    dispute("an inquiry that becomes a dispute within a second", "warning_needs_response").check(
+    dispute(
+        "an inquiry that becomes a dispute within a second",
+        "warning_needs_response",
+    )
+    .check(
         &[
             (0, "charge.dispute.created", json!({})),
-            (1, "charge.dispute.updated", json!({"status": "warning_under_review"})),
-            (1, "charge.dispute.updated", json!({"status": "warning_needs_response"})),
-            (1, "charge.dispute.updated", json!({"status": "needs_response", "amount": 6500})),
+            (
+                1,
+                "charge.dispute.updated",
+                json!({"status": "warning_under_review"}),
+            ),
+            (
+                1,
+                "charge.dispute.updated",
+                json!({"status": "warning_needs_response"}),
+            ),
+            (
+                1,
+                "charge.dispute.updated",
+                json!({"status": "needs_response", "amount": 6500}),
+            ),
             (1, "charge.dispute.funds_withdrawn", json!({})),
-            (1, "charge.dispute.updated", json!({"status": "under_review"})),
-            (1, "charge.dispute.updated", json!({"status": "needs_response"})),
+            (
+                1,
+                "charge.dispute.updated",
+                json!({"status": "under_review"}),
+            ),
+            (
+                1,
+                "charge.dispute.updated",
+                json!({"status": "needs_response"}),
+            ),
         ],
         &[("disputes|needs_response", 1), ("disputed_minor|usd", 6500)],
         &[("dispute_open", 1)],
@@ -177,7 +254,14 @@ fn disputes() {
 
 #[test]
 fn refunds() {
-    let refund = |name| of(name, EntityKind::Refund, "re_1", &json!({"status": "pending", "charge": "ch_1"}));
+    let refund = |name| {
+        of(
+            name,
+            EntityKind::Refund,
+            "re_1",
+            &json!({"status": "pending", "charge": "ch_1"}),
+        )
+    };
     let failed = json!({"status": "failed", "failure_reason": "lost_or_stolen_card"});
     refund("good at first, then it bounced").check(
         &[
@@ -220,7 +304,11 @@ fn transfers() {
             (2, "transfer.reversed", json!({"amount_reversed": 1000})),
             (2, "transfer.updated", json!({"description": "y"})),
             (2, "transfer.reversed", json!({"amount_reversed": 2000})),
-            (2, "transfer.reversed", json!({"amount_reversed": 7000, "reversed": true})),
+            (
+                2,
+                "transfer.reversed",
+                json!({"amount_reversed": 7000, "reversed": true}),
+            ),
             (2, AGAIN, json!({})),
         ],
         &[("transfers|reversed", 1)],

@@ -7,7 +7,9 @@ pub(super) fn of(kind: &str) -> Vec<Value> {
     let family = kind.rsplit_once('.').map_or(kind, |(family, _)| family);
     match family {
         "account" => vec![account()],
-        "account.application" => vec![json!({"id": "ca_1", "object": "application", "name": "Example platform"})],
+        "account.application" => {
+            vec![json!({"id": "ca_1", "object": "application", "name": "Example platform"})]
+        }
         "account.external_account" => vec![bank_account(), card()],
         "balance" => vec![balance()],
         "capability" => vec![capability()],
@@ -32,7 +34,9 @@ pub(super) fn of(kind: &str) -> Vec<Value> {
         "product" => vec![product()],
         "transfer" => vec![transfer()],
         other => {
-            vec![json!({"id": "obj_1", "object": other, "created": 1_700_000_000, "livemode": false, "metadata": {}})]
+            vec![
+                json!({"id": "obj_1", "object": other, "created": 1_700_000_000, "livemode": false, "metadata": {}}),
+            ]
         }
     }
 }

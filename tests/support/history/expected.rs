@@ -41,7 +41,11 @@ impl Share {
     }
 
     fn shown(self) -> Value {
-        if self.whole == 0 { Value::Null } else { (f64::from(self.part) / f64::from(self.whole)).into() }
+        if self.whole == 0 {
+            Value::Null
+        } else {
+            (f64::from(self.part) / f64::from(self.whole)).into()
+        }
     }
 }
 
@@ -71,7 +75,10 @@ impl Expected {
             let counts: BTreeMap<_, _> = counts.iter().filter(|(_, count)| **count != 0).collect();
             assert_eq!(shown[key], json!(counts), "{key}");
         }
-        assert_eq!(shown["accounts_charging"], self.charging_accounts, "accounts_charging");
+        assert_eq!(
+            shown["accounts_charging"], self.charging_accounts,
+            "accounts_charging"
+        );
         for (key, share) in &self.rates {
             assert_eq!(shown[key], share.shown(), "{key}: {share:?}");
         }

@@ -27,7 +27,11 @@ struct Teller {
 impl History {
     /// `size` subscriptions, as many payouts and payments, and some accounts and transfers; ends a little before `end_s`.
     pub(crate) fn new(seed: u64, size: usize, end_s: i64) -> Self {
-        let mut teller = Teller { rng: Rng::with_seed(seed), now_s: end_s - 20_000, events: Vec::new() };
+        let mut teller = Teller {
+            rng: Rng::with_seed(seed),
+            now_s: end_s - 20_000,
+            events: Vec::new(),
+        };
         let mut expected = Expected::default();
         for n in 0..size {
             teller.subscription(n, &mut expected);
@@ -39,14 +43,22 @@ impl History {
             }
         }
         assert!(teller.now_s < end_s, "the story fits before its end");
-        Self { events: teller.events, expected }
+        Self {
+            events: teller.events,
+            expected,
+        }
     }
 
     /// The same events as Stripe might deliver them: in any order, one in five twice.
     pub(crate) fn delivered(&self, seed: u64) -> Vec<String> {
         let mut rng = Rng::with_seed(seed);
         let mut deliveries = self.events.clone();
-        let repeats: Vec<_> = self.events.iter().filter(|_| rng.u8(..5) == 0).cloned().collect();
+        let repeats: Vec<_> = self
+            .events
+            .iter()
+            .filter(|_| rng.u8(..5) == 0)
+            .cloned()
+            .collect();
         deliveries.extend(repeats);
         rng.shuffle(&mut deliveries);
         deliveries
@@ -101,7 +113,12 @@ impl Teller {
         let mut status = ["active", "trialing"][self.rng.usize(..2)];
         let mut quantity = quantity;
         let mut cancel = false;
-        self.emit("customer.subscription.created", None, &object(status, false, quantity), None);
+        self.emit(
+            "customer.subscription.created",
+            None,
+            &object(status, false, quantity),
+            None,
+        );
         for _ in 0..self.rng.usize(..5) {
             self.pass();
             let previous = match self.rng.u8(..4) {
@@ -116,16 +133,38 @@ impl Teller {
                 }
                 _ => {
                     let before = status;
-                    status = if status == "active" { "past_due" } else { "active" };
+                    status = if status == "active" {
+                        "past_due"
+                    } else {
+                        "active"
+                    };
                     json!({ "status": before })
                 }
             };
-            self.emit("customer.subscription.updated", None, &object(status, cancel, quantity), Some(previous));
+            self.emit(
+                "customer.subscription.updated",
+                None,
+                &object(status, cancel, quantity),
+                Some(previous),
+            );
         }
-        self.invoices(n, &customer, &id, currency, basil, unit * quantity, expected);
+        self.invoices(
+            n,
+            &customer,
+            &id,
+            currency,
+            basil,
+            unit * quantity,
+            expected,
+        );
         if self.rng.u8(..6) == 0 {
             status = "canceled";
-            self.emit("customer.subscription.deleted", None, &object(status, cancel, quantity), None);
+            self.emit(
+                "customer.subscription.deleted",
+                None,
+                &object(status, cancel, quantity),
+                None,
+            );
         }
         add(&mut expected.subscriptions, status, 1);
         if matches!(status, "active" | "past_due") && !cancel {
@@ -155,8 +194,7 @@ impl Teller {
                 "amount_due": due, "amount_paid": paid, "attempt_count": attempts,
             });
             if basil {
-                object["parent"] =
-                    json!({"type": "subscription_details", "subscription_details": {"subscription": subscription}});
+                object["parent"] = json!({"type": "subscription_details", "subscription_details": {"subscription": subscription}});
             } else {
                 object["subscription"] = subscription.into();
                 object["paid"] = (status == "paid").into();
@@ -192,11 +230,20 @@ impl Teller {
         };
         self.emit("payout.created", Some(&account), &object("pending"), None);
         let mut status = "pending";
-        for next in [["in_transit", "paid"].as_slice(), &["paid", "failed"], &["failed"], &["canceled"], &[]]
-            [self.rng.usize(..5)]
+        for next in [
+            ["in_transit", "paid"].as_slice(),
+            &["paid", "failed"],
+            &["failed"],
+            &["canceled"],
+            &[],
+        ][self.rng.usize(..5)]
         {
             self.pass();
-            let kind = if *next == "in_transit" { "payout.updated".to_owned() } else { format!("payout.{next}") };
+            let kind = if *next == "in_transit" {
+                "payout.updated".to_owned()
+            } else {
+                format!("payout.{next}")
+            };
             let previous = (*next == "in_transit").then(|| json!({ "status": status }));
             self.emit(&kind, Some(&account), &object(next), previous);
             status = next;
@@ -214,16 +261,30 @@ impl Teller {
         let mut charges = false;
         let mut ever = false;
         self.capability(&id);
-        self.emit("account.updated", Some(&id), &object(charges), Some(json!({"details_submitted": false})));
+        self.emit(
+            "account.updated",
+            Some(&id),
+            &object(charges),
+            Some(json!({"details_submitted": false})),
+        );
         for _ in 0..self.rng.usize(..4) {
             self.pass();
             let previous = json!({"charges_enabled": charges, "payouts_enabled": charges});
             charges = !charges;
             ever |= charges;
-            self.emit("account.updated", Some(&id), &object(charges), Some(previous));
+            self.emit(
+                "account.updated",
+                Some(&id),
+                &object(charges),
+                Some(previous),
+            );
         }
         expected.charging_accounts += i64::from(charges);
-        add(&mut expected.accounts, if charges { "low" } else { "medium" }, 1);
+        add(
+            &mut expected.accounts,
+            if charges { "low" } else { "medium" },
+            1,
+        );
         let stages = [
             "account_created",
             "onboarding_started",

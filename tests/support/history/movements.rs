@@ -14,12 +14,22 @@ impl Teller {
             json!({"id": format!("pi_{n}"), "object": "payment_intent", "amount": 500 + n, "currency": "usd", "customer": format!("cus_{n}"),
                 "status": status, "last_payment_error": refused, "latest_charge": (charge > 0).then(|| format!("ch_{n}_{charge}"))})
         };
-        self.emit("payment_intent.created", None, &object("requires_payment_method", 0), None);
+        self.emit(
+            "payment_intent.created",
+            None,
+            &object("requires_payment_method", 0),
+            None,
+        );
         let mut status = "requires_payment_method";
         let refusals = self.rng.usize(..3);
         for charge in 1..=refusals {
             self.pass();
-            self.emit("payment_intent.payment_failed", None, &object(status, charge), None);
+            self.emit(
+                "payment_intent.payment_failed",
+                None,
+                &object(status, charge),
+                None,
+            );
             add(&mut expected.payment_attempts, "failed", 1);
         }
         match self.rng.u8(..4) {
@@ -27,13 +37,28 @@ impl Teller {
             1 => {
                 self.pass();
                 status = "canceled";
-                self.emit("payment_intent.canceled", None, &object(status, refusals), None);
+                self.emit(
+                    "payment_intent.canceled",
+                    None,
+                    &object(status, refusals),
+                    None,
+                );
             }
             _ => {
                 status = "succeeded";
-                self.emit("payment_intent.processing", None, &object("processing", refusals + 1), None);
+                self.emit(
+                    "payment_intent.processing",
+                    None,
+                    &object("processing", refusals + 1),
+                    None,
+                );
                 self.pass();
-                self.emit("payment_intent.succeeded", None, &object(status, refusals + 1), None);
+                self.emit(
+                    "payment_intent.succeeded",
+                    None,
+                    &object(status, refusals + 1),
+                    None,
+                );
                 add(&mut expected.payment_attempts, "succeeded", 1);
                 if n.is_multiple_of(4) {
                     self.dispute(n, expected);
@@ -53,12 +78,26 @@ impl Teller {
         };
         let mut status = "needs_response";
         self.emit("charge.dispute.created", None, &object(status), None);
-        self.emit("charge.dispute.funds_withdrawn", None, &object(status), None);
+        self.emit(
+            "charge.dispute.funds_withdrawn",
+            None,
+            &object(status),
+            None,
+        );
         for _ in 0..self.rng.usize(..4) {
             self.pass();
             let before = status;
-            status = if status == "needs_response" { "under_review" } else { "needs_response" };
-            self.emit("charge.dispute.updated", None, &object(status), Some(json!({ "status": before })));
+            status = if status == "needs_response" {
+                "under_review"
+            } else {
+                "needs_response"
+            };
+            self.emit(
+                "charge.dispute.updated",
+                None,
+                &object(status),
+                Some(json!({ "status": before })),
+            );
         }
         if self.rng.bool() {
             status = ["won", "lost"][self.rng.usize(..2)];
@@ -75,9 +114,17 @@ impl Teller {
         };
         let mut status = "pending";
         self.emit("refund.created", None, &object(status), None);
-        for next in ["succeeded", "failed"].into_iter().take(self.rng.usize(..3)) {
+        for next in ["succeeded", "failed"]
+            .into_iter()
+            .take(self.rng.usize(..3))
+        {
             self.pass();
-            self.emit("refund.updated", None, &object(next), Some(json!({ "status": status })));
+            self.emit(
+                "refund.updated",
+                None,
+                &object(next),
+                Some(json!({ "status": status })),
+            );
             status = next;
         }
         if status == "failed" {
@@ -93,7 +140,10 @@ impl Teller {
         };
         self.emit("transfer.created", None, &object(0), None);
         let mut status = "created";
-        for (back, next) in [(300, "partially_reversed"), (900, "reversed")].into_iter().take(self.rng.usize(..3)) {
+        for (back, next) in [(300, "partially_reversed"), (900, "reversed")]
+            .into_iter()
+            .take(self.rng.usize(..3))
+        {
             self.pass();
             self.emit("transfer.reversed", None, &object(back), None);
             status = next;
@@ -107,8 +157,16 @@ impl Teller {
         let object = |status: &str| -> Value {
             json!({"id": "card_payments", "object": "capability", "account": account, "requested": true, "status": status})
         };
-        for next in ["active", "inactive", "active"].into_iter().take(self.rng.usize(..4)) {
-            self.emit("capability.updated", Some(account), &object(next), Some(json!({ "status": status })));
+        for next in ["active", "inactive", "active"]
+            .into_iter()
+            .take(self.rng.usize(..4))
+        {
+            self.emit(
+                "capability.updated",
+                Some(account),
+                &object(next),
+                Some(json!({ "status": status })),
+            );
             status = next;
             self.pass();
         }

@@ -31,12 +31,20 @@ impl Stood {
 impl History {
     /// `size` subscriptions, each of which begins on some day of the last seventy.
     pub(crate) fn of_ten_weeks(seed: u64, size: usize, end_s: i64) -> Self {
-        let mut teller = Teller { rng: Rng::with_seed(seed), now_s: 0, events: Vec::new() };
+        let mut teller = Teller {
+            rng: Rng::with_seed(seed),
+            now_s: 0,
+            events: Vec::new(),
+        };
         let mut expected = Expected::default();
-        let mut rates: BTreeMap<&'static str, Share> =
-            ["churn_rate_30d", "recovery_rate_7d", "trial_conversion", "downgrade_retention_30d"]
-                .map(|name| (name, Share::default()))
-                .into();
+        let mut rates: BTreeMap<&'static str, Share> = [
+            "churn_rate_30d",
+            "recovery_rate_7d",
+            "trial_conversion",
+            "downgrade_retention_30d",
+        ]
+        .map(|name| (name, Share::default()))
+        .into();
         for n in 0..size {
             let life = life(&mut teller.rng);
             teller.tell(n, &life, end_s);
@@ -51,12 +59,19 @@ impl History {
             judge(&life, &mut rates);
         }
         expected.rates = rates;
-        Self { events: teller.events, expected }
+        Self {
+            events: teller.events,
+            expected,
+        }
     }
 }
 
 fn life(rng: &mut Rng) -> Vec<Stood> {
-    let mut now = Stood { day: rng.i64(0..70), status: ["trialing", "active"][rng.usize(..2)], unit: 1000 };
+    let mut now = Stood {
+        day: rng.i64(0..70),
+        status: ["trialing", "active"][rng.usize(..2)],
+        unit: 1000,
+    };
     let mut life = vec![now];
     loop {
         now.day -= rng.i64(1..15);
@@ -79,7 +94,11 @@ fn life(rng: &mut Rng) -> Vec<Stood> {
 fn judge(life: &[Stood], rates: &mut BTreeMap<&'static str, Share>) {
     let mut count = |name, is_part| rates.entry(name).or_default().count(is_part);
     // Paying thirty days ago, or again since: those are the whole; who stopped since is the part.
-    let paid_then = life.iter().rev().find(|s| s.day >= 30).is_some_and(|s| s.in_base());
+    let paid_then = life
+        .iter()
+        .rev()
+        .find(|s| s.day >= 30)
+        .is_some_and(|s| s.in_base());
     let mut losses = 0;
     let mut gains = u32::from(paid_then);
     for (i, now) in life.iter().enumerate() {
@@ -93,10 +112,16 @@ fn judge(life: &[Stood], rates: &mut BTreeMap<&'static str, Share>) {
         let entered = |status| now.status == status && before.is_none_or(|b| b.status != status);
         if entered("past_due") && (7..37).contains(&now.day) {
             let left = after.iter().find(|s| s.status != "past_due");
-            count("recovery_rate_7d", left.is_some_and(|s| s.status == "active" && now.day - s.day <= 7));
+            count(
+                "recovery_rate_7d",
+                left.is_some_and(|s| s.status == "active" && now.day - s.day <= 7),
+            );
         }
         if entered("trialing") && (30..60).contains(&now.day) {
-            count("trial_conversion", after.iter().any(|s| s.status == "active"));
+            count(
+                "trial_conversion",
+                after.iter().any(|s| s.status == "active"),
+            );
         }
         let downgraded = before.is_some_and(|b| b.in_base() && now.in_base() && now.unit < b.unit);
         if downgraded && (30..60).contains(&now.day) {
@@ -126,7 +151,12 @@ impl Teller {
                 Some(b) if b.unit != now.unit => ("updated", Some(json!({"items": items(b.unit)}))),
                 Some(b) => ("updated", Some(json!({"status": b.status}))),
             };
-            self.emit(&format!("customer.subscription.{kind}"), None, &object, previous);
+            self.emit(
+                &format!("customer.subscription.{kind}"),
+                None,
+                &object,
+                previous,
+            );
             before = Some(*now);
         }
     }

@@ -104,16 +104,31 @@ impl Backfill {
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<(), Stop> {
         let (since, until) = (stretch.since_s.to_string(), stretch.until_s.to_string());
-        let mut query = vec![("limit", PAGE), ("created[gte]", &since), ("created[lt]", &until)];
+        let mut query = vec![
+            ("limit", PAGE),
+            ("created[gte]", &since),
+            ("created[lt]", &until),
+        ];
         query.extend(listing.last.as_deref().map(|last| ("starting_after", last)));
-        let answer = self.ask("/v1/events", &query, listing.account.as_deref(), troubled).await?;
+        let answer = self
+            .ask("/v1/events", &query, listing.account.as_deref(), troubled)
+            .await?;
         let page = Page::parse(&answer, listing.last.as_deref())?;
         let (account, partitions) = (listing.account.as_deref(), self.queue.partitions());
         let received_ms = Timestamp::now().as_millisecond();
-        let made = |raw: &&serde_json::value::RawValue| page::delivery(raw.get(), account, partitions, received_ms);
+        let made = |raw: &&serde_json::value::RawValue| {
+            page::delivery(raw.get(), account, partitions, received_ms)
+        };
         let made = page.data.iter().map(made).collect::<Result<Vec<_>, _>>()?;
-        let (last, events) = (made.last().map(|(delivery, _)| delivery.event_id.clone()), made.len());
-        let oldest_s = made.iter().filter_map(|(_, created_s)| *created_s).chain(listing.oldest_s).min();
+        let (last, events) = (
+            made.last().map(|(delivery, _)| delivery.event_id.clone()),
+            made.len(),
+        );
+        let oldest_s = made
+            .iter()
+            .filter_map(|(_, created_s)| *created_s)
+            .chain(listing.oldest_s)
+            .min();
         let queue = self.queue.as_ref();
         stream::iter(made)
             .map(|(delivery, _)| publish(queue, delivery))
@@ -154,7 +169,13 @@ impl Backfill {
         account: Option<&str>,
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<String, Stop> {
-        let question = Question { path, query, account, largest: LARGEST_PAGE, within: PAGE_WITHIN };
+        let question = Question {
+            path,
+            query,
+            account,
+            largest: LARGEST_PAGE,
+            within: PAGE_WITHIN,
+        };
         let mut tries = 0;
         loop {
             self.pace.tick().await;
@@ -163,7 +184,9 @@ impl Backfill {
                 Err(no_answer) => no_answer,
             };
             tries += 1;
-            let Some(wait) = wait(no_answer.why, tries) else { return Err(Stop::NoAnswer(no_answer)) };
+            let Some(wait) = wait(no_answer.why, tries) else {
+                return Err(Stop::NoAnswer(no_answer));
+            };
             troubled(&no_answer.reason, wait);
             tokio::time::sleep(wait).await;
         }

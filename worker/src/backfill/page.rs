@@ -37,7 +37,9 @@ pub enum NotAPage {
     #[error("the list holds something that is no event")]
     NotAnEvent,
     /// There is to be more, but nothing says after what.
-    #[error("the list does not go on: it is empty, or repeats its cursor, and says that there is more")]
+    #[error(
+        "the list does not go on: it is empty, or repeats its cursor, and says that there is more"
+    )]
     Stuck,
 }
 
@@ -45,7 +47,10 @@ impl<'a> Page<'a> {
     /// Reads the answer to a request for what comes after `cursor`.
     pub fn parse(answer: &'a str, cursor: Option<&str>) -> Result<Self, NotAPage> {
         let page: Self = serde_json::from_str(answer).map_err(|_| NotAPage::NotAList)?;
-        let last = page.data.last().map(|raw| event_id_of(raw.get().as_bytes()).ok_or(NotAPage::NotAnEvent));
+        let last = page
+            .data
+            .last()
+            .map(|raw| event_id_of(raw.get().as_bytes()).ok_or(NotAPage::NotAnEvent));
         goes_on(page.has_more, last.transpose()?.as_deref(), cursor)?;
         Ok(page)
     }
@@ -92,9 +97,17 @@ pub fn delivery(
         None => listed.to_owned(),
     };
     let (partition, event_type, created_s) = match Event::parse(body.as_bytes()) {
-        Ok(event) => (event.partition(partitions), event.kind.to_string(), Some(event.created_s)),
+        Ok(event) => (
+            event.partition(partitions),
+            event.kind.to_string(),
+            Some(event.created_s),
+        ),
         // As with a webhook: by its own word an event, so it becomes a dead letter with its reason.
-        Err(_) => (partition_of(&event_id, partitions), "unreadable".to_owned(), None),
+        Err(_) => (
+            partition_of(&event_id, partitions),
+            "unreadable".to_owned(),
+            None,
+        ),
     };
     let delivery = Delivery {
         id: delivery_id(&event_id),
@@ -111,7 +124,8 @@ pub fn delivery(
 
 /// How long to wait before the page is asked for again; `None`: not at all. `tries` have failed so far.
 pub fn wait(why: Why, tries: u32) -> Option<Duration> {
-    let backoff = Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1)).min(60);
+    let backoff =
+        Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1)).min(60);
     match why {
         _ if tries >= TRIES => None,
         Why::Limited { wait: Some(wait) } => Some(wait),
@@ -122,7 +136,10 @@ pub fn wait(why: Why, tries: u32) -> Option<Duration> {
 
 /// Made from the event's id: however often its page is read, it is one delivery.
 fn delivery_id(event_id: &str) -> uuid::Uuid {
-    let digest = Sha256::new().chain_update("event listed by Stripe").chain_update(event_id).finalize();
+    let digest = Sha256::new()
+        .chain_update("event listed by Stripe")
+        .chain_update(event_id)
+        .finalize();
     let head: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
     uuid::Builder::from_custom_bytes(head).into_uuid()
 }
@@ -139,7 +156,11 @@ fn with_account(listed: &str, account: &str) -> Result<String, NotAPage> {
         Some(null @ "null") => {
             // Borrowed from `listed`: where it stands is the difference.
             let at = null.as_ptr() as usize - listed.as_ptr() as usize;
-            Ok(format!("{}{word}{}", &listed[..at], &listed[at + null.len()..]))
+            Ok(format!(
+                "{}{word}{}",
+                &listed[..at],
+                &listed[at + null.len()..]
+            ))
         }
         Some(_) => Ok(listed.to_owned()),
     }
@@ -169,40 +190,66 @@ mod tests {
         let plain = of(EVENT, None);
         assert_eq!(plain.body, EVENT.as_bytes(), "not a byte is changed");
         let connected = of(EVENT, Some("acct_1"));
-        assert_eq!(connected.body, EVENT.replacen("{ ", "{\"account\":\"acct_1\", ", 1).as_bytes());
+        assert_eq!(
+            connected.body,
+            EVENT
+                .replacen("{ ", "{\"account\":\"acct_1\", ", 1)
+                .as_bytes()
+        );
         assert_eq!(connected.partition, partition_of("acct_1", 64));
         let null = EVENT.replacen("\"id\"", "\"account\": null , \"id\"", 1);
-        assert_eq!(of(&null, Some("acct_1")).body, null.replace("null", "\"acct_1\"").as_bytes());
+        assert_eq!(
+            of(&null, Some("acct_1")).body,
+            null.replace("null", "\"acct_1\"").as_bytes()
+        );
         let there = EVENT.replacen("\"id\"", "\"account\":\"acct_1\",\"id\"", 1);
         assert_eq!(of(&there, Some("acct_1")).body, there.as_bytes());
         let read = Event::parse(&connected.body).expect("an event");
-        assert_eq!((read.account.as_deref(), read.livemode), (Some("acct_1"), true));
+        assert_eq!(
+            (read.account.as_deref(), read.livemode),
+            (Some("acct_1"), true)
+        );
         // An `account` within the object is another one.
         let inner = EVENT.replace("\"id\":\"po_1\"", "\"account\":\"acct_9\"");
-        assert_eq!(of(&inner, Some("acct_1")).partition, partition_of("acct_1", 64));
-        assert_eq!((connected.id, &*connected.endpoint, &*connected.event_type), (plain.id, "backfill", "payout.paid"));
+        assert_eq!(
+            of(&inner, Some("acct_1")).partition,
+            partition_of("acct_1", 64)
+        );
+        assert_eq!(
+            (connected.id, &*connected.endpoint, &*connected.event_type),
+            (plain.id, "backfill", "payout.paid")
+        );
         assert_ne!(of(&EVENT.replace("evt_1", "evt_2"), None).id, plain.id);
     }
 
     #[test]
     fn what_cannot_be_read_goes_on_to_be_a_dead_letter() {
         let strange = r#"{"id":"evt_1","object":"event","type":7}"#;
-        let (delivery, created_s) = delivery(strange, Some("acct_1"), 8, 5).expect("by its own word an event");
-        assert_eq!((delivery.event_type.as_str(), created_s), ("unreadable", None));
+        let (delivery, created_s) =
+            delivery(strange, Some("acct_1"), 8, 5).expect("by its own word an event");
+        assert_eq!(
+            (delivery.event_type.as_str(), created_s),
+            ("unreadable", None)
+        );
         assert!(super::delivery(r#"{"id":"po_1","object":"payout"}"#, None, 8, 5).is_err());
     }
 
     #[test]
     fn a_page_says_where_to_go_on_or_is_none() {
-        let page =
-            |data: &str, more| format!(r#"{{"object":"list","url":"/v1/events","has_more":{more},"data":[{data}]}}"#);
+        let page = |data: &str, more| {
+            format!(r#"{{"object":"list","url":"/v1/events","has_more":{more},"data":[{data}]}}"#)
+        };
         let table = [
             (page(EVENT, true), None, Ok(1)),
             (page(EVENT, true), Some("evt_0"), Ok(1)),
             (page(EVENT, true), Some("evt_1"), Err(NotAPage::Stuck)),
             (page("", true), None, Err(NotAPage::Stuck)),
             (page("", false), None, Ok(0)),
-            (page(r#"{"id":"po_1","object":"payout"}"#, false), None, Err(NotAPage::NotAnEvent)),
+            (
+                page(r#"{"id":"po_1","object":"payout"}"#, false),
+                None,
+                Err(NotAPage::NotAnEvent),
+            ),
             ("<html>".to_owned(), None, Err(NotAPage::NotAList)),
             (r#"{"data":[]}"#.to_owned(), None, Err(NotAPage::NotAList)),
         ];
@@ -215,7 +262,10 @@ mod tests {
     #[test]
     fn accounts_are_listed_by_id() {
         let answer = r#"{"object":"list","has_more":true,"data":[{"id":"acct_2","email":"x"},{"id":"acct_1"}]}"#;
-        assert_eq!(account_ids(answer, None), Ok((vec!["acct_2".to_owned(), "acct_1".to_owned()], true)));
+        assert_eq!(
+            account_ids(answer, None),
+            Ok((vec!["acct_2".to_owned(), "acct_1".to_owned()], true))
+        );
         assert_eq!(account_ids(answer, Some("acct_1")), Err(NotAPage::Stuck));
         assert_eq!(account_ids("{}", None), Err(NotAPage::NotAList));
     }

@@ -97,7 +97,9 @@ impl Agenda {
         for change in changes {
             match change {
                 ConditionChange::Open(condition) => self.name(condition, now),
-                ConditionChange::Close(key) if key.kind == ConditionKind::AccountStale => self.forget(&key.subject.id),
+                ConditionChange::Close(key) if key.kind == ConditionKind::AccountStale => {
+                    self.forget(&key.subject.id)
+                }
                 ConditionChange::Close(_) => {}
             }
         }
@@ -106,9 +108,15 @@ impl Agenda {
     /// Takes notice of all conditions that are open.
     pub fn on_scan(&mut self, open: &[Condition], now: Duration) {
         self.overflowed = false;
-        let stale: BTreeSet<&str> = open.iter().filter_map(told).map(|(account, _)| account).collect();
-        self.waiting.retain(|account, _| stale.contains(account.as_str()));
-        self.gone.retain(|account, _| stale.contains(account.as_str()));
+        let stale: BTreeSet<&str> = open
+            .iter()
+            .filter_map(told)
+            .map(|(account, _)| account)
+            .collect();
+        self.waiting
+            .retain(|account, _| stale.contains(account.as_str()));
+        self.gone
+            .retain(|account, _| stale.contains(account.as_str()));
         for condition in open {
             self.name(condition, now);
         }
@@ -121,8 +129,13 @@ impl Agenda {
 
     /// What to do now.
     pub fn next(&mut self, now: Duration) -> Next {
-        let idle = self.waiting.values_mut().filter(|e| e.phase != Phase::UnderWay);
-        let Some(entry) = idle.min_by_key(|e| e.not_before) else { return Next::Idle };
+        let idle = self
+            .waiting
+            .values_mut()
+            .filter(|e| e.phase != Phase::UnderWay);
+        let Some(entry) = idle.min_by_key(|e| e.not_before) else {
+            return Next::Idle;
+        };
         let at = entry.not_before.max(self.paused_until);
         if at > now {
             return Next::Wait(at);
@@ -134,11 +147,17 @@ impl Agenda {
     /// A fetch that [`Agenda::next`] asked for has ended.
     pub fn ended(&mut self, told: Told, outcome: Outcome, now: Duration) {
         if let Outcome::Limited { .. } | Outcome::Refused { all: true } = outcome {
-            let wait = if let Outcome::Limited { wait } = outcome { wait } else { Some(KEY_REFUSED) };
+            let wait = if let Outcome::Limited { wait } = outcome {
+                wait
+            } else {
+                Some(KEY_REFUSED)
+            };
             self.paused_until = self.paused_until.max(now + wait.unwrap_or(SETTLE));
         }
         // Closed meanwhile: somebody else told of its state.
-        let Some(entry) = self.waiting.get_mut(&told.account) else { return };
+        let Some(entry) = self.waiting.get_mut(&told.account) else {
+            return;
+        };
         let named_again = entry.told != told;
         entry.phase = Phase::Due;
         let wait = match outcome {
@@ -168,7 +187,9 @@ impl Agenda {
     }
 
     fn name(&mut self, condition: &Condition, now: Duration) {
-        let Some((account, told)) = told(condition) else { return };
+        let Some((account, told)) = told(condition) else {
+            return;
+        };
         if self.gone.get(account) == Some(&told) {
             return;
         }
@@ -185,7 +206,12 @@ impl Agenda {
             }
             None if full => self.overflowed = true,
             None => {
-                let entry = Entry { told, phase: Phase::Due, not_before: now + SETTLE, tries: 0 };
+                let entry = Entry {
+                    told,
+                    phase: Phase::Due,
+                    not_before: now + SETTLE,
+                    tries: 0,
+                };
                 self.waiting.insert(account.to_owned(), entry);
             }
         }
@@ -226,13 +252,26 @@ fn backoff(first: Duration, tries: u32) -> Duration {
 
 /// What a condition says of an account that can be fetched.
 fn told(condition: &Condition) -> Option<(&str, Told)> {
-    let Condition { key, since_s, event_id, .. } = condition;
+    let Condition {
+        key,
+        since_s,
+        event_id,
+        ..
+    } = condition;
     let account = key.subject.id.as_str();
-    let is_plain = account
-        .strip_prefix("acct_")
-        .is_some_and(|rest| !rest.is_empty() && rest.len() <= 250 && rest.bytes().all(|b| b.is_ascii_alphanumeric()));
-    (key.kind == ConditionKind::AccountStale && is_plain)
-        .then(|| (account, Told { account: account.to_owned(), told_s: *since_s, event_id: event_id.clone() }))
+    let is_plain = account.strip_prefix("acct_").is_some_and(|rest| {
+        !rest.is_empty() && rest.len() <= 250 && rest.bytes().all(|b| b.is_ascii_alphanumeric())
+    });
+    (key.kind == ConditionKind::AccountStale && is_plain).then(|| {
+        (
+            account,
+            Told {
+                account: account.to_owned(),
+                told_s: *since_s,
+                event_id: event_id.clone(),
+            },
+        )
+    })
 }
 
 #[cfg(test)]
@@ -249,7 +288,10 @@ mod tests {
     fn stale(account: &str, told_s: i64) -> Condition {
         let subject = EntityKey::new(EntityKind::Account, account);
         Condition {
-            key: ConditionKey { kind: ConditionKind::AccountStale, subject },
+            key: ConditionKey {
+                kind: ConditionKind::AccountStale,
+                subject,
+            },
             since_s: told_s,
             due_s: told_s,
             account: Some(account.to_owned()),
@@ -265,7 +307,11 @@ mod tests {
     }
 
     fn told_of(account: &str, told_s: i64) -> Told {
-        Told { account: account.to_owned(), told_s, event_id: format!("evt_{told_s}") }
+        Told {
+            account: account.to_owned(),
+            told_s,
+            event_id: format!("evt_{told_s}"),
+        }
     }
 
     /// An agenda at the moment in which the fetch of `acct_1`, told of at 100, is under way.
@@ -274,7 +320,11 @@ mod tests {
         agenda.on_changes(&[open("acct_1", 100)], s(0));
         assert_eq!(agenda.next(s(0)), Next::Wait(s(1)));
         assert_eq!(agenda.next(s(1)), Next::Fetch(told_of("acct_1", 100)));
-        assert_eq!(agenda.next(s(1)), Next::Idle, "one fetch of an account at a time");
+        assert_eq!(
+            agenda.next(s(1)),
+            Next::Idle,
+            "one fetch of an account at a time"
+        );
         agenda
     }
 
@@ -302,7 +352,9 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..14 {
             agenda.ended(told_of("acct_1", 100), Outcome::Failed, s(0));
-            let Next::Wait(at) = agenda.next(s(0)) else { panic!("it waits") };
+            let Next::Wait(at) = agenda.next(s(0)) else {
+                panic!("it waits")
+            };
             waits.push(at.as_secs());
             assert_eq!(agenda.next(at), Next::Fetch(told_of("acct_1", 100)));
         }
@@ -312,9 +364,10 @@ mod tests {
 
     #[test]
     fn too_many_requests_and_a_refused_key_hold_up_everybody() {
-        for (outcome, until) in
-            [(Outcome::Limited { wait: Some(s(30)) }, s(32)), (Outcome::Refused { all: true }, s(62))]
-        {
+        for (outcome, until) in [
+            (Outcome::Limited { wait: Some(s(30)) }, s(32)),
+            (Outcome::Refused { all: true }, s(62)),
+        ] {
             let mut agenda = fetching();
             agenda.on_changes(&[open("acct_2", 100)], s(0));
             agenda.ended(told_of("acct_1", 100), outcome, s(2));
@@ -339,18 +392,33 @@ mod tests {
             let mut agenda = fetching();
             agenda.on_changes(&[open("acct_1", 101)], s(1));
             agenda.ended(told_of("acct_1", 100), outcome, s(2));
-            assert_eq!(agenda.next(s(3)), Next::Fetch(told_of("acct_1", 101)), "during, {outcome:?}");
+            assert_eq!(
+                agenda.next(s(3)),
+                Next::Fetch(told_of("acct_1", 101)),
+                "during, {outcome:?}"
+            );
             let mut agenda = fetching();
             agenda.ended(told_of("acct_1", 100), outcome, s(2));
             agenda.on_changes(&[open("acct_1", 100)], s(2));
-            assert!(!matches!(agenda.next(s(3)), Next::Fetch(_)), "nothing new, {outcome:?}");
+            assert!(
+                !matches!(agenda.next(s(3)), Next::Fetch(_)),
+                "nothing new, {outcome:?}"
+            );
             agenda.on_changes(&[open("acct_1", 101)], s(2));
-            assert_eq!(agenda.next(s(3)), Next::Fetch(told_of("acct_1", 101)), "after, {outcome:?}");
+            assert_eq!(
+                agenda.next(s(3)),
+                Next::Fetch(told_of("acct_1", 101)),
+                "after, {outcome:?}"
+            );
         }
         let mut agenda = fetching();
         agenda.ended(told_of("acct_1", 100), Outcome::Failed, s(2));
         agenda.on_changes(&[open("acct_1", 101)], s(2));
-        assert_eq!(agenda.next(s(2)), Next::Wait(s(3)), "another event does not end a back-off");
+        assert_eq!(
+            agenda.next(s(2)),
+            Next::Wait(s(3)),
+            "another event does not end a back-off"
+        );
     }
 
     #[test]
@@ -359,13 +427,24 @@ mod tests {
         agenda.on_changes(&[open("acct_2", 100)], s(0));
         agenda.ended(told_of("acct_1", 100), Outcome::Gone, s(1));
         agenda.on_scan(&[stale("acct_1", 100), stale("acct_3", 100)], s(1));
-        assert_eq!(agenda.next(s(9)), Next::Fetch(told_of("acct_3", 100)), "gone is gone, and acct_2 is well");
+        assert_eq!(
+            agenda.next(s(9)),
+            Next::Fetch(told_of("acct_3", 100)),
+            "gone is gone, and acct_2 is well"
+        );
         assert_eq!(agenda.next(s(9)), Next::Idle);
     }
 
     #[test]
     fn only_plain_ids_become_part_of_a_url() {
-        for id in ["acct_", "acct_1/../../v1/balance", "acct_1?expand=x", "cus_1", "acct_é", "acct_1%2e"] {
+        for id in [
+            "acct_",
+            "acct_1/../../v1/balance",
+            "acct_1?expand=x",
+            "cus_1",
+            "acct_é",
+            "acct_1%2e",
+        ] {
             let mut agenda = Agenda::default();
             agenda.on_changes(&[open(id, 100)], s(0));
             assert_eq!(agenda.next(s(9)), Next::Idle, "{id}");
@@ -374,10 +453,15 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_looked_for_again() {
-        let all: Vec<_> = (0..=Agenda::ROOM).map(|n| stale(&format!("acct_{n}"), 100)).collect();
+        let all: Vec<_> = (0..=Agenda::ROOM)
+            .map(|n| stale(&format!("acct_{n}"), 100))
+            .collect();
         let mut agenda = Agenda::default();
         agenda.on_scan(&all, s(0));
-        assert!(agenda.overflowed && !agenda.needs_scan(), "not before there is room");
+        assert!(
+            agenda.overflowed && !agenda.needs_scan(),
+            "not before there is room"
+        );
         for condition in &all[..Agenda::ROOM / 2] {
             agenda.on_changes(&[ConditionChange::Close(condition.key.clone())], s(1));
         }

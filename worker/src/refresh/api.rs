@@ -20,19 +20,33 @@ const LARGEST_ANSWER: usize = 1 << 20;
 pub async fn account(api: &StripeApi, id: &str) -> Result<Answer, NoAnswer> {
     let path = format!("/v1/accounts/{id}");
     let within = Duration::from_secs(20);
-    Ok(api.ask(Question { path: &path, query: &[], account: None, largest: LARGEST_ANSWER, within }).await?)
+    Ok(api
+        .ask(Question {
+            path: &path,
+            query: &[],
+            account: None,
+            largest: LARGEST_ANSWER,
+            within,
+        })
+        .await?)
 }
 
 impl NoAnswer {
     /// Trying again will not help before somebody changes something.
     pub fn refused(reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Refused { all: false }, reason: reason.into() }
+        Self {
+            outcome: Outcome::Refused { all: false },
+            reason: reason.into(),
+        }
     }
 }
 
 impl From<stripe_api::NoAnswer> for NoAnswer {
     fn from(stripe_api::NoAnswer { why, reason }: stripe_api::NoAnswer) -> Self {
-        Self { outcome: why.into(), reason }
+        Self {
+            outcome: why.into(),
+            reason,
+        }
     }
 }
 

@@ -21,7 +21,9 @@ use revwatch_shared::backend::Backend;
 use revwatch_shared::config::ConfigError;
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::event::{Event, day_of, partition_of};
-use revwatch_shared::ports::{ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError};
+use revwatch_shared::ports::{
+    ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError,
+};
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::{Correlation, Metrics, shown};
 use tokio::sync::watch;
@@ -78,8 +80,8 @@ impl Refresher {
             if same {
                 return Ok(Box::new(|| {}));
             }
-            let api =
-                StripeApi::of(config).map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
+            let api = StripeApi::of(config)
+                .map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
             Ok(Box::new(move || drop(keep.send_replace(api.map(Arc::new)))))
         });
         let config = &process.config.worker;
@@ -207,7 +209,8 @@ async fn hold(
 
 impl Refresher {
     async fn release(&self, holder: &str) {
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.store.release(LEASE, holder)).await;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(2), self.store.release(LEASE, holder)).await;
     }
 
     async fn renew(&self, holder: &str) -> Result<bool, StoreError> {
@@ -251,23 +254,35 @@ impl Refresher {
                 Outcome::Refreshed
             }
             Err(NoAnswer { outcome, reason }) => {
-                let (word, account, told_by) = (outcome.as_str(), shown::id(account), shown::id(&told.event_id));
+                let (word, account, told_by) = (
+                    outcome.as_str(),
+                    shown::id(account),
+                    shown::id(&told.event_id),
+                );
                 let trace_id = Correlation::of(&told.event_id);
                 tracing::warn!(%account, outcome = word, reason, %told_by, %trace_id, "account not refreshed");
                 outcome
             }
         };
-        self.metrics.refreshes.with_label_values(&[outcome.as_str()]).inc();
+        self.metrics
+            .refreshes
+            .with_label_values(&[outcome.as_str()])
+            .inc();
         outcome
     }
 
     async fn fetch(&self, api: &StripeApi, told: &Told) -> Result<String, NoAnswer> {
         let asked = ask(api, told).await;
-        if let Err(NoAnswer { outcome: Outcome::Refused { .. } | Outcome::Failed, .. }) = &asked {
+        if let Err(NoAnswer {
+            outcome: Outcome::Refused { .. } | Outcome::Failed,
+            ..
+        }) = &asked
+        {
             self.count_error(&told.account).await;
         }
         let made = asked?;
-        let partition = Event::parse(made.body.as_bytes()).map(|event| event.partition(self.queue.partitions()));
+        let partition = Event::parse(made.body.as_bytes())
+            .map(|event| event.partition(self.queue.partitions()));
         let delivery = Delivery {
             id: uuid::Uuid::now_v7(),
             event_id: made.event_id.clone(),
@@ -280,8 +295,14 @@ impl Refresher {
         };
         match tokio::time::timeout(PUBLISH, self.queue.publish(delivery)).await {
             Ok(Ok(())) => Ok(made.event_id),
-            Ok(Err(error)) => Err(NoAnswer { outcome: Outcome::Failed, reason: error.to_string() }),
-            Err(_) => Err(NoAnswer { outcome: Outcome::Failed, reason: "the queue does not confirm".to_owned() }),
+            Ok(Err(error)) => Err(NoAnswer {
+                outcome: Outcome::Failed,
+                reason: error.to_string(),
+            }),
+            Err(_) => Err(NoAnswer {
+                outcome: Outcome::Failed,
+                reason: "the queue does not confirm".to_owned(),
+            }),
         }
     }
 
@@ -294,7 +315,11 @@ impl Refresher {
         counters.add(Bucket::hour_of(now_s), &["events", "api_error"], 1);
         let commit = Commit {
             partition: partition_of(account, self.queue.partitions()),
-            marks: vec![Mark { day: day_of(now_s), key: id.simple().to_string(), delivery: id }],
+            marks: vec![Mark {
+                day: day_of(now_s),
+                key: id.simple().to_string(),
+                delivery: id,
+            }],
             counters,
             ..Commit::default()
         };
@@ -308,5 +333,6 @@ impl Refresher {
 async fn ask(api: &StripeApi, told: &Told) -> Result<Snapshot, NoAnswer> {
     let answer = api::account(api, &told.account).await?;
     let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
-    snapshot::event(told, seen_at_s, api.livemode, &answer.body).map_err(|error| NoAnswer::refused(error.to_string()))
+    snapshot::event(told, seen_at_s, api.livemode, &answer.body)
+        .map_err(|error| NoAnswer::refused(error.to_string()))
 }

@@ -48,7 +48,12 @@ pub fn seen_at(told_s: i64, sent_s: i64, date_s: Option<i64>, took: Duration) ->
 }
 
 /// Makes the event, and sees that it can be applied: one that cannot would only become a dead letter.
-pub fn event(told: &Told, seen_at_s: i64, livemode: bool, answer: &str) -> Result<Snapshot, NoAccount> {
+pub fn event(
+    told: &Told,
+    seen_at_s: i64,
+    livemode: bool,
+    answer: &str,
+) -> Result<Snapshot, NoAccount> {
     let object: &RawValue = serde_json::from_str(answer).map_err(|_| NoAccount::NotAnObject)?;
     let head: Head = serde_json::from_str(object.get()).map_err(|_| NoAccount::NotAnObject)?;
     if head.id != told.account || head.object.is_some_and(|kind| kind != "account") {
@@ -113,7 +118,11 @@ mod tests {
     use super::*;
 
     fn told() -> Told {
-        Told { account: "acct_1".into(), told_s: 100, event_id: "evt_1".into() }
+        Told {
+            account: "acct_1".into(),
+            told_s: 100,
+            event_id: "evt_1".into(),
+        }
     }
 
     #[test]
@@ -124,8 +133,14 @@ mod tests {
         let made = event(&told(), 120, true, &format!("{answer}\n")).expect("an account");
         let read = Event::parse(made.body.as_bytes()).expect("an event");
         assert_eq!(read.object.expect("an object").get(), answer);
-        assert_eq!((read.id.as_ref(), read.kind.as_ref(), read.created_s), (made.event_id.as_str(), KIND, 120));
-        assert_eq!((read.account.as_deref(), read.livemode), (Some("acct_1"), true));
+        assert_eq!(
+            (read.id.as_ref(), read.kind.as_ref(), read.created_s),
+            (made.event_id.as_str(), KIND, 120)
+        );
+        assert_eq!(
+            (read.account.as_deref(), read.livemode),
+            (Some("acct_1"), true)
+        );
     }
 
     #[test]
@@ -133,8 +148,20 @@ mod tests {
         let id = event_id(&told(), 120);
         assert_eq!(id, "evt_refresh_9fbc8edb2272449c1483af80");
         let others = [
-            event_id(&Told { account: "acct_2".into(), ..told() }, 120),
-            event_id(&Told { event_id: "evt_2".into(), ..told() }, 120),
+            event_id(
+                &Told {
+                    account: "acct_2".into(),
+                    ..told()
+                },
+                120,
+            ),
+            event_id(
+                &Told {
+                    event_id: "evt_2".into(),
+                    ..told()
+                },
+                120,
+            ),
             event_id(&told(), 121),
         ];
         assert!(!others.contains(&id));
@@ -150,10 +177,24 @@ mod tests {
             (r#"{"id":"acct_1","object":"list"}"#, NoAccount::Another),
         ];
         for (answer, expected) in table {
-            assert_eq!(event(&told(), 120, false, answer), Err(expected), "{answer}");
+            assert_eq!(
+                event(&told(), 120, false, answer),
+                Err(expected),
+                "{answer}"
+            );
         }
-        let error = event(&told(), 120, false, r#"{"id":"acct_1","object":"account","payouts_enabled":true}"#);
-        assert!(error.expect_err("incomplete").to_string().contains("charges_enabled"));
+        let error = event(
+            &told(),
+            120,
+            false,
+            r#"{"id":"acct_1","object":"account","payouts_enabled":true}"#,
+        );
+        assert!(
+            error
+                .expect_err("incomplete")
+                .to_string()
+                .contains("charges_enabled")
+        );
     }
 
     #[test]
@@ -169,7 +210,11 @@ mod tests {
             (100, 101, Some(101), 100),
         ];
         for (told_s, sent_s, date_s, expected) in table {
-            assert_eq!(seen_at(told_s, sent_s, date_s, took), expected, "{told_s} {sent_s} {date_s:?}");
+            assert_eq!(
+                seen_at(told_s, sent_s, date_s, took),
+                expected,
+                "{told_s} {sent_s} {date_s:?}"
+            );
         }
     }
 }

@@ -9,11 +9,23 @@ fn what_another_alert_explains_is_told_only_if_it_outlives_it() {
     desk.open(&lost("acct_1"), 20);
     desk.open(&payout("po_2", "acct_2", 100), 20);
     let told = desk.tell_all(20);
-    assert_eq!(told.len(), 4, "the lost account and the payout of the other one: {told:?}");
+    assert_eq!(
+        told.len(),
+        4,
+        "the lost account and the payout of the other one: {told:?}"
+    );
     desk.close(&lost("acct_1"), 30);
     let told = desk.tell_all(30);
-    assert!(told.contains(&"slack 🔴 CRITICAL: A payout failed".to_owned()), "{told:?}");
-    let clock = desk.book.alerts().filter(|a| a.rule == "payout").map(|a| a.sla.respond_due_s - 15 * 60).max();
+    assert!(
+        told.contains(&"slack 🔴 CRITICAL: A payout failed".to_owned()),
+        "{told:?}"
+    );
+    let clock = desk
+        .book
+        .alerts()
+        .filter(|a| a.rule == "payout")
+        .map(|a| a.sla.respond_due_s - 15 * 60)
+        .max();
     assert_eq!(clock, Some(30), "its clocks began when somebody could know");
 }
 
@@ -22,7 +34,10 @@ fn a_silence_ends_and_what_still_fires_is_told() {
     let mut desk = Desk::new();
     let silence = Silence {
         id: "si_1".into(),
-        matches: Matcher { account: Some("acct_1".into()), ..Matcher::default() },
+        matches: Matcher {
+            account: Some("acct_1".into()),
+            ..Matcher::default()
+        },
         from_s: 0,
         until_s: 100,
         reason: "migration".into(),
@@ -42,7 +57,10 @@ fn a_silence_ends_and_what_still_fires_is_told() {
     // Ended early.
     let again = Silence {
         id: "si_2".into(),
-        matches: Matcher { rule: Some("lost".into()), ..Matcher::default() },
+        matches: Matcher {
+            rule: Some("lost".into()),
+            ..Matcher::default()
+        },
         from_s: 100,
         until_s: 1000,
         reason: "r".into(),
@@ -51,7 +69,12 @@ fn a_silence_ends_and_what_still_fires_is_told() {
     desk.command(Ask::Silence(again), 110);
     desk.open(&lost("acct_3"), 120);
     assert!(desk.tell_all(120).is_empty());
-    desk.command(Ask::Unsilence { silence_id: "si_2".into() }, 130);
+    desk.command(
+        Ask::Unsilence {
+            silence_id: "si_2".into(),
+        },
+        130,
+    );
     assert!(desk.tell_all(130).iter().any(|t| t.starts_with("slack 🔴")));
 }
 
@@ -63,25 +86,52 @@ fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
     desk.tell_all(0);
     desk.book.on_time(12 * minute);
     let told = desk.tell_all(12 * minute);
-    assert!(told.iter().any(|t| t.starts_with("slack#1 ⏳ RESPONSE DUE SOON")), "{told:?}");
+    assert!(
+        told.iter()
+            .any(|t| t.starts_with("slack#1 ⏳ RESPONSE DUE SOON")),
+        "{told:?}"
+    );
     desk.book.on_time(15 * minute);
     let told = desk.tell_all(15 * minute);
-    assert!(told.iter().any(|t| t.contains("NO RESPONSE IN TIME")), "{told:?}");
+    assert!(
+        told.iter().any(|t| t.contains("NO RESPONSE IN TIME")),
+        "{told:?}"
+    );
     desk.book.on_time(30 * minute);
     let told = desk.tell_all(30 * minute);
     assert!(told.iter().any(|t| t.contains("ESCALATION 1")), "{told:?}");
-    desk.command(Ask::Acknowledge { alert_id: desk.id("lost") }, 35 * minute);
+    desk.command(
+        Ask::Acknowledge {
+            alert_id: desk.id("lost"),
+        },
+        35 * minute,
+    );
     desk.tell_all(35 * minute);
     desk.book.on_time(46 * minute);
     assert!(desk.tell_all(46 * minute).is_empty(), "somebody has it");
     desk.book.on_time(60 * minute);
     let told = desk.tell_all(60 * minute);
-    assert!(told.iter().any(|t| t.contains("NOT RESOLVED IN TIME")), "{told:?}");
-    assert!(!told.iter().any(|t| t.contains("DUE SOON")), "beside the breach it is not worth saying: {told:?}");
-    let kinds: Vec<_> = desk.book.alerts().flat_map(|a| a.notices.iter().map(|n| n.kind)).collect();
+    assert!(
+        told.iter().any(|t| t.contains("NOT RESOLVED IN TIME")),
+        "{told:?}"
+    );
+    assert!(
+        !told.iter().any(|t| t.contains("DUE SOON")),
+        "beside the breach it is not worth saying: {told:?}"
+    );
+    let kinds: Vec<_> = desk
+        .book
+        .alerts()
+        .flat_map(|a| a.notices.iter().map(|n| n.kind))
+        .collect();
     assert_eq!(
         kinds,
-        [NoticeKind::RespondSoon, NoticeKind::RespondBreached, NoticeKind::Escalated(0), NoticeKind::ResolveBreached]
+        [
+            NoticeKind::RespondSoon,
+            NoticeKind::RespondBreached,
+            NoticeKind::Escalated(0),
+            NoticeKind::ResolveBreached
+        ]
     );
 }
 
@@ -90,7 +140,12 @@ fn what_was_ended_by_hand_does_not_fire_again_before_it_has_been_over() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     desk.tell_all(20);
-    desk.command(Ask::Resolve { alert_id: desk.id("lost") }, 30);
+    desk.command(
+        Ask::Resolve {
+            alert_id: desk.id("lost"),
+        },
+        30,
+    );
     desk.tell_all(30);
     desk.reopen();
     desk.open(&lost("acct_1"), 40);
@@ -111,7 +166,12 @@ fn what_was_ended_by_hand_after_it_was_over_fires_when_it_begins_again() {
     desk.open(&payout("po_1", "acct_1", 100), 20);
     desk.tell_all(20);
     desk.close(&payout("po_1", "acct_1", 100), 30);
-    desk.command(Ask::Resolve { alert_id: desk.id("payout") }, 40);
+    desk.command(
+        Ask::Resolve {
+            alert_id: desk.id("payout"),
+        },
+        40,
+    );
     desk.tell_all(40);
     desk.reopen();
     desk.open(&payout("po_1", "acct_1", 100), 50);
@@ -123,9 +183,22 @@ fn what_was_ended_by_hand_after_it_was_over_fires_when_it_begins_again() {
 fn a_silence_asked_for_by_a_clock_that_is_ahead_begins_at_once() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    let matches = Matcher { rule: Some("lost".into()), ..Matcher::default() };
+    let matches = Matcher {
+        rule: Some("lost".into()),
+        ..Matcher::default()
+    };
     let (id, by) = ("si_1".to_owned(), "ana".to_owned());
-    desk.command(Ask::Silence(Silence { id, matches, from_s: 21, until_s: 100, reason: "r".into(), by }), 20);
+    desk.command(
+        Ask::Silence(Silence {
+            id,
+            matches,
+            from_s: 21,
+            until_s: 100,
+            reason: "r".into(),
+            by,
+        }),
+        20,
+    );
     assert!(desk.tell_all(20).is_empty());
 }
 
@@ -134,7 +207,10 @@ fn what_stops_a_clock_says_how_long_it_took_and_what_nobody_was_told_of_does_not
     let mut desk = Desk::new();
     let silence = Silence {
         id: "si_1".into(),
-        matches: Matcher { account: Some("acct_2".into()), ..Matcher::default() },
+        matches: Matcher {
+            account: Some("acct_2".into()),
+            ..Matcher::default()
+        },
         from_s: 0,
         until_s: 9000,
         reason: "migration".into(),
@@ -143,7 +219,12 @@ fn what_stops_a_clock_says_how_long_it_took_and_what_nobody_was_told_of_does_not
     desk.command(Ask::Silence(silence), 0);
     desk.open(&lost("acct_1"), 20);
     desk.tell_all(20);
-    desk.command(Ask::Acknowledge { alert_id: desk.id("lost") }, 50);
+    desk.command(
+        Ask::Acknowledge {
+            alert_id: desk.id("lost"),
+        },
+        50,
+    );
     desk.close(&lost("acct_1"), 95);
     desk.tell_all(95);
     desk.open(&lost("acct_2"), 100);

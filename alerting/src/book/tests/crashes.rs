@@ -14,12 +14,20 @@ fn reopened_at_any_point_it_goes_on_where_it_was() {
             }
         };
         for n in 0..6 {
-            desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100 * n), 20);
+            desk.open(
+                &payout(&format!("po_{n}"), &format!("acct_{n}"), 100 * n),
+                20,
+            );
             again(&mut desk, 20);
         }
         log.push(desk.tell_all(20));
         again(&mut desk, 20);
-        desk.command(Ask::Acknowledge { alert_id: desk.id("payout") }, 25);
+        desk.command(
+            Ask::Acknowledge {
+                alert_id: desk.id("payout"),
+            },
+            25,
+        );
         again(&mut desk, 25);
         desk.book.on_time(20 + 15 * 60);
         again(&mut desk, 20 + 15 * 60);
@@ -48,7 +56,11 @@ fn what_is_pending_is_counted_also_after_a_restart() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     let pending = |desk: &Desk| -> i64 {
-        desk.book.counts().filter(|(_, _, stage, _)| *stage == Stage::Pending).map(|(.., n)| n).sum()
+        desk.book
+            .counts()
+            .filter(|(_, _, stage, _)| *stage == Stage::Pending)
+            .map(|(.., n)| n)
+            .sum()
     };
     desk.book.on_figures(facts(&counters, 100));
     desk.settle(100);
@@ -62,12 +74,18 @@ fn what_is_pending_is_counted_also_after_a_restart() {
 #[test]
 fn an_alert_that_comes_back_within_its_second_is_another_one() {
     let mut desk = Desk::new();
-    let again = Condition { event_id: "evt_3".into(), ..lost("acct_1") };
+    let again = Condition {
+        event_id: "evt_3".into(),
+        ..lost("acct_1")
+    };
     desk.open(&lost("acct_1"), 100);
     desk.close(&lost("acct_1"), 100);
     desk.open(&again, 100);
     let told = desk.tell_all(100);
-    assert!(told.len() == 4 && told.iter().filter(|t| t.contains("RESOLVED")).count() == 2, "{told:?}");
+    assert!(
+        told.len() == 4 && told.iter().filter(|t| t.contains("RESOLVED")).count() == 2,
+        "{told:?}"
+    );
     assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
     desk.close(&again, 100);
     assert_eq!(desk.tell_all(100).len(), 2);
@@ -80,7 +98,12 @@ fn what_was_ended_by_hand_stays_so_wherever_a_crash_cuts_off_the_write() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     desk.tell_all(20);
-    let (before, ask) = (desk.store.clone(), Ask::Resolve { alert_id: desk.id("lost") });
+    let (before, ask) = (
+        desk.store.clone(),
+        Ask::Resolve {
+            alert_id: desk.id("lost"),
+        },
+    );
     desk.command(ask.clone(), 30);
     let writes = desk.book.settle(30);
     for cut in 0..=writes.len() {
@@ -104,19 +127,35 @@ fn documents_come_in_an_order_in_which_a_crash_loses_nothing() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     desk.tell_all(20);
-    desk.command(Ask::Resolve { alert_id: desk.id("lost") }, 30);
+    desk.command(
+        Ask::Resolve {
+            alert_id: desk.id("lost"),
+        },
+        30,
+    );
     desk.book.read.cursor = ChangeCursor::default();
     desk.book.read.until_s = 30;
     let told = desk.book.settle(30);
     let kinds: Vec<_> = told.iter().map(|w| (w.space, w.body.is_some())).collect();
-    assert_eq!(kinds, [(PENDING, true), (ALERTS, true), (COMMANDS, false), (PROGRESS, true)]);
+    assert_eq!(
+        kinds,
+        [
+            (PENDING, true),
+            (ALERTS, true),
+            (COMMANDS, false),
+            (PROGRESS, true)
+        ]
+    );
 }
 
 #[test]
 fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
     let storm = |desk: &mut Desk, now_s| {
         for n in 0..8 {
-            desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), now_s);
+            desk.open(
+                &payout(&format!("po_{n}"), &format!("acct_{n}"), 100),
+                now_s,
+            );
         }
     };
     let mut desk = Desk::new();
@@ -126,7 +165,8 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
         let mut desk = Desk::new();
         for write in &writes[..cut] {
             if let Some(body) = &write.body {
-                desk.store.insert((write.space, write.key.clone()), body.clone());
+                desk.store
+                    .insert((write.space, write.key.clone()), body.clone());
             }
         }
         desk.reopen();
@@ -134,14 +174,26 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
         storm(&mut desk, 25);
         desk.book.on_time(25);
         let told = desk.tell_all(25);
-        assert!(told.iter().all(|t| t.contains(" × A payout failed")) && !told.is_empty(), "cut at {cut}: {told:?}");
-        let open: u32 = desk.book.alerts().filter_map(|a| a.group.as_ref()).map(|g| g.open).sum();
+        assert!(
+            told.iter().all(|t| t.contains(" × A payout failed")) && !told.is_empty(),
+            "cut at {cut}: {told:?}"
+        );
+        let open: u32 = desk
+            .book
+            .alerts()
+            .filter_map(|a| a.group.as_ref())
+            .map(|g| g.open)
+            .sum();
         assert_eq!(open, 8, "cut at {cut}");
         for n in 0..8 {
             desk.close(&payout(&format!("po_{n}"), "", 0), 100);
         }
         desk.book.on_time(200);
         desk.tell_all(200);
-        assert!(desk.alerts().is_empty(), "cut at {cut}: {:?}", desk.alerts());
+        assert!(
+            desk.alerts().is_empty(),
+            "cut at {cut}: {:?}",
+            desk.alerts()
+        );
     }
 }

@@ -15,7 +15,10 @@ fn figures_wait_for_their_time_and_are_judged_by_part() {
     desk.settle(159);
     assert!(desk.alerts().is_empty());
     desk.book.on_figures(facts(&counters, 160));
-    assert!(desk.tell_all(160).contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned()));
+    assert!(
+        desk.tell_all(160)
+            .contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned())
+    );
     assert_eq!(desk.alerts(), ["failures currency usd firing"]);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 3);
     desk.book.on_figures(facts(&counters, 200));
@@ -25,7 +28,10 @@ fn figures_wait_for_their_time_and_are_judged_by_part() {
 
 #[test]
 fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() {
-    let patient = RULES.replace("for = \"1m\"\nseverity", "keep_firing_for = \"10m\"\nseverity");
+    let patient = RULES.replace(
+        "for = \"1m\"\nseverity",
+        "keep_firing_for = \"10m\"\nseverity",
+    );
     let mut desk = Desk::new();
     desk.book.rules = crate::rule_text::parse(&[("test".into(), patient)]).expect("valid");
     let of = |status: &str| {
@@ -47,7 +53,13 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
     let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
     let mut desk = Desk::new();
     desk.book.rules = crate::rule_text::parse(&[("test".into(), strict)]).expect("valid");
-    let due = condition(ConditionKind::RequirementsDue, EntityKind::Account, "acct_1", "acct_1", -4000);
+    let due = condition(
+        ConditionKind::RequirementsDue,
+        EntityKind::Account,
+        "acct_1",
+        "acct_1",
+        -4000,
+    );
     let due = Condition { due_s: 0, ..due };
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["events", "created"], 1);
@@ -57,7 +69,10 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
     assert!(!desk.book.needs_scan(4 * hour));
     counters.add(Bucket::Hour(3), &["events", "created"], 1);
     desk.book.on_figures(facts(&counters, 4 * hour + 60));
-    assert!(desk.book.needs_scan(4 * hour + 60), "a stricter rule is late, which left nothing aside");
+    assert!(
+        desk.book.needs_scan(4 * hour + 60),
+        "a stricter rule is late, which left nothing aside"
+    );
     desk.book.on_scan(std::slice::from_ref(&due), 4 * hour + 60);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
 }
@@ -88,14 +103,24 @@ fn a_figure_that_moved_too_soon_is_shown_when_it_may_be() {
 fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     let mut desk = Desk::new();
     let hour = 3600;
-    let mut due = condition(ConditionKind::RequirementsDue, EntityKind::Account, "acct_1", "acct_1", 0);
+    let mut due = condition(
+        ConditionKind::RequirementsDue,
+        EntityKind::Account,
+        "acct_1",
+        "acct_1",
+        0,
+    );
     due.due_s = 2 * hour;
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["events", "created"], 1);
     desk.book.on_figures(facts(&counters, 4 * hour));
     desk.open(&due, 4 * hour);
     desk.settle(4 * hour);
-    assert!(desk.alerts().is_empty() && !desk.book.read.waiting.is_empty() && !desk.book.needs_scan(4 * hour));
+    assert!(
+        desk.alerts().is_empty()
+            && !desk.book.read.waiting.is_empty()
+            && !desk.book.needs_scan(4 * hour)
+    );
     desk.reopen();
     counters.add(Bucket::Hour(4), &["events", "created"], 1);
     desk.book.on_figures(facts(&counters, 4 * hour + 60));
@@ -105,8 +130,15 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     desk.settle(4 * hour + 60);
     assert!(!desk.book.needs_scan(4 * hour + 60));
     // Deliveries wait and none is applied: what would show it may be among them.
-    let stalled = Pipeline { stalled_s: 301, ..PIPELINE.clone() };
-    desk.book.on_figures(Facts { counters: &counters, pipeline: &stalled, now_s: 4 * hour + 90 });
+    let stalled = Pipeline {
+        stalled_s: 301,
+        ..PIPELINE.clone()
+    };
+    desk.book.on_figures(Facts {
+        counters: &counters,
+        pipeline: &stalled,
+        now_s: 4 * hour + 90,
+    });
     due.key.subject.id = "acct_2".into();
     desk.open(&due, 4 * hour + 90);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
@@ -116,7 +148,10 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
 
 #[test]
 fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
-    for (from, to) in [("name = \"failures\"", "name = \"other\""), ("by = \"currency\"\n", "")] {
+    for (from, to) in [
+        ("name = \"failures\"", "name = \"other\""),
+        ("by = \"currency\"\n", ""),
+    ] {
         let mut desk = Desk::new();
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
@@ -127,7 +162,8 @@ fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
         assert_eq!(desk.alerts(), ["failures currency usd firing"]);
         desk.reopen();
         assert!(!desk.book.needs_scan(160));
-        let changed = crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
+        let changed =
+            crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
         desk.reopen_with(changed, policy());
         assert!(desk.book.needs_scan(170), "{to}");
         desk.book.on_scan(&[], 170);

@@ -85,8 +85,13 @@ fn policy_with(notifiers: &[&str]) -> Policy {
     let config = Config::load(None, &|_| None).expect("the defaults");
     let mut alerting = config.alerting;
     alerting.group_above = 3;
-    let habits = |name: &str| Habits { edits: name == "slack", resolves: true };
-    let notifiers = notifiers.iter().map(|name| ((*name).to_owned(), habits(name)));
+    let habits = |name: &str| Habits {
+        edits: name == "slack",
+        resolves: true,
+    };
+    let notifiers = notifiers
+        .iter()
+        .map(|name| ((*name).to_owned(), habits(name)));
     Policy::new(&alerting, notifiers.collect()).expect("valid")
 }
 
@@ -97,7 +102,11 @@ fn rules() -> Vec<Rule> {
 impl Desk {
     fn new() -> Self {
         let book = Book::open(rules(), policy(), &Documents::default()).expect("readable");
-        let mut desk = Self { book, store: BTreeMap::new(), happened: Vec::new() };
+        let mut desk = Self {
+            book,
+            store: BTreeMap::new(),
+            happened: Vec::new(),
+        };
         desk.book.on_scan(&[], 0);
         desk.settle(0);
         desk
@@ -124,7 +133,9 @@ impl Desk {
     fn reopen_with(&mut self, rules: Vec<Rule>, policy: Policy) {
         let space = |wanted| {
             let of_space = self.store.iter().filter(|((space, _), _)| *space == wanted);
-            of_space.map(|((_, key), body)| (key.clone(), body.clone())).collect()
+            of_space
+                .map(|((_, key), body)| (key.clone(), body.clone()))
+                .collect()
         };
         let stored = Documents {
             alerts: space(ALERTS),
@@ -140,17 +151,27 @@ impl Desk {
     }
 
     fn close(&mut self, condition: &Condition, now_s: i64) {
-        self.book.on_changes(&[ConditionChange::Close(condition.key.clone())], now_s);
+        self.book
+            .on_changes(&[ConditionChange::Close(condition.key.clone())], now_s);
     }
 
     fn command(&mut self, ask: Ask, now_s: i64) {
-        let command = Command { ask, by: "ana".into(), via: "cli".into(), at_s: now_s };
-        self.book.on_command("c1", &json(&command), now_s).expect("readable");
+        let command = Command {
+            ask,
+            by: "ana".into(),
+            via: "cli".into(),
+            at_s: now_s,
+        };
+        self.book
+            .on_command("c1", &json(&command), now_s)
+            .expect("readable");
     }
 
     /// Tells whatever may be told, well, and returns it: the way and the headline.
     fn tell_all(&mut self, now_s: i64) -> Vec<String> {
-        self.tell(now_s, |_| Outcome::Delivered { receipt: Some("r".into()) })
+        self.tell(now_s, |_| Outcome::Delivered {
+            receipt: Some("r".into()),
+        })
     }
 
     fn tell(&mut self, now_s: i64, answer: impl Fn(&Way) -> Outcome) -> Vec<String> {
@@ -158,14 +179,36 @@ impl Desk {
         // Bounded: nothing may be told for ever.
         for _ in 0..1000 {
             self.settle(now_s);
-            let lanes = self.book.lanes().filter(|(_, at_ms)| *at_ms <= now_s * 1000);
-            let Some(lane) = lanes.map(|(lane, _)| lane.clone()).next() else { return told };
-            let job = self.book.begin(&lane, now_s * 1000).expect("something to tell");
+            let lanes = self
+                .book
+                .lanes()
+                .filter(|(_, at_ms)| *at_ms <= now_s * 1000);
+            let Some(lane) = lanes.map(|(lane, _)| lane.clone()).next() else {
+                return told;
+            };
+            let job = self
+                .book
+                .begin(&lane, now_s * 1000)
+                .expect("something to tell");
             self.settle(now_s);
             told.push(format!("{} {}", job.way, job.message.headline));
-            let Job { alert_id, way, revision, .. } = job;
+            let Job {
+                alert_id,
+                way,
+                revision,
+                ..
+            } = job;
             let outcome = answer(&way);
-            self.book.on_told(&Told { alert_id, way, revision, outcome, possible_duplicate: false }, now_s * 1000);
+            self.book.on_told(
+                &Told {
+                    alert_id,
+                    way,
+                    revision,
+                    outcome,
+                    possible_duplicate: false,
+                },
+                now_s * 1000,
+            );
         }
         panic!("endless: {told:?}");
     }
@@ -191,13 +234,25 @@ impl Desk {
 
     fn id(&self, rule: &str) -> String {
         let of_rule = self.book.alerts().filter(|a| a.rule == rule);
-        of_rule.max_by_key(|a| a.group.is_some()).map(|a| a.id.clone()).expect("an alert")
+        of_rule
+            .max_by_key(|a| a.group.is_some())
+            .map(|a| a.id.clone())
+            .expect("an alert")
     }
 }
 
-fn condition(kind: ConditionKind, entity: EntityKind, id: &str, account: &str, since_s: i64) -> Condition {
+fn condition(
+    kind: ConditionKind,
+    entity: EntityKind,
+    id: &str,
+    account: &str,
+    since_s: i64,
+) -> Condition {
     Condition {
-        key: ConditionKey { kind, subject: EntityKey::new(entity, id) },
+        key: ConditionKey {
+            kind,
+            subject: EntityKey::new(entity, id),
+        },
         since_s,
         due_s: since_s,
         account: Some(account.into()),
@@ -214,15 +269,33 @@ fn lost(id: &str) -> Condition {
 
 fn payout(id: &str, account: &str, minor: i64) -> Condition {
     let money = Some(Money::new(minor, "usd"));
-    Condition { money, ..condition(ConditionKind::PayoutFailed, EntityKind::Payout, id, account, 10) }
+    Condition {
+        money,
+        ..condition(
+            ConditionKind::PayoutFailed,
+            EntityKind::Payout,
+            id,
+            account,
+            10,
+        )
+    }
 }
 
 fn facts(counters: &Counters, now_s: i64) -> Facts<'_> {
-    Facts { counters, pipeline: &PIPELINE, now_s }
+    Facts {
+        counters,
+        pipeline: &PIPELINE,
+        now_s,
+    }
 }
 
-static PIPELINE: Pipeline =
-    Pipeline { queue_depth: None, dead_letters: None, parked: None, stalled_s: 0, broken_notifiers: Vec::new() };
+static PIPELINE: Pipeline = Pipeline {
+    queue_depth: None,
+    dead_letters: None,
+    parked: None,
+    stalled_s: 0,
+    broken_notifiers: Vec::new(),
+};
 
 #[test]
 fn a_rule_that_is_gone_resolves_what_it_fired() {
@@ -238,7 +311,10 @@ fn a_rule_that_is_gone_resolves_what_it_fired() {
             .collect(),
         ..Documents::default()
     };
-    let others = rules().into_iter().filter(|r| r.name != "lost" && r.inhibited_by.is_empty()).collect();
+    let others = rules()
+        .into_iter()
+        .filter(|r| r.name != "lost" && r.inhibited_by.is_empty())
+        .collect();
     desk.book = Book::open(others, policy(), &stored).expect("readable");
     assert!(desk.book.needs_scan(30));
     desk.book.on_scan(&[lost("acct_1")], 30);
@@ -250,10 +326,17 @@ fn what_fell_due_is_asked_for_once_per_second_and_delay() {
     let mut desk = Desk::new();
     desk.book.read.until_s = 10_000;
     assert_eq!(desk.book.due_windows(10_000), [], "within the same second");
-    assert_eq!(desk.book.due_windows(9_999), [], "a clock that was set back");
+    assert_eq!(
+        desk.book.due_windows(9_999),
+        [],
+        "a clock that was set back"
+    );
     let window = |after_s, until_s| DueWindow { after_s, until_s };
     // "lost" and "payout" at once, "due" an hour later.
-    assert_eq!(desk.book.due_windows(10_003), [window(10_000, 10_003), window(6_400, 6_403)]);
+    assert_eq!(
+        desk.book.due_windows(10_003),
+        [window(10_000, 10_003), window(6_400, 6_403)]
+    );
 }
 
 /// Whatever comes in whatever order: the book takes the ways that the picture shows, and no others, and in
@@ -265,7 +348,9 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
         let mut random = seed;
         // Knuth's constants; no need for more than variety.
         let mut next = |n: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % n
         };
         let mut desk = Desk::new();
@@ -283,14 +368,26 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
                     let mut counters = Counters::default();
                     counters.add(
                         Bucket::hour_of(now_s),
-                        &["payouts", if next(2) == 0 { "failed" } else { "paid" }, "usd"],
+                        &[
+                            "payouts",
+                            if next(2) == 0 { "failed" } else { "paid" },
+                            "usd",
+                        ],
                         3,
                     );
-                    desk.book.on_figures(Facts { counters: &counters, pipeline: &PIPELINE, now_s });
+                    desk.book.on_figures(Facts {
+                        counters: &counters,
+                        pipeline: &PIPELINE,
+                        now_s,
+                    });
                 }
                 6 => {
                     if let Some(alert_id) = desk.book.alerts().map(|a| a.id.clone()).min() {
-                        let ask = if next(2) == 0 { Ask::Acknowledge { alert_id } } else { Ask::Resolve { alert_id } };
+                        let ask = if next(2) == 0 {
+                            Ask::Acknowledge { alert_id }
+                        } else {
+                            Ask::Resolve { alert_id }
+                        };
                         desk.command(ask, now_s);
                     }
                 }
@@ -303,8 +400,17 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
             }
         }
         desk.book.on_scan(&[], now_s);
-        desk.book.on_figures(Facts { counters: &Counters::default(), pipeline: &PIPELINE, now_s });
-        let rest: Vec<_> = desk.book.alerts().filter(|a| !a.is_over()).map(|a| a.id.clone()).collect();
+        desk.book.on_figures(Facts {
+            counters: &Counters::default(),
+            pipeline: &PIPELINE,
+            now_s,
+        });
+        let rest: Vec<_> = desk
+            .book
+            .alerts()
+            .filter(|a| !a.is_over())
+            .map(|a| a.id.clone())
+            .collect();
         for alert_id in rest {
             desk.command(Ask::Resolve { alert_id }, now_s + 61);
         }
@@ -312,10 +418,16 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
         desk.tell_all(now_s + 61);
         assert!(desk.alerts().is_empty(), "seed {seed}: {:?}", desk.alerts());
         let is_left = |stage, n| n == 0 || (stage == Stage::Pending && n > 0);
-        assert!(desk.book.counts().all(|(_, _, stage, n)| is_left(stage, n)), "seed {seed}");
+        assert!(
+            desk.book.counts().all(|(_, _, stage, n)| is_left(stage, n)),
+            "seed {seed}"
+        );
         taken.extend(desk.happened.iter().map(|h| (h.from, h.to)));
     }
-    let drawn: BTreeSet<_> =
-        TRANSITIONS.iter().map(|(a, b, _)| (*a, *b)).filter(|(a, _)| *a != Stage::Resolved).collect();
+    let drawn: BTreeSet<_> = TRANSITIONS
+        .iter()
+        .map(|(a, b, _)| (*a, *b))
+        .filter(|(a, _)| *a != Stage::Resolved)
+        .collect();
     assert_eq!(taken, drawn);
 }

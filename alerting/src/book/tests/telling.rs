@@ -24,7 +24,11 @@ fn an_alert_is_told_when_it_fires_and_when_it_is_over() {
         ]
     );
     assert!(desk.alerts().is_empty());
-    let history: Vec<_> = desk.store.keys().filter(|(space, _)| *space == HISTORY).collect();
+    let history: Vec<_> = desk
+        .store
+        .keys()
+        .filter(|(space, _)| *space == HISTORY)
+        .collect();
     assert_eq!(history.len(), 1);
 }
 
@@ -40,15 +44,28 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
     desk.reopen();
     let job = desk.book.begin(&lane, 20_000).expect("a job");
     let (doubtful, revision) = job.doubtful.expect("it may have arrived");
-    assert_eq!((revision, doubtful.possible_duplicate, job.message.possible_duplicate), (1, true, false));
-    assert!(doubtful.text.contains("Possible duplicate"), "{}", doubtful.text);
+    assert_eq!(
+        (
+            revision,
+            doubtful.possible_duplicate,
+            job.message.possible_duplicate
+        ),
+        (1, true, false)
+    );
+    assert!(
+        doubtful.text.contains("Possible duplicate"),
+        "{}",
+        doubtful.text
+    );
     assert_eq!(doubtful.delivery_id, job.message.delivery_id);
     // Found: nothing more to tell.
     let told = Told {
         alert_id: job.alert_id,
         way: job.way,
         revision,
-        outcome: Outcome::Delivered { receipt: Some("C:1".into()) },
+        outcome: Outcome::Delivered {
+            receipt: Some("C:1".into()),
+        },
         possible_duplicate: false,
     };
     desk.book.on_told(&told, 20_000);
@@ -62,7 +79,10 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
     desk.command(
         Ask::Silence(Silence {
             id: "si_1".into(),
-            matches: Matcher { rule: Some("payout".into()), ..Matcher::default() },
+            matches: Matcher {
+                rule: Some("payout".into()),
+                ..Matcher::default()
+            },
             from_s: 0,
             until_s: 10,
             reason: "r".into(),
@@ -73,14 +93,24 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
     desk.open(&lost("acct_1"), 20);
     let wait = |way: &Way| match way.notifier.as_str() {
         "slack" => Outcome::RetryAfter { wait_ms: 30_000 },
-        _ => Outcome::Failed { reason: "550".into(), permanent: false },
+        _ => Outcome::Failed {
+            reason: "550".into(),
+            permanent: false,
+        },
     };
     assert_eq!(desk.tell(20, wait).len(), 2);
-    assert_eq!(desk.tell_all(49).len(), 1, "email's pause is over, Slack's is not");
+    assert_eq!(
+        desk.tell_all(49).len(),
+        1,
+        "email's pause is over, Slack's is not"
+    );
     assert_eq!(desk.tell_all(50).len(), 1);
     desk.close(&lost("acct_1"), 60);
     let gone = |way: &Way| match way.notifier.as_str() {
-        "slack" => Outcome::Failed { reason: "invalid_auth".into(), permanent: true },
+        "slack" => Outcome::Failed {
+            reason: "invalid_auth".into(),
+            permanent: true,
+        },
         _ => Outcome::Delivered { receipt: None },
     };
     desk.tell(60, gone);
@@ -102,17 +132,31 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
     desk.close(&lost("acct_1"), 30);
     desk.settle(30);
     let lane = ("email".to_owned(), "alerts-critical".to_owned());
-    assert!(desk.book.begin(&lane, 30_000).expect("it is over").doubtful.is_none());
+    assert!(
+        desk.book
+            .begin(&lane, 30_000)
+            .expect("it is over")
+            .doubtful
+            .is_none()
+    );
     desk.settle(30);
     desk.reopen();
-    let (doubtful, _) = desk.book.begin(&lane, 30_000).expect("again").doubtful.expect("it may have arrived");
+    let (doubtful, _) = desk
+        .book
+        .begin(&lane, 30_000)
+        .expect("again")
+        .doubtful
+        .expect("it may have arrived");
     assert!(doubtful.possible_duplicate);
 }
 
 #[test]
 fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
     let mut desk = Desk::new();
-    desk.reopen_with(rules(), policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]));
+    desk.reopen_with(
+        rules(),
+        policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]),
+    );
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
@@ -120,49 +164,77 @@ fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
         desk.settle(now_s);
     }
     let fails = |way: &Way| match way.notifier.as_str() {
-        "slack" => Outcome::Failed { reason: "invalid_auth".into(), permanent: true },
+        "slack" => Outcome::Failed {
+            reason: "invalid_auth".into(),
+            permanent: true,
+        },
         _ => Outcome::Delivered { receipt: None },
     };
     let told = |told: Vec<String>| -> Vec<String> {
-        told.iter().map(|t| t.split(' ').next().unwrap_or_default().to_owned()).collect()
+        told.iter()
+            .map(|t| t.split(' ').next().unwrap_or_default().to_owned())
+            .collect()
     };
-    assert_eq!(told(desk.tell(160, fails)), ["email", "slack", "sms", "webhook"]);
+    assert_eq!(
+        told(desk.tell(160, fails)),
+        ["email", "slack", "sms", "webhook"]
+    );
     assert_eq!(told(desk.tell(460, fails)), ["slack"]);
 }
 
 #[test]
 fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
-    let fails = |_: &Way| Outcome::Failed { reason: "502".into(), permanent: false };
+    let fails = |_: &Way| Outcome::Failed {
+        reason: "502".into(),
+        permanent: false,
+    };
     let mut desk = Desk::new();
     desk.reopen_with(rules(), policy_with(&["slack"]));
     desk.open(&lost("acct_1"), 20);
     desk.tell(20, fails);
     desk.reopen_with(rules(), policy_with(&["email"]));
-    assert_eq!(desk.tell_all(30), ["email 🔴 CRITICAL: A provider can no longer take charges"]);
+    assert_eq!(
+        desk.tell_all(30),
+        ["email 🔴 CRITICAL: A provider can no longer take charges"]
+    );
     desk.book.on_time(20 + 15 * 60);
     let told = desk.tell(20 + 15 * 60, fails);
-    assert_eq!(told, ["email#1 ⏰ NO RESPONSE IN TIME · 🔴 CRITICAL: A provider can no longer take charges"]);
+    assert_eq!(
+        told,
+        ["email#1 ⏰ NO RESPONSE IN TIME · 🔴 CRITICAL: A provider can no longer take charges"]
+    );
     // It was told before by a way that is gone, and is open: so are those who have it now.
     desk.reopen_with(rules(), policy_with(&["log"]));
     assert_eq!(desk.tell_all(2000).len(), 2, "the alert and its notice");
     desk.close(&lost("acct_1"), 2000);
     desk.settle(2000);
     desk.reopen_with(rules(), policy_with(&["sms"]));
-    assert_eq!(desk.tell_all(2000), Vec::<String>::new(), "nobody there knows of it");
+    assert_eq!(
+        desk.tell_all(2000),
+        Vec::<String>::new(),
+        "nobody there knows of it"
+    );
 }
 
 #[test]
 fn what_was_mended_is_used_at_once_for_all_that_waited() {
     let mut desk = Desk::new();
     let fails = |way: &Way| match way.notifier.as_str() {
-        "slack" => Outcome::Failed { reason: "invalid_auth".into(), permanent: true },
+        "slack" => Outcome::Failed {
+            reason: "invalid_auth".into(),
+            permanent: true,
+        },
         _ => Outcome::Delivered { receipt: None },
     };
     for (n, now_s) in [(1, 20), (2, 200)] {
         desk.open(&lost(&format!("acct_{n}")), now_s);
         desk.tell(now_s, fails);
     }
-    assert_eq!(desk.tell_all(20 + 300).len(), 2, "the first is tried, and with it the second");
+    assert_eq!(
+        desk.tell_all(20 + 300).len(),
+        2,
+        "the first is tried, and with it the second"
+    );
     desk.reopen();
     assert_eq!(desk.book.broken_notifiers().count(), 0);
 }
@@ -172,13 +244,32 @@ fn a_deleted_message_is_posted_anew() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     desk.tell_all(20);
-    desk.command(Ask::Acknowledge { alert_id: desk.id("lost") }, 30);
+    desk.command(
+        Ask::Acknowledge {
+            alert_id: desk.id("lost"),
+        },
+        30,
+    );
     desk.settle(30);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
     let job = desk.book.begin(&lane, 30_000).expect("the change");
     assert_eq!(job.message.receipt.as_deref(), Some("r"));
-    let Job { alert_id, way, revision, .. } = job;
-    desk.book.on_told(&Told { alert_id, way, revision, outcome: Outcome::Gone, possible_duplicate: false }, 30_000);
+    let Job {
+        alert_id,
+        way,
+        revision,
+        ..
+    } = job;
+    desk.book.on_told(
+        &Told {
+            alert_id,
+            way,
+            revision,
+            outcome: Outcome::Gone,
+            possible_duplicate: false,
+        },
+        30_000,
+    );
     desk.settle(30);
     let job = desk.book.begin(&lane, 30_000).expect("anew");
     assert_eq!((job.message.receipt, job.doubtful.is_none()), (None, true));
@@ -191,7 +282,10 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
     desk.open(&lost("acct_1"), 100);
     desk.close(&lost("acct_1"), 100);
     let resolved = "✅ RESOLVED: A provider can no longer take charges";
-    assert_eq!(desk.tell_all(100), [format!("email {resolved}"), format!("slack {resolved}")]);
+    assert_eq!(
+        desk.tell_all(100),
+        [format!("email {resolved}"), format!("slack {resolved}")]
+    );
     assert_eq!(desk.alerts(), Vec::<String>::new());
     // Many of them are told as one, and beside one that goes on.
     for n in 2..=9 {
@@ -199,22 +293,40 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
         desk.close(&lost(&format!("acct_{n}")), 200);
     }
     let many = "✅ RESOLVED: 8 × A provider can no longer take charges";
-    assert_eq!(desk.tell_all(200), [format!("email {many}"), format!("slack {many}")]);
+    assert_eq!(
+        desk.tell_all(200),
+        [format!("email {many}"), format!("slack {many}")]
+    );
     for n in 10..=19 {
         desk.open(&lost(&format!("acct_{n}")), 300);
         if n > 10 {
             desk.close(&lost(&format!("acct_{n}")), 300);
         }
     }
-    assert!(desk.tell_all(300).iter().all(|told| told.contains("CRITICAL: 10 × ")));
-    let group = desk.book.alerts().find_map(|a| a.group.clone()).expect("a group");
+    assert!(
+        desk.tell_all(300)
+            .iter()
+            .all(|told| told.contains("CRITICAL: 10 × "))
+    );
+    let group = desk
+        .book
+        .alerts()
+        .find_map(|a| a.group.clone())
+        .expect("a group");
     assert_eq!((group.joined, group.open), (10, 1));
     desk.close(&lost("acct_10"), 310);
-    assert!(desk.tell_all(310).iter().all(|told| told.contains("RESOLVED: 10 × ")));
+    assert!(
+        desk.tell_all(310)
+            .iter()
+            .all(|told| told.contains("RESOLVED: 10 × "))
+    );
     // What is silenced is not told as over either.
     let silence = Silence {
         id: "si_1".into(),
-        matches: Matcher { rule: Some("lost".into()), ..Matcher::default() },
+        matches: Matcher {
+            rule: Some("lost".into()),
+            ..Matcher::default()
+        },
         from_s: 400,
         until_s: 500,
         reason: "known".into(),
@@ -233,10 +345,20 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
     let opened = |n: usize| ConditionChange::Open(lost(&format!("acct_{n}")));
     let closed = |n: usize| ConditionChange::Close(lost(&format!("acct_{n}")).key);
     // As after a failover, and far more of them than make a group.
-    let unread: Vec<_> = (0..400).map(opened).chain((0..400).map(closed)).chain([opened(400)]).collect();
+    let unread: Vec<_> = (0..400)
+        .map(opened)
+        .chain((0..400).map(closed))
+        .chain([opened(400)])
+        .collect();
     desk.book.on_changes(&unread, 100);
     let told = desk.tell_all(100);
-    assert!(told.len() == 2 && told.iter().all(|told| told.contains("CRITICAL: A provider")), "{told:?}");
+    assert!(
+        told.len() == 2
+            && told
+                .iter()
+                .all(|told| told.contains("CRITICAL: A provider")),
+        "{told:?}"
+    );
     assert_eq!((desk.alerts().len(), desk.happened.len()), (1, 1));
     // The one that fires ends, and another one begins; what came between them is nobody's.
     let came_back = [closed(400), opened(400), closed(400), opened(400)];
@@ -244,10 +366,25 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
     let mut told = desk.tell_all(200);
     told.retain(|told| told.starts_with("slack"));
     told.sort();
-    assert!(told.len() == 2 && told[0].contains("RESOLVED") && told[1].contains("CRITICAL"), "{told:?}");
+    assert!(
+        told.len() == 2 && told[0].contains("RESOLVED") && told[1].contains("CRITICAL"),
+        "{told:?}"
+    );
     // What fires already shows how it was at last.
-    let changed = Condition { detail: Some("rejected".into()), ..lost("acct_400") };
-    desk.book.on_changes(&[ConditionChange::Open(changed), closed(400)], 300);
-    let last = desk.book.alerts().find(|alert| alert.is_over()).expect("told as over");
-    assert!(format!("{:?}", last.evidence).contains("rejected"), "{:?}", last.evidence);
+    let changed = Condition {
+        detail: Some("rejected".into()),
+        ..lost("acct_400")
+    };
+    desk.book
+        .on_changes(&[ConditionChange::Open(changed), closed(400)], 300);
+    let last = desk
+        .book
+        .alerts()
+        .find(|alert| alert.is_over())
+        .expect("told as over");
+    assert!(
+        format!("{:?}", last.evidence).contains("rejected"),
+        "{:?}",
+        last.evidence
+    );
 }

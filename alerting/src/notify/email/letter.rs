@@ -11,38 +11,61 @@ use crate::message::Message;
 /// The name of `message` among mails, with its brackets; the same for every attempt at it. An alert and its end
 /// have one delivery, and are two mails.
 pub fn id(message: &Message, domain: &str) -> String {
-    let end = if message.notice.is_none() && message.state == AlertState::Resolved { ".resolved" } else { "" };
+    let end = if message.notice.is_none() && message.state == AlertState::Resolved {
+        ".resolved"
+    } else {
+        ""
+    };
     bracketed(&format!("{}{end}", message.delivery_id), domain)
 }
 
 /// `message` to all of `to`. The first mail about an alert is what all later ones reply to.
-pub fn letter(message: &Message, from: &Mailbox, to: &[Mailbox], domain: &str) -> Result<Mail, String> {
-    let (id, first) = (id(message, domain), bracketed(&format!("{}-0", message.alert_id), domain));
-    let mut letter =
-        Mail::builder().from(from.clone()).subject(one_line(&message.headline)).message_id(Some(id.clone()));
+pub fn letter(
+    message: &Message,
+    from: &Mailbox,
+    to: &[Mailbox],
+    domain: &str,
+) -> Result<Mail, String> {
+    let (id, first) = (
+        id(message, domain),
+        bracketed(&format!("{}-0", message.alert_id), domain),
+    );
+    let mut letter = Mail::builder()
+        .from(from.clone())
+        .subject(one_line(&message.headline))
+        .message_id(Some(id.clone()));
     for mailbox in to {
         letter = letter.to(mailbox.clone());
     }
     if id != first {
         letter = letter.in_reply_to(first.clone()).references(first);
     }
-    for (name, value) in
-        [("X-Revwatch-Alert", one_line(&message.alert_id)), ("Auto-Submitted", "auto-generated".into())]
-    {
-        let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|error| error.to_string())?;
+    for (name, value) in [
+        ("X-Revwatch-Alert", one_line(&message.alert_id)),
+        ("Auto-Submitted", "auto-generated".into()),
+    ] {
+        let name =
+            HeaderName::new_from_ascii(name.to_owned()).map_err(|error| error.to_string())?;
         letter = letter.raw_header(HeaderValue::new(name, value));
     }
-    letter.singlepart(SinglePart::plain(message.text.clone())).map_err(|error| error.to_string())
+    letter
+        .singlepart(SinglePart::plain(message.text.clone()))
+        .map_err(|error| error.to_string())
 }
 
 fn bracketed(name: &str, domain: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let name: String = name.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '-' })
+        .collect();
     format!("<{name}@{domain}>")
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -53,27 +76,51 @@ mod tests {
 
     fn header(message: &Message, name: &str) -> Option<String> {
         let mailbox: Mailbox = "revwatch <alerts@example.com>".parse().expect("an address");
-        let mail = letter(message, &mailbox, std::slice::from_ref(&mailbox), "example.com").expect("a mail");
+        let mail = letter(
+            message,
+            &mailbox,
+            std::slice::from_ref(&mailbox),
+            "example.com",
+        )
+        .expect("a mail");
         mail.headers().get_raw(name).map(str::to_owned)
     }
 
     #[test]
     fn mails_about_one_alert_are_one_thread() {
         let first = message();
-        let notice = Message { delivery_id: "al_1-2".into(), notice: Some(NoticeKind::RespondSoon), ..message() };
-        let resolved = Message { state: AlertState::Resolved, revision: 3, ..message() };
-        let late = Message { state: AlertState::Resolved, ..notice.clone() };
+        let notice = Message {
+            delivery_id: "al_1-2".into(),
+            notice: Some(NoticeKind::RespondSoon),
+            ..message()
+        };
+        let resolved = Message {
+            state: AlertState::Resolved,
+            revision: 3,
+            ..message()
+        };
+        let late = Message {
+            state: AlertState::Resolved,
+            ..notice.clone()
+        };
         let table = [
             (first, "<al_1-0@example.com>", None),
             (notice, "<al_1-2@example.com>", Some("<al_1-0@example.com>")),
-            (resolved, "<al_1-0.resolved@example.com>", Some("<al_1-0@example.com>")),
+            (
+                resolved,
+                "<al_1-0.resolved@example.com>",
+                Some("<al_1-0@example.com>"),
+            ),
             (late, "<al_1-2@example.com>", Some("<al_1-0@example.com>")),
         ];
         for (message, id, reply) in table {
             assert_eq!(header(&message, "Message-ID").as_deref(), Some(id));
             assert_eq!(header(&message, "In-Reply-To").as_deref(), reply);
             assert_eq!(header(&message, "References").as_deref(), reply);
-            assert_eq!(header(&message, "X-Revwatch-Alert").as_deref(), Some("al_1"));
+            assert_eq!(
+                header(&message, "X-Revwatch-Alert").as_deref(),
+                Some("al_1")
+            );
             // Without it, readers do not decode the body.
             assert_eq!(header(&message, "MIME-Version").as_deref(), Some("1.0"));
         }
@@ -88,8 +135,17 @@ mod tests {
             ..message()
         };
         assert_eq!(header(&sly, "Bcc"), None);
-        assert_eq!(header(&sly, "Subject").as_deref(), Some("a  Bcc: x@example.com"));
-        assert_eq!(header(&sly, "X-Revwatch-Alert").as_deref(), Some("al  X: y"));
-        assert_eq!(header(&sly, "Message-ID").as_deref(), Some("<a-b---@example.com>"));
+        assert_eq!(
+            header(&sly, "Subject").as_deref(),
+            Some("a  Bcc: x@example.com")
+        );
+        assert_eq!(
+            header(&sly, "X-Revwatch-Alert").as_deref(),
+            Some("al  X: y")
+        );
+        assert_eq!(
+            header(&sly, "Message-ID").as_deref(),
+            Some("<a-b---@example.com>")
+        );
     }
 }

@@ -48,10 +48,15 @@ impl Email {
             ("a list of addresses in [email.to]", has_recipients),
         ];
         complete("email", &parts)?;
-        let Some(url) = &config.smtp_url else { return Ok(None) };
+        let Some(url) = &config.smtp_url else {
+            return Ok(None);
+        };
         let wrong = |what: String| SetupError::Invalid(what);
         let from = mailbox(&config.from).ok_or_else(|| {
-            wrong("email.from is not an address: write it like \"revwatch <alerts@example.com>\"".into())
+            wrong(
+                "email.from is not an address: write it like \"revwatch <alerts@example.com>\""
+                    .into(),
+            )
         })?;
         let mut to = BTreeMap::new();
         for (route, list) in &config.to {
@@ -59,38 +64,72 @@ impl Email {
                 (false, _) => {}
                 (true, "default") => continue,
                 (true, _) => {
-                    return Err(wrong(format!("[email.to] {route} is empty: give an address, or remove the line")));
+                    return Err(wrong(format!(
+                        "[email.to] {route} is empty: give an address, or remove the line"
+                    )));
                 }
             }
             // Addresses are not quoted: errors are logged.
             let parse = |(place, text): (usize, &String)| {
-                mailbox(text)
-                    .ok_or_else(|| wrong(format!("[email.to] {route}: number {} is not an address", place + 1)))
+                mailbox(text).ok_or_else(|| {
+                    wrong(format!(
+                        "[email.to] {route}: number {} is not an address",
+                        place + 1
+                    ))
+                })
             };
-            to.insert(route.clone(), list.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?);
+            to.insert(
+                route.clone(),
+                list.iter()
+                    .enumerate()
+                    .map(parse)
+                    .collect::<Result<Vec<_>, _>>()?,
+            );
         }
         if !to.contains_key("default") {
-            return Err(wrong("[email.to] has no default, for routes that are not listed: give one".into()));
+            return Err(wrong(
+                "[email.to] has no default, for routes that are not listed: give one".into(),
+            ));
         }
         let domain = from.email.domain().to_ascii_lowercase();
-        Ok(Some(Self { server: Server::new(url)?, from, domain, to, told: Told::default(), per_second }))
+        Ok(Some(Self {
+            server: Server::new(url)?,
+            from,
+            domain,
+            to,
+            told: Told::default(),
+            per_second,
+        }))
     }
 
     /// The whole conversation; `is_handed_over` is set before the mail itself is sent.
     async fn send(&self, message: &Message, is_handed_over: &AtomicBool) -> Outcome {
         let Some((list, everybody)) = of_route(&self.to, &message.route) else {
-            return Outcome::Failed { reason: "[email.to] has no default".into(), permanent: true };
+            return Outcome::Failed {
+                reason: "[email.to] has no default".into(),
+                permanent: true,
+            };
         };
         let id = letter::id(message, &self.domain);
         let told = self.told.of(&id);
-        let rest: Vec<&Mailbox> = everybody.iter().filter(|m| !told.contains_key(address(m))).collect();
+        let rest: Vec<&Mailbox> = everybody
+            .iter()
+            .filter(|m| !told.contains_key(address(m)))
+            .collect();
         let mail = match letter::letter(message, &self.from, everybody, &self.domain) {
             Ok(mail) => mail.formatted(),
             Err(error) => {
-                return Outcome::Failed { reason: format!("the mail cannot be written: {error}"), permanent: true };
+                return Outcome::Failed {
+                    reason: format!("the mail cannot be written: {error}"),
+                    permanent: true,
+                };
             }
         };
-        let mut connection = match self.server.connect(&ClientId::Domain(self.domain.clone())).await {
+        let mut connection = match self
+            .server
+            .connect(&ClientId::Domain(self.domain.clone()))
+            .await
+        {
             Ok(connection) => connection,
             Err(outcome) => return outcome,
         };
@@ -109,13 +148,21 @@ impl Email {
             Ok(_) => {}
             // It answered: the mail is not taken.
             Err(error) if error.status().is_some() => return failed("the mail", &error, "[email]"),
-            Err(error) => return Outcome::Unknown { reason: format!("mail server, the mail: {}", cause(&error)) },
+            Err(error) => {
+                return Outcome::Unknown {
+                    reason: format!("mail server, the mail: {}", cause(&error)),
+                };
+            }
         }
         for mailbox in &accepted.mailboxes {
             self.told.remember(&id, address(mailbox), String::new());
         }
         // The mail is taken; that the conversation ends politely changes nothing.
-        tokio::spawn(async move { timeout(Duration::from_secs(1), connection.quit()).await.is_ok() });
+        tokio::spawn(async move {
+            timeout(Duration::from_secs(1), connection.quit())
+                .await
+                .is_ok()
+        });
         self.settled(&id, list, &accepted, true)
     }
 
@@ -127,14 +174,26 @@ impl Email {
         list: &str,
     ) -> Result<Accepted, Outcome> {
         let sender = Mail::new(Some(self.from.email.clone()), Vec::new());
-        connection.command(sender).await.map_err(|error| failed("the sender", &error, "email.from"))?;
+        connection
+            .command(sender)
+            .await
+            .map_err(|error| failed("the sender", &error, "email.from"))?;
         let mut accepted = Accepted::default();
         for mailbox in to {
-            match connection.command(Rcpt::new(mailbox.email.clone(), Vec::new())).await {
+            match connection
+                .command(Rcpt::new(mailbox.email.clone(), Vec::new()))
+                .await
+            {
                 Ok(_) => accepted.mailboxes.push((*mailbox).clone()),
                 Err(error) if error.is_permanent() => accepted.refused += 1,
                 Err(error) if error.is_transient() => accepted.refused_for_now += 1,
-                Err(error) => return Err(failed(&format!("recipients of [email.to] {list}"), &error, "[email]")),
+                Err(error) => {
+                    return Err(failed(
+                        &format!("recipients of [email.to] {list}"),
+                        &error,
+                        "[email]",
+                    ));
+                }
             }
         }
         Ok(accepted)
@@ -142,14 +201,26 @@ impl Email {
 
     /// What follows when `somebody` has the mail, or nobody.
     fn settled(&self, id: &str, list: &str, accepted: &Accepted, somebody: bool) -> Outcome {
-        let Accepted { refused, refused_for_now, .. } = *accepted;
+        let Accepted {
+            refused,
+            refused_for_now,
+            ..
+        } = *accepted;
         if refused_for_now > 0 {
-            let reason = format!("the mail server refuses {refused_for_now} recipients of [email.to] {list} for now");
-            return Outcome::Failed { reason, permanent: false };
+            let reason = format!(
+                "the mail server refuses {refused_for_now} recipients of [email.to] {list} for now"
+            );
+            return Outcome::Failed {
+                reason,
+                permanent: false,
+            };
         }
         if !somebody {
             let reason = format!("the mail server refuses all recipients: check [email.to] {list}");
-            return Outcome::Failed { reason, permanent: true };
+            return Outcome::Failed {
+                reason,
+                permanent: true,
+            };
         }
         if refused > 0 {
             tracing::warn!(
@@ -159,7 +230,9 @@ impl Email {
             );
         }
         self.told.forget(id);
-        Outcome::Delivered { receipt: Some(id.to_owned()) }
+        Outcome::Delivered {
+            receipt: Some(id.to_owned()),
+        }
     }
 }
 
@@ -170,11 +243,17 @@ impl Notifier for Email {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: false, resolves: true }
+        Habits {
+            edits: false,
+            resolves: true,
+        }
     }
 
     fn destination(&self, route: &str) -> String {
-        format!("email {}", of_route(&self.to, route).map_or("default", |(list, _)| list))
+        format!(
+            "email {}",
+            of_route(&self.to, route).map_or("default", |(list, _)| list)
+        )
     }
 
     fn per_second(&self) -> f64 {
@@ -190,7 +269,10 @@ impl Notifier for Email {
             if is_handed_over.load(Ordering::Relaxed) {
                 Outcome::Unknown { reason }
             } else {
-                Outcome::Failed { reason, permanent: false }
+                Outcome::Failed {
+                    reason,
+                    permanent: false,
+                }
             }
         })
     }
@@ -238,11 +320,18 @@ mod tests {
         (port, lines)
     }
 
-    async fn talk(mut stream: TcpStream, script: Script, heard: Arc<Mutex<Vec<String>>>) -> Option<()> {
+    async fn talk(
+        mut stream: TcpStream,
+        script: Script,
+        heard: Arc<Mutex<Vec<String>>>,
+    ) -> Option<()> {
         let (read, mut write) = stream.split();
         let mut lines = BufReader::new(read).lines();
         let answer_to = |line: &str| {
-            let scripted = script.iter().find(|(begins, _)| line.starts_with(begins)).map(|(_, answer)| *answer);
+            let scripted = script
+                .iter()
+                .find(|(begins, _)| line.starts_with(begins))
+                .map(|(_, answer)| *answer);
             scripted.unwrap_or(match line {
                 "HELLO" => "220 ready",
                 "DATA" => "354 go on",
@@ -268,7 +357,10 @@ mod tests {
                     return None;
                 }
                 is_content |= line == "DATA" && answer.starts_with("354");
-                write.write_all(format!("{answer}\r\n").as_bytes()).await.ok()?;
+                write
+                    .write_all(format!("{answer}\r\n").as_bytes())
+                    .await
+                    .ok()?;
             }
             line = lines.next_line().await.ok()??;
         }
@@ -278,20 +370,31 @@ mod tests {
         EmailConfig {
             smtp_url: (!url.is_empty()).then(|| SecretString::from(url.to_owned())),
             from: "revwatch <alerts@Example.com>".into(),
-            to: [("default".to_owned(), to.iter().map(|a| (*a).to_owned()).collect())].into(),
+            to: [(
+                "default".to_owned(),
+                to.iter().map(|a| (*a).to_owned()).collect(),
+            )]
+            .into(),
         }
     }
 
     fn email(port: u16, to: &[&str]) -> Email {
         let config = config(&format!("smtp://me:hidden@localhost:{port}"), to);
-        Email::configured(&config, 1.0).expect("valid").expect("set up")
+        Email::configured(&config, 1.0)
+            .expect("valid")
+            .expect("set up")
     }
 
     #[tokio::test]
     async fn mails_are_handed_over_whole() {
         let (port, lines) = server(&[]).await;
         let outcome = email(port, &[ONE, TWO]).deliver(&message()).await;
-        assert_eq!(outcome, Outcome::Delivered { receipt: Some("<al_1-0@example.com>".into()) });
+        assert_eq!(
+            outcome,
+            Outcome::Delivered {
+                receipt: Some("<al_1-0@example.com>".into())
+            }
+        );
         let lines = lines.lock().expect("not poisoned").clone();
         for expected in [
             "EHLO example.com",
@@ -306,7 +409,10 @@ mod tests {
             "Payouts fail.",
             "Look at them.",
         ] {
-            assert!(lines.iter().any(|line| line == expected), "{expected} is not in {lines:#?}");
+            assert!(
+                lines.iter().any(|line| line == expected),
+                "{expected} is not in {lines:#?}"
+            );
         }
     }
 
@@ -316,7 +422,11 @@ mod tests {
             (&[], "delivered", ""),
             (&[("HELLO", "421 later")], "failed", "421"),
             (&[("HELLO", "")], "failed", "connecting"),
-            (&[("EHLO", "250 nothing")], "permanent", "leave user and password out"),
+            (
+                &[("EHLO", "250 nothing")],
+                "permanent",
+                "leave user and password out",
+            ),
             (
                 &[("AUTH", "535 one@example.com is wrong")],
                 "permanent",
@@ -325,7 +435,11 @@ mod tests {
             (&[("AUTH", "454 later")], "failed", "454"),
             (&[("MAIL", "550 no")], "permanent", "email.from"),
             (&[("MAIL", "451 later")], "failed", "451"),
-            (&[("RCPT", "550 one@example.com unknown")], "permanent", "[email.to] default"),
+            (
+                &[("RCPT", "550 one@example.com unknown")],
+                "permanent",
+                "[email.to] default",
+            ),
             (&[("RCPT", "450 greylisted")], "failed", "for now"),
             (&[("DATA", "554 no")], "permanent", "554"),
             (&[("DATA", "")], "failed", ""),
@@ -339,9 +453,15 @@ mod tests {
             let outcome = email(port, &[ONE]).deliver(&message()).await;
             let told = format!("{outcome:?}");
             assert_eq!(outcome.as_str(), expected, "{script:?}: {told}");
-            assert!(told.contains(part) && !told.contains(ONE) && !told.contains("hidden"), "{script:?}: {told}");
+            assert!(
+                told.contains(part) && !told.contains(ONE) && !told.contains("hidden"),
+                "{script:?}: {told}"
+            );
         }
-        assert_eq!(email(1, &[ONE]).deliver(&message()).await.as_str(), "failed");
+        assert_eq!(
+            email(1, &[ONE]).deliver(&message()).await.as_str(),
+            "failed"
+        );
     }
 
     #[tokio::test]
@@ -350,22 +470,38 @@ mod tests {
         let sender = email(broken, &[ONE, TWO]);
         assert_eq!(sender.deliver(&message()).await.as_str(), "failed");
         let (mended, lines) = server(&[]).await;
-        let sender = Email { server: email(mended, &[ONE]).server, ..sender };
+        let sender = Email {
+            server: email(mended, &[ONE]).server,
+            ..sender
+        };
         assert_eq!(sender.deliver(&message()).await.as_str(), "delivered");
         let told = lines.lock().expect("not poisoned").clone();
         assert_eq!(
-            told.iter().filter(|line| line.starts_with("RCPT")).collect::<Vec<_>>(),
+            told.iter()
+                .filter(|line| line.starts_with("RCPT"))
+                .collect::<Vec<_>>(),
             ["RCPT TO:<two@example.com>"]
         );
         // The next mail is for everybody again.
         sender.deliver(&message()).await;
-        assert_eq!(lines.lock().expect("not poisoned").iter().filter(|line| line.starts_with("RCPT")).count(), 3);
+        assert_eq!(
+            lines
+                .lock()
+                .expect("not poisoned")
+                .iter()
+                .filter(|line| line.starts_with("RCPT"))
+                .count(),
+            3
+        );
     }
 
     #[tokio::test]
     async fn one_who_is_unknown_does_not_keep_it_from_the_others() {
         let (port, _) = server(&[("RCPT TO:<two", "550 unknown")]).await;
-        assert_eq!(email(port, &[ONE, TWO]).deliver(&message()).await.as_str(), "delivered");
+        assert_eq!(
+            email(port, &[ONE, TWO]).deliver(&message()).await.as_str(),
+            "delivered"
+        );
     }
 
     #[tokio::test]
@@ -373,35 +509,60 @@ mod tests {
         let (port, lines) = server(&[]).await;
         let mut sender = email(port, &[ONE]);
         // As for any host that is not this machine.
-        sender.server =
-            Server::new(&SecretString::from(format!("smtp://me:hidden@mail.example:{port}"))).expect("valid");
+        sender.server = Server::new(&SecretString::from(format!(
+            "smtp://me:hidden@mail.example:{port}"
+        )))
+        .expect("valid");
         sender.server.redirected("127.0.0.1");
         let outcome = sender.deliver(&message()).await;
         assert!(
             matches!(&outcome, Outcome::Failed { permanent: true, reason } if reason.contains("STARTTLS")),
             "{outcome:?}"
         );
-        assert_eq!(*lines.lock().expect("not poisoned"), ["HELLO", "EHLO example.com"]);
+        assert_eq!(
+            *lines.lock().expect("not poisoned"),
+            ["HELLO", "EHLO example.com"]
+        );
     }
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let nothing = EmailConfig { from: String::new(), ..config("", &[]) };
+        let nothing = EmailConfig {
+            from: String::new(),
+            ..config("", &[])
+        };
         assert!(Email::configured(&nothing, 1.0).expect("valid").is_none());
         type Case = (fn(&mut EmailConfig), &'static str);
         let table: [Case; 7] = [
-            (|c| c.smtp_url = None, "email.smtp_url (SMTP_URL) is missing"),
+            (
+                |c| c.smtp_url = None,
+                "email.smtp_url (SMTP_URL) is missing",
+            ),
             (|c| c.from.clear(), "email.from is missing"),
             (|c| c.to.clear(), "[email.to] is missing"),
-            (|c| c.from = "revwatch".into(), "email.from is not an address"),
-            (|c| c.to = [("default".into(), vec![ONE.into(), "one at example".into()])].into(), "number 2"),
-            (|c| c.to = [("x".into(), vec![ONE.into()])].into(), "[email.to] has no default"),
-            (|c| c.to.extend([("x".into(), Vec::new())]), "[email.to] x is empty"),
+            (
+                |c| c.from = "revwatch".into(),
+                "email.from is not an address",
+            ),
+            (
+                |c| c.to = [("default".into(), vec![ONE.into(), "one at example".into()])].into(),
+                "number 2",
+            ),
+            (
+                |c| c.to = [("x".into(), vec![ONE.into()])].into(),
+                "[email.to] has no default",
+            ),
+            (
+                |c| c.to.extend([("x".into(), Vec::new())]),
+                "[email.to] x is empty",
+            ),
         ];
         for (spoil, expected) in table {
             let mut wrong = config("smtps://me:hidden@mail.example", &[ONE]);
             spoil(&mut wrong);
-            let Err(error) = Email::configured(&wrong, 1.0) else { panic!("{expected}") };
+            let Err(error) = Email::configured(&wrong, 1.0) else {
+                panic!("{expected}")
+            };
             let error = error.to_string();
             assert!(
                 error.contains(expected)

@@ -47,27 +47,37 @@ impl Server {
         let example = "is not an SMTP URL: write it like smtps://user:password@host:465";
         let url = Url::parse(url.expose_secret().trim()).map_err(|_| wrong(example))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("must end with its host or port: write / ? # and @ of a password like %2F %3F %23 %40"));
+            return Err(wrong(
+                "must end with its host or port: write / ? # and @ of a password like %2F %3F %23 %40",
+            ));
         }
         let host = match url.host() {
-            Some(Host::Domain(name)) if !name.is_empty() && !name.contains('%') => name.to_ascii_lowercase(),
+            Some(Host::Domain(name)) if !name.is_empty() && !name.contains('%') => {
+                name.to_ascii_lowercase()
+            }
             Some(Host::Ipv4(ip)) => ip.to_string(),
             Some(Host::Ipv6(ip)) => ip.to_string(),
             _ => return Err(wrong(example)),
         };
         let decoded = |text: &str| -> Result<String, SetupError> {
             let text = percent_decode_str(text).decode_utf8();
-            text.map(Into::into).map_err(|_| wrong("has a user or password that is not UTF-8"))
+            text.map(Into::into)
+                .map_err(|_| wrong("has a user or password that is not UTF-8"))
         };
         let credentials = match (url.username(), url.password()) {
             ("", None) => None,
             (user, Some(password)) if !user.is_empty() && !password.is_empty() => {
                 Some(Credentials::new(decoded(user)?, decoded(password)?))
             }
-            _ => return Err(wrong("has a user or a password only: give both, or neither")),
+            _ => {
+                return Err(wrong(
+                    "has a user or a password only: give both, or neither",
+                ));
+            }
         };
         let tls = || {
-            TlsParameters::new(host.clone()).map_err(|error| wrong(&format!("cannot be used: no TLS client: {error}")))
+            TlsParameters::new(host.clone())
+                .map_err(|error| wrong(&format!("cannot be used: no TLS client: {error}")))
         };
         let (security, usual_port) = match url.scheme() {
             "smtps" => (Security::Tls(tls()?), 465),
@@ -76,7 +86,12 @@ impl Server {
             _ => return Err(wrong("must begin with smtps:// or smtp://")),
         };
         let port = url.port().unwrap_or(usual_port);
-        Ok(Self { host, port, security, credentials })
+        Ok(Self {
+            host,
+            port,
+            security,
+            credentials,
+        })
     }
 
     /// The same, at another host.
@@ -92,13 +107,15 @@ impl Server {
         let connected = match &self.security {
             Security::Tls(tls) => {
                 let server = (self.host.as_str(), self.port);
-                AsyncSmtpConnection::connect_tokio1(server, timeout, name, Some(tls.clone()), None).await
+                AsyncSmtpConnection::connect_tokio1(server, timeout, name, Some(tls.clone()), None)
+                    .await
             }
             // What is not encrypted stays on this machine, whatever its DNS says.
             Security::Plain if self.host == "localhost" => {
-                let server =
-                    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].map(|ip| SocketAddr::new(ip, self.port));
-                AsyncSmtpConnection::connect_tokio1(server.as_slice(), timeout, name, None, None).await
+                let server = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+                    .map(|ip| SocketAddr::new(ip, self.port));
+                AsyncSmtpConnection::connect_tokio1(server.as_slice(), timeout, name, None, None)
+                    .await
             }
             Security::Plain | Security::StartTls(_) => {
                 let server = (self.host.as_str(), self.port);
@@ -108,10 +125,18 @@ impl Server {
         let mut connection = connected.map_err(|error| failed("connecting", &error, SETTING))?;
         if let Security::StartTls(tls) = &self.security {
             if !connection.can_starttls() {
-                let reason = format!("the mail server offers no STARTTLS: use smtps:// in {SETTING}, or another port");
-                return Err(Outcome::Failed { reason, permanent: true });
+                let reason = format!(
+                    "the mail server offers no STARTTLS: use smtps:// in {SETTING}, or another port"
+                );
+                return Err(Outcome::Failed {
+                    reason,
+                    permanent: true,
+                });
             }
-            connection.starttls(tls.clone(), name).await.map_err(|error| failed("STARTTLS", &error, SETTING))?;
+            connection
+                .starttls(tls.clone(), name)
+                .await
+                .map_err(|error| failed("STARTTLS", &error, SETTING))?;
         }
         if let Some(credentials) = &self.credentials {
             let ways = [Mechanism::Plain, Mechanism::Login];
@@ -120,10 +145,16 @@ impl Server {
                     "the mail server takes no password here: leave user and password out of {SETTING}, or use \
                      another port"
                 );
-                return Err(Outcome::Failed { reason, permanent: true });
+                return Err(Outcome::Failed {
+                    reason,
+                    permanent: true,
+                });
             }
             let settings = "the user and password in email.smtp_url (SMTP_URL)";
-            connection.auth(&ways, credentials).await.map_err(|error| failed("logging in", &error, settings))?;
+            connection
+                .auth(&ways, credentials)
+                .await
+                .map_err(|error| failed("logging in", &error, settings))?;
         }
         Ok(connection)
     }
@@ -132,8 +163,15 @@ impl Server {
 /// What a failure means before the mail itself was handed over: nobody has it.
 pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str) -> Outcome {
     let permanent = error.is_permanent();
-    let fix = if permanent { format!(": check {settings}") } else { String::new() };
-    Outcome::Failed { reason: format!("mail server, {step}: {}{fix}", cause(error)), permanent }
+    let fix = if permanent {
+        format!(": check {settings}")
+    } else {
+        String::new()
+    };
+    Outcome::Failed {
+        reason: format!("mail server, {step}: {}{fix}", cause(error)),
+        permanent,
+    }
 }
 
 /// Why, without a word of the server's: it likes to quote addresses.
@@ -148,7 +186,11 @@ pub fn cause(error: &lettre::transport::smtp::Error) -> String {
         }
         source = inner.source();
     }
-    if error.is_response() { "its answer ended early or cannot be read".into() } else { "the connection failed".into() }
+    if error.is_response() {
+        "its answer ended early or cannot be read".into()
+    } else {
+        "the connection failed".into()
+    }
 }
 
 #[cfg(test)]
@@ -171,9 +213,15 @@ mod tests {
             ("smtps://localhost", Ok(("tls", 465))),
             ("mail.example", Err("smtps://user:password@host")),
             ("smtp://", Err("smtps://user:password@host")),
-            ("https://hidden@mail.example", Err("a user or a password only")),
+            (
+                "https://hidden@mail.example",
+                Err("a user or a password only"),
+            ),
             ("https://mail.example", Err("must begin with smtps://")),
-            ("smtp://mail.example?tls=none", Err("must end with its host")),
+            (
+                "smtp://mail.example?tls=none",
+                Err("must end with its host"),
+            ),
             ("smtps://me:hid/den@mail.example", Err("")),
             ("smtps://hidden@mail.example", Err("give both")),
         ];
@@ -189,7 +237,10 @@ mod tests {
                 }
                 (Err(error), Err(expected)) => {
                     let error = error.to_string();
-                    assert!(error.starts_with(SETTING) && error.contains(expected), "{text}: {error}");
+                    assert!(
+                        error.starts_with(SETTING) && error.contains(expected),
+                        "{text}: {error}"
+                    );
                     assert!(!error.contains("hid"), "{error}");
                 }
                 (found, _) => panic!("{text}: {:?}", found.map(|s| s.port)),
@@ -201,6 +252,9 @@ mod tests {
     fn passwords_may_have_any_character() {
         let url = SecretString::from("smtps://me%40a.example:p%2Fw%3A%40@mail.example".to_owned());
         let server = Server::new(&url).expect("valid");
-        assert_eq!(server.credentials, Some(Credentials::new("me@a.example".into(), "p/w:@".into())));
+        assert_eq!(
+            server.credentials,
+            Some(Credentials::new("me@a.example".into(), "p/w:@".into()))
+        );
     }
 }

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::{ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing};
+use super::super::{
+    ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing,
+};
 use super::channels::{Channels, Id};
 use super::search::{Search, Stop};
 use super::{EVENT_TYPE, WHOSE, blocks, hears, id, text};
@@ -44,13 +46,27 @@ struct Answer {
 
 impl SlackBot {
     /// `None` without a token. `per_second` are messages to one channel.
-    pub fn configured(config: &SlackConfig, outgoing: &Outgoing, per_second: f64) -> Result<Option<Self>, SetupError> {
-        let Some(token) = &config.bot_token else { return Ok(None) };
+    pub fn configured(
+        config: &SlackConfig,
+        outgoing: &Outgoing,
+        per_second: f64,
+    ) -> Result<Option<Self>, SetupError> {
+        let Some(token) = &config.bot_token else {
+            return Ok(None);
+        };
         let api_base = outgoing.base("slack.api_base (SLACK_API_BASE)", &config.api_base)?;
         let client = outgoing.client()?;
         let search = Search::new(client.clone(), token.clone(), api_base.clone());
         let channels = Channels::new(config.channels.clone());
-        Ok(Some(Self { client, token: token.clone(), api_base, channels, search, per_second, hears: hears(config) }))
+        Ok(Some(Self {
+            client,
+            token: token.clone(),
+            api_base,
+            channels,
+            search,
+            per_second,
+            hears: hears(config),
+        }))
     }
 
     /// The message whose thread `message` belongs into, as channel and ts: that of its alert, if it is in the
@@ -69,22 +85,34 @@ impl SlackBot {
 
     /// One call of the API. Answers within what is left of `until`.
     async fn call(&self, method: &str, body: &Value, until: Instant) -> Result<Answer, Outcome> {
-        let request = self.client.post(format!("{}/{method}", self.api_base)).json(body);
+        let request = self
+            .client
+            .post(format!("{}/{method}", self.api_base))
+            .json(body);
         let sending = async {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
             let response = sent.map_err(|error| outgoing::no_answer(WHOSE, &error))?;
             let settings = "slack.api_base (SLACK_API_BASE)";
             match outgoing::refused(WHOSE, response.status(), response.headers(), settings) {
                 // Something on the way has given up; Slack itself may have done it.
-                Some(Outcome::Failed { reason, permanent: false }) => return Err(Outcome::Unknown { reason }),
+                Some(Outcome::Failed {
+                    reason,
+                    permanent: false,
+                }) => return Err(Outcome::Unknown { reason }),
                 Some(outcome) => return Err(outcome),
                 None => {}
             }
             let read = outgoing::json(response, LARGEST_ANSWER).await;
-            read.map_err(|what| Outcome::Unknown { reason: format!("{WHOSE}: {what}") })
+            read.map_err(|what| Outcome::Unknown {
+                reason: format!("{WHOSE}: {what}"),
+            })
         };
         let answered = timeout_at(until, sending).await;
-        answered.unwrap_or_else(|_| Err(Outcome::Unknown { reason: format!("{WHOSE}: no answer in time") }))
+        answered.unwrap_or_else(|_| {
+            Err(Outcome::Unknown {
+                reason: format!("{WHOSE}: no answer in time"),
+            })
+        })
     }
 
     async fn look(&self, message: &Message) -> Result<Lookup, Stop> {
@@ -98,7 +126,10 @@ impl SlackBot {
             hit = self.search.in_channel(message, &id).await?;
         }
         Ok(match hit {
-            Some(hit) => Lookup::Found { receipt: Some(hit.receipt), revision: Some(hit.revision) },
+            Some(hit) => Lookup::Found {
+                receipt: Some(hit.receipt),
+                revision: Some(hit.revision),
+            },
             None => Lookup::Absent,
         })
     }
@@ -111,7 +142,10 @@ impl Notifier for SlackBot {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: true, resolves: true }
+        Habits {
+            edits: true,
+            resolves: true,
+        }
     }
 
     fn destination(&self, route: &str) -> String {
@@ -160,22 +194,39 @@ impl Notifier for SlackBot {
         }
         let mut answer = self.call(method, &body, until).await;
         // Somebody deleted the alert's message: the notice stands alone. Nobody has seen it so far.
-        if let (Ok(Answer { ok: false, error: Some(word), .. }), Some(fields)) = (&answer, body.as_object_mut())
-            && matches!(word.as_str(), "thread_not_found" | "message_not_found" | "cannot_reply_to_message")
+        if let (
+            Ok(Answer {
+                ok: false,
+                error: Some(word),
+                ..
+            }),
+            Some(fields),
+        ) = (&answer, body.as_object_mut())
+            && matches!(
+                word.as_str(),
+                "thread_not_found" | "message_not_found" | "cannot_reply_to_message"
+            )
             && fields.remove("thread_ts").is_some()
         {
             fields.remove("reply_broadcast");
             answer = self.call(method, &body, until).await;
         }
         match answer {
-            Ok(Answer { ok: true, channel: id, ts, .. }) => {
+            Ok(Answer {
+                ok: true,
+                channel: id,
+                ts,
+                ..
+            }) => {
                 if let Some(id) = &id
                     && body["channel"] == channel
                 {
                     self.channels.learn(channel, id);
                 }
                 let receipt = id.zip(ts).map(|(id, ts)| format!("{id}:{ts}"));
-                Outcome::Delivered { receipt: receipt.or_else(|| message.receipt.clone()) }
+                Outcome::Delivered {
+                    receipt: receipt.or_else(|| message.receipt.clone()),
+                }
             }
             Ok(Answer { error, .. }) => {
                 let word = outgoing::word(&error.unwrap_or_default());
@@ -194,7 +245,9 @@ impl Notifier for SlackBot {
             Ok(Ok(lookup)) => lookup,
             Ok(Err(Stop::Later(reason))) => Lookup::Later { reason },
             Ok(Err(Stop::Never)) => Lookup::CannotTell,
-            Err(_) => Lookup::Later { reason: format!("{WHOSE}: no answer in time") },
+            Err(_) => Lookup::Later {
+                reason: format!("{WHOSE}: no answer in time"),
+            },
         }
     }
 }
@@ -204,8 +257,15 @@ fn failed(word: &str, is_update: bool) -> Outcome {
     let reason = format!("{WHOSE} answered {word}");
     let fix = match word {
         "ratelimited" | "rate_limited" => return Outcome::RetryAfter { wait_ms: 30_000 },
-        "message_not_found" | "cant_update_message" | "edit_window_closed" if is_update => return Outcome::Gone,
-        "service_unavailable" | "request_timeout" => return Outcome::Failed { reason, permanent: false },
+        "message_not_found" | "cant_update_message" | "edit_window_closed" if is_update => {
+            return Outcome::Gone;
+        }
+        "service_unavailable" | "request_timeout" => {
+            return Outcome::Failed {
+                reason,
+                permanent: false,
+            };
+        }
         // "It's possible some aspect of the operation succeeded before the error was raised."
         "internal_error" | "fatal_error" => return Outcome::Unknown { reason },
         "invalid_auth"
@@ -219,9 +279,14 @@ fn failed(word: &str, is_update: bool) -> Outcome {
         "channel_not_found" | "not_in_channel" | "is_archived" | "restricted_action" => {
             "check [slack.channels] and invite the app to the channel"
         }
-        _ => "see the errors of chat.postMessage and chat.update in Slack's documentation, and check [slack]",
+        _ => {
+            "see the errors of chat.postMessage and chat.update in Slack's documentation, and check [slack]"
+        }
     };
-    Outcome::Failed { reason: format!("{reason}: {fix}"), permanent: true }
+    Outcome::Failed {
+        reason: format!("{reason}: {fix}"),
+        permanent: true,
+    }
 }
 
 #[cfg(test)]
@@ -238,11 +303,16 @@ mod tests {
         let config = SlackConfig {
             bot_token: Some(SecretString::from("xoxb-hidden".to_owned())),
             api_base: format!("{base}/api/"),
-            channels: channels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            channels: channels
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             ..Config::load(None, &|_| None).expect("the defaults").slack
         };
         let outgoing = Outgoing::new(OutgoingConfig::default());
-        SlackBot::configured(&config, &outgoing, 1.0).expect("valid").expect("set up")
+        SlackBot::configured(&config, &outgoing, 1.0)
+            .expect("valid")
+            .expect("set up")
     }
 
     fn bot(stub: &Stub) -> SlackBot {
@@ -270,24 +340,37 @@ mod tests {
         });
         let mut messages: Vec<_> = shown.collect();
         messages.insert(0, json!({"ts": "0.1", "text": "a person's"}));
-        messages.insert(0, json!({"ts": "0.3", "metadata": {"event_type": "revwatch_alert", "event_payload": 7}}));
+        messages.insert(
+            0,
+            json!({"ts": "0.3", "metadata": {"event_type": "revwatch_alert", "event_payload": 7}}),
+        );
         let others = json!({"event_type": "other", "event_payload": {"delivery_id": "al_1-0"}});
         messages.insert(0, json!({"ts": "0.2", "metadata": others}));
-        Reply::json(json!({"ok": true, "messages": messages, "response_metadata": {"next_cursor": next}}))
+        Reply::json(
+            json!({"ok": true, "messages": messages, "response_metadata": {"next_cursor": next}}),
+        )
     }
 
     #[tokio::test]
     async fn answers_become_outcomes() {
         let table = [
             (posted(), "delivered", "C1:10.5"),
-            (Reply::status(429).header("retry-after", "30"), "retry_after", "30000"),
+            (
+                Reply::status(429).header("retry-after", "30"),
+                "retry_after",
+                "30000",
+            ),
             (error("ratelimited"), "retry_after", ""),
             (Reply::status(500), "unknown", "500"),
             (Reply::status(404), "permanent", "SLACK_API_BASE"),
             (error("invalid_auth"), "permanent", "SLACK_BOT_TOKEN"),
             (error("missing_scope"), "permanent", "chat:write"),
             (error("channel_not_found"), "permanent", "[slack.channels]"),
-            (error("invalid_blocks\r\nX: y"), "permanent", "invalid_blocks:"),
+            (
+                error("invalid_blocks\r\nX: y"),
+                "permanent",
+                "invalid_blocks:",
+            ),
             (error("service_unavailable"), "failed", ""),
             (error("internal_error"), "unknown", ""),
             (Reply::ok("<html>"), "unknown", "not the JSON"),
@@ -301,22 +384,47 @@ mod tests {
             assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
             assert!(told.contains(part) && !told.contains("hidden"), "{told}");
         }
-        assert_eq!(bot_of("http://127.0.0.1:1", &[]).deliver(&message()).await.as_str(), "failed");
+        assert_eq!(
+            bot_of("http://127.0.0.1:1", &[])
+                .deliver(&message())
+                .await
+                .as_str(),
+            "failed"
+        );
     }
 
     #[tokio::test]
     async fn changes_the_message_that_is_there() {
         let stub = Stub::answering(|_| posted()).await;
-        let changed = Message { receipt: Some("C1:10.5".into()), revision: 2, ..message() };
+        let changed = Message {
+            receipt: Some("C1:10.5".into()),
+            revision: 2,
+            ..message()
+        };
         let outcome = bot(&stub).deliver(&changed).await;
-        assert_eq!(outcome, Outcome::Delivered { receipt: Some("C1:10.5".into()) });
+        assert_eq!(
+            outcome,
+            Outcome::Delivered {
+                receipt: Some("C1:10.5".into())
+            }
+        );
         let request = &stub.requests()[0];
-        assert!(is(request, "chat.update") && request.method == "POST", "{}", request.path);
+        assert!(
+            is(request, "chat.update") && request.method == "POST",
+            "{}",
+            request.path
+        );
         assert_eq!(request.header("authorization"), Some("Bearer xoxb-hidden"));
         let body = request.json();
-        assert_eq!((&body["channel"], &body["ts"]), (&json!("C1"), &json!("10.5")));
+        assert_eq!(
+            (&body["channel"], &body["ts"]),
+            (&json!("C1"), &json!("10.5"))
+        );
         let payload = json!({"delivery_id": "al_1-0", "alert_id": "al_1", "revision": 2});
-        assert_eq!(body["metadata"], json!({"event_type": "revwatch_alert", "event_payload": payload}));
+        assert_eq!(
+            body["metadata"],
+            json!({"event_type": "revwatch_alert", "event_payload": payload})
+        );
 
         let stub = Stub::answering(|_| error("message_not_found")).await;
         assert_eq!(bot(&stub).deliver(&changed).await, Outcome::Gone);
@@ -333,18 +441,29 @@ mod tests {
             thread: Some("C1:10.5".into()),
             ..message()
         };
-        let escalated = Message { notice: Some(NoticeKind::Escalated(0)), ..soon.clone() };
+        let escalated = Message {
+            notice: Some(NoticeKind::Escalated(0)),
+            ..soon.clone()
+        };
         let one = bot(&stub);
         one.deliver(&soon).await;
         one.deliver(&escalated).await;
         // Another channel: no thread there.
         let two = bot_of(&stub.url(), &[("default", "C1"), ("escalation", "C2")]);
-        two.deliver(&Message { route: "escalation".into(), ..escalated.clone() }).await;
+        two.deliver(&Message {
+            route: "escalation".into(),
+            ..escalated.clone()
+        })
+        .await;
         two.deliver(&escalated).await;
         let bodies: Vec<_> = stub.requests().iter().map(Request::json).collect();
         let shown = |n: usize| {
             let body: &Value = &bodies[n];
-            (body["channel"].clone(), body["thread_ts"].clone(), body["reply_broadcast"].clone())
+            (
+                body["channel"].clone(),
+                body["thread_ts"].clone(),
+                body["reply_broadcast"].clone(),
+            )
         };
         assert_eq!(shown(0), (json!("C1"), json!("10.5"), Value::Null));
         assert_eq!(shown(1), (json!("C1"), json!("10.5"), json!(true)));
@@ -355,11 +474,21 @@ mod tests {
     #[tokio::test]
     async fn a_notice_stands_alone_when_its_thread_is_gone() {
         let stub = Stub::answering(|request| {
-            if request.json().get("thread_ts").is_some() { error("thread_not_found") } else { posted() }
+            if request.json().get("thread_ts").is_some() {
+                error("thread_not_found")
+            } else {
+                posted()
+            }
         })
         .await;
         let (notice, thread) = (Some(NoticeKind::Escalated(1)), Some("C1:1.0".into()));
-        let outcome = bot(&stub).deliver(&Message { notice, thread, ..message() }).await;
+        let outcome = bot(&stub)
+            .deliver(&Message {
+                notice,
+                thread,
+                ..message()
+            })
+            .await;
         assert_eq!(outcome.as_str(), "delivered");
         assert_eq!(stub.requests()[1].json().get("reply_broadcast"), None);
     }
@@ -374,23 +503,46 @@ mod tests {
         .await;
         let bot = bot(&stub);
         // The channel's id is known from an answer.
-        bot.deliver(&Message { delivery_id: "al_0-0".into(), ..message() }).await;
-        assert_eq!(bot.find(&message()).await, Lookup::Found { receipt: Some("C1:2.0".into()), revision: Some(1) });
+        bot.deliver(&Message {
+            delivery_id: "al_0-0".into(),
+            ..message()
+        })
+        .await;
+        assert_eq!(
+            bot.find(&message()).await,
+            Lookup::Found {
+                receipt: Some("C1:2.0".into()),
+                revision: Some(1)
+            }
+        );
         let requests = stub.requests();
         assert_eq!(requests.len(), 3);
         let asked = |name: &str| requests[2].parameter(name);
         assert!(is(&requests[2], "conversations.history") && requests[2].method == "GET");
-        assert_eq!((asked("channel"), asked("cursor")), (Some("C1".into()), Some("next".into())));
-        assert_eq!((asked("include_all_metadata"), asked("inclusive")), (Some("true".into()), Some("true".into())));
+        assert_eq!(
+            (asked("channel"), asked("cursor")),
+            (Some("C1".into()), Some("next".into()))
+        );
+        assert_eq!(
+            (asked("include_all_metadata"), asked("inclusive")),
+            (Some("true".into()), Some("true".into()))
+        );
         assert_eq!(asked("oldest"), Some((message().fired_s - 600).to_string()));
-        let other = Message { delivery_id: "al_9-0".into(), ..message() };
+        let other = Message {
+            delivery_id: "al_9-0".into(),
+            ..message()
+        };
         assert_eq!(bot.find(&other).await, Lookup::Absent);
     }
 
     #[tokio::test]
     async fn looks_for_a_notice_in_its_thread_and_then_in_the_channel() {
         let stub = Stub::answering(|request| {
-            if is(request, "conversations.replies") { error("thread_not_found") } else { page(&[("al_1-1", 1)], "") }
+            if is(request, "conversations.replies") {
+                error("thread_not_found")
+            } else {
+                page(&[("al_1-1", 1)], "")
+            }
         })
         .await;
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
@@ -400,7 +552,13 @@ mod tests {
             thread: Some("C1:10.5".into()),
             ..message()
         };
-        assert_eq!(bot.find(&notice).await, Lookup::Found { receipt: Some("C1:1.0".into()), revision: Some(1) });
+        assert_eq!(
+            bot.find(&notice).await,
+            Lookup::Found {
+                receipt: Some("C1:1.0".into()),
+                revision: Some(1)
+            }
+        );
         assert_eq!(stub.requests()[0].parameter("ts"), Some("10.5".into()));
     }
 
@@ -408,20 +566,44 @@ mod tests {
     async fn an_earlier_state_that_arrived_is_found_as_that() {
         let stub = Stub::answering(|_| page(&[("al_1-0", 1)], "")).await;
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
-        let later = Message { revision: 2, ..message() };
+        let later = Message {
+            revision: 2,
+            ..message()
+        };
         let found = bot.find(&later).await;
-        assert_eq!(found, Lookup::Found { receipt: Some("C1:1.0".into()), revision: Some(1) });
+        assert_eq!(
+            found,
+            Lookup::Found {
+                receipt: Some("C1:1.0".into()),
+                revision: Some(1)
+            }
+        );
     }
 
     #[tokio::test]
     async fn an_alert_and_its_end_are_one_message_also_after_somebody_deleted_it() {
-        let stub =
-            Stub::answering(|request| if request.method == "GET" { page(&[("al_1-0", 3)], "") } else { posted() })
-                .await;
+        let stub = Stub::answering(|request| {
+            if request.method == "GET" {
+                page(&[("al_1-0", 3)], "")
+            } else {
+                posted()
+            }
+        })
+        .await;
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
         // Posted anew while it fired, and nobody knows whether that arrived.
-        let over = Message { delivery_id: format!("al_1-0{}", super::super::RESOLVED), revision: 3, ..message() };
-        assert_eq!(bot.find(&over).await, Lookup::Found { receipt: Some("C1:1.0".into()), revision: Some(3) });
+        let over = Message {
+            delivery_id: format!("al_1-0{}", super::super::RESOLVED),
+            revision: 3,
+            ..message()
+        };
+        assert_eq!(
+            bot.find(&over).await,
+            Lookup::Found {
+                receipt: Some("C1:1.0".into()),
+                revision: Some(3)
+            }
+        );
         bot.deliver(&over).await;
         let body = stub.requests().pop().expect("asked").json();
         assert_eq!(body["metadata"]["event_payload"]["delivery_id"], "al_1-0");
@@ -444,9 +626,21 @@ mod tests {
         .await;
         let bot = bot(&stub);
         for _ in 0..2 {
-            assert_eq!(bot.find(&message()).await, Lookup::Found { receipt: Some("C7:1.0".into()), revision: Some(1) });
+            assert_eq!(
+                bot.find(&message()).await,
+                Lookup::Found {
+                    receipt: Some("C7:1.0".into()),
+                    revision: Some(1)
+                }
+            );
         }
-        assert_eq!(stub.requests().iter().filter(|r| is(r, "conversations.list")).count(), 3);
+        assert_eq!(
+            stub.requests()
+                .iter()
+                .filter(|r| is(r, "conversations.list"))
+                .count(),
+            3
+        );
         let elsewhere = bot_of(&stub.url(), &[("default", "#nowhere")]);
         assert_eq!(elsewhere.find(&message()).await, Lookup::CannotTell);
     }
@@ -473,7 +667,9 @@ mod tests {
                 answer.clone()
             })
             .await;
-            let found = bot_of(&stub.url(), &[("default", "C1")]).find(&message()).await;
+            let found = bot_of(&stub.url(), &[("default", "C1")])
+                .find(&message())
+                .await;
             let word = match &found {
                 Lookup::Later { .. } => "later",
                 Lookup::CannotTell => "cannot tell",

@@ -30,12 +30,18 @@ pub enum Id {
 impl Channels {
     /// `by_route` as of [`revwatch_shared::config::SlackConfig::channels`].
     pub fn new(by_route: BTreeMap<String, String>) -> Self {
-        Self { by_route, known: Mutex::default() }
+        Self {
+            by_route,
+            known: Mutex::default(),
+        }
     }
 
     /// The channel, by name or id, for a route.
     pub fn of_route(&self, route: &str) -> &str {
-        let listed = self.by_route.get(route).or_else(|| self.by_route.get("default"));
+        let listed = self
+            .by_route
+            .get(route)
+            .or_else(|| self.by_route.get("default"));
         listed.map_or("#alerts-critical", String::as_str)
     }
 
@@ -62,7 +68,9 @@ impl Channels {
     /// An answer of Slack's showed the id of `channel`.
     pub fn learn(&self, channel: &str, id: &str) {
         if !is_id(channel) && !channel.is_empty() {
-            self.known().ids.insert(name(channel).to_owned(), id.to_owned());
+            self.known()
+                .ids
+                .insert(name(channel).to_owned(), id.to_owned());
         }
     }
 
@@ -82,7 +90,9 @@ impl Channels {
 fn is_id(channel: &str) -> bool {
     channel.len() > 1
         && channel.starts_with(['C', 'D', 'G'])
-        && channel.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        && channel
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
 fn name(channel: &str) -> &str {
@@ -97,7 +107,10 @@ mod tests {
     fn ids_are_told_from_names_and_remembered() {
         let list = [("default", "#alerts"), ("growth", "C0123456789")];
         let channels = Channels::new(list.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-        assert_eq!((channels.of_route("growth"), channels.of_route("x")), ("C0123456789", "#alerts"));
+        assert_eq!(
+            (channels.of_route("growth"), channels.of_route("x")),
+            ("C0123456789", "#alerts")
+        );
         assert!(!channels.is_one());
         assert_eq!(channels.id("C0123456789"), Id::Is("C0123456789".into()));
         assert_eq!(channels.id("#alerts"), Id::NotListedYet);

@@ -30,13 +30,22 @@ const WHOSE: &str = "Slack";
 /// The name of a message that is changed in place: an alert and its end are one, also when somebody deleted it
 /// and it is posted anew.
 fn id(message: &Message) -> &str {
-    message.delivery_id.strip_suffix(RESOLVED).unwrap_or(&message.delivery_id)
+    message
+        .delivery_id
+        .strip_suffix(RESOLVED)
+        .unwrap_or(&message.delivery_id)
 }
 
 /// What comes from outside cannot mention anybody. Source:
 /// <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
 fn text(text: &str) -> String {
-    outgoing::clamp(&text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"), LONGEST_TEXT)
+    outgoing::clamp(
+        &text
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;"),
+        LONGEST_TEXT,
+    )
 }
 
 /// Whether what is pressed under a message comes back to us.
@@ -46,7 +55,9 @@ fn hears(config: &SlackConfig) -> bool {
 
 /// Without what nobody would hear if it were pressed.
 fn blocks(message: &Message, hears: bool) -> Value {
-    let Some(blocks) = message.blocks.as_array().filter(|_| !hears) else { return message.blocks.clone() };
+    let Some(blocks) = message.blocks.as_array().filter(|_| !hears) else {
+        return message.blocks.clone();
+    };
     let without = |block: &Value| {
         let mut block = block.clone();
         if block["type"] == "actions"
@@ -57,7 +68,13 @@ fn blocks(message: &Message, hears: bool) -> Value {
         block
     };
     let is_empty = |block: &Value| block["elements"].as_array().is_some_and(Vec::is_empty);
-    Value::Array(blocks.iter().map(without).filter(|block| !is_empty(block)).collect())
+    Value::Array(
+        blocks
+            .iter()
+            .map(without)
+            .filter(|block| !is_empty(block))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -70,7 +87,8 @@ mod tests {
     #[test]
     fn buttons_that_nobody_hears_are_left_out() {
         let button = |id: &str| json!({"type": "button", "action_id": id});
-        let link = json!({"type": "button", "action_id": "open", "url": "https://dashboard.stripe.com"});
+        let link =
+            json!({"type": "button", "action_id": "open", "url": "https://dashboard.stripe.com"});
         let of = |elements: Value| Message {
             blocks: json!([{"type": "header"}, {"type": "actions", "elements": elements}]),
             ..message()
@@ -78,7 +96,10 @@ mod tests {
         let both = of(json!([button("acknowledge"), link]));
         assert_eq!(blocks(&both, true), both.blocks);
         assert_eq!(blocks(&both, false), of(json!([link])).blocks);
-        assert_eq!(blocks(&of(json!([button("acknowledge")])), false), json!([{"type": "header"}]));
+        assert_eq!(
+            blocks(&of(json!([button("acknowledge")])), false),
+            json!([{"type": "header"}])
+        );
         assert_eq!(text("a <!channel> & b"), "a &lt;!channel&gt; &amp; b");
     }
 }

@@ -95,17 +95,29 @@ enum Trouble {
 impl Search {
     /// `api_base` without a slash at its end.
     pub fn new(client: Client, token: SecretString, api_base: String) -> Self {
-        Self { client, token, api_base, is_scope_told: AtomicBool::new(false) }
+        Self {
+            client,
+            token,
+            api_base,
+            is_scope_told: AtomicBool::new(false),
+        }
     }
 
     /// `message` in the channel with this id, outside of threads.
     pub async fn in_channel(&self, message: &Message, id: &str) -> Result<Option<Hit>, Stop> {
-        self.messages("conversations.history", message, id, &[]).await
+        self.messages("conversations.history", message, id, &[])
+            .await
     }
 
     /// `message` in the thread of the message at `ts`. A thread that is gone has nothing in it.
-    pub async fn in_thread(&self, message: &Message, id: &str, ts: &str) -> Result<Option<Hit>, Stop> {
-        self.messages("conversations.replies", message, id, &[("ts", ts)]).await
+    pub async fn in_thread(
+        &self,
+        message: &Message,
+        id: &str,
+        ts: &str,
+    ) -> Result<Option<Hit>, Stop> {
+        self.messages("conversations.replies", message, id, &[("ts", ts)])
+            .await
     }
 
     /// The id of a channel of the settings. Slack's list is read at most one time.
@@ -114,7 +126,9 @@ impl Search {
         if channels.id(channel) == Id::NotListedYet {
             // Without groups:read, private channels cannot be asked for.
             let listed = match self.list(channels, "public_channel,private_channel").await {
-                Err(Trouble::Word(word)) if word == "missing_scope" => self.list(channels, "public_channel").await,
+                Err(Trouble::Word(word)) if word == "missing_scope" => {
+                    self.list(channels, "public_channel").await
+                }
                 other => other,
             };
             listed.map_err(|trouble| self.stopped(trouble, scopes))?;
@@ -146,10 +160,16 @@ impl Search {
             let (page, next) = match self.page::<Posted>(method, &parameters, &cursor).await {
                 Err(Trouble::Word(word)) if word == "thread_not_found" => return Ok(None),
                 other => other.map_err(|trouble| {
-                    self.stopped(trouble, "channels:history (for private channels groups:history)")
+                    self.stopped(
+                        trouble,
+                        "channels:history (for private channels groups:history)",
+                    )
                 })?,
             };
-            if let Some(hit) = page.iter().find_map(|posted| posted.shows(message, channel)) {
+            if let Some(hit) = page
+                .iter()
+                .find_map(|posted| posted.shows(message, channel))
+            {
                 return Ok(Some(hit));
             }
             let Some(next) = next else { return Ok(None) };
@@ -160,10 +180,16 @@ impl Search {
     }
 
     async fn list(&self, channels: &Channels, types: &str) -> Result<(), Trouble> {
-        let parameters = [("types", types), ("exclude_archived", "true"), ("limit", PER_PAGE)];
+        let parameters = [
+            ("types", types),
+            ("exclude_archived", "true"),
+            ("limit", PER_PAGE),
+        ];
         let mut cursor = String::new();
         for _ in 0..MOST_CHANNEL_PAGES {
-            let (page, next) = self.page::<Channel>("conversations.list", &parameters, &cursor).await?;
+            let (page, next) = self
+                .page::<Channel>("conversations.list", &parameters, &cursor)
+                .await?;
             for Channel { id, name } in page {
                 channels.learn(&name.unwrap_or_default(), &id);
             }
@@ -186,28 +212,44 @@ impl Search {
         if !cursor.is_empty() {
             parameters.push(("cursor", cursor));
         }
-        let request = self.client.get(format!("{}/{method}?{}", self.api_base, outgoing::encoded(&parameters)));
+        let request = self.client.get(format!(
+            "{}/{method}?{}",
+            self.api_base,
+            outgoing::encoded(&parameters)
+        ));
         let sent = request.bearer_auth(self.token.expose_secret()).send().await;
         let response = sent.map_err(|error| match outgoing::no_answer(WHOSE, &error) {
             Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
             other => later(other.as_str().to_owned()),
         })?;
         match response.status() {
-            StatusCode::TOO_MANY_REQUESTS => return Err(later("Slack limits how often it may be read".into())),
-            status if status.is_server_error() => return Err(later(format!("{WHOSE} answered {status}"))),
-            status if !status.is_success() => return Err(Trouble::Word(status.as_str().to_owned())),
+            StatusCode::TOO_MANY_REQUESTS => {
+                return Err(later("Slack limits how often it may be read".into()));
+            }
+            status if status.is_server_error() => {
+                return Err(later(format!("{WHOSE} answered {status}")));
+            }
+            status if !status.is_success() => {
+                return Err(Trouble::Word(status.as_str().to_owned()));
+            }
             _ => {}
         }
-        let page: Page<T> =
-            outgoing::json(response, LARGEST_ANSWER).await.map_err(|what| later(format!("{WHOSE}: {what}")))?;
+        let page: Page<T> = outgoing::json(response, LARGEST_ANSWER)
+            .await
+            .map_err(|what| later(format!("{WHOSE}: {what}")))?;
         match (page.ok, page.items) {
             (true, Some(items)) => {
-                let next = page.response_metadata.and_then(|m| m.next_cursor).filter(|cursor| !cursor.is_empty());
+                let next = page
+                    .response_metadata
+                    .and_then(|m| m.next_cursor)
+                    .filter(|cursor| !cursor.is_empty());
                 Ok((items, next))
             }
             // Slack always sends a list, be it empty: whatever this is, it proves nothing.
             (true, None) => Err(Trouble::Word("without a list".to_owned())),
-            (false, _) => Err(Trouble::Word(outgoing::word(&page.error.unwrap_or_default()))),
+            (false, _) => Err(Trouble::Word(outgoing::word(
+                &page.error.unwrap_or_default(),
+            ))),
         }
     }
 
@@ -240,8 +282,15 @@ impl Search {
 impl Posted {
     fn shows(&self, message: &Message, channel: &str) -> Option<Hit> {
         let payload = &self.metadata["event_payload"];
-        let is_it = self.metadata["event_type"] == EVENT_TYPE && payload["delivery_id"] == id(message);
-        let revision = payload["revision"].as_u64().and_then(|r| u32::try_from(r).ok()).unwrap_or(0);
-        is_it.then(|| Hit { receipt: format!("{channel}:{}", self.ts), revision })
+        let is_it =
+            self.metadata["event_type"] == EVENT_TYPE && payload["delivery_id"] == id(message);
+        let revision = payload["revision"]
+            .as_u64()
+            .and_then(|r| u32::try_from(r).ok())
+            .unwrap_or(0);
+        is_it.then(|| Hit {
+            receipt: format!("{channel}:{}", self.ts),
+            revision,
+        })
     }
 }

@@ -27,8 +27,14 @@ const SETTING: &str = "slack.webhook_url (SLACK_WEBHOOK_URL)";
 
 impl SlackWebhook {
     /// `None` without a URL. `per_second` are messages.
-    pub fn configured(config: &SlackConfig, outgoing: &Outgoing, per_second: f64) -> Result<Option<Self>, SetupError> {
-        let Some(url) = &config.webhook_url else { return Ok(None) };
+    pub fn configured(
+        config: &SlackConfig,
+        outgoing: &Outgoing,
+        per_second: f64,
+    ) -> Result<Option<Self>, SetupError> {
+        let Some(url) = &config.webhook_url else {
+            return Ok(None);
+        };
         let url = outgoing.url(SETTING, url.expose_secret())?;
         Ok(Some(Self {
             client: outgoing.client()?,
@@ -46,7 +52,10 @@ impl Notifier for SlackWebhook {
     }
 
     fn habits(&self) -> Habits {
-        Habits { edits: false, resolves: true }
+        Habits {
+            edits: false,
+            resolves: true,
+        }
     }
 
     fn destination(&self, _route: &str) -> String {
@@ -59,12 +68,20 @@ impl Notifier for SlackWebhook {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let body = json!({"text": text(&message.text), "blocks": blocks(message, self.hears), "unfurl_links": false});
-        let response = match self.client.post(self.url.expose_secret()).json(&body).send().await {
+        let response = match self
+            .client
+            .post(self.url.expose_secret())
+            .json(&body)
+            .send()
+            .await
+        {
             Ok(response) => response,
             Err(error) => return outgoing::no_answer(WHOSE, &error),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let answer = outgoing::body(response, LARGEST_ANSWER).await.unwrap_or_default();
+        let answer = outgoing::body(response, LARGEST_ANSWER)
+            .await
+            .unwrap_or_default();
         let word = outgoing::word(&String::from_utf8_lossy(&answer));
         failed(&word)
             .or_else(|| outgoing::refused(WHOSE, status, &headers, SETTING))
@@ -86,13 +103,18 @@ fn failed(word: &str) -> Option<Outcome> {
         | "channel_is_archived"
         | "action_prohibited"
         | "user_not_found"
-        | "posting_to_general_channel_denied" => "the webhook or its channel is gone or closed: make a new one for",
+        | "posting_to_general_channel_denied" => {
+            "the webhook or its channel is gone or closed: make a new one for"
+        }
         "invalid_payload" | "invalid_blocks" | "invalid_blocks_format" | "no_text" => {
             "this is a fault of revwatch's, or no incoming webhook of Slack's is at"
         }
         _ => return None,
     };
-    Some(Outcome::Failed { reason: format!("{WHOSE} answered {word}: {fix} {SETTING}"), permanent: true })
+    Some(Outcome::Failed {
+        reason: format!("{WHOSE} answered {word}: {fix} {SETTING}"),
+        permanent: true,
+    })
 }
 
 #[cfg(test)]
@@ -108,7 +130,9 @@ mod tests {
             ..Config::load(None, &|_| None).expect("the defaults").slack
         };
         let outgoing = Outgoing::new(OutgoingConfig::default());
-        SlackWebhook::configured(&config, &outgoing, 1.0).expect("valid").expect("set up")
+        SlackWebhook::configured(&config, &outgoing, 1.0)
+            .expect("valid")
+            .expect("set up")
     }
 
     #[tokio::test]
@@ -116,24 +140,53 @@ mod tests {
         let permanent = |part: &'static str| (Some(true), part);
         let table = [
             (Reply::ok("ok"), (None, "delivered")),
-            (Reply::status(429).header("retry-after", "3"), (None, "retry_after")),
+            (
+                Reply::status(429).header("retry-after", "3"),
+                (None, "retry_after"),
+            ),
             (Reply::status(503), (Some(false), "503")),
-            (Reply::ok("invalid_token").with_status(403), permanent("SLACK_WEBHOOK_URL")),
-            (Reply::ok("no_service").with_status(404), permanent("SLACK_WEBHOOK_URL")),
-            (Reply::ok("channel_not_found").with_status(500), permanent("channel_not_found")),
-            (Reply::ok("channel_is_archived").with_status(410), permanent("SLACK_WEBHOOK_URL")),
-            (Reply::ok("<html>who are you").with_status(403), permanent("SLACK_WEBHOOK_URL")),
-            (Reply::ok("invalid_blocks").with_status(400), permanent("invalid_blocks")),
-            (Reply::status(302).header("location", "/x"), permanent("redirects")),
+            (
+                Reply::ok("invalid_token").with_status(403),
+                permanent("SLACK_WEBHOOK_URL"),
+            ),
+            (
+                Reply::ok("no_service").with_status(404),
+                permanent("SLACK_WEBHOOK_URL"),
+            ),
+            (
+                Reply::ok("channel_not_found").with_status(500),
+                permanent("channel_not_found"),
+            ),
+            (
+                Reply::ok("channel_is_archived").with_status(410),
+                permanent("SLACK_WEBHOOK_URL"),
+            ),
+            (
+                Reply::ok("<html>who are you").with_status(403),
+                permanent("SLACK_WEBHOOK_URL"),
+            ),
+            (
+                Reply::ok("invalid_blocks").with_status(400),
+                permanent("invalid_blocks"),
+            ),
+            (
+                Reply::status(302).header("location", "/x"),
+                permanent("redirects"),
+            ),
             (Reply::silence(), (None, "unknown")),
         ];
         for (reply, expected) in table {
             let answer = reply.clone();
             let stub = Stub::answering(move |_| answer.clone()).await;
-            let outcome = webhook(&format!("{}/T0/hidden", stub.url())).deliver(&message()).await;
+            let outcome = webhook(&format!("{}/T0/hidden", stub.url()))
+                .deliver(&message())
+                .await;
             match (&outcome, expected) {
                 (Outcome::Failed { reason, permanent }, (Some(is), part)) => {
-                    assert!(*permanent == is && reason.contains(part), "{reply:?}: {outcome:?}");
+                    assert!(
+                        *permanent == is && reason.contains(part),
+                        "{reply:?}: {outcome:?}"
+                    );
                 }
                 (other, (None, word)) => assert_eq!(other.as_str(), word, "{reply:?}: {outcome:?}"),
                 _ => panic!("{reply:?}: {outcome:?}"),
@@ -141,18 +194,28 @@ mod tests {
             assert!(!format!("{outcome:?}").contains("hidden"), "{outcome:?}");
             assert_eq!(stub.requests().len(), 1);
         }
-        let closed = webhook("http://127.0.0.1:1/hidden").deliver(&message()).await;
-        assert!(matches!(&closed, Outcome::Failed { permanent: false, reason } if !reason.contains("hidden")));
+        let closed = webhook("http://127.0.0.1:1/hidden")
+            .deliver(&message())
+            .await;
+        assert!(
+            matches!(&closed, Outcome::Failed { permanent: false, reason } if !reason.contains("hidden"))
+        );
     }
 
     #[tokio::test]
     async fn posts_text_and_blocks() {
         let stub = Stub::answering(|_| Reply::ok("ok")).await;
-        let long = Message { text: "x".repeat(LONGEST + 5), ..message() };
+        let long = Message {
+            text: "x".repeat(LONGEST + 5),
+            ..message()
+        };
         let outcome = webhook(&stub.url()).deliver(&long).await;
         assert_eq!(outcome, Outcome::Delivered { receipt: None });
         let body = stub.requests()[0].json();
-        assert_eq!(body["text"].as_str().map(|t| t.chars().count()), Some(LONGEST));
+        assert_eq!(
+            body["text"].as_str().map(|t| t.chars().count()),
+            Some(LONGEST)
+        );
         assert_eq!(body["blocks"], message().blocks);
     }
 

@@ -42,13 +42,20 @@ struct Read<'a> {
 
 impl<'a> Envelope<'a> {
     pub(super) fn read(text: &'a str) -> Self {
-        let Ok(read) = serde_json::from_str::<Read<'_>>(text) else { return Self::Unreadable };
+        let Ok(read) = serde_json::from_str::<Read<'_>>(text) else {
+            return Self::Unreadable;
+        };
         match (read.r#type, read.envelope_id, read.payload) {
-            ("hello", ..) => Self::Hello { connections: read.num_connections.unwrap_or_default() },
-            ("disconnect", ..) => {
-                Self::Disconnect(Disconnect(read.reason.as_deref().map_or("", shown::word).to_owned()))
-            }
-            ("interactive", Some(id), Some(payload)) => Self::Interactive { id, payload: payload.get() },
+            ("hello", ..) => Self::Hello {
+                connections: read.num_connections.unwrap_or_default(),
+            },
+            ("disconnect", ..) => Self::Disconnect(Disconnect(
+                read.reason.as_deref().map_or("", shown::word).to_owned(),
+            )),
+            ("interactive", Some(id), Some(payload)) => Self::Interactive {
+                id,
+                payload: payload.get(),
+            },
             (_, Some(id), _) => Self::Other { id },
             _ => Self::Unreadable,
         }
@@ -64,8 +71,12 @@ impl Disconnect {
     /// What to do about it.
     pub(super) fn fix(&self) -> &'static str {
         match self.0.as_str() {
-            "link_disabled" => ": turn on Socket Mode in the app's settings, or unset SLACK_APP_TOKEN",
-            "too_many_websockets" => ": other processes use this app token; Slack allows ten connections",
+            "link_disabled" => {
+                ": turn on Socket Mode in the app's settings, or unset SLACK_APP_TOKEN"
+            }
+            "too_many_websockets" => {
+                ": other processes use this app token; Slack allows ten connections"
+            }
             _ => "",
         }
     }
@@ -102,8 +113,14 @@ mod tests {
                 r#"{"type":"interactive","envelope_id":"e1","accepts_response_payload":true,"payload":{"a": 1}}"#,
                 r#"Interactive { id: "e1", payload: "{\"a\": 1}" }"#,
             ),
-            (r#"{"type":"events_api","envelope_id":"e1","payload":{},"retry_attempt":1}"#, r#"Other { id: "e1" }"#),
-            (r#"{"type":"interactive","envelope_id":"e1"}"#, r#"Other { id: "e1" }"#),
+            (
+                r#"{"type":"events_api","envelope_id":"e1","payload":{},"retry_attempt":1}"#,
+                r#"Other { id: "e1" }"#,
+            ),
+            (
+                r#"{"type":"interactive","envelope_id":"e1"}"#,
+                r#"Other { id: "e1" }"#,
+            ),
             (r#"{"type":"interactive","payload":{}}"#, "Unreadable"),
             (r#"{"type":7}"#, "Unreadable"),
             ("nonsense", "Unreadable"),

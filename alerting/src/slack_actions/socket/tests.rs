@@ -43,13 +43,18 @@ async fn opened(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoRes
     api.shown.lock().expect("a lock").push(shown);
     let trouble = api.troubles.lock().expect("a lock").pop_front();
     let (status, answer) = trouble.unwrap_or_else(|| (200, json!({"ok": true, "url": api.url})));
-    (StatusCode::from_u16(status).expect("a status"), [("retry-after", "1")], Json(answer))
+    (
+        StatusCode::from_u16(status).expect("a status"),
+        [("retry-after", "1")],
+        Json(answer),
+    )
 }
 
 impl Slack {
     async fn start(troubles: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
         let make = |api_base: String, store: Arc<dyn StateStore>| async move {
-            let mut socket = SocketMode::new("xapp-1".into(), &api_base, &outgoing(), store).expect("a client");
+            let mut socket =
+                SocketMode::new("xapp-1".into(), &api_base, &outgoing(), store).expect("a client");
             set(&mut socket);
             |shutdown: CancellationToken| socket.run(shutdown)
         };
@@ -57,16 +62,29 @@ impl Slack {
     }
 
     /// `make` gives what runs against this Slack, by the base of its API.
-    async fn with<M: Future<Output = R>, R: FnOnce(CancellationToken) -> F, F: Future<Output = ()> + Send + 'static>(
+    async fn with<
+        M: Future<Output = R>,
+        R: FnOnce(CancellationToken) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    >(
         troubles: &[(u16, Value)],
         make: impl FnOnce(String, Arc<dyn StateStore>) -> M,
     ) -> Self {
         let sockets = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("ws://{}/link/?ticket=t", sockets.local_addr().expect("an address"));
-        let api = Arc::new(Api { troubles: Mutex::new(troubles.to_vec().into()), url, ..Api::default() });
+        let url = format!(
+            "ws://{}/link/?ticket=t",
+            sockets.local_addr().expect("an address")
+        );
+        let api = Arc::new(Api {
+            troubles: Mutex::new(troubles.to_vec().into()),
+            url,
+            ..Api::default()
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let api_base = format!("http://{}/api/", listener.local_addr().expect("an address"));
-        let router = Router::new().route("/api/apps.connections.open", post(opened)).with_state(api.clone());
+        let router = Router::new()
+            .route("/api/apps.connections.open", post(opened))
+            .with_state(api.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
 
         let folder = tempfile::tempdir().expect("a folder");
@@ -74,14 +92,29 @@ impl Slack {
         let run = make(api_base, store.clone()).await;
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(shutdown.clone()));
-        Self { api, sockets, folder, store, shutdown, running }
+        Self {
+            api,
+            sockets,
+            folder,
+            store,
+            shutdown,
+            running,
+        }
     }
 
     /// The next connection, greeted.
     async fn accept(&self) -> Peer {
-        let accepted = timeout(LONG, self.sockets.accept()).await.expect("a connection in time");
-        let mut peer = accept_async(accepted.expect("a connection").0).await.expect("a WebSocket");
-        say(&mut peer, &json!({"type": "hello", "num_connections": 1, "debug_info": {"host": "h"}})).await;
+        let accepted = timeout(LONG, self.sockets.accept())
+            .await
+            .expect("a connection in time");
+        let mut peer = accept_async(accepted.expect("a connection").0)
+            .await
+            .expect("a WebSocket");
+        say(
+            &mut peer,
+            &json!({"type": "hello", "num_connections": 1, "debug_info": {"host": "h"}}),
+        )
+        .await;
         peer
     }
 
@@ -91,13 +124,20 @@ impl Slack {
 }
 
 async fn say(peer: &mut Peer, message: &Value) {
-    peer.send(Message::text(message.to_string())).await.expect("sent");
+    peer.send(Message::text(message.to_string()))
+        .await
+        .expect("sent");
 }
 
 /// The next message other than pings and pongs.
 async fn hear(peer: &mut Peer) -> Value {
     loop {
-        match timeout(LONG, peer.next()).await.expect("in time").expect("a message").expect("readable") {
+        match timeout(LONG, peer.next())
+            .await
+            .expect("in time")
+            .expect("a message")
+            .expect("readable")
+        {
             Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
             Message::Ping(_) | Message::Pong(_) => {}
             other => panic!("{other:?}"),
@@ -120,7 +160,11 @@ async fn what_is_pressed_is_stored_before_it_is_confirmed() {
         let stored = left(&slack.store).await;
         assert_eq!(stored.len(), 1, "a repeat is the same: {stored:?}");
     }
-    say(&mut peer, &interactive("e3", &press("silence", "al_1 60", "1767326131.0"))).await;
+    say(
+        &mut peer,
+        &interactive("e3", &press("silence", "al_1 60", "1767326131.0")),
+    )
+    .await;
     assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e3"}));
     assert_eq!(left(&slack.store).await.len(), 2);
     assert_eq!(*slack.api.shown.lock().expect("a lock"), ["Bearer xapp-1"]);
@@ -132,13 +176,22 @@ async fn what_cannot_be_used_is_confirmed_or_passed_over() {
     let mut peer = slack.accept().await;
     say(&mut peer, &json!("nonsense")).await;
     peer.send(Message::binary(vec![0, 1])).await.expect("sent");
-    peer.send(Message::Ping("are you there".into())).await.expect("sent");
-    let answered = timeout(LONG, peer.next()).await.expect("in time").expect("a message").expect("readable");
+    peer.send(Message::Ping("are you there".into()))
+        .await
+        .expect("sent");
+    let answered = timeout(LONG, peer.next())
+        .await
+        .expect("in time")
+        .expect("a message")
+        .expect("readable");
     assert_eq!(answered, Message::Pong("are you there".into()));
     for (id, message) in [
         ("e1", interactive("e1", &json!({"type": "view_submission"}))),
         ("e2", interactive("e2", &press("open", "", "1.0"))),
-        ("e3", json!({"type": "slash_commands", "envelope_id": "e3", "payload": {}})),
+        (
+            "e3",
+            json!({"type": "slash_commands", "envelope_id": "e3", "payload": {}}),
+        ),
     ] {
         say(&mut peer, &message).await;
         assert_eq!(hear(&mut peer).await, json!({"envelope_id": id}));
@@ -169,16 +222,32 @@ async fn a_connection_that_ends_is_followed_by_another() {
     // Any of them counts as having held, so that what Slack asks for is done without a pause.
     let slack = Slack::start(&[], |socket| socket.steady = Duration::ZERO).await;
     let mut peer = slack.accept().await;
-    say(&mut peer, &json!({"type": "disconnect", "reason": "warning"})).await;
+    say(
+        &mut peer,
+        &json!({"type": "disconnect", "reason": "warning"}),
+    )
+    .await;
     let mut peer = slack.accept().await;
-    say(&mut peer, &json!({"type": "disconnect", "reason": "refresh_requested"})).await;
+    say(
+        &mut peer,
+        &json!({"type": "disconnect", "reason": "refresh_requested"}),
+    )
+    .await;
     let mut peer = slack.accept().await;
     peer.close(None).await.expect("closed");
     drop(slack.accept().await);
     let mut peer = slack.accept().await;
-    say(&mut peer, &json!({"type": "disconnect", "reason": "link_disabled"})).await;
+    say(
+        &mut peer,
+        &json!({"type": "disconnect", "reason": "link_disabled"}),
+    )
+    .await;
     let mut peer = slack.accept().await;
-    say(&mut peer, &interactive("e1", &press("acknowledge", "al_1", "1.0"))).await;
+    say(
+        &mut peer,
+        &interactive("e1", &press("acknowledge", "al_1", "1.0")),
+    )
+    .await;
     assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e1"}));
     assert_eq!(slack.asked(), 6);
 }
@@ -193,7 +262,11 @@ async fn a_connection_that_is_silent_for_too_long_is_given_up() {
 
 #[tokio::test]
 async fn an_api_in_trouble_is_asked_again() {
-    let troubles = [(200, json!({"ok": false, "error": "internal_error"})), (500, json!({})), (429, json!({}))];
+    let troubles = [
+        (200, json!({"ok": false, "error": "internal_error"})),
+        (500, json!({})),
+        (429, json!({})),
+    ];
     let slack = Slack::start(&troubles, |_| {}).await;
     slack.accept().await;
     assert_eq!(slack.asked(), 4);
@@ -204,7 +277,8 @@ async fn an_address_that_is_no_good_is_not_used() {
     let no_tls = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let no_tls_url = format!("wss://{}/", no_tls.local_addr().expect("an address"));
     tokio::spawn(async move { while no_tls.accept().await.is_ok() {} });
-    let troubles = ["ws://192.0.2.1/link/?ticket=t", &no_tls_url].map(|url| (200, json!({"ok": true, "url": url})));
+    let troubles = ["ws://192.0.2.1/link/?ticket=t", &no_tls_url]
+        .map(|url| (200, json!({"ok": true, "url": url})));
     let slack = Slack::start(&troubles, |_| {}).await;
     slack.accept().await;
     assert_eq!(slack.asked(), 3);
@@ -217,16 +291,26 @@ async fn it_ends_when_told_to() {
     say(&mut peer, &interactive("e1", &press("open", "", "1.0"))).await;
     assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e1"}));
     slack.shutdown.cancel();
-    let goodbye = timeout(LONG, peer.next()).await.expect("in time").expect("a message").expect("readable");
+    let goodbye = timeout(LONG, peer.next())
+        .await
+        .expect("in time")
+        .expect("a message")
+        .expect("readable");
     assert!(goodbye.is_close(), "{goodbye:?}");
-    timeout(LONG, slack.running).await.expect("in time").expect("no panic");
+    timeout(LONG, slack.running)
+        .await
+        .expect("in time")
+        .expect("no panic");
 
     // And while Slack cannot be reached.
     let down: Vec<_> = (0..100).map(|_| (500, json!({}))).collect();
     let slack = Slack::start(&down, |_| {}).await;
     until("it has asked", async || (slack.asked() > 0).then_some(())).await;
     slack.shutdown.cancel();
-    timeout(LONG, slack.running).await.expect("in time").expect("no panic");
+    timeout(LONG, slack.running)
+        .await
+        .expect("in time")
+        .expect("no panic");
 }
 
 #[tokio::test]
@@ -236,20 +320,40 @@ async fn errors_name_the_fix_and_show_no_secret() {
         .into();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let api_base = format!("http://{}", listener.local_addr().expect("an address"));
-    let api = Arc::new(Api { troubles: Mutex::new(troubles.into()), ..Api::default() });
-    let router = Router::new().route("/apps.connections.open", post(opened)).with_state(api);
+    let api = Arc::new(Api {
+        troubles: Mutex::new(troubles.into()),
+        ..Api::default()
+    });
+    let router = Router::new()
+        .route("/apps.connections.open", post(opened))
+        .with_state(api);
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     let folder = tempfile::tempdir().expect("a folder");
-    let socket = SocketMode::new("xapp-secret".into(), &api_base, &outgoing(), open(folder.path())).expect("a client");
+    let socket = SocketMode::new(
+        "xapp-secret".into(),
+        &api_base,
+        &outgoing(),
+        open(folder.path()),
+    )
+    .expect("a client");
     for expected in ["connections:write", "check SLACK_APP_TOKEN", "app-level"] {
         let error = socket.open().await.expect_err("refused").to_string();
-        assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+        assert!(
+            error.contains(expected) && !error.contains("secret"),
+            "{error}"
+        );
     }
     serving.abort();
-    let Envelope::Disconnect(link) = Envelope::read(r#"{"type":"disconnect","reason":"link_disabled"}"#) else {
+    let Envelope::Disconnect(link) =
+        Envelope::read(r#"{"type":"disconnect","reason":"link_disabled"}"#)
+    else {
         panic!("it is a disconnect")
     };
-    assert!(Broken::Ended(link).to_string().contains("turn on Socket Mode"));
+    assert!(
+        Broken::Ended(link)
+            .to_string()
+            .contains("turn on Socket Mode")
+    );
 }
 
 #[test]
@@ -270,7 +374,9 @@ fn only_this_machine_is_spoken_to_without_tls() {
 
 /// Of `slack.example` the DNS says that it is this machine.
 fn outgoing() -> Outgoing {
-    let lookup = |_| -> revwatch_shared::egress::Found { Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) }) };
+    let lookup = |_| -> revwatch_shared::egress::Found {
+        Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) })
+    };
     Outgoing::with_lookup(OutgoingConfig::default(), Arc::new(lookup))
 }
 
@@ -278,9 +384,18 @@ fn outgoing() -> Outgoing {
 async fn the_token_goes_nowhere_where_a_name_leads_into_a_private_network() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    let socket = SocketMode::new("xapp-secret".into(), "https://slack.example", &outgoing(), store).expect("a client");
+    let socket = SocketMode::new(
+        "xapp-secret".into(),
+        "https://slack.example",
+        &outgoing(),
+        store,
+    )
+    .expect("a client");
     let error = socket.open().await.expect_err("refused").to_string();
-    assert!(error.contains("[outgoing]") && !error.contains("secret"), "{error}");
+    assert!(
+        error.contains("[outgoing]") && !error.contains("secret"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -288,11 +403,21 @@ async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
     let (send, switched) = tokio::sync::oneshot::channel();
     let slack = Slack::with(&[], |api_base, store| async move {
         let config = move |token: &str| {
-            let variables = [("SLACK_APP_TOKEN", token), ("SLACK_API_BASE", api_base.as_str())];
-            let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            let variables = [
+                ("SLACK_APP_TOKEN", token),
+                ("SLACK_API_BASE", api_base.as_str()),
+            ];
+            let find = |name: &str| {
+                variables
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
             Config::load(None, &find).expect("valid")
         };
-        let actions = SlackActions::bind(&config("xapp-1").slack, &outgoing(), store.clone()).await.expect("usable");
+        let actions = SlackActions::bind(&config("xapp-1").slack, &outgoing(), store.clone())
+            .await
+            .expect("usable");
         let switch = actions.switch(store);
         let _ = send.send(move |token: &str| switch.prepare(&config(token)).expect("usable")());
         |shutdown: CancellationToken| actions.run(shutdown)
@@ -301,27 +426,59 @@ async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
     let switch = switched.await.expect("made");
     let mut first = slack.accept().await;
     switch("xapp-1");
-    say(&mut first, &interactive("e1", &press("acknowledge", "al_1", "1.0"))).await;
-    assert_eq!(hear(&mut first).await, json!({"envelope_id": "e1"}), "it goes on");
+    say(
+        &mut first,
+        &interactive("e1", &press("acknowledge", "al_1", "1.0")),
+    )
+    .await;
+    assert_eq!(
+        hear(&mut first).await,
+        json!({"envelope_id": "e1"}),
+        "it goes on"
+    );
     assert_eq!(slack.asked(), 1);
     // What has been said before the token changes is still taken.
-    say(&mut first, &interactive("e2", &press("acknowledge", "al_2", "2.0"))).await;
+    say(
+        &mut first,
+        &interactive("e2", &press("acknowledge", "al_2", "2.0")),
+    )
+    .await;
     assert_eq!(hear(&mut first).await, json!({"envelope_id": "e2"}));
     switch("xapp-2");
     let ended = timeout(LONG, first.next()).await.expect("in time");
-    assert!(matches!(ended, Some(Ok(Message::Close(_))) | None), "{ended:?}");
+    assert!(
+        matches!(ended, Some(Ok(Message::Close(_))) | None),
+        "{ended:?}"
+    );
     let mut second = slack.accept().await;
-    assert_eq!(*slack.api.shown.lock().expect("a lock"), ["Bearer xapp-1", "Bearer xapp-2"]);
-    say(&mut second, &interactive("e3", &press("acknowledge", "al_3", "3.0"))).await;
+    assert_eq!(
+        *slack.api.shown.lock().expect("a lock"),
+        ["Bearer xapp-1", "Bearer xapp-2"]
+    );
+    say(
+        &mut second,
+        &interactive("e3", &press("acknowledge", "al_3", "3.0")),
+    )
+    .await;
     assert_eq!(hear(&mut second).await, json!({"envelope_id": "e3"}));
     switch("");
     let ended = timeout(LONG, second.next()).await.expect("in time");
-    assert!(matches!(ended, Some(Ok(Message::Close(_))) | None), "{ended:?}");
+    assert!(
+        matches!(ended, Some(Ok(Message::Close(_))) | None),
+        "{ended:?}"
+    );
     switch("xapp-3");
     let mut third = slack.accept().await;
-    say(&mut third, &interactive("e4", &press("acknowledge", "al_4", "4.0"))).await;
+    say(
+        &mut third,
+        &interactive("e4", &press("acknowledge", "al_4", "4.0")),
+    )
+    .await;
     assert_eq!(hear(&mut third).await, json!({"envelope_id": "e4"}));
     assert_eq!(left(&slack.store).await.len(), 4);
     slack.shutdown.cancel();
-    timeout(LONG, slack.running).await.expect("in time").expect("no panic");
+    timeout(LONG, slack.running)
+        .await
+        .expect("in time")
+        .expect("no panic");
 }

@@ -50,7 +50,11 @@ fn looks<'a, F: Facts + 'a>(sightings: impl Iterator<Item = &'a Sighting<F>>) ->
             let next = paths.len();
             let number = *paths.entry(change.path.as_str()).or_insert(next);
             // At most as many as there are changes of a second's sightings, each of which takes far more memory.
-            let numbered = [u32::try_from(number).unwrap_or(u32::MAX), change.from, change.to];
+            let numbered = [
+                u32::try_from(number).unwrap_or(u32::MAX),
+                change.from,
+                change.to,
+            ];
             changes.push(numbered);
             if followed.iter().all(|(path, _)| *path != change.path) {
                 others.push(numbered);
@@ -63,14 +67,26 @@ fn looks<'a, F: Facts + 'a>(sightings: impl Iterator<Item = &'a Sighting<F>>) ->
                 return Some(change.from);
             }
             // A part of it changed, or something around it: what it was before cannot be told.
-            let hidden = sighting.changes.iter().any(|c| encloses(&c.path, path) || encloses(path, &c.path));
+            let hidden = sighting
+                .changes
+                .iter()
+                .any(|c| encloses(&c.path, path) || encloses(path, &c.path));
             (!hidden).then_some(*value)
         });
         let came_from = came_from.collect();
         let fields: Vec<u32> = followed.iter().map(|(_, value)| *value).collect();
         let next = alike.len();
-        let alike = *alike.entry((fields.clone(), changes.clone())).or_insert(next);
-        Look { alike, fields, came_from, changed, changes, others }
+        let alike = *alike
+            .entry((fields.clone(), changes.clone()))
+            .or_insert(next);
+        Look {
+            alike,
+            fields,
+            came_from,
+            changed,
+            changes,
+            others,
+        }
     };
     sightings.map(look).collect()
 }
@@ -86,7 +102,11 @@ struct Costs {
 impl Costs {
     /// `looks` are the `count` sightings to order, then the one before them if there is one.
     fn new(looks: &[Look], count: usize) -> Self {
-        let mut costs = Self { count, rows: vec![AGAINST; looks.len() * count], has_before: looks.len() > count };
+        let mut costs = Self {
+            count,
+            rows: vec![AGAINST; looks.len() * count],
+            has_before: looks.len() > count,
+        };
         // By what can be told of the values before it, each finds those that it may follow. There are few such masks.
         let mut masks: HashMap<Vec<bool>, HashMap<Vec<u32>, Vec<usize>>> = HashMap::new();
         let mut alike: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -94,20 +114,38 @@ impl Costs {
             alike.entry(look.alike).or_default().push(a);
         }
         for (b, to) in looks[..count].iter().enumerate() {
-            for &a in alike.get(&to.alike).into_iter().flatten().filter(|a| **a != b) {
+            for &a in alike
+                .get(&to.alike)
+                .into_iter()
+                .flatten()
+                .filter(|a| **a != b)
+            {
                 costs.rows[a * count + b] = REPEATED;
             }
             let mask: Vec<bool> = to.came_from.iter().map(Option::is_some).collect();
             let by_fields = masks.entry(mask).or_insert_with_key(|mask| {
                 let mut by_fields: HashMap<_, Vec<_>> = HashMap::new();
                 for (a, look) in looks.iter().enumerate() {
-                    let told = look.fields.iter().zip(mask).filter(|(_, told)| **told).map(|(value, _)| *value);
-                    by_fields.entry(told.collect::<Vec<u32>>()).or_default().push(a);
+                    let told = look
+                        .fields
+                        .iter()
+                        .zip(mask)
+                        .filter(|(_, told)| **told)
+                        .map(|(value, _)| *value);
+                    by_fields
+                        .entry(told.collect::<Vec<u32>>())
+                        .or_default()
+                        .push(a);
                 }
                 by_fields
             });
             let wanted: Vec<u32> = to.came_from.iter().copied().flatten().collect();
-            for &a in by_fields.get(&wanted).into_iter().flatten().filter(|a| **a != b) {
+            for &a in by_fields
+                .get(&wanted)
+                .into_iter()
+                .flatten()
+                .filter(|a| **a != b)
+            {
                 #[cfg(test)]
                 work::done(&work::COMPARED);
                 if let Some(cost) = cost_of_following(&looks[a], to) {
@@ -126,7 +164,10 @@ impl Costs {
     fn least(&self, rows: usize) -> Vec<u8> {
         let mut least = vec![AGAINST; self.count];
         for row in self.rows.chunks(self.count).take(rows) {
-            least.iter_mut().zip(row).for_each(|(least, cost)| *least = (*least).min(*cost));
+            least
+                .iter_mut()
+                .zip(row)
+                .for_each(|(least, cost)| *least = (*least).min(*cost));
         }
         least
     }
@@ -154,7 +195,9 @@ fn cost_of_following(a: &Look, b: &Look) -> Option<u8> {
 }
 
 fn encloses(outer: &str, inner: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Depth first, keeping the first of the cheapest orders.
@@ -186,10 +229,20 @@ impl<'a> Search<'a> {
     fn new(costs: &'a Costs) -> Self {
         let count = costs.count;
         // With nothing before it, a chain begins anywhere at no cost: first at what follows from none of the others.
-        let begins = (!costs.has_before).then(|| costs.least(count).into_iter().map(|least| AGAINST - least).collect());
+        let begins = (!costs.has_before).then(|| {
+            costs
+                .least(count)
+                .into_iter()
+                .map(|least| AGAINST - least)
+                .collect()
+        });
         Self {
             costs,
-            least: if costs.has_before { costs.least(count + 1) } else { vec![0; count] },
+            least: if costs.has_before {
+                costs.least(count + 1)
+            } else {
+                vec![0; count]
+            },
             begins,
             free: (0..count).collect(),
             path: Vec::with_capacity(count + 1),
@@ -200,14 +253,20 @@ impl<'a> Search<'a> {
     /// The indices of the cheapest order that is found.
     fn best(mut self) -> Vec<usize> {
         self.run();
-        self.best.map_or_else(|| (0..self.costs.count).collect(), |(_, order)| order)
+        self.best
+            .map_or_else(|| (0..self.costs.count).collect(), |(_, order)| order)
     }
 
     fn run(&mut self) {
         #[cfg(test)]
         work::done(&work::SEARCHED);
         let rest = self.least.iter().copied().map(u32::from).sum();
-        self.path.push(Place { at: self.costs.count, cost: 0, rest, next: (0, 0) });
+        self.path.push(Place {
+            at: self.costs.count,
+            cost: 0,
+            rest,
+            next: (0, 0),
+        });
         let mut steps = 1;
         while let Some(place) = self.path.last() {
             let (cost, rest) = (place.cost, place.rest);
@@ -228,7 +287,12 @@ impl<'a> Search<'a> {
             if let Ok(at) = self.free.binary_search(&to) {
                 self.free.remove(at);
             }
-            self.path.push(Place { at: to, cost: cost + by, rest, next: (0, 0) });
+            self.path.push(Place {
+                at: to,
+                cost: cost + by,
+                rest,
+                next: (0, 0),
+            });
         }
     }
 
@@ -246,7 +310,10 @@ impl<'a> Search<'a> {
     /// cheaper order than the best is left out.
     fn next(&mut self) -> Option<(usize, u32)> {
         let place = self.path.last_mut()?;
-        let begins = self.begins.as_ref().filter(|_| place.at == self.costs.count);
+        let begins = self
+            .begins
+            .as_ref()
+            .filter(|_| place.at == self.costs.count);
         // Less than this may be spent beyond the least, for this step.
         let left = match &self.best {
             Some((best, _)) => best.saturating_sub(place.cost + place.rest),
@@ -330,8 +397,18 @@ mod tests {
 
     fn sighting(n: usize, facts: Pair, change: Option<(&str, usize)>) -> Sighting<Pair> {
         let number = |n| u32::try_from(n).expect("a small number");
-        let changes = change.map(|(path, from)| Change { path: path.into(), from: number(from), to: number(from + 1) });
-        Sighting { created_s: 1, event_id: id(n), stage: Stage::Updated, facts, changes: changes.into_iter().collect() }
+        let changes = change.map(|(path, from)| Change {
+            path: path.into(),
+            from: number(from),
+            to: number(from + 1),
+        });
+        Sighting {
+            created_s: 1,
+            event_id: id(n),
+            stage: Stage::Updated,
+            facts,
+            changes: changes.into_iter().collect(),
+        }
     }
 
     fn timeline(told: impl Iterator<Item = Sighting<Pair>>) -> Timeline<Pair> {
@@ -343,7 +420,8 @@ mod tests {
     #[test]
     fn what_follows_plainly_is_compared_with_nothing_else() {
         let quantity = |n: usize| Pair(7, u32::try_from(n).expect("a small number"));
-        let chain = timeline((1..=MANY).map(|n| sighting(n, quantity(n), Some(("quantity", n - 1)))));
+        let chain =
+            timeline((1..=MANY).map(|n| sighting(n, quantity(n), Some(("quantity", n - 1)))));
         let ordered: Vec<u32> = chain.in_order().iter().map(|s| s.facts.1).collect();
         assert!(ordered.is_sorted() && ordered.len() == MANY, "{ordered:?}");
         assert!(COMPARED.get() < MANY, "{} pairs compared", COMPARED.get());
@@ -354,11 +432,18 @@ mod tests {
     fn what_nothing_tells_apart_costs_little_for_each_pair() {
         let alike = |n: usize| sighting(n, Pair(7, u32::from(n.is_multiple_of(2))), None);
         let of_other_fields = |n: usize| sighting(n, Pair(7, 7), Some(("metadata.visits", n)));
-        for told in [(0..MANY).map(alike).collect::<Vec<_>>(), (0..MANY).map(of_other_fields).collect()] {
+        for told in [
+            (0..MANY).map(alike).collect::<Vec<_>>(),
+            (0..MANY).map(of_other_fields).collect(),
+        ] {
             COMPARED.set(0);
             TRIED.set(0);
             assert_eq!(timeline(told.into_iter()).in_order().len(), MANY);
-            assert!(COMPARED.get() < MANY * MANY, "{} pairs compared", COMPARED.get());
+            assert!(
+                COMPARED.get() < MANY * MANY,
+                "{} pairs compared",
+                COMPARED.get()
+            );
             assert!(TRIED.get() < 5 * MANY * MANY, "{} tried", TRIED.get());
         }
     }
@@ -371,7 +456,13 @@ mod tests {
             event_id: format!("evt_{:04}", MORE - n),
             ..sighting(n, quantity(n), Some(("quantity", n - 1)))
         });
-        assert!(timeline(told).in_order().iter().map(|s| s.facts.1).is_sorted());
+        assert!(
+            timeline(told)
+                .in_order()
+                .iter()
+                .map(|s| s.facts.1)
+                .is_sorted()
+        );
     }
 
     /// All that a batch asks of an entity.
@@ -380,10 +471,24 @@ mod tests {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
         let mut entity = Entity::new(&key);
         for n in 0..40 {
-            let facts = PayoutFacts { status: "failed".to_owned().into(), failure_code: None, failure_message: None };
-            let seen = Sighting { created_s: 1, event_id: id(n), stage: Stage::Updated, facts, changes: Vec::new() };
+            let facts = PayoutFacts {
+                status: "failed".to_owned().into(),
+                failure_code: None,
+                failure_message: None,
+            };
+            let seen = Sighting {
+                created_s: 1,
+                event_id: id(n),
+                stage: Stage::Updated,
+                facts,
+                changes: Vec::new(),
+            };
             let news = News::Payout(PayoutOrigin::default(), seen);
-            entity.merge(&Observation { key: key.clone(), created_s: 1, news });
+            entity.merge(&Observation {
+                key: key.clone(),
+                created_s: 1,
+                news,
+            });
         }
         assert_eq!(SEARCHED.get(), 0, "by merging alone");
         entity.contributions();
