@@ -2,8 +2,8 @@
 
 mod cli;
 mod demo;
-mod rules;
 mod serve;
+mod simulation;
 
 use clap::Parser as _;
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use revwatch_alerting::alert::{
-    Alert, AlertState, Evidence, Figure, Group, Member, NoticeKind, Point, Progress, Side, Subject,
-    Unit, Way,
+    Alert, AlertState, Evidence, Group, Member, MessageKey, MetricValue, NoticeKind,
+    NotificationState, Point, Side, Subject, Unit,
 };
 use revwatch_alerting::lifecycle::diagram;
 use revwatch_alerting::message::render;
-use revwatch_alerting::policy::{Habits, Policy};
+use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::built_in;
 use revwatch_shared::config::Config;
@@ -46,8 +46,8 @@ fn examples() -> String {
         "# Messages\n\nWhat people read, by severity: the text as mail has it. Slack shows the same with links and \
                     buttons (acknowledge, silence, open in Stripe). A test renders this page.\n"
             .to_owned();
-    let mut add = |title: &str, alert: &Alert, way: &Way| {
-        let message = render(alert, way, &Progress::default());
+    let mut add = |title: &str, alert: &Alert, way: &MessageKey| {
+        let message = render(alert, way, &NotificationState::default());
         page.push_str(&format!("\n## {title}\n\n```text\n{}\n```\n", message.text));
         if title == "Critical" {
             page.push_str(&format!(
@@ -56,7 +56,7 @@ fn examples() -> String {
             ));
         }
     };
-    let main = Way::main("email");
+    let main = MessageKey::main("email");
     let mut critical = critical();
     add("Critical", &critical, &main);
     let policy = policy();
@@ -66,7 +66,7 @@ fn examples() -> String {
     add(
         "Nobody answered in time",
         &critical,
-        &Way {
+        &MessageKey {
             notifier: "email".into(),
             notice: 1,
         },
@@ -91,7 +91,7 @@ fn policy() -> Policy {
         &config.alerting,
         vec![(
             "email".to_owned(),
-            Habits {
+            Capabilities {
                 edits: false,
                 resolves: true,
             },
@@ -142,7 +142,7 @@ fn high() -> Alert {
         value: Some(*share),
     });
     let evidence = Evidence {
-        figure: Some(Figure {
+        metric_value: Some(MetricValue {
             value: 0.094,
             threshold: 0.08,
             side: Side::Above,
@@ -182,7 +182,7 @@ fn low() -> Alert {
         by: "currency".into(),
         value: "brl".into(),
     };
-    let figure = Figure {
+    let figure = MetricValue {
         value: 42.0,
         threshold: 0.0,
         side: Side::Above,
@@ -194,7 +194,7 @@ fn low() -> Alert {
         &subject,
         FIRED_S,
         Evidence {
-            figure: Some(figure),
+            metric_value: Some(figure),
             ..Evidence::default()
         },
     )

@@ -28,7 +28,7 @@ fn roles_do_not_depend_on_each_other_nor_shared_on_them() {
 
 #[test]
 fn event_types_are_sorted_and_unique() {
-    let text = read("shared/src/event_types.txt");
+    let text = read("shared/core/src/event_types.txt");
     let types: Vec<&str> = text.lines().collect();
     assert!(types.len() > 200, "only {} types", types.len());
     for pair in types.windows(2) {
@@ -85,7 +85,7 @@ fn the_settings_file_names_every_environment_variable() {
         .collect();
     assert_eq!(
         named, known,
-        "deploy/revwatch.toml against shared/src/config/variables.rs"
+        "deploy/revwatch.toml against shared/runtime/src/config/variables.rs"
     );
 }
 

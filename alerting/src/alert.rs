@@ -80,13 +80,18 @@ pub struct Alert {
     #[serde(default)]
     pub revised_s: i64,
     /// Its figure has moved since, and readers have not been told.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_behind: bool,
+    #[serde(
+        default,
+        alias = "is_behind",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub has_unsent_changes: bool,
     /// The notifiers that tell it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notifiers: Vec<String>,
     /// How far each message has got.
-    pub deliveries: BTreeMap<Way, Progress>,
+    #[serde(alias = "deliveries")]
+    pub notifications: BTreeMap<MessageKey, NotificationState>,
 }
 
 /// What an alert is about.
@@ -131,15 +136,16 @@ pub struct Sla {
     /// Unix seconds by which it should be over.
     pub resolve_due_s: i64,
     /// What the clocks will say, by Unix second, soonest first; what has been said is gone.
-    pub ahead: Vec<(i64, NoticeKind)>,
+    #[serde(alias = "ahead")]
+    pub upcoming: Vec<(i64, NoticeKind)>,
 }
 
 /// What a message shows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// The figure compared, for rules on figures.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub figure: Option<Figure>,
+    #[serde(default, alias = "figure", skip_serializing_if = "Option::is_none")]
+    pub metric_value: Option<MetricValue>,
     /// The money concerned, one entry per currency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<Money>,
@@ -162,7 +168,7 @@ pub struct Evidence {
 
 /// A figure, and what it was compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub struct MetricValue {
     /// What it is.
     pub value: f64,
     /// What it must not be above (or below).
@@ -280,7 +286,7 @@ pub enum NoticeKind {
 /// One message's way to its readers: which notifier, and which of the alert's notices (0: the alert
 /// itself).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Way {
+pub struct MessageKey {
     /// Name of the notifier.
     pub notifier: String,
     /// See [`Notice::number`].
@@ -290,13 +296,14 @@ pub struct Way {
 /// How far one message has got.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Progress {
+pub struct NotificationState {
     /// The revision its readers have seen; 0: none.
-    pub told: u32,
+    #[serde(alias = "told")]
+    pub delivered_revision: u32,
     /// The revision that is being told, written before it is: whoever finds it set after a crash does not
     /// know whether it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trying: Option<u32>,
+    #[serde(alias = "trying", skip_serializing_if = "Option::is_none")]
+    pub attempting_revision: Option<u32>,
     /// Where the message is, for changing it in place and for its thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
@@ -327,7 +334,7 @@ impl AlertState {
 impl Alert {
     /// As it may be logged: whatever could be more than an id or a word of Stripe's is replaced, and names of people
     /// are left out.
-    pub fn for_the_log(&self) -> Self {
+    pub fn redacted(&self) -> Self {
         let mut alert = self.clone();
         let id = |text: &mut String| *text = shown::id(text).into_owned();
         let currency =
@@ -412,9 +419,9 @@ impl Alert {
             notices: Vec::new(),
             revision: 1,
             revised_s: now_s,
-            is_behind: false,
+            has_unsent_changes: false,
             notifiers: Vec::new(),
-            deliveries: BTreeMap::new(),
+            notifications: BTreeMap::new(),
         }
     }
 
@@ -427,7 +434,7 @@ impl Alert {
     pub fn revise(&mut self, now_s: i64) {
         self.revision += 1;
         self.revised_s = now_s;
-        self.is_behind = false;
+        self.has_unsent_changes = false;
     }
 
     /// What the subject is called in exports; empty for the whole business.
@@ -481,7 +488,7 @@ impl fmt::Display for Subject {
     }
 }
 
-impl Way {
+impl MessageKey {
     /// The alert's own message by this notifier.
     pub fn main(notifier: &str) -> Self {
         Self {
@@ -492,7 +499,7 @@ impl Way {
 }
 
 /// `slack`, and `slack#2` for the second notice.
-impl fmt::Display for Way {
+impl fmt::Display for MessageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.notice {
             0 => f.write_str(&self.notifier),
@@ -501,13 +508,13 @@ impl fmt::Display for Way {
     }
 }
 
-impl Serialize for Way {
+impl Serialize for MessageKey {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Way {
+impl<'de> Deserialize<'de> for MessageKey {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         Ok(match text.split_once('#') {

@@ -5,19 +5,23 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::book::{Job, Told};
+use crate::engine::{Attempt, AttemptResult};
 use crate::notify::{Lookup, Notifier, Outcome};
 
 /// One attempt: looks first where an earlier one may have arrived. A panic ends it like an answer that was lost: without
 /// an outcome its destination would be busy for good.
-pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration) -> Told {
-    let Job {
+pub(crate) async fn attempt(
+    notifier: &dyn Notifier,
+    job: Attempt,
+    within: Duration,
+) -> AttemptResult {
+    let Attempt {
         alert_id,
-        way,
+        message_key: way,
         revision,
         message,
-        doubtful,
-        may_wait,
+        unconfirmed: doubtful,
+        may_defer: may_wait,
         ..
     } = job;
     let mut possible_duplicate = false;
@@ -57,9 +61,9 @@ pub(crate) async fn attempt(notifier: &dyn Notifier, job: Job, within: Duration)
             Ok(Err(_)) => unknown("it panicked: a bug in revwatch"),
             Err(_) => unknown("no answer in time"),
         };
-    Told {
+    AttemptResult {
         alert_id,
-        way,
+        message_key: way,
         revision,
         outcome,
         possible_duplicate,
@@ -73,10 +77,10 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::alert::{Alert, Evidence, Progress, Subject, Way};
-    use crate::book::Origin;
+    use crate::alert::{Alert, Evidence, MessageKey, NotificationState, Subject};
+    use crate::engine::Origin;
     use crate::message::{Message, render};
-    use crate::notify::{ANSWER_WITHIN, Habits};
+    use crate::notify::{ATTEMPT_TIMEOUT, Capabilities};
 
     /// A destination that says this when it is asked, and counts what it is sent.
     struct Stubborn(Lookup, AtomicUsize);
@@ -87,8 +91,8 @@ mod tests {
             "slack"
         }
 
-        fn habits(&self) -> Habits {
-            Habits {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
                 edits: true,
                 resolves: true,
             }
@@ -117,8 +121,8 @@ mod tests {
     async fn a_doubtful_message_is_looked_for_and_not_for_ever() {
         let rule = crate::rule_text::built_in().expect("valid").remove(0);
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
-        let way = Way::main("slack");
-        let message = render(&alert, &way, &Progress::default());
+        let way = MessageKey::main("slack");
+        let message = render(&alert, &way, &NotificationState::default());
         let later = || Lookup::Later {
             reason: "429".into(),
         };
@@ -138,16 +142,16 @@ mod tests {
             (later(), false, 1, true),
         ] {
             let notifier = Stubborn(answer.clone(), AtomicUsize::new(0));
-            let job = Job {
+            let job = Attempt {
                 alert_id: alert.id.clone(),
-                way: way.clone(),
+                message_key: way.clone(),
                 revision: 1,
                 message: message.clone(),
-                doubtful: Some((message.clone(), 1)),
-                may_wait,
+                unconfirmed: Some((message.clone(), 1)),
+                may_defer: may_wait,
                 origin: Origin::default(),
             };
-            let told = attempt(&notifier, job, ANSWER_WITHIN).await;
+            let told = attempt(&notifier, job, ATTEMPT_TIMEOUT).await;
             assert_eq!(
                 (notifier.1.into_inner(), told.possible_duplicate),
                 (sent, possible_duplicate),
@@ -163,24 +167,24 @@ mod tests {
     async fn a_notifier_that_panics_leaves_an_outcome() {
         let rule = crate::rule_text::built_in().expect("valid").remove(0);
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
-        let way = Way::main("slack");
+        let way = MessageKey::main("slack");
         let message = Message {
             text: "panic".into(),
-            ..render(&alert, &way, &Progress::default())
+            ..render(&alert, &way, &NotificationState::default())
         };
-        let job = Job {
+        let job = Attempt {
             alert_id: alert.id.clone(),
-            way,
+            message_key: way,
             revision: 1,
             message,
-            doubtful: None,
-            may_wait: true,
+            unconfirmed: None,
+            may_defer: true,
             origin: Origin::default(),
         };
         let told = attempt(
             &Stubborn(Lookup::Absent, AtomicUsize::new(0)),
             job,
-            ANSWER_WITHIN,
+            ATTEMPT_TIMEOUT,
         )
         .await;
         assert_eq!(told.alert_id, alert.id);

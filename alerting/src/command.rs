@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// What is asked.
-    pub ask: Ask,
+    pub ask: CommandKind,
     /// Who asks: a name from Slack, or the user of the command line.
     pub by: String,
     /// By what means: `slack` or `cli`.
@@ -24,7 +24,7 @@ pub struct Command {
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ask {
+pub enum CommandKind {
     /// "I have it." A group's members are acknowledged with it.
     Acknowledge {
         /// The alert's id.

@@ -6,29 +6,31 @@ use std::time::Duration;
 
 use revwatch_shared::counters::hour_of;
 use revwatch_shared::journal;
-use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence, Place, QueueError, StoreError};
+use revwatch_shared::ports::{
+    COMMANDS, DocumentWrite, Fence, HoldingQueue, QueueError, StoreError,
+};
 use revwatch_shared::telemetry::{Correlation, shown};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alert;
-use crate::book::{self, Book, Documents, Happened};
-use crate::figure::{Facts, Pipeline};
-use crate::keeping::{self, Keeping};
-use crate::notify::ANSWER_WITHIN;
-use crate::policy::InvalidPolicy;
-use crate::setup::Arriving;
-use crate::turns::Attempts;
+use crate::dispatch::InFlight;
+use crate::engine::{self, Documents, Engine, TransitionEvent};
+use crate::journal_sync::{self, JournalWriter};
+use crate::metric_value::{MetricInputs, PipelineStatus};
+use crate::notify::ATTEMPT_TIMEOUT;
+use crate::policy::PolicyError;
+use crate::setup::PendingConfig;
 use crate::{Alerting, now_s};
 
 /// Key figures look at 60 days of hours, and the queue is another server: nobody asks every second.
-const LOOK_PERIOD: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Even when no event comes, time moves the windows of figures.
-const FIGURES_PERIOD: Duration = Duration::from_secs(30);
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// At most this share of the time is spent reading counters (one in …).
-const FIGURES_REST: u32 = 10;
+const COUNTERS_REST: u32 = 10;
 
 /// The history is cut this often.
 const HISTORY_PERIOD_S: i64 = 86_400;
@@ -47,10 +49,10 @@ const LEASE: &str = "alerting";
 pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationToken) {
     let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
-    let mut lasting = Lasting {
+    let mut lasting = ProcessState {
         shown: None,
-        attempts: Attempts::new(),
-        keeping: Keeping::default(),
+        attempts: InFlight::new(),
+        keeping: JournalWriter::default(),
         arriving: std::mem::take(&mut alerting.arriving),
         took_over: false,
     };
@@ -60,10 +62,10 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
             alerting.take_over(setup);
             lasting.took_over = true;
         }
-        let held = alerting.hold(&holder, &mut lasting, shutdown).await;
+        let held = alerting.lead(&holder, &mut lasting, shutdown).await;
         match held {
             // Restarting this process would not help; and said once, not every second.
-            Err(error @ Stop::NotWhole) => {
+            Err(error @ EvaluatorError::Incomplete) => {
                 alerting.ready.pass();
                 if !std::mem::replace(&mut waits, true) {
                     tracing::warn!(%error, "alerting waits");
@@ -82,12 +84,12 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = lasting.arriving.arrived() => {}
+            () = lasting.arriving.changed() => {}
             () = tokio::time::sleep(Duration::from_secs_f64(alerting.config.tick_seconds)) => {}
         }
     }
     // The same goes for another process: the lease outlives what is being told.
-    if !lasting.attempts.are_under_way() {
+    if !lasting.attempts.is_any_pending() {
         let _ = tokio::time::timeout(
             Duration::from_secs(2),
             alerting.store.release(LEASE, &holder),
@@ -98,51 +100,51 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
 }
 
 /// What this process remembers whether it holds the lease or not.
-struct Lasting {
+struct ProcessState {
     /// When a stand-by last showed the key figures: it can be scraped, too.
     shown: Option<Instant>,
-    attempts: Attempts,
-    keeping: Keeping,
+    attempts: InFlight,
+    keeping: JournalWriter,
     /// Other settings, on their way.
-    arriving: Arriving,
+    arriving: PendingConfig,
     /// Other settings have been taken over and not been tried.
     took_over: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
+pub(crate) enum EvaluatorError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error("the store has lost data, or is being made whole: nothing is decided until it is")]
-    NotWhole,
+    Incomplete,
     #[error("a stored alert cannot be read at {}", shown::place(.0))]
     Unreadable(#[from] serde_json::Error),
     #[error(transparent)]
-    Policy(#[from] InvalidPolicy),
+    Policy(#[from] PolicyError),
 }
 
 /// The lease, as this process has it.
-pub(crate) struct Held<'a> {
+pub(crate) struct LeaseGuard<'a> {
     holder: &'a str,
     fence: Fence,
     renewed: Instant,
     /// How the store came to be whole, when the book was opened.
     healed_by: String,
-    keeping: &'a mut Keeping,
+    keeping: &'a mut JournalWriter,
 }
 
 /// What the evaluator has seen and need not look at again in every tick.
-struct Seen {
-    figures: Option<Figures>,
+struct TickCache {
+    figures: Option<CounterRead>,
     looked: Option<Instant>,
-    pipeline: Pipeline,
+    pipeline: PipelineStatus,
     waiting: Option<Waiting>,
 }
 
 /// Counters as they were read.
-struct Figures {
+struct CounterRead {
     at: Instant,
     took: Duration,
     hour: u32,
@@ -158,21 +160,21 @@ struct Waiting {
 
 impl Alerting {
     /// Takes the lease and works until it is lost, something fails, other settings have come, or `shutdown`.
-    async fn hold(
+    async fn lead(
         &self,
         holder: &str,
-        lasting: &mut Lasting,
+        lasting: &mut ProcessState,
         shutdown: &CancellationToken,
-    ) -> Result<(), Stop> {
-        let Lasting {
+    ) -> Result<(), EvaluatorError> {
+        let ProcessState {
             shown,
             attempts,
             keeping,
             arriving,
             took_over,
         } = lasting;
-        if shown.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
-            self.whole().await?;
+        if shown.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
+            self.recovery_id().await?;
             self.show_kpis().await?;
             *shown = Some(Instant::now());
         }
@@ -182,70 +184,70 @@ impl Alerting {
             return Ok(());
         };
         self.ready.pass();
-        let healed_by = self.whole().await?;
-        let mut book = self.open_book(fence, &healed_by, keeping).await?;
+        let healed_by = self.recovery_id().await?;
+        let mut book = self.open_engine(fence, &healed_by, keeping).await?;
         keeping.catch_up(self.store.as_ref()).await?;
         if std::mem::take(took_over) {
-            book.try_broken_now();
+            book.retry_broken_now();
         }
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut held = Held {
+        let mut held = LeaseGuard {
             holder,
             fence,
             renewed,
             healed_by,
             keeping,
         };
-        let mut seen = Seen {
+        let mut seen = TickCache {
             figures: None,
             looked: None,
-            pipeline: Pipeline::default(),
+            pipeline: PipelineStatus::default(),
             waiting: None,
         };
         // Other settings have come: they are taken over once nothing is being told, or this long after.
         let mut yields_by: Option<Instant> = None;
         loop {
-            if yields_by.is_some_and(|by| !attempts.are_under_way() || by <= Instant::now()) {
+            if yields_by.is_some_and(|by| !attempts.is_any_pending() || by <= Instant::now()) {
                 return Ok(());
             }
             let next_turn = self
-                .next_turn(&book, &attempts.turns)
+                .next_dispatch(&book, &attempts.slots)
                 .filter(|_| yields_by.is_none());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some((destination, told)) = attempts.told.recv() => {
-                    self.on_told(&mut book, attempts, &destination, &told);
+                Some((destination, told)) = attempts.results.recv() => {
+                    self.on_attempt_result(&mut book, attempts, &destination, &told);
                     self.write(&mut book, &mut held).await?;
                 }
                 _ = ticks.tick() => {
-                    self.keep(&mut held).await?;
+                    self.keep_lease(&mut held).await?;
                     let started = Instant::now();
                     self.evaluate(&mut book, &mut seen, &mut held).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&book);
                 }
                 () = held.keeping.answered(), if held.keeping.is_under_way() => self.flush(&mut held),
-                () = arriving.arrived(), if yields_by.is_none() => yields_by = Some(Instant::now() + ANSWER_WITHIN),
+                () = arriving.changed(), if yields_by.is_none() => yields_by = Some(Instant::now() + ATTEMPT_TIMEOUT),
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
             if yields_by.is_none() {
-                self.take_turns(&mut book, attempts, &mut held).await?;
+                self.dispatch_due(&mut book, attempts, &mut held).await?;
             }
         }
         // What is being told may still be confirmed, so that the next evaluator does not repeat it.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while attempts.are_under_way() {
-            let next = tokio::time::timeout_at(deadline, attempts.told.recv()).await;
+        while attempts.is_any_pending() {
+            let next = tokio::time::timeout_at(deadline, attempts.results.recv()).await;
             let Ok(Some((destination, told))) = next else {
                 break;
             };
-            self.on_told(&mut book, attempts, &destination, &told);
+            self.on_attempt_result(&mut book, attempts, &destination, &told);
             self.write(&mut book, &mut held).await?;
         }
-        self.keep(&mut held).await?;
+        self.keep_lease(&mut held).await?;
         held.keeping.end(&self.queue, self.journal_within()).await;
         Ok(())
     }
@@ -265,7 +267,7 @@ impl Alerting {
     }
 
     /// Renews the lease in good time: two thirds of it, at least, are left afterwards.
-    async fn keep(&self, held: &mut Held<'_>) -> Result<(), StoreError> {
+    async fn keep_lease(&self, held: &mut LeaseGuard<'_>) -> Result<(), StoreError> {
         if held.renewed.elapsed() > self.lease() / 3 {
             // It counts from when it was asked for, not from the answer.
             held.renewed = Instant::now();
@@ -278,71 +280,72 @@ impl Alerting {
 
     /// How the store came to be whole. While it is not, what it holds means nothing: alerts would be over that
     /// are not, and fire again.
-    async fn whole(&self) -> Result<String, Stop> {
+    async fn recovery_id(&self) -> Result<String, EvaluatorError> {
         let health = self.store.health().await?;
-        let unwell = health.iter().filter(|health| !health.is_whole()).count();
+        let unwell = health.iter().filter(|health| !health.is_complete()).count();
         self.metrics
-            .partitions_healing
+            .partitions_recovering
             .set(i64::try_from(unwell).unwrap_or(i64::MAX));
         if unwell > 0 {
-            return Err(Stop::NotWhole);
+            return Err(EvaluatorError::Incomplete);
         }
         let names: Vec<&str> = health
             .iter()
-            .filter_map(|health| health.healed_by.as_deref())
+            .filter_map(|health| health.recovery_id.as_deref())
             .collect();
         Ok(names.join(" "))
     }
 
     /// Everything as it was left; after a loss of data, as the journal has it.
-    async fn open_book(
+    async fn open_engine(
         &self,
         fence: Fence,
         healed_by: &str,
-        keeping: &Keeping,
-    ) -> Result<Book, Stop> {
-        let mut book = self.stored_book().await?;
-        if book.read.healed_by != healed_by {
+        keeping: &JournalWriter,
+    ) -> Result<Engine, EvaluatorError> {
+        let mut book = self.stored_engine().await?;
+        if book.position.recovery_id != healed_by {
             let writes =
-                keeping::differences(self.queue.as_ref(), self.store.as_ref(), keeping).await?;
+                journal_sync::differences(self.queue.as_ref(), self.store.as_ref(), keeping)
+                    .await?;
             tracing::info!(
                 documents = writes.len(),
                 "the store was made whole: what the journal has beyond it is put back"
             );
-            for part in writes.chunks(MOST) {
+            for part in writes.chunks(WRITE_BATCH) {
                 self.store.write_documents(fence, part).await?;
             }
-            book = self.stored_book().await?;
-            book.read.healed_by = healed_by.to_owned();
+            book = self.stored_engine().await?;
+            book.position.recovery_id = healed_by.to_owned();
             // What changed meanwhile cannot be followed: look at everything.
-            book.read.rules.clear();
+            book.position.rules.clear();
         }
         Ok(book)
     }
 
-    async fn stored_book(&self) -> Result<Book, Stop> {
+    async fn stored_engine(&self) -> Result<Engine, EvaluatorError> {
         let stored = Documents {
-            alerts: self.store.documents(book::ALERTS).await?,
-            pending: self.store.documents(book::PENDING).await?,
-            silences: self.store.documents(book::SILENCES).await?,
-            progress: self.store.documents(book::PROGRESS).await?,
+            alerts: self.store.documents(engine::ALERTS).await?,
+            pending: self.store.documents(engine::PENDING).await?,
+            silences: self.store.documents(engine::SILENCES).await?,
+            progress: self.store.documents(engine::POSITION).await?,
         };
-        Ok(Book::open(self.rules.clone(), self.policy()?, &stored)?)
+        Ok(Engine::open(self.rules.clone(), self.policy()?, &stored)?)
     }
 
     /// One tick. Costs what changed since the last one, plus the rules.
     async fn evaluate(
         &self,
-        book: &mut Book,
-        seen: &mut Seen,
-        held: &mut Held<'_>,
-    ) -> Result<(), Stop> {
+        book: &mut Engine,
+        seen: &mut TickCache,
+        held: &mut LeaseGuard<'_>,
+    ) -> Result<(), EvaluatorError> {
         const PAGE: usize = 1000;
         /// More changes than these are not kept in memory: a look at everything costs less.
         const MOST_UNREAD: usize = 50_000;
-        if seen.looked.is_none_or(|at| at.elapsed() > LOOK_PERIOD) {
-            if self.whole().await? != held.healed_by {
-                return Err(Stop::NotWhole);
+        if seen.looked.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
+            if self.recovery_id().await? != held.healed_by {
+                return Err(EvaluatorError::Incomplete);
             }
             self.show_kpis().await?;
             self.show_overdue(book);
@@ -350,15 +353,15 @@ impl Alerting {
             seen.looked = Some(Instant::now());
         }
         let now_s = now_s();
-        self.look_at_figures(book, seen, now_s).await?;
+        self.read_metrics(book, seen, now_s).await?;
         let (mut scan, mut unread) = (book.needs_scan(now_s), Vec::new());
         // To the end before anything is decided: what a page shows as open, a later one may close.
         loop {
             let found = self
                 .store
-                .condition_changes(&book.read.cursor, PAGE)
+                .condition_changes(&book.position.cursor, PAGE)
                 .await?;
-            book.read.cursor = found.cursor;
+            book.position.cursor = found.cursor;
             unread.extend(found.changes);
             scan |= found.gap || unread.len() > MOST_UNREAD;
             // What a look at everything will show need not be followed step by step.
@@ -368,7 +371,7 @@ impl Alerting {
             if !found.more && !found.gap {
                 break;
             }
-            self.keep(held).await?;
+            self.keep_lease(held).await?;
         }
         if scan {
             self.scan(book, held, now_s).await?;
@@ -382,10 +385,10 @@ impl Alerting {
                 book.on_open(&condition, now_s);
             }
         }
-        book.read.until_s = now_s;
+        book.position.until_s = now_s;
         for (key, body) in self.store.documents(COMMANDS).await? {
             if let Ok(command) = serde_json::from_str(&body) {
-                held.keeping.note_act(&key, &command);
+                held.keeping.note_action(&key, &command);
             }
             if let Err(error) = book.on_command(&key, &body, now_s) {
                 // Not what serde says of it: that quotes what it found.
@@ -395,20 +398,25 @@ impl Alerting {
         }
         book.on_time(now_s);
         self.write(book, held).await?;
-        if now_s - book.read.history_cut_s > HISTORY_PERIOD_S {
+        if now_s - book.position.history_cut_s > HISTORY_PERIOD_S {
             self.cut_history(held, now_s).await?;
-            book.read.history_cut_s = now_s;
+            book.position.history_cut_s = now_s;
         }
         Ok(())
     }
 
     /// Looks at all open conditions, some thousands at a time.
-    async fn scan(&self, book: &mut Book, held: &mut Held<'_>, now_s: i64) -> Result<(), Stop> {
+    async fn scan(
+        &self,
+        book: &mut Engine,
+        held: &mut LeaseGuard<'_>,
+        now_s: i64,
+    ) -> Result<(), EvaluatorError> {
         let open = self.store.conditions().await?;
         tracing::info!(conditions = open.len(), "looking at all open conditions");
         book.begin_scan(&open, now_s);
         // Until it has ended, whoever goes on from here begins it anew.
-        book.read.rules.clear();
+        book.position.rules.clear();
         for part in open.chunks(5000) {
             for condition in part {
                 book.on_open(condition, now_s);
@@ -416,24 +424,24 @@ impl Alerting {
             self.write(book, held).await?;
         }
         book.end_scan();
-        book.read.until_s = now_s;
+        book.position.until_s = now_s;
         Ok(())
     }
 
     /// Reads counters only when they can have changed what rules see, and not all the time.
-    async fn look_at_figures(
+    async fn read_metrics(
         &self,
-        book: &mut Book,
-        seen: &mut Seen,
+        book: &mut Engine,
+        seen: &mut TickCache,
         now_s: i64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), EvaluatorError> {
         let hour = hour_of(now_s);
-        let deliveries = self.store.standing(&DELIVERIES).await?;
+        let deliveries = self.store.current_counters(&DELIVERIES).await?;
         let is_due = seen.figures.as_ref().is_none_or(|last| {
-            let rested = last.at.elapsed() > last.took * FIGURES_REST;
+            let rested = last.at.elapsed() > last.took * COUNTERS_REST;
             let moved = last.deliveries != deliveries
                 || last.hour != hour
-                || last.at.elapsed() > FIGURES_PERIOD;
+                || last.at.elapsed() > COUNTERS_INTERVAL;
             rested && (moved || book.is_ripe(now_s))
         });
         if !is_due {
@@ -459,12 +467,12 @@ impl Alerting {
             i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX)
         });
         seen.pipeline.broken_notifiers = book.broken_notifiers().cloned().collect();
-        book.on_figures(Facts {
+        book.on_counters(MetricInputs {
             counters: &counters,
             pipeline: &seen.pipeline,
             now_s,
         });
-        seen.figures = Some(Figures {
+        seen.figures = Some(CounterRead {
             at,
             took: at.elapsed(),
             hour,
@@ -474,7 +482,7 @@ impl Alerting {
     }
 
     /// What cannot be asked is unknown.
-    async fn pipeline(&self) -> Pipeline {
+    async fn pipeline(&self) -> PipelineStatus {
         let asked = async {
             let depth = self
                 .queue
@@ -482,56 +490,60 @@ impl Alerting {
                 .await
                 .ok()
                 .map(|depth| depth.iter().sum::<u64>());
-            let count = async |place| self.queue.aside_count(place).await.ok();
+            let count = async |place| self.queue.held_count(place).await.ok();
             // While everything is paused, what is held back waits where it is.
             let pauses = journal::pauses_in_store(self.store.as_ref())
                 .await
                 .ok()
                 .flatten();
-            let waiting = if pauses.is_some_and(|pauses| pauses.everything()) {
+            let waiting = if pauses.is_some_and(|pauses| pauses.is_everything_paused()) {
                 depth
             } else {
                 Some(0)
             };
-            let parked = count(Place::Parked)
+            let parked = count(HoldingQueue::Parked)
                 .await
                 .zip(waiting)
                 .map(|(parked, waiting)| parked + waiting);
-            (depth, count(Place::Dead).await, parked)
+            (depth, count(HoldingQueue::DeadLetters).await, parked)
         };
         let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, asked)
             .await
             .unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        Pipeline {
+        PipelineStatus {
             queue_depth: count(depth),
             dead_letters: count(dead),
             parked: count(parked),
-            ..Pipeline::default()
+            ..PipelineStatus::default()
         }
     }
 
     /// Decides, and writes what was decided, unless the store is no longer the one it was decided on.
-    pub(crate) async fn write(&self, book: &mut Book, held: &mut Held<'_>) -> Result<(), Stop> {
+    pub(crate) async fn write(
+        &self,
+        book: &mut Engine,
+        held: &mut LeaseGuard<'_>,
+    ) -> Result<(), EvaluatorError> {
         let writes = book.settle(now_s());
-        if !writes.is_empty() && self.whole().await? != held.healed_by {
-            return Err(Stop::NotWhole);
+        if !writes.is_empty() && self.recovery_id().await? != held.healed_by {
+            return Err(EvaluatorError::Incomplete);
         }
-        for happened in book.take_happened() {
-            log_happened(&happened);
+        for happened in book.take_transitions() {
+            log_transition(&happened);
             self.clock(&happened);
         }
-        for part in writes.chunks(MOST) {
+        for part in writes.chunks(WRITE_BATCH) {
             self.store.write_documents(held.fence, part).await?;
             held.keeping.note(part);
-            self.keep(held).await?;
+            self.keep_lease(held).await?;
             self.flush(held);
         }
         self.flush(held);
         Ok(())
     }
 
-    fn flush(&self, held: &mut Held<'_>) {
+    fn flush(&self, held: &mut LeaseGuard<'_>) {
         held.keeping.flush(&self.queue, self.journal_within());
     }
 
@@ -542,14 +554,18 @@ impl Alerting {
 
     /// What has been over for longer than the settings say is forgotten. What is not is written into the journal
     /// anew: the lines it has may be so old that it forgets them.
-    async fn cut_history(&self, held: &mut Held<'_>, now_s: i64) -> Result<(), Stop> {
+    async fn cut_history(
+        &self,
+        held: &mut LeaseGuard<'_>,
+        now_s: i64,
+    ) -> Result<(), EvaluatorError> {
         let keep_s = self.config.history.0;
         let mut old = Vec::new();
-        for (key, body) in self.store.documents(book::HISTORY).await? {
+        for (key, body) in self.store.documents(engine::HISTORY).await? {
             let alert: Alert = serde_json::from_str(&body)?;
             if alert.resolved_s.is_some_and(|at_s| at_s + keep_s < now_s) {
                 old.push(DocumentWrite {
-                    space: book::HISTORY,
+                    space: engine::HISTORY,
                     key,
                     body: None,
                 });
@@ -559,7 +575,7 @@ impl Alerting {
             self.store.write_documents(held.fence, part).await?;
             held.keeping.note(part);
         }
-        for space in [book::ALERTS, book::SILENCES, book::PENDING] {
+        for space in [engine::ALERTS, engine::SILENCES, engine::PENDING] {
             let open = self.store.documents(space).await?.into_iter();
             let open: Vec<_> = open
                 .map(|(key, body)| DocumentWrite {
@@ -576,10 +592,10 @@ impl Alerting {
 
 /// Documents written together, at most: in a storm of alerts the store must not keep webhooks and workers waiting for
 /// thousands of them at once.
-const MOST: usize = 250;
+const WRITE_BATCH: usize = 250;
 
-fn log_happened(happened: &Happened) {
-    let Happened {
+fn log_transition(happened: &TransitionEvent) {
+    let TransitionEvent {
         alert_id,
         key,
         from,
@@ -620,9 +636,9 @@ mod tests {
 
     use super::*;
     use crate::alert::{Evidence, Subject};
-    use crate::keeping::tests::Broken;
+    use crate::journal_sync::tests::Broken;
     use crate::message::Message;
-    use crate::notify::{Habits, Lookup, Notifier, Outcome};
+    use crate::notify::{Capabilities, Lookup, Notifier, Outcome};
     use crate::rule::Rule;
     use crate::slack_actions::SlackActions;
     use crate::{rules_file, run};
@@ -645,8 +661,8 @@ mod tests {
             "slack"
         }
 
-        fn habits(&self) -> Habits {
-            Habits {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
                 edits: true,
                 resolves: true,
             }
@@ -689,8 +705,8 @@ mod tests {
             "slack"
         }
 
-        fn habits(&self) -> Habits {
-            Habits {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
                 edits: true,
                 resolves: true,
             }
@@ -743,7 +759,7 @@ mod tests {
             metrics: Metrics::new(),
             tracer: Default::default(),
             ready: readiness.check("alerting"),
-            arriving: Arriving::default(),
+            arriving: PendingConfig::default(),
         };
         (alerting, readiness)
     }
@@ -765,7 +781,7 @@ mod tests {
             .expect("free");
         let body = serde_json::to_string(&alert).expect("plain data");
         let write = DocumentWrite {
-            space: book::ALERTS,
+            space: engine::ALERTS,
             key: alert.id,
             body: Some(body),
         };
@@ -883,7 +899,7 @@ mod tests {
         let (running, shutdown, _readiness) = evaluating(&willing);
         let has_looked = async {
             while sqlite
-                .documents(book::PROGRESS)
+                .documents(engine::POSITION)
                 .await
                 .expect("answered")
                 .is_empty()
@@ -928,7 +944,7 @@ mod tests {
         );
         assert_eq!(
             sqlite
-                .documents(book::ALERTS)
+                .documents(engine::ALERTS)
                 .await
                 .expect("answered")
                 .len(),
@@ -936,7 +952,7 @@ mod tests {
         );
         assert_eq!(
             sqlite
-                .documents(book::HISTORY)
+                .documents(engine::HISTORY)
                 .await
                 .expect("answered")
                 .len(),

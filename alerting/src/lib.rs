@@ -8,19 +8,21 @@
 
 pub mod alert;
 mod attempt;
-mod board;
-pub mod book;
 pub mod command;
+mod dispatch;
+pub mod engine;
+pub mod evaluation;
 mod evaluator;
-pub mod figure;
-mod keeping;
+mod gauges;
+mod journal_sync;
 pub mod lifecycle;
 pub mod message;
 pub mod metric;
+pub mod metric_value;
+mod notification_telemetry;
 pub mod notify;
 pub mod outcome;
 pub mod policy;
-pub mod reading;
 pub mod report;
 pub mod rule;
 pub mod rule_text;
@@ -28,8 +30,6 @@ pub mod rules_file;
 mod setup;
 pub mod slack_actions;
 pub mod step;
-mod trail;
-mod turns;
 
 use std::sync::Arc;
 
@@ -42,10 +42,10 @@ use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::{Metrics, Tracer};
 use tokio_util::sync::CancellationToken;
 
-use self::notify::{Notifier, Outgoing};
-use self::policy::{InvalidPolicy, Policy};
+use self::notify::{EgressClient, Notifier};
+use self::policy::{Policy, PolicyError};
 use self::rule::Rule;
-pub use self::setup::{Arriving, Setup};
+pub use self::setup::{PendingConfig, Setup};
 use self::slack_actions::SlackActions;
 
 /// What alerting needs.
@@ -69,7 +69,7 @@ pub struct Alerting {
     /// Passes while the store answers.
     pub ready: Check,
     /// Where other rules, notifiers and settings come in.
-    pub arriving: Arriving,
+    pub arriving: PendingConfig,
 }
 
 /// Alerting cannot start; the text names the setting.
@@ -91,10 +91,10 @@ impl Alerting {
             notifiers,
             config,
         } = Setup::of(&process.config)?;
-        let outgoing = Outgoing::new(process.config.outgoing);
+        let egress = EgressClient::new(process.config.egress);
         let store = backend.store.clone();
-        let actions = SlackActions::bind(&process.config.slack, &outgoing, store.clone()).await?;
-        let (send, arriving) = Arriving::new();
+        let actions = SlackActions::bind(&process.config.slack, &egress, store.clone()).await?;
+        let (send, arriving) = PendingConfig::new();
         let switch = actions.switch(store.clone());
         process.on_reload(move |config| {
             let (send, setup) = (send.clone(), Setup::of(config)?);
@@ -118,7 +118,7 @@ impl Alerting {
         })
     }
 
-    fn policy(&self) -> Result<Policy, InvalidPolicy> {
+    fn policy(&self) -> Result<Policy, PolicyError> {
         setup::policy(&self.config, &self.notifiers)
     }
 

@@ -6,7 +6,8 @@ use revwatch_shared::money::Money;
 use serde_json::{Value, json};
 
 use crate::alert::{
-    Alert, AlertState, Figure, Notice, NoticeKind, Point, Progress, Side, Subject, Unit, Way,
+    Alert, AlertState, MessageKey, MetricValue, Notice, NoticeKind, NotificationState, Point, Side,
+    Subject, Unit,
 };
 use crate::rule::Severity;
 
@@ -53,21 +54,24 @@ pub struct Message {
 pub const RESOLVED: &str = "-resolved";
 
 /// Renders an alert, or what one of its notices says of it, as it stands.
-pub fn render(alert: &Alert, way: &Way, progress: &Progress) -> Message {
+pub fn render(alert: &Alert, way: &MessageKey, progress: &NotificationState) -> Message {
     let notice = alert
         .notices
         .iter()
         .find(|notice| notice.number == way.notice);
     let facts = facts(alert, progress);
     let headline = headline(alert, notice);
-    let again =
-        if way.notice == 0 && progress.told > 0 && progress.receipt.is_none() && alert.is_over() {
-            RESOLVED
-        } else {
-            ""
-        };
+    let again = if way.notice == 0
+        && progress.delivered_revision > 0
+        && progress.receipt.is_none()
+        && alert.is_over()
+    {
+        RESOLVED
+    } else {
+        ""
+    };
     let route = notice.map_or(&alert.route, |notice| &notice.route);
-    let main = alert.deliveries.get(&Way::main(&way.notifier));
+    let main = alert.notifications.get(&MessageKey::main(&way.notifier));
     Message {
         delivery_id: format!("{}-{}{again}", alert.id, way.notice),
         alert_id: alert.id.clone(),
@@ -135,7 +139,7 @@ struct Fact {
     marked: String,
 }
 
-fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
+fn facts(alert: &Alert, progress: &NotificationState) -> Vec<Fact> {
     let evidence = &alert.evidence;
     let mut facts = Vec::new();
     let mut add = |name, plain: String, link: Option<String>| {
@@ -156,7 +160,7 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
             None,
         );
     }
-    if let Some(figure) = evidence.figure {
+    if let Some(figure) = evidence.metric_value {
         add("How much", figure_text(figure, &alert.subject), None);
     }
     if let Some(group) = &alert.group {
@@ -210,7 +214,7 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
         add("Trend", trend, None);
     }
     match (alert.state, alert.acknowledged_s) {
-        (AlertState::Firing, _) if !alert.sla.ahead.is_empty() || !alert.notices.is_empty() => {
+        (AlertState::Firing, _) if !alert.sla.upcoming.is_empty() || !alert.notices.is_empty() => {
             add("Respond by", time(alert.sla.respond_due_s), None);
         }
         (_, Some(at_s)) => {
@@ -230,7 +234,7 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
     }
     match alert.resolved_s {
         None if alert.sla.resolve_due_s > 0
-            && !(alert.sla.ahead.is_empty() && alert.notices.is_empty()) =>
+            && !(alert.sla.upcoming.is_empty() && alert.notices.is_empty()) =>
         {
             add("Resolve by", time(alert.sla.resolve_due_s), None);
         }
@@ -260,7 +264,7 @@ fn facts(alert: &Alert, progress: &Progress) -> Vec<Fact> {
     facts
 }
 
-fn figure_text(figure: Figure, subject: &Subject) -> String {
+fn figure_text(figure: MetricValue, subject: &Subject) -> String {
     let write = |value: f64| write_figure(value, figure.unit, subject);
     let bound = match figure.side {
         Side::Above => "allowed",
@@ -299,7 +303,7 @@ fn whole(value: f64) -> i64 {
 
 /// For example `1.0 % → 2.0 % → 8.0 %`; nothing where nothing is known of the past.
 fn trend_text(alert: &Alert) -> Option<String> {
-    let figure = alert.evidence.figure?;
+    let figure = alert.evidence.metric_value?;
     let known: Vec<&Point> = alert
         .evidence
         .trend
@@ -573,7 +577,7 @@ fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
         "labels": alert.labels, "since": iso(Some(alert.since_s)), "fired_at": iso(Some(alert.fired_s)),
         "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": iso(alert.resolved_s), "respond_by": iso(Some(alert.sla.respond_due_s)),
-        "resolve_by": iso(Some(alert.sla.resolve_due_s)), "figure": alert.evidence.figure, "money": money,
+        "resolve_by": iso(Some(alert.sla.resolve_due_s)), "figure": alert.evidence.metric_value, "money": money,
         "reason": alert.evidence.detail, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
         "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
         "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),
@@ -620,7 +624,7 @@ mod tests {
 
     use super::*;
     use crate::alert::{Evidence, Group, Member};
-    use crate::policy::{Habits, Policy};
+    use crate::policy::{Capabilities, Policy};
     use crate::rule::Rule;
 
     const FIRED_S: i64 = 1_790_000_300;
@@ -643,7 +647,7 @@ mod tests {
         let config = Config::load(None, &|_| None).expect("the defaults");
         let notifiers = vec![(
             "slack".to_owned(),
-            Habits {
+            Capabilities {
                 edits: true,
                 resolves: true,
             },
@@ -655,7 +659,11 @@ mod tests {
     }
 
     fn show(alert: &Alert) -> Message {
-        render(alert, &Way::main("slack"), &Progress::default())
+        render(
+            alert,
+            &MessageKey::main("slack"),
+            &NotificationState::default(),
+        )
     }
 
     fn account() -> Alert {
@@ -691,13 +699,13 @@ mod tests {
             route: alert.route.clone(),
             notifiers: vec!["slack".into()],
         });
-        let way = Way {
+        let way = MessageKey {
             notifier: "slack".into(),
             notice: 1,
         };
         insta::assert_snapshot!(
             "escalated_text",
-            render(&alert, &way, &Progress::default()).text
+            render(&alert, &way, &NotificationState::default()).text
         );
         alert.state = AlertState::Acknowledged;
         alert.acknowledged_s = Some(FIRED_S + 1000);
@@ -712,7 +720,7 @@ mod tests {
     fn a_share_of_the_business_with_money_and_trend() {
         let points = [None, Some(0.01), Some(0.02), Some(0.08)];
         let evidence = Evidence {
-            figure: Some(Figure {
+            metric_value: Some(MetricValue {
                 value: 0.08,
                 threshold: 0.05,
                 side: Side::Above,

@@ -1,7 +1,7 @@
 //! The figures that rules can look at, by name. How each is made is in [`crate::figure`]. Pure.
 
 use crate::alert::Unit;
-use crate::reading::POINTS;
+use crate::evaluation::POINTS;
 use crate::rule::{Fall, Measure};
 
 /// A metric with a name in rule files.

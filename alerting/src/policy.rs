@@ -14,7 +14,7 @@ use crate::rule::{Rule, Severity};
 
 /// What a notifier tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Habits {
+pub struct Capabilities {
     /// Its message can be changed in place, or its reader puts messages of one alert together: it is told
     /// of every change. Others are told when an alert fires.
     pub edits: bool,
@@ -28,7 +28,7 @@ pub struct Policy {
     treatments: BTreeMap<Severity, Treatment>,
     routes: Vec<Route>,
     calendar: Calendar,
-    notifiers: Vec<(String, Habits)>,
+    notifiers: Vec<(String, Capabilities)>,
     /// More untold alerts of one rule than these become a group.
     pub group_above: usize,
     /// Seconds during which others may join it.
@@ -40,7 +40,7 @@ pub struct Policy {
 /// The settings do not make sense; the text names the setting and the fix.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct InvalidPolicy(String);
+pub struct PolicyError(String);
 
 /// The names that settings may use.
 pub const NOTIFIERS: [&str; 6] = ["slack", "email", "sms", "pagerduty", "webhook", "log"];
@@ -52,8 +52,8 @@ impl Policy {
     /// `notifiers` are those that are set up, in order of preference; at least one.
     pub fn new(
         config: &AlertingConfig,
-        notifiers: Vec<(String, Habits)>,
-    ) -> Result<Self, InvalidPolicy> {
+        notifiers: Vec<(String, Capabilities)>,
+    ) -> Result<Self, PolicyError> {
         let severity = &config.severity;
         let treatments = BTreeMap::from([
             (Severity::Critical, severity.critical.clone()),
@@ -75,7 +75,7 @@ impl Policy {
         for (place, list) in lists.chain(routes) {
             if let Some(unknown) = list.iter().find(|name| !NOTIFIERS.contains(&name.as_str())) {
                 let known = NOTIFIERS.join(", ");
-                return Err(InvalidPolicy(format!(
+                return Err(PolicyError(format!(
                     "{place}: notify names {unknown:?}; there are {known}"
                 )));
             }
@@ -83,7 +83,7 @@ impl Policy {
         for route in &config.routes {
             let known = |name: &&String| Severity::ALL.iter().any(|s| s.as_str() == name.as_str());
             if let Some(unknown) = route.severity.iter().find(|name| !known(name)) {
-                return Err(InvalidPolicy(format!(
+                return Err(PolicyError(format!(
                     "alerting.routes: severity {unknown:?} is unknown; there are critical, high, medium, low"
                 )));
             }
@@ -100,7 +100,7 @@ impl Policy {
     }
 
     /// What `notifier` tells; one that is not set up tells nothing.
-    pub fn habits(&self, notifier: &str) -> Option<Habits> {
+    pub fn capabilities(&self, notifier: &str) -> Option<Capabilities> {
         self.notifiers
             .iter()
             .find(|(name, _)| name == notifier)
@@ -133,7 +133,7 @@ impl Policy {
             if alert.notifiers.is_empty() && !wanted.is_empty() {
                 alert
                     .notifiers
-                    .extend(self.instead(broken, &BTreeSet::new()));
+                    .extend(self.alternative_to(broken, &BTreeSet::new()));
             }
         }
         alert.sla = self.clocks(rule, treatment, start_s);
@@ -167,7 +167,7 @@ impl Policy {
     }
 
     /// The next way to take when `broken` cannot be used: the first that is set up and not in `used`.
-    pub fn instead(&self, broken: &str, used: &BTreeSet<&str>) -> Option<String> {
+    pub fn alternative_to(&self, broken: &str, used: &BTreeSet<&str>) -> Option<String> {
         let names = self.notifiers.iter().map(|(name, _)| name.as_str());
         names
             .filter(|name| *name != broken && !used.contains(name))
@@ -179,7 +179,7 @@ impl Policy {
     fn available(&self, wanted: &[String]) -> Vec<String> {
         let known: Vec<_> = wanted
             .iter()
-            .filter(|name| self.habits(name).is_some())
+            .filter(|name| self.capabilities(name).is_some())
             .cloned()
             .collect();
         if known.is_empty() && !wanted.is_empty() {
@@ -199,14 +199,14 @@ impl Policy {
         let Alert {
             notifiers,
             notices,
-            deliveries,
+            notifications: deliveries,
             ..
         } = alert;
         let is_over = alert.state == AlertState::Resolved;
         let is_told = |number| {
             deliveries
                 .iter()
-                .any(|(way, progress)| way.notice == number && progress.told > 0)
+                .any(|(way, progress)| way.notice == number && progress.delivered_revision > 0)
         };
         let main = Some(notifiers).filter(|_| !is_over || !is_told(0));
         let notices = notices
@@ -217,7 +217,7 @@ impl Policy {
             .into_iter()
             .chain(notices.map(|notice| &mut notice.notifiers))
         {
-            if !list.iter().any(|name| self.habits(name).is_some()) {
+            if !list.iter().any(|name| self.capabilities(name).is_some()) {
                 let known = self.available(list);
                 replaced |= !known.is_empty();
                 list.extend(known);
@@ -258,7 +258,7 @@ impl Policy {
             resolve_s,
             respond_due_s: after(respond_s),
             resolve_due_s: after(resolve_s),
-            ahead,
+            upcoming: ahead,
         }
     }
 }
@@ -310,8 +310,8 @@ struct Calendar {
 }
 
 impl Calendar {
-    fn new(hours: &BusinessHours) -> Result<Self, InvalidPolicy> {
-        let wrong = |what: String| InvalidPolicy(format!("alerting.business_hours: {what}"));
+    fn new(hours: &BusinessHours) -> Result<Self, PolicyError> {
+        let wrong = |what: String| PolicyError(format!("alerting.business_hours: {what}"));
         let zone = TimeZone::get(&hours.time_zone).map_err(|_| {
             wrong(format!(
                 "time_zone {:?} is unknown: use a name such as Europe/Lisbon",
@@ -364,13 +364,13 @@ impl Calendar {
     /// day has as many hours as people work.
     fn after(&self, from_s: i64, seconds: i64) -> i64 {
         // A hundred years of days: a calendar with a working day in it ends long before.
-        const MOST_DAYS: usize = 36_600;
+        const MAX_DAYS: usize = 36_600;
         let Ok(start) = Timestamp::from_second(from_s) else {
             return from_s.saturating_add(seconds);
         };
         let mut left_s = seconds.max(0);
         let mut date = start.to_zoned(self.zone.clone()).date();
-        for _ in 0..MOST_DAYS {
+        for _ in 0..MAX_DAYS {
             if let Some((opens_s, closes_s)) = self.hours_of(date) {
                 let begin_s = opens_s.max(from_s);
                 if begin_s < closes_s {

@@ -62,7 +62,10 @@ pub fn resolution(alert: &Alert, now_s: i64) -> Verdict {
 
 /// Whether the alert's times are to be judged.
 pub fn counts(alert: &Alert) -> bool {
-    let told = alert.deliveries.values().any(|progress| progress.told > 0);
+    let told = alert
+        .notifications
+        .values()
+        .any(|progress| progress.delivered_revision > 0);
     // The clocks of an alert begin when it is not muted.
     let has_clocks = alert.sla.respond_due_s > 0;
     alert.part_of.is_none() && has_clocks && (told || alert.muted.is_none())
@@ -213,7 +216,9 @@ fn name(month: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{AlertState, Evidence, Group, Mute, Progress, Sla, Subject, Way};
+    use crate::alert::{
+        AlertState, Evidence, Group, MessageKey, Mute, NotificationState, Sla, Subject,
+    };
 
     /// 1 November 2026, 00:00 UTC.
     const NOVEMBER_S: i64 = 1_793_491_200;
@@ -239,7 +244,7 @@ mod tests {
             resolve_s: RESOLVE_S,
             respond_due_s: fired_s + RESPOND_S,
             resolve_due_s: fired_s + RESOLVE_S,
-            ahead: Vec::new(),
+            upcoming: Vec::new(),
         };
         alert.acknowledged_s = acknowledged_after.map(|s| fired_s + s);
         alert.resolved_s = resolved_after.map(|s| fired_s + s);
@@ -297,12 +302,12 @@ mod tests {
             muted: Some(Mute::Silence("si_1".into())),
             ..alert(NOVEMBER_S, None, None)
         };
-        let told = Progress {
-            told: 1,
-            ..Progress::default()
+        let told = NotificationState {
+            delivered_revision: 1,
+            ..NotificationState::default()
         };
         let silenced_later = Alert {
-            deliveries: [(Way::main("slack"), told)].into(),
+            notifications: [(MessageKey::main("slack"), told)].into(),
             ..silenced.clone()
         };
         let never_begun = Alert {

@@ -69,12 +69,12 @@ pub enum RuleKind {
         after_s: i64,
     },
     /// One alert for the business, or for each part of it.
-    Figure(Box<FigureRule>),
+    Metric(Box<MetricRule>),
 }
 
 /// A figure, and when it is too much.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FigureRule {
+pub struct MetricRule {
     /// What is measured.
     pub measure: Measure,
     /// What the business is divided by, for example `currency`.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::rule::Rule;
-use crate::rule_text::{InvalidRules, NamedText, built_in, parse};
+use crate::rule_text::{NamedText, RulesError, built_in, parse};
 
 /// Rules could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum RuleError {
     },
     /// What was read is not what rules look like.
     #[error(transparent)]
-    Invalid(#[from] InvalidRules),
+    Invalid(#[from] RulesError),
 }
 
 /// Loads rules: the built-in ones, a file, or all `*.toml` of a folder.

@@ -6,7 +6,7 @@ use revwatch_shared::config::{AlertingConfig, Config, ConfigError};
 use tokio::sync::watch;
 
 use crate::notify::{self, Notifier};
-use crate::policy::{InvalidPolicy, Policy};
+use crate::policy::{Policy, PolicyError};
 use crate::rule::Rule;
 use crate::rules_file;
 
@@ -42,7 +42,7 @@ impl Setup {
     }
 
     /// Who is told how, by when they should answer.
-    pub fn policy(&self) -> Result<Policy, InvalidPolicy> {
+    pub fn policy(&self) -> Result<Policy, PolicyError> {
         policy(&self.config, &self.notifiers)
     }
 }
@@ -51,21 +51,21 @@ impl Setup {
 pub(crate) fn policy(
     config: &AlertingConfig,
     notifiers: &[Arc<dyn Notifier>],
-) -> Result<Policy, InvalidPolicy> {
+) -> Result<Policy, PolicyError> {
     Policy::new(
         config,
         notifiers
             .iter()
-            .map(|n| (n.name().to_owned(), n.habits()))
+            .map(|n| (n.name().to_owned(), n.capabilities()))
             .collect(),
     )
 }
 
 /// Where other settings come in. By default none ever do.
 #[derive(Clone, Default)]
-pub struct Arriving(Option<watch::Receiver<Option<Setup>>>);
+pub struct PendingConfig(Option<watch::Receiver<Option<Setup>>>);
 
-impl Arriving {
+impl PendingConfig {
     /// And where they are sent.
     pub fn new() -> (watch::Sender<Option<Setup>>, Self) {
         let (sender, receiver) = watch::channel(None);
@@ -73,7 +73,7 @@ impl Arriving {
     }
 
     /// Others have come that were not taken.
-    pub(crate) async fn arrived(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if let Some(receiver) = &mut self.0
             && receiver.changed().await.is_ok()
         {

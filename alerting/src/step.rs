@@ -1,7 +1,7 @@
 //! The life of an alert, as a pure function: phase, reading and `now` in, new phase and effect out.
 
 use crate::alert::Evidence;
-use crate::reading::Reading;
+use crate::evaluation::Evaluation;
 
 /// What is remembered of one rule and one subject between evaluations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Effect {
 
 /// How long it must hold before it fires, and be over before it resolves; seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Patience {
+pub struct HoldTimes {
     /// Before it fires.
     pub for_s: i64,
     /// Before it resolves.
@@ -58,19 +58,19 @@ pub struct Patience {
 /// One step for one subject.
 ///
 /// Invariant: what is unknown neither fires nor resolves.
-pub fn step(patience: Patience, phase: Phase, reading: Reading, now_s: i64) -> (Phase, Effect) {
+pub fn step(patience: HoldTimes, phase: Phase, reading: Evaluation, now_s: i64) -> (Phase, Effect) {
     match (phase, reading) {
-        (phase, Reading::Unknown) => (phase, Effect::Nothing),
-        (Phase::Inactive | Phase::Pending { .. } | Phase::Dismissed, Reading::Clear { .. }) => {
+        (phase, Evaluation::Unknown) => (phase, Effect::Nothing),
+        (Phase::Inactive | Phase::Pending { .. } | Phase::Dismissed, Evaluation::Clear { .. }) => {
             (Phase::Inactive, Effect::Nothing)
         }
-        (Phase::Inactive | Phase::Pending { .. }, Reading::Between) => {
+        (Phase::Inactive | Phase::Pending { .. }, Evaluation::Between) => {
             (Phase::Inactive, Effect::Nothing)
         }
-        (Phase::Dismissed, Reading::Between | Reading::Breached { .. }) => {
+        (Phase::Dismissed, Evaluation::Between | Evaluation::Breached { .. }) => {
             (Phase::Dismissed, Effect::Nothing)
         }
-        (Phase::Inactive | Phase::Pending { .. }, Reading::Breached { since_s, evidence }) => {
+        (Phase::Inactive | Phase::Pending { .. }, Evaluation::Breached { since_s, evidence }) => {
             let holding_since_s = match phase {
                 Phase::Pending { since_s } => since_s,
                 _ => now_s,
@@ -90,19 +90,19 @@ pub fn step(patience: Patience, phase: Phase, reading: Reading, now_s: i64) -> (
                 Effect::Fire { since_s, evidence },
             )
         }
-        (Phase::Firing { .. }, Reading::Breached { evidence, .. }) => (
+        (Phase::Firing { .. }, Evaluation::Breached { evidence, .. }) => (
             Phase::Firing {
                 clear_since_s: None,
             },
             Effect::Show { evidence },
         ),
-        (Phase::Firing { .. }, Reading::Between) => (
+        (Phase::Firing { .. }, Evaluation::Between) => (
             Phase::Firing {
                 clear_since_s: None,
             },
             Effect::Nothing,
         ),
-        (Phase::Firing { clear_since_s }, Reading::Clear { evidence }) => {
+        (Phase::Firing { clear_since_s }, Evaluation::Clear { evidence }) => {
             let clear_since_s = clear_since_s.unwrap_or(now_s);
             if now_s - clear_since_s < patience.keep_firing_for_s {
                 return (
@@ -121,20 +121,20 @@ pub fn step(patience: Patience, phase: Phase, reading: Reading, now_s: i64) -> (
 mod tests {
     use super::*;
 
-    fn breached() -> Reading {
-        Reading::Breached {
+    fn breached() -> Evaluation {
+        Evaluation::Breached {
             since_s: 5,
             evidence: Evidence::default(),
         }
     }
 
-    fn clear() -> Reading {
-        Reading::Clear { evidence: None }
+    fn clear() -> Evaluation {
+        Evaluation::Clear { evidence: None }
     }
 
     /// Feeds readings at times and notes what happens: F(ired), R(esolved), p(ending), - (inactive), f(iring),
     /// d(ismissed).
-    fn check(patience: Patience, start: Phase, readings: &[(i64, Reading)], expected: &str) {
+    fn check(patience: HoldTimes, start: Phase, readings: &[(i64, Evaluation)], expected: &str) {
         let mut phase = start;
         let mut log = String::new();
         for (now_s, reading) in readings {
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn fires_at_once_and_resolves_when_clear_not_in_between() {
-        use Reading::{Between, Unknown};
+        use Evaluation::{Between, Unknown};
         let b = breached;
-        let at_once = Patience::default();
+        let at_once = HoldTimes::default();
         check(
             at_once,
             Phase::Inactive,
@@ -182,14 +182,14 @@ mod tests {
 
     #[test]
     fn waits_for_its_time_before_it_fires_and_before_it_resolves() {
-        use Reading::{Between, Unknown};
+        use Evaluation::{Between, Unknown};
         let b = breached;
-        let patience = Patience {
+        let patience = HoldTimes {
             for_s: 10,
             keep_firing_for_s: 20,
         };
-        let go = |readings: &[(i64, Reading)], expected| {
-            check(patience, Phase::Inactive, readings, expected)
+        let go = |readings: &[(i64, Evaluation)], expected| {
+            check(patience, Phase::Inactive, readings, expected);
         };
         go(&[(0, b()), (9, b()), (10, b())], "ppF");
         go(
@@ -234,10 +234,10 @@ mod tests {
 
     #[test]
     fn what_was_ended_by_hand_must_be_over_before_it_fires_again() {
-        use Reading::{Between, Unknown};
+        use Evaluation::{Between, Unknown};
         let b = breached;
         check(
-            Patience::default(),
+            HoldTimes::default(),
             Phase::Dismissed,
             &[(0, b()), (1, Between), (2, Unknown), (3, clear()), (4, b())],
             "ddd-F",

@@ -122,7 +122,7 @@ fn is_json(content_type: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use revwatch_shared::config::Mode;
-    use revwatch_shared::signature::{Refusal, SigningKey};
+    use revwatch_shared::signature::{SignatureError, SigningKey};
 
     use super::*;
 
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(check(Mode::Test, event, true), Verdict::Ignore(envelope()));
         assert_eq!(
             check(Mode::Test, b"junk", false),
-            Verdict::Refuse(Answer::BadSignature(Refusal::NoHeader))
+            Verdict::Refuse(Answer::BadSignature(SignatureError::NoHeader))
         );
         assert!(matches!(
             check(Mode::Any, b"junk", true),

@@ -4,16 +4,16 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use revwatch_shared::event::NotAnEvent;
-use revwatch_shared::signature::Refusal;
+use revwatch_shared::event::EnvelopeError;
+use revwatch_shared::signature::SignatureError;
 
 /// One answer to one request. The table in the crate's documentation says when each is given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Stored,
     Ignored,
-    BadSignature(Refusal),
-    NotAnEvent(NotAnEvent),
+    BadSignature(SignatureError),
+    NotAnEvent(EnvelopeError),
     IncompleteBody,
     UnknownPath,
     MethodNotAllowed,
@@ -51,8 +51,8 @@ impl Answer {
             Self::Stored => "stored",
             Self::Ignored => "ignored",
             Self::BadSignature(refusal) => refusal.reason(),
-            Self::NotAnEvent(NotAnEvent::InvalidJson { .. }) => "invalid_json",
-            Self::NotAnEvent(NotAnEvent::WrongShape(_)) => "not_an_event",
+            Self::NotAnEvent(EnvelopeError::InvalidJson { .. }) => "invalid_json",
+            Self::NotAnEvent(EnvelopeError::WrongShape(_)) => "not_an_event",
             Self::IncompleteBody => "incomplete_body",
             Self::UnknownPath => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -38,15 +38,15 @@ pub(crate) struct Body<'a> {
     /// It is not going to be larger than this.
     most_bytes: usize,
     len: usize,
-    place: Place,
+    place: BodyBuffer,
 }
 
 /// The budget is used up, or the body gave way to another one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
+pub(crate) struct BodyBudgetError;
 
 /// Where the bytes of a body are.
-enum Place {
+enum BodyBuffer {
     Small(Vec<u8>),
     Large(Number),
 }
@@ -85,7 +85,7 @@ impl Bodies {
             bodies: self,
             most_bytes,
             len: 0,
-            place: Place::Small(Vec::new()),
+            place: BodyBuffer::Small(Vec::new()),
         }
     }
 
@@ -101,25 +101,25 @@ impl Body<'_> {
     }
 
     /// Appends what has arrived `now`.
-    pub(crate) fn push(&mut self, data: &[u8], now: Instant) -> Result<(), NoRoom> {
+    pub(crate) fn push(&mut self, data: &[u8], now: Instant) -> Result<(), BodyBudgetError> {
         let len = self.len + data.len();
         match &mut self.place {
-            Place::Small(buffer) if len <= SMALL_BYTES => {
+            BodyBuffer::Small(buffer) if len <= SMALL_BYTES => {
                 buffer.reserve_exact(
                     capacity_for(len, buffer, self.most_bytes.min(SMALL_BYTES)) - buffer.len(),
                 );
                 buffer.extend_from_slice(data);
             }
-            Place::Small(buffer) => {
+            BodyBuffer::Small(buffer) => {
                 let mut shared = self.bodies.lock();
                 let number = shared.enter(take(buffer), now);
-                self.place = Place::Large(number);
+                self.place = BodyBuffer::Large(number);
                 shared.push(number, data, self.most_bytes, self.bodies, now)?;
             }
-            Place::Large(number) => {
+            BodyBuffer::Large(number) => {
                 self.bodies
                     .lock()
-                    .push(*number, data, self.most_bytes, self.bodies, now)?
+                    .push(*number, data, self.most_bytes, self.bodies, now)?;
             }
         }
         self.len = len;
@@ -127,17 +127,17 @@ impl Body<'_> {
     }
 
     /// The complete body.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>, NoRoom> {
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>, BodyBudgetError> {
         match &mut self.place {
-            Place::Small(buffer) => Ok(take(buffer)),
-            Place::Large(number) => self.bodies.lock().leave(*number).ok_or(NoRoom),
+            BodyBuffer::Small(buffer) => Ok(take(buffer)),
+            BodyBuffer::Large(number) => self.bodies.lock().leave(*number).ok_or(BodyBudgetError),
         }
     }
 }
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
-        if let Place::Large(number) = self.place {
+        if let BodyBuffer::Large(number) = self.place {
             drop(self.bodies.lock().leave(number));
         }
     }
@@ -165,23 +165,24 @@ impl Shared {
         most_bytes: usize,
         of: &Bodies,
         now: Instant,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), BodyBudgetError> {
         // Not there: it gave way.
-        let Large { buffer, .. } = self.large.get(&number).ok_or(NoRoom)?;
+        let Large { buffer, .. } = self.large.get(&number).ok_or(BodyBudgetError)?;
         let (len, had) = (buffer.len(), buffer.capacity());
         let capacity = capacity_for(len + data.len(), buffer, most_bytes);
         while self.used_bytes + (capacity - had) > of.budget_bytes {
-            let (&oldest, Large { since, .. }) = self.large.first_key_value().ok_or(NoRoom)?;
+            let (&oldest, Large { since, .. }) =
+                self.large.first_key_value().ok_or(BodyBudgetError)?;
             // It may be this one: then it has had its time.
             let has_time = oldest != number && now.saturating_duration_since(*since) < of.patience;
             // A refused body returns its memory at once, so that no other is refused because of it.
             let leaves = if has_time { number } else { oldest };
             drop(self.leave(leaves));
             if leaves == number {
-                return Err(NoRoom);
+                return Err(BodyBudgetError);
             }
         }
-        let Large { buffer, .. } = self.large.get_mut(&number).ok_or(NoRoom)?;
+        let Large { buffer, .. } = self.large.get_mut(&number).ok_or(BodyBudgetError)?;
         buffer.reserve_exact(capacity - len);
         buffer.extend_from_slice(data);
         self.used_bytes += buffer.capacity() - had;
@@ -218,7 +219,7 @@ mod tests {
     }
 
     /// Pushes `bytes` in pieces as they come from a socket.
-    fn push(body: &mut Body<'_>, bytes: usize, now: Instant) -> Result<(), NoRoom> {
+    fn push(body: &mut Body<'_>, bytes: usize, now: Instant) -> Result<(), BodyBudgetError> {
         (0..bytes / KIB).try_for_each(|_| body.push(&[b'x'; KIB], now))
     }
 
@@ -256,7 +257,7 @@ mod tests {
         }
         assert_eq!(used(&bodies), 256 * KIB);
         let mut more = bodies.begin(64 * KIB);
-        assert_eq!(push(&mut more, 64 * KIB, now), Err(NoRoom));
+        assert_eq!(push(&mut more, 64 * KIB, now), Err(BodyBudgetError));
         drop(more);
         let mut small = bodies.begin(64 * KIB);
         push(&mut small, SMALL_BYTES, now).expect("a small one needs no budget");
@@ -278,11 +279,11 @@ mod tests {
         let mut third = bodies.begin(64 * KIB);
         push(&mut third, 64 * KIB, late).expect("the first gives way");
         assert_eq!(used(&bodies), 128 * KIB);
-        assert_eq!(push(&mut first, KIB, late), Err(NoRoom));
-        assert_eq!(first.finish(), Err(NoRoom));
+        assert_eq!(push(&mut first, KIB, late), Err(BodyBudgetError));
+        assert_eq!(first.finish(), Err(BodyBudgetError));
         assert_eq!(
             push(&mut bodies.begin(64 * KIB), 64 * KIB, late),
-            Err(NoRoom),
+            Err(BodyBudgetError),
             "the second has not had its time"
         );
         push(&mut second, 4 * KIB, late).expect("it keeps what it has");
@@ -297,7 +298,10 @@ mod tests {
         let (mut old, mut young) = (bodies.begin(128 * KIB), bodies.begin(64 * KIB));
         push(&mut old, 32 * KIB, start).expect("room");
         push(&mut young, 64 * KIB, start).expect("room");
-        assert_eq!(push(&mut old, 96 * KIB, start + 2 * PATIENCE), Err(NoRoom));
+        assert_eq!(
+            push(&mut old, 96 * KIB, start + 2 * PATIENCE),
+            Err(BodyBudgetError)
+        );
         assert_eq!(young.finish().map(|body| body.len()), Ok(64 * KIB));
     }
 }

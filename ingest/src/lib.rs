@@ -61,9 +61,9 @@ mod limiter;
 mod listener;
 mod peers;
 mod publisher;
+mod request_metrics;
+mod request_span;
 mod service;
-mod tally;
-mod visit;
 
 /// What the edge needs; all values ready to use.
 pub struct Settings {

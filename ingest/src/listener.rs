@@ -119,7 +119,7 @@ async fn next(
                     return Some((slot, stream, peer));
                 }
                 Err(error) if is_the_senders(&error) => {
-                    debug!(%error, "a connection ended before it was accepted")
+                    debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept connections; trying again (is the limit of open files too low?)");

@@ -14,7 +14,7 @@ pub(crate) struct Peers {
 }
 
 /// One open connection. Dropped, it is open no longer.
-pub(crate) struct Place {
+pub(crate) struct PeerSlot {
     peers: Arc<Peers>,
     of: Sender,
 }
@@ -28,7 +28,7 @@ impl Peers {
     }
 
     /// Counts one more connection of `peer`; `None` if it has as many as it may.
-    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<PeerSlot> {
         let of = sender(peer);
         let mut open = self.lock();
         let count = open.entry(of).or_default();
@@ -36,7 +36,7 @@ impl Peers {
             return None;
         }
         *count += 1;
-        Some(Place {
+        Some(PeerSlot {
             peers: self.clone(),
             of,
         })
@@ -47,7 +47,7 @@ impl Peers {
     }
 }
 
-impl Drop for Place {
+impl Drop for PeerSlot {
     fn drop(&mut self) {
         let mut open = self.peers.lock();
         if let Some(count) = open.get_mut(&self.of) {

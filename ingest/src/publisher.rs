@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 
 use crate::accept::Envelope;
 use crate::answer::Answer;
-use crate::tally::Tally;
-use crate::visit::Visit;
+use crate::request_metrics::RequestCounter;
+use crate::request_span::RequestSpan;
 
 /// The way to the queue: how many at once, and for how long.
 pub(crate) struct Publisher {
@@ -92,10 +92,10 @@ impl Publisher {
     /// Publishes, counts and logs. Cancelling it only stops the waiting.
     pub(crate) async fn publish(
         self: &Arc<Self>,
-        mut tally: Tally,
+        mut tally: RequestCounter,
         delivery: Delivery,
         event: Envelope,
-        visit: Visit,
+        visit: RequestSpan,
     ) -> Answer {
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
             let (endpoint, event_id, trace_id) =
@@ -126,11 +126,11 @@ impl Publisher {
 
     async fn store(
         self: Arc<Self>,
-        mut tally: Tally,
+        mut tally: RequestCounter,
         slot: Slot,
         delivery: Delivery,
         event: Envelope,
-        visit: Visit,
+        visit: RequestSpan,
     ) -> Answer {
         let (delivery_id, bytes) = (delivery.id, delivery.body.len());
         let (endpoint, event_id, trace_id) = (

@@ -15,8 +15,8 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
 use revwatch_shared::config::{Endpoint, Limits, TrustedProxies};
 use revwatch_shared::ports::Delivery;
-use revwatch_shared::reload::Current;
-use revwatch_shared::signature::Refusal;
+use revwatch_shared::reload::Reloadable;
+use revwatch_shared::signature::SignatureError;
 use revwatch_shared::telemetry::{Metrics, Tracer, shown};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -25,19 +25,19 @@ use uuid::Uuid;
 use crate::Settings;
 use crate::accept::{self, Envelope, Route, Verdict};
 use crate::answer::Answer;
-use crate::bodies::{Bodies, NoRoom};
+use crate::bodies::{Bodies, BodyBudgetError};
 use crate::client::client;
 use crate::connection::{Progress, Stage};
 use crate::deadlines::Deadlines;
 use crate::limiter::Limiter;
-use crate::peers::{Peers, Place};
+use crate::peers::{PeerSlot, Peers};
 use crate::publisher::Publisher;
-use crate::tally::Tally;
-use crate::visit::Visit;
+use crate::request_metrics::RequestCounter;
+use crate::request_span::RequestSpan;
 
 /// What all connections share.
 pub(crate) struct Edge {
-    endpoints: Current<Vec<Endpoint>>,
+    endpoints: Reloadable<Vec<Endpoint>>,
     limits: Limits,
     deadlines: Deadlines,
     metrics: Arc<Metrics>,
@@ -54,7 +54,7 @@ pub(crate) struct TooMany;
 
 /// What came of a request before anything was published.
 enum Examined {
-    Publish(Box<Delivery>, Envelope, Visit),
+    Publish(Box<Delivery>, Envelope, RequestSpan),
     Answer(Answer),
 }
 
@@ -71,7 +71,7 @@ impl Edge {
         } = settings;
         let metrics = Arc::new(metrics);
         Self {
-            endpoints: Current::new(endpoints),
+            endpoints: Reloadable::new(endpoints),
             deadlines,
             trusted_proxies,
             peers: Peers::new(limits.connections_per_peer),
@@ -91,7 +91,7 @@ impl Edge {
     }
 
     /// Where webhooks are taken; others may be put in their place.
-    pub(crate) fn endpoints(&self) -> Current<Vec<Endpoint>> {
+    pub(crate) fn endpoints(&self) -> Reloadable<Vec<Endpoint>> {
         self.endpoints.clone()
     }
 
@@ -108,7 +108,7 @@ impl Edge {
     }
 
     /// A place for one more connection of `peer`. Trusted proxies need none: they carry the requests of all clients.
-    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<Place>, TooMany> {
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<PeerSlot>, TooMany> {
         if self.trusted_proxies.contains(peer) {
             return Ok(None);
         }
@@ -123,7 +123,7 @@ impl Edge {
     ) -> Response<Full<Bytes>> {
         progress.set(Stage::Request);
         let began = SystemTime::now();
-        let mut tally = Tally::new(self.metrics.clone());
+        let mut tally = RequestCounter::new(self.metrics.clone());
         let (head, body) = request.into_parts();
         // Until the body has been read to its end, the connection cannot be used for another request.
         let mut early = !body.is_end_stream();
@@ -193,7 +193,7 @@ impl Edge {
         if self.limiter.refused(peer).is_ok() {
             warn!(outcome, %peer, "refused what is no complete HTTP request");
         }
-        Tally::new(self.metrics.clone()).outcome = outcome;
+        RequestCounter::new(self.metrics.clone()).outcome = outcome;
     }
 
     /// Reads a body, but never more than `limits.body_bytes` of it, and nothing of one that says it is larger.
@@ -224,12 +224,12 @@ impl Edge {
             }
             unfinished
                 .push(&data, Instant::now())
-                .map_err(|NoRoom| Answer::BodyBudget)?;
+                .map_err(|BodyBudgetError| Answer::BodyBudget)?;
         }
         unfinished
             .finish()
             .map(Bytes::from)
-            .map_err(|NoRoom| Answer::BodyBudget)
+            .map_err(|BodyBudgetError| Answer::BodyBudget)
     }
 
     /// `seen` are the endpoints by which the head was routed, `index` the one it is for.
@@ -258,7 +258,7 @@ impl Edge {
         match judge_by_newest(seen, &self.endpoints, endpoint, judge) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
-                let visit = Visit::new(&event.event_id, headers, began);
+                let visit = RequestSpan::new(&event.event_id, headers, began);
                 info!(
                     endpoint = endpoint.name,
                     outcome = "ignored",
@@ -278,7 +278,7 @@ impl Edge {
                 Examined::Answer(Answer::Ignored)
             }
             Verdict::Publish(envelope) => {
-                let visit = Visit::new(&envelope.event_id, headers, began);
+                let visit = RequestSpan::new(&envelope.event_id, headers, began);
                 let delivery = Delivery {
                     id: Uuid::now_v7(),
                     event_id: envelope.event_id.clone(),
@@ -297,7 +297,7 @@ impl Edge {
     /// Gives `answer`, or 429 in its place where the address is over its limit.
     fn refuse(
         &self,
-        mut tally: Tally,
+        mut tally: RequestCounter,
         peer: IpAddr,
         headers: &HeaderMap,
         answer: Answer,
@@ -327,14 +327,14 @@ impl Edge {
 /// does not match but a reload has replaced the endpoints since then: the secret may be new.
 fn judge_by_newest(
     seen: &Arc<Vec<Endpoint>>,
-    current: &Current<Vec<Endpoint>>,
+    current: &Reloadable<Vec<Endpoint>>,
     endpoint: &Endpoint,
     judge: impl Fn(&Endpoint) -> Verdict,
 ) -> Verdict {
     let verdict = judge(endpoint);
     if !matches!(
         verdict,
-        Verdict::Refuse(Answer::BadSignature(Refusal::Mismatch))
+        Verdict::Refuse(Answer::BadSignature(SignatureError::Mismatch))
     ) {
         return verdict;
     }
@@ -385,9 +385,9 @@ mod tests {
 
     #[test]
     fn a_mismatch_is_judged_again_only_when_the_endpoints_were_replaced() {
-        let current = Current::new(vec![endpoint("old", "/a")]);
+        let current = Reloadable::new(vec![endpoint("old", "/a")]);
         let seen = current.get();
-        let judged_by = |refusal: Refusal| {
+        let judged_by = |refusal: SignatureError| {
             let by = RefCell::new(Vec::new());
             let judge = |endpoint: &Endpoint| {
                 by.borrow_mut().push(endpoint.name.clone());
@@ -397,18 +397,22 @@ mod tests {
             by.into_inner()
         };
         assert_eq!(
-            judged_by(Refusal::Mismatch),
+            judged_by(SignatureError::Mismatch),
             ["old"],
             "nothing was reloaded"
         );
         current.set(vec![endpoint("other", "/b"), endpoint("new", "/a")]);
-        assert_eq!(judged_by(Refusal::Mismatch), ["old", "new"]);
+        assert_eq!(judged_by(SignatureError::Mismatch), ["old", "new"]);
         assert_eq!(
-            judged_by(Refusal::NoHeader),
+            judged_by(SignatureError::NoHeader),
             ["old"],
             "no secret would help"
         );
         current.set(vec![endpoint("other", "/b")]);
-        assert_eq!(judged_by(Refusal::Mismatch), ["old"], "its path is gone");
+        assert_eq!(
+            judged_by(SignatureError::Mismatch),
+            ["old"],
+            "its path is gone"
+        );
     }
 }

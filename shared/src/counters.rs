@@ -16,7 +16,7 @@ pub const HOURS_KEPT_DAYS: u32 = 400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Bucket {
     /// How things stand.
-    Standing,
+    Current,
     /// What happened in this hour (hours since 1970-01-01 UTC).
     Hour(u32),
 }
@@ -188,19 +188,19 @@ mod tests {
     #[test]
     fn sums_and_forgets_zeros() {
         let mut counters = Counters::default();
-        counters.add(Bucket::Standing, &["payouts", "failed", "usd"], 2);
-        counters.add(Bucket::Standing, &["payouts", "paid", "usd"], 1);
-        counters.add(Bucket::Standing, &["payouts_x", "paid", "usd"], 5);
+        counters.add(Bucket::Current, &["payouts", "failed", "usd"], 2);
+        counters.add(Bucket::Current, &["payouts", "paid", "usd"], 1);
+        counters.add(Bucket::Current, &["payouts_x", "paid", "usd"], 5);
         counters.add(Bucket::Hour(7), &["payouts", "paid", "usd"], 1);
         assert_eq!(
-            counters.get(Bucket::Standing, &["payouts", "failed", "usd"]),
+            counters.get(Bucket::Current, &["payouts", "failed", "usd"]),
             2
         );
         let mut inverse = Counters::default();
         inverse.merge(counters.clone(), -1);
         assert_eq!(
             counters
-                .under(Bucket::Standing, "payouts")
+                .under(Bucket::Current, "payouts")
                 .collect::<Vec<_>>(),
             [(vec!["failed", "usd"], 2), (vec!["paid", "usd"], 1)]
         );
@@ -213,24 +213,24 @@ mod tests {
         let (mut before, mut after) = (Tally::default(), Tally::default());
         for (tally, amount) in [(&mut before, 5), (&mut after, 7)] {
             tally.add(Bucket::Hour(7), &["payouts", "paid", "usd"], 1);
-            tally.add(Bucket::Standing, &["payouts", "paid", "usd"], 1);
-            tally.add(Bucket::Standing, &["mrr", "usd"], amount);
-            tally.add(Bucket::Standing, &["mrr", "usd"], 1);
-            tally.add(Bucket::Standing, &["mrr", "eur"], 0);
+            tally.add(Bucket::Current, &["payouts", "paid", "usd"], 1);
+            tally.add(Bucket::Current, &["mrr", "usd"], amount);
+            tally.add(Bucket::Current, &["mrr", "usd"], 1);
+            tally.add(Bucket::Current, &["mrr", "eur"], 0);
         }
-        before.add(Bucket::Standing, &["gone"], 1);
-        after.add(Bucket::Standing, &["new", "a|b"], 1);
+        before.add(Bucket::Current, &["gone"], 1);
+        after.add(Bucket::Current, &["new", "a|b"], 1);
         let mut counters = Counters::default();
-        counters.add(Bucket::Standing, &["gone"], 4);
+        counters.add(Bucket::Current, &["gone"], 4);
         counters.add_difference(&before, &after);
         let expected = [
-            (Bucket::Standing, "gone", 3),
-            (Bucket::Standing, "mrr|usd", 2),
-            (Bucket::Standing, "new|a_b", 1),
+            (Bucket::Current, "gone", 3),
+            (Bucket::Current, "mrr|usd", 2),
+            (Bucket::Current, "new|a_b", 1),
         ];
         assert_eq!(counters.iter().collect::<Vec<_>>(), expected);
         assert_eq!(
-            Counters::from(&after).get(Bucket::Standing, &["mrr", "usd"]),
+            Counters::from(&after).get(Bucket::Current, &["mrr", "usd"]),
             8
         );
     }

@@ -15,36 +15,36 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url, redirect};
 
-use crate::config::{ConfigError, OutgoingConfig};
+use crate::config::{ConfigError, EgressConfig};
 
 /// The longest that a request may take, where it is not said otherwise.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes clients that go only where the configuration allows.
 #[derive(Clone)]
-pub struct Outgoing {
-    config: OutgoingConfig,
+pub struct EgressClient {
+    config: EgressConfig,
     lookup: Resolver,
 }
 
 /// The addresses of a name; how they are found is a parameter, so that tests need no DNS.
-pub type Resolver = Arc<dyn Fn(String) -> Found + Send + Sync>;
+pub type Resolver = Arc<dyn Fn(String) -> Resolution + Send + Sync>;
 
 /// What a [`Resolver`] answers, sooner or later.
-pub type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Why a connection was not made: every address of the name is one that may not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its name resolves to private or special addresses only: correct the URL or the DNS, or set \
-     allow_private_addresses in [outgoing]"
+     allow_private_addresses in [egress]"
 )]
-pub struct Refused;
+pub struct BlockedAddress;
 
-impl Outgoing {
+impl EgressClient {
     /// With the system's DNS.
-    pub fn new(config: OutgoingConfig) -> Self {
-        let lookup = |name: String| -> Found {
+    pub fn new(config: EgressConfig) -> Self {
+        let lookup = |name: String| -> Resolution {
             Box::pin(
                 async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) },
             )
@@ -53,12 +53,12 @@ impl Outgoing {
     }
 
     /// With another way to resolve names.
-    pub fn with_lookup(config: OutgoingConfig, lookup: Resolver) -> Self {
+    pub fn with_lookup(config: EgressConfig, lookup: Resolver) -> Self {
         Self { config, lookup }
     }
 
     /// What it allows.
-    pub fn policy(&self) -> OutgoingConfig {
+    pub fn policy(&self) -> EgressConfig {
         self.config
     }
 
@@ -81,7 +81,7 @@ impl Outgoing {
     pub fn client_with(&self, headers: HeaderMap) -> Result<Client, reqwest::Error> {
         Client::builder()
             .default_headers(headers)
-            .timeout(ANSWER_WITHIN)
+            .timeout(REQUEST_TIMEOUT)
             .connect_timeout(Duration::from_secs(5))
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -91,7 +91,7 @@ impl Outgoing {
     }
 }
 
-impl Resolve for Outgoing {
+impl Resolve for EgressClient {
     fn resolve(&self, name: Name) -> Resolving {
         let (config, is_loopback) = (self.config, name.as_str() == "localhost");
         let found = (self.lookup)(name.as_str().to_owned());
@@ -107,7 +107,7 @@ impl Resolve for Outgoing {
                 }
             });
             if any && addresses.is_empty() {
-                return Err(Refused.into());
+                return Err(BlockedAddress.into());
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -120,10 +120,10 @@ mod tests {
 
     /// Names resolve to these addresses, all of them at the port of the URL.
     fn with_names(
-        config: OutgoingConfig,
+        config: EgressConfig,
         names: &'static [(&'static str, &'static [&'static str])],
-    ) -> Outgoing {
-        let lookup = move |name: String| -> Found {
+    ) -> EgressClient {
+        let lookup = move |name: String| -> Resolution {
             let found = names.iter().find(|(known, _)| *known == name);
             let addresses = found.map(|(_, list)| {
                 list.iter()
@@ -134,7 +134,7 @@ mod tests {
                 .ok_or_else(|| io::Error::other("no such name"));
             Box::pin(async move { addresses })
         };
-        Outgoing::with_lookup(config, Arc::new(lookup))
+        EgressClient::with_lookup(config, Arc::new(lookup))
     }
 
     const NAMES: &[(&str, &[&str])] = &[
@@ -146,17 +146,17 @@ mod tests {
         ("mixed.example", &["10.0.0.1", "2606:4700::1", "1.1.1.1"]),
     ];
 
-    async fn resolved(outgoing: &Outgoing, name: &str) -> Result<Vec<String>, String> {
+    async fn resolved(egress: &EgressClient, name: &str) -> Result<Vec<String>, String> {
         let name = name.parse().expect("a name");
-        let found = outgoing.resolve(name).await.map_err(|e| e.to_string())?;
+        let found = egress.resolve(name).await.map_err(|e| e.to_string())?;
         Ok(found.map(|a| a.ip().to_string()).collect())
     }
 
     #[tokio::test]
     async fn what_a_name_resolves_to_is_judged_too() {
         let (closed, open) = (
-            OutgoingConfig::default(),
-            OutgoingConfig {
+            EgressConfig::default(),
+            EgressConfig {
                 allow_private_addresses: true,
             },
         );
@@ -168,7 +168,7 @@ mod tests {
             "metadata.example",
         ] {
             let refused = resolved(&closed, name).await.expect_err("refused");
-            assert!(refused.contains("[outgoing]"), "{refused}");
+            assert!(refused.contains("[egress]"), "{refused}");
         }
         assert_eq!(
             resolved(&closed, "localhost").await,

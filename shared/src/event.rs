@@ -54,7 +54,7 @@ pub trait Keyed {
 
 /// Why a body is no Stripe event. The text is safe to show and to log: it holds nothing of the body.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NotAnEvent {
+pub enum EnvelopeError {
     /// The body is not JSON at all.
     #[error("the body is not valid JSON (line {line}, column {column})")]
     InvalidJson {
@@ -70,7 +70,7 @@ pub enum NotAnEvent {
 
 impl<'a> Event<'a> {
     /// Reads the envelope of a snapshot or thin event. Its object is stepped over.
-    pub fn parse(body: &'a [u8]) -> Result<Self, NotAnEvent> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         Self::of(read(body)?, |object| object)
     }
 }
@@ -78,7 +78,7 @@ impl<'a> Event<'a> {
 impl<'a> Event<'a, Head<'a>> {
     /// Reads the envelope and the head of the object in one pass. What [`Event::parse`] refuses this refuses, with
     /// the same reason.
-    pub fn parse_head(body: &'a [u8]) -> Result<Self, NotAnEvent> {
+    pub fn parse_head(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(body).ok().filter(|_| !is_array(body));
         match text.and_then(|text| serde_json::from_str::<Wire<'a, Head<'a>>>(text).ok()) {
             Some(wire) => Self::of(wire, |head| head),
@@ -92,27 +92,27 @@ impl<'a, Object> Event<'a, Object> {
     fn of<Written>(
         wire: Wire<'a, Written>,
         object: impl FnOnce(Written) -> Object,
-    ) -> Result<Self, NotAnEvent> {
+    ) -> Result<Self, EnvelopeError> {
         let id = wire
             .id
             .filter(|s| !s.0.is_empty())
-            .ok_or(NotAnEvent::WrongShape("no id"))?
+            .ok_or(EnvelopeError::WrongShape("no id"))?
             .0;
         let kind = wire
             .kind
             .filter(|s| !s.0.is_empty())
-            .ok_or(NotAnEvent::WrongShape("no type"))?
+            .ok_or(EnvelopeError::WrongShape("no type"))?
             .0;
         let created_s = match wire.created {
             Some(Created::Seconds(s)) => s,
             Some(Created::Iso(text)) => text
                 .parse::<jiff::Timestamp>()
-                .map_err(|_| NotAnEvent::WrongShape("created is not a time"))?
+                .map_err(|_| EnvelopeError::WrongShape("created is not a time"))?
                 .as_second(),
-            None => return Err(NotAnEvent::WrongShape("no created")),
+            None => return Err(EnvelopeError::WrongShape("no created")),
         };
         if !(0..=MAX_CREATED_S).contains(&created_s) {
-            return Err(NotAnEvent::WrongShape("created is out of range"));
+            return Err(EnvelopeError::WrongShape("created is out of range"));
         }
         let (written, previous) = wire
             .data
@@ -252,15 +252,15 @@ static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| known_kinds().c
 /// Year 9999: beyond it no calendar arithmetic of ours is meant to work.
 const MAX_CREATED_S: i64 = 253_402_300_799;
 
-fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>, NotAnEvent> {
+fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>, EnvelopeError> {
     if is_array(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
-        return Err(NotAnEvent::WrongShape("it is an array"));
+        return Err(EnvelopeError::WrongShape("it is an array"));
     }
     serde_json::from_slice(body).map_err(|e| {
         if e.is_data() {
-            NotAnEvent::WrongShape("a field of the envelope has the wrong type")
+            EnvelopeError::WrongShape("a field of the envelope has the wrong type")
         } else {
-            NotAnEvent::InvalidJson {
+            EnvelopeError::InvalidJson {
                 line: e.line(),
                 column: e.column(),
             }
@@ -445,7 +445,7 @@ mod tests {
         let body =
             b"{\"id\":\"e\",\"type\":\"t\",\"created\":1,\"data\":{\"object\":{\"id\":\"po_1\",\"x\":\"\xff\"}}}";
         let error = Event::parse(body).expect_err("no event");
-        assert!(matches!(error, NotAnEvent::InvalidJson { .. }));
+        assert!(matches!(error, EnvelopeError::InvalidJson { .. }));
         assert_eq!(Event::parse_head(body).expect_err("no event"), error);
     }
 

@@ -10,7 +10,7 @@ use crate::pauses::Pauses;
 use crate::ports::{EventQueue, JournalEntry, PAUSES, QueueError, StateStore, StoreError};
 
 /// The space of acts: each has a key of its own.
-pub const ACTS: &str = "act";
+pub const ACTIONS: &str = "act";
 
 /// The key of the one document in [`PAUSES`].
 pub const PAUSES_KEY: &str = "pauses";
@@ -22,15 +22,15 @@ pub const DISMISSED: &str = "dead letter dismissed";
 /// The space of what went to partitions long after it was received, and so is committed out of order: each line
 /// says from which `received_ms` on, and its time is that of the sending. A partition takes things in their order, so
 /// whoever has lost only what was committed after some time finds here how much further back it was received.
-pub const SENT_ON: &str = "sent on";
+pub const REQUEUED: &str = "sent on";
 
 /// A line of [`SENT_ON`].
-pub fn sent_on(received_ms: i64) -> JournalEntry {
+pub fn requeued(received_ms: i64) -> JournalEntry {
     let at_ms = jiff::Timestamp::now().as_millisecond();
     let (key, body) = (Uuid::now_v7().to_string(), Some(received_ms.to_string()));
     JournalEntry {
         at_ms,
-        space: SENT_ON.to_owned(),
+        space: REQUEUED.to_owned(),
         key,
         body,
     }
@@ -52,7 +52,7 @@ pub async fn pauses_in_store(store: &dyn StateStore) -> Result<Option<Pauses>, S
 
 /// Something a person had revwatch do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Act {
+pub struct OperatorAction {
     /// Unix milliseconds.
     pub at_ms: i64,
     /// The user of the machine, or of Slack.
@@ -64,13 +64,13 @@ pub struct Act {
 }
 
 /// Writes down an act.
-pub async fn note(queue: &dyn EventQueue, act: &Act) -> Result<(), QueueError> {
+pub async fn record_action(queue: &dyn EventQueue, act: &OperatorAction) -> Result<(), QueueError> {
     let key = Uuid::now_v7().to_string();
     let body = serde_json::to_string(act).unwrap_or_default();
     queue
-        .record(vec![JournalEntry {
+        .append_journal(vec![JournalEntry {
             at_ms: act.at_ms,
-            space: ACTS.to_owned(),
+            space: ACTIONS.to_owned(),
             key,
             body: Some(body),
         }])
@@ -78,9 +78,9 @@ pub async fn note(queue: &dyn EventQueue, act: &Act) -> Result<(), QueueError> {
 }
 
 /// All acts, oldest first.
-pub async fn acts(queue: &dyn EventQueue) -> Result<Vec<Act>, QueueError> {
-    let found = newest(queue, &[ACTS]).await?;
-    let mut acts: Vec<Act> = found
+pub async fn operator_actions(queue: &dyn EventQueue) -> Result<Vec<OperatorAction>, QueueError> {
+    let found = newest_documents(queue, &[ACTIONS]).await?;
+    let mut acts: Vec<OperatorAction> = found
         .into_values()
         .filter_map(|body| serde_json::from_str(&body).ok())
         .collect();
@@ -89,7 +89,7 @@ pub async fn acts(queue: &dyn EventQueue) -> Result<Vec<Act>, QueueError> {
 }
 
 /// The newest text of each key of some spaces; what is no more is left out.
-pub async fn newest(
+pub async fn newest_documents(
     queue: &dyn EventQueue,
     spaces: &[&str],
 ) -> Result<BTreeMap<(String, String), String>, QueueError> {
@@ -104,6 +104,6 @@ pub async fn newest(
             }
         }
     };
-    queue.journal(&mut each).await?;
+    queue.read_journal(&mut each).await?;
     Ok(found)
 }

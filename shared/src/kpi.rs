@@ -172,7 +172,7 @@ pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
     let level = |which: &str| {
         let since = (hour.saturating_add(1)..=now_hour)
             .map(|h| counters.get(Bucket::Hour(h), &["base", which]));
-        counters.get(Bucket::Standing, &["base", which]) - since.sum::<i64>()
+        counters.get(Bucket::Current, &["base", which]) - since.sum::<i64>()
     };
     Ratio {
         part: level("past_due"),
@@ -183,17 +183,17 @@ pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
 impl Kpis {
     /// From the standing counters and those of [`hours_needed`].
     pub fn compute(counters: &Counters, now_s: i64) -> Self {
-        let event = |outcome| counters.get(Bucket::Standing, &["events", outcome]);
+        let event = |outcome| counters.get(Bucket::Current, &["events", outcome]);
         let by_first = |family: &'static str| {
             let mut sums = BTreeMap::new();
-            for (rest, count) in counters.under(Bucket::Standing, family) {
+            for (rest, count) in counters.under(Bucket::Current, family) {
                 *sums.entry(rest[0].to_owned()).or_default() += count;
             }
             sums
         };
         let by_two = |family: &'static str| {
             let pairs = counters
-                .under(Bucket::Standing, family)
+                .under(Bucket::Current, family)
                 .filter(|(rest, _)| rest.len() == 2);
             pairs
                 .map(|(rest, count)| (rest[0].to_owned(), rest[1].to_owned(), count))
@@ -209,13 +209,13 @@ impl Kpis {
             sum(last(30), &["churn", "lost"]),
             sum(last(30), &["churn", "gained"]),
         );
-        let paying_30d_ago = counters.get(Bucket::Standing, &["base", "paying"]) - gained + lost;
+        let paying_30d_ago = counters.get(Bucket::Current, &["base", "paying"]) - gained + lost;
         let (past_due, month_before) = (days_ago(37)..=days_ago(7), days_ago(60)..=days_ago(30));
         let downgraded = sum(month_before.clone(), &["plan", "downgraded"]);
         let mut started_24h = 0;
         let onboarded = sum(last(7), &["onboarded", "count"]);
         let mut onboarding: Vec<(u32, i64)> = counters
-            .under(Bucket::Standing, "onboarding")
+            .under(Bucket::Current, "onboarding")
             .filter_map(|(rest, count)| Some((rest[0].parse().ok()?, count)))
             .collect();
         onboarding.sort_unstable();
@@ -249,8 +249,8 @@ impl Kpis {
             }
         }
         Self {
-            accounts_charging: counters.get(Bucket::Standing, &["accounts_charging"]),
-            accounts_needing_refresh: counters.get(Bucket::Standing, &["accounts_stale"]),
+            accounts_charging: counters.get(Bucket::Current, &["accounts_charging"]),
+            accounts_needing_refresh: counters.get(Bucket::Current, &["accounts_stale"]),
             onboarding_seconds: [("p50", 50), ("p75", 75), ("p90", 90), ("p99", 99)]
                 .into_iter()
                 .filter_map(|(name, percent)| {
@@ -269,7 +269,7 @@ impl Kpis {
             past_due_mrr_ratio: by_first("mrr_past_due")
                 .into_iter()
                 .filter_map(|(currency, part)| {
-                    let whole = counters.get(Bucket::Standing, &["mrr", &currency]);
+                    let whole = counters.get(Bucket::Current, &["mrr", &currency]);
                     Some((currency, share(part, whole)?))
                 })
                 .collect(),
@@ -307,7 +307,7 @@ impl Kpis {
             payouts: by_first("payouts"),
             payouts_reached: by_two("payouts_reached"),
             payments_reached: by_first("payments_reached"),
-            checkouts_reached: counters.get(Bucket::Standing, &["checkouts_reached", "complete"]),
+            checkouts_reached: counters.get(Bucket::Current, &["checkouts_reached", "complete"]),
             payout_failure_ratio_24h: payout_failures(counters, now_s, 24).value(),
             accounts: by_first("accounts"),
             funnel: by_first("funnel"),
@@ -323,8 +323,8 @@ mod tests {
     fn the_past_due_share_of_a_closed_day_is_todays_less_what_changed_since() {
         let mut c = Counters::default();
         // Ten active since hour 1; three past due at hour 30, one of them recovered at hour 60.
-        c.add(Bucket::Standing, &["base", "all"], 10);
-        c.add(Bucket::Standing, &["base", "past_due"], 2);
+        c.add(Bucket::Current, &["base", "all"], 10);
+        c.add(Bucket::Current, &["base", "past_due"], 2);
         c.add(Bucket::Hour(1), &["base", "all"], 10);
         c.add(Bucket::Hour(30), &["base", "past_due"], 3);
         c.add(Bucket::Hour(60), &["base", "past_due"], -1);
@@ -342,7 +342,7 @@ mod tests {
         let now_s = 100 * 86_400;
         let ago = |days: i64| Bucket::hour_of(now_s - days * 86_400);
         // 8 paying now: 10 a month ago, 3 lost and 1 new since.
-        c.add(Bucket::Standing, &["base", "paying"], 8);
+        c.add(Bucket::Current, &["base", "paying"], 8);
         c.add(ago(40), &["churn", "gained"], 10);
         c.add(ago(20), &["churn", "lost"], 3);
         c.add(ago(10), &["churn", "gained"], 1);

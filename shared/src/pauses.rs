@@ -71,7 +71,7 @@ impl Pauses {
     }
 
     /// Whether anything is held back.
-    pub fn any(&self) -> bool {
+    pub fn is_any_paused(&self) -> bool {
         self.all
             || self
                 .modes
@@ -81,7 +81,7 @@ impl Pauses {
     }
 
     /// Whether everything is held back, so that nothing need be looked at.
-    pub fn everything(&self) -> bool {
+    pub fn is_everything_paused(&self) -> bool {
         [true, false]
             .into_iter()
             .all(|live| self.modes.get(mode(live)).copied().unwrap_or(self.all))
@@ -91,9 +91,9 @@ impl Pauses {
 
 /// Pauses as they followed each other: from which time on (Unix milliseconds) each was in force, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Course(Vec<(i64, Pauses)>);
+pub struct PauseHistory(Vec<(i64, Pauses)>);
 
-impl Course {
+impl PauseHistory {
     /// The last of them are in force now.
     pub fn new(course: Vec<(i64, Pauses)>) -> Self {
         Self(course)
@@ -120,7 +120,7 @@ impl Course {
 }
 
 /// They have always been in force.
-impl From<Pauses> for Course {
+impl From<Pauses> for PauseHistory {
     fn from(pauses: Pauses) -> Self {
         Self(vec![(i64::MIN, pauses)])
     }
@@ -182,16 +182,16 @@ mod tests {
     #[test]
     fn processing_resumes_gradually_test_mode_then_one_account_then_all_k15() {
         let mut pauses = Pauses::default();
-        assert!(!pauses.any() && !hold(&pauses, true, None));
+        assert!(!pauses.is_any_paused() && !hold(&pauses, true, None));
         pauses.set(&Scope::All, true);
         assert!(
-            pauses.everything()
+            pauses.is_everything_paused()
                 && hold(&pauses, true, None)
                 && hold(&pauses, false, Some("acct_1"))
         );
         pauses.set(&Scope::Mode(false), false);
         assert!(
-            !pauses.everything()
+            !pauses.is_everything_paused()
                 && !hold(&pauses, false, Some("acct_1"))
                 && hold(&pauses, true, Some("acct_1"))
         );
@@ -226,7 +226,7 @@ mod tests {
             course.push((at_ms, pauses.clone()));
         }
         let held = |upto: usize, received_ms| {
-            Course::new(course[..upto].to_vec())
+            PauseHistory::new(course[..upto].to_vec())
                 .hold(&event, received_ms)
                 .is_some()
         };
@@ -237,9 +237,12 @@ mod tests {
                 "{upto}"
             );
         }
-        assert!(Course::from(pauses.clone()).hold(&event, 0).is_some());
+        assert!(PauseHistory::from(pauses.clone()).hold(&event, 0).is_some());
         assert_eq!(
-            (Course::new(course).now(), Course::new(Vec::new()).now()),
+            (
+                PauseHistory::new(course).now(),
+                PauseHistory::new(Vec::new()).now()
+            ),
             (pauses, Pauses::default())
         );
     }
@@ -248,7 +251,7 @@ mod tests {
     fn an_account_or_a_mode_is_paused_alone() {
         let mut pauses = Pauses::default();
         pauses.set(&Scope::Account("acct_1".into()), true);
-        assert!(pauses.any() && !pauses.everything());
+        assert!(pauses.is_any_paused() && !pauses.is_everything_paused());
         assert!(
             hold(&pauses, true, Some("acct_1"))
                 && !hold(&pauses, true, Some("acct_2"))
@@ -257,10 +260,14 @@ mod tests {
         pauses.set(&Scope::Account("acct_1".into()), false);
         assert_eq!(pauses, Pauses::default(), "nothing is left of it");
         pauses.set(&Scope::Mode(true), true);
-        assert!(hold(&pauses, true, None) && !hold(&pauses, false, None) && !pauses.everything());
+        assert!(
+            hold(&pauses, true, None)
+                && !hold(&pauses, false, None)
+                && !pauses.is_everything_paused()
+        );
         pauses.set(&Scope::Mode(false), true);
-        assert!(pauses.everything() && !pauses.all);
+        assert!(pauses.is_everything_paused() && !pauses.all);
         pauses.set(&Scope::Account("acct_1".into()), false);
-        assert!(!pauses.everything() && !hold(&pauses, true, Some("acct_1")));
+        assert!(!pauses.is_everything_paused() && !hold(&pauses, true, Some("acct_1")));
     }
 }

@@ -45,16 +45,16 @@ pub struct Delivery {
 
 /// Where deliveries stand that are not to be applied now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum HoldingQueue {
     /// They can never be applied as they are: the dead letters.
-    Dead,
+    DeadLetters,
     /// An operator holds them back.
     Parked,
 }
 
 /// A delivery that stands aside, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
+pub struct HeldDelivery {
     /// What was received.
     pub delivery: Delivery,
     /// For people.
@@ -65,22 +65,22 @@ pub struct SetAside {
 
 /// What is to become of a delivery that stands aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum Disposition {
     /// It stays where it is.
     Keep,
     /// This delivery goes to its partition in its place.
-    Process(Box<Delivery>),
+    Requeue(Box<Delivery>),
     /// It is thrown away.
-    Drop,
+    Discard,
 }
 
 /// What [`EventQueue::sweep`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct TriageSummary {
     /// Went to their partitions.
-    pub processed: u64,
+    pub requeued: u64,
     /// Were thrown away.
-    pub dropped: u64,
+    pub discarded: u64,
     /// Stay.
     pub kept: u64,
 }
@@ -124,21 +124,25 @@ pub trait EventQueue: Send + Sync {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError>;
 
     /// Sets a delivery aside; returns once it is durable there. The caller then acknowledges it.
-    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError>;
+    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError>;
 
     /// Shows `look` all that stand aside at the call, in no particular order, until it breaks off. None is removed, and
     /// only a bounded number is in memory at once. One that was set aside twice may be shown twice; one that another
     /// process looks at or decides on at the same time may be left out.
-    async fn look_aside(
+    async fn visit_held(
         &self,
-        place: Place,
-        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+        place: HoldingQueue,
+        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError>;
 
     /// The oldest `limit` of those, oldest first, one per delivery id. Looks at all of them.
-    async fn aside(&self, place: Place, limit: usize) -> Result<Vec<SetAside>, QueueError> {
+    async fn oldest_held(
+        &self,
+        place: HoldingQueue,
+        limit: usize,
+    ) -> Result<Vec<HeldDelivery>, QueueError> {
         let (mut oldest, mut kept) = (BTreeMap::new(), HashMap::new());
-        let mut look = |aside: SetAside| {
+        let mut look = |aside: HeldDelivery| {
             let (id, at_ms) = (aside.delivery.id, aside.at_ms);
             match kept.get(&id) {
                 Some(earlier) if *earlier <= at_ms => return ControlFlow::Continue(()),
@@ -154,7 +158,7 @@ pub trait EventQueue: Send + Sync {
             }
             ControlFlow::Continue(())
         };
-        self.look_aside(place, &mut look).await?;
+        self.visit_held(place, &mut look).await?;
         Ok(oldest.into_values().collect())
     }
 
@@ -162,11 +166,11 @@ pub trait EventQueue: Send + Sync {
     /// may have handed a delivery to its partition without removing it: its mark, by delivery id, makes a repeat
     /// harmless. What goes to a partition is in the archive, and, where the store can lose it, noted in the journal
     /// before: see [`crate::journal::SENT_ON`].
-    async fn sweep(
+    async fn triage(
         &self,
-        place: Place,
-        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
-    ) -> Result<Swept, QueueError>;
+        place: HoldingQueue,
+        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError>;
 
     /// How much waits, by partition: deliveries, or messages where one holds several. Whether those count that were handed out and not yet
     /// acknowledged depends on the adapter: RabbitMQ does not tell them.
@@ -174,17 +178,20 @@ pub trait EventQueue: Send + Sync {
 
     /// How many stand aside; one set aside twice may count twice, and several that the broker itself set aside
     /// together count once.
-    async fn aside_count(&self, place: Place) -> Result<u64, QueueError>;
+    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError>;
 
     /// Every archived delivery received at or after `from_ms`, each partition's in the order of acceptance, up to
     /// the end of the archive as it is at the call. What is accepted after it may be included.
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError>;
 
     /// Writes lines into the journal; returns once they are there. Safe to repeat.
-    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError>;
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError>;
 
     /// Hands out the journal, oldest first. An adapter may leave out lines that newer ones replace.
-    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError>;
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError>;
 
     /// Ends connections in good order, within a bounded time.
     async fn close(&self);
@@ -233,7 +240,7 @@ pub enum StoreError {
 /// `key` is the event id for the delivery that was applied or ignored, and the delivery id for those
 /// that repeat it or were dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct DedupeKey {
     /// Days since 1970; marks are kept in buckets of one day and dropped bucket by bucket. A function
     /// of the event alone, so that a repeat finds the mark.
     pub day: u32,
@@ -245,25 +252,25 @@ pub struct Mark {
 
 /// What to read before a batch can be merged.
 #[derive(Debug, Clone, Default)]
-pub struct Want {
+pub struct ReadSet {
     /// Marks by day and key.
-    pub marks: Vec<(u32, String)>,
+    pub dedupe_keys: Vec<(u32, String)>,
     /// Entities by key.
     pub entities: Vec<EntityKey>,
 }
 
 /// The answer to [`Want`], in the same order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ReadResult {
     /// The delivery that set each mark.
-    pub marks: Vec<Option<Uuid>>,
+    pub dedupe_keys: Vec<Option<Uuid>>,
     /// The entities that exist.
-    pub entities: Vec<Option<Stored>>,
+    pub entities: Vec<Option<StoredEntity>>,
 }
 
 /// An entity at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredEntity {
     /// Grows by one with each write; 0 means "not there".
     pub version: u64,
     /// See [`crate::entity::Entity::encode`].
@@ -310,7 +317,7 @@ pub struct Commit {
     /// Whose.
     pub partition: u32,
     /// Deliveries dealt with.
-    pub marks: Vec<Mark>,
+    pub dedupe_keys: Vec<DedupeKey>,
     /// Entities changed, each at most once.
     pub entities: Vec<EntityWrite>,
     /// To be added to the aggregates.
@@ -320,7 +327,7 @@ pub struct Commit {
     /// To be appended to the audit trail.
     pub audit: Vec<AuditEntry>,
     /// The newest `received_ms` of the deliveries: how far the partition has come. See [`Health::reach_ms`].
-    pub reach_ms: i64,
+    pub high_watermark_ms: i64,
 }
 
 /// Whether a partition still has all that was committed to it.
@@ -332,21 +339,21 @@ pub struct Commit {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     /// The present life of the server behind the partition: another one after each restart and failover.
-    pub life: String,
+    pub server_run_id: String,
     /// The life in which the partition was last made whole.
-    pub whole_in: Option<String>,
+    pub complete_in: Option<String>,
     /// Which healing made it whole: another one after each.
-    pub healed_by: Option<String>,
+    pub recovery_id: Option<String>,
     /// The newest `received_ms` of what was committed while it was whole; an adapter may note it up to a second late.
-    pub reach_ms: Option<i64>,
+    pub high_watermark_ms: Option<i64>,
     /// The healing under way, and from which `received_ms` on it replays the archive.
-    pub healing: Option<(String, i64)>,
+    pub recovery: Option<(String, i64)>,
 }
 
 impl Health {
     /// Whether everything that was committed is there.
-    pub fn is_whole(&self) -> bool {
-        self.healing.is_none() && self.whole_in.as_ref() == Some(&self.life)
+    pub fn is_complete(&self) -> bool {
+        self.recovery.is_none() && self.complete_in.as_ref() == Some(&self.server_run_id)
     }
 }
 
@@ -415,13 +422,13 @@ pub const PAUSES: &str = "pause";
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// One round trip for a batch: marks and entities of one partition.
-    async fn read(&self, partition: u32, want: &Want) -> Result<Found, StoreError>;
+    async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError>;
 
     /// One atomic step. Safe to repeat.
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
 
     /// One entity, wherever its partition is.
-    async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError>;
+    async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError>;
 
     /// Every entity of a kind, in no order. `each` gets its id and its body. (The lifetimes are spelled
     /// out because `async_trait` would otherwise tie them to the call.)
@@ -436,7 +443,7 @@ pub trait StateStore: Send + Sync {
     async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError>;
 
     /// The sum of some standing counters, by their joined names. Costs those asked for, not those that exist.
-    async fn standing(&self, names: &[&str]) -> Result<i64, StoreError>;
+    async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError>;
 
     /// Every open condition.
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError>;
@@ -487,7 +494,7 @@ pub trait StateStore: Send + Sync {
     /// Notes that the partition is being healed, under a name that is the same for all who heal it together, and
     /// says from which `received_ms` on they replay the archive: `margin_ms` before [`Health::reach_ms`] as it is at
     /// the call, or all of it if nothing is left. Who comes later may only reach further back.
-    async fn begin_healing(
+    async fn begin_recovery(
         &self,
         partition: u32,
         healing: &str,
@@ -495,7 +502,7 @@ pub trait StateStore: Send + Sync {
     ) -> Result<(String, i64), StoreError>;
 
     /// Notes that the replay is done. `false`: something was lost again meanwhile, so it must be begun anew.
-    async fn end_healing(
+    async fn end_recovery(
         &self,
         partition: u32,
         healing: &str,
@@ -504,11 +511,15 @@ pub trait StateStore: Send + Sync {
 
     /// Forgets what events have told: marks, entities, counters, conditions, audit trail. No partition is whole
     /// then; documents, leases and heartbeats stay. Safe to repeat.
-    async fn forget(&self) -> Result<(), StoreError>;
+    async fn drop_state(&self) -> Result<(), StoreError>;
 
     /// "I am alive for `ttl_ms`": returns all live members of `group`, sorted, this one included.
-    async fn beat(&self, group: &str, member: &str, ttl_ms: u64)
-    -> Result<Vec<String>, StoreError>;
+    async fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError>;
 
     /// Leaves the group at once.
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError>;

@@ -13,7 +13,7 @@ use crate::backend::{Backend, BackendError, Uses};
 use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
 use crate::listen::ListenError;
 use crate::ports::EventQueue;
-use crate::reload::{Apply, InForce, Prepare, Reload};
+use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
 use crate::supervise::{Supervisor, count_panics};
 use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
 
@@ -170,7 +170,7 @@ impl Process {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
         {
-            let in_force = Arc::new(InForce {
+            let in_force = Arc::new(ActiveConfig {
                 started,
                 parts: Arc::new(parts),
                 metrics: self.metrics.clone(),
@@ -222,7 +222,7 @@ pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     init_logs(None);
     // Before anything that takes time: until then SIGHUP ends the process.
-    let reload = Reload::hear(file.map(Path::to_path_buf));
+    let reload = Reload::listen(file.map(Path::to_path_buf));
     let shutdown = shutdown_on_signals();
     for warning in unknown_in_environment() {
         tracing::warn!("{warning}");

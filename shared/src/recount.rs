@@ -261,8 +261,8 @@ impl Difference {
 mod tests {
     use super::*;
     use crate::entity::payout::{PayoutFacts, PayoutOrigin};
-    use crate::entity::timeline::{Sighting, Stage};
-    use crate::entity::{EntityKey, EntityKind, News, Observation};
+    use crate::entity::timeline::{RecordedState, Stage};
+    use crate::entity::{EntityKey, EntityKind, Observation, Update};
 
     /// One payout that failed in the given hour, and a store that knows of it.
     fn failed_payout(hour: u32) -> (Recount, Held) {
@@ -278,7 +278,7 @@ mod tests {
             failure_code: None,
             failure_message: None,
         };
-        let sighting = Sighting {
+        let sighting = RecordedState {
             created_s,
             event_id: "evt_1".into(),
             stage: Stage::Updated,
@@ -289,7 +289,7 @@ mod tests {
         entity.merge(&Observation {
             key,
             created_s,
-            news: News::Payout(origin, sighting),
+            news: Update::Payout(origin, sighting),
         });
         let mut recount = Recount::default();
         recount.add(&entity);
@@ -298,7 +298,7 @@ mod tests {
             conditions: entity.conditions(),
         };
         held.counters
-            .add(Bucket::Standing, &["events", "applied"], 7);
+            .add(Bucket::Current, &["events", "applied"], 7);
         (recount, held)
     }
 
@@ -321,7 +321,7 @@ mod tests {
     fn every_counter_that_differs_is_named_with_both_values() {
         let (recount, mut held) = failed_payout(100);
         held.counters
-            .add(Bucket::Standing, &["payouts", "failed", "usd"], 1);
+            .add(Bucket::Current, &["payouts", "failed", "usd"], 1);
         held.counters
             .add(Bucket::Hour(100), &["payouts", "failed", "usd"], -1);
         held.counters
@@ -334,7 +334,7 @@ mod tests {
             excess: stored - recomputed..=stored - recomputed,
         };
         let expected = [
-            counter("payouts|failed|usd", Bucket::Standing, 2, 1),
+            counter("payouts|failed|usd", Bucket::Current, 2, 1),
             counter("payouts|paid|eur", Bucket::Hour(7), 3, 0),
             counter("payouts|failed|usd", Bucket::Hour(100), 0, 1),
         ];
@@ -397,7 +397,7 @@ mod tests {
             "entities were read before it"
         );
         let mut wrong = held;
-        wrong.counters.add(Bucket::Standing, &["mrr", "usd"], 5);
+        wrong.counters.add(Bucket::Current, &["mrr", "usd"], 5);
         let lagging = recount.compare(&empty, &empty, 0);
         let certain = recount.compare(&wrong, &wrong, 0);
         let both = Comparison {
@@ -417,7 +417,7 @@ mod tests {
             let with = |by| {
                 let mut held = held.clone();
                 held.counters
-                    .add(Bucket::Standing, &["payouts", "failed", "usd"], by);
+                    .add(Bucket::Current, &["payouts", "failed", "usd"], by);
                 held
             };
             Comparison {

@@ -19,15 +19,15 @@ pub type Apply = Box<dyn FnOnce() + Send>;
 pub type Prepare = Box<dyn Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync>;
 
 /// A value that many read and a reload replaces. Whoever has got it keeps what it got.
-pub struct Current<T>(Arc<RwLock<Arc<T>>>);
+pub struct Reloadable<T>(Arc<RwLock<Arc<T>>>);
 
-impl<T> Clone for Current<T> {
+impl<T> Clone for Reloadable<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T> Current<T> {
+impl<T> Reloadable<T> {
     /// The first value.
     pub fn new(value: T) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(value))))
@@ -54,7 +54,7 @@ pub(crate) struct Reload {
 }
 
 /// Settings in force, and who takes over others.
-pub(crate) struct InForce {
+pub(crate) struct ActiveConfig {
     pub(crate) started: Arc<Effective>,
     pub(crate) parts: Arc<Vec<Prepare>>,
     pub(crate) metrics: Metrics,
@@ -62,7 +62,7 @@ pub(crate) struct InForce {
 
 impl Reload {
     /// From now on SIGHUP does not end the process. It waits to be answered until [`Reload::run`].
-    pub(crate) fn hear(file: Option<PathBuf>) -> std::io::Result<Self> {
+    pub(crate) fn listen(file: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
             hangups: signal(SignalKind::hangup())?,
             file,
@@ -70,7 +70,7 @@ impl Reload {
     }
 
     /// Reads settings anew whenever SIGHUP asks for it, until `shutdown`.
-    pub(crate) async fn run(&mut self, in_force: &InForce, shutdown: CancellationToken) {
+    pub(crate) async fn run(&mut self, in_force: &ActiveConfig, shutdown: CancellationToken) {
         let mut last = in_force.started.clone();
         loop {
             tokio::select! {
@@ -114,13 +114,13 @@ fn take_over(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-impl InForce {
+impl ActiveConfig {
     fn tell(&self, result: &Result<Effective, ConfigError>, last: &Effective) {
         let reloads = |outcome| {
             self.metrics
                 .config_reloads
                 .with_label_values(&[outcome])
-                .inc()
+                .inc();
         };
         match result {
             Ok(new) => {
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn one_role_that_cannot_keeps_all_as_they_are() {
         let config = Config::load(None, &|_| None).expect("valid");
-        let current = Current::new(1);
+        let current = Reloadable::new(1);
         let seen = current.get();
         let to = |new: i32| -> Prepare {
             let current = current.clone();

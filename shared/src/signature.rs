@@ -19,7 +19,7 @@ pub struct SigningKey(Hmac<Sha256>);
 
 /// Why a delivery was refused. `reason` is the machine-readable word in the answer and the metric.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-pub enum Refusal {
+pub enum SignatureError {
     /// There is no header.
     #[error("there is no Stripe-Signature header")]
     NoHeader,
@@ -44,7 +44,7 @@ pub enum Refusal {
     TooOld,
 }
 
-impl Refusal {
+impl SignatureError {
     /// The machine-readable reason.
     pub fn reason(self) -> &'static str {
         match self {
@@ -108,12 +108,12 @@ pub fn verify(
     body: &[u8],
     now_s: i64,
     tolerance_s: i64,
-) -> Result<(), Refusal> {
-    let header = header.ok_or(Refusal::NoHeader)?;
+) -> Result<(), SignatureError> {
+    let header = header.ok_or(SignatureError::NoHeader)?;
     if header.len() > MAX_HEADER_BYTES {
-        return Err(Refusal::Unreadable);
+        return Err(SignatureError::Unreadable);
     }
-    let header = std::str::from_utf8(header).map_err(|_| Refusal::Unreadable)?;
+    let header = std::str::from_utf8(header).map_err(|_| SignatureError::Unreadable)?;
     let mut timestamps: Vec<(&str, i64)> = Vec::with_capacity(1);
     let mut signatures: Vec<[u8; 32]> = Vec::with_capacity(2);
     let mut has_v1 = false;
@@ -131,10 +131,10 @@ pub fn verify(
         }
     }
     if timestamps.is_empty() {
-        return Err(Refusal::NoTimestamp);
+        return Err(SignatureError::NoTimestamp);
     }
     if !has_v1 {
-        return Err(Refusal::NoV1);
+        return Err(SignatureError::NoV1);
     }
     // A handful is all that rotation ever needs; more would only buy an attacker our time.
     timestamps.truncate(2);
@@ -154,8 +154,8 @@ pub fn verify(
         .map(|(_, t)| t)
         .max();
     match newest {
-        None => Err(Refusal::Mismatch),
-        Some(t) if now_s.saturating_sub(t) > tolerance_s => Err(Refusal::TooOld),
+        None => Err(SignatureError::Mismatch),
+        Some(t) if now_s.saturating_sub(t) > tolerance_s => Err(SignatureError::TooOld),
         Some(_) => Ok(()),
     }
 }
@@ -186,7 +186,7 @@ mod tests {
             let t = (NOW_S - age).to_string();
             format!("t={t},v1={}", tag("whsec_a", &t, BODY))
         };
-        let table: Vec<(&str, Option<String>, Result<(), Refusal>)> = vec![
+        let table: Vec<(&str, Option<String>, Result<(), SignatureError>)> = vec![
             ("one v1", Some(format!("t=1700000000,v1={right}")), Ok(())),
             (
                 "order does not matter",
@@ -235,78 +235,86 @@ mod tests {
             ),
             ("exactly at the tolerance", Some(old(300)), Ok(())),
             ("the future", Some(old(-86_400)), Ok(())),
-            ("no header", None, Err(Refusal::NoHeader)),
+            ("no header", None, Err(SignatureError::NoHeader)),
             (
                 "an empty header",
                 Some(String::new()),
-                Err(Refusal::NoTimestamp),
+                Err(SignatureError::NoTimestamp),
             ),
             (
                 "no t",
                 Some(format!("v1={right}")),
-                Err(Refusal::NoTimestamp),
+                Err(SignatureError::NoTimestamp),
             ),
             (
                 "an empty t",
                 Some(format!("t=,v1={right}")),
-                Err(Refusal::NoTimestamp),
+                Err(SignatureError::NoTimestamp),
             ),
             (
                 "t is no number",
                 Some(format!("t=soon,v1={right}")),
-                Err(Refusal::NoTimestamp),
+                Err(SignatureError::NoTimestamp),
             ),
             (
                 "t overflows",
                 Some(format!("t=99999999999999999999,v1={right}")),
-                Err(Refusal::NoTimestamp),
+                Err(SignatureError::NoTimestamp),
             ),
-            ("no v1", Some("t=1700000000".to_owned()), Err(Refusal::NoV1)),
+            (
+                "no v1",
+                Some("t=1700000000".to_owned()),
+                Err(SignatureError::NoV1),
+            ),
             (
                 "only v0",
                 Some(format!("t=1700000000,v0={right}")),
-                Err(Refusal::NoV1),
+                Err(SignatureError::NoV1),
             ),
             (
                 "an upper-case scheme",
                 Some(format!("t=1700000000,V1={right}")),
-                Err(Refusal::NoV1),
+                Err(SignatureError::NoV1),
             ),
             (
                 "wrong secret",
                 Some(format!("t=1700000000,v1={wrong}")),
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "another body",
                 Some(format!("t=1700000000,v1={other_body}")),
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "another time",
                 Some(format!("t=1699999999,v1={right}")),
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "a cut-off tag",
                 Some(format!("t=1700000000,v1={}", &right[..62])),
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "an empty v1",
                 Some("t=1700000000,v1=".to_owned()),
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
-            ("a second too old", Some(old(301)), Err(Refusal::TooOld)),
+            (
+                "a second too old",
+                Some(old(301)),
+                Err(SignatureError::TooOld),
+            ),
             (
                 "old and wrong",
                 Some(format!("t=12,v1={wrong}")),
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "a giant header",
                 Some("t=1,".repeat(4096)),
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
         ];
         let keys = ["whsec_a", "whsec_b"].map(|s| SigningKey::new(s).expect("a secret"));
@@ -338,7 +346,7 @@ mod tests {
         );
         assert_eq!(
             verify(&[key], Some(b"t=\xff"), body, NOW_S, 300),
-            Err(Refusal::Unreadable)
+            Err(SignatureError::Unreadable)
         );
     }
 

@@ -25,9 +25,9 @@ pub struct Supervisor {
 }
 
 /// A task that has run for so long is well again.
-const STEADY: Duration = Duration::from_secs(5);
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Supervisor {
     /// With a check of its own, which passes until a task panics.
@@ -37,7 +37,7 @@ impl Supervisor {
         Self {
             check,
             failing: Arc::default(),
-            steady: STEADY,
+            steady: STABLE_AFTER,
             first_pause: FIRST_PAUSE,
         }
     }
@@ -71,7 +71,7 @@ impl Supervisor {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
         self.note(&name, false);
     }
@@ -119,14 +119,14 @@ pub(crate) fn count_panics(panics: IntCounter) {
         tracing::error!(
             place,
             thread = thread.name(),
-            said = said(panic),
+            said = panic_text(panic),
             "panic; please report this"
         );
     }));
 }
 
 /// The text of `panic!("…")`. One that was put together may hold data.
-fn said(panic: &PanicHookInfo<'_>) -> &'static str {
+fn panic_text(panic: &PanicHookInfo<'_>) -> &'static str {
     panic
         .payload()
         .downcast_ref::<&'static str>()

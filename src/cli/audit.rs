@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
-use revwatch_shared::journal::{self, Act};
+use revwatch_shared::journal::{self, OperatorAction};
 use revwatch_shared::ports::{AuditEntry, EventQueue, QueueError};
 
 use super::Common;
@@ -52,7 +52,7 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
         return changes(common, args.limit).await;
     }
     let queue = Backend::queue(&common.config()?).await?;
-    let mut acts = journal::acts(queue.as_ref()).await?;
+    let mut acts = journal::operator_actions(queue.as_ref()).await?;
     queue.close().await;
     acts.retain(|act| args.who.as_ref().is_none_or(|who| act.who == *who));
     acts.retain(|act| args.what.as_ref().is_none_or(|what| act.what == *what));
@@ -74,7 +74,7 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
     table
         .load_style(UTF8_BORDERS_ONLY)
         .set_header(["when", "who", "what", "detail"]);
-    for Act {
+    for OperatorAction {
         at_ms,
         who,
         what,
@@ -141,11 +141,11 @@ pub async fn note(
     detail: &str,
 ) -> Result<(), QueueError> {
     let at_ms = Timestamp::now().as_millisecond();
-    let act = Act {
+    let act = OperatorAction {
         at_ms,
         who: by.who.clone(),
         what: what.to_owned(),
         detail: detail.to_owned(),
     };
-    journal::note(queue, &act).await
+    journal::record_action(queue, &act).await
 }

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::event::Event;
 use revwatch_shared::journal::DISMISSED;
-use revwatch_shared::ports::{Delivery, EventQueue, Fate, JournalEntry, Place, SetAside};
+use revwatch_shared::ports::{
+    Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -86,7 +88,7 @@ pub async fn run(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
 }
 
 async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::Result<()> {
-    let letters = queue.aside(Place::Dead, limit).await?;
+    let letters = queue.oldest_held(HoldingQueue::DeadLetters, limit).await?;
     let mut out = std::io::stdout().lock();
     if common.json {
         writeln!(
@@ -120,13 +122,15 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
 async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow::Result<()> {
     // All are looked at, since several may be of one event; only those asked for are kept.
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
-    let mut look = |letter: SetAside| {
+    let mut look = |letter: HeldDelivery| {
         if ids.iter().any(|id| is_named(&letter, id)) && seen.insert(letter.delivery.id) {
             found.push(letter);
         }
         ControlFlow::Continue(())
     };
-    queue.look_aside(Place::Dead, &mut look).await?;
+    queue
+        .visit_held(HoldingQueue::DeadLetters, &mut look)
+        .await?;
     found.sort_by_key(|letter| letter.at_ms);
     if let Some(missing) = ids
         .iter()
@@ -145,7 +149,7 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
         return Ok(());
     }
     for letter in &found {
-        let SetAside {
+        let HeldDelivery {
             delivery,
             reason,
             at_ms,
@@ -176,7 +180,7 @@ async fn sweep(
     replay: bool,
 ) -> anyhow::Result<()> {
     let (mut met, mut dismissed) = (BTreeSet::new(), Vec::new());
-    let mut decide = |letter: &SetAside| {
+    let mut decide = |letter: &HeldDelivery| {
         let named = chosen.ids.iter().find(|id| is_named(letter, id));
         met.extend(named);
         let of_reason = chosen
@@ -188,13 +192,13 @@ async fn sweep(
             dismissed.push(letter.delivery.id);
         }
         match is_chosen {
-            false => Fate::Keep,
-            true if replay => Fate::Process(Box::new(anew(&letter.delivery))),
-            true => Fate::Drop,
+            false => Disposition::Keep,
+            true if replay => Disposition::Requeue(Box::new(anew(&letter.delivery))),
+            true => Disposition::Discard,
         }
     };
     let swept = queue
-        .sweep(Place::Dead, &mut decide)
+        .triage(HoldingQueue::DeadLetters, &mut decide)
         .await
         .context("cut short: see `revwatch dead list`")?;
     let at_ms = Timestamp::now().as_millisecond();
@@ -205,8 +209,8 @@ async fn sweep(
         key: id.to_string(),
         body: body.clone(),
     });
-    queue.record(lines.collect()).await?;
-    let count = swept.processed + swept.dropped;
+    queue.append_journal(lines.collect()).await?;
+    let count = swept.requeued + swept.discarded;
     let (what, done) = if replay {
         ("dead replay", "sent to the workers again")
     } else {
@@ -232,7 +236,7 @@ async fn sweep(
     let missing: Vec<&String> = chosen.ids.iter().filter(|id| !met.contains(id)).collect();
     let mut out = std::io::stdout().lock();
     if common.json {
-        let value = json!({"processed": swept.processed, "dropped": swept.dropped, "kept": swept.kept, "unknown": missing});
+        let value = json!({"processed": swept.requeued, "dropped": swept.discarded, "kept": swept.kept, "unknown": missing});
         writeln!(out, "{value:#}")?;
     } else {
         writeln!(out, "{count} {done}, {} left.", swept.kept)?;
@@ -243,7 +247,7 @@ async fn sweep(
     Ok(())
 }
 
-fn is_named(letter: &SetAside, id: &str) -> bool {
+fn is_named(letter: &HeldDelivery, id: &str) -> bool {
     letter.delivery.event_id == id || letter.delivery.id.to_string() == id
 }
 
@@ -261,8 +265,8 @@ fn anew(delivery: &Delivery) -> Delivery {
     }
 }
 
-fn described(letter: &SetAside) -> Value {
-    let SetAside {
+fn described(letter: &HeldDelivery) -> Value {
+    let HeldDelivery {
         delivery,
         reason,
         at_ms,

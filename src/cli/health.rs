@@ -10,14 +10,14 @@ use serde_json::Value;
 use super::Common;
 
 /// Shorter than the patience of whoever asks: Docker's default is 30 seconds, Kubernetes' is one.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `health`.
 pub async fn run(common: &Common) -> anyhow::Result<()> {
     let url = format!("http://{}/readyz", reachable(common.config()?.admin_listen));
     let client = reqwest::Client::builder()
         .no_proxy()
-        .timeout(PATIENCE)
+        .timeout(REQUEST_TIMEOUT)
         .build()?;
     let answer = client
         .get(&url)

@@ -8,14 +8,14 @@ mod dead;
 mod evidence;
 mod export;
 mod health;
-mod look;
+mod inspect;
 mod pause;
 mod reference;
 mod replay;
 mod rules;
 pub mod send;
+mod time;
 mod verify;
-mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,7 +93,7 @@ Examples:
 Examples:
   revwatch state subscription sub_1MowQVLkdIwHu7ixeRlqHVzs
   revwatch state account acct_1032D82eZvKYlo2C --json")]
-    State(look::StateArgs),
+    State(inspect::StateArgs),
     /// Show key figures: MRR, churn, past-due share and recovery, payments, payouts, disputes, onboarding.
     ///
     /// With --json it prints all of them.
@@ -220,8 +220,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Command::Serve(args)) => run_serve(&common, &args.roles).await,
         Some(Command::Demo(args)) => demo::run(args).await,
         Some(Command::Send(args)) => send::run(&common, &args).await,
-        Some(Command::State(args)) => look::state(&common, &args).await,
-        Some(Command::Metrics) => look::metrics(&common).await,
+        Some(Command::State(args)) => inspect::state(&common, &args).await,
+        Some(Command::Metrics) => inspect::metrics(&common).await,
         Some(Command::Export(args)) => export::run(&common, &args).await,
         Some(Command::Evidence(args)) => evidence::run(&common, &args).await,
         Some(Command::Alerts(command)) => alerts::run(&common, &command).await,

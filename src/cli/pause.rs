@@ -6,8 +6,8 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use revwatch_shared::backend::Backend;
 use revwatch_shared::pauses::{Pauses, Scope};
-use revwatch_shared::ports::{EventQueue, Place};
-use revwatch_worker::healing::{change_pauses, pauses};
+use revwatch_shared::ports::{EventQueue, HoldingQueue};
+use revwatch_worker::recovery::{change_pauses, pauses};
 
 use super::Common;
 use super::audit::{By, note};
@@ -74,7 +74,7 @@ pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Res
 async fn show(common: &Common, queue: &dyn EventQueue, now: &Pauses) -> anyhow::Result<()> {
     let (waiting, parked) = (
         queue.depth().await?,
-        queue.aside_count(Place::Parked).await?,
+        queue.held_count(HoldingQueue::Parked).await?,
     );
     let waiting: u64 = waiting.iter().sum();
     let mut out = std::io::stdout().lock();

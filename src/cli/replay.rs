@@ -13,12 +13,14 @@ use revwatch_shared::config::Config;
 use revwatch_shared::observe::Plans;
 use revwatch_shared::supervise::Supervisor;
 use revwatch_shared::telemetry::{Metrics, Tracer};
-use revwatch_worker::healing::{Patient, Replayed, heal, pauses, replay, restore_pauses};
-use revwatch_worker::{Turns, Worker};
+use revwatch_worker::recovery::{
+    IncompletePartition, ReplaySummary, pauses, recover, replay, restore_pauses,
+};
+use revwatch_worker::{BatchPermits, Worker};
 
 use super::Common;
 use super::audit::{By, note};
-use super::when::time;
+use super::time::time;
 
 /// Options of `replay`.
 #[derive(Debug, Args)]
@@ -53,7 +55,7 @@ pub async fn run(common: &Common, args: &ReplayArgs) -> anyhow::Result<()> {
         .collect::<BTreeMap<_, _>>();
     let progress = bar();
     let replayed = replay(&worker, from, &paused, &mut |read| {
-        progress.set_position(read)
+        progress.set_position(read);
     })
     .await?;
     progress.finish_and_clear();
@@ -72,22 +74,24 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
          events told is lost. Alerts, silences and the audit stay. Say --yes to do it"
     );
     note(queue.as_ref(), &args.by, "rebuild", "state from nothing").await?;
-    store.forget().await?;
+    store.drop_state().await?;
     let progress = bar();
-    let mut total = Replayed::default();
+    let mut total = ReplaySummary::default();
     // Workers that run heal it, too. Whoever is first, it is whole when all partitions say so.
     loop {
         let health = store.health().await?;
-        let unwell = (0..).zip(health).filter(|(_, health)| !health.is_whole());
-        let patients: Vec<Patient> = unwell
-            .map(|(partition, health)| Patient { partition, health })
+        let unwell = (0..)
+            .zip(health)
+            .filter(|(_, health)| !health.is_complete());
+        let patients: Vec<IncompletePartition> = unwell
+            .map(|(partition, health)| IncompletePartition { partition, health })
             .collect();
         if patients.is_empty() {
             break;
         }
         let paused = restore_pauses(queue.as_ref(), store.as_ref()).await?;
-        let replayed = heal(&worker, &patients, &paused, &mut |read| {
-            progress.set_position(read)
+        let replayed = recover(&worker, &patients, &paused, &mut |read| {
+            progress.set_position(read);
         })
         .await?;
         total.read += replayed.read;
@@ -111,7 +115,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         tracer: Tracer::default(),
         ready: Readiness::default().check("worker"),
         tasks: Supervisor::new(&Readiness::default()),
-        turns: Turns::default(),
+        turns: BatchPermits::default(),
         refresher: None,
     })
 }
@@ -130,8 +134,8 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn print(common: &Common, replayed: Replayed) -> anyhow::Result<()> {
-    let Replayed {
+fn print(common: &Common, replayed: ReplaySummary) -> anyhow::Result<()> {
+    let ReplaySummary {
         read,
         applied,
         other,

@@ -124,9 +124,9 @@ pub async fn post(
     url: &str,
     body: String,
 ) -> anyhow::Result<Option<String>> {
-    const TRIES: u32 = 5;
+    const MAX_ATTEMPTS: u32 = 5;
     let mut refusal = String::new();
-    for attempt in 0..TRIES {
+    for attempt in 0..MAX_ATTEMPTS {
         let signature = key.header(Timestamp::now().as_second(), body.as_bytes());
         let request = client
             .post(url)
@@ -148,7 +148,7 @@ pub async fn post(
             .get(RETRY_AFTER)
             .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         refusal = format!("{status} {}", response.text().await.unwrap_or_default());
-        if status != StatusCode::SERVICE_UNAVAILABLE || attempt + 1 == TRIES {
+        if status != StatusCode::SERVICE_UNAVAILABLE || attempt + 1 == MAX_ATTEMPTS {
             break;
         }
         tokio::time::sleep(Duration::from_secs(wait_s.unwrap_or(1).min(10))).await;

@@ -20,13 +20,13 @@ use super::Common;
 use super::export::iso;
 
 /// How often a difference is looked at before it is believed while commits go on.
-const LOOKS: u32 = 10;
+const MAX_CHECKS: u32 = 10;
 
 /// Long enough for a batch that was under way to be committed.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What takes longer than this to be made whole is worth an exit code.
-const WHOLE_WITHIN: Duration = Duration::from_secs(10);
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// From how many entities on somebody at a terminal wants to see that it goes on.
 const MANY: u64 = 5_000;
@@ -38,8 +38,8 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let unwell = wait_until_whole(store.as_ref()).await?;
     let (mut entities, mut found) = look(store.as_ref(), first_hour).await?;
     let mut looks = 1;
-    while !found.differences.is_empty() && !found.undisturbed && looks < LOOKS {
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+    while !found.differences.is_empty() && !found.undisturbed && looks < MAX_CHECKS {
+        tokio::time::sleep(CHECK_INTERVAL).await;
         let (counted, later) = look(store.as_ref(), first_hour).await?;
         (entities, found) = (counted, found.confirmed_by(later));
         looks += 1;
@@ -66,7 +66,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     match found.differences.len() {
         0 if unwell > 0 => bail!(
             "{unwell} partition(s) lost data, or were forgotten, and are not whole yet: a worker that runs replays the \
-             archive (revwatch_partitions_healing shows how many are left)"
+             archive (revwatch_partitions_recovering shows how many are left)"
         ),
         0 => Ok(()),
         n if found.undisturbed => {
@@ -87,12 +87,12 @@ async fn wait_until_whole(store: &dyn StateStore) -> anyhow::Result<usize> {
             .health()
             .await?
             .iter()
-            .filter(|health| !health.is_whole())
+            .filter(|health| !health.is_complete())
             .count();
-        if unwell == 0 || began.elapsed() > WHOLE_WITHIN {
+        if unwell == 0 || began.elapsed() > COMPLETE_TIMEOUT {
             return Ok(unwell);
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -243,7 +243,7 @@ fn describe(entities: u64, looks: u32, found: &Comparison) -> Value {
 
 fn bucket_text(bucket: Bucket) -> String {
     match bucket {
-        Bucket::Standing => "standing".to_owned(),
+        Bucket::Current => "standing".to_owned(),
         Bucket::Hour(hour) => iso(Some(i64::from(hour) * 3600)),
     }
 }

@@ -37,9 +37,9 @@ pub struct Director {
 /// How often the play is looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the store is.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// What is posted must be applied by then.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rests between two waves of payouts.
 const WAVE: Duration = Duration::from_millis(1000);
 
@@ -89,7 +89,7 @@ impl Director {
                         budget = self.business(budget);
                     }
                     self.wave();
-                    if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+                    if looked.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
                         looked = Some(Instant::now());
                         let kpis = self.kpis().await?;
                         self.screen.status(summary::status(self, &kpis));
@@ -204,7 +204,7 @@ impl Director {
     async fn settle(&mut self) -> anyhow::Result<Kpis> {
         let rest = self.delivery.flush();
         self.poster.post(rest);
-        let deadline = Instant::now() + SETTLE;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             if let Some(refusal) = self.poster.refusal() {
                 bail!("a webhook was refused: {refusal}");

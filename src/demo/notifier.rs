@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use revwatch_alerting::alert::AlertState;
 use revwatch_alerting::message::Message;
-use revwatch_alerting::notify::{Habits, Notifier, Outcome};
+use revwatch_alerting::notify::{Capabilities, Notifier, Outcome};
 use tokio::sync::mpsc;
 
 /// An alert as it was told.
@@ -36,8 +36,8 @@ impl Notifier for DemoNotifier {
         "demo"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: false,
             resolves: true,
         }

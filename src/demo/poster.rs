@@ -56,7 +56,7 @@ impl Poster {
                             tally.accepted.fetch_add(1, Ordering::Relaxed);
                         }
                         Ok(Some(refusal)) => {
-                            drop(tally.refusal.set(format!("{}: {refusal}", event.kind)))
+                            drop(tally.refusal.set(format!("{}: {refusal}", event.kind)));
                         }
                         Err(error) => drop(tally.refusal.set(format!("{}: {error:#}", event.kind))),
                     }

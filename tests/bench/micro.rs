@@ -236,7 +236,7 @@ mod entity {
 /// A batch of renewals, one for each of so many subscriptions of which three events are known.
 mod plan {
     use revwatch_shared::observe::Plans;
-    use revwatch_shared::ports::{Delivery, Found, Stored, Want};
+    use revwatch_shared::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
     use revwatch_shared::redis::packed;
     use revwatch_worker::plan::Batch;
 
@@ -283,7 +283,7 @@ mod plan {
 
     struct Scene {
         plans: Plans,
-        stored: BTreeMap<EntityKey, Stored>,
+        stored: BTreeMap<EntityKey, StoredEntity>,
         news: Vec<Delivery>,
     }
 
@@ -309,7 +309,7 @@ mod plan {
                 for write in decision.commit.entities {
                     scene.stored.insert(
                         write.key,
-                        Stored {
+                        StoredEntity {
                             version: write.expected + 1,
                             body: write.body,
                         },
@@ -320,13 +320,13 @@ mod plan {
         }
 
         /// The entities are known, the deliveries are new.
-        fn found(&self, want: &Want) -> Found {
+        fn found(&self, want: &ReadSet) -> ReadResult {
             let entities = want
                 .entities
                 .iter()
                 .map(|key| self.stored.get(key).cloned());
-            Found {
-                marks: vec![None; want.marks.len()],
+            ReadResult {
+                dedupe_keys: vec![None; want.dedupe_keys.len()],
                 entities: entities.collect(),
             }
         }
@@ -344,14 +344,14 @@ mod plan {
 /// What the evaluator does in a tick, without reading or writing.
 mod alerting {
     use fastrand::Rng;
-    use revwatch_alerting::book::{Book, Documents};
-    use revwatch_alerting::figure::{Facts, Pipeline};
-    use revwatch_alerting::notify::Habits;
+    use revwatch_alerting::engine::{Documents, Engine};
+    use revwatch_alerting::evaluation::{Evaluation, evaluate};
+    use revwatch_alerting::metric_value::{MetricInputs, PipelineStatus};
+    use revwatch_alerting::notify::Capabilities;
     use revwatch_alerting::policy::Policy;
-    use revwatch_alerting::reading::{Reading, read};
-    use revwatch_alerting::rule::{FigureRule, RuleKind};
+    use revwatch_alerting::rule::{MetricRule, RuleKind};
     use revwatch_alerting::rule_text::built_in;
-    use revwatch_alerting::step::{Patience, Phase, step};
+    use revwatch_alerting::step::{HoldTimes, Phase, step};
     use revwatch_shared::condition::{Condition, ConditionKind};
     use revwatch_shared::config::Config;
     use revwatch_shared::counters::{Bucket, Counters, hour_of};
@@ -378,25 +378,25 @@ mod alerting {
     #[divan::bench(args = RULES)]
     fn figure(bencher: Bencher, rule: &str) {
         let (rule, counters) = (figure_rule(rule), counters());
-        let facts = Facts {
+        let facts = MetricInputs {
             counters: &counters,
-            pipeline: &Pipeline::default(),
+            pipeline: &PipelineStatus::default(),
             now_s: NOW_S,
         };
-        bencher.bench(|| read(divan::black_box(&rule), facts, []));
+        bencher.bench(|| evaluate(divan::black_box(&rule), facts, []));
     }
 
     /// All shipped rules on figures, when everything is as it was.
     #[divan::bench]
     fn all_figures(bencher: Bencher) {
         let (mut book, counters) = (book(), counters());
-        let facts = Facts {
+        let facts = MetricInputs {
             counters: &counters,
-            pipeline: &Pipeline::default(),
+            pipeline: &PipelineStatus::default(),
             now_s: NOW_S,
         };
         let mut look = || {
-            book.on_figures(divan::black_box(facts));
+            book.on_counters(divan::black_box(facts));
             book.settle(NOW_S)
         };
         // What fires, fires now.
@@ -429,7 +429,7 @@ mod alerting {
     /// One step of one alert that goes on.
     #[divan::bench]
     fn step_alone(bencher: Bencher) {
-        let reading = || Reading::Breached {
+        let reading = || Evaluation::Breached {
             since_s: NOW_S,
             evidence: Default::default(),
         };
@@ -437,35 +437,40 @@ mod alerting {
             clear_since_s: None,
         };
         bencher.with_inputs(reading).bench_values(|reading| {
-            step(Patience::default(), divan::black_box(phase), reading, NOW_S)
+            step(
+                HoldTimes::default(),
+                divan::black_box(phase),
+                reading,
+                NOW_S,
+            )
         });
     }
 
-    fn figure_rule(name: &str) -> FigureRule {
+    fn figure_rule(name: &str) -> MetricRule {
         let rule = built_in()
             .expect("valid")
             .into_iter()
             .find(|rule| rule.name == name);
         match rule.expect("it is shipped").kind {
-            RuleKind::Figure(figure) => *figure,
+            RuleKind::Metric(figure) => *figure,
             RuleKind::Condition { .. } => panic!("{name} looks at no figure"),
         }
     }
 
     /// A new one, with the shipped rules and settings.
-    fn book() -> Book {
+    fn book() -> Engine {
         let config = Config::load(None, &|_| None)
             .expect("the defaults")
             .alerting;
         let notifiers = vec![(
             "log".to_owned(),
-            Habits {
+            Capabilities {
                 edits: false,
                 resolves: true,
             },
         )];
         let policy = Policy::new(&config, notifiers).expect("valid");
-        Book::open(built_in().expect("valid"), policy, &Documents::default()).expect("empty")
+        Engine::open(built_in().expect("valid"), policy, &Documents::default()).expect("empty")
     }
 
     /// So many accounts can no longer take charges.
@@ -553,7 +558,7 @@ mod alerting {
             (&["invoices_open_minor", "usd"], 7_000_000),
         ];
         for (parts, value) in standing {
-            counters.add(Bucket::Standing, parts, value);
+            counters.add(Bucket::Current, parts, value);
         }
         counters
     }

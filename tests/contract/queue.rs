@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use revwatch_shared::ports::{
-    Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, SetAside, Swept,
+    Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    TriageSummary,
 };
 use uuid::Uuid;
 
@@ -274,7 +275,7 @@ async fn preserves_deliveries(home: &dyn QueueHome) {
 
 async fn keeps_dead_letters(home: &dyn QueueHome) {
     let queue = home.open().await;
-    let letter = |n: u32| SetAside {
+    let letter = |n: u32| HeldDelivery {
         delivery: Delivery {
             body: Bytes::from_static(b"\xff\xfe"),
             ..delivery(n % PARTITIONS, n)
@@ -283,40 +284,49 @@ async fn keeps_dead_letters(home: &dyn QueueHome) {
         at_ms: 1_800_000_000_000 + i64::from(n),
     };
     assert_eq!(
-        queue.aside(Place::Dead, 10).await.expect("dead letters"),
+        queue
+            .oldest_held(HoldingQueue::DeadLetters, 10)
+            .await
+            .expect("dead letters"),
         []
     );
     let letters: Vec<_> = (0..5).map(letter).collect();
     for letter in &letters {
-        within(queue.set_aside(Place::Dead, letter.clone()))
+        within(queue.hold(HoldingQueue::DeadLetters, letter.clone()))
             .await
             .expect("stored");
     }
     // What a worker does whose first attempt seemed to fail.
-    within(queue.set_aside(Place::Dead, letters[1].clone()))
+    within(queue.hold(HoldingQueue::DeadLetters, letters[1].clone()))
         .await
         .expect("stored");
 
     assert_eq!(
-        within(queue.aside(Place::Dead, 100))
+        within(queue.oldest_held(HoldingQueue::DeadLetters, 100))
             .await
             .expect("dead letters"),
         letters,
         "one per delivery"
     );
     assert_eq!(
-        within(queue.aside(Place::Dead, 2))
+        within(queue.oldest_held(HoldingQueue::DeadLetters, 2))
             .await
             .expect("dead letters"),
         letters[..2],
         "oldest first, still there"
     );
-    assert!(queue.aside_count(Place::Dead).await.expect("a number") >= 5);
+    assert!(
+        queue
+            .held_count(HoldingQueue::DeadLetters)
+            .await
+            .expect("a number")
+            >= 5
+    );
     queue.close().await;
 
     let queue = home.open().await;
     assert_eq!(
-        within(queue.aside(Place::Dead, 100))
+        within(queue.oldest_held(HoldingQueue::DeadLetters, 100))
             .await
             .expect("dead letters"),
         letters
@@ -325,9 +335,9 @@ async fn keeps_dead_letters(home: &dyn QueueHome) {
 }
 
 async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
-    async fn looked_at(queue: &dyn EventQueue, most: usize) -> Vec<SetAside> {
+    async fn looked_at(queue: &dyn EventQueue, most: usize) -> Vec<HeldDelivery> {
         let mut seen = Vec::new();
-        let mut look = |aside: SetAside| {
+        let mut look = |aside: HeldDelivery| {
             seen.push(aside);
             if seen.len() < most {
                 ControlFlow::Continue(())
@@ -335,7 +345,7 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
                 ControlFlow::Break(())
             }
         };
-        within(queue.look_aside(Place::Dead, &mut look))
+        within(queue.visit_held(HoldingQueue::DeadLetters, &mut look))
             .await
             .expect("looked at");
         seen
@@ -344,21 +354,21 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
     assert_eq!(looked_at(&*queue, usize::MAX).await, []);
     // More than any adapter reads at once; what was set aside first need not be the oldest.
     let letters: Vec<_> = (0..600)
-        .map(|n| SetAside {
+        .map(|n| HeldDelivery {
             delivery: delivery(n % PARTITIONS, n),
             reason: format!("no. {n}"),
             at_ms: i64::from(n ^ 1),
         })
         .collect();
     for letter in &letters {
-        within(queue.set_aside(Place::Dead, letter.clone()))
+        within(queue.hold(HoldingQueue::DeadLetters, letter.clone()))
             .await
             .expect("stored");
     }
-    within(queue.set_aside(Place::Parked, letters[0].clone()))
+    within(queue.hold(HoldingQueue::Parked, letters[0].clone()))
         .await
         .expect("stored");
-    let is_all = |mut seen: Vec<SetAside>| {
+    let is_all = |mut seen: Vec<HeldDelivery>| {
         seen.sort_by_key(|aside| aside.delivery.received_ms);
         seen == letters
     };
@@ -373,7 +383,10 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
             "until it breaks off"
         );
         assert_eq!(
-            queue.aside_count(Place::Dead).await.expect("a number"),
+            queue
+                .held_count(HoldingQueue::DeadLetters)
+                .await
+                .expect("a number"),
             600,
             "none is held any longer"
         );
@@ -386,7 +399,7 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
         let mut oldest = letters[..limit].to_vec();
         oldest.sort_by_key(|aside| aside.at_ms);
         assert!(
-            within(queue.aside(Place::Dead, limit))
+            within(queue.oldest_held(HoldingQueue::DeadLetters, limit))
                 .await
                 .expect("dead letters")
                 == oldest,
@@ -402,52 +415,52 @@ async fn looks_at_all_that_stands_aside(home: &dyn QueueHome) {
 
 async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
     let queue = home.open().await;
-    let nothing = within(queue.sweep(Place::Parked, &mut |_| Fate::Drop))
+    let nothing = within(queue.triage(HoldingQueue::Parked, &mut |_| Disposition::Discard))
         .await
         .expect("swept");
-    assert_eq!(nothing, Swept::default());
+    assert_eq!(nothing, TriageSummary::default());
     // More than are decided on together.
     let parked: Vec<_> = (0..600)
-        .map(|n| SetAside {
+        .map(|n| HeldDelivery {
             delivery: delivery(n % PARTITIONS, n),
             reason: format!("held {n}"),
             at_ms: i64::from(n),
         })
         .collect();
     for aside in &parked {
-        within(queue.set_aside(Place::Parked, aside.clone()))
+        within(queue.hold(HoldingQueue::Parked, aside.clone()))
             .await
             .expect("stored");
     }
     // What a worker does whose first attempt seemed to fail: they go once all the same.
     for aside in &parked[597..] {
-        within(queue.set_aside(Place::Parked, aside.clone()))
+        within(queue.hold(HoldingQueue::Parked, aside.clone()))
             .await
             .expect("stored");
     }
-    within(queue.set_aside(Place::Dead, parked[0].clone()))
+    within(queue.hold(HoldingQueue::DeadLetters, parked[0].clone()))
         .await
         .expect("stored");
 
     // Every third goes to another partition under another id, every third is dropped, the others stay.
-    let other = |aside: &SetAside| Delivery {
+    let other = |aside: &HeldDelivery| Delivery {
         id: Uuid::from_u128(aside.delivery.id.as_u128() ^ 1),
         partition: 0,
         ..aside.delivery.clone()
     };
-    let mut decide = |aside: &SetAside| match aside.at_ms % 3 {
-        0 => Fate::Process(Box::new(other(aside))),
-        1 => Fate::Drop,
-        _ => Fate::Keep,
+    let mut decide = |aside: &HeldDelivery| match aside.at_ms % 3 {
+        0 => Disposition::Requeue(Box::new(other(aside))),
+        1 => Disposition::Discard,
+        _ => Disposition::Keep,
     };
-    let swept = within(queue.sweep(Place::Parked, &mut decide))
+    let swept = within(queue.triage(HoldingQueue::Parked, &mut decide))
         .await
         .expect("swept");
     assert_eq!(
         swept,
-        Swept {
-            processed: 200,
-            dropped: 200,
+        TriageSummary {
+            requeued: 200,
+            discarded: 200,
             kept: 200
         }
     );
@@ -457,11 +470,15 @@ async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
         .cloned()
         .collect();
     until("the others stay", async || {
-        queue.aside_count(Place::Parked).await.expect("a number") == 200
+        queue
+            .held_count(HoldingQueue::Parked)
+            .await
+            .expect("a number")
+            == 200
     })
     .await;
     assert_eq!(
-        within(queue.aside(Place::Parked, 1000))
+        within(queue.oldest_held(HoldingQueue::Parked, 1000))
             .await
             .expect("parked"),
         kept,
@@ -478,7 +495,7 @@ async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
     assert_eq!(got, sent);
     drop(consumer);
     assert_eq!(
-        within(queue.aside(Place::Dead, 10))
+        within(queue.oldest_held(HoldingQueue::DeadLetters, 10))
             .await
             .expect("dead letters"),
         parked[..1],
@@ -486,8 +503,8 @@ async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
     );
 
     // What names no partition of ours is not lost.
-    let nowhere = within(queue.sweep(Place::Dead, &mut |aside| {
-        Fate::Process(Box::new(Delivery {
+    let nowhere = within(queue.triage(HoldingQueue::DeadLetters, &mut |aside| {
+        Disposition::Requeue(Box::new(Delivery {
             partition: PARTITIONS,
             ..aside.delivery.clone()
         }))
@@ -495,7 +512,11 @@ async fn sweeps_what_stands_aside(home: &dyn QueueHome) {
     .await;
     drop(nowhere);
     until("it is still there", async || {
-        queue.aside_count(Place::Dead).await.expect("a number") == 1
+        queue
+            .held_count(HoldingQueue::DeadLetters)
+            .await
+            .expect("a number")
+            == 1
     })
     .await;
     queue.close().await;
@@ -508,7 +529,9 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
             Some(body) => drop(found.insert((line.space, line.key), (line.at_ms, body))),
             None => drop(found.remove(&(line.space, line.key))),
         };
-        within(queue.journal(&mut each)).await.expect("the journal");
+        within(queue.read_journal(&mut each))
+            .await
+            .expect("the journal");
         found
             .into_iter()
             .map(|((space, key), (at_ms, body))| (space, key, at_ms, body))
@@ -522,7 +545,7 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
     };
     let queue = home.open().await;
     assert_eq!(newest(&*queue).await, []);
-    within(queue.record(vec![
+    within(queue.append_journal(vec![
         line(1, "a", "x", Some("1")),
         line(1, "a", "y", Some("1")),
     ]))
@@ -533,11 +556,13 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
         line(3, "a", "x", Some("3")),
         line(3, "b", "x", Some("4")),
     ];
-    within(queue.record(later.clone())).await.expect("recorded");
-    within(queue.record(vec![line(4, "a", "y", None), line(4, "a", "z", None)]))
+    within(queue.append_journal(later.clone()))
         .await
         .expect("recorded");
-    within(queue.record(later)).await.expect("repeated");
+    within(queue.append_journal(vec![line(4, "a", "y", None), line(4, "a", "z", None)]))
+        .await
+        .expect("recorded");
+    within(queue.append_journal(later)).await.expect("repeated");
     let expected = [("a", "x", 3, "3"), ("b", "x", 3, "4")]
         .map(|(s, k, at, b)| (s.into(), k.into(), at, b.into()));
     assert_eq!(newest(&*queue).await, expected);
@@ -556,7 +581,7 @@ async fn keeps_a_journal(home: &dyn QueueHome) {
         .chain(["000".to_owned(), "699".to_owned()])
         .zip(10..);
     within(
-        queue.record(
+        queue.append_journal(
             many.map(|(key, at_ms)| line(at_ms, "many", &key, Some("5")))
                 .collect(),
         ),
@@ -599,7 +624,13 @@ async fn tells_depth(home: &dyn QueueHome) {
         queue.depth().await.expect("depth") == [0, 0, 0, 1]
     })
     .await;
-    assert_eq!(queue.aside_count(Place::Dead).await.expect("a number"), 0);
+    assert_eq!(
+        queue
+            .held_count(HoldingQueue::DeadLetters)
+            .await
+            .expect("a number"),
+        0
+    );
     queue.close().await;
 }
 

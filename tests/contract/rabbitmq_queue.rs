@@ -11,7 +11,9 @@ use futures_util::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
-use revwatch_shared::ports::{Delivery, EventQueue, Fate, Place, QueueError, SetAside, Swept};
+use revwatch_shared::ports::{
+    Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, QueueError, TriageSummary,
+};
 use revwatch_shared::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -281,11 +283,18 @@ async fn a_rabbitmq_queue_takes_what_people_publish_by_hand() {
     // What names no partition of ours ends among the dead letters, where people look.
     until("it is dead", async || {
         queue.depth().await.expect("depth");
-        queue.aside_count(Place::Dead).await.expect("a number") == 1
+        queue
+            .held_count(HoldingQueue::DeadLetters)
+            .await
+            .expect("a number")
+            == 1
     })
     .await;
     assert_eq!(
-        &queue.aside(Place::Dead, 9).await.expect("dead letters")[0]
+        &queue
+            .oldest_held(HoldingQueue::DeadLetters, 9)
+            .await
+            .expect("dead letters")[0]
             .delivery
             .body[..],
         br#"{"id":"evt_lost"}"#
@@ -307,10 +316,17 @@ async fn a_rabbitmq_queue_shows_what_the_broker_itself_dead_lettered() {
     got.reject(Default::default()).await.expect("rejected");
 
     until("it is dead", async || {
-        queue.aside_count(Place::Dead).await.expect("a number") == 1
+        queue
+            .held_count(HoldingQueue::DeadLetters)
+            .await
+            .expect("a number")
+            == 1
     })
     .await;
-    let letters = queue.aside(Place::Dead, 9).await.expect("dead letters");
+    let letters = queue
+        .oldest_held(HoldingQueue::DeadLetters, 9)
+        .await
+        .expect("dead letters");
     assert_eq!(
         letters[0].reason,
         "dead-lettered by RabbitMQ: rejected in revwatch.events.p3"
@@ -395,10 +411,18 @@ async fn a_rabbitmq_queue_decides_on_each_delivery_of_a_message_that_the_broker_
         got.reject(Default::default()).await.expect("rejected");
     }
     until("all are dead", async || {
-        queue.aside(Place::Dead, MANY).await.expect("letters").len() == MANY
+        queue
+            .oldest_held(HoldingQueue::DeadLetters, MANY)
+            .await
+            .expect("letters")
+            .len()
+            == MANY
     })
     .await;
-    let letters = queue.aside(Place::Dead, MANY).await.expect("letters");
+    let letters = queue
+        .oldest_held(HoldingQueue::DeadLetters, MANY)
+        .await
+        .expect("letters");
     assert!(
         letters
             .iter()
@@ -406,15 +430,19 @@ async fn a_rabbitmq_queue_decides_on_each_delivery_of_a_message_that_the_broker_
         "{letters:?}"
     );
     assert_eq!(
-        queue.aside(Place::Dead, 3).await.expect("letters").len(),
+        queue
+            .oldest_held(HoldingQueue::DeadLetters, 3)
+            .await
+            .expect("letters")
+            .len(),
         3,
         "no more than asked for"
     );
 
-    let mut decide = |letter: &SetAside| match letter.delivery.received_ms % 3 {
-        0 => Fate::Keep,
-        1 => Fate::Drop,
-        _ => Fate::Process(Box::new(letter.delivery.clone())),
+    let mut decide = |letter: &HeldDelivery| match letter.delivery.received_ms % 3 {
+        0 => Disposition::Keep,
+        1 => Disposition::Discard,
+        _ => Disposition::Requeue(Box::new(letter.delivery.clone())),
     };
     let expected = |rest| {
         sent.iter()
@@ -422,19 +450,22 @@ async fn a_rabbitmq_queue_decides_on_each_delivery_of_a_message_that_the_broker_
             .map(|d| d.id)
             .collect::<HashSet<_>>()
     };
-    let swept = within(queue.sweep(Place::Dead, &mut decide))
+    let swept = within(queue.triage(HoldingQueue::DeadLetters, &mut decide))
         .await
         .expect("swept");
     let count = |rest| expected(rest).len() as u64;
     assert_eq!(
         swept,
-        Swept {
+        TriageSummary {
             kept: count(0),
-            dropped: count(1),
-            processed: count(2)
+            discarded: count(1),
+            requeued: count(2)
         }
     );
-    let kept = queue.aside(Place::Dead, MANY).await.expect("letters");
+    let kept = queue
+        .oldest_held(HoldingQueue::DeadLetters, MANY)
+        .await
+        .expect("letters");
     assert_eq!(
         kept.iter()
             .map(|letter| letter.delivery.id)
@@ -459,13 +490,15 @@ async fn a_rabbitmq_queue_shows_the_same_dead_letters_however_often_they_are_loo
     let queue = connect(&server.url()).await;
     let letters: Vec<_> = (0..3).map(dead).collect();
     for letter in &letters {
-        within(queue.set_aside(Place::Dead, letter.clone()))
+        within(queue.hold(HoldingQueue::DeadLetters, letter.clone()))
             .await
             .expect("stored");
     }
     for _ in 0..25 {
         assert_eq!(
-            within(queue.aside(Place::Dead, 9)).await.expect("letters"),
+            within(queue.oldest_held(HoldingQueue::DeadLetters, 9))
+                .await
+                .expect("letters"),
             letters
         );
     }
@@ -488,7 +521,7 @@ async fn a_rabbitmq_queue_shows_more_dead_letters_than_a_consumer_can_hold() {
         let storing = join_all(
             letters
                 .into_iter()
-                .map(|letter| queue.set_aside(Place::Dead, letter)),
+                .map(|letter| queue.hold(HoldingQueue::DeadLetters, letter)),
         );
         within(storing)
             .await
@@ -498,13 +531,13 @@ async fn a_rabbitmq_queue_shows_more_dead_letters_than_a_consumer_can_hold() {
     }
     for _ in 0..2 {
         let (mut found, mut count) = (HashSet::new(), 0);
-        let mut look = |letter: SetAside| {
+        let mut look = |letter: HeldDelivery| {
             found.insert(letter.delivery.id);
             count += 1;
             ControlFlow::Continue(())
         };
         queue
-            .look_aside(Place::Dead, &mut look)
+            .visit_held(HoldingQueue::DeadLetters, &mut look)
             .await
             .expect("looked at");
         assert!(
@@ -513,7 +546,10 @@ async fn a_rabbitmq_queue_shows_more_dead_letters_than_a_consumer_can_hold() {
             found.len()
         );
         assert_eq!(
-            queue.aside_count(Place::Dead).await.expect("a number"),
+            queue
+                .held_count(HoldingQueue::DeadLetters)
+                .await
+                .expect("a number"),
             u64::from(LETTERS)
         );
     }
@@ -636,8 +672,8 @@ async fn publish_at_once(queue: &RabbitQueue, partition: u32) -> Vec<Delivery> {
     sent
 }
 
-fn dead(n: u32) -> SetAside {
-    SetAside {
+fn dead(n: u32) -> HeldDelivery {
+    HeldDelivery {
         delivery: delivery(n % PARTITIONS, n),
         reason: "not JSON".to_owned(),
         at_ms: i64::from(n),

@@ -1,7 +1,7 @@
 //! The queue contract on the embedded store.
 
 use async_trait::async_trait;
-use revwatch_shared::ports::{EventQueue, Place, StateStore, Want};
+use revwatch_shared::ports::{EventQueue, HoldingQueue, ReadSet, StateStore};
 use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
 use tempfile::TempDir;
 
@@ -75,13 +75,19 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
     assert!(refused.contains("revwatch serve"), "{refused}");
     for _ in 0..2 {
         let db = Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("converted");
-        let letters = db.aside(Place::Dead, 10).await.expect("dead letters");
+        let letters = db
+            .oldest_held(HoldingQueue::DeadLetters, 10)
+            .await
+            .expect("dead letters");
         let told: Vec<_> = letters
             .iter()
             .map(|l| (l.delivery.id.as_u128(), l.reason.as_str(), l.at_ms))
             .collect();
         assert_eq!(told, [(0xa1, "no id", 7)]);
-        assert_eq!(db.aside_count(Place::Parked).await.expect("a number"), 0);
+        assert_eq!(
+            db.held_count(HoldingQueue::Parked).await.expect("a number"),
+            0
+        );
         let waiting = db
             .consume(0)
             .await
@@ -96,22 +102,27 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
                 .collect::<Vec<_>>(),
             ["evt_2"]
         );
-        let want = Want {
-            marks: vec![(20_000, "evt_0".to_owned())],
+        let want = ReadSet {
+            dedupe_keys: vec![(20_000, "evt_0".to_owned())],
             entities: Vec::new(),
         };
         assert_eq!(
-            db.read(0, &want).await.expect("read").marks[0].map(|id| id.as_u128()),
+            db.read(0, &want).await.expect("read").dedupe_keys[0].map(|id| id.as_u128()),
             Some(0xa0)
         );
-        assert_eq!(db.standing(&["events|applied"]).await.expect("read"), 4);
+        assert_eq!(
+            db.current_counters(&["events|applied"])
+                .await
+                .expect("read"),
+            4
+        );
         assert_eq!(db.documents("alert").await.expect("read").len(), 1);
         assert!(
             db.health()
                 .await
                 .expect("health")
                 .iter()
-                .all(|health| health.is_whole()),
+                .all(|health| health.is_complete()),
             "nothing is replayed"
         );
     }

@@ -16,8 +16,8 @@ use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::entity::{EntityKey, EntityKind};
 use revwatch_shared::ports::{
-    AuditEntry, Commit, Committed, ConditionChange, DueWindow, EntityWrite, Health, Mark,
-    StateStore, StoreError, Want,
+    AuditEntry, Commit, Committed, ConditionChange, DedupeKey, DueWindow, EntityWrite, Health,
+    ReadSet, StateStore, StoreError,
 };
 use revwatch_shared::redis::RedisStore;
 use revwatch_shared::sqlite::{Open, Sqlite};
@@ -213,8 +213,8 @@ fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-fn mark(key: &str, delivery: Uuid) -> Mark {
-    Mark {
+fn mark(key: &str, delivery: Uuid) -> DedupeKey {
+    DedupeKey {
         day: DAY,
         key: key.into(),
         delivery,
@@ -265,16 +265,16 @@ fn audit(at_s: i64, what: &str) -> AuditEntry {
 /// A commit that touches everything a commit can.
 fn full(partition: u32, id: &str, delivery: Uuid) -> Commit {
     let mut counters = Counters::default();
-    counters.add(Bucket::Standing, &["payouts", "failed"], 1);
+    counters.add(Bucket::Current, &["payouts", "failed"], 1);
     counters.add(Bucket::Hour(DAY * 24 + 5), &["payouts", "failed"], 1);
     Commit {
         partition,
-        marks: vec![mark(&format!("evt_{id}"), delivery)],
+        dedupe_keys: vec![mark(&format!("evt_{id}"), delivery)],
         entities: vec![write(id, 0, b"first")],
         counters,
         conditions: vec![ConditionChange::Open(condition(id, 1_000))],
         audit: vec![audit(1_000, id)],
-        reach_ms: 0,
+        high_watermark_ms: 0,
     }
 }
 
@@ -290,15 +290,15 @@ struct Everything {
 }
 
 async fn everything(store: &dyn StateStore, partition: u32, ids: &[&str]) -> Everything {
-    let want = Want {
-        marks: ids.iter().map(|id| (DAY, format!("evt_{id}"))).collect(),
+    let want = ReadSet {
+        dedupe_keys: ids.iter().map(|id| (DAY, format!("evt_{id}"))).collect(),
         entities: ids.iter().map(|id| payout(id)).collect(),
     };
     let found = store.read(partition, &want).await.expect("read");
     let mut conditions = store.conditions().await.expect("conditions");
     conditions.sort_by(|a, b| a.key.cmp(&b.key));
     Everything {
-        marks: found.marks,
+        marks: found.dedupe_keys,
         versions: found
             .entities
             .iter()

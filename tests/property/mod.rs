@@ -14,7 +14,7 @@ use revwatch_shared::entity::{Entity, EntityKey};
 use revwatch_shared::event::Event;
 use revwatch_shared::kpi::Kpis;
 use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{ConditionChange, Delivery, Found, Stored};
+use revwatch_shared::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
 use revwatch_worker::plan::{Batch, Outcome, recompute};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ use crate::support::history::History;
 /// What a store holds, in memory.
 #[derive(Default)]
 struct Memory {
-    entities: BTreeMap<EntityKey, Stored>,
+    entities: BTreeMap<EntityKey, StoredEntity>,
     marks: HashMap<(u32, String), Uuid>,
     counters: Counters,
     open: BTreeMap<String, String>,
@@ -48,10 +48,10 @@ impl Memory {
     fn apply(&mut self, bodies: &[String], rng: &mut Rng) {
         let deliveries: Vec<Delivery> = bodies.iter().map(|body| delivery(body, rng)).collect();
         let batch = Batch::read(0, &deliveries, &Plans::default());
-        let found = Found {
-            marks: batch
+        let found = ReadResult {
+            dedupe_keys: batch
                 .want
-                .marks
+                .dedupe_keys
                 .iter()
                 .map(|mark| self.marks.get(mark).copied())
                 .collect(),
@@ -70,13 +70,13 @@ impl Memory {
             .iter()
             .filter(|o| **o == Outcome::Applied)
             .count();
-        for mark in decision.commit.marks {
+        for mark in decision.commit.dedupe_keys {
             self.marks.insert((mark.day, mark.key), mark.delivery);
         }
         for write in decision.commit.entities {
             self.entities.insert(
                 write.key,
-                Stored {
+                StoredEntity {
                     version: write.expected + 1,
                     body: write.body,
                 },

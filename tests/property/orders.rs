@@ -132,7 +132,7 @@ impl Story {
         for (counter, expected) in standing {
             let parts: Vec<&str> = counter.split('|').collect();
             assert_eq!(
-                counters.get(Bucket::Standing, &parts),
+                counters.get(Bucket::Current, &parts),
                 *expected,
                 "{}: {counter} of {end:#?}",
                 self.name

@@ -2,7 +2,7 @@
 //! plain form of the same search, which looks at every pair and sorts at every step.
 
 use fastrand::Rng;
-use revwatch_shared::entity::timeline::{Change, Facts, Sighting, Stage, Timeline};
+use revwatch_shared::entity::timeline::{Change, Facts, RecordedState, Stage, Timeline};
 
 /// Facts of a few values, so that much is alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +45,12 @@ fn the_order_of_a_second_is_that_of_the_plain_search() {
         for sighting in made_up(&mut rng, most) {
             timeline.insert(sighting);
         }
-        let ordered: Vec<&Sighting<Few>> = timeline.in_order();
+        let ordered: Vec<&RecordedState<Few>> = timeline.in_order();
         let mut kept = ordered.clone();
         kept.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
-        let ids =
-            |seen: &[&Sighting<Few>]| seen.iter().map(|s| s.event_id.clone()).collect::<Vec<_>>();
+        let ids = |seen: &[&RecordedState<Few>]| {
+            seen.iter().map(|s| s.event_id.clone()).collect::<Vec<_>>()
+        };
         assert_eq!(ids(&ordered), ids(&plain::in_order(&kept)), "seed {seed}");
         assert_eq!(timeline.last(), ordered.last().copied(), "seed {seed}");
     }
@@ -73,7 +74,7 @@ fn the_order_of_many_is_that_of_the_plain_search() {
 }
 
 /// A walk of an object, told by events of which some repeat, some are lost, and some tell nothing of what they changed.
-fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
+fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
     let values = rng.u32(1..=4);
     let kinds = rng.bool();
     let silent = rng.f64();
@@ -82,7 +83,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
         fields: [0; 3],
     };
     let mut other = [0_u32; OTHERS.len()];
-    let mut told: Vec<Sighting<Few>> = Vec::new();
+    let mut told: Vec<RecordedState<Few>> = Vec::new();
     for _ in 0..rng.usize(1..=most) {
         let mut changes = Vec::new();
         for (i, path) in FOLLOWED.iter().enumerate() {
@@ -117,7 +118,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
             _ => Stage::Updated,
         };
         let id = format!("evt_{:08x}", rng.u32(..));
-        let sighting = Sighting {
+        let sighting = RecordedState {
             created_s: rng.i64(0..2),
             event_id: id,
             stage,
@@ -126,7 +127,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<Sighting<Few>> {
         };
         match rng.u32(0..10) {
             // Told by another event once more.
-            0 => told.push(Sighting {
+            0 => told.push(RecordedState {
                 event_id: format!("{}_again", sighting.event_id),
                 ..sighting.clone()
             }),
@@ -149,8 +150,8 @@ mod plain {
     const MAX_STEPS: u32 = 5_000;
 
     /// `seen` is sorted by time and id.
-    pub(super) fn in_order<'a>(seen: &[&'a Sighting<Few>]) -> Vec<&'a Sighting<Few>> {
-        let mut ordered: Vec<&Sighting<Few>> = Vec::new();
+    pub(super) fn in_order<'a>(seen: &[&'a RecordedState<Few>]) -> Vec<&'a RecordedState<Few>> {
+        let mut ordered: Vec<&RecordedState<Few>> = Vec::new();
         for second in seen.chunk_by(|a, b| a.created_s == b.created_s) {
             let mut group = second.to_vec();
             group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
@@ -165,12 +166,12 @@ mod plain {
     }
 
     fn order<'a>(
-        before: Option<&'a Sighting<Few>>,
-        class: &[&'a Sighting<Few>],
-    ) -> Vec<&'a Sighting<Few>> {
+        before: Option<&'a RecordedState<Few>>,
+        class: &[&'a RecordedState<Few>],
+    ) -> Vec<&'a RecordedState<Few>> {
         let count = class.len();
         let all: Vec<_> = class.iter().copied().chain(before).collect();
-        let row = |(i, a): (usize, &&Sighting<Few>)| {
+        let row = |(i, a): (usize, &&RecordedState<Few>)| {
             (0..count)
                 .map(|j| {
                     if i == j {
@@ -261,7 +262,7 @@ mod plain {
         }
     }
 
-    fn link_cost(a: &Sighting<Few>, b: &Sighting<Few>) -> u32 {
+    fn link_cost(a: &RecordedState<Few>, b: &RecordedState<Few>) -> u32 {
         let (a_fields, b_fields) = (a.facts.fields(), b.facts.fields());
         let against = if a_fields == b_fields && a.changes == b.changes {
             REPEATED

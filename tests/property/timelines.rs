@@ -70,7 +70,7 @@ fn what_is_forgotten_depends_on_the_set_alone() {
     assert_eq!(
         truth
             .contributions()
-            .get(Bucket::Standing, &["funnel", "charges_enabled"]),
+            .get(Bucket::Current, &["funnel", "charges_enabled"]),
         1
     );
     for _ in 0..200 {
@@ -104,7 +104,7 @@ fn a_forgotten_beginning_is_no_gain() {
         .collect();
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
     let counters = built(&key, &told).contributions();
-    assert_eq!(counters.get(Bucket::Standing, &["base", "paying"]), 1);
+    assert_eq!(counters.get(Bucket::Current, &["base", "paying"]), 1);
     for hour in 1..=hour_of(100 * 86_400) {
         assert_eq!(
             counters.get(Bucket::Hour(hour), &["churn", "gained"]),
@@ -157,7 +157,7 @@ fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
     assert_eq!(
         entity
             .contributions()
-            .get(Bucket::Standing, &["subscriptions", "paused", "unmapped"]),
+            .get(Bucket::Current, &["subscriptions", "paused", "unmapped"]),
         1
     );
     let mut rng = Rng::with_seed(1);

@@ -2,9 +2,9 @@
 //! own, and a business to tell about.
 
 pub(crate) mod collector;
+pub(crate) mod echo_server;
 pub(crate) mod history;
 pub(crate) mod mail;
-pub(crate) mod parrot;
 pub(crate) mod port;
 pub(crate) mod prometheus;
 pub(crate) mod providers;

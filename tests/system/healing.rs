@@ -191,8 +191,8 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
             .await
             .ok()?;
         let says = |line: &str| page.lines().any(|found| found.starts_with(line));
-        (says("revwatch_heals_total{reason=\"restarted\"}")
-            && says("revwatch_partitions_healing 0"))
+        (says("revwatch_recoveries_total{reason=\"restarted\"}")
+            && says("revwatch_partitions_recovering 0"))
         .then_some(())
     })
     .await;
@@ -272,7 +272,7 @@ async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_paus
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went_on() {
     let mut home = Home::servers().await;
-    let settings = Settings::of_providers("[worker]\nheal_margin_seconds = 0.2\n");
+    let settings = Settings::of_providers("[worker]\nrecovery_margin_seconds = 0.2\n");
     let variables = settings.variables(home.variables(&[]));
     let process = Revwatch::serve(&variables, "ingest,worker");
     let url = process.url("/webhooks/stripe");

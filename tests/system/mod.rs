@@ -67,7 +67,7 @@ impl Home {
             .collect();
         match self {
             Self::Embedded(folder) => {
-                variables.push(("REVWATCH_DATA".into(), folder.path().display().to_string()))
+                variables.push(("REVWATCH_DATA".into(), folder.path().display().to_string()));
             }
             Self::Servers(servers) => {
                 variables.push((

@@ -257,8 +257,9 @@ fn no_rule_and_no_board_names_a_metric_that_does_not_exist() {
         .skip(1)
         .filter_map(|r| r.lines().next())
         .collect();
-    let source =
-        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shared/src/telemetry/metrics.rs"));
+    let source = read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("shared/runtime/src/telemetry/metrics.rs"),
+    );
     let there: BTreeSet<&str> = words(&source).collect();
     let mut files = vec![
         ("recording.rules.yml".to_owned(), recording.clone()),

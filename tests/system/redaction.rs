@@ -8,8 +8,8 @@ use revwatch_shared::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 
 use super::Home;
+use crate::support::echo_server;
 use crate::support::history::History;
-use crate::support::parrot;
 use crate::support::providers::Settings;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics};
 use crate::support::wait::{until, until_within};
@@ -56,8 +56,8 @@ const EVERYTHING: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,r
 
 /// Every way to tell is set up, and leads to a peer that repeats what it is told.
 async fn variables_of(home: &Home, settings: &Settings, port: u16) -> Variables {
-    let (peer, _) = parrot::over_http().await;
-    let mail = parrot::over_smtp();
+    let (peer, _) = echo_server::over_http().await;
+    let mail = echo_server::over_smtp();
     settings.variables(home.variables(&[
         ("RUST_LOG", EVERYTHING),
         ("STRIPE_WEBHOOK_SECRET", STRIPE),
@@ -356,7 +356,7 @@ async fn keeps_it_to_itself(home: &Home) {
         .expect("a port");
     let port = free.local_addr().expect("an address").port();
     drop(free);
-    let (peer, asked) = parrot::over_http().await;
+    let (peer, asked) = echo_server::over_http().await;
     let settings = settings(&peer);
     let variables = variables_of(home, &settings, port).await;
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");

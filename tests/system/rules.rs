@@ -19,7 +19,7 @@ send = { event = "account.updated" }
 [[test.step]]
 at = "+2h"
 send = { event = "account.updated", charges_enabled = false }
-expect = { rule = "provider_lost_charges", account = "acct_1", state = "firing", told = 1 }
+expect = { rule = "provider_lost_charges", account = "acct_1", state = "firing", notified = 1 }
 "#;
 
 #[test]
@@ -68,7 +68,7 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
     write(
         folder.path(),
         "providers.toml",
-        &TEST.replace("told = 1", "told = 2"),
+        &TEST.replace("notified = 1", "notified = 2"),
     );
     let output = cli(&nothing, &["rules", "test", &file]);
     assert_eq!(output.status.code(), Some(1));
@@ -94,7 +94,9 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
     write(
         folder.path(),
         "providers.toml",
-        &TEST.replace("told = 1", "tell = 1").replace("+1h", "1h"),
+        &TEST
+            .replace("notified = 1", "tell = 1")
+            .replace("+1h", "1h"),
     );
     let output = cli(&nothing, &["rules", "test", &file]);
     let text = String::from_utf8(output.stderr).expect("text");

@@ -1,5 +1,5 @@
 //! Ten thousand payouts fail at once: readers get few messages, and the right sums. (That a destination is not told
-//! faster than its rate is judged where the clock can be moved: in `alerting/turns.rs`.)
+//! faster than its rate is judged where the clock can be moved: in `alerting/src/dispatch.rs`.)
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

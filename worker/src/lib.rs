@@ -10,15 +10,15 @@
 //! the dead letters and counted there.
 
 pub mod backfill;
-pub mod healing;
+mod batch_telemetry;
+mod concurrency;
+mod maintenance;
 pub mod membership;
 pub mod partition;
 pub mod plan;
+pub mod recovery;
 pub mod refresh;
-mod report;
-mod steward;
 pub mod stripe_api;
-mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use revwatch_shared::admin::Check;
 use revwatch_shared::backend::Backend;
 use revwatch_shared::config::WorkerConfig;
 use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{EventQueue, Place, StateStore};
+use revwatch_shared::ports::{EventQueue, HoldingQueue, StateStore};
 use revwatch_shared::process::Process;
 use revwatch_shared::supervise::Supervisor;
 use revwatch_shared::telemetry::{Metrics, Tracer};
@@ -36,10 +36,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::partition::{Partition, Stuck};
+pub use self::concurrency::BatchPermits;
+use self::maintenance::Maintenance;
+use self::partition::{FailingPartitions, Partition};
 use self::refresh::Refresher;
-use self::steward::Steward;
-pub use self::turns::Turns;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ pub struct Worker {
     /// Starts tasks again that panic.
     pub tasks: Supervisor,
     /// How many batches are under way at once.
-    pub turns: Turns,
+    pub turns: BatchPermits,
     /// Asks Stripe's API, if there is a key.
     pub refresher: Option<Arc<Refresher>>,
 }
@@ -88,7 +88,7 @@ impl Worker {
             tracer: process.tracer.clone(),
             ready: process.readiness.check("worker"),
             tasks: process.tasks.clone(),
-            turns: Turns::default(),
+            turns: BatchPermits::default(),
             refresher: Some(Arc::new(Refresher::of(process, backend)?)),
         })
     }
@@ -108,14 +108,14 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let own = watch::Sender::new(BTreeSet::new());
     let known = watch::Sender::new(None);
     let pauses = known.subscribe();
-    let stuck = Stuck::default();
+    let stuck = FailingPartitions::default();
     let (of_steward, seen) = (worker.clone(), own.subscribe());
     tasks.spawn(
         worker
             .tasks
             .clone()
             .keep("steward".into(), shutdown.clone(), move |stop| {
-                Steward::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
+                Maintenance::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
             }),
     );
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
@@ -129,7 +129,11 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
         );
     }
     while !shutdown.is_cancelled() {
-        match worker.store.beat(membership::GROUP, &name, ttl_ms).await {
+        match worker
+            .store
+            .heartbeat(membership::GROUP, &name, ttl_ms)
+            .await
+        {
             Ok(alive) => {
                 match stuck.first() {
                     None => worker.ready.pass(),
@@ -152,7 +156,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                                 let partition =
                                     Partition::new(of_partition.clone(), number, pauses.clone());
                                 partition
-                                    .telling(stuck.clone())
+                                    .reporting_to(stuck.clone())
                                     .run(std::mem::replace(&mut panicked, true), stop)
                             };
                             let name = format!("partition {number}");
@@ -210,7 +214,7 @@ impl Worker {
         let looked = tokio::time::timeout(within, async {
             (
                 self.queue.depth().await,
-                self.queue.aside_count(Place::Dead).await,
+                self.queue.held_count(HoldingQueue::DeadLetters).await,
             )
         });
         let Ok((depth, dead)) = looked.await else {

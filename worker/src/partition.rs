@@ -8,31 +8,33 @@ use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
-use revwatch_shared::pauses::{Course, Pauses};
-use revwatch_shared::ports::{Committed, Delivery, Place, QueueError, SetAside, StoreError};
+use revwatch_shared::pauses::{PauseHistory, Pauses};
+use revwatch_shared::ports::{
+    Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, StoreError,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Worker;
+use crate::batch_telemetry::report;
 use crate::plan::{Batch, Decision, Outcome};
-use crate::report::report;
 
 /// One partition, read by this worker.
 pub struct Partition {
     worker: Worker,
     number: u32,
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
-    stuck: Stuck,
+    stuck: FailingPartitions,
 }
 
 /// Partitions that cannot be worked on until somebody changes something, and why; for `/readyz`. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stuck(Arc<Mutex<BTreeMap<u32, &'static str>>>);
+pub(crate) struct FailingPartitions(Arc<Mutex<BTreeMap<u32, &'static str>>>);
 
 /// Why work on a partition cannot go on for now.
 #[derive(Debug, thiserror::Error)]
-pub enum Stop {
+pub enum PartitionError {
     /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -59,9 +61,9 @@ pub(crate) enum Source<'a> {
     },
 }
 
-impl Stop {
+impl PartitionError {
     /// Why trying again alone does not help; `None` where it may.
-    pub(crate) fn lasts(&self) -> Option<&'static str> {
+    pub(crate) fn persistent_reason(&self) -> Option<&'static str> {
         match self {
             Self::Queue(QueueError::Misconfigured(_)) => Some("the queue cannot be used"),
             Self::Store(StoreError::Misconfigured(_)) => Some("the store cannot be used"),
@@ -75,7 +77,7 @@ impl Stop {
     }
 }
 
-impl Stuck {
+impl FailingPartitions {
     /// The first of them.
     pub(crate) fn first(&self) -> Option<(u32, &'static str)> {
         self.with(|stuck| stuck.first_key_value().map(|(number, why)| (*number, *why)))
@@ -100,12 +102,12 @@ impl Partition {
             worker,
             number,
             pauses,
-            stuck: Stuck::default(),
+            stuck: FailingPartitions::default(),
         }
     }
 
     /// The same, which says in `stuck` when it cannot go on by itself.
-    pub(crate) fn telling(self, stuck: Stuck) -> Self {
+    pub(crate) fn reporting_to(self, stuck: FailingPartitions) -> Self {
         Self { stuck, ..self }
     }
 
@@ -124,11 +126,11 @@ impl Partition {
                 pauses = backoff();
             }
             self.fails(Some(&error));
-            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-            match error.lasts() {
+            let pause = pauses.next().unwrap_or(MAX_BACKOFF);
+            match error.persistent_reason() {
                 None => tracing::warn!(partition = self.number, %error, ?pause, "partition pauses"),
                 Some(_) => {
-                    tracing::error!(partition = self.number, %error, ?pause, "partition pauses")
+                    tracing::error!(partition = self.number, %error, ?pause, "partition pauses");
                 }
             }
             tokio::select! {
@@ -140,21 +142,22 @@ impl Partition {
         self.fails(None);
     }
 
-    fn fails(&self, why: Option<&Stop>) {
+    fn fails(&self, why: Option<&PartitionError>) {
         self.worker
             .metrics
             .partition_fails(self.number, why.is_some());
-        self.stuck.set(self.number, why.and_then(Stop::lasts));
+        self.stuck
+            .set(self.number, why.and_then(PartitionError::persistent_reason));
     }
 
     async fn consume(
         &mut self,
         stop: &CancellationToken,
         processed: &mut bool,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), PartitionError> {
         while let Some(pauses) = self.may_run(stop).await {
             // While everything is paused there is no consumer, and deliveries wait where they are.
-            let pauses = Course::from(pauses.as_ref().clone());
+            let pauses = PauseHistory::from(pauses.as_ref().clone());
             let mut consumer = self.worker.queue.consume(self.number).await?;
             while !self.pauses.has_changed().unwrap_or(false) {
                 tokio::select! {
@@ -186,9 +189,11 @@ impl Partition {
 
     /// The pauses in force, once they leave something to do; `None` when asked to stop.
     async fn may_run(&mut self, stop: &CancellationToken) -> Option<Arc<Pauses>> {
-        let some = self
-            .pauses
-            .wait_for(|pauses| pauses.as_ref().is_some_and(|pauses| !pauses.everything()));
+        let some = self.pauses.wait_for(|pauses| {
+            pauses
+                .as_ref()
+                .is_some_and(|pauses| !pauses.is_everything_paused())
+        });
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
@@ -214,20 +219,20 @@ pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
     deliveries: &[Delivery],
-    pauses: &Course,
+    pauses: &PauseHistory,
     source: Source<'_>,
-) -> Result<Applied, Stop> {
-    const TRIES: usize = 20;
+) -> Result<Applied, PartitionError> {
+    const MAX_CONFLICTS: usize = 20;
     let began = SystemTime::now();
     let mut batch = Batch::read_under(pauses, number, deliveries, &worker.plans);
     if matches!(source, Source::Archive { .. }) {
         batch = batch.untimed();
     }
-    for _ in 0..TRIES {
+    for _ in 0..MAX_CONFLICTS {
         let found = worker.store.read(number, &batch.want).await?;
         let decision = batch
             .decide(&found, Timestamp::now().as_millisecond())
-            .map_err(Stop::Unreadable)?;
+            .map_err(PartitionError::Unreadable)?;
         set_aside(worker, deliveries, &decision, source).await?;
         let commit_began = SystemTime::now();
         let committed = if decision.is_empty() {
@@ -246,7 +251,7 @@ pub(crate) async fn apply(
             });
         }
     }
-    Err(Stop::Contended)
+    Err(PartitionError::Contended)
 }
 
 /// Dead letters are stored before they are counted, and counted before they are acknowledged; what is held
@@ -268,26 +273,26 @@ async fn set_aside(
                 {
                     return None;
                 }
-                (Outcome::Dead(reason), _) => (Place::Dead, reason),
-                (Outcome::Paused(reason), Source::Queue) => (Place::Parked, reason),
+                (Outcome::Dead(reason), _) => (HoldingQueue::DeadLetters, reason),
+                (Outcome::Paused(reason), Source::Queue) => (HoldingQueue::Parked, reason),
                 _ => return None,
             };
-            let aside = SetAside {
+            let aside = HeldDelivery {
                 delivery: delivery.clone(),
                 reason: reason.clone(),
                 at_ms,
             };
-            Some(worker.queue.set_aside(place, aside))
+            Some(worker.queue.hold(place, aside))
         });
     futures_util::future::try_join_all(storing).await.map(drop)
 }
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 pub(crate) fn backoff() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(LONGEST_PAUSE)
+        .with_max_delay(MAX_BACKOFF)
         .with_jitter()
         .without_max_times()
         .build()

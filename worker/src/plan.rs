@@ -11,9 +11,9 @@ use revwatch_shared::entity::{Entity, EntityKey, Observation, Transition, transi
 use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
 use revwatch_shared::histogram;
 use revwatch_shared::observe::{Plans, observe};
-use revwatch_shared::pauses::{Course, Pauses};
+use revwatch_shared::pauses::{PauseHistory, Pauses};
 use revwatch_shared::ports::{
-    AuditEntry, Commit, ConditionChange, Delivery, EntityWrite, Found, Mark, Want,
+    AuditEntry, Commit, ConditionChange, DedupeKey, Delivery, EntityWrite, ReadResult, ReadSet,
 };
 
 /// A batch that has been read, but not yet compared with what the store knows.
@@ -24,7 +24,7 @@ pub struct Batch {
     /// Whether it counts how long the deliveries took.
     timed: bool,
     /// What must be read before [`Batch::decide`].
-    pub want: Want,
+    pub want: ReadSet,
 }
 
 /// What became of one delivery.
@@ -82,7 +82,7 @@ impl Batch {
 
     /// Reads the deliveries of one partition, some of which are held back.
     pub fn read_under(
-        pauses: &Course,
+        pauses: &PauseHistory,
         partition: u32,
         deliveries: &[Delivery],
         plans: &Plans,
@@ -91,11 +91,11 @@ impl Batch {
             .iter()
             .map(|d| read_item(d, pauses, plans))
             .collect();
-        let mut want = Want::default();
+        let mut want = ReadSet::default();
         let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
         for item in &items {
-            want.marks.push((item.day, item.event_id.clone()));
-            want.marks
+            want.dedupe_keys.push((item.day, item.event_id.clone()));
+            want.dedupe_keys
                 .push((item.day, item.delivery_id.simple().to_string()));
             for observation in item.content.iter().flat_map(|c| &c.observations) {
                 if seen.insert(&observation.key, ()).is_none() {
@@ -120,7 +120,7 @@ impl Batch {
     /// Decides with what the store answered to `want`, at `now_ms` (Unix milliseconds), which serves to
     /// count how long deliveries took and for nothing else. Fails when the store holds what this version
     /// cannot read.
-    pub fn decide(&self, found: &Found, now_ms: i64) -> Result<Decision, String> {
+    pub fn decide(&self, found: &ReadResult, now_ms: i64) -> Result<Decision, String> {
         let mut commit = Commit {
             partition: self.partition,
             ..Commit::default()
@@ -136,7 +136,7 @@ impl Batch {
         }
         // Within the batch, the first delivery of an event wins, as it does between batches.
         let mut applied_here: HashMap<&str, ()> = HashMap::new();
-        for (item, marks) in self.items.iter().zip(found.marks.chunks(2)) {
+        for (item, marks) in self.items.iter().zip(found.dedupe_keys.chunks(2)) {
             let (by_event, by_delivery) = (marks[0], marks[1]);
             let outcome = if by_delivery.is_some() || by_event == Some(item.delivery_id) {
                 Outcome::Redelivered
@@ -173,15 +173,15 @@ impl Batch {
                     Outcome::Applied | Outcome::Ignored => item.event_id.clone(),
                     _ => item.delivery_id.simple().to_string(),
                 };
-                commit.reach_ms = commit.reach_ms.max(item.received_ms);
-                commit.marks.push(Mark {
+                commit.high_watermark_ms = commit.high_watermark_ms.max(item.received_ms);
+                commit.dedupe_keys.push(DedupeKey {
                     day: item.day,
                     key,
                     delivery: item.delivery_id,
                 });
                 commit
                     .counters
-                    .add(Bucket::Standing, &["events", counter], 1);
+                    .add(Bucket::Current, &["events", counter], 1);
             }
             outcomes.push(outcome);
         }
@@ -236,7 +236,7 @@ impl Batch {
 impl Decision {
     /// Whether there is nothing to commit: every delivery had been dealt with before.
     pub fn is_empty(&self) -> bool {
-        self.commit.marks.is_empty()
+        self.commit.dedupe_keys.is_empty()
     }
 }
 
@@ -261,7 +261,7 @@ impl Outcome {
     }
 }
 
-fn read_item(delivery: &Delivery, pauses: &Course, plans: &Plans) -> Item {
+fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item {
     let event = match Event::parse(&delivery.body) {
         Ok(event) => event,
         Err(reason) => {
@@ -381,11 +381,11 @@ mod tests {
     fn decide(deliveries: &[Delivery], marks: &[Option<u128>]) -> Decision {
         let batch = Batch::read(0, deliveries, &Plans::default());
         let mut marks: Vec<_> = marks.iter().map(|m| m.map(Uuid::from_u128)).collect();
-        marks.resize(batch.want.marks.len(), None);
+        marks.resize(batch.want.dedupe_keys.len(), None);
         batch
             .decide(
-                &Found {
-                    marks,
+                &ReadResult {
+                    dedupe_keys: marks,
                     entities: vec![None; batch.want.entities.len()],
                 },
                 NOW_MS,
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(decision.outcomes, [Outcome::Applied, Outcome::Duplicate]);
         let keys: Vec<_> = decision
             .commit
-            .marks
+            .dedupe_keys
             .iter()
             .map(|m| m.key.as_str())
             .collect();
@@ -408,7 +408,7 @@ mod tests {
             decision
                 .commit
                 .counters
-                .get(Bucket::Standing, &["payouts", "failed", "usd"]),
+                .get(Bucket::Current, &["payouts", "failed", "usd"]),
             1
         );
         assert_eq!(
@@ -458,7 +458,7 @@ mod tests {
         let counters = decide(&told, &[]).commit.counters;
         let of_deliveries: Vec<_> = counters
             .iter()
-            .filter(|(bucket, name, _)| *bucket != Bucket::Standing && name.starts_with("events|"))
+            .filter(|(bucket, name, _)| *bucket != Bucket::Current && name.starts_with("events|"))
             .collect();
         let took = |ms| format!("events|processing|{}", histogram::processing_bound_ms(ms));
         let expected = [
@@ -483,8 +483,8 @@ mod tests {
             &[delivery(1, FAILED), unreadable],
             &Plans::default(),
         );
-        let mut found = Found {
-            marks: vec![None; 4],
+        let mut found = ReadResult {
+            dedupe_keys: vec![None; 4],
             entities: vec![None; batch.want.entities.len()],
         };
         let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
@@ -492,11 +492,14 @@ mod tests {
             matches!(&decision.outcomes[..], [Outcome::Paused(why), Outcome::Dead(_)] if why.contains("acct_1"))
         );
         assert_eq!(
-            (decision.commit.marks.len(), decision.commit.entities.len()),
+            (
+                decision.commit.dedupe_keys.len(),
+                decision.commit.entities.len()
+            ),
             (1, 0),
             "the dead one's mark"
         );
-        found.marks[0] = Some(Uuid::from_u128(1));
+        found.dedupe_keys[0] = Some(Uuid::from_u128(1));
         assert_eq!(
             batch
                 .decide(&found, NOW_MS)
@@ -509,8 +512,8 @@ mod tests {
     #[test]
     fn what_comes_from_the_archive_is_not_timed() {
         let batch = Batch::read(0, &[delivery(1, FAILED)], &Plans::default()).untimed();
-        let found = Found {
-            marks: vec![None; 2],
+        let found = ReadResult {
+            dedupe_keys: vec![None; 2],
             entities: vec![None; batch.want.entities.len()],
         };
         let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
@@ -520,7 +523,7 @@ mod tests {
                 .iter()
                 .any(|(_, name, _)| name.starts_with("events|processing"))
         );
-        assert_eq!(commit.reach_ms, 1_000_000);
+        assert_eq!(commit.high_watermark_ms, 1_000_000);
     }
 
     #[test]
@@ -540,7 +543,7 @@ mod tests {
         assert_eq!(
             dead.commit
                 .counters
-                .get(Bucket::Standing, &["events", "dead"]),
+                .get(Bucket::Current, &["events", "dead"]),
             2
         );
         let unknown = decide(

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
-use revwatch_shared::config::{Config, ExposeSecret as _, OutgoingConfig, SecretString};
-use revwatch_shared::egress::Outgoing;
+use revwatch_shared::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
+use revwatch_shared::egress::EgressClient;
 
 /// The shape of object that is asked for. Pinned, because otherwise the default version of the Stripe
 /// account decides, and anybody with access to the dashboard can change that. Events are not concerned: they
@@ -20,14 +20,14 @@ pub struct StripeApi {
     client: Client,
     key: SecretString,
     base: String,
-    outgoing: OutgoingConfig,
+    egress: EgressConfig,
     /// Whether the key is one of live mode.
     pub livemode: bool,
 }
 
 /// What to ask.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct Request<'a> {
     /// For example `/v1/events`.
     pub path: &'a str,
     /// Names and values.
@@ -41,7 +41,7 @@ pub struct Question<'a> {
 }
 
 /// Stripe's word.
-pub struct Answer {
+pub struct Response {
     /// As it came.
     pub body: String,
     /// Our own clock before the request was sent, Unix seconds.
@@ -54,16 +54,16 @@ pub struct Answer {
 
 /// No answer, and why: for the log, without a word of what Stripe said.
 #[derive(Debug)]
-pub struct NoAnswer {
+pub struct ApiError {
     /// What follows from it.
-    pub why: Why,
+    pub why: ApiErrorKind,
     /// For people.
     pub reason: String,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum ApiErrorKind {
     /// The key is not one of Stripe's.
     WrongKey,
     /// The key may not see this.
@@ -98,10 +98,10 @@ impl StripeApi {
             HeaderValue::from_static(API_VERSION),
         );
         Ok(Some(Self {
-            client: Outgoing::new(config.outgoing).client_with(headers)?,
+            client: EgressClient::new(config.egress).client_with(headers)?,
             key: key.clone(),
             base: config.stripe_api_base.trim_end_matches('/').to_owned(),
-            outgoing: config.outgoing,
+            egress: config.egress,
             livemode: key.expose_secret().contains("_live_"),
         }))
     }
@@ -113,12 +113,12 @@ impl StripeApi {
             .as_ref()
             .map(|key| key.expose_secret());
         let is_same_place = self.base == config.stripe_api_base.trim_end_matches('/');
-        is_same_place && key == Some(self.key.expose_secret()) && self.outgoing == config.outgoing
+        is_same_place && key == Some(self.key.expose_secret()) && self.egress == config.egress
     }
 
     /// Asks once.
-    pub async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
-        let Question {
+    pub async fn ask(&self, question: Request<'_>) -> Result<Response, ApiError> {
+        let Request {
             path,
             query,
             account,
@@ -133,31 +133,31 @@ impl StripeApi {
             Url::parse_with_params(&url, query)
         };
         let url =
-            url.map_err(|_| NoAnswer::refused("the address is no URL: check STRIPE_API_BASE"))?;
+            url.map_err(|_| ApiError::refused("the address is no URL: check STRIPE_API_BASE"))?;
         let mut request = self.client.get(url).timeout(within);
         if let Some(account) = account {
             request = request.header("stripe-account", account);
         }
-        let mut response = request.send().await.map_err(|e| NoAnswer::failed(&e))?;
+        let mut response = request.send().await.map_err(|e| ApiError::failed(&e))?;
         let took = sent.elapsed();
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(NoAnswer::of(status, response.headers()));
+            return Err(ApiError::of(status, response.headers()));
         }
         let date_s = response
             .headers()
             .get(DATE)
             .and_then(|v| date(v.to_str().ok()?));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| NoAnswer::failed(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| ApiError::failed(&e))? {
             if body.len() + chunk.len() > largest {
-                return Err(NoAnswer::refused("the answer is too large"));
+                return Err(ApiError::refused("the answer is too large"));
             }
             body.extend_from_slice(&chunk);
         }
         let body =
-            String::from_utf8(body).map_err(|_| NoAnswer::refused("the answer is not UTF-8"))?;
-        Ok(Answer {
+            String::from_utf8(body).map_err(|_| ApiError::refused("the answer is not UTF-8"))?;
+        Ok(Response {
             body,
             sent_s,
             date_s,
@@ -166,11 +166,11 @@ impl StripeApi {
     }
 }
 
-impl NoAnswer {
+impl ApiError {
     /// Trying again will not help before somebody changes something.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self {
-            why: Why::Refused,
+            why: ApiErrorKind::Refused,
             reason: reason.into(),
         }
     }
@@ -178,27 +178,27 @@ impl NoAnswer {
     /// What a status means. Source: <https://docs.stripe.com/api/errors>.
     fn of(status: StatusCode, headers: &HeaderMap) -> Self {
         let (why, hint) = match status {
-            StatusCode::UNAUTHORIZED => (Why::WrongKey, ": check STRIPE_SECRET_KEY"),
+            StatusCode::UNAUTHORIZED => (ApiErrorKind::WrongKey, ": check STRIPE_SECRET_KEY"),
             StatusCode::FORBIDDEN => (
-                Why::Forbidden,
+                ApiErrorKind::Forbidden,
                 ": the key in STRIPE_SECRET_KEY may not see this",
             ),
             StatusCode::NOT_FOUND => (
-                Why::NotThere,
+                ApiErrorKind::NotThere,
                 ": there is no such thing, or not for this key",
             ),
             StatusCode::TOO_MANY_REQUESTS => (
-                Why::Limited {
+                ApiErrorKind::Limited {
                     wait: retry_after(headers),
                 },
                 "",
             ),
             StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY => {
-                (Why::Failed, "")
+                (ApiErrorKind::Failed, "")
             }
-            _ if status.is_server_error() => (Why::Failed, ""),
-            _ if status.is_redirection() => (Why::Refused, ": check STRIPE_API_BASE"),
-            _ => (Why::Refused, ""),
+            _ if status.is_server_error() => (ApiErrorKind::Failed, ""),
+            _ if status.is_redirection() => (ApiErrorKind::Refused, ": check STRIPE_API_BASE"),
+            _ => (ApiErrorKind::Refused, ""),
         };
         Self {
             why,
@@ -220,7 +220,7 @@ impl NoAnswer {
             cause = inner.source();
         }
         Self {
-            why: Why::Failed,
+            why: ApiErrorKind::Failed,
             reason,
         }
     }
@@ -258,26 +258,26 @@ mod tests {
     #[test]
     fn what_each_status_means() {
         let table = [
-            (401, Why::WrongKey),
-            (403, Why::Forbidden),
-            (404, Why::NotThere),
-            (409, Why::Failed),
+            (401, ApiErrorKind::WrongKey),
+            (403, ApiErrorKind::Forbidden),
+            (404, ApiErrorKind::NotThere),
+            (409, ApiErrorKind::Failed),
             (
                 429,
-                Why::Limited {
+                ApiErrorKind::Limited {
                     wait: Some(Duration::from_secs(7)),
                 },
             ),
-            (500, Why::Failed),
-            (503, Why::Failed),
-            (400, Why::Refused),
-            (302, Why::Refused),
-            (204, Why::Refused),
+            (500, ApiErrorKind::Failed),
+            (503, ApiErrorKind::Failed),
+            (400, ApiErrorKind::Refused),
+            (302, ApiErrorKind::Refused),
+            (204, ApiErrorKind::Refused),
         ];
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
         for (status, expected) in table {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(NoAnswer::of(status, &headers).why, expected, "{status}");
+            assert_eq!(ApiError::of(status, &headers).why, expected, "{status}");
         }
     }
 

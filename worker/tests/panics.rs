@@ -11,12 +11,13 @@ use revwatch_shared::admin::Readiness;
 use revwatch_shared::config::Config;
 use revwatch_shared::observe::Plans;
 use revwatch_shared::ports::{
-    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
 };
 use revwatch_shared::sqlite::{Open, Sqlite};
 use revwatch_shared::supervise::Supervisor;
 use revwatch_shared::telemetry::{Metrics, Tracer};
-use revwatch_worker::{Turns, Worker, run};
+use revwatch_worker::{BatchPermits, Worker, run};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -46,48 +47,51 @@ impl EventQueue for Faulty {
         self.queue.consume(partition).await
     }
 
-    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
-        self.queue.set_aside(place, aside).await
+    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
+        self.queue.hold(place, aside).await
     }
 
-    async fn look_aside(
+    async fn visit_held(
         &self,
-        place: Place,
-        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+        place: HoldingQueue,
+        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
-        self.queue.look_aside(place, look).await
+        self.queue.visit_held(place, look).await
     }
 
-    async fn sweep(
+    async fn triage(
         &self,
-        place: Place,
-        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
-    ) -> Result<Swept, QueueError> {
-        self.queue.sweep(place, decide).await
+        place: HoldingQueue,
+        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
+        self.queue.triage(place, decide).await
     }
 
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
         self.queue.depth().await
     }
 
-    async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
-        if place == Place::Parked {
+    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
+        if place == HoldingQueue::Parked {
             // The steward asks.
             first_time(&self.counted);
         }
-        self.queue.aside_count(place).await
+        self.queue.held_count(place).await
     }
 
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         self.queue.archive(from_ms).await
     }
 
-    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        self.queue.record(entries).await
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        self.queue.append_journal(entries).await
     }
 
-    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
-        self.queue.journal(each).await
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
+        self.queue.read_journal(each).await
     }
 
     async fn close(&self) {
@@ -132,7 +136,7 @@ async fn a_steward_and_a_partition_that_panic_begin_again() {
         tracer: Tracer::default(),
         ready: readiness.check("worker"),
         tasks: Supervisor::new(&readiness),
-        turns: Turns::default(),
+        turns: BatchPermits::default(),
         refresher: None,
     };
     let running = tokio::spawn(run(worker, shutdown.clone()));

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Habits, Notifier, Outcome};
+use super::{Capabilities, Notifier, Outcome};
 use crate::message::Message;
 
 /// Writes each message as one log line.
@@ -15,8 +15,8 @@ impl Notifier for Console {
         "log"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: false,
             resolves: true,
         }

@@ -2,13 +2,13 @@
 
 mod console;
 mod email;
-pub(crate) mod outgoing;
+pub(crate) mod http_outcome;
 mod pagerduty;
+mod partial_deliveries;
 mod slack;
 mod sms;
 #[cfg(test)]
 mod stub;
-mod told;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use revwatch_shared::config::{Config, ConfigError, SlackConfig};
 use revwatch_shared::egress;
-pub use revwatch_shared::egress::Outgoing;
+pub use revwatch_shared::egress::EgressClient;
 
 pub use self::console::Console;
 pub use self::email::Email;
@@ -27,7 +27,7 @@ pub use self::sms::Sms;
 pub use self::webhook::Webhook;
 use crate::message::Message;
 pub use crate::outcome::{Lookup, Outcome};
-pub use crate::policy::Habits;
+pub use crate::policy::Capabilities;
 
 /// One way to reach people.
 #[async_trait]
@@ -36,7 +36,7 @@ pub trait Notifier: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// What it tells.
-    fn habits(&self) -> Habits;
+    fn capabilities(&self) -> Capabilities;
 
     /// Where messages for `route` go. Messages to one destination are told one after the other and share
     /// its rate. It is logged: no secrets and no personal data.
@@ -56,7 +56,7 @@ pub trait Notifier: Send + Sync {
 }
 
 /// The longest that a request to a destination may take.
-pub const ANSWER_WITHIN: std::time::Duration = egress::ANSWER_WITHIN;
+pub const ATTEMPT_TIMEOUT: std::time::Duration = egress::REQUEST_TIMEOUT;
 
 /// Why a way to reach people cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +84,11 @@ pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError>
 
 /// The same, with everything that is wrong.
 pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<SetupError>) {
-    let outgoing = Outgoing::new(config.outgoing);
+    let egress = EgressClient::new(config.egress);
     let rate = config.alerting.messages_per_second;
-    let slack = SlackBot::configured(&config.slack, &outgoing, rate).and_then(|bot| match bot {
+    let slack = SlackBot::configured(&config.slack, &egress, rate).and_then(|bot| match bot {
         Some(bot) => Ok(some(bot)),
-        None => Ok(SlackWebhook::configured(&config.slack, &outgoing, rate)?.and_then(some)),
+        None => Ok(SlackWebhook::configured(&config.slack, &egress, rate)?.and_then(some)),
     });
     let ways: [Result<Option<Arc<dyn Notifier>>, SetupError>; 5] = [
         slack.and_then(|slack| {
@@ -99,9 +99,9 @@ pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<Se
             }
         }),
         Email::configured(&config.email, rate).map(|way| way.and_then(some)),
-        Sms::configured(&config.sms, &outgoing, rate).map(|way| way.and_then(some)),
-        PagerDuty::configured(&config.pagerduty, &outgoing, rate).map(|way| way.and_then(some)),
-        Webhook::configured(&config.webhook, &outgoing, rate).map(|way| way.and_then(some)),
+        Sms::configured(&config.sms, &egress, rate).map(|way| way.and_then(some)),
+        PagerDuty::configured(&config.pagerduty, &egress, rate).map(|way| way.and_then(some)),
+        Webhook::configured(&config.webhook, &egress, rate).map(|way| way.and_then(some)),
     ];
     let (mut notifiers, mut wrong) = (Vec::new(), Vec::new());
     for way in ways {

@@ -11,7 +11,7 @@ use revwatch_shared::config::PagerDutyConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing};
+use super::{Capabilities, EgressClient, Lookup, Notifier, Outcome, SetupError, http_outcome};
 use crate::alert::AlertState;
 use crate::message::Message;
 use crate::rule::Severity;
@@ -25,14 +25,14 @@ pub struct PagerDuty {
 }
 
 /// In characters.
-const LONGEST_SUMMARY: usize = 1024;
+const MAX_SUMMARY_CHARS: usize = 1024;
 const WHOSE: &str = "PagerDuty";
 
 impl PagerDuty {
     /// `None` without a routing key. `per_second` are events.
     pub fn configured(
         config: &PagerDutyConfig,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
         let Some(routing_key) = config.routing_key.clone() else {
@@ -40,10 +40,10 @@ impl PagerDuty {
         };
         let url = format!(
             "{}/v2/enqueue",
-            outgoing.base("pagerduty.api_base", &config.api_base)?
+            egress.base("pagerduty.api_base", &config.api_base)?
         );
         Ok(Some(Self {
-            client: outgoing.client()?,
+            client: egress.client()?,
             routing_key,
             url,
             per_second,
@@ -77,7 +77,7 @@ impl PagerDuty {
             "client": "revwatch",
             "links": links,
             "payload": {
-                "summary": outgoing::clamp(&message.headline, LONGEST_SUMMARY),
+                "summary": http_outcome::clamp(&message.headline, MAX_SUMMARY_CHARS),
                 "source": "revwatch",
                 "severity": severity,
                 "timestamp": Timestamp::from_second(message.fired_s).ok().map(|at| at.to_string()),
@@ -94,8 +94,8 @@ impl Notifier for PagerDuty {
         "pagerduty"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: true,
             resolves: true,
         }
@@ -118,14 +118,13 @@ impl Notifier for PagerDuty {
             .await
         {
             Ok(response) => response,
-            Err(error) => return outgoing::no_answer(WHOSE, &error),
+            Err(error) => return http_outcome::no_answer(WHOSE, &error),
         };
         let settings = "pagerduty.routing_key (PAGERDUTY_ROUTING_KEY) and pagerduty.api_base";
-        outgoing::refused(WHOSE, response.status(), response.headers(), settings).unwrap_or_else(
-            || Outcome::Delivered {
+        http_outcome::refused(WHOSE, response.status(), response.headers(), settings)
+            .unwrap_or_else(|| Outcome::Delivered {
                 receipt: Some(message.alert_id.clone()),
-            },
-        )
+            })
     }
 
     /// There is no way to ask with a routing key, and no need: the same event again changes nothing.
@@ -136,7 +135,7 @@ impl Notifier for PagerDuty {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::config::EgressConfig;
 
     use super::super::stub::{Reply, Stub, message};
     use super::*;
@@ -147,8 +146,8 @@ mod tests {
             routing_key: Some("hidden".to_owned().into()),
             api_base: base.to_owned(),
         };
-        let outgoing = Outgoing::new(OutgoingConfig::default());
-        PagerDuty::configured(&config, &outgoing, 1.0)
+        let egress = EgressClient::new(EgressConfig::default());
+        PagerDuty::configured(&config, &egress, 1.0)
             .expect("valid")
             .expect("set up")
     }

@@ -14,10 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::told::Told;
+use super::partial_deliveries::PartialDeliveries;
 use super::{
-    ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, complete, of_route,
-    outgoing,
+    ATTEMPT_TIMEOUT, Capabilities, EgressClient, Lookup, Notifier, Outcome, SetupError, complete,
+    http_outcome, of_route,
 };
 use crate::message::Message;
 
@@ -29,7 +29,7 @@ pub struct Sms {
     from: String,
     api_base: String,
     to: BTreeMap<String, Vec<String>>,
-    told: Told,
+    told: PartialDeliveries,
     per_second: f64,
 }
 
@@ -37,14 +37,14 @@ const WHOSE: &str = "Twilio";
 const ACCOUNT_SID: &str = "sms.account_sid (TWILIO_ACCOUNT_SID)";
 const AUTH_TOKEN: &str = "sms.auth_token (TWILIO_AUTH_TOKEN)";
 /// In characters; Twilio refuses more.
-const LONGEST_BODY: usize = 1600;
+const MAX_BODY_CHARS: usize = 1600;
 /// Clocks may differ; in seconds.
 const BEFORE_FIRED_S: i64 = 600;
 /// Messages to one number that are looked at, newest first.
 const PER_PAGE: &str = "100";
-const MOST_PAGES: usize = 3;
+const MAX_PAGES: usize = 3;
 /// Of a page of messages, in bytes.
-const LARGEST_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
 struct Sent {
@@ -52,7 +52,7 @@ struct Sent {
 }
 
 #[derive(Deserialize)]
-struct Trouble {
+struct TwilioError {
     code: Option<i64>,
 }
 
@@ -74,7 +74,7 @@ impl Sms {
     /// `None` when nothing of it is set. `per_second` are messages to one list of numbers.
     pub fn configured(
         config: &SmsConfig,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
         let is_set = |text: &str| !text.trim().is_empty();
@@ -131,8 +131,8 @@ impl Sms {
             );
         }
         let (client, api_base) = (
-            outgoing.client()?,
-            outgoing.base("sms.api_base", &config.api_base)?,
+            egress.client()?,
+            egress.base("sms.api_base", &config.api_base)?,
         );
         let from = config.from.trim().to_owned();
         Ok(Some(Self {
@@ -142,7 +142,7 @@ impl Sms {
             from,
             api_base,
             to,
-            told: Told::default(),
+            told: PartialDeliveries::default(),
             per_second,
         }))
     }
@@ -166,7 +166,7 @@ impl Sms {
         } else {
             "From"
         };
-        let form = outgoing::encoded(&[("To", number), (sender, &self.from), ("Body", body)]);
+        let form = http_outcome::encoded(&[("To", number), (sender, &self.from), ("Body", body)]);
         let request = self
             .client
             .post(format!("{}{}", self.api_base, self.path()));
@@ -177,16 +177,17 @@ impl Sms {
         let response = request
             .send()
             .await
-            .map_err(|error| outgoing::no_answer(WHOSE, &error))?;
+            .map_err(|error| http_outcome::no_answer(WHOSE, &error))?;
         let settings = match response.status() {
             StatusCode::UNAUTHORIZED => format!("{ACCOUNT_SID} and {AUTH_TOKEN}"),
             StatusCode::NOT_FOUND => format!("{ACCOUNT_SID} and sms.api_base"),
             _ => format!("sms.from and the numbers of [sms.to] {list}"),
         };
-        let refused = outgoing::refused(WHOSE, response.status(), response.headers(), &settings);
+        let refused =
+            http_outcome::refused(WHOSE, response.status(), response.headers(), &settings);
         if let Some(outcome) = refused {
             // The code only: Twilio's words quote the number.
-            let trouble = outgoing::json::<Trouble>(response, LARGEST_ANSWER)
+            let trouble = http_outcome::json::<TwilioError>(response, MAX_RESPONSE_BYTES)
                 .await
                 .ok();
             let code = trouble.and_then(|trouble| trouble.code);
@@ -198,7 +199,7 @@ impl Sms {
                 (outcome, _) => outcome,
             });
         }
-        let sent = outgoing::json::<Sent>(response, LARGEST_ANSWER).await;
+        let sent = http_outcome::json::<Sent>(response, MAX_RESPONSE_BYTES).await;
         sent.map(|sent| sent.sid).map_err(|what| Outcome::Unknown {
             reason: format!("{WHOSE}: {what}"),
         })
@@ -207,20 +208,16 @@ impl Sms {
     /// The sid of the message with `id` in it to one number.
     async fn look(&self, message: &Message, number: &str) -> Result<Option<String>, Lookup> {
         let later = |reason: String| Lookup::Later { reason };
-        let query = outgoing::encoded(&[("To", number), ("PageSize", PER_PAGE)]);
+        let query = http_outcome::encoded(&[("To", number), ("PageSize", PER_PAGE)]);
         let mut uri = format!("{}?{query}", self.path());
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let request = self.signed(self.client.get(format!("{}{uri}", self.api_base)));
-            let response =
-                request
-                    .send()
-                    .await
-                    .map_err(|error| match outgoing::no_answer(WHOSE, &error) {
-                        Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
-                            later(reason)
-                        }
-                        other => later(other.as_str().to_owned()),
-                    })?;
+            let response = request.send().await.map_err(|error| {
+                match http_outcome::no_answer(WHOSE, &error) {
+                    Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
+                    other => later(other.as_str().to_owned()),
+                }
+            })?;
             match response.status() {
                 status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
                     return Err(later(format!("{WHOSE} answered {status}")));
@@ -228,7 +225,7 @@ impl Sms {
                 status if !status.is_success() => return Err(Lookup::CannotTell),
                 _ => {}
             }
-            let page = outgoing::json::<Page>(response, LARGEST_ANSWER).await;
+            let page = http_outcome::json::<Page>(response, MAX_RESPONSE_BYTES).await;
             let page = page.map_err(|what| later(format!("{WHOSE}: {what}")))?;
             if let Some(found) = page
                 .messages
@@ -301,8 +298,8 @@ impl Notifier for Sms {
         "sms"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: false,
             resolves: false,
         }
@@ -361,7 +358,7 @@ impl Notifier for Sms {
     }
 
     async fn find(&self, message: &Message) -> Lookup {
-        let looking = timeout(ANSWER_WITHIN, self.find_all(message)).await;
+        let looking = timeout(ATTEMPT_TIMEOUT, self.find_all(message)).await;
         looking.unwrap_or_else(|_| Lookup::Later {
             reason: format!("{WHOSE}: no answer in time"),
         })
@@ -395,10 +392,10 @@ impl Listed {
 fn body(message: &Message) -> String {
     let id = &message.delivery_id;
     if names(&message.short, id) {
-        return outgoing::clamp(&message.short, LONGEST_BODY);
+        return http_outcome::clamp(&message.short, MAX_BODY_CHARS);
     }
-    let most = LONGEST_BODY.saturating_sub(id.chars().count() + 1);
-    format!("{} {id}", outgoing::clamp(&message.short, most))
+    let most = MAX_BODY_CHARS.saturating_sub(id.chars().count() + 1);
+    format!("{} {id}", http_outcome::clamp(&message.short, most))
 }
 
 /// Whether `text` has `id` as a word: `al_1-1` is not in `al_1-10`.
@@ -445,7 +442,7 @@ fn worse(before: Option<Outcome>, new: Outcome) -> Outcome {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::config::EgressConfig;
     use serde_json::json;
 
     use super::super::stub::{Reply, Request, Stub, message};
@@ -469,7 +466,7 @@ mod tests {
     }
 
     fn configured(config: &SmsConfig) -> Result<Option<Sms>, SetupError> {
-        Sms::configured(config, &Outgoing::new(OutgoingConfig::default()), 1.0)
+        Sms::configured(config, &EgressClient::new(EgressConfig::default()), 1.0)
     }
 
     fn sms(stub: &Stub, to: &[&str]) -> Sms {

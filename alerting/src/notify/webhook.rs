@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Habits, Notifier, Outcome, Outgoing, SetupError, complete, outgoing};
+use super::{Capabilities, EgressClient, Notifier, Outcome, SetupError, complete, http_outcome};
 use crate::alert::AlertState;
 use crate::message::Message;
 
@@ -41,7 +41,7 @@ impl Webhook {
     /// `None` when neither URL nor secret is set. `per_second` are webhooks.
     pub fn configured(
         config: &WebhookConfig,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
         complete(
@@ -54,7 +54,7 @@ impl Webhook {
         let (Some(url), Some(secrets)) = (&config.url, &config.secret) else {
             return Ok(None);
         };
-        let url = SecretString::from(String::from(outgoing.url(URL, url.expose_secret())?));
+        let url = SecretString::from(String::from(egress.url(URL, url.expose_secret())?));
         let secrets = secrets
             .expose_secret()
             .split([',', ' ', '\t', '\r', '\n'])
@@ -69,7 +69,7 @@ impl Webhook {
             ))
         })?;
         Ok(Some(Self {
-            client: outgoing.client()?,
+            client: egress.client()?,
             url,
             keys,
             per_second,
@@ -106,8 +106,8 @@ impl Notifier for Webhook {
         "webhook"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: true,
             resolves: true,
         }
@@ -137,11 +137,11 @@ impl Notifier for Webhook {
             .header("webhook-id", &id);
         let response = match request.body(body).send().await {
             Ok(response) => response,
-            Err(error) => return outgoing::no_answer(WHOSE, &error),
+            Err(error) => return http_outcome::no_answer(WHOSE, &error),
         };
         let settings =
             "webhook.url (REVWATCH_WEBHOOK_URL) and webhook.secret (REVWATCH_WEBHOOK_SECRET)";
-        outgoing::refused(WHOSE, response.status(), response.headers(), settings)
+        http_outcome::refused(WHOSE, response.status(), response.headers(), settings)
             .unwrap_or(Outcome::Delivered { receipt: Some(id) })
     }
 }
@@ -180,7 +180,7 @@ fn body(message: &Message, now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::config::EgressConfig;
 
     use super::super::stub::{Reply, Stub, message};
     use super::*;
@@ -195,7 +195,7 @@ mod tests {
             url: some(url),
             secret: some(secret),
         };
-        Webhook::configured(&config, &Outgoing::new(OutgoingConfig::default()), 1.0)
+        Webhook::configured(&config, &EgressClient::new(EgressConfig::default()), 1.0)
     }
 
     fn webhook(url: &str, secret: &str) -> Webhook {

@@ -22,18 +22,18 @@ pub type NamedText = (String, String);
 /// Rule files that say what is no rule: every fault with file, line and column.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", faults.join("\n"))]
-pub struct InvalidRules {
+pub struct RulesError {
     /// One line each, in the order of the files.
     pub faults: Vec<String>,
 }
 
 /// The rules of [`DEFAULT_RULES`].
-pub fn built_in() -> Result<Vec<Rule>, InvalidRules> {
+pub fn built_in() -> Result<Vec<Rule>, RulesError> {
     parse(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())])
 }
 
 /// Parses rule files. Names of rules are unique over all of them, and there is at least one rule.
-pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, InvalidRules> {
+pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut faults = Vec::new();
     let mut names = Names::default();
@@ -71,7 +71,7 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, InvalidRules> {
     if faults.is_empty() {
         Ok(rules)
     } else {
-        Err(InvalidRules { faults })
+        Err(RulesError { faults })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::metric::{
     CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named, RatioMetric, ShareMetric,
 };
 use crate::rule::{
-    ClosedDays, Fall, FigureRule, Measure, NoData, Rule, RuleKind, Severity, SlaOverride,
+    ClosedDays, Fall, Measure, MetricRule, NoData, Rule, RuleKind, Severity, SlaOverride,
     Threshold, Window,
 };
 
@@ -103,7 +103,7 @@ impl RawKind {
 }
 
 /// The longest window: figures are made of hours, all of which are read.
-const MOST_HOURS: i64 = 24 * 62;
+const MAX_HOURS: i64 = 24 * 62;
 
 /// Complaints, each quoting the field that it is about first.
 type Faults = Vec<String>;
@@ -247,7 +247,7 @@ impl RawRule {
             self.division(measure, faults);
         }
         let threshold = self.threshold(measure.as_ref(), faults);
-        Some(RuleKind::Figure(Box::new(FigureRule {
+        Some(RuleKind::Metric(Box::new(MetricRule {
             measure: measure?,
             by: self.by.clone(),
             threshold: threshold?,
@@ -349,12 +349,12 @@ impl RawRule {
 
     fn window(&self, faults: &mut Faults) -> Window {
         let hours = |field: &str, span: Span, least: i64| {
-            let whole = span.0 % 3600 == 0 && (least..=MOST_HOURS).contains(&(span.0 / 3600));
+            let whole = span.0 % 3600 == 0 && (least..=MAX_HOURS).contains(&(span.0 / 3600));
             let hours = u32::try_from(span.0 / 3600).ok().filter(|_| whole);
             hours.ok_or_else(|| {
                 format!(
                     "`{field}` must be whole hours, from {least}h to {}d",
-                    MOST_HOURS / 24
+                    MAX_HOURS / 24
                 )
             })
         };
@@ -443,16 +443,16 @@ impl RawRule {
         };
         match side {
             Side::Above if self.clear_above.is_some() => {
-                faults.push("`clear_above` goes with `below`".into())
+                faults.push("`clear_above` goes with `below`".into());
             }
             Side::Below if self.clear_below.is_some() => {
-                faults.push("`clear_below` goes with `above`".into())
+                faults.push("`clear_below` goes with `above`".into());
             }
             Side::Above if clear > limit => {
-                faults.push("`clear_below` must not be greater than `above`".into())
+                faults.push("`clear_below` must not be greater than `above`".into());
             }
             Side::Below if clear < limit => {
-                faults.push("`clear_above` must not be less than `below`".into())
+                faults.push("`clear_above` must not be less than `below`".into());
             }
             _ => {}
         }

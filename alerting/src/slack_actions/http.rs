@@ -26,15 +26,15 @@ use jiff::Timestamp;
 use revwatch_shared::bounded::{Bounds, serve};
 use revwatch_shared::listen::{ListenError, ListenSetting, listen};
 use revwatch_shared::ports::StateStore;
-use revwatch_shared::reload::Current;
+use revwatch_shared::reload::Reloadable;
 use revwatch_shared::signature::SigningKey;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::Inbox;
-use super::payload::{NotAnAction, commands};
-use super::signature::{Refusal, verify};
+use super::payload::{PayloadError, commands};
+use super::signature::{SignatureError, verify};
 
 /// The listener for what is pressed, bound but not yet serving.
 pub struct Interactivity {
@@ -58,7 +58,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 struct Handler {
-    keys: Current<Vec<SigningKey>>,
+    keys: Reloadable<Vec<SigningKey>>,
     inbox: Inbox,
 }
 
@@ -80,7 +80,7 @@ impl Interactivity {
             listener,
             local_addr,
             handler: Arc::new(Handler {
-                keys: Current::new(keys),
+                keys: Reloadable::new(keys),
                 inbox: Inbox::new(store),
             }),
         })
@@ -92,7 +92,7 @@ impl Interactivity {
     }
 
     /// The keys; others may be put in their place.
-    pub fn keys(&self) -> Current<Vec<SigningKey>> {
+    pub fn keys(&self) -> Reloadable<Vec<SigningKey>> {
         self.handler.keys.clone()
     }
 
@@ -120,11 +120,11 @@ async fn interactivity(
 }
 
 /// Why a request is not answered 200.
-enum Refused {
+enum RequestError {
     Body(BytesRejection),
-    Signature(Refusal),
+    Signature(SignatureError),
     NoPayload,
-    Payload(NotAnAction),
+    Payload(PayloadError),
     Store,
 }
 
@@ -133,8 +133,8 @@ impl Handler {
         &self,
         headers: &HeaderMap,
         body: Result<Bytes, BytesRejection>,
-    ) -> Result<(), Refused> {
-        let body = body.map_err(Refused::Body)?;
+    ) -> Result<(), RequestError> {
+        let body = body.map_err(RequestError::Body)?;
         let now_s = Timestamp::now().as_second();
         let header = |name| headers.get(name).map(|value| value.as_bytes());
         let (timestamp, signature) = (
@@ -144,31 +144,31 @@ impl Handler {
         verify(&self.keys.get(), timestamp, signature, &body, now_s).map_err(|refusal| {
             match refusal {
                 // Anybody on the network may try; only these can be our own mistake.
-                Refusal::Mismatch | Refusal::WrongTime => {
-                    tracing::warn!(%refusal, "a request was not Slack's")
+                SignatureError::Mismatch | SignatureError::WrongTime => {
+                    tracing::warn!(%refusal, "a request was not Slack's");
                 }
-                Refusal::Missing | Refusal::Unreadable => {
-                    tracing::debug!(%refusal, "a request was not Slack's")
+                SignatureError::Missing | SignatureError::Unreadable => {
+                    tracing::debug!(%refusal, "a request was not Slack's");
                 }
             }
-            Refused::Signature(refusal)
+            RequestError::Signature(refusal)
         })?;
         let mut fields = url::form_urlencoded::parse(&body);
         let (_, payload) = fields
             .find(|(name, _)| name == "payload")
-            .ok_or(Refused::NoPayload)?;
+            .ok_or(RequestError::NoPayload)?;
         let interaction = commands(&payload, now_s).map_err(|error| {
             tracing::warn!(%error, "Slack told of something that is no action");
-            Refused::Payload(error)
+            RequestError::Payload(error)
         })?;
         self.inbox.take(&interaction).await.map_err(|error| {
             tracing::error!(%error, "an action in Slack could not be stored; whoever pressed was told so");
-            Refused::Store
+            RequestError::Store
         })
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let (status, reason, message) = match self {
             Self::Body(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => (
@@ -213,7 +213,7 @@ mod tests {
     use super::super::signature::keys;
     use super::super::tests::{LONG, break_store, hold_store, left, mend_store, open, press};
     use super::*;
-    use crate::command::Ask;
+    use crate::command::CommandKind;
 
     struct Served {
         url: String,
@@ -303,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             command.ask,
-            Ask::Acknowledge {
+            CommandKind::Acknowledge {
                 alert_id: "al_1".into()
             }
         );

@@ -8,7 +8,7 @@ use revwatch_shared::telemetry::shown;
 use tokio::time::timeout;
 
 use super::payload::Interaction;
-use crate::command::Ask;
+use crate::command::CommandKind;
 
 /// See the module.
 #[derive(Clone)]
@@ -16,10 +16,10 @@ pub(super) struct Inbox(Arc<dyn StateStore>);
 
 /// A command may or may not be stored; whoever gave it is to give it again.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotStored {
+pub(super) enum InboxError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the store did not answer within {} ms", STORE_WITHIN.as_millis())]
+    #[error("the store did not answer within {} ms", STORE_TIMEOUT.as_millis())]
     TooSlow,
     #[error("a command cannot be written: {0}")]
     Unwritable(#[from] serde_json::Error),
@@ -27,7 +27,7 @@ pub(super) enum NotStored {
 
 /// Slack tells people that something went wrong when it has no answer after three seconds:
 /// <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
-const STORE_WITHIN: Duration = Duration::from_millis(2500);
+const STORE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 impl Inbox {
     pub(super) fn new(store: Arc<dyn StateStore>) -> Self {
@@ -35,16 +35,16 @@ impl Inbox {
     }
 
     /// Returns once all that is asked is durable.
-    pub(super) async fn take(&self, interaction: &Interaction) -> Result<(), NotStored> {
+    pub(super) async fn take(&self, interaction: &Interaction) -> Result<(), InboxError> {
         for ignored in &interaction.ignored {
             tracing::debug!(reason = ignored.reason, action_id = %shown::id(&ignored.action_id), "action in Slack ignored");
         }
-        timeout(STORE_WITHIN, self.store(interaction))
+        timeout(STORE_TIMEOUT, self.store(interaction))
             .await
-            .map_err(|_| NotStored::TooSlow)?
+            .map_err(|_| InboxError::TooSlow)?
     }
 
-    async fn store(&self, interaction: &Interaction) -> Result<(), NotStored> {
+    async fn store(&self, interaction: &Interaction) -> Result<(), InboxError> {
         for asked in &interaction.asked {
             self.0
                 .submit(
@@ -54,10 +54,10 @@ impl Inbox {
                 )
                 .await?;
             let what = match asked.command.ask {
-                Ask::Acknowledge { .. } => "acknowledge",
-                Ask::Resolve { .. } => "resolve",
-                Ask::Silence(_) => "silence",
-                Ask::Unsilence { .. } => "unsilence",
+                CommandKind::Acknowledge { .. } => "acknowledge",
+                CommandKind::Resolve { .. } => "resolve",
+                CommandKind::Silence(_) => "silence",
+                CommandKind::Unsilence { .. } => "unsilence",
             };
             // A name and not an id of Slack's would be a person's.
             let (alert_id, by) = (

@@ -17,14 +17,14 @@ use std::sync::Arc;
 use revwatch_shared::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
 use revwatch_shared::listen::ListenError;
 use revwatch_shared::ports::StateStore;
-use revwatch_shared::reload::{Apply, Current};
+use revwatch_shared::reload::{Apply, Reloadable};
 use revwatch_shared::signature::SigningKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::http::Interactivity;
 pub use self::socket::SocketMode;
-use crate::notify::{Outgoing, SetupError};
+use crate::notify::{EgressClient, SetupError};
 
 /// Both ways, as far as they are configured.
 #[derive(Default)]
@@ -35,7 +35,7 @@ pub struct SlackActions {
 
 /// Puts other secrets and tokens in the place of those in use.
 pub struct Switch {
-    keys: Option<Current<Vec<SigningKey>>>,
+    keys: Option<Reloadable<Vec<SigningKey>>>,
     socket: Option<watch::Sender<Option<SocketMode>>>,
     store: Arc<dyn StateStore>,
 }
@@ -58,7 +58,7 @@ impl SlackActions {
     /// Opens the port, if there is a signing secret, and prepares Socket Mode, if there is an app token.
     pub async fn bind(
         config: &SlackConfig,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
         let http = match keys(config)? {
@@ -67,7 +67,7 @@ impl SlackActions {
             }
             None => None,
         };
-        let socket = socket(config, outgoing, store)?;
+        let socket = socket(config, egress, store)?;
         Ok(Self {
             http,
             socket: Some(watch::Sender::new(socket)),
@@ -79,8 +79,8 @@ impl SlackActions {
         let wrong = |error: StartError| ConfigError::of(error.to_string());
         keys(&config.slack).map_err(wrong)?;
         if config.slack.app_token.is_some() {
-            let outgoing = Outgoing::new(config.outgoing);
-            outgoing
+            let egress = EgressClient::new(config.egress);
+            egress
                 .base(socket::SETTING, &config.slack.api_base)
                 .map_err(|error| wrong(SetupError::from(error).into()))?;
         }
@@ -122,10 +122,10 @@ impl Switch {
     /// Makes ready what `config` says. Without a signing secret, requests of Slack are refused from then on; a
     /// first one opens no listener.
     pub fn prepare(&self, config: &Config) -> Result<Apply, ConfigError> {
-        let outgoing = Outgoing::new(config.outgoing);
+        let egress = EgressClient::new(config.egress);
         let wrong = |error: StartError| ConfigError::of(error.to_string());
         let keys = keys(&config.slack).map_err(wrong)?.unwrap_or_default();
-        let new = socket(&config.slack, &outgoing, self.store.clone()).map_err(wrong)?;
+        let new = socket(&config.slack, &egress, self.store.clone()).map_err(wrong)?;
         let (current, sender) = (self.keys.clone(), self.socket.clone());
         Ok(Box::new(move || {
             if let Some(current) = current {
@@ -164,12 +164,12 @@ fn keys(config: &SlackConfig) -> Result<Option<Vec<SigningKey>>, StartError> {
 
 fn socket(
     config: &SlackConfig,
-    outgoing: &Outgoing,
+    egress: &EgressClient,
     store: Arc<dyn StateStore>,
 ) -> Result<Option<SocketMode>, StartError> {
     let token = config.app_token.clone();
     token
-        .map(|token| SocketMode::new(token, &config.api_base, outgoing, store))
+        .map(|token| SocketMode::new(token, &config.api_base, egress, store))
         .transpose()
 }
 
@@ -207,7 +207,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use revwatch_shared::config::OutgoingConfig;
+    use revwatch_shared::config::EgressConfig;
     use revwatch_shared::ports::COMMANDS;
     use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
     use serde_json::json;
@@ -298,8 +298,8 @@ mod tests {
     async fn nothing_is_opened_that_is_not_configured() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
-        let outgoing = Outgoing::new(OutgoingConfig::default());
-        let off = SlackActions::bind(&config(&[]), &outgoing, store.clone())
+        let egress = EgressClient::new(EgressConfig::default());
+        let off = SlackActions::bind(&config(&[]), &egress, store.clone())
             .await
             .expect("nothing to open");
         assert!(off.local_addr().is_none());
@@ -311,7 +311,7 @@ mod tests {
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0"),
         ]);
-        let on = SlackActions::bind(&on, &outgoing, store.clone())
+        let on = SlackActions::bind(&on, &egress, store.clone())
             .await
             .expect("a port");
         let addr = on.local_addr().expect("an address").to_string();
@@ -319,7 +319,7 @@ mod tests {
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", &addr),
         ]);
-        let error = SlackActions::bind(&taken, &outgoing, store.clone())
+        let error = SlackActions::bind(&taken, &egress, store.clone())
             .await
             .err()
             .expect("taken")
@@ -346,7 +346,7 @@ mod tests {
             ("http://slack.example/api", "https://"),
             ("https://10.0.0.1/api", "private"),
         ] {
-            let refused = SocketMode::new("xapp-1".into(), base, &outgoing, store.clone());
+            let refused = SocketMode::new("xapp-1".into(), base, &egress, store.clone());
             let error = refused.err().expect("refused").to_string();
             assert!(
                 error.contains("SLACK_API_BASE") && error.contains(expected),

@@ -19,20 +19,20 @@ use revwatch_shared::telemetry::shown;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::command::{Ask, Command, Matcher, Silence};
+use crate::command::{Command, CommandKind, Matcher, Silence};
 
 /// What one payload says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interaction {
     /// What is asked, in the order of the actions.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<RequestedAction>,
     /// Actions that ask nothing of us.
     pub ignored: Vec<Ignored>,
 }
 
 /// A command, and what names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestedAction {
     /// The same for the same press, so that a repeat replaces it.
     pub key: String,
     /// Slack's id of whoever pressed it, for the log.
@@ -54,7 +54,7 @@ pub struct Ignored {
 
 /// The payload says nothing that was pressed in a message of ours.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NotAnAction {
+pub enum PayloadError {
     /// Not JSON, or not as Slack documents it.
     #[error(
         "the payload cannot be read at line {line}, column {column}: it is not what Slack documents for block_actions"
@@ -73,14 +73,14 @@ pub enum NotAnAction {
 }
 
 /// A mistyped silence must end in somebody's lifetime.
-const LONGEST_SILENCE_S: i64 = 366 * 86_400;
-const LONGEST_NAME: usize = 80;
+const MAX_SILENCE_S: i64 = 366 * 86_400;
+const MAX_NAME_CHARS: usize = 80;
 
 /// Reads a payload.
-pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, NotAnAction> {
+pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, PayloadError> {
     let Kind { r#type } = read(payload)?;
     if r#type != "block_actions" {
-        return Err(NotAnAction::Type(shown::kind(&r#type).into_owned()));
+        return Err(PayloadError::Type(shown::kind(&r#type).into_owned()));
     }
     let Payload { user, actions } = read(payload)?;
     let mut interaction = Interaction::default();
@@ -130,7 +130,7 @@ struct Choice {
 }
 
 /// The error is a reason to ignore it.
-fn ask(action: &Action, user: &User, now_s: i64) -> Result<Asked, &'static str> {
+fn ask(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, &'static str> {
     let Action {
         action_id,
         action_ts,
@@ -157,7 +157,7 @@ fn ask(action: &Action, user: &User, now_s: i64) -> Result<Asked, &'static str> 
             let alert_id = alert_id(value.ok_or("no_value")?)?;
             (
                 alert_id,
-                Ask::Acknowledge {
+                CommandKind::Acknowledge {
                     alert_id: alert_id.to_owned(),
                 },
             )
@@ -168,7 +168,7 @@ fn ask(action: &Action, user: &User, now_s: i64) -> Result<Asked, &'static str> 
             let seconds = seconds
                 .parse()
                 .ok()
-                .filter(|s| (1..=LONGEST_SILENCE_S).contains(s))
+                .filter(|s| (1..=MAX_SILENCE_S).contains(s))
                 .ok_or("no_time")?;
             let silence = Silence {
                 id: format!("si_{}", digest(&[alert_id, &user.id, action_ts], 8)),
@@ -181,12 +181,12 @@ fn ask(action: &Action, user: &User, now_s: i64) -> Result<Asked, &'static str> 
                 reason: format!("silenced from Slack by {by}"),
                 by: by.clone(),
             };
-            (alert_id, Ask::Silence(silence))
+            (alert_id, CommandKind::Silence(silence))
         }
         "open" => return Err("link"),
         _ => return Err("unknown_action"),
     };
-    Ok(Asked {
+    Ok(RequestedAction {
         key: format!(
             "slack_{}",
             digest(&[action_ts, &user.id, action_id, alert_id], 16)
@@ -222,7 +222,7 @@ impl User {
 fn alert_id(value: &str) -> Result<&str, &'static str> {
     let rest = value
         .strip_prefix("al_")
-        .filter(|rest| !rest.is_empty() && value.len() <= LONGEST_NAME);
+        .filter(|rest| !rest.is_empty() && value.len() <= MAX_NAME_CHARS);
     let fits =
         rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     if fits { Ok(value) } else { Err("not_an_alert") }
@@ -240,13 +240,13 @@ fn digest(parts: &[&str], bytes: usize) -> String {
 fn shorten(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
-        .take(LONGEST_NAME)
+        .take(MAX_NAME_CHARS)
         .collect()
 }
 
 /// The error names the place and quotes nothing.
-fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, NotAnAction> {
-    serde_json::from_str(payload).map_err(|e| NotAnAction::Unreadable {
+fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, PayloadError> {
+    serde_json::from_str(payload).map_err(|e| PayloadError::Unreadable {
         line: e.line(),
         column: e.column(),
     })
@@ -300,7 +300,7 @@ mod tests {
         })
     }
 
-    fn one(action: &Value) -> Result<Asked, &'static str> {
+    fn one(action: &Value) -> Result<RequestedAction, &'static str> {
         let Interaction { mut asked, ignored } =
             commands(&payload(&ana(), &json!([action])), NOW_S).expect("read");
         assert_eq!(asked.len() + ignored.len(), 1);
@@ -323,7 +323,7 @@ mod tests {
             acknowledged.key
         );
         let expected = Command {
-            ask: Ask::Acknowledge {
+            ask: CommandKind::Acknowledge {
                 alert_id: "al_1".into(),
             },
             by: "ana".into(),
@@ -337,7 +337,7 @@ mod tests {
             button("silence_4h", "al_1 14400"),
         ] {
             let asked = one(&action).expect("a command");
-            let Ask::Silence(silence) = asked.command.ask else {
+            let CommandKind::Silence(silence) = asked.command.ask else {
                 panic!("{asked:?}")
             };
             assert_eq!(
@@ -422,8 +422,8 @@ mod tests {
             press(&menu("al_2 60"), &ana, NOW_S),
             press(&first, &json!({"id": "U2"}), NOW_S),
         ];
-        let id = |asked: &Asked| match &asked.command.ask {
-            Ask::Silence(silence) => silence.id.clone(),
+        let id = |asked: &RequestedAction| match &asked.command.ask {
+            CommandKind::Silence(silence) => silence.id.clone(),
             other => panic!("{other:?}"),
         };
         let first = press(&first, &ana, NOW_S);

@@ -11,7 +11,7 @@ pub const TOLERANCE_S: i64 = 300;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-pub enum Refusal {
+pub enum SignatureError {
     /// One of the two headers is not there.
     #[error("there is no X-Slack-Signature or no X-Slack-Request-Timestamp header")]
     Missing,
@@ -30,7 +30,7 @@ pub enum Refusal {
     WrongTime,
 }
 
-impl Refusal {
+impl SignatureError {
     /// The machine-readable reason.
     pub fn reason(self) -> &'static str {
         match self {
@@ -56,23 +56,25 @@ pub fn verify(
     signature: Option<&[u8]>,
     body: &[u8],
     now_s: i64,
-) -> Result<(), Refusal> {
-    let (timestamp, signature) = timestamp.zip(signature).ok_or(Refusal::Missing)?;
+) -> Result<(), SignatureError> {
+    let (timestamp, signature) = timestamp.zip(signature).ok_or(SignatureError::Missing)?;
     let signed_s = std::str::from_utf8(timestamp)
         .ok()
         .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     let signed_s: i64 = signed_s
         .and_then(|text| text.parse().ok())
-        .ok_or(Refusal::Unreadable)?;
+        .ok_or(SignatureError::Unreadable)?;
     let mut tag = [0; 32];
-    let hex = signature.strip_prefix(b"v0=").ok_or(Refusal::Unreadable)?;
-    hex::decode_to_slice(hex, &mut tag).map_err(|_| Refusal::Unreadable)?;
+    let hex = signature
+        .strip_prefix(b"v0=")
+        .ok_or(SignatureError::Unreadable)?;
+    hex::decode_to_slice(hex, &mut tag).map_err(|_| SignatureError::Unreadable)?;
     let parts = [b"v0:", timestamp, b":", body];
     if !keys.iter().any(|key| key.has_signed(&parts, &tag)) {
-        return Err(Refusal::Mismatch);
+        return Err(SignatureError::Mismatch);
     }
     if now_s.abs_diff(signed_s) > TOLERANCE_S.unsigned_abs() {
-        return Err(Refusal::WrongTime);
+        return Err(SignatureError::WrongTime);
     }
     Ok(())
 }
@@ -97,7 +99,7 @@ mod tests {
         Option<&'a str>,
         Option<&'a str>,
         i64,
-        Result<(), Refusal>,
+        Result<(), SignatureError>,
     );
 
     #[test]
@@ -111,88 +113,106 @@ mod tests {
             ("Slack's own example", at, Some(SIGNATURE), 0, Ok(())),
             ("upper-case hex", at, Some(&upper), 0, Ok(())),
             ("five minutes old", at, Some(SIGNATURE), 300, Ok(())),
-            ("older", at, Some(SIGNATURE), 301, Err(Refusal::WrongTime)),
+            (
+                "older",
+                at,
+                Some(SIGNATURE),
+                301,
+                Err(SignatureError::WrongTime),
+            ),
             (
                 "of the future",
                 at,
                 Some(SIGNATURE),
                 -301,
-                Err(Refusal::WrongTime),
+                Err(SignatureError::WrongTime),
             ),
             (
                 "another secret",
                 at,
                 Some(&other),
                 0,
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "another secret, and old",
                 at,
                 Some(&other),
                 301,
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "another time",
                 Some("1531420619"),
                 Some(SIGNATURE),
                 0,
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 "another spelling of the time",
                 Some("01531420618"),
                 Some(SIGNATURE),
                 0,
-                Err(Refusal::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
-            ("no signature", at, None, 0, Err(Refusal::Missing)),
-            ("no time", None, Some(SIGNATURE), 0, Err(Refusal::Missing)),
-            ("neither", None, None, 0, Err(Refusal::Missing)),
+            ("no signature", at, None, 0, Err(SignatureError::Missing)),
+            (
+                "no time",
+                None,
+                Some(SIGNATURE),
+                0,
+                Err(SignatureError::Missing),
+            ),
+            ("neither", None, None, 0, Err(SignatureError::Missing)),
             (
                 "an empty time",
                 Some(""),
                 Some(SIGNATURE),
                 0,
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
             (
                 "a negative time",
                 Some("-1"),
                 Some(SIGNATURE),
                 0,
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
             (
                 "no number",
                 Some("soon"),
                 Some(SIGNATURE),
                 0,
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
             (
                 "a number too large",
                 Some("99999999999999999999"),
                 Some(SIGNATURE),
                 0,
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
             (
                 "another version",
                 at,
                 Some(&SIGNATURE.replace("v0", "v1")),
                 0,
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
             (
                 "cut off",
                 at,
                 Some(&SIGNATURE[..65]),
                 0,
-                Err(Refusal::Unreadable),
+                Err(SignatureError::Unreadable),
             ),
-            ("no hex", at, Some("v0=potato"), 0, Err(Refusal::Unreadable)),
+            (
+                "no hex",
+                at,
+                Some("v0=potato"),
+                0,
+                Err(SignatureError::Unreadable),
+            ),
         ];
         // The second secret is the one that is being rotated out.
         let keys = keys(&format!("new, {SECRET}")).expect("two keys");

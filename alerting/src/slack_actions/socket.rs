@@ -18,7 +18,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode, header};
-use revwatch_shared::config::{ExposeSecret as _, OutgoingConfig, SecretString};
+use revwatch_shared::config::{EgressConfig, ExposeSecret as _, SecretString};
 use revwatch_shared::ports::StateStore;
 use revwatch_shared::telemetry::shown;
 use serde::Deserialize;
@@ -34,7 +34,7 @@ use self::envelope::{Disconnect, Envelope};
 use super::StartError;
 use super::inbox::Inbox;
 use super::payload::commands;
-use crate::notify::{Outgoing, SetupError, outgoing};
+use crate::notify::{EgressClient, SetupError, http_outcome};
 
 /// Keeps one connection to Slack.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ pub struct SocketMode {
     client: Client,
     token: SecretString,
     api_base: String,
-    policy: OutgoingConfig,
+    policy: EgressConfig,
     inbox: Inbox,
     quiet: Duration,
     steady: Duration,
@@ -52,28 +52,28 @@ pub struct SocketMode {
 pub(super) const SETTING: &str = "slack.api_base (SLACK_API_BASE)";
 /// Slack pings more often than every 30 seconds, says the default of its own client:
 /// <https://docs.slack.dev/tools/node-slack-sdk/reference/socket-mode/interfaces/SocketModeOptions>.
-const QUIET: Duration = Duration::from_secs(75);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// For a handshake, and for one message to be sent.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slack does not close its side at once.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that held for this long was a good one: what follows is a new trouble.
-const STEADY: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// As much as over HTTP.
 const MESSAGE_BYTES: usize = super::http::BODY_BYTES;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Why a connection ended in good order.
-enum Ended {
+enum SessionEnd {
     Shutdown,
     Asked,
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum SocketError {
     #[error("apps.connections.open: {0}")]
     Refused(String),
     #[error("apps.connections.open: Slack wants it asked again in {} s", .0.as_secs())]
@@ -95,19 +95,19 @@ impl SocketMode {
     pub fn new(
         token: SecretString,
         api_base: &str,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
-        let api_base = outgoing.base(SETTING, api_base).map_err(SetupError::from)?;
-        let client = outgoing.client().map_err(SetupError::from)?;
+        let api_base = egress.base(SETTING, api_base).map_err(SetupError::from)?;
+        let client = egress.client().map_err(SetupError::from)?;
         Ok(Self {
             client,
             token,
             api_base,
-            policy: outgoing.policy(),
+            policy: egress.policy(),
             inbox: Inbox::new(store),
-            quiet: QUIET,
-            steady: STEADY,
+            quiet: IDLE_TIMEOUT,
+            steady: STABLE_AFTER,
         })
     }
 
@@ -128,12 +128,12 @@ impl SocketMode {
                 pauses = backoff();
             }
             let pause = match ended {
-                Ok(Ended::Shutdown) => return,
-                Ok(Ended::Asked) if was_steady => Duration::ZERO,
-                Ok(Ended::Asked) => pauses.next().unwrap_or(LONGEST_PAUSE),
+                Ok(SessionEnd::Shutdown) => return,
+                Ok(SessionEnd::Asked) if was_steady => Duration::ZERO,
+                Ok(SessionEnd::Asked) => pauses.next().unwrap_or(MAX_BACKOFF),
                 Err(error) => {
-                    let own = pauses.next().unwrap_or(LONGEST_PAUSE);
-                    let pause = if let Broken::Later(wait) = error {
+                    let own = pauses.next().unwrap_or(MAX_BACKOFF);
+                    let pause = if let SocketError::Later(wait) = error {
                         own.max(wait)
                     } else {
                         own
@@ -149,37 +149,37 @@ impl SocketMode {
         }
     }
 
-    async fn connection(&self, shutdown: &CancellationToken) -> Result<Ended, Broken> {
+    async fn connection(&self, shutdown: &CancellationToken) -> Result<SessionEnd, SocketError> {
         let mut socket = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+            () = shutdown.cancelled() => return Ok(SessionEnd::Shutdown),
             socket = self.connect() => socket?,
         };
         let ended = self.converse(&mut socket, shutdown).await;
         // Whether Slack hears it does not matter.
-        let _ = timeout(GOODBYE, socket.close(None)).await;
+        let _ = timeout(CLOSE_TIMEOUT, socket.close(None)).await;
         ended
     }
 
-    async fn connect(&self) -> Result<Socket, Broken> {
+    async fn connect(&self) -> Result<Socket, SocketError> {
         let url = self.open().await?;
         if !is_private(&url, "wss", "ws") {
-            return Err(Broken::Address);
+            return Err(SocketError::Address);
         }
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
         let connecting = Box::pin(connect_async_with_config(url, Some(config), true));
-        let connected = timeout(PATIENCE, connecting)
+        let connected = timeout(REQUEST_TIMEOUT, connecting)
             .await
-            .map_err(|_| Broken::Quiet(PATIENCE))?;
+            .map_err(|_| SocketError::Quiet(REQUEST_TIMEOUT))?;
         connected
             .map(|(socket, _)| socket)
-            .map_err(|error| Broken::Connection(error.to_string()))
+            .map_err(|error| SocketError::Connection(error.to_string()))
     }
 
     /// Asks for an address.
-    async fn open(&self) -> Result<String, Broken> {
+    async fn open(&self) -> Result<String, SocketError> {
         #[derive(Deserialize)]
         struct Answer {
             ok: bool,
@@ -192,7 +192,7 @@ impl SocketMode {
         let request = request
             .bearer_auth(self.token.expose_secret())
             .header(header::CONTENT_LENGTH, 0);
-        let failed = |error: reqwest::Error| Broken::Refused(causes(&error.without_url()));
+        let failed = |error: reqwest::Error| SocketError::Refused(causes(&error.without_url()));
         let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
@@ -200,18 +200,18 @@ impl SocketMode {
                     .headers()
                     .get(header::RETRY_AFTER)
                     .and_then(|v| v.to_str().ok()?.parse().ok());
-                return Err(Broken::Later(Duration::from_secs(
+                return Err(SocketError::Later(Duration::from_secs(
                     seconds.unwrap_or(30).clamp(1, 3600),
                 )));
             }
             status if !status.is_success() => {
-                return Err(Broken::Refused(format!("Slack answered {status}")));
+                return Err(SocketError::Refused(format!("Slack answered {status}")));
             }
             _ => {}
         }
         // An answer that cannot be read is not quoted: it may repeat the token.
-        let read = outgoing::json(response, MESSAGE_BYTES).await;
-        match read.map_err(|what| Broken::Refused(format!("Slack: {what}")))? {
+        let read = http_outcome::json(response, MESSAGE_BYTES).await;
+        match read.map_err(|what| SocketError::Refused(format!("Slack: {what}")))? {
             Answer {
                 ok: true,
                 url: Some(url),
@@ -230,7 +230,7 @@ impl SocketMode {
                     }
                     _ => "",
                 };
-                Err(Broken::Refused(format!("Slack answered {word}{fix}")))
+                Err(SocketError::Refused(format!("Slack answered {word}{fix}")))
             }
         }
     }
@@ -240,18 +240,19 @@ impl SocketMode {
         &self,
         socket: &mut Socket,
         shutdown: &CancellationToken,
-    ) -> Result<Ended, Broken> {
-        let broken =
-            |error: tokio_tungstenite::tungstenite::Error| Broken::Connection(error.to_string());
+    ) -> Result<SessionEnd, SocketError> {
+        let broken = |error: tokio_tungstenite::tungstenite::Error| {
+            SocketError::Connection(error.to_string())
+        };
         loop {
             let message = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
-                message = timeout(self.quiet, socket.next()) => message.map_err(|_| Broken::Quiet(self.quiet))?,
+                () = shutdown.cancelled() => return Ok(SessionEnd::Shutdown),
+                message = timeout(self.quiet, socket.next()) => message.map_err(|_| SocketError::Quiet(self.quiet))?,
             };
-            let text = match message.ok_or(Broken::Closed)?.map_err(broken)? {
+            let text = match message.ok_or(SocketError::Closed)?.map_err(broken)? {
                 Message::Text(text) => text,
-                Message::Close(_) => return Err(Broken::Closed),
+                Message::Close(_) => return Err(SocketError::Closed),
                 // Pings are answered with the next read.
                 _ => continue,
             };
@@ -262,9 +263,9 @@ impl SocketMode {
                 }
                 Envelope::Disconnect(reason) if reason.is_usual() => {
                     tracing::info!(%reason, "Slack replaces the connection of Socket Mode");
-                    return Ok(Ended::Asked);
+                    return Ok(SessionEnd::Asked);
                 }
-                Envelope::Disconnect(reason) => return Err(Broken::Ended(reason)),
+                Envelope::Disconnect(reason) => return Err(SocketError::Ended(reason)),
                 Envelope::Interactive { id, payload } => self.take(payload).await.then_some(id),
                 Envelope::Other { id } => {
                     tracing::debug!(
@@ -279,9 +280,9 @@ impl SocketMode {
             };
             if let Some(id) = confirm {
                 let message = Message::text(envelope::confirmation(id));
-                timeout(PATIENCE, socket.send(message))
+                timeout(REQUEST_TIMEOUT, socket.send(message))
                     .await
-                    .map_err(|_| Broken::Quiet(PATIENCE))?
+                    .map_err(|_| SocketError::Quiet(REQUEST_TIMEOUT))?
                     .map_err(broken)?;
             }
         }
@@ -331,7 +332,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 fn backoff() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(LONGEST_PAUSE)
+        .with_max_delay(MAX_BACKOFF)
         .with_jitter()
         .without_max_times()
         .build()

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use revwatch_ingest::{Ingest, Settings};
 use revwatch_shared::config::{Endpoint, Limits, Mode};
 use revwatch_shared::ports::{
-    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
 };
 use revwatch_shared::signature::SigningKey;
 use revwatch_shared::telemetry::Metrics;
@@ -86,23 +87,23 @@ impl EventQueue for TestQueue {
         unimplemented!("the edge only publishes")
     }
 
-    async fn set_aside(&self, _: Place, _: SetAside) -> Result<(), QueueError> {
+    async fn hold(&self, _: HoldingQueue, _: HeldDelivery) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 
-    async fn look_aside(
+    async fn visit_held(
         &self,
-        _: Place,
-        _: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+        _: HoldingQueue,
+        _: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 
-    async fn sweep(
+    async fn triage(
         &self,
-        _: Place,
-        _: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
-    ) -> Result<Swept, QueueError> {
+        _: HoldingQueue,
+        _: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
         unimplemented!("the edge only publishes")
     }
 
@@ -110,7 +111,7 @@ impl EventQueue for TestQueue {
         unimplemented!("the edge only publishes")
     }
 
-    async fn aside_count(&self, _: Place) -> Result<u64, QueueError> {
+    async fn held_count(&self, _: HoldingQueue) -> Result<u64, QueueError> {
         unimplemented!("the edge only publishes")
     }
 
@@ -118,11 +119,14 @@ impl EventQueue for TestQueue {
         unimplemented!("the edge only publishes")
     }
 
-    async fn record(&self, _: Vec<JournalEntry>) -> Result<(), QueueError> {
+    async fn append_journal(&self, _: Vec<JournalEntry>) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 
-    async fn journal(&self, _: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+    async fn read_journal(
+        &self,
+        _: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
         unimplemented!("the edge only publishes")
     }
 

@@ -110,7 +110,7 @@ impl Config {
         ];
         let judged = urls
             .into_iter()
-            .filter_map(|(setting, url)| self.outgoing.url(setting, &url?).err());
+            .filter_map(|(setting, url)| self.egress.url(setting, &url?).err());
         judged.flat_map(|error| error.faults).collect()
     }
 }

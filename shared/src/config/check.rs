@@ -25,7 +25,7 @@ impl Config {
         }
         // The key travels with every request.
         if let Err(error) = self
-            .outgoing
+            .egress
             .base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base)
         {
             error.faults.into_iter().for_each(&mut wrong);
@@ -83,8 +83,8 @@ impl Config {
             ("limits.drain_seconds", self.limits.drain_seconds),
             ("worker.member_seconds", self.worker.member_seconds),
             (
-                "worker.heal_margin_seconds",
-                self.worker.heal_margin_seconds,
+                "worker.recovery_margin_seconds",
+                self.worker.recovery_margin_seconds,
             ),
             (
                 "worker.refreshes_per_second",

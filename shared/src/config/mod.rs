@@ -11,9 +11,9 @@ mod alerting;
 mod channels;
 mod check;
 pub mod effective;
+mod egress;
 mod endpoint;
 mod file;
-mod outgoing;
 mod proxies;
 pub mod reload;
 mod show;
@@ -32,8 +32,8 @@ pub use self::alerting::{
 };
 pub use self::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
 pub use self::effective::Effective;
+pub use self::egress::{EgressConfig, names_loopback};
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
-pub use self::outgoing::{OutgoingConfig, names_loopback};
 pub use self::proxies::TrustedProxies;
 pub use self::traces::TracesConfig;
 pub use self::variables::{Lookup, Variable, unknown_in_environment, variables};
@@ -86,7 +86,7 @@ pub struct Config {
     /// Evaluation of rules.
     pub alerting: AlertingConfig,
     /// Where requests may go.
-    pub outgoing: OutgoingConfig,
+    pub egress: EgressConfig,
     /// Slack.
     pub slack: SlackConfig,
     /// Email.
@@ -144,7 +144,7 @@ pub struct WorkerConfig {
     /// A worker that has not been heard of for this long loses its partitions to the others.
     pub member_seconds: f64,
     /// After a restart or failover of the store, the archive is replayed from this long before what the store has.
-    pub heal_margin_seconds: f64,
+    pub recovery_margin_seconds: f64,
     /// Accounts fetched from Stripe's API per second, at most, by all workers together.
     pub refreshes_per_second: f64,
 }

@@ -14,7 +14,7 @@ pub const RELOADABLE: [&str; 13] = [
     "endpoints",
     "rules",
     "alerting",
-    "outgoing",
+    "egress",
     "slack",
     "email",
     "sms",

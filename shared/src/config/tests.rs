@@ -365,12 +365,8 @@ fn ways_to_reach_people_hide_their_secrets() {
     variables.push(("SMTP_URL", "smtps://me:hidden@mail.example"));
     variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hidden"));
     variables.push(("REVWATCH_WEBHOOK_URL", "https://10.0.0.9/hidden"));
-    let config = load(
-        Some("[outgoing]\nallow_private_addresses = true"),
-        &variables,
-    )
-    .expect("valid");
-    assert!(config.outgoing.allow_private_addresses && config.email.smtp_url.is_some());
+    let config = load(Some("[egress]\nallow_private_addresses = true"), &variables).expect("valid");
+    assert!(config.egress.allow_private_addresses && config.email.smtp_url.is_some());
     assert!(
         !format!("{config:?}").contains("hidden"),
         "secrets are not shown"

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::risk::{Risk, Standing, risk, standing};
-use super::timeline::{Facts, Sighting, Timeline};
-use super::words::CapabilityStatus;
-use super::{EntityKey, EntityKind, Transition, compact, keep_greater, keep_smaller, print};
+use super::risk::{AccountStanding, Risk, risk, standing};
+use super::stripe_enums::CapabilityStatus;
+use super::timeline::{Facts, RecordedState, Timeline};
+use super::{
+    EntityKey, EntityKind, Transition, compact, keep_greater, keep_smaller, value_fingerprint,
+};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::histogram;
@@ -98,7 +100,7 @@ pub struct CapabilityFacts {
 
 /// What one event says of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccountNews {
+pub enum AccountUpdate {
     /// The account exists: any event that bears it.
     Seen,
     /// `account.updated`
@@ -108,7 +110,7 @@ pub enum AccountNews {
         /// Unix seconds.
         created_s: Option<i64>,
         /// The view.
-        sighting: Sighting<AccountFacts>,
+        sighting: RecordedState<AccountFacts>,
         /// Whether it lists an external account.
         has_external_account: bool,
     },
@@ -136,7 +138,7 @@ pub enum AccountNews {
         /// For example `transfers`.
         name: String,
         /// The view.
-        sighting: Sighting<CapabilityFacts>,
+        sighting: RecordedState<CapabilityFacts>,
     },
 }
 
@@ -189,11 +191,11 @@ impl<'de> Deserialize<'de> for Milestone {
 
 impl Account {
     /// Learns from one event, created at `created_s`.
-    pub fn merge(&mut self, created_s: i64, news: AccountNews) {
+    pub fn merge(&mut self, created_s: i64, news: AccountUpdate) {
         keep_smaller(&mut self.first_seen_s, created_s);
         match news {
-            AccountNews::Seen => {}
-            AccountNews::Snapshot {
+            AccountUpdate::Seen => {}
+            AccountUpdate::Snapshot {
                 country,
                 created_s: born_s,
                 sighting,
@@ -218,7 +220,7 @@ impl Account {
                 }
                 self.timeline.insert(sighting);
             }
-            AccountNews::ExternalAccount { id, view } => {
+            AccountUpdate::ExternalAccount { id, view } => {
                 if !view.removed {
                     self.reach(Milestone::ExternalAccountAdded, created_s);
                 }
@@ -231,10 +233,10 @@ impl Account {
                     *kept = view;
                 }
             }
-            AccountNews::Thin { event_id } => {
-                keep_greater(&mut self.thin, &Some((created_s, event_id)))
+            AccountUpdate::Thin { event_id } => {
+                keep_greater(&mut self.thin, &Some((created_s, event_id)));
             }
-            AccountNews::Connection {
+            AccountUpdate::Connection {
                 connected,
                 event_id,
             } => {
@@ -245,8 +247,8 @@ impl Account {
                 };
                 keep_greater(latest, &Some((created_s, event_id)));
             }
-            AccountNews::Capability { name, sighting } => {
-                self.capabilities.entry(name).or_default().insert(sighting)
+            AccountUpdate::Capability { name, sighting } => {
+                self.capabilities.entry(name).or_default().insert(sighting);
             }
         }
     }
@@ -309,7 +311,7 @@ impl Account {
 
     /// Whether other objects' events named it and nothing was told of itself: it may have been onboarded long
     /// ago, so that it begins nothing by being seen.
-    fn is_only_borne(&self) -> bool {
+    fn is_only_named(&self) -> bool {
         let is_told = self
             .created_s
             .or(self.timeline.last().map(|s| s.created_s))
@@ -326,21 +328,21 @@ impl Account {
             return;
         };
         tally.add(
-            Bucket::Standing,
+            Bucket::Current,
             &["accounts", self.risk().map_or("unknown", Risk::as_str)],
             1,
         );
         if self.connected() && self.current().is_some_and(|f| f.charges_enabled) {
-            tally.add(Bucket::Standing, &["accounts_charging"], 1);
+            tally.add(Bucket::Current, &["accounts_charging"], 1);
         }
         if self.is_stale() {
-            tally.add(Bucket::Standing, &["accounts_stale"], 1);
+            tally.add(Bucket::Current, &["accounts_stale"], 1);
         }
         let country = self.country.as_deref().unwrap_or("unknown");
         let furthest = self.stage();
         for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
-            tally.add(Bucket::Standing, &["funnel", milestone.as_str()], 1);
-            if !self.is_only_borne() {
+            tally.add(Bucket::Current, &["funnel", milestone.as_str()], 1);
+            if !self.is_only_named() {
                 tally.add(
                     Bucket::hour_of(began_s),
                     &["cohort", milestone.as_str(), country],
@@ -353,13 +355,13 @@ impl Account {
             .zip(self.milestones.get(&Milestone::ChargesEnabled))
         {
             let bucket = histogram::bucket(seconds).to_string();
-            tally.add(Bucket::Standing, &["onboarding", &bucket], 1);
+            tally.add(Bucket::Current, &["onboarding", &bucket], 1);
             let hour = Bucket::hour_of(*done_s);
             tally.add(hour, &["onboarded", "count"], 1);
             tally.add(hour, &["onboarded", "seconds"], seconds);
             tally.add(hour, &["onboarded_bucket", &bucket], 1);
         }
-        if !self.is_only_borne() {
+        if !self.is_only_named() {
             self.stages(tally);
         }
         self.charging(tally);
@@ -450,18 +452,18 @@ impl Account {
         }
         let mut found = Vec::new();
         let mut add = |kind, at, event_id: &str, detail| {
-            found.push(self.condition(kind, at, event_id, detail))
+            found.push(self.condition(kind, at, event_id, detail));
         };
         let charged = self.milestones.contains_key(&Milestone::ChargesEnabled);
         if let (Some(facts), Some(last)) = (self.current(), self.timeline.last()) {
             let row = standing(facts);
             let reason = facts.disabled_reason.clone();
             let kind = match row {
-                Standing::Active | Standing::Onboarding => None,
-                Standing::Restricted => Some(K::AccountRestricted),
-                Standing::Disabled => Some(K::AccountDisabled),
-                Standing::PayoutsBlocked => Some(K::PayoutsBlocked),
-                Standing::ChargesBlocked => Some(K::ChargesBlocked),
+                AccountStanding::Active | AccountStanding::Onboarding => None,
+                AccountStanding::Restricted => Some(K::AccountRestricted),
+                AccountStanding::Disabled => Some(K::AccountDisabled),
+                AccountStanding::PayoutsBlocked => Some(K::PayoutsBlocked),
+                AccountStanding::ChargesBlocked => Some(K::ChargesBlocked),
             };
             let began =
                 |holds: &dyn Fn(&AccountFacts) -> bool| self.timeline.since(holds).unwrap_or(last);
@@ -632,12 +634,15 @@ impl Facts for AccountFacts {
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("charges_enabled", print(self.charges_enabled)),
-            ("payouts_enabled", print(self.payouts_enabled)),
-            ("details_submitted", print(self.details_submitted)),
+            ("charges_enabled", value_fingerprint(self.charges_enabled)),
+            ("payouts_enabled", value_fingerprint(self.payouts_enabled)),
+            (
+                "details_submitted",
+                value_fingerprint(self.details_submitted),
+            ),
             (
                 "requirements.disabled_reason",
-                print(self.disabled_reason.as_deref()),
+                value_fingerprint(self.disabled_reason.as_deref()),
             ),
             ("requirements.currently_due", self.due_prints.0),
             ("requirements.past_due", self.due_prints.1),
@@ -651,7 +656,7 @@ impl Facts for CapabilityFacts {
     }
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
-        vec![("status", print(self.status.as_str()))]
+        vec![("status", value_fingerprint(self.status.as_str()))]
     }
 }
 
@@ -673,7 +678,7 @@ mod tests {
             let event_id = format!("evt_{i:03}");
             let news = match word {
                 '+' | '-' => view(*at_s, event_id, *word == '+'),
-                _ => AccountNews::Connection {
+                _ => AccountUpdate::Connection {
                     connected: *word == 'a',
                     event_id,
                 },
@@ -683,7 +688,7 @@ mod tests {
         account
     }
 
-    fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountNews {
+    fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdate {
         let facts = AccountFacts {
             charges_enabled,
             payouts_enabled: false,
@@ -693,14 +698,14 @@ mod tests {
             past_due: 0,
             due_prints: (0, 0),
         };
-        let sighting = Sighting {
+        let sighting = RecordedState {
             created_s,
             event_id,
             stage: Stage::Updated,
             facts,
             changes: Vec::new(),
         };
-        AccountNews::Snapshot {
+        AccountUpdate::Snapshot {
             country: None,
             created_s: None,
             sighting,
@@ -722,7 +727,7 @@ mod tests {
             .filter(|(_, name, _)| *name == "charging_change");
         let changes = changes.map(|(bucket, _, by)| (bucket, by)).collect();
         (
-            counters.get(Bucket::Standing, &["accounts_charging"]),
+            counters.get(Bucket::Current, &["accounts_charging"]),
             changes,
         )
     }
@@ -839,7 +844,7 @@ mod tests {
                 .any(|(_, name, _)| name.starts_with("cohort|") || name.starts_with("milestone|"));
             (
                 found,
-                counters.get(Bucket::Standing, &["accounts", "unknown"]),
+                counters.get(Bucket::Current, &["accounts", "unknown"]),
             )
         };
         let borne = Account {

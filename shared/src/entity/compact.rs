@@ -97,8 +97,8 @@ const PATHS: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::stripe_enums::SubscriptionStatus;
     use crate::entity::timeline::Change;
-    use crate::entity::words::SubscriptionStatus;
 
     #[test]
     fn a_known_path_is_one_byte_and_every_path_comes_back() {

@@ -6,7 +6,7 @@ use super::timeline::{Facts, Stage, Timeline};
 
 /// One event that told something of an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct EventRef {
     /// Unix seconds, from the event.
     pub created_s: i64,
     /// `evt_…`
@@ -20,7 +20,7 @@ pub struct Told {
 impl Entity {
     /// Every event that is still remembered, whether it changed anything or not, in the order in which
     /// things happened. Of what only the latest counts of (authorization, a bank account), the latest.
-    pub fn events(&self) -> Vec<Told> {
+    pub fn events(&self) -> Vec<EventRef> {
         match self {
             Self::Subscription(s) => told(&s.timeline, None),
             Self::Invoice(i) => told(&i.timeline, None),
@@ -31,8 +31,8 @@ impl Entity {
     }
 }
 
-fn told<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<Told> {
-    let all = timeline.in_order().into_iter().map(|s| Told {
+fn told<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<EventRef> {
+    let all = timeline.in_order().into_iter().map(|s| EventRef {
         created_s: s.created_s,
         event_id: s.event_id.clone(),
         stage: Some(s.stage),
@@ -41,7 +41,7 @@ fn told<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<Told> {
     all.collect()
 }
 
-fn of_account(account: &Account) -> Vec<Told> {
+fn of_account(account: &Account) -> Vec<EventRef> {
     let mut found = told(&account.timeline, None);
     for (name, timeline) in &account.capabilities {
         found.extend(told(timeline, Some(&format!("capability {name}"))));
@@ -61,7 +61,7 @@ fn of_account(account: &Account) -> Vec<Told> {
     found.extend(
         external
             .chain(single)
-            .map(|((created_s, event_id), about)| Told {
+            .map(|((created_s, event_id), about)| EventRef {
                 created_s: *created_s,
                 event_id: event_id.clone(),
                 stage: None,

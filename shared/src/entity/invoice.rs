@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Facts, Sighting, Timeline};
-use super::words::InvoiceStatus;
-use super::{EntityKey, EntityKind, Transition, keep_greater, print};
+use super::stripe_enums::InvoiceStatus;
+use super::timeline::{Facts, RecordedState, Timeline};
+use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -51,7 +51,7 @@ pub struct InvoiceFacts {
 
 impl Invoice {
     /// Learns from one event.
-    pub fn merge(&mut self, origin: &InvoiceOrigin, sighting: Sighting<InvoiceFacts>) {
+    pub fn merge(&mut self, origin: &InvoiceOrigin, sighting: RecordedState<InvoiceFacts>) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.subscription, &origin.subscription);
@@ -67,7 +67,7 @@ impl Invoice {
     /// See [`super::Entity::contributions`].
     pub fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
-        tally.add(Bucket::Standing, &["invoices", facts.status.label()], 1);
+        tally.add(Bucket::Current, &["invoices", facts.status.label()], 1);
         if let Some(currency) = self
             .origin
             .currency
@@ -75,13 +75,13 @@ impl Invoice {
             .filter(|_| facts.status == InvoiceStatus::Open)
         {
             tally.add(
-                Bucket::Standing,
+                Bucket::Current,
                 &["invoices_open_minor", currency],
                 facts.owed_minor(),
             );
         }
         if facts.is_open_after(1) {
-            tally.add(Bucket::Standing, &["invoices_retrying"], 1);
+            tally.add(Bucket::Current, &["invoices_retrying"], 1);
         }
     }
 
@@ -95,7 +95,7 @@ impl Invoice {
             .currency
             .as_ref()
             .map(|currency| Money::new(facts.owed_minor(), currency));
-        let condition = |kind, first: &Sighting<InvoiceFacts>, detail| Condition {
+        let condition = |kind, first: &RecordedState<InvoiceFacts>, detail| Condition {
             key: ConditionKey {
                 kind,
                 subject: EntityKey::new(EntityKind::Invoice, &self.id),
@@ -167,10 +167,10 @@ impl Facts for InvoiceFacts {
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("status", print(self.status.as_str())),
-            ("amount_due", print(self.amount_due_minor)),
-            ("amount_paid", print(self.amount_paid_minor)),
-            ("attempt_count", print(self.attempts)),
+            ("status", value_fingerprint(self.status.as_str())),
+            ("amount_due", value_fingerprint(self.amount_due_minor)),
+            ("amount_paid", value_fingerprint(self.amount_paid_minor)),
+            ("attempt_count", value_fingerprint(self.attempts)),
         ]
     }
 }

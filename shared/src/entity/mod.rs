@@ -13,21 +13,21 @@ pub mod invoice;
 pub mod movement;
 pub mod payout;
 pub mod risk;
+pub mod stripe_enums;
 pub mod subscription;
 pub mod timeline;
-pub mod words;
 
 use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use self::account::{Account, AccountNews};
+use self::account::{Account, AccountUpdate};
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
-use self::movement::{Movement, MovementFacts, MovementOrigin};
+use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
-use self::timeline::{Facts, Sighting, Timeline, fingerprint};
+use self::timeline::{Facts, RecordedState, Timeline, fingerprint};
 use crate::condition::Condition;
 use crate::counters::{Counters, Tally};
 
@@ -43,7 +43,7 @@ pub enum Entity {
     /// `acct_…`
     Account(Account),
     /// Payment intent, checkout session, dispute, refund or transfer.
-    Movement(Movement),
+    Movement(MoneyMovement),
 }
 
 /// What one event says of one entity.
@@ -54,22 +54,22 @@ pub struct Observation {
     /// Unix seconds, from the event.
     pub created_s: i64,
     /// What it says.
-    pub news: News,
+    pub news: Update,
 }
 
 /// What can be said, by kind of entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum Update {
     /// Of a subscription.
-    Subscription(SubscriptionOrigin, Sighting<SubscriptionFacts>),
+    Subscription(SubscriptionOrigin, RecordedState<SubscriptionFacts>),
     /// Of an invoice.
-    Invoice(InvoiceOrigin, Sighting<InvoiceFacts>),
+    Invoice(InvoiceOrigin, RecordedState<InvoiceFacts>),
     /// Of a payout.
-    Payout(PayoutOrigin, Sighting<PayoutFacts>),
+    Payout(PayoutOrigin, RecordedState<PayoutFacts>),
     /// Of a connected account.
-    Account(AccountNews),
+    Account(AccountUpdate),
     /// Of a movement.
-    Movement(MovementOrigin, Sighting<MovementFacts>),
+    Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
 }
 
 /// A change worth a log line and an audit entry.
@@ -110,20 +110,22 @@ impl Entity {
             | EntityKind::Checkout
             | EntityKind::Dispute
             | EntityKind::Refund
-            | EntityKind::Transfer => Self::Movement(Movement::new(key.kind, id)),
+            | EntityKind::Transfer => Self::Movement(MoneyMovement::new(key.kind, id)),
         }
     }
 
     /// Learns from an observation of this entity.
     pub fn merge(&mut self, observation: &Observation) {
         match (self, &observation.news) {
-            (Self::Subscription(s), News::Subscription(origin, seen)) => {
-                s.merge(origin, seen.clone())
+            (Self::Subscription(s), Update::Subscription(origin, seen)) => {
+                s.merge(origin, seen.clone());
             }
-            (Self::Invoice(i), News::Invoice(origin, seen)) => i.merge(origin, seen.clone()),
-            (Self::Payout(p), News::Payout(origin, seen)) => p.merge(origin, seen.clone()),
-            (Self::Movement(m), News::Movement(origin, seen)) => m.merge(origin, seen.clone()),
-            (Self::Account(a), News::Account(news)) => a.merge(observation.created_s, news.clone()),
+            (Self::Invoice(i), Update::Invoice(origin, seen)) => i.merge(origin, seen.clone()),
+            (Self::Payout(p), Update::Payout(origin, seen)) => p.merge(origin, seen.clone()),
+            (Self::Movement(m), Update::Movement(origin, seen)) => m.merge(origin, seen.clone()),
+            (Self::Account(a), Update::Account(news)) => {
+                a.merge(observation.created_s, news.clone());
+            }
             (entity, news) => debug_assert!(false, "{news:?} is no news of {entity:?}"),
         }
     }
@@ -218,7 +220,7 @@ impl Entity {
             | EntityKind::Checkout
             | EntityKind::Dispute
             | EntityKind::Refund
-            | EntityKind::Transfer => Self::Movement(Movement {
+            | EntityKind::Transfer => Self::Movement(MoneyMovement {
                 kind: key.kind,
                 id,
                 ..read(key, bytes)?
@@ -363,7 +365,7 @@ fn keep_smaller(kept: &mut Option<i64>, new: i64) {
 }
 
 /// The fingerprint of a value as Stripe's JSON has it.
-fn print<T: Serialize>(value: T) -> u32 {
+fn value_fingerprint<T: Serialize>(value: T) -> u32 {
     fingerprint(&serde_json::to_string(&value).unwrap_or_default())
 }
 

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Facts, Sighting, Timeline, fingerprint};
-use super::{EntityKey, EntityKind, Transition, keep_greater, print};
+use super::timeline::{Facts, RecordedState, Timeline, fingerprint};
+use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
 /// A movement as far as its events told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Movement {
+pub struct MoneyMovement {
     /// Which of the kinds.
     #[serde(skip, default = "any_kind")]
     pub kind: EntityKind,
@@ -21,9 +21,9 @@ pub struct Movement {
     #[serde(skip)]
     pub id: String,
     /// What never changes.
-    pub origin: MovementOrigin,
+    pub origin: MoneyMovementOrigin,
     /// What does.
-    pub timeline: Timeline<MovementFacts>,
+    pub timeline: Timeline<MoneyMovementFacts>,
     /// What counts for good.
     #[serde(default)]
     pub reached: Reached,
@@ -41,11 +41,11 @@ pub struct Reached {
 
 /// So many failed attempts of one payment are told apart for good. The smallest of a union are among the
 /// smallest of its parts, so what is kept does not depend on the order.
-const MOST_ATTEMPTS: usize = 64;
+const MAX_ATTEMPTS: usize = 64;
 
 /// Facts that Stripe never changes during a movement's life; a customer may come late.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovementOrigin {
+pub struct MoneyMovementOrigin {
     /// The connected account it belongs to.
     pub account: Option<String>,
     /// `cus_…`
@@ -59,7 +59,7 @@ pub struct MovementOrigin {
 
 /// One view of a movement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovementFacts {
+pub struct MoneyMovementFacts {
     /// Stripe's status, or for a transfer `created`, `reversed`, `partially_reversed`.
     pub status: String,
     /// Minor units.
@@ -77,20 +77,24 @@ fn any_kind() -> EntityKind {
     EntityKind::Payment
 }
 
-impl Movement {
+impl MoneyMovement {
     /// Nothing known yet.
     pub fn new(kind: EntityKind, id: String) -> Self {
         Self {
             kind,
             id,
-            origin: MovementOrigin::default(),
+            origin: MoneyMovementOrigin::default(),
             timeline: Timeline::default(),
             reached: Reached::default(),
         }
     }
 
     /// Learns from one event.
-    pub fn merge(&mut self, origin: &MovementOrigin, sighting: Sighting<MovementFacts>) {
+    pub fn merge(
+        &mut self,
+        origin: &MoneyMovementOrigin,
+        sighting: RecordedState<MoneyMovementFacts>,
+    ) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.currency, &origin.currency);
@@ -100,7 +104,7 @@ impl Movement {
     }
 
     /// How it stands.
-    pub fn current(&self) -> Option<&MovementFacts> {
+    pub fn current(&self) -> Option<&MoneyMovementFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
 
@@ -111,7 +115,7 @@ impl Movement {
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
         let family = self.kind.plural();
-        tally.add(Bucket::Standing, &[family, &last.facts.status], 1);
+        tally.add(Bucket::Current, &[family, &last.facts.status], 1);
         let currency = self.origin.currency.as_deref().unwrap_or("unknown");
         match self.kind {
             EntityKind::Payment => {
@@ -130,7 +134,7 @@ impl Movement {
                         &["payments", "failed", currency],
                         1,
                     );
-                    tally.add(Bucket::Standing, &["payment_attempts", "failed"], 1);
+                    tally.add(Bucket::Current, &["payment_attempts", "failed"], 1);
                 }
                 if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
                     let hour = Bucket::hour_of(done.created_s);
@@ -140,12 +144,12 @@ impl Movement {
                         &["payments_minor", "succeeded", currency],
                         done.facts.amount_minor,
                     );
-                    tally.add(Bucket::Standing, &["payment_attempts", "succeeded"], 1);
+                    tally.add(Bucket::Current, &["payment_attempts", "succeeded"], 1);
                 }
             }
             EntityKind::Dispute if self.is_open_dispute() => {
                 tally.add(
-                    Bucket::Standing,
+                    Bucket::Current,
                     &["disputed_minor", currency],
                     last.facts.amount_minor,
                 );
@@ -198,7 +202,7 @@ impl Movement {
     }
 
     fn is_open_dispute(&self) -> bool {
-        let open = |f: &MovementFacts| {
+        let open = |f: &MoneyMovementFacts| {
             !matches!(
                 f.status.as_str(),
                 "won" | "lost" | "warning_closed" | "prevented"
@@ -209,7 +213,7 @@ impl Movement {
 }
 
 impl Reached {
-    fn learn(&mut self, kind: EntityKind, sighting: &Sighting<MovementFacts>) {
+    fn learn(&mut self, kind: EntityKind, sighting: &RecordedState<MoneyMovementFacts>) {
         let facts = &sighting.facts;
         self.done |= matches!(
             (kind, facts.status.as_str()),
@@ -219,7 +223,7 @@ impl Reached {
             self.failed.insert(fingerprint(
                 facts.charge.as_ref().unwrap_or(&sighting.event_id),
             ));
-            while self.failed.len() > MOST_ATTEMPTS {
+            while self.failed.len() > MAX_ATTEMPTS {
                 self.failed.pop_last();
             }
         }
@@ -230,15 +234,15 @@ impl Reached {
         match kind {
             EntityKind::Payment => {
                 tally.add(
-                    Bucket::Standing,
+                    Bucket::Current,
                     &["payments_reached", "succeeded"],
                     self.done.into(),
                 );
-                tally.add(Bucket::Standing, &["payments_reached", "failed"], failed);
+                tally.add(Bucket::Current, &["payments_reached", "failed"], failed);
             }
             EntityKind::Checkout => {
                 tally.add(
-                    Bucket::Standing,
+                    Bucket::Current,
                     &["checkouts_reached", "complete"],
                     self.done.into(),
                 );
@@ -248,7 +252,7 @@ impl Reached {
     }
 }
 
-impl Facts for MovementFacts {
+impl Facts for MoneyMovementFacts {
     /// What ends a movement comes last; a refund or transfer can still turn after it was good. Words are
     /// those of all kinds, as none means two things.
     ///
@@ -271,8 +275,8 @@ impl Facts for MovementFacts {
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("status", print(&self.status)),
-            ("amount", print(self.amount_minor)),
+            ("status", value_fingerprint(&self.status)),
+            ("amount", value_fingerprint(self.amount_minor)),
         ]
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Facts, Sighting, Timeline};
-use super::words::PayoutStatus;
-use super::{EntityKey, EntityKind, Transition, keep_greater, print};
+use super::stripe_enums::PayoutStatus;
+use super::timeline::{Facts, RecordedState, Timeline};
+use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -54,7 +54,7 @@ const UNKNOWN: &str = "unknown";
 
 impl Payout {
     /// Learns from one event.
-    pub fn merge(&mut self, origin: &PayoutOrigin, sighting: Sighting<PayoutFacts>) {
+    pub fn merge(&mut self, origin: &PayoutOrigin, sighting: RecordedState<PayoutFacts>) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.amount_minor, &origin.amount_minor);
         keep_greater(&mut self.origin.currency, &origin.currency);
@@ -90,7 +90,7 @@ impl Payout {
             .map(|(status, currency)| (status.label(), currency))
             .collect();
         for (status, currency) in reached {
-            tally.add(Bucket::Standing, &["payouts_reached", status, currency], 1);
+            tally.add(Bucket::Current, &["payouts_reached", status, currency], 1);
         }
         let (Some(facts), Some((since_s, _))) = (self.current(), self.since()) else {
             return;
@@ -98,7 +98,7 @@ impl Payout {
         let status = facts.status.label();
         let currency = self.origin.currency.as_deref().unwrap_or(UNKNOWN);
         let amount_minor = self.origin.amount_minor.unwrap_or(0);
-        tally.add(Bucket::Standing, &["payouts", status, currency], 1);
+        tally.add(Bucket::Current, &["payouts", status, currency], 1);
         let hour = Bucket::hour_of(since_s);
         tally.add(hour, &["payouts", status, currency], 1);
         tally.add(hour, &["payouts_minor", status, currency], amount_minor);
@@ -163,9 +163,15 @@ impl Facts for PayoutFacts {
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("status", print(self.status.as_str())),
-            ("failure_code", print(self.failure_code.as_deref())),
-            ("failure_message", print(self.failure_message.as_deref())),
+            ("status", value_fingerprint(self.status.as_str())),
+            (
+                "failure_code",
+                value_fingerprint(self.failure_code.as_deref()),
+            ),
+            (
+                "failure_message",
+                value_fingerprint(self.failure_message.as_deref()),
+            ),
         ]
     }
 }

@@ -20,7 +20,7 @@ pub enum Risk {
 
 /// The rows of the risk table (C9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccountStanding {
     /// Charges and payouts, nothing overdue.
     Active,
     /// Neither yet.
@@ -40,29 +40,29 @@ pub enum Standing {
 /// A `disabled_reason` of the kinds `requirements.*` and `action_required.*` can be cured by the
 /// account's holder; the others are Stripe's or the platform's decision, or a review by them.
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
-pub fn standing(facts: &AccountFacts) -> Standing {
+pub fn standing(facts: &AccountFacts) -> AccountStanding {
     let reason = facts.disabled_reason.as_deref();
     let curable =
         reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
     let overdue = facts.past_due > 0 || reason == Some("requirements.past_due");
     match (facts.charges_enabled, facts.payouts_enabled) {
-        (false, false) if !curable => Standing::Disabled,
-        (false, false) if overdue => Standing::Restricted,
-        (false, false) => Standing::Onboarding,
-        (false, true) => Standing::ChargesBlocked,
-        (true, false) => Standing::PayoutsBlocked,
-        (true, true) if overdue || !curable => Standing::Restricted,
-        (true, true) => Standing::Active,
+        (false, false) if !curable => AccountStanding::Disabled,
+        (false, false) if overdue => AccountStanding::Restricted,
+        (false, false) => AccountStanding::Onboarding,
+        (false, true) => AccountStanding::ChargesBlocked,
+        (true, false) => AccountStanding::PayoutsBlocked,
+        (true, true) if overdue || !curable => AccountStanding::Restricted,
+        (true, true) => AccountStanding::Active,
     }
 }
 
 /// How much each row endangers.
 pub fn risk(facts: &AccountFacts) -> Risk {
     match standing(facts) {
-        Standing::Active => Risk::Low,
-        Standing::Onboarding => Risk::Medium,
-        Standing::Restricted | Standing::PayoutsBlocked => Risk::High,
-        Standing::Disabled | Standing::ChargesBlocked => Risk::Critical,
+        AccountStanding::Active => Risk::Low,
+        AccountStanding::Onboarding => Risk::Medium,
+        AccountStanding::Restricted | AccountStanding::PayoutsBlocked => Risk::High,
+        AccountStanding::Disabled | AccountStanding::ChargesBlocked => Risk::Critical,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Facts, Sighting, Timeline};
-use super::words::SubscriptionStatus;
-use super::{EntityKey, EntityKind, Transition, keep_greater, print};
+use super::stripe_enums::SubscriptionStatus;
+use super::timeline::{Facts, RecordedState, Timeline};
+use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -56,7 +56,11 @@ pub struct SubscriptionFacts {
 
 impl Subscription {
     /// Learns from one event.
-    pub fn merge(&mut self, origin: &SubscriptionOrigin, sighting: Sighting<SubscriptionFacts>) {
+    pub fn merge(
+        &mut self,
+        origin: &SubscriptionOrigin,
+        sighting: RecordedState<SubscriptionFacts>,
+    ) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.currency, &origin.currency);
@@ -90,15 +94,15 @@ impl Subscription {
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
         tally.add(
-            Bucket::Standing,
+            Bucket::Current,
             &["subscriptions", last.facts.status.label(), &last.facts.plan],
             1,
         );
         if let Some(currency) = &self.origin.currency {
             let mrr_minor = last.facts.mrr_minor();
-            tally.add(Bucket::Standing, &["mrr", currency], mrr_minor);
+            tally.add(Bucket::Current, &["mrr", currency], mrr_minor);
             if last.facts.status == SubscriptionStatus::PastDue {
-                tally.add(Bucket::Standing, &["mrr_past_due", currency], mrr_minor);
+                tally.add(Bucket::Current, &["mrr_past_due", currency], mrr_minor);
             }
         }
         self.levels(&ordered, tally);
@@ -108,7 +112,7 @@ impl Subscription {
     /// How the active base, its past-due part and the paying ones change hour by hour. The level at the
     /// end of any hour is today's level less the changes since: closed days can be judged at any later
     /// time.
-    fn levels(&self, ordered: &[&Sighting<SubscriptionFacts>], tally: &mut Tally) {
+    fn levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         let mut before = [0_i64; 3];
         let names = ["all", "past_due", "paying"];
         let mut mrr_before_minor = 0;
@@ -142,11 +146,11 @@ impl Subscription {
             (before, mrr_before_minor) = (now, facts.mrr_minor());
         }
         for i in 0..names.len() {
-            tally.add(Bucket::Standing, &["base", names[i]], before[i]);
+            tally.add(Bucket::Current, &["base", names[i]], before[i]);
         }
     }
 
-    fn cohorts(&self, ordered: &[&Sighting<SubscriptionFacts>], tally: &mut Tally) {
+    fn cohorts(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
         for (i, seen) in ordered.iter().enumerate() {
@@ -337,10 +341,13 @@ impl Facts for SubscriptionFacts {
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("status", print(self.status.as_str())),
-            ("cancel_at_period_end", print(self.cancel_at_period_end)),
-            ("cancel_at", print(self.cancel_at_s)),
-            ("trial_end", print(self.trial_end_s)),
+            ("status", value_fingerprint(self.status.as_str())),
+            (
+                "cancel_at_period_end",
+                value_fingerprint(self.cancel_at_period_end),
+            ),
+            ("cancel_at", value_fingerprint(self.cancel_at_s)),
+            ("trial_end", value_fingerprint(self.trial_end_s)),
             ("items.data", self.items_print),
             ("discount", self.discount_prints.0),
             ("discounts", self.discount_prints.1),

@@ -10,7 +10,7 @@
 //! [`KEEP`] and whole seconds only, which is itself such a function: the newest of a union are among
 //! the newest of its parts.
 
-mod second;
+mod tie_break;
 
 use std::sync::OnceLock;
 
@@ -48,7 +48,7 @@ pub enum Stage {
 
 /// One event's view of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sighting<F> {
+pub struct RecordedState<F> {
     /// Unix seconds, from the event.
     pub created_s: i64,
     /// `evt_…`
@@ -78,7 +78,7 @@ pub struct Change {
 #[serde(transparent)]
 pub struct Timeline<F> {
     /// Sorted by `created_s`, then event id.
-    seen: Vec<Sighting<F>>,
+    seen: Vec<RecordedState<F>>,
     #[serde(skip)]
     order: Order,
 }
@@ -107,7 +107,7 @@ impl<F> Default for Timeline<F> {
 
 impl<F: Facts> Timeline<F> {
     /// Adds a sighting; one that is there already changes nothing.
-    pub fn insert(&mut self, sighting: Sighting<F>) {
+    pub fn insert(&mut self, sighting: RecordedState<F>) {
         let key = (sighting.created_s, sighting.event_id.as_str());
         let Err(at) = self
             .seen
@@ -125,7 +125,7 @@ impl<F: Facts> Timeline<F> {
     }
 
     /// Everything kept, in the order in which it happened.
-    pub fn in_order(&self) -> Vec<&Sighting<F>> {
+    pub fn in_order(&self) -> Vec<&RecordedState<F>> {
         self.order().iter().map(|&i| &self.seen[i]).collect()
     }
 
@@ -150,9 +150,10 @@ impl<F: Facts> Timeline<F> {
             let is_one_class = |a: &usize, b: &usize| (key(a).0, key(a).1) == (key(b).0, key(b).1);
             for class in group.chunk_by(is_one_class) {
                 let before = ordered.last().map(|&i| &self.seen[i]);
-                let sightings: Vec<&Sighting<F>> = class.iter().map(|&i| &self.seen[i]).collect();
+                let sightings: Vec<&RecordedState<F>> =
+                    class.iter().map(|&i| &self.seen[i]).collect();
                 ordered.extend(
-                    second::order(before, &sightings)
+                    tie_break::order(before, &sightings)
                         .into_iter()
                         .map(|i| class[i]),
                 );
@@ -162,7 +163,7 @@ impl<F: Facts> Timeline<F> {
     }
 
     /// The newest.
-    pub fn last(&self) -> Option<&Sighting<F>> {
+    pub fn last(&self) -> Option<&RecordedState<F>> {
         match self.seen.as_slice() {
             [] => None,
             [.., before, last] if before.created_s == last.created_s => self.in_order().pop(),
@@ -171,7 +172,7 @@ impl<F: Facts> Timeline<F> {
     }
 
     /// The first of the newest unbroken run of sightings for which `holds`: since when it has been so.
-    pub fn since(&self, holds: impl Fn(&F) -> bool) -> Option<&Sighting<F>> {
+    pub fn since(&self, holds: impl Fn(&F) -> bool) -> Option<&RecordedState<F>> {
         self.in_order()
             .into_iter()
             .rev()
@@ -288,7 +289,7 @@ mod tests {
         stage: Stage,
         facts: Level,
         from: Option<&str>,
-    ) -> Sighting<Level> {
+    ) -> RecordedState<Level> {
         let changes = from.map_or_else(Vec::new, |from| {
             changes(
                 &serde_json::json!({ "status": from }),
@@ -296,7 +297,7 @@ mod tests {
                 &facts.fields(),
             )
         });
-        Sighting {
+        RecordedState {
             created_s,
             event_id: id.to_owned(),
             stage,
@@ -306,7 +307,7 @@ mod tests {
     }
 
     /// Inserts in every order and expects the same event ids in the same true order.
-    fn check(sightings: &[Sighting<Level>], expected: &[&str]) {
+    fn check(sightings: &[RecordedState<Level>], expected: &[&str]) {
         let mut orders = vec![Vec::<usize>::new()];
         for _ in 0..sightings.len() {
             let longer = |o: &Vec<usize>| {

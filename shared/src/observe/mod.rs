@@ -17,22 +17,22 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use self::objects::{
-    AccountObject, CapabilityObject, ExternalAccountObject, INSIDE, InvoiceObject, PayoutObject,
-    Price, Printed, Reference, SubscriptionObject,
+    AccountObject, CapabilityObject, ExternalAccountObject, Fingerprinted, INSIDE, InvoiceObject,
+    PayoutObject, Price, Reference, SubscriptionObject,
 };
-use crate::entity::account::{AccountFacts, AccountNews, CapabilityFacts, ExternalAccount};
+use crate::entity::account::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount};
 use crate::entity::invoice::{InvoiceFacts, InvoiceOrigin};
 use crate::entity::payout::{PayoutFacts, PayoutOrigin};
+use crate::entity::stripe_enums::InvoiceStatus;
 use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
-use crate::entity::timeline::{Change, Facts, Sighting, Stage, changes};
-use crate::entity::words::InvoiceStatus;
-use crate::entity::{EntityKey, EntityKind, News, Observation};
+use crate::entity::timeline::{Change, Facts, RecordedState, Stage, changes};
+use crate::entity::{EntityKey, EntityKind, Observation, Update};
 use crate::event::{Event, Text};
 
 /// An event whose object cannot be read. The text names the field and never quotes its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{kind}: {what}")]
-pub struct Unreadable {
+pub struct ObserveError {
     kind: String,
     what: String,
 }
@@ -61,7 +61,7 @@ impl Plans {
 pub const UNMAPPED_PLAN: &str = "unmapped";
 
 /// Which entities learn what from `event`. Types that change no entity give nothing.
-pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unreadable> {
+pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, ObserveError> {
     let kind = event.kind.as_ref();
     let mut observations = Vec::new();
     if let Some(account) = event
@@ -69,7 +69,7 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
         .as_deref()
         .filter(|id| id.starts_with("acct_"))
     {
-        observations.push(about_account(event, account, AccountNews::Seen));
+        observations.push(about_account(event, account, AccountUpdate::Seen));
     }
     let family = kind.rsplit_once('.').map_or(kind, |(family, _)| family);
     match family {
@@ -92,7 +92,7 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Unr
     Ok(observations)
 }
 
-fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreadable> {
+fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, ObserveError> {
     let object: SubscriptionObject = read(event)?;
     let recurring =
         mrr::recurring_minor(&object).map_err(|why| unreadable(event, &format!("items: {why}")))?;
@@ -117,7 +117,7 @@ fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreada
         customer: object.customer.map(Reference::into_id),
         currency: object.currency.map(|c| c.to_ascii_lowercase()),
     };
-    let news = News::Subscription(origin, sighting(event, facts)?);
+    let news = Update::Subscription(origin, sighting(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(EntityKind::Subscription, object.id),
         created_s: event.created_s,
@@ -125,7 +125,7 @@ fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Unreada
     })
 }
 
-fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
+fn invoice(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: InvoiceObject = read(event)?;
     let status = match (event.kind.as_ref(), object.status) {
         ("invoice.deleted", _) => InvoiceStatus::Deleted,
@@ -151,7 +151,7 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
         subscription: object.subscription.or(parent).map(Reference::into_id),
         currency: object.currency.map(|c| c.to_ascii_lowercase()),
     };
-    let news = News::Invoice(origin, sighting(event, facts)?);
+    let news = Update::Invoice(origin, sighting(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(EntityKind::Invoice, object.id),
         created_s: event.created_s,
@@ -159,7 +159,7 @@ fn invoice(event: &Event<'_>) -> Result<Observation, Unreadable> {
     })
 }
 
-fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
+fn payout(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: PayoutObject = read(event)?;
     let facts = PayoutFacts {
         status: object.status.into(),
@@ -171,7 +171,7 @@ fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
         amount_minor: Some(object.amount.0),
         currency: Some(object.currency.to_ascii_lowercase()),
     };
-    let news = News::Payout(origin, sighting(event, facts)?);
+    let news = Update::Payout(origin, sighting(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(EntityKind::Payout, object.id),
         created_s: event.created_s,
@@ -179,10 +179,10 @@ fn payout(event: &Event<'_>) -> Result<Observation, Unreadable> {
     })
 }
 
-fn account(event: &Event<'_>) -> Result<Observation, Unreadable> {
+fn account(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: AccountObject = read(event)?;
     let requirements = object.requirements.unwrap_or_default();
-    let count = |list: &Printed<String>| u32::try_from(list.0.len()).unwrap_or(u32::MAX);
+    let count = |list: &Fingerprinted<String>| u32::try_from(list.0.len()).unwrap_or(u32::MAX);
     let facts = AccountFacts {
         charges_enabled: object.charges_enabled,
         payouts_enabled: object.payouts_enabled,
@@ -193,7 +193,7 @@ fn account(event: &Event<'_>) -> Result<Observation, Unreadable> {
         due_prints: (requirements.currently_due.1, requirements.past_due.1),
     };
     let external = object.external_accounts.unwrap_or_default();
-    let news = AccountNews::Snapshot {
+    let news = AccountUpdate::Snapshot {
         country: object.country,
         created_s: object.created.map(|s| s.0),
         sighting: sighting(event, facts)?,
@@ -210,14 +210,14 @@ fn connection(event: &Event<'_>) -> Option<Observation> {
         "account.application.deauthorized" => false,
         _ => return None,
     };
-    let news = AccountNews::Connection {
+    let news = AccountUpdate::Connection {
         connected,
         event_id: event.id.clone().into_owned(),
     };
     Some(about_account(event, event.account.as_deref()?, news))
 }
 
-fn external_account(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
+fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let Some(account) = event.account.as_deref() else {
         return Ok(None);
     };
@@ -232,7 +232,7 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, Unreadable
     Ok(Some(about_account(
         event,
         account,
-        AccountNews::ExternalAccount {
+        AccountUpdate::ExternalAccount {
             id: object.id,
             view,
         },
@@ -249,13 +249,13 @@ fn thin(event: &Event<'_>) -> Option<Observation> {
     Some(about_account(
         event,
         id,
-        AccountNews::Thin {
+        AccountUpdate::Thin {
             event_id: event.id.clone().into_owned(),
         },
     ))
 }
 
-fn capability(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
+fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     let object: CapabilityObject = read(event)?;
     let facts = CapabilityFacts {
         status: object.status.into(),
@@ -267,29 +267,29 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, Unreadable> {
     else {
         return Ok(None);
     };
-    let news = AccountNews::Capability {
+    let news = AccountUpdate::Capability {
         name: object.id,
         sighting: sighting(event, facts)?,
     };
     Ok(Some(about_account(event, account, news)))
 }
 
-fn about_account(event: &Event<'_>, id: &str, news: AccountNews) -> Observation {
+fn about_account(event: &Event<'_>, id: &str, news: AccountUpdate) -> Observation {
     Observation {
         key: EntityKey::new(EntityKind::Account, id),
         created_s: event.created_s,
-        news: News::Account(news),
+        news: Update::Account(news),
     }
 }
 
-fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unreadable> {
+fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<RecordedState<F>, ObserveError> {
     let stage = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("created") => Stage::Created,
         Some("deleted") => Stage::Deleted,
         _ => Stage::Updated,
     };
     let changes = changed(event, &facts)?;
-    Ok(Sighting {
+    Ok(RecordedState {
         created_s: event.created_s,
         event_id: event.id.clone().into_owned(),
         stage,
@@ -298,7 +298,7 @@ fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<Sighting<F>, Unread
     })
 }
 
-fn changed(event: &Event<'_>, facts: &impl Facts) -> Result<Vec<Change>, Unreadable> {
+fn changed(event: &Event<'_>, facts: &impl Facts) -> Result<Vec<Change>, ObserveError> {
     let (Some(previous), Some(object)) = (event.previous, event.object) else {
         return Ok(Vec::new());
     };
@@ -347,7 +347,7 @@ fn beside(previous: &Map<String, Value>, object: &RawValue) -> serde_json::Resul
 }
 
 /// Where a fault is, is looked for only if there is one: that costs several times what reading does.
-fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, Unreadable> {
+fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, ObserveError> {
     let object = event
         .object
         .ok_or_else(|| unreadable(event, "data.object: missing"))?;
@@ -355,7 +355,7 @@ fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, Unreadable> {
 }
 
 /// Reads it once more, to name the field that cannot be read.
-fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T, Unreadable> {
+fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T, ObserveError> {
     let mut reader = serde_json::Deserializer::from_str(object.get());
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -381,8 +381,8 @@ fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T
     })
 }
 
-fn unreadable(event: &Event<'_>, what: &str) -> Unreadable {
-    Unreadable {
+fn unreadable(event: &Event<'_>, what: &str) -> ObserveError {
+    ObserveError {
         kind: event.kind_label().to_owned(),
         what: what.to_owned(),
     }
@@ -399,7 +399,7 @@ mod tests {
         kind: &str,
         account: Option<&str>,
         object: &Value,
-    ) -> Result<Vec<Observation>, Unreadable> {
+    ) -> Result<Vec<Observation>, ObserveError> {
         let body = json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
         let body = body.to_string();
         let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
@@ -410,7 +410,7 @@ mod tests {
         let object = json!({"id": "sub_1", "status": "active", "currency": "usd",
             "items": {"data": [{"price": price, "quantity": quantity}]}});
         match &see("customer.subscription.updated", None, &object).expect("readable")[0].news {
-            News::Subscription(_, seen) => seen.facts.recurring_minor,
+            Update::Subscription(_, seen) => seen.facts.recurring_minor,
             other => panic!("{other:?}"),
         }
     }
@@ -523,8 +523,8 @@ mod tests {
                 .expect("an object")
                 .extend(of_subscription.as_object().expect("an object").clone());
             match &see("customer.subscription.updated", None, &object).expect("readable")[0].news {
-                News::Subscription(_, seen) => {
-                    assert_eq!(seen.facts.recurring_minor, expected, "{object}")
+                Update::Subscription(_, seen) => {
+                    assert_eq!(seen.facts.recurring_minor, expected, "{object}");
                 }
                 other => panic!("{other:?}"),
             }
@@ -582,7 +582,7 @@ mod tests {
                 .expect("an object")
                 .extend(amount.as_object().expect("an object").clone());
             let observation = see(kind, None, &object).expect("readable").remove(0);
-            let News::Movement(_, seen) = &observation.news else {
+            let Update::Movement(_, seen) = &observation.news else {
                 panic!("{observation:?}")
             };
             let facts = &seen.facts;
@@ -622,8 +622,8 @@ mod tests {
                 .expect("an object")
                 .extend(link.as_object().expect("an object").clone());
             match &see("invoice.finalized", None, &object).expect("readable")[0].news {
-                News::Invoice(origin, _) => {
-                    assert_eq!(origin.subscription.as_deref(), Some("sub_1"))
+                Update::Invoice(origin, _) => {
+                    assert_eq!(origin.subscription.as_deref(), Some("sub_1"));
                 }
                 other => panic!("{other:?}"),
             }
@@ -644,7 +644,7 @@ mod tests {
             let object =
                 json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
             match &see("customer.subscription.created", None, &object).expect("readable")[0].news {
-                News::Subscription(_, seen) => assert_eq!(seen.facts.plan, "PRO"),
+                Update::Subscription(_, seen) => assert_eq!(seen.facts.plan, "PRO"),
                 other => panic!("{other:?}"),
             }
         }

@@ -3,15 +3,15 @@
 use super::objects::{
     CheckoutObject, DisputeObject, PaymentObject, Reference, RefundObject, TransferObject,
 };
-use super::{Unreadable, read, sighting};
-use crate::entity::movement::{MovementFacts, MovementOrigin};
-use crate::entity::{EntityKey, EntityKind, News, Observation};
+use super::{ObserveError, read, sighting};
+use crate::entity::movement::{MoneyMovementFacts, MoneyMovementOrigin};
+use crate::entity::{EntityKey, EntityKind, Observation, Update};
 use crate::event::Event;
 
-pub(super) fn payment(event: &Event<'_>) -> Result<Observation, Unreadable> {
+pub(super) fn payment(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: PaymentObject = read(event)?;
     let error = object.last_payment_error;
-    let facts = MovementFacts {
+    let facts = MoneyMovementFacts {
         status: object.status,
         amount_minor: object.amount.0,
         reason: error.map(|e| {
@@ -33,14 +33,14 @@ pub(super) fn payment(event: &Event<'_>) -> Result<Observation, Unreadable> {
 }
 
 /// A session that was paid later than it completed stays complete: Stripe tells by the event's type.
-pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, Unreadable> {
+pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: CheckoutObject = read(event)?;
     let told = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("expired") => "expired",
         Some("completed" | "async_payment_succeeded" | "async_payment_failed") => "complete",
         _ => "open",
     };
-    let facts = MovementFacts {
+    let facts = MoneyMovementFacts {
         status: object.status.unwrap_or_else(|| told.to_owned()),
         amount_minor: object.amount_total.map_or(0, |a| a.0),
         reason: object.payment_status.filter(|s| s == "unpaid"),
@@ -51,10 +51,10 @@ pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, Unreadable> {
     movement(event, EntityKind::Checkout, object.id, &origin, facts)
 }
 
-pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, Unreadable> {
+pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: DisputeObject = read(event)?;
     let (status, reason) = (object.status, object.reason);
-    let facts = MovementFacts {
+    let facts = MoneyMovementFacts {
         status,
         amount_minor: object.amount.0,
         reason,
@@ -65,9 +65,9 @@ pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, Unreadable> {
     movement(event, EntityKind::Dispute, object.id, &origin, facts)
 }
 
-pub(super) fn refund(event: &Event<'_>) -> Result<Observation, Unreadable> {
+pub(super) fn refund(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: RefundObject = read(event)?;
-    let facts = MovementFacts {
+    let facts = MoneyMovementFacts {
         status: object.status.unwrap_or_else(|| "succeeded".to_owned()),
         amount_minor: object.amount.0,
         reason: object.failure_reason,
@@ -78,14 +78,14 @@ pub(super) fn refund(event: &Event<'_>) -> Result<Observation, Unreadable> {
     movement(event, EntityKind::Refund, object.id, &origin, facts)
 }
 
-pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, Unreadable> {
+pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: TransferObject = read(event)?;
     let status = match (object.reversed, object.amount_reversed.0) {
         (true, _) => "reversed",
         (false, 1..) => "partially_reversed",
         (false, _) => "created",
     };
-    let facts = MovementFacts {
+    let facts = MoneyMovementFacts {
         status: status.to_owned(),
         amount_minor: object.amount.0,
         reason: None,
@@ -101,8 +101,8 @@ fn origin(
     customer: Option<Reference>,
     currency: Option<String>,
     of: Option<Reference>,
-) -> MovementOrigin {
-    MovementOrigin {
+) -> MoneyMovementOrigin {
+    MoneyMovementOrigin {
         account: event.account.as_deref().map(str::to_owned),
         customer: customer.map(Reference::into_id),
         currency: currency.map(|c| c.to_ascii_lowercase()),
@@ -114,10 +114,10 @@ fn movement(
     event: &Event<'_>,
     kind: EntityKind,
     id: String,
-    origin: &MovementOrigin,
-    facts: MovementFacts,
-) -> Result<Observation, Unreadable> {
-    let news = News::Movement(origin.clone(), sighting(event, facts)?);
+    origin: &MoneyMovementOrigin,
+    facts: MoneyMovementFacts,
+) -> Result<Observation, ObserveError> {
+    let news = Update::Movement(origin.clone(), sighting(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(kind, id),
         created_s: event.created_s,

@@ -9,7 +9,9 @@
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::objects::{Coupon, Discount, Item, Minor, Off, Price, SubscriptionObject, Transform};
+use super::objects::{
+    Coupon, CouponValue, Discount, Item, Minor, Price, SubscriptionObject, Transform,
+};
 
 /// In minor units, rounded once, half to even.
 pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {
@@ -128,10 +130,10 @@ fn discounted(
     };
     for coupon in coupons.into_iter().filter(|c| c.lasts_forever) {
         amount = match coupon.off {
-            Off::Percent(percent) => amount
+            CouponValue::Percent(percent) => amount
                 .checked_mul(Decimal::ONE_HUNDRED - percent)?
                 .checked_div(Decimal::ONE_HUNDRED)?,
-            Off::Minor(off) => (amount - per_month(Decimal::from(off))?).max(Decimal::ZERO),
+            CouponValue::Minor(off) => (amount - per_month(Decimal::from(off))?).max(Decimal::ZERO),
         };
     }
     Some(amount)

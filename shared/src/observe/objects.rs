@@ -40,9 +40,9 @@ pub(super) struct SubscriptionObject {
     pub(super) items: Items,
     /// Up to acacia; afterwards only `discounts`.
     #[serde(default)]
-    pub(super) discount: PrintedOne<Discount>,
+    pub(super) discount: FingerprintedItem<Discount>,
     #[serde(default)]
-    pub(super) discounts: Printed<Discount>,
+    pub(super) discounts: Fingerprinted<Discount>,
     pub(super) cancel_at_period_end: Option<bool>,
     pub(super) cancel_at: Option<Seconds>,
     pub(super) trial_end: Option<Seconds>,
@@ -51,14 +51,14 @@ pub(super) struct SubscriptionObject {
 #[derive(Deserialize)]
 pub(super) struct Items {
     #[serde(deserialize_with = "listed")]
-    pub(super) data: Printed<Item>,
+    pub(super) data: Fingerprinted<Item>,
 }
 
 /// A list that is never null.
 fn listed<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
-) -> Result<Printed<T>, D::Error> {
-    let list = Printed::deserialize(deserializer)?;
+) -> Result<Fingerprinted<T>, D::Error> {
+    let list = Fingerprinted::deserialize(deserializer)?;
     if list.1 == fingerprint("null") {
         Err(serde::de::Error::custom("null"))
     } else {
@@ -133,24 +133,24 @@ fn inside<E: serde::de::Error>(error: &serde_path_to_error::Error<serde_json::Er
 }
 
 /// A list, and the fingerprint of its JSON.
-pub(super) struct Printed<T>(pub(super) Vec<T>, pub(super) u32);
+pub(super) struct Fingerprinted<T>(pub(super) Vec<T>, pub(super) u32);
 
-impl<T> Default for Printed<T> {
+impl<T> Default for Fingerprinted<T> {
     fn default() -> Self {
         Self(Vec::new(), fingerprint("null"))
     }
 }
 
 /// One value or null, and the fingerprint of its JSON.
-pub(super) struct PrintedOne<T>(pub(super) Option<T>, pub(super) u32);
+pub(super) struct FingerprintedItem<T>(pub(super) Option<T>, pub(super) u32);
 
-impl<T> Default for PrintedOne<T> {
+impl<T> Default for FingerprintedItem<T> {
     fn default() -> Self {
         Self(None, fingerprint("null"))
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for PrintedOne<T> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for FingerprintedItem<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let print = fingerprint(&value.to_string());
@@ -162,7 +162,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for PrintedOne<T> {
 
 pub(super) const INSIDE: &str = "inside: ";
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Printed<T> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Fingerprinted<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let print = fingerprint(&value.to_string());
@@ -196,12 +196,12 @@ impl<'de> Deserialize<'de> for Discounts {
 #[serde(untagged)]
 pub(super) enum Discount {
     Id(#[expect(dead_code, reason = "an id tells nothing of the amount")] String),
-    Object(WholeDiscount),
+    Object(FullDiscount),
 }
 
 #[derive(Deserialize)]
 #[serde(try_from = "DiscountFields")]
-pub(super) struct WholeDiscount(Option<CouponRef>);
+pub(super) struct FullDiscount(Option<CouponRef>);
 
 #[derive(Deserialize)]
 struct DiscountFields {
@@ -210,7 +210,7 @@ struct DiscountFields {
     source: Option<DiscountSource>,
 }
 
-impl TryFrom<DiscountFields> for WholeDiscount {
+impl TryFrom<DiscountFields> for FullDiscount {
     type Error = &'static str;
 
     fn try_from(fields: DiscountFields) -> Result<Self, Self::Error> {
@@ -246,10 +246,10 @@ pub(super) enum CouponRef {
 #[serde(try_from = "CouponFields")]
 pub(super) struct Coupon {
     pub(super) lasts_forever: bool,
-    pub(super) off: Off,
+    pub(super) off: CouponValue,
 }
 
-pub(super) enum Off {
+pub(super) enum CouponValue {
     Percent(Decimal),
     Minor(i64),
 }
@@ -269,9 +269,9 @@ impl TryFrom<CouponFields> for Coupon {
             (Some(percent), _)
                 if percent.0 >= Decimal::ZERO && percent.0 <= Decimal::ONE_HUNDRED =>
             {
-                Off::Percent(percent.0)
+                CouponValue::Percent(percent.0)
             }
-            (None, Some(amount)) if amount.0 >= 0 => Off::Minor(amount.0),
+            (None, Some(amount)) if amount.0 >= 0 => CouponValue::Minor(amount.0),
             _ => return Err("a coupon that takes nothing off, or more than all"),
         };
         Ok(Self {
@@ -283,7 +283,7 @@ impl TryFrom<CouponFields> for Coupon {
 
 impl Discount {
     pub(super) fn coupon(&self) -> Option<&Coupon> {
-        let Self::Object(WholeDiscount(coupon)) = self else {
+        let Self::Object(FullDiscount(coupon)) = self else {
             return None;
         };
         match coupon {
@@ -341,13 +341,13 @@ pub(super) struct Transform {
 #[serde(try_from = "i64")]
 pub(super) struct Minor(pub(super) i64);
 
-const LARGEST_MINOR: i64 = 10_000_000_000_000;
+const MAX_MINOR: i64 = 10_000_000_000_000;
 
 impl TryFrom<i64> for Minor {
     type Error = &'static str;
 
     fn try_from(minor: i64) -> Result<Self, Self::Error> {
-        if (-LARGEST_MINOR..=LARGEST_MINOR).contains(&minor) {
+        if (-MAX_MINOR..=MAX_MINOR).contains(&minor) {
             Ok(Self(minor))
         } else {
             Err("too large for an amount")
@@ -424,9 +424,9 @@ pub(super) struct AccountObject {
 pub(super) struct Requirements {
     pub(super) disabled_reason: Option<String>,
     #[serde(default)]
-    pub(super) currently_due: Printed<String>,
+    pub(super) currently_due: Fingerprinted<String>,
     #[serde(default)]
-    pub(super) past_due: Printed<String>,
+    pub(super) past_due: Fingerprinted<String>,
 }
 
 /// Only whether there are any is read: no number, no holder.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lapin::types::AMQPValue;
 
-use super::failure::Failure;
+use super::error::AmqpError;
 use super::link::Link;
-use super::stream::Walk;
+use super::stream::StreamReader;
 use super::{message, topology};
 use crate::ports::{Archive, Delivery, QueueError};
 
@@ -15,22 +15,22 @@ use crate::ports::{Archive, Delivery, QueueError};
 const CLOCK_SKEW_SECONDS: i64 = 600;
 
 /// Every delivery received at or after a time.
-pub(super) struct ArchiveWalk {
-    walk: Walk,
+pub(super) struct ArchiveReader {
+    walk: StreamReader,
     from_ms: i64,
 }
 
-impl ArchiveWalk {
-    pub(super) async fn begin(link: &Arc<Link>, from_ms: i64) -> Result<Self, Failure> {
+impl ArchiveReader {
+    pub(super) async fn begin(link: &Arc<Link>, from_ms: i64) -> Result<Self, AmqpError> {
         Ok(Self {
-            walk: Walk::begin(link, topology::ARCHIVE, entry(from_ms)).await?,
+            walk: StreamReader::begin(link, topology::ARCHIVE, entry(from_ms)).await?,
             from_ms,
         })
     }
 }
 
 #[async_trait]
-impl Archive for ArchiveWalk {
+impl Archive for ArchiveReader {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let mut found = Vec::new();
         while found.len() < max.max(1) {

@@ -10,8 +10,8 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{DeliveryTag, FieldTable};
 
-use super::failure::Failure;
-use super::link::{Link, Open, PATIENCE};
+use super::error::AmqpError;
+use super::link::{Link, Open, REQUEST_TIMEOUT};
 use super::{message, topology};
 use crate::ports::{Consumer, Delivery, QueueError};
 
@@ -30,7 +30,7 @@ pub(super) struct RabbitConsumer {
     handed_out: DeliveryTag,
     acknowledged: DeliveryTag,
     /// Why nothing more will come.
-    ended: Option<Failure>,
+    ended: Option<AmqpError>,
 }
 
 /// RabbitMQ counts from 1.
@@ -42,10 +42,10 @@ impl RabbitConsumer {
         link: &Arc<Link>,
         partition: u32,
         prefetch: u16,
-    ) -> Result<Self, Failure> {
-        let open = link.open(PATIENCE).await?;
+    ) -> Result<Self, AmqpError> {
+        let open = link.open(REQUEST_TIMEOUT).await?;
         let channel = link.channel(&open).await?;
-        link.ask(
+        link.request(
             &open,
             "limiting prefetch",
             channel.basic_qos(prefetch, BasicQosOptions::default()),
@@ -56,7 +56,7 @@ impl RabbitConsumer {
         let subscription =
             channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
         let messages = link
-            .ask(&open, &format!("consuming {queue}"), subscription)
+            .request(&open, &format!("consuming {queue}"), subscription)
             .await?;
         Ok(Self {
             partition,
@@ -76,7 +76,7 @@ impl RabbitConsumer {
     fn unpack(
         &mut self,
         received: Option<lapin::Result<lapin::message::Delivery>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), AmqpError> {
         let failure = match received {
             Some(Ok(received)) => {
                 self.newest = received.delivery_tag;
@@ -84,8 +84,8 @@ impl RabbitConsumer {
                     .extend(message::deliveries(received, self.partition));
                 return Ok(());
             }
-            Some(Err(error)) => Failure::while_doing("consuming", error),
-            None => Failure::unavailable(format!(
+            Some(Err(error)) => AmqpError::while_doing("consuming", error),
+            None => AmqpError::unavailable(format!(
                 "RabbitMQ ended the consumer of partition {}",
                 self.partition
             )),
@@ -153,7 +153,7 @@ impl Consumer for RabbitConsumer {
             .channel
             .basic_ack(self.handed_out, BasicAckOptions { multiple: true });
         self.link
-            .ask(&self.open, "acknowledging", acknowledgement)
+            .request(&self.open, "acknowledging", acknowledgement)
             .await?;
         self.acknowledged = self.handed_out;
         Ok(())

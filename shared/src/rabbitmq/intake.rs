@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
-use super::failure::Failure;
-use super::publish::{Parcel, Publisher};
-use super::slot::lock;
+use super::error::AmqpError;
+use super::publish::{OutboundMessage, Publisher};
+use super::reconnecting::lock;
 use super::{message, pack, topology};
 use crate::ports::Delivery;
 
@@ -36,13 +36,13 @@ struct Lane {
 struct Waiting {
     delivery: Delivery,
     until: Instant,
-    tell: oneshot::Sender<Result<(), Failure>>,
+    tell: oneshot::Sender<Result<(), AmqpError>>,
 }
 
 /// Deliveries in one message. The broker's work for each shrinks little beyond that, while whoever reads them holds
 /// that many more.
-const MOST_DELIVERIES: usize = 32;
-const MOST_BYTES: usize = 256 * 1024;
+const MAX_PACK_DELIVERIES: usize = 32;
+const MAX_PACK_BYTES: usize = 256 * 1024;
 
 impl Intake {
     /// Every publish has at most `patience`.
@@ -55,7 +55,7 @@ impl Intake {
     }
 
     /// Returns `Ok` once RabbitMQ has the delivery safe. Its partition must be one of ours.
-    pub(super) async fn publish(self: &Arc<Self>, delivery: Delivery) -> Result<(), Failure> {
+    pub(super) async fn publish(self: &Arc<Self>, delivery: Delivery) -> Result<(), AmqpError> {
         let partition = delivery.partition;
         let (tell, told) = oneshot::channel();
         let is_served = {
@@ -69,7 +69,7 @@ impl Intake {
         };
         if !is_served {
             tokio::spawn(
-                Turn {
+                PublishTurn {
                     intake: Arc::clone(self),
                     partition,
                     is_over: false,
@@ -77,20 +77,23 @@ impl Intake {
                 .serve(),
             );
         }
-        told.await
-            .unwrap_or_else(|_| Err(Failure::unavailable("publishing was cut short".to_owned())))
+        told.await.unwrap_or_else(|_| {
+            Err(AmqpError::unavailable(
+                "publishing was cut short".to_owned(),
+            ))
+        })
     }
 }
 
 /// The right to serve a lane.
-struct Turn {
+struct PublishTurn {
     intake: Arc<Intake>,
     partition: u32,
     /// It was given back.
     is_over: bool,
 }
 
-impl Turn {
+impl PublishTurn {
     async fn serve(mut self) {
         while let Some(load) = self.next() {
             let (deliveries, tell): (Vec<_>, Vec<_>) =
@@ -100,7 +103,7 @@ impl Turn {
                 Err(deliveries) => (message::pack_properties(), pack::pack(&deliveries).into()),
             };
             let routing_key = topology::routing_key(self.partition);
-            let stored = self.intake.publisher.store(Parcel {
+            let stored = self.intake.publisher.store(OutboundMessage {
                 exchange: topology::INTAKE,
                 routing_key,
                 properties,
@@ -123,11 +126,11 @@ impl Turn {
         while let Some(waiting) = lane.waiting.pop_front() {
             if waiting.until <= now {
                 let late = format!("no confirm from RabbitMQ within {:?}", self.intake.patience);
-                let _ = waiting.tell.send(Err(Failure::unavailable(late)));
+                let _ = waiting.tell.send(Err(AmqpError::unavailable(late)));
                 continue;
             }
             bytes += waiting.delivery.body.len();
-            if !load.is_empty() && (bytes > MOST_BYTES || load.len() == MOST_DELIVERIES) {
+            if !load.is_empty() && (bytes > MAX_PACK_BYTES || load.len() == MAX_PACK_DELIVERIES) {
                 lane.waiting.push_front(waiting);
                 break;
             }
@@ -140,7 +143,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for PublishTurn {
     /// A turn that was cut short does not keep others from beginning one; those who wait for it hear so at once.
     fn drop(&mut self) {
         if !self.is_over {
@@ -170,7 +173,7 @@ mod tests {
         let intake = Arc::new(Intake::new(publisher, 1, patience));
         // One turn is under way.
         lock(&intake.lanes[0]).is_served = true;
-        let turn = Turn {
+        let turn = PublishTurn {
             intake: Arc::clone(&intake),
             partition: 0,
             is_over: false,

@@ -5,29 +5,29 @@ use std::sync::Arc;
 
 use lapin::types::AMQPValue;
 
-use super::failure::Failure;
+use super::error::AmqpError;
 use super::link::Link;
-use super::publish::{Parcel, Publisher};
-use super::stream::Walk;
+use super::publish::{OutboundMessage, Publisher};
+use super::stream::StreamReader;
 use super::{message, topology};
 use crate::journal;
 use crate::ports::JournalEntry;
 
 /// Lines under way at once.
-const AT_ONCE: usize = 256;
+const WRITE_BATCH: usize = 256;
 
 /// Returns once all lines are confirmed.
 pub(super) async fn record(
     publisher: &Arc<Publisher>,
     entries: Vec<JournalEntry>,
-) -> Result<(), Failure> {
+) -> Result<(), AmqpError> {
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
         // Those under way at once may overtake each other, and of several lines for one key the last must come last.
         let mut keys = HashSet::new();
         let next = rest
             .iter()
-            .take(AT_ONCE)
+            .take(WRITE_BATCH)
             .map(|entry| (entry.space.as_str(), entry.key.as_str()));
         let (some, later) = rest.split_at(next.take_while(|key| keys.insert(*key)).count());
         futures_util::future::try_join_all(
@@ -39,8 +39,8 @@ pub(super) async fn record(
     Ok(())
 }
 
-fn parcel(entry: &JournalEntry) -> Parcel {
-    Parcel {
+fn parcel(entry: &JournalEntry) -> OutboundMessage {
+    OutboundMessage {
         // The default exchange leads to the queue that the routing key names.
         exchange: "",
         routing_key: topology::JOURNAL.to_owned(),
@@ -53,9 +53,9 @@ fn parcel(entry: &JournalEntry) -> Parcel {
 pub(super) async fn note_sent_on(
     publisher: &Arc<Publisher>,
     received_ms: impl Iterator<Item = i64>,
-) -> Result<(), Failure> {
+) -> Result<(), AmqpError> {
     match received_ms.min() {
-        Some(earliest_ms) => record(publisher, vec![journal::sent_on(earliest_ms)]).await,
+        Some(earliest_ms) => record(publisher, vec![journal::requeued(earliest_ms)]).await,
         None => Ok(()),
     }
 }
@@ -64,8 +64,8 @@ pub(super) async fn note_sent_on(
 pub(super) async fn read(
     link: &Arc<Link>,
     each: &mut (dyn FnMut(JournalEntry) + Send),
-) -> Result<(), Failure> {
-    let mut walk = Walk::begin(
+) -> Result<(), AmqpError> {
+    let mut walk = StreamReader::begin(
         link,
         topology::JOURNAL,
         AMQPValue::LongString("first".into()),

@@ -12,8 +12,8 @@ use lapin::{Channel, Connection, ConnectionProperties, Event};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
-use super::failure::Failure;
-use super::slot::Slot;
+use super::error::AmqpError;
+use super::reconnecting::Reconnecting;
 use super::topology;
 
 /// Where RabbitMQ is and what is expected there. Not `Debug`: it holds the password.
@@ -30,7 +30,7 @@ pub(super) struct Broker {
 pub(super) struct Link {
     broker: Arc<Broker>,
     role: &'static str,
-    slot: Slot<Open>,
+    slot: Reconnecting<Open>,
 }
 
 /// An open connection. It closes once nobody holds it any more.
@@ -41,24 +41,28 @@ pub(super) struct Open {
 }
 
 /// For any question to RabbitMQ that it answers at once when it is well.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For connecting and declaring everything, the first time too.
-const OPENING: Duration = Duration::from_secs(30);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 const TCP_CONNECT_MS: u64 = 5_000;
 /// A silent peer is noticed after about twice this.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// lapin has 32 frames of memory in each direction: with RabbitMQ's own 128 KiB, 8 MiB for each connection. A webhook
 /// fits as a rule; what does not is sent in several frames.
 const FRAME_BYTES: u32 = 32 * 1024;
-const LONGEST_BACKOFF: Duration = Duration::from_secs(3);
-const CLOSING: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// Reads the URL; what is wrong with it is told without repeating it.
-    pub(super) fn new(url: &SecretString, name: String, partitions: u32) -> Result<Self, Failure> {
+    pub(super) fn new(
+        url: &SecretString,
+        name: String,
+        partitions: u32,
+    ) -> Result<Self, AmqpError> {
         let bad = |why: String| {
-            Failure::Misconfigured(format!("the URL of RabbitMQ is not usable: {why}"))
+            AmqpError::Misconfigured(format!("the URL of RabbitMQ is not usable: {why}"))
         };
         let parsed =
             url::Url::parse(url.expose_secret()).map_err(|error| bad(error.to_string()))?;
@@ -101,12 +105,12 @@ impl Link {
         Self {
             broker,
             role,
-            slot: Slot::new(name, Open::usable, LONGEST_BACKOFF),
+            slot: Reconnecting::new(name, Open::usable, MAX_BACKOFF),
         }
     }
 
     /// The connection, opened within `patience` if it is not.
-    pub(super) async fn open(&self, patience: Duration) -> Result<Arc<Open>, Failure> {
+    pub(super) async fn open(&self, patience: Duration) -> Result<Arc<Open>, AmqpError> {
         let (broker, role) = (Arc::clone(&self.broker), self.role);
         self.slot
             .get(patience, || opening(broker, role).boxed())
@@ -119,15 +123,15 @@ impl Link {
     }
 
     /// A fresh channel on `open`.
-    pub(super) async fn channel(&self, open: &Arc<Open>) -> Result<Channel, Failure> {
-        self.ask(open, "opening a channel", open.connection.create_channel())
+    pub(super) async fn channel(&self, open: &Arc<Open>) -> Result<Channel, AmqpError> {
+        self.request(open, "opening a channel", open.connection.create_channel())
             .await
     }
 
     /// A fresh channel on `open` on which publishes are confirmed.
-    pub(super) async fn confirming_channel(&self, open: &Arc<Open>) -> Result<Channel, Failure> {
+    pub(super) async fn confirming_channel(&self, open: &Arc<Open>) -> Result<Channel, AmqpError> {
         let channel = self.channel(open).await?;
-        self.ask(
+        self.request(
             open,
             "asking for confirms",
             channel.confirm_select(ConfirmSelectOptions::default()),
@@ -142,14 +146,14 @@ impl Link {
         open: &Arc<Open>,
         channel: &Channel,
         queue: &str,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, AmqpError> {
         let declare = channel.queue_declare(
             queue.into(),
             QueueDeclareOptions::default().passive(),
             FieldTable::default(),
         );
         Ok(u64::from(
-            self.ask(open, &format!("counting {queue}"), declare)
+            self.request(open, &format!("counting {queue}"), declare)
                 .await?
                 .message_count(),
         ))
@@ -157,17 +161,17 @@ impl Link {
 
     /// Waits for the answer to a question asked on `open`. Without a good answer in time the connection is
     /// not trusted any further.
-    pub(super) async fn ask<T>(
+    pub(super) async fn request<T>(
         &self,
         open: &Arc<Open>,
         doing: &str,
         question: impl Future<Output = lapin::Result<T>>,
-    ) -> Result<T, Failure> {
-        let failure = match tokio::time::timeout(PATIENCE, question).await {
+    ) -> Result<T, AmqpError> {
+        let failure = match tokio::time::timeout(REQUEST_TIMEOUT, question).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => Failure::while_doing(doing, error),
-            Err(_) => Failure::unavailable(format!(
-                "{doing}: no answer from {} within {PATIENCE:?}",
+            Ok(Err(error)) => AmqpError::while_doing(doing, error),
+            Err(_) => AmqpError::unavailable(format!(
+                "{doing}: no answer from {} within {REQUEST_TIMEOUT:?}",
                 self.broker.address
             )),
         };
@@ -180,7 +184,7 @@ impl Link {
         if let Some(open) = self.slot.close() {
             // lapin waits for the answer of a broker that may be gone.
             let _ = tokio::time::timeout(
-                CLOSING,
+                CLOSE_TIMEOUT,
                 open.connection.close(200, "closed by revwatch".into()),
             )
             .await;
@@ -195,7 +199,7 @@ impl Open {
     }
 
     /// Fails while RabbitMQ takes no messages, for want of memory or disk.
-    pub(super) fn ensure_unblocked(&self) -> Result<(), Failure> {
+    pub(super) fn ensure_unblocked(&self) -> Result<(), AmqpError> {
         self.blocked
             .borrow()
             .as_deref()
@@ -203,7 +207,7 @@ impl Open {
     }
 
     /// Returns once RabbitMQ takes no messages any more.
-    pub(super) async fn until_blocked(&self) -> Failure {
+    pub(super) async fn until_blocked(&self) -> AmqpError {
         let mut changes = self.blocked.clone();
         let reason = changes
             .wait_for(Option::is_some)
@@ -218,29 +222,29 @@ impl Open {
     }
 }
 
-fn blocked(reason: &str) -> Failure {
-    Failure::unavailable(format!("RabbitMQ accepts no messages at present: {reason}"))
+fn blocked(reason: &str) -> AmqpError {
+    AmqpError::unavailable(format!("RabbitMQ accepts no messages at present: {reason}"))
 }
 
-async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, Failure> {
-    let opened = tokio::time::timeout(OPENING, connect_and_declare(&broker, role))
+async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpError> {
+    let opened = tokio::time::timeout(OPEN_TIMEOUT, connect_and_declare(&broker, role))
         .await
         .unwrap_or_else(|_| {
-            Err(Failure::unavailable(format!(
-                "RabbitMQ at {} did not answer within {OPENING:?}",
+            Err(AmqpError::unavailable(format!(
+                "RabbitMQ at {} did not answer within {OPEN_TIMEOUT:?}",
                 broker.address
             )))
         });
     match &opened {
         Ok(_) => tracing::info!(address = broker.address, role, "connected to RabbitMQ"),
         Err(error) => {
-            tracing::warn!(address = broker.address, role, %error, "cannot connect to RabbitMQ")
+            tracing::warn!(address = broker.address, role, %error, "cannot connect to RabbitMQ");
         }
     }
     opened
 }
 
-async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, Failure> {
+async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, AmqpError> {
     let properties = ConnectionProperties::default()
         .with_connection_name(format!("{} {role}", broker.name).into());
     let connection = Connection::connect_uri(broker.uri.clone(), properties)
@@ -252,7 +256,7 @@ async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, Failur
     let channel = connection
         .create_channel()
         .await
-        .map_err(|error| Failure::while_doing("opening a channel", error))?;
+        .map_err(|error| AmqpError::while_doing("opening a channel", error))?;
     topology::declare(&channel, broker.partitions).await?;
     Ok(Open {
         connection,
@@ -281,7 +285,7 @@ async fn watch_for_blocks(
     }
 }
 
-fn connect_failure(broker: &Broker, error: lapin::Error) -> Failure {
+fn connect_failure(broker: &Broker, error: lapin::Error) -> AmqpError {
     use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
     let address = &broker.address;
     let kind = match error.kind() {
@@ -289,14 +293,14 @@ fn connect_failure(broker: &Broker, error: lapin::Error) -> Failure {
         _ => None,
     };
     match kind {
-        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => Failure::Misconfigured(format!(
-            "RabbitMQ at {address} refuses this user name or password"
-        )),
-        Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => Failure::Misconfigured(format!(
+        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => AmqpError::Misconfigured(
+            format!("RabbitMQ at {address} refuses this user name or password"),
+        ),
+        Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => AmqpError::Misconfigured(format!(
             "RabbitMQ at {address} has no virtual host {:?} for this user",
             broker.uri.vhost
         )),
-        _ => Failure::while_doing(&format!("RabbitMQ at {address} cannot be reached"), error),
+        _ => AmqpError::while_doing(&format!("RabbitMQ at {address} cannot be reached"), error),
     }
 }
 
@@ -304,7 +308,7 @@ fn connect_failure(broker: &Broker, error: lapin::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn broker(url: &str) -> Result<Broker, Failure> {
+    fn broker(url: &str) -> Result<Broker, AmqpError> {
         Broker::new(&SecretString::from(url), "test".into(), 8)
     }
 
@@ -364,7 +368,8 @@ mod tests {
                 panic!("{url} was taken")
             };
             assert!(
-                matches!(error, Failure::Misconfigured(_)) && !error.to_string().contains("s3cret"),
+                matches!(error, AmqpError::Misconfigured(_))
+                    && !error.to_string().contains("s3cret"),
                 "{error}"
             );
         }

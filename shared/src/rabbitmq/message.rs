@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{pack, topology};
 use crate::event::Event;
-use crate::ports::{Delivery, SetAside};
+use crate::ports::{Delivery, HeldDelivery};
 
 const DELIVERY: &str = "revwatch-delivery";
 const EVENT_ID: &str = "revwatch-event-id";
@@ -32,7 +32,7 @@ pub(super) fn properties(delivery: &Delivery) -> BasicProperties {
 }
 
 /// The properties of what stands aside: those of its delivery, and why and since when.
-pub(super) fn aside_properties(aside: &SetAside) -> BasicProperties {
+pub(super) fn aside_properties(aside: &HeldDelivery) -> BasicProperties {
     let mut headers = headers(&aside.delivery);
     headers.insert(REASON.into(), text(&aside.reason));
     headers.insert(ASIDE_MS.into(), AMQPValue::LongLongInt(aside.at_ms));
@@ -76,13 +76,13 @@ pub(super) fn deliveries(mut message: lapin::message::Delivery, partition: u32) 
 }
 
 /// Reads a message that stands aside, put there by us or by the broker.
-pub(super) fn asides(mut message: lapin::message::Delivery) -> Vec<SetAside> {
+pub(super) fn asides(mut message: lapin::message::Delivery) -> Vec<HeldDelivery> {
     let Some(deliveries) = packed(&mut message, 0) else {
         return vec![aside(message)];
     };
     // Only the broker sets such a message aside.
     let (reason, at_ms) = reason(&message.properties);
-    let aside = |delivery: Delivery| SetAside {
+    let aside = |delivery: Delivery| HeldDelivery {
         at_ms: at_ms.unwrap_or(delivery.received_ms),
         reason: reason.clone(),
         delivery,
@@ -144,10 +144,10 @@ fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
     }
 }
 
-fn aside(message: lapin::message::Delivery) -> SetAside {
+fn aside(message: lapin::message::Delivery) -> HeldDelivery {
     let (reason, at_ms) = reason(&message.properties);
     let delivery = delivery(message, 0);
-    SetAside {
+    HeldDelivery {
         at_ms: at_ms.unwrap_or(delivery.received_ms),
         reason,
         delivery,
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_reads_back_as_it_was() {
-        let letter = SetAside {
+        let letter = HeldDelivery {
             delivery: sample(),
             reason: "no such thing: ü".into(),
             at_ms: 5,

@@ -7,19 +7,19 @@
 //! Invariant: no message, log line or error holds the password of the URL.
 
 mod archive;
-mod aside;
 mod consume;
-mod failure;
-mod homecoming;
+mod error;
+mod holding;
 mod intake;
 mod journal;
 mod link;
 mod message;
 mod pack;
 mod publish;
-mod slot;
+mod reconnecting;
 mod stream;
 mod topology;
+mod unroutable;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -29,10 +29,11 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::ports::{
-    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
 };
 use intake::Intake;
-use link::{Broker, Link, PATIENCE};
+use link::{Broker, Link, REQUEST_TIMEOUT};
 use publish::Publisher;
 
 /// How to use RabbitMQ.
@@ -79,8 +80,8 @@ impl RabbitQueue {
         let broker = Arc::new(Broker::new(&options.url, options.name, options.partitions)?);
         let publishing = Arc::new(Link::new(Arc::clone(&broker), "publishing"));
         let consuming = Arc::new(Link::new(broker, "consuming"));
-        publishing.open(FIRST_CONNECT).await?;
-        consuming.open(FIRST_CONNECT).await?;
+        publishing.open(FIRST_CONNECT_TIMEOUT).await?;
+        consuming.open(FIRST_CONNECT_TIMEOUT).await?;
         let publisher = Arc::new(Publisher::new(
             Arc::clone(&publishing),
             options.publish_timeout,
@@ -99,13 +100,13 @@ impl RabbitQueue {
             looking_aside: tokio::sync::Mutex::new(()),
             bringing_home: Arc::default(),
         };
-        queue.bring_home();
+        queue.requeue_unroutable();
         Ok(queue)
     }
 
     /// Starts to move what is in the unroutable queue to where it belongs. Best effort: what stays there is
     /// safe, and the next time will do.
-    fn bring_home(&self) {
+    fn requeue_unroutable(&self) {
         let Ok(alone) = Arc::clone(&self.bringing_home).try_lock_owned() else {
             return;
         };
@@ -113,10 +114,10 @@ impl RabbitQueue {
         let partitions = self.partitions;
         tokio::spawn(async move {
             let _alone = alone;
-            match homecoming::bring_home(&link, &publisher, partitions).await {
+            match unroutable::bring_home(&link, &publisher, partitions).await {
                 Ok(0) => {}
                 Ok(moved) => {
-                    tracing::warn!(moved, "found unroutable messages and brought them home")
+                    tracing::warn!(moved, "found unroutable messages and brought them home");
                 }
                 Err(error) => tracing::warn!(%error, "could not bring unroutable messages home"),
             }
@@ -125,7 +126,7 @@ impl RabbitQueue {
 }
 
 /// Declaring the queues of a large deployment for the first time takes a while.
-const FIRST_CONNECT: Duration = Duration::from_secs(30);
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[async_trait]
 impl EventQueue for RabbitQueue {
@@ -147,39 +148,39 @@ impl EventQueue for RabbitQueue {
         let consumer =
             consume::RabbitConsumer::new(&self.consuming, partition, self.prefetch).await?;
         // Whoever lost a consumer because its queue was deleted comes by here.
-        self.bring_home();
+        self.requeue_unroutable();
         Ok(Box::new(consumer))
     }
 
-    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
+    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
         Ok(self
             .publisher
-            .publish(aside::parcel_of(queue_of(place), aside))
+            .publish(holding::parcel_of(queue_of(place), aside))
             .await?)
     }
 
-    async fn look_aside(
+    async fn visit_held(
         &self,
-        place: Place,
-        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+        place: HoldingQueue,
+        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
         let _alone = self.looking_aside.lock().await;
-        Ok(aside::look(&self.consuming, queue_of(place), look).await?)
+        Ok(holding::look(&self.consuming, queue_of(place), look).await?)
     }
 
-    async fn sweep(
+    async fn triage(
         &self,
-        place: Place,
-        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
-    ) -> Result<Swept, QueueError> {
+        place: HoldingQueue,
+        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
         let _alone = self.looking_aside.lock().await;
         let partitions = self.partitions;
-        let mut checked = |aside: &SetAside| match decide(aside) {
+        let mut checked = |aside: &HeldDelivery| match decide(aside) {
             // It would go to the unroutable ones and on to the dead: it may as well stay.
-            Fate::Process(delivery) if delivery.partition >= partitions => Fate::Keep,
+            Disposition::Requeue(delivery) if delivery.partition >= partitions => Disposition::Keep,
             fate => fate,
         };
-        Ok(aside::sweep(
+        Ok(holding::sweep(
             &self.consuming,
             &self.publisher,
             queue_of(place),
@@ -192,7 +193,7 @@ impl EventQueue for RabbitQueue {
     /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here. A message
     /// counts as one, and may hold several deliveries that came under load.
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        let open = self.consuming.open(PATIENCE).await?;
+        let open = self.consuming.open(REQUEST_TIMEOUT).await?;
         let channel = self.consuming.channel(&open).await?;
         let mut depth = Vec::new();
         for partition in 0..self.partitions {
@@ -209,15 +210,15 @@ impl EventQueue for RabbitQueue {
             .await?
             > 0
         {
-            self.bring_home();
+            self.requeue_unroutable();
         }
         Ok(depth)
     }
 
     /// One that was set aside twice, because its confirm was lost, counts twice.
-    async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
+    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
         let _alone = self.looking_aside.lock().await;
-        let open = self.consuming.open(PATIENCE).await?;
+        let open = self.consuming.open(REQUEST_TIMEOUT).await?;
         let channel = self.consuming.channel(&open).await?;
         Ok(self
             .consuming
@@ -227,15 +228,18 @@ impl EventQueue for RabbitQueue {
 
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         Ok(Box::new(
-            archive::ArchiveWalk::begin(&self.consuming, from_ms).await?,
+            archive::ArchiveReader::begin(&self.consuming, from_ms).await?,
         ))
     }
 
-    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         Ok(journal::record(&self.publisher, entries).await?)
     }
 
-    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
         Ok(journal::read(&self.consuming, each).await?)
     }
 
@@ -244,10 +248,10 @@ impl EventQueue for RabbitQueue {
     }
 }
 
-fn queue_of(place: Place) -> &'static str {
+fn queue_of(place: HoldingQueue) -> &'static str {
     match place {
-        Place::Dead => topology::DEAD,
-        Place::Parked => topology::PARKED,
+        HoldingQueue::DeadLetters => topology::DEAD,
+        HoldingQueue::Parked => topology::PARKED,
     }
 }
 

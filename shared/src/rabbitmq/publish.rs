@@ -14,19 +14,19 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::{Instant, timeout_at};
 
-use super::failure::Failure;
+use super::error::AmqpError;
 use super::link::{Link, Open};
-use super::slot::{Slot, lock};
+use super::reconnecting::{Reconnecting, lock};
 
 /// See the module.
 pub(super) struct Publisher {
     link: Arc<Link>,
-    outlet: Slot<Outlet>,
+    outlet: Reconnecting<PublishChannel>,
     patience: Duration,
 }
 
 /// What is published, and where to.
-pub(super) struct Parcel {
+pub(super) struct OutboundMessage {
     pub(super) exchange: &'static str,
     pub(super) routing_key: String,
     pub(super) properties: BasicProperties,
@@ -34,7 +34,7 @@ pub(super) struct Parcel {
 }
 
 /// A channel in confirm mode.
-pub(super) struct Outlet {
+pub(super) struct PublishChannel {
     open: Arc<Open>,
     channel: Channel,
     numbering: Mutex<()>,
@@ -44,9 +44,9 @@ impl Publisher {
     /// Every publish has at most `patience`, connecting included.
     pub(super) fn new(link: Arc<Link>, patience: Duration) -> Self {
         // No backoff of its own: it has the link's.
-        let outlet = Slot::new(
+        let outlet = Reconnecting::new(
             "the channel to publish on".to_owned(),
-            Outlet::usable,
+            PublishChannel::usable,
             Duration::ZERO,
         );
         Self {
@@ -57,15 +57,18 @@ impl Publisher {
     }
 
     /// Returns `Ok` once RabbitMQ has the message safe; a caller who goes away takes nothing with it.
-    pub(super) async fn publish(self: &Arc<Self>, parcel: Parcel) -> Result<(), Failure> {
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        parcel: OutboundMessage,
+    ) -> Result<(), AmqpError> {
         let publisher = Arc::clone(self);
         tokio::spawn(async move { publisher.store(parcel).await })
             .await
-            .unwrap_or_else(|_| Err(Failure::unavailable("the process is stopping".to_owned())))
+            .unwrap_or_else(|_| Err(AmqpError::unavailable("the process is stopping".to_owned())))
     }
 
     /// The same for callers who stay.
-    pub(super) async fn store(&self, parcel: Parcel) -> Result<(), Failure> {
+    pub(super) async fn store(&self, parcel: OutboundMessage) -> Result<(), AmqpError> {
         let deadline = Instant::now() + self.patience;
         let link = Arc::clone(&self.link);
         let outlet = self
@@ -82,7 +85,7 @@ impl Publisher {
         };
         match sent {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            Ok(Ok(Confirmation::Nack(None))) => Err(Failure::unavailable(format!(
+            Ok(Ok(Confirmation::Nack(None))) => Err(AmqpError::unavailable(format!(
                 "RabbitMQ could not store the message for {}",
                 parcel.routing_key
             ))),
@@ -90,7 +93,7 @@ impl Publisher {
             Ok(Ok(_)) => {
                 self.outlet.discard(&outlet);
                 self.link.discard(&outlet.open);
-                Err(Failure::unavailable(format!(
+                Err(AmqpError::unavailable(format!(
                     "no queue took the message for {}",
                     parcel.routing_key
                 )))
@@ -99,13 +102,13 @@ impl Publisher {
             Ok(Err(error)) => {
                 self.outlet.discard(&outlet);
                 self.link.discard(&outlet.open);
-                Err(Failure::while_doing("publishing", error))
+                Err(AmqpError::while_doing("publishing", error))
             }
             // The broker may be frozen, or this one queue's majority gone: a confirm that comes later is
             // nobody's, so the channel is not used again.
             Err(_) => {
                 self.outlet.discard(&outlet);
-                Err(Failure::unavailable(format!(
+                Err(AmqpError::unavailable(format!(
                     "no confirm from RabbitMQ within {:?}",
                     self.patience
                 )))
@@ -114,9 +117,9 @@ impl Publisher {
     }
 }
 
-impl Outlet {
+impl PublishChannel {
     /// One channel on a link that is open and takes messages.
-    pub(super) async fn open(link: &Link, patience: Duration) -> Result<Self, Failure> {
+    pub(super) async fn open(link: &Link, patience: Duration) -> Result<Self, AmqpError> {
         let open = link.open(patience).await?;
         open.ensure_unblocked()?;
         let channel = link.confirming_channel(&open).await?;
@@ -128,7 +131,7 @@ impl Outlet {
     }
 
     /// Publishes and waits for the confirm.
-    pub(super) async fn send(&self, parcel: &Parcel) -> lapin::Result<Confirmation> {
+    pub(super) async fn send(&self, parcel: &OutboundMessage) -> lapin::Result<Confirmation> {
         let mut publish = pin!(self.channel.basic_publish(
             parcel.exchange.into(),
             parcel.routing_key.as_str().into(),
@@ -154,6 +157,6 @@ impl Outlet {
     }
 }
 
-async fn open_outlet(link: Arc<Link>, patience: Duration) -> Result<Outlet, Failure> {
-    Outlet::open(&link, patience).await
+async fn open_outlet(link: Arc<Link>, patience: Duration) -> Result<PublishChannel, AmqpError> {
+    PublishChannel::open(&link, patience).await
 }

@@ -11,8 +11,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, message::Delivery as Message};
 use uuid::Uuid;
 
-use super::failure::Failure;
-use super::link::{Link, Open, PATIENCE};
+use super::error::AmqpError;
+use super::link::{Link, Open, REQUEST_TIMEOUT};
 use super::message;
 
 /// Messages RabbitMQ sends ahead.
@@ -21,7 +21,7 @@ const PREFETCH: u16 = 1000;
 const ACK_EVERY: u64 = 250;
 
 /// One walk through a stream.
-pub(super) struct Walk {
+pub(super) struct StreamReader {
     link: Arc<Link>,
     open: Arc<Open>,
     channel: Channel,
@@ -31,17 +31,17 @@ pub(super) struct Walk {
     ended: bool,
 }
 
-impl Walk {
+impl StreamReader {
     /// From `entry` on, a value of `x-stream-offset`, to what is the end now.
     pub(super) async fn begin(
         link: &Arc<Link>,
         stream: &str,
         entry: AMQPValue,
-    ) -> Result<Self, Failure> {
-        let open = link.open(PATIENCE).await?;
+    ) -> Result<Self, AmqpError> {
+        let open = link.open(REQUEST_TIMEOUT).await?;
         open.ensure_unblocked()?;
         let channel = link.confirming_channel(&open).await?;
-        link.ask(
+        link.request(
             &open,
             "limiting prefetch",
             channel.basic_qos(PREFETCH, BasicQosOptions::default()),
@@ -55,7 +55,9 @@ impl Walk {
             BasicConsumeOptions::default(),
             arguments,
         );
-        let messages = link.ask(&open, "reading a stream", subscription).await?;
+        let messages = link
+            .request(&open, "reading a stream", subscription)
+            .await?;
 
         // On the channel that subscribed, so that RabbitMQ has found the place to begin before the marker is
         // there: if that place is the end, the marker is still to come.
@@ -72,11 +74,11 @@ impl Walk {
                 .await
         };
         if link
-            .ask(&open, "marking the end of a stream", marking)
+            .request(&open, "marking the end of a stream", marking)
             .await?
             != lapin::Confirmation::Ack(None)
         {
-            return Err(Failure::unavailable(format!(
+            return Err(AmqpError::unavailable(format!(
                 "RabbitMQ could not mark the end of {stream}"
             )));
         }
@@ -92,20 +94,22 @@ impl Walk {
     }
 
     /// The next message; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Message>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, AmqpError> {
         while !self.ended {
             // Most are here already: no need for a deadline then.
             let received = match self.messages.next().now_or_never() {
                 Some(received) => received
                     .transpose()
-                    .map_err(|e| Failure::while_doing("reading a stream", e))?,
+                    .map_err(|e| AmqpError::while_doing("reading a stream", e))?,
                 None => {
                     let next = async { self.messages.next().await.transpose() };
-                    self.link.ask(&self.open, "reading a stream", next).await?
+                    self.link
+                        .request(&self.open, "reading a stream", next)
+                        .await?
                 }
             };
             let Some(message) = received else {
-                return Err(Failure::unavailable(
+                return Err(AmqpError::unavailable(
                     "RabbitMQ ended the reading of a stream".to_owned(),
                 ));
             };
@@ -114,7 +118,9 @@ impl Walk {
                 let more = self
                     .channel
                     .basic_ack(message.delivery_tag, BasicAckOptions { multiple: true });
-                self.link.ask(&self.open, "reading a stream", more).await?;
+                self.link
+                    .request(&self.open, "reading a stream", more)
+                    .await?;
             }
             match message::marker(&message.properties) {
                 None => return Ok(Some(message)),
@@ -122,7 +128,7 @@ impl Walk {
                     self.ended = true;
                     let closing = self.channel.close(200, "done".into());
                     self.link
-                        .ask(&self.open, "closing a channel", closing)
+                        .request(&self.open, "closing a channel", closing)
                         .await?;
                 }
                 Some(_) => {}

@@ -22,7 +22,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
-use super::failure::{Failure, is_precondition_failed};
+use super::error::{AmqpError, is_precondition_failed};
 
 /// Where deliveries are published; the routing key is that of the partition.
 pub(super) const INTAKE: &str = "revwatch.intake";
@@ -71,26 +71,26 @@ pub(super) fn partition_queue(partition: u32) -> String {
 }
 
 /// Declares everything. The channel is not usable after an error.
-pub(super) async fn declare(channel: &Channel, partitions: u32) -> Result<(), Failure> {
+pub(super) async fn declare(channel: &Channel, partitions: u32) -> Result<(), AmqpError> {
     agree_on_partitions(channel, partitions).await?;
     declare_all(channel, partitions).await.map_err(|error| {
         if is_precondition_failed(&error) {
-            Failure::Misconfigured(format!(
+            AmqpError::Misconfigured(format!(
                 "an exchange or queue of revwatch exists in RabbitMQ with other properties than it must have \
                  (delete it if it is empty, or use another virtual host): {error}"
             ))
         } else {
-            Failure::while_doing("declaring exchanges and queues", error)
+            AmqpError::while_doing("declaring exchanges and queues", error)
         }
     })
 }
 
-async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), Failure> {
+async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), AmqpError> {
     let mark = format!("{PARTITIONS}.{partitions}");
     match exchange(channel, PARTITIONS, ExchangeKind::Fanout, Some(mark)).await {
         Ok(()) => Ok(()),
         Err(error) if is_precondition_failed(&error) => {
-            Err(Failure::Misconfigured(match marked(&error.to_string()) {
+            Err(AmqpError::Misconfigured(match marked(&error.to_string()) {
                 Some(existing) => format!(
                     "this RabbitMQ virtual host was set up for {existing} partitions, not {partitions}: \
                  set `partitions = {existing}` (REVWATCH_PARTITIONS={existing}), or start afresh in another virtual host"
@@ -100,7 +100,7 @@ async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), F
                 ),
             }))
         }
-        Err(error) => Err(Failure::while_doing(
+        Err(error) => Err(AmqpError::while_doing(
             "declaring exchanges and queues",
             error,
         )),

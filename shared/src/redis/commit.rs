@@ -10,7 +10,7 @@ use super::keys;
 use super::script::{Call, Script};
 use crate::counters::{Bucket, Counters};
 use crate::entity::EntityKind;
-use crate::ports::{Commit, Committed, ConditionChange, EntityWrite, Mark, StoreError};
+use crate::ports::{Commit, Committed, ConditionChange, DedupeKey, EntityWrite, StoreError};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/commit.lua")));
 
@@ -147,7 +147,7 @@ impl Params {
 fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
     let counters = named_counters(&commit.counters);
     let batch = Batch {
-        marks: pack_marks(&commit.marks, params),
+        marks: pack_marks(&commit.dedupe_keys, params),
         entities: pack_entities(&commit.entities, params),
         counters: pack_counters(&counters, params),
         conditions: commit
@@ -161,14 +161,14 @@ fn pack(commit: &Commit, params: &mut Params) -> Result<Vec<u8>, StoreError> {
         changes_kept: keys::CHANGES_KEPT,
         audit_kept: keys::AUDIT_KEPT,
         stream_field: keys::STREAM_FIELD,
-        reach_ms: commit.reach_ms,
+        reach_ms: commit.high_watermark_ms,
     };
     rmp_serde::to_vec_named(&batch)
         .map_err(|err| StoreError::Corrupt(format!("a commit cannot be packed: {err}")))
 }
 
-fn pack_marks<'a>(marks: &'a [Mark], params: &mut Params) -> Vec<Marks<'a>> {
-    let mut days: BTreeMap<u32, Vec<&Mark>> = BTreeMap::new();
+fn pack_marks<'a>(marks: &'a [DedupeKey], params: &mut Params) -> Vec<Marks<'a>> {
+    let mut days: BTreeMap<u32, Vec<&DedupeKey>> = BTreeMap::new();
     for mark in marks {
         days.entry(mark.day).or_default().push(mark);
     }
@@ -223,7 +223,7 @@ fn named_counters(counters: &Counters) -> BTreeMap<Option<u32>, Vec<(String, i64
     let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (bucket, name, by) in counters.iter() {
         let (day, name) = match bucket {
-            Bucket::Standing => (None, name.to_owned()),
+            Bucket::Current => (None, name.to_owned()),
             Bucket::Hour(hour) => (Some(hour / 24), format!("{}|{name}", hour % 24)),
         };
         named.entry(day).or_default().push((name, by));

@@ -33,11 +33,11 @@ impl RedisStore {
                 .await?;
             let (life, whole_in, healed_by, reach_ms, healing, from_ms) = told;
             Ok(Health {
-                life,
-                whole_in,
-                healed_by,
-                reach_ms,
-                healing: healing.zip(from_ms),
+                server_run_id: life,
+                complete_in: whole_in,
+                recovery_id: healed_by,
+                high_watermark_ms: reach_ms,
+                recovery: healing.zip(from_ms),
             })
         })
         .await

@@ -26,16 +26,16 @@ use crate::ports::StoreError;
 
 /// How long a server may take to answer. The client's default of half a second is less than what a
 /// slow disk under `appendfsync always` needs at times.
-const ANSWER: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one connection may take to be set up.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a request to a Cluster may take with all redirections and resends.
-const CLUSTER_ANSWER: Duration = Duration::from_secs(10);
+const CLUSTER_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long finding the primary, connecting to it and examining it may take together.
-const OPEN: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to the store.
 pub(super) enum Link {
@@ -135,9 +135,9 @@ async fn open_cluster(
     partitions: u32,
 ) -> Result<ClusterConnection, StoreError> {
     let client = ClusterClientBuilder::new(nodes)
-        .connection_timeout(CONNECT)
-        .response_timeout(ANSWER)
-        .overall_response_timeout(Some(CLUSTER_ANSWER))
+        .connection_timeout(CONNECT_TIMEOUT)
+        .response_timeout(RESPONSE_TIMEOUT)
+        .overall_response_timeout(Some(CLUSTER_RESPONSE_TIMEOUT))
         .max_retry_wait(1_000)
         .build()
         .map_err(store_error)?;
@@ -146,7 +146,7 @@ async fn open_cluster(
         checks::examine_cluster(&mut connection, partitions).await?;
         Ok(connection)
     };
-    timeout(OPEN, open)
+    timeout(OPEN_TIMEOUT, open)
         .await
         .unwrap_or_else(|_| Err(too_slow()))
 }
@@ -190,7 +190,7 @@ impl Single {
         if let Some((_, why)) = state.failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(StoreError::Unavailable(why.clone().into()));
         }
-        let opened = timeout(OPEN, state.source.open(self.partitions))
+        let opened = timeout(OPEN_TIMEOUT, state.source.open(self.partitions))
             .await
             .unwrap_or_else(|_| Err(too_slow()));
         match opened {
@@ -236,8 +236,8 @@ impl Single {
 impl Source {
     async fn open(&mut self, partitions: u32) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER));
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
         let opened = match self {
             Self::Address(client) => {
                 client
@@ -254,6 +254,10 @@ impl Source {
 
 fn too_slow() -> StoreError {
     StoreError::Unavailable(
-        format!("no usable connection to Redis within {} s", OPEN.as_secs()).into(),
+        format!(
+            "no usable connection to Redis within {} s",
+            OPEN_TIMEOUT.as_secs()
+        )
+        .into(),
     )
 }

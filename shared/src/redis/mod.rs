@@ -33,8 +33,8 @@ use crate::condition::Condition;
 use crate::counters::Counters;
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, DueWindow, Fence, Found,
-    Health, StateStore, StoreError, Stored, Want,
+    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, DueWindow, Fence, Health,
+    ReadResult, ReadSet, StateStore, StoreError, StoredEntity,
 };
 
 /// [`StateStore`] on Redis 7.0 or later.
@@ -95,7 +95,7 @@ impl std::fmt::Debug for RedisStore {
 
 #[async_trait]
 impl StateStore for RedisStore {
-    async fn read(&self, partition: u32, want: &Want) -> Result<Found, StoreError> {
+    async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
         self.read_batch(partition, want).await
     }
 
@@ -103,7 +103,7 @@ impl StateStore for RedisStore {
         self.commit_batch(commit).await
     }
 
-    async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError> {
+    async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError> {
         self.find_entity(key).await
     }
 
@@ -119,7 +119,7 @@ impl StateStore for RedisStore {
         self.sum_counters(from_hour, to_hour).await
     }
 
-    async fn standing(&self, names: &[&str]) -> Result<i64, StoreError> {
+    async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
         self.sum_standing(names).await
     }
 
@@ -176,7 +176,7 @@ impl StateStore for RedisStore {
         self.look_at_health().await
     }
 
-    async fn begin_healing(
+    async fn begin_recovery(
         &self,
         partition: u32,
         healing: &str,
@@ -185,7 +185,7 @@ impl StateStore for RedisStore {
         self.note_healing(partition, healing, margin_ms).await
     }
 
-    async fn end_healing(
+    async fn end_recovery(
         &self,
         partition: u32,
         healing: &str,
@@ -194,11 +194,11 @@ impl StateStore for RedisStore {
         self.note_healed(partition, healing, life).await
     }
 
-    async fn forget(&self) -> Result<(), StoreError> {
+    async fn drop_state(&self) -> Result<(), StoreError> {
         self.forget_events().await
     }
 
-    async fn beat(
+    async fn heartbeat(
         &self,
         group: &str,
         member: &str,

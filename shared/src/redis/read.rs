@@ -10,7 +10,7 @@ use super::RedisStore;
 use super::keys;
 use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
-use crate::ports::{AuditEntry, Found, StoreError, Stored, Want};
+use crate::ports::{AuditEntry, ReadResult, ReadSet, StoreError, StoredEntity};
 use crate::telemetry::shown;
 
 /// How many fields a scan asks for at once: some hundred kilobytes of entities.
@@ -23,12 +23,16 @@ impl RedisStore {
     pub(super) async fn read_batch(
         &self,
         partition: u32,
-        want: &Want,
-    ) -> Result<Found, StoreError> {
-        let marks = positions(want.marks.iter().map(|(day, key)| (*day, key.as_str())));
+        want: &ReadSet,
+    ) -> Result<ReadResult, StoreError> {
+        let marks = positions(
+            want.dedupe_keys
+                .iter()
+                .map(|(day, key)| (*day, key.as_str())),
+        );
         let entities = positions(want.entities.iter().map(|key| (key.kind, key.id.as_str())));
-        let mut found = Found {
-            marks: vec![None; want.marks.len()],
+        let mut found = ReadResult {
+            dedupe_keys: vec![None; want.dedupe_keys.len()],
             entities: vec![None; want.entities.len()],
         };
         if marks.is_empty() && entities.is_empty() {
@@ -48,7 +52,7 @@ impl RedisStore {
             .into_iter();
         for wanted in marks.values() {
             for ((at, _), value) in wanted.iter().zip(answers.next().unwrap_or_default()) {
-                found.marks[*at] = value.map(|bytes| delivery(&bytes)).transpose()?;
+                found.dedupe_keys[*at] = value.map(|bytes| delivery(&bytes)).transpose()?;
             }
         }
         for wanted in entities.values() {
@@ -62,7 +66,10 @@ impl RedisStore {
     }
 
     /// The partition of an entity follows from its event, not from its id: all are asked.
-    pub(super) async fn find_entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError> {
+    pub(super) async fn find_entity(
+        &self,
+        key: &EntityKey,
+    ) -> Result<Option<StoredEntity>, StoreError> {
         let answers = self
             .each_partition(|partition| async move {
                 let mut cmd = redis::cmd("HGET");
@@ -136,7 +143,7 @@ impl RedisStore {
         for (days, answers) in partitions {
             let mut answers = answers.into_iter();
             for (name, value) in answers.next().unwrap_or_default() {
-                sum.add_named(Bucket::Standing, name, value);
+                sum.add_named(Bucket::Current, name, value);
             }
             for (day, counters) in days.into_iter().zip(answers) {
                 for (field, value) in counters {
@@ -276,14 +283,14 @@ fn delivery(bytes: &[u8]) -> Result<Uuid, StoreError> {
         .map_err(|err| StoreError::Corrupt(format!("a mark is no delivery id: {err}")))
 }
 
-fn stored(key: &EntityKey, bytes: &[u8]) -> Result<Stored, StoreError> {
+fn stored(key: &EntityKey, bytes: &[u8]) -> Result<StoredEntity, StoreError> {
     let (version, body) = bytes.split_first_chunk::<8>().ok_or_else(|| {
         StoreError::Corrupt(format!(
             "{key} has {} bytes, too few for a version",
             bytes.len()
         ))
     })?;
-    Ok(Stored {
+    Ok(StoredEntity {
         version: u64::from_be_bytes(*version),
         body: body.to_vec(),
     })

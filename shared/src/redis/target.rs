@@ -127,7 +127,7 @@ impl<'a> Parts<'a> {
                 ("tls", "false") => parts.tls = false,
                 ("tls", _) => return Err(wrong("tls is neither true nor false")),
                 ("sentinel_password", password) => {
-                    parts.sentinel_password = Some(password.to_owned())
+                    parts.sentinel_password = Some(password.to_owned());
                 }
                 _ => {
                     return Err(wrong(

@@ -18,23 +18,23 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 
-use super::{BUSY, connect};
+use super::{BUSY_TIMEOUT, connect};
 use crate::ports::BoxError;
 use crate::supervise::keep_thread;
 
 /// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once;
 /// but while many are moved at once, the disk has less time for commits.
-const BEGIN: u32 = 8_000;
+const START_PAGES: u32 = 8_000;
 /// Moving goes on while the writer writes, until so few were moved at once: the writer gets about as many.
-const REST: u32 = 100;
+const REMAINING_PAGES: u32 = 100;
 /// After so many times it leaves more than that.
-const MOST_PASSES: u32 = 10;
+const MAX_PASSES: u32 = 10;
 /// The writer moves all of it, whoever waits, rather than let the log grow further.
-const MOST: u32 = 8 * BEGIN;
+const MAX_LOG_PAGES: u32 = 8 * START_PAGES;
 /// The writer waits for those who read from the log at that moment: so often, so long. Reads are short; but whoever
 /// exports everything must not hold up those who write.
-const LOOKS_FOR_READERS: i32 = 250;
-const LOOK: Duration = Duration::from_micros(100);
+const READER_CHECKS: i32 = 250;
+const CHECK_INTERVAL: Duration = Duration::from_micros(100);
 
 /// The writer's side.
 pub(super) struct Checkpoints {
@@ -75,14 +75,16 @@ impl Checkpoints {
             begin,
             is_under_way: false,
             is_nearly_done,
-            next: BEGIN,
+            next: START_PAGES,
         })
     }
 
     /// To be called between two rounds.
     pub(super) fn after_round(&mut self, writer: &mut Connection) {
         let pages = self.pages.load(Ordering::Relaxed);
-        if self.is_nearly_done.swap(false, Ordering::AcqRel) || pages >= self.next.max(MOST) {
+        if self.is_nearly_done.swap(false, Ordering::AcqRel)
+            || pages >= self.next.max(MAX_LOG_PAGES)
+        {
             self.is_under_way = false;
             let began = Instant::now();
             let is_new = begin_anew(writer).unwrap_or_else(|error| {
@@ -92,10 +94,10 @@ impl Checkpoints {
             tracing::debug!(pages, is_new, took = ?began.elapsed(), "moved the log of the embedded store to its file");
             if is_new {
                 self.pages.store(0, Ordering::Relaxed);
-                self.next = BEGIN;
+                self.next = START_PAGES;
             } else {
                 // Somebody reads from the log: it has to grow a little before the next try.
-                self.next = pages.max(BEGIN) + BEGIN / 16;
+                self.next = pages.max(START_PAGES) + START_PAGES / 16;
             }
         } else if pages >= self.next && !self.is_under_way {
             self.is_under_way = self.begin.try_send(()).is_ok();
@@ -106,11 +108,11 @@ impl Checkpoints {
 /// Moves what is left, so that the next commit is at the beginning of the log. Whether that was possible.
 fn begin_anew(writer: &mut Connection) -> rusqlite::Result<bool> {
     writer.busy_handler(Some(|looks| {
-        std::thread::sleep(LOOK);
-        looks < LOOKS_FOR_READERS
+        std::thread::sleep(CHECK_INTERVAL);
+        looks < READER_CHECKS
     }))?;
     let moved = writer.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART);
-    writer.busy_timeout(BUSY)?;
+    writer.busy_timeout(BUSY_TIMEOUT)?;
     match moved {
         Ok(_) => Ok(true),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
@@ -148,12 +150,12 @@ impl Moves {
             )),
         };
         let mut before = 0;
-        for _ in 0..MOST_PASSES {
+        for _ in 0..MAX_PASSES {
             let (_, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
             // SQLite leaves this to whoever reaches the end of the log: that would be the writer.
             file.sync_data()?;
             // Each time there is what was written meanwhile, which is less, as it takes less time.
-            if u32::try_from(moved - before).unwrap_or(0) <= REST {
+            if u32::try_from(moved - before).unwrap_or(0) <= REMAINING_PAGES {
                 break;
             }
             before = moved;
@@ -201,7 +203,7 @@ mod tests {
         let mut count = 0;
         while !enough(count) {
             assert!(
-                count < (MOST - 2 * BEGIN) / 16,
+                count < (MAX_LOG_PAGES - 2 * START_PAGES) / 16,
                 "{count} deliveries are not enough"
             );
             let delivery = Delivery {
@@ -229,7 +231,10 @@ mod tests {
             .execute_batch("BEGIN; SELECT count(*) FROM archive")
             .expect("it reads");
         let first = times_begun(folder.path());
-        publish_until(&sqlite, |count| count > (BEGIN + BEGIN / 4) / 16).await;
+        publish_until(&sqlite, |count| {
+            count > (START_PAGES + START_PAGES / 4) / 16
+        })
+        .await;
         assert_eq!(times_begun(folder.path()), first, "somebody reads from it");
         reader.execute_batch("COMMIT").expect("it has read");
         publish_until(&sqlite, |_| times_begun(folder.path()) > first).await;

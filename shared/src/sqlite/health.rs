@@ -99,10 +99,10 @@ impl Sqlite {
 fn health(row: &Row<'_>) -> rusqlite::Result<Health> {
     let healing: Option<String> = row.get(3)?;
     Ok(Health {
-        life: LIFE.to_owned(),
-        whole_in: row.get(0)?,
-        healed_by: row.get(1)?,
-        reach_ms: row.get(2)?,
-        healing: healing.zip(row.get(4)?),
+        server_run_id: LIFE.to_owned(),
+        complete_in: row.get(0)?,
+        recovery_id: row.get(1)?,
+        high_watermark_ms: row.get(2)?,
+        recovery: healing.zip(row.get(4)?),
     })
 }

@@ -7,7 +7,7 @@
 //! Several processes may open the same file (the CLI beside a running `serve`).
 
 mod checkpoint;
-mod failure;
+mod error;
 mod health;
 mod queue;
 mod store;
@@ -22,7 +22,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, Trans
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::checkpoint::Checkpoints;
-use self::failure::Failure;
+use self::error::SqliteError;
 use crate::ports::{QueueError, StoreError};
 use crate::recount;
 use crate::supervise::keep_thread;
@@ -50,17 +50,17 @@ struct Inner {
 /// What the writer runs inside a transaction.
 trait Job: Send {
     /// It may be run once more, after all that it did was undone.
-    fn run(&mut self, connection: &Connection) -> Result<(), Failure>;
+    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError>;
 
     /// Called when what it did is on disk, or is not.
-    fn answer(self: Box<Self>, committed: Result<(), Failure>);
+    fn answer(self: Box<Self>, committed: Result<(), SqliteError>);
 }
 
 /// A job that somebody waits for, perhaps.
 struct Task<F, T> {
     work: F,
-    result: Option<Result<T, Failure>>,
-    tell: oneshot::Sender<Result<T, Failure>>,
+    result: Option<Result<T, SqliteError>>,
+    tell: oneshot::Sender<Result<T, SqliteError>>,
 }
 
 /// How the data folder is opened.
@@ -94,7 +94,8 @@ impl Sqlite {
             }
             Open::Existing => {}
         }
-        let cannot_open = |error: &rusqlite::Error| Failure::of(&path.display().to_string(), error);
+        let cannot_open =
+            |error: &rusqlite::Error| SqliteError::of(&path.display().to_string(), error);
         let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
         let partitions = prepare(&mut connection, how).map_err(|e| match e {
             Prepare::Sql(e) => cannot_open(&e).into(),
@@ -116,8 +117,8 @@ impl Sqlite {
             .name("sqlite-writer".into())
             .spawn(move || {
                 keep_thread("sqlite-writer", || {
-                    write_loop(&mut connection, &mut inbox, &mut checkpoints)
-                })
+                    write_loop(&mut connection, &mut inbox, &mut checkpoints);
+                });
             })
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let watcher = Arc::downgrade(&inner);
@@ -144,7 +145,7 @@ impl Sqlite {
     }
 
     /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
-    async fn write<T, F>(&self, work: F) -> Result<T, Failure>
+    async fn write<T, F>(&self, work: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -152,14 +153,14 @@ impl Sqlite {
         self.begin_write(work)
             .await?
             .await
-            .map_err(|_| Failure::not_run(WRITER_ENDED))?
+            .map_err(|_| SqliteError::not_run(WRITER_ENDED))?
     }
 
     /// The same without waiting for the disk. Work is done in the order in which it was begun.
     async fn begin_write<T, F>(
         &self,
         work: F,
-    ) -> Result<oneshot::Receiver<Result<T, Failure>>, Failure>
+    ) -> Result<oneshot::Receiver<Result<T, SqliteError>>, SqliteError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -174,13 +175,13 @@ impl Sqlite {
             .jobs
             .send(task)
             .await
-            .map_err(|_| Failure::not_run(WRITER_ENDED))?;
+            .map_err(|_| SqliteError::not_run(WRITER_ENDED))?;
         Ok(told)
     }
 
     /// Runs `work` on a reader connection, off the async threads. All that it reads is of one moment; and one
     /// transaction for all of it is far cheaper than one for each statement.
-    async fn read<T, F>(&self, work: F) -> Result<T, Failure>
+    async fn read<T, F>(&self, work: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -188,7 +189,7 @@ impl Sqlite {
         let inner = self.0.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let failure =
-                |error: rusqlite::Error| Failure::of(&inner.path.display().to_string(), &error);
+                |error: rusqlite::Error| SqliteError::of(&inner.path.display().to_string(), &error);
             let pooled = inner
                 .readers
                 .lock()
@@ -209,14 +210,14 @@ impl Sqlite {
         });
         reading
             .await
-            .unwrap_or_else(|error| Err(Failure::not_run(&error.to_string())))
+            .unwrap_or_else(|error| Err(SqliteError::not_run(&error.to_string())))
     }
 }
 
 const WRITER_ENDED: &str = "the thread that writes the embedded store has ended";
 
 /// How long one waits for a lock that another process has.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
@@ -225,7 +226,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -327,10 +328,10 @@ fn write_loop(
     if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
         tracing::warn!(%error, "the embedded store works with little memory");
     }
-    const MOST_PER_TRANSACTION: usize = 1024;
+    const MAX_TASKS_PER_TRANSACTION: usize = 1024;
     while let Some(first) = inbox.blocking_recv() {
         let mut jobs = vec![first];
-        while jobs.len() < MOST_PER_TRANSACTION
+        while jobs.len() < MAX_TASKS_PER_TRANSACTION
             && let Ok(job) = inbox.try_recv()
         {
             jobs.push(job);
@@ -363,9 +364,9 @@ fn attempt(
     connection: &mut Connection,
     jobs: &mut [Box<dyn Job>],
     apart: bool,
-) -> Result<bool, Failure> {
+) -> Result<bool, SqliteError> {
     let path = connection.path().unwrap_or_default().to_owned();
-    let failure = |error: rusqlite::Error| Failure::of(&path, &error);
+    let failure = |error: rusqlite::Error| SqliteError::of(&path, &error);
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failure)?;
@@ -395,14 +396,13 @@ where
     T: Send,
     F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
+    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError> {
         // A panic of one job undoes that job alone: neither the others of its round nor the thread.
         let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
         let result = match done {
-            Ok(result) => {
-                result.map_err(|error| Failure::of(connection.path().unwrap_or_default(), &error))
-            }
-            Err(_) => Err(Failure::not_run("the work panicked: see the log")),
+            Ok(result) => result
+                .map_err(|error| SqliteError::of(connection.path().unwrap_or_default(), &error)),
+            Err(_) => Err(SqliteError::not_run("the work panicked: see the log")),
         };
         self.result
             .insert(result)
@@ -411,12 +411,12 @@ where
             .map_err(Clone::clone)
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), Failure>) {
+    fn answer(self: Box<Self>, committed: Result<(), SqliteError>) {
         let answer = match (self.result, committed) {
             (Some(Err(failure)), _) => Err(failure),
             (Some(Ok(value)), Ok(())) => Ok(value),
             (_, Err(failure)) => Err(failure),
-            (None, Ok(())) => Err(Failure::not_run("it was not run")),
+            (None, Ok(())) => Err(SqliteError::not_run("it was not run")),
         };
         // A caller who has gone away does not undo what it asked for.
         let _ = self.tell.send(answer);
@@ -426,8 +426,8 @@ where
 /// Wakes consumers when another process wrote to the file (this process wakes its own at once), and has
 /// the archive pruned from time to time.
 fn watch(inner: &std::sync::Weak<Inner>) {
-    const LOOK: Duration = Duration::from_millis(100);
-    const LOOKS_PER_PRUNING: u32 = 100;
+    const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+    const CHECKS_PER_PRUNING: u32 = 100;
     let mut connection = None;
     let mut last = 0;
     let mut looks = 0_u32;
@@ -447,7 +447,7 @@ fn watch(inner: &std::sync::Weak<Inner>) {
             inner.published.iter().for_each(Notify::notify_waiters);
         }
         looks = looks.wrapping_add(1);
-        if inner.prunes && looks.is_multiple_of(LOOKS_PER_PRUNING) {
+        if inner.prunes && looks.is_multiple_of(CHECKS_PER_PRUNING) {
             let partitions = inner.partitions;
             let pruned_until = pruned_until.clone();
             let now_s = jiff::Timestamp::now().as_second();
@@ -466,7 +466,7 @@ fn watch(inner: &std::sync::Weak<Inner>) {
             }));
         }
         drop(inner);
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_INTERVAL);
     }
 }
 
@@ -505,11 +505,11 @@ fn today() -> u32 {
     crate::event::day_of(jiff::Timestamp::now().as_second())
 }
 
-fn store_error(failure: Failure) -> StoreError {
+fn store_error(failure: SqliteError) -> StoreError {
     failure.into()
 }
 
-fn queue_error(failure: Failure) -> QueueError {
+fn queue_error(failure: SqliteError) -> QueueError {
     failure.into()
 }
 
@@ -553,11 +553,11 @@ mod tests {
     async fn a_writer_that_panics_between_jobs_goes_on_and_nobody_waits_for_ever() {
         struct Faulty;
         impl Job for Faulty {
-            fn run(&mut self, _: &Connection) -> Result<(), Failure> {
+            fn run(&mut self, _: &Connection) -> Result<(), SqliteError> {
                 panic!("as asked")
             }
 
-            fn answer(self: Box<Self>, _: Result<(), Failure>) {}
+            fn answer(self: Box<Self>, _: Result<(), SqliteError>) {}
         }
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{Sqlite, queue_error};
 use crate::ports::{
-    Archive, Consumer, Delivery, EventQueue, Fate, JournalEntry, Place, QueueError, SetAside, Swept,
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
 };
 
 #[async_trait]
@@ -51,17 +52,17 @@ impl EventQueue for Sqlite {
         }))
     }
 
-    async fn set_aside(&self, place: Place, aside: SetAside) -> Result<(), QueueError> {
+    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
         self.write(move |c| insert_aside(c, place, &aside))
             .await
             .map(drop)
             .map_err(queue_error)
     }
 
-    async fn look_aside(
+    async fn visit_held(
         &self,
-        place: Place,
-        look: &mut (dyn FnMut(SetAside) -> ControlFlow<()> + Send),
+        place: HoldingQueue,
+        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
         const PAGE: i64 = 100;
         let (mut after, last) = (0, self.last_aside(place).await?);
@@ -81,13 +82,14 @@ impl EventQueue for Sqlite {
         Ok(())
     }
 
-    async fn sweep(
+    async fn triage(
         &self,
-        place: Place,
-        decide: &mut (dyn for<'a> FnMut(&'a SetAside) -> Fate + Send),
-    ) -> Result<Swept, QueueError> {
+        place: HoldingQueue,
+        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
         const PAGE: i64 = 500;
-        let (mut after, mut swept, last) = (0, Swept::default(), self.last_aside(place).await?);
+        let (mut after, mut swept, last) =
+            (0, TriageSummary::default(), self.last_aside(place).await?);
         while after < last {
             let page = self
                 .read(move |c| page_aside(c, place, after, PAGE))
@@ -98,17 +100,17 @@ impl EventQueue for Sqlite {
             let mut done = Vec::new();
             for (seq, aside) in page.into_iter().filter(|(seq, _)| *seq <= last) {
                 let process = match decide(&aside) {
-                    Fate::Keep => {
+                    Disposition::Keep => {
                         swept.kept += 1;
                         continue;
                     }
-                    Fate::Process(delivery) => {
+                    Disposition::Requeue(delivery) => {
                         self.takes(delivery.partition)?;
-                        swept.processed += 1;
+                        swept.requeued += 1;
                         Some(*delivery)
                     }
-                    Fate::Drop => {
-                        swept.dropped += 1;
+                    Disposition::Discard => {
+                        swept.discarded += 1;
                         None
                     }
                 };
@@ -157,7 +159,7 @@ impl EventQueue for Sqlite {
         .map_err(queue_error)
     }
 
-    async fn aside_count(&self, place: Place) -> Result<u64, QueueError> {
+    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
         self.read(move |c| {
             c.query_row(
                 "SELECT count(*) FROM aside WHERE place = ?1",
@@ -191,7 +193,7 @@ impl EventQueue for Sqlite {
         }))
     }
 
-    async fn record(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         /// What is published meanwhile must not have to wait for all of it.
         const AT_ONCE: usize = 250;
         let mut entries = entries.into_iter().peekable();
@@ -204,7 +206,10 @@ impl EventQueue for Sqlite {
         Ok(())
     }
 
-    async fn journal(&self, each: &mut (dyn FnMut(JournalEntry) + Send)) -> Result<(), QueueError> {
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
         let entries: Vec<JournalEntry> = self
             .read(|c| {
                 c.prepare_cached(
@@ -235,7 +240,7 @@ impl EventQueue for Sqlite {
 
 impl Sqlite {
     /// The number of the last that stands there.
-    async fn last_aside(&self, place: Place) -> Result<i64, QueueError> {
+    async fn last_aside(&self, place: HoldingQueue) -> Result<i64, QueueError> {
         let last = "SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1";
         self.read(move |c| c.query_row(last, [word(place)], |row| row.get(0)))
             .await
@@ -385,14 +390,18 @@ fn put_line(
     Ok(())
 }
 
-fn word(place: Place) -> &'static str {
+fn word(place: HoldingQueue) -> &'static str {
     match place {
-        Place::Dead => "dead",
-        Place::Parked => "parked",
+        HoldingQueue::DeadLetters => "dead",
+        HoldingQueue::Parked => "parked",
     }
 }
 
-fn insert_aside(c: &Connection, place: Place, aside: &SetAside) -> rusqlite::Result<usize> {
+fn insert_aside(
+    c: &Connection,
+    place: HoldingQueue,
+    aside: &HeldDelivery,
+) -> rusqlite::Result<usize> {
     let d = &aside.delivery;
     c.prepare_cached(
         "INSERT OR IGNORE INTO aside (place, delivery, event_id, event_type, partition, endpoint, received_ms,
@@ -415,16 +424,16 @@ fn insert_aside(c: &Connection, place: Place, aside: &SetAside) -> rusqlite::Res
 
 fn page_aside(
     c: &Connection,
-    place: Place,
+    place: HoldingQueue,
     after: i64,
     limit: i64,
-) -> rusqlite::Result<Vec<(i64, SetAside)>> {
+) -> rusqlite::Result<Vec<(i64, HeldDelivery)>> {
     c.prepare_cached(&format!(
         "SELECT seq, partition, reason, at_ms, {DELIVERY} FROM aside WHERE place = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
     ))?
     .query_map(params![word(place), after, limit], |row| {
         let delivery = delivery(row, 4, row.get(1)?)?;
-        Ok((row.get(0)?, SetAside { delivery, reason: row.get(2)?, at_ms: row.get(3)? }))
+        Ok((row.get(0)?, HeldDelivery { delivery, reason: row.get(2)?, at_ms: row.get(3)? }))
     })?
     .collect()
 }

@@ -12,26 +12,26 @@ use crate::counters::{Bucket, Counters};
 use crate::entity::{EntityKey, EntityKind};
 use crate::ports::{
     AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite,
-    DueWindow, Fence, Found, Health, StateStore, StoreError, Stored, Want,
+    DueWindow, Fence, Health, ReadResult, ReadSet, StateStore, StoreError, StoredEntity,
 };
 use crate::telemetry::shown;
 
 #[async_trait]
 impl StateStore for Sqlite {
-    async fn read(&self, partition: u32, want: &Want) -> Result<Found, StoreError> {
+    async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
         let want = want.clone();
         Sqlite::read(self, move |c| {
             let mut marks = c.prepare_cached(
                 "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
             )?;
-            let marks = want.marks.iter().map(|(day, key)| {
+            let marks = want.dedupe_keys.iter().map(|(day, key)| {
                 let id = marks
                     .query_row(params![key, day, partition], |row| row.get(0))
                     .optional()?;
                 Ok(id.map(Uuid::from_bytes))
             });
-            Ok(Found {
-                marks: marks.collect::<rusqlite::Result<_>>()?,
+            Ok(ReadResult {
+                dedupe_keys: marks.collect::<rusqlite::Result<_>>()?,
                 entities: want
                     .entities
                     .iter()
@@ -56,7 +56,7 @@ impl StateStore for Sqlite {
         .map_err(store_error)
     }
 
-    async fn entity(&self, key: &EntityKey) -> Result<Option<Stored>, StoreError> {
+    async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError> {
         let key = key.clone();
         Sqlite::read(self, move |c| entity(c, &key, None))
             .await
@@ -101,7 +101,7 @@ impl StateStore for Sqlite {
             let mut rows = statement.query(params![STANDING, from_hour, to_hour])?;
             while let Some(row) = rows.next()? {
                 let bucket =
-                    u32::try_from(row.get::<_, i64>(0)?).map_or(Bucket::Standing, Bucket::Hour);
+                    u32::try_from(row.get::<_, i64>(0)?).map_or(Bucket::Current, Bucket::Hour);
                 counters.add_named(bucket, row.get(1)?, row.get(2)?);
             }
             Ok(counters)
@@ -110,7 +110,7 @@ impl StateStore for Sqlite {
         .map_err(store_error)
     }
 
-    async fn standing(&self, names: &[&str]) -> Result<i64, StoreError> {
+    async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         Sqlite::read(self, move |c| {
             let mut one =
@@ -297,7 +297,7 @@ impl StateStore for Sqlite {
         self.look_at_health().await
     }
 
-    async fn begin_healing(
+    async fn begin_recovery(
         &self,
         partition: u32,
         healing: &str,
@@ -306,7 +306,7 @@ impl StateStore for Sqlite {
         self.note_healing(partition, healing, margin_ms).await
     }
 
-    async fn end_healing(
+    async fn end_recovery(
         &self,
         partition: u32,
         healing: &str,
@@ -315,11 +315,11 @@ impl StateStore for Sqlite {
         self.note_healed(partition, healing, life).await
     }
 
-    async fn forget(&self) -> Result<(), StoreError> {
+    async fn drop_state(&self) -> Result<(), StoreError> {
         self.forget_events().await
     }
 
-    async fn beat(
+    async fn heartbeat(
         &self,
         group: &str,
         member: &str,
@@ -395,7 +395,7 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
         "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
     )?;
     let (mut own, mut all) = (0, 0);
-    for wanted in &commit.marks {
+    for wanted in &commit.dedupe_keys {
         if let Some(found) = mark
             .query_row(params![wanted.key, wanted.day, commit.partition], |row| {
                 row.get(0).map(Uuid::from_bytes)
@@ -406,7 +406,7 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
             own += usize::from(found == wanted.delivery);
         }
     }
-    if own == commit.marks.len() && own > 0 {
+    if own == commit.dedupe_keys.len() && own > 0 {
         return Ok(Committed::AlreadyApplied);
     }
     if all > 0 {
@@ -432,7 +432,7 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
 fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     let today = today();
     let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for m in &commit.marks {
+    for m in &commit.dedupe_keys {
         mark.execute(params![
             m.key,
             m.day,
@@ -461,7 +461,7 @@ fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     let mut zero = c.prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?;
     for (bucket, name, by) in commit.counters.iter() {
         let hour = match bucket {
-            Bucket::Standing => STANDING,
+            Bucket::Current => STANDING,
             Bucket::Hour(hour) => i64::from(hour),
         };
         let value: i64 = counter.query_row(params![hour, name, by], |row| row.get(0))?;
@@ -476,7 +476,7 @@ fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     for entry in &commit.audit {
         audit.execute([to_json(entry)?])?;
     }
-    health::reach(c, commit.partition, commit.reach_ms)?;
+    health::reach(c, commit.partition, commit.high_watermark_ms)?;
     trim(c, "changes", CHANGES_KEPT, !commit.conditions.is_empty())?;
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
 }
@@ -531,12 +531,12 @@ fn entity(
     c: &Connection,
     key: &EntityKey,
     partition: Option<u32>,
-) -> rusqlite::Result<Option<Stored>> {
+) -> rusqlite::Result<Option<StoredEntity>> {
     c.prepare_cached(
         "SELECT version, body FROM entities WHERE kind = ?1 AND id = ?2 AND partition = ifnull(?3, partition)",
     )?
     .query_row(params![key.kind.as_str(), key.id, partition], |row| {
-        Ok(Stored { version: row.get(0)?, body: row.get(1)? })
+        Ok(StoredEntity { version: row.get(0)?, body: row.get(1)? })
     })
     .optional()
 }

@@ -18,7 +18,7 @@ use prometheus::IntCounter;
 use reqwest::{Client, redirect};
 use tokio::runtime::Handle;
 
-use super::trace::MOST_WAITING;
+use super::trace::MAX_QUEUED_SPANS;
 use crate::config::{ConfigError, TracesConfig};
 
 /// Traces cannot be sent until a setting is changed.
@@ -38,14 +38,14 @@ pub enum SetupError {
 }
 
 /// A collector that has not answered by then has not taken the spans.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Spans are sent together after so long, or when so many wait.
-const SEND_EVERY: Duration = Duration::from_secs(2);
-const SEND_TOGETHER: usize = 512;
+const EXPORT_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_EXPORT_BATCH: usize = 512;
 /// More than a collector has to say.
-const MOST_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// A collector that fails is spoken of so often.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What sends spans, in a thread of its own; `None` without an endpoint.
 pub(super) fn processor(
@@ -58,7 +58,7 @@ pub(super) fn processor(
         return Ok(None);
     };
     let client = Client::builder()
-        .timeout(ANSWER_WITHIN)
+        .timeout(EXPORT_TIMEOUT)
         // Headers may hold a secret: they go where they were meant to go and nowhere else.
         .redirect(redirect::Policy::none())
         .no_proxy()
@@ -72,7 +72,7 @@ pub(super) fn processor(
         })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url)
-        .with_timeout(ANSWER_WITHIN)
+        .with_timeout(EXPORT_TIMEOUT)
         .with_headers(config.headers()?.into_iter().collect())
         // What fails is dropped and counted: to try again would keep the next spans waiting.
         .with_retry_policy(RetryPolicy::disabled())
@@ -94,9 +94,9 @@ pub(super) fn processor(
         said: Mutex::new(None),
     };
     let batches = BatchConfigBuilder::default()
-        .with_max_queue_size(MOST_WAITING)
-        .with_max_export_batch_size(SEND_TOGETHER)
-        .with_scheduled_delay(SEND_EVERY)
+        .with_max_queue_size(MAX_QUEUED_SPANS)
+        .with_max_export_batch_size(MAX_EXPORT_BATCH)
+        .with_scheduled_delay(EXPORT_INTERVAL)
         .build();
     tracing::info!(service = name, "traces are sent to the collector");
     Ok(Some(
@@ -121,7 +121,7 @@ impl HttpClient for OnRuntime {
         let answered = self.runtime.spawn(async move {
             let mut answer = client.execute(request).await?;
             // What it says beside is of no use, but has to be read for the connection to be used again.
-            let mut rest = MOST_ANSWER_BYTES;
+            let mut rest = MAX_RESPONSE_BYTES;
             while let Some(chunk) = answer.chunk().await? {
                 rest = rest.saturating_sub(chunk.len());
                 if rest == 0 {
@@ -161,7 +161,7 @@ impl SpanExporter for Counted {
             self.dropped
                 .inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
+            if said.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
                 tracing::warn!(
                     spans,
                     "the collector did not take spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)"

@@ -40,9 +40,9 @@ pub struct Metrics {
     pub paused: IntGauge,
     /// `revwatch_partition_failing{partition}`: 1 while its worker cannot go on and tries again
     partition_failing: IntGaugeVec,
-    /// `revwatch_partitions_healing`: partitions whose state is being replayed from the archive
-    pub partitions_healing: IntGauge,
-    /// `revwatch_heals_total{reason}`
+    /// `revwatch_partitions_recovering`: partitions whose state is being replayed from the archive
+    pub partitions_recovering: IntGauge,
+    /// `revwatch_recoveries_total{reason}`
     pub heals: IntCounterVec,
     /// `revwatch_config_reloads_total{outcome}`
     pub config_reloads: IntCounterVec,
@@ -53,9 +53,9 @@ pub struct Metrics {
     /// `revwatch_spans_dropped_total`: of traces, not delivered to the collector
     pub spans_dropped: IntCounter,
     /// `revwatch_alerts{rule,severity,state}`
-    pub alerts: Board,
+    pub alerts: GaugeSet,
     /// `revwatch_alerts_overdue{severity,clock}`: waiting for an answer, or for their end, for too long
-    pub alerts_overdue: Board,
+    pub alerts_overdue: GaugeSet,
     /// `revwatch_alert_acknowledge_seconds{severity}`: fired → acknowledged
     pub alert_acknowledge_seconds: HistogramVec,
     /// `revwatch_alert_resolve_seconds{severity}`: fired → over
@@ -65,35 +65,35 @@ pub struct Metrics {
     /// `revwatch_rule_evaluation_seconds`
     pub rule_evaluation_seconds: Histogram,
     /// `revwatch_subscriptions{status,plan}`
-    pub subscriptions: Board,
+    pub subscriptions: GaugeSet,
     /// `revwatch_past_due_ratio`
     pub past_due_ratio: prometheus::Gauge,
     /// `revwatch_payouts_total{outcome,currency}`: payouts that ever reached that outcome
-    pub payouts: Board,
+    pub payouts: GaugeSet,
     /// `revwatch_payout_failure_ratio{window}`
     pub payout_failure_ratio: GaugeVec,
     /// `revwatch_accounts{risk}`
-    pub accounts: Board,
+    pub accounts: GaugeSet,
     /// `revwatch_onboarding_funnel{stage}`
-    pub onboarding_funnel: Board,
+    pub onboarding_funnel: GaugeSet,
     /// `revwatch_onboarding_seconds{percentile}`: from created to charges enabled
-    pub onboarding_seconds: Board,
+    pub onboarding_seconds: GaugeSet,
     /// `revwatch_mrr_minor{currency}`
-    pub mrr_minor: Board,
+    pub mrr_minor: GaugeSet,
     /// `revwatch_mrr_past_due_minor{currency}`
-    pub mrr_past_due_minor: Board,
+    pub mrr_past_due_minor: GaugeSet,
     /// `revwatch_invoices_open_minor{currency}`
-    pub invoices_open_minor: Board,
+    pub invoices_open_minor: GaugeSet,
     /// `revwatch_payout_volume_minor{currency}`: paid out in the last 30 days
-    pub payout_volume_minor: Board,
+    pub payout_volume_minor: GaugeSet,
     /// `kernel_billing_checkout_total`: completed checkout sessions (K11)
-    pub kernel_checkouts: Board,
+    pub kernel_checkouts: GaugeSet,
     /// `kernel_billing_payment_success_total`
-    pub kernel_payments_succeeded: Board,
+    pub kernel_payments_succeeded: GaugeSet,
     /// `kernel_billing_payment_failed_total`
-    pub kernel_payments_failed: Board,
+    pub kernel_payments_failed: GaugeSet,
     /// `kernel_billing_mrr{currency}`, in minor units
-    pub kernel_mrr: Board,
+    pub kernel_mrr: GaugeSet,
     /// `kernel_billing_churn_rate`, over 30 days
     pub kernel_churn_rate: prometheus::Gauge,
 }
@@ -114,12 +114,12 @@ pub struct Family {
 /// Values that are shown together, from one look at the state. What nobody has looked at is not shown: a
 /// number that begins at zero with every process would look like one that grew.
 #[derive(Clone)]
-pub struct Board {
+pub struct GaugeSet {
     gauges: IntGaugeVec,
     shown: Arc<Mutex<BTreeSet<Vec<String>>>>,
 }
 
-impl Board {
+impl GaugeSet {
     /// Shows these values, by label values in the order of the labels. What was shown before and is no
     /// longer there becomes 0: a series that vanishes would look like a scrape that failed.
     pub fn show<'a>(&self, values: impl IntoIterator<Item = (Vec<&'a str>, i64)>) {
@@ -180,13 +180,13 @@ impl Metrics {
         let gauges = |name, help, labels: &[&str]| {
             register(r, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let board = |name, help, labels: &[&str]| Board {
+        let board = |name, help, labels: &[&str]| GaugeSet {
             gauges: gauges(name, help, labels),
             shown: Arc::default(),
         };
         let counted = |name, help, labels: &[&str]| {
             let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
-            Board {
+            GaugeSet {
                 gauges: register(r, gauges.map(Counted)).0,
                 shown: Arc::default(),
             }
@@ -297,15 +297,15 @@ impl Metrics {
                 "1 while the partition's worker is backing off after an error (see its log)",
                 &["partition"],
             ),
-            partitions_healing: register(
+            partitions_recovering: register(
                 r,
                 IntGauge::new(
-                    "revwatch_partitions_healing",
+                    "revwatch_partitions_recovering",
                     "Partitions whose state is being replayed from the archive",
                 ),
             ),
             heals: counters(
-                "revwatch_heals_total",
+                "revwatch_recoveries_total",
                 "Replays of the archive begun because the store had lost data, by reason",
                 &["reason"],
             ),

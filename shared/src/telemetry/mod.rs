@@ -10,5 +10,5 @@ mod trace;
 pub use self::correlation::{Correlation, parse_traceparent};
 pub use self::export::SetupError;
 pub use self::logs::{LogFormat, init_logs, init_logs_or};
-pub use self::metrics::{Board, Family, Metrics};
+pub use self::metrics::{Family, GaugeSet, Metrics};
 pub use self::trace::{Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id};

@@ -22,10 +22,10 @@ use super::export::{self, SetupError};
 use crate::config::TracesConfig;
 
 /// Spans that wait to be sent, at most; about a kilobyte each. More are dropped, and counted.
-pub(super) const MOST_WAITING: usize = 8192;
+pub(super) const MAX_QUEUED_SPANS: usize = 8192;
 
 /// What the process may still take to send its last spans.
-const FINISH_WITHIN: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Takes spans. Cheap to clone; off by default.
 #[derive(Clone, Default)]
@@ -105,7 +105,7 @@ impl Tracer {
         else {
             return;
         };
-        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
+        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_QUEUED_SPANS {
             inner.waiting.fetch_sub(1, Ordering::Relaxed);
             inner.dropped.inc();
             return;
@@ -117,7 +117,7 @@ impl Tracer {
     pub async fn finish(&self) {
         let Some(inner) = self.0.clone() else { return };
         let finished = tokio::task::spawn_blocking(move || {
-            inner.processor.shutdown_with_timeout(FINISH_WITHIN)
+            inner.processor.shutdown_with_timeout(SHUTDOWN_TIMEOUT)
         });
         if !matches!(finished.await, Ok(Ok(()))) {
             tracing::warn!("not all spans could be sent before the end");

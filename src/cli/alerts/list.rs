@@ -30,7 +30,7 @@ pub struct ListArgs {
     severity: Option<Severity>,
     /// Only alerts in this state; `resolved` does not need --all.
     #[arg(long)]
-    state: Option<Standing>,
+    state: Option<ListedState>,
     /// Only alerts on this connected account, and groups with such a member.
     #[arg(long)]
     account: Option<String>,
@@ -43,7 +43,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Standing {
+enum ListedState {
     Firing,
     Acknowledged,
     Resolved,
@@ -104,7 +104,7 @@ pub fn severity() -> impl TypedValueParser<Value = Severity> {
 }
 
 fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
-    let with_over = args.all || args.state == Some(Standing::Resolved);
+    let with_over = args.all || args.state == Some(ListedState::Resolved);
     let fits = |alert: &Alert| {
         (with_over || !alert.is_over())
             && args.rule.as_ref().is_none_or(|rule| alert.rule == *rule)
@@ -144,7 +144,7 @@ fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
         .collect()
 }
 
-impl Standing {
+impl ListedState {
     fn fits(self, alert: &Alert) -> bool {
         let is_muted =
             |by: fn(&Mute) -> bool| !alert.is_over() && alert.muted.as_ref().is_some_and(by);
@@ -272,10 +272,10 @@ mod tests {
                 args(|a| (a.account, a.all) = (Some("2".into()), true)),
                 &["al_g"],
             ),
-            (args(|a| a.state = Some(Standing::Silenced)), &["al_a"]),
-            (args(|a| a.state = Some(Standing::Inhibited)), &[]),
+            (args(|a| a.state = Some(ListedState::Silenced)), &["al_a"]),
+            (args(|a| a.state = Some(ListedState::Inhibited)), &[]),
             (
-                args(|a| (a.state, a.members) = (Some(Standing::Resolved), true)),
+                args(|a| (a.state, a.members) = (Some(ListedState::Resolved), true)),
                 &["al_2"],
             ),
         ] {

@@ -1,6 +1,5 @@
 //! `revwatch alerts`: looks at alerts in the store, and leaves there what people ask of the evaluator.
 
-mod ask;
 mod history;
 mod list;
 mod report;
@@ -8,6 +7,7 @@ mod show;
 mod silence;
 mod silences;
 mod stored;
+mod submit;
 
 use clap::Subcommand;
 use revwatch_alerting::alert::{Alert, Mute};
@@ -37,10 +37,10 @@ Examples:
 Examples:
   revwatch alerts ack al_5f0c6a1e2b3d4c59
   revwatch alerts ack al_5f0c6a1e2b3d4c59 al_0a1b2c3d4e5f6071 --by ana")]
-    Ack(ask::AskArgs),
+    Ack(submit::AskArgs),
     /// Resolve alerts by hand. They do not fire again before their cause has gone away once.
     #[command(after_help = "Example:\n  revwatch alerts resolve al_5f0c6a1e2b3d4c59")]
-    Resolve(ask::AskArgs),
+    Resolve(submit::AskArgs),
     /// Suppress notifications until a time. Alerts that still fire then are sent.
     #[command(after_help = "\
 All criteria must match: --rule R --account A means that rule's alerts on that account.
@@ -82,8 +82,8 @@ pub async fn run(common: &Common, command: &AlertsCommand) -> anyhow::Result<()>
     match command {
         AlertsCommand::List(args) => list::run(common, store, args).await,
         AlertsCommand::Show(args) => show::run(common, store, args).await,
-        AlertsCommand::Ack(args) => ask::acknowledge(common, store, args).await,
-        AlertsCommand::Resolve(args) => ask::resolve(common, store, args).await,
+        AlertsCommand::Ack(args) => submit::acknowledge(common, store, args).await,
+        AlertsCommand::Resolve(args) => submit::resolve(common, store, args).await,
         AlertsCommand::Silence(args) => silence::silence(common, store, args).await,
         AlertsCommand::Unsilence(args) => silence::unsilence(common, store, args).await,
         AlertsCommand::Silences(args) => silences::run(common, store, args).await,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_alerting::alert::{Alert, Mute, NoticeKind, Way};
+use revwatch_alerting::alert::{Alert, MessageKey, Mute, NoticeKind};
 use revwatch_alerting::command::Silence;
 use revwatch_alerting::message::{duration, render};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
@@ -65,11 +65,11 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> an
 
 /// What people read, by the way that they are told first.
 fn text(alert: &Alert) -> String {
-    let way = Way::main(alert.notifiers.first().map_or("log", String::as_str));
+    let way = MessageKey::main(alert.notifiers.first().map_or("log", String::as_str));
     render(
         alert,
         &way,
-        &alert.deliveries.get(&way).cloned().unwrap_or_default(),
+        &alert.notifications.get(&way).cloned().unwrap_or_default(),
     )
     .text
 }
@@ -132,7 +132,7 @@ fn why_muted(mute: &Mute, silences: &[Silence]) -> String {
 }
 
 fn clocks(alert: &Alert) -> Table {
-    let ahead = alert.sla.ahead.iter().filter(|_| !alert.is_over());
+    let ahead = alert.sla.upcoming.iter().filter(|_| !alert.is_over());
     table(
         &["at", "what"],
         ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), what(*kind)]),
@@ -153,13 +153,13 @@ fn notices(alert: &Alert) -> Table {
 }
 
 fn deliveries(alert: &Alert) -> Table {
-    let rows = alert.deliveries.iter().map(|(way, progress)| {
-        let told = match progress.told {
+    let rows = alert.notifications.iter().map(|(way, progress)| {
+        let told = match progress.delivered_revision {
             0 => "nothing yet".to_owned(),
             told => format!("revision {told} of {}", alert.revision),
         };
         let mut remarks = Vec::new();
-        if let Some(revision) = progress.trying {
+        if let Some(revision) = progress.attempting_revision {
             remarks.push(format!("revision {revision} is under way"));
         }
         if progress.attempts > 0 {

@@ -7,15 +7,15 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, Mute};
-use revwatch_alerting::command::{Ask, Matcher, Silence};
+use revwatch_alerting::command::{CommandKind, Matcher, Silence};
 use revwatch_shared::ports::StateStore;
 use revwatch_shared::span::Span;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ask::{Asking, Fate, told_by};
 use super::silences::{about, end};
 use super::stored::{load_alerts, load_asked_silences, load_open, load_silences};
+use super::submit::{Asking, Fate, told_by};
 use super::{Common, now_s};
 use crate::cli::export::iso;
 
@@ -59,7 +59,7 @@ pub struct UnsilenceArgs {
 }
 
 /// A mistyped silence must end in somebody's lifetime.
-const LONGEST_S: i64 = 366 * 86_400;
+const MAX_SILENCE_S: i64 = 366 * 86_400;
 
 /// Runs `alerts silence`.
 pub async fn silence(
@@ -71,7 +71,7 @@ pub async fn silence(
     let silence = args.silence(now_s())?;
     let fate = args
         .asking
-        .submit(store, vec![Ask::Silence(silence.clone())])
+        .submit(store, vec![CommandKind::Silence(silence.clone())])
         .await?;
     let muted = muted_by(store, &silence).await?;
     let mut out = std::io::stdout().lock();
@@ -123,7 +123,7 @@ pub async fn unsilence(
     let fate = asking
         .submit(
             store,
-            vec![Ask::Unsilence {
+            vec![CommandKind::Unsilence {
                 silence_id: id.clone(),
             }],
         )
@@ -150,7 +150,7 @@ impl SilenceArgs {
         if until_s <= now_s {
             bail!("--until {} is over already", iso(Some(until_s)));
         }
-        if until_s > now_s + LONGEST_S {
+        if until_s > now_s + MAX_SILENCE_S {
             bail!(
                 "--until {} is more than a year ahead: give an earlier end",
                 iso(Some(until_s))
@@ -194,7 +194,7 @@ fn lasting(text: &str) -> Result<Span, String> {
     let span: Span = text.parse()?;
     match span.0 {
         ..=0 => Err("a silence lasts longer than that".to_owned()),
-        1..=LONGEST_S => Ok(span),
+        1..=MAX_SILENCE_S => Ok(span),
         _ => Err("a silence ends within a year".to_owned()),
     }
 }
@@ -218,7 +218,7 @@ mod tests {
             assert!(label(text).is_err(), "{text}");
         }
         assert_eq!(lasting("4h"), Ok(Span(4 * 3600)));
-        assert_eq!(lasting("366d"), Ok(Span(LONGEST_S)));
+        assert_eq!(lasting("366d"), Ok(Span(MAX_SILENCE_S)));
         for text in ["0s", "367d", "4", "-1h"] {
             assert!(lasting(text).is_err(), "{text}");
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use revwatch_alerting::alert::Alert;
-use revwatch_alerting::book;
-use revwatch_alerting::command::{Ask, Command, Silence};
+use revwatch_alerting::command::{Command, CommandKind, Silence};
+use revwatch_alerting::engine;
 use revwatch_shared::ports::{COMMANDS, StateStore};
 use serde::de::DeserializeOwned;
 
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
     // In this order one that is on its way into the history is seen at least once; it is listed once.
     let mut alerts = BTreeMap::new();
-    for space in [book::ALERTS, book::HISTORY] {
+    for space in [engine::ALERTS, engine::HISTORY] {
         let read: Vec<Alert> = load(store, space).await?;
         alerts.extend(read.into_iter().map(|alert| (alert.id.clone(), alert)));
     }
@@ -45,7 +45,7 @@ pub async fn load_open(store: &dyn StateStore, ids: &[String]) -> anyhow::Result
 
 /// Every silence that is stored, also those that ended of late.
 pub async fn load_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
-    load(store, book::SILENCES).await
+    load(store, engine::SILENCES).await
 }
 
 /// Silences that were asked for and not taken by the evaluator yet. Read before [`load_silences`]: one that
@@ -54,7 +54,7 @@ pub async fn load_asked_silences(store: &dyn StateStore) -> anyhow::Result<Vec<S
     // What cannot be read the evaluator throws away, too.
     let asked = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {
         Command {
-            ask: Ask::Silence(silence),
+            ask: CommandKind::Silence(silence),
             ..
         } => Some(silence),
         _ => None,

@@ -15,15 +15,17 @@ use revwatch_shared::backend::Backend;
 use revwatch_shared::config::{Config, ExposeSecret as _, SecretString};
 use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
 use revwatch_shared::ports::StateStore;
-use revwatch_worker::backfill::{Backfill, KEPT_DAYS, Listing, Stop, Stretch};
-use revwatch_worker::stripe_api::{StripeApi, Why};
+use revwatch_worker::backfill::{
+    Backfill, BackfillError, Listing, STRIPE_RETENTION_DAYS, TimeRange,
+};
+use revwatch_worker::stripe_api::{ApiErrorKind, StripeApi};
 use serde_json::json;
 
 use self::progress::{Progress, ProgressFile};
 use super::Common;
 use super::audit::{By, note};
 use super::export::iso;
-use super::when::time;
+use super::time::time;
 
 /// Options of `backfill`.
 #[derive(Debug, Args)]
@@ -96,7 +98,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         Some(progress) => progress,
         None => begin(args, asked_for, backend.store.as_ref(), &mut backfill, &bar).await?,
     };
-    let Stretch { since_s, until_s } = progress.stretch;
+    let TimeRange { since_s, until_s } = progress.stretch;
     let stretch = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
     let again = if is_resumed { ", resumed" } else { "" };
     let detail = format!(
@@ -155,9 +157,9 @@ async fn read_all(
                     show(bar, progress, n);
                 }
                 // Of many accounts, one that has left is no reason to leave the others out.
-                (Err(Stop::NoAnswer(no)), Some(account))
+                (Err(BackfillError::NoAnswer(no)), Some(account))
                     if count > 1
-                        && matches!(no.why, Why::Forbidden | Why::NotThere)
+                        && matches!(no.why, ApiErrorKind::Forbidden | ApiErrorKind::NotThere)
                         && listing.last.is_none() =>
                 {
                     hidden.push(Hidden {
@@ -180,24 +182,26 @@ fn troubled(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
             eprintln!(
                 "revwatch: {reason}; trying again in {:.1} s",
                 wait.as_secs_f64()
-            )
-        })
+            );
+        });
     }
 }
 
 /// What to do about it.
-fn explained(stop: &Stop, listing: &Listing) -> anyhow::Error {
+fn explained(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
     let of = listing
         .account
         .as_deref()
         .unwrap_or("the key's own account");
     let hint = match stop.why() {
-        Some(Why::WrongKey) => ". Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…)",
-        Some(Why::Forbidden) if listing.account.is_some() => {
+        Some(ApiErrorKind::WrongKey) => {
+            ". Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…)"
+        }
+        Some(ApiErrorKind::Forbidden) if listing.account.is_some() => {
             ". It must be a key of the platform that the account is connected to, and may read events"
         }
-        Some(Why::Forbidden) => ". It needs the permission to read events",
-        Some(Why::NotThere | Why::Refused) if listing.last.is_some() => {
+        Some(ApiErrorKind::Forbidden) => ". It needs the permission to read events",
+        Some(ApiErrorKind::NotThere | ApiErrorKind::Refused) if listing.last.is_some() => {
             ". Stripe may have forgotten the event to go on from: begin anew with --restart"
         }
         _ => "",
@@ -210,7 +214,7 @@ fn explained(stop: &Stop, listing: &Listing) -> anyhow::Error {
 }
 
 /// Which events are asked for.
-fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<Stretch> {
+fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
     let since = time("--since", &args.since, now)?;
     let until = match &args.until {
         Some(text) => time("--until", text, now)?,
@@ -224,16 +228,16 @@ fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<Stretch> {
         args.since,
         args.until.as_deref().unwrap_or("now")
     );
-    let oldest = now.checked_sub(SignedDuration::from_hours(24 * KEPT_DAYS))?;
+    let oldest = now.checked_sub(SignedDuration::from_hours(24 * STRIPE_RETENTION_DAYS))?;
     // `30d` is fine, however long ago it was typed.
     ensure!(
         since >= oldest.checked_sub(SignedDuration::from_mins(1))?,
-        "Stripe keeps events for {KEPT_DAYS} days: --since cannot be before {}, and {} is. What is older can only come from \
+        "Stripe keeps events for {STRIPE_RETENTION_DAYS} days: --since cannot be before {}, and {} is. What is older can only come from \
          revwatch's own archive (`revwatch replay`)",
         iso(Some(oldest.as_second())),
         iso(Some(since.as_second())),
     );
-    Ok(Stretch {
+    Ok(TimeRange {
         since_s: since.as_second(),
         until_s: until.as_second(),
     })
@@ -263,7 +267,7 @@ fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
 /// Nothing is read yet.
 async fn begin(
     args: &BackfillArgs,
-    stretch: Stretch,
+    stretch: TimeRange,
     store: &dyn StateStore,
     backfill: &mut Backfill,
     bar: &ProgressBar,
@@ -274,7 +278,7 @@ async fn begin(
         match backfill.connected_accounts(&mut troubled(bar)).await {
             Ok(listed) => connected.extend(listed),
             // Fewer rights will do, for those that are known.
-            Err(Stop::NoAnswer(no)) if no.why == Why::Forbidden => bar.suspend(|| {
+            Err(BackfillError::NoAnswer(no)) if no.why == ApiErrorKind::Forbidden => bar.suspend(|| {
                 eprintln!(
                     "revwatch: the key may not list connected accounts: those that revwatch does not know are left out"
                 );
@@ -436,7 +440,7 @@ mod tests {
     fn stretches_lie_within_what_stripe_keeps() {
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
         let found = |since, until| {
-            let Stretch { since_s, until_s } =
+            let TimeRange { since_s, until_s } =
                 stretch(&asking(since, until), now).map_err(|e| e.to_string())?;
             Ok::<_, String>((now.as_second() - since_s, until_s - now.as_second()))
         };

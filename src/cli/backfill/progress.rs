@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use revwatch_worker::backfill::{Listing, Stretch};
+use revwatch_worker::backfill::{Listing, TimeRange};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Fixed when it was begun: `7d` means the same when it goes on tomorrow.
-    pub stretch: Stretch,
+    pub stretch: TimeRange,
     /// What is read, in this order.
     pub listings: Vec<Listing>,
     /// Connected accounts that are left out, because they are not connected any more.
@@ -101,7 +101,7 @@ mod tests {
             events: 300,
             ..Listing::default()
         };
-        let stretch = Stretch {
+        let stretch = TimeRange {
             since_s: 5,
             until_s: 9,
         };

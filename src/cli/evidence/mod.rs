@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use jiff::Timestamp;
 use revwatch_shared::backend::Backend;
-use revwatch_shared::journal::{self, Act};
+use revwatch_shared::journal::{self, OperatorAction};
 use revwatch_shared::kpi::{Kpis, hours_needed};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ use super::alerts::load_alerts;
 use super::audit::{By, note};
 use super::dead::iso_ms;
 use super::export::{self, ExportKind, iso};
-use super::when::time;
+use super::time::time;
 
 /// Options of `evidence`.
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
         folder.path().display()
     );
     note(queue.as_ref(), &args.by, "evidence", &detail).await?;
-    let acts = journal::acts(queue.as_ref()).await?;
+    let acts = journal::operator_actions(queue.as_ref()).await?;
     queue.close().await;
 
     let mut subscriptions = Vec::new();
@@ -151,7 +151,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
 }
 
 /// One line of the log. Details hold ids and what people wrote.
-fn decision(act: &Act, pseudonyms: bool, names: &Pseudonyms) -> Vec<String> {
+fn decision(act: &OperatorAction, pseudonyms: bool, names: &Pseudonyms) -> Vec<String> {
     let (who, detail) = match pseudonyms {
         true => (names.of("person", &act.who), String::new()),
         false => (act.who.clone(), act.detail.clone()),

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::{BacktestArgs, Common};
 use crate::cli::export::iso;
-use crate::rules::backtest::{Fired, Report, RuleReport, backtest};
-use crate::rules::bench::Setting;
+use crate::simulation::backtest::{Fired, Report, RuleReport, backtest};
+use crate::simulation::simulator::SimulationConfig;
 
 /// From how many events on somebody at a terminal wants to see that it goes on.
 const MANY: usize = 2_000;
@@ -33,7 +33,7 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
         .parse()
         .map_err(anyhow::Error::msg)
         .context("--step")?;
-    let setting = Setting {
+    let setting = SimulationConfig {
         rules: super::rules(&config, args.rules.as_deref())?,
         policy: super::policy(&config.alerting)?,
         plans: Plans::new(config.plans.clone()),
@@ -47,7 +47,7 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     let (deliveries, now_s) = (deliveries?, now_s().max(since_s));
     let progress = bar(deliveries.len());
     let played = backtest(&setting, &deliveries, (since_s, now_s), &mut |played| {
-        progress.set_position(played as u64)
+        progress.set_position(played as u64);
     });
     progress.finish_and_clear();
     let report = played?;

@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use revwatch_alerting::rule_text::{self, InvalidRules};
+use revwatch_alerting::rule_text::{self, RulesError};
 use revwatch_alerting::rules_file::{self, RuleError};
 use serde_json::{Value, json};
 
-use super::{Common, shelf};
+use super::{Common, files};
 
 /// Runs `rules check`.
 pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
@@ -21,12 +21,12 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
     } else {
         let mut texts = Vec::new();
         for path in paths {
-            texts.extend(shelf::texts(path)?);
+            texts.extend(files::texts(path)?);
         }
         rule_text::parse(&texts).map_err(Ok)
     };
     let mut out = std::io::stdout().lock();
-    let InvalidRules { mut faults } = match checked {
+    let RulesError { mut faults } = match checked {
         Ok(rules) if common.json => {
             writeln!(
                 out,

@@ -8,7 +8,7 @@ use revwatch_alerting::rule::Rule;
 use serde_json::{Value, json};
 
 use super::Common;
-use crate::rules::words;
+use crate::simulation::describe;
 
 /// Runs `rules list`.
 pub fn run(common: &Common) -> anyhow::Result<()> {
@@ -26,8 +26,8 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
                 ..
             } = rule;
             json!({
-                "name": name, "kind": words::kind(rule), "severity": severity, "route": route, "title": title,
-                "threshold": words::threshold(rule), "requirement": requirement, "labels": labels,
+                "name": name, "kind": describe::kind(rule), "severity": severity, "route": route, "title": title,
+                "threshold": describe::threshold(rule), "requirement": requirement, "labels": labels,
             })
         };
         writeln!(out, "{:#}", rules.iter().map(row).collect::<Value>())?;
@@ -45,10 +45,10 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
     for rule in &rules {
         table.add_row([
             rule.name.as_str(),
-            words::kind(rule),
+            describe::kind(rule),
             rule.severity.as_str(),
             &rule.route,
-            &words::threshold(rule),
+            &describe::threshold(rule),
             &rule.requirement.join(" "),
         ]);
     }

@@ -2,20 +2,20 @@
 
 mod backtest;
 mod check;
+mod files;
 mod list;
-mod shelf;
 mod test;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use revwatch_alerting::policy::{Habits, Policy};
+use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rules_file;
 use revwatch_shared::config::{AlertingConfig, Config};
 
 use super::Common;
-use crate::rules::bench::NOTIFIER;
+use crate::simulation::simulator::NOTIFIER;
 
 /// Subcommands of `rules`.
 #[derive(Debug, Subcommand)]
@@ -115,7 +115,7 @@ fn policy(config: &AlertingConfig) -> anyhow::Result<Policy> {
         config,
         vec![(
             NOTIFIER.to_owned(),
-            Habits {
+            Capabilities {
                 edits: true,
                 resolves: true,
             },

@@ -9,11 +9,11 @@ use revwatch_alerting::rule_text::NamedText;
 use revwatch_shared::config::Config;
 use serde_json::{Value, json};
 
-use super::shelf::{Folder, Nothing, SHIPPED, texts};
+use super::files::{Folder, Nothing, SHIPPED, texts};
 use super::{Common, TestArgs};
-use crate::rules::play::{Failure, Verdict, moment_text, play};
-use crate::rules::script::Script;
-use crate::rules::script_text::parse;
+use crate::simulation::runner::{Failure, Verdict, moment_text, play};
+use crate::simulation::scenario::Scenario;
+use crate::simulation::scenario_file::parse;
 
 /// A test, and what became of it.
 enum Tried {
@@ -68,7 +68,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
 }
 
 /// Reads all the files, or names every fault in them.
-fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Script, bool)>> {
+fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scenario, bool)>> {
     let (mut scripts, mut faults) = (Vec::new(), Vec::new());
     for (file, shipped) in files {
         let parsed = if *shipped {
@@ -91,7 +91,7 @@ fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scri
     Ok(scripts)
 }
 
-fn try_out(script: &Script, shipped: bool, policy: &Policy) -> anyhow::Result<Tried> {
+fn try_out(script: &Scenario, shipped: bool, policy: &Policy) -> anyhow::Result<Tried> {
     if let Some((rule, _)) = script.missing.first().filter(|_| shipped) {
         let why = format!("there is no rule {rule:?} in effect");
         return Ok(Tried::Skipped {
@@ -141,14 +141,16 @@ fn report(tried: &Tried) -> String {
 
 /// The first lines of what may be long.
 fn listed(head: &str, lines: &[String]) -> String {
-    const MOST: usize = 40;
+    const MAX_LISTED: usize = 40;
     let mut text = format!("           {head}:\n");
-    for line in lines.iter().take(MOST) {
+    for line in lines.iter().take(MAX_LISTED) {
         text.push_str(&format!("             {line}\n"));
     }
     match lines.len() {
         0 => text.push_str("             nothing\n"),
-        n if n > MOST => text.push_str(&format!("             … and {} more\n", n - MOST)),
+        n if n > MAX_LISTED => {
+            text.push_str(&format!("             … and {} more\n", n - MAX_LISTED));
+        }
         _ => {}
     }
     text

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use revwatch_alerting::message::Message;
-use revwatch_alerting::notify::{Habits, Notifier, Outcome};
+use revwatch_alerting::notify::{Capabilities, Notifier, Outcome};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_alerting::{Alerting, Arriving, book, rules_file};
+use revwatch_alerting::{Alerting, PendingConfig, engine, rules_file};
 use revwatch_shared::admin::Readiness;
 use revwatch_shared::config::Config;
 use revwatch_shared::ports::StateStore;
@@ -113,12 +113,12 @@ impl Watch {
         // No worker runs here that would say so.
         for (partition, health) in (0..).zip(store.health().await.expect("health")) {
             let (healing, _) = store
-                .begin_healing(partition, "new", 0)
+                .begin_recovery(partition, "new", 0)
                 .await
                 .expect("begun");
             assert!(
                 store
-                    .end_healing(partition, &healing, &health.life)
+                    .end_recovery(partition, &healing, &health.server_run_id)
                     .await
                     .expect("answered")
             );
@@ -142,7 +142,7 @@ impl Watch {
             metrics: metrics.clone(),
             tracer: Default::default(),
             ready: Readiness::default().check("alerting"),
-            arriving: Arriving::default(),
+            arriving: PendingConfig::default(),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(revwatch_alerting::run(alerting, shutdown.clone()));
@@ -172,7 +172,7 @@ impl Watch {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if self.ticked().is_some() {
                 self.alerts = store
-                    .documents(book::ALERTS)
+                    .documents(engine::ALERTS)
                     .await
                     .expect("documents")
                     .len();
@@ -228,8 +228,8 @@ impl Notifier for Everybody {
         "log"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: false,
             resolves: true,
         }

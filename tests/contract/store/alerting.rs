@@ -220,12 +220,16 @@ pub(super) async fn anybody_leaves_a_request_and_the_holder_removes_it(place: &d
 
 pub(super) async fn members_are_alive_until_they_leave_or_fall_silent(place: &dyn Place) {
     let store = place.open().await;
-    let beat =
-        async |member: &str, ttl_ms| store.beat("workers", member, ttl_ms).await.expect("beat");
+    let beat = async |member: &str, ttl_ms| {
+        store
+            .heartbeat("workers", member, ttl_ms)
+            .await
+            .expect("beat")
+    };
     assert_eq!(beat("b", LONG_MS).await, ["b"]);
     assert_eq!(beat("a", LONG_MS).await, ["a", "b"]);
     assert_eq!(
-        store.beat("others", "c", LONG_MS).await.expect("beat"),
+        store.heartbeat("others", "c", LONG_MS).await.expect("beat"),
         ["c"]
     );
 

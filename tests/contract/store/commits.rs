@@ -11,9 +11,9 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     let account = EntityKey::new(EntityKind::Account, "acct_1");
     let commit = Commit {
         partition: 2,
-        marks: vec![
+        dedupe_keys: vec![
             mark("evt_1", deliveries[0]),
-            Mark {
+            DedupeKey {
                 day: DAY + 1,
                 ..mark("evt_2", deliveries[1])
             },
@@ -31,8 +31,8 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     };
     applied(&*store, &commit).await;
 
-    let want = Want {
-        marks: vec![
+    let want = ReadSet {
+        dedupe_keys: vec![
             (DAY + 1, "evt_2".into()),
             (DAY, "evt_2".into()),
             (DAY, "evt_1".into()),
@@ -47,7 +47,7 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     };
     let found = store.read(2, &want).await.expect("read");
     assert_eq!(
-        found.marks,
+        found.dedupe_keys,
         [Some(deliveries[1]), None, Some(deliveries[0]), None]
     );
     let bodies: Vec<_> = found
@@ -66,7 +66,7 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     );
 
     let elsewhere = store.read(1, &want).await.expect("read");
-    assert_eq!(elsewhere.marks, [None; 4]);
+    assert_eq!(elsewhere.dedupe_keys, [None; 4]);
     assert_eq!(elsewhere.entities, [const { None }; 4]);
 
     applied(
@@ -81,9 +81,9 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     let again = store
         .read(
             2,
-            &Want {
+            &ReadSet {
                 entities: vec![payout("po_1")],
-                ..Want::default()
+                ..ReadSet::default()
             },
         )
         .await
@@ -95,7 +95,7 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
         Some((2, b"new".as_slice()))
     );
 
-    let nothing = store.read(2, &Want::default()).await.expect("read");
+    let nothing = store.read(2, &ReadSet::default()).await.expect("read");
     assert_eq!(nothing, Default::default());
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn a_foreign_mark_conflicts_and_leaves_nothing(place: &dyn Plac
     let store = place.open().await;
     applied(&*store, &full(1, "po_1", Uuid::now_v7())).await;
     let mut commit = full(1, "po_2", Uuid::now_v7());
-    commit.marks.push(mark("evt_po_1", Uuid::now_v7()));
+    commit.dedupe_keys.push(mark("evt_po_1", Uuid::now_v7()));
     conflicts_and_leaves_nothing(&*store, &commit).await;
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn a_batch_applied_in_part_conflicts_and_leaves_nothing(place: 
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     applied(&*store, &full(1, "po_1", first)).await;
     let mut commit = full(1, "po_2", second);
-    commit.marks.push(mark("evt_po_1", first));
+    commit.dedupe_keys.push(mark("evt_po_1", first));
     conflicts_and_leaves_nothing(&*store, &commit).await;
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn one_of_two_concurrent_commits_wins(place: &dyn Place) {
         let id = format!("po_{round}");
         let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
         let mut commits = [full(3, &id, a), full(3, &id, b)];
-        commits[1].marks[0].key.push_str("_other_event");
+        commits[1].dedupe_keys[0].key.push_str("_other_event");
         let (first, second) = tokio::join!(one.commit(&commits[0]), two.commit(&commits[1]));
         let mut outcomes = [first.expect("commit"), second.expect("commit")];
         outcomes.sort_by_key(|outcome| *outcome == Committed::Conflict);
@@ -195,7 +195,7 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
     }
     let commit = Commit {
         partition: 0,
-        marks: (0..10_000)
+        dedupe_keys: (0..10_000)
             .map(|i| mark(&format!("evt_{i}"), delivery))
             .collect(),
         entities: (0..2_000)
@@ -206,7 +206,7 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
             .map(|i| ConditionChange::Open(condition(&format!("po_{i}"), i)))
             .collect(),
         audit: (0..2_000).map(|i| audit(i, "large")).collect(),
-        reach_ms: 0,
+        high_watermark_ms: 0,
     };
     applied(&*store, &commit).await;
     assert_eq!(
@@ -214,9 +214,9 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
         Committed::AlreadyApplied
     );
 
-    let want = Want {
-        marks: commit
-            .marks
+    let want = ReadSet {
+        dedupe_keys: commit
+            .dedupe_keys
             .iter()
             .map(|mark| (mark.day, mark.key.clone()))
             .collect(),
@@ -227,7 +227,7 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
             .collect(),
     };
     let found = store.read(0, &want).await.expect("read");
-    assert!(found.marks.iter().all(|mark| *mark == Some(delivery)));
+    assert!(found.dedupe_keys.iter().all(|mark| *mark == Some(delivery)));
     assert!(found.entities.iter().all(|e| {
         e.as_ref()
             .is_some_and(|e| e.version == 1 && e.body == [7; 300])

@@ -8,13 +8,13 @@ use super::*;
 pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) {
     let store = place.open().await;
     for partition in 0..PARTITIONS {
-        add(&*store, partition, Bucket::Standing, "failed", 3).await;
-        add(&*store, partition, Bucket::Standing, "failed", -1).await;
+        add(&*store, partition, Bucket::Current, "failed", 3).await;
+        add(&*store, partition, Bucket::Current, "failed", -1).await;
     }
-    add(&*store, 0, Bucket::Standing, "negative", -5).await;
+    add(&*store, 0, Bucket::Current, "negative", -5).await;
     let counters = store.counters(1, 0).await.expect("counters");
-    assert_eq!(counters.get(Bucket::Standing, &["payouts", "failed"]), 8);
-    assert_eq!(counters.get(Bucket::Standing, &["payouts", "negative"]), -5);
+    assert_eq!(counters.get(Bucket::Current, &["payouts", "failed"]), 8);
+    assert_eq!(counters.get(Bucket::Current, &["payouts", "negative"]), -5);
     assert_eq!(counters.len(), 2);
     for (names, expected) in [
         (
@@ -25,7 +25,7 @@ pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) 
         (&["payouts|never"], 0),
     ] {
         assert_eq!(
-            store.standing(names).await.expect("a sum"),
+            store.current_counters(names).await.expect("a sum"),
             expected,
             "{names:?}"
         );
@@ -34,7 +34,7 @@ pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) 
 
 pub(super) async fn a_counter_at_zero_is_gone(place: &dyn Place) {
     let store = place.open().await;
-    for bucket in [Bucket::Standing, Bucket::Hour(DAY * 24)] {
+    for bucket in [Bucket::Current, Bucket::Hour(DAY * 24)] {
         add(&*store, 0, bucket, "failed", 2).await;
         add(&*store, 0, bucket, "failed", -2).await;
         add(&*store, 1, bucket, "across", 2).await;
@@ -60,7 +60,7 @@ pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
         .await;
         add(&*store, 0, Bucket::Hour(last - back), "failed", 1).await;
     }
-    add(&*store, 0, Bucket::Standing, "failed", 77).await;
+    add(&*store, 0, Bucket::Current, "failed", 77).await;
     for (window, expected) in [
         ((last, last), vec![0]),
         ((last - 5, last), vec![0, 1, 5]),
@@ -72,7 +72,7 @@ pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
     ] {
         let counters = store.counters(window.0, window.1).await.expect("counters");
         let mut sums = Counters::default();
-        sums.add(Bucket::Standing, &["payouts", "failed"], 77);
+        sums.add(Bucket::Current, &["payouts", "failed"], 77);
         for back in expected {
             sums.add(
                 Bucket::Hour(last - back),
@@ -91,10 +91,10 @@ pub(super) async fn hours_are_kept_as_long_as_they_are_compared_and_then_forgott
     let store = place.open().await;
     let today = hour_of(now_s()) / 24 * 24;
     add(&*store, 0, Bucket::Hour(today), "failed", 2).await;
-    add(&*store, 1, Bucket::Standing, "failed", 3).await;
+    add(&*store, 1, Bucket::Current, "failed", 3).await;
     let held = async |from_hour| {
         let counters = store.counters(from_hour, u32::MAX).await.expect("counters");
-        [Bucket::Hour(today), Bucket::Standing]
+        [Bucket::Hour(today), Bucket::Current]
             .map(|bucket| counters.get(bucket, &["payouts", "failed"]))
     };
     let days_later = |days: u32| first_hour(now_s() + i64::from(days) * 86_400);
@@ -115,20 +115,20 @@ pub(super) async fn hours_are_kept_as_long_as_they_are_compared_and_then_forgott
 pub(super) async fn large_numbers_stay_exact(place: &dyn Place) {
     let store = place.open().await;
     let large = (1_i64 << 60) + 1;
-    add(&*store, 0, Bucket::Standing, "failed", large).await;
-    add(&*store, 0, Bucket::Standing, "failed", 1).await;
+    add(&*store, 0, Bucket::Current, "failed", large).await;
+    add(&*store, 0, Bucket::Current, "failed", 1).await;
     let sum = store
         .counters(1, 0)
         .await
         .expect("counters")
-        .get(Bucket::Standing, &["payouts", "failed"]);
+        .get(Bucket::Current, &["payouts", "failed"]);
     assert_eq!(sum, large + 1);
-    add(&*store, 0, Bucket::Standing, "failed", -large).await;
+    add(&*store, 0, Bucket::Current, "failed", -large).await;
     let rest = store
         .counters(1, 0)
         .await
         .expect("counters")
-        .get(Bucket::Standing, &["payouts", "failed"]);
+        .get(Bucket::Current, &["payouts", "failed"]);
     assert_eq!(rest, 1);
 }
 

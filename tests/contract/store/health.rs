@@ -12,7 +12,7 @@ pub(super) async fn a_partition_is_whole_once_it_was_made_so(place: &dyn Place) 
     assert!(
         health
             .iter()
-            .all(|h| h.is_whole() && h.healed_by.as_deref() == Some("first")),
+            .all(|h| h.is_complete() && h.recovery_id.as_deref() == Some("first")),
         "{health:?}"
     );
     assert!(lives.iter().all(|life| !life.is_empty()));
@@ -28,7 +28,7 @@ pub(super) async fn reach_is_the_newest_that_was_committed_while_whole(place: &d
         applied(
             &*store,
             &Commit {
-                reach_ms,
+                high_watermark_ms: reach_ms,
                 ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7())
             },
         )
@@ -39,7 +39,7 @@ pub(super) async fn reach_is_the_newest_that_was_committed_while_whole(place: &d
         .await
         .expect("health")
         .into_iter()
-        .map(|h| h.reach_ms)
+        .map(|h| h.high_watermark_ms)
         .collect();
     assert_eq!(reached, [None, Some(2_000_000_000_123), None, None]);
 }
@@ -50,14 +50,14 @@ pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(pla
     applied(
         &*store,
         &Commit {
-            reach_ms: 2_000_000_000_100,
+            high_watermark_ms: 2_000_000_000_100,
             ..full(2, "po_1", Uuid::now_v7())
         },
     )
     .await;
     let begin = async |name, margin_ms| {
         store
-            .begin_healing(2, name, margin_ms)
+            .begin_recovery(2, name, margin_ms)
             .await
             .expect("begun")
     };
@@ -84,26 +84,29 @@ pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(pla
             .await
             .expect("health")
             .iter()
-            .map(Health::is_whole)
+            .map(Health::is_complete)
             .collect()
     };
     assert_eq!(whole().await, [true, true, false, true]);
     for (name, in_life) in [("b", life.as_str()), ("a", "another life")] {
         assert!(
-            !store.end_healing(2, name, in_life).await.expect("answered"),
+            !store
+                .end_recovery(2, name, in_life)
+                .await
+                .expect("answered"),
             "{name} {in_life}"
         );
         assert_eq!(whole().await, [true, true, false, true]);
     }
-    assert!(store.end_healing(2, "a", &life).await.expect("answered"));
+    assert!(store.end_recovery(2, "a", &life).await.expect("answered"));
     assert_eq!(whole().await, [true; 4]);
     assert!(
-        !store.end_healing(2, "a", &life).await.expect("answered"),
+        !store.end_recovery(2, "a", &life).await.expect("answered"),
         "there is none any more"
     );
     assert_eq!(
         store.health().await.expect("health")[2]
-            .healed_by
+            .recovery_id
             .as_deref(),
         Some("a")
     );
@@ -134,10 +137,13 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
         .await
         .expect("written");
     store.submit(PAUSES, "pauses", "{}").await.expect("put");
-    store.begin_healing(3, "under way", 5).await.expect("begun");
+    store
+        .begin_recovery(3, "under way", 5)
+        .await
+        .expect("begun");
 
-    store.forget().await.expect("forgotten");
-    store.forget().await.expect("repeated");
+    store.drop_state().await.expect("forgotten");
+    store.drop_state().await.expect("repeated");
     let left = everything(&*store, 1, &["po_1"]).await;
     let nothing = Everything {
         marks: vec![None],
@@ -165,12 +171,12 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
     assert!(
         health
             .iter()
-            .all(|h| !h.is_whole() && h.whole_in.is_none() && h.reach_ms.is_none()),
+            .all(|h| !h.is_complete() && h.complete_in.is_none() && h.high_watermark_ms.is_none()),
         "{health:?}"
     );
     assert!(
         !store
-            .end_healing(3, "under way", &life)
+            .end_recovery(3, "under way", &life)
             .await
             .expect("answered"),
         "what it had done is gone"
@@ -180,12 +186,15 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
     applied(
         &*store,
         &Commit {
-            reach_ms: 9,
+            high_watermark_ms: 9,
             ..commit
         },
     )
     .await;
-    assert_eq!(store.health().await.expect("health")[1].reach_ms, None);
+    assert_eq!(
+        store.health().await.expect("health")[1].high_watermark_ms,
+        None
+    );
     let changes = store.condition_changes(&cursor, 10).await.expect("changes");
     assert!(changes.gap || !changes.changes.is_empty(), "{changes:?}");
 }
@@ -195,16 +204,16 @@ pub(super) async fn make_whole(store: &dyn StateStore, name: &str) -> Vec<String
     let mut lives = Vec::new();
     for (partition, health) in (0..).zip(store.health().await.expect("health")) {
         store
-            .begin_healing(partition, name, 0)
+            .begin_recovery(partition, name, 0)
             .await
             .expect("begun");
         assert!(
             store
-                .end_healing(partition, name, &health.life)
+                .end_recovery(partition, name, &health.server_run_id)
                 .await
                 .expect("answered")
         );
-        lives.push(health.life);
+        lives.push(health.server_run_id);
     }
     lives
 }

@@ -107,7 +107,7 @@ async fn a_cluster_by_the_wrong_name_is_refused() {
     for node in &shared.cluster.nodes {
         match RedisStore::connect(&node.url(), PARTITIONS).await {
             Err(StoreError::Misconfigured(text)) if text.contains("redis-cluster://") => {
-                refused += 1
+                refused += 1;
             }
             Err(other) => panic!("{other}"),
             Ok(_) => {}
@@ -305,7 +305,7 @@ async fn what_cannot_be_written_whole_is_not_written_at_all() {
         .await
         .expect("connect");
     let mut huge = Counters::default();
-    huge.add(Bucket::Standing, &["huge"], i64::MAX - 1_000_000);
+    huge.add(Bucket::Current, &["huge"], i64::MAX - 1_000_000);
     let mut commit = full(0, "po_1", Uuid::now_v7());
     commit.counters.merge(huge.clone(), 1);
     let ids = ["po_1", "po_2"];
@@ -500,7 +500,7 @@ async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_wh
         .expect("connect");
     let life = make_whole(&store, "first").await.remove(1);
     let commit = |reach_ms: i64| Commit {
-        reach_ms,
+        high_watermark_ms: reach_ms,
         ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7())
     };
     let reached = async || {
@@ -509,12 +509,12 @@ async fn how_far_a_partition_has_come_stands_still_from_a_restart_until_it_is_wh
             .await
             .expect("health")
             .swap_remove(1)
-            .reach_ms
+            .high_watermark_ms
     };
     applied(&store, &commit(1_000)).await;
     server.restart();
     let again = until("it answers again", || async { store.health().await.ok() }).await;
-    assert_ne!(again[1].life, life);
+    assert_ne!(again[1].server_run_id, life);
     applied(&store, &commit(9_000_000)).await;
     assert_eq!(reached().await, Some(1_000));
     make_whole(&store, "second").await;
@@ -540,7 +540,7 @@ async fn how_far_a_partition_has_come_is_noted_once_a_second() {
         applied(
             &store,
             &Commit {
-                reach_ms,
+                high_watermark_ms: reach_ms,
                 ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7())
             },
         )
@@ -551,7 +551,7 @@ async fn how_far_a_partition_has_come_is_noted_once_a_second() {
                 .await
                 .expect("health")
                 .swap_remove(1)
-                .reach_ms,
+                .high_watermark_ms,
             Some(noted_ms),
             "after {reach_ms}"
         );
@@ -569,7 +569,7 @@ async fn a_healing_of_what_was_emptied_meanwhile_begins_at_the_beginning() {
     applied(
         &store,
         &Commit {
-            reach_ms: 7_200_000,
+            high_watermark_ms: 7_200_000,
             ..full(1, "po_1", Uuid::now_v7())
         },
     )
@@ -577,11 +577,14 @@ async fn a_healing_of_what_was_emptied_meanwhile_begins_at_the_beginning() {
     server.restart();
     let seen = until("it answers again", || async { store.health().await.ok() }).await;
     assert_eq!(
-        (seen[1].reach_ms, seen[1].is_whole()),
+        (seen[1].high_watermark_ms, seen[1].is_complete()),
         (Some(7_200_000), false)
     );
     server.run::<()>("FLUSHALL");
-    let begun = store.begin_healing(1, "a", 3_600_000).await.expect("begun");
+    let begun = store
+        .begin_recovery(1, "a", 3_600_000)
+        .await
+        .expect("begun");
     assert_eq!(begun, ("a".to_owned(), 0));
 }
 
@@ -594,7 +597,7 @@ async fn of_a_cluster_only_what_was_on_the_node_that_lost_its_data_is_not_whole(
         applied(
             &*store,
             &Commit {
-                reach_ms: 1_000,
+                high_watermark_ms: 1_000,
                 ..full(partition, &format!("po_{partition}"), Uuid::now_v7())
             },
         )
@@ -606,7 +609,7 @@ async fn of_a_cluster_only_what_was_on_the_node_that_lost_its_data_is_not_whole(
             .await
             .expect("health")
             .iter()
-            .map(Health::is_whole)
+            .map(Health::is_complete)
             .collect()
     };
     let mut lost = 0;
@@ -620,17 +623,17 @@ async fn of_a_cluster_only_what_was_on_the_node_that_lost_its_data_is_not_whole(
                 .await
                 .expect("health")
                 .swap_remove(partition as usize);
-            assert_eq!((health.reach_ms, health.healing), (None, None));
+            assert_eq!((health.high_watermark_ms, health.recovery), (None, None));
             assert_eq!(
                 store
-                    .begin_healing(partition, "again", 10)
+                    .begin_recovery(partition, "again", 10)
                     .await
                     .expect("begun"),
                 ("again".to_owned(), 0)
             );
             assert!(
                 store
-                    .end_healing(partition, "again", &health.life)
+                    .end_recovery(partition, "again", &health.server_run_id)
                     .await
                     .expect("answered")
             );

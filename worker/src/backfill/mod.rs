@@ -19,15 +19,15 @@ use revwatch_shared::ports::{Delivery, EventQueue, QueueError};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use self::page::{NotAPage, Page, wait};
-use crate::stripe_api::{NoAnswer, Question, StripeApi, Why};
+use self::page::{Page, PageError, wait};
+use crate::stripe_api::{ApiError, ApiErrorKind, Request, StripeApi};
 
 /// How far back Stripe lists events.
-pub const KEPT_DAYS: i64 = 30;
+pub const STRIPE_RETENTION_DAYS: i64 = 30;
 
 /// From when (inclusive) until when (exclusive) events were made, Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stretch {
+pub struct TimeRange {
     /// The oldest second.
     pub since_s: i64,
     /// The second after the newest.
@@ -60,13 +60,13 @@ pub struct Backfill {
 
 /// It does not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Stop {
+pub enum BackfillError {
     /// Stripe gives no page.
     #[error("{}", .0.reason)]
-    NoAnswer(NoAnswer),
+    NoAnswer(ApiError),
     /// What it gives is no page.
     #[error(transparent)]
-    NotAPage(#[from] NotAPage),
+    NotAPage(#[from] PageError),
     /// The events cannot be stored.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -76,16 +76,16 @@ pub enum Stop {
 const PAGE: &str = "100";
 
 /// A hundred invoices with all their lines are some megabytes.
-const LARGEST_PAGE: usize = 64 << 20;
+const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// A page of large events takes its time.
-const PAGE_WITHIN: Duration = Duration::from_secs(60);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Publishes under way at once.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 
 /// How often an event is handed to a queue that does not take it.
-const PUBLISHES: u32 = 6;
+const MAX_PUBLISH_ATTEMPTS: u32 = 6;
 
 impl Backfill {
     /// `per_second` is how many requests Stripe gets at most.
@@ -99,10 +99,10 @@ impl Backfill {
     /// of what is tried again, and in how long.
     pub async fn step(
         &mut self,
-        stretch: Stretch,
+        stretch: TimeRange,
         listing: &mut Listing,
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), BackfillError> {
         let (since, until) = (stretch.since_s.to_string(), stretch.until_s.to_string());
         let mut query = vec![
             ("limit", PAGE),
@@ -132,7 +132,7 @@ impl Backfill {
         let queue = self.queue.as_ref();
         stream::iter(made)
             .map(|(delivery, _)| publish(queue, delivery))
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT)
             .try_collect::<()>()
             .await?;
         listing.last = last.or(listing.last.take());
@@ -147,7 +147,7 @@ impl Backfill {
     pub async fn connected_accounts(
         &mut self,
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
-    ) -> Result<Vec<String>, Stop> {
+    ) -> Result<Vec<String>, BackfillError> {
         let mut found: Vec<String> = Vec::new();
         loop {
             let last = found.last().cloned();
@@ -168,13 +168,13 @@ impl Backfill {
         query: &[(&str, &str)],
         account: Option<&str>,
         troubled: &mut (dyn FnMut(&str, Duration) + Send),
-    ) -> Result<String, Stop> {
-        let question = Question {
+    ) -> Result<String, BackfillError> {
+        let question = Request {
             path,
             query,
             account,
-            largest: LARGEST_PAGE,
-            within: PAGE_WITHIN,
+            largest: MAX_PAGE_BYTES,
+            within: PAGE_TIMEOUT,
         };
         let mut tries = 0;
         loop {
@@ -185,7 +185,7 @@ impl Backfill {
             };
             tries += 1;
             let Some(wait) = wait(no_answer.why, tries) else {
-                return Err(Stop::NoAnswer(no_answer));
+                return Err(BackfillError::NoAnswer(no_answer));
             };
             troubled(&no_answer.reason, wait);
             tokio::time::sleep(wait).await;
@@ -193,9 +193,9 @@ impl Backfill {
     }
 }
 
-impl Stop {
+impl BackfillError {
     /// Why Stripe gives nothing, if that is the reason.
-    pub fn why(&self) -> Option<Why> {
+    pub fn why(&self) -> Option<ApiErrorKind> {
         match self {
             Self::NoAnswer(no_answer) => Some(no_answer.why),
             Self::NotAPage(_) | Self::Queue(_) => None,
@@ -208,7 +208,7 @@ async fn publish(queue: &dyn EventQueue, delivery: Delivery) -> Result<(), Queue
     let mut tries = 0;
     loop {
         match queue.publish(delivery.clone()).await {
-            Err(QueueError::Unavailable(_)) if tries + 1 < PUBLISHES => {
+            Err(QueueError::Unavailable(_)) if tries + 1 < MAX_PUBLISH_ATTEMPTS => {
                 tokio::time::sleep(Duration::from_millis(200) * 2_u32.pow(tries)).await;
                 tries += 1;
             }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::stripe_api::Why;
+use crate::stripe_api::ApiErrorKind;
 
 /// The endpoint that deliveries bear which came by a backfill.
 pub const ENDPOINT: &str = "backfill";
 
 /// How often one page is asked for before the command gives up. It can be begun again where it stopped.
-pub const TRIES: u32 = 8;
+pub const MAX_ATTEMPTS: u32 = 8;
 
 /// A page, newest event first. Source: <https://docs.stripe.com/api/events/list>, <https://docs.stripe.com/api/pagination>.
 #[derive(Debug, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Page<'a> {
 
 /// Why an answer is no page. It quotes nothing of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotAPage {
+pub enum PageError {
     /// It is not what Stripe documents.
     #[error("the answer is not a list as Stripe documents it")]
     NotAList,
@@ -45,12 +45,12 @@ pub enum NotAPage {
 
 impl<'a> Page<'a> {
     /// Reads the answer to a request for what comes after `cursor`.
-    pub fn parse(answer: &'a str, cursor: Option<&str>) -> Result<Self, NotAPage> {
-        let page: Self = serde_json::from_str(answer).map_err(|_| NotAPage::NotAList)?;
+    pub fn parse(answer: &'a str, cursor: Option<&str>) -> Result<Self, PageError> {
+        let page: Self = serde_json::from_str(answer).map_err(|_| PageError::NotAList)?;
         let last = page
             .data
             .last()
-            .map(|raw| event_id_of(raw.get().as_bytes()).ok_or(NotAPage::NotAnEvent));
+            .map(|raw| event_id_of(raw.get().as_bytes()).ok_or(PageError::NotAnEvent));
         goes_on(page.has_more, last.transpose()?.as_deref(), cursor)?;
         Ok(page)
     }
@@ -58,7 +58,7 @@ impl<'a> Page<'a> {
 
 /// The ids on a page of the list of connected accounts, and whether there are more.
 /// Source: <https://docs.stripe.com/api/accounts/list>.
-pub fn account_ids(answer: &str, cursor: Option<&str>) -> Result<(Vec<String>, bool), NotAPage> {
+pub fn account_ids(answer: &str, cursor: Option<&str>) -> Result<(Vec<String>, bool), PageError> {
     #[derive(Deserialize)]
     struct Accounts {
         has_more: bool,
@@ -68,15 +68,15 @@ pub fn account_ids(answer: &str, cursor: Option<&str>) -> Result<(Vec<String>, b
     struct Account {
         id: String,
     }
-    let page: Accounts = serde_json::from_str(answer).map_err(|_| NotAPage::NotAList)?;
+    let page: Accounts = serde_json::from_str(answer).map_err(|_| PageError::NotAList)?;
     let ids: Vec<String> = page.data.into_iter().map(|account| account.id).collect();
     goes_on(page.has_more, ids.last().map(String::as_str), cursor)?;
     Ok((ids, page.has_more))
 }
 
-fn goes_on(has_more: bool, last: Option<&str>, cursor: Option<&str>) -> Result<(), NotAPage> {
+fn goes_on(has_more: bool, last: Option<&str>, cursor: Option<&str>) -> Result<(), PageError> {
     match has_more && (last.is_none() || last == cursor) {
-        true => Err(NotAPage::Stuck),
+        true => Err(PageError::Stuck),
         false => Ok(()),
     }
 }
@@ -90,8 +90,8 @@ pub fn delivery(
     account: Option<&str>,
     partitions: u32,
     received_ms: i64,
-) -> Result<(Delivery, Option<i64>), NotAPage> {
-    let event_id = event_id_of(listed.as_bytes()).ok_or(NotAPage::NotAnEvent)?;
+) -> Result<(Delivery, Option<i64>), PageError> {
+    let event_id = event_id_of(listed.as_bytes()).ok_or(PageError::NotAnEvent)?;
     let body = match account {
         Some(account) => with_account(listed, account)?,
         None => listed.to_owned(),
@@ -123,14 +123,17 @@ pub fn delivery(
 }
 
 /// How long to wait before the page is asked for again; `None`: not at all. `tries` have failed so far.
-pub fn wait(why: Why, tries: u32) -> Option<Duration> {
+pub fn wait(why: ApiErrorKind, tries: u32) -> Option<Duration> {
     let backoff =
         Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1)).min(60);
     match why {
-        _ if tries >= TRIES => None,
-        Why::Limited { wait: Some(wait) } => Some(wait),
-        Why::Limited { wait: None } | Why::Failed => Some(backoff),
-        Why::WrongKey | Why::Forbidden | Why::NotThere | Why::Refused => None,
+        _ if tries >= MAX_ATTEMPTS => None,
+        ApiErrorKind::Limited { wait: Some(wait) } => Some(wait),
+        ApiErrorKind::Limited { wait: None } | ApiErrorKind::Failed => Some(backoff),
+        ApiErrorKind::WrongKey
+        | ApiErrorKind::Forbidden
+        | ApiErrorKind::NotThere
+        | ApiErrorKind::Refused => None,
     }
 }
 
@@ -144,12 +147,12 @@ fn delivery_id(event_id: &str) -> uuid::Uuid {
     uuid::Builder::from_custom_bytes(head).into_uuid()
 }
 
-fn with_account(listed: &str, account: &str) -> Result<String, NotAPage> {
-    let head: Head<'_> = serde_json::from_str(listed).map_err(|_| NotAPage::NotAnEvent)?;
-    let word = serde_json::to_string(account).map_err(|_| NotAPage::NotAnEvent)?;
+fn with_account(listed: &str, account: &str) -> Result<String, PageError> {
+    let head: Head<'_> = serde_json::from_str(listed).map_err(|_| PageError::NotAnEvent)?;
+    let word = serde_json::to_string(account).map_err(|_| PageError::NotAnEvent)?;
     match head.account.map(RawValue::get) {
         None => {
-            let (before, after) = listed.split_once('{').ok_or(NotAPage::NotAnEvent)?;
+            let (before, after) = listed.split_once('{').ok_or(PageError::NotAnEvent)?;
             // It has an id, so something follows.
             Ok(format!("{before}{{\"account\":{word},{after}"))
         }
@@ -242,16 +245,16 @@ mod tests {
         let table = [
             (page(EVENT, true), None, Ok(1)),
             (page(EVENT, true), Some("evt_0"), Ok(1)),
-            (page(EVENT, true), Some("evt_1"), Err(NotAPage::Stuck)),
-            (page("", true), None, Err(NotAPage::Stuck)),
+            (page(EVENT, true), Some("evt_1"), Err(PageError::Stuck)),
+            (page("", true), None, Err(PageError::Stuck)),
             (page("", false), None, Ok(0)),
             (
                 page(r#"{"id":"po_1","object":"payout"}"#, false),
                 None,
-                Err(NotAPage::NotAnEvent),
+                Err(PageError::NotAnEvent),
             ),
-            ("<html>".to_owned(), None, Err(NotAPage::NotAList)),
-            (r#"{"data":[]}"#.to_owned(), None, Err(NotAPage::NotAList)),
+            ("<html>".to_owned(), None, Err(PageError::NotAList)),
+            (r#"{"data":[]}"#.to_owned(), None, Err(PageError::NotAList)),
         ];
         for (answer, cursor, expected) in table {
             let found = Page::parse(&answer, cursor).map(|page| page.data.len());
@@ -266,25 +269,29 @@ mod tests {
             account_ids(answer, None),
             Ok((vec!["acct_2".to_owned(), "acct_1".to_owned()], true))
         );
-        assert_eq!(account_ids(answer, Some("acct_1")), Err(NotAPage::Stuck));
-        assert_eq!(account_ids("{}", None), Err(NotAPage::NotAList));
+        assert_eq!(account_ids(answer, Some("acct_1")), Err(PageError::Stuck));
+        assert_eq!(account_ids("{}", None), Err(PageError::NotAList));
     }
 
     #[test]
     fn only_what_may_pass_is_tried_again_and_not_for_ever() {
         let seven = Some(Duration::from_secs(7));
         let table = [
-            (Why::Failed, 1, Some(Duration::from_millis(500))),
-            (Why::Failed, 3, Some(Duration::from_secs(2))),
-            (Why::Failed, 7, Some(Duration::from_secs(30))),
-            (Why::Failed, TRIES, None),
-            (Why::Limited { wait: seven }, 1, seven),
-            (Why::Limited { wait: None }, 2, Some(Duration::from_secs(1))),
-            (Why::Limited { wait: seven }, TRIES, None),
-            (Why::WrongKey, 1, None),
-            (Why::Forbidden, 1, None),
-            (Why::NotThere, 1, None),
-            (Why::Refused, 1, None),
+            (ApiErrorKind::Failed, 1, Some(Duration::from_millis(500))),
+            (ApiErrorKind::Failed, 3, Some(Duration::from_secs(2))),
+            (ApiErrorKind::Failed, 7, Some(Duration::from_secs(30))),
+            (ApiErrorKind::Failed, MAX_ATTEMPTS, None),
+            (ApiErrorKind::Limited { wait: seven }, 1, seven),
+            (
+                ApiErrorKind::Limited { wait: None },
+                2,
+                Some(Duration::from_secs(1)),
+            ),
+            (ApiErrorKind::Limited { wait: seven }, MAX_ATTEMPTS, None),
+            (ApiErrorKind::WrongKey, 1, None),
+            (ApiErrorKind::Forbidden, 1, None),
+            (ApiErrorKind::NotThere, 1, None),
+            (ApiErrorKind::Refused, 1, None),
         ];
         for (why, tries, expected) in table {
             assert_eq!(wait(why, tries), expected, "{why:?} {tries}");

@@ -14,7 +14,7 @@ use revwatch_shared::ports::ConditionChange;
 
 /// What the latest thin event about an account told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ThinMention {
     /// `acct_…`, and nothing but letters and digits after it: it becomes part of a URL.
     pub account: String,
     /// `created` of the event, Unix seconds.
@@ -48,7 +48,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Fetch this account; say how it ended with [`Agenda::ended`].
-    Fetch(Told),
+    Fetch(ThinMention),
     /// Nothing before then.
     Wait(Duration),
     /// Nothing until something changes.
@@ -60,14 +60,14 @@ pub enum Next {
 pub struct Agenda {
     waiting: BTreeMap<String, Entry>,
     /// What was named and cannot be fetched, at most [`Agenda::GONE`].
-    gone: BTreeMap<String, Told>,
+    gone: BTreeMap<String, ThinMention>,
     paused_until: Duration,
     overflowed: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
-    told: Told,
+    told: ThinMention,
     phase: Phase,
     not_before: Duration,
     /// Fetches that ended without settling it.
@@ -84,13 +84,13 @@ enum Phase {
 
 /// How long a change rests before its account is fetched. One second at least, so that the second
 /// before the fetch is not before the change (see `snapshot::seen_at`); and changes come in bursts.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_DELAY: Duration = Duration::from_secs(1);
 
 impl Agenda {
     /// Accounts remembered; when there are more, the others are found again by looking at all conditions.
-    pub const ROOM: usize = 10_000;
+    pub const MAX_ACCOUNTS: usize = 10_000;
     /// Accounts remembered as gone; beyond it, some are asked for once more.
-    pub const GONE: usize = 100_000;
+    pub const MAX_UNAVAILABLE: usize = 100_000;
 
     /// Takes notice of what opened and closed, in the order in which it did.
     pub fn on_changes(&mut self, changes: &[ConditionChange], now: Duration) {
@@ -98,7 +98,7 @@ impl Agenda {
             match change {
                 ConditionChange::Open(condition) => self.name(condition, now),
                 ConditionChange::Close(key) if key.kind == ConditionKind::AccountStale => {
-                    self.forget(&key.subject.id)
+                    self.forget(&key.subject.id);
                 }
                 ConditionChange::Close(_) => {}
             }
@@ -124,7 +124,7 @@ impl Agenda {
 
     /// Whether there were more accounts than room, and there is room again.
     pub fn needs_scan(&self) -> bool {
-        self.overflowed && self.waiting.len() <= Self::ROOM / 2
+        self.overflowed && self.waiting.len() <= Self::MAX_ACCOUNTS / 2
     }
 
     /// What to do now.
@@ -145,14 +145,14 @@ impl Agenda {
     }
 
     /// A fetch that [`Agenda::next`] asked for has ended.
-    pub fn ended(&mut self, told: Told, outcome: Outcome, now: Duration) {
+    pub fn ended(&mut self, told: ThinMention, outcome: Outcome, now: Duration) {
         if let Outcome::Limited { .. } | Outcome::Refused { all: true } = outcome {
             let wait = if let Outcome::Limited { wait } = outcome {
                 wait
             } else {
-                Some(KEY_REFUSED)
+                Some(KEY_REFUSED_BACKOFF)
             };
-            self.paused_until = self.paused_until.max(now + wait.unwrap_or(SETTLE));
+            self.paused_until = self.paused_until.max(now + wait.unwrap_or(SETTLE_DELAY));
         }
         // Closed meanwhile: somebody else told of its state.
         let Some(entry) = self.waiting.get_mut(&told.account) else {
@@ -164,11 +164,11 @@ impl Agenda {
             // What was told since may not be in the answer.
             Outcome::Refreshed | Outcome::Gone if named_again => {
                 entry.tries = 0;
-                SETTLE
+                SETTLE_DELAY
             }
             Outcome::Gone => {
                 self.waiting.remove(&told.account);
-                if self.gone.len() >= Self::GONE {
+                if self.gone.len() >= Self::MAX_UNAVAILABLE {
                     self.gone.pop_first();
                 }
                 self.gone.insert(told.account.clone(), told);
@@ -176,11 +176,13 @@ impl Agenda {
             }
             Outcome::Refreshed => {
                 entry.phase = Phase::Published;
-                backoff(UNAPPLIED, entry.tries)
+                backoff(UNAPPLIED_BACKOFF, entry.tries)
             }
-            Outcome::Refused { .. } => backoff(REFUSED, entry.tries),
+            Outcome::Refused { .. } => backoff(REFUSED_BACKOFF, entry.tries),
             Outcome::Limited { wait: Some(wait) } => wait,
-            Outcome::Limited { wait: None } | Outcome::Failed => backoff(FAILED, entry.tries),
+            Outcome::Limited { wait: None } | Outcome::Failed => {
+                backoff(FAILED_BACKOFF, entry.tries)
+            }
         };
         entry.tries = entry.tries.saturating_add(1);
         entry.not_before = now + wait;
@@ -193,7 +195,7 @@ impl Agenda {
         if self.gone.get(account) == Some(&told) {
             return;
         }
-        let full = self.waiting.len() >= Self::ROOM;
+        let full = self.waiting.len() >= Self::MAX_ACCOUNTS;
         match self.waiting.get_mut(account) {
             Some(entry) if entry.told == told => {}
             Some(entry) => {
@@ -201,7 +203,8 @@ impl Agenda {
                 // A back-off goes on: Stripe is no better for another event. An answer that is on its way to
                 // be applied, though, will not do.
                 if entry.phase == Phase::Published {
-                    (entry.phase, entry.tries, entry.not_before) = (Phase::Due, 0, now + SETTLE);
+                    (entry.phase, entry.tries, entry.not_before) =
+                        (Phase::Due, 0, now + SETTLE_DELAY);
                 }
             }
             None if full => self.overflowed = true,
@@ -209,7 +212,7 @@ impl Agenda {
                 let entry = Entry {
                     told,
                     phase: Phase::Due,
-                    not_before: now + SETTLE,
+                    not_before: now + SETTLE_DELAY,
                     tries: 0,
                 };
                 self.waiting.insert(account.to_owned(), entry);
@@ -238,20 +241,20 @@ impl Outcome {
 
 /// The first wait of each kind; it doubles with each try, up to an hour. What is published is applied
 /// within moments, unless the worker is far behind: then fetching again would only add to that.
-const FAILED: Duration = Duration::from_secs(1);
-const UNAPPLIED: Duration = Duration::from_secs(60);
-const REFUSED: Duration = Duration::from_secs(300);
-const LONGEST: Duration = Duration::from_secs(3600);
+const FAILED_BACKOFF: Duration = Duration::from_secs(1);
+const UNAPPLIED_BACKOFF: Duration = Duration::from_secs(60);
+const REFUSED_BACKOFF: Duration = Duration::from_secs(300);
+const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 /// Nobody's account is fetched while the key is refused; a key that is replaced comes with a restart.
-const KEY_REFUSED: Duration = Duration::from_secs(60);
+const KEY_REFUSED_BACKOFF: Duration = Duration::from_secs(60);
 
 fn backoff(first: Duration, tries: u32) -> Duration {
-    (first * 2_u32.saturating_pow(tries.min(12))).min(LONGEST)
+    (first * 2_u32.saturating_pow(tries.min(12))).min(MAX_BACKOFF)
 }
 
 /// What a condition says of an account that can be fetched.
-fn told(condition: &Condition) -> Option<(&str, Told)> {
+fn told(condition: &Condition) -> Option<(&str, ThinMention)> {
     let Condition {
         key,
         since_s,
@@ -265,7 +268,7 @@ fn told(condition: &Condition) -> Option<(&str, Told)> {
     (key.kind == ConditionKind::AccountStale && is_plain).then(|| {
         (
             account,
-            Told {
+            ThinMention {
                 account: account.to_owned(),
                 told_s: *since_s,
                 event_id: event_id.clone(),
@@ -306,8 +309,8 @@ mod tests {
         ConditionChange::Open(stale(account, told_s))
     }
 
-    fn told_of(account: &str, told_s: i64) -> Told {
-        Told {
+    fn told_of(account: &str, told_s: i64) -> ThinMention {
+        ThinMention {
             account: account.to_owned(),
             told_s,
             event_id: format!("evt_{told_s}"),
@@ -453,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_looked_for_again() {
-        let all: Vec<_> = (0..=Agenda::ROOM)
+        let all: Vec<_> = (0..=Agenda::MAX_ACCOUNTS)
             .map(|n| stale(&format!("acct_{n}"), 100))
             .collect();
         let mut agenda = Agenda::default();
@@ -462,11 +465,11 @@ mod tests {
             agenda.overflowed && !agenda.needs_scan(),
             "not before there is room"
         );
-        for condition in &all[..Agenda::ROOM / 2] {
+        for condition in &all[..Agenda::MAX_ACCOUNTS / 2] {
             agenda.on_changes(&[ConditionChange::Close(condition.key.clone())], s(1));
         }
         assert!(agenda.needs_scan());
-        agenda.on_scan(&all[Agenda::ROOM / 2..], s(2));
+        agenda.on_scan(&all[Agenda::MAX_ACCOUNTS / 2..], s(2));
         assert!(!agenda.overflowed);
     }
 }

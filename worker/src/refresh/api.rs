@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::agenda::Outcome;
-use crate::stripe_api::{self, Answer, Question, StripeApi, Why};
+use crate::stripe_api::{self, ApiErrorKind, Request, Response, StripeApi};
 
 /// No account, and why: for the log, without a word of the answer.
-pub struct NoAnswer {
+pub struct RefreshError {
     /// What follows from it.
     pub outcome: Outcome,
     /// For people.
@@ -14,24 +14,24 @@ pub struct NoAnswer {
 }
 
 /// An account has some kilobytes.
-const LARGEST_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// `GET /v1/accounts/{id}`. Source: <https://docs.stripe.com/api/accounts/retrieve>.
-pub async fn account(api: &StripeApi, id: &str) -> Result<Answer, NoAnswer> {
+pub async fn account(api: &StripeApi, id: &str) -> Result<Response, RefreshError> {
     let path = format!("/v1/accounts/{id}");
     let within = Duration::from_secs(20);
     Ok(api
-        .ask(Question {
+        .ask(Request {
             path: &path,
             query: &[],
             account: None,
-            largest: LARGEST_ANSWER,
+            largest: MAX_RESPONSE_BYTES,
             within,
         })
         .await?)
 }
 
-impl NoAnswer {
+impl RefreshError {
     /// Trying again will not help before somebody changes something.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self {
@@ -41,8 +41,8 @@ impl NoAnswer {
     }
 }
 
-impl From<stripe_api::NoAnswer> for NoAnswer {
-    fn from(stripe_api::NoAnswer { why, reason }: stripe_api::NoAnswer) -> Self {
+impl From<stripe_api::ApiError> for RefreshError {
+    fn from(stripe_api::ApiError { why, reason }: stripe_api::ApiError) -> Self {
         Self {
             outcome: why.into(),
             reason,
@@ -50,15 +50,15 @@ impl From<stripe_api::NoAnswer> for NoAnswer {
     }
 }
 
-impl From<Why> for Outcome {
-    fn from(why: Why) -> Self {
+impl From<ApiErrorKind> for Outcome {
+    fn from(why: ApiErrorKind) -> Self {
         match why {
-            Why::WrongKey => Self::Refused { all: true },
+            ApiErrorKind::WrongKey => Self::Refused { all: true },
             // What the key may not see is answered like what does not exist.
-            Why::Forbidden | Why::NotThere => Self::Gone,
-            Why::Limited { wait } => Self::Limited { wait },
-            Why::Failed => Self::Failed,
-            Why::Refused => Self::Refused { all: false },
+            ApiErrorKind::Forbidden | ApiErrorKind::NotThere => Self::Gone,
+            ApiErrorKind::Limited { wait } => Self::Limited { wait },
+            ApiErrorKind::Failed => Self::Failed,
+            ApiErrorKind::Refused => Self::Refused { all: false },
         }
     }
 }
@@ -71,12 +71,12 @@ mod tests {
     fn what_follows_from_no_answer() {
         let wait = Some(Duration::from_secs(7));
         let table = [
-            (Why::WrongKey, Outcome::Refused { all: true }),
-            (Why::Forbidden, Outcome::Gone),
-            (Why::NotThere, Outcome::Gone),
-            (Why::Limited { wait }, Outcome::Limited { wait }),
-            (Why::Failed, Outcome::Failed),
-            (Why::Refused, Outcome::Refused { all: false }),
+            (ApiErrorKind::WrongKey, Outcome::Refused { all: true }),
+            (ApiErrorKind::Forbidden, Outcome::Gone),
+            (ApiErrorKind::NotThere, Outcome::Gone),
+            (ApiErrorKind::Limited { wait }, Outcome::Limited { wait }),
+            (ApiErrorKind::Failed, Outcome::Failed),
+            (ApiErrorKind::Refused, Outcome::Refused { all: false }),
         ];
         for (why, expected) in table {
             assert_eq!(Outcome::from(why), expected, "{why:?}");

@@ -22,7 +22,7 @@ use revwatch_shared::config::ConfigError;
 use revwatch_shared::counters::{Bucket, Counters};
 use revwatch_shared::event::{Event, day_of, partition_of};
 use revwatch_shared::ports::{
-    ChangeCursor, Commit, Delivery, EventQueue, Mark, StateStore, StoreError,
+    ChangeCursor, Commit, DedupeKey, Delivery, EventQueue, StateStore, StoreError,
 };
 use revwatch_shared::process::Process;
 use revwatch_shared::telemetry::{Correlation, Metrics, shown};
@@ -31,8 +31,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::agenda::{Agenda, Next, Outcome, Told};
-use self::api::NoAnswer;
+use self::agenda::{Agenda, Next, Outcome, ThinMention};
+use self::api::RefreshError;
 use self::snapshot::Snapshot;
 use crate::stripe_api::StripeApi;
 
@@ -56,14 +56,14 @@ const LEASE: &str = "refresh";
 const ENDPOINT: &str = "refresh";
 
 /// How often to look for what changed.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Requests under way at once; Stripe limits these too, and less than this is never a problem.
 /// Source: <https://docs.stripe.com/rate-limits>.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 /// A queue that does not confirm by then is not well.
-const PUBLISH: Duration = Duration::from_secs(10);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Refresher {
     /// As `process` is configured, on `backend`. Without a key it waits for one.
@@ -145,13 +145,13 @@ async fn hold(
     tracing::info!(holder, "this process refreshes accounts");
     let began = tokio::time::Instant::now();
     let (mut agenda, mut cursor, mut scan) = (Agenda::default(), ChangeCursor::default(), true);
-    let mut fetches: JoinSet<(Told, Outcome)> = JoinSet::new();
-    let mut looks = interval(LOOK);
+    let mut fetches: JoinSet<(ThinMention, Outcome)> = JoinSet::new();
+    let mut looks = interval(POLL_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut renewed, mut rested) = (Instant::now(), Duration::ZERO);
     loop {
         let now = began.elapsed();
-        let next = if fetches.len() >= AT_ONCE {
+        let next = if fetches.len() >= MAX_CONCURRENT {
             Next::Idle
         } else if now < rested {
             Next::Wait(rested)
@@ -245,7 +245,7 @@ impl Refresher {
     }
 
     /// Fetches one account and puts it into the queue.
-    async fn refresh(&self, api: &StripeApi, told: &Told) -> Outcome {
+    async fn refresh(&self, api: &StripeApi, told: &ThinMention) -> Outcome {
         let account = told.account.as_str();
         let outcome = match self.fetch(api, told).await {
             Ok(event_id) => {
@@ -253,7 +253,7 @@ impl Refresher {
                 tracing::info!(%account, event_id, trace_id = %Correlation::of(&event_id), %told_by, "account refreshed");
                 Outcome::Refreshed
             }
-            Err(NoAnswer { outcome, reason }) => {
+            Err(RefreshError { outcome, reason }) => {
                 let (word, account, told_by) = (
                     outcome.as_str(),
                     shown::id(account),
@@ -271,9 +271,9 @@ impl Refresher {
         outcome
     }
 
-    async fn fetch(&self, api: &StripeApi, told: &Told) -> Result<String, NoAnswer> {
+    async fn fetch(&self, api: &StripeApi, told: &ThinMention) -> Result<String, RefreshError> {
         let asked = ask(api, told).await;
-        if let Err(NoAnswer {
+        if let Err(RefreshError {
             outcome: Outcome::Refused { .. } | Outcome::Failed,
             ..
         }) = &asked
@@ -287,19 +287,19 @@ impl Refresher {
             id: uuid::Uuid::now_v7(),
             event_id: made.event_id.clone(),
             event_type: snapshot::KIND.to_owned(),
-            partition: partition.map_err(|error| NoAnswer::refused(error.to_string()))?,
+            partition: partition.map_err(|error| RefreshError::refused(error.to_string()))?,
             endpoint: ENDPOINT.to_owned(),
             received_ms: Timestamp::now().as_millisecond(),
             traceparent: None,
             body: Bytes::from(made.body),
         };
-        match tokio::time::timeout(PUBLISH, self.queue.publish(delivery)).await {
+        match tokio::time::timeout(PUBLISH_TIMEOUT, self.queue.publish(delivery)).await {
             Ok(Ok(())) => Ok(made.event_id),
-            Ok(Err(error)) => Err(NoAnswer {
+            Ok(Err(error)) => Err(RefreshError {
                 outcome: Outcome::Failed,
                 reason: error.to_string(),
             }),
-            Err(_) => Err(NoAnswer {
+            Err(_) => Err(RefreshError {
                 outcome: Outcome::Failed,
                 reason: "the queue does not confirm".to_owned(),
             }),
@@ -315,7 +315,7 @@ impl Refresher {
         counters.add(Bucket::hour_of(now_s), &["events", "api_error"], 1);
         let commit = Commit {
             partition: partition_of(account, self.queue.partitions()),
-            marks: vec![Mark {
+            dedupe_keys: vec![DedupeKey {
                 day: day_of(now_s),
                 key: id.simple().to_string(),
                 delivery: id,
@@ -330,9 +330,9 @@ impl Refresher {
 }
 
 /// Asks Stripe, and makes an event of the answer.
-async fn ask(api: &StripeApi, told: &Told) -> Result<Snapshot, NoAnswer> {
+async fn ask(api: &StripeApi, told: &ThinMention) -> Result<Snapshot, RefreshError> {
     let answer = api::account(api, &told.account).await?;
     let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
     snapshot::event(told, seen_at_s, api.livemode, &answer.body)
-        .map_err(|error| NoAnswer::refused(error.to_string()))
+        .map_err(|error| RefreshError::refused(error.to_string()))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::agenda::Told;
+use super::agenda::ThinMention;
 use crate::stripe_api::API_VERSION;
 
 /// An event, ready to be published.
@@ -23,7 +23,7 @@ pub struct Snapshot {
 
 /// Why an answer is no account that can be applied. Safe to log: it quotes nothing of the answer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NoAccount {
+pub enum SnapshotError {
     /// It is not JSON, or has no id.
     #[error("the answer is not an object with an id")]
     NotAnObject,
@@ -49,15 +49,15 @@ pub fn seen_at(told_s: i64, sent_s: i64, date_s: Option<i64>, took: Duration) ->
 
 /// Makes the event, and sees that it can be applied: one that cannot would only become a dead letter.
 pub fn event(
-    told: &Told,
+    told: &ThinMention,
     seen_at_s: i64,
     livemode: bool,
     answer: &str,
-) -> Result<Snapshot, NoAccount> {
-    let object: &RawValue = serde_json::from_str(answer).map_err(|_| NoAccount::NotAnObject)?;
-    let head: Head = serde_json::from_str(object.get()).map_err(|_| NoAccount::NotAnObject)?;
+) -> Result<Snapshot, SnapshotError> {
+    let object: &RawValue = serde_json::from_str(answer).map_err(|_| SnapshotError::NotAnObject)?;
+    let head: Head = serde_json::from_str(object.get()).map_err(|_| SnapshotError::NotAnObject)?;
     if head.id != told.account || head.object.is_some_and(|kind| kind != "account") {
-        return Err(NoAccount::Another);
+        return Err(SnapshotError::Another);
     }
     let event_id = event_id(told, seen_at_s);
     let wire = Wire {
@@ -72,9 +72,10 @@ pub fn event(
         request: None,
         data: Data { object },
     };
-    let body = serde_json::to_string(&wire).map_err(|_| NoAccount::NotAnObject)?;
-    let event = Event::parse(body.as_bytes()).map_err(|e| NoAccount::Unreadable(e.to_string()))?;
-    observe(&event, &Plans::default()).map_err(|e| NoAccount::Unreadable(e.to_string()))?;
+    let body = serde_json::to_string(&wire).map_err(|_| SnapshotError::NotAnObject)?;
+    let event =
+        Event::parse(body.as_bytes()).map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
+    observe(&event, &Plans::default()).map_err(|e| SnapshotError::Unreadable(e.to_string()))?;
     Ok(Snapshot { event_id, body })
 }
 
@@ -82,7 +83,7 @@ pub fn event(
 pub const KIND: &str = "account.updated";
 
 /// What a thin event tells is fetched at some time; both make the id, so that a repeat is a repeat.
-fn event_id(told: &Told, seen_at_s: i64) -> String {
+fn event_id(told: &ThinMention, seen_at_s: i64) -> String {
     let digest = Sha256::digest(format!("{} {} {seen_at_s}", told.account, told.event_id));
     format!("evt_refresh_{}", hex::encode(&digest[..12]))
 }
@@ -117,8 +118,8 @@ struct Data<'a> {
 mod tests {
     use super::*;
 
-    fn told() -> Told {
-        Told {
+    fn told() -> ThinMention {
+        ThinMention {
             account: "acct_1".into(),
             told_s: 100,
             event_id: "evt_1".into(),
@@ -149,14 +150,14 @@ mod tests {
         assert_eq!(id, "evt_refresh_9fbc8edb2272449c1483af80");
         let others = [
             event_id(
-                &Told {
+                &ThinMention {
                     account: "acct_2".into(),
                     ..told()
                 },
                 120,
             ),
             event_id(
-                &Told {
+                &ThinMention {
                     event_id: "evt_2".into(),
                     ..told()
                 },
@@ -170,11 +171,14 @@ mod tests {
     #[test]
     fn what_is_no_account_is_not_published() {
         let table = [
-            ("", NoAccount::NotAnObject),
-            ("<html>", NoAccount::NotAnObject),
-            (r#"{"object":"account"}"#, NoAccount::NotAnObject),
-            (r#"{"id":"acct_2","object":"account"}"#, NoAccount::Another),
-            (r#"{"id":"acct_1","object":"list"}"#, NoAccount::Another),
+            ("", SnapshotError::NotAnObject),
+            ("<html>", SnapshotError::NotAnObject),
+            (r#"{"object":"account"}"#, SnapshotError::NotAnObject),
+            (
+                r#"{"id":"acct_2","object":"account"}"#,
+                SnapshotError::Another,
+            ),
+            (r#"{"id":"acct_1","object":"list"}"#, SnapshotError::Another),
         ];
         for (answer, expected) in table {
             assert_eq!(

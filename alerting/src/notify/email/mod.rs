@@ -16,8 +16,8 @@ use revwatch_shared::config::EmailConfig;
 use tokio::time::timeout;
 
 use self::server::{Server, cause, failed};
-use super::told::Told;
-use super::{ANSWER_WITHIN, Habits, Notifier, Outcome, SetupError, complete, of_route};
+use super::partial_deliveries::PartialDeliveries;
+use super::{ATTEMPT_TIMEOUT, Capabilities, Notifier, Outcome, SetupError, complete, of_route};
 use crate::message::Message;
 
 /// Sends mails.
@@ -26,7 +26,7 @@ pub struct Email {
     from: Mailbox,
     domain: String,
     to: BTreeMap<String, Vec<Mailbox>>,
-    told: Told,
+    told: PartialDeliveries,
     per_second: f64,
 }
 
@@ -97,7 +97,7 @@ impl Email {
             from,
             domain,
             to,
-            told: Told::default(),
+            told: PartialDeliveries::default(),
             per_second,
         }))
     }
@@ -242,8 +242,8 @@ impl Notifier for Email {
         "email"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: false,
             resolves: true,
         }
@@ -264,7 +264,7 @@ impl Notifier for Email {
         let is_handed_over = AtomicBool::new(false);
         // TLS makes it large.
         let sending = Box::pin(self.send(message, &is_handed_over));
-        timeout(ANSWER_WITHIN, sending).await.unwrap_or_else(|_| {
+        timeout(ATTEMPT_TIMEOUT, sending).await.unwrap_or_else(|_| {
             let reason = "mail server: no answer in time".to_owned();
             if is_handed_over.load(Ordering::Relaxed) {
                 Outcome::Unknown { reason }

@@ -38,7 +38,7 @@ enum Security {
 /// The setting, in errors.
 pub const SETTING: &str = "email.smtp_url (SMTP_URL)";
 /// For one address of the server.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
     /// Errors say what is wrong and never quote the URL: it holds a password.
@@ -103,7 +103,7 @@ impl Server {
     /// A conversation in which mail can be handed over. Nobody is told anything so far: every failure is
     /// [`Outcome::Failed`].
     pub async fn connect(&self, name: &ClientId) -> Result<AsyncSmtpConnection, Outcome> {
-        let timeout = Some(CONNECT_WITHIN);
+        let timeout = Some(CONNECT_TIMEOUT);
         let connected = match &self.security {
             Security::Tls(tls) => {
                 let server = (self.host.as_str(), self.port);

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::{
-    ANSWER_WITHIN, Habits, Lookup, Notifier, Outcome, Outgoing, SetupError, outgoing,
+    ATTEMPT_TIMEOUT, Capabilities, EgressClient, Lookup, Notifier, Outcome, SetupError,
+    http_outcome,
 };
 use super::channels::{Channels, Id};
-use super::search::{Search, Stop};
+use super::search::{Search, SearchError};
 use super::{EVENT_TYPE, WHOSE, blocks, hears, id, text};
 use crate::alert::{AlertState, NoticeKind};
 use crate::message::Message;
@@ -34,7 +35,7 @@ pub struct SlackBot {
 }
 
 /// Slack's answers hold the message that was posted, in bytes.
-const LARGEST_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -48,14 +49,14 @@ impl SlackBot {
     /// `None` without a token. `per_second` are messages to one channel.
     pub fn configured(
         config: &SlackConfig,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
         let Some(token) = &config.bot_token else {
             return Ok(None);
         };
-        let api_base = outgoing.base("slack.api_base (SLACK_API_BASE)", &config.api_base)?;
-        let client = outgoing.client()?;
+        let api_base = egress.base("slack.api_base (SLACK_API_BASE)", &config.api_base)?;
+        let client = egress.client()?;
         let search = Search::new(client.clone(), token.clone(), api_base.clone());
         let channels = Channels::new(config.channels.clone());
         Ok(Some(Self {
@@ -91,9 +92,9 @@ impl SlackBot {
             .json(body);
         let sending = async {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
-            let response = sent.map_err(|error| outgoing::no_answer(WHOSE, &error))?;
+            let response = sent.map_err(|error| http_outcome::no_answer(WHOSE, &error))?;
             let settings = "slack.api_base (SLACK_API_BASE)";
-            match outgoing::refused(WHOSE, response.status(), response.headers(), settings) {
+            match http_outcome::refused(WHOSE, response.status(), response.headers(), settings) {
                 // Something on the way has given up; Slack itself may have done it.
                 Some(Outcome::Failed {
                     reason,
@@ -102,7 +103,7 @@ impl SlackBot {
                 Some(outcome) => return Err(outcome),
                 None => {}
             }
-            let read = outgoing::json(response, LARGEST_ANSWER).await;
+            let read = http_outcome::json(response, MAX_RESPONSE_BYTES).await;
             read.map_err(|what| Outcome::Unknown {
                 reason: format!("{WHOSE}: {what}"),
             })
@@ -115,7 +116,7 @@ impl SlackBot {
         })
     }
 
-    async fn look(&self, message: &Message) -> Result<Lookup, Stop> {
+    async fn look(&self, message: &Message) -> Result<Lookup, SearchError> {
         let mut hit = None;
         if let Some((id, ts)) = self.thread(message) {
             hit = self.search.in_thread(message, id, ts).await?;
@@ -141,8 +142,8 @@ impl Notifier for SlackBot {
         "slack"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: true,
             resolves: true,
         }
@@ -157,7 +158,7 @@ impl Notifier for SlackBot {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let until = Instant::now() + ANSWER_WITHIN;
+        let until = Instant::now() + ATTEMPT_TIMEOUT;
         // A receipt is `channel:ts`, the two things that chat.update wants.
         let posted = message.receipt.as_deref().and_then(|r| r.split_once(':'));
         let channel = self.channels.of_route(&message.route);
@@ -229,7 +230,7 @@ impl Notifier for SlackBot {
                 }
             }
             Ok(Answer { error, .. }) => {
-                let word = outgoing::word(&error.unwrap_or_default());
+                let word = http_outcome::word(&error.unwrap_or_default());
                 failed(&word, posted.is_some())
             }
             Err(outcome) => outcome,
@@ -241,10 +242,10 @@ impl Notifier for SlackBot {
         if message.receipt.is_some() {
             return Lookup::Absent;
         }
-        match timeout(ANSWER_WITHIN, self.look(message)).await {
+        match timeout(ATTEMPT_TIMEOUT, self.look(message)).await {
             Ok(Ok(lookup)) => lookup,
-            Ok(Err(Stop::Later(reason))) => Lookup::Later { reason },
-            Ok(Err(Stop::Never)) => Lookup::CannotTell,
+            Ok(Err(SearchError::Later(reason))) => Lookup::Later { reason },
+            Ok(Err(SearchError::Never)) => Lookup::CannotTell,
             Err(_) => Lookup::Later {
                 reason: format!("{WHOSE}: no answer in time"),
             },
@@ -294,7 +295,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use revwatch_shared::config::{Config, OutgoingConfig};
+    use revwatch_shared::config::{Config, EgressConfig};
 
     use super::super::super::stub::{Reply, Request, Stub, message};
     use super::*;
@@ -309,8 +310,8 @@ mod tests {
                 .collect(),
             ..Config::load(None, &|_| None).expect("the defaults").slack
         };
-        let outgoing = Outgoing::new(OutgoingConfig::default());
-        SlackBot::configured(&config, &outgoing, 1.0)
+        let egress = EgressClient::new(EgressConfig::default());
+        SlackBot::configured(&config, &egress, 1.0)
             .expect("valid")
             .expect("set up")
     }

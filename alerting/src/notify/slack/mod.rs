@@ -14,12 +14,12 @@ use serde_json::Value;
 
 pub use self::bot::SlackBot;
 pub use self::webhook::SlackWebhook;
-use super::outgoing;
+use super::http_outcome;
 use crate::message::{Message, RESOLVED};
 
 /// Longer texts are cut by Slack; we cut them ourselves, and mark it. In characters. Source:
 /// <https://docs.slack.dev/reference/methods/chat.postMessage#truncating>.
-const LONGEST_TEXT: usize = 40_000;
+const MAX_TEXT_CHARS: usize = 40_000;
 
 /// The type of our messages' metadata.
 const EVENT_TYPE: &str = "revwatch_alert";
@@ -39,12 +39,12 @@ fn id(message: &Message) -> &str {
 /// What comes from outside cannot mention anybody. Source:
 /// <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
 fn text(text: &str) -> String {
-    outgoing::clamp(
+    http_outcome::clamp(
         &text
             .replace('&', "&amp;")
             .replace('<', "&lt;")
             .replace('>', "&gt;"),
-        LONGEST_TEXT,
+        MAX_TEXT_CHARS,
     )
 }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::{Outcome, outgoing};
+use super::super::{Outcome, http_outcome};
 use super::channels::{Channels, Id};
 use super::{EVENT_TYPE, WHOSE, id};
 use crate::message::Message;
@@ -39,7 +39,7 @@ pub struct Hit {
 
 /// Why nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
+pub enum SearchError {
     /// Not now.
     Later(String),
     /// Not ever, with these settings.
@@ -51,11 +51,11 @@ const BEFORE_FIRED_S: i64 = 600;
 /// Slack recommends no more than 200 a page.
 const PER_PAGE: &str = "200";
 /// Messages of a channel since the alert fired that are looked at, in pages.
-const MOST_PAGES: usize = 5;
+const MAX_PAGES: usize = 5;
 /// Channels of a workspace that are looked at, in pages.
-const MOST_CHANNEL_PAGES: usize = 10;
+const MAX_CHANNEL_PAGES: usize = 10;
 /// A page of messages with blocks, in bytes.
-const LARGEST_ANSWER: usize = 8 << 20;
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// What all answers have in common.
 #[derive(Deserialize)]
@@ -87,8 +87,8 @@ struct Channel {
 }
 
 /// What Slack said instead of a page.
-enum Trouble {
-    Stop(Stop),
+enum ApiProblem {
+    Stop(SearchError),
     Word(String),
 }
 
@@ -104,7 +104,11 @@ impl Search {
     }
 
     /// `message` in the channel with this id, outside of threads.
-    pub async fn in_channel(&self, message: &Message, id: &str) -> Result<Option<Hit>, Stop> {
+    pub async fn in_channel(
+        &self,
+        message: &Message,
+        id: &str,
+    ) -> Result<Option<Hit>, SearchError> {
         self.messages("conversations.history", message, id, &[])
             .await
     }
@@ -115,18 +119,18 @@ impl Search {
         message: &Message,
         id: &str,
         ts: &str,
-    ) -> Result<Option<Hit>, Stop> {
+    ) -> Result<Option<Hit>, SearchError> {
         self.messages("conversations.replies", message, id, &[("ts", ts)])
             .await
     }
 
     /// The id of a channel of the settings. Slack's list is read at most one time.
-    pub async fn id(&self, channels: &Channels, channel: &str) -> Result<String, Stop> {
+    pub async fn id(&self, channels: &Channels, channel: &str) -> Result<String, SearchError> {
         let scopes = "channels:read (for private channels groups:read)";
         if channels.id(channel) == Id::NotListedYet {
             // Without groups:read, private channels cannot be asked for.
             let listed = match self.list(channels, "public_channel,private_channel").await {
-                Err(Trouble::Word(word)) if word == "missing_scope" => {
+                Err(ApiProblem::Word(word)) if word == "missing_scope" => {
                     self.list(channels, "public_channel").await
                 }
                 other => other,
@@ -135,7 +139,7 @@ impl Search {
         }
         match channels.id(channel) {
             Id::Is(id) => Ok(id),
-            _ => Err(self.stopped(Trouble::Word("without the channel".to_owned()), scopes)),
+            _ => Err(self.stopped(ApiProblem::Word("without the channel".to_owned()), scopes)),
         }
     }
 
@@ -145,7 +149,7 @@ impl Search {
         message: &Message,
         channel: &str,
         more: &[(&str, &str)],
-    ) -> Result<Option<Hit>, Stop> {
+    ) -> Result<Option<Hit>, SearchError> {
         let oldest = (message.fired_s - BEFORE_FIRED_S).max(0).to_string();
         let mut parameters = vec![
             ("channel", channel),
@@ -156,9 +160,9 @@ impl Search {
         ];
         parameters.extend_from_slice(more);
         let mut cursor = String::new();
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let (page, next) = match self.page::<Posted>(method, &parameters, &cursor).await {
-                Err(Trouble::Word(word)) if word == "thread_not_found" => return Ok(None),
+                Err(ApiProblem::Word(word)) if word == "thread_not_found" => return Ok(None),
                 other => other.map_err(|trouble| {
                     self.stopped(
                         trouble,
@@ -176,17 +180,17 @@ impl Search {
             cursor = next;
         }
         // It may be further on.
-        Err(Stop::Never)
+        Err(SearchError::Never)
     }
 
-    async fn list(&self, channels: &Channels, types: &str) -> Result<(), Trouble> {
+    async fn list(&self, channels: &Channels, types: &str) -> Result<(), ApiProblem> {
         let parameters = [
             ("types", types),
             ("exclude_archived", "true"),
             ("limit", PER_PAGE),
         ];
         let mut cursor = String::new();
-        for _ in 0..MOST_CHANNEL_PAGES {
+        for _ in 0..MAX_CHANNEL_PAGES {
             let (page, next) = self
                 .page::<Channel>("conversations.list", &parameters, &cursor)
                 .await?;
@@ -206,8 +210,8 @@ impl Search {
         method: &str,
         parameters: &[(&str, &str)],
         cursor: &str,
-    ) -> Result<(Vec<T>, Option<String>), Trouble> {
-        let later = |reason: String| Trouble::Stop(Stop::Later(reason));
+    ) -> Result<(Vec<T>, Option<String>), ApiProblem> {
+        let later = |reason: String| ApiProblem::Stop(SearchError::Later(reason));
         let mut parameters = parameters.to_vec();
         if !cursor.is_empty() {
             parameters.push(("cursor", cursor));
@@ -215,10 +219,10 @@ impl Search {
         let request = self.client.get(format!(
             "{}/{method}?{}",
             self.api_base,
-            outgoing::encoded(&parameters)
+            http_outcome::encoded(&parameters)
         ));
         let sent = request.bearer_auth(self.token.expose_secret()).send().await;
-        let response = sent.map_err(|error| match outgoing::no_answer(WHOSE, &error) {
+        let response = sent.map_err(|error| match http_outcome::no_answer(WHOSE, &error) {
             Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
             other => later(other.as_str().to_owned()),
         })?;
@@ -230,11 +234,11 @@ impl Search {
                 return Err(later(format!("{WHOSE} answered {status}")));
             }
             status if !status.is_success() => {
-                return Err(Trouble::Word(status.as_str().to_owned()));
+                return Err(ApiProblem::Word(status.as_str().to_owned()));
             }
             _ => {}
         }
-        let page: Page<T> = outgoing::json(response, LARGEST_ANSWER)
+        let page: Page<T> = http_outcome::json(response, MAX_RESPONSE_BYTES)
             .await
             .map_err(|what| later(format!("{WHOSE}: {what}")))?;
         match (page.ok, page.items) {
@@ -246,17 +250,17 @@ impl Search {
                 Ok((items, next))
             }
             // Slack always sends a list, be it empty: whatever this is, it proves nothing.
-            (true, None) => Err(Trouble::Word("without a list".to_owned())),
-            (false, _) => Err(Trouble::Word(outgoing::word(
+            (true, None) => Err(ApiProblem::Word("without a list".to_owned())),
+            (false, _) => Err(ApiProblem::Word(http_outcome::word(
                 &page.error.unwrap_or_default(),
             ))),
         }
     }
 
-    fn stopped(&self, trouble: Trouble, scopes: &str) -> Stop {
+    fn stopped(&self, trouble: ApiProblem, scopes: &str) -> SearchError {
         let word = match trouble {
-            Trouble::Stop(stop) => return stop,
-            Trouble::Word(word) => word,
+            ApiProblem::Stop(stop) => return stop,
+            ApiProblem::Word(word) => word,
         };
         match word.as_str() {
             "ratelimited"
@@ -264,7 +268,7 @@ impl Search {
             | "internal_error"
             | "fatal_error"
             | "service_unavailable"
-            | "request_timeout" => Stop::Later(format!("{WHOSE} answered {word}")),
+            | "request_timeout" => SearchError::Later(format!("{WHOSE} answered {word}")),
             _ => {
                 if !self.is_scope_told.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
@@ -273,7 +277,7 @@ impl Search {
                          give the app of SLACK_BOT_TOKEN the scope {scopes} and invite it to the channel"
                     );
                 }
-                Stop::Never
+                SearchError::Never
             }
         }
     }

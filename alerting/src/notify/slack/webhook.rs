@@ -7,7 +7,7 @@ use revwatch_shared::config::SlackConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::super::{Habits, Notifier, Outcome, Outgoing, SetupError, outgoing};
+use super::super::{Capabilities, EgressClient, Notifier, Outcome, SetupError, http_outcome};
 use super::{WHOSE, blocks, hears, text};
 use crate::message::Message;
 
@@ -21,7 +21,7 @@ pub struct SlackWebhook {
 }
 
 /// Slack's words on what goes wrong are a few bytes.
-const LARGEST_ANSWER: usize = 4096;
+const MAX_RESPONSE_BYTES: usize = 4096;
 
 const SETTING: &str = "slack.webhook_url (SLACK_WEBHOOK_URL)";
 
@@ -29,15 +29,15 @@ impl SlackWebhook {
     /// `None` without a URL. `per_second` are messages.
     pub fn configured(
         config: &SlackConfig,
-        outgoing: &Outgoing,
+        egress: &EgressClient,
         per_second: f64,
     ) -> Result<Option<Self>, SetupError> {
         let Some(url) = &config.webhook_url else {
             return Ok(None);
         };
-        let url = outgoing.url(SETTING, url.expose_secret())?;
+        let url = egress.url(SETTING, url.expose_secret())?;
         Ok(Some(Self {
-            client: outgoing.client()?,
+            client: egress.client()?,
             url: SecretString::from(String::from(url)),
             per_second,
             hears: hears(config),
@@ -51,8 +51,8 @@ impl Notifier for SlackWebhook {
         "slack"
     }
 
-    fn habits(&self) -> Habits {
-        Habits {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             edits: false,
             resolves: true,
         }
@@ -76,15 +76,15 @@ impl Notifier for SlackWebhook {
             .await
         {
             Ok(response) => response,
-            Err(error) => return outgoing::no_answer(WHOSE, &error),
+            Err(error) => return http_outcome::no_answer(WHOSE, &error),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let answer = outgoing::body(response, LARGEST_ANSWER)
+        let answer = http_outcome::body(response, MAX_RESPONSE_BYTES)
             .await
             .unwrap_or_default();
-        let word = outgoing::word(&String::from_utf8_lossy(&answer));
+        let word = http_outcome::word(&String::from_utf8_lossy(&answer));
         failed(&word)
-            .or_else(|| outgoing::refused(WHOSE, status, &headers, SETTING))
+            .or_else(|| http_outcome::refused(WHOSE, status, &headers, SETTING))
             .unwrap_or(Outcome::Delivered { receipt: None })
     }
 }
@@ -119,7 +119,7 @@ fn failed(word: &str) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::{Config, OutgoingConfig};
+    use revwatch_shared::config::{Config, EgressConfig};
 
     use super::super::super::stub::{Reply, Stub, message};
     use super::*;
@@ -129,8 +129,8 @@ mod tests {
             webhook_url: Some(SecretString::from(url.to_owned())),
             ..Config::load(None, &|_| None).expect("the defaults").slack
         };
-        let outgoing = Outgoing::new(OutgoingConfig::default());
-        SlackWebhook::configured(&config, &outgoing, 1.0)
+        let egress = EgressClient::new(EgressConfig::default());
+        SlackWebhook::configured(&config, &egress, 1.0)
             .expect("valid")
             .expect("set up")
     }
@@ -219,5 +219,5 @@ mod tests {
         assert_eq!(body["blocks"], message().blocks);
     }
 
-    const LONGEST: usize = super::super::LONGEST_TEXT;
+    const LONGEST: usize = super::super::MAX_TEXT_CHARS;
 }

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use revwatch_shared::config::{Config, OutgoingConfig};
+use revwatch_shared::config::{Config, EgressConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -54,7 +54,7 @@ impl Slack {
     async fn start(troubles: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
         let make = |api_base: String, store: Arc<dyn StateStore>| async move {
             let mut socket =
-                SocketMode::new("xapp-1".into(), &api_base, &outgoing(), store).expect("a client");
+                SocketMode::new("xapp-1".into(), &api_base, &egress(), store).expect("a client");
             set(&mut socket);
             |shutdown: CancellationToken| socket.run(shutdown)
         };
@@ -332,7 +332,7 @@ async fn errors_name_the_fix_and_show_no_secret() {
     let socket = SocketMode::new(
         "xapp-secret".into(),
         &api_base,
-        &outgoing(),
+        &egress(),
         open(folder.path()),
     )
     .expect("a client");
@@ -350,7 +350,7 @@ async fn errors_name_the_fix_and_show_no_secret() {
         panic!("it is a disconnect")
     };
     assert!(
-        Broken::Ended(link)
+        SocketError::Ended(link)
             .to_string()
             .contains("turn on Socket Mode")
     );
@@ -373,11 +373,11 @@ fn only_this_machine_is_spoken_to_without_tls() {
 }
 
 /// Of `slack.example` the DNS says that it is this machine.
-fn outgoing() -> Outgoing {
-    let lookup = |_| -> revwatch_shared::egress::Found {
+fn egress() -> EgressClient {
+    let lookup = |_| -> revwatch_shared::egress::Resolution {
         Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) })
     };
-    Outgoing::with_lookup(OutgoingConfig::default(), Arc::new(lookup))
+    EgressClient::with_lookup(EgressConfig::default(), Arc::new(lookup))
 }
 
 #[tokio::test]
@@ -387,13 +387,13 @@ async fn the_token_goes_nowhere_where_a_name_leads_into_a_private_network() {
     let socket = SocketMode::new(
         "xapp-secret".into(),
         "https://slack.example",
-        &outgoing(),
+        &egress(),
         store,
     )
     .expect("a client");
     let error = socket.open().await.expect_err("refused").to_string();
     assert!(
-        error.contains("[outgoing]") && !error.contains("secret"),
+        error.contains("[egress]") && !error.contains("secret"),
         "{error}"
     );
 }
@@ -415,7 +415,7 @@ async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
             };
             Config::load(None, &find).expect("valid")
         };
-        let actions = SlackActions::bind(&config("xapp-1").slack, &outgoing(), store.clone())
+        let actions = SlackActions::bind(&config("xapp-1").slack, &egress(), store.clone())
             .await
             .expect("usable");
         let switch = actions.switch(store);

@@ -1,0 +1,222 @@
+//! Whose turn it is to be told: one message at a time for each destination, not faster than its rate.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::attempt::attempt;
+use crate::engine::{AttemptResult, Engine};
+use crate::evaluator::{EvaluatorError, LeaseGuard};
+use crate::notify::{ATTEMPT_TIMEOUT, Notifier, Outcome};
+use crate::{Alerting, notification_telemetry, now_ms};
+
+/// One destination's turn-taking: one message at a time, not faster than its rate.
+#[derive(Clone, Copy)]
+pub(crate) struct DestinationSlot {
+    busy: bool,
+    next: Instant,
+}
+
+impl DestinationSlot {
+    fn is_free(&self, now: Instant) -> bool {
+        !self.busy && self.next <= now
+    }
+
+    /// An attempt begins.
+    fn begin(&mut self, per_second: f64, now: Instant) {
+        self.busy = true;
+        self.next = now + Duration::from_secs_f64(1.0 / per_second.max(0.001));
+    }
+
+    /// It has ended.
+    fn end(&mut self, outcome: &Outcome, now: Instant) {
+        self.busy = false;
+        if let Outcome::RetryAfter { wait_ms } = outcome {
+            // The destination has had enough, not this message.
+            self.next = now + Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(0));
+        }
+    }
+}
+
+/// What is being told, by destination. It goes on when the evaluator begins anew.
+pub(crate) struct InFlight {
+    pub(crate) slots: HashMap<String, DestinationSlot>,
+    tell: mpsc::Sender<(String, AttemptResult)>,
+    pub(crate) results: mpsc::Receiver<(String, AttemptResult)>,
+}
+
+impl InFlight {
+    pub(crate) fn new() -> Self {
+        let (tell, told) = mpsc::channel(64);
+        Self {
+            slots: HashMap::new(),
+            tell,
+            results: told,
+        }
+    }
+
+    pub(crate) fn is_any_pending(&self) -> bool {
+        self.slots.values().any(|turn| turn.busy)
+    }
+
+    pub(crate) fn note(&mut self, destination: &str, outcome: &Outcome) {
+        if let Some(turn) = self.slots.get_mut(destination) {
+            turn.end(outcome, Instant::now());
+        }
+    }
+
+    /// Waits until nothing is being told. What became of it is looked for, not noted.
+    pub(crate) async fn end(&mut self) {
+        let deadline = Instant::now() + ATTEMPT_TIMEOUT;
+        while self.is_any_pending() {
+            match tokio::time::timeout_at(deadline, self.results.recv()).await {
+                Ok(Some((destination, told))) => self.note(&destination, &told.outcome),
+                // Nobody will say: it must have panicked.
+                _ => self.slots.clear(),
+            }
+        }
+    }
+}
+
+impl Alerting {
+    pub(crate) fn notifier(&self, name: &str) -> Option<&Arc<dyn Notifier>> {
+        self.notifiers
+            .iter()
+            .find(|notifier| notifier.name() == name)
+    }
+
+    /// When the next destination may be told something, if that is not now.
+    pub(crate) fn next_dispatch(
+        &self,
+        book: &Engine,
+        turns: &HashMap<String, DestinationSlot>,
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        let moments = book.lanes().filter_map(|((name, route), not_before_ms)| {
+            let turn = turns.get(&self.notifier(name)?.destination(route));
+            if turn.is_some_and(|turn| turn.busy) {
+                return None;
+            }
+            let wait = Duration::from_millis(u64::try_from(not_before_ms - now_ms()).unwrap_or(0));
+            Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
+        });
+        // Never quite at once: turns that could be taken have been.
+        moments
+            .min()
+            .map(|at| at.max(now + Duration::from_millis(1)))
+    }
+
+    /// Lets every destination that is free and rested be told its next message. That an attempt begins is
+    /// written before it does: after a crash it is looked for, not simply repeated.
+    pub(crate) async fn dispatch_due(
+        &self,
+        book: &mut Engine,
+        attempts: &mut InFlight,
+        held: &mut LeaseGuard<'_>,
+    ) -> Result<(), EvaluatorError> {
+        let now = Instant::now();
+        let mut jobs = Vec::new();
+        for lane in book.due(now_ms()) {
+            let Some(notifier) = self.notifier(&lane.0).cloned() else {
+                continue;
+            };
+            let destination = notifier.destination(&lane.1);
+            let turn = attempts
+                .slots
+                .entry(destination.clone())
+                .or_insert(DestinationSlot {
+                    busy: false,
+                    next: now,
+                });
+            if !turn.is_free(now) {
+                continue;
+            }
+            let Some(job) = book.begin(&lane, now_ms()) else {
+                continue;
+            };
+            turn.begin(notifier.per_second(), now);
+            jobs.push((destination, notifier, job));
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.write(book, held).await?;
+        // An attempt ends before the lease could go to another evaluator, who would look for the message.
+        let within = ATTEMPT_TIMEOUT.min(self.lease() * 2 / 3);
+        for (destination, notifier, job) in jobs {
+            let (tell, tracer) = (attempts.tell.clone(), self.tracer.clone());
+            tokio::spawn(async move {
+                let (origin, began) = (job.origin.clone(), SystemTime::now());
+                let told = attempt(notifier.as_ref(), job, within).await;
+                notification_telemetry::record(&tracer, &origin, &told, began);
+                // The evaluator may have lost its lease meanwhile; the next one looks for the message.
+                let _ = tell.send((destination, told)).await;
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_attempt_result(
+        &self,
+        book: &mut Engine,
+        attempts: &mut InFlight,
+        destination: &str,
+        told: &AttemptResult,
+    ) {
+        attempts.note(destination, &told.outcome);
+        self.metrics
+            .notifications
+            .with_label_values(&[told.message_key.notifier.as_str(), told.outcome.as_str()])
+            .inc();
+        book.on_attempt_result(told, now_ms());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock goes on by 10 ms, and whatever is free is told something that takes `takes`.
+    fn told_at(per_second: f64, takes: Duration, outcome: &Outcome) -> Vec<u64> {
+        let start = Instant::now();
+        let mut turn = DestinationSlot {
+            busy: false,
+            next: start,
+        };
+        let (mut told, mut ends) = (Vec::new(), None);
+        for ms in (0..3_500).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            if ends.is_some_and(|ends| ends <= now) {
+                turn.end(outcome, now);
+                ends = None;
+            }
+            if turn.is_free(now) {
+                turn.begin(per_second, now);
+                told.push(ms);
+                ends = Some(now + takes);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_destination_is_told_one_message_at_a_time_and_not_faster_than_its_rate() {
+        let delivered = Outcome::Delivered { receipt: None };
+        let soon = Duration::from_millis(10);
+        assert_eq!(told_at(1.0, soon, &delivered), [0, 1000, 2000, 3000]);
+        assert_eq!(told_at(0.5, soon, &delivered), [0, 2000]);
+        // One that is slow is not told the next while it has this one.
+        assert_eq!(
+            told_at(1.0, Duration::from_millis(1500), &delivered),
+            [0, 1500, 3000]
+        );
+        // One that says how long to leave it alone is left alone for so long, after its answer.
+        assert_eq!(
+            told_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }),
+            [0, 1710, 3420]
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! What people ask for.
+
+use revwatch_shared::ports::COMMANDS;
+
+use super::{Engine, SILENCES, Watch, key_of};
+use crate::alert::{AlertState, NoticeKind};
+use crate::command::{Command, CommandKind, Silence};
+use crate::lifecycle::Stage;
+use crate::policy::silenced;
+
+impl Engine {
+    /// Carries out the command stored under `key` and takes it away. One that cannot be read is taken away
+    /// too, and its reason returned.
+    pub fn on_command(
+        &mut self,
+        key: &str,
+        body: &str,
+        now_s: i64,
+    ) -> Result<(), serde_json::Error> {
+        self.writes.insert((COMMANDS, key.to_owned()), None);
+        let Command { ask, by, at_s, .. } = serde_json::from_str(body)?;
+        match ask {
+            CommandKind::Acknowledge { alert_id } => {
+                for id in self.with_members(&alert_id) {
+                    self.acknowledge(&id, &by, at_s.min(now_s), now_s);
+                }
+            }
+            CommandKind::Resolve { alert_id } => {
+                // Members first: a group is over when they are.
+                for id in self.with_members(&alert_id).into_iter().rev() {
+                    self.dismiss(&id, &by, now_s);
+                }
+            }
+            // The clock of whoever asked may be ahead; what is asked begins now.
+            CommandKind::Silence(silence) => {
+                self.silence(
+                    Silence {
+                        from_s: silence.from_s.min(now_s),
+                        ..silence
+                    },
+                    now_s,
+                );
+            }
+            CommandKind::Unsilence { silence_id } => {
+                if let Some(silence) = self
+                    .silences
+                    .get(&silence_id)
+                    .filter(|s| s.until_s > now_s)
+                    .cloned()
+                {
+                    self.silence(
+                        Silence {
+                            until_s: now_s,
+                            ..silence
+                        },
+                        now_s,
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every silence, also those that ended of late.
+    pub fn silences(&self) -> impl Iterator<Item = &Silence> {
+        self.silences.values()
+    }
+
+    /// An alert and, if it is a group, its members after it.
+    fn with_members(&self, id: &str) -> Vec<String> {
+        let members = self.members.get(id).into_iter().flatten().cloned();
+        std::iter::once(id.to_owned()).chain(members).collect()
+    }
+
+    fn acknowledge(&mut self, id: &str, by: &str, at_s: i64, now_s: i64) {
+        let Some(mut alert) = self
+            .alerts
+            .get(id)
+            .filter(|a| a.state == AlertState::Firing)
+            .cloned()
+        else {
+            return;
+        };
+        self.count(&alert, -1);
+        self.record_transition(
+            Some(&alert),
+            &key_of(&alert),
+            Stage::Firing,
+            Stage::Acknowledged,
+            Some(by),
+        );
+        if let Some((at_s, _)) = alert.sla.upcoming.first() {
+            self.clocks.remove(&(*at_s, id.to_owned()));
+        }
+        self.waits_no_longer(&alert);
+        alert.state = AlertState::Acknowledged;
+        alert.acknowledged_s = Some(at_s.max(alert.fired_s));
+        alert.acknowledged_by = Some(by.to_owned());
+        self.clock(&alert, alert.acknowledged_s);
+        alert.sla.upcoming.retain(|(_, kind)| {
+            matches!(kind, NoticeKind::ResolveSoon | NoticeKind::ResolveBreached)
+        });
+        alert.revise(now_s);
+        self.count(&alert, 1);
+        self.alerts.insert(id.to_owned(), alert);
+        self.start_clock(id);
+        self.dirty.insert(id.to_owned());
+    }
+
+    /// Ends an alert by hand. While its rule still holds it does not fire again.
+    fn dismiss(&mut self, id: &str, by: &str, now_s: i64) {
+        let Some(alert) = self.alerts.get(id).filter(|a| !a.is_over()) else {
+            return;
+        };
+        let key = key_of(alert);
+        if alert.clear_since_s.is_some() {
+            // It has been over already: nothing would say so again.
+            self.set_watch(key, None);
+        } else if alert.group.is_none() {
+            self.store_watch(&key, None);
+            self.set_watch(key, Some(Watch::Dismissed));
+        }
+        self.resolve(id, None, now_s, Some(by));
+    }
+
+    fn silence(&mut self, silence: Silence, now_s: i64) {
+        self.writes
+            .insert((SILENCES, silence.id.clone()), Some(super::json(&silence)));
+        let matched: Vec<_> = self
+            .alerts
+            .values()
+            .filter(|a| {
+                !a.is_over() && a.muted.is_none() && silenced(a, [&silence], now_s).is_some()
+            })
+            .map(|a| a.id.clone())
+            .collect();
+        for id in matched {
+            let mute = self
+                .alerts
+                .get(&id)
+                .and_then(|a| silenced(a, [&silence], now_s));
+            self.set_mute(&id, mute.as_ref(), now_s);
+        }
+        self.silences.insert(silence.id.clone(), silence);
+        self.recheck_muted = true;
+    }
+}

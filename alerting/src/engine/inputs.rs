@@ -1,0 +1,264 @@
+//! What rules see: conditions as they change, all of them at once, and figures.
+
+use std::collections::{BTreeSet, HashMap};
+
+use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_shared::entity::EntityKey;
+use revwatch_shared::ports::{ConditionChange, DueWindow};
+
+use super::{Engine, STALLED_S, Watch, WatchKey};
+use crate::alert::{Evidence, Subject};
+use crate::evaluation::{Evaluation, evaluate};
+use crate::metric_value::{MetricInputs, newest_event_s};
+use crate::rule::{Rule, RuleKind};
+
+impl Engine {
+    /// Whether all open conditions must be looked at before changes can be followed: at the first start,
+    /// when rules were added, changed or taken away, and when events are no longer late.
+    pub fn needs_scan(&self, now_s: i64) -> bool {
+        let waited = |rule: &&Rule| self.position.waiting.contains(&rule.name);
+        self.position.rules != self.rule_fingerprints
+            || self
+                .rules
+                .iter()
+                .filter(waited)
+                .any(|rule| !self.is_late(rule, now_s))
+    }
+
+    /// How long after a condition falls due its rules want to know.
+    pub fn delays_s(&self) -> BTreeSet<i64> {
+        self.rules
+            .iter()
+            .filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s))
+            .collect()
+    }
+
+    /// When the conditions fell due that rules want to know of since the last look. None within the same second.
+    pub fn due_windows(&self, now_s: i64) -> Vec<DueWindow> {
+        if now_s <= self.position.until_s {
+            return Vec::new();
+        }
+        let window = |delay_s| DueWindow {
+            after_s: self.position.until_s - delay_s,
+            until_s: now_s - delay_s,
+        };
+        self.delays_s().into_iter().map(window).collect()
+    }
+
+    /// How many hours of counters the rules need.
+    pub fn hours_needed(&self) -> u32 {
+        let needed = |rule: &Rule| {
+            let fresh = rule
+                .fresh_within_s
+                .map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
+            match &rule.kind {
+                RuleKind::Metric(figure) => figure.measure.hours_needed().max(fresh),
+                RuleKind::Condition { .. } => fresh,
+            }
+        };
+        self.rules.iter().map(needed).max().unwrap_or(0)
+    }
+
+    /// Follows changes of conditions: all that were not read yet, in their order. What began and ended among them was
+    /// over before it could be read: no rule fires for it, and only alerts that fire already show it.
+    pub fn on_changes(&mut self, unread: &[ConditionChange], now_s: i64) {
+        let mut ends = HashMap::<&ConditionKey, usize>::new();
+        for (at, change) in unread.iter().enumerate() {
+            if let ConditionChange::Close(key) = change {
+                ends.insert(key, at);
+            }
+        }
+        for (at, change) in unread.iter().enumerate() {
+            match change {
+                ConditionChange::Open(condition) => {
+                    let is_over = ends.get(&condition.key).is_some_and(|end| at < *end);
+                    self.look(condition, is_over, now_s);
+                }
+                ConditionChange::Close(key) => self.on_close(key, now_s),
+            }
+        }
+    }
+
+    /// A condition that holds: rules whose time has come fire.
+    pub fn on_open(&mut self, condition: &Condition, now_s: i64) {
+        self.look(condition, false, now_s);
+    }
+
+    fn look(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
+        for index in self
+            .by_condition
+            .get(&condition.key.kind)
+            .cloned()
+            .unwrap_or_default()
+        {
+            let rule = &self.rules[index];
+            let Some((_, after_s)) = rule_delay(rule) else {
+                continue;
+            };
+            let key = entity_key(rule, &condition.key.subject);
+            if is_over && !matches!(self.watches.get(&key), Some(Watch::Firing { .. })) {
+                continue;
+            }
+            let due_s = condition.due_s.saturating_add(after_s);
+            if due_s > now_s {
+                continue;
+            }
+            // What was due and did not happen may have happened: the event that tells is perhaps on its way.
+            if due_s > condition.since_s && self.is_late(rule, now_s) {
+                self.position.waiting.insert(rule.name.clone());
+                continue;
+            }
+            let reading = Evaluation::Breached {
+                since_s: condition.since_s,
+                evidence: Evidence::from(condition),
+            };
+            self.observe(index, key, reading, now_s, None);
+        }
+    }
+
+    pub(super) fn on_close(&mut self, key: &ConditionKey, now_s: i64) {
+        for index in self
+            .by_condition
+            .get(&key.kind)
+            .cloned()
+            .unwrap_or_default()
+        {
+            let key = entity_key(&self.rules[index], &key.subject);
+            if self.watches.contains_key(&key) {
+                self.observe(
+                    index,
+                    key,
+                    Evaluation::Clear { evidence: None },
+                    now_s,
+                    None,
+                );
+            }
+        }
+    }
+
+    /// Looks at all open conditions at once, and resolves what fires for none of them.
+    pub fn on_scan(&mut self, open: &[Condition], now_s: i64) {
+        self.begin_scan(open, now_s);
+        for condition in open {
+            self.on_open(condition, now_s);
+        }
+        self.end_scan();
+    }
+
+    /// A look at all open conditions begins: what fires for none of them resolves. Let [`Book::on_open`] see
+    /// each of them, then end it.
+    pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
+        let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();
+        self.position.waiting.clear();
+        let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
+        for key in watched {
+            let index = self.rules.iter().position(|rule| rule.name == key.rule);
+            let is_entity = |subject: &EntityKey, kind| {
+                held.contains(&ConditionKey {
+                    kind,
+                    subject: subject.clone(),
+                })
+            };
+            match (index.map(|i| &self.rules[i].kind), &key.subject) {
+                (Some(RuleKind::Condition { condition, .. }), Subject::Entity(subject)) => {
+                    if !is_entity(subject, *condition) {
+                        self.observe(
+                            index.unwrap_or(0),
+                            key,
+                            Evaluation::Clear { evidence: None },
+                            now_s,
+                            None,
+                        );
+                    }
+                }
+                // The rule is gone, or has become another one.
+                (None | Some(RuleKind::Condition { .. }), _)
+                | (Some(RuleKind::Metric(_)), Subject::Entity(_)) => {
+                    self.end_watch(&key, now_s, None);
+                }
+                (Some(RuleKind::Metric(figure)), subject) => {
+                    let by = match subject {
+                        Subject::Segment { by, .. } => Some(by),
+                        _ => None,
+                    };
+                    if by != figure.by.as_ref() {
+                        self.end_watch(&key, now_s, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every open condition has been looked at.
+    pub fn end_scan(&mut self) {
+        self.position.rules = self.rule_fingerprints.clone();
+    }
+
+    /// Rules on figures look at the counters.
+    pub fn on_counters(&mut self, facts: MetricInputs<'_>) {
+        self.newest_event_s = newest_event_s(facts.counters);
+        self.stalled_s = facts.pipeline.stalled_s;
+        for index in 0..self.rules.len() {
+            let rule = &self.rules[index];
+            let RuleKind::Metric(figure) = rule.kind.clone() else {
+                continue;
+            };
+            if self.is_late(rule, facts.now_s) {
+                continue;
+            }
+            let watched = self.segments.get(&rule.name).cloned().unwrap_or_default();
+            let name = rule.name.clone();
+            for (part, reading) in evaluate(&figure, facts, watched) {
+                let subject = match &figure.by {
+                    None => Subject::Business,
+                    Some(by) => Subject::Segment {
+                        by: by.clone(),
+                        value: part,
+                    },
+                };
+                let key = WatchKey {
+                    rule: name.clone(),
+                    subject,
+                };
+                self.observe(index, key, reading, facts.now_s, Some((&figure, facts)));
+            }
+        }
+    }
+
+    pub(super) fn is_late(&self, rule: &Rule, now_s: i64) -> bool {
+        let is_old = |within_s| {
+            self.newest_event_s
+                .is_none_or(|newest_s| now_s - newest_s > within_s)
+        };
+        rule.fresh_within_s
+            .is_some_and(|within_s| self.stalled_s >= STALLED_S || is_old(within_s))
+    }
+}
+
+/// What decides whom a rule watches.
+pub(super) fn fingerprint(rule: &Rule) -> String {
+    match &rule.kind {
+        RuleKind::Condition { condition, after_s } => {
+            format!("{} {} {after_s}", rule.name, condition.as_str())
+        }
+        RuleKind::Metric(figure) => format!(
+            "{} by {}",
+            rule.name,
+            figure.by.as_deref().unwrap_or("nothing")
+        ),
+    }
+}
+
+fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
+    match rule.kind {
+        RuleKind::Condition { condition, after_s } => Some((condition, after_s)),
+        RuleKind::Metric(_) => None,
+    }
+}
+
+fn entity_key(rule: &Rule, subject: &EntityKey) -> WatchKey {
+    WatchKey {
+        rule: rule.name.clone(),
+        subject: Subject::Entity(subject.clone()),
+    }
+}

@@ -1,0 +1,513 @@
+//! Everything the evaluator remembers, and what a tick does to it. Pure: the shell in `alerting/src/evaluator.rs` reads the
+//! store, calls in here, and writes what comes out.
+//!
+//! Inputs ([`Book::on_changes`], [`Book::on_figures`], [`Book::on_command`], [`Book::on_time`], …) only note
+//! what happened; [`Book::settle`] then decides, for all of it at once, who is told, and gives the documents
+//! to be written. `looking.rs` takes in what rules see, `watching.rs` leads alerts through their life, `muting.rs`
+//! and `groups.rs` decide who is told, `telling.rs` and `outbox.rs` follow the messages.
+//!
+//! Invariant: every change of the book comes with the documents that make it durable; the shell writes
+//! them before anything is told, and forgets the book when it cannot.
+
+mod commands;
+mod groups;
+mod inputs;
+mod mute;
+mod notification;
+mod outbox;
+mod transitions;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use revwatch_shared::condition::ConditionKind;
+use revwatch_shared::ports::{ChangeCursor, DocumentWrite};
+use serde::{Deserialize, Serialize};
+
+pub use self::notification::{Attempt, AttemptResult, Origin};
+use self::outbox::Outbox;
+use crate::alert::{Alert, Subject};
+use crate::command::Silence;
+use crate::evaluation::Evaluation;
+use crate::lifecycle::Stage;
+use crate::policy::Policy;
+use crate::rule::{Rule, RuleKind, Severity};
+
+/// Alerts that are not over, or not told yet.
+pub const ALERTS: &str = "alert";
+/// Alerts that are over and told.
+pub const HISTORY: &str = "history";
+/// Rules that hold, but not yet for long enough, and those whose alert was ended by hand.
+pub const PENDING: &str = "pending";
+/// Silences, also those that have ended of late.
+pub const SILENCES: &str = "silence";
+/// How far the evaluator has read.
+pub const POSITION: &str = "evaluator";
+
+/// How far the evaluator has read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EvaluatorPosition {
+    /// Of the condition changes.
+    pub cursor: ChangeCursor,
+    /// Conditions that fall due up to this Unix second have been looked at.
+    pub until_s: i64,
+    /// The rules for which that is true.
+    pub rules: Vec<String>,
+    /// Rules that left something aside while events were late for them: look at all open conditions when they
+    /// are not.
+    pub waiting: BTreeSet<String>,
+    /// Unix second at which what is too old was last taken out of the history.
+    pub history_cut_s: i64,
+    /// How the store had come to be whole then; see [`revwatch_shared::ports::Health::recovery_id`].
+    #[serde(default, alias = "healed_by")]
+    pub recovery_id: String,
+}
+
+/// A rule and whom it looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WatchKey {
+    /// The rule's name.
+    pub rule: String,
+    /// Whom.
+    pub subject: Subject,
+}
+
+/// A change in the life of an alert, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransitionEvent {
+    /// The alert; `None` while it is pending.
+    pub alert_id: Option<String>,
+    /// Which rule, about whom.
+    pub key: WatchKey,
+    /// What it was.
+    pub from: Stage,
+    /// What it is.
+    pub to: Stage,
+    /// Who did it; `None`: it happened by itself.
+    pub by: Option<String>,
+    /// How bad it was and how many seconds after it fired, where people were told and a clock stopped.
+    pub clocked: Option<(Severity, i64)>,
+    /// The event that led to the alert, if one did.
+    pub event_id: Option<String>,
+}
+
+/// The documents as they were stored.
+#[derive(Debug, Clone, Default)]
+pub struct Documents {
+    /// Space [`ALERTS`].
+    pub alerts: Vec<(String, String)>,
+    /// Space [`PENDING`].
+    pub pending: Vec<(String, String)>,
+    /// Space [`SILENCES`].
+    pub silences: Vec<(String, String)>,
+    /// Space [`PROGRESS`].
+    pub progress: Vec<(String, String)>,
+}
+
+/// See the module.
+pub struct Engine {
+    rules: Vec<Rule>,
+    /// Of each, what decides whom it watches.
+    rule_fingerprints: Vec<String>,
+    /// The rules that look at a condition, by its kind.
+    by_condition: HashMap<ConditionKind, Vec<usize>>,
+    policy: Policy,
+    alerts: HashMap<String, Alert>,
+    watches: HashMap<WatchKey, Watch>,
+    /// By figure rule, the parts of the business that it has a watch on.
+    segments: HashMap<String, BTreeSet<String>>,
+    /// By group.
+    members: HashMap<String, BTreeSet<String>>,
+    /// The group that still takes members, by rule and route.
+    open_groups: HashMap<(String, String), String>,
+    /// By rule and route: told one by one, and no attempt has begun.
+    waiting: HashMap<(String, String), BTreeSet<String>>,
+    silences: BTreeMap<String, Silence>,
+    /// Alerts that nobody is told of at present.
+    muted: BTreeSet<String>,
+    /// Whether some of them may be told again.
+    recheck_muted: bool,
+    /// Unix second up to which the ends of silences have been looked at.
+    silences_checked_s: i64,
+    /// Alerts that fire and could explain others, by rule and account.
+    inhibitors: HashMap<(String, String), BTreeSet<String>>,
+    /// By Unix second: clocks that have something to say.
+    clocks: BTreeSet<(i64, String)>,
+    /// By Unix second: what is over and will have been for long enough.
+    closing: BTreeSet<(i64, WatchKey)>,
+    /// By Unix second: what will have held for long enough to fire.
+    ripening: BTreeSet<(i64, WatchKey)>,
+    /// Over, but some message is not told.
+    resolved: BTreeSet<String>,
+    outbox: Outbox,
+    /// Notifiers that cannot tell anybody until something is mended, and why.
+    broken_notifiers: BTreeMap<String, String>,
+    newest_event_s: Option<i64>,
+    /// See [`crate::figure::Pipeline::stalled_s`].
+    stalled_s: i64,
+    counts: BTreeMap<(String, String, Stage), i64>,
+    fired: Vec<String>,
+    /// Groups found without open members: over as soon as there is a clock.
+    empty_groups: Vec<String>,
+    dirty: BTreeSet<String>,
+    writes: BTreeMap<(&'static str, String), Option<String>>,
+    transitions: Vec<TransitionEvent>,
+    written_position: EvaluatorPosition,
+    /// How far it has read.
+    pub position: EvaluatorPosition,
+}
+
+/// What is remembered of a rule and a subject. (Inactive: nothing.)
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Watch {
+    Pending { since_s: i64 },
+    Firing { alert_id: String },
+    Dismissed,
+}
+
+/// A [`Watch`] that has no alert, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct StoredWatch {
+    key: WatchKey,
+    /// Unix seconds; `None`: dismissed.
+    since_s: Option<i64>,
+}
+
+/// Readers are told of a figure that moves not more often than this.
+const REFRESH_S: i64 = 300;
+/// Deliveries that have waited for longer while none was applied make everything late.
+const STALLED_S: i64 = 300;
+/// Silences that have ended are listed for so long.
+const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
+
+impl Engine {
+    /// Opens the book of an earlier evaluator, or a new one.
+    pub fn open(
+        rules: Vec<Rule>,
+        policy: Policy,
+        stored: &Documents,
+    ) -> Result<Self, serde_json::Error> {
+        let mut by_condition = HashMap::<ConditionKind, Vec<usize>>::new();
+        for (index, rule) in rules.iter().enumerate() {
+            if let RuleKind::Condition { condition, .. } = rule.kind {
+                by_condition.entry(condition).or_default().push(index);
+            }
+        }
+        let mut book = Self {
+            rule_fingerprints: rules.iter().map(inputs::fingerprint).collect(),
+            rules,
+            by_condition,
+            policy,
+            alerts: HashMap::new(),
+            watches: HashMap::new(),
+            segments: HashMap::new(),
+            members: HashMap::new(),
+            open_groups: HashMap::new(),
+            waiting: HashMap::new(),
+            silences: BTreeMap::new(),
+            muted: BTreeSet::new(),
+            recheck_muted: true,
+            silences_checked_s: 0,
+            inhibitors: HashMap::new(),
+            clocks: BTreeSet::new(),
+            closing: BTreeSet::new(),
+            ripening: BTreeSet::new(),
+            resolved: BTreeSet::new(),
+            outbox: Outbox::default(),
+            broken_notifiers: BTreeMap::new(),
+            newest_event_s: None,
+            stalled_s: 0,
+            counts: BTreeMap::new(),
+            fired: Vec::new(),
+            empty_groups: Vec::new(),
+            dirty: BTreeSet::new(),
+            writes: BTreeMap::new(),
+            transitions: Vec::new(),
+            written_position: EvaluatorPosition::default(),
+            position: EvaluatorPosition::default(),
+        };
+        if let Some((_, body)) = stored.progress.first() {
+            book.position = serde_json::from_str(body)?;
+            book.written_position = book.position.clone();
+        }
+        for (id, body) in &stored.silences {
+            book.silences
+                .insert(id.clone(), serde_json::from_str(body)?);
+        }
+        for (_, body) in &stored.pending {
+            let StoredWatch { key, since_s } = serde_json::from_str(body)?;
+            let watch = since_s.map_or(Watch::Dismissed, |since_s| Watch::Pending { since_s });
+            book.set_watch(key, Some(watch));
+        }
+        for (_, body) in &stored.alerts {
+            book.admit(serde_json::from_str(body)?);
+        }
+        book.mend_groups();
+        Ok(book)
+    }
+
+    /// Takes in an alert of an earlier evaluator.
+    fn admit(&mut self, mut alert: Alert) {
+        let id = alert.id.clone();
+        if self.policy.replace_missing(&mut alert) {
+            self.dirty.insert(id.clone());
+        }
+        if let Some(group_id) = &alert.part_of {
+            self.members
+                .entry(group_id.clone())
+                .or_default()
+                .insert(id.clone());
+        }
+        for (way, progress) in &alert.notifications {
+            if let Some(reason) = &progress.broken {
+                self.broken_notifiers
+                    .insert(way.notifier.clone(), reason.clone());
+            }
+        }
+        if alert.is_over() {
+            self.resolved.insert(id.clone());
+        } else {
+            let key = key_of(&alert);
+            if alert.group.is_some() {
+                // The newest is the one that may be joined.
+                let place = (alert.rule.clone(), alert.route.clone());
+                let newer = |other: &Alert| other.fired_s < alert.fired_s;
+                if self
+                    .open_groups
+                    .get(&place)
+                    .is_none_or(|o| self.alerts.get(o).is_none_or(newer))
+                {
+                    self.open_groups.insert(place, id.clone());
+                }
+            } else {
+                if let Some(clear_since_s) = alert.clear_since_s {
+                    let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
+                    self.closing
+                        .insert((clear_since_s + patience_s, key.clone()));
+                }
+                if self
+                    .set_watch(
+                        key.clone(),
+                        Some(Watch::Firing {
+                            alert_id: id.clone(),
+                        }),
+                    )
+                    .is_some()
+                {
+                    // A crash came between the alert and what it replaced.
+                    self.forget_watch(&key);
+                }
+                self.note_inhibitor(&alert, true);
+            }
+            if let Some((at_s, _)) = alert.sla.upcoming.first() {
+                self.clocks.insert((*at_s, id.clone()));
+            }
+        }
+        if alert.muted.is_some() {
+            self.muted.insert(id.clone());
+        }
+        self.count(&alert, 1);
+        self.alerts.insert(id.clone(), alert);
+        self.enqueue(&id);
+    }
+
+    /// Notifiers that cannot tell anybody until something is mended.
+    pub fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
+        self.broken_notifiers.keys()
+    }
+
+    /// Time passes: clocks speak, what has been over for long enough resolves, silences end.
+    pub fn on_time(&mut self, now_s: i64) {
+        while let Some((at_s, key)) = self
+            .closing
+            .first()
+            .cloned()
+            .filter(|(at_s, _)| *at_s <= now_s)
+        {
+            self.closing.remove(&(at_s, key.clone()));
+            match self.rules.iter().position(|rule| rule.name == key.rule) {
+                // It may be unknown by now: its next reading says.
+                Some(index) if matches!(self.rules[index].kind, RuleKind::Metric(_)) => {}
+                Some(index) => self.observe(
+                    index,
+                    key,
+                    Evaluation::Clear { evidence: None },
+                    now_s,
+                    None,
+                ),
+                None => self.end_watch(&key, now_s, None),
+            }
+        }
+        for id in std::mem::take(&mut self.empty_groups) {
+            self.resolve(&id, None, now_s, None);
+        }
+        self.run_clocks(now_s);
+        let ended: Vec<_> = self
+            .silences
+            .values()
+            .filter(|s| s.until_s <= now_s)
+            .map(|s| s.id.clone())
+            .collect();
+        let since_s = std::mem::replace(&mut self.silences_checked_s, now_s);
+        self.recheck_muted |= self
+            .silences
+            .values()
+            .any(|s| since_s < s.until_s && s.until_s <= now_s);
+        for id in ended {
+            if self
+                .silences
+                .get(&id)
+                .is_some_and(|s| s.until_s + ENDED_SILENCES_KEPT_S <= now_s)
+            {
+                self.silences.remove(&id);
+                self.writes.insert((SILENCES, id), None);
+            }
+        }
+    }
+
+    /// Decides who is told of what happened since the last time, and gives the documents to be written, in
+    /// this order, before anything is told.
+    pub fn settle(&mut self, now_s: i64) -> Vec<DocumentWrite> {
+        let fired = std::mem::take(&mut self.fired);
+        self.mute_and_unmute(&fired, now_s);
+        self.group(fired, now_s);
+        for id in std::mem::take(&mut self.dirty) {
+            self.enqueue(&id);
+            self.write_alert(&id);
+        }
+        self.retire(now_s);
+        if self.position.cursor != self.written_position.cursor
+            || self.position.rules != self.written_position.rules
+            || self.position.waiting != self.written_position.waiting
+            || self.position.history_cut_s != self.written_position.history_cut_s
+            || self.position.recovery_id != self.written_position.recovery_id
+            || !self.writes.is_empty()
+        {
+            if self.position != self.written_position {
+                let body = json(&self.position);
+                self.writes
+                    .insert((POSITION, "progress".to_owned()), Some(body));
+            }
+            self.written_position = self.position.clone();
+        }
+        let writes = std::mem::take(&mut self.writes);
+        let mut writes: Vec<_> = writes
+            .into_iter()
+            .map(|((space, key), body)| DocumentWrite { space, key, body })
+            .collect();
+        writes.sort_by_key(|write| self.rank(write));
+        writes
+    }
+
+    /// Very many documents are written in parts, in this order: whatever of it a crash leaves out is found out
+    /// and done again by the next evaluator. What is to be forgotten goes after what replaces it, an alert
+    /// that was ended by hand after the note that it was, groups after their members, and how far was read
+    /// after everything.
+    fn rank(&self, write: &DocumentWrite) -> u8 {
+        match write.space {
+            HISTORY => 0,
+            SILENCES => 1,
+            PENDING if write.body.is_some() => 2,
+            ALERTS | PENDING if write.body.is_none() => 5,
+            ALERTS if self.members.contains_key(&write.key) => 4,
+            ALERTS => 3,
+            POSITION => 7,
+            _ => 6,
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_transitions(&mut self) -> Vec<TransitionEvent> {
+        std::mem::take(&mut self.transitions)
+    }
+
+    /// Every alert that is not over, or not told; groups as well as their members.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.values()
+    }
+
+    /// One of them.
+    pub fn alert(&self, id: &str) -> Option<&Alert> {
+        self.alerts.get(id)
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The next moment after `now_s` at which time alone changes something.
+    pub fn next_moment_s(&self, now_s: i64) -> Option<i64> {
+        // What is overdue and unknown waits for news, not for time.
+        let later = |at_s: &i64| *at_s > now_s;
+        let closing = self.closing.iter().map(|(at_s, _)| *at_s).find(later);
+        let clock = self.clocks.iter().map(|(at_s, _)| *at_s).find(later);
+        let ripe = self.ripening.iter().map(|(at_s, _)| *at_s).find(later);
+        closing.into_iter().chain(clock).chain(ripe).min()
+    }
+
+    /// Whether something has held for long enough to fire, if it still holds.
+    pub fn is_ripe(&self, now_s: i64) -> bool {
+        self.ripening
+            .first()
+            .is_some_and(|(at_s, _)| *at_s <= now_s)
+    }
+
+    fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    fn write_alert(&mut self, id: &str) {
+        if let Some(alert) = self.alerts.get(id) {
+            self.writes
+                .insert((ALERTS, id.to_owned()), Some(json(alert)));
+        }
+    }
+
+    /// Moves what is over and told into the history.
+    fn retire(&mut self, now_s: i64) {
+        let done: Vec<_> = self
+            .resolved
+            .iter()
+            .filter(|id| self.is_done(id, now_s))
+            .cloned()
+            .collect();
+        for id in done {
+            self.resolved.remove(&id);
+            self.muted.remove(&id);
+            self.members.remove(&id);
+            self.outbox.clear(&id);
+            let Some(alert) = self.alerts.remove(&id) else {
+                continue;
+            };
+            self.count(&alert, -1);
+            if let Some(members) = alert
+                .part_of
+                .as_ref()
+                .and_then(|group| self.members.get_mut(group))
+            {
+                members.remove(&id);
+            }
+            self.writes.insert((ALERTS, id.clone()), None);
+            self.writes.insert((HISTORY, id), Some(json(&alert)));
+        }
+    }
+}
+
+fn key_of(alert: &Alert) -> WatchKey {
+    WatchKey {
+        rule: alert.rule.clone(),
+        subject: alert.subject.clone(),
+    }
+}
+
+fn pending_key(key: &WatchKey) -> String {
+    format!("{}\n{}", key.rule, key.subject)
+}
+
+fn json<T: Serialize>(body: &T) -> String {
+    serde_json::to_string(body).expect("plain data has a JSON form")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,409 @@
+//! How far the messages of an alert have got, and what its clocks say.
+
+use std::collections::BTreeSet;
+
+use super::Engine;
+use super::outbox::Lane;
+use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState};
+use crate::message::{Message, render};
+use crate::outcome::Outcome;
+
+/// One attempt to tell.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Whose.
+    pub alert_id: String,
+    /// Which message, by which notifier.
+    pub message_key: MessageKey,
+    /// The revision it shows.
+    pub revision: u32,
+    /// To be told.
+    pub message: Message,
+    /// An earlier attempt, at this revision, ended without an answer: look whether it arrived before sending
+    /// again. If nobody can tell, this message is to be sent, which says so.
+    pub unconfirmed: Option<(Message, u32)>,
+    /// A destination that cannot be asked now may be asked later; if not, it counts as one that can never tell.
+    pub may_defer: bool,
+    /// For logs and traces.
+    pub origin: Origin,
+}
+
+/// What led to an alert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The rule.
+    pub rule: String,
+    /// The events that show it, as far as a message names them. A business figure has none.
+    pub event_ids: Vec<String>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptResult {
+    /// Whose.
+    pub alert_id: String,
+    /// Which message, by which notifier.
+    pub message_key: MessageKey,
+    /// The revision it showed.
+    pub revision: u32,
+    /// How.
+    pub outcome: Outcome,
+    /// It was sent although an earlier attempt may have arrived.
+    pub possible_duplicate: bool,
+}
+
+/// What is sent. The log is read by more people than those who are told: it gets ids and words, and no names.
+fn render_for(alert: &Alert, way: &MessageKey, progress: &NotificationState) -> Message {
+    if way.notifier == "log" {
+        render(&alert.redacted(), way, progress)
+    } else {
+        render(alert, way, progress)
+    }
+}
+
+/// What cannot be told until somebody mends something is tried again this often.
+const BROKEN_RETRY_MS: i64 = 300_000;
+/// After so many attempts in vain (a minute, about) nobody waits for a destination to say what it has: better
+/// told twice than not at all.
+const MAX_LOOKUPS: u32 = 5;
+/// Readers who cannot be told that an alert is over for so long will not be.
+const GIVE_UP_S: i64 = 86_400;
+
+impl Engine {
+    /// Lanes with something to tell, and when they may begin (Unix milliseconds).
+    pub fn lanes(&self) -> impl Iterator<Item = (&Lane, i64)> {
+        self.outbox.lanes()
+    }
+
+    /// Lanes that may begin, that with the most severe message first.
+    pub fn due(&mut self, now_ms: i64) -> Vec<Lane> {
+        self.outbox.due(now_ms)
+    }
+
+    /// Begins the next attempt of a lane. It must be written ([`Book::settle`]) before it is made.
+    pub fn begin(&mut self, lane: &Lane, now_ms: i64) -> Option<Attempt> {
+        let (id, way) = self.outbox.next(lane, now_ms)?;
+        let alert = self.alerts.get_mut(&id)?;
+        let place = (alert.rule.clone(), alert.route.clone());
+        if let Some(waiting) = self.waiting.get_mut(&place) {
+            waiting.remove(&id);
+        }
+        let progress = alert.notifications.get(&way).cloned().unwrap_or_default();
+        let message = render_for(alert, &way, &progress);
+        // A change in place can be made again; whoever cannot be shown one has a message more.
+        let is_change = message.receipt.is_some()
+            && self
+                .policy
+                .capabilities(&way.notifier)
+                .is_some_and(|habits| habits.edits);
+        let doubtful = progress
+            .attempting_revision
+            .filter(|_| !is_change)
+            .map(|revision| {
+                let progress = NotificationState {
+                    possible_duplicate: true,
+                    ..progress.clone()
+                };
+                (render_for(alert, &way, &progress), revision)
+            });
+        let revision = alert.revision;
+        let origin = Origin {
+            rule: alert.rule.clone(),
+            event_ids: alert.evidence.event_ids.clone(),
+        };
+        alert
+            .notifications
+            .entry(way.clone())
+            .or_default()
+            .attempting_revision = Some(revision);
+        self.outbox.begin(&id, &way);
+        self.dirty.insert(id.clone());
+        let may_wait = progress.attempts < MAX_LOOKUPS;
+        Some(Attempt {
+            alert_id: id,
+            message_key: way,
+            revision,
+            message,
+            unconfirmed: doubtful,
+            may_defer: may_wait,
+            origin,
+        })
+    }
+
+    /// Notes how an attempt ended.
+    pub fn on_attempt_result(&mut self, told: &AttemptResult, now_ms: i64) {
+        let AttemptResult {
+            alert_id,
+            message_key: way,
+            revision,
+            outcome,
+            possible_duplicate,
+        } = told;
+        self.outbox.end(alert_id, way);
+        let Some(alert) = self.alerts.get_mut(alert_id) else {
+            return;
+        };
+        let progress = alert.notifications.entry(way.clone()).or_default();
+        progress.possible_duplicate |= possible_duplicate;
+        let was_broken = progress.broken.is_some();
+        note(progress, *revision, outcome, now_ms);
+        match outcome {
+            Outcome::Failed {
+                reason,
+                permanent: true,
+            } => {
+                self.broken_notifiers
+                    .insert(way.notifier.clone(), reason.clone());
+                // Another way is taken beside it, once for the alert and once for each notice.
+                let list = match alert
+                    .notices
+                    .iter_mut()
+                    .find(|notice| notice.number == way.notice)
+                {
+                    Some(notice) => &mut notice.notifiers,
+                    None => &mut alert.notifiers,
+                };
+                let used: BTreeSet<&str> = list
+                    .iter()
+                    .map(String::as_str)
+                    .chain(self.broken_notifiers.keys().map(String::as_str))
+                    .collect();
+                let all_broken = list
+                    .iter()
+                    .all(|name| self.broken_notifiers.contains_key(name));
+                let is_wanted = all_broken || (way.notice == 0 && !was_broken);
+                list.extend(
+                    self.policy
+                        .alternative_to(&way.notifier, &used)
+                        .filter(|_| is_wanted),
+                );
+            }
+            Outcome::Delivered { .. } if self.broken_notifiers.remove(&way.notifier).is_some() => {
+                self.retry_broken(&way.notifier);
+            }
+            _ => {}
+        }
+        self.dirty.insert(alert_id.clone());
+    }
+
+    /// Settings have changed, perhaps to mend a notifier: what could not be told is tried at once.
+    pub fn retry_broken_now(&mut self) {
+        for alert in self.alerts.values_mut() {
+            for progress in alert
+                .notifications
+                .values_mut()
+                .filter(|progress| progress.broken.is_some())
+            {
+                progress.not_before_ms = 0;
+                self.dirty.insert(alert.id.clone());
+            }
+        }
+    }
+
+    /// Somebody has mended a notifier: what could not be told by it is told now.
+    fn retry_broken(&mut self, notifier: &str) {
+        for alert in self.alerts.values_mut() {
+            let broken = alert
+                .notifications
+                .iter_mut()
+                .filter(|(way, p)| way.notifier == notifier && p.broken.is_some());
+            for (_, progress) in broken {
+                progress.broken = None;
+                progress.not_before_ms = 0;
+                self.dirty.insert(alert.id.clone());
+            }
+        }
+    }
+
+    /// Puts what an alert has to tell into the outbox.
+    pub(super) fn enqueue(&mut self, id: &str) {
+        let Some(alert) = self.alerts.get(id) else {
+            return;
+        };
+        let place = (alert.rule.clone(), alert.route.clone());
+        let untouched = alert.notifications.is_empty()
+            && alert.state == AlertState::Firing
+            && alert.muted.is_none();
+        if untouched
+            && alert.part_of.is_none()
+            && alert.group.is_none()
+            && !alert.notifiers.is_empty()
+        {
+            self.waiting.entry(place).or_default().insert(id.to_owned());
+        }
+        let messages = message_keys(alert)
+            .filter(|(way, _)| self.needs_update(alert, way))
+            .map(|(way, route)| {
+                let not_before_ms = alert.notifications.get(&way).map_or(0, |p| p.not_before_ms);
+                (way, route, not_before_ms)
+            })
+            .collect();
+        self.outbox.put(alert, messages);
+    }
+
+    /// Whether an alert that is over has nothing more to tell.
+    pub(super) fn is_done(&self, id: &str, now_s: i64) -> bool {
+        let Some(alert) = self.alerts.get(id) else {
+            return true;
+        };
+        let gives_up = alert
+            .resolved_s
+            .is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
+        message_keys(alert).all(|(way, _)| {
+            !self.outbox.is_in_flight(id, &way) && (gives_up || !self.needs_update(alert, &way))
+        })
+    }
+
+    fn needs_update(&self, alert: &Alert, way: &MessageKey) -> bool {
+        let Some(habits) = self.policy.capabilities(&way.notifier) else {
+            return false;
+        };
+        let nothing = NotificationState::default();
+        let progress = alert.notifications.get(way).unwrap_or(&nothing);
+        if alert.muted.is_some() && (progress.delivered_revision == 0 || !alert.is_over()) {
+            return false;
+        }
+        if way.notice > 0 {
+            // It stands beside the alert's own message, which comes first.
+            let main = MessageKey::main(&way.notifier);
+            let waits = alert.notifiers.contains(&way.notifier)
+                && alert
+                    .notifications
+                    .get(&main)
+                    .is_none_or(|p| p.delivered_revision == 0 && p.broken.is_none());
+            return progress.delivered_revision == 0 && !waits && !alert.is_over();
+        }
+        if progress.delivered_revision == 0 {
+            // What is over before anybody could be told is told as that, except where nobody could be
+            // reached at all.
+            return !(alert.is_over() && (!habits.resolves || progress.broken.is_some()));
+        }
+        let is_behind = progress.delivered_revision < alert.revision;
+        is_behind && (habits.edits || (alert.is_over() && habits.resolves))
+    }
+
+    /// Starts waiting for the first thing that an alert's clocks will say.
+    pub(super) fn start_clock(&mut self, id: &str) {
+        if let Some(at_s) = self
+            .alerts
+            .get(id)
+            .and_then(|a| Some(a.sla.upcoming.first()?.0))
+        {
+            self.clocks.insert((at_s, id.to_owned()));
+        }
+    }
+
+    pub(super) fn run_clocks(&mut self, now_s: i64) {
+        while let Some((at_s, id)) = self
+            .clocks
+            .first()
+            .cloned()
+            .filter(|(at_s, _)| *at_s <= now_s)
+        {
+            self.clocks.remove(&(at_s, id.clone()));
+            let Some(alert) = self.alerts.get_mut(&id) else {
+                continue;
+            };
+            let said: Vec<NoticeKind> = alert
+                .sla
+                .upcoming
+                .iter()
+                .take_while(|(at_s, _)| *at_s <= now_s)
+                .map(|(_, kind)| *kind)
+                .collect();
+            alert.sla.upcoming.drain(..said.len());
+            if alert.muted.is_none() {
+                let state = alert.state;
+                for kind in said
+                    .iter()
+                    .filter(|kind| is_notice_due(state, **kind, &said))
+                {
+                    let notice = self.policy.notice(alert, *kind, now_s);
+                    alert.notices.push(notice);
+                    alert.revise(now_s);
+                }
+            }
+            self.dirty.insert(id.clone());
+            self.start_clock(&id);
+        }
+    }
+}
+
+/// Every message of an alert, and the route it takes.
+fn message_keys(alert: &Alert) -> impl Iterator<Item = (MessageKey, String)> {
+    let main = alert
+        .notifiers
+        .iter()
+        .map(|name| (MessageKey::main(name), alert.route.clone()));
+    let notices = alert.notices.iter().flat_map(|notice| {
+        notice.notifiers.iter().map(|name| {
+            (
+                MessageKey {
+                    notifier: name.clone(),
+                    notice: notice.number,
+                },
+                notice.route.clone(),
+            )
+        })
+    });
+    main.chain(notices)
+}
+
+/// A warning is not worth saying beside the breach it warned of, nor a time to respond when somebody has.
+fn is_notice_due(state: AlertState, kind: NoticeKind, said: &[NoticeKind]) -> bool {
+    let holds = match kind {
+        NoticeKind::RespondSoon | NoticeKind::RespondBreached | NoticeKind::Escalated(_) => {
+            state == AlertState::Firing
+        }
+        NoticeKind::ResolveSoon | NoticeKind::ResolveBreached => state != AlertState::Resolved,
+    };
+    holds
+        && match kind {
+            NoticeKind::RespondSoon => !said.contains(&NoticeKind::RespondBreached),
+            NoticeKind::ResolveSoon => !said.contains(&NoticeKind::ResolveBreached),
+            _ => true,
+        }
+}
+
+/// What an attempt means for the next one.
+fn note(progress: &mut NotificationState, revision: u32, outcome: &Outcome, now_ms: i64) {
+    progress.attempts += 1;
+    let pause_ms = 1000_i64 << progress.attempts.min(8);
+    match outcome {
+        Outcome::Delivered { receipt } => {
+            *progress = NotificationState {
+                delivered_revision: revision,
+                receipt: receipt.clone().or(progress.receipt.take()),
+                possible_duplicate: progress.possible_duplicate,
+                ..NotificationState::default()
+            };
+        }
+        Outcome::RetryAfter { wait_ms } => {
+            progress.attempting_revision = None;
+            progress.not_before_ms = now_ms + (*wait_ms).max(1);
+        }
+        // Nothing is given up: somebody may mend the token, the channel or the network.
+        Outcome::Failed {
+            permanent: false, ..
+        } => {
+            progress.attempting_revision = None;
+            progress.not_before_ms = now_ms + pause_ms;
+        }
+        Outcome::Failed {
+            permanent: true,
+            reason,
+        } => {
+            progress.attempting_revision = None;
+            progress.broken = Some(reason.clone());
+            progress.not_before_ms = now_ms + BROKEN_RETRY_MS;
+        }
+        // `trying` stays: the next attempt looks first.
+        Outcome::Unknown { .. } => progress.not_before_ms = now_ms + pause_ms,
+        // The message was deleted: the next attempt posts it anew.
+        Outcome::Gone => {
+            progress.attempting_revision = None;
+            progress.receipt = None;
+            progress.not_before_ms = now_ms;
+        }
+    }
+}

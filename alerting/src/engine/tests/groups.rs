@@ -1,0 +1,211 @@
+//! Many alerts at once.
+
+use super::*;
+
+#[test]
+fn a_group_adds_up_what_its_members_show_now() {
+    let mut desk = Desk::new();
+    let of = |n: i64, minor| payout(&format!("po_{n}"), &format!("acct_{n}"), minor);
+    for n in 0..5 {
+        desk.open(&of(n, 100), 20);
+    }
+    desk.tell_all(20);
+    desk.open(&of(0, 40), 30);
+    assert_eq!(
+        desk.tell_all(30),
+        ["slack 🔴 CRITICAL: 5 × A payout failed"]
+    );
+    let group = |desk: &Desk| {
+        desk.book
+            .alert(&desk.id("payout"))
+            .expect("a group")
+            .clone()
+    };
+    assert_eq!(group(&desk).evidence.money, [Money::new(440, "usd")]);
+    let top = group(&desk).group.expect("a group").top;
+    assert_eq!(
+        top.last().and_then(|member| member.money.clone()),
+        Some(Money::new(40, "usd"))
+    );
+    desk.close(&of(0, 40), 30);
+    desk.book.on_time(90);
+    assert_eq!(group(&desk).evidence.money, [Money::new(400, "usd")]);
+}
+
+#[test]
+fn a_storm_is_told_as_one_and_few_are_told_each() {
+    let mut desk = Desk::new();
+    for n in 0..3 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    assert_eq!(desk.tell_all(20).len(), 6, "three, to two notifiers");
+    for n in 3..10_000 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), n), 30);
+    }
+    assert_eq!(
+        desk.tell_all(30),
+        [
+            "email 🔴 CRITICAL: 9997 × A payout failed",
+            "slack 🔴 CRITICAL: 9997 × A payout failed"
+        ]
+    );
+    // Others join for a while; the message is changed in place.
+    desk.open(&payout("po_late", "acct_x", 5), 60);
+    assert_eq!(
+        desk.tell_all(60),
+        ["slack 🔴 CRITICAL: 9998 × A payout failed"]
+    );
+    let group = desk
+        .book
+        .alerts()
+        .find(|a| a.group.is_some())
+        .expect("a group")
+        .clone();
+    let top = &group.group.as_ref().expect("a group").top;
+    assert_eq!(
+        (top.len(), top[0].money.as_ref().map(|m| m.minor)),
+        (10, Some(9999))
+    );
+    let sum: i64 = (3..10_000).sum::<i64>() + 5;
+    assert_eq!(group.evidence.money, [Money::new(sum, "usd")]);
+    desk.command(
+        CommandKind::Acknowledge {
+            alert_id: group.id.clone(),
+        },
+        70,
+    );
+    desk.tell_all(70);
+    desk.open(&payout("po_later", "acct_y", 5), 71);
+    let told = desk.tell_all(71);
+    assert!(
+        told.contains(&"email 🔴 CRITICAL: A payout failed".to_owned()),
+        "the group is taken as it was: {told:?}"
+    );
+    assert_eq!(
+        desk.book
+            .counts()
+            .filter(|(_, _, s, n)| *s == Stage::Acknowledged && *n == 9998)
+            .count(),
+        1
+    );
+    for n in 0..10_000 {
+        desk.close(&payout(&format!("po_{n}"), "", 0), 80);
+    }
+    desk.close(&payout("po_late", "", 0), 80);
+    desk.close(&payout("po_later", "", 0), 80);
+    desk.book.on_time(140);
+    let told = desk.tell_all(140);
+    assert_eq!(
+        told.iter().filter(|t| t.contains("RESOLVED")).count(),
+        10,
+        "four and the group, each twice: {told:?}"
+    );
+    assert!(desk.alerts().is_empty());
+    assert!(desk.book.counts().all(|(_, _, _, n)| n == 0));
+}
+
+#[test]
+fn a_group_that_is_ended_by_hand_says_by_whom() {
+    let mut desk = Desk::new();
+    for n in 0..5 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    desk.settle(20);
+    let id = desk.id("payout");
+    desk.command(
+        CommandKind::Resolve {
+            alert_id: id.clone(),
+        },
+        30,
+    );
+    desk.settle(30);
+    let group = desk.book.alert(&id).expect("not told yet");
+    assert_eq!(
+        (group.state, group.resolved_by.as_deref()),
+        (AlertState::Resolved, Some("ana"))
+    );
+    desk.tell_all(30);
+    assert!(desk.alerts().is_empty());
+}
+
+#[test]
+fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() {
+    let mut desk = Desk::new();
+    for n in 0..3 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
+    }
+    desk.settle(20);
+    let id = |desk: &Desk, subject: &str| {
+        desk.book
+            .alerts()
+            .find(|a| a.subject_text() == subject)
+            .map(|a| a.id.clone())
+            .expect("an alert")
+    };
+    desk.command(
+        CommandKind::Acknowledge {
+            alert_id: id(&desk, "payout po_0"),
+        },
+        21,
+    );
+    let matches = Matcher {
+        account: Some("acct_1".into()),
+        ..Matcher::default()
+    };
+    let (silence, by) = ("si_1".to_owned(), "ana".to_owned());
+    desk.command(
+        CommandKind::Silence(Silence {
+            id: silence,
+            matches,
+            from_s: 0,
+            until_s: 100,
+            reason: "r".into(),
+            by,
+        }),
+        21,
+    );
+    desk.settle(21);
+    desk.reopen();
+    for n in 3..6 {
+        desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 30);
+    }
+    desk.settle(30);
+    let group = desk
+        .book
+        .alerts()
+        .find_map(|a| a.group.as_ref())
+        .expect("a group");
+    assert_eq!(group.joined, 4);
+    for alone in ["payout po_0", "payout po_1"] {
+        assert_eq!(
+            desk.book.alert(&id(&desk, alone)).expect("open").part_of,
+            None,
+            "{alone}"
+        );
+    }
+}
+
+#[test]
+fn a_group_that_is_over_shows_what_it_was_about() {
+    let mut desk = Desk::new();
+    for n in 0..6 {
+        desk.open(
+            &payout(&format!("po_{n}"), &format!("acct_{n}"), 100 + n),
+            20,
+        );
+    }
+    desk.tell_all(20);
+    for n in 0..6 {
+        desk.close(&payout(&format!("po_{n}"), "", 0), 30);
+    }
+    desk.book.on_time(90);
+    let group = desk
+        .book
+        .alerts()
+        .find(|a| a.group.is_some())
+        .expect("a group");
+    assert_eq!(
+        (group.state, group.evidence.money.as_slice()),
+        (AlertState::Resolved, &[Money::new(615, "usd")][..])
+    );
+}

@@ -1,0 +1,433 @@
+//! A desk to try the book on, and what concerns all of it.
+
+mod answers;
+mod crashes;
+mod figures;
+mod groups;
+mod telling;
+
+use std::collections::BTreeMap;
+
+use revwatch_shared::condition::{Condition, ConditionKey};
+use revwatch_shared::config::Config;
+use revwatch_shared::counters::{Bucket, Counters};
+use revwatch_shared::entity::{EntityKey, EntityKind};
+use revwatch_shared::money::Money;
+use revwatch_shared::ports::{COMMANDS, ConditionChange, DueWindow};
+
+use super::*;
+use crate::alert::{AlertState, MessageKey, NoticeKind};
+use crate::command::{Command, CommandKind, Matcher};
+use crate::lifecycle::TRANSITIONS;
+use crate::metric_value::{MetricInputs, PipelineStatus};
+use crate::outcome::Outcome;
+use crate::policy::Capabilities;
+
+const RULES: &str = r##"
+[[rule]]
+name = "lost"
+kind = "condition"
+condition = "charges_lost"
+severity = "critical"
+route = "alerts-critical"
+title = "A provider can no longer take charges"
+actions = ["Look."]
+
+[[rule]]
+name = "payout"
+kind = "condition"
+condition = "payout_failed"
+severity = "critical"
+route = "alerts-critical"
+title = "A payout failed"
+actions = ["Look."]
+inhibited_by = ["lost"]
+keep_firing_for = "1m"
+
+[[rule]]
+name = "due"
+kind = "condition"
+condition = "requirements_due"
+after = "1h"
+fresh_within = "2h"
+severity = "low"
+route = "x"
+title = "Requirements are due"
+actions = ["Look."]
+
+[[rule]]
+name = "failures"
+kind = "ratio"
+metric = "payout_failures"
+by = "currency"
+window = "1h"
+above = 0.5
+for = "1m"
+severity = "high"
+route = "alerts-high"
+title = "Payouts fail"
+actions = ["Look."]
+"##;
+
+/// A book and what its store holds: every write goes there, and it can be reopened from there at any time.
+struct Desk {
+    book: Engine,
+    store: BTreeMap<(&'static str, String), String>,
+    happened: Vec<TransitionEvent>,
+}
+
+fn policy() -> Policy {
+    policy_with(&["slack", "email"])
+}
+
+/// Slack's messages can be changed, the others' cannot.
+fn policy_with(notifiers: &[&str]) -> Policy {
+    let config = Config::load(None, &|_| None).expect("the defaults");
+    let mut alerting = config.alerting;
+    alerting.group_above = 3;
+    let habits = |name: &str| Capabilities {
+        edits: name == "slack",
+        resolves: true,
+    };
+    let notifiers = notifiers
+        .iter()
+        .map(|name| ((*name).to_owned(), habits(name)));
+    Policy::new(&alerting, notifiers.collect()).expect("valid")
+}
+
+fn rules() -> Vec<Rule> {
+    crate::rule_text::parse(&[("test".into(), RULES.into())]).expect("valid")
+}
+
+impl Desk {
+    fn new() -> Self {
+        let book = Engine::open(rules(), policy(), &Documents::default()).expect("readable");
+        let mut desk = Self {
+            book,
+            store: BTreeMap::new(),
+            happened: Vec::new(),
+        };
+        desk.book.on_scan(&[], 0);
+        desk.settle(0);
+        desk
+    }
+
+    fn settle(&mut self, now_s: i64) {
+        for write in self.book.settle(now_s) {
+            self.put(write);
+        }
+        self.happened.extend(self.book.take_transitions());
+    }
+
+    fn put(&mut self, write: DocumentWrite) {
+        match write.body {
+            Some(body) => self.store.insert((write.space, write.key), body),
+            None => self.store.remove(&(write.space, write.key)),
+        };
+    }
+
+    fn reopen(&mut self) {
+        self.reopen_with(rules(), policy());
+    }
+
+    fn reopen_with(&mut self, rules: Vec<Rule>, policy: Policy) {
+        let space = |wanted| {
+            let of_space = self.store.iter().filter(|((space, _), _)| *space == wanted);
+            of_space
+                .map(|((_, key), body)| (key.clone(), body.clone()))
+                .collect()
+        };
+        let stored = Documents {
+            alerts: space(ALERTS),
+            pending: space(PENDING),
+            silences: space(SILENCES),
+            progress: space(POSITION),
+        };
+        self.book = Engine::open(rules, policy, &stored).expect("readable");
+    }
+
+    fn open(&mut self, condition: &Condition, now_s: i64) {
+        self.book.on_open(condition, now_s);
+    }
+
+    fn close(&mut self, condition: &Condition, now_s: i64) {
+        self.book
+            .on_changes(&[ConditionChange::Close(condition.key.clone())], now_s);
+    }
+
+    fn command(&mut self, ask: CommandKind, now_s: i64) {
+        let command = Command {
+            ask,
+            by: "ana".into(),
+            via: "cli".into(),
+            at_s: now_s,
+        };
+        self.book
+            .on_command("c1", &json(&command), now_s)
+            .expect("readable");
+    }
+
+    /// Tells whatever may be told, well, and returns it: the way and the headline.
+    fn tell_all(&mut self, now_s: i64) -> Vec<String> {
+        self.tell(now_s, |_| Outcome::Delivered {
+            receipt: Some("r".into()),
+        })
+    }
+
+    fn tell(&mut self, now_s: i64, answer: impl Fn(&MessageKey) -> Outcome) -> Vec<String> {
+        let mut told = Vec::new();
+        // Bounded: nothing may be told for ever.
+        for _ in 0..1000 {
+            self.settle(now_s);
+            let lanes = self
+                .book
+                .lanes()
+                .filter(|(_, at_ms)| *at_ms <= now_s * 1000);
+            let Some(lane) = lanes.map(|(lane, _)| lane.clone()).next() else {
+                return told;
+            };
+            let job = self
+                .book
+                .begin(&lane, now_s * 1000)
+                .expect("something to tell");
+            self.settle(now_s);
+            told.push(format!("{} {}", job.message_key, job.message.headline));
+            let Attempt {
+                alert_id,
+                message_key: way,
+                revision,
+                ..
+            } = job;
+            let outcome = answer(&way);
+            self.book.on_attempt_result(
+                &AttemptResult {
+                    alert_id,
+                    message_key: way,
+                    revision,
+                    outcome,
+                    possible_duplicate: false,
+                },
+                now_s * 1000,
+            );
+        }
+        panic!("endless: {told:?}");
+    }
+
+    /// Subject and state of every alert that is not over and told.
+    fn alerts(&self) -> Vec<String> {
+        let mut found: Vec<_> = self
+            .book
+            .alerts()
+            .map(|a| {
+                format!(
+                    "{} {} {}{}",
+                    a.rule,
+                    a.subject,
+                    a.state.as_str(),
+                    if a.group.is_some() { " group" } else { "" }
+                )
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn id(&self, rule: &str) -> String {
+        let of_rule = self.book.alerts().filter(|a| a.rule == rule);
+        of_rule
+            .max_by_key(|a| a.group.is_some())
+            .map(|a| a.id.clone())
+            .expect("an alert")
+    }
+}
+
+fn condition(
+    kind: ConditionKind,
+    entity: EntityKind,
+    id: &str,
+    account: &str,
+    since_s: i64,
+) -> Condition {
+    Condition {
+        key: ConditionKey {
+            kind,
+            subject: EntityKey::new(entity, id),
+        },
+        since_s,
+        due_s: since_s,
+        account: Some(account.into()),
+        customer: None,
+        money: None,
+        detail: None,
+        event_id: "evt_1".into(),
+    }
+}
+
+fn lost(id: &str) -> Condition {
+    condition(ConditionKind::ChargesLost, EntityKind::Account, id, id, 0)
+}
+
+fn payout(id: &str, account: &str, minor: i64) -> Condition {
+    let money = Some(Money::new(minor, "usd"));
+    Condition {
+        money,
+        ..condition(
+            ConditionKind::PayoutFailed,
+            EntityKind::Payout,
+            id,
+            account,
+            10,
+        )
+    }
+}
+
+fn facts(counters: &Counters, now_s: i64) -> MetricInputs<'_> {
+    MetricInputs {
+        counters,
+        pipeline: &PIPELINE,
+        now_s,
+    }
+}
+
+static PIPELINE: PipelineStatus = PipelineStatus {
+    queue_depth: None,
+    dead_letters: None,
+    parked: None,
+    stalled_s: 0,
+    broken_notifiers: Vec::new(),
+};
+
+#[test]
+fn a_rule_that_is_gone_resolves_what_it_fired() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    let stored = Documents {
+        alerts: desk
+            .store
+            .iter()
+            .filter(|((s, _), _)| *s == ALERTS)
+            .map(|((_, k), b)| (k.clone(), b.clone()))
+            .collect(),
+        ..Documents::default()
+    };
+    let others = rules()
+        .into_iter()
+        .filter(|r| r.name != "lost" && r.inhibited_by.is_empty())
+        .collect();
+    desk.book = Engine::open(others, policy(), &stored).expect("readable");
+    assert!(desk.book.needs_scan(30));
+    desk.book.on_scan(&[lost("acct_1")], 30);
+    assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
+}
+
+#[test]
+fn what_fell_due_is_asked_for_once_per_second_and_delay() {
+    let mut desk = Desk::new();
+    desk.book.position.until_s = 10_000;
+    assert_eq!(desk.book.due_windows(10_000), [], "within the same second");
+    assert_eq!(
+        desk.book.due_windows(9_999),
+        [],
+        "a clock that was set back"
+    );
+    let window = |after_s, until_s| DueWindow { after_s, until_s };
+    // "lost" and "payout" at once, "due" an hour later.
+    assert_eq!(
+        desk.book.due_windows(10_003),
+        [window(10_000, 10_003), window(6_400, 6_403)]
+    );
+}
+
+/// Whatever comes in whatever order: the book takes the ways that the picture shows, and no others, and in
+/// the end nothing is left.
+#[test]
+fn every_way_in_the_picture_is_taken_and_no_other() {
+    let mut taken = BTreeSet::new();
+    for seed in 0..40_u64 {
+        let mut random = seed;
+        // Knuth's constants; no need for more than variety.
+        let mut next = |n: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        let mut desk = Desk::new();
+        let mut now_s = 100;
+        for _ in 0..120 {
+            now_s += i64::try_from(next(90)).expect("small");
+            let id = next(8);
+            let (account, po) = (format!("acct_{}", id % 3), format!("po_{id}"));
+            match next(10) {
+                0 => desk.open(&lost(&account), now_s),
+                1 => desk.close(&lost(&account), now_s),
+                2 => desk.open(&payout(&po, &account, 5), now_s),
+                3 => desk.close(&payout(&po, &account, 5), now_s),
+                4 | 5 => {
+                    let mut counters = Counters::default();
+                    counters.add(
+                        Bucket::hour_of(now_s),
+                        &[
+                            "payouts",
+                            if next(2) == 0 { "failed" } else { "paid" },
+                            "usd",
+                        ],
+                        3,
+                    );
+                    desk.book.on_counters(MetricInputs {
+                        counters: &counters,
+                        pipeline: &PIPELINE,
+                        now_s,
+                    });
+                }
+                6 => {
+                    if let Some(alert_id) = desk.book.alerts().map(|a| a.id.clone()).min() {
+                        let ask = if next(2) == 0 {
+                            CommandKind::Acknowledge { alert_id }
+                        } else {
+                            CommandKind::Resolve { alert_id }
+                        };
+                        desk.command(ask, now_s);
+                    }
+                }
+                7 => {
+                    desk.settle(now_s);
+                    desk.reopen();
+                }
+                8 => desk.book.on_time(now_s),
+                _ => drop(desk.tell_all(now_s)),
+            }
+        }
+        desk.book.on_scan(&[], now_s);
+        desk.book.on_counters(MetricInputs {
+            counters: &Counters::default(),
+            pipeline: &PIPELINE,
+            now_s,
+        });
+        let rest: Vec<_> = desk
+            .book
+            .alerts()
+            .filter(|a| !a.is_over())
+            .map(|a| a.id.clone())
+            .collect();
+        for alert_id in rest {
+            desk.command(CommandKind::Resolve { alert_id }, now_s + 61);
+        }
+        desk.book.on_time(now_s + 61);
+        desk.tell_all(now_s + 61);
+        assert!(desk.alerts().is_empty(), "seed {seed}: {:?}", desk.alerts());
+        let is_left = |stage, n| n == 0 || (stage == Stage::Pending && n > 0);
+        assert!(
+            desk.book.counts().all(|(_, _, stage, n)| is_left(stage, n)),
+            "seed {seed}"
+        );
+        taken.extend(desk.happened.iter().map(|h| (h.from, h.to)));
+    }
+    let drawn: BTreeSet<_> = TRANSITIONS
+        .iter()
+        .map(|(a, b, _)| (*a, *b))
+        .filter(|(a, _)| *a != Stage::Resolved)
+        .collect();
+    assert_eq!(taken, drawn);
+}

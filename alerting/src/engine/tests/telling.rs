@@ -1,0 +1,393 @@
+//! Messages: when they are told, and what becomes of attempts that fail.
+
+use super::*;
+
+#[test]
+fn an_alert_is_told_when_it_fires_and_when_it_is_over() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.open(&lost("acct_1"), 21);
+    assert_eq!(
+        desk.tell_all(21),
+        [
+            "email 🔴 CRITICAL: A provider can no longer take charges",
+            "slack 🔴 CRITICAL: A provider can no longer take charges"
+        ]
+    );
+    assert!(desk.tell_all(22).is_empty());
+    desk.close(&lost("acct_1"), 30);
+    assert_eq!(
+        desk.tell_all(30),
+        [
+            "email ✅ RESOLVED: A provider can no longer take charges",
+            "slack ✅ RESOLVED: A provider can no longer take charges"
+        ]
+    );
+    assert!(desk.alerts().is_empty());
+    let history: Vec<_> = desk
+        .store
+        .keys()
+        .filter(|(space, _)| *space == HISTORY)
+        .collect();
+    assert_eq!(history.len(), 1);
+}
+
+#[test]
+fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.settle(20);
+    let lane = ("slack".to_owned(), "alerts-critical".to_owned());
+    let job = desk.book.begin(&lane, 20_000).expect("a job");
+    assert!(job.unconfirmed.is_none());
+    desk.settle(20);
+    desk.reopen();
+    let job = desk.book.begin(&lane, 20_000).expect("a job");
+    let (doubtful, revision) = job.unconfirmed.expect("it may have arrived");
+    assert_eq!(
+        (
+            revision,
+            doubtful.possible_duplicate,
+            job.message.possible_duplicate
+        ),
+        (1, true, false)
+    );
+    assert!(
+        doubtful.text.contains("Possible duplicate"),
+        "{}",
+        doubtful.text
+    );
+    assert_eq!(doubtful.delivery_id, job.message.delivery_id);
+    // Found: nothing more to tell.
+    let told = AttemptResult {
+        alert_id: job.alert_id,
+        message_key: job.message_key,
+        revision,
+        outcome: Outcome::Delivered {
+            receipt: Some("C:1".into()),
+        },
+        possible_duplicate: false,
+    };
+    desk.book.on_attempt_result(&told, 20_000);
+    desk.settle(20);
+    assert!(desk.book.begin(&lane, i64::MAX).is_none());
+}
+
+#[test]
+fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
+    let mut desk = Desk::new();
+    desk.command(
+        CommandKind::Silence(Silence {
+            id: "si_1".into(),
+            matches: Matcher {
+                rule: Some("payout".into()),
+                ..Matcher::default()
+            },
+            from_s: 0,
+            until_s: 10,
+            reason: "r".into(),
+            by: "ana".into(),
+        }),
+        0,
+    );
+    desk.open(&lost("acct_1"), 20);
+    let wait = |way: &MessageKey| match way.notifier.as_str() {
+        "slack" => Outcome::RetryAfter { wait_ms: 30_000 },
+        _ => Outcome::Failed {
+            reason: "550".into(),
+            permanent: false,
+        },
+    };
+    assert_eq!(desk.tell(20, wait).len(), 2);
+    assert_eq!(
+        desk.tell_all(49).len(),
+        1,
+        "email's pause is over, Slack's is not"
+    );
+    assert_eq!(desk.tell_all(50).len(), 1);
+    desk.close(&lost("acct_1"), 60);
+    let gone = |way: &MessageKey| match way.notifier.as_str() {
+        "slack" => Outcome::Failed {
+            reason: "invalid_auth".into(),
+            permanent: true,
+        },
+        _ => Outcome::Delivered { receipt: None },
+    };
+    desk.tell(60, gone);
+    assert_eq!(desk.book.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+    desk.reopen();
+    assert_eq!(desk.book.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+    // Tried again from time to time; once it can be told, it is mended.
+    assert_eq!(desk.tell_all(60 + 299).len(), 0);
+    assert_eq!(desk.tell_all(60 + 300).len(), 1);
+    assert_eq!(desk.book.broken_notifiers().count(), 0);
+    assert!(desk.alerts().is_empty());
+}
+
+#[test]
+fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    desk.close(&lost("acct_1"), 30);
+    desk.settle(30);
+    let lane = ("email".to_owned(), "alerts-critical".to_owned());
+    assert!(
+        desk.book
+            .begin(&lane, 30_000)
+            .expect("it is over")
+            .unconfirmed
+            .is_none()
+    );
+    desk.settle(30);
+    desk.reopen();
+    let (doubtful, _) = desk
+        .book
+        .begin(&lane, 30_000)
+        .expect("again")
+        .unconfirmed
+        .expect("it may have arrived");
+    assert!(doubtful.possible_duplicate);
+}
+
+#[test]
+fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
+    let mut desk = Desk::new();
+    desk.reopen_with(
+        rules(),
+        policy_with(&["slack", "email", "sms", "pagerduty", "webhook", "log"]),
+    );
+    let mut counters = Counters::default();
+    counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    for now_s in [100, 160] {
+        desk.book.on_counters(facts(&counters, now_s));
+        desk.settle(now_s);
+    }
+    let fails = |way: &MessageKey| match way.notifier.as_str() {
+        "slack" => Outcome::Failed {
+            reason: "invalid_auth".into(),
+            permanent: true,
+        },
+        _ => Outcome::Delivered { receipt: None },
+    };
+    let told = |told: Vec<String>| -> Vec<String> {
+        told.iter()
+            .map(|t| t.split(' ').next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        told(desk.tell(160, fails)),
+        ["email", "slack", "sms", "webhook"]
+    );
+    assert_eq!(told(desk.tell(460, fails)), ["slack"]);
+}
+
+#[test]
+fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
+    let fails = |_: &MessageKey| Outcome::Failed {
+        reason: "502".into(),
+        permanent: false,
+    };
+    let mut desk = Desk::new();
+    desk.reopen_with(rules(), policy_with(&["slack"]));
+    desk.open(&lost("acct_1"), 20);
+    desk.tell(20, fails);
+    desk.reopen_with(rules(), policy_with(&["email"]));
+    assert_eq!(
+        desk.tell_all(30),
+        ["email 🔴 CRITICAL: A provider can no longer take charges"]
+    );
+    desk.book.on_time(20 + 15 * 60);
+    let told = desk.tell(20 + 15 * 60, fails);
+    assert_eq!(
+        told,
+        ["email#1 ⏰ NO RESPONSE IN TIME · 🔴 CRITICAL: A provider can no longer take charges"]
+    );
+    // It was told before by a way that is gone, and is open: so are those who have it now.
+    desk.reopen_with(rules(), policy_with(&["log"]));
+    assert_eq!(desk.tell_all(2000).len(), 2, "the alert and its notice");
+    desk.close(&lost("acct_1"), 2000);
+    desk.settle(2000);
+    desk.reopen_with(rules(), policy_with(&["sms"]));
+    assert_eq!(
+        desk.tell_all(2000),
+        Vec::<String>::new(),
+        "nobody there knows of it"
+    );
+}
+
+#[test]
+fn what_was_mended_is_used_at_once_for_all_that_waited() {
+    let mut desk = Desk::new();
+    let fails = |way: &MessageKey| match way.notifier.as_str() {
+        "slack" => Outcome::Failed {
+            reason: "invalid_auth".into(),
+            permanent: true,
+        },
+        _ => Outcome::Delivered { receipt: None },
+    };
+    for (n, now_s) in [(1, 20), (2, 200)] {
+        desk.open(&lost(&format!("acct_{n}")), now_s);
+        desk.tell(now_s, fails);
+    }
+    assert_eq!(
+        desk.tell_all(20 + 300).len(),
+        2,
+        "the first is tried, and with it the second"
+    );
+    desk.reopen();
+    assert_eq!(desk.book.broken_notifiers().count(), 0);
+}
+
+#[test]
+fn a_deleted_message_is_posted_anew() {
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 20);
+    desk.tell_all(20);
+    desk.command(
+        CommandKind::Acknowledge {
+            alert_id: desk.id("lost"),
+        },
+        30,
+    );
+    desk.settle(30);
+    let lane = ("slack".to_owned(), "alerts-critical".to_owned());
+    let job = desk.book.begin(&lane, 30_000).expect("the change");
+    assert_eq!(job.message.receipt.as_deref(), Some("r"));
+    let Attempt {
+        alert_id,
+        message_key: way,
+        revision,
+        ..
+    } = job;
+    desk.book.on_attempt_result(
+        &AttemptResult {
+            alert_id,
+            message_key: way,
+            revision,
+            outcome: Outcome::Gone,
+            possible_duplicate: false,
+        },
+        30_000,
+    );
+    desk.settle(30);
+    let job = desk.book.begin(&lane, 30_000).expect("anew");
+    assert_eq!(
+        (job.message.receipt, job.unconfirmed.is_none()),
+        (None, true)
+    );
+}
+
+#[test]
+fn what_is_over_before_anybody_looked_is_told_as_that() {
+    // It was read while it held, and is over before a message could go out.
+    let mut desk = Desk::new();
+    desk.open(&lost("acct_1"), 100);
+    desk.close(&lost("acct_1"), 100);
+    let resolved = "✅ RESOLVED: A provider can no longer take charges";
+    assert_eq!(
+        desk.tell_all(100),
+        [format!("email {resolved}"), format!("slack {resolved}")]
+    );
+    assert_eq!(desk.alerts(), Vec::<String>::new());
+    // Many of them are told as one, and beside one that goes on.
+    for n in 2..=9 {
+        desk.open(&lost(&format!("acct_{n}")), 200);
+        desk.close(&lost(&format!("acct_{n}")), 200);
+    }
+    let many = "✅ RESOLVED: 8 × A provider can no longer take charges";
+    assert_eq!(
+        desk.tell_all(200),
+        [format!("email {many}"), format!("slack {many}")]
+    );
+    for n in 10..=19 {
+        desk.open(&lost(&format!("acct_{n}")), 300);
+        if n > 10 {
+            desk.close(&lost(&format!("acct_{n}")), 300);
+        }
+    }
+    assert!(
+        desk.tell_all(300)
+            .iter()
+            .all(|told| told.contains("CRITICAL: 10 × "))
+    );
+    let group = desk
+        .book
+        .alerts()
+        .find_map(|a| a.group.clone())
+        .expect("a group");
+    assert_eq!((group.joined, group.open), (10, 1));
+    desk.close(&lost("acct_10"), 310);
+    assert!(
+        desk.tell_all(310)
+            .iter()
+            .all(|told| told.contains("RESOLVED: 10 × "))
+    );
+    // What is silenced is not told as over either.
+    let silence = Silence {
+        id: "si_1".into(),
+        matches: Matcher {
+            rule: Some("lost".into()),
+            ..Matcher::default()
+        },
+        from_s: 400,
+        until_s: 500,
+        reason: "known".into(),
+        by: "ana".into(),
+    };
+    desk.command(CommandKind::Silence(silence), 400);
+    desk.open(&lost("acct_1"), 410);
+    desk.close(&lost("acct_1"), 410);
+    assert_eq!(desk.tell_all(410), Vec::<String>::new());
+    assert_eq!(desk.alerts(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
+    let mut desk = Desk::new();
+    let opened = |n: usize| ConditionChange::Open(lost(&format!("acct_{n}")));
+    let closed = |n: usize| ConditionChange::Close(lost(&format!("acct_{n}")).key);
+    // As after a failover, and far more of them than make a group.
+    let unread: Vec<_> = (0..400)
+        .map(opened)
+        .chain((0..400).map(closed))
+        .chain([opened(400)])
+        .collect();
+    desk.book.on_changes(&unread, 100);
+    let told = desk.tell_all(100);
+    assert!(
+        told.len() == 2
+            && told
+                .iter()
+                .all(|told| told.contains("CRITICAL: A provider")),
+        "{told:?}"
+    );
+    assert_eq!((desk.alerts().len(), desk.happened.len()), (1, 1));
+    // The one that fires ends, and another one begins; what came between them is nobody's.
+    let came_back = [closed(400), opened(400), closed(400), opened(400)];
+    desk.book.on_changes(&came_back, 200);
+    let mut told = desk.tell_all(200);
+    told.retain(|told| told.starts_with("slack"));
+    told.sort();
+    assert!(
+        told.len() == 2 && told[0].contains("RESOLVED") && told[1].contains("CRITICAL"),
+        "{told:?}"
+    );
+    // What fires already shows how it was at last.
+    let changed = Condition {
+        detail: Some("rejected".into()),
+        ..lost("acct_400")
+    };
+    desk.book
+        .on_changes(&[ConditionChange::Open(changed), closed(400)], 300);
+    let last = desk
+        .book
+        .alerts()
+        .find(|alert| alert.is_over())
+        .expect("told as over");
+    assert!(
+        format!("{:?}", last.evidence).contains("rejected"),
+        "{:?}",
+        last.evidence
+    );
+}

@@ -1,0 +1,356 @@
+//! Leads each rule and subject through its phases, and each alert through its life.
+
+use super::{
+    Engine, PENDING, REFRESH_S, StoredWatch, TransitionEvent, Watch, WatchKey, json, key_of,
+    pending_key,
+};
+use crate::alert::{Alert, AlertState, Evidence, Subject, id};
+use crate::evaluation::{Evaluation, trend};
+use crate::lifecycle::{Stage, is_drawn};
+use crate::metric_value::MetricInputs;
+use crate::report::counts;
+use crate::rule::MetricRule;
+use crate::step::{Effect, HoldTimes, Phase, step};
+
+impl Engine {
+    /// One look of one rule at one subject. `figure` is there when the rule is on a figure.
+    pub(super) fn observe(
+        &mut self,
+        index: usize,
+        key: WatchKey,
+        reading: Evaluation,
+        now_s: i64,
+        figure: Option<(&MetricRule, MetricInputs<'_>)>,
+    ) {
+        let rule = &self.rules[index];
+        let patience = HoldTimes {
+            for_s: rule.for_s,
+            keep_firing_for_s: rule.keep_firing_for_s,
+        };
+        let before = self.phase(&key);
+        let (after, effect) = step(patience, before, reading, now_s);
+        self.set_phase(&key, before, after, now_s, patience);
+        let part = match &key.subject {
+            Subject::Segment { value, .. } => value.as_str(),
+            _ => "",
+        };
+        let with_trend = |mut evidence: Evidence| {
+            if let Some((figure, facts)) = figure {
+                evidence.trend = trend(figure, facts, part);
+            }
+            evidence
+        };
+        match effect {
+            Effect::Nothing => {}
+            Effect::Fire { since_s, evidence } => {
+                let alert = Alert::fire(
+                    &self.rules[index],
+                    &key.subject,
+                    since_s,
+                    now_s,
+                    with_trend(evidence),
+                );
+                self.fire(key, before, alert);
+            }
+            Effect::Show { evidence } => {
+                let Some(Watch::Firing { alert_id }) = self.watches.get(&key) else {
+                    return;
+                };
+                let Some(alert) = self.alerts.get_mut(alert_id) else {
+                    return;
+                };
+                let moved = Evidence {
+                    trend: Vec::new(),
+                    ..alert.evidence.clone()
+                } != evidence;
+                // A figure moves all the time; an entity changes when something happened to it.
+                let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
+                let before = alert.evidence.money.clone();
+                if (moved || alert.has_unsent_changes) && is_due {
+                    alert.evidence = with_trend(evidence);
+                    alert.revise(now_s);
+                    self.dirty.insert(alert_id.clone());
+                } else if moved {
+                    let trend = std::mem::take(&mut alert.evidence.trend);
+                    alert.evidence = Evidence { trend, ..evidence };
+                    alert.has_unsent_changes = true;
+                    self.dirty.insert(alert_id.clone());
+                }
+                let alert_id = alert_id.clone();
+                self.member_shows(&alert_id, &before, is_due.then_some(now_s));
+            }
+            Effect::Resolve { evidence } => {
+                if let Some(Watch::Firing { alert_id }) = self.set_watch(key, None) {
+                    self.resolve(&alert_id, evidence, now_s, None);
+                }
+            }
+        }
+    }
+
+    pub(super) fn phase(&self, key: &WatchKey) -> Phase {
+        match self.watches.get(key) {
+            None => Phase::Inactive,
+            Some(Watch::Pending { since_s }) => Phase::Pending { since_s: *since_s },
+            Some(Watch::Dismissed) => Phase::Dismissed,
+            Some(Watch::Firing { alert_id }) => Phase::Firing {
+                clear_since_s: self.alerts.get(alert_id).and_then(|a| a.clear_since_s),
+            },
+        }
+    }
+
+    /// Remembers the new phase, as far as it is not about an alert that fires or resolves.
+    pub(super) fn set_phase(
+        &mut self,
+        key: &WatchKey,
+        before: Phase,
+        after: Phase,
+        now_s: i64,
+        patience: HoldTimes,
+    ) {
+        if before == after {
+            return;
+        }
+        match (before, after) {
+            (Phase::Firing { .. }, Phase::Firing { clear_since_s }) => {
+                let Some(Watch::Firing { alert_id }) = self.watches.get(key) else {
+                    return;
+                };
+                let Some(alert) = self.alerts.get_mut(alert_id) else {
+                    return;
+                };
+                if let Some(earlier_s) = alert.clear_since_s {
+                    self.closing
+                        .remove(&(earlier_s + patience.keep_firing_for_s, key.clone()));
+                }
+                if clear_since_s.is_some() {
+                    self.closing
+                        .insert((now_s + patience.keep_firing_for_s, key.clone()));
+                }
+                alert.clear_since_s = clear_since_s;
+                self.dirty.insert(alert_id.clone());
+            }
+            (_, Phase::Pending { since_s }) => {
+                self.store_watch(key, Some(since_s));
+                self.set_watch(key.clone(), Some(Watch::Pending { since_s }));
+                self.record_transition(None, key, Stage::Inactive, Stage::Pending, None);
+            }
+            (Phase::Pending { .. }, Phase::Inactive) => {
+                self.forget_watch(key);
+                self.set_watch(key.clone(), None);
+                self.record_transition(None, key, Stage::Pending, Stage::Inactive, None);
+            }
+            (Phase::Pending { .. }, Phase::Firing { .. }) => self.forget_watch(key),
+            (Phase::Dismissed, Phase::Inactive) => {
+                self.forget_watch(key);
+                self.set_watch(key.clone(), None);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn fire(&mut self, key: WatchKey, before: Phase, mut alert: Alert) {
+        // One that comes back within its second is another one.
+        while self.alerts.contains_key(&alert.id) {
+            alert.id = id(&alert.id);
+        }
+        let from = if matches!(before, Phase::Pending { .. }) {
+            Stage::Pending
+        } else {
+            Stage::Inactive
+        };
+        self.record_transition(Some(&alert), &key, from, Stage::Firing, None);
+        self.set_watch(
+            key,
+            Some(Watch::Firing {
+                alert_id: alert.id.clone(),
+            }),
+        );
+        self.note_inhibitor(&alert, true);
+        self.count(&alert, 1);
+        self.fired.push(alert.id.clone());
+        self.dirty.insert(alert.id.clone());
+        self.alerts.insert(alert.id.clone(), alert);
+    }
+
+    /// Ends an alert. Its watch has been dealt with.
+    pub(super) fn resolve(
+        &mut self,
+        id: &str,
+        evidence: Option<Evidence>,
+        now_s: i64,
+        by: Option<&str>,
+    ) {
+        let Some(mut alert) = self.alerts.get(id).cloned().filter(|a| !a.is_over()) else {
+            return;
+        };
+        self.count(&alert, -1);
+        if let Some((at_s, _)) = alert.sla.upcoming.first() {
+            self.clocks.remove(&(*at_s, id.to_owned()));
+        }
+        if let Some(clear_since_s) = alert.clear_since_s {
+            let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
+            self.closing
+                .remove(&(clear_since_s + patience_s, key_of(&alert)));
+        }
+        self.record_transition(
+            Some(&alert),
+            &key_of(&alert),
+            alert.state.into(),
+            Stage::Resolved,
+            by,
+        );
+        alert.state = AlertState::Resolved;
+        alert.resolved_s = Some(now_s);
+        alert.resolved_by = by.map(str::to_owned);
+        self.clock(&alert, alert.resolved_s);
+        if let Some(evidence) = evidence {
+            let trend = std::mem::take(&mut alert.evidence.trend);
+            alert.evidence = Evidence { trend, ..evidence };
+        }
+        alert.revise(now_s);
+        self.note_inhibitor(&alert, false);
+        self.count(&alert, 1);
+        self.resolved.insert(id.to_owned());
+        self.dirty.insert(id.to_owned());
+        self.waits_no_longer(&alert);
+        let group_id = alert.part_of.clone();
+        let before = self
+            .alerts
+            .insert(id.to_owned(), alert)
+            .map(|alert| alert.evidence.money)
+            .unwrap_or_default();
+        self.member_shows(id, &before, None);
+        if let Some(group_id) = group_id {
+            self.member_is_over(&group_id, id, now_s, by);
+        }
+    }
+
+    /// Ends a watch whatever its rule says.
+    pub(super) fn end_watch(&mut self, key: &WatchKey, now_s: i64, by: Option<&str>) {
+        match self.set_watch(key.clone(), None) {
+            Some(Watch::Firing { alert_id }) => self.resolve(&alert_id, None, now_s, by),
+            Some(Watch::Pending { .. }) => {
+                self.forget_watch(key);
+                self.record_transition(None, key, Stage::Pending, Stage::Inactive, None);
+            }
+            Some(Watch::Dismissed) => self.forget_watch(key),
+            None => {}
+        }
+    }
+
+    /// Sets or removes a watch; returns the earlier one.
+    pub(super) fn set_watch(&mut self, key: WatchKey, watch: Option<Watch>) -> Option<Watch> {
+        if let Subject::Segment { value, .. } = &key.subject {
+            let parts = self.segments.entry(key.rule.clone()).or_default();
+            if watch.is_some() {
+                parts.insert(value.clone());
+            } else {
+                parts.remove(value);
+            }
+        }
+        let is_pending =
+            |watch: Option<&Watch>| i64::from(matches!(watch, Some(Watch::Pending { .. })));
+        let more = is_pending(watch.as_ref()) - is_pending(self.watches.get(&key));
+        if more != 0 {
+            let severity = self
+                .rule(&key.rule)
+                .map_or("", |rule| rule.severity.as_str())
+                .to_owned();
+            self.add_count((key.rule.clone(), severity, Stage::Pending), more);
+        }
+        let ripe_s =
+            |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
+        if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
+            let place = (ripe_s(self, *since_s), key.clone());
+            self.ripening.remove(&place);
+        }
+        if let Some(Watch::Pending { since_s }) = &watch {
+            let place = (ripe_s(self, *since_s), key.clone());
+            self.ripening.insert(place);
+        }
+        match watch {
+            Some(watch) => self.watches.insert(key, watch),
+            None => self.watches.remove(&key),
+        }
+    }
+
+    pub(super) fn store_watch(&mut self, key: &WatchKey, since_s: Option<i64>) {
+        let body = json(&StoredWatch {
+            key: key.clone(),
+            since_s,
+        });
+        self.writes.insert((PENDING, pending_key(key)), Some(body));
+    }
+
+    pub(super) fn forget_watch(&mut self, key: &WatchKey) {
+        self.writes.insert((PENDING, pending_key(key)), None);
+    }
+
+    pub(super) fn record_transition(
+        &mut self,
+        alert: Option<&Alert>,
+        key: &WatchKey,
+        from: Stage,
+        to: Stage,
+        by: Option<&str>,
+    ) {
+        debug_assert!(
+            is_drawn(from, to),
+            "{from:?} → {to:?} is not in the picture"
+        );
+        let (alert_id, by) = (alert.map(|alert| alert.id.clone()), by.map(str::to_owned));
+        let event_id = alert.and_then(|alert| alert.evidence.event_ids.first().cloned());
+        self.transitions.push(TransitionEvent {
+            alert_id,
+            key: key.clone(),
+            from,
+            to,
+            by,
+            clocked: None,
+            event_id,
+        });
+    }
+
+    /// Notes of what happened last how long it took, if the alert's times are to be judged.
+    pub(super) fn clock(&mut self, alert: &Alert, at_s: Option<i64>) {
+        if let (Some(last), Some(at_s), true) = (self.transitions.last_mut(), at_s, counts(alert)) {
+            last.clocked = Some((alert.severity, (at_s - alert.fired_s).max(0)));
+        }
+    }
+
+    pub(super) fn count(&mut self, alert: &Alert, by: i64) {
+        if alert.group.is_none() && !alert.is_over() {
+            self.add_count(
+                (
+                    alert.rule.clone(),
+                    alert.severity.as_str().to_owned(),
+                    alert.state.into(),
+                ),
+                by,
+            );
+        }
+    }
+
+    pub(super) fn add_count(&mut self, key: (String, String, Stage), by: i64) {
+        *self.counts.entry(key).or_default() += by;
+    }
+
+    /// What a rule and a subject are up to.
+    pub fn stage_of(&self, key: &WatchKey) -> Stage {
+        match self.watches.get(key) {
+            None | Some(Watch::Dismissed) => Stage::Inactive,
+            Some(Watch::Pending { .. }) => Stage::Pending,
+            Some(Watch::Firing { alert_id }) => self
+                .alerts
+                .get(alert_id)
+                .map_or(Stage::Inactive, |a| a.state.into()),
+        }
+    }
+
+    /// How many alerts there are by rule, severity and stage; groups do not count beside their members.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, &str, Stage, i64)> {
+        self.counts
+            .iter()
+            .map(|((rule, severity, stage), n)| (rule.as_str(), severity.as_str(), *stage, *n))
+    }
+}

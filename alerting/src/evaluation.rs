@@ -1,0 +1,527 @@
+//! What a rule sees when it looks at a figure. Pure: facts in, readings out.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+
+use crate::alert::{Evidence, MetricValue, Point, Side};
+use crate::metric_value::{MetricInputs, Sample, missing, samples};
+use crate::rule::{ClosedDays, Measure, MetricRule, NoData, Threshold};
+
+/// What a rule sees.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Evaluation {
+    /// Too much, since this Unix second.
+    Breached {
+        /// Unix seconds.
+        since_s: i64,
+        /// What to show.
+        evidence: Evidence,
+    },
+    /// Neither too much nor yet well again (hysteresis): what fires goes on firing.
+    Between,
+    /// Well.
+    Clear {
+        /// What to show when that ends an alert; `None`: what was shown before.
+        evidence: Option<Evidence>,
+    },
+    /// Too little is known to say.
+    Unknown,
+}
+
+/// Looks at a figure; by the parts of the business, of which `watched` are looked at even where there is
+/// nothing to see. Without parts the business goes by the empty name.
+pub fn evaluate(
+    rule: &MetricRule,
+    facts: MetricInputs<'_>,
+    watched: impl IntoIterator<Item = String>,
+) -> BTreeMap<String, Evaluation> {
+    let mut found = samples(&rule.measure, rule.by.as_deref(), facts, facts.now_s);
+    for part in watched {
+        found.entry(part).or_insert_with(|| missing(&rule.measure));
+    }
+    if rule.by.is_none() {
+        found
+            .entry(String::new())
+            .or_insert_with(|| missing(&rule.measure));
+    }
+    found
+        .into_iter()
+        .map(|(part, sample)| (part, evaluate_sample(rule, facts, &sample)))
+        .collect()
+}
+
+/// How the figure of one part went of late: six points, the last one now.
+pub fn trend(rule: &MetricRule, facts: MetricInputs<'_>, part: &str) -> Vec<Point> {
+    if !rule.measure.has_past() {
+        return Vec::new();
+    }
+    let step_s = i64::from(rule.measure.trend_step_hours()) * 3600;
+    let point = |back: i64| {
+        let at_s = facts.now_s - back * step_s;
+        let sample = samples(&rule.measure, rule.by.as_deref(), facts, at_s).remove(part);
+        let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
+        Point {
+            at_s,
+            value: known.and_then(|sample| sample.value),
+        }
+    };
+    (0..POINTS).rev().map(point).collect()
+}
+
+/// How many points a trend has.
+pub const POINTS: i64 = 6;
+
+fn evaluate_sample(rule: &MetricRule, facts: MetricInputs<'_>, sample: &Sample) -> Evaluation {
+    let threshold = &rule.threshold;
+    let evidence = || {
+        let figure = sample.value.map(|value| MetricValue {
+            value,
+            threshold: threshold.limit,
+            side: threshold.side,
+            unit: rule.measure.unit(),
+            parts: sample.parts,
+        });
+        Evidence {
+            metric_value: figure,
+            money: sample.money.clone(),
+            ..Evidence::default()
+        }
+    };
+    let verdict = judge(sample, threshold);
+    if let Measure::Consecutive(_, days) = &rule.measure {
+        // What has recovered by now is not worth waking anybody for, and what fires resolves.
+        if matches!(verdict, Verdict::TooMuch | Verdict::Between) {
+            return match all_closed_days_breached(rule, days, facts) {
+                Some(since_s) => Evaluation::Breached {
+                    since_s,
+                    evidence: evidence(),
+                },
+                None => Evaluation::Between,
+            };
+        }
+    }
+    match (verdict, rule.no_data) {
+        (Verdict::TooMuch, _) | (Verdict::NoData, NoData::Breach) => Evaluation::Breached {
+            since_s: facts.now_s,
+            evidence: evidence(),
+        },
+        (Verdict::Between, _) => Evaluation::Between,
+        (Verdict::Well, _) => Evaluation::Clear {
+            evidence: Some(evidence()),
+        },
+        (Verdict::NoData, NoData::Clear) => Evaluation::Clear { evidence: None },
+        (Verdict::NoData, NoData::Unknown) => Evaluation::Unknown,
+    }
+}
+
+/// When the first of the days began, if the figure was too high at the end of each. A day that was too
+/// small to judge breaks the row.
+fn all_closed_days_breached(
+    rule: &MetricRule,
+    days: &ClosedDays,
+    facts: MetricInputs<'_>,
+) -> Option<i64> {
+    let midnights = midnights(facts.now_s, &days.time_zone, days.days)?;
+    let (since_s, ends) = midnights.split_last()?;
+    let breached = |end_s: &i64| {
+        // The last hour of the day.
+        let closing = samples(&rule.measure, None, facts, end_s - 1).remove("");
+        closing.is_some_and(|sample| judge(&sample, &rule.threshold) == Verdict::TooMuch)
+    };
+    ends.iter().all(breached).then_some(*since_s)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    TooMuch,
+    Between,
+    Well,
+    NoData,
+}
+
+fn judge(sample: &Sample, threshold: &Threshold) -> Verdict {
+    let Some(value) = sample
+        .value
+        .filter(|_| sample.samples >= threshold.min_samples)
+    else {
+        return Verdict::NoData;
+    };
+    // Mirrored, so that "too much" is always above.
+    let (value, limit, clear) = match threshold.side {
+        Side::Above => (value, threshold.limit, threshold.clear),
+        Side::Below => (-value, -threshold.limit, -threshold.clear),
+    };
+    if value > limit {
+        Verdict::TooMuch
+    } else if value > clear {
+        Verdict::Between
+    } else {
+        Verdict::Well
+    }
+}
+
+/// The midnight that began today, and those before it: `days + 1` of them, newest first. `None` only at
+/// the end of the calendar. Days are calendar days: 23 or 25 hours long where clocks change.
+fn midnights(now_s: i64, zone: &TimeZone, days: u32) -> Option<Vec<i64>> {
+    let today = Timestamp::from_second(now_s)
+        .ok()?
+        .to_zoned(zone.clone())
+        .date();
+    (0..=days)
+        .map(|back| {
+            let date = today.checked_sub(i64::from(back).days()).ok()?;
+            Some(date.to_zoned(zone.clone()).ok()?.timestamp().as_second())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_shared::counters::{Bucket, Counters};
+
+    use super::*;
+    use crate::metric_value::PipelineStatus;
+    use crate::rule::{Rule, RuleKind};
+
+    const DAY_S: i64 = 86_400;
+
+    /// A rule of this kind and these fields.
+    fn rule(fields: &str) -> MetricRule {
+        let text = format!(
+            "[[rule]]\nname = \"r\"\nseverity = \"high\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n{fields}\n"
+        );
+        let rules: Vec<Rule> = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
+        match rules.into_iter().next().expect("one").kind {
+            RuleKind::Metric(figure) => *figure,
+            RuleKind::Condition { .. } => panic!("a figure"),
+        }
+    }
+
+    fn word(reading: Option<&Evaluation>) -> &'static str {
+        match reading {
+            None => "none",
+            Some(Evaluation::Breached { .. }) => "breached",
+            Some(Evaluation::Between) => "between",
+            Some(Evaluation::Clear { .. }) => "clear",
+            Some(Evaluation::Unknown) => "unknown",
+        }
+    }
+
+    fn see(rule: &MetricRule, counters: &Counters, now_s: i64, part: &str) -> &'static str {
+        let facts = MetricInputs {
+            counters,
+            pipeline: &PipelineStatus::default(),
+            now_s,
+        };
+        word(evaluate(rule, facts, []).get(part))
+    }
+
+    #[test]
+    fn a_ratio_needs_samples_and_is_strictly_above() {
+        let rule = rule(
+            "kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05\nclear_below = 0.04\n\
+             min_denominator = 20",
+        );
+        for (failed, paid, expected) in [
+            (0, 0, "unknown"),
+            (19, 0, "unknown"),
+            (20, 0, "breached"),
+            (1, 19, "between"),
+            (2, 18, "breached"),
+            (5, 95, "between"),
+            (51, 949, "breached"),
+            (4, 96, "clear"),
+            (0, 20, "clear"),
+        ] {
+            let mut counters = Counters::default();
+            counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], failed);
+            counters.add(Bucket::Hour(100), &["payouts", "paid", "usd"], paid);
+            counters.add(
+                Bucket::Hour(100),
+                &["payouts_minor", "failed", "usd"],
+                failed * 10,
+            );
+            assert_eq!(
+                see(&rule, &counters, 100 * 3600, ""),
+                expected,
+                "{failed} failed, {paid} paid"
+            );
+        }
+    }
+
+    #[test]
+    fn parts_are_judged_each_for_itself_and_what_is_watched_is_looked_at_even_when_it_is_gone() {
+        let rule = rule(
+            "kind = \"ratio\"\nmetric = \"payout_failures\"\nby = \"currency\"\nwindow = \"1h\"\nabove = 0.5\nno_data = \"clear\"",
+        );
+        let mut counters = Counters::default();
+        counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
+        counters.add(Bucket::Hour(100), &["payouts", "paid", "eur"], 1);
+        let facts = MetricInputs {
+            counters: &counters,
+            pipeline: &PipelineStatus::default(),
+            now_s: 100 * 3600,
+        };
+        let found = evaluate(&rule, facts, ["brl".to_owned()]);
+        let words: Vec<_> = found
+            .iter()
+            .map(|(part, reading)| (part.as_str(), word(Some(reading))))
+            .collect();
+        assert_eq!(
+            words,
+            [("brl", "clear"), ("eur", "clear"), ("usd", "breached")]
+        );
+    }
+
+    #[test]
+    fn counts_gauges_falls_durations_and_absence() {
+        let now_s = 1000 * 3600 + 60;
+        let at = |back: u32| Bucket::Hour(1000 - back);
+        let mut c = Counters::default();
+        c.add(Bucket::Current, &["events", "applied"], 9);
+        c.add(at(0), &["events", "created"], 9);
+        c.add(at(0), &["cohort", "account_created", "BR"], 6);
+        c.add(at(1), &["cohort", "account_created", "PT"], 5);
+        c.add(at(2), &["cohort", "account_created", "PT"], 50);
+        c.add(at(30), &["deauthorized"], 2);
+        c.add(at(3), &["deauthorized"], 2);
+        c.add(Bucket::Current, &["mrr", "usd"], 800);
+        c.add(at(3), &["mrr_change", "usd"], -200);
+        c.add(Bucket::Current, &["mrr", "eur"], 799);
+        c.add(at(24), &["mrr_change", "eur"], -999);
+        c.add(at(3), &["mrr_change", "eur"], -201);
+        c.add(at(5), &["mrr_change", "jpy"], -7);
+        c.add(Bucket::Current, &["accounts_charging"], 9);
+        c.add(at(100), &["charging_change"], -1);
+        c.add(Bucket::Current, &["invoices_retrying"], 100);
+        c.add(at(0), &["events", "processing", "5000"], 99);
+        c.add(at(0), &["events", "processing", "10000"], 2);
+        c.add(at(9), &["onboarded", "count"], 2);
+        c.add(at(9), &["onboarded", "seconds"], 2 * 48 * 3600 + 2);
+        for (fields, part, expected) in [
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 10",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nwindow = \"1h\"\nabove = 11",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nby = \"country\"\nwindow = \"1h\"\nabove = 5",
+                "BR",
+                "breached",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"accounts_created\"\nby = \"country\"\nwindow = \"1h\"\nabove = 5",
+                "PT",
+                "clear",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 1",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"count\"\nmetric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 2",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
+                "usd",
+                "clear",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
+                "eur",
+                "breached",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"mrr\"\nby = \"currency\"\nwindow = \"24h\"\nabove = 0.2",
+                "jpy",
+                "breached",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"accounts_charging\"\nwindow = \"168h\"\nabsolute = true\nabove = 0",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"drop\"\nmetric = \"accounts_charging\"\nwindow = \"24h\"\nabsolute = true\nabove = 0",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 100",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"retry_queue\"\nabove = 99",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"queue_depth\"\nabove = 99",
+                "",
+                "unknown",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800",
+                "eur",
+                "breached",
+            ),
+            (
+                "kind = \"gauge\"\nmetric = \"mrr\"\nby = \"currency\"\nbelow = 800",
+                "usd",
+                "clear",
+            ),
+            (
+                "kind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = 99\nwindow = \"1h\"\nabove = 5",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"percentile\"\nmetric = \"processing_seconds\"\npercentile = 95\nwindow = \"1h\"\nabove = 5",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"percentile\"\nmetric = \"onboarding_seconds\"\npercentile = \"mean\"\nwindow = \"7d\"\nabove = 172800",
+                "",
+                "breached",
+            ),
+            (
+                "kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"",
+                "",
+                "clear",
+            ),
+            (
+                "kind = \"absence\"\nmetric = \"payouts_paid\"\nwindow = \"24h\"",
+                "",
+                "breached",
+            ),
+        ] {
+            assert_eq!(
+                see(&rule(fields), &c, now_s, part),
+                expected,
+                "{fields} for {part:?}"
+            );
+        }
+        let absence = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
+        assert_eq!(
+            see(&absence, &Counters::default(), now_s, ""),
+            "unknown",
+            "before anything was ever told"
+        );
+        let low = rule("kind = \"gauge\"\nmetric = \"accounts_charging\"\nbelow = 2");
+        assert_eq!(
+            see(&low, &Counters::default(), now_s, ""),
+            "unknown",
+            "before anything was ever told"
+        );
+        let mut nobody = Counters::default();
+        nobody.add(Bucket::Current, &["events", "applied"], 1);
+        assert_eq!(see(&low, &nobody, now_s, ""), "breached");
+        assert_eq!(see(&absence, &c, now_s + 26 * 3600, ""), "breached");
+    }
+
+    /// 100 subscriptions; `past_due` gives how many were past due from an hour on.
+    fn base(past_due: &[(i64, i64)]) -> Counters {
+        let mut counters = Counters::default();
+        counters.add(Bucket::Current, &["base", "all"], 100);
+        counters.add(Bucket::Hour(0), &["base", "all"], 100);
+        let mut level = 0;
+        for (at_s, now) in past_due {
+            counters.add(Bucket::hour_of(*at_s), &["base", "past_due"], now - level);
+            level = *now;
+        }
+        counters.add(Bucket::Current, &["base", "past_due"], level);
+        counters
+    }
+
+    fn days(counters: &Counters, zone: &str, now_s: i64) -> &'static str {
+        let rule = rule(&format!(
+            "kind = \"consecutive\"\nmetric = \"past_due_share\"\ndays = 2\ntime_zone = \"{zone}\"\nabove = 0.08\n\
+             min_denominator = 10"
+        ));
+        see(&rule, counters, now_s, "")
+    }
+
+    #[test]
+    fn two_closed_days_in_a_row() {
+        let day = |n: i64| 20_000 * DAY_S + n * DAY_S;
+        let noon = 12 * 3600;
+        let high = base(&[(day(0) + noon, 9)]);
+        assert_eq!(
+            days(&high, "UTC", day(1) + noon),
+            "between",
+            "one closed day"
+        );
+        assert_eq!(
+            days(&high, "UTC", day(2) - 1),
+            "between",
+            "the second is not closed"
+        );
+        assert_eq!(days(&high, "UTC", day(2)), "breached");
+        assert_eq!(
+            days(&base(&[(day(0), 8)]), "UTC", day(3)),
+            "clear",
+            "8 % is not above 8 %"
+        );
+        let dip = base(&[(day(0), 9), (day(1), 2), (day(2), 9)]);
+        assert_eq!(days(&dip, "UTC", day(3)), "between", "the row was broken");
+        let recovered = base(&[(day(0), 9), (day(2) + noon, 3)]);
+        assert_eq!(
+            days(&recovered, "UTC", day(2) + noon),
+            "clear",
+            "over by now"
+        );
+        assert_eq!(days(&Counters::default(), "UTC", day(2)), "unknown");
+    }
+
+    #[test]
+    fn days_are_calendar_days_where_clocks_change() {
+        // Lisbon, 2026-10-25: clocks go back, the day has 25 hours and ends at 00:00 UTC on the 26th.
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time").as_second();
+        let high = base(&[(at("2026-10-24T23:00:00Z"), 9)]);
+        assert_eq!(
+            days(&high, "Europe/Lisbon", at("2026-10-26T23:59:59Z")),
+            "between"
+        );
+        assert_eq!(
+            days(&high, "Europe/Lisbon", at("2026-10-27T00:00:00Z")),
+            "breached"
+        );
+        let before = base(&[(at("2026-10-24T22:00:00Z"), 9)]);
+        assert_eq!(
+            days(&before, "Europe/Lisbon", at("2026-10-26T00:00:00Z")),
+            "breached",
+            "the 24th closed at 23:00 UTC"
+        );
+    }
+
+    #[test]
+    fn a_trend_ends_now() {
+        let rule =
+            rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
+        let mut counters = Counters::default();
+        counters.add(Bucket::Hour(1000), &["payouts", "failed", "usd"], 1);
+        counters.add(Bucket::Hour(990), &["payouts", "paid", "usd"], 1);
+        let facts = MetricInputs {
+            counters: &counters,
+            pipeline: &PipelineStatus::default(),
+            now_s: 1000 * 3600,
+        };
+        let values: Vec<_> = trend(&rule, facts, "")
+            .into_iter()
+            .map(|p| p.value)
+            .collect();
+        assert_eq!(values, [None, None, None, Some(0.0), Some(0.0), Some(0.5)]);
+    }
+}

@@ -1,0 +1,121 @@
+//! What the metrics page shows of the business and its alerts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use revwatch_shared::kpi::{Kpis, hours_needed};
+use revwatch_shared::ports::StoreError;
+use revwatch_shared::telemetry::GaugeSet;
+
+use crate::engine::{Engine, TransitionEvent};
+use crate::lifecycle::Stage;
+use crate::report::overdue;
+use crate::rule::Severity;
+use crate::{Alerting, now_s};
+
+impl Alerting {
+    /// Shows the key figures on the metrics page.
+    pub(crate) async fn show_kpis(&self) -> Result<(), StoreError> {
+        let now_s = now_s();
+        let (from, to) = hours_needed(now_s);
+        self.set_kpis(&Kpis::compute(&self.store.counters(from, to).await?, now_s));
+        Ok(())
+    }
+
+    pub(crate) fn set_kpis(&self, kpis: &Kpis) {
+        let m = &self.metrics;
+        let one = |counts: &BTreeMap<String, i64>, board: &GaugeSet| {
+            board.show(
+                counts
+                    .iter()
+                    .map(|(label, count)| (vec![label.as_str()], *count)),
+            );
+        };
+        let two = |counts: &[(String, String, i64)], board: &GaugeSet| {
+            board.show(
+                counts
+                    .iter()
+                    .map(|(a, b, count)| (vec![a.as_str(), b], *count)),
+            );
+        };
+        two(&kpis.subscriptions_by_plan, &m.subscriptions);
+        two(&kpis.payouts_reached, &m.payouts);
+        one(&kpis.accounts, &m.accounts);
+        one(&kpis.funnel, &m.onboarding_funnel);
+        one(&kpis.onboarding_seconds, &m.onboarding_seconds);
+        one(&kpis.mrr_minor, &m.mrr_minor);
+        one(&kpis.mrr_past_due_minor, &m.mrr_past_due_minor);
+        one(&kpis.invoices_open_minor, &m.invoices_open_minor);
+        one(&kpis.payout_volume_minor_30d, &m.payout_volume_minor);
+        let total =
+            |counts: &BTreeMap<String, i64>, key: &str| counts.get(key).copied().unwrap_or(0);
+        m.kernel_checkouts.show([(vec![], kpis.checkouts_reached)]);
+        m.kernel_payments_succeeded
+            .show([(vec![], total(&kpis.payments_reached, "succeeded"))]);
+        m.kernel_payments_failed
+            .show([(vec![], total(&kpis.payments_reached, "failed"))]);
+        one(&kpis.mrr_minor, &m.kernel_mrr);
+        m.kernel_churn_rate.set(kpis.churn_rate_30d.unwrap_or(0.0));
+        m.past_due_ratio.set(kpis.past_due_ratio.unwrap_or(0.0));
+        m.payout_failure_ratio
+            .with_label_values(&["24h"])
+            .set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
+    }
+
+    /// Shows how many alerts wait for too long. It looks at each: not for every tick.
+    pub(crate) fn show_overdue(&self, book: &Engine) {
+        let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for severity in Severity::ALL {
+            counts.extend(["respond", "resolve"].map(|clock| ((severity.as_str(), clock), 0)));
+            // A histogram that is there before its first value shows that value as growth.
+            for histogram in [
+                &self.metrics.alert_acknowledge_seconds,
+                &self.metrics.alert_resolve_seconds,
+            ] {
+                histogram.with_label_values(&[severity.as_str()]);
+            }
+        }
+        let now_s = now_s();
+        for alert in book.alerts() {
+            for clock in overdue(alert, now_s) {
+                *counts.entry((alert.severity.as_str(), clock)).or_default() += 1;
+            }
+        }
+        let counts = counts
+            .into_iter()
+            .map(|((severity, clock), count)| (vec![severity, clock], count));
+        self.metrics.alerts_overdue.show(counts);
+    }
+
+    /// Notes how long an alert took to be answered, or to end.
+    pub(crate) fn clock(&self, happened: &TransitionEvent) {
+        let histogram = match happened.to {
+            Stage::Acknowledged => &self.metrics.alert_acknowledge_seconds,
+            Stage::Resolved => &self.metrics.alert_resolve_seconds,
+            _ => return,
+        };
+        if let Some((severity, seconds)) = happened.clocked {
+            let seconds = Duration::from_secs(seconds.unsigned_abs()).as_secs_f64();
+            histogram
+                .with_label_values(&[severity.as_str()])
+                .observe(seconds);
+        }
+    }
+
+    pub(crate) fn show_alerts(&self, book: &Engine) {
+        let mut counts: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
+        for rule in &self.rules {
+            counts.insert(
+                (&rule.name, rule.severity.as_str(), Stage::Firing.as_str()),
+                0,
+            );
+        }
+        for (rule, severity, stage, count) in book.counts() {
+            counts.insert((rule, severity, stage.as_str()), count);
+        }
+        let counts = counts
+            .into_iter()
+            .map(|((rule, severity, state), count)| (vec![rule, severity, state], count));
+        self.metrics.alerts.show(counts);
+    }
+}

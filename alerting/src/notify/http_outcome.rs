@@ -1,0 +1,291 @@
+//! What the answers and failures of notifiers' requests mean. How requests leave, and where they may go, is decided in
+//! [`revwatch_shared::egress`].
+
+use std::error::Error;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+use revwatch_shared::egress::BlockedAddress;
+use revwatch_shared::telemetry::shown;
+use serde::de::DeserializeOwned;
+
+use super::Outcome;
+
+/// What a request that got no answer means: a connection that was never made told nobody anything; anything
+/// later may have. `whose` is who was asked; the URL, which may be secret, is not told.
+pub fn no_answer(whose: &str, error: &reqwest::Error) -> Outcome {
+    let mut reason = format!(
+        "{whose}: {}",
+        if error.is_timeout() {
+            "no answer in time"
+        } else {
+            "the connection failed"
+        }
+    );
+    let mut cause = error.source();
+    let mut is_refused = false;
+    while let Some(inner) = cause {
+        is_refused |= inner.is::<BlockedAddress>();
+        reason = format!("{reason}: {inner}");
+        cause = inner.source();
+    }
+    if error.is_connect() || error.is_builder() || is_refused {
+        Outcome::Failed {
+            reason,
+            permanent: error.is_builder() || is_refused,
+        }
+    } else {
+        Outcome::Unknown { reason }
+    }
+}
+
+/// What an answer's status alone decides; `None` for success. `settings` are those to look at when the
+/// destination does not want the request as it is.
+pub fn refused(
+    whose: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    settings: &str,
+) -> Option<Outcome> {
+    if status.is_success() {
+        return None;
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Some(Outcome::RetryAfter {
+            wait_ms: retry_after_ms(headers, Timestamp::now()),
+        });
+    }
+    let permanent = !(status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY));
+    let reason = match status {
+        _ if !permanent => format!("{whose} answered {status}"),
+        _ if status.is_redirection() => {
+            format!("{whose} answered {status}, and redirects are not followed: check {settings}")
+        }
+        _ => format!("{whose} answered {status}: check {settings}"),
+    };
+    Some(Outcome::Failed { reason, permanent })
+}
+
+/// How long to wait, in milliseconds: `Retry-After` in seconds or as a date, between a second and an hour. Who
+/// does not say is asked again soon. Source: <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>.
+pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> i64 {
+    const UNSAID_S: i64 = 5;
+    let text = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim);
+    let seconds = text.and_then(|text| {
+        let date = |text| {
+            Some(
+                rfc2822::parse(text)
+                    .ok()?
+                    .timestamp()
+                    .as_second()
+                    .saturating_sub(now.as_second()),
+            )
+        };
+        text.parse::<i64>().ok().or_else(|| date(text))
+    });
+    seconds.unwrap_or(UNSAID_S).clamp(1, 3600) * 1000
+}
+
+/// The body of an answer as JSON, if it has at most `most_bytes`. The error says why not, without a word of it.
+pub async fn json<T: DeserializeOwned>(response: Response, most_bytes: usize) -> Result<T, String> {
+    let body = body(response, most_bytes).await?;
+    serde_json::from_slice(&body)
+        .map_err(|_| "its answer is not the JSON that it should be".to_owned())
+}
+
+/// The body of an answer, if it has at most `most_bytes`.
+pub async fn body(mut response: Response, most_bytes: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > most_bytes => {
+                return Err("its answer is too long".into());
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => {
+                return Err(format!(
+                    "its answer did not arrive: {}",
+                    error.without_url()
+                ));
+            }
+        }
+    }
+}
+
+/// Names and values as a query or a form has them.
+pub fn encoded(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
+}
+
+/// `text`, which somebody else wrote, as one word for the log.
+pub fn word(text: &str) -> String {
+    shown::word(text).to_owned()
+}
+
+/// The first `most` characters of `text`; a cut is marked.
+pub fn clamp(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars()
+        .take(most.saturating_sub(1))
+        .chain(['…'])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use revwatch_shared::config::EgressConfig;
+    use revwatch_shared::egress::{EgressClient, Resolution};
+
+    use super::super::stub::{Reply, Stub};
+    use super::*;
+
+    /// Names resolve to these addresses, all of them at the port of the URL.
+    fn with_names(
+        config: EgressConfig,
+        names: &'static [(&'static str, &'static [&'static str])],
+    ) -> EgressClient {
+        let lookup = move |name: String| -> Resolution {
+            let found = names.iter().find(|(known, _)| *known == name);
+            let addresses = found.map(|(_, list)| {
+                list.iter()
+                    .map(|a| SocketAddr::new(a.parse().expect("address"), 0))
+            });
+            let addresses = addresses
+                .map(Iterator::collect)
+                .ok_or_else(|| io::Error::other("no such name"));
+            Box::pin(async move { addresses })
+        };
+        EgressClient::with_lookup(config, Arc::new(lookup))
+    }
+
+    const NAMES: &[(&str, &[&str])] = &[
+        ("rebound.example", &["127.0.0.1"]),
+        ("localhost", &["1.1.1.1", "127.0.0.1"]),
+    ];
+
+    #[tokio::test]
+    async fn a_name_that_turns_private_is_not_connected_to() {
+        let stub = Stub::answering(|_| Reply::ok("{}")).await;
+        let client = with_names(EgressConfig::default(), NAMES)
+            .client()
+            .expect("a client");
+        // Over http, which no setting allows for names: it would reach the stub.
+        let url = format!("http://rebound.example:{}/secret", stub.port());
+        let error = client.get(&url).send().await.expect_err("refused");
+        let Outcome::Failed {
+            reason,
+            permanent: true,
+        } = no_answer("X", &error)
+        else {
+            panic!("{error:?}")
+        };
+        assert!(
+            reason.contains("[egress]") && !reason.contains("secret"),
+            "{reason}"
+        );
+        assert!(stub.requests().is_empty());
+
+        let unknown = client
+            .get("https://unknown.example/secret")
+            .send()
+            .await
+            .expect_err("no such name");
+        let outcome = no_answer("X", &unknown);
+        assert!(
+            matches!(&outcome, Outcome::Failed { permanent: false, reason } if !reason.contains("secret"))
+        );
+        let localhost = client
+            .get(format!("http://localhost:{}/", stub.port()))
+            .send()
+            .await;
+        assert_eq!(localhost.expect("answered").status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let stub = Stub::answering(|_| Reply::status(302).header("location", "/elsewhere")).await;
+        let client = EgressClient::new(EgressConfig::default())
+            .client()
+            .expect("a client");
+        let response = client.get(stub.url()).send().await.expect("answered");
+        let outcome = refused("X", response.status(), response.headers(), "x.url");
+        let Some(Outcome::Failed {
+            reason,
+            permanent: true,
+        }) = outcome
+        else {
+            panic!("{outcome:?}")
+        };
+        assert!(
+            reason.contains("redirects are not followed: check x.url"),
+            "{reason}"
+        );
+        assert_eq!(stub.requests().len(), 1);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_within_reason() {
+        let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
+        let table = [
+            (None, 5_000),
+            (Some("7"), 7_000),
+            (Some(" 30 "), 30_000),
+            (Some("0"), 1_000),
+            (Some("-5"), 1_000),
+            (Some("999999"), 3_600_000),
+            (Some("soon"), 5_000),
+            (Some("Fri, 20 Nov 2026 10:02:00 GMT"), 120_000),
+            (Some("Fri, 20 Nov 2026 09:00:00 GMT"), 1_000),
+        ];
+        for (value, expected) in table {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(RETRY_AFTER, value.parse().expect("a value"));
+            }
+            assert_eq!(retry_after_ms(&headers, now), expected, "{value:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_not_read() {
+        let stub = Stub::answering(|_| Reply::ok(&format!("[{}1]", "1,".repeat(5000)))).await;
+        let client = EgressClient::new(EgressConfig::default())
+            .client()
+            .expect("a client");
+        let long = client.get(stub.url()).send().await.expect("answered");
+        assert_eq!(
+            json::<Vec<u8>>(long, 1000).await,
+            Err("its answer is too long".into())
+        );
+        let fits = client.get(stub.url()).send().await.expect("answered");
+        assert_eq!(
+            json::<Vec<u8>>(fits, 20_000).await.map(|list| list.len()),
+            Ok(5001)
+        );
+    }
+
+    #[test]
+    fn texts_of_others_are_cut() {
+        assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
+        assert_eq!(word("<html>"), "something unreadable");
+        assert_eq!(
+            (clamp("äöü", 3), clamp("äöüß", 3)),
+            ("äöü".into(), "äö…".into())
+        );
+    }
+}

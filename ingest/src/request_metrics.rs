@@ -1,0 +1,36 @@
+//! Counting requests.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use revwatch_shared::telemetry::Metrics;
+
+/// Counts its request when dropped, so that none is missed: not one whose sender hung up, and not one
+/// whose publish panicked.
+pub(crate) struct RequestCounter {
+    metrics: Arc<Metrics>,
+    /// The endpoint's configured name, or `none`.
+    pub(crate) endpoint: Cow<'static, str>,
+    /// One of the words in the crate's table of answers.
+    pub(crate) outcome: &'static str,
+}
+
+impl RequestCounter {
+    /// A request of which nothing is known yet.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            endpoint: Cow::Borrowed("none"),
+            outcome: "aborted",
+        }
+    }
+}
+
+impl Drop for RequestCounter {
+    fn drop(&mut self) {
+        self.metrics
+            .ingest_requests
+            .with_label_values(&[self.endpoint.as_ref(), self.outcome])
+            .inc();
+    }
+}

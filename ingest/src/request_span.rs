@@ -1,0 +1,88 @@
+//! What the trace of an event shows of one request that brought it.
+//!
+//! A sender's own trace context is not continued, but linked: an event has one trace, however many requests bring it
+//! and whoever sends them, and that must not depend on what a sender writes into a header.
+
+use std::time::SystemTime;
+
+use hyper::HeaderMap;
+use revwatch_shared::telemetry::{
+    Correlation, Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id, shown,
+};
+
+use crate::accept::{self, Envelope};
+use crate::answer::Answer;
+
+/// One request with a genuine event.
+pub(crate) struct RequestSpan {
+    /// The event's trace.
+    pub(crate) of: Correlation,
+    span: SpanId,
+    began: SystemTime,
+    sender: Option<SpanContext>,
+}
+
+impl RequestSpan {
+    pub(crate) fn new(event_id: &str, headers: &HeaderMap, began: SystemTime) -> Self {
+        Self {
+            of: Correlation::of(event_id),
+            span: new_span_id(),
+            began,
+            sender: accept::traceparent(headers),
+        }
+    }
+
+    /// Goes with the message, so that what is done with it stands below this request.
+    pub(crate) fn traceparent(&self, tracer: &Tracer) -> String {
+        self.of.traceparent(self.span, tracer.keeps(&self.of))
+    }
+
+    /// The queue has answered, or not in time.
+    pub(crate) fn published(&self, tracer: &Tracer, began: SystemTime, answer: &Answer) {
+        if tracer.keeps(&self.of) {
+            let span = Span::new(self.of, "publish", SpanKind::Producer, began).within(self.span);
+            tracer.end(judged(span, answer));
+        }
+    }
+
+    /// The request is answered.
+    pub(crate) fn end(
+        self,
+        tracer: &Tracer,
+        endpoint: &str,
+        event: &Envelope,
+        bytes: usize,
+        answer: &Answer,
+    ) {
+        if !tracer.keeps(&self.of) {
+            return;
+        }
+        let span = Span::new(self.of, "webhook", SpanKind::Server, self.began)
+            .id(self.span)
+            .with("revwatch.endpoint", endpoint.to_owned())
+            .with("revwatch.event.id", shown::id(&event.event_id).into_owned())
+            .with(
+                "revwatch.event.type",
+                shown::kind(&event.event_type).into_owned(),
+            )
+            .with(
+                "http.request.body.size",
+                i64::try_from(bytes).unwrap_or(i64::MAX),
+            )
+            .with(
+                "http.response.status_code",
+                i64::from(answer.status().as_u16()),
+            );
+        let span = self.sender.into_iter().fold(span, Span::link);
+        tracer.end(judged(span, answer));
+    }
+}
+
+fn judged(span: Span, answer: &Answer) -> Span {
+    let span = span.with("revwatch.outcome", answer.outcome());
+    if answer.status().is_server_error() {
+        span.failed(answer.outcome())
+    } else {
+        span
+    }
+}

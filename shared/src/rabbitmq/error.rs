@@ -1,0 +1,70 @@
+//! What can go wrong with RabbitMQ, sorted by what the caller does next.
+
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+use crate::ports::QueueError;
+
+/// A [`QueueError`] that several waiting callers can be given.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum AmqpError {
+    #[error(transparent)]
+    Unavailable(Trouble),
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+/// Trouble that may pass. The text never holds a password: it names hosts, queues and what RabbitMQ said.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Trouble {
+    text: String,
+    #[source]
+    source: Option<lapin::Error>,
+}
+
+impl AmqpError {
+    pub(super) fn unavailable(text: String) -> Self {
+        Self::Unavailable(Trouble { text, source: None })
+    }
+
+    /// `doing` completes "while …".
+    pub(super) fn while_doing(doing: &str, error: lapin::Error) -> Self {
+        match soft_or_hard(&error) {
+            Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
+                Self::Misconfigured(format!("RabbitMQ does not permit {doing}: {error}"))
+            }
+            Some(AMQPErrorKind::Hard(
+                AMQPHardError::NOTALLOWED | AMQPHardError::NOTIMPLEMENTED,
+            )) => Self::Misconfigured(format!("RabbitMQ refuses {doing}: {error}")),
+            _ => Self::Unavailable(Trouble {
+                text: format!("{doing}: {error}"),
+                source: Some(error),
+            }),
+        }
+    }
+}
+
+impl From<AmqpError> for QueueError {
+    fn from(failure: AmqpError) -> Self {
+        match failure {
+            AmqpError::Unavailable(trouble) => Self::Unavailable(Box::new(trouble)),
+            AmqpError::Misconfigured(text) => Self::Misconfigured(text),
+        }
+    }
+}
+
+/// Whether RabbitMQ says that something exists with other properties than those asked for.
+pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
+    matches!(
+        soft_or_hard(error),
+        Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+    )
+}
+
+fn soft_or_hard(error: &lapin::Error) -> Option<&AMQPErrorKind> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some(error.kind()),
+        _ => None,
+    }
+}

@@ -1,0 +1,269 @@
+//! What rules would have made of the past. Pure: deliveries in, alerts out.
+
+use anyhow::Context as _;
+use revwatch_alerting::alert::{Alert, Subject};
+use revwatch_shared::ports::Delivery;
+
+use super::simulator::{SimulationConfig, Simulator};
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// By rule, in the order of the rules.
+    pub rules: Vec<RuleReport>,
+    /// Every alert, by when it fired.
+    pub alerts: Vec<Fired>,
+}
+
+/// What one rule came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleReport {
+    /// The rule's name.
+    pub rule: String,
+    /// How often it fired.
+    pub fired: usize,
+    /// How many of these at the start, where it held already.
+    pub at_start: usize,
+    /// How many have not ended.
+    pub open: usize,
+    /// How many messages people would have got, warnings and escalations apart; many alerts told as one are one.
+    pub messages: usize,
+    /// Unix second at which it first fired.
+    pub first_s: Option<i64>,
+    /// Unix second at which it last fired.
+    pub last_s: Option<i64>,
+    /// Seconds, of the longest.
+    pub longest_s: Option<i64>,
+    /// Seconds, rounded.
+    pub mean_s: Option<i64>,
+}
+
+/// One alert.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fired {
+    /// Unix seconds.
+    pub fired_s: i64,
+    /// The rule's name.
+    pub rule: String,
+    /// Whom it is about.
+    pub subject: Subject,
+    /// Unix seconds; `None`: it has not ended.
+    pub resolved_s: Option<i64>,
+    /// It held at the start already.
+    pub at_start: bool,
+}
+
+impl Fired {
+    /// Seconds, up to `until_s` if it has not ended.
+    pub fn lasted_s(&self, until_s: i64) -> i64 {
+        self.resolved_s.unwrap_or(until_s) - self.fired_s
+    }
+}
+
+/// Plays `deliveries`, which are in the order in which they were received, and tells from `since_s` to `until_s`.
+/// `each` hears how many have been played.
+pub fn backtest(
+    setting: &SimulationConfig,
+    deliveries: &[Delivery],
+    (since_s, until_s): (i64, i64),
+    each: &mut dyn FnMut(usize),
+) -> anyhow::Result<Report> {
+    /// Applied at once before anybody looks.
+    const MANY: usize = 1024;
+    let mut bench = Simulator::new(setting.clone(), since_s)?;
+    let (before, after) =
+        deliveries.split_at(deliveries.partition_point(|d| d.received_ms < since_s * 1000));
+    let mut played = 0;
+    for part in before.chunks(MANY) {
+        bench
+            .apply_unseen(part)
+            .context("what was before --since")?;
+        played += part.len();
+        each(played);
+    }
+    bench.tick(since_s)?;
+    let step_s = setting.spacing_s.max(1);
+    // The first look at or after a moment.
+    let look_s = |received_ms: i64| {
+        let passed_s = (received_ms - since_s * 1000 + 999).div_euclid(1000);
+        (since_s + (passed_s + step_s - 1).div_euclid(step_s) * step_s).min(until_s)
+    };
+    let mut rest = after;
+    while let Some(first) = rest
+        .first()
+        .filter(|first| first.received_ms <= until_s * 1000)
+    {
+        let at_s = look_s(first.received_ms);
+        let (now, later) = rest.split_at(rest.partition_point(|d| look_s(d.received_ms) <= at_s));
+        bench.run_to(at_s)?;
+        bench.apply_past(now)?;
+        bench.tick(at_s)?;
+        played += now.len();
+        each(played);
+        rest = later;
+    }
+    bench.run_to(until_s)?;
+    bench.tick(until_s)?;
+    Ok(report(&bench, since_s, until_s))
+}
+
+fn report(bench: &Simulator, since_s: i64, until_s: i64) -> Report {
+    let fired = |alert: &Alert| Fired {
+        fired_s: alert.fired_s,
+        rule: alert.rule.clone(),
+        subject: alert.subject.clone(),
+        resolved_s: alert.resolved_s,
+        at_start: alert.fired_s == since_s,
+    };
+    let open = bench.alerts().filter(|alert| alert.group.is_none());
+    let mut alerts: Vec<Fired> = bench.over().iter().chain(open).map(fired).collect();
+    alerts.sort();
+    let of_rule = |rule: &str| {
+        let own: Vec<&Fired> = alerts.iter().filter(|alert| alert.rule == rule).collect();
+        let lasted: Vec<i64> = own.iter().map(|alert| alert.lasted_s(until_s)).collect();
+        let count = i64::try_from(own.len()).unwrap_or(i64::MAX);
+        RuleReport {
+            rule: rule.to_owned(),
+            fired: own.len(),
+            at_start: own.iter().filter(|alert| alert.at_start).count(),
+            open: own
+                .iter()
+                .filter(|alert| alert.resolved_s.is_none())
+                .count(),
+            messages: bench
+                .log()
+                .iter()
+                .filter(|l| l.rule == rule && l.is_new && l.notice.is_none())
+                .count(),
+            first_s: own.first().map(|alert| alert.fired_s),
+            last_s: own.last().map(|alert| alert.fired_s),
+            longest_s: lasted.iter().max().copied(),
+            mean_s: (count > 0).then(|| (lasted.iter().sum::<i64>() + count / 2) / count),
+        }
+    };
+    let rules = bench
+        .rules()
+        .iter()
+        .map(|rule| of_rule(&rule.name))
+        .collect();
+    Report { rules, alerts }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use revwatch_alerting::policy::{Capabilities, Policy};
+    use revwatch_shared::config::Config;
+    use revwatch_shared::observe::Plans;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::simulation::simulator::NOTIFIER;
+
+    const SINCE_S: i64 = 1_767_571_200;
+
+    fn setting() -> SimulationConfig {
+        let config = Config::load(None, &|_| None).expect("the defaults");
+        let habits = Capabilities {
+            edits: true,
+            resolves: true,
+        };
+        let policy = Policy::new(&config.alerting, vec![(NOTIFIER.into(), habits)]).expect("valid");
+        let mut rules = revwatch_alerting::rule_text::built_in().expect("valid");
+        rules.retain(|rule| rule.name == "provider_lost_charges");
+        SimulationConfig {
+            rules,
+            policy,
+            plans: Plans::default(),
+            restarts: false,
+            tick_s: 60,
+            spacing_s: 60,
+        }
+    }
+
+    fn account(n: u128, received_s: i64, charges: bool) -> Delivery {
+        let body = format!(
+            r#"{{"id":"evt_{n}","type":"account.updated","created":{received_s},"data":{{"object":{{"id":"acct_{}",
+            "object":"account","charges_enabled":{charges},"payouts_enabled":true}}}}}}"#,
+            n % 10
+        );
+        Delivery {
+            id: Uuid::from_u128(n),
+            event_id: format!("evt_{n}"),
+            event_type: "account.updated".into(),
+            partition: 0,
+            endpoint: "test".into(),
+            received_ms: received_s * 1000 + 250,
+            traceparent: None,
+            body: Bytes::from(body),
+        }
+    }
+
+    #[test]
+    fn what_was_before_is_state_and_what_comes_after_is_told() {
+        let at = |seconds: i64| SINCE_S + seconds;
+        let deliveries = [
+            account(1, at(-9000), true),
+            account(2, at(-9000), true),
+            account(3, at(-9000), true),
+            // Lost and regained before anybody looks; lost before, regained after; lost and regained after; lost.
+            account(11, at(-8000), false),
+            account(12, at(-8000), false),
+            account(21, at(-7000), true),
+            account(22, at(3600), true),
+            account(13, at(7200), false),
+            account(23, at(7800), true),
+            account(31, at(9000), false),
+            // After the end.
+            account(41, at(90_000), true),
+        ];
+        let mut heard = Vec::new();
+        let span = (SINCE_S, SINCE_S + 86_400);
+        let report = backtest(&setting(), &deliveries, span, &mut |played| {
+            heard.push(played);
+        })
+        .expect("played");
+        assert_eq!(heard, [6, 7, 8, 9, 10]);
+        let alerts: Vec<_> = report
+            .alerts
+            .iter()
+            .map(|a| {
+                (
+                    a.subject.to_string(),
+                    a.fired_s - SINCE_S,
+                    a.lasted_s(span.1),
+                    a.resolved_s.is_some(),
+                    a.at_start,
+                )
+            })
+            .collect();
+        assert_eq!(
+            alerts,
+            [
+                ("account acct_2".to_owned(), 0, 3660, true, true),
+                ("account acct_3".to_owned(), 7260, 600, true, false),
+                (
+                    "account acct_1".to_owned(),
+                    9060,
+                    86_400 - 9060,
+                    false,
+                    false
+                ),
+            ]
+        );
+        let lost = report
+            .rules
+            .iter()
+            .find(|r| r.rule == "provider_lost_charges")
+            .expect("a rule");
+        assert_eq!(
+            (lost.fired, lost.at_start, lost.open, lost.messages),
+            (3, 1, 1, 3)
+        );
+        assert_eq!(
+            (lost.longest_s, lost.mean_s),
+            (Some(77_340), Some((3660 + 600 + 77_340) / 3))
+        );
+        assert_eq!(report.rules.iter().map(|r| r.fired).sum::<usize>(), 3);
+    }
+}

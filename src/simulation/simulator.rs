@@ -1,0 +1,587 @@
+//! A pretended revwatch with a clock of its own: deliveries are applied by the worker's code, rules are
+//! evaluated by the evaluator's, and a pretended Slack takes every message. Pure.
+//!
+//! [`Bench::tick`] does what a tick of `alerting/src/evaluator.rs` does. Between ticks time is skipped: [`Bench::run_to`]
+//! stops only where time alone changes something.
+//!
+//! Invariant: everything that the evaluator remembers is in its documents; with [`Setting::restarts`] it is
+//! begun anew from them after every tick and in the middle of telling every message.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use anyhow::{Context as _, bail};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use revwatch_alerting::alert::{Alert, NoticeKind, Subject};
+use revwatch_alerting::engine::{self, Attempt, AttemptResult, Documents, Engine, WatchKey};
+use revwatch_alerting::lifecycle::Stage;
+use revwatch_alerting::message::Message;
+use revwatch_alerting::metric_value::{MetricInputs, PipelineStatus};
+use revwatch_alerting::outcome::Outcome;
+use revwatch_alerting::policy::Policy;
+use revwatch_alerting::rule::{Measure, Rule, RuleKind};
+use revwatch_shared::counters::hour_of;
+use revwatch_shared::observe::Plans;
+use revwatch_shared::ports::{Delivery, DocumentWrite};
+use revwatch_worker::plan;
+
+use super::memory_store::MemoryStore;
+
+/// What a bench is made of.
+#[derive(Clone)]
+pub struct SimulationConfig {
+    /// What to look for.
+    pub rules: Vec<Rule>,
+    /// What severities mean; its notifier is [`NOTIFIER`].
+    pub policy: Policy,
+    /// Plan names, as configured.
+    pub plans: Plans,
+    /// The evaluator is begun anew wherever it could end.
+    pub restarts: bool,
+    /// While something is pending, or something has just happened, a tick comes at least this often; seconds.
+    pub tick_s: i64,
+    /// Ticks that time alone asks for come at most this often; seconds.
+    pub spacing_s: i64,
+}
+
+/// The one way to tell: its messages are changed in place, and it always delivers.
+pub const NOTIFIER: &str = "slack";
+
+/// See the module.
+pub struct Simulator {
+    setting: SimulationConfig,
+    ledger: MemoryStore,
+    book: Engine,
+    documents: BTreeMap<(&'static str, String), String>,
+    commands: Vec<(String, String)>,
+    pipeline: PipelineStatus,
+    /// Hours after which a counter's hour begins or ceases to matter to some rule.
+    edges: BTreeSet<u32>,
+    zones: Vec<TimeZone>,
+    now_s: i64,
+    /// Unix second of the last tick.
+    ticked_s: Option<i64>,
+    /// Unix second at which something last happened.
+    busy_s: i64,
+    /// Whether something has happened since the figures were looked at.
+    moved: bool,
+    pruned_hour: u32,
+    /// By document, when the rule will have held for long enough.
+    pending: BTreeMap<String, i64>,
+    seen: BTreeMap<WatchKey, Option<String>>,
+    over: Vec<Alert>,
+    slack: Slack,
+    log: Vec<SentMessage>,
+}
+
+/// A message as its readers got it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentMessage {
+    /// Unix second.
+    pub at_s: i64,
+    /// Whose.
+    pub alert_id: String,
+    /// The alert's rule.
+    pub rule: String,
+    /// Whom it is about.
+    pub subject: Subject,
+    /// The connected account concerned.
+    pub account: Option<String>,
+    /// What is said beside the alert's own message; `None`: it is that.
+    pub notice: Option<NoticeKind>,
+    /// It was posted; else an earlier one was changed in place.
+    pub is_new: bool,
+    /// One line.
+    pub headline: String,
+    /// All of it.
+    pub text: String,
+}
+
+/// A rule and a subject that was something else than inactive at some time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct View {
+    /// Which rule, about whom.
+    pub key: WatchKey,
+    /// The connected account concerned.
+    pub account: Option<String>,
+    /// What they are up to; resolved, when there was an alert and it is over.
+    pub stage: Stage,
+}
+
+/// A place where messages arrive.
+#[derive(Default)]
+struct Slack {
+    arrived: BTreeMap<String, u32>,
+    /// Attempts that the evaluator did not live to see the end of.
+    cut_off: HashSet<(String, u32)>,
+}
+
+/// Changes read at once.
+const PAGE: usize = 1000;
+/// A figure that moves is told again after a while: so long after an event ticks go on.
+const BUSY_S: i64 = 600;
+
+impl Simulator {
+    /// A new deployment, at `start_s`.
+    pub fn new(setting: SimulationConfig, start_s: i64) -> anyhow::Result<Self> {
+        let book = Engine::open(
+            setting.rules.clone(),
+            setting.policy.clone(),
+            &Documents::default(),
+        )?;
+        let edges = setting.rules.iter().flat_map(edges).chain([0]).collect();
+        let zones = setting.rules.iter().filter_map(zone).collect();
+        Ok(Self {
+            ledger: MemoryStore::new(setting.plans.clone()),
+            book,
+            documents: BTreeMap::new(),
+            commands: Vec::new(),
+            pipeline: PipelineStatus::default(),
+            edges,
+            zones,
+            now_s: start_s,
+            ticked_s: None,
+            busy_s: i64::MIN / 2,
+            moved: true,
+            pruned_hour: 0,
+            pending: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            over: Vec::new(),
+            slack: Slack::default(),
+            log: Vec::new(),
+            setting,
+        })
+    }
+
+    /// Applies deliveries, at the bench's time; they are looked at with the next tick.
+    pub fn apply(&mut self, deliveries: &[Delivery]) -> anyhow::Result<Vec<plan::Outcome>> {
+        self.apply_at(deliveries, self.now_s.saturating_mul(1000))
+    }
+
+    /// Applies deliveries of the past, of which it is not known how long they took.
+    pub fn apply_past(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
+        let Some(first) = deliveries.first() else {
+            return Ok(());
+        };
+        self.apply_at(deliveries, first.received_ms).map(drop)
+    }
+
+    /// Applies deliveries of the past, of which nobody is to be told.
+    pub fn apply_unseen(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
+        self.apply_past(deliveries)?;
+        self.ledger.forget_changes();
+        Ok(())
+    }
+
+    /// What the pipeline says of itself from now on.
+    pub fn set_pipeline(&mut self, pipeline: PipelineStatus) {
+        (self.busy_s, self.moved) = (self.now_s, true);
+        self.pipeline = pipeline;
+    }
+
+    /// Leaves a command for the next tick.
+    pub fn submit(&mut self, body: String) {
+        self.commands
+            .push((format!("{:020}", self.commands.len()), body));
+    }
+
+    /// Moves the clock without looking at anything.
+    pub fn set_clock(&mut self, now_s: i64) {
+        self.now_s = self.now_s.max(now_s);
+    }
+
+    /// Lets time pass, up to just before `to_s`, with the ticks that it asks for.
+    pub fn run_to(&mut self, to_s: i64) -> anyhow::Result<()> {
+        while let Some(at_s) = self.next_moment_s().filter(|at_s| *at_s < to_s) {
+            self.tick(at_s)?;
+        }
+        self.set_clock(to_s);
+        Ok(())
+    }
+
+    /// One tick of the evaluator.
+    pub fn tick(&mut self, now_s: i64) -> anyhow::Result<()> {
+        self.now_s = now_s;
+        self.look_at_figures();
+        let (mut scan, mut unread) = (self.book.needs_scan(now_s), Vec::new());
+        loop {
+            let found = self.ledger.changes(&self.book.position.cursor, PAGE);
+            self.book.position.cursor = found.cursor;
+            scan |= found.gap;
+            unread.extend(found.changes);
+            if !found.more && !found.gap {
+                break;
+            }
+        }
+        if scan {
+            self.book.on_scan(&self.ledger.conditions(), now_s);
+            self.book.position.until_s = now_s;
+        } else {
+            self.book.on_changes(&unread, now_s);
+        }
+        for window in self.book.due_windows(now_s) {
+            for condition in self.ledger.conditions_due(window) {
+                self.book.on_open(&condition, now_s);
+            }
+        }
+        self.book.position.until_s = now_s;
+        for (key, body) in std::mem::take(&mut self.commands) {
+            self.book
+                .on_command(&key, &body, now_s)
+                .context("a command cannot be read")?;
+        }
+        self.book.on_time(now_s);
+        self.write()?;
+        self.ledger.forget_changes();
+        self.tell()?;
+        if self.setting.restarts {
+            self.reopen()?;
+        }
+        self.prune();
+        self.ticked_s = Some(now_s);
+        Ok(())
+    }
+
+    /// What every rule and subject is up to that was ever up to something.
+    pub fn views(&self) -> Vec<View> {
+        let over: HashSet<(&str, &Subject)> = self
+            .over
+            .iter()
+            .map(|a| (a.rule.as_str(), &a.subject))
+            .collect();
+        let view = |(key, account): (&WatchKey, &Option<String>)| {
+            let stage = match self.book.stage_of(key) {
+                Stage::Inactive if over.contains(&(key.rule.as_str(), &key.subject)) => {
+                    Stage::Resolved
+                }
+                stage => stage,
+            };
+            View {
+                key: key.clone(),
+                account: account.clone(),
+                stage,
+            }
+        };
+        self.seen.iter().map(view).collect()
+    }
+
+    /// What it looks for.
+    pub fn rules(&self) -> &[Rule] {
+        &self.setting.rules
+    }
+
+    /// Every message so far.
+    pub fn log(&self) -> &[SentMessage] {
+        &self.log
+    }
+
+    /// Alerts that are not over, groups as well as their members.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.book.alerts().filter(|alert| !alert.is_over())
+    }
+
+    /// Alerts that are over, without groups, in the order in which they ended.
+    pub fn over(&self) -> &[Alert] {
+        &self.over
+    }
+
+    /// Where nothing has moved, and nothing waits or fires, nothing new can be seen.
+    fn look_at_figures(&mut self) {
+        let now_s = self.now_s;
+        let turned = self
+            .ticked_s
+            .is_none_or(|ticked_s| self.next_turn_s(ticked_s).is_some_and(|at_s| at_s <= now_s));
+        let idle = self.pending.is_empty() && self.book.alerts().next().is_none();
+        if !std::mem::take(&mut self.moved) && !turned && idle {
+            return;
+        }
+        let mut pipeline = self.pipeline.clone();
+        pipeline
+            .broken_notifiers
+            .extend(self.book.broken_notifiers().cloned());
+        self.book.on_counters(MetricInputs {
+            counters: self.ledger.counters(),
+            pipeline: &pipeline,
+            now_s,
+        });
+    }
+
+    /// When, after `since_s`, time moves a figure: where counters come into a window or leave it, and where days
+    /// end.
+    fn next_turn_s(&self, since_s: i64) -> Option<i64> {
+        let hour = hour_of(since_s);
+        let of_hours = self.edges.iter().filter_map(|edge| {
+            let first = (hour + 1).saturating_sub(*edge);
+            Some(i64::from(self.ledger.hour_from(first)? + edge) * 3600)
+        });
+        let zones = if self.ledger.is_empty() {
+            &[][..]
+        } else {
+            &self.zones
+        };
+        of_hours
+            .chain(
+                zones
+                    .iter()
+                    .filter_map(|zone| next_midnight_s(since_s, zone)),
+            )
+            .min()
+    }
+
+    /// The next moment at which time alone changes something.
+    fn next_moment_s(&self) -> Option<i64> {
+        let now_s = self.now_s;
+        let Some(ticked_s) = self.ticked_s else {
+            return Some(now_s);
+        };
+        let mut moments: Vec<i64> = Vec::new();
+        moments.extend(self.book.next_moment_s(ticked_s));
+        moments.extend(self.book.silences().map(|silence| silence.until_s));
+        moments.extend(self.pending.values());
+        let busy = now_s < self.busy_s + BUSY_S && self.book.alerts().next().is_some();
+        if !self.pending.is_empty() || busy {
+            moments.push(ticked_s + self.setting.tick_s);
+        }
+        let due = self
+            .book
+            .delays_s()
+            .into_iter()
+            .filter_map(|d| self.ledger.next_due_s(ticked_s - d).map(|s| s + d));
+        moments.extend(due);
+        moments.extend(self.next_turn_s(ticked_s));
+        let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);
+        moments
+            .into_iter()
+            .filter(|at_s| *at_s > ticked_s)
+            .min()
+            .map(|at_s| at_s.max(earliest_s))
+    }
+
+    fn apply_at(
+        &mut self,
+        deliveries: &[Delivery],
+        now_ms: i64,
+    ) -> anyhow::Result<Vec<plan::Outcome>> {
+        if !deliveries.is_empty() {
+            (self.busy_s, self.moved) = (self.now_s, true);
+        }
+        self.ledger
+            .apply(deliveries, now_ms)
+            .map_err(anyhow::Error::msg)
+    }
+
+    /// Writes what the book says, and takes notes.
+    fn write(&mut self) -> anyhow::Result<()> {
+        for DocumentWrite { space, key, body } in self.book.settle(self.now_s) {
+            if space == engine::PENDING {
+                self.note_pending(&key, body.as_deref())?;
+            }
+            match body {
+                None => drop(self.documents.remove(&(space, key))),
+                Some(body) if space == engine::HISTORY => {
+                    let alert: Alert = serde_json::from_str(&body)?;
+                    if alert.group.is_none() {
+                        self.over.push(alert);
+                    }
+                }
+                Some(body) => drop(self.documents.insert((space, key), body)),
+            }
+        }
+        for happened in self.book.take_transitions() {
+            if matches!(happened.to, Stage::Pending | Stage::Firing) {
+                let alert = happened
+                    .alert_id
+                    .as_ref()
+                    .and_then(|id| self.book.alert(id));
+                let account = alert.and_then(|alert| alert.account()).map(str::to_owned);
+                self.seen.insert(happened.key, account);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_pending(&mut self, key: &str, body: Option<&str>) -> anyhow::Result<()> {
+        let Some(body) = body else {
+            self.pending.remove(key);
+            return Ok(());
+        };
+        let stored: serde_json::Value = serde_json::from_str(body)?;
+        let rule = key.split('\n').next().unwrap_or_default();
+        let for_s = self
+            .setting
+            .rules
+            .iter()
+            .find(|r| r.name == rule)
+            .map_or(0, |r| r.for_s);
+        match stored["since_s"].as_i64() {
+            Some(since_s) => self.pending.insert(key.to_owned(), since_s + for_s),
+            None => self.pending.remove(key),
+        };
+        Ok(())
+    }
+
+    /// Tells all that may be told.
+    fn tell(&mut self) -> anyhow::Result<()> {
+        /// Nothing is told for ever.
+        const MOST: usize = 1_000_000;
+        let now_ms = self.now_s.saturating_mul(1000);
+        for _ in 0..MOST {
+            self.write()?;
+            let lane = self
+                .book
+                .lanes()
+                .find(|(_, at_ms)| *at_ms <= now_ms)
+                .map(|(lane, _)| lane.clone());
+            let Some(lane) = lane else { return Ok(()) };
+            let Some(job) = self.book.begin(&lane, now_ms) else {
+                bail!("{lane:?} has nothing to tell")
+            };
+            self.write()?;
+            let attempt = (job.message.delivery_id.clone(), job.revision);
+            if self.setting.restarts && self.slack.cut_off.insert(attempt) {
+                // Every second one arrives, and nobody is left to write that down.
+                if self.slack.cut_off.len().is_multiple_of(2) {
+                    self.deliver(&job.message);
+                }
+                self.reopen()?;
+                continue;
+            }
+            let told = self.attempt(job);
+            self.book.on_attempt_result(&told, now_ms);
+        }
+        bail!(
+            "there is no end to what is to be told: {:?}",
+            self.log.last()
+        )
+    }
+
+    /// As `alerting/src/attempt.rs`: looks first where an earlier one may have arrived.
+    fn attempt(&mut self, job: Attempt) -> AttemptResult {
+        let Attempt {
+            alert_id,
+            message_key: way,
+            mut revision,
+            message,
+            unconfirmed: doubtful,
+            ..
+        } = job;
+        let receipt = Some(message.delivery_id.clone());
+        match doubtful {
+            Some((_, doubted)) if self.slack.arrived.contains_key(&message.delivery_id) => {
+                revision = doubted;
+            }
+            _ => self.deliver(&message),
+        }
+        AttemptResult {
+            alert_id,
+            message_key: way,
+            revision,
+            outcome: Outcome::Delivered { receipt },
+            possible_duplicate: false,
+        }
+    }
+
+    /// A message that shows what is there already changes nothing.
+    fn deliver(&mut self, message: &Message) {
+        if self
+            .slack
+            .arrived
+            .insert(message.delivery_id.clone(), message.revision)
+            == Some(message.revision)
+        {
+            return;
+        }
+        let alert = self.book.alert(&message.alert_id);
+        self.log.push(SentMessage {
+            at_s: self.now_s,
+            alert_id: message.alert_id.clone(),
+            rule: message.rule.clone(),
+            subject: alert.map(|alert| alert.subject.clone()).unwrap_or_default(),
+            account: alert.and_then(|alert| alert.account()).map(str::to_owned),
+            notice: message.notice,
+            is_new: message.receipt.is_none(),
+            headline: message.headline.clone(),
+            text: message.text.clone(),
+        });
+    }
+
+    /// The evaluator ends, and another one begins with what is written.
+    fn reopen(&mut self) -> anyhow::Result<()> {
+        let space = |wanted: &'static str| {
+            let of_space = self
+                .documents
+                .range((wanted, String::new())..)
+                .take_while(|((space, _), _)| *space == wanted);
+            of_space
+                .map(|((_, key), body)| (key.clone(), body.clone()))
+                .collect()
+        };
+        let stored = Documents {
+            alerts: space(engine::ALERTS),
+            pending: space(engine::PENDING),
+            silences: space(engine::SILENCES),
+            progress: space(engine::POSITION),
+        };
+        self.book = Engine::open(
+            self.setting.rules.clone(),
+            self.setting.policy.clone(),
+            &stored,
+        )?;
+        // It has seen no figures yet.
+        self.moved = true;
+        Ok(())
+    }
+
+    /// Forgets, from day to day, the hours that no rule looks at any more.
+    fn prune(&mut self) {
+        const DAY: u32 = 24;
+        let hour = hour_of(self.now_s);
+        if hour >= self.pruned_hour + DAY {
+            self.pruned_hour = hour;
+            self.ledger
+                .forget_hours_before(hour.saturating_sub(self.book.hours_needed() + DAY));
+        }
+    }
+}
+
+/// A rule's windows: so many hours after a counter's own it begins or ceases to matter.
+fn edges(rule: &Rule) -> Vec<u32> {
+    let RuleKind::Metric(figure) = &rule.kind else {
+        return Vec::new();
+    };
+    match &figure.measure {
+        Measure::Ratio(_, w)
+        | Measure::Count(_, w)
+        | Measure::Absence(_, w)
+        | Measure::Percentile(_, _, w) => {
+            vec![w.delay_hours, w.delay_hours + w.hours + 1]
+        }
+        Measure::Drop(_, fall) => vec![fall.hours],
+        Measure::Gauge(_) | Measure::Consecutive(..) => Vec::new(),
+    }
+}
+
+fn zone(rule: &Rule) -> Option<TimeZone> {
+    let RuleKind::Metric(figure) = &rule.kind else {
+        return None;
+    };
+    match &figure.measure {
+        Measure::Consecutive(_, days) => Some(days.time_zone.clone()),
+        _ => None,
+    }
+}
+
+fn next_midnight_s(now_s: i64, zone: &TimeZone) -> Option<i64> {
+    let today = Timestamp::from_second(now_s)
+        .ok()?
+        .to_zoned(zone.clone())
+        .date();
+    let tomorrow = today.checked_add(1.day()).ok()?;
+    Some(
+        tomorrow
+            .to_zoned(zone.clone())
+            .ok()?
+            .timestamp()
+            .as_second(),
+    )
+}

@@ -1,0 +1,428 @@
+//! Events made of a few words: what a rule test says of an event, filled up to what Stripe would send. Pure.
+
+use revwatch_shared::event::is_known_kind;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::scenario::When;
+
+/// An event in a few words. Which fields a type has is in [`Template::check`]; texts may hold `{n}` (the number
+/// of the copy), `{seq}` (the number of the event in its test), `{at_s}`, `{at}` and `{created_s}`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Stripe's type, for example `payout.failed`.
+    pub event: String,
+    event_id: Option<String>,
+    account: Option<String>,
+    /// Merged into what is made of the other fields; all there is for types that have no template.
+    object: Option<Map<String, Value>>,
+    previous: Option<Map<String, Value>>,
+    id: Option<String>,
+    customer: Option<String>,
+    subscription: Option<String>,
+    currency: Option<String>,
+    amount_minor: Option<i64>,
+    reversed_minor: Option<i64>,
+    status: Option<String>,
+    reason: Option<String>,
+    attempts: Option<u32>,
+    interval: Option<String>,
+    price: Option<String>,
+    trial_end: Option<When>,
+    cancel_at_period_end: Option<bool>,
+    country: Option<String>,
+    account_created: Option<When>,
+    charges_enabled: Option<bool>,
+    payouts_enabled: Option<bool>,
+    details_submitted: Option<bool>,
+    external_account: Option<bool>,
+    currently_due: Option<Vec<String>>,
+    past_due: Option<Vec<String>>,
+    disabled_reason: Option<String>,
+    capability: Option<String>,
+}
+
+/// One copy of what is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance {
+    /// The number of the copy.
+    pub n: u64,
+    /// The number of the event in its test, from 1.
+    pub seq: u64,
+    /// Unix second at which the test begins.
+    pub start_s: i64,
+    /// Unix second at which it arrives.
+    pub at_s: i64,
+    /// Unix second at which Stripe made it.
+    pub created_s: i64,
+}
+
+impl Instance {
+    /// Fills the placeholders of a text.
+    pub fn fill(&self, text: &str) -> String {
+        if !text.contains('{') {
+            return text.to_owned();
+        }
+        let at = jiff::Timestamp::from_second(self.at_s).unwrap_or_default();
+        text.replace("{n}", &self.n.to_string())
+            .replace("{seq}", &self.seq.to_string())
+            .replace("{at_s}", &self.at_s.to_string())
+            .replace("{created_s}", &self.created_s.to_string())
+            .replace("{at}", &at.to_string())
+    }
+}
+
+impl Template {
+    /// An event of this type, with all defaults.
+    #[cfg(test)]
+    pub fn of(event: &str) -> Self {
+        Self {
+            event: event.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What is wrong with it, naming the field.
+    pub fn check(&self) -> Result<(), String> {
+        const MONEY: &str =
+            "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
+        if !is_known_kind(&self.event) {
+            return Err(format!("`event` {:?} is no type of Stripe's", self.event));
+        }
+        let family = self.family();
+        let known = format!("{MONEY} account account.application capability");
+        if !known.split(' ').any(|k| k == family) && self.object.is_none() {
+            return Err(format!(
+                "`event` {:?} has no template: give its `object`",
+                self.event
+            ));
+        }
+        let fields = [
+            ("id", self.id.is_some(), MONEY),
+            ("currency", self.currency.is_some(), MONEY),
+            ("amount_minor", self.amount_minor.is_some(), MONEY),
+            (
+                "customer",
+                self.customer.is_some(),
+                "payment_intent customer.subscription invoice",
+            ),
+            ("subscription", self.subscription.is_some(), "invoice"),
+            ("reversed_minor", self.reversed_minor.is_some(), "transfer"),
+            (
+                "status",
+                self.status.is_some(),
+                "payout payment_intent customer.subscription invoice charge.dispute refund capability",
+            ),
+            (
+                "reason",
+                self.reason.is_some(),
+                "payout payment_intent charge.dispute refund",
+            ),
+            ("attempts", self.attempts.is_some(), "invoice"),
+            ("interval", self.interval.is_some(), "customer.subscription"),
+            ("price", self.price.is_some(), "customer.subscription"),
+            (
+                "trial_end",
+                self.trial_end.is_some(),
+                "customer.subscription",
+            ),
+            (
+                "cancel_at_period_end",
+                self.cancel_at_period_end.is_some(),
+                "customer.subscription",
+            ),
+            ("country", self.country.is_some(), "account"),
+            ("account_created", self.account_created.is_some(), "account"),
+            ("charges_enabled", self.charges_enabled.is_some(), "account"),
+            ("payouts_enabled", self.payouts_enabled.is_some(), "account"),
+            (
+                "details_submitted",
+                self.details_submitted.is_some(),
+                "account",
+            ),
+            (
+                "external_account",
+                self.external_account.is_some(),
+                "account",
+            ),
+            ("currently_due", self.currently_due.is_some(), "account"),
+            ("past_due", self.past_due.is_some(), "account"),
+            ("disabled_reason", self.disabled_reason.is_some(), "account"),
+            ("capability", self.capability.is_some(), "capability"),
+        ];
+        match fields
+            .iter()
+            .find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family))
+        {
+            Some((field, ..)) => Err(format!(
+                "`{field}` means nothing to an event of type {}",
+                self.event
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The body that Stripe would post.
+    pub fn body(&self, of: &Instance) -> String {
+        let mut object = self.template(of);
+        merge(&mut object, self.object.as_ref());
+        let mut event = json!({
+            "id": self.event_id.as_deref().unwrap_or("evt_{seq}"), "object": "event", "type": self.event,
+            "created": of.created_s, "livemode": true, "data": {"object": object},
+        });
+        if let Some(account) = self.event_account() {
+            event["account"] = account.into();
+        }
+        if let Some(previous) = &self.previous {
+            event["data"]["previous_attributes"] = Value::Object(previous.clone());
+        }
+        of.fill(&event.to_string())
+    }
+
+    fn family(&self) -> &str {
+        self.event
+            .rsplit_once('.')
+            .map_or(&self.event, |(family, _)| family)
+    }
+
+    fn verb(&self) -> &str {
+        self.event.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// The account in the envelope. Payouts and what is told of accounts have one; a transfer is the platform's.
+    fn event_account(&self) -> Option<&str> {
+        match self.family() {
+            "payout" | "account" | "account.application" | "capability" => {
+                Some(self.account_or_default())
+            }
+            "transfer" => None,
+            _ => self.account.as_deref(),
+        }
+    }
+
+    fn account_or_default(&self) -> &str {
+        self.account.as_deref().unwrap_or("acct_{n}")
+    }
+
+    fn template(&self, of: &Instance) -> Value {
+        let (verb, amount) = (self.verb(), self.amount_minor.unwrap_or(1000));
+        let currency = self.currency.as_deref().unwrap_or("usd");
+        let id = |default: &str| self.id.clone().unwrap_or_else(|| default.to_owned());
+        let status = |default: &str| self.status.clone().unwrap_or_else(|| default.to_owned());
+        let reason = |default: &str| self.reason.clone().unwrap_or_else(|| default.to_owned());
+        let customer = || {
+            self.customer
+                .clone()
+                .unwrap_or_else(|| "cus_{n}".to_owned())
+        };
+        let moment = |when: Option<When>| when.map(|when| when.second(of.start_s, of.at_s));
+        match self.family() {
+            "payout" => {
+                let default = match verb {
+                    "failed" | "paid" | "canceled" => verb,
+                    "created" => "pending",
+                    _ => "in_transit",
+                };
+                let status = status(default);
+                let failure = (status == "failed").then(|| reason("account_closed"));
+                json!({"id": id("po_{seq}"), "object": "payout", "status": status, "amount": amount,
+                    "currency": currency, "failure_code": failure})
+            }
+            "payment_intent" => {
+                let failed = verb == "payment_failed";
+                let default = match verb {
+                    "payment_failed" | "created" => "requires_payment_method",
+                    "succeeded" | "canceled" | "processing" | "requires_action" => verb,
+                    _ => "requires_capture",
+                };
+                let error = failed.then(
+                    || json!({"type": "card_error", "code": "card_declined", "decline_code": reason("generic_decline")}),
+                );
+                json!({"id": id("pi_{seq}"), "object": "payment_intent", "status": status(default), "amount": amount,
+                    "currency": currency, "customer": self.customer, "last_payment_error": error,
+                    "latest_charge": if verb == "created" { Value::Null } else { json!("ch_{seq}") }})
+            }
+            "account" => {
+                let payouts = self.payouts_enabled.unwrap_or(true);
+                let external = u32::from(self.external_account.unwrap_or(payouts));
+                json!({"id": self.account_or_default(), "object": "account",
+                    "country": self.country.as_deref().unwrap_or("US"), "created": moment(self.account_created),
+                    "charges_enabled": self.charges_enabled.unwrap_or(true), "payouts_enabled": payouts,
+                    "details_submitted": self.details_submitted.unwrap_or(true),
+                    "requirements": {"currently_due": self.currently_due.clone().unwrap_or_default(),
+                        "past_due": self.past_due.clone().unwrap_or_default(), "disabled_reason": self.disabled_reason},
+                    "external_accounts": {"object": "list", "data": [], "total_count": external}})
+            }
+            "account.application" => json!({"id": "ca_test", "object": "application"}),
+            "capability" => {
+                json!({"id": self.capability.as_deref().unwrap_or("card_payments"), "object": "capability",
+                "account": self.account_or_default(), "status": status("active")})
+            }
+            "customer.subscription" => {
+                let default = if verb == "deleted" {
+                    "canceled"
+                } else {
+                    "active"
+                };
+                json!({"id": id("sub_{n}"), "object": "subscription", "status": status(default), "customer": customer(),
+                    "currency": currency, "trial_end": moment(self.trial_end),
+                    "cancel_at_period_end": self.cancel_at_period_end.unwrap_or(false),
+                    "items": {"object": "list", "data": [{"id": "si_{n}", "quantity": 1, "price": {
+                        "id": self.price.as_deref().unwrap_or("price_test"), "unit_amount": amount,
+                        "recurring": {"interval": self.interval.as_deref().unwrap_or("month"), "interval_count": 1}}}]}})
+            }
+            "invoice" => {
+                let default = match verb {
+                    "paid" | "payment_succeeded" => "paid",
+                    "created" => "draft",
+                    "voided" => "void",
+                    "marked_uncollectible" => "uncollectible",
+                    _ => "open",
+                };
+                let status = status(default);
+                let attempts = match verb {
+                    "payment_failed" | "payment_action_required" => 1,
+                    _ => 0,
+                };
+                json!({"id": id("in_{n}"), "object": "invoice", "customer": customer(), "currency": currency,
+                    "parent": {"subscription_details": {"subscription": self.subscription}}, "amount_due": amount,
+                    "amount_paid": if status == "paid" { amount } else { 0 },
+                    "attempt_count": self.attempts.unwrap_or(attempts), "status": status})
+            }
+            "charge.dispute" => {
+                let default = if verb == "closed" {
+                    "lost"
+                } else {
+                    "needs_response"
+                };
+                json!({"id": id("dp_{seq}"), "object": "dispute", "status": status(default), "amount": amount,
+                    "currency": currency, "reason": reason("fraudulent"), "charge": "ch_{seq}"})
+            }
+            "refund" => {
+                let default = if verb == "failed" {
+                    "failed"
+                } else {
+                    "succeeded"
+                };
+                let status = status(default);
+                let failure = (status == "failed").then(|| reason("declined"));
+                json!({"id": id("re_{seq}"), "object": "refund", "status": status, "amount": amount,
+                    "currency": currency, "failure_reason": failure, "charge": "ch_{seq}"})
+            }
+            "transfer" => {
+                let default = if verb == "reversed" { amount } else { 0 };
+                let reversed = self.reversed_minor.unwrap_or(default);
+                json!({"id": id("tr_{seq}"), "object": "transfer", "amount": amount, "amount_reversed": reversed,
+                    "reversed": reversed >= amount, "currency": currency, "destination": self.account_or_default()})
+            }
+            _ => json!({}),
+        }
+    }
+}
+
+/// What is given replaces what is there; tables are merged.
+fn merge(into: &mut Value, given: Option<&Map<String, Value>>) {
+    for (key, value) in given.into_iter().flatten() {
+        match (&mut into[key.as_str()], value) {
+            (slot @ Value::Object(_), Value::Object(inner)) => merge(slot, Some(inner)),
+            (slot, value) => *slot = value.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use revwatch_shared::event::Event;
+    use revwatch_shared::observe::{Plans, observe};
+
+    use super::*;
+
+    #[test]
+    fn every_template_is_an_event_that_the_worker_reads() {
+        let of = Instance {
+            n: 3,
+            seq: 7,
+            start_s: 0,
+            at_s: 100,
+            created_s: 90,
+        };
+        for (kind, about) in [
+            ("payout.paid", "payout po_7"),
+            ("payout.failed", "payout po_7"),
+            ("payment_intent.succeeded", "payment_intent pi_7"),
+            ("payment_intent.payment_failed", "payment_intent pi_7"),
+            ("account.updated", "account acct_3"),
+            ("account.application.deauthorized", "account acct_3"),
+            ("capability.updated", "account acct_3"),
+            ("customer.subscription.created", "subscription sub_3"),
+            ("customer.subscription.updated", "subscription sub_3"),
+            ("customer.subscription.deleted", "subscription sub_3"),
+            ("invoice.payment_failed", "invoice in_3"),
+            ("invoice.paid", "invoice in_3"),
+            ("invoice.payment_action_required", "invoice in_3"),
+            ("charge.dispute.created", "dispute dp_7"),
+            ("refund.failed", "refund re_7"),
+            ("transfer.reversed", "transfer tr_7"),
+        ] {
+            let template = Template::of(kind);
+            assert_eq!(template.check(), Ok(()), "{kind}");
+            let body = template.body(&of);
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            assert_eq!((event.id.as_ref(), event.created_s), ("evt_7", 90));
+            let seen = observe(&event, &Plans::default()).expect(kind);
+            assert!(
+                seen.iter().any(|o| o.key.to_string() == about),
+                "{kind}: {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_merged_and_what_makes_no_sense_is_refused() {
+        let given =
+            json!({"requirements": {"disabled_reason": "rejected.fraud"}, "country": "{at}"});
+        let object = given.as_object().cloned();
+        let template = Template {
+            event: "account.updated".into(),
+            object,
+            ..Template::default()
+        };
+        let body = template.body(&Instance {
+            n: 1,
+            seq: 1,
+            start_s: 0,
+            at_s: 0,
+            created_s: 0,
+        });
+        assert!(
+            body.contains("rejected.fraud") && body.contains("currently_due"),
+            "{body}"
+        );
+        assert!(
+            body.contains(r#""country":"1970-01-01T00:00:00Z""#),
+            "{body}"
+        );
+        for (event, expected) in [
+            ("made.up", "no type"),
+            ("product.created", "give its `object`"),
+        ] {
+            let error = Template {
+                event: event.into(),
+                ..Template::default()
+            }
+            .check()
+            .expect_err("wrong");
+            assert!(error.contains(expected), "{error}");
+        }
+        let wrong = Template {
+            event: "payout.paid".into(),
+            attempts: Some(1),
+            ..Template::default()
+        };
+        assert_eq!(
+            wrong.check(),
+            Err("`attempts` means nothing to an event of type payout.paid".into())
+        );
+    }
+}
