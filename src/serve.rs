@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use revwatch_alerting::Alerting;
 use revwatch_ingest::Ingest;
-use revwatch_shared::backend::Uses;
-use revwatch_shared::process::{Process, Start};
+use revwatch_runtime::backend::Uses;
+use revwatch_runtime::process::{Process, Start};
 use revwatch_worker::Worker;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

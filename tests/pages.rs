@@ -11,9 +11,9 @@ use revwatch_alerting::message::render;
 use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::built_in;
-use revwatch_shared::config::Config;
-use revwatch_shared::entity::{EntityKey, EntityKind};
-use revwatch_shared::money::Money;
+use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::money::Money;
+use revwatch_runtime::config::Config;
 
 /// 2026-11-20 03:04 UTC.
 const FIRED_S: i64 = 1_795_143_840;

@@ -10,20 +10,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Files and folders whose code decides and never acts.
 const PURE: &[&str] = &[
-    "shared/core/src/condition.rs",
-    "shared/core/src/counters.rs",
-    "shared/core/src/entity",
-    "shared/core/src/event.rs",
-    "shared/core/src/histogram.rs",
-    "shared/core/src/kpi.rs",
-    "shared/core/src/money.rs",
-    "shared/core/src/observe",
-    "shared/core/src/pauses.rs",
-    "shared/core/src/recount.rs",
-    "shared/core/src/signature.rs",
-    "shared/core/src/span.rs",
+    "shared/core/src",
     "shared/runtime/src/telemetry/correlation.rs",
-    "shared/core/src/redact.rs",
     "ingest/src/accept.rs",
     "ingest/src/answer.rs",
     "worker/src/backfill/page.rs",

@@ -4,25 +4,53 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use revwatch_shared::config::variables;
-use revwatch_shared::telemetry::Metrics;
+use revwatch_runtime::config::variables;
+use revwatch_runtime::telemetry::Metrics;
 
 /// The crates of one role each. They meet in the root package and nowhere else.
 const ROLES: [&str; 3] = ["ingest", "worker", "alerting"];
 
+/// What they share, from the bottom: each may depend on those before it.
+const SHARED: [&str; 4] = ["core", "storage", "runtime", "stripe"];
+
 #[test]
-fn roles_do_not_depend_on_each_other_nor_shared_on_them() {
-    for package in ROLES.iter().chain(&["shared"]) {
-        let manifest = read(&format!("{package}/Cargo.toml"));
-        for role in ROLES.iter().filter(|role| *role != package) {
-            let found = [format!("revwatch-{role}"), format!("../{role}")]
-                .into_iter()
-                .find(|s| manifest.contains(s));
-            assert_eq!(
-                found, None,
-                "{package}/Cargo.toml must not depend on the role {role}"
-            );
-        }
+fn dependencies_go_downwards() {
+    for role in ROLES {
+        let others = ROLES.iter().filter(|other| **other != role);
+        depends_on_none(role, others.map(|other| (*other).to_owned()));
+    }
+    for (index, name) in SHARED.iter().enumerate() {
+        let above = SHARED[index + 1..].iter().chain(&ROLES);
+        depends_on_none(
+            &format!("shared/{name}"),
+            above.map(|above| (*above).to_owned()),
+        );
+    }
+}
+
+/// What has neither a runtime nor a client in its manifest cannot do I/O.
+#[test]
+fn the_core_has_neither_a_runtime_nor_a_client() {
+    let manifest = read("shared/core/Cargo.toml");
+    for name in [
+        "tokio", "axum", "hyper", "reqwest", "lapin", "redis", "rusqlite", "tracing",
+    ] {
+        assert!(
+            !manifest.lines().any(|line| line.starts_with(name)),
+            "shared/core/Cargo.toml must not depend on {name}"
+        );
+    }
+}
+
+fn depends_on_none(package: &str, forbidden: impl Iterator<Item = String>) {
+    let manifest = read(&format!("{package}/Cargo.toml"));
+    for name in forbidden {
+        assert!(
+            !manifest
+                .lines()
+                .any(|line| line.starts_with(&format!("revwatch-{name}"))),
+            "{package}/Cargo.toml must not depend on revwatch-{name}"
+        );
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use revwatch_shared::condition::Condition;
-use revwatch_shared::entity::EntityKey;
-use revwatch_shared::money::Money;
-use revwatch_shared::telemetry::shown;
+use revwatch_core::condition::Condition;
+use revwatch_core::entity::EntityKey;
+use revwatch_core::money::Money;
+use revwatch_core::redact;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -336,9 +336,9 @@ impl Alert {
     /// are left out.
     pub fn redacted(&self) -> Self {
         let mut alert = self.clone();
-        let id = |text: &mut String| *text = shown::id(text).into_owned();
+        let id = |text: &mut String| *text = redact::id(text).into_owned();
         let currency =
-            |money: &mut Money| money.currency = shown::name(&money.currency).into_owned();
+            |money: &mut Money| money.currency = redact::name(&money.currency).into_owned();
         alert.subject = alert.subject.for_the_log();
         let Evidence {
             account,
@@ -360,7 +360,7 @@ impl Alert {
                 Some(step) => ("reached ", step),
                 None => ("", text.as_str()),
             };
-            *text = format!("{ours}{}", shown::kind(theirs));
+            *text = format!("{ours}{}", redact::kind(theirs));
         });
         if let Some(group) = &mut alert.group {
             group.money.iter_mut().for_each(currency);
@@ -471,9 +471,9 @@ impl Subject {
             Self::Business => Self::Business,
             Self::Segment { by, value } => Self::Segment {
                 by: by.clone(),
-                value: shown::name(value).into_owned(),
+                value: redact::name(value).into_owned(),
             },
-            Self::Entity(key) => Self::Entity(EntityKey::new(key.kind, shown::id(&key.id))),
+            Self::Entity(key) => Self::Entity(EntityKey::new(key.kind, redact::id(&key.id))),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What people ask of the evaluator: acknowledge, resolve, silence. Anybody may leave a command in the
-//! store ([`revwatch_shared::ports::COMMANDS`]); the evaluator carries it out and takes it away in one
+//! store ([`revwatch_storage::ports::COMMANDS`]); the evaluator carries it out and takes it away in one
 //! write. Pure.
 //!
 //! Invariant: a command carried out twice changes nothing the second time.

@@ -179,7 +179,7 @@ fn midnights(now_s: i64, zone: &TimeZone, days: u32) -> Option<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::counters::{Bucket, Counters};
+    use revwatch_core::counters::{Bucket, Counters};
 
     use super::*;
     use crate::metric_value::PipelineStatus;

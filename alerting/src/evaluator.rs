@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use revwatch_shared::counters::hour_of;
-use revwatch_shared::journal;
-use revwatch_shared::ports::{
+use revwatch_core::counters::hour_of;
+use revwatch_core::redact;
+use revwatch_runtime::telemetry::Correlation;
+use revwatch_storage::journal;
+use revwatch_storage::ports::{
     COMMANDS, DocumentWrite, Fence, HoldingQueue, QueueError, StoreError,
 };
-use revwatch_shared::telemetry::{Correlation, shown};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -119,7 +120,7 @@ pub(crate) enum EvaluatorError {
     Queue(#[from] QueueError),
     #[error("the store has lost data, or is being made whole: nothing is decided until it is")]
     Incomplete,
-    #[error("a stored alert cannot be read at {}", shown::place(.0))]
+    #[error("a stored alert cannot be read at {}", redact::place(.0))]
     Unreadable(#[from] serde_json::Error),
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -392,7 +393,7 @@ impl Alerting {
             }
             if let Err(error) = book.on_command(&key, &body, now_s) {
                 // Not what serde says of it: that quotes what it found.
-                let (key, at) = (shown::id(&key), shown::place(&error));
+                let (key, at) = (redact::id(&key), redact::place(&error));
                 tracing::error!(%key, at, "a command cannot be read; it is thrown away");
             }
         }
@@ -610,7 +611,7 @@ fn log_transition(happened: &TransitionEvent) {
         .as_ref()
         .or(alert_id.as_ref())
         .map(|id| Correlation::of(id).to_string());
-    let event_id = event_id.as_deref().map(shown::id);
+    let event_id = event_id.as_deref().map(redact::id);
     tracing::info!(
         alert_id, rule, %subject, from = from.as_str(), to = to.as_str(), by_hand,
         event_id = event_id.as_deref(), trace_id, "alert"
@@ -624,13 +625,13 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use async_trait::async_trait;
-    use revwatch_shared::admin::Readiness;
-    use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
-    use revwatch_shared::config::{AlertingConfig, Config};
-    use revwatch_shared::entity::{EntityKey, EntityKind};
-    use revwatch_shared::ports::{Commit, ConditionChange, EventQueue, StateStore as _};
-    use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
-    use revwatch_shared::telemetry::Metrics;
+    use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
+    use revwatch_core::entity::{EntityKey, EntityKind};
+    use revwatch_runtime::admin::Readiness;
+    use revwatch_runtime::config::{AlertingConfig, Config};
+    use revwatch_runtime::telemetry::Metrics;
+    use revwatch_storage::ports::{Commit, ConditionChange, EventQueue, StateStore as _};
+    use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
     use tokio::sync::Notify;
     use tokio::time::{sleep, timeout};
 

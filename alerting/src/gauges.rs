@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use revwatch_shared::kpi::{Kpis, hours_needed};
-use revwatch_shared::ports::StoreError;
-use revwatch_shared::telemetry::GaugeSet;
+use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_runtime::telemetry::GaugeSet;
+use revwatch_storage::ports::StoreError;
 
 use crate::engine::{Engine, TransitionEvent};
 use crate::lifecycle::Stage;

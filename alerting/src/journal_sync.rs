@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_shared::journal::{ACTIONS, OperatorAction};
-use revwatch_shared::ports::{DocumentWrite, EventQueue, JournalEntry, StateStore, StoreError};
+use revwatch_storage::journal::{ACTIONS, OperatorAction};
+use revwatch_storage::ports::{DocumentWrite, EventQueue, JournalEntry, StateStore, StoreError};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -349,11 +349,11 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use revwatch_shared::ports::{
+    use revwatch_storage::ports::{
         Archive, Consumer, Delivery, Disposition, HeldDelivery, HoldingQueue, QueueError,
         TriageSummary,
     };
-    use revwatch_shared::sqlite::{Open, Sqlite};
+    use revwatch_storage::sqlite::{Open, Sqlite};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! revwatch's alerting: looks at the state, decides what fires and what is over, tells people.
 //!
-//! Deciding is pure ([`reading`], [`step`], [`book`], [`policy`], [`message`]); around it the evaluator holds the
+//! Deciding is pure ([`evaluation`], [`step`], [`engine`], [`policy`], [`message`]); around it the evaluator holds the
 //! lease, reads the store and writes what the book says, and notifiers tell, each in its turn.
 //!
 //! Invariant: an alert is durable before anybody is told, and so is the attempt to tell it; it is told until
@@ -34,12 +34,12 @@ pub mod step;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use revwatch_shared::admin::Check;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::config::{AlertingConfig, ConfigError};
-use revwatch_shared::ports::{EventQueue, StateStore};
-use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::{Metrics, Tracer};
+use revwatch_runtime::admin::Check;
+use revwatch_runtime::backend::Backend;
+use revwatch_runtime::config::{AlertingConfig, ConfigError};
+use revwatch_runtime::process::Process;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::ports::{EventQueue, StateStore};
 use tokio_util::sync::CancellationToken;
 
 use self::notify::{EgressClient, Notifier};

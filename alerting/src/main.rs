@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use revwatch_alerting::Alerting;
-use revwatch_shared::process::{Process, RoleArgs, prepare};
+use revwatch_runtime::process::{Process, RoleArgs, prepare};
 use tokio::task::JoinSet;
 
 #[global_allocator]

@@ -1,8 +1,8 @@
 //! What people read: an alert, or a notice about it, as text and as Slack blocks. Pure.
 
 use jiff::Timestamp;
-use revwatch_shared::entity::EntityKind;
-use revwatch_shared::money::Money;
+use revwatch_core::entity::EntityKind;
+use revwatch_core::money::Money;
 use serde_json::{Value, json};
 
 use crate::alert::{
@@ -619,8 +619,8 @@ pub fn duration(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::Config;
-    use revwatch_shared::entity::EntityKey;
+    use revwatch_core::entity::EntityKey;
+    use revwatch_runtime::config::Config;
 
     use super::*;
     use crate::alert::{Evidence, Group, Member};

@@ -1,4 +1,4 @@
-//! The figures that rules can look at, by name. How each is made is in [`crate::figure`]. Pure.
+//! The figures that rules can look at, by name. How each is made is in [`crate::metric_value`]. Pure.
 
 use crate::alert::Unit;
 use crate::evaluation::POINTS;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use revwatch_shared::counters::{Bucket, Counters, hour_of};
-use revwatch_shared::histogram::{percentile, rank};
-use revwatch_shared::kpi::Ratio;
-use revwatch_shared::money::Money;
+use revwatch_core::counters::{Bucket, Counters, hour_of};
+use revwatch_core::histogram::{percentile, rank};
+use revwatch_core::kpi::Ratio;
+use revwatch_core::money::Money;
 
 use crate::metric::{
     CountMetric, DurationMetric, GaugeMetric, LevelMetric, RatioMetric, ShareMetric,
@@ -32,7 +32,7 @@ pub struct PipelineStatus {
 pub struct MetricInputs<'a> {
     /// Standing ones, and those of all hours that the rules need.
     pub counters: &'a Counters,
-    /// See [`Pipeline`].
+    /// See [`PipelineStatus`].
     pub pipeline: &'a PipelineStatus,
     /// Unix seconds.
     pub now_s: i64,

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use revwatch_shared::telemetry::{Correlation, Span, SpanKind, Tracer, shown};
+use revwatch_core::redact;
+use revwatch_runtime::telemetry::{Correlation, Span, SpanKind, Tracer};
 
 use crate::engine::{AttemptResult, Origin};
 use crate::notify::Outcome;
@@ -56,7 +57,7 @@ fn log(origin: &Origin, told: &AttemptResult) {
         ($level:ident, $($more:ident,)* $message:literal) => {
             tracing::$level!(
                 alert_id, rule = origin.rule, notifier = way.notifier, %way, outcome = outcome.as_str(),
-                event_id = origin.event_ids.first().map(|id| shown::id(id)).as_deref(),
+                event_id = origin.event_ids.first().map(|id| redact::id(id)).as_deref(),
                 trace_id = %correlation(origin, alert_id), $($more,)* $message
             )
         };

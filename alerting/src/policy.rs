@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use revwatch_shared::config::{AlertingConfig, BusinessHours, Clock, Route, Treatment};
+use revwatch_runtime::config::{AlertingConfig, BusinessHours, Clock, Route, Treatment};
 
 use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Sla};
 use crate::command::{Matcher, Silence};

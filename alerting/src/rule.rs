@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
-use revwatch_shared::condition::ConditionKind;
-use revwatch_shared::config::Clock;
+use revwatch_core::condition::ConditionKind;
+use revwatch_runtime::config::Clock;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Side;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use revwatch_shared::config::{AlertingConfig, Config, ConfigError};
+use revwatch_runtime::config::{AlertingConfig, Config, ConfigError};
 use tokio::sync::watch;
 
 use crate::notify::{self, Notifier};

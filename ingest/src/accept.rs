@@ -4,10 +4,10 @@
 
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
-use revwatch_shared::config::Endpoint;
-use revwatch_shared::event::{Event, event_id_of, is_known_kind, partition_of};
-use revwatch_shared::signature;
-use revwatch_shared::telemetry::{SpanContext, parse_traceparent};
+use revwatch_core::event::{Event, event_id_of, is_known_kind, partition_of};
+use revwatch_core::signature;
+use revwatch_runtime::config::Endpoint;
+use revwatch_runtime::telemetry::{SpanContext, parse_traceparent};
 
 use crate::answer::Answer;
 
@@ -121,8 +121,8 @@ fn is_json(content_type: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::Mode;
-    use revwatch_shared::signature::{SignatureError, SigningKey};
+    use revwatch_core::signature::{SignatureError, SigningKey};
+    use revwatch_runtime::config::Mode;
 
     use super::*;
 

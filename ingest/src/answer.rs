@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use revwatch_shared::event::EnvelopeError;
-use revwatch_shared::signature::SignatureError;
+use revwatch_core::event::EnvelopeError;
+use revwatch_core::signature::SignatureError;
 
 /// One answer to one request. The table in the crate's documentation says when each is given.
 #[derive(Debug, PartialEq, Eq)]

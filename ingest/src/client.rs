@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
-use revwatch_shared::config::TrustedProxies;
+use revwatch_runtime::config::TrustedProxies;
 
 /// The client's address. Each proxy adds the address it sees at the end of `X-Forwarded-For`, so the last one that is
 /// no trusted proxy was added by a trusted one; the client may have written everything before it. If that value is

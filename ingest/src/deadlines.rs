@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use revwatch_shared::config::Limits;
+use revwatch_runtime::config::Limits;
 
 use crate::StartError;
 

@@ -35,16 +35,16 @@
 //! A request is judged by the endpoints there are when it comes. Where its signature does not match and a reload
 //! replaced them before its body had come, it is judged by the new ones too: the secret may be one of theirs.
 //!
-//! [`EventQueue::publish`]: revwatch_shared::ports::EventQueue::publish
+//! [`EventQueue::publish`]: revwatch_storage::ports::EventQueue::publish
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use revwatch_shared::config::{ConfigError, Endpoint, Limits, TrustedProxies};
-use revwatch_shared::listen::{ListenError, ListenSetting, listen};
-use revwatch_shared::ports::EventQueue;
-use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::{Metrics, Tracer};
+use revwatch_runtime::config::{ConfigError, Endpoint, Limits, TrustedProxies};
+use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
+use revwatch_runtime::process::Process;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::ports::EventQueue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use revwatch_ingest::Ingest;
-use revwatch_shared::process::{Process, RoleArgs, prepare};
+use revwatch_runtime::process::{Process, RoleArgs, prepare};
 use tokio::task::JoinSet;
 
 #[global_allocator]
@@ -13,7 +13,7 @@ async fn main() -> anyhow::Result<()> {
     let start = prepare(RoleArgs::parse().config.as_deref())?;
     start.config.webhook_endpoints()?;
     let process = Process::start(start, "revwatch-ingest").await?;
-    let queue = process.open_intake().await?;
+    let queue = process.open_rabbitmq().await?;
     let ingest = Ingest::of(&process, queue.clone()).await?;
     process.started();
     let mut roles = JoinSet::new();

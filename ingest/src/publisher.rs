@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-use revwatch_shared::ports::{Delivery, EventQueue, QueueError};
-use revwatch_shared::telemetry::{Metrics, Tracer, shown};
+use revwatch_core::redact;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::ports::{Delivery, EventQueue, QueueError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -99,7 +100,7 @@ impl Publisher {
     ) -> Answer {
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
             let (endpoint, event_id, trace_id) =
-                (&delivery.endpoint, shown::id(&event.event_id), visit.of);
+                (&delivery.endpoint, redact::id(&event.event_id), visit.of);
             warn!(
                 endpoint, outcome = "overloaded", %event_id, %trace_id,
                 "webhook not stored: limits.in_flight are being stored"
@@ -135,7 +136,7 @@ impl Publisher {
         let (delivery_id, bytes) = (delivery.id, delivery.body.len());
         let (endpoint, event_id, trace_id) = (
             delivery.endpoint.clone(),
-            shown::id(&event.event_id),
+            redact::id(&event.event_id),
             visit.of,
         );
         let (began, started) = (SystemTime::now(), Instant::now());
@@ -147,7 +148,7 @@ impl Publisher {
             Ok(Ok(())) => {
                 self.observe(started);
                 tally.outcome = Answer::Stored.outcome();
-                let (event_type, known_type) = (shown::kind(&event.event_type), event.known_type);
+                let (event_type, known_type) = (redact::kind(&event.event_type), event.known_type);
                 info!(
                     endpoint, outcome = "stored", %event_id, %trace_id, %event_type, known_type, %delivery_id, bytes,
                     "webhook"

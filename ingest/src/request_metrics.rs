@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use revwatch_shared::telemetry::Metrics;
+use revwatch_runtime::telemetry::Metrics;
 
 /// Counts its request when dropped, so that none is missed: not one whose sender hung up, and not one
 /// whose publish panicked.

@@ -6,8 +6,9 @@
 use std::time::SystemTime;
 
 use hyper::HeaderMap;
-use revwatch_shared::telemetry::{
-    Correlation, Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id, shown,
+use revwatch_core::redact;
+use revwatch_runtime::telemetry::{
+    Correlation, Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id,
 };
 
 use crate::accept::{self, Envelope};
@@ -60,10 +61,13 @@ impl RequestSpan {
         let span = Span::new(self.of, "webhook", SpanKind::Server, self.began)
             .id(self.span)
             .with("revwatch.endpoint", endpoint.to_owned())
-            .with("revwatch.event.id", shown::id(&event.event_id).into_owned())
+            .with(
+                "revwatch.event.id",
+                redact::id(&event.event_id).into_owned(),
+            )
             .with(
                 "revwatch.event.type",
-                shown::kind(&event.event_type).into_owned(),
+                redact::kind(&event.event_type).into_owned(),
             )
             .with(
                 "http.request.body.size",

@@ -1,7 +1,7 @@
 //! From a request's head to its answer: reads the body within its limits, has it judged by
 //! [`crate::accept`], publishes it, counts and logs.
 //!
-//! Invariant: every request is counted once, whatever becomes of it ([`Tally`]).
+//! Invariant: every request is counted once, whatever becomes of it ([`RequestCounter`]).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,11 +13,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
-use revwatch_shared::config::{Endpoint, Limits, TrustedProxies};
-use revwatch_shared::ports::Delivery;
-use revwatch_shared::reload::Reloadable;
-use revwatch_shared::signature::SignatureError;
-use revwatch_shared::telemetry::{Metrics, Tracer, shown};
+use revwatch_core::redact;
+use revwatch_core::signature::SignatureError;
+use revwatch_runtime::config::{Endpoint, Limits, TrustedProxies};
+use revwatch_runtime::reload::Reloadable;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::ports::Delivery;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -262,9 +263,9 @@ impl Edge {
                 info!(
                     endpoint = endpoint.name,
                     outcome = "ignored",
-                    event_id = %shown::id(&event.event_id),
+                    event_id = %redact::id(&event.event_id),
                     trace_id = %visit.of,
-                    event_type = %shown::kind(&event.event_type),
+                    event_type = %redact::kind(&event.event_type),
                     bytes = body.len(),
                     "webhook"
                 );
@@ -370,7 +371,7 @@ fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
 mod tests {
     use std::cell::RefCell;
 
-    use revwatch_shared::config::Mode;
+    use revwatch_runtime::config::Mode;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use revwatch_shared::config::Config;
-use revwatch_shared::process::{Process, Start};
+use revwatch_runtime::config::Config;
+use revwatch_runtime::process::{Process, Start};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

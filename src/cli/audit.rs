@@ -6,9 +6,9 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::journal::{self, OperatorAction};
-use revwatch_shared::ports::{AuditEntry, EventQueue, QueueError};
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::journal::{self, OperatorAction};
+use revwatch_storage::ports::{AuditEntry, EventQueue, QueueError};
 
 use super::Common;
 use super::dead::iso_ms;

@@ -6,8 +6,8 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use revwatch_alerting::Setup;
 use revwatch_alerting::slack_actions::SlackActions;
-use revwatch_shared::backend::Uses;
-use revwatch_shared::config::{
+use revwatch_runtime::backend::Uses;
+use revwatch_runtime::config::{
     Config, ConfigError, DEFAULTS, Effective, Endpoint, unknown_in_environment,
 };
 use serde_json::{Value, json};

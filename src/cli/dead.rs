@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::event::Event;
-use revwatch_shared::journal::DISMISSED;
-use revwatch_shared::ports::{
+use revwatch_core::event::Event;
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::journal::DISMISSED;
+use revwatch_storage::ports::{
     Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
 };
 use serde_json::{Value, json};

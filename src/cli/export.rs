@@ -5,11 +5,11 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use revwatch_alerting::alert::Alert;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::entity::account::Account;
-use revwatch_shared::entity::risk::Risk;
-use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
-use revwatch_shared::ports::StateStore;
+use revwatch_core::entity::account::Account;
+use revwatch_core::entity::risk::Risk;
+use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::ports::StateStore;
 
 use super::Common;
 use super::alerts::load_alerts;

@@ -7,11 +7,11 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::entity::timeline::Stage;
-use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
-use revwatch_shared::kpi::{Kpis, hours_needed};
-use revwatch_shared::money::Money;
+use revwatch_core::entity::timeline::Stage;
+use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_core::money::Money;
+use revwatch_runtime::backend::Backend;
 use serde_json::{Value, json};
 
 use super::Common;

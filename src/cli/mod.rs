@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use revwatch_shared::config::Config;
-use revwatch_shared::process::prepare;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::process::prepare;
 use tokio::sync::oneshot;
 
 use crate::demo;

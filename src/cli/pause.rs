@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use revwatch_shared::backend::Backend;
-use revwatch_shared::pauses::{Pauses, Scope};
-use revwatch_shared::ports::{EventQueue, HoldingQueue};
+use revwatch_core::pauses::{Pauses, Scope};
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::ports::{EventQueue, HoldingQueue};
 use revwatch_worker::recovery::{change_pauses, pauses};
 
 use super::Common;

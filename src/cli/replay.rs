@@ -7,12 +7,12 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
-use revwatch_shared::admin::Readiness;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::config::Config;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::supervise::Supervisor;
-use revwatch_shared::telemetry::{Metrics, Tracer};
+use revwatch_core::observe::Plans;
+use revwatch_runtime::admin::Readiness;
+use revwatch_runtime::backend::Backend;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::supervise::Supervisor;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_worker::recovery::{
     IncompletePartition, ReplaySummary, pauses, recover, replay, restore_pauses,
 };

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode};
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -157,7 +157,7 @@ pub async fn post(
 }
 
 fn first_secret(common: &Common) -> anyhow::Result<String> {
-    use revwatch_shared::config::ExposeSecret as _;
+    use revwatch_runtime::config::ExposeSecret as _;
     let config = common.config()?;
     let secrets = config
         .stripe_webhook_secret

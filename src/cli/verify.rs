@@ -8,12 +8,12 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::condition::Condition;
-use revwatch_shared::counters::Bucket;
-use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
-use revwatch_shared::ports::{StateStore, StoreError};
-use revwatch_shared::recount::{Comparison, Difference, Held, Recount, first_hour};
+use revwatch_core::condition::Condition;
+use revwatch_core::counters::Bucket;
+use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_core::recount::{Comparison, Difference, Held, Recount, first_hour};
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::ports::{StateStore, StoreError};
 use serde_json::{Value, json};
 
 use super::Common;

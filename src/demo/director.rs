@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use revwatch_shared::kpi::{Kpis, hours_needed};
-use revwatch_shared::ports::StateStore;
+use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_storage::ports::StateStore;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 

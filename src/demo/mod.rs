@@ -21,10 +21,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use revwatch_alerting::notify::Notifier;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::config::Config;
-use revwatch_shared::process::{Start, shutdown_on_signals};
-use revwatch_shared::telemetry::init_logs_or;
+use revwatch_runtime::backend::Backend;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::process::{Start, shutdown_on_signals};
+use revwatch_runtime::telemetry::init_logs_or;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::Client;
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::simulator::SimEvent;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_shared::kpi::Kpis;
-use revwatch_shared::money::Money;
+use revwatch_core::kpi::Kpis;
+use revwatch_core::money::Money;
 
 use super::director::Director;
 use super::simulator::Simulator;

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use revwatch_alerting::alert::{Alert, Subject};
-use revwatch_shared::ports::Delivery;
+use revwatch_storage::ports::Delivery;
 
 use super::simulator::{SimulationConfig, Simulator};
 
@@ -153,8 +153,8 @@ fn report(bench: &Simulator, since_s: i64, until_s: i64) -> Report {
 mod tests {
     use bytes::Bytes;
     use revwatch_alerting::policy::{Capabilities, Policy};
-    use revwatch_shared::config::Config;
-    use revwatch_shared::observe::Plans;
+    use revwatch_core::observe::Plans;
+    use revwatch_runtime::config::Config;
     use uuid::Uuid;
 
     use super::*;

@@ -3,7 +3,7 @@
 use revwatch_alerting::alert::{Side, Unit};
 use revwatch_alerting::metric::Named;
 use revwatch_alerting::rule::{Measure, MetricRule, NoData, Rule, RuleKind, Window};
-use revwatch_shared::span::Span;
+use revwatch_core::span::Span;
 
 /// The word for a rule's kind in rule files.
 pub fn kind(rule: &Rule) -> &'static str {

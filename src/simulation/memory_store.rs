@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use revwatch_shared::condition::{Condition, ConditionKey};
-use revwatch_shared::counters::{Bucket, Counters};
-use revwatch_shared::entity::EntityKey;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{
+use revwatch_core::condition::{Condition, ConditionKey};
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::EntityKey;
+use revwatch_core::observe::Plans;
+use revwatch_storage::ports::{
     ChangeCursor, Changes, Commit, ConditionChange, Delivery, DueWindow, ReadResult, ReadSet,
     StoredEntity,
 };
@@ -199,8 +199,8 @@ impl MemoryStore {
 
 /// Sorts before every key there is.
 fn lowest() -> ConditionKey {
-    use revwatch_shared::condition::ConditionKind;
-    use revwatch_shared::entity::EntityKind;
+    use revwatch_core::condition::ConditionKind;
+    use revwatch_core::entity::EntityKind;
     let kind = ConditionKind::ALL
         .into_iter()
         .min()
@@ -218,7 +218,7 @@ fn lowest() -> ConditionKey {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use revwatch_shared::entity::Entity;
+    use revwatch_core::entity::Entity;
     use revwatch_worker::plan::recompute;
 
     use super::*;

@@ -11,8 +11,8 @@ use revwatch_alerting::alert::Alert;
 use revwatch_alerting::command::{Command, CommandKind, Matcher, Silence};
 use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::policy::Policy;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::Delivery;
+use revwatch_core::observe::Plans;
+use revwatch_storage::ports::Delivery;
 use revwatch_worker::plan::Outcome;
 use uuid::Uuid;
 
@@ -486,7 +486,7 @@ fn lines(log: &[SentMessage]) -> Vec<String> {
 mod tests {
     use revwatch_alerting::policy::Capabilities;
     use revwatch_alerting::rule_text;
-    use revwatch_shared::config::Config;
+    use revwatch_runtime::config::Config;
 
     use super::*;
     use crate::simulation::scenario_file::{FileSource, parse};

@@ -1,5 +1,5 @@
 //! A rule test: what happens when, and what must have come of it. Pure; how it is written is in
-//! [`super::script_text`].
+//! [`super::scenario_file`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use revwatch_alerting::alert::Subject;
 use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::rule::Rule;
-use revwatch_shared::ports::Delivery;
-use revwatch_shared::span::Span;
+use revwatch_core::span::Span;
+use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
 
 /// One test.
@@ -22,7 +22,7 @@ pub struct Scenario {
     pub place: String,
     /// Unix seconds.
     pub start_s: i64,
-    /// See [`super::bench::Setting::tick_s`].
+    /// See [`super::simulator::SimulationConfig::tick_s`].
     pub tick_s: i64,
     /// The rules that are tried.
     pub rules: Vec<Rule>,

@@ -1,10 +1,10 @@
 //! A pretended revwatch with a clock of its own: deliveries are applied by the worker's code, rules are
 //! evaluated by the evaluator's, and a pretended Slack takes every message. Pure.
 //!
-//! [`Bench::tick`] does what a tick of `alerting/src/evaluator.rs` does. Between ticks time is skipped: [`Bench::run_to`]
+//! [`Simulator::tick`] does what a tick of `alerting/src/evaluator.rs` does. Between ticks time is skipped: [`Simulator::run_to`]
 //! stops only where time alone changes something.
 //!
-//! Invariant: everything that the evaluator remembers is in its documents; with [`Setting::restarts`] it is
+//! Invariant: everything that the evaluator remembers is in its documents; with [`SimulationConfig::restarts`] it is
 //! begun anew from them after every tick and in the middle of telling every message.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -20,9 +20,9 @@ use revwatch_alerting::metric_value::{MetricInputs, PipelineStatus};
 use revwatch_alerting::outcome::Outcome;
 use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::{Measure, Rule, RuleKind};
-use revwatch_shared::counters::hour_of;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{Delivery, DocumentWrite};
+use revwatch_core::counters::hour_of;
+use revwatch_core::observe::Plans;
+use revwatch_storage::ports::{Delivery, DocumentWrite};
 use revwatch_worker::plan;
 
 use super::memory_store::MemoryStore;

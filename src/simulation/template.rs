@@ -1,6 +1,6 @@
 //! Events made of a few words: what a rule test says of an event, filled up to what Stripe would send. Pure.
 
-use revwatch_shared::event::is_known_kind;
+use revwatch_core::event::is_known_kind;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -333,8 +333,8 @@ fn merge(into: &mut Value, given: Option<&Map<String, Value>>) {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::event::Event;
-    use revwatch_shared::observe::{Plans, observe};
+    use revwatch_core::event::Event;
+    use revwatch_core::observe::{Plans, observe};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Single events as Stripe sends them, and what makes their bodies as long as is wanted.
 
 use bytes::Bytes;
-use revwatch_shared::ports::Delivery;
+use revwatch_storage::ports::Delivery;
 use serde_json::{Value, json};
 
 use crate::business::Story;

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use revwatch_shared::event::Event;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::Delivery;
+use revwatch_core::event::Event;
+use revwatch_core::observe::Plans;
+use revwatch_storage::ports::Delivery;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

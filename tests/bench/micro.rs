@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use revwatch_shared::entity::{Entity, EntityKey};
-use revwatch_shared::event::Event;
-use revwatch_shared::observe::observe;
+use revwatch_core::entity::{Entity, EntityKey};
+use revwatch_core::event::Event;
+use revwatch_core::observe::observe;
 
 /// As in the program.
 #[global_allocator]
@@ -29,7 +29,7 @@ fn main() {
 }
 
 mod signature {
-    use revwatch_shared::signature::{DEFAULT_TOLERANCE_S, SigningKey, verify};
+    use revwatch_core::signature::{DEFAULT_TOLERANCE_S, SigningKey, verify};
 
     use super::*;
 
@@ -67,8 +67,8 @@ mod signature {
 }
 
 mod parse {
-    use revwatch_shared::event::partition_of;
-    use revwatch_shared::telemetry::Correlation;
+    use revwatch_core::event::partition_of;
+    use revwatch_runtime::telemetry::Correlation;
 
     use super::*;
 
@@ -115,7 +115,7 @@ fn observe_of(bencher: Bencher, what: &str) {
 
 /// What is done with one entity, by how many events it knows.
 mod entity {
-    use revwatch_shared::entity::{EntityKind, Observation};
+    use revwatch_core::entity::{EntityKind, Observation};
 
     use super::*;
     use crate::business::Story;
@@ -148,7 +148,7 @@ mod entity {
         let (before, _, news) = known(events);
         let mut after = before.clone();
         after.merge(&news);
-        bencher.bench(|| revwatch_shared::entity::transitions(divan::black_box(&before), &after));
+        bencher.bench(|| revwatch_core::entity::transitions(divan::black_box(&before), &after));
     }
 
     #[divan::bench(args = EVENTS)]
@@ -201,7 +201,7 @@ mod entity {
             divan::black_box(&told)
                 .iter()
                 .for_each(|seen| after.merge(seen));
-            let changed = revwatch_shared::entity::transitions(&before, &after);
+            let changed = revwatch_core::entity::transitions(&before, &after);
             (
                 after.contributions(),
                 after.conditions(),
@@ -235,9 +235,9 @@ mod entity {
 
 /// A batch of renewals, one for each of so many subscriptions of which three events are known.
 mod plan {
-    use revwatch_shared::observe::Plans;
-    use revwatch_shared::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
-    use revwatch_shared::redis::packed;
+    use revwatch_core::observe::Plans;
+    use revwatch_storage::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
+    use revwatch_storage::redis::packed;
     use revwatch_worker::plan::Batch;
 
     use super::*;
@@ -352,10 +352,10 @@ mod alerting {
     use revwatch_alerting::rule::{MetricRule, RuleKind};
     use revwatch_alerting::rule_text::built_in;
     use revwatch_alerting::step::{HoldTimes, Phase, step};
-    use revwatch_shared::condition::{Condition, ConditionKind};
-    use revwatch_shared::config::Config;
-    use revwatch_shared::counters::{Bucket, Counters, hour_of};
-    use revwatch_shared::ports::ConditionChange;
+    use revwatch_core::condition::{Condition, ConditionKind};
+    use revwatch_core::counters::{Bucket, Counters, hour_of};
+    use revwatch_runtime::config::Config;
+    use revwatch_storage::ports::ConditionChange;
 
     use super::*;
     use crate::business::Story;

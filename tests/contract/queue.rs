@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use revwatch_shared::ports::{
+use revwatch_storage::ports::{
     Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
     TriageSummary,
 };

@@ -11,10 +11,10 @@ use futures_util::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
-use revwatch_shared::ports::{
+use revwatch_storage::ports::{
     Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, QueueError, TriageSummary,
 };
-use revwatch_shared::rabbitmq::{RabbitOptions, RabbitQueue};
+use revwatch_storage::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::queue::{self, PARTITIONS, QueueHome, delivery, take, until, within};

@@ -1,8 +1,8 @@
 //! The queue contract on the embedded store.
 
 use async_trait::async_trait;
-use revwatch_shared::ports::{EventQueue, HoldingQueue, ReadSet, StateStore};
-use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
+use revwatch_storage::ports::{EventQueue, HoldingQueue, ReadSet, StateStore};
+use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use tempfile::TempDir;
 
 use super::queue::{self, PARTITIONS, QueueHome};

@@ -12,15 +12,15 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
-use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
-use revwatch_shared::counters::{Bucket, Counters};
-use revwatch_shared::entity::{EntityKey, EntityKind};
-use revwatch_shared::ports::{
+use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_storage::ports::{
     AuditEntry, Commit, Committed, ConditionChange, DedupeKey, DueWindow, EntityWrite, Health,
     ReadSet, StateStore, StoreError,
 };
-use revwatch_shared::redis::RedisStore;
-use revwatch_shared::sqlite::{Open, Sqlite};
+use revwatch_storage::redis::RedisStore;
+use revwatch_storage::sqlite::{Open, Sqlite};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 

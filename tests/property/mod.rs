@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use revwatch_shared::counters::Counters;
-use revwatch_shared::entity::{Entity, EntityKey};
-use revwatch_shared::event::Event;
-use revwatch_shared::kpi::Kpis;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
+use revwatch_core::counters::Counters;
+use revwatch_core::entity::{Entity, EntityKey};
+use revwatch_core::event::Event;
+use revwatch_core::kpi::Kpis;
+use revwatch_core::observe::Plans;
+use revwatch_storage::ports::{ConditionChange, Delivery, ReadResult, StoredEntity};
 use revwatch_worker::plan::{Batch, Outcome, recompute};
 use uuid::Uuid;
 

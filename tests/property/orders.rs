@@ -10,10 +10,10 @@ mod movements;
 
 use std::collections::BTreeMap;
 
-use revwatch_shared::counters::Bucket;
-use revwatch_shared::entity::{Entity, EntityKey, EntityKind, Observation};
-use revwatch_shared::event::Event;
-use revwatch_shared::observe::{Plans, observe};
+use revwatch_core::counters::Bucket;
+use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation};
+use revwatch_core::event::Event;
+use revwatch_core::observe::{Plans, observe};
 use serde_json::{Value, json};
 
 /// Seven, so that there are 5,040 orders.

@@ -13,11 +13,11 @@ mod samples;
 
 use std::collections::BTreeMap;
 
-use revwatch_shared::condition::Condition;
-use revwatch_shared::counters::Bucket;
-use revwatch_shared::entity::{Entity, EntityKey, Observation};
-use revwatch_shared::event::{Event, known_kinds};
-use revwatch_shared::observe::{Plans, observe};
+use revwatch_core::condition::Condition;
+use revwatch_core::counters::Bucket;
+use revwatch_core::entity::{Entity, EntityKey, Observation};
+use revwatch_core::event::{Event, known_kinds};
+use revwatch_core::observe::{Plans, observe};
 use serde_json::{Value, json};
 
 fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {

@@ -2,7 +2,7 @@
 //! plain form of the same search, which looks at every pair and sorts at every step.
 
 use fastrand::Rng;
-use revwatch_shared::entity::timeline::{Change, Facts, RecordedState, Stage, Timeline};
+use revwatch_core::entity::timeline::{Change, Facts, RecordedState, Stage, Timeline};
 
 /// Facts of a few values, so that much is alike.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use revwatch_shared::counters::{Bucket, hour_of};
-use revwatch_shared::entity::{Entity, EntityKey, EntityKind, Observation};
-use revwatch_shared::event::Event;
-use revwatch_shared::observe::{Plans, observe};
+use revwatch_core::counters::{Bucket, hour_of};
+use revwatch_core::entity::{Entity, EntityKey, EntityKind, Observation};
+use revwatch_core::event::Event;
+use revwatch_core::observe::{Plans, observe};
 use serde_json::{Value, json};
 
 fn read(

@@ -95,7 +95,7 @@ impl RedisServer {
         self.port
     }
 
-    /// For [`revwatch_shared::redis::RedisStore::connect`].
+    /// For [`revwatch_storage::redis::RedisStore::connect`].
     pub(crate) fn url(&self) -> SecretString {
         format!("redis://127.0.0.1:{}/", self.port).into()
     }
@@ -248,7 +248,7 @@ impl RedisCluster {
         });
     }
 
-    /// For [`revwatch_shared::redis::RedisStore::connect`]. One node is left out: it has to be found.
+    /// For [`revwatch_storage::redis::RedisStore::connect`]. One node is left out: it has to be found.
     pub(crate) fn url(&self) -> SecretString {
         let hosts: Vec<String> = self.nodes[1..]
             .iter()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
 use serde_json::Value;
 
 use super::wait::until_blocking;

@@ -130,7 +130,7 @@ fn what_is_in_effect_is_printed_with_where_it_comes_from() {
     settings.write("revwatch.toml", &text);
     assert!(faults(&variables, &[]).contains("`slack.bot_token` holds ***"));
     let defaults = print(&Variables::new(), &["config", "print", "--defaults"]);
-    assert_eq!(defaults, revwatch_shared::config::DEFAULTS);
+    assert_eq!(defaults, revwatch_runtime::config::DEFAULTS);
 }
 
 #[tokio::test]

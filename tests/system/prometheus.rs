@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use revwatch_shared::telemetry::Metrics;
+use revwatch_runtime::telemetry::Metrics;
 use serde_json::Value;
 
 use super::Home;

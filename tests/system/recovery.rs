@@ -1,6 +1,6 @@
 //! What operators do when something went wrong: pause and resume, dead letters, replay, rebuild; and the audit of it.
 
-use revwatch_shared::sqlite::FILE_NAME;
+use revwatch_storage::sqlite::FILE_NAME;
 use serde_json::{Value, json};
 
 use super::Home;

@@ -2,9 +2,9 @@
 //! events, requests and commands, whatever peers answer, and however much is logged.
 
 use futures_util::StreamExt as _;
-use revwatch_shared::ports::{COMMANDS, StateStore as _};
-use revwatch_shared::signature::SigningKey;
-use revwatch_shared::sqlite::{Open, Sqlite};
+use revwatch_core::signature::SigningKey;
+use revwatch_storage::ports::{COMMANDS, StateStore as _};
+use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 
 use super::Home;
@@ -52,7 +52,7 @@ const TRACES_OF_THEM: [&str; 14] = [
 ];
 
 /// More than anybody wants to read.
-const EVERYTHING: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,revwatch_worker=trace,revwatch_alerting=trace,revwatch_shared=trace";
+const EVERYTHING: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,revwatch_worker=trace,revwatch_alerting=trace,revwatch_core=trace,revwatch_storage=trace,revwatch_runtime=trace";
 
 /// Every way to tell is set up, and leads to a peer that repeats what it is told.
 async fn variables_of(home: &Home, settings: &Settings, port: u16) -> Variables {

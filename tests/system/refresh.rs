@@ -1,7 +1,7 @@
 //! A thin event tells that an account changed; how it stands now is asked of Stripe's API.
 
-use revwatch_shared::ports::StateStore as _;
-use revwatch_shared::sqlite::{Open, Sqlite};
+use revwatch_storage::ports::StateStore as _;
+use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 
 use super::Home;

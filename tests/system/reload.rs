@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use revwatch_shared::signature::SigningKey;
-use revwatch_shared::sqlite::FILE_NAME;
+use revwatch_core::signature::SigningKey;
+use revwatch_storage::sqlite::FILE_NAME;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use revwatch_shared::money::Money;
+use revwatch_core::money::Money;
 use serde_json::{Value, json};
 
 use super::Home;

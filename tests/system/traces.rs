@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use revwatch_shared::signature::SigningKey;
-use revwatch_shared::telemetry::{Correlation, SpanContext, parse_traceparent};
+use revwatch_core::signature::SigningKey;
+use revwatch_runtime::telemetry::{Correlation, SpanContext, parse_traceparent};
 use serde_json::json;
 
 use super::{Home, shipped_rules};

@@ -3,10 +3,9 @@
 //! Invariant: nothing of an event's object is said but its id and its transitions.
 
 use jiff::Timestamp;
-use revwatch_shared::ports::Delivery;
-use revwatch_shared::telemetry::{
-    Correlation, Span, SpanKind, new_span_id, parse_traceparent, shown,
-};
+use revwatch_core::redact;
+use revwatch_runtime::telemetry::{Correlation, Span, SpanKind, new_span_id, parse_traceparent};
+use revwatch_storage::ports::Delivery;
 
 use crate::Worker;
 use crate::partition::Applied;
@@ -54,8 +53,8 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
-                    kind = subject.kind.as_str(), id = %shown::id(&subject.id), event_id = %shown::id(&t.event_id),
-                    trace_id = %Correlation::of(&t.event_id), change = %shown::phrase(&t.what), $message
+                    kind = subject.kind.as_str(), id = %redact::id(&subject.id), event_id = %redact::id(&t.event_id),
+                    trace_id = %Correlation::of(&t.event_id), change = %redact::phrase(&t.what), $message
                 )
             };
         }
@@ -86,16 +85,16 @@ fn log(delivery: &Delivery, outcome: &Outcome) {
     } = delivery;
     match outcome {
         Outcome::Dead(reason) => tracing::error!(
-            event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
-            event_type = %shown::kind(event_type), outcome = outcome.as_str(), reason, "dead letter"
+            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = %redact::kind(event_type), outcome = outcome.as_str(), reason, "dead letter"
         ),
         Outcome::Paused(_) => tracing::info!(
-            event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
-            event_type = %shown::kind(event_type), outcome = outcome.as_str(), "held back"
+            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = %redact::kind(event_type), outcome = outcome.as_str(), "held back"
         ),
         _ => tracing::info!(
-            event_id = %shown::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
-            event_type = %shown::kind(event_type), outcome = outcome.as_str(), "commit"
+            event_id = %redact::id(event_id), trace_id = %Correlation::of(event_id), delivery_id = %id, partition,
+            event_type = %redact::kind(event_type), outcome = outcome.as_str(), "commit"
         ),
     }
 }
@@ -123,11 +122,11 @@ fn trace(worker: &Worker, delivery: &Delivery, outcome: &Outcome, batch: usize, 
         .with("revwatch.outcome", outcome.as_str())
         .with(
             "revwatch.event.id",
-            shown::id(&delivery.event_id).into_owned(),
+            redact::id(&delivery.event_id).into_owned(),
         )
         .with(
             "revwatch.event.type",
-            shown::kind(&delivery.event_type).into_owned(),
+            redact::kind(&delivery.event_type).into_owned(),
         )
         .with(
             "messaging.batch.message_count",

@@ -2,7 +2,7 @@
 //! then acknowledges.
 //!
 //! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it; [`membership`]
-//! shares partitions among the workers that are alive; [`healing`] replays the archive where the store lost
+//! shares partitions among the workers that are alive; [`recovery`] replays the archive where the store lost
 //! something, and the steward sees that it is done, and that pauses are heeded; [`refresh`] asks Stripe's API about accounts that
 //! thin events only named; [`backfill`] lists past events there and puts them into the queue.
 //!
@@ -18,20 +18,19 @@ pub mod partition;
 pub mod plan;
 pub mod recovery;
 pub mod refresh;
-pub mod stripe_api;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_shared::admin::Check;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::config::WorkerConfig;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{EventQueue, HoldingQueue, StateStore};
-use revwatch_shared::process::Process;
-use revwatch_shared::supervise::Supervisor;
-use revwatch_shared::telemetry::{Metrics, Tracer};
+use revwatch_core::observe::Plans;
+use revwatch_runtime::admin::Check;
+use revwatch_runtime::backend::Backend;
+use revwatch_runtime::config::WorkerConfig;
+use revwatch_runtime::process::Process;
+use revwatch_runtime::supervise::Supervisor;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::ports::{EventQueue, HoldingQueue, StateStore};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -1,7 +1,7 @@
 //! revwatch's worker alone.
 
 use clap::Parser as _;
-use revwatch_shared::process::{Process, RoleArgs, prepare};
+use revwatch_runtime::process::{Process, RoleArgs, prepare};
 use revwatch_worker::Worker;
 use tokio::task::JoinSet;
 

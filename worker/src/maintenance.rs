@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_shared::event::Event;
-use revwatch_shared::journal::pauses_in_store;
-use revwatch_shared::pauses::{PauseHistory, Pauses};
-use revwatch_shared::ports::{Disposition, HeldDelivery, HoldingQueue};
+use revwatch_core::event::Event;
+use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_storage::journal::pauses_in_store;
+use revwatch_storage::ports::{Disposition, HeldDelivery, HoldingQueue};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
 //! Which worker reads which partition: rendezvous hashing over those alive. When a worker comes or
 //! goes, only the partitions it gains or loses move.
 
-use revwatch_shared::event::partition_of;
+use revwatch_core::event::partition_of;
 
 /// The workers' group in the store.
 pub const GROUP: &str = "workers";

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
-use revwatch_shared::pauses::{PauseHistory, Pauses};
-use revwatch_shared::ports::{
+use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_storage::ports::{
     Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, StoreError,
 };
 use tokio::sync::watch;

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use revwatch_shared::condition::Condition;
-use revwatch_shared::counters::{Bucket, Counters};
-use revwatch_shared::entity::{Entity, EntityKey, Observation, Transition, transitions};
-use revwatch_shared::event::{Event, day_of, is_known_kind, kind_label};
-use revwatch_shared::histogram;
-use revwatch_shared::observe::{Plans, observe};
-use revwatch_shared::pauses::{PauseHistory, Pauses};
-use revwatch_shared::ports::{
+use revwatch_core::condition::Condition;
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::{Entity, EntityKey, Observation, Transition, transitions};
+use revwatch_core::event::{Event, day_of, is_known_kind, kind_label};
+use revwatch_core::histogram;
+use revwatch_core::observe::{Plans, observe};
+use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, Delivery, EntityWrite, ReadResult, ReadSet,
 };
 
@@ -354,7 +354,7 @@ pub fn recompute<'a>(entities: impl IntoIterator<Item = &'a Entity>) -> Counters
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use revwatch_shared::pauses::Scope;
+    use revwatch_core::pauses::Scope;
     use uuid::Uuid;
 
     use super::*;

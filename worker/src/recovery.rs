@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use revwatch_shared::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
-use revwatch_shared::pauses::{PauseHistory, Pauses, Scope};
-use revwatch_shared::ports::{
+use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
+use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
+use revwatch_storage::ports::{
     Delivery, EventQueue, Fence, Health, HeldDelivery, HoldingQueue, JournalEntry, PAUSES,
     StateStore,
 };

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use revwatch_shared::admin::Readiness;
-use revwatch_shared::config::Config;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{
+use revwatch_core::observe::Plans;
+use revwatch_runtime::admin::Readiness;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::supervise::Supervisor;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::ports::{
     Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
     QueueError, TriageSummary,
 };
-use revwatch_shared::sqlite::{Open, Sqlite};
-use revwatch_shared::supervise::Supervisor;
-use revwatch_shared::telemetry::{Metrics, Tracer};
+use revwatch_storage::sqlite::{Open, Sqlite};
 use revwatch_worker::{BatchPermits, Worker, run};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

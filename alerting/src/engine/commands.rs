@@ -1,6 +1,6 @@
 //! What people ask for.
 
-use revwatch_shared::ports::COMMANDS;
+use revwatch_storage::ports::COMMANDS;
 
 use super::{Engine, SILENCES, Watch, key_of};
 use crate::alert::{AlertState, NoticeKind};

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use revwatch_shared::money::{Money, decimals};
+use revwatch_core::money::{Money, decimals};
 
 use super::Engine;
 use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject, id};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use revwatch_shared::condition::{Condition, ConditionKey, ConditionKind};
-use revwatch_shared::entity::EntityKey;
-use revwatch_shared::ports::{ConditionChange, DueWindow};
+use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_core::entity::EntityKey;
+use revwatch_storage::ports::{ConditionChange, DueWindow};
 
 use super::{Engine, STALLED_S, Watch, WatchKey};
 use crate::alert::{Evidence, Subject};
@@ -145,7 +145,7 @@ impl Engine {
         self.end_scan();
     }
 
-    /// A look at all open conditions begins: what fires for none of them resolves. Let [`Book::on_open`] see
+    /// A look at all open conditions begins: what fires for none of them resolves. Let [`Engine::on_open`] see
     /// each of them, then end it.
     pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
         let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();

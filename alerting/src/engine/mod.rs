@@ -1,10 +1,10 @@
 //! Everything the evaluator remembers, and what a tick does to it. Pure: the shell in `alerting/src/evaluator.rs` reads the
 //! store, calls in here, and writes what comes out.
 //!
-//! Inputs ([`Book::on_changes`], [`Book::on_figures`], [`Book::on_command`], [`Book::on_time`], …) only note
-//! what happened; [`Book::settle`] then decides, for all of it at once, who is told, and gives the documents
-//! to be written. `looking.rs` takes in what rules see, `watching.rs` leads alerts through their life, `muting.rs`
-//! and `groups.rs` decide who is told, `telling.rs` and `outbox.rs` follow the messages.
+//! Inputs ([`Engine::on_changes`], [`Engine::on_counters`], [`Engine::on_command`], [`Engine::on_time`], …) only note
+//! what happened; [`Engine::settle`] then decides, for all of it at once, who is told, and gives the documents
+//! to be written. `inputs.rs` takes in what rules see, `transitions.rs` leads alerts through their life, `mute.rs`
+//! and `groups.rs` decide who is told, `notification.rs` and `outbox.rs` follow the messages.
 //!
 //! Invariant: every change of the book comes with the documents that make it durable; the shell writes
 //! them before anything is told, and forgets the book when it cannot.
@@ -19,8 +19,8 @@ mod transitions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use revwatch_shared::condition::ConditionKind;
-use revwatch_shared::ports::{ChangeCursor, DocumentWrite};
+use revwatch_core::condition::ConditionKind;
+use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
 pub use self::notification::{Attempt, AttemptResult, Origin};
@@ -58,7 +58,7 @@ pub struct EvaluatorPosition {
     pub waiting: BTreeSet<String>,
     /// Unix second at which what is too old was last taken out of the history.
     pub history_cut_s: i64,
-    /// How the store had come to be whole then; see [`revwatch_shared::ports::Health::recovery_id`].
+    /// How the store had come to be whole then; see [`revwatch_storage::ports::Health::recovery_id`].
     #[serde(default, alias = "healed_by")]
     pub recovery_id: String,
 }
@@ -100,7 +100,7 @@ pub struct Documents {
     pub pending: Vec<(String, String)>,
     /// Space [`SILENCES`].
     pub silences: Vec<(String, String)>,
-    /// Space [`PROGRESS`].
+    /// Space [`POSITION`].
     pub progress: Vec<(String, String)>,
 }
 
@@ -143,7 +143,7 @@ pub struct Engine {
     /// Notifiers that cannot tell anybody until something is mended, and why.
     broken_notifiers: BTreeMap<String, String>,
     newest_event_s: Option<i64>,
-    /// See [`crate::figure::Pipeline::stalled_s`].
+    /// See [`crate::metric_value::PipelineStatus::stalled_s`].
     stalled_s: i64,
     counts: BTreeMap<(String, String, Stage), i64>,
     fired: Vec<String>,

@@ -80,7 +80,7 @@ impl Engine {
         self.outbox.due(now_ms)
     }
 
-    /// Begins the next attempt of a lane. It must be written ([`Book::settle`]) before it is made.
+    /// Begins the next attempt of a lane. It must be written ([`Engine::settle`]) before it is made.
     pub fn begin(&mut self, lane: &Lane, now_ms: i64) -> Option<Attempt> {
         let (id, way) = self.outbox.next(lane, now_ms)?;
         let alert = self.alerts.get_mut(&id)?;

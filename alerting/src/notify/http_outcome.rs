@@ -1,5 +1,5 @@
 //! What the answers and failures of notifiers' requests mean. How requests leave, and where they may go, is decided in
-//! [`revwatch_shared::egress`].
+//! [`revwatch_runtime::egress`].
 
 use std::error::Error;
 
@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
-use revwatch_shared::egress::BlockedAddress;
-use revwatch_shared::telemetry::shown;
+use revwatch_core::redact;
+use revwatch_runtime::egress::BlockedAddress;
 use serde::de::DeserializeOwned;
 
 use super::Outcome;
@@ -128,7 +128,7 @@ pub fn encoded(pairs: &[(&str, &str)]) -> String {
 
 /// `text`, which somebody else wrote, as one word for the log.
 pub fn word(text: &str) -> String {
-    shown::word(text).to_owned()
+    redact::word(text).to_owned()
 }
 
 /// The first `most` characters of `text`; a cut is marked.
@@ -148,8 +148,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
-    use revwatch_shared::config::EgressConfig;
-    use revwatch_shared::egress::{EgressClient, Resolution};
+    use revwatch_runtime::config::EgressConfig;
+    use revwatch_runtime::egress::{EgressClient, Resolution};
 
     use super::super::stub::{Reply, Stub};
     use super::*;

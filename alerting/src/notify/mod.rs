@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use revwatch_shared::config::{Config, ConfigError, SlackConfig};
-use revwatch_shared::egress;
-pub use revwatch_shared::egress::EgressClient;
+use revwatch_runtime::config::{Config, ConfigError, SlackConfig};
+use revwatch_runtime::egress;
+pub use revwatch_runtime::egress::EgressClient;
 
 pub use self::console::Console;
 pub use self::email::Email;
@@ -46,7 +46,7 @@ pub trait Notifier: Send + Sync {
     fn per_second(&self) -> f64;
 
     /// Tells `message`: changes the one at `message.receipt`, if there is one, else sends a new one. Must
-    /// answer within [`ANSWER_WITHIN`].
+    /// answer within [`ATTEMPT_TIMEOUT`].
     async fn deliver(&self, message: &Message) -> Outcome;
 
     /// Looks whether `message` arrived, after an attempt that ended without an answer. Never sends.

@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::Client;
-use revwatch_shared::config::PagerDutyConfig;
+use revwatch_runtime::config::PagerDutyConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ impl Notifier for PagerDuty {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::EgressConfig;
+    use revwatch_runtime::config::EgressConfig;
 
     use super::super::stub::{Reply, Stub, message};
     use super::*;

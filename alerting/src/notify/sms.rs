@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::fmt::rfc2822;
 use reqwest::{Client, RequestBuilder, StatusCode};
-use revwatch_shared::config::SmsConfig;
+use revwatch_runtime::config::SmsConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -442,7 +442,7 @@ fn worse(before: Option<Outcome>, new: Outcome) -> Outcome {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use revwatch_shared::config::EgressConfig;
+    use revwatch_runtime::config::EgressConfig;
     use serde_json::json;
 
     use super::super::stub::{Reply, Request, Stub, message};

@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
-use revwatch_shared::config::WebhookConfig;
+use revwatch_runtime::config::WebhookConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -180,7 +180,7 @@ fn body(message: &Message, now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::EgressConfig;
+    use revwatch_runtime::config::EgressConfig;
 
     use super::super::stub::{Reply, Stub, message};
     use super::*;

@@ -265,7 +265,7 @@ fn placed((file, text): &NamedText, span: Option<Range<usize>>, what: &str) -> S
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::condition::ConditionKind;
+    use revwatch_core::condition::ConditionKind;
 
     use super::*;
     use crate::metric::{

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
-use revwatch_shared::condition::ConditionKind;
-use revwatch_shared::config::Clock;
-use revwatch_shared::histogram::PROCESSING_BOUNDS_MS;
-use revwatch_shared::span::Span;
+use revwatch_core::condition::ConditionKind;
+use revwatch_core::histogram::PROCESSING_BOUNDS_MS;
+use revwatch_core::span::Span;
+use revwatch_runtime::config::Clock;
 use serde::Deserialize;
 
 use crate::alert::{Side, Unit};

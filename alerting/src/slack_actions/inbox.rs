@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use revwatch_shared::ports::{COMMANDS, StateStore, StoreError};
-use revwatch_shared::telemetry::shown;
+use revwatch_core::redact;
+use revwatch_storage::ports::{COMMANDS, StateStore, StoreError};
 use tokio::time::timeout;
 
 use super::payload::Interaction;
@@ -37,7 +37,7 @@ impl Inbox {
     /// Returns once all that is asked is durable.
     pub(super) async fn take(&self, interaction: &Interaction) -> Result<(), InboxError> {
         for ignored in &interaction.ignored {
-            tracing::debug!(reason = ignored.reason, action_id = %shown::id(&ignored.action_id), "action in Slack ignored");
+            tracing::debug!(reason = ignored.reason, action_id = %redact::id(&ignored.action_id), "action in Slack ignored");
         }
         timeout(STORE_TIMEOUT, self.store(interaction))
             .await
@@ -61,8 +61,8 @@ impl Inbox {
             };
             // A name and not an id of Slack's would be a person's.
             let (alert_id, by) = (
-                shown::id(&asked.alert_id),
-                shown::slack_user(&asked.user_id),
+                redact::id(&asked.alert_id),
+                redact::slack_user(&asked.user_id),
             );
             tracing::info!(%alert_id, what, slack_user = %by, "action in Slack");
         }

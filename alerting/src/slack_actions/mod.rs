@@ -14,11 +14,11 @@ mod socket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use revwatch_shared::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
-use revwatch_shared::listen::ListenError;
-use revwatch_shared::ports::StateStore;
-use revwatch_shared::reload::{Apply, Reloadable};
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
+use revwatch_runtime::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
+use revwatch_runtime::listen::ListenError;
+use revwatch_runtime::reload::{Apply, Reloadable};
+use revwatch_storage::ports::StateStore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -207,9 +207,9 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use revwatch_shared::config::EgressConfig;
-    use revwatch_shared::ports::COMMANDS;
-    use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
+    use revwatch_runtime::config::EgressConfig;
+    use revwatch_storage::ports::COMMANDS;
+    use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
     use serde_json::json;
     use tokio::time::{Instant, sleep};
 

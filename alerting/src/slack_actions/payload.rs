@@ -6,8 +6,8 @@
 //!
 //! | `action_id` | value | what follows |
 //! |---|---|---|
-//! | `acknowledge` | the alert's id | [`Ask::Acknowledge`] |
-//! | `silence`, `silence_…` | the alert's id, a space, seconds | [`Ask::Silence`] |
+//! | `acknowledge` | the alert's id | [`CommandKind::Acknowledge`] |
+//! | `silence`, `silence_…` | the alert's id, a space, seconds | [`CommandKind::Silence`] |
 //! | `open` | any | nothing: the button is a link, and Slack tells of it all the same |
 //!
 //! Several silence buttons in one block need the longer form: Slack wants each `action_id` of a block to be
@@ -15,7 +15,7 @@
 //!
 //! Invariant: the same payload gives the same keys and the same silences, however often it comes.
 
-use revwatch_shared::telemetry::shown;
+use revwatch_core::redact;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -80,7 +80,7 @@ const MAX_NAME_CHARS: usize = 80;
 pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, PayloadError> {
     let Kind { r#type } = read(payload)?;
     if r#type != "block_actions" {
-        return Err(PayloadError::Type(shown::kind(&r#type).into_owned()));
+        return Err(PayloadError::Type(redact::kind(&r#type).into_owned()));
     }
     let Payload { user, actions } = read(payload)?;
     let mut interaction = Interaction::default();

@@ -4,7 +4,7 @@
 //! constant time. A request more than five minutes from the local time is refused: it may be a replay.
 //! Source: <https://docs.slack.dev/authentication/verifying-requests-from-slack>.
 
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
 
 /// Slack's advice; a difference of this much passes.
 pub const TOLERANCE_S: i64 = 300;

@@ -18,9 +18,9 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode, header};
-use revwatch_shared::config::{EgressConfig, ExposeSecret as _, SecretString};
-use revwatch_shared::ports::StateStore;
-use revwatch_shared::telemetry::shown;
+use revwatch_core::redact;
+use revwatch_runtime::config::{EgressConfig, ExposeSecret as _, SecretString};
+use revwatch_storage::ports::StateStore;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -218,7 +218,7 @@ impl SocketMode {
                 ..
             } => Ok(url),
             Answer { error, .. } => {
-                let word = error.as_deref().map_or("without a reason", shown::word);
+                let word = error.as_deref().map_or("without a reason", redact::word);
                 let fix = match word {
                     "invalid_auth" | "not_authed" | "token_revoked" | "token_expired"
                     | "account_inactive" => ": check SLACK_APP_TOKEN",

@@ -1,7 +1,7 @@
 //! What each request is answered, and what the queue gets.
 
-use revwatch_shared::event::partition_of;
-use revwatch_shared::telemetry::{Correlation, parse_traceparent};
+use revwatch_core::event::partition_of;
+use revwatch_runtime::telemetry::{Correlation, parse_traceparent};
 
 use crate::support::{
     Behaviour, KERNEL_SECRET, PATH, SECRET, Server, chunked, event, limits, now_s, post,

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use revwatch_shared::config::Limits;
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
+use revwatch_runtime::config::Limits;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{

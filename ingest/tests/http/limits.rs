@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use revwatch_ingest::{Ingest, Settings, StartError};
-use revwatch_shared::config::Limits;
+use revwatch_runtime::config::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -1,6 +1,6 @@
 //! The graceful end: what was begun is finished, within bounds.
 
-use revwatch_shared::config::Limits;
+use revwatch_runtime::config::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 

@@ -13,7 +13,7 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
     let body = event("evt_1", true);
     let t = now_s();
     let at = |age: i64| {
-        revwatch_shared::signature::SigningKey::new(SECRET)
+        revwatch_core::signature::SigningKey::new(SECRET)
             .expect("a secret")
             .header(t - age, &body)
     };

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use revwatch_core::signature::SigningKey;
 use revwatch_ingest::{Ingest, Settings};
-use revwatch_shared::config::{Endpoint, Limits, Mode};
-use revwatch_shared::ports::{
+use revwatch_runtime::config::{Endpoint, Limits, Mode};
+use revwatch_runtime::telemetry::Metrics;
+use revwatch_storage::ports::{
     Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
     QueueError, TriageSummary,
 };
-use revwatch_shared::signature::SigningKey;
-use revwatch_shared::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;

@@ -9,8 +9,8 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::message::duration;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
-use revwatch_shared::ports::StateStore;
-use revwatch_shared::span::Span;
+use revwatch_core::span::Span;
+use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::stored::load_alerts;

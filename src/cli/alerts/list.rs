@@ -10,7 +10,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::{Alert, AlertState, Mute};
 use revwatch_alerting::rule::Severity;
-use revwatch_shared::ports::StateStore;
+use revwatch_storage::ports::StateStore;
 
 use super::stored::load_alerts;
 use super::{Common, money, now_s, state, subject};

@@ -11,7 +11,7 @@ mod submit;
 
 use clap::Subcommand;
 use revwatch_alerting::alert::{Alert, Mute};
-use revwatch_shared::backend::Backend;
+use revwatch_runtime::backend::Backend;
 
 pub use self::stored::load_alerts;
 use super::Common;

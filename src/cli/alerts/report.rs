@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::message::duration;
 use revwatch_alerting::report::report;
-use revwatch_shared::ports::StateStore;
+use revwatch_storage::ports::StateStore;
 
 use super::stored::load_alerts;
 use super::{Common, now_s};

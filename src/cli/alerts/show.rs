@@ -10,7 +10,7 @@ use revwatch_alerting::alert::{Alert, MessageKey, Mute, NoticeKind};
 use revwatch_alerting::command::Silence;
 use revwatch_alerting::message::{duration, render};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
-use revwatch_shared::ports::StateStore;
+use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::silences::end;

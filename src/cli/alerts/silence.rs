@@ -8,8 +8,8 @@ use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, Mute};
 use revwatch_alerting::command::{CommandKind, Matcher, Silence};
-use revwatch_shared::ports::StateStore;
-use revwatch_shared::span::Span;
+use revwatch_core::span::Span;
+use revwatch_storage::ports::StateStore;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::Mute;
 use revwatch_alerting::command::{Matcher, Silence};
-use revwatch_shared::ports::StateStore;
+use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_asked_silences, load_silences};

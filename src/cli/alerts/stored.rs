@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::command::{Command, CommandKind, Silence};
 use revwatch_alerting::engine;
-use revwatch_shared::ports::{COMMANDS, StateStore};
+use revwatch_storage::ports::{COMMANDS, StateStore};
 use serde::de::DeserializeOwned;
 
 /// Every alert that is stored, those not over first, then newest first.

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use revwatch_alerting::alert::{Alert, AlertState};
 use revwatch_alerting::command::{Command, CommandKind};
-use revwatch_shared::ports::{COMMANDS, StateStore};
+use revwatch_storage::ports::{COMMANDS, StateStore};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;

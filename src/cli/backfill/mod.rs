@@ -11,14 +11,14 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
-use revwatch_shared::backend::Backend;
-use revwatch_shared::config::{Config, ExposeSecret as _, SecretString};
-use revwatch_shared::entity::{Entity, EntityKey, EntityKind};
-use revwatch_shared::ports::StateStore;
+use revwatch_core::entity::{Entity, EntityKey, EntityKind};
+use revwatch_runtime::backend::Backend;
+use revwatch_runtime::config::{Config, ExposeSecret as _, SecretString};
+use revwatch_storage::ports::StateStore;
+use revwatch_stripe::{ApiErrorKind, StripeApi};
 use revwatch_worker::backfill::{
     Backfill, BackfillError, Listing, STRIPE_RETENTION_DAYS, TimeRange,
 };
-use revwatch_worker::stripe_api::{ApiErrorKind, StripeApi};
 use serde_json::json;
 
 use self::progress::{Progress, ProgressFile};

@@ -3,7 +3,7 @@
 use revwatch_alerting::alert::{Alert, Subject};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_alerting::rule::Severity;
-use revwatch_shared::money::Money;
+use revwatch_core::money::Money;
 
 use super::pseudonym::Pseudonyms;
 use crate::cli::export::iso;
@@ -95,7 +95,7 @@ pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
 #[cfg(test)]
 pub mod tests {
     use revwatch_alerting::alert::{AlertState, Evidence, Sla};
-    use revwatch_shared::entity::{EntityKey, EntityKind};
+    use revwatch_core::entity::{EntityKey, EntityKind};
 
     use super::*;
 

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::journal::{self, OperatorAction};
-use revwatch_shared::kpi::{Kpis, hours_needed};
+use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::journal::{self, OperatorAction};
 use serde_json::json;
 
 use self::folder::Folder;

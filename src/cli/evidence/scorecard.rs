@@ -4,8 +4,8 @@
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_alerting::rule::Severity;
-use revwatch_shared::entity::EntityKind;
-use revwatch_shared::kpi::Kpis;
+use revwatch_core::entity::EntityKind;
+use revwatch_core::kpi::Kpis;
 
 /// One figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +165,7 @@ fn mean(seconds: impl Iterator<Item = i64>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use revwatch_alerting::alert::Subject;
-    use revwatch_shared::entity::EntityKey;
+    use revwatch_core::entity::EntityKey;
 
     use super::super::cases::tests::alert;
     use super::*;

@@ -1,6 +1,6 @@
 //! The page of metrics, from the registry that every process has.
 
-use revwatch_shared::telemetry::Metrics;
+use revwatch_runtime::telemetry::Metrics;
 
 use super::{fill, row};
 

@@ -1,6 +1,6 @@
 //! The page of settings, from the commented file of defaults and the environment variables.
 
-use revwatch_shared::config::{DEFAULTS, variables};
+use revwatch_runtime::config::{DEFAULTS, variables};
 
 use super::{fill, row};
 

@@ -8,10 +8,10 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{Delivery, EventQueue};
-use revwatch_shared::span::Span;
+use revwatch_core::observe::Plans;
+use revwatch_core::span::Span;
+use revwatch_runtime::backend::Backend;
+use revwatch_storage::ports::{Delivery, EventQueue};
 use serde_json::{Value, json};
 
 use super::{BacktestArgs, Common};

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use revwatch_alerting::policy::{Capabilities, Policy};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rules_file;
-use revwatch_shared::config::{AlertingConfig, Config};
+use revwatch_runtime::config::{AlertingConfig, Config};
 
 use super::Common;
 use crate::simulation::simulator::NOTIFIER;

@@ -6,7 +6,7 @@ use anyhow::bail;
 use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::NamedText;
-use revwatch_shared::config::Config;
+use revwatch_runtime::config::Config;
 use serde_json::{Value, json};
 
 use super::files::{Folder, Nothing, SHIPPED, texts};

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use revwatch_shared::condition::ConditionKind;
-use revwatch_shared::counters::Counters;
-use revwatch_shared::entity::{Entity, EntityKey};
-use revwatch_shared::event::{Event, is_known_kind};
-use revwatch_shared::kpi::{Kpis, payout_failures};
-use revwatch_shared::observe::{Plans, observe};
+use revwatch_core::condition::ConditionKind;
+use revwatch_core::counters::Counters;
+use revwatch_core::entity::{Entity, EntityKey};
+use revwatch_core::event::{Event, is_known_kind};
+use revwatch_core::kpi::{Kpis, payout_failures};
+use revwatch_core::observe::{Plans, observe};
 
 use super::*;
 

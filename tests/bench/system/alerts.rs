@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
 use serde_json::json;
 
 use super::events::SECRET;

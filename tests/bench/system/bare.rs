@@ -17,8 +17,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
-use revwatch_shared::event::partition_of;
-use revwatch_shared::signature::{self, SigningKey};
+use revwatch_core::event::partition_of;
+use revwatch_core::signature::{self, SigningKey};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use revwatch_shared::signature::SigningKey;
+use revwatch_core::signature::SigningKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

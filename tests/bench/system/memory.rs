@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use revwatch_shared::redis::RedisStore;
-use revwatch_shared::sqlite::{FILE_NAME, Open, Sqlite};
+use revwatch_storage::redis::RedisStore;
+use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use rusqlite::Connection;
 
 use super::business::Story;

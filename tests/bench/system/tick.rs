@@ -13,12 +13,12 @@ use revwatch_alerting::notify::{Capabilities, Notifier, Outcome};
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::slack_actions::SlackActions;
 use revwatch_alerting::{Alerting, PendingConfig, engine, rules_file};
-use revwatch_shared::admin::Readiness;
-use revwatch_shared::config::Config;
-use revwatch_shared::ports::StateStore;
-use revwatch_shared::redis::RedisStore;
-use revwatch_shared::sqlite::{Open, Sqlite};
-use revwatch_shared::telemetry::Metrics;
+use revwatch_runtime::admin::Readiness;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::telemetry::Metrics;
+use revwatch_storage::ports::StateStore;
+use revwatch_storage::redis::RedisStore;
+use revwatch_storage::sqlite::{Open, Sqlite};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

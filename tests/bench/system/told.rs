@@ -1,7 +1,7 @@
 //! Made-up histories, told to a store by the worker's own plan, without a queue.
 
-use revwatch_shared::observe::Plans;
-use revwatch_shared::ports::{Committed, Delivery, StateStore};
+use revwatch_core::observe::Plans;
+use revwatch_storage::ports::{Committed, Delivery, StateStore};
 use revwatch_worker::plan::Batch;
 
 use super::business::{self, Story};

@@ -1,6 +1,6 @@
 //! Leases, fenced documents, heartbeats.
 
-use revwatch_shared::ports::{COMMANDS, DocumentWrite, Fence};
+use revwatch_storage::ports::{COMMANDS, DocumentWrite, Fence};
 
 use super::*;
 

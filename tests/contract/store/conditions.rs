@@ -1,6 +1,6 @@
 //! Open conditions, when they fall due, and how alerting hears of them.
 
-use revwatch_shared::ports::ChangeCursor;
+use revwatch_storage::ports::ChangeCursor;
 
 use super::*;
 

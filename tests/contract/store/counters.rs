@@ -1,7 +1,7 @@
 //! Aggregates as sums.
 
-use revwatch_shared::counters::{HOURS_KEPT_DAYS, hour_of};
-use revwatch_shared::recount::first_hour;
+use revwatch_core::counters::{HOURS_KEPT_DAYS, hour_of};
+use revwatch_core::recount::first_hour;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! Whether a partition still has all that was committed to it.
 
-use revwatch_shared::ports::{DocumentWrite, PAUSES};
+use revwatch_storage::ports::{DocumentWrite, PAUSES};
 
 use super::*;
 

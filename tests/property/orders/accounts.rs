@@ -1,7 +1,7 @@
 //! Connected accounts: what they may do, their capabilities, where their payouts go, whether they are
 //! still there.
 
-use revwatch_shared::entity::EntityKind;
+use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
 
 use super::{AGAIN, START_S, Story};

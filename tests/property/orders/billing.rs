@@ -1,6 +1,6 @@
 //! Subscriptions and invoices.
 
-use revwatch_shared::entity::EntityKind;
+use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
 
 use super::{AGAIN, Story};

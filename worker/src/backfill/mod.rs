@@ -9,18 +9,17 @@
 //! between and goes on from the listing as it was publishes some a second time, as the same deliveries.
 
 pub mod page;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use revwatch_shared::ports::{Delivery, EventQueue, QueueError};
+use revwatch_storage::ports::{Delivery, EventQueue, QueueError};
+use revwatch_stripe::{ApiError, ApiErrorKind, Request, StripeApi};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::page::{Page, PageError, wait};
-use crate::stripe_api::{ApiError, ApiErrorKind, Request, StripeApi};
 
 /// How far back Stripe lists events.
 pub const STRIPE_RETENTION_DAYS: i64 = 30;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use revwatch_shared::event::{Event, event_id_of, partition_of};
-use revwatch_shared::ports::Delivery;
+use revwatch_core::event::{Event, event_id_of, partition_of};
+use revwatch_storage::ports::Delivery;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::stripe_api::ApiErrorKind;
+use revwatch_stripe::ApiErrorKind;
 
 /// The endpoint that deliveries bear which came by a backfill.
 pub const ENDPOINT: &str = "backfill";

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use revwatch_shared::condition::{Condition, ConditionKind};
-use revwatch_shared::ports::ConditionChange;
+use revwatch_core::condition::{Condition, ConditionKind};
+use revwatch_storage::ports::ConditionChange;
 
 /// What the latest thin event about an account told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +55,11 @@ pub enum Next {
     Idle,
 }
 
-/// Accounts waiting to be fetched, at most [`Agenda::ROOM`].
+/// Accounts waiting to be fetched, at most [`Agenda::MAX_ACCOUNTS`].
 #[derive(Debug, Default)]
 pub struct Agenda {
     waiting: BTreeMap<String, Entry>,
-    /// What was named and cannot be fetched, at most [`Agenda::GONE`].
+    /// What was named and cannot be fetched, at most [`Agenda::MAX_UNAVAILABLE`].
     gone: BTreeMap<String, ThinMention>,
     paused_until: Duration,
     overflowed: bool,
@@ -279,8 +279,8 @@ fn told(condition: &Condition) -> Option<(&str, ThinMention)> {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::condition::ConditionKey;
-    use revwatch_shared::entity::{EntityKey, EntityKind};
+    use revwatch_core::condition::ConditionKey;
+    use revwatch_core::entity::{EntityKey, EntityKind};
 
     use super::*;
 

@@ -1,9 +1,9 @@
 //! The one question that refreshing asks of Stripe's API: how does this account stand?
-
 use std::time::Duration;
 
+use revwatch_stripe::{ApiErrorKind, Request, Response, StripeApi};
+
 use super::agenda::Outcome;
-use crate::stripe_api::{self, ApiErrorKind, Request, Response, StripeApi};
 
 /// No account, and why: for the log, without a word of the answer.
 pub struct RefreshError {
@@ -41,8 +41,8 @@ impl RefreshError {
     }
 }
 
-impl From<stripe_api::ApiError> for RefreshError {
-    fn from(stripe_api::ApiError { why, reason }: stripe_api::ApiError) -> Self {
+impl From<revwatch_stripe::ApiError> for RefreshError {
+    fn from(revwatch_stripe::ApiError { why, reason }: revwatch_stripe::ApiError) -> Self {
         Self {
             outcome: why.into(),
             reason,

@@ -11,21 +11,22 @@
 pub mod agenda;
 pub mod api;
 pub mod snapshot;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use revwatch_shared::backend::Backend;
-use revwatch_shared::config::ConfigError;
-use revwatch_shared::counters::{Bucket, Counters};
-use revwatch_shared::event::{Event, day_of, partition_of};
-use revwatch_shared::ports::{
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::event::{Event, day_of, partition_of};
+use revwatch_core::redact;
+use revwatch_runtime::backend::Backend;
+use revwatch_runtime::config::ConfigError;
+use revwatch_runtime::process::Process;
+use revwatch_runtime::telemetry::{Correlation, Metrics};
+use revwatch_storage::ports::{
     ChangeCursor, Commit, DedupeKey, Delivery, EventQueue, StateStore, StoreError,
 };
-use revwatch_shared::process::Process;
-use revwatch_shared::telemetry::{Correlation, Metrics, shown};
+use revwatch_stripe::StripeApi;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -34,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 use self::agenda::{Agenda, Next, Outcome, ThinMention};
 use self::api::RefreshError;
 use self::snapshot::Snapshot;
-use crate::stripe_api::StripeApi;
 
 /// What refreshing needs.
 pub struct Refresher {
@@ -249,15 +249,15 @@ impl Refresher {
         let account = told.account.as_str();
         let outcome = match self.fetch(api, told).await {
             Ok(event_id) => {
-                let (account, told_by) = (shown::id(account), shown::id(&told.event_id));
+                let (account, told_by) = (redact::id(account), redact::id(&told.event_id));
                 tracing::info!(%account, event_id, trace_id = %Correlation::of(&event_id), %told_by, "account refreshed");
                 Outcome::Refreshed
             }
             Err(RefreshError { outcome, reason }) => {
                 let (word, account, told_by) = (
                     outcome.as_str(),
-                    shown::id(account),
-                    shown::id(&told.event_id),
+                    redact::id(account),
+                    redact::id(&told.event_id),
                 );
                 let trace_id = Correlation::of(&told.event_id);
                 tracing::warn!(%account, outcome = word, reason, %told_by, %trace_id, "account not refreshed");
@@ -324,7 +324,7 @@ impl Refresher {
             ..Commit::default()
         };
         if let Err(error) = self.store.commit(&commit).await {
-            tracing::warn!(account = %shown::id(account), %error, "a failed request is not counted");
+            tracing::warn!(account = %redact::id(account), %error, "a failed request is not counted");
         }
     }
 }

@@ -1,16 +1,15 @@
 //! The event that revwatch makes of an account fetched from Stripe's API, so that it goes the way of all
 //! events: archived, recognised when it repeats, merged by its time.
-
 use std::time::Duration;
 
-use revwatch_shared::event::Event;
-use revwatch_shared::observe::{Plans, observe};
+use revwatch_core::event::Event;
+use revwatch_core::observe::{Plans, observe};
+use revwatch_stripe::API_VERSION;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::agenda::ThinMention;
-use crate::stripe_api::API_VERSION;
 
 /// An event, ready to be published.
 #[derive(Debug, PartialEq, Eq)]

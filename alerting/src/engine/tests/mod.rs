@@ -8,12 +8,12 @@ mod telling;
 
 use std::collections::BTreeMap;
 
-use revwatch_shared::condition::{Condition, ConditionKey};
-use revwatch_shared::config::Config;
-use revwatch_shared::counters::{Bucket, Counters};
-use revwatch_shared::entity::{EntityKey, EntityKind};
-use revwatch_shared::money::Money;
-use revwatch_shared::ports::{COMMANDS, ConditionChange, DueWindow};
+use revwatch_core::condition::{Condition, ConditionKey};
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::money::Money;
+use revwatch_runtime::config::Config;
+use revwatch_storage::ports::{COMMANDS, ConditionChange, DueWindow};
 
 use super::*;
 use crate::alert::{AlertState, MessageKey, NoticeKind};

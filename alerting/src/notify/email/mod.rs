@@ -12,7 +12,7 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use revwatch_shared::config::EmailConfig;
+use revwatch_runtime::config::EmailConfig;
 use tokio::time::timeout;
 
 use self::server::{Server, cause, failed};

@@ -12,7 +12,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use percent_encoding::percent_decode_str;
-use revwatch_shared::config::names_loopback;
+use revwatch_runtime::config::names_loopback;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use reqwest::Client;
-use revwatch_shared::config::SlackConfig;
+use revwatch_runtime::config::SlackConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -295,7 +295,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use revwatch_shared::config::{Config, EgressConfig};
+    use revwatch_runtime::config::{Config, EgressConfig};
 
     use super::super::super::stub::{Reply, Request, Stub, message};
     use super::*;

@@ -28,7 +28,7 @@ pub enum Id {
 }
 
 impl Channels {
-    /// `by_route` as of [`revwatch_shared::config::SlackConfig::channels`].
+    /// `by_route` as of [`revwatch_runtime::config::SlackConfig::channels`].
     pub fn new(by_route: BTreeMap<String, String>) -> Self {
         Self {
             by_route,

@@ -9,7 +9,7 @@ mod channels;
 mod search;
 mod webhook;
 
-use revwatch_shared::config::SlackConfig;
+use revwatch_runtime::config::SlackConfig;
 use serde_json::Value;
 
 pub use self::bot::SlackBot;

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use reqwest::Client;
-use revwatch_shared::config::SlackConfig;
+use revwatch_runtime::config::SlackConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -119,7 +119,7 @@ fn failed(word: &str) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use revwatch_shared::config::{Config, EgressConfig};
+    use revwatch_runtime::config::{Config, EgressConfig};
 
     use super::super::super::stub::{Reply, Stub, message};
     use super::*;

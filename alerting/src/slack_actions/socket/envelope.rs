@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use revwatch_shared::telemetry::shown;
+use revwatch_core::redact;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -50,7 +50,7 @@ impl<'a> Envelope<'a> {
                 connections: read.num_connections.unwrap_or_default(),
             },
             ("disconnect", ..) => Self::Disconnect(Disconnect(
-                read.reason.as_deref().map_or("", shown::word).to_owned(),
+                read.reason.as_deref().map_or("", redact::word).to_owned(),
             )),
             ("interactive", Some(id), Some(payload)) => Self::Interactive {
                 id,

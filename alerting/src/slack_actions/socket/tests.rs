@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use revwatch_shared::config::{Config, EgressConfig};
+use revwatch_runtime::config::{Config, EgressConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -374,7 +374,7 @@ fn only_this_machine_is_spoken_to_without_tls() {
 
 /// Of `slack.example` the DNS says that it is this machine.
 fn egress() -> EgressClient {
-    let lookup = |_| -> revwatch_shared::egress::Resolution {
+    let lookup = |_| -> revwatch_runtime::egress::Resolution {
         Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) })
     };
     EgressClient::with_lookup(EgressConfig::default(), Arc::new(lookup))

@@ -1,0 +1,164 @@
+//! Which adapters stand behind the ports: RabbitMQ and Redis where they are configured, else SQLite.
+//!
+//! With the feature `store` all of them can be opened; without it RabbitMQ alone, for a process that only publishes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "store")]
+use revwatch_storage::ports::{EventQueue, StateStore};
+use revwatch_storage::ports::{QueueError, StoreError};
+use revwatch_storage::rabbitmq::{RabbitOptions, RabbitQueue};
+#[cfg(feature = "store")]
+use revwatch_storage::redis::RedisStore;
+#[cfg(feature = "store")]
+use revwatch_storage::sqlite::{Open, Sqlite};
+
+use crate::config::{Config, ConfigError};
+
+/// Queue and store.
+#[cfg(feature = "store")]
+#[derive(Clone)]
+pub struct Backend {
+    /// Where deliveries wait.
+    pub queue: Arc<dyn EventQueue>,
+    /// Where state lives.
+    pub store: Arc<dyn StateStore>,
+}
+
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uses {
+    /// The queue alone: the `ingest` role by itself.
+    Queue,
+    /// Queue and store: every other role.
+    QueueAndStore,
+}
+
+/// A backend could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// A setting is missing.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Uses {
+    /// Reports which URLs are missing or cannot be understood; asks no server.
+    pub fn check(self, config: &Config) -> Result<(), ConfigError> {
+        let (amqp_url, redis_url) = match self {
+            Self::Queue => (config.queue_server()?, None),
+            Self::QueueAndStore => config.servers()?.unzip(),
+        };
+        let queue = amqp_url
+            .and_then(|url| RabbitQueue::check_url(url).err())
+            .map(|error| error.to_string());
+        #[cfg(feature = "store")]
+        let store = redis_url
+            .and_then(|url| RedisStore::check_url(url).err())
+            .map(|error| error.to_string());
+        #[cfg(not(feature = "store"))]
+        let store = redis_url.map(|_| "this program knows no Redis".to_owned());
+        ConfigError::none_of(queue.into_iter().chain(store).collect())
+    }
+
+    /// For people: `embedded` or the servers.
+    pub fn name(self, config: &Config) -> &'static str {
+        match self {
+            _ if config.amqp_url.is_none() => "embedded",
+            Self::Queue => "rabbitmq",
+            Self::QueueAndStore => "rabbitmq + redis",
+        }
+    }
+}
+
+/// Opens RabbitMQ to publish into, creating what is missing. Redis is neither needed nor asked: RabbitMQ itself
+/// refuses another number of partitions than it was set up for.
+pub async fn open_rabbitmq(config: &Config) -> Result<Arc<RabbitQueue>, BackendError> {
+    let Some(amqp_url) = config.queue_server()? else {
+        return Err(ConfigError::of(
+            "amqp_url (REVWATCH_AMQP_URL) is not set: a process that plays the role ingest alone publishes to \
+             RabbitMQ. On one machine run `revwatch`, which plays all roles on an embedded store",
+        )
+        .into());
+    };
+    Ok(Arc::new(rabbitmq(config, amqp_url).await?))
+}
+
+#[cfg(feature = "store")]
+impl Backend {
+    /// Opens queue and store to serve with, creating what is missing.
+    pub async fn open(config: &Config) -> Result<Self, BackendError> {
+        let Some((amqp_url, redis_url)) = config.servers()? else {
+            let sqlite = created(config)?;
+            return Ok(Self {
+                queue: Arc::new(sqlite.clone()),
+                store: Arc::new(sqlite),
+            });
+        };
+        // The store first: with a wrong number of partitions a RabbitMQ that is still empty is not set up for it.
+        let store = RedisStore::connect(redis_url, config.partitions).await?;
+        let queue = rabbitmq(config, amqp_url).await?;
+        Ok(Self {
+            queue: Arc::new(queue),
+            store: Arc::new(store),
+        })
+    }
+
+    /// Opens the queue alone to publish into, creating what is missing.
+    pub async fn intake(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
+        Ok(match config.queue_server()? {
+            Some(amqp_url) => Arc::new(rabbitmq(config, amqp_url).await?),
+            None => Arc::new(created(config)?),
+        })
+    }
+
+    /// Opens the store alone, to read what is there.
+    pub async fn store(config: &Config) -> Result<Arc<dyn StateStore>, BackendError> {
+        Ok(match config.servers()? {
+            Some((_, redis_url)) => {
+                Arc::new(RedisStore::connect(redis_url, config.partitions).await?)
+            }
+            None => Arc::new(Sqlite::open(&config.data, Open::Existing)?),
+        })
+    }
+
+    /// Opens the queue alone, to read what is there.
+    pub async fn queue(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
+        Ok(match config.servers()? {
+            Some((amqp_url, _)) => Arc::new(rabbitmq(config, amqp_url).await?),
+            None => Arc::new(Sqlite::open(&config.data, Open::Existing)?),
+        })
+    }
+}
+
+#[cfg(feature = "store")]
+fn created(config: &Config) -> Result<Sqlite, StoreError> {
+    Sqlite::open(
+        &config.data,
+        Open::Create {
+            partitions: config.partitions,
+        },
+    )
+}
+
+async fn rabbitmq(config: &Config, url: &secrecy::SecretString) -> Result<RabbitQueue, QueueError> {
+    // Under load a message holds several deliveries: enough for a batch to be under way and another to be ready.
+    let prefetch = u16::try_from(config.worker.batch / 2)
+        .unwrap_or(u16::MAX)
+        .max(1);
+    RabbitQueue::connect(RabbitOptions {
+        url: url.clone(),
+        partitions: config.partitions,
+        publish_timeout: Duration::from_secs_f64(config.limits.publish_seconds),
+        prefetch,
+        name: format!("revwatch {}", std::process::id()),
+    })
+    .await
+}

@@ -1,0 +1,188 @@
+//! How requests leave: the HTTP client of everything that carries a secret to a place that a setting names.
+//!
+//! Where they may go is decided by [`EgressConfig`], for URLs when they are configured and for names whenever they
+//! are resolved. Redirects are not followed and proxies of the environment are not used: a request goes where the
+//! configuration says, or nowhere.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Url, redirect};
+
+use crate::config::{ConfigError, EgressConfig};
+
+/// The longest that a request may take, where it is not said otherwise.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes clients that go only where the configuration allows.
+#[derive(Clone)]
+pub struct EgressClient {
+    config: EgressConfig,
+    lookup: Resolver,
+}
+
+/// The addresses of a name; how they are found is a parameter, so that tests need no DNS.
+pub type Resolver = Arc<dyn Fn(String) -> Resolution + Send + Sync>;
+
+/// What a [`Resolver`] answers, sooner or later.
+pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Why a connection was not made: every address of the name is one that may not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its name resolves to private or special addresses only: correct the URL or the DNS, or set \
+     allow_private_addresses in [egress]"
+)]
+pub struct BlockedAddress;
+
+impl EgressClient {
+    /// With the system's DNS.
+    pub fn new(config: EgressConfig) -> Self {
+        let lookup = |name: String| -> Resolution {
+            Box::pin(
+                async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) },
+            )
+        };
+        Self::with_lookup(config, Arc::new(lookup))
+    }
+
+    /// With another way to resolve names.
+    pub fn with_lookup(config: EgressConfig, lookup: Resolver) -> Self {
+        Self { config, lookup }
+    }
+
+    /// What it allows.
+    pub fn policy(&self) -> EgressConfig {
+        self.config
+    }
+
+    /// `text` as a URL that may be asked; an error names `setting`.
+    pub fn url(&self, setting: &str, text: &str) -> Result<Url, ConfigError> {
+        self.config.url(setting, text)
+    }
+
+    /// `text` as the beginning of URLs, without a slash at its end.
+    pub fn base(&self, setting: &str, text: &str) -> Result<String, ConfigError> {
+        self.config.base(setting, text)
+    }
+
+    /// A client that asks only what may be asked. Fails when no TLS roots are to be found.
+    pub fn client(&self) -> Result<Client, reqwest::Error> {
+        self.client_with(HeaderMap::new())
+    }
+
+    /// The same with headers that go with every request.
+    pub fn client_with(&self, headers: HeaderMap) -> Result<Client, reqwest::Error> {
+        Client::builder()
+            .default_headers(headers)
+            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(Duration::from_secs(5))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(Arc::new(self.clone()))
+            .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
+            .build()
+    }
+}
+
+impl Resolve for EgressClient {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (config, is_loopback) = (self.config, name.as_str() == "localhost");
+        let found = (self.lookup)(name.as_str().to_owned());
+        Box::pin(async move {
+            let mut addresses = found.await?;
+            let any = !addresses.is_empty();
+            // What may be asked without TLS stays on this machine, whatever its DNS says.
+            addresses.retain(|a| {
+                if is_loopback {
+                    a.ip().is_loopback()
+                } else {
+                    config.allows(a.ip())
+                }
+            });
+            if any && addresses.is_empty() {
+                return Err(BlockedAddress.into());
+            }
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names resolve to these addresses, all of them at the port of the URL.
+    fn with_names(
+        config: EgressConfig,
+        names: &'static [(&'static str, &'static [&'static str])],
+    ) -> EgressClient {
+        let lookup = move |name: String| -> Resolution {
+            let found = names.iter().find(|(known, _)| *known == name);
+            let addresses = found.map(|(_, list)| {
+                list.iter()
+                    .map(|a| SocketAddr::new(a.parse().expect("address"), 0))
+            });
+            let addresses = addresses
+                .map(Iterator::collect)
+                .ok_or_else(|| io::Error::other("no such name"));
+            Box::pin(async move { addresses })
+        };
+        EgressClient::with_lookup(config, Arc::new(lookup))
+    }
+
+    const NAMES: &[(&str, &[&str])] = &[
+        ("private.example", &["10.0.0.1", "192.168.1.1"]),
+        ("rebound.example", &["127.0.0.1"]),
+        ("mapped.example", &["::ffff:127.0.0.1"]),
+        ("metadata.example", &["169.254.169.254"]),
+        ("localhost", &["1.1.1.1", "127.0.0.1"]),
+        ("mixed.example", &["10.0.0.1", "2606:4700::1", "1.1.1.1"]),
+    ];
+
+    async fn resolved(egress: &EgressClient, name: &str) -> Result<Vec<String>, String> {
+        let name = name.parse().expect("a name");
+        let found = egress.resolve(name).await.map_err(|e| e.to_string())?;
+        Ok(found.map(|a| a.ip().to_string()).collect())
+    }
+
+    #[tokio::test]
+    async fn what_a_name_resolves_to_is_judged_too() {
+        let (closed, open) = (
+            EgressConfig::default(),
+            EgressConfig {
+                allow_private_addresses: true,
+            },
+        );
+        let closed = with_names(closed, NAMES);
+        for name in [
+            "private.example",
+            "rebound.example",
+            "mapped.example",
+            "metadata.example",
+        ] {
+            let refused = resolved(&closed, name).await.expect_err("refused");
+            assert!(refused.contains("[egress]"), "{refused}");
+        }
+        assert_eq!(
+            resolved(&closed, "localhost").await,
+            Ok(vec!["127.0.0.1".into()])
+        );
+        assert_eq!(
+            resolved(&closed, "mixed.example").await,
+            Ok(vec!["2606:4700::1".into(), "1.1.1.1".into()])
+        );
+        let open = with_names(open, NAMES);
+        assert_eq!(
+            resolved(&open, "private.example").await,
+            Ok(vec!["10.0.0.1".into(), "192.168.1.1".into()])
+        );
+        assert!(resolved(&open, "metadata.example").await.is_err());
+    }
+}

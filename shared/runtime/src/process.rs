@@ -1,0 +1,283 @@
+//! What every process of revwatch has, whichever roles it plays: configuration, metrics, an admin listener,
+//! other settings on SIGHUP, and an orderly end on SIGINT or SIGTERM. Queue and store are opened by who needs them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Check, Readiness};
+#[cfg(feature = "store")]
+use crate::backend::Backend;
+use crate::backend::{BackendError, Uses, open_rabbitmq};
+use crate::config::{Config, ConfigError, Effective, unknown_in_environment};
+use crate::listen::ListenError;
+use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
+use crate::supervise::{Supervisor, count_panics};
+use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
+use revwatch_storage::ports::EventQueue;
+
+/// The options of a binary that plays one role.
+#[derive(Debug, clap::Parser)]
+#[command(version, about, long_about = None)]
+pub struct RoleArgs {
+    /// TOML file with settings; the environment wins over it. Try `revwatch config print --defaults` for all keys.
+    #[arg(long, env = "REVWATCH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What a process starts with.
+pub struct Start {
+    /// Settings.
+    pub config: Config,
+    /// Cancelled when the process is asked to end.
+    pub shutdown: CancellationToken,
+    reload: Option<(Reload, Arc<Effective>)>,
+}
+
+impl Start {
+    /// With settings that stay as they are.
+    pub fn fixed(config: Config, shutdown: CancellationToken) -> Self {
+        Self {
+            config,
+            shutdown,
+            reload: None,
+        }
+    }
+}
+
+/// A process that has started and plays no role yet.
+pub struct Process {
+    /// Settings.
+    pub config: Config,
+    /// All metrics.
+    pub metrics: Metrics,
+    /// Where spans go.
+    pub tracer: Tracer,
+    /// What `/readyz` reports.
+    pub readiness: Readiness,
+    /// Starts tasks again that panic.
+    pub tasks: Supervisor,
+    /// Cancelled when the process is asked to end.
+    pub shutdown: CancellationToken,
+    /// Where `/metrics` is.
+    pub admin_addr: SocketAddr,
+    starting: Check,
+    reload: Mutex<Option<(Reload, Arc<Effective>)>>,
+    parts: Mutex<Vec<Prepare>>,
+    admin_shutdown: CancellationToken,
+    admin: JoinHandle<()>,
+}
+
+/// The process cannot start; the text names the setting and the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Queue or store.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The admin port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Traces.
+    #[error(transparent)]
+    Traces(#[from] SetupError),
+}
+
+/// The process did not end because it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("a role ended unexpectedly: the log says why")]
+pub struct RoleEnded;
+
+impl Process {
+    /// Opens the admin listener. `service` is the process's name in traces, if settings give none.
+    pub async fn start(start: Start, service: &str) -> Result<Self, StartError> {
+        let Start {
+            config,
+            shutdown,
+            reload,
+        } = start;
+        let (metrics, readiness) = (Metrics::new(), Readiness::default());
+        count_panics(metrics.panics.clone());
+        let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
+        // Before anything can ask: a process is not ready until its roles have said what to check.
+        let starting = readiness.check("process");
+        let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
+        let admin_addr = admin.local_addr();
+        let admin_shutdown = CancellationToken::new();
+        let admin = tokio::spawn(admin.serve(admin_shutdown.clone()));
+        let (reload, parts) = (Mutex::new(reload), Mutex::default());
+        let tasks = Supervisor::new(&readiness);
+        Ok(Self {
+            config,
+            metrics,
+            tracer,
+            readiness,
+            tasks,
+            shutdown,
+            admin_addr,
+            starting,
+            reload,
+            parts,
+            admin_shutdown,
+            admin,
+        })
+    }
+
+    /// Opens queue and store, for every role but `ingest`.
+    #[cfg(feature = "store")]
+    pub async fn open(&self) -> Result<Backend, StartError> {
+        let backend = Backend::open(&self.config).await?;
+        self.opened(Uses::QueueAndStore, backend.queue.as_ref());
+        Ok(backend)
+    }
+
+    /// Opens the queue alone, for the role `ingest` alone: it neither needs nor asks Redis.
+    #[cfg(feature = "store")]
+    pub async fn open_intake(&self) -> Result<Arc<dyn EventQueue>, StartError> {
+        let queue = Backend::intake(&self.config).await?;
+        self.opened(Uses::Queue, queue.as_ref());
+        Ok(queue)
+    }
+
+    /// Opens RabbitMQ, for the program that plays the role `ingest` alone.
+    pub async fn open_rabbitmq(&self) -> Result<Arc<dyn EventQueue>, StartError> {
+        let queue = open_rabbitmq(&self.config).await?;
+        self.opened(Uses::Queue, queue.as_ref());
+        Ok(queue)
+    }
+
+    fn opened(&self, uses: Uses, queue: &dyn EventQueue) {
+        // Settings with which this process could not start again are refused at a reload, too.
+        self.on_reload(move |config| {
+            uses.check(config)?;
+            Ok(Box::new(|| {}))
+        });
+        let (backend, partitions) = (uses.name(&self.config), queue.partitions());
+        tracing::info!(backend, admin = %self.admin_addr, partitions, "started");
+    }
+
+    /// A role says how it takes over other settings.
+    pub fn on_reload(
+        &self,
+        prepare: impl Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync + 'static,
+    ) {
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(prepare));
+    }
+
+    /// Every role has registered its checks, and how it takes over other settings: from now on SIGHUP is answered.
+    pub fn started(&self) {
+        let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some((reload, started)) = self
+            .reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            let in_force = Arc::new(ActiveConfig {
+                started,
+                parts: Arc::new(parts),
+                metrics: self.metrics.clone(),
+            });
+            let reload = Arc::new(tokio::sync::Mutex::new(reload));
+            tokio::spawn(self.tasks.clone().keep(
+                "reload".into(),
+                self.shutdown.clone(),
+                move |stop| {
+                    let (reload, in_force) = (reload.clone(), in_force.clone());
+                    async move { reload.lock().await.run(&in_force, stop).await }
+                },
+            ));
+        }
+        self.starting.pass();
+    }
+
+    /// Waits until the roles have ended, and ends what [`Process::start`] began and the queue that was opened. A role
+    /// that ends without being asked to takes the others with it, in good order.
+    pub async fn play(
+        self,
+        mut roles: JoinSet<()>,
+        queue: Arc<dyn EventQueue>,
+    ) -> Result<(), RoleEnded> {
+        let mut result = Ok(());
+        while let Some(ended) = roles.join_next().await {
+            if ended.is_err() || !self.shutdown.is_cancelled() {
+                self.shutdown.cancel();
+                result = Err(RoleEnded);
+            }
+        }
+        self.finish(queue.as_ref()).await;
+        result
+    }
+
+    async fn finish(self, queue: &dyn EventQueue) {
+        queue.close().await;
+        self.tracer.finish().await;
+        self.admin_shutdown.cancel();
+        let _ = self.admin.await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Starts logging, hears signals (SIGINT and SIGTERM end the process, SIGHUP has settings read anew), and reads
+/// settings. Must be called within a tokio runtime.
+pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
+    // Where the system hands out pages of 2 MB unasked; the allocator does not ask for them. Not every kernel has them.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    init_logs(None);
+    // Before anything that takes time: until then SIGHUP ends the process.
+    let reload = Reload::listen(file.map(Path::to_path_buf));
+    let shutdown = shutdown_on_signals();
+    for warning in unknown_in_environment() {
+        tracing::warn!("{warning}");
+    }
+    let effective = Arc::new(Effective::from_environment(file)?);
+    let config = effective.config.clone();
+    let reload = match reload {
+        Ok(reload) => Some((reload, effective)),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be heard: other settings need a restart");
+            None
+        }
+    };
+    Ok(Start {
+        config,
+        shutdown,
+        reload,
+    })
+}
+
+/// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on neither
+/// signal ends the process by itself.
+pub fn shutdown_on_signals() -> CancellationToken {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    async fn heard(signal: std::io::Result<Signal>) {
+        match signal {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without a handler the system's own answer to the signal stands: the process ends.
+            Err(_) => std::future::pending().await,
+        }
+    }
+    let (interrupt, terminate) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = heard(interrupt) => {}
+            () = heard(terminate) => {}
+        }
+        tracing::info!("asked to stop; finishing what is under way");
+        cancelled.cancel();
+    });
+    token
+}

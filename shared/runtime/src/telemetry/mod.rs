@@ -1,0 +1,13 @@
+//! What a process says of itself: metrics, logs and traces.
+
+mod correlation;
+mod export;
+mod logs;
+mod metrics;
+mod trace;
+
+pub use self::correlation::{Correlation, parse_traceparent};
+pub use self::export::SetupError;
+pub use self::logs::{LogFormat, init_logs, init_logs_or};
+pub use self::metrics::{Family, GaugeSet, Metrics};
+pub use self::trace::{Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id};

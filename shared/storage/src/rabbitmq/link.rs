@@ -1,0 +1,377 @@
+//! One connection to RabbitMQ, kept open: opened when needed, together with its exchanges and queues,
+//! and again after it was lost or after something turned out to be missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
+
+use super::error::AmqpError;
+use super::reconnecting::Reconnecting;
+use super::{topology, transport};
+
+/// Where RabbitMQ is and what is expected there. Not `Debug`: it holds the password.
+pub(super) struct Broker {
+    uri: AMQPUri,
+    /// `host:port`, for people.
+    pub(super) address: String,
+    /// Shown in RabbitMQ's list of connections.
+    name: String,
+    pub(super) partitions: u32,
+}
+
+/// See the module.
+pub(super) struct Link {
+    broker: Arc<Broker>,
+    role: &'static str,
+    slot: Reconnecting<Open>,
+}
+
+/// An open connection. It closes once nobody holds it any more.
+pub(super) struct Open {
+    connection: Connection,
+    /// Why RabbitMQ takes no messages at present, if so.
+    blocked: watch::Receiver<Option<String>>,
+}
+
+/// For any question to RabbitMQ that it answers at once when it is well.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For connecting and declaring everything, the first time too.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+const TCP_CONNECT_MS: u64 = 5_000;
+/// A silent peer is noticed after about twice this.
+const HEARTBEAT_SECONDS: u16 = 10;
+/// lapin has 32 frames of memory in each direction: with RabbitMQ's own 128 KiB, 8 MiB for each connection. A webhook
+/// fits as a rule; what does not is sent in several frames.
+const FRAME_BYTES: u32 = 32 * 1024;
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Broker {
+    /// Reads the URL; what is wrong with it is told without repeating it.
+    pub(super) fn new(
+        url: &SecretString,
+        name: String,
+        partitions: u32,
+    ) -> Result<Self, AmqpError> {
+        let bad = |why: String| {
+            AmqpError::Misconfigured(format!("the URL of RabbitMQ is not usable: {why}"))
+        };
+        let parsed =
+            url::Url::parse(url.expose_secret()).map_err(|error| bad(error.to_string()))?;
+        if !matches!(parsed.scheme(), "amqp" | "amqps") {
+            return Err(bad("it must begin with amqp:// or amqps://".to_owned()));
+        }
+        // The parser's own message can repeat the URL, password included.
+        let mut uri: AMQPUri = url
+            .expose_secret()
+            .parse()
+            .map_err(|_| bad("expected amqp://user:password@host:5672/virtual-host".to_owned()))?;
+        // It also takes an IPv6 address for "localhost" …
+        if let Some(url::Host::Ipv6(address)) = parsed.host() {
+            uri.authority.host = address.to_string();
+        }
+        // … and a closing slash for a virtual host without a name.
+        if uri.vhost.is_empty() {
+            "/".clone_into(&mut uri.vhost);
+        }
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.frame_max.get_or_insert(FRAME_BYTES);
+        uri.query.connection_timeout.get_or_insert(TCP_CONNECT_MS);
+        let address = match parsed.host() {
+            Some(url::Host::Ipv6(address)) => format!("[{address}]:{}", uri.authority.port),
+            _ => format!("{}:{}", uri.authority.host, uri.authority.port),
+        };
+        Ok(Self {
+            uri,
+            address,
+            name,
+            partitions,
+        })
+    }
+}
+
+impl Link {
+    /// Connects at the first use. `role` tells one connection of the process from another.
+    pub(super) fn new(broker: Arc<Broker>, role: &'static str) -> Self {
+        let name = format!("the {role} connection to RabbitMQ at {}", broker.address);
+        Self {
+            broker,
+            role,
+            slot: Reconnecting::new(name, Open::usable, MAX_BACKOFF),
+        }
+    }
+
+    /// The connection, opened within `patience` if it is not.
+    pub(super) async fn open(&self, patience: Duration) -> Result<Arc<Open>, AmqpError> {
+        let (broker, role) = (Arc::clone(&self.broker), self.role);
+        self.slot
+            .get(patience, || opening(broker, role).boxed())
+            .await
+    }
+
+    /// Has the next caller connect and declare anew; those who hold `open` may finish with it.
+    pub(super) fn discard(&self, open: &Arc<Open>) {
+        self.slot.discard(open);
+    }
+
+    /// A fresh channel on `open`.
+    pub(super) async fn channel(&self, open: &Arc<Open>) -> Result<Channel, AmqpError> {
+        self.request(open, "opening a channel", open.connection.create_channel())
+            .await
+    }
+
+    /// A fresh channel on `open` on which publishes are confirmed.
+    pub(super) async fn confirming_channel(&self, open: &Arc<Open>) -> Result<Channel, AmqpError> {
+        let channel = self.channel(open).await?;
+        self.request(
+            open,
+            "asking for confirms",
+            channel.confirm_select(ConfirmSelectOptions::default()),
+        )
+        .await?;
+        Ok(channel)
+    }
+
+    /// How many messages are ready in `queue`.
+    pub(super) async fn count(
+        &self,
+        open: &Arc<Open>,
+        channel: &Channel,
+        queue: &str,
+    ) -> Result<u64, AmqpError> {
+        let declare = channel.queue_declare(
+            queue.into(),
+            QueueDeclareOptions::default().passive(),
+            FieldTable::default(),
+        );
+        Ok(u64::from(
+            self.request(open, &format!("counting {queue}"), declare)
+                .await?
+                .message_count(),
+        ))
+    }
+
+    /// Waits for the answer to a question asked on `open`. Without a good answer in time the connection is
+    /// not trusted any further.
+    pub(super) async fn request<T>(
+        &self,
+        open: &Arc<Open>,
+        doing: &str,
+        question: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, AmqpError> {
+        let failure = match tokio::time::timeout(REQUEST_TIMEOUT, question).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => AmqpError::while_doing(doing, error),
+            Err(_) => AmqpError::unavailable(format!(
+                "{doing}: no answer from {} within {REQUEST_TIMEOUT:?}",
+                self.broker.address
+            )),
+        };
+        self.discard(open);
+        Err(failure)
+    }
+
+    /// Ends the connection and all further use, within a bounded time.
+    pub(super) async fn close(&self) {
+        if let Some(open) = self.slot.close() {
+            // lapin waits for the answer of a broker that may be gone.
+            let _ = tokio::time::timeout(
+                CLOSE_TIMEOUT,
+                open.connection.close(200, "closed by revwatch".into()),
+            )
+            .await;
+        }
+    }
+}
+
+impl Open {
+    /// Whether the connection still stands, and it would be known if RabbitMQ took no messages on it.
+    pub(super) fn usable(&self) -> bool {
+        self.connection.status().connected() && self.blocked.has_changed().is_ok()
+    }
+
+    /// Fails while RabbitMQ takes no messages, for want of memory or disk.
+    pub(super) fn ensure_unblocked(&self) -> Result<(), AmqpError> {
+        self.blocked
+            .borrow()
+            .as_deref()
+            .map_or(Ok(()), |reason| Err(blocked(reason)))
+    }
+
+    /// Returns once RabbitMQ takes no messages any more.
+    pub(super) async fn until_blocked(&self) -> AmqpError {
+        let mut changes = self.blocked.clone();
+        let reason = changes
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => blocked(&reason),
+            // The connection is gone; whoever uses it learns that from lapin.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn blocked(reason: &str) -> AmqpError {
+    AmqpError::unavailable(format!("RabbitMQ accepts no messages at present: {reason}"))
+}
+
+async fn opening(broker: Arc<Broker>, role: &'static str) -> Result<Open, AmqpError> {
+    let opened = tokio::time::timeout(OPEN_TIMEOUT, connect_and_declare(&broker, role))
+        .await
+        .unwrap_or_else(|_| {
+            Err(AmqpError::unavailable(format!(
+                "RabbitMQ at {} did not answer within {OPEN_TIMEOUT:?}",
+                broker.address
+            )))
+        });
+    match &opened {
+        Ok(_) => tracing::info!(address = broker.address, role, "connected to RabbitMQ"),
+        Err(error) => {
+            tracing::warn!(address = broker.address, role, %error, "cannot connect to RabbitMQ");
+        }
+    }
+    opened
+}
+
+async fn connect_and_declare(broker: &Broker, role: &str) -> Result<Open, AmqpError> {
+    let properties = ConnectionProperties::default()
+        .with_connection_name(format!("{} {role}", broker.name).into());
+    let connection = transport::connect(broker.uri.clone(), properties)
+        .await
+        .map_err(|error| connect_failure(broker, error))?;
+    let (tell, blocked) = watch::channel(None);
+    let events = connection.events_listener();
+    tokio::spawn(watch_for_blocks(events, tell));
+    let channel = connection
+        .create_channel()
+        .await
+        .map_err(|error| AmqpError::while_doing("opening a channel", error))?;
+    topology::declare(&channel, broker.partitions).await?;
+    Ok(Open {
+        connection,
+        blocked,
+    })
+}
+
+/// Ends with the connection: lapin then drops the other side of `events`.
+async fn watch_for_blocks(
+    events: impl futures_util::Stream<Item = Event>,
+    tell: watch::Sender<Option<String>>,
+) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!(reason, "RabbitMQ accepts no messages at present");
+                tell.send_replace(Some(reason));
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!("RabbitMQ accepts messages again");
+                tell.send_replace(None);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn connect_failure(broker: &Broker, error: lapin::Error) -> AmqpError {
+    use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+    let address = &broker.address;
+    let kind = match error.kind() {
+        lapin::ErrorKind::ProtocolError(error) => Some(error.kind().clone()),
+        _ => None,
+    };
+    match kind {
+        Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => AmqpError::Misconfigured(
+            format!("RabbitMQ at {address} refuses this user name or password"),
+        ),
+        Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => AmqpError::Misconfigured(format!(
+            "RabbitMQ at {address} has no virtual host {:?} for this user",
+            broker.uri.vhost
+        )),
+        _ => AmqpError::while_doing(&format!("RabbitMQ at {address} cannot be reached"), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(url: &str) -> Result<Broker, AmqpError> {
+        Broker::new(&SecretString::from(url), "test".into(), 8)
+    }
+
+    #[test]
+    fn reads_urls_as_people_write_them() {
+        let table = [
+            ("amqp://rabbit.internal", "rabbit.internal:5672", "/"),
+            ("amqp://rabbit.internal/", "rabbit.internal:5672", "/"),
+            (
+                "amqp://u:p@10.0.0.1:5673/revenue",
+                "10.0.0.1:5673",
+                "revenue",
+            ),
+            (
+                "amqps://u:p@rabbit.internal/%2f",
+                "rabbit.internal:5671",
+                "/",
+            ),
+            ("amqp://u:p@[::1]:5673/x", "[::1]:5673", "x"),
+        ];
+        for (url, address, vhost) in table {
+            let broker = broker(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(
+                (broker.address.as_str(), broker.uri.vhost.as_str()),
+                (address, vhost),
+                "{url}"
+            );
+        }
+        assert_eq!(
+            broker("amqp://h?heartbeat=60")
+                .expect("a URL")
+                .uri
+                .query
+                .heartbeat,
+            Some(60)
+        );
+        assert_eq!(
+            broker("amqp://u:p@[::1]/")
+                .expect("a URL")
+                .uri
+                .authority
+                .host,
+            "::1"
+        );
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_telling_the_password() {
+        for url in [
+            "s3cret",
+            "http://u:s3cret@host",
+            "amqp:s3cret",
+            "amqp://u:s3cret@host:99999",
+            "amqp://u:s3cret@h?heartbeat=x",
+        ] {
+            let Err(error) = broker(url) else {
+                panic!("{url} was taken")
+            };
+            assert!(
+                matches!(error, AmqpError::Misconfigured(_))
+                    && !error.to_string().contains("s3cret"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! RabbitMQ as the queue: a quorum queue per partition, a stream as the archive, 3.10 or newer.
+//!
+//! Publishing and consuming have a connection each, because RabbitMQ stops reading from a connection
+//! that publishes more than it can store. Nothing here retries on its own behalf: a connection that was
+//! lost is opened again by the next call that needs it, and until that works every call says so.
+//!
+//! Invariant: no message, log line or error holds the password of the URL.
+
+mod archive;
+mod consume;
+mod error;
+mod holding;
+mod intake;
+mod journal;
+mod link;
+mod message;
+mod pack;
+mod publish;
+mod reconnecting;
+mod stream;
+mod topology;
+mod transport;
+mod unroutable;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use crate::ports::{
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
+};
+use intake::Intake;
+use link::{Broker, Link, REQUEST_TIMEOUT};
+use publish::Publisher;
+
+/// How to use RabbitMQ.
+#[derive(Debug, Clone)]
+pub struct RabbitOptions {
+    /// `amqp://user:password@host:5672/virtual-host`, or `amqps://…`.
+    pub url: SecretString,
+    /// Must be what the virtual host was set up for.
+    pub partitions: u32,
+    /// A publish not confirmed by then has failed.
+    pub publish_timeout: Duration,
+    /// Messages RabbitMQ sends ahead of their acknowledgement, for each consumer.
+    pub prefetch: u16,
+    /// Shown in RabbitMQ's list of connections.
+    pub name: String,
+}
+
+/// The RabbitMQ adapter of [`EventQueue`].
+pub struct RabbitQueue {
+    partitions: u32,
+    prefetch: u16,
+    consuming: Arc<Link>,
+    publishing: Arc<Link>,
+    publisher: Arc<Publisher>,
+    intake: Arc<Intake>,
+    /// Two looks at what stands aside would hide some from each other.
+    looking_aside: tokio::sync::Mutex<()>,
+    bringing_home: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl RabbitQueue {
+    /// Whether [`RabbitQueue::connect`] would understand the URL.
+    pub fn check_url(url: &SecretString) -> Result<(), QueueError> {
+        Ok(Broker::new(url, String::new(), 1).map(drop)?)
+    }
+
+    /// Connects, and declares what is not there yet.
+    pub async fn connect(options: RabbitOptions) -> Result<Self, QueueError> {
+        if options.partitions == 0 {
+            return Err(QueueError::Misconfigured(
+                "there must be at least one partition".to_owned(),
+            ));
+        }
+        let broker = Arc::new(Broker::new(&options.url, options.name, options.partitions)?);
+        let publishing = Arc::new(Link::new(Arc::clone(&broker), "publishing"));
+        let consuming = Arc::new(Link::new(broker, "consuming"));
+        publishing.open(FIRST_CONNECT_TIMEOUT).await?;
+        consuming.open(FIRST_CONNECT_TIMEOUT).await?;
+        let publisher = Arc::new(Publisher::new(
+            Arc::clone(&publishing),
+            options.publish_timeout,
+        ));
+        let queue = Self {
+            partitions: options.partitions,
+            prefetch: options.prefetch,
+            intake: Arc::new(Intake::new(
+                Arc::clone(&publisher),
+                options.partitions,
+                options.publish_timeout,
+            )),
+            publisher,
+            consuming,
+            publishing,
+            looking_aside: tokio::sync::Mutex::new(()),
+            bringing_home: Arc::default(),
+        };
+        queue.requeue_unroutable();
+        Ok(queue)
+    }
+
+    /// Starts to move what is in the unroutable queue to where it belongs. Best effort: what stays there is
+    /// safe, and the next time will do.
+    fn requeue_unroutable(&self) {
+        let Ok(alone) = Arc::clone(&self.bringing_home).try_lock_owned() else {
+            return;
+        };
+        let (link, publisher) = (Arc::clone(&self.consuming), Arc::clone(&self.publisher));
+        let partitions = self.partitions;
+        tokio::spawn(async move {
+            let _alone = alone;
+            match unroutable::bring_home(&link, &publisher, partitions).await {
+                Ok(0) => {}
+                Ok(moved) => {
+                    tracing::warn!(moved, "found unroutable messages and brought them home");
+                }
+                Err(error) => tracing::warn!(%error, "could not bring unroutable messages home"),
+            }
+        });
+    }
+}
+
+/// Declaring the queues of a large deployment for the first time takes a while.
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[async_trait]
+impl EventQueue for RabbitQueue {
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
+        if delivery.partition >= self.partitions {
+            return Err(no_such_partition(delivery.partition, self.partitions));
+        }
+        Ok(self.intake.publish(delivery).await?)
+    }
+
+    async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        if partition >= self.partitions {
+            return Err(no_such_partition(partition, self.partitions));
+        }
+        let consumer =
+            consume::RabbitConsumer::new(&self.consuming, partition, self.prefetch).await?;
+        // Whoever lost a consumer because its queue was deleted comes by here.
+        self.requeue_unroutable();
+        Ok(Box::new(consumer))
+    }
+
+    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
+        Ok(self
+            .publisher
+            .publish(holding::parcel_of(queue_of(place), aside))
+            .await?)
+    }
+
+    async fn visit_held(
+        &self,
+        place: HoldingQueue,
+        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
+        let _alone = self.looking_aside.lock().await;
+        Ok(holding::look(&self.consuming, queue_of(place), look).await?)
+    }
+
+    async fn triage(
+        &self,
+        place: HoldingQueue,
+        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
+        let _alone = self.looking_aside.lock().await;
+        let partitions = self.partitions;
+        let mut checked = |aside: &HeldDelivery| match decide(aside) {
+            // It would go to the unroutable ones and on to the dead: it may as well stay.
+            Disposition::Requeue(delivery) if delivery.partition >= partitions => Disposition::Keep,
+            fate => fate,
+        };
+        Ok(holding::sweep(
+            &self.consuming,
+            &self.publisher,
+            queue_of(place),
+            &mut checked,
+        )
+        .await?)
+    }
+
+    /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
+    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here. A message
+    /// counts as one, and may hold several deliveries that came under load.
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        let open = self.consuming.open(REQUEST_TIMEOUT).await?;
+        let channel = self.consuming.channel(&open).await?;
+        let mut depth = Vec::new();
+        for partition in 0..self.partitions {
+            depth.push(
+                self.consuming
+                    .count(&open, &channel, &topology::partition_queue(partition))
+                    .await?,
+            );
+        }
+        // Depth is asked for regularly, and this is what it cannot show.
+        if self
+            .consuming
+            .count(&open, &channel, topology::UNROUTABLE)
+            .await?
+            > 0
+        {
+            self.requeue_unroutable();
+        }
+        Ok(depth)
+    }
+
+    /// One that was set aside twice, because its confirm was lost, counts twice.
+    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
+        let _alone = self.looking_aside.lock().await;
+        let open = self.consuming.open(REQUEST_TIMEOUT).await?;
+        let channel = self.consuming.channel(&open).await?;
+        Ok(self
+            .consuming
+            .count(&open, &channel, queue_of(place))
+            .await?)
+    }
+
+    async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
+        Ok(Box::new(
+            archive::ArchiveReader::begin(&self.consuming, from_ms).await?,
+        ))
+    }
+
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        Ok(journal::record(&self.publisher, entries).await?)
+    }
+
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
+        Ok(journal::read(&self.consuming, each).await?)
+    }
+
+    async fn close(&self) {
+        futures_util::future::join(self.publishing.close(), self.consuming.close()).await;
+    }
+}
+
+fn queue_of(place: HoldingQueue) -> &'static str {
+    match place {
+        HoldingQueue::DeadLetters => topology::DEAD,
+        HoldingQueue::Parked => topology::PARKED,
+    }
+}
+
+fn no_such_partition(partition: u32, partitions: u32) -> QueueError {
+    QueueError::Misconfigured(format!(
+        "there is no partition {partition}: there are {partitions}"
+    ))
+}

@@ -1,0 +1,111 @@
+//! Names of keys, and what is kept for how long.
+//!
+//! | key | what it is |
+//! |---|---|
+//! | `revwatch:{pN}:entity:<kind>` | hash: Stripe's id → version (8 bytes, big endian), then the body |
+//! | `revwatch:{pN}:marks:<day>` | hash: event or delivery id → delivery id (16 bytes); expires |
+//! | `revwatch:{pN}:counters` | hash: name → value of the standing counters; never a zero |
+//! | `revwatch:{pN}:hours:<day>` | hash: `<hour of the day>\|<name>` → value; never a zero; expires |
+//! | `revwatch:{pN}:days` | set of the days that have, or had, a `hours:<day>` |
+//! | `revwatch:{pN}:conditions` | hash: `<kind> <entity kind> <id>` → the open condition as JSON |
+//! | `revwatch:{pN}:due` | sorted set of the same members by `due_s` |
+//! | `revwatch:{pN}:changes` | stream of condition changes, ids `<sequence number>-0`; bounded |
+//! | `revwatch:{pN}:audit` | stream of audit entries; bounded |
+//! | `revwatch:{pN}:health` | hash: in which life of the server the partition was made whole, how far it has come, its healing |
+//! | `revwatch:{alerting}:lease:<name>` | `<fence> <holder>`; expires |
+//! | `revwatch:{alerting}:fence:<name>` | the newest fence given out |
+//! | `revwatch:{alerting}:doc:<space>` | hash: key → JSON |
+//! | `revwatch:{alerting}:members:<group>` | sorted set: member by the Unix millisecond it lives until |
+//! | `revwatch:{meta}:partitions` | how many partitions the deployment was created with |
+
+use revwatch_core::condition::ConditionKey;
+use revwatch_core::counters::HOURS_KEPT_DAYS;
+use revwatch_core::entity::EntityKind;
+
+/// How long marks are kept: longer than the 30 days in which Stripe can send an event again.
+pub(super) const MARK_SECONDS: u64 = 40 * 86_400;
+
+/// How long hours are kept, from the first count in their day.
+pub(super) const HOUR_SECONDS: u64 = HOURS_KEPT_DAYS as u64 * 86_400;
+
+/// About how many condition changes each partition keeps for alerting to catch up on.
+pub(super) const CHANGES_KEPT: u64 = 100_000;
+
+/// About how many audit entries each partition keeps.
+pub(super) const AUDIT_KEPT: u64 = 100_000;
+
+/// The field of a stream entry that holds its JSON.
+pub(super) const STREAM_FIELD: &str = "j";
+
+/// The number of partitions the deployment was created with.
+pub(super) const PARTITIONS: &str = "revwatch:{meta}:partitions";
+
+fn of_partition(partition: u32, what: std::fmt::Arguments<'_>) -> String {
+    format!("revwatch:{{p{partition}}}:{what}")
+}
+
+pub(super) fn entities(partition: u32, kind: EntityKind) -> String {
+    of_partition(partition, format_args!("entity:{}", kind.as_str()))
+}
+
+pub(super) fn marks(partition: u32, day: u32) -> String {
+    of_partition(partition, format_args!("marks:{day}"))
+}
+
+pub(super) fn counters(partition: u32) -> String {
+    of_partition(partition, format_args!("counters"))
+}
+
+pub(super) fn hours(partition: u32, day: u32) -> String {
+    of_partition(partition, format_args!("hours:{day}"))
+}
+
+pub(super) fn days(partition: u32) -> String {
+    of_partition(partition, format_args!("days"))
+}
+
+pub(super) fn conditions(partition: u32) -> String {
+    of_partition(partition, format_args!("conditions"))
+}
+
+pub(super) fn due(partition: u32) -> String {
+    of_partition(partition, format_args!("due"))
+}
+
+pub(super) fn changes(partition: u32) -> String {
+    of_partition(partition, format_args!("changes"))
+}
+
+pub(super) fn audit(partition: u32) -> String {
+    of_partition(partition, format_args!("audit"))
+}
+
+pub(super) fn health(partition: u32) -> String {
+    of_partition(partition, format_args!("health"))
+}
+
+/// All keys of a partition, as a pattern. (No character of it but the star has a meaning.)
+pub(super) fn all(partition: u32) -> String {
+    of_partition(partition, format_args!("*"))
+}
+
+pub(super) fn lease(name: &str) -> String {
+    format!("revwatch:{{alerting}}:lease:{name}")
+}
+
+pub(super) fn fence(name: &str) -> String {
+    format!("revwatch:{{alerting}}:fence:{name}")
+}
+
+pub(super) fn documents(space: &str) -> String {
+    format!("revwatch:{{alerting}}:doc:{space}")
+}
+
+pub(super) fn members(group: &str) -> String {
+    format!("revwatch:{{alerting}}:members:{group}")
+}
+
+/// The member that stands for a condition in `conditions` and `due`.
+pub(super) fn condition_member(key: &ConditionKey) -> String {
+    format!("{} {}", key.kind.as_str(), key.subject)
+}

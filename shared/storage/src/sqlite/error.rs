@@ -1,0 +1,348 @@
+//! What an error of SQLite means, sorted by what the caller does next.
+
+use rusqlite::{Error, ErrorCode, ffi};
+
+use crate::ports::{QueueError, StoreError};
+
+/// A [`StoreError`] or [`QueueError`] that everyone whose work was in one transaction can be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SqliteError {
+    /// Try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Somebody has to change something first.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// The file holds what revwatch never writes.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+impl SqliteError {
+    /// What `error` means for the file at `path`.
+    pub(super) fn of(path: &str, error: &Error) -> Self {
+        let file = format!("{path} (in the folder of REVWATCH_DATA)");
+        let (sqlite, error): (_, &dyn std::fmt::Display) = match error {
+            Error::SqliteFailure(sqlite, _) => (sqlite, error),
+            // Its own text repeats the whole statement.
+            Error::SqlInputError {
+                error: sqlite, msg, ..
+            } => (sqlite, msg),
+            // A value of another type than that of its column.
+            _ => {
+                return Self::Corrupt(format!(
+                    "{file} holds what revwatch does not write: {error}. {RESTORE}"
+                ));
+            }
+        };
+        match sqlite.code {
+            ErrorCode::DiskFull => Self::Unavailable(format!(
+                "the disk of {file} is full, free space on it: {error}"
+            )),
+            ErrorCode::SystemIoFailure => Self::Unavailable(format!(
+                "the disk does not read or write {file}, check its free space and the system's log: {error}"
+            )),
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed => {
+                Self::Unavailable(format!("another process keeps {file} locked: {error}"))
+            }
+            ErrorCode::OutOfMemory
+            | ErrorCode::OperationAborted
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SchemaChanged => {
+                Self::Unavailable(format!("{file} cannot be used at present: {error}"))
+            }
+            ErrorCode::ReadOnly if sqlite.extended_code == ffi::SQLITE_READONLY_DBMOVED => {
+                Self::Misconfigured(format!(
+                    "{file} was moved or deleted while it was in use, restart revwatch: {error}"
+                ))
+            }
+            ErrorCode::ReadOnly => Self::Misconfigured(format!(
+                "{file} cannot be written, give this user write permission for the folder and all files in it, on a \
+                 file system that is not mounted read-only: {error}"
+            )),
+            ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::AuthorizationForStatementDenied => Self::Misconfigured(format!(
+                "{file} cannot be opened, give this user write permission for the folder and all files in it: {error}"
+            )),
+            ErrorCode::NoLargeFileSupport => {
+                Self::Misconfigured(format!("{file} is too large for its file system: {error}"))
+            }
+            ErrorCode::NotADatabase => Self::Corrupt(format!(
+                "{file} is not a store of revwatch or is encrypted: {error}. {RESTORE}"
+            )),
+            ErrorCode::DatabaseCorrupt => {
+                Self::Corrupt(format!("{file} is damaged: {error}. {RESTORE}"))
+            }
+            // A table that is not there, a row that is there twice.
+            _ => Self::Corrupt(format!(
+                "{file} is not as revwatch writes it: {error}. {RESTORE}"
+            )),
+        }
+    }
+
+    /// The same for work that could not be handed to SQLite.
+    pub(super) fn not_run(why: &str) -> Self {
+        Self::Unavailable(why.to_owned())
+    }
+}
+
+/// What to do about a file that cannot be read.
+const RESTORE: &str =
+    "Stop revwatch, keep a copy of the file, and restore a backup or name an empty folder";
+
+impl From<SqliteError> for StoreError {
+    fn from(failure: SqliteError) -> Self {
+        match failure {
+            SqliteError::Unavailable(text) => Self::Unavailable(text.into()),
+            SqliteError::Misconfigured(text) => Self::Misconfigured(text),
+            SqliteError::Corrupt(text) => Self::Corrupt(text),
+        }
+    }
+}
+
+impl From<SqliteError> for QueueError {
+    fn from(failure: SqliteError) -> Self {
+        match failure {
+            SqliteError::Unavailable(text) => Self::Unavailable(text.into()),
+            SqliteError::Misconfigured(text) | SqliteError::Corrupt(text) => {
+                Self::Misconfigured(text)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rusqlite::{Connection, OpenFlags};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ports::{Delivery, EventQueue as _, StateStore as _};
+    use crate::sqlite::{FILE_NAME, Open, Sqlite};
+    use revwatch_core::entity::EntityKind;
+
+    /// Unavailable, misconfigured, or corrupt.
+    fn sort(failure: &SqliteError) -> char {
+        match failure {
+            SqliteError::Unavailable(_) => 'u',
+            SqliteError::Misconfigured(_) => 'm',
+            SqliteError::Corrupt(_) => 'c',
+        }
+    }
+
+    fn memory() -> Connection {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection
+            .execute_batch("CREATE TABLE t (n UNIQUE); INSERT INTO t VALUES ('text')")
+            .expect("a table");
+        connection
+    }
+
+    /// The error of the first statement that fails.
+    fn error_of(connection: &Connection, sql: &str) -> Error {
+        connection.execute_batch(sql).expect_err(sql)
+    }
+
+    #[test]
+    fn each_error_of_sqlite_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).expect("written");
+            Connection::open(path).expect("opened later")
+        };
+        let mut head = vec![0; 4096];
+        head[..16].copy_from_slice(b"SQLite format 3\0");
+        let locked = folder.path().join("locked");
+        let holder = Connection::open(&locked).expect("a file");
+        holder
+            .execute_batch("CREATE TABLE t (n); BEGIN EXCLUSIVE")
+            .expect("locked");
+        let waiting = Connection::open(&locked).expect("a file");
+        waiting
+            .busy_timeout(std::time::Duration::ZERO)
+            .expect("set");
+        let read_only =
+            Connection::open_with_flags(folder.path().join("r"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+        drop(
+            Connection::open(folder.path().join("there"))
+                .expect("a file")
+                .execute_batch("CREATE TABLE t (n)"),
+        );
+        let there = Connection::open_with_flags(
+            folder.path().join("there"),
+            OpenFlags::SQLITE_OPEN_READ_ONLY,
+        );
+        let full = memory();
+        full.execute_batch("PRAGMA max_page_count = 3")
+            .expect("set");
+        let column = |c: Connection| {
+            c.query_row("SELECT n FROM t", [], |row| row.get::<_, i64>(0))
+                .expect_err("it holds text")
+        };
+        let negative = |c: Connection| {
+            c.query_row("SELECT -1", [], |row| row.get::<_, u64>(0))
+                .expect_err("negative")
+        };
+        for (error, expected, says) in [
+            (
+                error_of(&full, "INSERT INTO t VALUES (zeroblob(100000))"),
+                'u',
+                "is full, free space",
+            ),
+            (error_of(&waiting, "SELECT * FROM t"), 'u', "locked"),
+            (
+                error_of(&there.expect("a file"), "INSERT INTO t VALUES (1)"),
+                'm',
+                "write permission",
+            ),
+            (
+                read_only.expect_err("it is not there"),
+                'm',
+                "cannot be opened",
+            ),
+            (
+                Connection::open(folder.path()).expect_err("a folder"),
+                'm',
+                "cannot be opened",
+            ),
+            (
+                error_of(&file("garbage", &[b'x'; 4096]), "SELECT * FROM t"),
+                'c',
+                "is not a store of revwatch",
+            ),
+            (
+                error_of(&file("torn", &head), "SELECT * FROM t"),
+                'c',
+                "restore a backup",
+            ),
+            (
+                error_of(&file("empty", b""), "SELECT * FROM meta"),
+                'c',
+                "no such table: meta",
+            ),
+            (
+                error_of(&memory(), "INSERT INTO t VALUES ('text')"),
+                'c',
+                "UNIQUE constraint",
+            ),
+            (column(memory()), 'c', "holds what revwatch does not write"),
+            (
+                negative(memory()),
+                'c',
+                "holds what revwatch does not write",
+            ),
+        ] {
+            let failure = SqliteError::of("/data/revwatch.sqlite3", &error);
+            let text = failure.to_string();
+            assert_eq!(sort(&failure), expected, "{error:?}: {text}");
+            assert!(
+                text.contains("/data/revwatch.sqlite3 (in the folder of REVWATCH_DATA)"),
+                "{text}"
+            );
+            assert!(text.contains(says) && !text.contains("SELECT"), "{text}");
+        }
+        for (code, expected, says) in [
+            (ffi::SQLITE_IOERR_WRITE, 'u', "the system's log"),
+            (ffi::SQLITE_NOMEM, 'u', "at present"),
+            (ffi::SQLITE_READONLY_DBMOVED, 'm', "restart revwatch"),
+            (ffi::SQLITE_CORRUPT_INDEX, 'c', "is damaged"),
+        ] {
+            let failure = SqliteError::of("", &Error::SqliteFailure(ffi::Error::new(code), None));
+            assert!(
+                sort(&failure) == expected && failure.to_string().contains(says),
+                "{code}: {failure}"
+            );
+        }
+    }
+
+    fn delivery(bytes: usize) -> Delivery {
+        Delivery {
+            id: Uuid::now_v7(),
+            event_id: "evt_1".into(),
+            event_type: "payout.paid".into(),
+            partition: 0,
+            endpoint: "stripe".into(),
+            received_ms: 0,
+            traceparent: None,
+            body: Bytes::from(vec![b'x'; bytes]),
+        }
+    }
+
+    /// All in one transaction fail with the cause, and the next ones succeed once there is space.
+    #[tokio::test]
+    async fn a_full_disk_is_named_to_all_whose_work_it_undid_and_passes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        let limit = async |pages: i64| {
+            let set = sqlite.write(move |c| {
+                let now: i64 = c.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                c.pragma_update(None, "max_page_count", now + pages)
+            });
+            set.await.expect("set");
+        };
+        limit(10).await;
+        let publish = |bytes| sqlite.publish(delivery(bytes));
+        let (small, large, later) = tokio::join!(publish(10), publish(1 << 20), publish(10));
+        let text = large.expect_err("no space").to_string();
+        assert!(
+            text.starts_with("the queue is unavailable: the disk of ")
+                && text.contains("REVWATCH_DATA"),
+            "{text}"
+        );
+        for other in [small, later] {
+            // Those in another round than the large one are stored.
+            assert!(other.is_ok() || other.is_err_and(|error| error.to_string() == text));
+        }
+        limit(1000).await;
+        publish(1 << 20).await.expect("there is space again");
+        assert!(sqlite.depth().await.expect("depth")[0] >= 1);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_not_one_is_not_opened() {
+        for (content, expected) in [
+            (&[b'x'; 4096][..], "is not a store of revwatch"),
+            (b"", "start `revwatch serve`"),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::write(folder.path().join(FILE_NAME), content).expect("written");
+            let error = Sqlite::open(folder.path(), Open::Existing)
+                .err()
+                .expect("refused")
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_while_it_is_in_use_is_not_called_unavailable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        sqlite.publish(delivery(1)).await.expect("published");
+        let other = Connection::open(folder.path().join(FILE_NAME)).expect("opened");
+        other
+            .execute_batch("UPDATE archive SET received_ms = 'soon'; DROP TABLE entities")
+            .expect("damaged");
+        let error = sqlite
+            .consume(0)
+            .await
+            .expect("a consumer")
+            .next(9)
+            .await
+            .expect_err("it is text");
+        assert!(matches!(error, QueueError::Misconfigured(_)), "{error}");
+        let error = sqlite
+            .entities(EntityKind::Payout, &mut |_, _| {})
+            .await
+            .expect_err("no such table");
+        assert!(
+            matches!(&error, StoreError::Corrupt(text) if text.contains("no such table: entities")),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,577 @@
+//! The embedded adapters: queue, archive and store in one SQLite file.
+//!
+//! WAL with `synchronous=FULL`: a committed transaction survives a crash of process and machine.
+//! One thread writes; whatever is waiting when it begins goes into one transaction, so that many
+//! webhooks share one fsync. Readers have connections of their own and never wait for the writer.
+//!
+//! Several processes may open the same file (the CLI beside a running `serve`).
+
+mod checkpoint;
+mod error;
+mod health;
+mod queue;
+mod store;
+mod thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use revwatch_core::recount;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use self::checkpoint::Checkpoints;
+use self::error::SqliteError;
+use self::thread::keep_thread;
+use crate::ports::{QueueError, StoreError};
+
+/// The file's name inside the data folder.
+pub const FILE_NAME: &str = "revwatch.sqlite3";
+
+/// Queue, archive and store in one file. Cheap to clone.
+#[derive(Clone)]
+pub struct Sqlite(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    partitions: u32,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    readers: Mutex<Vec<Connection>>,
+    /// One per partition: something was published.
+    published: Vec<Notify>,
+    /// The queue was closed: it takes nothing more.
+    closed: AtomicBool,
+    /// Not by commands that only look.
+    prunes: bool,
+}
+
+/// What the writer runs inside a transaction.
+trait Job: Send {
+    /// It may be run once more, after all that it did was undone.
+    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError>;
+
+    /// Called when what it did is on disk, or is not.
+    fn answer(self: Box<Self>, committed: Result<(), SqliteError>);
+}
+
+/// A job that somebody waits for, perhaps.
+struct Task<F, T> {
+    work: F,
+    result: Option<Result<T, SqliteError>>,
+    tell: oneshot::Sender<Result<T, SqliteError>>,
+}
+
+/// How the data folder is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// Creates folder and file when missing.
+    Create {
+        /// Partitions of a new deployment.
+        partitions: u32,
+    },
+    /// For commands that look at what is there.
+    Existing,
+}
+
+impl Sqlite {
+    /// Opens the store in folder `data`.
+    pub fn open(data: &Path, how: Open) -> Result<Self, StoreError> {
+        let path = data.join(FILE_NAME);
+        match how {
+            Open::Create { .. } => std::fs::create_dir_all(data).map_err(|e| {
+                StoreError::Misconfigured(format!(
+                    "cannot create the folder {} (REVWATCH_DATA): {e}",
+                    data.display()
+                ))
+            })?,
+            Open::Existing if !path.exists() => {
+                return Err(StoreError::Misconfigured(format!(
+                    "there is no store at {}: start `revwatch serve` there first, or name its folder with REVWATCH_DATA",
+                    path.display()
+                )));
+            }
+            Open::Existing => {}
+        }
+        let cannot_open =
+            |error: &rusqlite::Error| SqliteError::of(&path.display().to_string(), error);
+        let mut connection = connect(&path).map_err(|e| cannot_open(&e))?;
+        let partitions = prepare(&mut connection, how).map_err(|e| match e {
+            Prepare::Sql(e) => cannot_open(&e).into(),
+            Prepare::Wrong(text) => StoreError::Misconfigured(text),
+        })?;
+        let mut checkpoints =
+            Checkpoints::of(&mut connection, path.clone()).map_err(|e| cannot_open(&e))?;
+        let (jobs, mut inbox) = mpsc::channel(4096);
+        let inner = Arc::new(Inner {
+            path,
+            partitions,
+            jobs,
+            readers: Mutex::default(),
+            published: (0..partitions).map(|_| Notify::new()).collect(),
+            closed: AtomicBool::new(false),
+            prunes: how != Open::Existing,
+        });
+        std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || {
+                keep_thread("sqlite-writer", || {
+                    write_loop(&mut connection, &mut inbox, &mut checkpoints);
+                });
+            })
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
+        let watcher = Arc::downgrade(&inner);
+        std::thread::Builder::new()
+            .name("sqlite-watcher".into())
+            .spawn(move || keep_thread("sqlite-watcher", || watch(&watcher)))
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
+        Ok(Self(inner))
+    }
+
+    /// Partitions the deployment was created with.
+    pub fn partition_count(&self) -> u32 {
+        self.0.partitions
+    }
+
+    /// Forgets some of what is too old at `now_s` (Unix seconds), as a process that serves does from time to time by
+    /// itself. Public for tests, which move the clock.
+    #[doc(hidden)]
+    pub async fn forget_old(&self, now_s: i64) -> Result<(), StoreError> {
+        let partitions = self.0.partitions;
+        Ok(self
+            .write(move |c| prune(c, partitions, "", now_s).map(drop))
+            .await?)
+    }
+
+    /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
+    async fn write<T, F>(&self, work: F) -> Result<T, SqliteError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.begin_write(work)
+            .await?
+            .await
+            .map_err(|_| SqliteError::not_run(WRITER_ENDED))?
+    }
+
+    /// The same without waiting for the disk. Work is done in the order in which it was begun.
+    async fn begin_write<T, F>(
+        &self,
+        work: F,
+    ) -> Result<oneshot::Receiver<Result<T, SqliteError>>, SqliteError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let task = Box::new(Task {
+            work,
+            result: None,
+            tell,
+        });
+        self.0
+            .jobs
+            .send(task)
+            .await
+            .map_err(|_| SqliteError::not_run(WRITER_ENDED))?;
+        Ok(told)
+    }
+
+    /// Runs `work` on a reader connection, off the async threads. All that it reads is of one moment; and one
+    /// transaction for all of it is far cheaper than one for each statement.
+    async fn read<T, F>(&self, work: F) -> Result<T, SqliteError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let inner = self.0.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let failure =
+                |error: rusqlite::Error| SqliteError::of(&inner.path.display().to_string(), &error);
+            let pooled = inner
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => connect(&inner.path).map_err(failure)?,
+            };
+            let result = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
+                .and_then(|transaction| work(&transaction));
+            inner
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(connection);
+            result.map_err(failure)
+        });
+        reading
+            .await
+            .unwrap_or_else(|error| Err(SqliteError::not_run(&error.to_string())))
+    }
+}
+
+const WRITER_ENDED: &str = "the thread that writes the embedded store has ended";
+
+/// How long one waits for a lock that another process has.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Of commands beside a server; its own writer does that in a better way.
+    connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // What must be undone, if it must, is small: by default it goes to a file.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+enum Prepare {
+    Sql(rusqlite::Error),
+    Wrong(String),
+}
+
+impl From<rusqlite::Error> for Prepare {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Creates the schema in a new file; checks version and partitions of an old one.
+fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
+    const SCHEMA_VERSION: u32 = 2;
+    // Looking needs no lock, and must not wait for a busy writer.
+    let behavior = if how == Open::Existing {
+        TransactionBehavior::Deferred
+    } else {
+        TransactionBehavior::Immediate
+    };
+    let transaction = connection.transaction_with_behavior(behavior)?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match (version, how) {
+        (0, Open::Create { partitions }) => {
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.execute_batch(include_str!("schema_2.sql"))?;
+            health::all_whole(&transaction, partitions)?;
+            transaction.execute(
+                "INSERT INTO meta VALUES ('partitions', ?1)",
+                [partitions.to_string()],
+            )?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        (0, Open::Existing) => {
+            return Err(Prepare::Wrong(
+                "the store is empty: start `revwatch serve` first".into(),
+            ));
+        }
+        (SCHEMA_VERSION, _) => {}
+        (1, Open::Create { partitions }) => {
+            transaction.execute_batch(include_str!("schema_2.sql"))?;
+            transaction.execute_batch(include_str!("from_1_to_2.sql"))?;
+            health::all_whole(&transaction, partitions)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        (1, Open::Existing) => {
+            return Err(Prepare::Wrong(
+                "the store has format 1: start `revwatch serve` of this version once, it converts the file".into(),
+            ));
+        }
+        (other, _) => {
+            return Err(Prepare::Wrong(format!(
+                "the store has format {other}, this revwatch reads format {SCHEMA_VERSION}: use the version that wrote it"
+            )));
+        }
+    }
+    let stored: Option<String> = transaction
+        .query_row(
+            "SELECT value FROM meta WHERE key = 'partitions'",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let stored: u32 = stored.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let Open::Create { partitions } = how else {
+        return Ok(stored);
+    };
+    if partitions != stored {
+        return Err(Prepare::Wrong(format!(
+            "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
+             (or `partitions` in the configuration), or start with a new data folder; {partitions} was asked for"
+        )));
+    }
+    transaction.commit()?;
+    Ok(stored)
+}
+
+/// One transaction per round, with all that waits when the round begins. It may begin again after a panic: what was not
+/// committed is undone, and who waits for it hears that it was not.
+fn write_loop(
+    connection: &mut Connection,
+    inbox: &mut mpsc::Receiver<Box<dyn Job>>,
+    checkpoints: &mut Checkpoints,
+) {
+    // Under load the pages of a round, and those it looks for, are more than the usual 2 MiB. The memory is taken when
+    // it is needed.
+    if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
+        tracing::warn!(%error, "the embedded store works with little memory");
+    }
+    const MAX_TASKS_PER_TRANSACTION: usize = 1024;
+    while let Some(first) = inbox.blocking_recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < MAX_TASKS_PER_TRANSACTION
+            && let Ok(job) = inbox.try_recv()
+        {
+            jobs.push(job);
+        }
+        write_round(connection, jobs);
+        checkpoints.after_round(connection);
+    }
+    // The last handle is gone: leave one tidy file behind.
+    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
+    // Nearly always all of it works. If something does not, it is done again, each job so that it can be undone alone:
+    // that costs SQLite a copy of every page it changes.
+    let committed = match attempt(connection, &mut jobs, false) {
+        Ok(true) => Ok(()),
+        Ok(false) => attempt(connection, &mut jobs, true).map(drop),
+        Err(failure) => Err(failure),
+    };
+    if let Err(error) = &committed {
+        tracing::error!(%error, "the embedded store cannot write");
+    }
+    for job in jobs {
+        job.answer(committed.clone());
+    }
+}
+
+/// One transaction. `Ok(false)`: a job failed, and nothing was written; not when each stands `apart`.
+fn attempt(
+    connection: &mut Connection,
+    jobs: &mut [Box<dyn Job>],
+    apart: bool,
+) -> Result<bool, SqliteError> {
+    let path = connection.path().unwrap_or_default().to_owned();
+    let failure = |error: rusqlite::Error| SqliteError::of(&path, &error);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failure)?;
+    for job in jobs {
+        if !apart {
+            if job.run(&transaction).is_err() {
+                return Ok(false);
+            }
+            continue;
+        }
+        let mark = |sql| transaction.prepare_cached(sql)?.execute([]);
+        mark("SAVEPOINT job").map_err(failure)?;
+        if let Err(why) = job.run(&transaction) {
+            // A full disk, for one, ends the transaction: nothing of it is left, nor a mark to go back to.
+            if transaction.is_autocommit() {
+                return Err(why);
+            }
+            mark("ROLLBACK TO job").map_err(failure)?;
+        }
+        mark("RELEASE job").map_err(failure)?;
+    }
+    transaction.commit().map(|()| true).map_err(failure)
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    T: Send,
+    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError> {
+        // A panic of one job undoes that job alone: neither the others of its round nor the thread.
+        let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
+        let result = match done {
+            Ok(result) => result
+                .map_err(|error| SqliteError::of(connection.path().unwrap_or_default(), &error)),
+            Err(_) => Err(SqliteError::not_run("the work panicked: see the log")),
+        };
+        self.result
+            .insert(result)
+            .as_ref()
+            .map(drop)
+            .map_err(Clone::clone)
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), SqliteError>) {
+        let answer = match (self.result, committed) {
+            (Some(Err(failure)), _) => Err(failure),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(failure)) => Err(failure),
+            (None, Ok(())) => Err(SqliteError::not_run("it was not run")),
+        };
+        // A caller who has gone away does not undo what it asked for.
+        let _ = self.tell.send(answer);
+    }
+}
+
+/// Wakes consumers when another process wrote to the file (this process wakes its own at once), and has
+/// the archive pruned from time to time.
+fn watch(inner: &std::sync::Weak<Inner>) {
+    const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+    const CHECKS_PER_PRUNING: u32 = 100;
+    let mut connection = None;
+    let mut last = 0;
+    let mut looks = 0_u32;
+    // The last mark that was looked at when marks were pruned.
+    let pruned_until = Arc::<Mutex<String>>::default();
+    while let Some(inner) = inner.upgrade() {
+        let version = match &connection {
+            None => connect(&inner.path).ok().and_then(|c| {
+                let version = data_version(&c);
+                connection = Some(c);
+                version
+            }),
+            Some(c) => data_version(c),
+        };
+        if let Some(version) = version.filter(|v| *v != last) {
+            last = version;
+            inner.published.iter().for_each(Notify::notify_waiters);
+        }
+        looks = looks.wrapping_add(1);
+        if inner.prunes && looks.is_multiple_of(CHECKS_PER_PRUNING) {
+            let partitions = inner.partitions;
+            let pruned_until = pruned_until.clone();
+            let now_s = jiff::Timestamp::now().as_second();
+            let work = move |c: &Connection| {
+                let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
+                *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
+                    tracing::warn!(%error, "what is too old cannot be forgotten");
+                })?;
+                Ok(())
+            };
+            // A writer with a full inbox has more urgent work.
+            let _ = inner.jobs.try_send(Box::new(Task {
+                work,
+                result: None,
+                tell: oneshot::channel().0,
+            }));
+        }
+        drop(inner);
+        std::thread::sleep(CHECK_INTERVAL);
+    }
+}
+
+/// Forgets what is too old, a little at a time, so that nobody waits long.
+fn prune(
+    connection: &Connection,
+    partitions: u32,
+    until: &str,
+    now_s: i64,
+) -> rusqlite::Result<String> {
+    queue::prune(connection, partitions, now_s * 1000 - ARCHIVE_KEPT_MS)?;
+    store::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
+    store::prune_marks(
+        connection,
+        until,
+        revwatch_core::event::day_of(now_s).saturating_sub(MARKS_KEPT_DAYS),
+    )
+}
+
+/// Stripe resends for 30 days at most; the archive reaches five days further back, as RabbitMQ's does.
+const ARCHIVE_KEPT_MS: i64 = 35 * 86_400_000;
+
+/// Hours are kept for a day longer than they are compared: a comparison may take from one day into the next.
+const DAY_S: i64 = 86_400;
+
+/// Ten days longer than Stripe resends.
+const MARKS_KEPT_DAYS: u32 = 40;
+
+fn data_version(connection: &Connection) -> Option<i64> {
+    connection
+        .pragma_query_value(None, "data_version", |row| row.get(0))
+        .ok()
+}
+
+fn today() -> u32 {
+    revwatch_core::event::day_of(jiff::Timestamp::now().as_second())
+}
+
+fn store_error(failure: SqliteError) -> StoreError {
+    failure.into()
+}
+
+fn queue_error(failure: SqliteError) -> QueueError {
+    failure.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither those in the same round nor those who come later notice it.
+    #[tokio::test]
+    async fn one_job_that_panics_is_undone_and_answered_and_the_writer_goes_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        let put = |key: &'static str, panics: bool| {
+            sqlite.write(move |c| {
+                c.execute("INSERT INTO meta VALUES (?1, 'x')", [key])?;
+                assert!(!panics, "as asked");
+                Ok(())
+            })
+        };
+        let (first, panicking, second) =
+            tokio::join!(put("a", false), put("b", true), put("c", false));
+        assert!(first.is_ok() && second.is_ok());
+        assert!(
+            panicking
+                .expect_err("it panicked")
+                .to_string()
+                .contains("panicked")
+        );
+        put("d", false).await.expect("the writer goes on");
+        let keys = sqlite.read(|c| {
+            c.query_row(
+                "SELECT group_concat(key, '') FROM meta WHERE value = 'x'",
+                [],
+                |row| row.get::<_, String>(0),
+            )
+        });
+        assert_eq!(keys.await.expect("read"), "acd");
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_between_jobs_goes_on_and_nobody_waits_for_ever() {
+        struct Faulty;
+        impl Job for Faulty {
+            fn run(&mut self, _: &Connection) -> Result<(), SqliteError> {
+                panic!("as asked")
+            }
+
+            fn answer(self: Box<Self>, _: Result<(), SqliteError>) {}
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
+        assert!(sqlite.0.jobs.send(Box::new(Faulty)).await.is_ok());
+        // It may be of the same round, and fails then; the next one cannot be.
+        let put =
+            || sqlite.write(|c| c.execute("INSERT OR REPLACE INTO meta VALUES ('a', 'x')", []));
+        let deadline = Duration::from_secs(30);
+        let _ = tokio::time::timeout(deadline, put())
+            .await
+            .expect("answered");
+        tokio::time::timeout(deadline, put())
+            .await
+            .expect("answered")
+            .expect("the writer goes on");
+    }
+}
