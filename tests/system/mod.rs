@@ -22,6 +22,7 @@ mod slack;
 mod slack_chaos;
 mod slack_sdk;
 mod storm;
+mod tls;
 mod traces;
 mod two_evaluators;
 mod verify;

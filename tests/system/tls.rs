@@ -1,0 +1,71 @@
+//! TLS to RabbitMQ: with a certificate authority that the system trusts, and with one that it does not.
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+
+use crate::support::history::History;
+use crate::support::port::free_port;
+use crate::support::rabbitmq::RabbitServer;
+use crate::support::revwatch::{Revwatch, Variables, cli, post};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingest_publishes_over_tls_if_it_trusts_the_certificate() {
+    let folder = certificates();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let tls_port = free_port();
+    let rabbit = RabbitServer::start_with(&format!(
+        "listeners.ssl.1 = 127.0.0.1:{tls_port}\n\
+         ssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+        path("ca.pem"),
+        path("server.pem"),
+        path("server.key"),
+    ))
+    .await;
+    let url = rabbit.url().expose_secret().replace("amqp://", "amqps://");
+    let url = url.replace(&rabbit.address(), &format!("127.0.0.1:{tls_port}"));
+
+    // The variable by which OpenSSL, and so the system, is told of another file of authorities.
+    let trusting: Variables = vec![
+        ("REVWATCH_AMQP_URL".into(), url.clone()),
+        ("SSL_CERT_FILE".into(), path("ca.pem")),
+    ];
+    let ingest = Revwatch::serve(&trusting, "ingest");
+    let history = History::new(3, 1, jiff::Timestamp::now().as_second());
+    let client = reqwest::Client::new();
+    let status = post(&client, &ingest.url("/webhooks/stripe"), &history.events[0]).await;
+    assert_eq!(status.expect("answered"), 200);
+    ingest.stop();
+
+    let output = cli(
+        &vec![("REVWATCH_AMQP_URL".into(), url)],
+        &["serve", "--roles", "ingest"],
+    );
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        !output.status.success() && text.contains("certificate"),
+        "{text}"
+    );
+}
+
+/// A certificate authority, and a server on the loopback address that it vouches for.
+fn certificates() -> TempDir {
+    let folder = TempDir::with_prefix("revwatch-tls-").expect("a temporary folder");
+    let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let ca = CertifiedIssuer::self_signed(params, key).expect("signed");
+    let server_key = KeyPair::generate().expect("a key");
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .expect("an address")
+        .signed_by(&server_key, &ca)
+        .expect("signed");
+    for (name, text) in [
+        ("ca.pem", ca.pem()),
+        ("server.pem", server.pem()),
+        ("server.key", server_key.serialize_pem()),
+    ] {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    folder
+}
