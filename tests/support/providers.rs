@@ -102,8 +102,8 @@ pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
 
 /// The same by another notifier.
 pub(crate) fn is_told_by(notifier: &str, alert: &Value, state: &str) -> bool {
-    let told = &alert["deliveries"][notifier];
+    let told = &alert["notifications"][notifier];
     alert["state"] == state
-        && told["told"].as_i64() >= alert["revision"].as_i64()
-        && told["trying"].is_null()
+        && told["delivered_revision"].as_i64() >= alert["revision"].as_i64()
+        && told["attempting_revision"].is_null()
 }

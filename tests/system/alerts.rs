@@ -118,7 +118,7 @@ async fn answered_from_the_command_line(home: &Home) {
             &variables,
             &["show", id(&open_alert(&variables, "acct_1").await)],
         );
-        (shown["deliveries"]["slack"]["told"] == 1).then_some(shown)
+        (shown["notifications"]["slack"]["delivered_revision"] == 1).then_some(shown)
     })
     .await;
     assert_eq!(

@@ -469,8 +469,8 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
         .find(|alert| alert["id"] == stays["id"])
         .expect("the same");
     assert_eq!(
-        (&same["fired_s"], &same["deliveries"]),
-        (&stays["fired_s"], &stays["deliveries"])
+        (&same["fired_s"], &same["notifications"]),
+        (&stays["fired_s"], &stays["notifications"])
     );
     process.stop();
     others.into_iter().for_each(Revwatch::stop);
@@ -545,7 +545,7 @@ async fn what_could_not_be_told_is_tried_at_once_with_the_new_token() {
     until("Slack has refused it for good", || async {
         alerts(&variables)
             .pop()
-            .filter(|alert| !alert["deliveries"]["slack"]["broken"].is_null())
+            .filter(|alert| !alert["notifications"]["slack"]["broken"].is_null())
     })
     .await;
     settings.write("token", "xoxb-new");
