@@ -44,8 +44,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Plays `roles` until it is asked to end. `adjust` may change what alerting is given; `started` is told the
-/// addresses.
+/// Plays `roles` until it is asked to end. `adjust` may change what alerting is given; `started` is
+/// told the addresses.
 pub async fn serve(
     start: Start,
     roles: &[Role],

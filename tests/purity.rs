@@ -1,8 +1,8 @@
-//! The pure modules stay pure: they name no runtime, no server's client, no clock, no randomness and
-//! nothing of the world outside, except in their own tests. Time is an argument.
+//! The pure modules stay pure: they name no runtime, no server's client, no clock, no randomness
+//! and nothing of the world outside, except in their own tests. Time is an argument.
 //!
-//! The sources are read as Rust reads them (as tokens), so that comments and texts do not count, and
-//! an import counts however it is written.
+//! The sources are read as Rust reads them (as tokens), so that comments and texts do not count,
+//! and an import counts however it is written.
 
 use std::path::{Path, PathBuf};
 
@@ -202,7 +202,8 @@ fn impurities(source: &str) -> Vec<(String, usize)> {
 fn is_impure(segments: &[String]) -> bool {
     let reaches_out = matches!(segments, [first, second, ..]
         if first == "std" && FORBIDDEN_OF_STD.contains(&second.as_str()));
-    // `Timestamp::now`, `Zoned::now` and their like; a variable called `now` is what time should be.
+    // `Timestamp::now`, `Zoned::now` and their like; a variable called `now` is what time should
+    // be.
     let reads_clock = segments.iter().skip(1).any(|s| s == "now");
     reaches_out
         || reads_clock

@@ -84,7 +84,8 @@ fn nothing_speaks_of_one_persons_machine() {
     });
 }
 
-/// Between two machines nobody can promise it. Say "at least once", and what makes it look like once.
+/// Between two machines nobody can promise it. Say "at least once", and what makes it look like
+/// once.
 #[test]
 fn nothing_promises_what_nobody_can_keep() {
     let promise = ["exact", "ly once"].concat(); // in halves here, too
@@ -309,7 +310,8 @@ fn known_suffix(word: &str) -> Option<&str> {
         .find_map(|suffix| word.strip_suffix(suffix))
 }
 
-/// In comments of sources: a name alone is of the same folder (or the module's own), anything longer begins at the root.
+/// In comments of sources: a name alone is of the same folder (or the module's own), anything
+/// longer begins at the root.
 #[test]
 fn comments_name_sources_that_are_there() {
     let Some(names) = tracked() else { return };

@@ -26,8 +26,8 @@ pub struct AuditArgs {
     /// Only actions of this kind, for example pause or "alert acknowledged".
     #[arg(long, value_name = "ACT")]
     what: Option<String>,
-    /// Instead of what people did: state changes of subscriptions, invoices, payments, payouts and accounts, with
-    /// the event that caused each.
+    /// Instead of what people did: state changes of subscriptions, invoices, payments, payouts and
+    /// accounts, with the event that caused each.
     #[arg(long, conflicts_with_all = ["who", "what"])]
     changes: bool,
 }

@@ -18,7 +18,8 @@ use crate::serve::Role;
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// List every mistake in settings, secret files and rules that `serve` would refuse. Starts nothing.
+    /// List every mistake in settings, secret files and rules that `serve` would refuse. Starts
+    /// nothing.
     #[command(after_help = "\
 Exits with 1 if there is a mistake. No server is contacted, so keys and tokens are not tried.
 

@@ -41,8 +41,8 @@ pub enum DeadCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Requeue dead letters, for example after an upgrade that understands them. One that still cannot be
-    /// applied becomes a dead letter again.
+    /// Requeue dead letters, for example after an upgrade that understands them. One that still
+    /// cannot be applied becomes a dead letter again.
     #[command(
         after_help = "Examples:\n  revwatch dead replay evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead replay --all"
     )]
@@ -251,8 +251,8 @@ fn is_named(letter: &HeldDelivery, id: &str) -> bool {
     letter.delivery.event_id == id || letter.delivery.id.to_string() == id
 }
 
-/// The same delivery under another id, for its own is marked as dealt with. Made from the old one: should the
-/// command be cut short and repeated, it is still one delivery.
+/// The same delivery under another id, for its own is marked as dealt with. Made from the old one:
+/// should the command be cut short and repeated, it is still one delivery.
 fn anew(delivery: &Delivery) -> Delivery {
     let digest = Sha256::new()
         .chain_update("dead letter replayed")

@@ -1,4 +1,5 @@
-//! `revwatch health`: asks the process on this machine whether it is ready, for containers and scripts.
+//! `revwatch health`: asks the process on this machine whether it is ready, for containers and
+//! scripts.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -20,7 +20,8 @@ use super::export::iso;
 /// Options of `state`.
 #[derive(Debug, Args)]
 pub struct StateArgs {
-    /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund or transfer.
+    /// subscription, invoice, payout, account, payment_intent, checkout_session, dispute, refund or
+    /// transfer.
     kind: EntityKind,
     /// The object's id at Stripe.
     id: String,

@@ -30,8 +30,8 @@ use crate::serve::{Role, serve};
 
 /// Revenue state and alerts from Stripe webhooks.
 ///
-/// Without a command, revwatch serves: it receives webhooks, keeps the state of subscriptions, invoices,
-/// payouts and connected accounts, and alerts people when revenue is at risk.
+/// Without a command, revwatch serves: it receives webhooks, keeps the state of subscriptions,
+/// invoices, payouts and connected accounts, and alerts people when revenue is at risk.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -94,7 +94,8 @@ Examples:
   revwatch state subscription sub_1MowQVLkdIwHu7ixeRlqHVzs
   revwatch state account acct_1032D82eZvKYlo2C --json")]
     State(inspect::StateArgs),
-    /// Show key figures: MRR, churn, past-due share and recovery, payments, payouts, disputes, onboarding.
+    /// Show key figures: MRR, churn, past-due share and recovery, payments, payouts, disputes,
+    /// onboarding.
     ///
     /// With --json it prints all of them.
     #[command(after_help = "Example:\n  revwatch metrics --json")]
@@ -105,9 +106,11 @@ Examples:
   revwatch export subscriptions > subscriptions.csv
   revwatch export payouts | grep failed")]
     Export(export::ExportArgs),
-    /// Write the evidence of a revenue-operations review: subscriptions, critical cases, scorecard, decision log.
+    /// Write the evidence of a revenue-operations review: subscriptions, critical cases, scorecard,
+    /// decision log.
     ///
-    /// Each run makes a new folder, named after the day. Nothing is overwritten. The critical cases hold no names.
+    /// Each run makes a new folder, named after the day. Nothing is overwritten. The critical cases
+    /// hold no names.
     #[command(after_help = "\
 Examples:
   revwatch evidence
@@ -122,10 +125,10 @@ Examples:
     Dead(dead::DeadCommand),
     /// Read past events from Stripe's API and apply those that are missing.
     ///
-    /// For events that no webhook delivered: from before revwatch was set up, or from an outage longer than Stripe
-    /// retries. Needs STRIPE_SECRET_KEY. Stripe keeps events for 30 days. An event that was applied before changes
-    /// nothing and is counted as a duplicate. It is safe while `serve` runs. After an interruption the same command
-    /// continues where it stopped.
+    /// For events that no webhook delivered: from before revwatch was set up, or from an outage
+    /// longer than Stripe retries. Needs STRIPE_SECRET_KEY. Stripe keeps events for 30 days. An
+    /// event that was applied before changes nothing and is counted as a duplicate. It is safe
+    /// while `serve` runs. After an interruption the same command continues where it stopped.
     #[command(after_help = "\
 Without --account and --all-accounts, the events of the key's own account are read. Stripe lists the events of a
 connected account only in requests made for that account: name the accounts, or use --all-accounts.
@@ -137,7 +140,8 @@ Examples:
     Backfill(backfill::BackfillArgs),
     /// Apply the archived events since a time again.
     ///
-    /// Events that were applied before are recognised and change nothing. It is safe while `serve` runs.
+    /// Events that were applied before are recognised and change nothing. It is safe while `serve`
+    /// runs.
     #[command(after_help = "\
 Examples:
   revwatch replay --from 36h
@@ -145,15 +149,16 @@ Examples:
     Replay(replay::ReplayArgs),
     /// Drop all state and rebuild it from the archive.
     ///
-    /// It is safe while `serve` runs: deliveries are received and applied meanwhile, and no rule fires or resolves
-    /// until the rebuild is done. Alerts, silences and the audit are kept. The archive reaches back 35 days: older
-    /// state is lost.
+    /// It is safe while `serve` runs: deliveries are received and applied meanwhile, and no rule
+    /// fires or resolves until the rebuild is done. Alerts, silences and the audit are kept. The
+    /// archive reaches back 35 days: older state is lost.
     #[command(after_help = "Example:\n  revwatch rebuild --yes")]
     Rebuild(replay::RebuildArgs),
     /// Pause the processing of events: all, those of one mode, or those of one connected account.
     ///
-    /// Webhooks are still received and stored, and nothing is lost. Paused events are applied after `revwatch resume`.
-    /// A setting for an account wins over one for its mode, and that wins over one for everything.
+    /// Webhooks are still received and stored, and nothing is lost. Paused events are applied after
+    /// `revwatch resume`. A setting for an account wins over one for its mode, and that wins over
+    /// one for everything.
     #[command(after_help = "\
 Examples:
   revwatch pause                           pause everything,
@@ -172,10 +177,11 @@ Examples:
     Audit(audit::AuditArgs),
     /// Recount aggregates and conditions from the entities and compare them with the store.
     ///
-    /// It is safe while `serve` runs. If nothing was committed during the recount, every difference is reported at
-    /// once. While events are applied, a difference is reported if it is the same in each of ten recounts. A sum
-    /// that changes all the time is only compared with the range it moved in, so only a quiet moment finds every
-    /// difference: JSON has `undisturbed` then. Exits with 1 if anything differs.
+    /// It is safe while `serve` runs. If nothing was committed during the recount, every difference
+    /// is reported at once. While events are applied, a difference is reported if it is the same in
+    /// each of ten recounts. A sum that changes all the time is only compared with the range it
+    /// moved in, so only a quiet moment finds every difference: JSON has `undisturbed` then. Exits
+    /// with 1 if anything differs.
     #[command(after_help = "\
 Not compared: counters of deliveries (they belong to no entity) and hours older than 400 days (stores drop them).
 

@@ -24,7 +24,8 @@ pub struct SendArgs {
     /// URL to post to. It is not taken from the settings, because revwatch may be behind a proxy.
     #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/stripe")]
     url: String,
-    /// Signing secret of that endpoint; default: the first of `STRIPE_WEBHOOK_SECRET`, or of its file.
+    /// Signing secret of that endpoint; default: the first of `STRIPE_WEBHOOK_SECRET`, or of its
+    /// file.
     #[arg(long)]
     secret: Option<String>,
     /// Maximum events per second; default: as fast as they are answered.
@@ -181,7 +182,8 @@ fn read(file: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
 }
 
-/// The events of a file, each as the bytes it has there: one object, an array, or one after another.
+/// The events of a file, each as the bytes it has there: one object, an array, or one after
+/// another.
 fn split(text: &str) -> Result<Vec<&str>, serde_json::Error> {
     let mut events = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {

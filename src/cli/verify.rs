@@ -79,7 +79,8 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     }
 }
 
-/// How many partitions are not whole, and stay so: a new deployment, or a restarted Redis, is within a moment.
+/// How many partitions are not whole, and stay so: a new deployment, or a restarted Redis, is
+/// within a moment.
 async fn wait_until_whole(store: &dyn StateStore) -> anyhow::Result<usize> {
     let began = Instant::now();
     loop {

@@ -1,6 +1,6 @@
-//! `revwatch demo`: every role on a throw-away store, and a simulated marketplace and software business
-//! that posts signed webhooks to it over HTTP, so that alerts can be seen to fire and resolve with
-//! nothing set up.
+//! `revwatch demo`: every role on a throw-away store, and a simulated marketplace and software
+//! business that posts signed webhooks to it over HTTP, so that alerts can be seen to fire and
+//! resolve with nothing set up.
 //!
 //! Nothing is faked inside: this is `serve` with another notifier. Of the user's environment and
 //! settings the demo reads nothing, and it talks to nobody but itself.
@@ -188,8 +188,8 @@ impl Folder {
     }
 }
 
-/// The defaults, on ports that are free. The user's environment has no part in it: with real Slack or
-/// Redis settings around, a demo must not reach them.
+/// The defaults, on ports that are free. The user's environment has no part in it: with real Slack
+/// or Redis settings around, a demo must not reach them.
 fn config(secret: &str, data: &Path) -> anyhow::Result<Config> {
     let data = data.to_str().context("the folder's name is not UTF-8")?;
     let lookup = |name: &str| match name {

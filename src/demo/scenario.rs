@@ -1,7 +1,7 @@
 //! The play: which beat comes when. Pure: what was seen and the elapsed time in, a cue out.
 //!
-//! Invariant: a beat begins when its hour has come *and* what it waits for has been seen; nothing is
-//! hoped for. What does not happen within [`PATIENCE_S`] ends the play with a reason.
+//! Invariant: a beat begins when its hour has come *and* what it waits for has been seen; nothing
+//! is hoped for. What does not happen within [`PATIENCE_S`] ends the play with a reason.
 
 use std::collections::BTreeMap;
 

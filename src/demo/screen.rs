@@ -1,5 +1,5 @@
-//! What the viewer sees: lines that stay on standard output, and below them a status line that lives,
-//! where standard error is a terminal.
+//! What the viewer sees: lines that stay on standard output, and below them a status line that
+//! lives, where standard error is a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;

@@ -26,7 +26,8 @@ pub struct RuleReport {
     pub at_start: usize,
     /// How many have not ended.
     pub open: usize,
-    /// How many messages people would have got, warnings and escalations apart; many alerts told as one are one.
+    /// How many messages people would have got, warnings and escalations apart; many alerts told as
+    /// one are one.
     pub messages: usize,
     /// Unix second at which it first fired.
     pub first_s: Option<i64>,
@@ -60,8 +61,8 @@ impl Fired {
     }
 }
 
-/// Plays `deliveries`, which are in the order in which they were received, and tells from `since_s` to `until_s`.
-/// `each` hears how many have been played.
+/// Plays `deliveries`, which are in the order in which they were received, and tells from `since_s`
+/// to `until_s`. `each` hears how many have been played.
 pub fn backtest(
     setting: &SimulationConfig,
     deliveries: &[Delivery],
@@ -206,7 +207,8 @@ mod tests {
             account(1, at(-9000), true),
             account(2, at(-9000), true),
             account(3, at(-9000), true),
-            // Lost and regained before anybody looks; lost before, regained after; lost and regained after; lost.
+            // Lost and regained before anybody looks; lost before, regained after; lost and
+            // regained after; lost.
             account(11, at(-8000), false),
             account(12, at(-8000), false),
             account(21, at(-7000), true),

@@ -1,7 +1,8 @@
 //! Plays a rule test in several variants, each of which must come to the same. Pure.
 //!
-//! Invariant: whether the evaluator is restarted, events come twice or in another order, or the whole archive
-//! is played again, the same alerts are told by the same messages. What breaks that fails the test.
+//! Invariant: whether the evaluator is restarted, events come twice or in another order, or the
+//! whole archive is played again, the same alerts are told by the same messages. What breaks that
+//! fails the test.
 
 use std::collections::BTreeMap;
 

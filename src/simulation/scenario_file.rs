@@ -1,5 +1,5 @@
-//! How rule tests are written: TOML, every field checked, every fault named with its line and column. Pure;
-//! `docs/rules.md` explains the format.
+//! How rule tests are written: TOML, every field checked, every fault named with its line and
+//! column. Pure; `docs/rules.md` explains the format.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! Events made of a few words: what a rule test says of an event, filled up to what Stripe would send. Pure.
+//! Events made of a few words: what a rule test says of an event, filled up to what Stripe would
+//! send. Pure.
 
 use revwatch_core::event::is_known_kind;
 use serde::Deserialize;
@@ -6,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::scenario::When;
 
-/// An event in a few words. Which fields a type has is in [`Template::check`]; texts may hold `{n}` (the number
-/// of the copy), `{seq}` (the number of the event in its test), `{at_s}`, `{at}` and `{created_s}`.
+/// An event in a few words. Which fields a type has is in [`Template::check`]; texts may hold `{n}`
+/// (the number of the copy), `{seq}` (the number of the event in its test), `{at_s}`, `{at}` and
+/// `{created_s}`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
@@ -190,7 +192,8 @@ impl Template {
         self.event.rsplit('.').next().unwrap_or_default()
     }
 
-    /// The account in the envelope. Payouts and what is told of accounts have one; a transfer is the platform's.
+    /// The account in the envelope. Payouts and what is told of accounts have one; a transfer is
+    /// the platform's.
     fn event_account(&self) -> Option<&str> {
         match self.family() {
             "payout" | "account" | "account.application" | "capability" => {

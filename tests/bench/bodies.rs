@@ -32,7 +32,8 @@ pub(crate) fn about(what: &str) -> Bytes {
     }
 }
 
-/// An event of a payout, of `bytes` if that is enough for it; of the platform itself if it is nobody's.
+/// An event of a payout, of `bytes` if that is enough for it; of the platform itself if it is
+/// nobody's.
 pub(crate) fn payout_of(bytes: usize, account: Option<&str>) -> Bytes {
     padded(&payout(account).to_string(), bytes)
 }

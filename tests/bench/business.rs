@@ -38,8 +38,9 @@ pub(crate) fn plans() -> Plans {
 }
 
 impl Story {
-    /// All active in the end but one in twenty, which is past due; created, then two or three updates, a month
-    /// apart. Half are told in the one, half in the other shape of Stripe's objects.
+    /// All active in the end but one in twenty, which is past due; created, then two or three
+    /// updates, a month apart. Half are told in the one, half in the other shape of Stripe's
+    /// objects.
     pub(crate) fn subscriptions(count: usize) -> Self {
         let chapters: &[Chapter] = &[created, renewed, renewed_or_grown, renewed_or_past_due];
         Self::new("active subscriptions", "subscription", count, chapters)
@@ -74,7 +75,8 @@ impl Story {
         )
     }
 
-    /// Connected, onboarded step by step, with two capabilities; in the end one in twenty is restricted.
+    /// Connected, onboarded step by step, with two capabilities; in the end one in twenty is
+    /// restricted.
     pub(crate) fn accounts(count: usize) -> Self {
         Self::new(
             "connected accounts",
@@ -205,7 +207,8 @@ fn renewed_or_past_due(t: &mut Teller) -> Option<Value> {
 }
 
 impl Teller {
-    /// As long as Stripe's: the same for an entity and `what`, another for each month where `monthly`.
+    /// As long as Stripe's: the same for an entity and `what`, another for each month where
+    /// `monthly`.
     fn id(&self, prefix: &str, length: usize, monthly: bool) -> String {
         let salt = prefix.bytes().fold(self.n as u64, |salt, byte| {
             salt.wrapping_mul(31).wrapping_add(byte.into())
@@ -248,7 +251,8 @@ impl Teller {
         item
     }
 
-    /// What a renewal changes: the period, of the subscription or of its items, and the latest invoice.
+    /// What a renewal changes: the period, of the subscription or of its items, and the latest
+    /// invoice.
     fn period_before(&self) -> Value {
         let invoice = self.id("in", 24, true);
         if self.basil() {

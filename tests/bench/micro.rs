@@ -1,7 +1,9 @@
-//! What the pure code on the way of an event costs, piece by piece, on one core and without any server.
+//! What the pure code on the way of an event costs, piece by piece, on one core and without any
+//! server.
 //!
-//! `cargo bench --bench micro` prints times for all of it; `-- plan` for what has `plan` in its name. Bodies have
-//! 2650 bytes unless another number stands beside them. What a piece hands out is dropped outside of its time.
+//! `cargo bench --bench micro` prints times for all of it; `-- plan` for what has `plan` in its
+//! name. Bodies have 2650 bytes unless another number stands beside them. What a piece hands out is
+//! dropped outside of its time.
 
 mod bodies;
 #[expect(dead_code, reason = "the other benchmarks need more of it")]
@@ -174,7 +176,8 @@ mod entity {
             .bench(|| Entity::decode(&key, divan::black_box(&bytes)));
     }
 
-    /// All that is done with so many updates of one subscription in one second that come in one batch.
+    /// All that is done with so many updates of one subscription in one second that come in one
+    /// batch.
     #[divan::bench(args = [30, 1_000])]
     fn crowded_second(bencher: Bencher, events: usize) {
         let plans = business::plans();
@@ -362,8 +365,8 @@ mod alerting {
 
     const NOW_S: i64 = 1_780_000_000;
 
-    /// Of each kind of figure one shipped rule: ratios of a day and of a week, count, mean, drop, level, absence,
-    /// and closed days.
+    /// Of each kind of figure one shipped rule: ratios of a day and of a week, count, mean, drop,
+    /// level, absence, and closed days.
     const RULES: [&str; 8] = [
         "payout_failure_rate",
         "onboarding_abandonment_by_country",
@@ -496,8 +499,8 @@ mod alerting {
         changes
     }
 
-    /// A business of three currencies and four countries, for as long as the shipped rules look back. Each hour has
-    /// what it would have of each family of counters.
+    /// A business of three currencies and four countries, for as long as the shipped rules look
+    /// back. Each hour has what it would have of each family of counters.
     fn counters() -> Counters {
         const STAGES: [&str; 4] = [
             "account_created",

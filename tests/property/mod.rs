@@ -1,4 +1,5 @@
-//! Properties of the pure core over whole businesses: any order, any repeats, any split into batches.
+//! Properties of the pure core over whole businesses: any order, any repeats, any split into
+//! batches.
 
 mod orders;
 mod robust;
@@ -144,7 +145,8 @@ fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
                 .collect();
             let mut counters = shuffled.counters.clone();
             counters.merge(in_order.counters.clone(), -1);
-            // How long deliveries took is the clock's, and repeats were thrown in; all else is the events'.
+            // How long deliveries took is the clock's, and repeats were thrown in; all else is the
+            // events'.
             let of_events =
                 |name: &str| name != "events|duplicate" && !name.starts_with("events|processing|");
             let different: Vec<_> = counters

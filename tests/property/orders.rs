@@ -1,8 +1,8 @@
-//! Every order of seven events, a duplicate thrown in: whatever comes first, the end is the same to the
-//! byte, and it is the true one.
+//! Every order of seven events, a duplicate thrown in: whatever comes first, the end is the same to
+//! the byte, and it is the true one.
 //!
-//! A story is told as the changes that truly happened. Event ids run against the truth, so that nothing
-//! is right by accident of the last tie-break.
+//! A story is told as the changes that truly happened. Event ids run against the truth, so that
+//! nothing is right by accident of the last tie-break.
 
 mod accounts;
 mod billing;
@@ -18,12 +18,13 @@ use serde_json::{Value, json};
 
 /// Seven, so that there are 5,040 orders.
 const EVENTS: usize = 7;
-/// All stories begin here; 472,222 is a whole number of hours, so no second of theirs is in another hour.
+/// All stories begin here; 472,222 is a whole number of hours, so no second of theirs is in another
+/// hour.
 const START_S: i64 = 1_699_999_200;
 
-/// One event: seconds after the start, its type, and what it changed in the object (a patch, of which
-/// an `*.updated` event tells the old values). A type of [`AGAIN`] tells the event before once more,
-/// under another id.
+/// One event: seconds after the start, its type, and what it changed in the object (a patch, of
+/// which an `*.updated` event tells the old values). A type of [`AGAIN`] tells the event before
+/// once more, under another id.
 type Step = (i64, &'static str, Value);
 
 const AGAIN: &str = "again";
@@ -51,8 +52,8 @@ impl Story {
         self
     }
 
-    /// Tells the steps in every order. `standing` are counters and their values, `troubles` all conditions,
-    /// each with the second (after the start) at which it began.
+    /// Tells the steps in every order. `standing` are counters and their values, `troubles` all
+    /// conditions, each with the second (after the start) at which it began.
     fn check(&self, steps: &[Step; EVENTS], standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
         let bodies = self.bodies(steps);
         // In the ids' favour, against them, and mixed: only the ids change.
@@ -201,8 +202,8 @@ impl Orders<'_> {
     }
 }
 
-/// Changes `object` by `patch` and gives what was there before, as `previous_attributes` has it: of nested
-/// objects what changed, of lists the whole. Keys that begin with `!` are not fields.
+/// Changes `object` by `patch` and gives what was there before, as `previous_attributes` has it: of
+/// nested objects what changed, of lists the whole. Keys that begin with `!` are not fields.
 fn apply(object: &mut Value, patch: &Value) -> Value {
     let mut previous = json!({});
     for (name, value) in patch

@@ -106,7 +106,8 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
             "currency",
             // Told with what is wrong, where it is known; it changes no number.
             "customer",
-            // Null is what Stripe sends where there is none: no discount, a one-off or tiered price.
+            // Null is what Stripe sends where there is none: no discount, a one-off or tiered
+            // price.
             "discount",
             "discounts",
             "discount.coupon",
@@ -182,8 +183,8 @@ fn a_spoilt_field_is_refused_or_changes_nothing() {
     assert!(faults.is_empty(), "silently wrong:\n{}", faults.join("\n"));
 }
 
-/// A value of the documented type is believed: another word where a word stood, a negative number where
-/// Stripe documents amounts that may be negative.
+/// A value of the documented type is believed: another word where a word stood, a negative number
+/// where Stripe documents amounts that may be negative.
 fn believed(object: &Value, path: &[String], what: &str) -> bool {
     let old = path.iter().try_fold(object, |at, step| child(at, step));
     match old {

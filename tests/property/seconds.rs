@@ -1,5 +1,6 @@
-//! The order of a crowded second never changes: stored aggregates depend on it. What finds it is compared with the
-//! plain form of the same search, which looks at every pair and sorts at every step.
+//! The order of a crowded second never changes: stored aggregates depend on it. What finds it is
+//! compared with the plain form of the same search, which looks at every pair and sorts at every
+//! step.
 
 use fastrand::Rng;
 use revwatch_core::entity::timeline::{Change, Facts, RecordedState, Stage, Timeline};
@@ -73,7 +74,8 @@ fn the_order_of_many_is_that_of_the_plain_search() {
     assert!(ordered == plain::in_order(&kept), "seed {seed}");
 }
 
-/// A walk of an object, told by events of which some repeat, some are lost, and some tell nothing of what they changed.
+/// A walk of an object, told by events of which some repeat, some are lost, and some tell nothing
+/// of what they changed.
 fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
     let values = rng.u32(1..=4);
     let kinds = rng.bool();

@@ -1,5 +1,5 @@
-//! What one may doubt of a timeline: that it forgets alike whatever the order, that what is derived from
-//! forgotten events stays, and that a crowded second is put in order quickly.
+//! What one may doubt of a timeline: that it forgets alike whatever the order, that what is derived
+//! from forgotten events stays, and that a crowded second is put in order quickly.
 
 use std::time::Duration;
 
@@ -121,7 +121,8 @@ fn a_forgotten_beginning_is_no_gain() {
     assert_eq!(counters.get(Bucket::Hour(0), &["churn", "gained"]), 1);
 }
 
-/// Circles that meet in one state: who takes the first way out at a crossing ends in the wrong place.
+/// Circles that meet in one state: who takes the first way out at a crossing ends in the wrong
+/// place.
 #[test]
 fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
     let walk = [
@@ -185,7 +186,8 @@ fn a_crowded_second_without_evidence_is_quick() {
             .collect();
         let key = EntityKey::new(EntityKind::Subscription, "sub_1");
         let entity = built(&key, &told);
-        // Every order of forty would take longer than the universe is old; a busy machine only makes this slow.
+        // Every order of forty would take longer than the universe is old; a busy machine only
+        // makes this slow.
         let (tell, done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             entity.contributions();
@@ -198,8 +200,9 @@ fn a_crowded_second_without_evidence_is_quick() {
     }
 }
 
-/// What Prometheus is given as counters never falls, whatever comes in whatever order, and does not depend
-/// on the order either: also of more attempts than are kept, and of statuses that were left again.
+/// What Prometheus is given as counters never falls, whatever comes in whatever order, and does not
+/// depend on the order either: also of more attempts than are kept, and of statuses that were left
+/// again.
 #[test]
 fn what_was_reached_stays_reached() {
     let seed = fastrand::u64(..);

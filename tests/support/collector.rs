@@ -1,4 +1,5 @@
-//! A collector of our own on a loopback port: takes spans by OTLP over HTTP, as OpenTelemetry's own does, and keeps them.
+//! A collector of our own on a loopback port: takes spans by OTLP over HTTP, as OpenTelemetry's own
+//! does, and keeps them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

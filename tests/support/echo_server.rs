@@ -1,5 +1,5 @@
-//! Peers that repeat what they are told, in every way that a bad answer can look: what must not be logged of a request
-//! must not come back into the log by way of its answer.
+//! Peers that repeat what they are told, in every way that a bad answer can look: what must not be
+//! logged of a request must not come back into the log by way of its answer.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

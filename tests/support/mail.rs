@@ -1,5 +1,5 @@
-//! A private mail server: Debian's aiosmtpd on a free port of the loopback address, with a mailbox in a temporary
-//! folder, read back with Python's own parser.
+//! A private mail server: Debian's aiosmtpd on a free port of the loopback address, with a mailbox
+//! in a temporary folder, read back with Python's own parser.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -74,8 +74,8 @@ impl MailServer {
         self.wait();
     }
 
-    /// What has arrived: `headers` by their names in small letters, `text`, `kind`, `charset`, `defects`, and
-    /// how long the longest line is.
+    /// What has arrived: `headers` by their names in small letters, `text`, `kind`, `charset`,
+    /// `defects`, and how long the longest line is.
     pub(crate) fn mails(&self) -> Vec<Value> {
         let read = Command::new(PYTHON)
             .args(["-c", READ])

@@ -1,5 +1,5 @@
-//! What tests need to run: private servers that die with the test, the binary, a Slack and a Stripe of our
-//! own, and a business to tell about.
+//! What tests need to run: private servers that die with the test, the binary, a Slack and a Stripe
+//! of our own, and a business to tell about.
 
 pub(crate) mod collector;
 pub(crate) mod echo_server;

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those that the system gives to connections: a server takes seconds to listen, and meanwhile any connection on
-/// this machine might have been given its port.
+/// Below those that the system gives to connections: a server takes seconds to listen, and
+/// meanwhile any connection on this machine might have been given its port.
 const FIRST: u16 = 15_000;
 
 /// A port that nobody uses, and that nobody else in this process is given.

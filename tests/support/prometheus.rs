@@ -95,7 +95,8 @@ impl Drop for Prometheus {
     }
 }
 
-/// Runs promtool, with something on its standard input; all that it says, and whether it was content.
+/// Runs promtool, with something on its standard input; all that it says, and whether it was
+/// content.
 pub(crate) fn promtool(args: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new("promtool")
         .args(args)

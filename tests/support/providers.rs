@@ -1,4 +1,5 @@
-//! Connected accounts that lose charges and get them back, one alert each, and what is told of them.
+//! Connected accounts that lose charges and get them back, one alert each, and what is told of
+//! them.
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};

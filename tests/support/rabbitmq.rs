@@ -23,11 +23,13 @@ pub(crate) struct RabbitServer {
     /// Virtual hosts given away.
     taken: AtomicU32,
     broker: Mutex<Option<Process>>,
-    /// Erlang's port mapper; after the broker, so that it is dropped last. A node that joined another has that one's.
+    /// Erlang's port mapper; after the broker, so that it is dropped last. A node that joined
+    /// another has that one's.
     _epmd: Option<Process>,
 }
 
-/// In Debian's package it is the script itself; `rabbitmq-server` in the path insists on its own user.
+/// In Debian's package it is the script itself; `rabbitmq-server` in the path insists on its own
+/// user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
@@ -162,8 +164,8 @@ impl RabbitServer {
         }
     }
 
-    /// Waits until RabbitMQ has written down that it has a stream. It does so within seconds after the first
-    /// one was declared; killed before that, 3.10 never brings its streams back.
+    /// Waits until RabbitMQ has written down that it has a stream. It does so within seconds after
+    /// the first one was declared; killed before that, 3.10 never brings its streams back.
     pub(crate) async fn settle(&self) {
         let names = self
             .path("mnesia")
@@ -266,7 +268,8 @@ impl RabbitServer {
     fn broker_command(&self) -> Command {
         let mut broker = self.erlang_command(SERVER);
         broker
-            // Has the script become the Erlang machine instead of watching over it, so that its id is ours.
+            // Has the script become the Erlang machine instead of watching over it, so that its id
+            // is ours.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .args(["-noinput", "-start_epmd", "false"])
             .env(
@@ -325,7 +328,8 @@ struct Process {
 impl Process {
     fn spawn(mut command: Command) -> Self {
         command.process_group(0);
-        // The kernel kills the process when the *thread* that started it ends, so one that never does.
+        // The kernel kills the process when the *thread* that started it ends, so one that never
+        // does.
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let _ = send.send(command.spawn());
@@ -375,7 +379,8 @@ fn command(program: &str, home: &Path) -> Command {
     command
 }
 
-/// `target` is a process id, or a process group's with a minus in front. The shell has `kill` built in.
+/// `target` is a process id, or a process group's with a minus in front. The shell has `kill` built
+/// in.
 fn send(signal: &str, target: &str) {
     let script = format!("kill -s {signal} -- {target}");
     let _ = Command::new("sh")

@@ -1,7 +1,7 @@
 //! Private Redis servers: alone, as a Cluster, behind Sentinel.
 //!
-//! They die with the thread that started them (`setpriv --pdeathsig`), so that nothing outlives a test
-//! process that is killed: start them from a test's own thread, never from a pool's.
+//! They die with the thread that started them (`setpriv --pdeathsig`), so that nothing outlives a
+//! test process that is killed: start them from a test's own thread, never from a pool's.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -139,8 +139,8 @@ impl RedisServer {
         self.restart();
     }
 
-    /// Starts it again on the same port with the last part of its data missing, as after a crash of a machine
-    /// that had not written it yet, or when a replica takes over that lagged.
+    /// Starts it again on the same port with the last part of its data missing, as after a crash of
+    /// a machine that had not written it yet, or when a replica takes over that lagged.
     pub(crate) fn restart_behind(&mut self, bytes: u64) {
         let length = self.appended().saturating_sub(bytes);
         self.restart_at(length);
@@ -248,7 +248,8 @@ impl RedisCluster {
         });
     }
 
-    /// For [`revwatch_storage::redis::RedisStore::connect`]. One node is left out: it has to be found.
+    /// For [`revwatch_storage::redis::RedisStore::connect`]. One node is left out: it has to be
+    /// found.
     pub(crate) fn url(&self) -> SecretString {
         let hosts: Vec<String> = self.nodes[1..]
             .iter()
@@ -296,7 +297,8 @@ fn spawn(dir: &TempDir, port: u16, settings: &[String]) -> Child {
         .expect("setpriv is missing: apt-get install util-linux")
 }
 
-/// A folder in target/, named after this process; those of processes that are gone are swept away first.
+/// A folder in target/, named after this process; those of processes that are gone are swept away
+/// first.
 fn folder() -> TempDir {
     static SWEEP: std::sync::Once = std::sync::Once::new();
     let root = env!("CARGO_TARGET_TMPDIR");

@@ -1,5 +1,5 @@
-//! A Slack of our own on a loopback port: keeps messages as the real one does, answers as told, and on demand
-//! has a bad day. It speaks HTTP by hand, because a bad day is mostly about connections.
+//! A Slack of our own on a loopback port: keeps messages as the real one does, answers as told, and
+//! on demand has a bad day. It speaks HTTP by hand, because a bad day is mostly about connections.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

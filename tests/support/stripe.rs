@@ -1,4 +1,5 @@
-//! Stripe's API of our own on a loopback port: knows how accounts stand and what happened, answers as told.
+//! Stripe's API of our own on a loopback port: knows how accounts stand and what happened, answers
+//! as told.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -113,7 +114,8 @@ impl Stripe {
             .insert(id, account);
     }
 
-    /// From now on these have happened, as Connect's webhooks tell them; whoever knows `key` may list them.
+    /// From now on these have happened, as Connect's webhooks tell them; whoever knows `key` may
+    /// list them.
     pub(crate) fn happened(&self, events: &[String], key: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.key = Some(key.to_owned());

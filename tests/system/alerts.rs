@@ -1,4 +1,5 @@
-//! What people ask for on the command line reaches the evaluator, and what they read there is how it is.
+//! What people ask for on the command line reaches the evaluator, and what they read there is how
+//! it is.
 
 use serde_json::{Value, json};
 

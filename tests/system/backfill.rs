@@ -82,7 +82,8 @@ async fn a_missed_stretch_heals(home: &Home) {
     let stripe = Stripe::start(&[]).await;
     stripe.happened(&history.events, KEY);
     let variables = asking(home, &stripe, KEY);
-    // Every second one, and one of each account: revwatch knows whom to ask as. Of two only Stripe knows.
+    // Every second one, and one of each account: revwatch knows whom to ask as. Of two only Stripe
+    // knows.
     let new: Vec<String> = accounts_of(&history.events).into_iter().take(2).collect();
     new.iter().for_each(|id| stripe.knows(account(id, true)));
     let mut known = HashSet::new();
@@ -154,7 +155,8 @@ async fn a_backfill_that_is_killed_goes_on_on_servers() {
     a_backfill_that_is_killed_goes_on(&Home::servers().await).await;
 }
 
-/// Killed again and again while it publishes; the same command gets to the end, and nothing is missing.
+/// Killed again and again while it publishes; the same command gets to the end, and nothing is
+/// missing.
 async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     let history = History::new(42, 120, now_s());
     let (own, connected): (Vec<_>, Vec<_>) = history

@@ -1,5 +1,5 @@
-//! `revwatch demo`: exit code 0 means that every alert of the play fired and resolved, that nothing was
-//! lost or dead-lettered, and that the figures agree with the simulator's own.
+//! `revwatch demo`: exit code 0 means that every alert of the play fired and resolved, that nothing
+//! was lost or dead-lettered, and that the figures agree with the simulator's own.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -38,7 +38,8 @@ fn every_alert_fires_and_resolves() {
         "payout_failure_rate",
         "provider_lost_charges",
     ] {
-        // Told when it fires and when it is over, each with the alert's id and rule in the last line.
+        // Told when it fires and when it is over, each with the alert's id and rule in the last
+        // line.
         let told = text
             .lines()
             .filter(|line| line.ends_with(&format!(" · {rule}")))

@@ -1,5 +1,5 @@
-//! What `deploy/` has for containers, clusters and systemd is looked at without any of them; what is
-//! installed here (systemd-analyze, kubectl, docker) is asked as well.
+//! What `deploy/` has for containers, clusters and systemd is looked at without any of them; what
+//! is installed here (systemd-analyze, kubectl, docker) is asked as well.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

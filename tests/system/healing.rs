@@ -1,4 +1,5 @@
-//! A Redis that loses data: the workers notice and replay the archive, and alerting repeats nothing.
+//! A Redis that loses data: the workers notice and replay the archive, and alerting repeats
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,8 +21,8 @@ use crate::support::wait::{until, until_within};
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.1\nlease_seconds = 2.0\nmessages_per_second = 200.0\n\
                         group_above = 100000\n[worker]\nmember_seconds = 1.0\n";
 
-/// Emptied twice under load, with alerts open, acknowledged and silenced: in the end everything is as if it had
-/// not been.
+/// Emptied twice under load, with alerts open, acknowledged and silenced: in the end everything is
+/// as if it had not been.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
     let mut home = Home::servers().await;
@@ -200,7 +201,8 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
     same_exports(&variables, &history.events).await;
 }
 
-/// The worker that heals is killed, another goes on with it, and the Redis is emptied again under that one.
+/// The worker that heals is killed, another goes on with it, and the Redis is emptied again under
+/// that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healing_cut_short_is_gone_on_with_and_begun_anew() {
     let mut home = Home::servers().await;
@@ -234,8 +236,8 @@ async fn a_healing_cut_short_is_gone_on_with_and_begun_anew() {
     same_exports(&variables, &history.events).await;
 }
 
-/// A pause holds back what comes after it. What had been applied before is applied again, or it would be gone for
-/// good: nobody else has it any more.
+/// A pause holds back what comes after it. What had been applied before is applied again, or it
+/// would be gone for good: nobody else has it any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_pause() {
     let mut home = Home::servers().await;
@@ -267,8 +269,8 @@ async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_paus
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
 }
 
-/// What was held back for long is received long before it is committed: when that commit is lost, the archive is
-/// replayed from far enough back.
+/// What was held back for long is received long before it is committed: when that commit is lost,
+/// the archive is replayed from far enough back.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went_on() {
     let mut home = Home::servers().await;

@@ -1,4 +1,5 @@
-//! Every kind of entity can be exported and shown, with the columns that others rely on and the events behind it.
+//! Every kind of entity can be exported and shown, with the columns that others rely on and the
+//! events behind it.
 
 use serde_json::{Value, json};
 
@@ -6,8 +7,8 @@ use super::Home;
 use crate::support::revwatch::{Revwatch, metrics, post, print};
 use crate::support::wait::until;
 
-/// Kind, its export, what the export's header begins with, the types of the events, the object, and the
-/// row that must come of it.
+/// Kind, its export, what the export's header begins with, the types of the events, the object, and
+/// the row that must come of it.
 type Case = (
     &'static str,
     &'static str,

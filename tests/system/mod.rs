@@ -85,7 +85,8 @@ impl Home {
     }
 }
 
-/// A file with some of the shipped rules only, for tests that count what fires; gone with the value.
+/// A file with some of the shipped rules only, for tests that count what fires; gone with the
+/// value.
 pub(crate) fn shipped_rules(names: &[&str]) -> tempfile::NamedTempFile {
     use std::io::Write as _;
     let mut file = tempfile::Builder::new()

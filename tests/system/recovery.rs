@@ -1,4 +1,5 @@
-//! What operators do when something went wrong: pause and resume, dead letters, replay, rebuild; and the audit of it.
+//! What operators do when something went wrong: pause and resume, dead letters, replay, rebuild;
+//! and the audit of it.
 
 use revwatch_storage::sqlite::FILE_NAME;
 use serde_json::{Value, json};
@@ -328,7 +329,8 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     until("none is left", || async { list().is_empty().then_some(()) }).await;
     assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters thrown away"));
 
-    // The archive has all of them; what was dealt with does not come back from there, and what was not is there once.
+    // The archive has all of them; what was dealt with does not come back from there, and what was
+    // not is there once.
     assert_eq!(
         post(&client, &process.url("/webhooks/stripe"), &unreadable(3))
             .await

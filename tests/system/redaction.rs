@@ -1,5 +1,6 @@
-//! Neither the log nor the metrics page ever holds a secret, card data or personal data: whatever senders write into
-//! events, requests and commands, whatever peers answer, and however much is logged.
+//! Neither the log nor the metrics page ever holds a secret, card data or personal data: whatever
+//! senders write into events, requests and commands, whatever peers answer, and however much is
+//! logged.
 
 use futures_util::StreamExt as _;
 use revwatch_core::signature::SigningKey;
@@ -100,7 +101,8 @@ fn settings(peer: &str) -> Settings {
     Settings::new(&text, revwatch_alerting::rule_text::DEFAULT_RULES)
 }
 
-/// Real events, each with one thing in it replaced by what does not belong there, and with more beside.
+/// Real events, each with one thing in it replaced by what does not belong there, and with more
+/// beside.
 fn hostile_events() -> Vec<String> {
     let history = History::new(7, 6, jiff::Timestamp::now().as_second());
     let mut kinds = std::collections::BTreeSet::new();
@@ -454,7 +456,8 @@ async fn keeps_it_to_itself(home: &Home) {
             let all = ["slack", "email", "sms", "pagerduty", "webhook"]
                 .iter()
                 .all(|notifier| is_tried(notifier));
-            // What failed for good is tried again when settings are read anew, and meets the parrot's next answer.
+            // What failed for good is tried again when settings are read anew, and meets the
+            // parrot's next answer.
             looks.set(looks.get() + 1);
             if looks.get() % 40 == 0 {
                 process.hang_up();

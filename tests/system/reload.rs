@@ -1,5 +1,5 @@
-//! SIGHUP: secrets, rules, routes and tokens change while revwatch works, and nothing is refused, lost or told twice
-//! for it.
+//! SIGHUP: secrets, rules, routes and tokens change while revwatch works, and nothing is refused,
+//! lost or told twice for it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -111,7 +111,8 @@ impl Senders {
         }
     }
 
-    /// From now on they sign with these. Returns when nothing is under way that was signed otherwise.
+    /// From now on they sign with these. Returns when nothing is under way that was signed
+    /// otherwise.
     async fn sign_with(&self, secrets: &[&'static str]) {
         *self.valid.lock().expect("no panic") = secrets.to_vec();
         let counts = || {

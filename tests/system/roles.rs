@@ -84,7 +84,8 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     }
 }
 
-/// `ingest` takes webhooks, and starts again, whatever is the matter with Redis; without Redis's credentials, too.
+/// `ingest` takes webhooks, and starts again, whatever is the matter with Redis; without Redis's
+/// credentials, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn ingest_starts_and_takes_webhooks_without_redis() {
     let rabbit = RabbitServer::start().await;

@@ -1,4 +1,5 @@
-//! `revwatch rules`: the shipped tests pass, what is wrong is named, and the archive can be played again.
+//! `revwatch rules`: the shipped tests pass, what is wrong is named, and the archive can be played
+//! again.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A Slack on its worst day: what fires is told in the end, and nobody sees an alert twice without being told
-//! that it may be so.
+//! A Slack on its worst day: what fires is told in the end, and nobody sees an alert twice without
+//! being told that it may be so.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -48,8 +48,9 @@ fn seeds() -> Range<u64> {
     SEED..SEED + if is_long() { 10 } else { 1 }
 }
 
-/// 60 accounts lose charges, for one reason and then another, and get them back, while most things go wrong that
-/// can. Gives what is in the channel in the end, by alert and oldest first; each has a message that says RESOLVED.
+/// 60 accounts lose charges, for one reason and then another, and get them back, while most things
+/// go wrong that can. Gives what is in the channel in the end, by alert and oldest first; each has
+/// a message that says RESOLVED.
 async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     eprintln!("seed {seed}");
     let slack = Slack::start(&[]).await;
@@ -89,7 +90,8 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         if n == 0 {
             continue;
         }
-        // At least half have been told how it stands when the next thing happens, the others are under way.
+        // At least half have been told how it stands when the next thing happens, the others are
+        // under way.
         until_within(LONG, "half are told", || async {
             let says = |m: &Posted| {
                 if charges {

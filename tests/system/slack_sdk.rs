@@ -1,4 +1,5 @@
-//! What somebody presses in Slack, signed by Slack's own SDK: taken when the signature is right and of now.
+//! What somebody presses in Slack, signed by Slack's own SDK: taken when the signature is right and
+//! of now.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,7 +16,8 @@ use crate::support::wait::until;
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 
-/// Signs what is on standard input, as the form that Slack posts, with the secret `argv[1]` at the time `argv[2]`.
+/// Signs what is on standard input, as the form that Slack posts, with the secret `argv[1]` at the
+/// time `argv[2]`.
 const SIGN: &str = "
 import json, sys, urllib.parse
 from slack_sdk.signature import SignatureVerifier

@@ -1,5 +1,6 @@
-//! Ten thousand payouts fail at once: readers get few messages, and the right sums. (That a destination is not told
-//! faster than its rate is judged where the clock can be moved: in `alerting/src/dispatch.rs`.)
+//! Ten thousand payouts fail at once: readers get few messages, and the right sums. (That a
+//! destination is not told faster than its rate is judged where the clock can be moved: in
+//! `alerting/src/dispatch.rs`.)
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -160,7 +161,8 @@ async fn a_storm_gives_few_messages_and_the_right_sums() {
     );
 }
 
-/// Four hundred payouts of one account, and so of one partition of many, failed and were paid before alerting started.
+/// Four hundred payouts of one account, and so of one partition of many, failed and were paid
+/// before alerting started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
     const OVER: i64 = 400;

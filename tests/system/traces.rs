@@ -1,4 +1,5 @@
-//! One trace per event, from the webhook to the notification it led to, whichever processes it passes through.
+//! One trace per event, from the webhook to the notification it led to, whichever processes it
+//! passes through.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Two processes that can evaluate, one of which is killed again and again: nothing is lost, nothing is told twice.
+//! Two processes that can evaluate, one of which is killed again and again: nothing is lost,
+//! nothing is told twice.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -134,7 +135,8 @@ async fn one_of_two_is_killed_again_and_again() {
     };
     // At first all can take charges.
     business.toggle(&(0..ACCOUNTS).collect::<Vec<_>>()).await;
-    // Before anybody has looked at everything once, it is not known who lost charges and has them back.
+    // Before anybody has looked at everything once, it is not known who lost charges and has them
+    // back.
     until("one of them has looked", || async {
         has_looked(&pair[0]).await.or(has_looked(&pair[1]).await)
     })

@@ -1,4 +1,5 @@
-//! `revwatch alerts`: looks at alerts in the store, and leaves there what people ask of the evaluator.
+//! `revwatch alerts`: looks at alerts in the store, and leaves there what people ask of the
+//! evaluator.
 
 mod history;
 mod list;
@@ -58,13 +59,15 @@ Examples:
         after_help = "Examples:\n  revwatch alerts silences\n  revwatch alerts silences --all --json"
     )]
     Silences(silences::SilencesArgs),
-    /// List resolved alerts, newest first: who acknowledged, after how long, and whether that was in time.
+    /// List resolved alerts, newest first: who acknowledged, after how long, and whether that was
+    /// in time.
     #[command(after_help = "\
 Examples:
   revwatch alerts history
   revwatch alerts history --since 7d --rule provider_lost_charges --json")]
     History(history::HistoryArgs),
-    /// Report response and resolution times by month and severity: shares in time, means, open breaches.
+    /// Report response and resolution times by month and severity: shares in time, means, open
+    /// breaches.
     #[command(after_help = "\
 A group counts as one alert. Alerts that were muted all the time do not count. An alert that resolves before its
 response deadline counts as answered in time.

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 
 /// Every alert that is stored, those not over first, then newest first.
 pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
-    // In this order one that is on its way into the history is seen at least once; it is listed once.
+    // In this order one that is on its way into the history is seen at least once; it is listed
+    // once.
     let mut alerts = BTreeMap::new();
     for space in [engine::ALERTS, engine::HISTORY] {
         let read: Vec<Alert> = load(store, space).await?;
@@ -48,8 +49,8 @@ pub async fn load_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence
     load(store, engine::SILENCES).await
 }
 
-/// Silences that were asked for and not taken by the evaluator yet. Read before [`load_silences`]: one that
-/// is taken in between is in both, not in neither.
+/// Silences that were asked for and not taken by the evaluator yet. Read before [`load_silences`]:
+/// one that is taken in between is in both, not in neither.
 pub async fn load_asked_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
     // What cannot be read the evaluator throws away, too.
     let asked = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {

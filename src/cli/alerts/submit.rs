@@ -1,5 +1,5 @@
-//! `alerts ack` and `alerts resolve`, and how any command reaches the evaluator: it is left in the store,
-//! and whoever left it waits a while for it to be taken.
+//! `alerts ack` and `alerts resolve`, and how any command reaches the evaluator: it is left in the
+//! store, and whoever left it waits a while for it to be taken.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -175,7 +175,8 @@ fn line(alert: &Alert) -> String {
     format!("{} {}{by}{at}{}", alert.id, state(alert), told_by(alert))
 }
 
-/// One of a group is not told by itself: what is asked of it changes nothing for those who read the group.
+/// One of a group is not told by itself: what is asked of it changes nothing for those who read the
+/// group.
 pub fn told_by(alert: &Alert) -> String {
     let group = alert.part_of.as_ref().filter(|_| !alert.is_over());
     group.map_or_else(String::new, |id| {

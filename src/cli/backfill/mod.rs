@@ -39,10 +39,12 @@ pub struct BackfillArgs {
     /// Read the events of this connected account instead of the key's own; can be repeated.
     #[arg(long = "account", value_name = "ACCT", conflicts_with = "all_accounts")]
     accounts: Vec<String>,
-    /// Read the events of the key's own account and of all connected accounts that Stripe lists or revwatch knows.
+    /// Read the events of the key's own account and of all connected accounts that Stripe lists or
+    /// revwatch knows.
     #[arg(long)]
     all_accounts: bool,
-    /// Maximum requests per second. Stripe allows 100 in live mode and 25 in a sandbox, for all your programs together.
+    /// Maximum requests per second. Stripe allows 100 in live mode and 25 in a sandbox, for all
+    /// your programs together.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     rate: f64,
     /// Start from the beginning instead of continuing an interrupted run.
@@ -243,8 +245,8 @@ fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
     })
 }
 
-/// What makes a command the same as one that was cut short: also whom it asks, and for whom. (Of the key only a part
-/// of a digest is kept.)
+/// What makes a command the same as one that was cut short: also whom it asks, and for whom. (Of
+/// the key only a part of a digest is kept.)
 fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
     let secret = |secret: Option<&SecretString>| {
         secret.map_or_else(String::new, |s| s.expose_secret().to_owned())

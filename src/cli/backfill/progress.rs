@@ -1,6 +1,8 @@
-//! How far a backfill has come, in a small file of the data folder, so that the same command goes on where it was cut.
+//! How far a backfill has come, in a small file of the data folder, so that the same command goes
+//! on where it was cut.
 //!
-//! Invariant: the file never says more than what is durable in the queue; it is there in whole, or as it was before.
+//! Invariant: the file never says more than what is durable in the queue; it is there in whole, or
+//! as it was before.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

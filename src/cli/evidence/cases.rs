@@ -1,4 +1,5 @@
-//! The critical cases of a round: when they fired, who answered, in time or not; and nothing that says about whom.
+//! The critical cases of a round: when they fired, who answered, in time or not; and nothing that
+//! says about whom.
 
 use revwatch_alerting::alert::{Alert, Subject};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};

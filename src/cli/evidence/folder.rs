@@ -1,4 +1,5 @@
-//! The folder of a round: a new one each time, its files with their sums in a manifest that is written last.
+//! The folder of a round: a new one each time, its files with their sums in a manifest that is
+//! written last.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};

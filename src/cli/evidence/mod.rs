@@ -1,5 +1,5 @@
-//! `revwatch evidence`: what a round of revenue operations leaves behind (R9): a snapshot of subscriptions, the
-//! critical cases without names, the scorecard, the log of decisions.
+//! `revwatch evidence`: what a round of revenue operations leaves behind (R9): a snapshot of
+//! subscriptions, the critical cases without names, the scorecard, the log of decisions.
 
 mod cases;
 mod folder;

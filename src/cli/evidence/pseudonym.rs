@@ -5,9 +5,9 @@ use sha2::Sha256;
 
 /// Gives the same name to the same thing within a round, and another one in the next.
 ///
-/// The key is drawn for one round and never written. Stripe's ids are long, but whoever has a list of them could hash
-/// them all and compare: without the key a plain hash would hide nothing. As each round has its own, two rounds cannot
-/// be joined to follow somebody through time.
+/// The key is drawn for one round and never written. Stripe's ids are long, but whoever has a list
+/// of them could hash them all and compare: without the key a plain hash would hide nothing. As
+/// each round has its own, two rounds cannot be joined to follow somebody through time.
 pub struct Pseudonyms {
     key: [u8; 32],
 }

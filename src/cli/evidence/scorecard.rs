@@ -1,5 +1,5 @@
-//! The scorecard of a round: a few figures, each with what it is a share or a mean of. What revwatch cannot know is
-//! said to be not known.
+//! The scorecard of a round: a few figures, each with what it is a share or a mean of. What
+//! revwatch cannot know is said to be not known.
 
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};

@@ -1,7 +1,8 @@
-//! `revwatch reference`: the reference pages in `docs/reference`, printed from the program's own definitions.
+//! `revwatch reference`: the reference pages in `docs/reference`, printed from the program's own
+//! definitions.
 //!
-//! Invariant: what a page says about a command, a setting or a metric comes from where it is defined. `tests/reference.rs`
-//! compares the pages with what is printed here.
+//! Invariant: what a page says about a command, a setting or a metric comes from where it is
+//! defined. `tests/reference.rs` compares the pages with what is printed here.
 
 mod commands;
 mod metrics;

@@ -36,9 +36,10 @@ Examples:
     Check(CheckArgs),
     /// Run rule tests: events in, alerts out, with a simulated clock.
     ///
-    /// No store is read or written: events are applied and rules evaluated in memory, by the code that runs in
-    /// production. Each test runs four times: plainly, with restarts, with repeats out of order, and with a replay
-    /// at the end. All four must give the same notifications. Exits with 1 if a test fails.
+    /// No store is read or written: events are applied and rules evaluated in memory, by the code
+    /// that runs in production. Each test runs four times: plainly, with restarts, with repeats out
+    /// of order, and with a replay at the end. All four must give the same notifications. Exits
+    /// with 1 if a test fails.
     #[command(after_help = "\
 Without PATH the built-in tests run against the rules in effect; tests that name a missing rule are skipped. docs/rules.md explains how tests are written.
 
@@ -49,8 +50,8 @@ Examples:
     Test(TestArgs),
     /// Show which alerts rules would have fired on the events in the archive.
     ///
-    /// Events are applied in the order in which they were received, with an evaluation every --step. Events from before
-    /// --since are applied without alerts, so that the state is right.
+    /// Events are applied in the order in which they were received, with an evaluation every
+    /// --step. Events from before --since are applied without alerts, so that the state is right.
     #[command(after_help = "\
 The archive and the state are held in memory: expect about twice the size of the events.
 The archive keeps 35 days. Entities without a newer event are unknown, so levels such as MRR are too low.

@@ -128,9 +128,10 @@ impl Mint {
     }
 }
 
-/// How a Unix second is written in Stripe's ids, so that what is made later sorts later: in base 62, six digits long.
-/// Stripe documents no such thing; but of its documentation's `evt_1NG8Du2eZvKYlo2CUI79vXWy` and
-/// `sub_1MowQVLkdIwHu7ixeRlqHVzs` this gives the `created`. Source: <https://docs.stripe.com/api/events/object>,
+/// How a Unix second is written in Stripe's ids, so that what is made later sorts later: in base
+/// 62, six digits long. Stripe documents no such thing; but of its documentation's
+/// `evt_1NG8Du2eZvKYlo2CUI79vXWy` and `sub_1MowQVLkdIwHu7ixeRlqHVzs` this gives the `created`.
+/// Source: <https://docs.stripe.com/api/events/object>,
 /// <https://docs.stripe.com/api/subscriptions/object>.
 fn second(unix_s: i64) -> String {
     const BEGAN_S: i64 = 426_256_548;
@@ -144,8 +145,8 @@ fn second(unix_s: i64) -> String {
     digits.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// `previous_attributes`: the old values of what changed; of nested objects only that, a changed array
-/// whole.
+/// `previous_attributes`: the old values of what changed; of nested objects only that, a changed
+/// array whole.
 pub fn changed(before: &Value, after: &Value) -> Value {
     let (Value::Object(before), Value::Object(after)) = (before, after) else {
         return before.clone();

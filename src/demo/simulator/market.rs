@@ -174,7 +174,8 @@ impl Market {
         drafts.into_iter().map(|d| mint.event(d)).collect()
     }
 
-    /// The provider disconnects. The object is the application; the account is in the envelope only.
+    /// The provider disconnects. The object is the application; the account is in the envelope
+    /// only.
     pub fn leave(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let application =
             json!({"id": mint.short_id("ca"), "object": "application", "name": "Demo Marketplace"});

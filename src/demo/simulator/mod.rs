@@ -1,9 +1,9 @@
 //! A marketplace and a software business that never were, as the webhooks Stripe would send about
 //! them: `Simulator::new(seed)`, `history(now)`, `step(now)`, and the incidents as methods.
 //!
-//! Invariant: pure and seeded. The same seed and the same calls give the same events, byte for byte;
-//! there is no clock. Nothing here depends on revwatch's own code, so that the simulator cannot share
-//! its mistakes.
+//! Invariant: pure and seeded. The same seed and the same calls give the same events, byte for
+//! byte; there is no clock. Nothing here depends on revwatch's own code, so that the simulator
+//! cannot share its mistakes.
 
 mod delivery;
 mod event;
@@ -34,9 +34,11 @@ const HOUR_S: i64 = 3600;
 impl Simulator {
     /// Subscriptions that [`Self::history`] begins with.
     pub const SUBSCRIPTIONS: usize = 120;
-    /// Above this many, customers leave rather than come: however long it runs, shares stay what they are.
+    /// Above this many, customers leave rather than come: however long it runs, shares stay what
+    /// they are.
     const MOST: usize = 150;
-    /// Of [`Self::SUBSCRIPTIONS`], those that became past due three days ago: more than the 8 % that are allowed.
+    /// Of [`Self::SUBSCRIPTIONS`], those that became past due three days ago: more than the 8 %
+    /// that are allowed.
     pub const PAST_DUE: usize = 16;
     /// Providers that [`Self::history`] begins with.
     pub const PROVIDERS: usize = 14;
@@ -52,8 +54,8 @@ impl Simulator {
         }
     }
 
-    /// The four days before `now_s`, oldest first: providers join, customers subscribe, and three days
-    /// ago the cards of [`Self::PAST_DUE`] of them are declined.
+    /// The four days before `now_s`, oldest first: providers join, customers subscribe, and three
+    /// days ago the cards of [`Self::PAST_DUE`] of them are declined.
     pub fn history(&mut self, now_s: i64) -> Vec<SimEvent> {
         let Self { mint, saas, market } = self;
         let mut events = Vec::new();

@@ -32,7 +32,8 @@ pub struct Subscription {
     open_invoice: Option<Invoice>,
     /// It stays past due until the incident is over.
     pub stuck: bool,
-    /// Unix seconds of its latest change: another within that second would leave their order to chance.
+    /// Unix seconds of its latest change: another within that second would leave their order to
+    /// chance.
     pub changed_s: i64,
 }
 
@@ -59,7 +60,8 @@ pub struct Plan {
     pub lookup_key: &'static str,
     pub product: &'static str,
     pub interval: &'static str,
-    /// In the order of [`CURRENCIES`]; yearly ones are multiples of 12, so that a month is a whole number.
+    /// In the order of [`CURRENCIES`]; yearly ones are multiples of 12, so that a month is a whole
+    /// number.
     amounts_minor: [i64; 4],
 }
 

@@ -15,8 +15,9 @@ use super::process::{Loaded, Variables};
 use super::report::Figures;
 use super::support::slack::Slack;
 
-/// The shipped rules, and one for what the mix has none of. It has a channel of its own; that and its limit keep what
-/// is measured here apart from Slack's limit of about one message a second and channel.
+/// The shipped rules, and one for what the mix has none of. It has a channel of its own; that and
+/// its limit keep what is measured here apart from Slack's limit of about one message a second and
+/// channel.
 const RULE: &str = r##"
 [[rule]]
 name = "dispute"
@@ -39,7 +40,8 @@ probe = "#probe"
 /// Disputes are opened this far apart.
 const EVERY: Duration = Duration::from_millis(210);
 
-/// Latency in milliseconds at `plan`'s rate, from when a webhook is sent to when Slack has the message about it.
+/// Latency in milliseconds at `plan`'s rate, from when a webhook is sent to when Slack has the
+/// message about it.
 pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan: Plan) -> Figures {
     let folder = tempfile::tempdir().expect("a folder");
     let slack = Slack::start(&[]).await;

@@ -1,5 +1,6 @@
-//! The parts that revwatch's own work is measured against, as plain as they can be: what is left when all that
-//! revwatch adds is taken away. They use the same libraries and the same exchanges and queues.
+//! The parts that revwatch's own work is measured against, as plain as they can be: what is left
+//! when all that revwatch adds is taken away. They use the same libraries and the same exchanges
+//! and queues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +57,8 @@ pub(crate) async fn http() {
     serve(None).await;
 }
 
-/// The same, and what is genuine published and confirmed before the answer: the least that an ingest does.
+/// The same, and what is genuine published and confirmed before the answer: the least that an
+/// ingest does.
 pub(crate) async fn ingest() {
     serve(Some(Arc::new(Outlet::open().await))).await;
 }
@@ -177,8 +179,8 @@ pub(crate) async fn publish() {
     measure.end(count);
 }
 
-/// Reads `COUNT` deliveries, up to 64 at a time, and has Redis note each: a mark, a body at rest, a counter. The
-/// least that a worker does: it looks into none.
+/// Reads `COUNT` deliveries, up to 64 at a time, and has Redis note each: a mark, a body at rest, a
+/// counter. The least that a worker does: it looks into none.
 pub(crate) async fn worker() {
     let client = redis::Client::open(variable("REDIS_URL")).expect("a URL");
     let store = client

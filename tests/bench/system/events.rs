@@ -1,5 +1,5 @@
-//! What is sent: an ordinary mix of webhooks by the demo's simulator, for many businesses at once, signed, as whole
-//! HTTP requests that were written before anything is measured.
+//! What is sent: an ordinary mix of webhooks by the demo's simulator, for many businesses at once,
+//! signed, as whole HTTP requests that were written before anything is measured.
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -12,7 +12,8 @@ use super::simulator::{SimEvent, Simulator};
 /// The signing secret of every endpoint.
 pub(crate) const SECRET: &str = "whsec_of_the_benchmark";
 
-/// What Stripe's objects weigh on average; the simulator's lack the fields that revwatch does not read.
+/// What Stripe's objects weigh on average; the simulator's lack the fields that revwatch does not
+/// read.
 const BYTES: usize = 2_650;
 
 const LARGE_BYTES: usize = 32 * 1024;
@@ -72,8 +73,8 @@ impl Mix {
     }
 }
 
-/// `count` different events, none of which any other `seed` makes. Those of one business come in order, between those
-/// of the others.
+/// `count` different events, none of which any other `seed` makes. Those of one business come in
+/// order, between those of the others.
 pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     let businesses = count.div_ceil(EACH).max(1) as u64;
     let mut histories: Vec<_> = (0..businesses)
@@ -89,7 +90,8 @@ pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     bodies
 }
 
-/// One request on a connection that stays open, as a reverse proxy in front of an endpoint sends it.
+/// One request on a connection that stays open, as a reverse proxy in front of an endpoint sends
+/// it.
 pub(crate) fn request(host: &str, path: &str, body: &str, now_s: i64) -> Bytes {
     let key = SigningKey::new(SECRET).expect("a secret");
     let (signature, length) = (key.header(now_s, body.as_bytes()), body.len());

@@ -1,5 +1,5 @@
-//! How costs grow: with partitions, with workers, on a Redis Cluster, with replicas, with entities, alerts and rules;
-//! and how fast state is made anew. Measured once, however many rounds there are.
+//! How costs grow: with partitions, with workers, on a Redis Cluster, with replicas, with entities,
+//! alerts and rules; and how fast state is made anew. Measured once, however many rounds there are.
 
 use std::path::Path;
 use std::time::Instant;
@@ -166,7 +166,8 @@ impl Bench<'_> {
         ]
     }
 
-    /// An idle tick with more and more entities, with more and more alerts, and with ten times as many rules.
+    /// An idle tick with more and more entities, with more and more alerts, and with ten times as
+    /// many rules.
     fn ticks(&mut self) {
         if !self.wants(Group::Tick) {
             return;

@@ -1,8 +1,10 @@
-//! The load generator: a process of its own, so that what it costs is not counted as somebody else's.
+//! The load generator: a process of its own, so that what it costs is not counted as somebody
+//! else's.
 //!
-//! Closed loop: each connection sends the next webhook when the last is answered, which finds the highest rate.
-//! Open loop: webhooks are due at fixed times, whether or not earlier ones were answered, and latency counts from
-//! when one was due: a stall shows in everything that had to wait for it (no "coordinated omission").
+//! Closed loop: each connection sends the next webhook when the last is answered, which finds the
+//! highest rate. Open loop: webhooks are due at fixed times, whether or not earlier ones were
+//! answered, and latency counts from when one was due: a stall shows in everything that had to wait
+//! for it (no "coordinated omission").
 
 use std::cell::{Cell, RefCell};
 use std::io::BufRead as _;
@@ -51,7 +53,8 @@ pub(crate) struct Sent {
     pub(crate) max_ms: f64,
 }
 
-/// The process: a plan in its first line of standard input, `ready`, a line that says go, and what came of it.
+/// The process: a plan in its first line of standard input, `ready`, a line that says go, and what
+/// came of it.
 pub(crate) fn main() {
     let mut lines = std::io::stdin().lock().lines();
     let mut line = || lines.next().expect("a line").expect("standard input");

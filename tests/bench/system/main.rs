@@ -1,9 +1,10 @@
 //! What revwatch costs, beside the least that the same work can cost, in one run.
 //!
-//! `tests/bench/run` starts it; `tests/bench/run --help` says how. It starts a RabbitMQ and a Redis of its own, its own
-//! load generator, and the program itself, each as a process, so that the processor time of each is known. Every round
-//! measures everything once, one after the other, so that a slow minute of the machine strikes all alike; the table
-//! has the median of the rounds, and what counts are the ratios.
+//! `tests/bench/run` starts it; `tests/bench/run --help` says how. It starts a RabbitMQ and a Redis
+//! of its own, its own load generator, and the program itself, each as a process, so that the
+//! processor time of each is known. Every round measures everything once, one after the other, so
+//! that a slow minute of the machine strikes all alike; the table has the median of the rounds, and
+//! what counts are the ratios.
 
 mod alerts;
 mod bare;
@@ -59,13 +60,15 @@ pub(crate) struct Options {
     /// Only on these.
     #[arg(long)]
     pub(crate) on: Option<pipeline::Pipeline>,
-    /// For the comparison with Node: where `node` and the files of `tests/bench/node` are, with what they need.
+    /// For the comparison with Node: where `node` and the files of `tests/bench/node` are, with
+    /// what they need.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) node: Option<PathBuf>,
     /// The same with Python: an environment, with the files of `tests/bench/python`.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) python: Option<PathBuf>,
-    /// For the comparison with a sync engine, which needs `--node`, too: where PostgreSQL's programs are.
+    /// For the comparison with a sync engine, which needs `--node`, too: where PostgreSQL's
+    /// programs are.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) postgresql: Option<PathBuf>,
     /// Also write the figures there, as JSON.

@@ -1,4 +1,5 @@
-//! How much a store needs per active subscription and per connected account, by what the bytes are for.
+//! How much a store needs per active subscription and per connected account, by what the bytes are
+//! for.
 //!
 //! A made-up history is told to a Redis of its own and to a SQLite in a temporary folder.
 
@@ -14,8 +15,8 @@ use super::report::Figures;
 use super::support::redis::RedisServer;
 use super::told::{PARTITIONS, tell};
 
-/// Parts of the stores: the figure, Redis's keys, SQLite's tables and indexes. The first two are what
-/// is there for each entity; the others grow with events, or not at all.
+/// Parts of the stores: the figure, Redis's keys, SQLite's tables and indexes. The first two are
+/// what is there for each entity; the others grow with events, or not at all.
 const PARTS: [(&str, &[&str], &[&str]); 5] = [
     ("entity_bytes", &["entity:{kind}"], &["entities"]),
     (

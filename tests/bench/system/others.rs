@@ -1,5 +1,5 @@
-//! The same work as others do it: Node, Python, and a sync engine into PostgreSQL, with the libraries that people use
-//! for it. Beside them revwatch's figures mean something on any machine.
+//! The same work as others do it: Node, Python, and a sync engine into PostgreSQL, with the
+//! libraries that people use for it. Beside them revwatch's figures mean something on any machine.
 
 use std::path::Path;
 

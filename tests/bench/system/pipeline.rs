@@ -114,7 +114,8 @@ pub(super) fn shipped() -> String {
 }
 
 impl Pipeline {
-    /// All roles, once alerting has looked at what was there before: with where webhooks and metrics are.
+    /// All roles, once alerting has looked at what was there before: with where webhooks and
+    /// metrics are.
     pub(crate) fn start(self, variables: &Variables) -> (Vec<Measured>, Started) {
         match self {
             Self::Embedded => {
@@ -313,8 +314,8 @@ impl Bench<'_> {
         );
     }
 
-    /// Has the exchanges and queues declared, and a worker find the new store whole: later it would replay the archive
-    /// beside what is measured.
+    /// Has the exchanges and queues declared, and a worker find the new store whole: later it would
+    /// replay the archive beside what is measured.
     pub(super) fn prepare(&self, variables: &Variables) {
         let (worker, _) = Measured::revwatch(variables, "worker");
         worker.wait_for("the archive is replayed");

@@ -1,4 +1,5 @@
-//! A private PostgreSQL on a free port of the loopback address, with its data in a temporary folder.
+//! A private PostgreSQL on a free port of the loopback address, with its data in a temporary
+//! folder.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -18,8 +19,8 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// `programs` is the folder with `initdb` and `postgres`. With its defaults every commit is on disk when it is
-    /// answered.
+    /// `programs` is the folder with `initdb` and `postgres`. With its defaults every commit is on
+    /// disk when it is answered.
     pub(crate) fn start(programs: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         // PostgreSQL refuses to be root.

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::events::SECRET;
 use super::load::{Plan, Sent};
 
-/// A process; it ends with this. What it says goes to a file, as under systemd it goes to the journal.
+/// A process; it ends with this. What it says goes to a file, as under systemd it goes to the
+/// journal.
 pub(crate) struct Measured {
     child: Child,
     folder: TempDir,
@@ -53,7 +54,8 @@ impl Measured {
         (process, listen)
     }
 
-    /// One of this program's other parts, which measures itself and ends, and what it says in the end.
+    /// One of this program's other parts, which measures itself and ends, and what it says in the
+    /// end.
     pub(crate) fn job(part: &str, variables: &Variables) -> (Self, Value) {
         let process = Self::spawn_part(part, variables);
         let done = process.wait_for("done");
@@ -232,7 +234,8 @@ pub(crate) fn says(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Seconds of processor time that a process has used. Source: proc(5); `utime` and `stime`, in hundredths.
+/// Seconds of processor time that a process has used. Source: proc(5); `utime` and `stime`, in
+/// hundredths.
 pub(crate) fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

@@ -144,8 +144,8 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        // Of a machine on which bare axum does 90,000, Node's pair 6,500, the prototype's worker 54,000, and the
-        // prototype answers in 1.7 and 14 ms; the ratios above hold anywhere.
+        // Of a machine on which bare axum does 90,000, Node's pair 6,500, the prototype's worker
+        // 54,000, and the prototype answers in 1.7 and 14 ms; the ratios above hold anywhere.
         wish(
             "rebuild on RabbitMQ + Redis, events/s",
             AtLeast(30_000.0),

@@ -1,8 +1,10 @@
-//! What a tick of the evaluator costs when nothing happened, with few and with many entities and alerts.
+//! What a tick of the evaluator costs when nothing happened, with few and with many entities and
+//! alerts.
 //!
-//! Made-up accounts are told to a SQLite and to a Redis of their own, some of which lose their charges; alerting looks
-//! at them with the shipped rules until everything is told. Then the idle ticks of all are compared, side by side, by
-//! `revwatch_rule_evaluation_seconds`, which is read after every tick.
+//! Made-up accounts are told to a SQLite and to a Redis of their own, some of which lose their
+//! charges; alerting looks at them with the shipped rules until everything is told. Then the idle
+//! ticks of all are compared, side by side, by `revwatch_rule_evaluation_seconds`, which is read
+//! after every tick.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +32,8 @@ use super::told::{PARTITIONS, tell};
 /// Ticks that are compared, of each.
 const TICKS: usize = 1500;
 
-/// Ticks are often enough to count many, and differ, lest those of two always fall on the same moment.
+/// Ticks are often enough to count many, and differ, lest those of two always fall on the same
+/// moment.
 const PERIODS_MS: [u64; 5] = [20, 21, 22, 23, 25];
 
 /// How much there is.

@@ -1,5 +1,5 @@
-//! Connected accounts: what they may do, their capabilities, where their payouts go, whether they are
-//! still there.
+//! Connected accounts: what they may do, their capabilities, where their payouts go, whether they
+//! are still there.
 
 use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};

@@ -177,7 +177,8 @@ fn one_change_told_under_two_event_ids_counts_as_one() {
     );
 }
 
-/// A plan change repeats the whole legacy `plan`, whose fields come before `status` in the alphabet.
+/// A plan change repeats the whole legacy `plan`, whose fields come before `status` in the
+/// alphabet.
 #[test]
 fn an_update_of_very_many_fields_still_tells_of_its_status() {
     let plan = |n: u32| {

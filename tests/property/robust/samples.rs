@@ -163,7 +163,8 @@ fn coupon() -> Value {
         "percent_off": 12.5, "valid": true})
 }
 
-/// From 2025-03-31.basil on: periods in the items, a list of discounts whose coupon is below `source`.
+/// From 2025-03-31.basil on: periods in the items, a list of discounts whose coupon is below
+/// `source`.
 fn subscription() -> Value {
     let discount = |id: &str| json!({"id": id, "object": "discount", "customer": "cus_1", "end": null, "start": 1_699_000_000, "source": {"type": "coupon", "coupon": coupon()}});
     json!({
@@ -177,7 +178,8 @@ fn subscription() -> Value {
     })
 }
 
-/// Up to acacia: one `discount`, periods beside the status; two items, a scheduled cancellation undone.
+/// Up to acacia: one `discount`, periods beside the status; two items, a scheduled cancellation
+/// undone.
 fn old_subscription() -> Value {
     let mut monthly = price();
     monthly["recurring"] = json!({"interval": "month", "interval_count": 3, "usage_type": "licensed", "aggregate_usage": null, "trial_period_days": null});
@@ -194,7 +196,8 @@ fn old_subscription() -> Value {
     object
 }
 
-/// From 2025-03-31.basil on: its subscription is below `parent`; there is neither `paid` nor `charge`.
+/// From 2025-03-31.basil on: its subscription is below `parent`; there is neither `paid` nor
+/// `charge`.
 fn invoice() -> Value {
     json!({
         "id": "in_1", "object": "invoice", "amount_due": 4900, "amount_paid": 900, "amount_remaining": 4000, "amount_shipping": 0, "attempt_count": 1,

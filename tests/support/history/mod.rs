@@ -25,7 +25,8 @@ struct Teller {
 }
 
 impl History {
-    /// `size` subscriptions, as many payouts and payments, and some accounts and transfers; ends a little before `end_s`.
+    /// `size` subscriptions, as many payouts and payments, and some accounts and transfers; ends a
+    /// little before `end_s`.
     pub(crate) fn new(seed: u64, size: usize, end_s: i64) -> Self {
         let mut teller = Teller {
             rng: Rng::with_seed(seed),

@@ -6,7 +6,8 @@ use super::Teller;
 use super::expected::{Expected, add};
 
 impl Teller {
-    /// Refused now and then, good in the end or not; every fourth good one is disputed, every third refunded.
+    /// Refused now and then, good in the end or not; every fourth good one is disputed, every third
+    /// refunded.
     pub(super) fn payment(&mut self, n: usize, expected: &mut Expected) {
         let object = |status: &str, charge: usize| {
             let refused = (status == "requires_payment_method" && charge > 0)

@@ -1,7 +1,7 @@
 //! Ten weeks of subscriptions in steps of whole days, for the rates that look back.
 //!
-//! Everything happens ten hours before a day is full, counted from the end: nothing is near the edge of a
-//! window.
+//! Everything happens ten hours before a day is full, counted from the end: nothing is near the
+//! edge of a window.
 
 use std::collections::BTreeMap;
 
