@@ -1,4 +1,4 @@
-//! `revwatch audit`: who did what. Commands that change something write it down here.
+//! `revwatch audit`: who did what. Commands that change something add an entry.
 
 use std::io::Write as _;
 
@@ -32,7 +32,7 @@ pub struct AuditArgs {
     changes: bool,
 }
 
-/// In whose name a command acts.
+/// The person who runs a command.
 #[derive(Debug, Clone, Args)]
 pub struct By {
     /// Your name, for the audit.
@@ -67,7 +67,7 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     if acts.is_empty() {
-        writeln!(out, "Nobody has done anything yet.")?;
+        writeln!(out, "No entries yet.")?;
         return Ok(());
     }
     let mut table = Table::new();
@@ -87,7 +87,7 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The audit trail of state (K10), oldest first like the other.
+/// The audit trail of state changes (K10), oldest first as well.
 async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
     let mut entries = Backend::store(&common.config()?)
         .await?
@@ -107,7 +107,7 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
         return Ok(());
     }
     if entries.is_empty() {
-        writeln!(out, "Nothing has changed yet.")?;
+        writeln!(out, "No state changes yet.")?;
         return Ok(());
     }
     let mut table = Table::new();
@@ -133,7 +133,7 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes down what was done.
+/// Adds an entry to the audit.
 pub async fn note(
     queue: &dyn EventQueue,
     by: &By,

@@ -77,7 +77,7 @@ fn print(common: &Common, args: &PrintArgs) -> anyhow::Result<()> {
 fn check(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
     let (effective, mut faults) = Effective::read_environment(common.config.as_deref());
     let warnings = unknown_in_environment();
-    // Behind faults in the file there may be others; what follows from them is among those, too.
+    // A fault in the file may hide others. Faults that follow from it are reported as well.
     let checked = effective.map(|effective| Checked::of(effective.config, roles, &mut faults));
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -105,7 +105,7 @@ fn check(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What roles make of settings.
+/// The settings as the roles use them.
 struct Checked {
     config: Config,
     uses: Uses,
@@ -114,7 +114,7 @@ struct Checked {
 }
 
 impl Checked {
-    /// Whatever is wrong is added to `faults`.
+    /// Adds every fault to `faults`.
     fn of(config: Config, roles: &[Role], faults: &mut Vec<String>) -> Self {
         let mut note = |error: ConfigError| {
             let new: Vec<String> = error
@@ -163,7 +163,7 @@ impl Checked {
             .iter()
             .flat_map(|setup| setup.notifiers.iter().map(|n| n.name()))
             .collect();
-        // The log is there for when nothing else is.
+        // The log is used only if no other notifier is configured.
         if names.len() > 1 {
             names.retain(|name| *name != "log");
         }

@@ -1,4 +1,4 @@
-//! `revwatch dead`: what cannot be applied, and what to do about it.
+//! `revwatch dead`: deliveries that cannot be applied, and how to requeue or discard them.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -46,17 +46,17 @@ pub enum DeadCommand {
     #[command(
         after_help = "Examples:\n  revwatch dead replay evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead replay --all"
     )]
-    Replay(Chosen),
-    /// Discard dead letters. The archive still holds what was received, for its 35 days.
+    Replay(Selection),
+    /// Discard dead letters. The archive still holds action was received, for its 35 days.
     #[command(
         after_help = "Examples:\n  revwatch dead drop evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead drop --all --reason 'not valid JSON'"
     )]
-    Drop(Chosen),
+    Drop(Selection),
 }
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Debug, Args)]
-pub struct Chosen {
+pub struct Selection {
     /// Ids of events or deliveries, as `dead list` shows them.
     #[arg(
         required_unless_present = "all",
@@ -80,8 +80,8 @@ pub async fn run(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
     let result = match command {
         DeadCommand::List { limit } => list(common, queue.as_ref(), *limit).await,
         DeadCommand::Show { ids } => show(common, queue.as_ref(), ids).await,
-        DeadCommand::Replay(chosen) => sweep(common, queue.as_ref(), chosen, true).await,
-        DeadCommand::Drop(chosen) => sweep(common, queue.as_ref(), chosen, false).await,
+        DeadCommand::Replay(selection) => triage(common, queue.as_ref(), selection, true).await,
+        DeadCommand::Drop(selection) => triage(common, queue.as_ref(), selection, false).await,
     };
     queue.close().await;
     result
@@ -94,7 +94,7 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
         writeln!(
             out,
             "{:#}",
-            Value::Array(letters.iter().map(described).collect())
+            Value::Array(letters.iter().map(describe).collect())
         )?;
         return Ok(());
     }
@@ -120,16 +120,16 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
 }
 
 async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow::Result<()> {
-    // All are looked at, since several may be of one event; only those asked for are kept.
+    // All are visited, because several may belong to one event. Only requested ones are kept.
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
-    let mut look = |letter: HeldDelivery| {
+    let mut visit = |letter: HeldDelivery| {
         if ids.iter().any(|id| is_named(&letter, id)) && seen.insert(letter.delivery.id) {
             found.push(letter);
         }
         ControlFlow::Continue(())
     };
     queue
-        .visit_held(HoldingQueue::DeadLetters, &mut look)
+        .visit_held(HoldingQueue::DeadLetters, &mut visit)
         .await?;
     found.sort_by_key(|letter| letter.at_ms);
     if let Some(missing) = ids
@@ -141,7 +141,7 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
     let mut out = std::io::stdout().lock();
     if common.json {
         let rows = found.iter().map(|letter| {
-            let mut value = described(letter);
+            let mut value = describe(letter);
             value["body"] = String::from_utf8_lossy(&letter.delivery.body).into();
             value
         });
@@ -173,34 +173,34 @@ async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow
     Ok(())
 }
 
-async fn sweep(
+async fn triage(
     common: &Common,
     queue: &dyn EventQueue,
-    chosen: &Chosen,
+    selection: &Selection,
     replay: bool,
 ) -> anyhow::Result<()> {
-    let (mut met, mut dismissed) = (BTreeSet::new(), Vec::new());
+    let (mut matched, mut dismissed) = (BTreeSet::new(), Vec::new());
     let mut decide = |letter: &HeldDelivery| {
-        let named = chosen.ids.iter().find(|id| is_named(letter, id));
-        met.extend(named);
-        let of_reason = chosen
+        let named = selection.ids.iter().find(|id| is_named(letter, id));
+        matched.extend(named);
+        let of_reason = selection
             .reason
             .as_ref()
             .is_none_or(|text| letter.reason.contains(text));
-        let is_chosen = (chosen.all || named.is_some()) && of_reason;
+        let is_chosen = (selection.all || named.is_some()) && of_reason;
         if is_chosen {
             dismissed.push(letter.delivery.id);
         }
         match is_chosen {
             false => Disposition::Keep,
-            true if replay => Disposition::Requeue(Box::new(anew(&letter.delivery))),
+            true if replay => Disposition::Requeue(Box::new(requeued(&letter.delivery))),
             true => Disposition::Discard,
         }
     };
-    let swept = queue
+    let summary = queue
         .triage(HoldingQueue::DeadLetters, &mut decide)
         .await
-        .context("cut short: see `revwatch dead list`")?;
+        .context("interrupted: see `revwatch dead list`")?;
     let at_ms = Timestamp::now().as_millisecond();
     let (space, body) = (DISMISSED.to_owned(), Some(String::new()));
     let lines = dismissed.into_iter().map(|id| JournalEntry {
@@ -210,36 +210,40 @@ async fn sweep(
         body: body.clone(),
     });
     queue.append_journal(lines.collect()).await?;
-    let count = swept.requeued + swept.discarded;
-    let (what, done) = if replay {
-        ("dead replay", "sent to the workers again")
+    let count = summary.requeued + summary.discarded;
+    let (action, done) = if replay {
+        ("dead replay", "requeued")
     } else {
-        ("dead drop", "thrown away")
+        ("dead drop", "discarded")
     };
-    let which = if chosen.all {
+    let which = if selection.all {
         "all".to_owned()
     } else {
-        chosen.ids.join(" ")
+        selection.ids.join(" ")
     };
-    let reason = chosen
+    let reason = selection
         .reason
         .as_ref()
         .map(|text| format!(", reason has {text:?}"))
         .unwrap_or_default();
     note(
         queue,
-        &chosen.by,
-        what,
+        &selection.by,
+        action,
         &format!("{which}{reason}: {count} dead letters {done}"),
     )
     .await?;
-    let missing: Vec<&String> = chosen.ids.iter().filter(|id| !met.contains(id)).collect();
+    let missing: Vec<&String> = selection
+        .ids
+        .iter()
+        .filter(|id| !matched.contains(id))
+        .collect();
     let mut out = std::io::stdout().lock();
     if common.json {
-        let value = json!({"processed": swept.requeued, "dropped": swept.discarded, "kept": swept.kept, "unknown": missing});
+        let value = json!({"processed": summary.requeued, "dropped": summary.discarded, "kept": summary.kept, "unknown": missing});
         writeln!(out, "{value:#}")?;
     } else {
-        writeln!(out, "{count} {done}, {} left.", swept.kept)?;
+        writeln!(out, "{count} {done}, {} left.", summary.kept)?;
     }
     if let Some(id) = missing.first() {
         bail!("no dead letter has the id {id}: see `revwatch dead list`");
@@ -251,9 +255,9 @@ fn is_named(letter: &HeldDelivery, id: &str) -> bool {
     letter.delivery.event_id == id || letter.delivery.id.to_string() == id
 }
 
-/// The same delivery under another id, for its own is marked as dealt with. Made from the old one:
-/// should the command be cut short and repeated, it is still one delivery.
-fn anew(delivery: &Delivery) -> Delivery {
+/// The same delivery under a new id, because its own id is marked as handled. The new id is derived
+/// from the old one: if the command is interrupted and repeated, it is still one delivery.
+fn requeued(delivery: &Delivery) -> Delivery {
     let digest = Sha256::new()
         .chain_update("dead letter replayed")
         .chain_update(delivery.id.as_bytes())
@@ -265,7 +269,7 @@ fn anew(delivery: &Delivery) -> Delivery {
     }
 }
 
-fn described(letter: &HeldDelivery) -> Value {
+fn describe(letter: &HeldDelivery) -> Value {
     let HeldDelivery {
         delivery,
         reason,

@@ -46,7 +46,7 @@ pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
         Backend::queue(&config).await?,
         Backend::store(&config).await?,
     );
-    // Written down before it is done: whoever has the data is in the audit.
+    // The audit entry comes first: every export is in the audit, even one that fails.
     let kind = args
         .kind
         .to_possible_value()
@@ -183,7 +183,7 @@ async fn entity_rows(store: &dyn StateStore, kind: EntityKind) -> anyhow::Result
     }
 }
 
-/// One line; `None` for what was named by an event but never shown.
+/// One row; `None` for an entity that an event mentioned but no event contained.
 fn row(entity: &Entity) -> Option<Vec<String>> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     Some(match entity {
@@ -245,7 +245,7 @@ fn row(entity: &Entity) -> Option<Vec<String>> {
     })
 }
 
-/// An account of which only its existence is known has empty flags.
+/// An account known by its id only has empty flags.
 fn account_row(a: &Account) -> Vec<String> {
     let flag = |value: Option<bool>| value.map_or_else(String::new, |v| v.to_string());
     vec![
@@ -263,7 +263,7 @@ fn account_row(a: &Account) -> Vec<String> {
 
 fn alert_row(alert: &Alert) -> Vec<String> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    // Clocks that have not begun have no time.
+    // Deadlines that have not started have no time.
     let due = |at_s: i64| iso(Some(at_s).filter(|at_s| *at_s > 0));
     vec![
         alert.id.clone(),

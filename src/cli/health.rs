@@ -1,4 +1,4 @@
-//! `revwatch health`: asks the process on this machine whether it is ready, for containers and
+//! `revwatch health`: queries the readiness of the process on this machine, for containers and
 //! scripts.
 
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Common;
 
-/// Shorter than the patience of whoever asks: Docker's default is 30 seconds, Kubernetes' is one.
+/// Shorter than Docker's default timeout of 30 seconds. (Kubernetes' is one second.)
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `health`.
@@ -43,7 +43,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who listens on every address is asked on the loopback one.
+/// An address that stands for all interfaces is queried on loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_is_asked_on_the_loopback_one() {
+    fn unspecified_addresses_are_queried_on_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:9464", "127.0.0.1:9464"),
             ("[::]:9464", "[::1]:9464"),

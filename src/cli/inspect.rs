@@ -1,4 +1,4 @@
-//! Commands that look: `state`, `metrics`. They read what a running `serve` writes.
+//! Commands that read: `state`, `metrics`. They read what a running `serve` writes.
 
 use std::io::Write as _;
 
@@ -35,7 +35,7 @@ pub async fn state(common: &Common, args: &StateArgs) -> anyhow::Result<()> {
         bail!("no {key}: no event about it has been applied");
     };
     let entity = Entity::decode(&key, &stored.body).map_err(anyhow::Error::msg)?;
-    // JSON either way: it is what the interface promises.
+    // Always JSON: this is the documented interface.
     writeln!(std::io::stdout().lock(), "{:#}", describe(&entity))?;
     Ok(())
 }

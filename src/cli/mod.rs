@@ -1,4 +1,4 @@
-//! The command line: what there is, and where each command lives.
+//! The command line: all commands, and the module of each.
 
 mod alerts;
 mod audit;
@@ -46,7 +46,7 @@ Examples:
   revwatch demo                                     see alerts fire and resolve, without any setup
   STRIPE_WEBHOOK_SECRET=whsec_… revwatch            serve on 127.0.0.1:8080, state in ./revwatch-data
   revwatch send events.jsonl --secret whsec_…       sign and post your own events
-  revwatch metrics --json                           key figures, at any time";
+  revwatch metrics --json                           key metrics, at any time";
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
@@ -94,7 +94,7 @@ Examples:
   revwatch state subscription sub_1MowQVLkdIwHu7ixeRlqHVzs
   revwatch state account acct_1032D82eZvKYlo2C --json")]
     State(inspect::StateArgs),
-    /// Show key figures: MRR, churn, past-due share and recovery, payments, payouts, disputes,
+    /// Show key metrics: MRR, churn, past-due share and recovery, payments, payouts, disputes,
     /// onboarding.
     ///
     /// With --json it prints all of them.
@@ -218,7 +218,7 @@ struct ServeArgs {
     roles: Vec<Role>,
 }
 
-/// Runs the command; its error goes to standard error, for a person.
+/// Runs the command. Its error goes to standard error.
 pub async fn run(cli: Cli) -> ExitCode {
     let Cli { common, command } = cli;
     let result = match command {
@@ -259,7 +259,7 @@ async fn run_serve(common: &Common, roles: &[Role]) -> anyhow::Result<()> {
     serve(prepare(common.config.as_deref())?, roles, |_| {}, started).await
 }
 
-/// `revwatch export … | head` is no failure.
+/// `revwatch export … | head` is not a failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();

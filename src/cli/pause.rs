@@ -21,7 +21,7 @@ pub struct PauseArgs {
     /// Only events of this connected account.
     #[arg(long, value_name = "ACCT")]
     account: Option<String>,
-    /// Only show what is paused, how much waits and how much is parked.
+    /// Only show action is paused, how much waits and how much is parked.
     #[arg(long, conflicts_with_all = ["mode", "account"])]
     show: bool,
     /// The reason, for the audit.
@@ -53,22 +53,28 @@ pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Res
                 Scope::Account(account.clone())
             }
             (None, Some(account)) => {
-                bail!("--account {account:?} is no connected account: it begins with acct_")
+                bail!("--account {account:?} is not a connected account: the id begins with acct_")
             }
             (None, None) => Scope::All,
         };
-        // Written down before it is done: it shows even if the answer gets lost.
-        let why = args
+        // The audit entry comes first: it is there even if the reply is lost.
+        let reason = args
             .reason
             .as_ref()
             .map_or_else(String::new, |reason| format!(": {reason}"));
-        let what = if paused { "pause" } else { "resume" };
-        note(queue.as_ref(), &args.by, what, &format!("{scope}{why}")).await?;
+        let action = if paused { "pause" } else { "resume" };
+        note(
+            queue.as_ref(),
+            &args.by,
+            action,
+            &format!("{scope}{reason}"),
+        )
+        .await?;
         change_pauses(queue.as_ref(), store.as_ref(), &scope, paused).await?
     };
-    let shown = show(common, queue.as_ref(), &now).await;
+    let result = show(common, queue.as_ref(), &now).await;
     queue.close().await;
-    shown
+    result
 }
 
 async fn show(common: &Common, queue: &dyn EventQueue, now: &Pauses) -> anyhow::Result<()> {
@@ -88,7 +94,7 @@ async fn show(common: &Common, queue: &dyn EventQueue, now: &Pauses) -> anyhow::
     writeln!(out, "Processing: {now}.")?;
     writeln!(
         out,
-        "{waiting} deliveries wait, {parked} stand aside. Workers follow within seconds; nothing is lost."
+        "{waiting} deliveries waiting, {parked} parked. Workers follow within seconds; nothing is lost."
     )?;
     Ok(())
 }

@@ -70,27 +70,28 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
     let (queue, store) = (worker.queue.clone(), worker.store.clone());
     anyhow::ensure!(
         args.yes,
-        "rebuild forgets all state and makes it anew from the archive, which reaches back 35 days: what only older \
-         events told is lost. Alerts, silences and the audit stay. Say --yes to do it"
+        "rebuild drops all state and rebuilds it from the archive, which reaches back 35 days: state from older \
+         events is lost. Alerts, silences and the audit are kept. Confirm with --yes"
     );
     note(queue.as_ref(), &args.by, "rebuild", "state from nothing").await?;
     store.drop_state().await?;
     let progress = bar();
     let mut total = ReplaySummary::default();
-    // Workers that run heal it, too. Whoever is first, it is whole when all partitions say so.
+    // Running workers recover partitions as well. The rebuild is done when all partitions are
+    // complete.
     loop {
         let health = store.health().await?;
-        let unwell = (0..)
+        let incomplete = (0..)
             .zip(health)
             .filter(|(_, health)| !health.is_complete());
-        let patients: Vec<IncompletePartition> = unwell
+        let partitions: Vec<IncompletePartition> = incomplete
             .map(|(partition, health)| IncompletePartition { partition, health })
             .collect();
-        if patients.is_empty() {
+        if partitions.is_empty() {
             break;
         }
         let paused = restore_pauses(queue.as_ref(), store.as_ref()).await?;
-        let replayed = recover(&worker, &patients, &paused, &mut |read| {
+        let replayed = recover(&worker, &partitions, &paused, &mut |read| {
             progress.set_position(read);
         })
         .await?;
@@ -104,7 +105,7 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
     print(common, total)
 }
 
-/// What the commands need of a worker; it serves nobody.
+/// The parts of a worker that the commands need. It processes no queue.
 async fn worker(config: &Config) -> anyhow::Result<Worker> {
     Ok(Worker {
         queue: Backend::queue(config).await?,
@@ -120,7 +121,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
     })
 }
 
-/// Nobody knows how many there are.
+/// A spinner: the number of deliveries is not known in advance.
 fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -150,7 +151,7 @@ fn print(common: &Common, replayed: ReplaySummary) -> anyhow::Result<()> {
     }
     writeln!(
         out,
-        "{read} deliveries read: {applied} applied, {known} known already, {other} repeats, undocumented or dead, \
+        "{read} deliveries read: {applied} applied, {known} already known, {other} duplicates, ignored or dead, \
          {held_back} held back by a pause."
     )?;
     Ok(())

@@ -1,4 +1,4 @@
-//! `revwatch send`: events of one's own, signed as Stripe would, over real HTTP.
+//! `revwatch send`: posts your own events over HTTP, signed as Stripe signs them.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Tally {
     }
 }
 
-/// Posts one event. A 503 is tried again a few times, as Stripe would; `Some` is what refused it.
+/// Posts one event. A 503 is retried a few times, as Stripe would. `Some` is the refusal.
 pub async fn post(
     client: &Client,
     key: &SigningKey,
@@ -182,8 +182,7 @@ fn read(file: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
 }
 
-/// The events of a file, each as the bytes it has there: one object, an array, or one after
-/// another.
+/// Splits a file into events without changing a byte: one object, an array, or one after another.
 fn split(text: &str) -> Result<Vec<&str>, serde_json::Error> {
     let mut events = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
@@ -198,7 +197,7 @@ fn split(text: &str) -> Result<Vec<&str>, serde_json::Error> {
     Ok(events)
 }
 
-/// Only where somebody looks, and only where it is worth it.
+/// Shown only on a terminal, and only for many events.
 fn progress_bar(length: usize) -> ProgressBar {
     if length < 50 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_objects_arrays_and_lines_without_changing_a_byte() {
+    fn objects_arrays_and_lines_are_split_without_changing_a_byte() {
         let table: [(&str, &[&str]); 4] = [
             ("{\"a\": 1}", &["{\"a\": 1}"]),
             ("[{\"a\":1 }, {\"b\":2}]", &["{\"a\":1 }", "{\"b\":2}"]),

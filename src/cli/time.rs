@@ -1,16 +1,16 @@
-//! Times as people write them on the command line.
+//! Times and ages on the command line.
 
 use anyhow::{Context as _, ensure};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Unit};
 
-/// A day (its beginning, in UTC), a time, or how long ago. `option` is named in the error.
+/// A day (its start, in UTC), a time, or an age. The error names `option`.
 pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }
-    // `2026-03-01T12:00:00` is a date to jiff, too; without a zone it is nothing here.
+    // jiff also parses `2026-03-01T12:00:00` as a date. Without a zone it is refused here.
     if let Some(date) = text
         .parse::<Date>()
         .ok()
@@ -20,8 +20,8 @@ pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestam
     }
     let ago: Span = text.parse().ok().with_context(|| {
         format!(
-            "{option} {text:?} is no time: write it like 2026-03-01 or 2026-03-01T00:00:00Z, or like 36h or 7d for \
-             that long ago"
+            "{option} {text:?} is not a valid time: write it like 2026-03-01 or 2026-03-01T00:00:00Z, or like 36h or 7d for \
+             an age"
         )
     })?;
     let seconds = ago.total((Unit::Second, SpanRelativeTo::days_are_24_hours()))?;
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_times_and_how_long_ago() {
+    fn days_times_and_ages_are_accepted() {
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
         let table = [
             ("2026-03-01", "2026-03-01T00:00:00Z"),

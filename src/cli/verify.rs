@@ -1,4 +1,5 @@
-//! `revwatch verify`: do the sums and conditions in the store follow from its entities?
+//! `revwatch verify`: compares the counters and conditions in the store with a recount of its
+//! entities.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -19,87 +20,87 @@ use serde_json::{Value, json};
 use super::Common;
 use super::export::iso;
 
-/// How often a difference is looked at before it is believed while commits go on.
+/// How many recounts confirm a difference while events are applied.
 const MAX_CHECKS: u32 = 10;
 
-/// Long enough for a batch that was under way to be committed.
+/// Long enough for a batch in progress to be committed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What takes longer than this to be made whole is worth an exit code.
+/// How long to wait for incomplete partitions before the command fails.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// From how many entities on somebody at a terminal wants to see that it goes on.
-const MANY: u64 = 5_000;
+/// From this many entities on, progress is shown on a terminal.
+const PROGRESS_MIN_ENTITIES: u64 = 5_000;
 
 /// Runs `verify`.
 pub async fn run(common: &Common) -> anyhow::Result<()> {
     let store = Backend::store(&common.config()?).await?;
     let first_hour = first_hour(Timestamp::now().as_second());
-    let unwell = wait_until_whole(store.as_ref()).await?;
-    let (mut entities, mut found) = look(store.as_ref(), first_hour).await?;
-    let mut looks = 1;
-    while !found.differences.is_empty() && !found.undisturbed && looks < MAX_CHECKS {
+    let incomplete = wait_until_complete(store.as_ref()).await?;
+    let (mut entities, mut comparison) = recount(store.as_ref(), first_hour).await?;
+    let mut recounts = 1;
+    while !comparison.differences.is_empty() && !comparison.undisturbed && recounts < MAX_CHECKS {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        let (counted, later) = look(store.as_ref(), first_hour).await?;
-        (entities, found) = (counted, found.confirmed_by(later));
-        looks += 1;
+        let (counted, later) = recount(store.as_ref(), first_hour).await?;
+        (entities, comparison) = (counted, comparison.confirmed_by(later));
+        recounts += 1;
     }
     let mut out = std::io::stdout().lock();
     if common.json {
-        let mut value = describe(entities, looks, &found);
-        value["partitions_not_whole"] = unwell.into();
+        let mut value = describe(entities, recounts, &comparison);
+        value["partitions_not_whole"] = incomplete.into();
         writeln!(out, "{value:#}")?;
-    } else if found.differences.is_empty() {
-        let (counters, conditions) = (found.counters, found.conditions);
-        let beside = if found.undisturbed {
+    } else if comparison.differences.is_empty() {
+        let (counters, conditions) = (comparison.counters, comparison.conditions);
+        let caveat = if comparison.undisturbed {
             ""
         } else {
-            ", as far as can be seen while events are applied"
+            ", as far as visible while events are applied"
         };
         writeln!(
             out,
-            "all {counters} counters and {conditions} conditions agree ({entities} entities{beside})"
+            "all {counters} counters and {conditions} conditions agree ({entities} entities{caveat})"
         )?;
     } else {
-        writeln!(out, "{}", table(&found.differences))?;
+        writeln!(out, "{}", table(&comparison.differences))?;
     }
-    match found.differences.len() {
-        0 if unwell > 0 => bail!(
-            "{unwell} partition(s) lost data, or were forgotten, and are not whole yet: a worker that runs replays the \
-             archive (revwatch_partitions_recovering shows how many are left)"
+    match comparison.differences.len() {
+        0 if incomplete > 0 => bail!(
+            "{incomplete} partition(s) lost data or were dropped, and are not complete yet: a running worker replays the \
+             archive (revwatch_partitions_recovering counts them)"
         ),
         0 => Ok(()),
-        n if found.undisturbed => {
+        n if comparison.undisturbed => {
             bail!("{n} difference(s) between the store and its {entities} entities")
         }
         n => bail!(
-            "{n} difference(s) between the store and its {entities} entities, the same in each of {looks} looks while \
+            "{n} difference(s) between the store and its {entities} entities, the same in each of {recounts} recounts while \
              events were applied"
         ),
     }
 }
 
-/// How many partitions are not whole, and stay so: a new deployment, or a restarted Redis, is
+/// How many partitions remain incomplete. A new deployment, or a restarted Redis, is complete
 /// within a moment.
-async fn wait_until_whole(store: &dyn StateStore) -> anyhow::Result<usize> {
+async fn wait_until_complete(store: &dyn StateStore) -> anyhow::Result<usize> {
     let began = Instant::now();
     loop {
-        let unwell = store
+        let incomplete = store
             .health()
             .await?
             .iter()
             .filter(|health| !health.is_complete())
             .count();
-        if unwell == 0 || began.elapsed() > COMPLETE_TIMEOUT {
-            return Ok(unwell);
+        if incomplete == 0 || began.elapsed() > COMPLETE_TIMEOUT {
+            return Ok(incomplete);
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Reads everything once.
-async fn look(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64, Comparison)> {
-    let before = held(store, first_hour).await?;
+/// Reads counters, conditions and entities once.
+async fn recount(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64, Comparison)> {
+    let before = stored_values(store, first_hour).await?;
     let mut recount = Recount::default();
     let mut unreadable = None;
     let progress = ProgressBar::hidden();
@@ -118,29 +119,29 @@ async fn look(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64, C
     if let Some(error) = unreadable {
         bail!("an entity cannot be read: {error}");
     }
-    let after = held(store, first_hour).await?;
+    let after = stored_values(store, first_hour).await?;
     Ok((
         recount.entities,
         recount.compare(&before, &after, first_hour),
     ))
 }
 
-async fn held(store: &dyn StateStore, first_hour: u32) -> Result<Held, StoreError> {
-    // To the end of time: Stripe's clock may be ahead of this one.
+async fn stored_values(store: &dyn StateStore, first_hour: u32) -> Result<Held, StoreError> {
+    // Up to the last hour: Stripe's clock may be ahead of this one.
     Ok(Held {
         counters: store.counters(first_hour, u32::MAX).await?,
         conditions: store.conditions().await?,
     })
 }
 
-/// How many there are is known only at the end. Only a terminal gets to see anything.
+/// The total is known only at the end. Progress is shown on a terminal only.
 fn show(progress: &ProgressBar, entities: u64) {
-    if entities == MANY {
+    if entities == PROGRESS_MIN_ENTITIES {
         let style = ProgressStyle::with_template("{spinner} {human_pos} entities, {per_sec}");
         progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         progress.set_draw_target(ProgressDrawTarget::stderr());
     }
-    if entities >= MANY {
+    if entities >= PROGRESS_MIN_ENTITIES {
         progress.set_position(entities);
     }
 }
@@ -164,12 +165,12 @@ fn table(differences: &[Difference]) -> Table {
                 stored.to_string(),
                 recomputed.to_string(),
             ],
-            Difference::MissingCondition(c) => condition_row(c, "missing", &particulars(c)),
+            Difference::MissingCondition(c) => condition_row(c, "missing", &attributes(c)),
             Difference::LeftOverCondition(c) => {
-                condition_row(c, &particulars(c), "left over: no entity is in it")
+                condition_row(c, &attributes(c), "left over: no entity causes it")
             }
             Difference::OtherCondition { stored, recomputed } => {
-                condition_row(stored, &particulars(stored), &particulars(recomputed))
+                condition_row(stored, &attributes(stored), &attributes(recomputed))
             }
         });
     }
@@ -190,8 +191,8 @@ fn condition_row(condition: &Condition, stored: &str, recomputed: &str) -> [Stri
     ]
 }
 
-/// Everything in which two of one name may differ.
-fn particulars(condition: &Condition) -> String {
+/// All attributes in which two conditions with the same key may differ.
+fn attributes(condition: &Condition) -> String {
     let mut text = format!(
         "since {}, due {}",
         iso(Some(condition.since_s)),
@@ -211,10 +212,10 @@ fn particulars(condition: &Condition) -> String {
     text + ", " + &condition.event_id
 }
 
-fn describe(entities: u64, looks: u32, found: &Comparison) -> Value {
+fn describe(entities: u64, recounts: u32, comparison: &Comparison) -> Value {
     let mut counters = Vec::new();
     let mut conditions = Vec::new();
-    for difference in &found.differences {
+    for difference in &comparison.differences {
         let (what, stored, recomputed) = match difference {
             Difference::Counter {
                 name,
@@ -236,8 +237,8 @@ fn describe(entities: u64, looks: u32, found: &Comparison) -> Value {
         conditions.push(json!({"what": what, "stored": stored, "recomputed": recomputed}));
     }
     json!({
-        "agree": found.differences.is_empty(), "entities": entities, "counters": found.counters,
-        "conditions": found.conditions, "looks": looks, "undisturbed": found.undisturbed,
+        "agree": comparison.differences.is_empty(), "entities": entities, "counters": comparison.counters,
+        "conditions": comparison.conditions, "looks": recounts, "undisturbed": comparison.undisturbed,
         "differences": {"counters": counters, "conditions": conditions},
     })
 }

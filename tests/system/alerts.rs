@@ -141,7 +141,7 @@ async fn answered_from_the_command_line(home: &Home) {
     let shown = print(&variables, &["alerts", "show", id(&first)]);
     for words in [
         "Respond by",
-        "Clocks to come",
+        "Upcoming deadlines",
         "escalation 2",
         "revision 1 of 1",
         "C0123456789",
@@ -279,7 +279,7 @@ async fn answered_from_the_command_line(home: &Home) {
     process.stop();
     let said = print(&variables, &["alerts", "ack", id(&second), "--wait", "1"]);
     assert!(
-        said.contains("firing") && said.contains("no alerting process took it within 1 s"),
+        said.contains("firing") && said.contains("no alerting process carried it out within 1 s"),
         "{said}"
     );
     let silence = read(
@@ -293,7 +293,7 @@ async fn answered_from_the_command_line(home: &Home) {
             &silence["taken"],
             &read(&variables, &["silences"])[0]["state"]
         ),
-        (&json!(false), &json!("not taken yet"))
+        (&json!(false), &json!("pending"))
     );
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     until("it is done", || async {
@@ -371,7 +371,7 @@ async fn a_group_stands_for_its_members() {
     )[0];
     let said = print(&variables, &["alerts", "ack", id(member)]);
     assert!(
-        said.contains(&format!("told by its group {group}")),
+        said.contains(&format!("notified by its group {group}")),
         "{said}"
     );
     assert!(print(&variables, &["alerts", "list"]).contains("7 alerts"));

@@ -288,10 +288,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     // Sent again it dies again, counted again, under another delivery id.
     let before = list();
     let replayed = print(&variables, &["dead", "replay", "evt_1"]);
-    assert!(
-        replayed.contains("1 sent to the workers again, 2 left"),
-        "{replayed}"
-    );
+    assert!(replayed.contains("1 requeued, 2 left"), "{replayed}");
     until("it is dead again", || async {
         (metrics(&variables)["events_dead"] == 4).then_some(())
     })
@@ -314,7 +311,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
 
     assert!(
         print(&variables, &["dead", "drop", "evt_0", "--by", "ada"])
-            .contains("1 thrown away, 2 left")
+            .contains("1 discarded, 2 left")
     );
     let unknown = cli(&variables, &["dead", "drop", "evt_0"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no dead letter has the id evt_0"));

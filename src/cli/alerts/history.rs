@@ -34,7 +34,7 @@ pub struct HistoryArgs {
     members: bool,
 }
 
-/// Runs it.
+/// Runs `alerts history`.
 pub async fn run(
     common: &Common,
     store: &dyn StateStore,
@@ -107,8 +107,8 @@ fn in_time(alert: &Alert, now_s: i64) -> &'static str {
         return "–";
     }
     match (response(alert, now_s), resolution(alert, now_s)) {
-        (Verdict::Breached, Verdict::Breached) => "no: answered and resolved late",
-        (Verdict::Breached, _) => "no: answered late",
+        (Verdict::Breached, Verdict::Breached) => "no: acknowledged and resolved late",
+        (Verdict::Breached, _) => "no: acknowledged late",
         (_, Verdict::Breached) => "no: resolved late",
         _ => "yes",
     }

@@ -51,9 +51,9 @@ enum ListedState {
     Inhibited,
 }
 
-/// Runs it.
+/// Runs `alerts list`.
 pub async fn run(common: &Common, store: &dyn StateStore, args: &ListArgs) -> anyhow::Result<()> {
-    let mut alerts = chosen(load_alerts(store).await?, args);
+    let mut alerts = selected(load_alerts(store).await?, args);
     alerts.sort_by_key(|a| (a.is_over(), Reverse(a.severity), a.since_s, a.id.clone()));
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -93,7 +93,7 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ListArgs) -> an
     Ok(())
 }
 
-/// The word, as a [`Severity`].
+/// Parses a [`Severity`] by its name.
 pub fn severity() -> impl TypedValueParser<Value = Severity> {
     PossibleValuesParser::new(Severity::ALL.iter().rev().map(|s| s.as_str())).map(|word| {
         let named = Severity::ALL
@@ -103,7 +103,7 @@ pub fn severity() -> impl TypedValueParser<Value = Severity> {
     })
 }
 
-fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
+fn selected(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
     let with_over = args.all || args.state == Some(ListedState::Resolved);
     let fits = |alert: &Alert| {
         (with_over || !alert.is_over())
@@ -127,7 +127,7 @@ fn chosen(alerts: Vec<Alert>, args: &ListArgs) -> Vec<Alert> {
         .filter(|a| a.group.is_some())
         .map(|a| a.id.clone())
         .collect();
-    // A group is about the accounts of its members.
+    // The accounts of a group are those of its members.
     let concerned: HashSet<String> = alerts
         .iter()
         .filter(|alert| concerns(alert) && (with_over || !alert.is_over()))
@@ -158,7 +158,7 @@ impl ListedState {
     }
 }
 
-/// Nothing once somebody has answered, and while nobody can know of it.
+/// Empty once the alert is acknowledged, and while it is muted.
 fn respond_by(alert: &Alert, now_s: i64) -> String {
     let due_s = alert.sla.respond_due_s;
     if alert.state != AlertState::Firing || due_s == 0 || alert.part_of.is_some() {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_shown_while_somebody_is_to_answer() {
+    fn the_response_deadline_is_shown_until_the_alert_is_acknowledged() {
         let acknowledged = Alert {
             state: AlertState::Acknowledged,
             ..alert("a")
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_stand_for_their_members_while_they_are_stored() {
+    fn members_are_listed_if_their_group_is_not_stored() {
         let args = |given: fn(&mut ListArgs)| {
             let mut args = ListArgs {
                 all: false,
@@ -279,11 +279,11 @@ mod tests {
                 &["al_2"],
             ),
         ] {
-            let found: Vec<_> = chosen(all.to_vec(), &given)
+            let listed: Vec<_> = selected(all.to_vec(), &given)
                 .into_iter()
                 .map(|a| a.id)
                 .collect();
-            assert_eq!(found, expected, "{given:?}");
+            assert_eq!(listed, expected, "{given:?}");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! `revwatch alerts`: looks at alerts in the store, and leaves there what people ask of the
-//! evaluator.
+//! `revwatch alerts`: reads alerts from the store, and stores commands for the evaluator.
 
 mod history;
 mod list;
@@ -38,10 +37,10 @@ Examples:
 Examples:
   revwatch alerts ack al_5f0c6a1e2b3d4c59
   revwatch alerts ack al_5f0c6a1e2b3d4c59 al_0a1b2c3d4e5f6071 --by ana")]
-    Ack(submit::AskArgs),
+    Ack(submit::AlertIds),
     /// Resolve alerts by hand. They do not fire again before their cause has gone away once.
     #[command(after_help = "Example:\n  revwatch alerts resolve al_5f0c6a1e2b3d4c59")]
-    Resolve(submit::AskArgs),
+    Resolve(submit::AlertIds),
     /// Suppress notifications until a time. Alerts that still fire then are sent.
     #[command(after_help = "\
 All criteria must match: --rule R --account A means that rule's alerts on that account.
@@ -59,8 +58,8 @@ Examples:
         after_help = "Examples:\n  revwatch alerts silences\n  revwatch alerts silences --all --json"
     )]
     Silences(silences::SilencesArgs),
-    /// List resolved alerts, newest first: who acknowledged, after how long, and whether that was
-    /// in time.
+    /// List resolved alerts, newest first: who acknowledged, after how long, and whether deadlines
+    /// were met.
     #[command(after_help = "\
 Examples:
   revwatch alerts history
@@ -105,7 +104,7 @@ fn state(alert: &Alert) -> String {
     format!("{}{muted}", alert.state.as_str())
 }
 
-/// What it is about, for people.
+/// What the alert is about, for display.
 fn subject(alert: &Alert) -> String {
     match &alert.group {
         Some(group) if group.open == group.joined || alert.is_over() => {

@@ -20,7 +20,7 @@ pub struct ReportArgs {
     months: u32,
 }
 
-/// Runs it.
+/// Runs `alerts report`.
 pub async fn run(common: &Common, store: &dyn StateStore, args: &ReportArgs) -> anyhow::Result<()> {
     let lines = report(&load_alerts(store).await?, args.months, now_s());
     let mut out = std::io::stdout().lock();

@@ -1,4 +1,4 @@
-//! `alerts show`: everything about one alert.
+//! `alerts show`: one alert in full.
 
 use std::io::Write as _;
 
@@ -14,7 +14,7 @@ use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
 use super::silences::end;
-use super::stored::{load_alerts, load_silences, not_there};
+use super::stored::{load_alerts, load_silences, unknown_alert};
 use super::{Common, money, now_s, state, subject};
 use crate::cli::export::iso;
 
@@ -25,7 +25,7 @@ pub struct ShowArgs {
     id: String,
 }
 
-/// Runs it.
+/// Runs `alerts show`.
 pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> anyhow::Result<()> {
     let (mut members, rest): (Vec<_>, Vec<_>) = load_alerts(store)
         .await?
@@ -34,7 +34,7 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> an
     let alert = rest
         .iter()
         .find(|alert| alert.id == args.id)
-        .with_context(|| not_there(&args.id))?;
+        .with_context(|| unknown_alert(&args.id))?;
     members.sort_by_key(|a| (a.is_over(), a.since_s, a.id.clone()));
     let silences = load_silences(store).await?;
     let now_s = now_s();
@@ -44,10 +44,10 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> an
         return Ok(());
     }
     writeln!(out, "{}\n", text(alert))?;
-    writeln!(out, "{}", standing(alert, &silences, now_s))?;
+    writeln!(out, "{}", status(alert, &silences, now_s))?;
     let tables = [
-        ("Clocks to come", clocks(alert)),
-        ("Said beside it", notices(alert)),
+        ("Upcoming deadlines", deadlines(alert)),
+        ("Follow-up notices", notices(alert)),
         ("Messages", deliveries(alert)),
         (
             "Members",
@@ -63,19 +63,19 @@ pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> an
     Ok(())
 }
 
-/// What people read, by the way that they are told first.
+/// The text of the notification, as the alert's first notifier receives it.
 fn text(alert: &Alert) -> String {
-    let way = MessageKey::main(alert.notifiers.first().map_or("log", String::as_str));
+    let key = MessageKey::main(alert.notifiers.first().map_or("log", String::as_str));
     render(
         alert,
-        &way,
-        &alert.notifications.get(&way).cloned().unwrap_or_default(),
+        &key,
+        &alert.notifications.get(&key).cloned().unwrap_or_default(),
     )
     .text
 }
 
-/// Its state and how its times stand.
-fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
+/// The alert's state, its times and its deadlines.
+fn status(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
     let done = |at_s: i64, by: Option<&String>| {
         let by = by.map_or_else(String::new, |by| format!(" by {by}"));
         format!(
@@ -86,10 +86,10 @@ fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
     };
     let mut rows = vec![("State", state(alert))];
     if let Some(mute) = alert.muted.as_ref().filter(|_| !alert.is_over()) {
-        rows.push(("Nobody is told", why_muted(mute, silences)));
+        rows.push(("Muted", mute_reason(mute, silences)));
     }
     if let Some(group_id) = &alert.part_of {
-        rows.push(("Told by its group", group_id.clone()));
+        rows.push(("Notified by group", group_id.clone()));
     }
     rows.push(("Fired", iso(Some(alert.fired_s))));
     if let Some(at_s) = alert.acknowledged_s {
@@ -102,8 +102,9 @@ fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
         rows.push(("Clear since", iso(Some(at_s))));
     }
     if counts(alert) {
-        let clock =
-            |due_s: i64, verdict: Verdict| format!("{} ({})", iso(Some(due_s)), word(verdict));
+        let clock = |due_s: i64, verdict: Verdict| {
+            format!("{} ({})", iso(Some(due_s)), verdict_text(verdict))
+        };
         rows.push((
             "Respond by",
             clock(alert.sla.respond_due_s, response(alert, now_s)),
@@ -121,9 +122,9 @@ fn standing(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
     table
 }
 
-fn why_muted(mute: &Mute, silences: &[Silence]) -> String {
+fn mute_reason(mute: &Mute, silences: &[Silence]) -> String {
     match mute {
-        Mute::Inhibited(id) => format!("{id} explains it"),
+        Mute::Inhibited(id) => format!("{id} inhibits it"),
         Mute::Silence(id) => match silences.iter().find(|silence| silence.id == *id) {
             Some(silence) => format!("{id} {}: {} ({})", end(silence), silence.reason, silence.by),
             None => id.clone(),
@@ -131,11 +132,11 @@ fn why_muted(mute: &Mute, silences: &[Silence]) -> String {
     }
 }
 
-fn clocks(alert: &Alert) -> Table {
+fn deadlines(alert: &Alert) -> Table {
     let ahead = alert.sla.upcoming.iter().filter(|_| !alert.is_over());
     table(
         &["at", "what"],
-        ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), what(*kind)]),
+        ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), notice_text(*kind)]),
     )
 }
 
@@ -144,7 +145,7 @@ fn notices(alert: &Alert) -> Table {
         vec![
             notice.number.to_string(),
             iso(Some(notice.at_s)),
-            what(notice.kind),
+            notice_text(notice.kind),
             notice.route.clone(),
             notice.notifiers.join(", "),
         ]
@@ -153,14 +154,14 @@ fn notices(alert: &Alert) -> Table {
 }
 
 fn deliveries(alert: &Alert) -> Table {
-    let rows = alert.notifications.iter().map(|(way, progress)| {
-        let told = match progress.delivered_revision {
+    let rows = alert.notifications.iter().map(|(key, progress)| {
+        let delivered = match progress.delivered_revision {
             0 => "nothing yet".to_owned(),
-            told => format!("revision {told} of {}", alert.revision),
+            revision => format!("revision {revision} of {}", alert.revision),
         };
         let mut remarks = Vec::new();
         if let Some(revision) = progress.attempting_revision {
-            remarks.push(format!("revision {revision} is under way"));
+            remarks.push(format!("revision {revision} is being sent"));
         }
         if progress.attempts > 0 {
             remarks.push(format!("{} attempt(s) failed", progress.attempts));
@@ -175,13 +176,13 @@ fn deliveries(alert: &Alert) -> Table {
                 .map(|reason| format!("broken: {reason}")),
         );
         vec![
-            way.to_string(),
-            told,
+            key.to_string(),
+            delivered,
             progress.receipt.clone().unwrap_or_default(),
             remarks.join("; "),
         ]
     });
-    table(&["way", "told", "receipt", "remarks"], rows)
+    table(&["key", "delivered", "receipt", "remarks"], rows)
 }
 
 fn member(alert: &Alert) -> Vec<String> {
@@ -203,7 +204,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table 
     table
 }
 
-fn what(kind: NoticeKind) -> String {
+fn notice_text(kind: NoticeKind) -> String {
     match kind {
         NoticeKind::RespondSoon => "response due soon".to_owned(),
         NoticeKind::RespondBreached => "no response in time".to_owned(),
@@ -213,7 +214,7 @@ fn what(kind: NoticeKind) -> String {
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn verdict_text(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Within => "kept",
         Verdict::Breached => "breached",
@@ -221,7 +222,7 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The alert as it is stored, what people read of it, how its clocks stand, and its members.
+/// The stored alert, its text, its deadlines and its members.
 fn describe(alert: &Alert, members: &[Alert], now_s: i64) -> anyhow::Result<Value> {
     let judged = counts(alert);
     let mut value = serde_json::to_value(alert)?;

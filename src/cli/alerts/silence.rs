@@ -14,8 +14,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::silences::{about, end};
-use super::stored::{load_alerts, load_asked_silences, load_open, load_silences};
-use super::submit::{Asking, Fate, told_by};
+use super::stored::{load_alerts, load_open, load_pending_silences, load_silences};
+use super::submit::{CommandState, Submission, group_note};
 use super::{Common, now_s};
 use crate::cli::export::iso;
 
@@ -37,16 +37,16 @@ pub struct SilenceArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
     /// Duration, for instance 30m, 4h or 2d; at most a year.
-    #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasts: Option<Span>,
     /// End, for instance 2026-12-24T18:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = end_time)]
     until: Option<Timestamp>,
     /// The reason; other people see it.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]
-    asking: Asking,
+    submission: Submission,
 }
 
 /// Options of `alerts unsilence`.
@@ -55,10 +55,10 @@ pub struct UnsilenceArgs {
     /// The silence, `si_…`.
     id: String,
     #[command(flatten)]
-    asking: Asking,
+    submission: Submission,
 }
 
-/// A mistyped silence must end in somebody's lifetime.
+/// Catches mistyped ends: a silence must not outlive its purpose by years.
 const MAX_SILENCE_S: i64 = 366 * 86_400;
 
 /// Runs `alerts silence`.
@@ -69,8 +69,8 @@ pub async fn silence(
 ) -> anyhow::Result<()> {
     let alert = load_open(store, args.id.as_slice()).await?.pop();
     let silence = args.silence(now_s())?;
-    let fate = args
-        .asking
+    let outcome = args
+        .submission
         .submit(store, vec![CommandKind::Silence(silence.clone())])
         .await?;
     let muted = muted_by(store, &silence).await?;
@@ -78,28 +78,28 @@ pub async fn silence(
     if common.json {
         let value = json!({
             "id": silence.id, "matches": silence.matches, "until": iso(Some(silence.until_s)), "reason": silence.reason,
-            "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "taken": fate == Fate::Taken,
+            "by": silence.by, "mutes": muted.iter().map(|a| &a.id).collect::<Vec<_>>(), "taken": outcome == CommandState::Applied,
         });
         writeln!(out, "{value:#}")?;
         return Ok(());
     }
     let Silence { id, .. } = &silence;
-    let member = alert.as_ref().map(told_by).unwrap_or_default();
+    let member = alert.as_ref().map(group_note).unwrap_or_default();
     writeln!(
         out,
         "{id} silences {}{member} {}",
         about(&silence.matches),
         end(&silence)
     )?;
-    match fate {
-        Fate::Taken => {
+    match outcome {
+        CommandState::Applied => {
             writeln!(
                 out,
-                "It mutes {} alert(s) at present. To end it: revwatch alerts unsilence {id}",
+                "It mutes {} alert(s) now. To end it: revwatch alerts unsilence {id}",
                 muted.len()
             )?;
         }
-        Fate::Stored => writeln!(out, "{}", args.asking.not_taken())?,
+        CommandState::Pending => writeln!(out, "{}", args.submission.pending_message())?,
     }
     Ok(())
 }
@@ -110,17 +110,19 @@ pub async fn unsilence(
     store: &dyn StateStore,
     args: &UnsilenceArgs,
 ) -> anyhow::Result<()> {
-    let UnsilenceArgs { id, asking } = args;
-    // One that nobody has taken yet can be taken back.
-    let asked = load_asked_silences(store).await?;
-    let mut known = load_silences(store).await?.into_iter().chain(asked);
-    let silence = known.find(|silence| silence.id == *id).with_context(|| {
-        format!("no silence {id}: `revwatch alerts silences` shows those there are")
-    })?;
+    let UnsilenceArgs { id, submission } = args;
+    // A silence that the evaluator has not applied yet can be ended too.
+    let pending = load_pending_silences(store).await?;
+    let mut silences = load_silences(store).await?.into_iter().chain(pending);
+    let silence = silences
+        .find(|silence| silence.id == *id)
+        .with_context(|| {
+            format!("no silence {id}: `revwatch alerts silences` lists the silences")
+        })?;
     if silence.until_s <= now_s() {
-        bail!("{id} is over already, since {}", iso(Some(silence.until_s)));
+        bail!("{id} has ended already, at {}", iso(Some(silence.until_s)));
     }
-    let fate = asking
+    let outcome = submission
         .submit(
             store,
             vec![CommandKind::Unsilence {
@@ -130,12 +132,24 @@ pub async fn unsilence(
         .await?;
     let mut out = std::io::stdout().lock();
     if common.json {
-        writeln!(out, "{:#}", json!({"id": id, "taken": fate == Fate::Taken}))?;
+        writeln!(
+            out,
+            "{:#}",
+            json!({"id": id, "taken": outcome == CommandState::Applied})
+        )?;
         return Ok(());
     }
-    match fate {
-        Fate::Taken => writeln!(out, "{id} is over; what it muted and still fires is told.")?,
-        Fate::Stored => writeln!(out, "{id} {}\n{}", end(&silence), asking.not_taken())?,
+    match outcome {
+        CommandState::Applied => writeln!(
+            out,
+            "{id} has ended. Alerts that it muted and that still fire are sent."
+        )?,
+        CommandState::Pending => writeln!(
+            out,
+            "{id} {}\n{}",
+            end(&silence),
+            submission.pending_message()
+        )?,
     }
     Ok(())
 }
@@ -148,7 +162,7 @@ impl SilenceArgs {
             (None, None) => bail!("a silence needs an end: give --for or --until"),
         };
         if until_s <= now_s {
-            bail!("--until {} is over already", iso(Some(until_s)));
+            bail!("--until {} is in the past", iso(Some(until_s)));
         }
         if until_s > now_s + MAX_SILENCE_S {
             bail!(
@@ -168,12 +182,12 @@ impl SilenceArgs {
             from_s: now_s,
             until_s,
             reason: self.reason.clone(),
-            by: self.asking.by.clone(),
+            by: self.submission.by.clone(),
         })
     }
 }
 
-/// The alerts that it mutes at present.
+/// The alerts that the silence mutes now.
 async fn muted_by(store: &dyn StateStore, silence: &Silence) -> anyhow::Result<Vec<Alert>> {
     let by = Some(Mute::Silence(silence.id.clone()));
     Ok(load_alerts(store)
@@ -190,18 +204,18 @@ fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn lasting(text: &str) -> Result<Span, String> {
+fn duration(text: &str) -> Result<Span, String> {
     let span: Span = text.parse()?;
     match span.0 {
-        ..=0 => Err("a silence lasts longer than that".to_owned()),
+        ..=0 => Err("a silence must last longer than zero".to_owned()),
         1..=MAX_SILENCE_S => Ok(span),
-        _ => Err("a silence ends within a year".to_owned()),
+        _ => Err("a silence must end within a year".to_owned()),
     }
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn end_time(text: &str) -> Result<Timestamp, String> {
     text.parse()
-        .map_err(|_| "write it with its zone, for instance 2026-12-24T18:00:00Z".to_owned())
+        .map_err(|_| "write the time with its zone, for instance 2026-12-24T18:00:00Z".to_owned())
 }
 
 #[cfg(test)]
@@ -209,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_labels_durations_and_times_are_refused() {
         assert_eq!(
             label("team=growth=2"),
             Ok(("team".into(), "growth=2".into()))
@@ -217,14 +231,14 @@ mod tests {
         for text in ["team", "=growth", ""] {
             assert!(label(text).is_err(), "{text}");
         }
-        assert_eq!(lasting("4h"), Ok(Span(4 * 3600)));
-        assert_eq!(lasting("366d"), Ok(Span(MAX_SILENCE_S)));
+        assert_eq!(duration("4h"), Ok(Span(4 * 3600)));
+        assert_eq!(duration("366d"), Ok(Span(MAX_SILENCE_S)));
         for text in ["0s", "367d", "4", "-1h"] {
-            assert!(lasting(text).is_err(), "{text}");
+            assert!(duration(text).is_err(), "{text}");
         }
-        assert!(moment("2026-12-24T18:00:00+01:00").is_ok());
+        assert!(end_time("2026-12-24T18:00:00+01:00").is_ok());
         for text in ["2026-12-24", "2026-12-24T18:00:00", "tomorrow"] {
-            assert!(moment(text).is_err(), "{text}");
+            assert!(end_time(text).is_err(), "{text}");
         }
     }
 }

@@ -10,7 +10,7 @@ use revwatch_alerting::command::{Matcher, Silence};
 use revwatch_storage::ports::StateStore;
 use serde_json::{Value, json};
 
-use super::stored::{load_alerts, load_asked_silences, load_silences};
+use super::stored::{load_alerts, load_pending_silences, load_silences};
 use super::{Common, now_s};
 use crate::cli::export::iso;
 
@@ -22,19 +22,19 @@ pub struct SilencesArgs {
     all: bool,
 }
 
-/// Runs it.
+/// Runs `alerts silences`.
 pub async fn run(
     common: &Common,
     store: &dyn StateStore,
     args: &SilencesArgs,
 ) -> anyhow::Result<()> {
     let now_s = now_s();
-    let asked = load_asked_silences(store).await?;
+    let pending = load_pending_silences(store).await?;
     let stored = load_silences(store).await?;
-    let mut rows: Vec<(Silence, &str)> = asked
+    let mut rows: Vec<(Silence, &str)> = pending
         .into_iter()
-        .filter(|silence| stored.iter().all(|taken| taken.id != silence.id))
-        .map(|silence| (silence, "not taken yet"))
+        .filter(|silence| stored.iter().all(|applied| applied.id != silence.id))
+        .map(|silence| (silence, "pending"))
         .collect();
     rows.extend(stored.into_iter().map(|silence| {
         let state = if silence.until_s > now_s {

@@ -1,4 +1,4 @@
-//! What the evaluator has written, as the commands need it.
+//! Reads what the evaluator has stored, for the commands.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use revwatch_alerting::engine;
 use revwatch_storage::ports::{COMMANDS, StateStore};
 use serde::de::DeserializeOwned;
 
-/// Every alert that is stored, those not over first, then newest first.
+/// All stored alerts: open ones first, then newest first.
 pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
-    // In this order one that is on its way into the history is seen at least once; it is listed
-    // once.
+    // The history is read last: an alert that moves there meanwhile is read at least once. The map
+    // removes the duplicate.
     let mut alerts = BTreeMap::new();
     for space in [engine::ALERTS, engine::HISTORY] {
         let read: Vec<Alert> = load(store, space).await?;
@@ -23,37 +23,37 @@ pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
     Ok(alerts)
 }
 
-/// Those with these ids, each once; none of them may be over.
+/// The open alerts with these ids, each once. Fails if one of them is resolved.
 pub async fn load_open(store: &dyn StateStore, ids: &[String]) -> anyhow::Result<Vec<Alert>> {
     let mut stored: BTreeMap<_, _> = load_alerts(store)
         .await?
         .into_iter()
         .map(|a| (a.id.clone(), a))
         .collect();
-    let mut found: Vec<Alert> = Vec::new();
+    let mut open: Vec<Alert> = Vec::new();
     for id in ids {
         match stored.remove(id) {
             Some(alert) if alert.is_over() => {
-                bail!("{id} is over already: `revwatch alerts show {id}` says since when")
+                bail!("{id} is resolved already: `revwatch alerts show {id}` says since when")
             }
-            Some(alert) => found.push(alert),
-            None if found.iter().any(|alert| alert.id == *id) => {}
-            None => bail!(not_there(id)),
+            Some(alert) => open.push(alert),
+            None if open.iter().any(|alert| alert.id == *id) => {}
+            None => bail!(unknown_alert(id)),
         }
     }
-    Ok(found)
+    Ok(open)
 }
 
-/// Every silence that is stored, also those that ended of late.
+/// All stored silences, including those that ended recently.
 pub async fn load_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
     load(store, engine::SILENCES).await
 }
 
-/// Silences that were asked for and not taken by the evaluator yet. Read before [`load_silences`]:
-/// one that is taken in between is in both, not in neither.
-pub async fn load_asked_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
-    // What cannot be read the evaluator throws away, too.
-    let asked = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {
+/// Silences that were requested and that the evaluator has not applied yet. Read them before
+/// [`load_silences`]: a silence that is applied meanwhile is then in both lists, never in neither.
+pub async fn load_pending_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
+    // The evaluator discards commands that cannot be decoded, too.
+    let pending = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {
         Command {
             ask: CommandKind::Silence(silence),
             ..
@@ -64,13 +64,13 @@ pub async fn load_asked_silences(store: &dyn StateStore) -> anyhow::Result<Vec<S
         .documents(COMMANDS)
         .await?
         .into_iter()
-        .filter_map(asked)
+        .filter_map(pending)
         .collect())
 }
 
-/// What to say of an id that names nothing.
-pub fn not_there(id: &str) -> String {
-    format!("no alert {id}: `revwatch alerts list --all --members` shows those there are")
+/// The error text for an unknown alert id.
+pub fn unknown_alert(id: &str) -> String {
+    format!("no alert {id}: `revwatch alerts list --all --members` lists the alerts")
 }
 
 async fn load<T: DeserializeOwned>(
@@ -80,7 +80,7 @@ async fn load<T: DeserializeOwned>(
     let read = |(key, body): &(String, String)| {
         serde_json::from_str(body).with_context(|| {
             format!(
-                "the stored {space} {key} cannot be read: use the version of revwatch that serves"
+                "the stored {space} {key} cannot be read: use the same version of revwatch as `serve`"
             )
         })
     };

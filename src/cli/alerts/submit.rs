@@ -1,5 +1,5 @@
-//! `alerts ack` and `alerts resolve`, and how any command reaches the evaluator: it is left in the
-//! store, and whoever left it waits a while for it to be taken.
+//! `alerts ack` and `alerts resolve`, and how commands reach the evaluator: a command is stored,
+//! and the CLI waits a while until the evaluator has carried it out.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::cli::export::iso;
 
 /// Options of `alerts ack` and `alerts resolve`.
 #[derive(Debug, Args)]
-pub struct AskArgs {
+pub struct AlertIds {
     /// Ids of alerts or groups.
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
-    asking: Asking,
+    submission: Submission,
 }
 
-/// Options of every command that asks something of the evaluator.
+/// Options of every command that is sent to the evaluator.
 #[derive(Debug, Args)]
-pub struct Asking {
+pub struct Submission {
     /// Your name; other people see it.
     #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub by: String,
@@ -38,65 +38,65 @@ pub struct Asking {
     wait: u64,
 }
 
-/// Whether the evaluator has done what was asked.
+/// Whether the evaluator has carried out the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It has.
-    Taken,
-    /// Not yet, and it may be that none runs.
-    Stored,
+pub enum CommandState {
+    /// Carried out.
+    Applied,
+    /// Not yet. Perhaps no evaluator is running.
+    Pending,
 }
 
-/// How often to look whether it was taken.
+/// How often to check whether the command was carried out.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs `alerts ack`.
 pub async fn acknowledge(
     common: &Common,
     store: &dyn StateStore,
-    args: &AskArgs,
+    args: &AlertIds,
 ) -> anyhow::Result<()> {
-    let found = load_open(store, &args.ids).await?;
-    // Whoever was first has it: a second acknowledgement would change nothing.
-    let firing = found
+    let open = load_open(store, &args.ids).await?;
+    // The first acknowledgement counts: a second would change nothing.
+    let firing = open
         .iter()
         .filter(|alert| alert.state == AlertState::Firing);
-    let asks = firing
+    let commands = firing
         .map(|alert| CommandKind::Acknowledge {
             alert_id: alert.id.clone(),
         })
         .collect();
-    let fate = args.asking.submit(store, asks).await?;
-    print(common, store, args, &found, fate).await
+    let outcome = args.submission.submit(store, commands).await?;
+    print(common, store, args, &open, outcome).await
 }
 
 /// Runs `alerts resolve`.
 pub async fn resolve(
     common: &Common,
     store: &dyn StateStore,
-    args: &AskArgs,
+    args: &AlertIds,
 ) -> anyhow::Result<()> {
-    let found = load_open(store, &args.ids).await?;
-    let asks = found
+    let open = load_open(store, &args.ids).await?;
+    let commands = open
         .iter()
         .map(|alert| CommandKind::Resolve {
             alert_id: alert.id.clone(),
         })
         .collect();
-    let fate = args.asking.submit(store, asks).await?;
-    print(common, store, args, &found, fate).await
+    let outcome = args.submission.submit(store, commands).await?;
+    print(common, store, args, &open, outcome).await
 }
 
-impl Asking {
-    /// Leaves commands in the store, and waits until none of them is there any more.
+impl Submission {
+    /// Stores commands and waits until none of them is left.
     pub async fn submit(
         &self,
         store: &dyn StateStore,
-        asks: Vec<CommandKind>,
-    ) -> anyhow::Result<Fate> {
+        commands: Vec<CommandKind>,
+    ) -> anyhow::Result<CommandState> {
         let at_s = now_s();
         let mut keys = Vec::new();
-        for ask in asks {
+        for ask in commands {
             let command = Command {
                 ask,
                 by: self.by.clone(),
@@ -110,56 +110,59 @@ impl Asking {
             keys.push(key);
         }
         if keys.is_empty() {
-            return Ok(Fate::Taken);
+            return Ok(CommandState::Applied);
         }
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(self.wait) {
             let stored = store.documents(COMMANDS).await?;
             if !stored.iter().any(|(key, _)| keys.contains(key)) {
-                return Ok(Fate::Taken);
+                return Ok(CommandState::Applied);
             }
             sleep(POLL_INTERVAL).await;
         }
-        Ok(Fate::Stored)
+        Ok(CommandState::Pending)
     }
 
-    /// What to tell whoever asked when nobody has done it yet.
-    pub fn not_taken(&self) -> String {
+    /// The message when a command was not carried out in time.
+    pub fn pending_message(&self) -> String {
         let when = match self.wait {
             0 => "not waited for".to_owned(),
-            seconds => format!("no alerting process took it within {seconds} s"),
+            seconds => format!("no alerting process carried it out within {seconds} s"),
         };
         format!(
-            "Stored; {when}. It stays stored and is done as soon as one runs (`revwatch serve`)."
+            "Pending; {when}. It is carried out as soon as an alerting process runs (`revwatch serve`)."
         )
     }
 }
 
-/// How the alerts stand now, and whether that is what was asked for.
+/// Prints the state of the alerts and whether the command was carried out.
 async fn print(
     common: &Common,
     store: &dyn StateStore,
-    args: &AskArgs,
-    asked: &[Alert],
-    fate: Fate,
+    args: &AlertIds,
+    selected: &[Alert],
+    outcome: CommandState,
 ) -> anyhow::Result<()> {
-    let is_asked = |alert: &Alert| asked.iter().any(|a| a.id == alert.id);
-    let now: Vec<_> = load_alerts(store)
+    let is_selected = |alert: &Alert| selected.iter().any(|a| a.id == alert.id);
+    let alerts: Vec<_> = load_alerts(store)
         .await?
         .into_iter()
-        .filter(is_asked)
+        .filter(is_selected)
         .collect();
     let mut out = std::io::stdout().lock();
     if common.json {
-        let rows: Vec<Value> = now.iter().map(|alert| describe(alert, fate)).collect();
+        let rows: Vec<Value> = alerts
+            .iter()
+            .map(|alert| describe(alert, outcome))
+            .collect();
         writeln!(out, "{:#}", Value::Array(rows))?;
         return Ok(());
     }
-    for alert in &now {
+    for alert in &alerts {
         writeln!(out, "{}", line(alert))?;
     }
-    if fate == Fate::Stored {
-        writeln!(out, "{}", args.asking.not_taken())?;
+    if outcome == CommandState::Pending {
+        writeln!(out, "{}", args.submission.pending_message())?;
     }
     Ok(())
 }
@@ -172,21 +175,21 @@ fn line(alert: &Alert) -> String {
     };
     let by = by.map_or_else(String::new, |by| format!(" by {by}"));
     let at = at_s.map_or_else(String::new, |at_s| format!(" at {}", iso(Some(at_s))));
-    format!("{} {}{by}{at}{}", alert.id, state(alert), told_by(alert))
+    format!("{} {}{by}{at}{}", alert.id, state(alert), group_note(alert))
 }
 
-/// One of a group is not told by itself: what is asked of it changes nothing for those who read the
-/// group.
-pub fn told_by(alert: &Alert) -> String {
+/// A note for members of a group: the group is notified in their place, so a command for a member
+/// does not change what people see of the group.
+pub fn group_note(alert: &Alert) -> String {
     let group = alert.part_of.as_ref().filter(|_| !alert.is_over());
     group.map_or_else(String::new, |id| {
-        format!(" (told by its group {id}, which this does not answer)")
+        format!(" (notified by its group {id}, which stays unacknowledged)")
     })
 }
 
-fn describe(alert: &Alert, fate: Fate) -> Value {
+fn describe(alert: &Alert, outcome: CommandState) -> Value {
     json!({
-        "id": alert.id, "state": alert.state, "taken": fate == Fate::Taken,
+        "id": alert.id, "state": alert.state, "taken": outcome == CommandState::Applied,
         "acknowledged_at": alert.acknowledged_s.map(|s| iso(Some(s))), "acknowledged_by": alert.acknowledged_by,
         "resolved_at": alert.resolved_s.map(|s| iso(Some(s))), "resolved_by": alert.resolved_by,
     })

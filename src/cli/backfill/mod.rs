@@ -1,4 +1,4 @@
-//! `revwatch backfill`: past events from Stripe's API, the way of all events.
+//! `revwatch backfill`: past events from Stripe's API, published to the queue like any other event.
 
 mod progress;
 
@@ -54,7 +54,7 @@ pub struct BackfillArgs {
     by: By,
 }
 
-/// A listing that was given up because Stripe does not show it.
+/// A listing that was given up because Stripe refuses it.
 struct Hidden {
     account: String,
     reason: String,
@@ -73,18 +73,18 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         let is_id = rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric()));
         ensure!(
             is_id,
-            "--account {account:?} is no connected account: it begins with acct_"
+            "--account {account:?} is not a connected account: the id begins with acct_"
         );
     }
     let config = common.config()?;
     let api = StripeApi::of(&config).context("cannot set up HTTPS for Stripe's API")?.context(
-        "backfill asks Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
+        "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
          --account or --all-accounts it must be one of the platform)",
     )?;
-    let asked_for = stretch(args, Timestamp::now())?;
+    let asked_for = range(args, Timestamp::now())?;
     let file = ProgressFile::of(
         &config.data,
-        &asked(args, &config)
+        &identity(args, &config)
             .iter()
             .map(String::as_str)
             .collect::<Vec<_>>(),
@@ -100,11 +100,11 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         Some(progress) => progress,
         None => begin(args, asked_for, backend.store.as_ref(), &mut backfill, &bar).await?,
     };
-    let TimeRange { since_s, until_s } = progress.stretch;
-    let stretch = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
+    let TimeRange { since_s, until_s } = progress.range;
+    let range = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
     let again = if is_resumed { ", resumed" } else { "" };
     let detail = format!(
-        "events of {stretch}, {} account(s){again}",
+        "events of {range}, {} account(s){again}",
         progress.listings.len()
     );
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
@@ -120,7 +120,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     };
     let events: u64 = progress.listings.iter().map(|listing| listing.events).sum();
     let detail = format!(
-        "events of {stretch} done: {events} read, {} account(s) not shown",
+        "events of {range} done: {events} read, {} account(s) not shown",
         hidden.len()
     );
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
@@ -138,19 +138,19 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Reads every listing to its end, keeping progress after each page.
+/// Reads every listing to its end. Progress is saved after each page.
 async fn read_all(
     backfill: &mut Backfill,
     progress: &mut Progress,
     file: &ProgressFile,
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<Hidden>> {
-    let (stretch, count) = (progress.stretch, progress.listings.len());
+    let (range, count) = (progress.range, progress.listings.len());
     let mut hidden = Vec::new();
     for n in 0..count {
         while !progress.listings[n].is_done {
             let step = backfill
-                .step(stretch, &mut progress.listings[n], &mut troubled(bar))
+                .step(range, &mut progress.listings[n], &mut report_retry(bar))
                 .await;
             let listing = &progress.listings[n];
             match (step, &listing.account) {
@@ -158,7 +158,7 @@ async fn read_all(
                     file.save(progress)?;
                     show(bar, progress, n);
                 }
-                // Of many accounts, one that has left is no reason to leave the others out.
+                // With many accounts, one that is no longer connected does not stop the others.
                 (Err(BackfillError::NoAnswer(no)), Some(account))
                     if count > 1
                         && matches!(no.why, ApiErrorKind::Forbidden | ApiErrorKind::NotThere)
@@ -170,15 +170,15 @@ async fn read_all(
                     });
                     break;
                 }
-                (Err(stop), _) => return Err(explained(&stop, listing)),
+                (Err(stop), _) => return Err(with_hint(&stop, listing)),
             }
         }
     }
     Ok(hidden)
 }
 
-/// Says what is tried again.
-fn troubled(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
+/// Reports a request that is retried.
+fn report_retry(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
     move |reason, wait| {
         bar.suspend(|| {
             eprintln!(
@@ -189,8 +189,8 @@ fn troubled(bar: &ProgressBar) -> impl FnMut(&str, Duration) + Send {
     }
 }
 
-/// What to do about it.
-fn explained(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
+/// Adds a hint about what to do.
+fn with_hint(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
     let of = listing
         .account
         .as_deref()
@@ -204,23 +204,23 @@ fn explained(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
         }
         Some(ApiErrorKind::Forbidden) => ". It needs the permission to read events",
         Some(ApiErrorKind::NotThere | ApiErrorKind::Refused) if listing.last.is_some() => {
-            ". Stripe may have forgotten the event to go on from: begin anew with --restart"
+            ". Stripe may no longer have the event to continue from: start over with --restart"
         }
         _ => "",
     };
     let kept = match listing.pages {
         0 => "",
-        _ => ". What was read until then is stored; the same command goes on from there",
+        _ => ". Events read so far are stored; the same command continues from there",
     };
     anyhow::anyhow!("cannot read from Stripe's API as {of}: {stop}{hint}{kept}")
 }
 
-/// Which events are asked for.
-fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
+/// The time range of the events to read.
+fn range(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
     let since = time("--since", &args.since, now)?;
     let until = match &args.until {
         Some(text) => time("--until", text, now)?,
-        // The second under way is included.
+        // The current second is included.
         None => now.checked_add(SignedDuration::from_secs(1))?,
     };
     ensure!(since < now, "--since {} is not in the past", args.since);
@@ -231,10 +231,10 @@ fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
         args.until.as_deref().unwrap_or("now")
     );
     let oldest = now.checked_sub(SignedDuration::from_hours(24 * STRIPE_RETENTION_DAYS))?;
-    // `30d` is fine, however long ago it was typed.
+    // One minute of slack: `30d` is accepted although time has passed since it was typed.
     ensure!(
         since >= oldest.checked_sub(SignedDuration::from_mins(1))?,
-        "Stripe keeps events for {STRIPE_RETENTION_DAYS} days: --since cannot be before {}, and {} is. What is older can only come from \
+        "Stripe keeps events for {STRIPE_RETENTION_DAYS} days: --since cannot be before {}, and {} is. Older events are only in \
          revwatch's own archive (`revwatch replay`)",
         iso(Some(oldest.as_second())),
         iso(Some(since.as_second())),
@@ -245,16 +245,16 @@ fn stretch(args: &BackfillArgs, now: Timestamp) -> anyhow::Result<TimeRange> {
     })
 }
 
-/// What makes a command the same as one that was cut short: also whom it asks, and for whom. (Of
-/// the key only a part of a digest is kept.)
-fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
+/// The identity of a backfill: only a command with the same arguments, API, key and queue continues
+/// an interrupted one. (The file name holds a part of the digest only.)
+fn identity(args: &BackfillArgs, config: &Config) -> Vec<String> {
     let secret = |secret: Option<&SecretString>| {
         secret.map_or_else(String::new, |s| s.expose_secret().to_owned())
     };
     let mut accounts = args.accounts.clone();
     accounts.sort();
     accounts.dedup();
-    let mut asked = vec![
+    let mut identity = vec![
         config.stripe_api_base.clone(),
         secret(config.stripe_secret_key.as_ref()),
         secret(config.amqp_url.as_ref()),
@@ -262,14 +262,14 @@ fn asked(args: &BackfillArgs, config: &Config) -> Vec<String> {
         args.until.clone().unwrap_or_default(),
         args.all_accounts.to_string(),
     ];
-    asked.extend(accounts);
-    asked
+    identity.extend(accounts);
+    identity
 }
 
-/// Nothing is read yet.
+/// Starts a backfill: lists the accounts to read.
 async fn begin(
     args: &BackfillArgs,
-    stretch: TimeRange,
+    range: TimeRange,
     store: &dyn StateStore,
     backfill: &mut Backfill,
     bar: &ProgressBar,
@@ -277,15 +277,15 @@ async fn begin(
     let (mut connected, mut left_out) = (args.accounts.clone(), Vec::new());
     if args.all_accounts {
         (connected, left_out) = known_accounts(store).await?;
-        match backfill.connected_accounts(&mut troubled(bar)).await {
+        match backfill.connected_accounts(&mut report_retry(bar)).await {
             Ok(listed) => connected.extend(listed),
-            // Fewer rights will do, for those that are known.
+            // If the key may not list accounts, the known accounts are read.
             Err(BackfillError::NoAnswer(no)) if no.why == ApiErrorKind::Forbidden => bar.suspend(|| {
                 eprintln!(
-                    "revwatch: the key may not list connected accounts: those that revwatch does not know are left out"
+                    "revwatch: the key may not list connected accounts: accounts unknown to revwatch are skipped"
                 );
             }),
-            Err(stop) => return Err(explained(&stop, &Listing::default())),
+            Err(stop) => return Err(with_hint(&stop, &Listing::default())),
         }
     }
     connected.sort();
@@ -297,33 +297,35 @@ async fn begin(
         ..Listing::default()
     });
     Ok(Progress {
-        stretch,
+        range,
         listings: own.into_iter().chain(connected).collect(),
         left_out,
     })
 }
 
-/// The accounts that are connected, and those that are not any more: as them nothing can be asked.
+/// Connected accounts and disconnected ones. Requests for a disconnected account fail.
 async fn known_accounts(store: &dyn StateStore) -> anyhow::Result<(Vec<String>, Vec<String>)> {
-    let (mut connected, mut gone, mut unreadable) = (Vec::new(), Vec::new(), None);
+    let (mut connected, mut disconnected, mut unreadable) = (Vec::new(), Vec::new(), None);
     store
         .entities(EntityKind::Account, &mut |id, body| match Entity::decode(
             &EntityKey::new(EntityKind::Account, id),
             body,
         ) {
-            Ok(Entity::Account(account)) if !account.connected() => gone.push(id.to_owned()),
+            Ok(Entity::Account(account)) if !account.connected() => {
+                disconnected.push(id.to_owned())
+            }
             Ok(_) => connected.push(id.to_owned()),
             Err(error) => unreadable = Some(error),
         })
         .await?;
-    gone.sort();
+    disconnected.sort();
     match unreadable {
         Some(error) => Err(anyhow::Error::msg(error)),
-        None => Ok((connected, gone)),
+        None => Ok((connected, disconnected)),
     }
 }
 
-/// Nobody knows how many there are.
+/// A spinner: the number of events is not known in advance.
 fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -358,7 +360,7 @@ fn print(
     is_resumed: bool,
 ) -> anyhow::Result<()> {
     let Progress {
-        stretch,
+        range,
         listings,
         left_out,
     } = progress;
@@ -384,7 +386,7 @@ fn print(
             })
             .collect();
         let value = json!({
-            "since": iso(Some(stretch.since_s)), "until": iso(Some(stretch.until_s)), "read": events, "published": events,
+            "since": iso(Some(range.since_s)), "until": iso(Some(range.until_s)), "read": events, "published": events,
             "pages": pages, "oldest": some(oldest), "resumed": is_resumed, "accounts": rows, "disconnected": left_out,
         });
         writeln!(out, "{value:#}")?;
@@ -408,12 +410,12 @@ fn print(
     writeln!(out, "{table}")?;
     writeln!(
         out,
-        "{events} events read and published. Workers apply them; those they know count as duplicates."
+        "{events} events read and published. Workers apply them. Known events count as duplicates."
     )?;
     if !left_out.is_empty() {
         writeln!(
             out,
-            "Left out, because not connected any more: {}.",
+            "Skipped, because no longer connected: {}.",
             left_out.join(", ")
         )?;
     }
@@ -424,7 +426,7 @@ fn print(
 mod tests {
     use super::*;
 
-    fn asking(since: &str, until: Option<&str>) -> BackfillArgs {
+    fn args(since: &str, until: Option<&str>) -> BackfillArgs {
         BackfillArgs {
             since: since.to_owned(),
             until: until.map(str::to_owned),
@@ -439,15 +441,15 @@ mod tests {
     }
 
     #[test]
-    fn stretches_lie_within_what_stripe_keeps() {
+    fn the_range_must_lie_within_stripes_retention() {
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
-        let found = |since, until| {
+        let offsets = |since, until| {
             let TimeRange { since_s, until_s } =
-                stretch(&asking(since, until), now).map_err(|e| e.to_string())?;
+                range(&args(since, until), now).map_err(|e| e.to_string())?;
             Ok::<_, String>((now.as_second() - since_s, until_s - now.as_second()))
         };
-        assert_eq!(found("30d", None), Ok((30 * 86_400, 1)));
-        assert_eq!(found("2026-11-19", Some("12h")), Ok((129_600, -43_200)));
+        assert_eq!(offsets("30d", None), Ok((30 * 86_400, 1)));
+        assert_eq!(offsets("2026-11-19", Some("12h")), Ok((129_600, -43_200)));
         for (since, until, expected) in [
             ("31d", None, "30 days"),
             ("2026-03-01", None, "cannot be before 2026-10-21T12:00:00Z"),
@@ -456,7 +458,7 @@ mod tests {
             ("yesterday", None, "--since"),
             ("1h", Some("soon"), "--until"),
         ] {
-            let error = found(since, until).expect_err(since);
+            let error = offsets(since, until).expect_err(since);
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -1,8 +1,8 @@
-//! How far a backfill has come, in a small file of the data folder, so that the same command goes
-//! on where it was cut.
+//! The progress of a backfill, in a small file in the data folder, so that the same command
+//! continues after an interruption.
 //!
-//! Invariant: the file never says more than what is durable in the queue; it is there in whole, or
-//! as it was before.
+//! Invariant: the file never claims more than what is durable in the queue. It is replaced
+//! atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,29 +13,30 @@ use revwatch_worker::backfill::{Listing, TimeRange};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// A backfill that is not done.
+/// A backfill that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Fixed when it was begun: `7d` means the same when it goes on tomorrow.
-    pub stretch: TimeRange,
-    /// What is read, in this order.
+    /// Fixed at the start: `7d` means the same time range when it continues tomorrow.
+    #[serde(rename = "stretch")]
+    pub range: TimeRange,
+    /// The listings to read, in this order.
     pub listings: Vec<Listing>,
-    /// Connected accounts that are left out, because they are not connected any more.
+    /// Accounts that are skipped because they are no longer connected.
     pub left_out: Vec<String>,
 }
 
-/// The file.
+/// The progress file.
 pub struct ProgressFile {
     path: PathBuf,
 }
 
 impl ProgressFile {
-    /// The one for what is asked: each different `asked` has a file of its own.
-    pub fn of(folder: &Path, asked: &[&str]) -> anyhow::Result<Self> {
+    /// The file for these arguments: each different `identity` has its own file.
+    pub fn of(folder: &Path, identity: &[&str]) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {} (REVWATCH_DATA)", folder.display()))?;
         let mut digest = Sha256::new();
-        for part in asked {
+        for part in identity {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
@@ -48,12 +49,12 @@ impl ProgressFile {
         })
     }
 
-    /// What is to be gone on with, if anything is.
+    /// The progress of an interrupted backfill, if there is one.
     pub fn load(&self) -> anyhow::Result<Option<Progress>> {
         match fs::read(&self.path) {
             Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| {
                 format!(
-                    "{} cannot be read: begin anew with --restart",
+                    "{} cannot be read: start over with --restart",
                     self.path.display()
                 )
             }),
@@ -64,19 +65,19 @@ impl ProgressFile {
         }
     }
 
-    /// Keeps it, durably.
+    /// Saves the progress durably.
     pub fn save(&self, progress: &Progress) -> anyhow::Result<()> {
-        let fresh = self.path.with_extension("json.new");
+        let temporary = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
-            let mut file = File::create(&fresh)?;
+            let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec_pretty(progress)?)?;
             file.sync_all()?;
-            fs::rename(&fresh, &self.path)
+            fs::rename(&temporary, &self.path)
         };
         write().with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// It is done, or begun anew.
+    /// Removes the file: the backfill is finished, or starts over.
     pub fn remove(&self) -> anyhow::Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_question_has_its_own_file_and_it_comes_back_as_it_was() {
+    fn each_set_of_arguments_has_its_own_progress_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let inner = folder.path().join("not/there/yet");
         let file = ProgressFile::of(&inner, &["7d", "now"]).expect("a file");
@@ -103,12 +104,12 @@ mod tests {
             events: 300,
             ..Listing::default()
         };
-        let stretch = TimeRange {
+        let range = TimeRange {
             since_s: 5,
             until_s: 9,
         };
         let progress = Progress {
-            stretch,
+            range,
             listings: vec![listing],
             left_out: vec!["acct_9".into()],
         };

@@ -1,5 +1,5 @@
-//! The critical cases of a round: when they fired, who answered, in time or not; and nothing that
-//! says about whom.
+//! The critical cases of a review: when they fired, who responded, and whether in time. They do not
+//! identify anyone.
 
 use revwatch_alerting::alert::{Alert, Subject};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
@@ -32,7 +32,8 @@ pub const HEADER: [&str; 19] = [
     "resolution",
 ];
 
-/// Critical alerts that fired, were answered or ended since, and those that are open; oldest first.
+/// Critical alerts that fired, were acknowledged or were resolved in the period, and open ones;
+/// oldest first.
 pub fn handled(alerts: &[Alert], since_s: i64) -> Vec<&Alert> {
     let last_s = |alert: &Alert| {
         alert
@@ -40,18 +41,18 @@ pub fn handled(alerts: &[Alert], since_s: i64) -> Vec<&Alert> {
             .max(alert.acknowledged_s)
             .max(Some(alert.fired_s))
     };
-    let mut found: Vec<&Alert> = alerts
+    let mut cases: Vec<&Alert> = alerts
         .iter()
         .filter(|alert| {
             alert.severity == Severity::Critical
                 && (!alert.is_over() || last_s(alert) >= Some(since_s))
         })
         .collect();
-    found.sort_by_key(|alert| (alert.fired_s, &alert.id));
-    found
+    cases.sort_by_key(|alert| (alert.fired_s, &alert.id));
+    cases
 }
 
-/// One line. What Stripe and people wrote is left out: it may name anybody.
+/// One row. Text from Stripe and from people is left out, because it may hold names.
 pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
     let named =
         |kind: &str, name: Option<&str>| name.map_or_else(String::new, |name| names.of(kind, name));
@@ -64,7 +65,7 @@ pub fn row(alert: &Alert, names: &Pseudonyms, now_s: i64) -> Vec<String> {
     };
     let subject = match &alert.subject {
         Subject::Business => "business".to_owned(),
-        // A currency is nobody.
+        // A currency identifies no one.
         Subject::Segment { by, value } if by == "currency" => format!("{by} {value}"),
         Subject::Segment { by, value } => names.of(by, value),
         Subject::Entity(key) => names.of(key.kind.as_str(), &key.id),
@@ -100,7 +101,7 @@ pub mod tests {
 
     use super::*;
 
-    /// A critical alert on a payout, with everything that could give somebody away.
+    /// A critical alert on a payout, with every field that could identify a person.
     pub fn alert(id: &str, fired_s: i64) -> Alert {
         let rules = revwatch_alerting::rule_text::built_in().expect("valid");
         let rule = rules
@@ -129,7 +130,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_case_tells_how_it_went_and_not_of_whom() {
+    fn a_case_holds_its_course_but_no_names() {
         let names = Pseudonyms::draw().expect("chance");
         let mut case = alert("al_Secret", 1_000);
         case.part_of = None;
@@ -156,7 +157,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_round_has_what_was_handled_in_it_and_what_is_open() {
+    fn a_review_holds_cases_of_its_period_and_open_ones() {
         let over = |id: &str, fired_s: i64, resolved_s: i64| Alert {
             state: AlertState::Resolved,
             resolved_s: Some(resolved_s),
@@ -173,10 +174,10 @@ pub mod tests {
             alert("open", 1),
             high,
         ];
-        let found: Vec<_> = handled(&alerts, 100)
+        let cases: Vec<_> = handled(&alerts, 100)
             .iter()
             .map(|alert| alert.id.as_str())
             .collect();
-        assert_eq!(found, ["open", "long", "new"]);
+        assert_eq!(cases, ["open", "long", "new"]);
     }
 }

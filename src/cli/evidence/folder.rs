@@ -1,5 +1,5 @@
-//! The folder of a round: a new one each time, its files with their sums in a manifest that is
-//! written last.
+//! The folder of a review: a new one for each run. The manifest lists the files with their
+//! checksums and is written last.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,17 +9,17 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// One round's folder.
+/// The folder of one review.
 pub struct Folder {
     path: PathBuf,
     files: Vec<Value>,
 }
 
-/// The last file: where it is missing, the round is not complete.
+/// Written last: without it the folder is not complete.
 pub const MANIFEST: &str = "manifest.json";
 
 impl Folder {
-    /// `out/2026-11-20`, or `out/2026-11-20-2` and so on: never one that is there.
+    /// Creates `out/2026-11-20`, or `out/2026-11-20-2` and so on: never an existing folder.
     pub fn create(out: &Path, day: &str) -> anyhow::Result<Self> {
         fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         for n in 1_u32.. {
@@ -44,19 +44,19 @@ impl Folder {
         unreachable!("some number is free")
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file that is not there.
+    /// Writes a new file.
     pub fn write(&mut self, name: &str, contains: &str, body: &[u8]) -> anyhow::Result<()> {
         self.put(name, body)?;
         self.files.push(json!({"name": name, "bytes": body.len(), "sha256": hex::encode(Sha256::digest(body)), "contains": contains}));
         Ok(())
     }
 
-    /// Writes the manifest: what `about` says, and the files.
+    /// Writes the manifest: `about` and the list of files.
     pub fn finish(self, mut about: Value) -> anyhow::Result<Value> {
         about["files"] = Value::Array(self.files.clone());
         self.put(MANIFEST, format!("{about:#}\n").as_bytes())?;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_round_has_a_folder_of_its_own() {
+    fn each_review_has_its_own_folder() {
         let out = tempfile::tempdir().expect("a folder");
         let create = || Folder::create(&out.path().join("deep/er"), "2026-11-20").expect("created");
         let names: Vec<_> = (0..3)

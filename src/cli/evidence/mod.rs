@@ -1,5 +1,5 @@
-//! `revwatch evidence`: what a round of revenue operations leaves behind (R9): a snapshot of
-//! subscriptions, the critical cases without names, the scorecard, the log of decisions.
+//! `revwatch evidence`: the evidence of a revenue-operations review (R9): a snapshot of
+//! subscriptions, the critical cases without names, the scorecard and the decision log.
 
 mod cases;
 mod folder;
@@ -54,12 +54,12 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
         Backend::store(&config).await?,
     );
     let store = store.as_ref();
-    let names = Pseudonyms::draw().context("the system gives no random numbers")?;
+    let names = Pseudonyms::draw().context("the operating system returned no random numbers")?;
 
     let mut folder = Folder::create(&args.out, &iso(Some(now_s))[..10])?;
-    // Written down before it is done, and so in the log of this round.
+    // Written before the files, so that it is in the log of this review.
     let detail = format!(
-        "round since {} into {}",
+        "review since {} into {}",
         iso(Some(since_s)),
         folder.path().display()
     );
@@ -78,7 +78,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     let alerts = load_alerts(store).await?;
     let handled = cases::handled(&alerts, since_s);
     let rows = handled.iter().map(|alert| cases::row(alert, &names, now_s));
-    let contains = "Critical alerts of the round, under pseudonyms";
+    let contains = "Critical alerts of the review, under pseudonyms";
     folder.write("critical-cases.csv", contains, &csv(&cases::HEADER, rows)?)?;
 
     let (from, to) = hours_needed(now_s);
@@ -98,7 +98,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     for line in &lines {
         page.push_str(&format!(
             "| {} | {} | {} |\n",
-            line.figure,
+            line.name,
             line.shown(),
             line.meaning
         ));
@@ -145,12 +145,12 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
         handled.len()
     )?;
     for line in &lines {
-        writeln!(out, "{:<30} {}", line.figure, line.shown())?;
+        writeln!(out, "{:<30} {}", line.name, line.shown())?;
     }
     Ok(())
 }
 
-/// One line of the log. Details hold ids and what people wrote.
+/// One row of the decision log. Details hold ids and text that people wrote.
 fn decision(act: &OperatorAction, pseudonyms: bool, names: &Pseudonyms) -> Vec<String> {
     let (who, detail) = match pseudonyms {
         true => (names.of("person", &act.who), String::new()),
@@ -172,26 +172,26 @@ fn readme(pseudonyms: bool) -> String {
     let log = match pseudonyms {
         true => "under the pseudonyms of critical-cases.csv, and without details.",
         false => {
-            "WITH NAMES, ids and what people wrote: the internal log.\n                     With --pseudonyms it is written without them."
+            "WITH NAMES, ids and text from people: internal.\n                     With --pseudonyms it is written without them."
         }
     };
     format!(
         "\
-Evidence of one round of revenue operations, written by revwatch. manifest.json has
-the time, the version and the SHA-256 of each file, and is written last: a folder
-without it is not complete.
+Evidence of one review of revenue operations, written by revwatch. manifest.json has
+the time, the version and the SHA-256 of each file, and is written last: without it
+the folder is not complete.
 
-subscriptions.csv    every subscription and its status, as `revwatch export subscriptions`
-                     has them. WITH STRIPE'S IDS: internal.
-critical-cases.csv   critical alerts that fired, were answered or ended in the round, and
-                     those that are open: when, in time or not, how much money.
+subscriptions.csv    Every subscription and its status, in the columns of
+                     `revwatch export subscriptions`. HOLDS STRIPE IDS: internal.
+critical-cases.csv   Critical alerts that fired, were acknowledged or were resolved in the
+                     period, and open ones: times, deadlines met or missed, amounts.
                      Subjects, accounts, customers and people are pseudonyms: the same
-                     within this folder, others in the next. Their key was not kept.
-                     What Stripe or people wrote is left out. Times and amounts are true:
-                     whoever can see the business's own records can still find a case by
-                     them. Judge that before you hand the file on.
-scorecard.csv, .md   key figures; `not known` where revwatch cannot know.
-decision-log.csv     who acknowledged, silenced, replayed, paused, exported in the round,
+                     within this folder, different in the next. Their key was not kept.
+                     Text from Stripe and from people is left out. Times and amounts are
+                     real: with access to the business's own records, a case can still be
+                     identified by them. Consider that before you hand the file on.
+scorecard.csv, .md   Key figures; `not known` where revwatch cannot know.
+decision-log.csv     Who acknowledged, silenced, replayed, paused, exported in the period,
                      {log}
 "
     )

@@ -1,29 +1,29 @@
-//! Names that stand for people and things in files that others may read.
+//! Pseudonyms for people and objects, in files that may be handed on.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// Gives the same name to the same thing within a round, and another one in the next.
+/// Gives the same pseudonym to the same name within a review, and another in the next.
 ///
-/// The key is drawn for one round and never written. Stripe's ids are long, but whoever has a list
-/// of them could hash them all and compare: without the key a plain hash would hide nothing. As
-/// each round has its own, two rounds cannot be joined to follow somebody through time.
+/// The key is drawn for one review and never written. A plain hash would hide nothing: with a list
+/// of Stripe ids, all of them could be hashed and compared. Since each review has its own key, two
+/// reviews cannot be joined to follow one person through time.
 pub struct Pseudonyms {
     key: [u8; 32],
 }
 
 impl Pseudonyms {
-    /// For a new round.
+    /// Draws the key of a new review.
     pub fn draw() -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self { key })
     }
 
-    /// For example `account-0f1e2d3c4b5a6978`. Things of different kinds have different names.
+    /// For example `account-0f1e2d3c4b5a6978`. Names of different kinds have different pseudonyms.
     pub fn of(&self, kind: &str, name: &str) -> String {
         let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length will do");
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
         mac.update(kind.as_bytes());
         mac.update(&[0]);
         mac.update(name.as_bytes());
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_stable_within_a_round_only() {
+    fn pseudonyms_are_stable_within_one_review_only() {
         let (one, other) = (
             Pseudonyms::draw().expect("chance"),
             Pseudonyms::draw().expect("chance"),

@@ -1,5 +1,5 @@
-//! The scorecard of a round: a few figures, each with what it is a share or a mean of. What
-//! revwatch cannot know is said to be not known.
+//! The scorecard of a review: a few values, each with the definition of the share or mean. Values
+//! that revwatch cannot know are marked as not known.
 
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
@@ -7,35 +7,35 @@ use revwatch_alerting::rule::Severity;
 use revwatch_core::entity::EntityKind;
 use revwatch_core::kpi::Kpis;
 
-/// One figure.
+/// One line of the scorecard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// A word for it.
-    pub figure: &'static str,
-    /// As machines read it; `None`: not known.
+    /// The name of the value.
+    pub name: &'static str,
+    /// The value; `None`: not known.
     pub value: Option<Value>,
-    /// What it is, or why it is not known.
+    /// Its definition, or why it is not known.
     pub meaning: &'static str,
 }
 
-/// A figure in its unit.
+/// A value with its unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
-    /// 0.05 is 5 %.
+    /// A share: 0.05 is 5 %.
     Share(f64),
     /// A duration.
     Seconds(i64),
-    /// So many.
+    /// A count.
     Count(usize),
 }
 
 /// The columns of [`Line::row`].
 pub const HEADER: [&str; 4] = ["figure", "value", "unit", "meaning"];
 
-/// What is said in place of a figure.
+/// Shown in place of an unknown value.
 pub const NOT_KNOWN: &str = "not known";
 
-/// The figures at `now_s`, and of the alerts that fired since `since_s`.
+/// The values at `now_s`, and those of the alerts that fired since `since_s`.
 pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec<Line> {
     let fired: Vec<&Alert> = alerts
         .iter()
@@ -51,8 +51,8 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         .collect();
     let judged =
         |judge: fn(&Alert, i64) -> Verdict| share(critical.iter().map(|alert| judge(alert, now_s)));
-    let line = |figure, value, meaning| Line {
-        figure,
+    let line = |name, value, meaning| Line {
+        name,
         value,
         meaning,
     };
@@ -60,17 +60,17 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         line(
             "past_due_share",
             kpis.past_due_ratio.map(Value::Share),
-            "Subscriptions past due, of those active or past due, when the round was written",
+            "Subscriptions past due, of those active or past due, when the review was written",
         ),
         line(
             "first_answer_mean",
             mean(billing).map(Value::Seconds),
-            "From firing to acknowledgement, of the alerts about billing that fired in the round and were acknowledged",
+            "From firing to acknowledgement, of the alerts about billing that fired in the period and were acknowledged",
         ),
         line(
             "first_answer_to_tickets_mean",
             None,
-            "Support tickets are in the system of the support; revwatch is not told of them",
+            "Support tickets are in the support system; revwatch does not receive them",
         ),
         line(
             "past_due_reversed_7d",
@@ -80,28 +80,28 @@ pub fn scorecard(kpis: &Kpis, alerts: &[Alert], since_s: i64, now_s: i64) -> Vec
         line(
             "downgrades_retained_30d",
             kpis.downgrade_retention_30d.map(Value::Share),
-            "Of the subscriptions downgraded 30 to 60 days ago, those still there 30 days later",
+            "Of the subscriptions downgraded 30 to 60 days ago, those still active 30 days later",
         ),
         line(
             "critical_alerts",
             Some(Value::Count(critical.len())),
-            "Critical alerts that fired in the round; a group is one",
+            "Critical alerts that fired in the period; a group counts as one",
         ),
         line(
             "critical_answered_in_time",
             judged(response).map(Value::Share),
-            "Of them, those answered in time, of those answered or overdue",
+            "Share answered in time, of those answered or overdue",
         ),
         line(
             "critical_resolved_in_time",
             judged(resolution).map(Value::Share),
-            "Of them, those over in time, of those over or overdue",
+            "Share resolved in time, of those resolved or overdue",
         ),
     ]
 }
 
 impl Line {
-    /// For a table of the machine's.
+    /// A row of the CSV file.
     pub fn row(&self) -> [String; 4] {
         let (value, unit) = match self.value {
             None => (NOT_KNOWN.to_owned(), ""),
@@ -110,14 +110,14 @@ impl Line {
             Some(Value::Count(count)) => (count.to_string(), "count"),
         };
         [
-            self.figure.to_owned(),
+            self.name.to_owned(),
             value,
             unit.to_owned(),
             self.meaning.to_owned(),
         ]
     }
 
-    /// The value for people.
+    /// The value as shown to people.
     pub fn shown(&self) -> String {
         match self.value {
             None => NOT_KNOWN.to_owned(),
@@ -128,7 +128,7 @@ impl Line {
     }
 }
 
-/// About a subscription or what is paid for one.
+/// Whether the alert is about a subscription or a payment for one.
 fn is_billing(alert: &Alert) -> bool {
     let kind = alert.subject.entity().map(|key| key.kind);
     matches!(
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_those_of_the_round_and_what_is_not_known_is_said() {
+    fn the_scorecard_covers_the_period_and_marks_unknown_values() {
         let empty = scorecard(&Kpis::default(), &[], 0, 5_000);
         let shown: Vec<_> = empty.iter().map(Line::shown).collect();
         assert_eq!(shown[..5], [NOT_KNOWN; 5]);

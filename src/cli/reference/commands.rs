@@ -8,7 +8,7 @@ use crate::cli::Cli;
 
 pub(super) fn page() -> String {
     let mut program = Cli::command();
-    // Gives each command its full name and the options that all have.
+    // Gives each command its full name and the global options.
     program.build();
     let mut all = String::new();
     describe(&mut program, &mut all);
@@ -106,7 +106,7 @@ fn options(args: &[&Arg]) -> String {
     table
 }
 
-/// The text with its full stop, which the parser of the command line takes off.
+/// The text with its full stop, which clap removes.
 fn sentence(text: &str) -> String {
     let end = if text.ends_with(['.', '!', '?', '…']) {
         ""
@@ -116,18 +116,18 @@ fn sentence(text: &str) -> String {
     format!("{text}{end}")
 }
 
-/// What follows the options: words, and examples in a block of their own.
+/// What follows the options: prose, and examples in a block of their own.
 fn notes(after: &str) -> String {
-    let (words, examples) = match after
+    let (prose, examples) = match after
         .split_once("Examples:\n")
         .or_else(|| after.split_once("Example:\n"))
     {
-        Some((words, examples)) => (words.trim_end(), Some(examples)),
+        Some((prose, examples)) => (prose.trim_end(), Some(examples)),
         None => (after.trim_end(), None),
     };
     let mut text = String::new();
-    if !words.is_empty() {
-        text.push_str(&format!("{words}\n\n"));
+    if !prose.is_empty() {
+        text.push_str(&format!("{prose}\n\n"));
     }
     if let Some(examples) = examples {
         let lines: Vec<&str> = examples

@@ -1,4 +1,4 @@
-//! The page of metrics, from the registry that every process has.
+//! The page of metrics, from the registry of the process.
 
 use revwatch_runtime::telemetry::Metrics;
 

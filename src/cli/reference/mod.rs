@@ -1,8 +1,8 @@
 //! `revwatch reference`: the reference pages in `docs/reference`, printed from the program's own
 //! definitions.
 //!
-//! Invariant: what a page says about a command, a setting or a metric comes from where it is
-//! defined. `tests/reference.rs` compares the pages with what is printed here.
+//! Invariant: a page takes its statements about a command, a setting or a metric from the
+//! definition. `tests/reference.rs` compares the pages with this output.
 
 mod commands;
 mod metrics;
@@ -19,7 +19,7 @@ pub struct ReferenceArgs {
     page: Page,
 }
 
-/// The pages there are; each is a file of this name in `docs/reference`.
+/// The pages; each is a file of this name in `docs/reference`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Page {
     Commands,
@@ -42,7 +42,7 @@ fn fill(text: &str, name: &str, content: &str) -> String {
     text.replace(&format!("{{{name}}}\n"), content)
 }
 
-/// A row of a Markdown table. A `|` in a cell would begin another one.
+/// A row of a Markdown table. `|` separates cells and is escaped.
 fn row(cells: &[&str]) -> String {
     let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
     format!("| {} |\n", cells.join(" | "))

@@ -19,10 +19,10 @@ use crate::cli::export::iso;
 use crate::simulation::backtest::{Fired, Report, RuleReport, backtest};
 use crate::simulation::simulator::SimulationConfig;
 
-/// From how many events on somebody at a terminal wants to see that it goes on.
-const MANY: usize = 2_000;
-/// More alerts than these are for programs.
-const LISTED: usize = 200;
+/// From this many events on, a progress bar is shown on a terminal.
+const PROGRESS_MIN_EVENTS: usize = 2_000;
+/// Maximum number of alerts in the table. JSON lists all.
+const MAX_LISTED: usize = 200;
 
 /// Runs `rules backtest`.
 pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
@@ -63,39 +63,39 @@ pub async fn run(common: &Common, args: &BacktestArgs) -> anyhow::Result<()> {
     let (events, since) = (deliveries.len(), iso(Some(since_s)));
     writeln!(
         out,
-        "{events} event(s) of the archive, told from {since} on"
+        "{events} event(s) of the archive, alerts since {since}"
     )?;
     writeln!(out, "{}", summary(&report.rules))?;
     if !report.alerts.is_empty() {
         writeln!(out, "{}", list(&report.alerts, now_s))?;
     }
-    if report.alerts.len() > LISTED {
+    if report.alerts.len() > MAX_LISTED {
         writeln!(
             out,
             "… and {} more: --json lists all",
-            report.alerts.len() - LISTED
+            report.alerts.len() - MAX_LISTED
         )?;
     }
     Ok(())
 }
 
-/// The second under way counts as over: what was just received is part of the past.
+/// The current second counts as past: events just received are part of the past.
 fn now_s() -> i64 {
     Timestamp::now().as_second() + 1
 }
 
-/// A moment, or how long ago.
+/// A time, or an age.
 fn since(text: &str, now_s: i64) -> anyhow::Result<i64> {
     if let Ok(span) = text.parse::<Span>() {
         return Ok(now_s - span.0);
     }
     let at: Timestamp = text.parse().ok().with_context(|| {
-        format!("--since {text:?} is no time: write it like 2026-03-01T00:00:00Z, or like 7d for seven days ago")
+        format!("--since {text:?} is not a valid time: write it like 2026-03-01T00:00:00Z, or like 7d for seven days ago")
     })?;
     Ok(at.as_second().min(now_s))
 }
 
-/// The whole archive, in the order in which it was received.
+/// Reads the complete archive, in the order in which it was received.
 async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
     let progress = ProgressBar::hidden();
@@ -105,9 +105,9 @@ async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
         if page.is_empty() {
             break;
         }
-        let few = deliveries.len() < MANY;
+        let few = deliveries.len() < PROGRESS_MIN_EVENTS;
         deliveries.extend(page);
-        if few && deliveries.len() >= MANY {
+        if few && deliveries.len() >= PROGRESS_MIN_EVENTS {
             let style =
                 ProgressStyle::with_template("{spinner} {human_pos} events read, {per_sec}");
             progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -117,14 +117,14 @@ async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
         progress.set_position(deliveries.len() as u64);
     }
     progress.finish_and_clear();
-    // Partitions come one after the other.
+    // The queue visits one partition after the other.
     deliveries.sort_by_key(|delivery| (delivery.received_ms, delivery.id));
     Ok(deliveries)
 }
 
-/// Only where somebody looks, and only where it is worth it.
+/// Shown only on a terminal, and only for many events.
 fn bar(length: usize) -> ProgressBar {
-    if length < MANY || !std::io::stderr().is_terminal() {
+    if length < PROGRESS_MIN_EVENTS || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style =
@@ -161,7 +161,7 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
     table
         .load_style(UTF8_BORDERS_ONLY)
         .set_header(["fired", "rule", "subject", "lasted"]);
-    for alert in alerts.iter().take(LISTED) {
+    for alert in alerts.iter().take(MAX_LISTED) {
         let fired = format!(
             "{}{}",
             iso(Some(alert.fired_s)),
@@ -178,7 +178,7 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
     table
 }
 
-/// The two largest units.
+/// A duration in its two largest units.
 fn lasted(seconds: i64) -> String {
     let (days, hours, minutes, rest) = (
         seconds / 86_400,
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_is_a_moment_or_a_time_ago() {
+    fn since_is_a_time_or_an_age() {
         assert_eq!(since("7d", 1_000_000).expect("a span"), 1_000_000 - 604_800);
         assert_eq!(
             since("1970-01-02T00:00:00Z", 1_000_000).expect("a moment"),

@@ -53,7 +53,7 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
     bail!("{} fault(s) in the rules", faults.len())
 }
 
-/// A fault for programs. One that has no place is about all the files.
+/// A fault as JSON. A fault without a place concerns all files.
 pub fn describe(fault: &str) -> Value {
     match placed(fault) {
         Some((file, line, column, what)) => {
@@ -63,7 +63,7 @@ pub fn describe(fault: &str) -> Value {
     }
 }
 
-/// Files as they come, and within a file from top to bottom.
+/// Files in their given order; within a file from top to bottom.
 fn in_order(faults: &mut [String]) {
     let files: Vec<String> = faults
         .iter()
@@ -75,7 +75,7 @@ fn in_order(faults: &mut [String]) {
     });
 }
 
-/// File, line, column, and what is wrong there.
+/// File, line, column and the fault itself.
 fn placed(fault: &str) -> Option<(&str, u64, u64, &str)> {
     let (place, what) = fault.split_once(": ")?;
     let mut parts = place.rsplitn(3, ':');
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_have_a_place_or_none() {
+    fn a_fault_may_have_a_place() {
         assert_eq!(
             describe("a b.toml:3:14: unknown field `x`: leave it out"),
             json!({"file": "a b.toml", "line": 3, "column": 14, "what": "unknown field `x`: leave it out"})

@@ -1,4 +1,4 @@
-//! Where rule and test files are: in folders, or compiled in.
+//! Where rule and test files come from: folders, or files compiled in.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use revwatch_alerting::rule_text::NamedText;
 
 use crate::simulation::scenario_file::FileSource;
 
-/// The tests that revwatch ships with.
+/// The tests that are compiled in.
 pub const SHIPPED: &[(&str, &str)] = &[
     (
         "accounts.toml",
@@ -43,7 +43,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ),
 ];
 
-/// A file, or all `*.toml` of a folder, sorted.
+/// Reads a file, or all `*.toml` files of a folder, sorted.
 pub fn texts(path: &Path) -> anyhow::Result<Vec<NamedText>> {
     let mut files = vec![path.to_owned()];
     if path.is_dir() {
@@ -67,11 +67,11 @@ pub fn texts(path: &Path) -> anyhow::Result<Vec<NamedText>> {
         .collect()
 }
 
-/// The files beside a test file.
+/// The folder of a test file.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Of the test file of this name.
+    /// The folder of the test file with this name.
     pub fn of(file: &str) -> Self {
         Self(
             Path::new(file)
@@ -92,18 +92,18 @@ impl FileSource for Folder {
     }
 }
 
-/// Shipped tests name no other files.
+/// Built-in tests refer to no other files.
 pub struct Nothing;
 
 impl FileSource for Nothing {
     fn rules(&self, path: &str) -> Result<Vec<NamedText>, String> {
         Err(format!(
-            "{path:?}: a shipped test has its rules in it, or is about those in effect"
+            "{path:?}: a built-in test contains its rules, or tests the rules in effect"
         ))
     }
 
     fn events(&self, path: &str) -> Result<String, String> {
-        Err(format!("{path:?}: a shipped test has its events in it"))
+        Err(format!("{path:?}: a built-in test contains its events"))
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_tests_is_shipped() {
+    fn every_test_file_is_compiled_in() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rules/tests");
         let there: Vec<String> = texts(&folder)
             .expect("readable")
@@ -127,12 +127,13 @@ mod tests {
             .iter()
             .map(|(name, _)| folder.join(name).display().to_string())
             .collect();
-        assert_eq!(there, shipped, "name every file in SHIPPED, sorted");
+        assert_eq!(there, shipped, "list every file in SHIPPED, sorted");
     }
 
     #[test]
-    fn every_shipped_rule_has_a_shipped_test() {
-        // No event says that a request of ours failed; `tests/system/refresh.rs` makes some.
+    fn every_built_in_rule_has_a_built_in_test() {
+        // No event reports that a request to Stripe failed; `tests/system/refresh.rs` causes such
+        // failures.
         let untold = ["stripe_api_error_spike"];
         for rule in revwatch_alerting::rule_text::built_in().expect("valid") {
             let named = SHIPPED
@@ -140,7 +141,7 @@ mod tests {
                 .any(|(_, text)| text.contains(&format!("rule = \"{}\"", rule.name)));
             assert!(
                 named || untold.contains(&rule.name.as_str()),
-                "no test speaks of {}",
+                "no test covers {}",
                 rule.name
             );
         }

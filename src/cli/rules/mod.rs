@@ -1,4 +1,4 @@
-//! `revwatch rules`: look at rules, check them, try them out.
+//! `revwatch rules`: list, check, test and backtest rules.
 
 mod backtest;
 mod check;
@@ -105,12 +105,12 @@ pub async fn run(common: &Common, command: &RulesCommand) -> anyhow::Result<()> 
     }
 }
 
-/// The rules at `path`, else those in effect.
+/// The rules at `path`, or those in effect.
 fn rules(config: &Config, path: Option<&Path>) -> anyhow::Result<Vec<Rule>> {
     Ok(rules_file::load(path.or(config.rules.as_deref()))?)
 }
 
-/// What severities mean, where all there is to tell with is the bench's pretended Slack.
+/// The policy per severity, with the simulated Slack as the only notifier.
 fn policy(config: &AlertingConfig) -> anyhow::Result<Policy> {
     Ok(Policy::new(
         config,

@@ -15,8 +15,8 @@ use crate::simulation::runner::{Failure, Verdict, moment_text, play};
 use crate::simulation::scenario::Scenario;
 use crate::simulation::scenario_file::parse;
 
-/// A test, and what became of it.
-enum Tried {
+/// A test with its result.
+enum Outcome {
     Played(Verdict),
     Skipped { name: String, why: String },
 }
@@ -24,7 +24,7 @@ enum Tried {
 /// Runs `rules test`.
 pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     let rules = super::rules(&common.config()?, args.rules.as_deref())?;
-    // Tests mean the same everywhere: settings of this deployment are left out.
+    // Tests mean the same everywhere: the settings of this deployment do not apply.
     let policy = super::policy(&Config::load(None, &|_| None)?.alerting)?;
     let mut files: Vec<(NamedText, bool)> = Vec::new();
     for path in &args.paths {
@@ -39,20 +39,21 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     }
     let scripts = read(&files, &rules)?;
     let mut out = std::io::stdout().lock();
-    let mut tried = Vec::new();
+    let mut outcome = Vec::new();
     for (script, shipped) in &scripts {
-        let one = try_out(script, *shipped, &policy)?;
+        let one = run_one(script, *shipped, &policy)?;
         if !common.json {
             write!(out, "{}", report(&one))?;
         }
-        tried.push(one);
+        outcome.push(one);
     }
-    let count = |of: fn(&Tried) -> bool| tried.iter().filter(|one| of(one)).count();
-    let skipped = count(|one| matches!(one, Tried::Skipped { .. }));
-    let failed = count(|one| matches!(one, Tried::Played(verdict) if !verdict.failures.is_empty()));
-    let passed = tried.len() - skipped - failed;
+    let count = |of: fn(&Outcome) -> bool| outcome.iter().filter(|one| of(one)).count();
+    let skipped = count(|one| matches!(one, Outcome::Skipped { .. }));
+    let failed =
+        count(|one| matches!(one, Outcome::Played(verdict) if !verdict.failures.is_empty()));
+    let passed = outcome.len() - skipped - failed;
     if common.json {
-        let described: Vec<Value> = tried.iter().map(describe).collect();
+        let described: Vec<Value> = outcome.iter().map(describe).collect();
         writeln!(
             out,
             "{:#}",
@@ -67,7 +68,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads all the files, or names every fault in them.
+/// Reads all files, or reports every fault in them.
 fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scenario, bool)>> {
     let (mut scripts, mut faults) = (Vec::new(), Vec::new());
     for (file, shipped) in files {
@@ -91,24 +92,24 @@ fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scen
     Ok(scripts)
 }
 
-fn try_out(script: &Scenario, shipped: bool, policy: &Policy) -> anyhow::Result<Tried> {
+fn run_one(script: &Scenario, shipped: bool, policy: &Policy) -> anyhow::Result<Outcome> {
     if let Some((rule, _)) = script.missing.first().filter(|_| shipped) {
         let why = format!("there is no rule {rule:?} in effect");
-        return Ok(Tried::Skipped {
+        return Ok(Outcome::Skipped {
             name: script.name.clone(),
             why,
         });
     }
-    Ok(Tried::Played(play(script, policy)?))
+    Ok(Outcome::Played(play(script, policy)?))
 }
 
-fn report(tried: &Tried) -> String {
-    match tried {
-        Tried::Skipped { name, why } => format!("skipped  {name}: {why}\n"),
-        Tried::Played(verdict) if verdict.failures.is_empty() => {
+fn report(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Skipped { name, why } => format!("skipped  {name}: {why}\n"),
+        Outcome::Played(verdict) if verdict.failures.is_empty() => {
             format!("ok       {}\n", verdict.name)
         }
-        Tried::Played(verdict) => {
+        Outcome::Played(verdict) => {
             let mut text = format!("FAILED   {} ({})\n", verdict.name, verdict.place);
             for Failure {
                 place,
@@ -123,8 +124,8 @@ fn report(tried: &Tried) -> String {
                     "           expected  {expected}\n           seen      {seen}\n"
                 ));
                 if let Some((plain, other)) = logs {
-                    text.push_str(&listed("told plainly", plain));
-                    text.push_str(&listed("told then", other));
+                    text.push_str(&listed("notifications, plain run", plain));
+                    text.push_str(&listed("notifications, this run", other));
                 }
             }
             if verdict
@@ -132,14 +133,14 @@ fn report(tried: &Tried) -> String {
                 .iter()
                 .all(|failure| failure.logs.is_none())
             {
-                text.push_str(&listed("told", &verdict.log));
+                text.push_str(&listed("notifications", &verdict.log));
             }
             text
         }
     }
 }
 
-/// The first lines of what may be long.
+/// The first lines of a list that may be long.
 fn listed(head: &str, lines: &[String]) -> String {
     const MAX_LISTED: usize = 40;
     let mut text = format!("           {head}:\n");
@@ -156,10 +157,10 @@ fn listed(head: &str, lines: &[String]) -> String {
     text
 }
 
-fn describe(tried: &Tried) -> Value {
-    match tried {
-        Tried::Skipped { name, why } => json!({"name": name, "result": "skipped", "why": why}),
-        Tried::Played(Verdict {
+fn describe(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Skipped { name, why } => json!({"name": name, "result": "skipped", "why": why}),
+        Outcome::Played(Verdict {
             name,
             place,
             failures,
