@@ -116,7 +116,7 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
         tracer: Tracer::default(),
         ready: Readiness::default().check("worker"),
         tasks: Supervisor::new(&Readiness::default()),
-        turns: BatchPermits::default(),
+        batch_permits: BatchPermits::default(),
         refresher: None,
     })
 }

@@ -46,7 +46,7 @@ impl MemoryStore {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for part in deliveries.chunks(BATCH) {
             let batch = Batch::read(0, part, &self.plans);
-            let decision = batch.decide(&self.find(&batch.want), now_ms)?;
+            let decision = batch.decide(&self.find(&batch.read_set), now_ms)?;
             self.commit(decision.commit);
             outcomes.extend(decision.outcomes);
         }

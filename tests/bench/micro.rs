@@ -261,7 +261,7 @@ mod plan {
     fn decide(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
         let batch = Batch::read(0, &scene.news, &scene.plans);
-        let found = scene.found(&batch.want);
+        let found = scene.found(&batch.read_set);
         bencher
             .counter(ItemsCount::new(deliveries))
             .counter(BytesCount::new(scene.bytes()))
@@ -274,7 +274,7 @@ mod plan {
         let scene = Scene::of(deliveries);
         let batch = Batch::read(0, &scene.news, &scene.plans);
         let decision = batch
-            .decide(&scene.found(&batch.want), scene.now_ms())
+            .decide(&scene.found(&batch.read_set), scene.now_ms())
             .expect("readable");
         let (head, beside) = packed(&decision.commit).expect("it can be packed");
         let bytes = head.len() + beside.iter().map(Vec::len).sum::<usize>();
@@ -307,7 +307,7 @@ mod plan {
             for deliveries in earlier.chunks(deliveries) {
                 let batch = Batch::read(0, deliveries, &scene.plans);
                 let decision = batch
-                    .decide(&scene.found(&batch.want), scene.now_ms())
+                    .decide(&scene.found(&batch.read_set), scene.now_ms())
                     .expect("readable");
                 for write in decision.commit.entities {
                     scene.stored.insert(

@@ -51,13 +51,13 @@ impl Memory {
         let batch = Batch::read(0, &deliveries, &Plans::default());
         let found = ReadResult {
             dedupe_keys: batch
-                .want
+                .read_set
                 .dedupe_keys
                 .iter()
                 .map(|mark| self.marks.get(mark).copied())
                 .collect(),
             entities: batch
-                .want
+                .read_set
                 .entities
                 .iter()
                 .map(|key| self.entities.get(key).cloned())

@@ -303,7 +303,7 @@ async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went
     until("the other mode goes on", || applied(1)).await;
     let appended = home.redis().appended();
     print(&variables, &["resume"]);
-    until("what was held back goes on", || applied(6)).await;
+    until("requeued parked deliveries", || applied(6)).await;
     until("nothing stands aside", || {
         page_says(&process, "revwatch_parked_deliveries 0")
     })

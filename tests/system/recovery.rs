@@ -419,9 +419,9 @@ async fn a_partition_that_cannot_go_on_is_seen() {
     let is_error =
         |line: &Value| line["level"] == "ERROR" && line["error"].to_string().contains("po_1");
     assert!(
-        process.logged("partition pauses").iter().all(is_error),
+        process.logged("partition backs off").iter().all(is_error),
         "{:?}",
-        process.logged("partition pauses")
+        process.logged("partition backs off")
     );
 
     let mend = "DELETE FROM entities WHERE kind = 'payout' AND id = 'po_1'";

@@ -23,8 +23,8 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
         Revwatch::serve(&variables, "worker"),
     ];
     let partitions = |n: usize| {
-        let started = workers[n].logged("partition starts").len();
-        started - workers[n].logged("partition goes to another worker").len()
+        let started = workers[n].logged("partition started").len();
+        started - workers[n].logged("partition moves to another worker").len()
     };
     until("both have partitions, and all have an owner", || async {
         let shares = [partitions(0), partitions(1)];

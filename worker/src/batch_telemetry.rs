@@ -1,6 +1,6 @@
-//! What is said of a batch that was committed and acknowledged: metrics, log lines, spans.
+//! Metrics, log lines and spans of a batch that was committed and acknowledged.
 //!
-//! Invariant: nothing of an event's object is said but its id and its transitions.
+//! Invariant: of an event's object, only the id and the transitions are published.
 
 use jiff::Timestamp;
 use revwatch_core::redact;
@@ -49,7 +49,7 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
         }
     }
     for (subject, t) in &decision.transitions {
-        // Arguments are worked out only where the line is wanted.
+        // A macro, so that arguments are evaluated only if the level is enabled.
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
@@ -74,7 +74,7 @@ pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied
     );
 }
 
-/// One line per delivery. The trace is worked out where the line is wanted, and not before.
+/// One line per delivery. The trace id is computed only if the level is enabled.
 fn log(delivery: &Delivery, outcome: &Outcome) {
     let Delivery {
         id,
@@ -99,23 +99,33 @@ fn log(delivery: &Delivery, outcome: &Outcome) {
     }
 }
 
-/// `apply`, and within it `commit`. That which applied the event has the id that the event gives it, so that a
-/// notification can name it; repeats have ids of their own.
+/// Records the span `apply` and, within it, `commit`. The delivery that applied the event gets the
+/// span id derived from the event, so that a notification can link to it. Repeats get ids of their
+/// own.
 fn trace(worker: &Worker, delivery: &Delivery, outcome: &Outcome, batch: usize, applied: &Applied) {
-    let of = Correlation::of(&delivery.event_id);
-    if !worker.tracer.keeps(&of) {
+    let correlation = Correlation::of(&delivery.event_id);
+    if !worker.tracer.keeps(&correlation) {
         return;
     }
     let is_first = matches!(outcome, Outcome::Applied | Outcome::Ignored);
-    let id = if is_first { of.applied } else { new_span_id() };
+    let id = if is_first {
+        correlation.applied
+    } else {
+        new_span_id()
+    };
     if outcome.counter().is_some() {
-        let commit = Span::new(of, "commit", SpanKind::Client, applied.commit_began)
-            .within(id)
-            .until(applied.commit_ended);
+        let commit = Span::new(
+            correlation,
+            "commit",
+            SpanKind::Client,
+            applied.commit_began,
+        )
+        .within(id)
+        .until(applied.commit_ended);
         worker.tracer.end(commit);
     }
     let parent = delivery.traceparent.as_deref().and_then(parse_traceparent);
-    let apply = Span::new(of, "apply", SpanKind::Consumer, applied.began)
+    let apply = Span::new(correlation, "apply", SpanKind::Consumer, applied.began)
         .id(id)
         .after(parent.as_ref())
         .with("revwatch.partition", i64::from(delivery.partition))

@@ -1,13 +1,14 @@
 //! revwatch's worker: reads deliveries batch by batch, merges them into entities, commits, and only
 //! then acknowledges.
 //!
-//! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it; [`membership`]
-//! shares partitions among the workers that are alive; [`recovery`] replays the archive where the store lost
-//! something, and the steward sees that it is done, and that pauses are heeded; [`refresh`] asks Stripe's API about accounts that
-//! thin events only named; [`backfill`] lists past events there and puts them into the queue.
+//! [`plan`] decides purely what a batch changes; [`partition`] is the loop around it;
+//! [`membership`] assigns partitions to the live workers; [`recovery`] replays the archive after
+//! the store lost data, and `maintenance` starts it and applies pauses; [`refresh`] fetches
+//! accounts from Stripe's API that thin events only named; [`backfill`] lists past events there and
+//! publishes them to the queue.
 //!
-//! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable among
-//! the dead letters and counted there.
+//! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable
+//! in the dead-letter queue and counted there.
 
 pub mod backfill;
 mod batch_telemetry;
@@ -43,32 +44,32 @@ use self::refresh::Refresher;
 /// What a worker needs.
 #[derive(Clone)]
 pub struct Worker {
-    /// Where deliveries come from.
+    /// The source of deliveries.
     pub queue: Arc<dyn EventQueue>,
-    /// Where state goes.
+    /// The store of all state.
     pub store: Arc<dyn StateStore>,
-    /// Batches and membership.
+    /// Batch size and membership.
     pub config: WorkerConfig,
     /// Plan names.
     pub plans: Arc<Plans>,
     /// The process's metrics.
     pub metrics: Metrics,
-    /// Where spans go.
+    /// Exports spans.
     pub tracer: Tracer,
-    /// Passes while the store knows that this worker is alive.
+    /// Passes while the store confirms that this worker is alive.
     pub ready: Check,
-    /// Starts tasks again that panic.
+    /// Restarts tasks that panic.
     pub tasks: Supervisor,
-    /// How many batches are under way at once.
-    pub turns: BatchPermits,
-    /// Asks Stripe's API, if there is a key.
+    /// Limits the batches processed at the same time.
+    pub batch_permits: BatchPermits,
+    /// Fetches accounts from Stripe's API. `None` disables it.
     pub refresher: Option<Arc<Refresher>>,
 }
 
-/// The worker cannot start.
+/// Why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The client of Stripe's API.
+    /// The HTTPS client for Stripe's API.
     #[error(
         "cannot set up HTTPS for Stripe's API: {0}. Are CA certificates installed (Debian: ca-certificates)?"
     )]
@@ -76,7 +77,7 @@ pub enum StartError {
 }
 
 impl Worker {
-    /// A worker as `process` is configured, on `backend`.
+    /// Creates a worker from the configuration of `process`, on `backend`.
     pub fn of(process: &Process, backend: &Backend) -> Result<Self, StartError> {
         Ok(Self {
             queue: backend.queue.clone(),
@@ -87,17 +88,17 @@ impl Worker {
             tracer: process.tracer.clone(),
             ready: process.readiness.check("worker"),
             tasks: process.tasks.clone(),
-            turns: BatchPermits::default(),
+            batch_permits: BatchPermits::default(),
             refresher: Some(Arc::new(Refresher::of(process, backend)?)),
         })
     }
 }
 
-/// Works until `shutdown`, then finishes the batches under way.
+/// Works until `shutdown`, then finishes the batches in progress.
 ///
-/// Partitions follow the membership: whenever it changes, this worker stops reading those that others
-/// are to have and starts on those that fall to it. While views differ two workers may read one
-/// partition; entity versions in the commit make that harmless.
+/// Partitions follow the membership: when it changes, this worker stops reading the partitions that
+/// move to other workers and starts reading those that it gains. While the workers' views differ,
+/// two may read one partition; entity versions in the commit make that safe.
 pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let name = format!("worker-{}", uuid::Uuid::now_v7().simple());
     let tasks = TaskTracker::new();
@@ -107,14 +108,15 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     let own = watch::Sender::new(BTreeSet::new());
     let known = watch::Sender::new(None);
     let pauses = known.subscribe();
-    let stuck = FailingPartitions::default();
-    let (of_steward, seen) = (worker.clone(), own.subscribe());
+    let failing = FailingPartitions::default();
+    let (maintained, owned_partitions) = (worker.clone(), own.subscribe());
     tasks.spawn(
         worker
             .tasks
             .clone()
-            .keep("steward".into(), shutdown.clone(), move |stop| {
-                Maintenance::new(of_steward.clone(), seen.clone(), known.clone()).run(stop)
+            .keep("maintenance".into(), shutdown.clone(), move |stop| {
+                Maintenance::new(maintained.clone(), owned_partitions.clone(), known.clone())
+                    .run(stop)
             }),
     );
     tracing::info!(worker = name, partitions = owned.len(), "worker started");
@@ -134,11 +136,11 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
             .await
         {
             Ok(alive) => {
-                match stuck.first() {
+                match failing.first() {
                     None => worker.ready.pass(),
-                    Some((number, why)) => worker
+                    Some((number, reason)) => worker
                         .ready
-                        .fail(format!("partition {number}: {why}, see the log")),
+                        .fail(format!("partition {number}: {reason}, see the log")),
                 }
                 for (number, slot) in (0..).zip(owned.iter_mut()) {
                     match (
@@ -146,16 +148,16 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                         slot.take(),
                     ) {
                         (true, None) => {
-                            tracing::info!(worker = name, partition = number, "partition starts");
+                            tracing::info!(worker = name, partition = number, "partition started");
                             let stop = shutdown.child_token();
                             let (of_partition, pauses, mut panicked) =
                                 (worker.clone(), pauses.clone(), false);
-                            let stuck = stuck.clone();
+                            let failing = failing.clone();
                             let begin = move |stop| {
                                 let partition =
                                     Partition::new(of_partition.clone(), number, pauses.clone());
                                 partition
-                                    .reporting_to(stuck.clone())
+                                    .reporting_to(failing.clone())
                                     .run(std::mem::replace(&mut panicked, true), stop)
                             };
                             let name = format!("partition {number}");
@@ -167,7 +169,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                             tracing::info!(
                                 worker = name,
                                 partition = number,
-                                "partition goes to another worker"
+                                "partition moves to another worker"
                             );
                             stop.cancel();
                         }
@@ -186,11 +188,11 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
                 });
             }
             Err(error) => {
-                worker.ready.fail("the store does not answer");
-                tracing::warn!(%error, "cannot renew this worker's membership; going on with what it has");
+                worker.ready.fail("the store is unavailable");
+                tracing::warn!(%error, "cannot renew this worker's membership; keeping its partitions");
             }
         }
-        worker.show_queue(period).await;
+        worker.update_queue_gauges(period).await;
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(period) => {}
@@ -198,7 +200,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     }
     tasks.close();
     tasks.wait().await;
-    // The others take over at once instead of waiting for the membership to lapse.
+    // The others take over at once instead of waiting for the membership to expire.
     let _ = tokio::time::timeout(
         Duration::from_secs(2),
         worker.store.leave(membership::GROUP, &name),
@@ -208,15 +210,15 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
 }
 
 impl Worker {
-    /// What waits and what is dead, for the metrics page.
-    async fn show_queue(&self, within: Duration) {
-        let looked = tokio::time::timeout(within, async {
+    /// Updates the gauges of queue depth and dead letters.
+    async fn update_queue_gauges(&self, within: Duration) {
+        let counts = tokio::time::timeout(within, async {
             (
                 self.queue.depth().await,
                 self.queue.held_count(HoldingQueue::DeadLetters).await,
             )
         });
-        let Ok((depth, dead)) = looked.await else {
+        let Ok((depth, dead)) = counts.await else {
             return;
         };
         for (partition, waiting) in depth.into_iter().flatten().enumerate() {

@@ -1,5 +1,5 @@
-//! Looks after what all partitions of a worker need: that the store is whole, that pauses are known, and that
-//! what they held back goes on when they end.
+//! Maintains what all partitions of a worker depend on: the store is complete, the pauses are
+//! known, and parked deliveries are requeued when their pause ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,36 +18,37 @@ use crate::Worker;
 use crate::partition::{PartitionError, backoff};
 use crate::recovery::{self, IncompletePartition};
 
-/// How often it looks.
+/// How often it checks the store.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Workers see a change of pauses within a few looks. Until this long after it, some may still set aside what
-/// need not be.
+/// Workers see a change of pauses within a few checks. For this long after a change, some may still
+/// park deliveries that need not be parked.
 const PAUSE_SETTLE: Duration = Duration::from_secs(30);
 
-/// How often a long replay says how far it is.
+/// How often a long replay logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The worker that has this partition sends on what is no longer held back.
+/// The worker that owns this partition requeues parked deliveries.
 const REQUEUE_PARTITION: u32 = 0;
 
 pub(crate) struct Maintenance {
     worker: Worker,
     owned: watch::Receiver<BTreeSet<u32>>,
     pauses: watch::Sender<Option<Arc<Pauses>>>,
-    /// Since the store was last seen not to be whole, it has got its pauses from the journal.
+    /// Whether pauses were restored from the journal since the store was last found incomplete.
     restored: bool,
-    /// Ends with the steward: who has the partition next goes on with it.
-    healing: Option<AbortOnDropHandle<()>>,
-    /// When pauses last changed, as long as something may be left to send on.
+    /// The running recovery. Aborted when this task ends; the partition's next owner continues it.
+    running_recovery: Option<AbortOnDropHandle<()>>,
+    /// When pauses last changed. `None` once nothing can be left to requeue.
     changed: Option<Instant>,
-    /// How many the last sweep left standing aside. As long as they are as many, and pauses are as they were, another
-    /// would do nothing.
+    /// How many deliveries the last triage kept parked. While neither their number nor the pauses
+    /// change, another triage would do nothing.
     kept: Option<u64>,
 }
 
 impl Maintenance {
-    /// `pauses` will hold those in force, as far as they are known; it outlives the steward.
+    /// Publishes the pauses in force to `pauses` as soon as they are known. `pauses` outlives this
+    /// task.
     pub(crate) fn new(
         worker: Worker,
         owned: watch::Receiver<BTreeSet<u32>>,
@@ -58,17 +59,17 @@ impl Maintenance {
             owned,
             pauses,
             restored: false,
-            healing: None,
+            running_recovery: None,
             changed: None,
             kept: None,
         }
     }
 
-    /// Looks until `stop`.
+    /// Checks until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut pauses = backoff();
         while !stop.is_cancelled() {
-            let looking = async {
+            let round = async {
                 let pause = match self.check().await {
                     Ok(()) => {
                         pauses = backoff();
@@ -76,32 +77,35 @@ impl Maintenance {
                     }
                     Err(error) => {
                         let pause = pauses.next().unwrap_or(CHECK_INTERVAL).max(CHECK_INTERVAL);
-                        tracing::warn!(%error, ?pause, "cannot look after the store");
+                        tracing::warn!(%error, ?pause, "recovery check failed");
                         pause
                     }
                 };
                 tokio::time::sleep(pause).await;
             };
-            // Nothing it does has to be finished.
+            // Every step may be interrupted.
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = looking => {}
+                () = round => {}
             }
         }
     }
 
     async fn check(&mut self) -> Result<(), PartitionError> {
-        // Read before the health, which shows what was lost by then.
+        // Read before the health: what was lost by then shows in the health.
         let pauses = pauses_in_store(self.worker.store.as_ref()).await?;
         let health = self.worker.store.health().await?;
-        let unwell = health.iter().filter(|health| !health.is_complete()).count();
+        let incomplete = health.iter().filter(|health| !health.is_complete()).count();
         self.worker
             .metrics
             .partitions_recovering
-            .set(i64::try_from(unwell).unwrap_or(i64::MAX));
-        if let Some(healed) = self.healing.take_if(|healing| healing.is_finished()) {
-            // A panic there is one of this task.
-            if let Some(panic) = healed
+            .set(i64::try_from(incomplete).unwrap_or(i64::MAX));
+        if let Some(ended) = self
+            .running_recovery
+            .take_if(|running_recovery| running_recovery.is_finished())
+        {
+            // Passes a panic of the recovery on, so that the supervisor of this task sees it.
+            if let Some(panic) = ended
                 .await
                 .err()
                 .and_then(|error| error.try_into_panic().ok())
@@ -109,36 +113,36 @@ impl Maintenance {
                 std::panic::resume_unwind(panic);
             }
         }
-        if unwell == 0 {
+        if incomplete == 0 {
             self.restored = false;
             self.set_pauses(pauses.unwrap_or_default());
             return self.requeue_parked().await;
         }
-        let patients: Vec<IncompletePartition> = (0..)
+        let partitions: Vec<IncompletePartition> = (0..)
             .zip(health)
             .filter(|(partition, health)| {
                 !health.is_complete() && self.owned.borrow().contains(partition)
             })
             .map(|(partition, health)| IncompletePartition { partition, health })
             .collect();
-        let begins = self.healing.is_none() && !patients.is_empty();
+        let starts = self.running_recovery.is_none() && !partitions.is_empty();
         match pauses {
-            // What operators change while others, or this worker, make partitions whole.
-            Some(stored) if self.restored && !begins => self.set_pauses(stored),
-            // The store may have lost them, or have older ones.
+            // Operators may change pauses while this worker or others recover partitions.
+            Some(stored) if self.restored && !starts => self.set_pauses(stored),
+            // The store may have lost the pauses, or have an older version of them.
             _ => {
-                let course = recovery::restore_pauses(
+                let history = recovery::restore_pauses(
                     self.worker.queue.as_ref(),
                     self.worker.store.as_ref(),
                 )
                 .await?;
-                self.set_pauses(course.now());
+                self.set_pauses(history.now());
                 self.restored = true;
-                if begins {
-                    self.healing = Some(AbortOnDropHandle::new(tokio::spawn(recover(
+                if starts {
+                    self.running_recovery = Some(AbortOnDropHandle::new(tokio::spawn(recover(
                         self.worker.clone(),
-                        patients,
-                        course,
+                        partitions,
+                        history,
                     ))));
                 }
             }
@@ -163,7 +167,7 @@ impl Maintenance {
         }
     }
 
-    /// Hands what stands aside, and is no longer held back, to its partition.
+    /// Returns parked deliveries that are no longer paused to their partitions.
     async fn requeue_parked(&mut self) -> Result<(), PartitionError> {
         let queue = &self.worker.queue;
         let parked = queue.held_count(HoldingQueue::Parked).await?;
@@ -172,7 +176,7 @@ impl Maintenance {
             .parked_deliveries
             .set(i64::try_from(parked).unwrap_or(i64::MAX));
         if !self.owned.borrow().contains(&REQUEUE_PARTITION) {
-            // Whoever gets the partition begins as if pauses had just changed.
+            // The partition's next owner starts as if pauses had just changed.
             (self.changed, self.kept) = (Some(Instant::now()), None);
             return Ok(());
         }
@@ -183,17 +187,17 @@ impl Maintenance {
             return Ok(());
         };
         if parked > 0 && !pauses.is_everything_paused() && self.kept != Some(parked) {
-            let mut decide = |aside: &HeldDelivery| match Event::parse(&aside.delivery.body) {
+            let mut decide = |held: &HeldDelivery| match Event::parse(&held.delivery.body) {
                 Ok(event) if pauses.hold(&event).is_some() => Disposition::Keep,
-                _ => Disposition::Requeue(Box::new(aside.delivery.clone())),
+                _ => Disposition::Requeue(Box::new(held.delivery.clone())),
             };
-            let swept = queue.triage(HoldingQueue::Parked, &mut decide).await?;
-            self.kept = Some(swept.kept);
-            if swept.requeued > 0 {
+            let summary = queue.triage(HoldingQueue::Parked, &mut decide).await?;
+            self.kept = Some(summary.kept);
+            if summary.requeued > 0 {
                 tracing::info!(
-                    deliveries = swept.requeued,
-                    kept = swept.kept,
-                    "what was held back goes on"
+                    deliveries = summary.requeued,
+                    kept = summary.kept,
+                    "requeued parked deliveries"
                 );
             }
         }
@@ -204,15 +208,15 @@ impl Maintenance {
     }
 }
 
-async fn recover(worker: Worker, patients: Vec<IncompletePartition>, pauses: PauseHistory) {
-    let mut said = Instant::now();
-    let mut seen = |read| {
-        if said.elapsed() > PROGRESS_INTERVAL {
-            said = Instant::now();
+async fn recover(worker: Worker, partitions: Vec<IncompletePartition>, pauses: PauseHistory) {
+    let mut logged_at = Instant::now();
+    let mut on_progress = |read| {
+        if logged_at.elapsed() > PROGRESS_INTERVAL {
+            logged_at = Instant::now();
             tracing::info!(read, "replaying the archive");
         }
     };
-    if let Err(error) = recovery::recover(&worker, &patients, &pauses, &mut seen).await {
-        tracing::warn!(%error, "the archive was not replayed to its end; beginning anew");
+    if let Err(error) = recovery::recover(&worker, &partitions, &pauses, &mut on_progress).await {
+        tracing::warn!(%error, "the replay of the archive failed; retrying");
     }
 }

@@ -1,6 +1,7 @@
 //! The loop of one partition: read a batch, decide, commit, acknowledge.
 //!
-//! Invariant: what is held back, like what is dead, is durable where it stands aside before it is acknowledged.
+//! Invariant: dead and paused deliveries are durable in their holding queue before they are
+//! acknowledged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,49 +21,50 @@ use crate::Worker;
 use crate::batch_telemetry::report;
 use crate::plan::{Batch, Decision, Outcome};
 
-/// One partition, read by this worker.
+/// A partition that this worker reads.
 pub struct Partition {
     worker: Worker,
     number: u32,
     pauses: watch::Receiver<Option<Arc<Pauses>>>,
-    stuck: FailingPartitions,
+    failing: FailingPartitions,
 }
 
-/// Partitions that cannot be worked on until somebody changes something, and why; for `/readyz`. Clones share it.
+/// Partitions that need an operator to change something, each with the reason; for `/readyz`.
+/// Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FailingPartitions(Arc<Mutex<BTreeMap<u32, &'static str>>>);
 
-/// Why work on a partition cannot go on for now.
+/// Why a partition cannot continue for now.
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionError {
-    /// The queue.
+    /// The queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something another version wrote.
-    #[error("the store holds what this version cannot read: {0}")]
+    /// The store holds data that this version cannot decode; another version may have written it.
+    #[error("the store holds data that this version cannot read: {0}")]
     Unreadable(String),
-    /// Others do the same work.
+    /// Other workers kept committing to the same entities.
     #[error("another worker kept changing the same entities")]
     Contended,
 }
 
-/// Where deliveries come from.
+/// The source of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
-    /// For the first time, as far as anybody knows.
+    /// The queue: deliveries arrive for the first time, as far as known.
     Queue,
-    /// Again: how long they took is not known, and those held back are kept elsewhere already.
+    /// The archive: processing times are unknown, and paused deliveries are parked already.
     Archive {
-        /// Deliveries that are, or were, among the dead letters.
+        /// Ids of deliveries that are or were in the dead-letter queue.
         known_dead: &'a HashSet<Uuid>,
     },
 }
 
 impl PartitionError {
-    /// Why trying again alone does not help; `None` where it may.
+    /// Why a retry alone cannot help; `None` if it may.
     pub(crate) fn persistent_reason(&self) -> Option<&'static str> {
         match self {
             Self::Queue(QueueError::Misconfigured(_)) => Some("the queue cannot be used"),
@@ -78,15 +80,19 @@ impl PartitionError {
 }
 
 impl FailingPartitions {
-    /// The first of them.
+    /// The failing partition with the lowest number.
     pub(crate) fn first(&self) -> Option<(u32, &'static str)> {
-        self.with(|stuck| stuck.first_key_value().map(|(number, why)| (*number, *why)))
+        self.with(|failing| {
+            failing
+                .first_key_value()
+                .map(|(number, reason)| (*number, *reason))
+        })
     }
 
-    fn set(&self, number: u32, why: Option<&'static str>) {
-        self.with(|stuck| match why {
-            Some(why) => stuck.insert(number, why),
-            None => stuck.remove(&number),
+    fn set(&self, number: u32, reason: Option<&'static str>) {
+        self.with(|failing| match reason {
+            Some(reason) => failing.insert(number, reason),
+            None => failing.remove(&number),
         });
     }
 
@@ -96,26 +102,27 @@ impl FailingPartitions {
 }
 
 impl Partition {
-    /// `number` counts from 0. Nothing is read before `pauses` are known.
+    /// `number` counts from 0. Nothing is read until `pauses` are known.
     pub fn new(worker: Worker, number: u32, pauses: watch::Receiver<Option<Arc<Pauses>>>) -> Self {
         Self {
             worker,
             number,
             pauses,
-            stuck: FailingPartitions::default(),
+            failing: FailingPartitions::default(),
         }
     }
 
-    /// The same, which says in `stuck` when it cannot go on by itself.
-    pub(crate) fn reporting_to(self, stuck: FailingPartitions) -> Self {
-        Self { stuck, ..self }
+    /// Reports persistent errors to `failing`.
+    pub(crate) fn reporting_to(self, failing: FailingPartitions) -> Self {
+        Self { failing, ..self }
     }
 
-    /// Works until `stop`. A failing queue or store is nobody's fault but theirs: wait, and begin anew
-    /// with what was not acknowledged. After a panic it `has_failed`, until a batch is through.
+    /// Works until `stop`. After an error of the queue or the store it waits, then starts over with
+    /// the deliveries that were not acknowledged. `has_failed` is set after a panic, until a batch
+    /// is processed.
     pub async fn run(mut self, has_failed: bool, stop: CancellationToken) {
         let mut pauses = backoff();
-        self.fails(None);
+        self.set_error(None);
         self.worker.metrics.partition_fails(self.number, has_failed);
         while !stop.is_cancelled() {
             let mut processed = false;
@@ -125,12 +132,14 @@ impl Partition {
             if processed {
                 pauses = backoff();
             }
-            self.fails(Some(&error));
+            self.set_error(Some(&error));
             let pause = pauses.next().unwrap_or(MAX_BACKOFF);
             match error.persistent_reason() {
-                None => tracing::warn!(partition = self.number, %error, ?pause, "partition pauses"),
+                None => {
+                    tracing::warn!(partition = self.number, %error, ?pause, "partition backs off")
+                }
                 Some(_) => {
-                    tracing::error!(partition = self.number, %error, ?pause, "partition pauses");
+                    tracing::error!(partition = self.number, %error, ?pause, "partition backs off");
                 }
             }
             tokio::select! {
@@ -138,16 +147,18 @@ impl Partition {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        // Another worker has it now, or nobody.
-        self.fails(None);
+        // The partition belongs to another worker now, or to none.
+        self.set_error(None);
     }
 
-    fn fails(&self, why: Option<&PartitionError>) {
+    fn set_error(&self, reason: Option<&PartitionError>) {
         self.worker
             .metrics
-            .partition_fails(self.number, why.is_some());
-        self.stuck
-            .set(self.number, why.and_then(PartitionError::persistent_reason));
+            .partition_fails(self.number, reason.is_some());
+        self.failing.set(
+            self.number,
+            reason.and_then(PartitionError::persistent_reason),
+        );
     }
 
     async fn consume(
@@ -155,8 +166,8 @@ impl Partition {
         stop: &CancellationToken,
         processed: &mut bool,
     ) -> Result<(), PartitionError> {
-        while let Some(pauses) = self.may_run(stop).await {
-            // While everything is paused there is no consumer, and deliveries wait where they are.
+        while let Some(pauses) = self.wait_for_work(stop).await {
+            // While everything is paused there is no consumer, and deliveries stay in the queue.
             let pauses = PauseHistory::from(pauses.as_ref().clone());
             let mut consumer = self.worker.queue.consume(self.number).await?;
             while !self.pauses.has_changed().unwrap_or(false) {
@@ -166,10 +177,10 @@ impl Partition {
                     Ok(()) = self.pauses.changed() => break,
                     ready = consumer.ready() => ready?,
                 }
-                let turn = self.worker.turns.begin().await;
+                let permit = self.worker.batch_permits.acquire().await;
                 let deliveries = consumer.next(self.worker.config.batch).await?;
-                let applied = turn
-                    .last(apply(
+                let applied = permit
+                    .run(apply(
                         &self.worker,
                         self.number,
                         &deliveries,
@@ -180,16 +191,17 @@ impl Partition {
                 consumer.ack().await?;
                 report(&self.worker, &deliveries, &applied);
                 if !std::mem::replace(processed, true) {
-                    self.fails(None);
+                    self.set_error(None);
                 }
             }
         }
         Ok(())
     }
 
-    /// The pauses in force, once they leave something to do; `None` when asked to stop.
-    async fn may_run(&mut self, stop: &CancellationToken) -> Option<Arc<Pauses>> {
-        let some = self.pauses.wait_for(|pauses| {
+    /// Waits until the pauses are known and leave something to process. `None` when `stop` is
+    /// cancelled.
+    async fn wait_for_work(&mut self, stop: &CancellationToken) -> Option<Arc<Pauses>> {
+        let runnable = self.pauses.wait_for(|pauses| {
             pauses
                 .as_ref()
                 .is_some_and(|pauses| !pauses.is_everything_paused())
@@ -197,24 +209,24 @@ impl Partition {
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            known = some => known.ok()?.clone(),
+            ready = runnable => ready.ok()?.clone(),
         }
     }
 }
 
-/// A batch that the store has.
+/// A committed batch.
 pub(crate) struct Applied {
     pub(crate) decision: Decision,
-    /// The batch was there.
+    /// When the batch was read.
     pub(crate) began: SystemTime,
-    /// It was decided, and the store asked.
+    /// When it was decided and the commit was sent.
     pub(crate) commit_began: SystemTime,
-    /// The store had it.
+    /// When the store confirmed the commit.
     pub(crate) commit_ended: SystemTime,
 }
 
-/// Reads, decides and commits one batch; what is dead or held back is set aside before. Finished even when the
-/// worker is asked to stop. The caller then acknowledges.
+/// Reads, decides and commits one batch. Stores dead and paused deliveries in their holding queues
+/// first. Runs to the end even when the worker stops. The caller acknowledges afterwards.
 pub(crate) async fn apply(
     worker: &Worker,
     number: u32,
@@ -229,19 +241,19 @@ pub(crate) async fn apply(
         batch = batch.untimed();
     }
     for _ in 0..MAX_CONFLICTS {
-        let found = worker.store.read(number, &batch.want).await?;
+        let found = worker.store.read(number, &batch.read_set).await?;
         let decision = batch
             .decide(&found, Timestamp::now().as_millisecond())
             .map_err(PartitionError::Unreadable)?;
-        set_aside(worker, deliveries, &decision, source).await?;
+        hold_dead_and_paused(worker, deliveries, &decision, source).await?;
         let commit_began = SystemTime::now();
         let committed = if decision.is_empty() {
             Committed::Applied
         } else {
             worker.store.commit(&decision.commit).await?
         };
-        // After a conflict, and after a commit that had happened without our knowing, the marks tell
-        // what is left to do.
+        // After a conflict, or after a commit whose confirmation was lost, the dedupe keys show
+        // which deliveries are left.
         if committed == Committed::Applied {
             return Ok(Applied {
                 decision,
@@ -254,9 +266,9 @@ pub(crate) async fn apply(
     Err(PartitionError::Contended)
 }
 
-/// Dead letters are stored before they are counted, and counted before they are acknowledged; what is held
-/// back is stored before it is acknowledged.
-async fn set_aside(
+/// Dead letters are stored before they are counted, and counted before they are acknowledged.
+/// Paused deliveries are stored before they are acknowledged.
+async fn hold_dead_and_paused(
     worker: &Worker,
     deliveries: &[Delivery],
     decision: &Decision,
@@ -267,7 +279,7 @@ async fn set_aside(
         .iter()
         .zip(&decision.outcomes)
         .filter_map(|(delivery, outcome)| {
-            let (place, reason) = match (outcome, source) {
+            let (queue, reason) = match (outcome, source) {
                 (Outcome::Dead(_), Source::Archive { known_dead })
                     if known_dead.contains(&delivery.id) =>
                 {
@@ -277,12 +289,12 @@ async fn set_aside(
                 (Outcome::Paused(reason), Source::Queue) => (HoldingQueue::Parked, reason),
                 _ => return None,
             };
-            let aside = HeldDelivery {
+            let held = HeldDelivery {
                 delivery: delivery.clone(),
                 reason: reason.clone(),
                 at_ms,
             };
-            Some(worker.queue.hold(place, aside))
+            Some(worker.queue.hold(queue, held))
         });
     futures_util::future::try_join_all(storing).await.map(drop)
 }

@@ -1,7 +1,7 @@
-//! What a batch of deliveries changes: decided here, purely; done elsewhere.
+//! Decides purely what a batch of deliveries changes; other modules carry it out.
 //!
-//! Invariant: the same batch over the same state at the same time gives the same commit, and one delivery
-//! is counted once however often the queue hands it out.
+//! Invariant: the same batch over the same state at the same time gives the same commit, and a
+//! delivery is counted once no matter how often the queue redelivers it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,44 +16,45 @@ use revwatch_storage::ports::{
     AuditEntry, Commit, ConditionChange, DedupeKey, Delivery, EntityWrite, ReadResult, ReadSet,
 };
 
-/// A batch that has been read, but not yet compared with what the store knows.
+/// A parsed batch that has not yet been compared with the stored state.
 #[derive(Debug)]
 pub struct Batch {
     partition: u32,
     items: Vec<Item>,
-    /// Whether it counts how long the deliveries took.
+    /// Whether processing times are counted.
     timed: bool,
-    /// What must be read before [`Batch::decide`].
-    pub want: ReadSet,
+    /// What must be read from the store before [`Batch::decide`].
+    pub read_set: ReadSet,
 }
 
-/// What became of one delivery.
+/// The result of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It changed state, or could have: its type is known.
+    /// Its event has a known type and was merged, whether or not that changed state.
     Applied,
     /// Its event was applied before.
     Duplicate,
-    /// Stripe documents no such type.
+    /// Stripe does not document its type.
     Ignored,
     /// It can never be applied, for this reason.
     Dead(String),
-    /// The queue hands it out again after it was dealt with; it is not counted again.
+    /// The queue redelivered it after it was processed. It is not counted again.
     Redelivered,
-    /// An operator holds it back, for this reason; nothing is known of it until that is over.
+    /// An operator's pause holds it back, for this reason. It leaves no state until the pause ends.
     Paused(String),
 }
 
 /// A decided batch.
 #[derive(Debug)]
 pub struct Decision {
-    /// To be committed.
+    /// The commit for the store.
     pub commit: Commit,
     /// In the order of the deliveries.
     pub outcomes: Vec<Outcome>,
-    /// When what they tell of happened (Unix seconds), in the same order; `None` where that cannot be read.
+    /// When the events were created (Unix seconds), in the same order; `None` if the event cannot
+    /// be parsed.
     pub created_s: Vec<Option<i64>>,
-    /// For the log.
+    /// State transitions, for the log.
     pub transitions: Vec<(EntityKey, Transition)>,
 }
 
@@ -63,7 +64,7 @@ struct Item {
     event_id: String,
     day: u32,
     received_ms: i64,
-    held: Option<String>,
+    pause_reason: Option<String>,
     content: Result<Content, String>,
 }
 
@@ -75,12 +76,12 @@ struct Content {
 }
 
 impl Batch {
-    /// Reads the deliveries of one partition.
+    /// Parses the deliveries of one partition.
     pub fn read(partition: u32, deliveries: &[Delivery], plans: &Plans) -> Self {
         Self::read_under(&Pauses::default().into(), partition, deliveries, plans)
     }
 
-    /// Reads the deliveries of one partition, some of which are held back.
+    /// Parses the deliveries of one partition, some of which may be paused.
     pub fn read_under(
         pauses: &PauseHistory,
         partition: u32,
@@ -91,15 +92,16 @@ impl Batch {
             .iter()
             .map(|d| read_item(d, pauses, plans))
             .collect();
-        let mut want = ReadSet::default();
+        let mut read_set = ReadSet::default();
         let mut seen: HashMap<&EntityKey, ()> = HashMap::new();
         for item in &items {
-            want.dedupe_keys.push((item.day, item.event_id.clone()));
-            want.dedupe_keys
+            read_set.dedupe_keys.push((item.day, item.event_id.clone()));
+            read_set
+                .dedupe_keys
                 .push((item.day, item.delivery_id.simple().to_string()));
             for observation in item.content.iter().flat_map(|c| &c.observations) {
                 if seen.insert(&observation.key, ()).is_none() {
-                    want.entities.push(observation.key.clone());
+                    read_set.entities.push(observation.key.clone());
                 }
             }
         }
@@ -107,19 +109,19 @@ impl Batch {
             partition,
             items,
             timed: true,
-            want,
+            read_set,
         }
     }
 
-    /// They come from the archive: how long they took when they came first is not known.
+    /// For deliveries from the archive: how long they originally took is unknown, so it is not
+    /// counted.
     pub fn untimed(mut self) -> Self {
         self.timed = false;
         self
     }
 
-    /// Decides with what the store answered to `want`, at `now_ms` (Unix milliseconds), which serves to
-    /// count how long deliveries took and for nothing else. Fails when the store holds what this version
-    /// cannot read.
+    /// Decides, given the store's answer to `read_set`. `now_ms` (Unix milliseconds) is used only
+    /// to count processing times. Fails if the store holds data that this version cannot decode.
     pub fn decide(&self, found: &ReadResult, now_ms: i64) -> Result<Decision, String> {
         let mut commit = Commit {
             partition: self.partition,
@@ -127,17 +129,17 @@ impl Batch {
         };
         let mut outcomes = Vec::with_capacity(self.items.len());
         let mut entities: BTreeMap<&EntityKey, (u64, Entity, Entity)> = BTreeMap::new();
-        for (key, stored) in self.want.entities.iter().zip(&found.entities) {
+        for (key, stored) in self.read_set.entities.iter().zip(&found.entities) {
             let (version, entity) = match stored {
                 Some(stored) => (stored.version, Entity::decode(key, &stored.body)?),
                 None => (0, Entity::new(key)),
             };
             entities.insert(key, (version, entity.clone(), entity));
         }
-        // Within the batch, the first delivery of an event wins, as it does between batches.
+        // Within a batch, as between batches, the first delivery of an event wins.
         let mut applied_here: HashMap<&str, ()> = HashMap::new();
-        for (item, marks) in self.items.iter().zip(found.dedupe_keys.chunks(2)) {
-            let (by_event, by_delivery) = (marks[0], marks[1]);
+        for (item, dedupe_keys) in self.items.iter().zip(found.dedupe_keys.chunks(2)) {
+            let (by_event, by_delivery) = (dedupe_keys[0], dedupe_keys[1]);
             let outcome = if by_delivery.is_some() || by_event == Some(item.delivery_id) {
                 Outcome::Redelivered
             } else {
@@ -149,7 +151,9 @@ impl Batch {
                     {
                         Outcome::Duplicate
                     }
-                    Ok(_) if let Some(reason) = &item.held => Outcome::Paused(reason.clone()),
+                    Ok(_) if let Some(reason) = &item.pause_reason => {
+                        Outcome::Paused(reason.clone())
+                    }
                     Ok(content) => {
                         applied_here.insert(&item.event_id, ());
                         for observation in &content.observations {
@@ -234,14 +238,14 @@ impl Batch {
 }
 
 impl Decision {
-    /// Whether there is nothing to commit: every delivery had been dealt with before.
+    /// Whether there is nothing to commit because every delivery was processed before.
     pub fn is_empty(&self) -> bool {
         self.commit.dedupe_keys.is_empty()
     }
 }
 
 impl Outcome {
-    /// The word for it in logs and traces.
+    /// The name in logs and traces.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Paused(_) => "paused",
@@ -249,7 +253,7 @@ impl Outcome {
         }
     }
 
-    /// The word under which it is counted.
+    /// The label under which it is counted; `None` if it is not counted.
     pub fn counter(&self) -> Option<&'static str> {
         match self {
             Self::Applied => Some("applied"),
@@ -270,7 +274,7 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
                 event_id: delivery.event_id.clone(),
                 day: day_of(delivery.received_ms.div_euclid(1000)),
                 received_ms: delivery.received_ms,
-                held: None,
+                pause_reason: None,
                 content: Err(reason.to_string()),
             };
         }
@@ -289,14 +293,14 @@ fn read_item(delivery: &Delivery, pauses: &PauseHistory, plans: &Plans) -> Item 
         event_id: event.id.clone().into_owned(),
         day: event.created_day(),
         received_ms: delivery.received_ms,
-        held: pauses.hold(&event, delivery.received_ms),
+        pause_reason: pauses.hold(&event, delivery.received_ms),
         content,
     }
 }
 
-/// Counts an event in the hour in which Stripe says it happened (the newest such hour tells how far the
-/// events have come), and of one that was applied, in the hour in which it was received, how many
-/// milliseconds it has taken since, if that is known.
+/// Counts an event in the hour of its `created` time (the newest such hour shows how current the
+/// events are). For an applied event, also counts the processing time in milliseconds, if known, in
+/// the hour of receipt.
 fn count_times(
     counters: &mut Counters,
     item: &Item,
@@ -320,7 +324,7 @@ fn count_times(
     }
 }
 
-/// What opened, changed or closed between two views of one entity.
+/// The conditions that opened, changed or closed between two versions of one entity.
 fn condition_changes(before: &[Condition], after: Vec<Condition>) -> Vec<ConditionChange> {
     let closed = before
         .iter()
@@ -342,7 +346,7 @@ pub fn label(delivery: &Delivery) -> &str {
     kind_label(&delivery.event_type)
 }
 
-/// The sum of what `entities` contribute: what the standing aggregates must be.
+/// The sum of the contributions of `entities`: the expected values of the current aggregates.
 pub fn recompute<'a>(entities: impl IntoIterator<Item = &'a Entity>) -> Counters {
     let mut total = Counters::default();
     for entity in entities {
@@ -372,21 +376,21 @@ mod tests {
         }
     }
 
-    /// 90 ms after every delivery was received, which is in hour 0.
+    /// 90 ms after the deliveries were received, in hour 0.
     const NOW_MS: i64 = 1_000_090;
 
     const FAILED: &str = r#"{"id":"evt_1","type":"payout.failed","created":7200,"account":"acct_1","data":{"object":
         {"id":"po_1","object":"payout","status":"failed","amount":500,"currency":"usd","failure_code":"account_closed"}}}"#;
 
-    fn decide(deliveries: &[Delivery], marks: &[Option<u128>]) -> Decision {
+    fn decide(deliveries: &[Delivery], dedupe_keys: &[Option<u128>]) -> Decision {
         let batch = Batch::read(0, deliveries, &Plans::default());
-        let mut marks: Vec<_> = marks.iter().map(|m| m.map(Uuid::from_u128)).collect();
-        marks.resize(batch.want.dedupe_keys.len(), None);
+        let mut dedupe_keys: Vec<_> = dedupe_keys.iter().map(|m| m.map(Uuid::from_u128)).collect();
+        dedupe_keys.resize(batch.read_set.dedupe_keys.len(), None);
         batch
             .decide(
                 &ReadResult {
-                    dedupe_keys: marks,
-                    entities: vec![None; batch.want.entities.len()],
+                    dedupe_keys: dedupe_keys,
+                    entities: vec![None; batch.read_set.entities.len()],
                 },
                 NOW_MS,
             )
@@ -394,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_applied_once_and_its_repeats_are_counted_apart() {
+    fn an_event_is_applied_once_and_its_repeats_are_counted_separately() {
         let decision = decide(&[delivery(1, FAILED), delivery(2, FAILED)], &[]);
         assert_eq!(decision.outcomes, [Outcome::Applied, Outcome::Duplicate]);
         let keys: Vec<_> = decision
@@ -427,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_queue_hands_out_again_is_not_counted_again() {
+    fn a_redelivery_is_not_counted_again() {
         assert_eq!(
             decide(&[delivery(1, FAILED)], &[Some(1), None]).outcomes,
             [Outcome::Redelivered]
@@ -443,20 +447,20 @@ mod tests {
     }
 
     #[test]
-    fn events_are_counted_by_when_they_happened_and_how_long_they_took() {
+    fn events_are_counted_by_creation_hour_and_processing_time() {
         let unknown = r#"{"id":"evt_9","type":"a.new.type","created":3600}"#;
         let mut late = delivery(4, &FAILED.replace("evt_1", "evt_2"));
-        // By another machine's clock it was received in the future.
+        // The clock of the machine that received it is ahead.
         late.received_ms = NOW_MS + 5000;
-        let told = [
+        let deliveries = [
             delivery(1, FAILED),
             delivery(2, FAILED),
             delivery(3, unknown),
             late,
             delivery(5, "{"),
         ];
-        let counters = decide(&told, &[]).commit.counters;
-        let of_deliveries: Vec<_> = counters
+        let counters = decide(&deliveries, &[]).commit.counters;
+        let event_counters: Vec<_> = counters
             .iter()
             .filter(|(bucket, name, _)| *bucket != Bucket::Current && name.starts_with("events|"))
             .collect();
@@ -467,13 +471,16 @@ mod tests {
             (Bucket::Hour(1), "events|created", 1),
             (Bucket::Hour(2), "events|created", 2),
         ];
-        assert_eq!(of_deliveries, expected, "neither repeats nor dead letters");
-        let again = decide(&told[..1], &[Some(1), None]).commit.counters;
+        assert_eq!(
+            event_counters, expected,
+            "neither repeats nor dead letters are counted"
+        );
+        let again = decide(&deliveries[..1], &[Some(1), None]).commit.counters;
         assert!(again.is_empty(), "{again:?}");
     }
 
     #[test]
-    fn what_is_held_back_leaves_no_trace_and_what_was_applied_before_is_still_known() {
+    fn a_paused_delivery_changes_nothing_and_an_applied_one_is_still_recognised() {
         let mut pauses = Pauses::default();
         pauses.set(&Scope::Account("acct_1".into()), true);
         let unreadable = delivery(3, "{");
@@ -485,11 +492,11 @@ mod tests {
         );
         let mut found = ReadResult {
             dedupe_keys: vec![None; 4],
-            entities: vec![None; batch.want.entities.len()],
+            entities: vec![None; batch.read_set.entities.len()],
         };
         let decision = batch.decide(&found, NOW_MS).expect("nothing stored");
         assert!(
-            matches!(&decision.outcomes[..], [Outcome::Paused(why), Outcome::Dead(_)] if why.contains("acct_1"))
+            matches!(&decision.outcomes[..], [Outcome::Paused(reason), Outcome::Dead(_)] if reason.contains("acct_1"))
         );
         assert_eq!(
             (
@@ -497,7 +504,7 @@ mod tests {
                 decision.commit.entities.len()
             ),
             (1, 0),
-            "the dead one's mark"
+            "the dedupe key of the dead letter"
         );
         found.dedupe_keys[0] = Some(Uuid::from_u128(1));
         assert_eq!(
@@ -510,11 +517,11 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_the_archive_is_not_timed() {
+    fn deliveries_from_the_archive_are_not_timed() {
         let batch = Batch::read(0, &[delivery(1, FAILED)], &Plans::default()).untimed();
         let found = ReadResult {
             dedupe_keys: vec![None; 2],
-            entities: vec![None; batch.want.entities.len()],
+            entities: vec![None; batch.read_set.entities.len()],
         };
         let commit = batch.decide(&found, NOW_MS).expect("nothing stored").commit;
         assert!(
@@ -527,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_dead_and_what_is_unknown_is_ignored() {
+    fn unreadable_deliveries_are_dead_and_unknown_types_are_ignored() {
         let dead = decide(
             &[
                 delivery(1, "{"),

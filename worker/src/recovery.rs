@@ -1,8 +1,9 @@
-//! Replaying the archive: to make partitions whole whose store lost data, to rebuild them, or because somebody
-//! asks for it.
+//! Replays the archive: to recover partitions whose store lost data, to rebuild them, or on an
+//! operator's request.
 //!
-//! Merging is idempotent and marks tell what was dealt with, so a replay may reach back too far, be cut short,
-//! run twice at once, and run beside the workers that apply what comes in.
+//! Merging is idempotent and dedupe keys identify processed deliveries. A replay may therefore
+//! start too early, be interrupted, run twice at the same time, and run next to workers that apply
+//! new deliveries.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -24,30 +25,32 @@ use crate::Worker;
 use crate::partition::{Applied, PartitionError, Source, apply};
 use crate::plan::{Outcome, label};
 
-/// A pause counts as begun this long after it was ordered, when what was lost during it is replayed: until every
-/// worker knew of it some may have applied what it is about, and clocks differ. What is applied too early then is
-/// known, by its mark, when it goes on; what is left out wrongly would be lost.
+/// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
+/// pause, some may have applied deliveries that it covers, and clocks differ. A delivery applied
+/// too early is recognised by its dedupe key when the pause ends; one left out wrongly would be
+/// lost.
 const PAUSE_TAKES_EFFECT_MS: i64 = 600_000;
 
-/// What a replay came across, in deliveries.
+/// Counts of deliveries in a replay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplaySummary {
-    /// All that were read.
+    /// All deliveries read.
     pub read: u64,
-    /// Those that were not known: applied now.
+    /// Deliveries applied by this replay.
     pub applied: u64,
-    /// Repeats of an event, types Stripe does not document, and those that can never be applied.
+    /// Repeats of an event, types that Stripe does not document, and deliveries that can never be
+    /// applied.
     pub other: u64,
-    /// Those held back by a pause: left out.
+    /// Deliveries left out because of a pause.
     pub held_back: u64,
 }
 
-/// A partition that may lack something.
+/// A partition that may lack data.
 #[derive(Debug, Clone)]
 pub struct IncompletePartition {
-    /// Which.
+    /// Its number.
     pub partition: u32,
-    /// As it was found.
+    /// Its health when it was checked.
     pub health: Health,
 }
 
@@ -66,45 +69,45 @@ impl IncompletePartition {
     }
 }
 
-/// Makes partitions whole by replaying what they may have lost: deliveries are committed about in the order in which
-/// they were received, a margin is for those that were not, and the journal tells of those that came much later.
-/// `seen` is told how many deliveries were read so far.
+/// Recovers partitions by replaying what they may have lost. Deliveries are committed roughly in
+/// the order of receipt: the margin covers those that were not, and the journal names those
+/// committed much later. Calls `on_progress` with the number of deliveries read so far.
 pub async fn recover(
     worker: &Worker,
-    patients: &[IncompletePartition],
+    partitions: &[IncompletePartition],
     pauses: &PauseHistory,
-    seen: &mut (dyn FnMut(u64) + Send),
+    on_progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<ReplaySummary, PartitionError> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the setting is checked: at most a year"
     )]
     let margin_ms = (worker.config.recovery_margin_seconds * 1000.0) as i64;
-    let own_name = Uuid::now_v7().simple().to_string();
+    let own_id = Uuid::now_v7().simple().to_string();
     let (mut from, mut names) = (BTreeMap::new(), BTreeMap::new());
-    for patient in patients {
-        let partition = patient.partition;
+    for incomplete in partitions {
+        let partition = incomplete.partition;
         worker
             .metrics
             .heals
-            .with_label_values(&[patient.reason()])
+            .with_label_values(&[incomplete.reason()])
             .inc();
-        let begun = worker
+        let started = worker
             .store
-            .begin_recovery(partition, &own_name, margin_ms)
+            .begin_recovery(partition, &own_id, margin_ms)
             .await?;
         tracing::info!(
             partition,
-            reason = patient.reason(),
-            from_ms = begun.1,
+            reason = incomplete.reason(),
+            from_ms = started.1,
             "replaying the archive"
         );
-        names.insert(partition, begun.0);
-        from.insert(partition, begun.1);
+        names.insert(partition, started.0);
+        from.insert(partition, started.1);
     }
-    reach_for_late_ones(worker.queue.as_ref(), &mut from).await?;
-    let replayed = replay(worker, from, pauses, seen).await?;
-    for IncompletePartition { partition, health } in patients {
+    include_requeued(worker.queue.as_ref(), &mut from).await?;
+    let replayed = replay(worker, from, pauses, on_progress).await?;
+    for IncompletePartition { partition, health } in partitions {
         let name = names.get(partition).map_or("", String::as_str);
         if !worker
             .store
@@ -113,7 +116,7 @@ pub async fn recover(
         {
             tracing::warn!(
                 partition,
-                "the store lost data again while the archive was replayed; beginning anew"
+                "the store lost data again during the replay; retrying"
             );
         }
     }
@@ -124,7 +127,7 @@ pub async fn recover(
         held_back,
     } = replayed;
     tracing::info!(
-        partitions = patients.len(),
+        partitions = partitions.len(),
         read,
         applied,
         other,
@@ -134,25 +137,25 @@ pub async fn recover(
     Ok(replayed)
 }
 
-/// Reaches back to what was received earlier, but sent to the partitions after that time.
-async fn reach_for_late_ones(
+/// Moves the start back to include deliveries that were received earlier but requeued after it.
+async fn include_requeued(
     queue: &dyn EventQueue,
     from: &mut BTreeMap<u32, i64>,
 ) -> Result<(), PartitionError> {
     if from.values().all(|from_ms| *from_ms <= 0) {
         return Ok(());
     }
-    let mut late: Vec<(i64, i64)> = Vec::new();
-    let mut each = |line: JournalEntry| {
-        if line.space == REQUEUED
-            && let Some(received_ms) = line.body.and_then(|body| body.parse().ok())
+    let mut requeued: Vec<(i64, i64)> = Vec::new();
+    let mut each = |entry: JournalEntry| {
+        if entry.space == REQUEUED
+            && let Some(received_ms) = entry.body.and_then(|body| body.parse().ok())
         {
-            late.push((line.at_ms, received_ms));
+            requeued.push((entry.at_ms, received_ms));
         }
     };
     queue.read_journal(&mut each).await?;
     for from_ms in from.values_mut() {
-        let sent_since = late
+        let sent_since = requeued
             .iter()
             .filter(|(at_ms, _)| at_ms >= from_ms)
             .map(|(_, received_ms)| *received_ms);
@@ -161,13 +164,13 @@ async fn reach_for_late_ones(
     Ok(())
 }
 
-/// Applies again what is in the archive: of each partition named, what was received at or after that time (Unix
-/// milliseconds).
+/// Applies archived deliveries again: for each partition in `from`, those received at or after the
+/// given time (Unix milliseconds).
 pub async fn replay(
     worker: &Worker,
     from: BTreeMap<u32, i64>,
     pauses: &PauseHistory,
-    seen: &mut (dyn FnMut(u64) + Send),
+    on_progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<ReplaySummary, PartitionError> {
     /// Batches read ahead for each partition.
     const READ_AHEAD: usize = 2;
@@ -176,11 +179,11 @@ pub async fn replay(
     };
     let known_dead = Arc::new(known_dead(worker.queue.as_ref()).await?);
     let mut archive = worker.queue.archive(earliest_ms).await?;
-    let mut hands = JoinSet::new();
+    let mut appliers = JoinSet::new();
     let mut lanes: BTreeMap<u32, Lane> = BTreeMap::new();
     for (partition, from_ms) in from {
         let (send, receive) = mpsc::channel(READ_AHEAD);
-        hands.spawn(apply_all(
+        appliers.spawn(apply_all(
             worker.clone(),
             partition,
             receive,
@@ -219,19 +222,19 @@ pub async fn replay(
                     .await
                     .is_err()
             {
-                // Its hand has stopped, and says why below.
+                // Its applier has stopped; the error is returned below.
                 break 'reading;
             }
         }
-        seen(total.read);
+        on_progress(total.read);
     }
     for Lane { send, waiting, .. } in lanes.into_values() {
         if !waiting.is_empty() {
             let _ = send.send(waiting).await;
         }
     }
-    while let Some(done) = hands.join_next().await {
-        // A hand only panics where the workers would, too.
+    while let Some(done) = appliers.join_next().await {
+        // An applier panics only where a worker would, too.
         let part = done.map_err(|error| PartitionError::Unreadable(error.to_string()))??;
         total.applied += part.applied;
         total.other += part.other;
@@ -240,7 +243,7 @@ pub async fn replay(
     Ok(total)
 }
 
-/// The way of one partition's deliveries to the task that applies them.
+/// The channel from the reader of the archive to the task that applies one partition's deliveries.
 struct Lane {
     from_ms: i64,
     send: mpsc::Sender<Vec<Delivery>>,
@@ -268,11 +271,11 @@ async fn apply_all(
                 Outcome::Redelivered => {}
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Dead(_) => total.other += 1,
             }
-            if let Some(word) = outcome.counter() {
+            if let Some(counter) = outcome.counter() {
                 worker
                     .metrics
                     .worker_events
-                    .with_label_values(&[label(delivery), word])
+                    .with_label_values(&[label(delivery), counter])
                     .inc();
             }
         }
@@ -280,16 +283,16 @@ async fn apply_all(
     Ok(total)
 }
 
-/// Deliveries that stand among the dead letters, or stood there until somebody dealt with them: those that the archive
-/// has need not be put there again.
+/// Ids of all deliveries that are in the dead-letter queue or were dismissed from it. The replay
+/// need not store them there again.
 async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, PartitionError> {
     let mut known = HashSet::new();
-    let mut look = |letter: HeldDelivery| {
+    let mut add = |letter: HeldDelivery| {
         known.insert(letter.delivery.id);
         ControlFlow::Continue(())
     };
     queue
-        .visit_held(HoldingQueue::DeadLetters, &mut look)
+        .visit_held(HoldingQueue::DeadLetters, &mut add)
         .await?;
     let dismissed = journal::newest_documents(queue, &[DISMISSED]).await?;
     known.extend(
@@ -305,35 +308,37 @@ pub async fn pauses(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
 ) -> Result<Pauses, PartitionError> {
-    // In this order: what was lost by the time they were read shows in the health.
+    // In this order: what was lost by the time the pauses were read shows in the health.
     let stored = pauses_in_store(store).await?;
-    let is_whole = store.health().await?.iter().all(Health::is_complete);
-    Ok(if is_whole {
+    let is_complete = store.health().await?.iter().all(Health::is_complete);
+    Ok(if is_complete {
         stored.unwrap_or_default()
     } else {
-        course(queue, store).await?.now()
+        pause_history(queue, store).await?.now()
     })
 }
 
-/// All pauses there were, when the store may have lost them: from the journal, and the last back into the store.
+/// Reads the history of pauses from the journal and writes the latest pauses back into the store,
+/// which may have lost them.
 pub async fn restore_pauses(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
 ) -> Result<PauseHistory, PartitionError> {
     loop {
-        let turn = Turn::begin(store).await?;
-        let course = course(queue, store).await?;
-        if turn.lasts().await? {
+        let lease = PausesLease::begin(store).await?;
+        let pause_history = pause_history(queue, store).await?;
+        if lease.renew().await? {
             store
-                .submit(PAUSES, PAUSES_KEY, &write(&course.now())?)
+                .submit(PAUSES, PAUSES_KEY, &write(&pause_history.now())?)
                 .await?;
-            turn.end().await?;
-            return Ok(course);
+            lease.end().await?;
+            return Ok(pause_history);
         }
     }
 }
 
-/// Changes the pauses: first in the journal, so that a store that loses its data does not lose them.
+/// Changes the pauses. The journal is written first, so that the pauses survive a loss of the
+/// store.
 pub async fn change_pauses(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
@@ -341,10 +346,10 @@ pub async fn change_pauses(
     paused: bool,
 ) -> Result<Pauses, PartitionError> {
     loop {
-        let turn = Turn::begin(store).await?;
+        let lease = PausesLease::begin(store).await?;
         let mut now = pauses(queue, store).await?;
         now.set(scope, paused);
-        if turn.lasts().await? {
+        if lease.renew().await? {
             let (at_ms, body) = (Timestamp::now().as_millisecond(), write(&now)?);
             let (space, key) = (PAUSES.to_owned(), PAUSES_KEY.to_owned());
             queue
@@ -356,37 +361,37 @@ pub async fn change_pauses(
                 }])
                 .await?;
             store.submit(PAUSES, PAUSES_KEY, &body).await?;
-            turn.end().await?;
+            lease.end().await?;
             return Ok(now);
         }
     }
 }
 
-/// As the journal has them, or the store, if the journal has none.
-async fn course(
+/// The history in the journal, or the store's pauses if the journal has none.
+async fn pause_history(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
 ) -> Result<PauseHistory, PartitionError> {
-    let mut lines = Vec::new();
-    let mut each = |line: JournalEntry| {
-        if line.space == PAUSES
-            && line.key == PAUSES_KEY
-            && let Some(body) = line.body
+    let mut entries = Vec::new();
+    let mut each = |entry: JournalEntry| {
+        if entry.space == PAUSES
+            && entry.key == PAUSES_KEY
+            && let Some(body) = entry.body
         {
-            lines.push((line.at_ms, body));
+            entries.push((entry.at_ms, body));
         }
     };
     queue.read_journal(&mut each).await?;
-    if lines.is_empty() {
+    if entries.is_empty() {
         return Ok(pauses_in_store(store).await?.unwrap_or_default().into());
     }
-    let begun = |(at_ms, body): &(i64, String)| {
+    let started = |(at_ms, body): &(i64, String)| {
         Ok((at_ms.saturating_add(PAUSE_TAKES_EFFECT_MS), read(body)?))
     };
     Ok(PauseHistory::new(
-        lines
+        entries
             .iter()
-            .map(begun)
+            .map(started)
             .collect::<Result<_, PartitionError>>()?,
     ))
 }
@@ -399,16 +404,18 @@ fn write(pauses: &Pauses) -> Result<String, PartitionError> {
     serde_json::to_string(pauses).map_err(|e| PartitionError::Unreadable(e.to_string()))
 }
 
-/// Whoever writes the pauses read them before: one at a time.
-struct Turn<'a> {
+/// The lease for changing pauses: writers read, change and write them, so only one may do so at a
+/// time.
+struct PausesLease<'a> {
     store: &'a dyn StateStore,
     holder: String,
     fence: Fence,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> PausesLease<'a> {
     const LEASE: &'static str = "pauses";
-    /// Longer than it takes, as a rule; whoever takes longer begins anew.
+    /// Longer than a change usually takes. A writer that takes longer loses the lease and starts
+    /// over.
     const TTL_MS: u64 = 20_000;
 
     async fn begin(store: &'a dyn StateStore) -> Result<Self, PartitionError> {
@@ -425,7 +432,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn lasts(&self) -> Result<bool, PartitionError> {
+    async fn renew(&self) -> Result<bool, PartitionError> {
         Ok(self
             .store
             .lease(Self::LEASE, &self.holder, Self::TTL_MS)

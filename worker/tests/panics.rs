@@ -1,4 +1,5 @@
-//! A task of the worker that panics begins again: no partition stays unread, and `/readyz` says that something was wrong.
+//! A worker task that panics is restarted: every partition is still read, and `/readyz` reports the
+//! failure for a while.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,19 +22,19 @@ use revwatch_worker::{BatchPermits, Worker, run};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A queue that panics where it is first asked for a consumer, and for what stands aside.
-struct Faulty {
+/// A queue that panics on the first call of `consume` and on the first count of parked deliveries.
+struct PanickingQueue {
     queue: Sqlite,
     consumed: AtomicBool,
     counted: AtomicBool,
 }
 
-fn first_time(of: &AtomicBool) {
-    assert!(of.swap(true, Ordering::SeqCst), "as asked");
+fn panic_on_first_call(called: &AtomicBool) {
+    assert!(called.swap(true, Ordering::SeqCst), "the intended panic");
 }
 
 #[async_trait]
-impl EventQueue for Faulty {
+impl EventQueue for PanickingQueue {
     fn partitions(&self) -> u32 {
         self.queue.partitions()
     }
@@ -43,40 +44,40 @@ impl EventQueue for Faulty {
     }
 
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
-        first_time(&self.consumed);
+        panic_on_first_call(&self.consumed);
         self.queue.consume(partition).await
     }
 
-    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
-        self.queue.hold(place, aside).await
+    async fn hold(&self, queue: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
+        self.queue.hold(queue, held).await
     }
 
     async fn visit_held(
         &self,
-        place: HoldingQueue,
-        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+        queue: HoldingQueue,
+        each: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
-        self.queue.visit_held(place, look).await
+        self.queue.visit_held(queue, each).await
     }
 
     async fn triage(
         &self,
-        place: HoldingQueue,
+        queue: HoldingQueue,
         decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
     ) -> Result<TriageSummary, QueueError> {
-        self.queue.triage(place, decide).await
+        self.queue.triage(queue, decide).await
     }
 
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
         self.queue.depth().await
     }
 
-    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
-        if place == HoldingQueue::Parked {
-            // The steward asks.
-            first_time(&self.counted);
+    async fn held_count(&self, queue: HoldingQueue) -> Result<u64, QueueError> {
+        if queue == HoldingQueue::Parked {
+            // Maintenance calls this.
+            panic_on_first_call(&self.counted);
         }
-        self.queue.held_count(place).await
+        self.queue.held_count(queue).await
     }
 
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
@@ -100,11 +101,11 @@ impl EventQueue for Faulty {
 }
 
 #[tokio::test]
-async fn a_steward_and_a_partition_that_panic_begin_again() {
+async fn maintenance_and_a_partition_restart_after_a_panic() {
     const LONG: Duration = Duration::from_secs(30);
     let folder = tempfile::tempdir().expect("a folder");
     let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
-    let queue = Arc::new(Faulty {
+    let queue = Arc::new(PanickingQueue {
         queue: sqlite.clone(),
         consumed: AtomicBool::new(false),
         counted: AtomicBool::new(false),
@@ -136,11 +137,11 @@ async fn a_steward_and_a_partition_that_panic_begin_again() {
         tracer: Tracer::default(),
         ready: readiness.check("worker"),
         tasks: Supervisor::new(&readiness),
-        turns: BatchPermits::default(),
+        batch_permits: BatchPermits::default(),
         refresher: None,
     };
     let running = tokio::spawn(run(worker, shutdown.clone()));
-    let both_begun_again = async {
+    let both_restarted = async {
         let applied = metrics
             .worker_events
             .with_label_values(&["payout.paid", "applied"]);
@@ -148,10 +149,13 @@ async fn a_steward_and_a_partition_that_panic_begin_again() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(LONG, both_begun_again)
+    tokio::time::timeout(LONG, both_restarted)
         .await
         .expect("the partition is read");
-    assert!(!readiness.is_ready(), "seconds must pass first");
+    assert!(
+        !readiness.is_ready(),
+        "not ready for some seconds after a panic"
+    );
     let ready_again = async {
         while !readiness.is_ready() {
             tokio::time::sleep(Duration::from_millis(10)).await;
