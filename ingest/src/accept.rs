@@ -1,6 +1,6 @@
-//! The pure decisions: which endpoint a request is for, and what is to be done with its body.
+//! The pure decisions: which endpoint a request is for, and how to handle its body.
 //!
-//! Invariant: no I/O and no clock; the signature is judged before anything in the body is looked at.
+//! Invariant: no I/O and no clock. The signature is verified before anything in the body is parsed.
 
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
@@ -11,41 +11,41 @@ use revwatch_runtime::telemetry::{SpanContext, parse_traceparent};
 
 use crate::answer::Answer;
 
-/// Where a request goes by its head alone. The endpoint is an index into the configured ones; a
-/// refusal names it too, where there is one, for the metric.
+/// The routing decision, made from the request's head alone. The endpoint is an index into the
+/// configured ones; a refusal names it too, if there is one, for the metric.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Endpoint(usize),
     Refused(Option<usize>, Answer),
 }
 
-/// What is to be done with a body that has been read.
+/// How to handle a complete body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Publish(Envelope),
-    /// The event is genuine, but not for this endpoint.
+    /// The event is genuine, but not for this endpoint's mode.
     Ignore(Envelope),
     Refuse(Answer),
 }
 
-/// What is kept of a verified event besides its body.
+/// The fields of a verified event that are kept next to its body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) event_id: String,
     pub(crate) event_type: String,
-    /// Whether Stripe documents the type. One it does not is stored like any other.
+    /// Whether Stripe documents the type. Events of unknown types are stored like any other.
     pub(crate) known_type: bool,
     pub(crate) partition: u32,
 }
 
-/// Chooses the endpoint by exact path.
+/// Selects the endpoint by exact path.
 pub(crate) fn route(
     endpoints: &[Endpoint],
     method: &Method,
     path: &str,
     headers: &HeaderMap,
 ) -> Route {
-    // A handful of endpoints: comparing is as fast as hashing.
+    // There are few endpoints: comparing is as fast as hashing.
     let Some(index) = endpoints.iter().position(|e| e.path == path) else {
         return Route::Refused(None, Answer::UnknownPath);
     };
@@ -75,11 +75,12 @@ pub(crate) fn judge(
     }
     let event = match Event::parse_head(body) {
         Ok(event) => event,
-        // Signed, and by its own word an event, but not as documented. Refused, it would be lost once Stripe
-        // gives up; taken, it becomes a dead letter with its reason, and can be looked at.
-        Err(why) => {
+        // The event is signed and identifies itself as an event, but does not have the documented
+        // form. If it were refused, it would be lost once Stripe stops retrying. Accepted, it
+        // becomes a dead letter with a reason, and an operator can inspect it.
+        Err(error) => {
             let Some(event_id) = event_id_of(body) else {
-                return Verdict::Refuse(Answer::NotAnEvent(why));
+                return Verdict::Refuse(Answer::NotAnEvent(error));
             };
             let partition = partition_of(&event_id, partitions);
             let event_type = "unreadable".to_owned();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_the_signature_first_and_the_mode_last() {
+    fn verifies_the_signature_first_and_checks_the_mode_last() {
         let event = br#"{"id":"evt_1","type":"made.up","created":1,"livemode":true}"#;
         let check = |mode: Mode, body: &[u8], signed: bool| {
             let header = SigningKey::new("whsec_a")
@@ -220,7 +221,7 @@ mod tests {
             check(Mode::Any, b"junk", true),
             Verdict::Refuse(Answer::NotAnEvent(_))
         ));
-        // As in the tests of Stripe's own libraries: an event that says no more than that it is one.
+        // From the tests of Stripe's own libraries: an event that states only that it is an event.
         let bare = br#"{"id": "evt_test_webhook", "object": "event"}"#;
         assert!(
             matches!(check(Mode::Any, bare, true), Verdict::Publish(e) if e.event_id == "evt_test_webhook")
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_only_a_valid_traceparent() {
+    fn accepts_only_a_valid_traceparent() {
         let check = |text: &str, valid: bool| {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", text.parse().expect("a header value"));

@@ -1,6 +1,7 @@
-//! The closed set of answers: status, machine-readable reason, and what it tells the sender. Pure.
+//! The closed set of answers: status, machine-readable reason, and the message for the sender.
+//! Pure.
 //!
-//! Invariant: nothing of a request's body, signature or secret gets into an answer.
+//! Invariant: an answer never contains any part of the request's body, its signature or a secret.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -45,7 +46,7 @@ impl Answer {
         }
     }
 
-    /// The reason in the answer and the `outcome` of the metric: a bounded set of words.
+    /// The `reason` of the answer and the `outcome` of the metric: one of a bounded set.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Stored => "stored",
@@ -66,9 +67,9 @@ impl Answer {
         }
     }
 
-    /// Whether it refuses a sender who has not shown that it knows a secret. Only these count against
-    /// an address, and only these can become [`Answer::Limited`].
-    pub(crate) fn refuses_a_stranger(&self) -> bool {
+    /// Whether it refuses a sender who has not proven that it knows a secret. Only these refusals
+    /// count against an address, and only these can become [`Answer::Limited`].
+    pub(crate) fn refuses_unauthenticated(&self) -> bool {
         match self {
             Self::BadSignature(_)
             | Self::IncompleteBody
@@ -130,12 +131,10 @@ impl Answer {
             }
             Self::UnsupportedMediaType => "the content type must be application/json".to_owned(),
             Self::Limited { .. } => "too many refused requests from this address".to_owned(),
-            Self::Unavailable => "the event could not be stored in time: send it again".to_owned(),
-            Self::Overloaded => {
-                "too many events are being stored at this moment: send it again".to_owned()
-            }
+            Self::Unavailable => "the event could not be stored in time: retry".to_owned(),
+            Self::Overloaded => "too many events are being stored at this moment: retry".to_owned(),
             Self::BodyBudget => {
-                "too many large bodies are arriving at this moment: send it again".to_owned()
+                "too many large bodies are arriving at this moment: retry".to_owned()
             }
         }
     }

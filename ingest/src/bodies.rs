@@ -1,57 +1,60 @@
-//! The memory of bodies that have not arrived completely, bounded over all connections.
+//! Memory for bodies that are still incomplete, bounded across all connections.
 //!
-//! A body that arrives in one piece, as most events do, is kept as it came and never gets here. Of the others each
-//! connection may hold [`SMALL_BYTES`], so that `limits.connections` bounds them all; a larger one reserves its buffer
-//! from the budget `limits.unfinished_body_bytes` as it grows. Declaring a large body reserves nothing; only bytes that
-//! were sent do.
+//! A body that arrives in one piece, as most events do, is kept as it is and never gets here. For
+//! other bodies, each connection may hold [`SMALL_BYTES`], so `limits.connections` bounds these
+//! small buffers. A larger body reserves its buffer from the budget `limits.unfinished_body_bytes`
+//! as it grows. Declaring a large body reserves nothing; only received bytes do.
 //!
-//! Invariant: the buffers of large bodies never hold more than the budget together. What is complete has left it: it is
-//! verified before anything else happens, and after that `limits.in_flight` bounds it.
+//! Invariant: the buffers of large bodies together never exceed the budget. A complete body has
+//! left the budget: it is verified before anything else happens, and after that `limits.in_flight`
+//! bounds it.
 //!
-//! Fairness. When the budget is used up, the body that is in it for longest gives way, if that is longer than the
-//! patience (a tenth of `limits.body_seconds`); if none is, the body that needs the memory is refused. Hence:
+//! Fairness: when the budget is used up, the oldest body in it is evicted if it is older than the
+//! minimum time (a tenth of `limits.body_seconds`). Otherwise the body that needs the memory is
+//! refused. Hence:
 //!
-//! - Slow senders, however many, keep a larger body out for no longer than the patience, and a small one not at all.
-//! - To keep out a sender who is done within the patience, others must fill the budget with new bodies in that time. A
-//!   buffer is at most twice as large as what was sent, so that takes half the budget in bytes: by default 32 MiB in
-//!   1.5 seconds.
+//! - Slow senders, however many, block a larger body for no longer than the minimum time, and never
+//!   block a small one.
+//! - To block a sender that finishes within the minimum time, others must fill the budget with new
+//!   bodies in that time. A buffer is at most twice as large as the received bytes, so this takes
+//!   half the budget in bytes: by default 32 MiB in 1.5 seconds.
 //! - Without such pressure a slow sender has all of `limits.body_seconds`.
 //!
-//! There is no share per address: Stripe sends from few, and behind a proxy all senders may have one.
-//! `limits.connections_per_peer` bounds what one address can have open.
+//! There is no share per address: Stripe sends from few addresses, and behind a proxy all senders
+//! may share one. `limits.connections_per_peer` bounds what one address can have open.
 
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The unfinished bodies of all connections.
+/// The incomplete bodies of all connections.
 pub(crate) struct Bodies {
     budget_bytes: usize,
-    patience: Duration,
+    min_time: Duration,
     shared: Mutex<Shared>,
 }
 
-/// One body as it arrives. Dropped, it gives its memory back.
+/// One body as it arrives. Dropping it releases its memory.
 pub(crate) struct Body<'a> {
     bodies: &'a Bodies,
-    /// It is not going to be larger than this.
-    most_bytes: usize,
+    /// Upper bound of its size.
+    max_bytes: usize,
     len: usize,
-    place: BodyBuffer,
+    buffer: BodyBuffer,
 }
 
-/// The budget is used up, or the body gave way to another one.
+/// The budget is used up, or the body was evicted in favor of another one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BodyBudgetError;
 
-/// Where the bytes of a body are.
+/// The bytes received so far.
 enum BodyBuffer {
     Small(Vec<u8>),
     Large(Number),
 }
 
-/// Large bodies in the order in which they came into the budget.
+/// Position of a large body in the order of entering the budget.
 type Number = u64;
 
 #[derive(Default)]
@@ -67,25 +70,25 @@ struct Large {
     buffer: Vec<u8>,
 }
 
-/// Bodies up to this size are not counted.
+/// Bodies up to this size are not counted against the budget.
 const SMALL_BYTES: usize = 16 * 1024;
 
 impl Bodies {
-    pub(crate) fn new(budget_bytes: usize, patience: Duration) -> Self {
+    pub(crate) fn new(budget_bytes: usize, min_time: Duration) -> Self {
         Self {
             budget_bytes,
-            patience,
+            min_time,
             shared: Mutex::default(),
         }
     }
 
-    /// A body of which nothing has arrived.
-    pub(crate) fn begin(&self, most_bytes: usize) -> Body<'_> {
+    /// Begins a body of which nothing has arrived yet.
+    pub(crate) fn begin(&self, max_bytes: usize) -> Body<'_> {
         Body {
             bodies: self,
-            most_bytes,
+            max_bytes,
             len: 0,
-            place: BodyBuffer::Small(Vec::new()),
+            buffer: BodyBuffer::Small(Vec::new()),
         }
     }
 
@@ -95,31 +98,31 @@ impl Bodies {
 }
 
 impl Body<'_> {
-    /// How much of it has arrived.
+    /// Bytes received so far.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Appends what has arrived `now`.
+    /// Appends bytes received at `now`.
     pub(crate) fn push(&mut self, data: &[u8], now: Instant) -> Result<(), BodyBudgetError> {
         let len = self.len + data.len();
-        match &mut self.place {
+        match &mut self.buffer {
             BodyBuffer::Small(buffer) if len <= SMALL_BYTES => {
                 buffer.reserve_exact(
-                    capacity_for(len, buffer, self.most_bytes.min(SMALL_BYTES)) - buffer.len(),
+                    capacity_for(len, buffer, self.max_bytes.min(SMALL_BYTES)) - buffer.len(),
                 );
                 buffer.extend_from_slice(data);
             }
             BodyBuffer::Small(buffer) => {
                 let mut shared = self.bodies.lock();
                 let number = shared.enter(take(buffer), now);
-                self.place = BodyBuffer::Large(number);
-                shared.push(number, data, self.most_bytes, self.bodies, now)?;
+                self.buffer = BodyBuffer::Large(number);
+                shared.push(number, data, self.max_bytes, self.bodies, now)?;
             }
             BodyBuffer::Large(number) => {
                 self.bodies
                     .lock()
-                    .push(*number, data, self.most_bytes, self.bodies, now)?;
+                    .push(*number, data, self.max_bytes, self.bodies, now)?;
             }
         }
         self.len = len;
@@ -128,7 +131,7 @@ impl Body<'_> {
 
     /// The complete body.
     pub(crate) fn finish(mut self) -> Result<Vec<u8>, BodyBudgetError> {
-        match &mut self.place {
+        match &mut self.buffer {
             BodyBuffer::Small(buffer) => Ok(take(buffer)),
             BodyBuffer::Large(number) => self.bodies.lock().leave(*number).ok_or(BodyBudgetError),
         }
@@ -137,7 +140,7 @@ impl Body<'_> {
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
-        if let BodyBuffer::Large(number) = self.place {
+        if let BodyBuffer::Large(number) = self.buffer {
             drop(self.bodies.lock().leave(number));
         }
     }
@@ -162,23 +165,24 @@ impl Shared {
         &mut self,
         number: Number,
         data: &[u8],
-        most_bytes: usize,
-        of: &Bodies,
+        max_bytes: usize,
+        limits: &Bodies,
         now: Instant,
     ) -> Result<(), BodyBudgetError> {
-        // Not there: it gave way.
+        // Missing: it was evicted.
         let Large { buffer, .. } = self.large.get(&number).ok_or(BodyBudgetError)?;
         let (len, had) = (buffer.len(), buffer.capacity());
-        let capacity = capacity_for(len + data.len(), buffer, most_bytes);
-        while self.used_bytes + (capacity - had) > of.budget_bytes {
+        let capacity = capacity_for(len + data.len(), buffer, max_bytes);
+        while self.used_bytes + (capacity - had) > limits.budget_bytes {
             let (&oldest, Large { since, .. }) =
                 self.large.first_key_value().ok_or(BodyBudgetError)?;
-            // It may be this one: then it has had its time.
-            let has_time = oldest != number && now.saturating_duration_since(*since) < of.patience;
-            // A refused body returns its memory at once, so that no other is refused because of it.
-            let leaves = if has_time { number } else { oldest };
-            drop(self.leave(leaves));
-            if leaves == number {
+            // The oldest may be this body itself: then its minimum time is over.
+            let is_protected =
+                oldest != number && now.saturating_duration_since(*since) < limits.min_time;
+            // A refused body releases its memory at once, so that it causes no further refusals.
+            let evicted = if is_protected { number } else { oldest };
+            drop(self.leave(evicted));
+            if evicted == number {
                 return Err(BodyBudgetError);
             }
         }
@@ -190,13 +194,13 @@ impl Shared {
     }
 }
 
-/// The capacity with which `buffer` can hold `len` bytes: twice that, so that growing is not copying all the time, but
-/// not more than the whole body.
-fn capacity_for(len: usize, buffer: &Vec<u8>, most_bytes: usize) -> usize {
+/// The capacity with which `buffer` can hold `len` bytes: twice `len`, which amortizes copying, but
+/// at most the size of the complete body.
+fn capacity_for(len: usize, buffer: &Vec<u8>, max_bytes: usize) -> usize {
     if len <= buffer.capacity() {
         buffer.capacity()
     } else {
-        (2 * len).min(most_bytes).max(len)
+        (2 * len).min(max_bytes).max(len)
     }
 }
 
@@ -205,7 +209,7 @@ mod tests {
     use super::*;
 
     const KIB: usize = 1024;
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const MIN_TIME: Duration = Duration::from_secs(1);
 
     fn used(bodies: &Bodies) -> usize {
         let shared = bodies.lock();
@@ -218,14 +222,14 @@ mod tests {
         sum
     }
 
-    /// Pushes `bytes` in pieces as they come from a socket.
+    /// Pushes `bytes` in pieces, as they arrive from a socket.
     fn push(body: &mut Body<'_>, bytes: usize, now: Instant) -> Result<(), BodyBudgetError> {
         (0..bytes / KIB).try_for_each(|_| body.push(&[b'x'; KIB], now))
     }
 
     #[test]
-    fn small_bodies_take_nothing_and_large_ones_what_their_buffers_hold() {
-        let (bodies, now) = (Bodies::new(128 * KIB, PATIENCE), Instant::now());
+    fn small_bodies_use_no_budget_and_large_ones_use_their_capacity() {
+        let (bodies, now) = (Bodies::new(128 * KIB, MIN_TIME), Instant::now());
         let mut body = bodies.begin(100 * KIB);
         push(&mut body, SMALL_BYTES, now).expect("room");
         assert_eq!(used(&bodies), 0);
@@ -235,11 +239,11 @@ mod tests {
         assert_eq!(
             (used(&bodies), body.len()),
             (100 * KIB, 100 * KIB),
-            "not more than the whole"
+            "at most the complete body"
         );
         assert_eq!(body.finish().expect("complete"), vec![b'x'; 100 * KIB]);
         assert_eq!(used(&bodies), 0);
-        // Neither what was declared nor one that is dropped takes anything.
+        // Neither a declared size nor a dropped body uses budget.
         let mut dropped = bodies.begin(1_000 * KIB);
         push(&mut dropped, 20 * KIB, now).expect("room");
         assert!(used(&bodies) <= 40 * KIB);
@@ -249,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn over_the_budget_nothing_is_taken_and_small_bodies_are() {
-        let (bodies, now) = (Bodies::new(256 * KIB, PATIENCE), Instant::now());
+    fn a_full_budget_refuses_large_bodies_and_accepts_small_ones() {
+        let (bodies, now) = (Bodies::new(256 * KIB, MIN_TIME), Instant::now());
         let mut slow: Vec<_> = (0..4).map(|_| bodies.begin(64 * KIB)).collect();
         for body in &mut slow {
             push(body, 63 * KIB, now).expect("room");
@@ -260,46 +264,46 @@ mod tests {
         assert_eq!(push(&mut more, 64 * KIB, now), Err(BodyBudgetError));
         drop(more);
         let mut small = bodies.begin(64 * KIB);
-        push(&mut small, SMALL_BYTES, now).expect("a small one needs no budget");
+        push(&mut small, SMALL_BYTES, now).expect("a small body needs no budget");
         assert_eq!(small.finish().map(|body| body.len()), Ok(SMALL_BYTES));
-        push(&mut slow[0], KIB, now).expect("who has memory can use it");
+        push(&mut slow[0], KIB, now).expect("a body can use its own buffer");
         assert_eq!(slow.remove(0).finish().map(|body| body.len()), Ok(64 * KIB));
         let mut more = bodies.begin(64 * KIB);
-        push(&mut more, 64 * KIB, now).expect("one has left");
+        push(&mut more, 64 * KIB, now).expect("one has left the budget");
         assert_eq!(used(&bodies), 256 * KIB);
     }
 
     #[test]
-    fn under_pressure_the_oldest_gives_way_once_it_had_its_time() {
-        let (bodies, start) = (Bodies::new(128 * KIB, PATIENCE), Instant::now());
-        let late = start + PATIENCE;
+    fn under_pressure_the_oldest_body_is_evicted_after_its_minimum_time() {
+        let (bodies, start) = (Bodies::new(128 * KIB, MIN_TIME), Instant::now());
+        let late = start + MIN_TIME;
         let (mut first, mut second) = (bodies.begin(64 * KIB), bodies.begin(64 * KIB));
         push(&mut first, 60 * KIB, start).expect("room");
-        push(&mut second, 60 * KIB, start + PATIENCE / 2).expect("room");
+        push(&mut second, 60 * KIB, start + MIN_TIME / 2).expect("room");
         let mut third = bodies.begin(64 * KIB);
-        push(&mut third, 64 * KIB, late).expect("the first gives way");
+        push(&mut third, 64 * KIB, late).expect("the first is evicted");
         assert_eq!(used(&bodies), 128 * KIB);
         assert_eq!(push(&mut first, KIB, late), Err(BodyBudgetError));
         assert_eq!(first.finish(), Err(BodyBudgetError));
         assert_eq!(
             push(&mut bodies.begin(64 * KIB), 64 * KIB, late),
             Err(BodyBudgetError),
-            "the second has not had its time"
+            "the second is within its minimum time"
         );
-        push(&mut second, 4 * KIB, late).expect("it keeps what it has");
+        push(&mut second, 4 * KIB, late).expect("it keeps its buffer");
         assert_eq!(second.finish().map(|body| body.len()), Ok(64 * KIB));
         drop(third);
         assert_eq!(used(&bodies), 0);
     }
 
     #[test]
-    fn one_that_needs_more_does_not_push_out_younger_ones() {
-        let (bodies, start) = (Bodies::new(128 * KIB, PATIENCE), Instant::now());
+    fn a_growing_body_does_not_evict_younger_ones() {
+        let (bodies, start) = (Bodies::new(128 * KIB, MIN_TIME), Instant::now());
         let (mut old, mut young) = (bodies.begin(128 * KIB), bodies.begin(64 * KIB));
         push(&mut old, 32 * KIB, start).expect("room");
         push(&mut young, 64 * KIB, start).expect("room");
         assert_eq!(
-            push(&mut old, 96 * KIB, start + 2 * PATIENCE),
+            push(&mut old, 96 * KIB, start + 2 * MIN_TIME),
             Err(BodyBudgetError)
         );
         assert_eq!(young.finish().map(|body| body.len()), Ok(64 * KIB));

@@ -1,13 +1,13 @@
-//! Whose request it is: the peer, or whom a trusted proxy names. Pure.
+//! The client of a request: the peer, or the address that a trusted proxy reports. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 use revwatch_runtime::config::TrustedProxies;
 
-/// The client's address. Each proxy adds the address it sees at the end of `X-Forwarded-For`, so the last one that is
-/// no trusted proxy was added by a trusted one; the client may have written everything before it. If that value is
-/// malformed or missing, the client is the peer.
+/// The client's address. Each proxy appends the address it sees to `X-Forwarded-For`, so the last
+/// address that is not a trusted proxy was appended by a trusted one; the client may have written
+/// everything before it. If that value is malformed or missing, the client is the peer.
 pub(crate) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     if !proxies.contains(peer) {
         return peer;
@@ -25,7 +25,7 @@ pub(crate) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap
     peer
 }
 
-/// Some proxies add the port.
+/// Some proxies append the port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_is_the_last_that_is_no_trusted_proxy() {
+    fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
         let proxies = TrustedProxies::try_from("10.0.0.0/8, fd00::1".to_owned()).expect("networks");
         let check = |peer: &str, lines: &[&[u8]], expected: &str| {
             let mut headers = HeaderMap::new();
@@ -62,7 +62,7 @@ mod tests {
                 .collect();
             assert_eq!(found.to_string(), expected, "{peer} {lines:?}");
         };
-        // From a peer that is not trusted the header says nothing.
+        // The header of an untrusted peer is ignored.
         check("192.0.2.9", &[], "192.0.2.9");
         check("192.0.2.9", &[b"198.51.100.1"], "192.0.2.9");
         check("10.0.0.1", &[], "10.0.0.1");
@@ -70,7 +70,7 @@ mod tests {
         check("::ffff:10.0.0.1", &[b"198.51.100.1"], "198.51.100.1");
         check("fd00::1", &[b"2001:db8::1"], "2001:db8::1");
         check("fd00::2", &[b"2001:db8::1"], "fd00::2");
-        // What the client wrote itself stands before what the proxy saw.
+        // What the client wrote itself precedes what the proxy saw.
         check("10.0.0.1", &[b"192.0.2.66, 198.51.100.1"], "198.51.100.1");
         check(
             "10.0.0.1",
@@ -79,7 +79,7 @@ mod tests {
         );
         check("10.0.0.1", &[b"junk,,, 198.51.100.1"], "198.51.100.1");
         check("10.0.0.1", &[b"junk \xff", b"198.51.100.1"], "198.51.100.1");
-        // Several proxies, in one line or in several.
+        // Several proxies, on one line or on several.
         check(
             "10.0.0.1",
             &[b"192.0.2.66,198.51.100.1 ,10.0.0.3,\tfd00::1"],
@@ -91,7 +91,7 @@ mod tests {
             "198.51.100.1",
         );
         check("10.0.0.1", &[b"10.0.0.3, 10.0.0.2"], "10.0.0.1");
-        // As other proxies write it.
+        // Formats that other proxies write.
         check("10.0.0.1", &[b"198.51.100.1:4711"], "198.51.100.1");
         check("10.0.0.1", &[b"[2001:db8::1]:4711"], "2001:db8::1");
         check("10.0.0.1", &[b"[2001:db8::1]"], "2001:db8::1");
@@ -101,7 +101,7 @@ mod tests {
             &[b"198.51.100.1, ::ffff:10.0.0.2"],
             "198.51.100.1",
         );
-        // What cannot be read says nothing about who was before it.
+        // An unreadable value hides who was before it.
         for unreadable in [
             "",
             ",",

@@ -1,11 +1,12 @@
-//! One connection's socket, wrapped with what the HTTP layer does not do by itself.
+//! One connection's socket, wrapped with behavior that the HTTP layer lacks.
 //!
-//! - A sender that does not read its answers is cut off: a write may stall for a bounded time.
-//! - An answer given before the body was read still arrives. Closing a socket with unread data makes
-//!   the kernel send a reset, which can destroy an answer on its way; so the writing side is closed
-//!   first and what still arrives is read and thrown away, within bounds (as nginx's lingering close).
-//! - It knows how far the request has come, so that an idle connection that is closed is told from a
-//!   sender who never finishes its headers.
+//! - A sender that does not read its answers is disconnected: a write may stall for a bounded time.
+//! - An answer sent before the body was read completely still arrives. Closing a socket with unread
+//!   data makes the kernel send a reset, which can destroy an answer in transit. So the writing
+//!   side is closed first, and incoming data is read and discarded, within bounds (like nginx's
+//!   lingering close).
+//! - It tracks how far the request has come, to distinguish an idle connection that is closed from
+//!   a sender that never finishes its headers.
 
 use std::io;
 use std::pin::Pin;
@@ -17,16 +18,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How far a connection's present request has come.
+/// How far a connection's current request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Nothing of a next request has arrived.
+    /// No byte of a next request has arrived.
     Idle,
-    /// Bytes have arrived that are no request yet.
+    /// Bytes have arrived that do not form a request yet.
     Head,
-    /// A request is being dealt with.
+    /// A request is being handled.
     Request,
-    /// A request was answered before its body had been read to the end.
+    /// A request was answered before its body was read completely.
     AnsweredEarly,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct Connection {
     linger: Option<Linger>,
 }
 
-/// The reading away of what arrives after the last answer.
+/// Reading and discarding what arrives after the last answer.
 struct Linger {
     until: Pin<Box<Sleep>>,
     bytes_left: usize,
@@ -78,15 +79,15 @@ impl Connection {
         }
     }
 
-    /// Passes a write's result on, unless the socket has taken nothing for too long.
+    /// Passes a write's result on, unless the socket has accepted nothing for too long.
     fn bound_write(
         &mut self,
         cx: &mut Context<'_>,
-        wrote: Poll<io::Result<usize>>,
+        written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if wrote.is_ready() {
+        if written.is_ready() {
             self.write_stalled = None;
-            return wrote;
+            return written;
         }
         let stalled = self
             .write_stalled
@@ -117,8 +118,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.bound_write(cx, wrote)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.bound_write(cx, written)
     }
 
     fn poll_write_vectored(
@@ -126,8 +127,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.bound_write(cx, wrote)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.bound_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -157,7 +158,7 @@ impl AsyncWrite for Connection {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
                     linger.bytes_left = linger.bytes_left.saturating_sub(buf.filled().len());
                 }
-                // The sender has closed or reset the connection: there is nobody left to wait for.
+                // The sender has closed or reset the connection: there is nothing left to wait for.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
                     ready!(linger.until.as_mut().poll(cx));

@@ -1,4 +1,4 @@
-//! The limits that are times or counts, checked once so that nothing later can panic on them.
+//! The limits that are durations or counts, validated once so that nothing panics on them later.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use revwatch_runtime::config::Limits;
 
 use crate::StartError;
 
-/// The times of [`Limits`].
+/// The durations of [`Limits`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
     pub(crate) header: Duration,
     pub(crate) body: Duration,
-    /// What an unfinished body has of that while memory is short.
-    pub(crate) body_patience: Duration,
+    /// How much of `body` an incomplete body has in any case while memory is short.
+    pub(crate) body_min_time: Duration,
     pub(crate) publish: Duration,
     pub(crate) drain: Duration,
 }
 
-/// A sender whom nothing holds up needs far less than a tenth of the time it has.
-const PATIENCE_SHARE: u32 = 10;
+/// An unhindered sender needs far less than a tenth of the time it has.
+const MIN_TIME_DIVISOR: u32 = 10;
 
 impl Deadlines {
     pub(crate) fn new(limits: &Limits) -> Result<Self, StartError> {
@@ -47,14 +47,14 @@ impl Deadlines {
         Ok(Self {
             header: seconds("header_seconds", limits.header_seconds)?,
             body,
-            body_patience: body / PATIENCE_SHARE,
+            body_min_time: body / MIN_TIME_DIVISOR,
             publish: seconds("publish_seconds", limits.publish_seconds)?,
             drain: seconds("drain_seconds", limits.drain_seconds)?,
         })
     }
 }
 
-/// A day is longer than any of these can mean, and short enough for clock arithmetic.
+/// A day is longer than any useful value of these, and short enough for clock arithmetic.
 fn seconds(name: &'static str, value: f64) -> Result<Duration, StartError> {
     if value > 0.0 && value <= 86_400.0 {
         Ok(Duration::from_secs_f64(value))

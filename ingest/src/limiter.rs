@@ -1,7 +1,8 @@
-//! Counts refusals by address and says when an address has had too many.
+//! Counts refusals by address and reports when an address exceeds its limit.
 //!
-//! Invariant: bounded memory whatever is sent. What is indistinguishable from a new address is
-//! forgotten every [`SWEEP_EVERY`] refusals, and beyond [`MAX_ADDRESSES`] all share one budget.
+//! Invariant: memory is bounded, whatever is sent. Entries that are indistinguishable from a new
+//! address are dropped every [`SWEEP_EVERY`] refusals, and beyond [`MAX_ADDRESSES`] all addresses
+//! share one budget.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -11,13 +12,13 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
-/// Who shares one budget of refusals, and of connections.
+/// The unit that shares one budget of refusals, and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
     V4(Ipv4Addr),
-    /// A /64: the smallest network a single customer is usually given.
+    /// A /64: the smallest network that a single customer is usually assigned.
     V6([u16; 4]),
-    /// Everybody, while the table is full. Harmless: what is signed is not limited.
+    /// All senders, while the table is full. Harmless: signed requests are not limited.
     Overflow,
 }
 
@@ -44,7 +45,8 @@ impl Limiter {
         }
     }
 
-    /// Counts one refusal. `Err` says that the address is over its limit, and for how many seconds.
+    /// Counts one refusal. `Err` means that the address is over its limit, and holds the seconds to
+    /// wait.
     pub(crate) fn refused(&self, from: IpAddr) -> Result<(), u64> {
         if self.refusals.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.budgets.retain_recent();
@@ -63,7 +65,7 @@ impl Limiter {
     }
 }
 
-/// Whose address it is.
+/// The sender of an address.
 pub(crate) fn sender(from: IpAddr) -> Sender {
     match from.to_canonical() {
         IpAddr::V4(v4) => Sender::V4(v4),
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_budget_and_a_v6_network_has_one() {
+    fn each_address_and_each_v6_network_has_its_own_budget() {
         let limiter = Limiter::new(1, 2);
         assert_eq!(
             [
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn memory_stays_bounded() {
-        // One refusal is forgiven only after a second, so that nothing is swept meanwhile.
+        // One refusal expires only after a second, so nothing is swept during the test.
         let limiter = Limiter::new(1, 1_000);
         for n in 0..150_000_u32 {
             let _ = limiter.refused(IpAddr::V4(Ipv4Addr::from_bits(n)));
@@ -120,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn forgets_who_has_been_quiet() {
-        // A refusal is forgiven after a microsecond.
+    fn drops_addresses_without_recent_refusals() {
+        // A refusal expires after a microsecond.
         let limiter = Limiter::new(1_000_000, 10);
         for n in 0..100_000_u32 {
             let _ = limiter.refused(IpAddr::V4(Ipv4Addr::from_bits(n)));

@@ -1,7 +1,7 @@
-//! The public listener: a hyper-util loop, because `axum::serve` has no limit on how long a sender may
-//! take over its headers, and no cap on connections.
+//! The public listener: a hyper-util loop, because `axum::serve` limits neither the time a sender
+//! may take for its headers nor the number of connections.
 //!
-//! Invariant: no error of one connection, and none of `accept`, ends the loop.
+//! Invariant: no error of one connection, and no error of `accept`, ends the loop.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,11 +24,12 @@ use crate::service::Edge;
 
 /// Stripe's headers are about one kilobyte.
 const HEADER_BYTES: usize = 16 * 1024;
-/// The most that is read at once. Every connection may hold that much besides its headers and a small body, so it is no
-/// larger than headers may be; a usual event still arrives in one piece. With headers as large and as many as they may
-/// be, a connection was measured to hold 72 KiB, and an idle one 13.
+/// Maximum read at once. Every connection may hold this much in addition to its headers and a small
+/// body, so it is no larger than headers may be; a typical event still arrives in one piece. With
+/// headers at their maximum size and number, a connection was measured to hold 72 KiB, and an idle
+/// one 13 KiB.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Out of file descriptors, say: others must finish first.
+/// Pause after an error such as running out of file descriptors: others must finish first.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 
 /// Serves until `shutdown`, then drains.
@@ -41,8 +42,8 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
     let http = http(&edge);
     while let Some((slot, stream, peer)) = next(&listener, &slots, &shutdown).await {
         let peer = peer.ip().to_canonical();
-        let Ok(place) = edge.admit(peer) else {
-            // Closed by being dropped: it has no request that could be answered.
+        let Ok(peer_slot) = edge.admit(peer) else {
+            // Dropping closes it: there is no request that could be answered.
             edge.connection_refused(peer);
             continue;
         };
@@ -63,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
         let connection = graceful.watch(http.serve_connection(io, service));
         let (edge, cut) = (edge.clone(), cut.clone());
         tokio::spawn(async move {
-            let _held = (slot, place);
+            let _held = (slot, peer_slot);
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     edge.connection_failed(peer, &error, progress.get());
@@ -75,7 +76,7 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
     drop(listener);
     info!(
         connections = graceful.count(),
-        publishes = edge.publisher().under_way(),
+        publishes = edge.publisher().in_progress(),
         "no longer accepting webhooks; draining"
     );
     if timeout(edge.deadlines().drain, graceful.shutdown())
@@ -83,7 +84,7 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
         .is_err()
     {
         warn!(
-            "requests still under way after limits.drain_seconds are cut off; Stripe sends them again"
+            "requests still in progress after limits.drain_seconds are cut off; Stripe will retry them"
         );
         cut.cancel();
     }
@@ -101,8 +102,8 @@ fn http(edge: &Edge) -> http1::Builder {
     http
 }
 
-/// The next connection, with the slot it occupies; `None` once `shutdown` is cancelled. While all slots
-/// are taken nothing is accepted: further senders wait in the kernel's queue.
+/// The next connection, with the slot it occupies; `None` once `shutdown` is cancelled. While all
+/// slots are taken no connection is accepted: further senders wait in the kernel's queue.
 async fn next(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
@@ -114,15 +115,15 @@ async fn next(
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     if let Err(error) = stream.set_nodelay(true) {
-                        debug!(%error, "TCP_NODELAY could not be set");
+                        debug!(%error, "could not set TCP_NODELAY");
                     }
                     return Some((slot, stream, peer));
                 }
-                Err(error) if is_the_senders(&error) => {
+                Err(error) if is_senders_fault(&error) => {
                     debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
-                    warn!(%error, "cannot accept connections; trying again (is the limit of open files too low?)");
+                    warn!(%error, "cannot accept connections; retrying (is the limit of open files too low?)");
                     sleep(ACCEPT_BACKOFF).await;
                 }
             }
@@ -135,7 +136,7 @@ async fn next(
     }
 }
 
-fn is_the_senders(error: &io::Error) -> bool {
+fn is_senders_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! revwatch's HTTP edge alone.
+//! revwatch's HTTP edge as a program of its own.
 
 use clap::Parser as _;
 use revwatch_ingest::Ingest;

@@ -1,6 +1,7 @@
-//! Open connections by peer, and how many one peer may have.
+//! Open connections by peer, and the limit per peer.
 //!
-//! Invariant: there is an entry per peer that has a connection open, and no other: `limits.connections` bounds them.
+//! Invariant: there is an entry for each peer with an open connection, and no other:
+//! `limits.connections` bounds the entries.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,36 +10,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::limiter::{Sender, sender};
 
 pub(crate) struct Peers {
-    most_each: usize,
+    max_per_peer: usize,
     open: Mutex<HashMap<Sender, usize>>,
 }
 
-/// One open connection. Dropped, it is open no longer.
+/// One open connection. Dropping it decrements the peer's count.
 pub(crate) struct PeerSlot {
     peers: Arc<Peers>,
-    of: Sender,
+    sender: Sender,
 }
 
 impl Peers {
-    pub(crate) fn new(most_each: usize) -> Arc<Self> {
+    pub(crate) fn new(max_per_peer: usize) -> Arc<Self> {
         Arc::new(Self {
-            most_each,
+            max_per_peer,
             open: Mutex::default(),
         })
     }
 
-    /// Counts one more connection of `peer`; `None` if it has as many as it may.
+    /// Counts one more connection of `peer`; `None` if the peer is at its limit.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<PeerSlot> {
-        let of = sender(peer);
+        let sender = sender(peer);
         let mut open = self.lock();
-        let count = open.entry(of).or_default();
-        if *count >= self.most_each {
+        let count = open.entry(sender).or_default();
+        if *count >= self.max_per_peer {
             return None;
         }
         *count += 1;
         Some(PeerSlot {
             peers: self.clone(),
-            of,
+            sender,
         })
     }
 
@@ -50,10 +51,10 @@ impl Peers {
 impl Drop for PeerSlot {
     fn drop(&mut self) {
         let mut open = self.peers.lock();
-        if let Some(count) = open.get_mut(&self.of) {
+        if let Some(count) = open.get_mut(&self.sender) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.of);
+                open.remove(&self.sender);
             }
         }
     }
@@ -64,11 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_peer_has_its_places_and_a_v6_network_is_one_peer() {
+    fn each_peer_has_its_own_slots_and_a_v6_network_is_one_peer() {
         let peers = Peers::new(2);
         let admit = |address: &str| peers.admit(address.parse().expect("an address"));
-        let first = admit("192.0.2.1").expect("a place");
-        let second = admit("::ffff:192.0.2.1").expect("a place");
+        let first = admit("192.0.2.1").expect("a slot");
+        let second = admit("::ffff:192.0.2.1").expect("a slot");
         assert!(admit("192.0.2.1").is_none());
         let others: Vec<_> = ["192.0.2.2", "2001:db8::1", "2001:db8::2"]
             .iter()
@@ -81,7 +82,7 @@ mod tests {
         drop((second, others, again));
         assert!(
             peers.lock().is_empty(),
-            "who has no connection is forgotten"
+            "a peer without connections has no entry"
         );
     }
 }

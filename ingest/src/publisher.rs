@@ -1,10 +1,9 @@
-//! Handing deliveries to the queue.
+//! Hands deliveries to the queue.
 //!
-//! Invariant: a publish, once begun, does not depend on the sender staying connected: who hangs up
-//! must not take an event along that the queue may already have. It is part of its request for as long as that waits for
-//! it, so that a usual webhook needs no task of its own; a task takes over what is left when the request ends first
-//! ([`Publishing`]), or when the queue
-//! takes longer than an answer may.
+//! Invariant: once begun, a publish does not depend on the sender staying connected: a disconnect
+//! must not cancel an event that the queue may already have. A publish runs inside its request
+//! while the request waits for it, so a typical webhook needs no task of its own. A task takes over
+//! if the request ends first ([`Publishing`]), or if the queue takes longer than an answer may.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -27,28 +26,29 @@ use crate::answer::Answer;
 use crate::request_metrics::RequestCounter;
 use crate::request_span::RequestSpan;
 
-/// The way to the queue: how many at once, and for how long.
+/// Access to the queue, with limits on concurrency and time.
 pub(crate) struct Publisher {
     queue: Arc<dyn EventQueue>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
     in_flight: Arc<Semaphore>,
     deadline: Duration,
-    under_way: TaskTracker,
+    in_progress: TaskTracker,
 }
 
-/// What a publish holds until it is dealt with, wherever it runs.
+/// What a publish holds until it completes, wherever it runs.
 struct Slot {
     _permit: OwnedSemaphorePermit,
-    _under_way: TaskTrackerToken,
+    _in_progress: TaskTrackerToken,
 }
 
-/// A publish, run by whoever awaits it. Dropped before its end, it goes on in a task of its own.
+/// A publish, driven by its awaiter. If dropped before it completes, it continues in a task of its
+/// own.
 struct Publishing(Option<Pin<Box<dyn Future<Output = Answer> + Send>>>);
 
-/// A publish nobody waits for any longer goes on for this many further deadlines, since giving up a
-/// confirm tells nothing about the event; after that it is dropped, so that a queue that never answers
-/// cannot hold on to memory.
+/// A publish that no request awaits any longer continues for this many further deadlines, because
+/// an abandoned confirm says nothing about the event. After that it is dropped, so that a queue
+/// that never answers cannot hold memory.
 const ABANDON_AFTER_DEADLINES: u32 = 3;
 
 impl Publisher {
@@ -66,7 +66,7 @@ impl Publisher {
             tracer,
             in_flight,
             deadline,
-            under_way: TaskTracker::new(),
+            in_progress: TaskTracker::new(),
         })
     }
 
@@ -74,39 +74,45 @@ impl Publisher {
         self.queue.partitions()
     }
 
-    /// How many publishes are under way.
-    pub(crate) fn under_way(&self) -> usize {
-        self.under_way.len()
+    /// Number of publishes in progress.
+    pub(crate) fn in_progress(&self) -> usize {
+        self.in_progress.len()
     }
 
-    /// Waits for publishes under way, as long as one may take.
+    /// Waits for publishes in progress, for at most the time one may take.
     pub(crate) async fn finish(&self) {
-        self.under_way.close();
-        if timeout(self.deadline, self.under_way.wait()).await.is_err() {
+        self.in_progress.close();
+        if timeout(self.deadline, self.in_progress.wait())
+            .await
+            .is_err()
+        {
             warn!(
-                publishes = self.under_way(),
-                "stopping with publishes unconfirmed; Stripe sends those again"
+                publishes = self.in_progress(),
+                "stopping with unconfirmed publishes; Stripe will retry those"
             );
         }
     }
 
-    /// Publishes, counts and logs. Cancelling it only stops the waiting.
+    /// Publishes, counts and logs. Cancelling it only stops waiting for the result.
     pub(crate) async fn publish(
         self: &Arc<Self>,
-        mut tally: RequestCounter,
+        mut counter: RequestCounter,
         delivery: Delivery,
         event: Envelope,
-        visit: RequestSpan,
+        request_span: RequestSpan,
     ) -> Answer {
         let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            let (endpoint, event_id, trace_id) =
-                (&delivery.endpoint, redact::id(&event.event_id), visit.of);
+            let (endpoint, event_id, trace_id) = (
+                &delivery.endpoint,
+                redact::id(&event.event_id),
+                request_span.of,
+            );
             warn!(
                 endpoint, outcome = "overloaded", %event_id, %trace_id,
-                "webhook not stored: limits.in_flight are being stored"
+                "webhook not stored: limits.in_flight deliveries are being stored"
             );
-            tally.outcome = Answer::Overloaded.outcome();
-            visit.end(
+            counter.outcome = Answer::Overloaded.outcome();
+            request_span.end(
                 &self.tracer,
                 &delivery.endpoint,
                 &event,
@@ -117,37 +123,41 @@ impl Publisher {
         };
         let slot = Slot {
             _permit: permit,
-            _under_way: self.under_way.token(),
+            _in_progress: self.in_progress.token(),
         };
-        Publishing(Some(Box::pin(
-            self.clone().store(tally, slot, delivery, event, visit),
-        )))
+        Publishing(Some(Box::pin(self.clone().store(
+            counter,
+            slot,
+            delivery,
+            event,
+            request_span,
+        ))))
         .await
     }
 
     async fn store(
         self: Arc<Self>,
-        mut tally: RequestCounter,
+        mut counter: RequestCounter,
         slot: Slot,
         delivery: Delivery,
         event: Envelope,
-        visit: RequestSpan,
+        request_span: RequestSpan,
     ) -> Answer {
         let (delivery_id, bytes) = (delivery.id, delivery.body.len());
         let (endpoint, event_id, trace_id) = (
             delivery.endpoint.clone(),
             redact::id(&event.event_id),
-            visit.of,
+            request_span.of,
         );
         let (began, started) = (SystemTime::now(), Instant::now());
-        tally.outcome = Answer::Unavailable.outcome();
+        counter.outcome = Answer::Unavailable.outcome();
         let queue = self.queue.clone();
         let mut publishing = Box::pin(async move { queue.publish(delivery).await });
         let result = timeout(self.deadline, &mut publishing).await;
         match &result {
             Ok(Ok(())) => {
                 self.observe(started);
-                tally.outcome = Answer::Stored.outcome();
+                counter.outcome = Answer::Stored.outcome();
                 let (event_type, known_type) = (redact::kind(&event.event_type), event.known_type);
                 info!(
                     endpoint, outcome = "stored", %event_id, %trace_id, %event_type, known_type, %delivery_id, bytes,
@@ -172,10 +182,10 @@ impl Publisher {
         } else {
             Answer::Unavailable
         };
-        visit.published(&self.tracer, began, &answer);
-        visit.end(&self.tracer, &endpoint, &event, bytes, &answer);
+        request_span.published(&self.tracer, began, &answer);
+        request_span.end(&self.tracer, &endpoint, &event, bytes, &answer);
         if result.is_err() {
-            // The queue may still take it: that is of no use to the sender, but to whoever reads the log.
+            // The queue may still confirm it: too late for the sender, but useful in the log.
             let event_id = event_id.into_owned();
             tokio::spawn(async move {
                 let _slot = slot;
@@ -185,13 +195,13 @@ impl Publisher {
                     self.observe(started);
                     info!(
                         endpoint, %event_id, %trace_id, %delivery_id,
-                        "stored after the answer; Stripe's repeat will be a duplicate"
+                        "stored after the answer; Stripe's retry will be a duplicate"
                     );
                 }
             });
         }
-        // Here it is counted and, unless the queue still owes a word, its slot given back: before the sender can send
-        // the next one.
+        // The request is counted here and its slot released, unless the queue still owes a confirm:
+        // before the sender can send the next one.
         answer
     }
 
@@ -209,7 +219,7 @@ impl Future for Publishing {
         let Some(publish) = &mut self.0 else {
             return Poll::Ready(Answer::Unavailable);
         };
-        // A queue's adapter that panics ends its publish, not the sender's connection.
+        // A panicking queue adapter ends its publish, not the sender's connection.
         let polled = catch_unwind(AssertUnwindSafe(|| publish.as_mut().poll(cx)));
         let answer = ready!(polled.unwrap_or(Poll::Ready(Answer::Unavailable)));
         self.0 = None;
@@ -220,8 +230,8 @@ impl Future for Publishing {
 impl Drop for Publishing {
     fn drop(&mut self) {
         // Without a runtime the process has ended.
-        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(rest);
+        if let (Some(publish), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(publish);
         }
     }
 }
@@ -237,33 +247,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_dropped_goes_on_from_where_it_was() {
+    async fn a_dropped_publish_continues_where_it_was() {
         let (begun, has_begun) = oneshot::channel();
         let (go, wait) = oneshot::channel();
         let (ended, has_ended) = oneshot::channel();
         let mut publishing = publishing(async move {
-            begun.send(()).expect("somebody waits");
-            wait.await.expect("the word");
-            ended.send(()).expect("somebody waits");
+            begun.send(()).expect("the test waits");
+            wait.await.expect("the permission to go on");
+            ended.send(()).expect("the test waits");
             Answer::Stored
         });
         tokio::select! {
             biased;
-            _ = &mut publishing => panic!("it has no word yet"),
+            _ = &mut publishing => panic!("it has no permission yet"),
             begun = has_begun => begun.expect("begun"),
         }
         drop(publishing);
-        go.send(()).expect("it goes on");
+        go.send(()).expect("it continues");
         has_ended.await.expect("it ends");
     }
 
     #[tokio::test]
-    async fn one_that_ends_or_panics_has_an_answer_and_leaves_nothing() {
+    async fn a_publish_that_ends_or_panics_has_an_answer_and_leaves_no_task() {
         let mut publishing = publishing(async { Answer::Stored });
         assert_eq!((&mut publishing).await, Answer::Stored);
         assert!(publishing.0.is_none());
-        publishing =
-            self::publishing(async { panic!("a defect in the adapter, made by this test") });
+        publishing = self::publishing(async { panic!("a bug in the adapter, made by this test") });
         assert_eq!((&mut publishing).await, Answer::Unavailable);
         assert!(publishing.0.is_none());
     }

@@ -1,17 +1,17 @@
-//! Counting requests.
+//! Counts requests.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use revwatch_runtime::telemetry::Metrics;
 
-/// Counts its request when dropped, so that none is missed: not one whose sender hung up, and not one
-/// whose publish panicked.
+/// Counts its request when dropped, so that none is missed, even if the sender disconnected or the
+/// publish panicked.
 pub(crate) struct RequestCounter {
     metrics: Arc<Metrics>,
     /// The endpoint's configured name, or `none`.
     pub(crate) endpoint: Cow<'static, str>,
-    /// One of the words in the crate's table of answers.
+    /// One of the outcomes in the crate's table of answers.
     pub(crate) outcome: &'static str,
 }
 

@@ -1,7 +1,8 @@
-//! What the trace of an event shows of one request that brought it.
+//! The spans of one request in the trace of its event.
 //!
-//! A sender's own trace context is not continued, but linked: an event has one trace, however many requests bring it
-//! and whoever sends them, and that must not depend on what a sender writes into a header.
+//! A sender's own trace context is linked, not continued: an event has one trace, however many
+//! requests deliver it and from whichever sender, and this must not depend on a header that a
+//! sender writes.
 
 use std::time::SystemTime;
 
@@ -33,20 +34,20 @@ impl RequestSpan {
         }
     }
 
-    /// Goes with the message, so that what is done with it stands below this request.
+    /// The `traceparent` for the message, which makes the later processing a child of this request.
     pub(crate) fn traceparent(&self, tracer: &Tracer) -> String {
         self.of.traceparent(self.span, tracer.keeps(&self.of))
     }
 
-    /// The queue has answered, or not in time.
+    /// The queue has answered, or the deadline has passed.
     pub(crate) fn published(&self, tracer: &Tracer, began: SystemTime, answer: &Answer) {
         if tracer.keeps(&self.of) {
             let span = Span::new(self.of, "publish", SpanKind::Producer, began).within(self.span);
-            tracer.end(judged(span, answer));
+            tracer.end(with_outcome(span, answer));
         }
     }
 
-    /// The request is answered.
+    /// The request was answered.
     pub(crate) fn end(
         self,
         tracer: &Tracer,
@@ -78,11 +79,11 @@ impl RequestSpan {
                 i64::from(answer.status().as_u16()),
             );
         let span = self.sender.into_iter().fold(span, Span::link);
-        tracer.end(judged(span, answer));
+        tracer.end(with_outcome(span, answer));
     }
 }
 
-fn judged(span: Span, answer: &Answer) -> Span {
+fn with_outcome(span: Span, answer: &Answer) -> Span {
     let span = span.with("revwatch.outcome", answer.outcome());
     if answer.status().is_server_error() {
         span.failed(answer.outcome())

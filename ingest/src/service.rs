@@ -1,7 +1,7 @@
-//! From a request's head to its answer: reads the body within its limits, has it judged by
-//! [`crate::accept`], publishes it, counts and logs.
+//! From a request's head to its answer: reads the body within its limits, lets [`crate::accept`]
+//! decide, publishes, counts and logs.
 //!
-//! Invariant: every request is counted once, whatever becomes of it ([`RequestCounter`]).
+//! Invariant: every request is counted once, whatever happens to it ([`RequestCounter`]).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -50,10 +50,10 @@ pub(crate) struct Edge {
     tracer: Tracer,
 }
 
-/// A peer has as many connections as it may.
-pub(crate) struct TooMany;
+/// The peer is at its limit of connections.
+pub(crate) struct TooManyConnectionsError;
 
-/// What came of a request before anything was published.
+/// The result of a request before anything is published.
 enum Examined {
     Publish(Box<Delivery>, Envelope, RequestSpan),
     Answer(Answer),
@@ -76,7 +76,7 @@ impl Edge {
             deadlines,
             trusted_proxies,
             peers: Peers::new(limits.connections_per_peer),
-            bodies: Bodies::new(limits.unfinished_body_bytes, deadlines.body_patience),
+            bodies: Bodies::new(limits.unfinished_body_bytes, deadlines.body_min_time),
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
             publisher: Publisher::new(
                 queue,
@@ -91,7 +91,7 @@ impl Edge {
         }
     }
 
-    /// Where webhooks are taken; others may be put in their place.
+    /// The webhook endpoints; a reload replaces them.
     pub(crate) fn endpoints(&self) -> Reloadable<Vec<Endpoint>> {
         self.endpoints.clone()
     }
@@ -108,12 +108,16 @@ impl Edge {
         &self.publisher
     }
 
-    /// A place for one more connection of `peer`. Trusted proxies need none: they carry the requests of all clients.
-    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<PeerSlot>, TooMany> {
+    /// A slot for one more connection of `peer`. Trusted proxies need none: they carry the requests
+    /// of all clients.
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Option<PeerSlot>, TooManyConnectionsError> {
         if self.trusted_proxies.contains(peer) {
             return Ok(None);
         }
-        self.peers.admit(peer).map(Some).ok_or(TooMany)
+        self.peers
+            .admit(peer)
+            .map(Some)
+            .ok_or(TooManyConnectionsError)
     }
 
     pub(crate) async fn handle(
@@ -124,22 +128,22 @@ impl Edge {
     ) -> Response<Full<Bytes>> {
         progress.set(Stage::Request);
         let began = SystemTime::now();
-        let mut tally = RequestCounter::new(self.metrics.clone());
+        let mut counter = RequestCounter::new(self.metrics.clone());
         let (head, body) = request.into_parts();
-        // Until the body has been read to its end, the connection cannot be used for another request.
+        // Until the body is read completely, the connection cannot serve another request.
         let mut early = !body.is_end_stream();
         let endpoints = self.endpoints.get();
         let examined = match accept::route(&endpoints, &head.method, head.uri.path(), &head.headers)
         {
             Route::Refused(index, answer) => {
                 if let Some(index) = index {
-                    tally.endpoint = Cow::Owned(endpoints[index].name.clone());
+                    counter.endpoint = Cow::Owned(endpoints[index].name.clone());
                 }
                 Examined::Answer(answer)
             }
             Route::Endpoint(index) => {
                 let endpoint = &endpoints[index];
-                tally.endpoint = Cow::Owned(endpoint.name.clone());
+                counter.endpoint = Cow::Owned(endpoint.name.clone());
                 match timeout(self.deadlines.body, self.read(body)).await {
                     Err(_) => Examined::Answer(Answer::BodyTimeout),
                     Ok(Err(answer)) => Examined::Answer(answer),
@@ -151,12 +155,12 @@ impl Edge {
             }
         };
         let answer = match examined {
-            Examined::Publish(delivery, envelope, visit) => {
+            Examined::Publish(delivery, envelope, request_span) => {
                 self.publisher
-                    .publish(tally, *delivery, envelope, visit)
+                    .publish(counter, *delivery, envelope, request_span)
                     .await
             }
-            Examined::Answer(answer) => self.refuse(tally, peer, &head.headers, answer),
+            Examined::Answer(answer) => self.refuse(counter, peer, &head.headers, answer),
         };
         progress.set(if early {
             Stage::AnsweredEarly
@@ -166,15 +170,15 @@ impl Edge {
         response(&answer, early)
     }
 
-    /// Counts and logs a connection that has no place.
+    /// Counts and logs a connection that found no slot.
     pub(crate) fn connection_refused(&self, peer: IpAddr) {
         self.no_request(peer, "too_many_connections");
     }
 
-    /// Counts and logs a connection that ended without becoming a request. There is nobody to answer:
-    /// the HTTP layer has already said what could be said.
+    /// Counts and logs a connection that ended without becoming a request. There is no one to
+    /// answer: the HTTP layer has already sent what could be sent.
     pub(crate) fn connection_failed(&self, peer: IpAddr, error: &hyper::Error, stage: Stage) {
-        // A request that got as far as the service is counted there; an idle connection is no request.
+        // A request that reached the service is counted there; an idle connection is not a request.
         if stage != Stage::Head {
             return;
         }
@@ -192,12 +196,13 @@ impl Edge {
 
     fn no_request(&self, peer: IpAddr, outcome: &'static str) {
         if self.limiter.refused(peer).is_ok() {
-            warn!(outcome, %peer, "refused what is no complete HTTP request");
+            warn!(outcome, %peer, "refused an incomplete HTTP request");
         }
         RequestCounter::new(self.metrics.clone()).outcome = outcome;
     }
 
-    /// Reads a body, but never more than `limits.body_bytes` of it, and nothing of one that says it is larger.
+    /// Reads a body, but never more than `limits.body_bytes` of it, and nothing of one that
+    /// declares a larger size.
     async fn read(&self, mut body: Incoming) -> Result<Bytes, Answer> {
         let limit_bytes = self.limits.body_bytes;
         let too_large = Answer::TooLarge { limit_bytes };
@@ -205,21 +210,22 @@ impl Edge {
         if declared.lower() > limit_bytes as u64 {
             return Err(too_large);
         }
-        let most_bytes = declared
+        let max_bytes = declared
             .exact()
             .and_then(|exact| usize::try_from(exact).ok())
             .unwrap_or(limit_bytes);
-        let mut unfinished = self.bodies.begin(most_bytes);
+        let mut unfinished = self.bodies.begin(max_bytes);
         while let Some(frame) = body.frame().await {
-            // What is no data is trailers.
+            // Frames without data are trailers.
             let Ok(data) = frame.map_err(|_| Answer::IncompleteBody)?.into_data() else {
                 continue;
             };
             if unfinished.len() + data.len() > limit_bytes {
                 return Err(too_large);
             }
-            // Most events arrive in one piece, which is kept as it is. Of others it must not stay: a few bytes of it
-            // would keep the whole buffer that the connection read them into.
+            // Most events arrive in one piece, which is kept as it is. A piece of a larger body
+            // must be copied: a few bytes of it would keep the connection's complete read buffer
+            // alive.
             if unfinished.len() == 0 && body.is_end_stream() {
                 return Ok(data);
             }
@@ -233,7 +239,8 @@ impl Edge {
             .map_err(|BodyBudgetError| Answer::BodyBudget)
     }
 
-    /// `seen` are the endpoints by which the head was routed, `index` the one it is for.
+    /// `seen` are the endpoints by which the head was routed; `index` is the endpoint of this
+    /// request.
     fn examine(
         &self,
         seen: &Arc<Vec<Endpoint>>,
@@ -256,20 +263,20 @@ impl Edge {
                 self.publisher.partitions(),
             )
         };
-        match judge_by_newest(seen, &self.endpoints, endpoint, judge) {
+        match judge_by_latest(seen, &self.endpoints, endpoint, judge) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
-                let visit = RequestSpan::new(&event.event_id, headers, began);
+                let request_span = RequestSpan::new(&event.event_id, headers, began);
                 info!(
                     endpoint = endpoint.name,
                     outcome = "ignored",
                     event_id = %redact::id(&event.event_id),
-                    trace_id = %visit.of,
+                    trace_id = %request_span.of,
                     event_type = %redact::kind(&event.event_type),
                     bytes = body.len(),
                     "webhook"
                 );
-                visit.end(
+                request_span.end(
                     &self.tracer,
                     &endpoint.name,
                     &event,
@@ -279,7 +286,7 @@ impl Edge {
                 Examined::Answer(Answer::Ignored)
             }
             Verdict::Publish(envelope) => {
-                let visit = RequestSpan::new(&envelope.event_id, headers, began);
+                let request_span = RequestSpan::new(&envelope.event_id, headers, began);
                 let delivery = Delivery {
                     id: Uuid::now_v7(),
                     event_id: envelope.event_id.clone(),
@@ -287,46 +294,47 @@ impl Edge {
                     partition: envelope.partition,
                     endpoint: endpoint.name.clone(),
                     received_ms: now.as_millisecond(),
-                    traceparent: Some(visit.traceparent(&self.tracer)),
+                    traceparent: Some(request_span.traceparent(&self.tracer)),
                     body,
                 };
-                Examined::Publish(Box::new(delivery), envelope, visit)
+                Examined::Publish(Box::new(delivery), envelope, request_span)
             }
         }
     }
 
-    /// Gives `answer`, or 429 in its place where the address is over its limit.
+    /// Returns `answer`, or 429 instead if the address is over its limit.
     fn refuse(
         &self,
-        mut tally: RequestCounter,
+        mut counter: RequestCounter,
         peer: IpAddr,
         headers: &HeaderMap,
         answer: Answer,
     ) -> Answer {
         let peer = client(&self.trusted_proxies, peer, headers);
         let answer = match answer
-            .refuses_a_stranger()
+            .refuses_unauthenticated()
             .then(|| self.limiter.refused(peer))
         {
-            // Not logged: whoever floods the port must not flood the log.
+            // Not logged: a flood of requests must not flood the log.
             Some(Err(retry_after_seconds)) => Answer::Limited {
                 retry_after_seconds,
             },
             refused => {
                 if refused.is_some() || matches!(answer, Answer::NotAnEvent(_)) {
-                    warn!(endpoint = %tally.endpoint, reason = answer.outcome(), %peer, "refused a webhook");
+                    warn!(endpoint = %counter.endpoint, reason = answer.outcome(), %peer, "refused a webhook");
                 }
                 answer
             }
         };
-        tally.outcome = answer.outcome();
+        counter.outcome = answer.outcome();
         answer
     }
 }
 
-/// Judges by `endpoint`, one of those `seen` when the head was read; and again by its successor where the signature
-/// does not match but a reload has replaced the endpoints since then: the secret may be new.
-fn judge_by_newest(
+/// Verifies against `endpoint`, one of those `seen` when the head was read. If the signature does
+/// not match and a reload has replaced the endpoints since then, verifies against its successor
+/// too: the secret may be new.
+fn judge_by_latest(
     seen: &Arc<Vec<Endpoint>>,
     current: &Reloadable<Vec<Endpoint>>,
     endpoint: &Endpoint,
@@ -339,17 +347,17 @@ fn judge_by_newest(
     ) {
         return verdict;
     }
-    let newest = current.get();
-    if Arc::ptr_eq(seen, &newest) {
+    let latest = current.get();
+    if Arc::ptr_eq(seen, &latest) {
         return verdict;
     }
-    newest
+    latest
         .iter()
         .find(|new| new.path == endpoint.path)
         .map_or(verdict, judge)
 }
 
-/// `early`: the body has not been read to its end, and the sender is told to use a new connection.
+/// `early`: the body was not read completely, so the sender must use a new connection.
 fn response(answer: &Answer, early: bool) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(answer.json()));
     *response.status_mut() = answer.status();
@@ -385,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_is_judged_again_only_when_the_endpoints_were_replaced() {
+    fn a_mismatch_is_verified_again_only_if_the_endpoints_were_replaced() {
         let current = Reloadable::new(vec![endpoint("old", "/a")]);
         let seen = current.get();
         let judged_by = |refusal: SignatureError| {
@@ -394,7 +402,7 @@ mod tests {
                 by.borrow_mut().push(endpoint.name.clone());
                 Verdict::Refuse(Answer::BadSignature(refusal))
             };
-            judge_by_newest(&seen, &current, &seen[0], judge);
+            judge_by_latest(&seen, &current, &seen[0], judge);
             by.into_inner()
         };
         assert_eq!(

@@ -68,7 +68,7 @@ impl Revwatch {
     pub(crate) fn has_started(&mut self, roles: &str) {
         self.started = self.wait_for("started");
         if roles.contains("ingest") {
-            let line = self.wait_for("taking webhooks");
+            let line = self.wait_for("accepting webhooks");
             self.webhooks = line["listen"].as_str().and_then(|addr| addr.parse().ok());
         }
     }

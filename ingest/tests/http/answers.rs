@@ -1,4 +1,4 @@
-//! What each request is answered, and what the queue gets.
+//! The answer to each request, and what reaches the queue.
 
 use revwatch_core::event::partition_of;
 use revwatch_runtime::telemetry::{Correlation, parse_traceparent};
@@ -39,7 +39,8 @@ async fn a_signed_event_is_stored_byte_for_byte() {
         (delivery.endpoint.as_str(), delivery.partition),
         ("stripe", partition_of("acct_1", 8))
     );
-    // The event's own trace, whatever the sender says; not sampled, because traces are off.
+    // The event's own trace, regardless of the sender's header; not sampled, because traces are
+    // off.
     let context = delivery
         .traceparent
         .as_deref()
@@ -57,7 +58,7 @@ async fn a_signed_event_is_stored_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_is_put_together_and_a_connection_is_used_again() {
+async fn a_chunked_body_is_reassembled_and_the_connection_is_reused() {
     use tokio::io::AsyncWriteExt;
     let server = Server::start(limits()).await;
     let body = event("evt_1", true);
@@ -89,7 +90,7 @@ async fn a_chunked_body_is_put_together_and_a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn endpoints_keep_their_secrets_and_modes_apart() {
+async fn endpoints_keep_their_secrets_and_modes_separate() {
     let server = Server::start(limits()).await;
     let (live, test) = (event("evt_live", true), event("evt_test", false));
     let kernel = "/webhooks/kernel/stripe";
@@ -126,7 +127,7 @@ async fn endpoints_keep_their_secrets_and_modes_apart() {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_status_its_reason_and_its_count() {
+async fn every_refusal_has_its_status_reason_and_count() {
     let server = Server::start(limits()).await;
     let body = event("evt_1", true);
     let signature = format!("stripe-signature: {}", sign(SECRET, &body));
@@ -150,7 +151,7 @@ async fn every_refusal_has_its_status_its_reason_and_its_count() {
             "invalid_json",
         ),
         (
-            "no text",
+            "not text",
             signed(PATH, SECRET, b"\xff\x00"),
             400,
             "stripe",
@@ -164,7 +165,7 @@ async fn every_refusal_has_its_status_its_reason_and_its_count() {
             "invalid_json",
         ),
         (
-            "no event",
+            "not an event",
             signed(PATH, SECRET, b"{\"id\":\"evt_1\"}"),
             400,
             "stripe",
@@ -192,7 +193,7 @@ async fn every_refusal_has_its_status_its_reason_and_its_count() {
             "not_found",
         ),
         (
-            "a path that goes on",
+            "a longer path",
             signed("/webhooks/stripe/", SECRET, &body),
             404,
             "none",
@@ -265,7 +266,7 @@ async fn every_refusal_has_its_status_its_reason_and_its_count() {
         );
         assert!(
             !answer.body.contains("evt_1"),
-            "{case}: an answer repeats nothing of the body"
+            "{case}: an answer repeats no part of the body"
         );
     }
     let accepted = [
@@ -286,7 +287,7 @@ async fn every_refusal_has_its_status_its_reason_and_its_count() {
 }
 
 #[tokio::test]
-async fn a_queue_that_fails_is_answered_503_and_stripe_sends_again() {
+async fn a_failing_queue_is_answered_503_and_the_retry_is_stored() {
     let server = Server::start(limits()).await;
     let request = signed(PATH, SECRET, &event("evt_1", true));
     for behaviour in [Behaviour::Fail, Behaviour::Misconfigured, Behaviour::Panic] {
@@ -298,7 +299,10 @@ async fn a_queue_that_fails_is_answered_503_and_stripe_sends_again() {
             "{behaviour:?}"
         );
         assert!(answer.header("retry-after").is_some());
-        assert!(!answer.body.contains("broker"), "why is for the log");
+        assert!(
+            !answer.body.contains("broker"),
+            "the cause belongs in the log"
+        );
     }
     server.queue.set(Behaviour::Succeed);
     assert_eq!(server.send(&request).await.outcome(), "stored");

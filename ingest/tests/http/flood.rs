@@ -15,7 +15,7 @@ use crate::support::{
 const REQUESTS: usize = 5_000;
 const SENDERS: usize = 16;
 
-/// A request, whether the sender stops sending after it, and the answer it must get.
+/// A request, whether the sender stops sending after it, and the expected answer.
 struct Case {
     request: Vec<u8>,
     half_closes: bool,
@@ -34,7 +34,7 @@ fn cases() -> Vec<Case> {
     ]
     .concat();
     let large = vec![b'{'; 20_000];
-    let whole = signed(PATH, SECRET, &body);
+    let complete = signed(PATH, SECRET, &body);
     let case = |request: Vec<u8>, status, outcome| Case {
         request,
         half_closes: false,
@@ -101,9 +101,9 @@ fn cases() -> Vec<Case> {
             "none",
         ),
         case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 0, "none"),
-        cut(&whole[..whole.len() - 5], 400, "incomplete_body"),
-        cut(&whole[..40], 0, "none"),
-        case(whole, 200, "stored"),
+        cut(&complete[..complete.len() - 5], 400, "incomplete_body"),
+        cut(&complete[..40], 0, "none"),
+        case(complete, 200, "stored"),
         case(
             chunked(
                 PATH,
@@ -175,12 +175,12 @@ async fn five_thousand_bad_requests_are_each_answered_and_counted() {
             .await
             .status,
         200,
-        "and it still works"
+        "and the edge still works"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signed_events_pass_through_a_flood_of_refused_ones_from_the_same_address() {
+async fn signed_events_pass_a_flood_of_refused_ones_from_the_same_address() {
     let server = Arc::new(
         Server::start(Limits {
             refused_per_second: 1,
@@ -213,7 +213,7 @@ async fn signed_events_pass_through_a_flood_of_refused_ones_from_the_same_addres
         server.count("stripe", "limited"),
         server.count("stripe", "signature_mismatch"),
     );
-    // Fifty at once, and one more for each second that it took.
+    // Fifty at once, and one more for each second that the test took.
     assert!(
         (50..=51 + started.elapsed().as_secs()).contains(&refused),
         "{refused}"

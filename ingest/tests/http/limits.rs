@@ -16,7 +16,7 @@ use crate::support::{
 const LARGE: usize = 512 * 1024;
 
 #[tokio::test]
-async fn a_sender_slow_with_its_headers_is_cut_off() {
+async fn a_sender_with_slow_headers_is_disconnected() {
     let server = Server::start(Limits {
         header_seconds: 0.2,
         ..limits()
@@ -30,7 +30,7 @@ async fn a_sender_slow_with_its_headers_is_cut_off() {
     assert_eq!(read_answer(&mut stream).await.status, 0);
     until(|| server.count("none", "header_timeout") == 1).await;
 
-    // A connection on which a request was answered is closed as well, but that is no failure.
+    // A connection that has served a request is closed as well, but that is not a failure.
     let mut stream = server.connect().await;
     stream
         .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
@@ -42,7 +42,7 @@ async fn a_sender_slow_with_its_headers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_sender_slow_with_its_body_is_answered_408() {
+async fn a_sender_with_a_slow_body_is_answered_408() {
     let server = Server::start(Limits {
         body_seconds: 0.2,
         ..limits()
@@ -61,9 +61,9 @@ async fn a_sender_slow_with_its_body_is_answered_408() {
 }
 
 /// Pipelines requests and never reads: the edge must neither collect answers in memory nor keep the
-/// connection for ever.
+/// connection forever.
 #[tokio::test]
-async fn a_sender_that_does_not_read_its_answers_is_cut_off() {
+async fn a_sender_that_does_not_read_its_answers_is_disconnected() {
     let server = Server::start(Limits {
         body_seconds: 0.3,
         ..limits()
@@ -93,10 +93,10 @@ async fn headers_that_are_too_large_are_answered_431() {
     until(|| server.count("none", "header_too_large") == 2).await;
 }
 
-/// The sender writes everything before it reads: the answer must survive what it still sends. More than
-/// the kernel's buffers hold, so that a reset would be noticed.
+/// The sender writes everything before it reads: the answer must survive what is still sent. The
+/// body exceeds the kernel's buffers, so that a reset would be noticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_413_reaches_senders_that_write_on() {
+async fn a_413_reaches_senders_that_keep_writing() {
     let server = Server::start(limits()).await;
     let body = vec![b'x'; 12 * 1024 * 1024];
     for request in [post(PATH, &[], &body), chunked(PATH, &[], &body, 10_000)] {
@@ -104,7 +104,7 @@ async fn a_413_reaches_senders_that_write_on() {
             let mut stream = server.connect().await;
             within(stream.write_all(&request))
                 .await
-                .expect("the whole request is taken");
+                .expect("the complete request is accepted");
             let answer = read_answer(&mut stream).await;
             assert_eq!(
                 (answer.status, answer.header("connection")),
@@ -112,7 +112,7 @@ async fn a_413_reaches_senders_that_write_on() {
             );
         }
     }
-    // And through an ordinary client.
+    // The same through an ordinary client.
     let client = reqwest::Client::new();
     let answer = client
         .post(format!("http://{}{PATH}", server.addr))
@@ -124,9 +124,9 @@ async fn a_413_reaches_senders_that_write_on() {
     assert_eq!(server.count("stripe", "too_large"), 11);
 }
 
-/// A sender that asks first is refused before it sends anything.
+/// A sender that asks for permission is refused before it sends its body.
 #[tokio::test]
-async fn a_413_comes_instead_of_100_continue() {
+async fn a_413_replaces_100_continue() {
     let server = Server::start(limits()).await;
     let mut stream = server.connect().await;
     let head = "POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 999999\r\n\r\n";
@@ -174,7 +174,7 @@ async fn too_many_in_flight_is_answered_503_at_once() {
 }
 
 #[tokio::test]
-async fn a_queue_that_hangs_is_answered_503_and_holds_nothing_up() {
+async fn a_hanging_queue_is_answered_503_and_blocks_nothing() {
     let server = Server::start(Limits {
         publish_seconds: 0.2,
         in_flight: 1,
@@ -189,13 +189,14 @@ async fn a_queue_that_hangs_is_answered_503_and_holds_nothing_up() {
         (503, "unavailable")
     );
     assert_eq!(answer.header("retry-after"), Some("5"));
-    // The hanging publish is given up after a while, and then even the only permit is back.
+    // The hanging publish is abandoned after a while, and then even the only permit is available
+    // again.
     server.queue.set(Behaviour::Succeed);
     within(async { while server.send(&request).await.status != 200 {} }).await;
 }
 
 #[tokio::test]
-async fn a_publish_confirmed_after_the_answer_still_counts_as_stored_there() {
+async fn a_publish_confirmed_after_the_answer_is_counted_as_unavailable() {
     let server = Server::start(Limits {
         publish_seconds: 0.5,
         ..limits()
@@ -221,7 +222,7 @@ async fn a_publish_confirmed_after_the_answer_still_counts_as_stored_there() {
 }
 
 #[tokio::test]
-async fn a_sender_that_hangs_up_does_not_take_its_event_with_it() {
+async fn a_disconnecting_sender_does_not_cancel_its_publish() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
     let mut stream = server.connect().await;
@@ -230,7 +231,7 @@ async fn a_sender_that_hangs_up_does_not_take_its_event_with_it() {
         .await
         .expect("to send");
     until(|| server.queue.begun() == 1).await;
-    // With unread data pending or not, dropping it here is all that the edge can notice.
+    // With or without unread data, dropping the connection here is all that the edge can notice.
     stream
         .set_zero_linger()
         .expect("to reset the connection when it is dropped");
@@ -264,7 +265,7 @@ async fn connections_beyond_the_cap_wait_for_one_to_end() {
     assert_eq!(read_answer(&mut third).await.status, 200);
 }
 
-/// The first of `streams` on which an answer arrives.
+/// The first of `streams` that receives an answer.
 async fn answered(streams: &[TcpStream]) -> usize {
     within(async {
         loop {
@@ -281,7 +282,7 @@ async fn answered(streams: &[TcpStream]) -> usize {
     .await
 }
 
-/// Opens connections, each with a large body of which the last thousand bytes are missing.
+/// Opens connections, each with a large body that lacks its last thousand bytes.
 async fn slow_senders(server: &Server, count: usize, request: &[u8]) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..count {
@@ -295,8 +296,8 @@ async fn slow_senders(server: &Server, count: usize, request: &[u8]) -> Vec<TcpS
 }
 
 #[tokio::test]
-async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() {
-    // Such a time for bodies that none of them is so slow as to give way.
+async fn incomplete_bodies_share_a_budget_and_one_beyond_it_is_answered_503() {
+    // The deadline for bodies is so long that none of them counts as slow.
     let limits = Limits {
         body_bytes: LARGE,
         unfinished_body_bytes: 4 * LARGE,
@@ -322,7 +323,7 @@ async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() 
     assert_eq!(
         server.send(&small).await.outcome(),
         "stored",
-        "a usual event needs no budget"
+        "a typical event needs no budget"
     );
     let (head, tail) = small.split_at(small.len() - 1);
     let mut stream = server.connect().await;
@@ -330,7 +331,7 @@ async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() 
     stream.write_all(tail).await.expect("to send");
     assert_eq!(read_answer(&mut stream).await.outcome(), "stored");
 
-    // One that ends, in whichever way, gives its part back.
+    // A body that ends, in whichever way, releases its share.
     let missing = &large[large.len() - 1000..];
     streams[0].write_all(missing).await.expect("to send");
     assert_eq!(read_answer(&mut streams[0]).await.outcome(), "stored");
@@ -342,7 +343,7 @@ async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() 
     assert_eq!(
         server.send(&large).await.outcome(),
         "stored",
-        "and it was given back again"
+        "and its memory was released again"
     );
     drop(streams.pop());
     until(|| server.count("stripe", "incomplete_body") == 1).await;
@@ -361,7 +362,7 @@ async fn unfinished_bodies_have_a_budget_and_the_one_too_many_is_answered_503() 
 }
 
 #[tokio::test]
-async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_over() {
+async fn slow_bodies_that_fill_the_budget_are_evicted_long_before_their_deadline() {
     let limits = Limits {
         body_bytes: LARGE,
         unfinished_body_bytes: 4 * LARGE,
@@ -371,8 +372,9 @@ async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_ove
     let server = Server::start(limits).await;
     let large = signed(PATH, SECRET, &large_event("evt_large", LARGE));
     let mut slow = slow_senders(&server, 4, &large).await;
-    // Others send whole events, and the slow ones a byte at a time, until one of these is refused.
-    let gave_way = within(async {
+    // Another sender sends complete events, and the slow ones send a byte at a time, until one of
+    // these is refused.
+    let evicted = within(async {
         loop {
             let answer = server.send(&large).await;
             assert!(
@@ -392,7 +394,7 @@ async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_ove
     })
     .await;
     assert_eq!(
-        read_answer(&mut slow.swap_remove(gave_way)).await.outcome(),
+        read_answer(&mut slow.swap_remove(evicted)).await.outcome(),
         "body_budget"
     );
     assert_eq!(server.send(&large).await.outcome(), "stored");
@@ -400,7 +402,7 @@ async fn slow_bodies_that_fill_the_budget_give_way_long_before_their_time_is_ove
 }
 
 #[tokio::test]
-async fn one_peer_has_so_many_connections_and_no_more() {
+async fn one_peer_is_limited_to_its_number_of_connections() {
     let server = Server::start(Limits {
         connections_per_peer: 2,
         ..limits()
@@ -426,14 +428,14 @@ async fn one_peer_has_so_many_connections_and_no_more() {
     assert_eq!(
         read_answer(&mut other).await.status,
         200,
-        "another address has places of its own"
+        "another address has its own slots"
     );
     drop(open.pop());
     within(async { while server.send(&request).await.status != 200 {} }).await;
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_has_as_many_connections_as_it_likes() {
+async fn a_trusted_proxy_has_no_limit_on_connections() {
     let server = Server::behind(
         "127.0.0.1",
         Limits {
@@ -454,7 +456,7 @@ async fn a_trusted_proxy_has_as_many_connections_as_it_likes() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names() {
+async fn behind_a_trusted_proxy_refusals_are_limited_by_the_reported_client() {
     let limits = || Limits {
         refused_per_second: 1,
         refused_burst: 2,
@@ -472,11 +474,11 @@ async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names
     };
     let table: [(&[&str], u16); 8] = [
         (&["198.51.100.1"], 400),
-        // What the client itself wrote stands before what the proxy added.
+        // What the client itself wrote precedes what the proxy added.
         (&["203.0.113.1, 198.51.100.1"], 400),
         (&["203.0.113.2", "198.51.100.1, 127.0.0.1"], 429),
         (&["198.51.100.2"], 400),
-        // Without a valid value the proxy's own address counts.
+        // Without a valid value the proxy's own address is used.
         (&[], 400),
         (&["198.51.100.3, junk"], 400),
         (&["junk"], 429),
@@ -497,7 +499,7 @@ async fn behind_a_trusted_proxy_refusals_are_limited_by_the_client_that_it_names
 }
 
 #[tokio::test]
-async fn refusals_are_limited_by_address_and_signed_events_never() {
+async fn refusals_are_limited_by_address_and_signed_events_are_not() {
     let server = Server::start(Limits {
         refused_per_second: 1,
         refused_burst: 3,
@@ -516,7 +518,7 @@ async fn refusals_are_limited_by_address_and_signed_events_never() {
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert_eq!(server.send(&signed(PATH, SECRET, &body)).await.status, 200);
     }
-    // A right signature is enough, whatever was signed.
+    // A valid signature is enough, whatever was signed.
     assert_eq!(server.send(&signed(PATH, SECRET, b"{}")).await.status, 400);
     assert_eq!(
         server.count("stripe", "limited") + server.count("none", "limited"),
@@ -526,7 +528,7 @@ async fn refusals_are_limited_by_address_and_signed_events_never() {
 }
 
 #[tokio::test]
-async fn limits_that_make_no_sense_are_refused_at_start() {
+async fn limits_out_of_range_are_refused_at_start() {
     let server = Server::start(limits()).await;
     let start = |limits: Limits| {
         Ingest::bind(Settings {

@@ -1,4 +1,4 @@
-//! The graceful end: what was begun is finished, within bounds.
+//! Graceful shutdown: requests in progress finish, within bounds.
 
 use revwatch_runtime::config::Limits;
 use tokio::io::AsyncWriteExt;
@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn the_request_under_way_is_finished() {
+async fn a_request_in_progress_is_finished() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
     let idle = server.connect().await;
@@ -24,7 +24,7 @@ async fn the_request_under_way_is_finished() {
     within(async { while TcpStream::connect(server.addr).await.is_ok() {} }).await;
     assert!(
         !server.serving.is_finished(),
-        "it waits for the request under way"
+        "it waits for the request in progress"
     );
     server.queue.gate.add_permits(1);
     let answer = read_answer(&mut stream).await;
@@ -34,7 +34,7 @@ async fn the_request_under_way_is_finished() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
+async fn an_unfinished_request_is_cut_off_after_the_drain() {
     let server = Server::start(Limits {
         drain_seconds: 0.2,
         ..limits()
@@ -46,7 +46,7 @@ async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
         .write_all(request.strip_suffix(b"{}").expect("the body"))
         .await
         .expect("to send");
-    // Being told to continue shows that the request is under way.
+    // The 100 Continue shows that the request is in progress.
     assert_eq!(read_answer(&mut stream).await.status, 100);
     server.shutdown.cancel();
     within(server.serving).await.expect("no panic");
@@ -61,7 +61,7 @@ async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
 }
 
 #[tokio::test]
-async fn a_publish_outlives_the_connection_that_began_it() {
+async fn a_publish_outlives_its_connection() {
     let server = Server::start(Limits {
         drain_seconds: 0.2,
         ..limits()
@@ -93,7 +93,7 @@ async fn a_publish_outlives_the_connection_that_began_it() {
 }
 
 #[tokio::test]
-async fn a_publish_without_a_sender_is_waited_for() {
+async fn shutdown_waits_for_a_publish_without_a_sender() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
     let mut stream = server.connect().await;

@@ -2,13 +2,13 @@
 
 use crate::support::{PATH, ROTATED, SECRET, Server, event, limits, now_s, post, sign};
 
-/// The `v1` of a header that `secret` would make now.
+/// The `v1` value of a signature header.
 fn tag(header: &str) -> &str {
     header.split_once(",v1=").expect("a v1").1
 }
 
 #[tokio::test]
-async fn accepts_and_refuses_as_stripes_libraries_do() {
+async fn accepts_and_refuses_the_same_as_stripes_libraries() {
     let server = Server::start(limits()).await;
     let body = event("evt_1", true);
     let t = now_s();
@@ -18,20 +18,20 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
             .header(t - age, &body)
     };
     let fresh = at(0);
-    let right = tag(&fresh).to_owned();
+    let valid = tag(&fresh).to_owned();
     let rotated = tag(&sign(ROTATED, &body)).to_owned();
-    let wrong = tag(&sign("whsec_other", &body)).to_owned();
+    let invalid = tag(&sign("whsec_other", &body)).to_owned();
     let other_body = tag(&sign(SECRET, b"{}")).to_owned();
     let table: Vec<(&str, Option<String>, &str)> = vec![
         ("one v1", Some(fresh.clone()), "stored"),
         (
             "the order of elements",
-            Some(format!("v1={right},t={t}")),
+            Some(format!("v1={valid},t={t}")),
             "stored",
         ),
         (
             "both secrets of a rotation",
-            Some(format!("t={t},v1={rotated},v1={right}")),
+            Some(format!("t={t},v1={rotated},v1={valid}")),
             "stored",
         ),
         (
@@ -40,31 +40,31 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
             "stored",
         ),
         (
-            "several v1, one right",
-            Some(format!("t={t},v1={wrong},v1={right}")),
+            "several v1, one valid",
+            Some(format!("t={t},v1={invalid},v1={valid}")),
             "stored",
         ),
         (
-            "a v1 that is no hex beside it",
-            Some(format!("t={t},v1=potato,v1={right}")),
+            "an additional v1 that is not hex",
+            Some(format!("t={t},v1=potato,v1={valid}")),
             "stored",
         ),
         (
-            "an unknown scheme beside it",
-            Some(format!("t={t},v9=x,v0={wrong},v1={right}")),
+            "an additional unknown scheme",
+            Some(format!("t={t},v9=x,v0={invalid},v1={valid}")),
             "stored",
         ),
         (
             "spaces after commas",
-            Some(format!("t={t}, v1={right}")),
+            Some(format!("t={t}, v1={valid}")),
             "stored",
         ),
         (
             "upper-case hex",
-            Some(format!("t={t},v1={}", right.to_uppercase())),
+            Some(format!("t={t},v1={}", valid.to_uppercase())),
             "stored",
         ),
-        // Exactly the tolerance is tested beside the pure function; here a clock is running.
+        // The exact tolerance is tested with the pure function; here a clock is running.
         ("almost too old", Some(at(290)), "stored"),
         ("the future", Some(at(-86_400)), "stored"),
         ("no header", None, "signature_missing"),
@@ -75,23 +75,23 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
         ),
         (
             "no t",
-            Some(format!("v1={right}")),
+            Some(format!("v1={valid}")),
             "signature_without_timestamp",
         ),
         (
             "an empty t",
-            Some(format!("t=,v1={right}")),
+            Some(format!("t=,v1={valid}")),
             "signature_without_timestamp",
         ),
         (
-            "a t that is no number",
-            Some(format!("t=soon,v1={right}")),
+            "a t that is not a number",
+            Some(format!("t=soon,v1={valid}")),
             "signature_without_timestamp",
         ),
         ("no v1", Some(format!("t={t}")), "signature_without_v1"),
         (
             "only v0",
-            Some(format!("t={t},v0={right}")),
+            Some(format!("t={t},v0={valid}")),
             "signature_without_v1",
         ),
         (
@@ -106,12 +106,12 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
         ),
         (
             "another time",
-            Some(format!("t={},v1={right}", t - 1)),
+            Some(format!("t={},v1={valid}", t - 1)),
             "signature_mismatch",
         ),
         (
-            "a tag cut off",
-            Some(format!("t={t},v1={}", &right[..62])),
+            "a truncated tag",
+            Some(format!("t={t},v1={}", &valid[..62])),
             "signature_mismatch",
         ),
         (
@@ -145,12 +145,12 @@ async fn accepts_and_refuses_as_stripes_libraries_do() {
     assert_eq!(
         server.queue.stored().len(),
         stored,
-        "what was refused never reached the queue"
+        "refused events never reached the queue"
     );
 }
 
 #[tokio::test]
-async fn a_header_that_is_no_text_is_refused() {
+async fn a_header_that_is_not_text_is_refused() {
     let server = Server::start(limits()).await;
     let mut request =
         b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nstripe-signature: t=1,v1=".to_vec();
@@ -162,9 +162,10 @@ async fn a_header_that_is_no_text_is_refused() {
     );
 }
 
-/// One whitespace changed, as a proxy that re-serializes JSON would: the raw bytes are what counts.
+/// One whitespace changed, as a proxy that re-serializes JSON would do: the signature covers the
+/// raw bytes.
 #[tokio::test]
-async fn a_body_that_was_reformatted_is_refused() {
+async fn a_reformatted_body_is_refused() {
     let server = Server::start(limits()).await;
     let body = event("evt_1", true);
     let signature = format!("stripe-signature: {}", sign(SECRET, &body));

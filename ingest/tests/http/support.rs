@@ -1,4 +1,4 @@
-//! A started edge on port 0, a queue whose behaviour a test chooses, and a client that writes bytes.
+//! A started edge on port 0, a queue whose behavior a test chooses, and a client that writes bytes.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -77,7 +77,7 @@ impl EventQueue for TestQueue {
             }
             Behaviour::Hang => std::future::pending().await,
             Behaviour::Gated => self.gate.acquire().await.expect("an open gate").forget(),
-            Behaviour::Panic => panic!("a defect in the adapter, made by this test"),
+            Behaviour::Panic => panic!("a bug in the adapter, made by this test"),
         }
         self.stored.lock().expect("unpoisoned").push(delivery);
         Ok(())
@@ -133,7 +133,7 @@ impl EventQueue for TestQueue {
     async fn close(&self) {}
 }
 
-/// Deadlines long enough that none is met by accident; a test shortens the one it is about.
+/// Deadlines long enough that none is reached by accident; a test shortens the one it tests.
 pub(crate) fn limits() -> Limits {
     Limits {
         body_bytes: 4096,
@@ -217,7 +217,7 @@ impl Server {
         TcpStream::connect(self.addr).await.expect("the listener")
     }
 
-    /// A connection from another address of this machine.
+    /// Connects from another address of this machine.
     pub(crate) async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket
@@ -258,7 +258,7 @@ impl Server {
     }
 }
 
-/// One answer, as it came over the socket.
+/// One answer, as received from the socket.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
@@ -282,7 +282,7 @@ impl Answered {
     }
 }
 
-/// Reads one answer; `status` 0 if the connection ended without one.
+/// Reads one answer; `status` is 0 if the connection ended without one.
 pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answered {
     within(async {
         let mut bytes = Vec::new();
@@ -321,7 +321,7 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answered {
     .await
 }
 
-/// Fails rather than hangs.
+/// Fails instead of hanging.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
@@ -350,7 +350,7 @@ pub(crate) fn event(id: &str, livemode: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An event that is `bytes` long.
+/// An event of `bytes` bytes.
 pub(crate) fn large_event(id: &str, bytes: usize) -> Vec<u8> {
     let mut event = event(id, true);
     event.resize(bytes, b' ');
@@ -363,7 +363,7 @@ pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
         .header(now_s(), body)
 }
 
-/// A POST with these headers (each `name: value`) and a content length.
+/// A POST request with these headers (each `name: value`) and a content length.
 pub(crate) fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let mut head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n",

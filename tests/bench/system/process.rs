@@ -40,7 +40,7 @@ impl Measured {
         let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
         let admin = text(&process.wait_for("started"), "admin");
         let webhooks = if roles.contains("ingest") {
-            text(&process.wait_for("taking webhooks"), "listen")
+            text(&process.wait_for("accepting webhooks"), "listen")
         } else {
             String::new()
         };
