@@ -89,9 +89,7 @@ impl Engine {
             Stage::Acknowledged,
             Some(by),
         );
-        if let Some((at_s, _)) = alert.sla.upcoming.first() {
-            self.clocks.remove(&(*at_s, id.to_owned()));
-        }
+        self.clocks.stop(id, &alert.sla);
         self.waits_no_longer(&alert);
         alert.state = AlertState::Acknowledged;
         alert.acknowledged_s = Some(at_s.max(alert.fired_s));

@@ -28,7 +28,7 @@ impl Engine {
             if alert.muted.is_some() || alert.part_of.is_some() {
                 continue;
             }
-            let Some(rule) = self.rules.iter().find(|rule| rule.name == alert.rule) else {
+            let Some(rule) = self.rules.named(&alert.rule) else {
                 continue;
             };
             self.policy.apply(alert, rule, now_s);
@@ -242,7 +242,7 @@ impl Engine {
     /// Makes one alert of all that wait at a place.
     fn form_group(&mut self, place: &(String, String), now_s: i64) -> Option<String> {
         let waiting = self.waiting.remove(place)?;
-        let rule = self.rules.iter().find(|rule| rule.name == place.0)?;
+        let rule = self.rules.named(&place.0)?;
         let members = || waiting.iter().filter_map(|id| self.alerts.get(id));
         let first = members().min_by_key(|a| (a.fired_s, &a.id))?;
         let since_s = members().map(|a| a.since_s).min().unwrap_or(now_s);
@@ -267,16 +267,10 @@ impl Engine {
     }
 
     fn join(&mut self, group_id: &str, id: &str) {
-        if let Some(at_s) = self
-            .alerts
-            .get(id)
-            .and_then(|a| Some(a.sla.upcoming.first()?.0))
-        {
-            self.clocks.remove(&(at_s, id.to_owned()));
-        }
         let Some(alert) = self.alerts.get_mut(id) else {
             return;
         };
+        self.clocks.stop(id, &alert.sla);
         alert.part_of = Some(group_id.to_owned());
         // The group speaks for it: its clocks, its words.
         alert.notifiers.clear();

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::entity::EntityKey;
 use revwatch_storage::ports::{ConditionChange, DueWindow};
 
-use super::{Engine, STALLED_S, Watch, WatchKey};
+use super::rule_set::rule_delay;
+use super::{Engine, Watch, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::metric_value::{MetricInputs, newest_event_s};
@@ -17,20 +18,18 @@ impl Engine {
     /// when rules were added, changed or taken away, and when events are no longer late.
     pub fn needs_scan(&self, now_s: i64) -> bool {
         let waited = |rule: &&Rule| self.position.waiting.contains(&rule.name);
-        self.position.rules != self.rule_fingerprints
+        self.position.rules != self.rules.fingerprints()
             || self
                 .rules
+                .all()
                 .iter()
                 .filter(waited)
-                .any(|rule| !self.is_late(rule, now_s))
+                .any(|rule| self.freshness.lateness(rule, now_s).is_none())
     }
 
     /// How long after a condition falls due its rules want to know.
     pub fn delays_s(&self) -> BTreeSet<i64> {
-        self.rules
-            .iter()
-            .filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s))
-            .collect()
+        self.rules.delays_s()
     }
 
     /// When the conditions fell due that rules want to know of since the last look. None within the same second.
@@ -47,16 +46,7 @@ impl Engine {
 
     /// How many hours of counters the rules need.
     pub fn hours_needed(&self) -> u32 {
-        let needed = |rule: &Rule| {
-            let fresh = rule
-                .fresh_within_s
-                .map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
-            match &rule.kind {
-                RuleKind::Metric(figure) => figure.measure.hours_needed().max(fresh),
-                RuleKind::Condition { .. } => fresh,
-            }
-        };
-        self.rules.iter().map(needed).max().unwrap_or(0)
+        self.rules.hours_needed()
     }
 
     /// Follows changes of conditions: all that were not read yet, in their order. What began and ended among them was
@@ -85,13 +75,8 @@ impl Engine {
     }
 
     fn look(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
-        for index in self
-            .by_condition
-            .get(&condition.key.kind)
-            .cloned()
-            .unwrap_or_default()
-        {
-            let rule = &self.rules[index];
+        for index in self.rules.on_condition(condition.key.kind) {
+            let rule = &self.rules.all()[index];
             let Some((_, after_s)) = rule_delay(rule) else {
                 continue;
             };
@@ -104,7 +89,7 @@ impl Engine {
                 continue;
             }
             // What was due and did not happen may have happened: the event that tells is perhaps on its way.
-            if due_s > condition.since_s && self.is_late(rule, now_s) {
+            if due_s > condition.since_s && self.freshness.lateness(rule, now_s).is_some() {
                 self.position.waiting.insert(rule.name.clone());
                 continue;
             }
@@ -117,13 +102,8 @@ impl Engine {
     }
 
     pub(super) fn on_close(&mut self, key: &ConditionKey, now_s: i64) {
-        for index in self
-            .by_condition
-            .get(&key.kind)
-            .cloned()
-            .unwrap_or_default()
-        {
-            let key = entity_key(&self.rules[index], &key.subject);
+        for index in self.rules.on_condition(key.kind) {
+            let key = entity_key(&self.rules.all()[index], &key.subject);
             if self.watches.contains_key(&key) {
                 self.observe(
                     index,
@@ -152,14 +132,14 @@ impl Engine {
         self.position.waiting.clear();
         let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
         for key in watched {
-            let index = self.rules.iter().position(|rule| rule.name == key.rule);
+            let index = self.rules.position(&key.rule);
             let is_entity = |subject: &EntityKey, kind| {
                 held.contains(&ConditionKey {
                     kind,
                     subject: subject.clone(),
                 })
             };
-            match (index.map(|i| &self.rules[i].kind), &key.subject) {
+            match (index.map(|i| &self.rules.all()[i].kind), &key.subject) {
                 (Some(RuleKind::Condition { condition, .. }), Subject::Entity(subject)) => {
                     if !is_entity(subject, *condition) {
                         self.observe(
@@ -191,19 +171,19 @@ impl Engine {
 
     /// Every open condition has been looked at.
     pub fn end_scan(&mut self) {
-        self.position.rules = self.rule_fingerprints.clone();
+        self.position.rules = self.rules.fingerprints().to_vec();
     }
 
     /// Rules on figures look at the counters.
     pub fn on_counters(&mut self, facts: MetricInputs<'_>) {
-        self.newest_event_s = newest_event_s(facts.counters);
-        self.stalled_s = facts.pipeline.stalled_s;
-        for index in 0..self.rules.len() {
-            let rule = &self.rules[index];
+        self.freshness
+            .update(newest_event_s(facts.counters), facts.pipeline.stalled_s);
+        for index in 0..self.rules.all().len() {
+            let rule = &self.rules.all()[index];
             let RuleKind::Metric(figure) = rule.kind.clone() else {
                 continue;
             };
-            if self.is_late(rule, facts.now_s) {
+            if self.freshness.lateness(rule, facts.now_s).is_some() {
                 continue;
             }
             let watched = self.segments.get(&rule.name).cloned().unwrap_or_default();
@@ -223,36 +203,6 @@ impl Engine {
                 self.observe(index, key, reading, facts.now_s, Some((&figure, facts)));
             }
         }
-    }
-
-    pub(super) fn is_late(&self, rule: &Rule, now_s: i64) -> bool {
-        let is_old = |within_s| {
-            self.newest_event_s
-                .is_none_or(|newest_s| now_s - newest_s > within_s)
-        };
-        rule.fresh_within_s
-            .is_some_and(|within_s| self.stalled_s >= STALLED_S || is_old(within_s))
-    }
-}
-
-/// What decides whom a rule watches.
-pub(super) fn fingerprint(rule: &Rule) -> String {
-    match &rule.kind {
-        RuleKind::Condition { condition, after_s } => {
-            format!("{} {} {after_s}", rule.name, condition.as_str())
-        }
-        RuleKind::Metric(figure) => format!(
-            "{} by {}",
-            rule.name,
-            figure.by.as_deref().unwrap_or("nothing")
-        ),
-    }
-}
-
-fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
-    match rule.kind {
-        RuleKind::Condition { condition, after_s } => Some((condition, after_s)),
-        RuleKind::Metric(_) => None,
     }
 }
 

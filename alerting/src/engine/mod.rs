@@ -10,21 +10,26 @@
 //! them before anything is told, and forgets the book when it cannot.
 
 mod commands;
+mod freshness;
 mod groups;
 mod inputs;
 mod mute;
 mod notification;
 mod outbox;
+mod rule_set;
+mod sla_clocks;
 mod transitions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use revwatch_core::condition::ConditionKind;
 use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
+use self::freshness::Freshness;
 pub use self::notification::{Attempt, AttemptResult, Origin};
 use self::outbox::Outbox;
+use self::rule_set::RuleSet;
+use self::sla_clocks::SlaClocks;
 use crate::alert::{Alert, Subject};
 use crate::command::Silence;
 use crate::evaluation::Evaluation;
@@ -106,11 +111,7 @@ pub struct Documents {
 
 /// See the module.
 pub struct Engine {
-    rules: Vec<Rule>,
-    /// Of each, what decides whom it watches.
-    rule_fingerprints: Vec<String>,
-    /// The rules that look at a condition, by its kind.
-    by_condition: HashMap<ConditionKind, Vec<usize>>,
+    rules: RuleSet,
     policy: Policy,
     alerts: HashMap<String, Alert>,
     watches: HashMap<WatchKey, Watch>,
@@ -131,8 +132,7 @@ pub struct Engine {
     silences_checked_s: i64,
     /// Alerts that fire and could explain others, by rule and account.
     inhibitors: HashMap<(String, String), BTreeSet<String>>,
-    /// By Unix second: clocks that have something to say.
-    clocks: BTreeSet<(i64, String)>,
+    clocks: SlaClocks,
     /// By Unix second: what is over and will have been for long enough.
     closing: BTreeSet<(i64, WatchKey)>,
     /// By Unix second: what will have held for long enough to fire.
@@ -142,9 +142,7 @@ pub struct Engine {
     outbox: Outbox,
     /// Notifiers that cannot tell anybody until something is mended, and why.
     broken_notifiers: BTreeMap<String, String>,
-    newest_event_s: Option<i64>,
-    /// See [`crate::metric_value::PipelineStatus::stalled_s`].
-    stalled_s: i64,
+    freshness: Freshness,
     counts: BTreeMap<(String, String, Stage), i64>,
     fired: Vec<String>,
     /// Groups found without open members: over as soon as there is a clock.
@@ -175,8 +173,6 @@ struct StoredWatch {
 
 /// Readers are told of a figure that moves not more often than this.
 const REFRESH_S: i64 = 300;
-/// Deliveries that have waited for longer while none was applied make everything late.
-const STALLED_S: i64 = 300;
 /// Silences that have ended are listed for so long.
 const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
 
@@ -187,16 +183,8 @@ impl Engine {
         policy: Policy,
         stored: &Documents,
     ) -> Result<Self, serde_json::Error> {
-        let mut by_condition = HashMap::<ConditionKind, Vec<usize>>::new();
-        for (index, rule) in rules.iter().enumerate() {
-            if let RuleKind::Condition { condition, .. } = rule.kind {
-                by_condition.entry(condition).or_default().push(index);
-            }
-        }
         let mut book = Self {
-            rule_fingerprints: rules.iter().map(inputs::fingerprint).collect(),
-            rules,
-            by_condition,
+            rules: RuleSet::new(rules),
             policy,
             alerts: HashMap::new(),
             watches: HashMap::new(),
@@ -209,14 +197,13 @@ impl Engine {
             recheck_muted: true,
             silences_checked_s: 0,
             inhibitors: HashMap::new(),
-            clocks: BTreeSet::new(),
+            clocks: SlaClocks::default(),
             closing: BTreeSet::new(),
             ripening: BTreeSet::new(),
             resolved: BTreeSet::new(),
             outbox: Outbox::default(),
             broken_notifiers: BTreeMap::new(),
-            newest_event_s: None,
-            stalled_s: 0,
+            freshness: Freshness::default(),
             counts: BTreeMap::new(),
             fired: Vec::new(),
             empty_groups: Vec::new(),
@@ -281,7 +268,7 @@ impl Engine {
                 }
             } else {
                 if let Some(clear_since_s) = alert.clear_since_s {
-                    let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
+                    let patience_s = self.rules.keep_firing_for_s(&alert.rule);
                     self.closing
                         .insert((clear_since_s + patience_s, key.clone()));
                 }
@@ -299,9 +286,7 @@ impl Engine {
                 }
                 self.note_inhibitor(&alert, true);
             }
-            if let Some((at_s, _)) = alert.sla.upcoming.first() {
-                self.clocks.insert((*at_s, id.clone()));
-            }
+            self.clocks.start(&id, &alert.sla);
         }
         if alert.muted.is_some() {
             self.muted.insert(id.clone());
@@ -325,9 +310,9 @@ impl Engine {
             .filter(|(at_s, _)| *at_s <= now_s)
         {
             self.closing.remove(&(at_s, key.clone()));
-            match self.rules.iter().position(|rule| rule.name == key.rule) {
+            match self.rules.position(&key.rule) {
                 // It may be unknown by now: its next reading says.
-                Some(index) if matches!(self.rules[index].kind, RuleKind::Metric(_)) => {}
+                Some(index) if matches!(self.rules.all()[index].kind, RuleKind::Metric(_)) => {}
                 Some(index) => self.observe(
                     index,
                     key,
@@ -433,7 +418,7 @@ impl Engine {
 
     /// The rules.
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        self.rules.all()
     }
 
     /// The next moment after `now_s` at which time alone changes something.
@@ -441,7 +426,7 @@ impl Engine {
         // What is overdue and unknown waits for news, not for time.
         let later = |at_s: &i64| *at_s > now_s;
         let closing = self.closing.iter().map(|(at_s, _)| *at_s).find(later);
-        let clock = self.clocks.iter().map(|(at_s, _)| *at_s).find(later);
+        let clock = self.clocks.next_s(now_s);
         let ripe = self.ripening.iter().map(|(at_s, _)| *at_s).find(later);
         closing.into_iter().chain(clock).chain(ripe).min()
     }
@@ -451,10 +436,6 @@ impl Engine {
         self.ripening
             .first()
             .is_some_and(|(at_s, _)| *at_s <= now_s)
-    }
-
-    fn rule(&self, name: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.name == name)
     }
 
     fn write_alert(&mut self, id: &str) {

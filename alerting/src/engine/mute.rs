@@ -31,7 +31,7 @@ impl Engine {
 
     pub(super) fn mute_of(&self, alert: &Alert, now_s: i64) -> Option<Mute> {
         silenced(alert, self.silences.values(), now_s).or_else(|| {
-            let rule = self.rule(&alert.rule)?;
+            let rule = self.rules.named(&alert.rule)?;
             let account = alert.account()?;
             let by = rule
                 .inhibited_by
@@ -76,11 +76,7 @@ impl Engine {
 
     /// Keeps track of alerts that explain others, and looks again at what they explained when they are over.
     pub(super) fn note_inhibitor(&mut self, alert: &Alert, fires: bool) {
-        if !self
-            .rules
-            .iter()
-            .any(|rule| rule.inhibited_by.contains(&alert.rule))
-        {
+        if !self.rules.is_inhibitor(&alert.rule) {
             return;
         }
         let Some(account) = alert.account() else {

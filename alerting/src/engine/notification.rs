@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use super::outbox::Lane;
+use super::sla_clocks::notice_skip;
 use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState};
 use crate::message::{Message, render};
 use crate::outcome::Outcome;
@@ -284,40 +285,26 @@ impl Engine {
 
     /// Starts waiting for the first thing that an alert's clocks will say.
     pub(super) fn start_clock(&mut self, id: &str) {
-        if let Some(at_s) = self
-            .alerts
-            .get(id)
-            .and_then(|a| Some(a.sla.upcoming.first()?.0))
-        {
-            self.clocks.insert((at_s, id.to_owned()));
+        if let Some(alert) = self.alerts.get(id) {
+            self.clocks.start(id, &alert.sla);
         }
     }
 
     pub(super) fn run_clocks(&mut self, now_s: i64) {
-        while let Some((at_s, id)) = self
-            .clocks
-            .first()
-            .cloned()
-            .filter(|(at_s, _)| *at_s <= now_s)
-        {
-            self.clocks.remove(&(at_s, id.clone()));
+        while let Some(id) = self.clocks.pop_due(now_s) {
             let Some(alert) = self.alerts.get_mut(&id) else {
                 continue;
             };
-            let said: Vec<NoticeKind> = alert
+            let due: Vec<NoticeKind> = alert
                 .sla
                 .upcoming
                 .iter()
                 .take_while(|(at_s, _)| *at_s <= now_s)
                 .map(|(_, kind)| *kind)
                 .collect();
-            alert.sla.upcoming.drain(..said.len());
-            if alert.muted.is_none() {
-                let state = alert.state;
-                for kind in said
-                    .iter()
-                    .filter(|kind| is_notice_due(state, **kind, &said))
-                {
+            alert.sla.upcoming.drain(..due.len());
+            for kind in &due {
+                if notice_skip(alert, *kind, &due).is_none() {
                     let notice = self.policy.notice(alert, *kind, now_s);
                     alert.notices.push(notice);
                     alert.revise(now_s);
@@ -347,22 +334,6 @@ fn message_keys(alert: &Alert) -> impl Iterator<Item = (MessageKey, String)> {
         })
     });
     main.chain(notices)
-}
-
-/// A warning is not worth saying beside the breach it warned of, nor a time to respond when somebody has.
-fn is_notice_due(state: AlertState, kind: NoticeKind, said: &[NoticeKind]) -> bool {
-    let holds = match kind {
-        NoticeKind::RespondSoon | NoticeKind::RespondBreached | NoticeKind::Escalated(_) => {
-            state == AlertState::Firing
-        }
-        NoticeKind::ResolveSoon | NoticeKind::ResolveBreached => state != AlertState::Resolved,
-    };
-    holds
-        && match kind {
-            NoticeKind::RespondSoon => !said.contains(&NoticeKind::RespondBreached),
-            NoticeKind::ResolveSoon => !said.contains(&NoticeKind::ResolveBreached),
-            _ => true,
-        }
 }
 
 /// What an attempt means for the next one.

@@ -22,7 +22,7 @@ impl Engine {
         now_s: i64,
         figure: Option<(&MetricRule, MetricInputs<'_>)>,
     ) {
-        let rule = &self.rules[index];
+        let rule = &self.rules.all()[index];
         let patience = HoldTimes {
             for_s: rule.for_s,
             keep_firing_for_s: rule.keep_firing_for_s,
@@ -44,7 +44,7 @@ impl Engine {
             Effect::Nothing => {}
             Effect::Fire { since_s, evidence } => {
                 let alert = Alert::fire(
-                    &self.rules[index],
+                    &self.rules.all()[index],
                     &key.subject,
                     since_s,
                     now_s,
@@ -184,11 +184,9 @@ impl Engine {
             return;
         };
         self.count(&alert, -1);
-        if let Some((at_s, _)) = alert.sla.upcoming.first() {
-            self.clocks.remove(&(*at_s, id.to_owned()));
-        }
+        self.clocks.stop(id, &alert.sla);
         if let Some(clear_since_s) = alert.clear_since_s {
-            let patience_s = self.rule(&alert.rule).map_or(0, |r| r.keep_firing_for_s);
+            let patience_s = self.rules.keep_firing_for_s(&alert.rule);
             self.closing
                 .remove(&(clear_since_s + patience_s, key_of(&alert)));
         }
@@ -253,19 +251,19 @@ impl Engine {
         let more = is_pending(watch.as_ref()) - is_pending(self.watches.get(&key));
         if more != 0 {
             let severity = self
-                .rule(&key.rule)
+                .rules
+                .named(&key.rule)
                 .map_or("", |rule| rule.severity.as_str())
                 .to_owned();
             self.add_count((key.rule.clone(), severity, Stage::Pending), more);
         }
-        let ripe_s =
-            |book: &Self, since_s: i64| since_s + book.rule(&key.rule).map_or(0, |rule| rule.for_s);
+        let for_s = self.rules.for_s(&key.rule);
         if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
-            let place = (ripe_s(self, *since_s), key.clone());
+            let place = (*since_s + for_s, key.clone());
             self.ripening.remove(&place);
         }
         if let Some(Watch::Pending { since_s }) = &watch {
-            let place = (ripe_s(self, *since_s), key.clone());
+            let place = (*since_s + for_s, key.clone());
             self.ripening.insert(place);
         }
         match watch {

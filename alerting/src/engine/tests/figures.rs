@@ -33,7 +33,8 @@ fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() 
         "keep_firing_for = \"10m\"\nseverity",
     );
     let mut desk = Desk::new();
-    desk.book.rules = crate::rule_text::parse(&[("test".into(), patient)]).expect("valid");
+    let changed = crate::rule_text::parse(&[("test".into(), patient)]);
+    desk.book.rules = RuleSet::new(changed.expect("valid"));
     let of = |status: &str| {
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(0), &["payouts", status, "usd"], 3);
@@ -52,7 +53,8 @@ fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() 
 fn what_was_left_aside_waits_for_its_own_rule_only() {
     let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
     let mut desk = Desk::new();
-    desk.book.rules = crate::rule_text::parse(&[("test".into(), strict)]).expect("valid");
+    let changed = crate::rule_text::parse(&[("test".into(), strict)]);
+    desk.book.rules = RuleSet::new(changed.expect("valid"));
     let due = condition(
         ConditionKind::RequirementsDue,
         EntityKind::Account,

@@ -8,7 +8,7 @@ mod telling;
 
 use std::collections::BTreeMap;
 
-use revwatch_core::condition::{Condition, ConditionKey};
+use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::money::Money;
@@ -95,7 +95,7 @@ fn policy_with(notifiers: &[&str]) -> Policy {
     Policy::new(&alerting, notifiers.collect()).expect("valid")
 }
 
-fn rules() -> Vec<Rule> {
+pub(super) fn rules() -> Vec<Rule> {
     crate::rule_text::parse(&[("test".into(), RULES.into())]).expect("valid")
 }
 

@@ -1,0 +1,149 @@
+//! The rules, and how an input finds those that it concerns.
+
+use std::collections::{BTreeSet, HashMap};
+
+use revwatch_core::condition::ConditionKind;
+
+use crate::rule::{Rule, RuleKind};
+
+/// See the module. The order of the rules is that of their files.
+pub(super) struct RuleSet {
+    rules: Vec<Rule>,
+    /// Of each rule, what decides which subjects it watches.
+    fingerprints: Vec<String>,
+    /// Indexes of the rules on each kind of condition.
+    by_condition: HashMap<ConditionKind, Vec<usize>>,
+}
+
+impl RuleSet {
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let mut by_condition = HashMap::<ConditionKind, Vec<usize>>::new();
+        for (index, rule) in rules.iter().enumerate() {
+            if let RuleKind::Condition { condition, .. } = rule.kind {
+                by_condition.entry(condition).or_default().push(index);
+            }
+        }
+        Self {
+            fingerprints: rules.iter().map(fingerprint).collect(),
+            rules,
+            by_condition,
+        }
+    }
+
+    pub fn all(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.name == name)
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Changes when a rule is added, removed, or watches other subjects.
+    pub fn fingerprints(&self) -> &[String] {
+        &self.fingerprints
+    }
+
+    /// Indexes of the rules on a kind of condition.
+    pub fn on_condition(&self, kind: ConditionKind) -> Vec<usize> {
+        self.by_condition.get(&kind).cloned().unwrap_or_default()
+    }
+
+    /// How long before its rule may fire a condition must hold: 0 when the rule is gone.
+    pub fn for_s(&self, name: &str) -> i64 {
+        self.named(name).map_or(0, |rule| rule.for_s)
+    }
+
+    /// How long an alert keeps firing after its condition closed: 0 when the rule is gone.
+    pub fn keep_firing_for_s(&self, name: &str) -> i64 {
+        self.named(name).map_or(0, |rule| rule.keep_firing_for_s)
+    }
+
+    /// Whether alerts of this rule inhibit those of another.
+    pub fn is_inhibitor(&self, name: &str) -> bool {
+        let names_it = |rule: &Rule| rule.inhibited_by.iter().any(|by| by == name);
+        self.rules.iter().any(names_it)
+    }
+
+    /// How long after a condition falls due its rules evaluate it.
+    pub fn delays_s(&self) -> BTreeSet<i64> {
+        self.rules
+            .iter()
+            .filter_map(|rule| rule_delay(rule).map(|(_, after_s)| after_s))
+            .collect()
+    }
+
+    /// How many hours of counters the rules need.
+    pub fn hours_needed(&self) -> u32 {
+        let needed = |rule: &Rule| {
+            let fresh = rule
+                .fresh_within_s
+                .map_or(0, |s| u32::try_from(s / 3600 + 1).unwrap_or(u32::MAX));
+            match &rule.kind {
+                RuleKind::Metric(metric) => metric.measure.hours_needed().max(fresh),
+                RuleKind::Condition { .. } => fresh,
+            }
+        };
+        self.rules.iter().map(needed).max().unwrap_or(0)
+    }
+}
+
+/// The condition that a rule evaluates, and how many seconds after it falls due.
+pub(super) fn rule_delay(rule: &Rule) -> Option<(ConditionKind, i64)> {
+    match rule.kind {
+        RuleKind::Condition { condition, after_s } => Some((condition, after_s)),
+        RuleKind::Metric(_) => None,
+    }
+}
+
+/// What decides which subjects a rule watches.
+fn fingerprint(rule: &Rule) -> String {
+    match &rule.kind {
+        RuleKind::Condition { condition, after_s } => {
+            format!("{} {} {after_s}", rule.name, condition.as_str())
+        }
+        RuleKind::Metric(metric) => format!(
+            "{} by {}",
+            rule.name,
+            metric.by.as_deref().unwrap_or("nothing")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rules;
+    use super::*;
+
+    #[test]
+    fn a_condition_finds_its_rules_and_a_name_finds_its_rule() {
+        let set = RuleSet::new(rules());
+        let lost = set.position("lost").expect("it is in the file");
+        assert_eq!(set.on_condition(ConditionKind::ChargesLost), [lost]);
+        assert!(set.on_condition(ConditionKind::DisputeOpen).is_empty());
+        assert_eq!(set.delays_s(), BTreeSet::from([0, 3600]));
+        assert_eq!((set.for_s("failures"), set.for_s("gone")), (60, 0));
+        assert_eq!(set.keep_firing_for_s("payout"), 60);
+        assert!(set.is_inhibitor("lost") && !set.is_inhibitor("payout"));
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_the_subjects_and_not_with_the_threshold() {
+        let fingerprints = |change: fn(&mut Rule)| {
+            let mut rules = rules();
+            rules.iter_mut().for_each(change);
+            RuleSet::new(rules).fingerprints().to_vec()
+        };
+        let before = fingerprints(|_| {});
+        assert_eq!(fingerprints(|rule| rule.for_s = 7), before);
+        let other_segments = fingerprints(|rule| {
+            if let RuleKind::Metric(metric) = &mut rule.kind {
+                metric.by = Some("country".into());
+            }
+        });
+        assert_ne!(other_segments, before);
+    }
+}
