@@ -1,6 +1,7 @@
-//! Asks Stripe's API, and says what becomes of it: an answer, or why there is none.
+//! A client for Stripe's API. A request returns a response, or an error with its kind.
 //!
-//! Invariant: the key goes where the configuration says, or nowhere; neither it nor an answer is ever logged.
+//! Invariant: the key is sent only to the configured address; neither it nor a response is ever
+//! logged.
 
 use std::time::{Duration, Instant};
 
@@ -10,85 +11,87 @@ use reqwest::{Client, StatusCode, Url};
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
 use revwatch_runtime::egress::EgressClient;
 
-/// The shape of object that is asked for. Pinned, because otherwise the default version of the Stripe
-/// account decides, and anybody with access to the dashboard can change that. Events are not concerned: they
-/// keep the shape of the time at which they were made.
+/// The version of the returned objects. It is pinned because otherwise the default version of the
+/// Stripe account applies, and every user of the dashboard can change that. Events are not
+/// affected: they keep the version in force when they were created.
 pub const API_VERSION: &str = "2025-03-31.basil";
 
-/// Asks Stripe's API. The key is in its headers, marked as not to be shown.
+/// Stripe's API with a key. The key is in the client's headers, marked as sensitive.
 pub struct StripeApi {
     client: Client,
     key: SecretString,
     base: String,
     egress: EgressConfig,
-    /// Whether the key is one of live mode.
+    /// Whether the key is a live-mode key.
     pub livemode: bool,
 }
 
-/// What to ask.
+/// A GET request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// For example `/v1/events`.
     pub path: &'a str,
     /// Names and values.
     pub query: &'a [(&'a str, &'a str)],
-    /// Asked as this connected account. Source: <https://docs.stripe.com/connect/authentication>.
+    /// Makes the request as this connected account. Source:
+    /// <https://docs.stripe.com/connect/authentication>.
     pub account: Option<&'a str>,
-    /// Whoever answers with more bytes than this is not Stripe.
-    pub largest: usize,
-    /// How long it may take to the last byte.
-    pub within: Duration,
+    /// The largest accepted body. Stripe never sends more.
+    pub max_bytes: usize,
+    /// The time limit up to the last byte.
+    pub timeout: Duration,
 }
 
-/// Stripe's word.
+/// Stripe's response.
 pub struct Response {
-    /// As it came.
+    /// The body, unchanged.
     pub body: String,
-    /// Our own clock before the request was sent, Unix seconds.
+    /// Our clock before the request was sent, Unix seconds.
     pub sent_s: i64,
     /// Stripe's clock when it answered, Unix seconds.
     pub date_s: Option<i64>,
-    /// From sending to the head of the answer.
+    /// From sending to the head of the response.
     pub took: Duration,
 }
 
-/// No answer, and why: for the log, without a word of what Stripe said.
+/// Why there is no response. Safe to log: it quotes nothing that Stripe sent.
 #[derive(Debug)]
 pub struct ApiError {
-    /// What follows from it.
-    pub why: ApiErrorKind,
-    /// For people.
+    /// The kind, for decisions.
+    pub kind: ApiErrorKind,
+    /// A message for operators.
     pub reason: String,
 }
 
-/// Why there is no answer.
+/// The kinds of error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiErrorKind {
-    /// The key is not one of Stripe's.
+    /// The key is not valid.
     WrongKey,
-    /// The key may not see this.
+    /// The key has no permission.
     Forbidden,
-    /// There is no such thing, or not for this key.
-    NotThere,
+    /// The object does not exist, or not for this key.
+    NotFound,
     /// Too many requests.
     Limited {
         /// From `Retry-After`.
         wait: Option<Duration>,
     },
-    /// Stripe or the way to it is not well: try again.
+    /// Stripe or the connection failed; a retry may help.
     Failed,
-    /// Trying again will not help before somebody changes something.
+    /// A retry cannot help until the configuration or the request changes.
     Refused,
 }
 
 impl StripeApi {
-    /// As `config` says, which was checked; `None` without a key. Fails when no TLS roots are to be found.
+    /// Creates a client from a validated `config`; `None` without a key. Fails if no TLS roots are
+    /// found.
     pub fn of(config: &Config) -> Result<Option<Self>, reqwest::Error> {
         let Some(key) = &config.stripe_secret_key else {
             return Ok(None);
         };
         let mut headers = HeaderMap::new();
-        // The settings hold no key that does not fit into a header.
+        // Validation guarantees that the key fits into a header.
         if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())) {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
@@ -106,25 +109,25 @@ impl StripeApi {
         }))
     }
 
-    /// Whether `config` would make the same.
-    pub fn is_of(&self, config: &Config) -> bool {
+    /// Whether `config` would create the same client.
+    pub fn matches(&self, config: &Config) -> bool {
         let key = config
             .stripe_secret_key
             .as_ref()
             .map(|key| key.expose_secret());
-        let is_same_place = self.base == config.stripe_api_base.trim_end_matches('/');
-        is_same_place && key == Some(self.key.expose_secret()) && self.egress == config.egress
+        let is_same_base = self.base == config.stripe_api_base.trim_end_matches('/');
+        is_same_base && key == Some(self.key.expose_secret()) && self.egress == config.egress
     }
 
-    /// Asks once.
-    pub async fn ask(&self, question: Request<'_>) -> Result<Response, ApiError> {
+    /// Sends one GET request, without retries.
+    pub async fn get(&self, request: Request<'_>) -> Result<Response, ApiError> {
         let Request {
             path,
             query,
             account,
-            largest,
-            within,
-        } = question;
+            max_bytes,
+            timeout,
+        } = request;
         let (sent_s, sent) = (Timestamp::now().as_second(), Instant::now());
         let url = format!("{}{path}", self.base);
         let url = if query.is_empty() {
@@ -133,8 +136,8 @@ impl StripeApi {
             Url::parse_with_params(&url, query)
         };
         let url =
-            url.map_err(|_| ApiError::refused("the address is no URL: check STRIPE_API_BASE"))?;
-        let mut request = self.client.get(url).timeout(within);
+            url.map_err(|_| ApiError::refused("the URL is not valid: check STRIPE_API_BASE"))?;
+        let mut request = self.client.get(url).timeout(timeout);
         if let Some(account) = account {
             request = request.header("stripe-account", account);
         }
@@ -150,13 +153,13 @@ impl StripeApi {
             .and_then(|v| date(v.to_str().ok()?));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| ApiError::failed(&e))? {
-            if body.len() + chunk.len() > largest {
-                return Err(ApiError::refused("the answer is too large"));
+            if body.len() + chunk.len() > max_bytes {
+                return Err(ApiError::refused("the response is too large"));
             }
             body.extend_from_slice(&chunk);
         }
         let body =
-            String::from_utf8(body).map_err(|_| ApiError::refused("the answer is not UTF-8"))?;
+            String::from_utf8(body).map_err(|_| ApiError::refused("the response is not UTF-8"))?;
         Ok(Response {
             body,
             sent_s,
@@ -167,25 +170,25 @@ impl StripeApi {
 }
 
 impl ApiError {
-    /// Trying again will not help before somebody changes something.
+    /// A retry cannot help until the configuration or the request changes.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self {
-            why: ApiErrorKind::Refused,
+            kind: ApiErrorKind::Refused,
             reason: reason.into(),
         }
     }
 
-    /// What a status means. Source: <https://docs.stripe.com/api/errors>.
+    /// Maps a status. Source: <https://docs.stripe.com/api/errors>.
     fn of(status: StatusCode, headers: &HeaderMap) -> Self {
-        let (why, hint) = match status {
+        let (kind, hint) = match status {
             StatusCode::UNAUTHORIZED => (ApiErrorKind::WrongKey, ": check STRIPE_SECRET_KEY"),
             StatusCode::FORBIDDEN => (
                 ApiErrorKind::Forbidden,
-                ": the key in STRIPE_SECRET_KEY may not see this",
+                ": the key in STRIPE_SECRET_KEY has no permission for this",
             ),
             StatusCode::NOT_FOUND => (
-                ApiErrorKind::NotThere,
-                ": there is no such thing, or not for this key",
+                ApiErrorKind::NotFound,
+                ": it does not exist, or not for this key",
             ),
             StatusCode::TOO_MANY_REQUESTS => (
                 ApiErrorKind::Limited {
@@ -201,12 +204,13 @@ impl ApiError {
             _ => (ApiErrorKind::Refused, ""),
         };
         Self {
-            why,
+            kind,
             reason: format!("Stripe answered {status}{hint}"),
         }
     }
 
-    /// Nothing of the request is told: its causes speak of addresses and TLS only.
+    /// The message has nothing of the request: the error's causes contain only addresses and TLS
+    /// details.
     fn failed(error: &reqwest::Error) -> Self {
         let mut reason = if error.is_timeout() {
             "timeout"
@@ -220,14 +224,14 @@ impl ApiError {
             cause = inner.source();
         }
         Self {
-            why: ApiErrorKind::Failed,
+            kind: ApiErrorKind::Failed,
             reason,
         }
     }
 }
 
-/// Stripe documents no `Retry-After`; what stands between may send one all the same. An hour is the most
-/// that is believed.
+/// Stripe documents no `Retry-After`, but a proxy in between may send one. It is limited to an
+/// hour.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers
         .get(RETRY_AFTER)?
@@ -239,7 +243,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.clamp(1, 3600)))
 }
 
-/// HTTP writes dates as e-mail does. The zone's name is understood by few and always the same.
+/// Parses an HTTP date. The parser accepts e-mail dates, which are the same but for the zone: HTTP
+/// always writes `GMT`, which few parsers accept.
 fn date(text: &str) -> Option<i64> {
     let text = text
         .trim()
@@ -256,11 +261,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_status_means() {
+    fn each_status_has_its_kind() {
         let table = [
             (401, ApiErrorKind::WrongKey),
             (403, ApiErrorKind::Forbidden),
-            (404, ApiErrorKind::NotThere),
+            (404, ApiErrorKind::NotFound),
             (409, ApiErrorKind::Failed),
             (
                 429,
@@ -277,7 +282,7 @@ mod tests {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
         for (status, expected) in table {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(ApiError::of(status, &headers).why, expected, "{status}");
+            assert_eq!(ApiError::of(status, &headers).kind, expected, "{status}");
         }
     }
 

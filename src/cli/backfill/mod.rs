@@ -159,9 +159,9 @@ async fn read_all(
                     show(bar, progress, n);
                 }
                 // With many accounts, one that is no longer connected does not stop the others.
-                (Err(BackfillError::NoAnswer(no)), Some(account))
+                (Err(BackfillError::Api(no)), Some(account))
                     if count > 1
-                        && matches!(no.why, ApiErrorKind::Forbidden | ApiErrorKind::NotThere)
+                        && matches!(no.kind, ApiErrorKind::Forbidden | ApiErrorKind::NotFound)
                         && listing.last.is_none() =>
                 {
                     hidden.push(Hidden {
@@ -195,7 +195,7 @@ fn with_hint(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
         .account
         .as_deref()
         .unwrap_or("the key's own account");
-    let hint = match stop.why() {
+    let hint = match stop.kind() {
         Some(ApiErrorKind::WrongKey) => {
             ". Set STRIPE_SECRET_KEY to a key of Stripe's API (sk_… or rk_…)"
         }
@@ -203,7 +203,7 @@ fn with_hint(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
             ". It must be a key of the platform that the account is connected to, and may read events"
         }
         Some(ApiErrorKind::Forbidden) => ". It needs the permission to read events",
-        Some(ApiErrorKind::NotThere | ApiErrorKind::Refused) if listing.last.is_some() => {
+        Some(ApiErrorKind::NotFound | ApiErrorKind::Refused) if listing.last.is_some() => {
             ". Stripe may no longer have the event to continue from: start over with --restart"
         }
         _ => "",
@@ -280,7 +280,7 @@ async fn begin(
         match backfill.connected_accounts(&mut report_retry(bar)).await {
             Ok(listed) => connected.extend(listed),
             // If the key may not list accounts, the known accounts are read.
-            Err(BackfillError::NoAnswer(no)) if no.why == ApiErrorKind::Forbidden => bar.suspend(|| {
+            Err(BackfillError::Api(no)) if no.kind == ApiErrorKind::Forbidden => bar.suspend(|| {
                 eprintln!(
                     "revwatch: the key may not list connected accounts: accounts unknown to revwatch are skipped"
                 );

@@ -28,7 +28,10 @@ pub(crate) async fn tell(store: &dyn StateStore, story: &Story) {
 async fn commit(store: &dyn StateStore, deliveries: &[Delivery], plans: &Plans) {
     let partition = deliveries[0].partition;
     let batch = Batch::read(partition, deliveries, plans);
-    let found = store.read(partition, &batch.read_set).await.expect("a read");
+    let found = store
+        .read(partition, &batch.read_set)
+        .await
+        .expect("a read");
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let decision = batch.decide(&found, now_ms).expect("readable");
     let dead = decision

@@ -1,12 +1,14 @@
-//! Reads past events from Stripe's List Events and publishes them, so that they go the way of all events: archived,
-//! recognised where they are known, merged.
+//! Reads past events from Stripe's List Events and publishes them to the queue. They are then
+//! handled like any other event: archived, deduplicated, merged.
 //!
-//! [`page`] decides purely; here is the shell. Stripe keeps events for 30 days, and lists those of a connected account
-//! only to whoever asks as that account.
-//! Source: <https://docs.stripe.com/api/events/list>, <https://docs.stripe.com/connect/authentication>.
+//! [`page`] decides purely; this module is the shell. Stripe keeps events for 30 days, and lists
+//! the events of a connected account only in requests made as that account.
+//! Source: <https://docs.stripe.com/api/events/list>,
+//! <https://docs.stripe.com/connect/authentication>.
 //!
-//! Invariant: a listing has come past a page only when all events of the page are durable in the queue. Whoever stops in
-//! between and goes on from the listing as it was publishes some a second time, as the same deliveries.
+//! Invariant: a listing advances past a page only when all events of the page are durable in the
+//! queue. After an interruption, the command continues from the stored listing and publishes some
+//! events a second time, as the same deliveries.
 
 pub mod page;
 use std::sync::Arc;
@@ -21,115 +23,119 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::page::{Page, PageError, wait};
 
-/// How far back Stripe lists events.
+/// How many days back Stripe lists events.
 pub const STRIPE_RETENTION_DAYS: i64 = 30;
 
-/// From when (inclusive) until when (exclusive) events were made, Unix seconds.
+/// A range of creation times, Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeRange {
-    /// The oldest second.
+    /// The first second, inclusive.
     pub since_s: i64,
-    /// The second after the newest.
+    /// The last second, exclusive.
     pub until_s: i64,
 }
 
-/// The events of one account, and how far they were read.
+/// The progress of reading one account's events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
-    /// The connected account; `None` is the key's own.
+    /// The connected account; `None` is the key's own account.
     pub account: Option<String>,
-    /// The last event of the last page that is in the queue: there it goes on.
+    /// The last event of the last published page: the listing continues after it.
     pub last: Option<String>,
     /// Pages read.
     pub pages: u64,
     /// Events read and published.
     pub events: u64,
-    /// When the oldest of them was made, Unix seconds.
+    /// When the oldest of them was created, Unix seconds.
     pub oldest_s: Option<i64>,
-    /// Whether this was all.
+    /// Whether all events were read.
     pub is_done: bool,
 }
 
-/// Asks, at its pace, and publishes.
+/// Lists events at a limited rate and publishes them.
 pub struct Backfill {
     api: StripeApi,
     queue: Arc<dyn EventQueue>,
     pace: Interval,
 }
 
-/// It does not go on.
+/// Why a backfill stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum BackfillError {
-    /// Stripe gives no page.
+    /// Stripe did not return a page.
     #[error("{}", .0.reason)]
-    NoAnswer(ApiError),
-    /// What it gives is no page.
+    Api(ApiError),
+    /// Stripe's response is not a valid page.
     #[error(transparent)]
-    NotAPage(#[from] PageError),
+    Page(#[from] PageError),
     /// The events cannot be stored.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
-/// The most that Stripe gives at once.
+/// The largest page that Stripe allows.
 const PAGE: &str = "100";
 
-/// A hundred invoices with all their lines are some megabytes.
+/// A hundred invoices with all their lines take some megabytes.
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
-/// A page of large events takes its time.
+/// A page of large events takes long.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Publishes under way at once.
+/// Publishes in progress at the same time.
 const MAX_CONCURRENT: usize = 32;
 
-/// How often an event is handed to a queue that does not take it.
+/// How often an event is published before the backfill gives up.
 const MAX_PUBLISH_ATTEMPTS: u32 = 6;
 
 impl Backfill {
-    /// `per_second` is how many requests Stripe gets at most.
+    /// `per_second` limits the requests to Stripe.
     pub fn new(api: StripeApi, queue: Arc<dyn EventQueue>, per_second: f64) -> Self {
         let mut pace = interval(Duration::from_secs_f64(1.0 / per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { api, queue, pace }
     }
 
-    /// Reads the next page of a listing and publishes it; only then has the listing come further. `troubled` is told
-    /// of what is tried again, and in how long.
+    /// Reads and publishes the next page of a listing, then advances the listing. Calls `on_retry`
+    /// with the error and the wait before each retry.
     pub async fn step(
         &mut self,
-        stretch: TimeRange,
+        range: TimeRange,
         listing: &mut Listing,
-        troubled: &mut (dyn FnMut(&str, Duration) + Send),
+        on_retry: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<(), BackfillError> {
-        let (since, until) = (stretch.since_s.to_string(), stretch.until_s.to_string());
+        let (since, until) = (range.since_s.to_string(), range.until_s.to_string());
         let mut query = vec![
             ("limit", PAGE),
             ("created[gte]", &since),
             ("created[lt]", &until),
         ];
         query.extend(listing.last.as_deref().map(|last| ("starting_after", last)));
-        let answer = self
-            .ask("/v1/events", &query, listing.account.as_deref(), troubled)
+        let response = self
+            .get("/v1/events", &query, listing.account.as_deref(), on_retry)
             .await?;
-        let page = Page::parse(&answer, listing.last.as_deref())?;
+        let page = Page::parse(&response, listing.last.as_deref())?;
         let (account, partitions) = (listing.account.as_deref(), self.queue.partitions());
         let received_ms = Timestamp::now().as_millisecond();
-        let made = |raw: &&serde_json::value::RawValue| {
+        let parsed = |raw: &&serde_json::value::RawValue| {
             page::delivery(raw.get(), account, partitions, received_ms)
         };
-        let made = page.data.iter().map(made).collect::<Result<Vec<_>, _>>()?;
+        let parsed = page
+            .data
+            .iter()
+            .map(parsed)
+            .collect::<Result<Vec<_>, _>>()?;
         let (last, events) = (
-            made.last().map(|(delivery, _)| delivery.event_id.clone()),
-            made.len(),
+            parsed.last().map(|(delivery, _)| delivery.event_id.clone()),
+            parsed.len(),
         );
-        let oldest_s = made
+        let oldest_s = parsed
             .iter()
             .filter_map(|(_, created_s)| *created_s)
             .chain(listing.oldest_s)
             .min();
         let queue = self.queue.as_ref();
-        stream::iter(made)
+        stream::iter(parsed)
             .map(|(delivery, _)| publish(queue, delivery))
             .buffer_unordered(MAX_CONCURRENT)
             .try_collect::<()>()
@@ -142,18 +148,18 @@ impl Backfill {
         Ok(())
     }
 
-    /// The connected accounts, from Stripe: also those of which no event has come yet.
+    /// Lists the connected accounts from Stripe, including those without any event so far.
     pub async fn connected_accounts(
         &mut self,
-        troubled: &mut (dyn FnMut(&str, Duration) + Send),
+        on_retry: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<Vec<String>, BackfillError> {
         let mut found: Vec<String> = Vec::new();
         loop {
             let last = found.last().cloned();
             let mut query = vec![("limit", PAGE)];
             query.extend(last.as_deref().map(|last| ("starting_after", last)));
-            let answer = self.ask("/v1/accounts", &query, None, troubled).await?;
-            let (ids, has_more) = page::account_ids(&answer, last.as_deref())?;
+            let response = self.get("/v1/accounts", &query, None, on_retry).await?;
+            let (ids, has_more) = page::account_ids(&response, last.as_deref())?;
             found.extend(ids);
             if !has_more {
                 return Ok(found);
@@ -161,55 +167,56 @@ impl Backfill {
         }
     }
 
-    async fn ask(
+    async fn get(
         &mut self,
         path: &str,
         query: &[(&str, &str)],
         account: Option<&str>,
-        troubled: &mut (dyn FnMut(&str, Duration) + Send),
+        on_retry: &mut (dyn FnMut(&str, Duration) + Send),
     ) -> Result<String, BackfillError> {
-        let question = Request {
+        let request = Request {
             path,
             query,
             account,
-            largest: MAX_PAGE_BYTES,
-            within: PAGE_TIMEOUT,
+            max_bytes: MAX_PAGE_BYTES,
+            timeout: PAGE_TIMEOUT,
         };
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
             self.pace.tick().await;
-            let no_answer = match self.api.ask(question).await {
-                Ok(answer) => return Ok(answer.body),
-                Err(no_answer) => no_answer,
+            let error = match self.api.get(request).await {
+                Ok(response) => return Ok(response.body),
+                Err(error) => error,
             };
-            tries += 1;
-            let Some(wait) = wait(no_answer.why, tries) else {
-                return Err(BackfillError::NoAnswer(no_answer));
+            attempts += 1;
+            let Some(wait) = wait(error.kind, attempts) else {
+                return Err(BackfillError::Api(error));
             };
-            troubled(&no_answer.reason, wait);
+            on_retry(&error.reason, wait);
             tokio::time::sleep(wait).await;
         }
     }
 }
 
 impl BackfillError {
-    /// Why Stripe gives nothing, if that is the reason.
-    pub fn why(&self) -> Option<ApiErrorKind> {
+    /// Stripe's error, if that is the cause.
+    pub fn kind(&self) -> Option<ApiErrorKind> {
         match self {
-            Self::NoAnswer(no_answer) => Some(no_answer.why),
-            Self::NotAPage(_) | Self::Queue(_) => None,
+            Self::Api(error) => Some(error.kind),
+            Self::Page(_) | Self::Queue(_) => None,
         }
     }
 }
 
-/// Hands a delivery to the queue until it is durable there, some times. Each adapter bounds how long one time takes.
+/// Publishes a delivery to the queue until it is durable, up to a limit. Each adapter limits the
+/// time of one attempt.
 async fn publish(queue: &dyn EventQueue, delivery: Delivery) -> Result<(), QueueError> {
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         match queue.publish(delivery.clone()).await {
-            Err(QueueError::Unavailable(_)) if tries + 1 < MAX_PUBLISH_ATTEMPTS => {
-                tokio::time::sleep(Duration::from_millis(200) * 2_u32.pow(tries)).await;
-                tries += 1;
+            Err(QueueError::Unavailable(_)) if attempts + 1 < MAX_PUBLISH_ATTEMPTS => {
+                tokio::time::sleep(Duration::from_millis(200) * 2_u32.pow(attempts)).await;
+                attempts += 1;
             }
             done => return done,
         }

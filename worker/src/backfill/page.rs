@@ -1,4 +1,5 @@
-//! One page of Stripe's List Events, and the deliveries made of it: a function of the answer. Pure.
+//! One page of Stripe's List Events, and the deliveries made of it: a pure function of the
+//! response.
 
 use std::time::Duration;
 
@@ -11,54 +12,54 @@ use sha2::{Digest, Sha256};
 
 use revwatch_stripe::ApiErrorKind;
 
-/// The endpoint that deliveries bear which came by a backfill.
+/// The `endpoint` of deliveries that a backfill publishes.
 pub const ENDPOINT: &str = "backfill";
 
-/// How often one page is asked for before the command gives up. It can be begun again where it stopped.
+/// How often one page is requested before the command gives up. The command can be restarted where
+/// it stopped.
 pub const MAX_ATTEMPTS: u32 = 8;
 
-/// A page, newest event first. Source: <https://docs.stripe.com/api/events/list>, <https://docs.stripe.com/api/pagination>.
+/// A page, newest event first.
+/// Source: <https://docs.stripe.com/api/events/list>, <https://docs.stripe.com/api/pagination>.
 #[derive(Debug, Deserialize)]
 pub struct Page<'a> {
-    /// Whether there are older ones.
+    /// Whether there are older events.
     pub has_more: bool,
-    /// The events, each as the bytes it has in the list.
+    /// The events, each as the bytes in the list.
     #[serde(borrow)]
     pub data: Vec<&'a RawValue>,
 }
 
-/// Why an answer is no page. It quotes nothing of the answer.
+/// Why a response is not a valid page. It quotes nothing of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
-    /// It is not what Stripe documents.
-    #[error("the answer is not a list as Stripe documents it")]
+    /// It does not have the documented form.
+    #[error("the response is not a list as Stripe documents it")]
     NotAList,
-    /// Something in it has no id, or says of itself that it is no event.
-    #[error("the list holds something that is no event")]
+    /// An element has no id, or is another kind of object.
+    #[error("the list contains an element that is not an event")]
     NotAnEvent,
-    /// There is to be more, but nothing says after what.
-    #[error(
-        "the list does not go on: it is empty, or repeats its cursor, and says that there is more"
-    )]
+    /// `has_more` is set, but there is no new cursor.
+    #[error("the list has more pages but no new cursor: it is empty or repeats the last one")]
     Stuck,
 }
 
 impl<'a> Page<'a> {
-    /// Reads the answer to a request for what comes after `cursor`.
-    pub fn parse(answer: &'a str, cursor: Option<&str>) -> Result<Self, PageError> {
-        let page: Self = serde_json::from_str(answer).map_err(|_| PageError::NotAList)?;
+    /// Parses the response to a request for the events after `cursor`.
+    pub fn parse(response: &'a str, cursor: Option<&str>) -> Result<Self, PageError> {
+        let page: Self = serde_json::from_str(response).map_err(|_| PageError::NotAList)?;
         let last = page
             .data
             .last()
             .map(|raw| event_id_of(raw.get().as_bytes()).ok_or(PageError::NotAnEvent));
-        goes_on(page.has_more, last.transpose()?.as_deref(), cursor)?;
+        check_cursor(page.has_more, last.transpose()?.as_deref(), cursor)?;
         Ok(page)
     }
 }
 
-/// The ids on a page of the list of connected accounts, and whether there are more.
+/// Parses a page of the list of connected accounts: the ids, and whether there are more.
 /// Source: <https://docs.stripe.com/api/accounts/list>.
-pub fn account_ids(answer: &str, cursor: Option<&str>) -> Result<(Vec<String>, bool), PageError> {
+pub fn account_ids(response: &str, cursor: Option<&str>) -> Result<(Vec<String>, bool), PageError> {
     #[derive(Deserialize)]
     struct Accounts {
         has_more: bool,
@@ -68,23 +69,23 @@ pub fn account_ids(answer: &str, cursor: Option<&str>) -> Result<(Vec<String>, b
     struct Account {
         id: String,
     }
-    let page: Accounts = serde_json::from_str(answer).map_err(|_| PageError::NotAList)?;
+    let page: Accounts = serde_json::from_str(response).map_err(|_| PageError::NotAList)?;
     let ids: Vec<String> = page.data.into_iter().map(|account| account.id).collect();
-    goes_on(page.has_more, ids.last().map(String::as_str), cursor)?;
+    check_cursor(page.has_more, ids.last().map(String::as_str), cursor)?;
     Ok((ids, page.has_more))
 }
 
-fn goes_on(has_more: bool, last: Option<&str>, cursor: Option<&str>) -> Result<(), PageError> {
+fn check_cursor(has_more: bool, last: Option<&str>, cursor: Option<&str>) -> Result<(), PageError> {
     match has_more && (last.is_none() || last == cursor) {
         true => Err(PageError::Stuck),
         false => Ok(()),
     }
 }
 
-/// An event of a list as if it had come by a webhook.
+/// Makes a delivery of a listed event, as if it had come by webhook.
 ///
-/// What is listed as a connected account need not say so (`account` is what Connect's webhooks add), but its partition
-/// and its entities hang on it: it is then put in. Otherwise not a byte is changed.
+/// An event listed as a connected account may lack `account` (Connect's webhooks add it), but its
+/// partition and its entities depend on it: it is then inserted. Otherwise not a byte is changed.
 pub fn delivery(
     listed: &str,
     account: Option<&str>,
@@ -102,7 +103,7 @@ pub fn delivery(
             event.kind.to_string(),
             Some(event.created_s),
         ),
-        // As with a webhook: by its own word an event, so it becomes a dead letter with its reason.
+        // As with a webhook: it claims to be an event, so it becomes a dead letter with its reason.
         Err(_) => (
             partition_of(&event_id, partitions),
             "unreadable".to_owned(),
@@ -122,22 +123,23 @@ pub fn delivery(
     Ok((delivery, created_s))
 }
 
-/// How long to wait before the page is asked for again; `None`: not at all. `tries` have failed so far.
-pub fn wait(why: ApiErrorKind, tries: u32) -> Option<Duration> {
+/// How long to wait before the page is requested again, after `attempts` failures; `None` to give
+/// up.
+pub fn wait(kind: ApiErrorKind, attempts: u32) -> Option<Duration> {
     let backoff =
-        Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1)).min(60);
-    match why {
-        _ if tries >= MAX_ATTEMPTS => None,
+        Duration::from_millis(500) * 2_u32.saturating_pow(attempts.saturating_sub(1)).min(60);
+    match kind {
+        _ if attempts >= MAX_ATTEMPTS => None,
         ApiErrorKind::Limited { wait: Some(wait) } => Some(wait),
         ApiErrorKind::Limited { wait: None } | ApiErrorKind::Failed => Some(backoff),
         ApiErrorKind::WrongKey
         | ApiErrorKind::Forbidden
-        | ApiErrorKind::NotThere
+        | ApiErrorKind::NotFound
         | ApiErrorKind::Refused => None,
     }
 }
 
-/// Made from the event's id: however often its page is read, it is one delivery.
+/// Derived from the event's id: the event is one delivery no matter how often its page is read.
 fn delivery_id(event_id: &str) -> uuid::Uuid {
     let digest = Sha256::new()
         .chain_update("event listed by Stripe")
@@ -149,18 +151,18 @@ fn delivery_id(event_id: &str) -> uuid::Uuid {
 
 fn with_account(listed: &str, account: &str) -> Result<String, PageError> {
     let head: Head<'_> = serde_json::from_str(listed).map_err(|_| PageError::NotAnEvent)?;
-    let word = serde_json::to_string(account).map_err(|_| PageError::NotAnEvent)?;
+    let quoted = serde_json::to_string(account).map_err(|_| PageError::NotAnEvent)?;
     match head.account.map(RawValue::get) {
         None => {
             let (before, after) = listed.split_once('{').ok_or(PageError::NotAnEvent)?;
-            // It has an id, so something follows.
-            Ok(format!("{before}{{\"account\":{word},{after}"))
+            // It has an id, so a field follows.
+            Ok(format!("{before}{{\"account\":{quoted},{after}"))
         }
         Some(null @ "null") => {
-            // Borrowed from `listed`: where it stands is the difference.
+            // Borrowed from `listed`: the difference of the addresses is its position.
             let at = null.as_ptr() as usize - listed.as_ptr() as usize;
             Ok(format!(
-                "{}{word}{}",
+                "{}{quoted}{}",
                 &listed[..at],
                 &listed[at + null.len()..]
             ))
@@ -175,7 +177,7 @@ struct Head<'a> {
     account: Option<&'a RawValue>,
 }
 
-/// `null` is something, too.
+/// Distinguishes `null` from an absent field.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
@@ -188,7 +190,7 @@ mod tests {
         "data":{"object":{"id":"po_1","object":"payout"}} }"#;
 
     #[test]
-    fn an_event_listed_as_a_connected_account_is_that_accounts() {
+    fn an_event_listed_as_a_connected_account_belongs_to_that_account() {
         let of = |listed: &str, account| delivery(listed, account, 64, 5).expect("an event").0;
         let plain = of(EVENT, None);
         assert_eq!(plain.body, EVENT.as_bytes(), "not a byte is changed");
@@ -205,14 +207,17 @@ mod tests {
             of(&null, Some("acct_1")).body,
             null.replace("null", "\"acct_1\"").as_bytes()
         );
-        let there = EVENT.replacen("\"id\"", "\"account\":\"acct_1\",\"id\"", 1);
-        assert_eq!(of(&there, Some("acct_1")).body, there.as_bytes());
+        let present_already = EVENT.replacen("\"id\"", "\"account\":\"acct_1\",\"id\"", 1);
+        assert_eq!(
+            of(&present_already, Some("acct_1")).body,
+            present_already.as_bytes()
+        );
         let read = Event::parse(&connected.body).expect("an event");
         assert_eq!(
             (read.account.as_deref(), read.livemode),
             (Some("acct_1"), true)
         );
-        // An `account` within the object is another one.
+        // An `account` inside the object does not count.
         let inner = EVENT.replace("\"id\":\"po_1\"", "\"account\":\"acct_9\"");
         assert_eq!(
             of(&inner, Some("acct_1")).partition,
@@ -226,10 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_goes_on_to_be_a_dead_letter() {
+    fn an_unreadable_event_is_delivered_and_becomes_a_dead_letter() {
         let strange = r#"{"id":"evt_1","object":"event","type":7}"#;
         let (delivery, created_s) =
-            delivery(strange, Some("acct_1"), 8, 5).expect("by its own word an event");
+            delivery(strange, Some("acct_1"), 8, 5).expect("by its own quoted an event");
         assert_eq!(
             (delivery.event_type.as_str(), created_s),
             ("unreadable", None)
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_where_to_go_on_or_is_none() {
+    fn a_page_needs_events_and_a_new_cursor() {
         let page = |data: &str, more| {
             format!(r#"{{"object":"list","url":"/v1/events","has_more":{more},"data":[{data}]}}"#)
         };
@@ -256,25 +261,25 @@ mod tests {
             ("<html>".to_owned(), None, Err(PageError::NotAList)),
             (r#"{"data":[]}"#.to_owned(), None, Err(PageError::NotAList)),
         ];
-        for (answer, cursor, expected) in table {
-            let found = Page::parse(&answer, cursor).map(|page| page.data.len());
-            assert_eq!(found, expected, "{answer}");
+        for (response, cursor, expected) in table {
+            let found = Page::parse(&response, cursor).map(|page| page.data.len());
+            assert_eq!(found, expected, "{response}");
         }
     }
 
     #[test]
     fn accounts_are_listed_by_id() {
-        let answer = r#"{"object":"list","has_more":true,"data":[{"id":"acct_2","email":"x"},{"id":"acct_1"}]}"#;
+        let response = r#"{"object":"list","has_more":true,"data":[{"id":"acct_2","email":"x"},{"id":"acct_1"}]}"#;
         assert_eq!(
-            account_ids(answer, None),
+            account_ids(response, None),
             Ok((vec!["acct_2".to_owned(), "acct_1".to_owned()], true))
         );
-        assert_eq!(account_ids(answer, Some("acct_1")), Err(PageError::Stuck));
+        assert_eq!(account_ids(response, Some("acct_1")), Err(PageError::Stuck));
         assert_eq!(account_ids("{}", None), Err(PageError::NotAList));
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again_and_not_for_ever() {
+    fn only_transient_errors_are_retried_and_not_forever() {
         let seven = Some(Duration::from_secs(7));
         let table = [
             (ApiErrorKind::Failed, 1, Some(Duration::from_millis(500))),
@@ -290,11 +295,11 @@ mod tests {
             (ApiErrorKind::Limited { wait: seven }, MAX_ATTEMPTS, None),
             (ApiErrorKind::WrongKey, 1, None),
             (ApiErrorKind::Forbidden, 1, None),
-            (ApiErrorKind::NotThere, 1, None),
+            (ApiErrorKind::NotFound, 1, None),
             (ApiErrorKind::Refused, 1, None),
         ];
-        for (why, tries, expected) in table {
-            assert_eq!(wait(why, tries), expected, "{why:?} {tries}");
+        for (kind, attempts, expected) in table {
+            assert_eq!(wait(kind, attempts), expected, "{kind:?} {attempts}");
         }
     }
 }

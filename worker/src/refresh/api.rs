@@ -1,38 +1,38 @@
-//! The one question that refreshing asks of Stripe's API: how does this account stand?
+//! The one request that refreshing sends to Stripe's API: retrieve an account.
 use std::time::Duration;
 
 use revwatch_stripe::{ApiErrorKind, Request, Response, StripeApi};
 
 use super::agenda::Outcome;
 
-/// No account, and why: for the log, without a word of the answer.
+/// Why an account could not be fetched. Safe to log: it quotes nothing of the response.
 pub struct RefreshError {
-    /// What follows from it.
+    /// What the agenda does next.
     pub outcome: Outcome,
-    /// For people.
+    /// A message for operators.
     pub reason: String,
 }
 
-/// An account has some kilobytes.
+/// An account takes some kilobytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// `GET /v1/accounts/{id}`. Source: <https://docs.stripe.com/api/accounts/retrieve>.
 pub async fn account(api: &StripeApi, id: &str) -> Result<Response, RefreshError> {
     let path = format!("/v1/accounts/{id}");
-    let within = Duration::from_secs(20);
+    let timeout = Duration::from_secs(20);
     Ok(api
-        .ask(Request {
+        .get(Request {
             path: &path,
             query: &[],
             account: None,
-            largest: MAX_RESPONSE_BYTES,
-            within,
+            max_bytes: MAX_RESPONSE_BYTES,
+            timeout,
         })
         .await?)
 }
 
 impl RefreshError {
-    /// Trying again will not help before somebody changes something.
+    /// A retry cannot help until the configuration or the account changes.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Refused { all: false },
@@ -42,20 +42,20 @@ impl RefreshError {
 }
 
 impl From<revwatch_stripe::ApiError> for RefreshError {
-    fn from(revwatch_stripe::ApiError { why, reason }: revwatch_stripe::ApiError) -> Self {
+    fn from(revwatch_stripe::ApiError { kind, reason }: revwatch_stripe::ApiError) -> Self {
         Self {
-            outcome: why.into(),
+            outcome: kind.into(),
             reason,
         }
     }
 }
 
 impl From<ApiErrorKind> for Outcome {
-    fn from(why: ApiErrorKind) -> Self {
-        match why {
+    fn from(kind: ApiErrorKind) -> Self {
+        match kind {
             ApiErrorKind::WrongKey => Self::Refused { all: true },
-            // What the key may not see is answered like what does not exist.
-            ApiErrorKind::Forbidden | ApiErrorKind::NotThere => Self::Gone,
+            // Stripe answers the same for what the key may not see and for what does not exist.
+            ApiErrorKind::Forbidden | ApiErrorKind::NotFound => Self::Gone,
             ApiErrorKind::Limited { wait } => Self::Limited { wait },
             ApiErrorKind::Failed => Self::Failed,
             ApiErrorKind::Refused => Self::Refused { all: false },
@@ -68,18 +68,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_from_no_answer() {
+    fn each_api_error_has_its_outcome() {
         let wait = Some(Duration::from_secs(7));
         let table = [
             (ApiErrorKind::WrongKey, Outcome::Refused { all: true }),
             (ApiErrorKind::Forbidden, Outcome::Gone),
-            (ApiErrorKind::NotThere, Outcome::Gone),
+            (ApiErrorKind::NotFound, Outcome::Gone),
             (ApiErrorKind::Limited { wait }, Outcome::Limited { wait }),
             (ApiErrorKind::Failed, Outcome::Failed),
             (ApiErrorKind::Refused, Outcome::Refused { all: false }),
         ];
-        for (why, expected) in table {
-            assert_eq!(Outcome::from(why), expected, "{why:?}");
+        for (kind, expected) in table {
+            assert_eq!(Outcome::from(kind), expected, "{kind:?}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Asks Stripe's API how accounts stand of which a thin event told only that they changed.
+//! Fetches accounts from Stripe's API when a thin event only reported that they changed.
 //!
-//! [`agenda`] decides purely whom to ask about and when; [`api`] asks; [`snapshot`] makes an event of the
-//! answer, which goes the way of all events from the queue on. Of all workers one does this: the holder of
-//! a lease.
+//! [`agenda`] decides purely which account to fetch and when; [`api`] sends the request;
+//! [`snapshot`] turns the response into an event, which is published to the queue like any other.
+//! One process does this at a time: the holder of a lease.
 //!
-//! Invariant: nothing is remembered here that must not be lost. What needs doing are the open conditions of
-//! kind `account_stale`, and they close only when an account's state is applied; so a holder may die at any
-//! time, and the next one asks again.
+//! Invariant: this module keeps no state that must survive. The work to do is the open conditions
+//! of kind `account_stale`; they close only when the account's state is applied. A holder may
+//! therefore die at any time, and the next one fetches again.
 
 pub mod agenda;
 pub mod api;
@@ -36,46 +36,47 @@ use self::agenda::{Agenda, Next, Outcome, ThinMention};
 use self::api::RefreshError;
 use self::snapshot::Snapshot;
 
-/// What refreshing needs.
+/// Fetches accounts and publishes their state.
 pub struct Refresher {
-    /// `None` without a key.
+    /// `None` while no key is configured.
     api: watch::Receiver<Option<Arc<StripeApi>>>,
     queue: Arc<dyn EventQueue>,
     store: Arc<dyn StateStore>,
     metrics: Metrics,
-    /// Between the beginnings of two requests.
+    /// The minimum time between the starts of two requests.
     pace: Duration,
-    /// A holder that has not renewed its lease for this long is replaced.
+    /// The lease's lifetime: a holder that does not renew it for this long is replaced.
     lease: Duration,
 }
 
 /// The name of the lease.
 const LEASE: &str = "refresh";
 
-/// The endpoint that deliveries of fetched accounts bear.
+/// The `endpoint` of deliveries that carry fetched accounts.
 const ENDPOINT: &str = "refresh";
 
-/// How often to look for what changed.
+/// How often to poll for changed conditions.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Requests under way at once; Stripe limits these too, and less than this is never a problem.
-/// Source: <https://docs.stripe.com/rate-limits>.
+/// Requests in progress at the same time. Stripe limits these too; this many is far below its
+/// limit. Source: <https://docs.stripe.com/rate-limits>.
 const MAX_CONCURRENT: usize = 8;
 
-/// A queue that does not confirm by then is not well.
+/// How long the queue may take to confirm a publish.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Refresher {
-    /// As `process` is configured, on `backend`. Without a key it waits for one.
+    /// Creates a refresher from the configuration of `process`, on `backend`. Without a key it
+    /// waits until a reload brings one.
     pub fn of(process: &Process, backend: &Backend) -> Result<Self, reqwest::Error> {
         let first = StripeApi::of(&process.config)?.map(Arc::new);
         let (keep, api) = watch::channel(first);
         process.on_reload(move |config| {
             let keep = keep.clone();
-            // Requests go on with the key that is still the same.
+            // A reload with the same key does not interrupt running requests.
             let same = match &*keep.borrow() {
                 None => config.stripe_secret_key.is_none(),
-                Some(api) => api.is_of(config),
+                Some(api) => api.matches(config),
             };
             if same {
                 return Ok(Box::new(|| {}));
@@ -96,7 +97,7 @@ impl Refresher {
     }
 }
 
-/// Refreshes until `shutdown`. Of several processes one works, the others stand by.
+/// Refreshes until `shutdown`. One process holds the lease; the others are standbys.
 pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
     let holder = format!("refresh-{}", uuid::Uuid::now_v7().simple());
     let mut keys = refresher.api.clone();
@@ -105,7 +106,7 @@ pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
         let pause = match api {
             Some(api) => {
                 if let Err(error) = hold(&refresher, &api, &mut keys, &holder, &shutdown).await {
-                    tracing::warn!(%error, "refreshing accounts begins anew");
+                    tracing::warn!(%error, "account refresh restarts after an error");
                 }
                 refresher.lease / 3
             }
@@ -123,15 +124,15 @@ pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
     refresher.release(&holder).await;
 }
 
-/// Another key, or none. Nobody else changes it in a process that reads no settings anew.
+/// Waits for a change of the key. Pends forever if the sender is gone: the process does not reload.
 async fn changed(keys: &mut watch::Receiver<Option<Arc<StripeApi>>>) {
     if keys.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Takes the lease and works until it is lost, something fails, the key changes, or `shutdown`. Requests under
-/// way are then given up: whoever comes next asks again.
+/// Takes the lease and works until it is lost, something fails, the key changes, or `shutdown`.
+/// Requests in progress are then dropped: the next holder fetches again.
 async fn hold(
     refresher: &Arc<Refresher>,
     api: &Arc<StripeApi>,
@@ -142,33 +143,33 @@ async fn hold(
     if !refresher.renew(holder).await? {
         return Ok(());
     }
-    tracing::info!(holder, "this process refreshes accounts");
-    let began = tokio::time::Instant::now();
+    tracing::info!(holder, "this process now refreshes accounts");
+    let started = tokio::time::Instant::now();
     let (mut agenda, mut cursor, mut scan) = (Agenda::default(), ChangeCursor::default(), true);
     let mut fetches: JoinSet<(ThinMention, Outcome)> = JoinSet::new();
-    let mut looks = interval(POLL_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut renewed, mut rested) = (Instant::now(), Duration::ZERO);
+    let mut poll = interval(POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut renewed, mut next_request_at) = (Instant::now(), Duration::ZERO);
     loop {
-        let now = began.elapsed();
+        let now = started.elapsed();
         let next = if fetches.len() >= MAX_CONCURRENT {
             Next::Idle
-        } else if now < rested {
-            Next::Wait(rested)
+        } else if now < next_request_at {
+            Next::Wait(next_request_at)
         } else {
             agenda.next(now)
         };
         let wait = match next {
-            Next::Fetch(told) => {
-                rested = now + refresher.pace;
+            Next::Fetch(mention) => {
+                next_request_at = now + refresher.pace;
                 let (refresher, api) = (refresher.clone(), api.clone());
                 fetches.spawn(async move {
-                    let outcome = refresher.refresh(&api, &told).await;
-                    (told, outcome)
+                    let outcome = refresher.refresh(&api, &mention).await;
+                    (mention, outcome)
                 });
                 continue;
             }
-            Next::Wait(at) => Some(began + at),
+            Next::Wait(at) => Some(started + at),
             Next::Idle => None,
         };
         tokio::select! {
@@ -176,18 +177,19 @@ async fn hold(
             () = shutdown.cancelled() => return Ok(()),
             () = changed(keys) => {
                 keys.mark_changed();
-                tracing::info!("another key for Stripe's API: accounts are asked for with it");
+                tracing::info!("another key for Stripe's API: accounts are fetched for with it");
                 return Ok(());
             }
             Some(ended) = fetches.join_next() => match ended {
-                Ok((told, outcome)) => agenda.ended(told, outcome, began.elapsed()),
-                // The account would stay under way for good: begin again, as after a panic of this task.
+                Ok((mention, outcome)) => agenda.ended(mention, outcome, started.elapsed()),
+                // The account would stay in progress for good, so restart as after a panic of this
+                // task.
                 Err(error) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     Err(error) => return Err(StoreError::Unavailable(error.into())),
                 },
             },
-            _ = looks.tick() => {
+            _ = poll.tick() => {
                 if renewed.elapsed() > refresher.lease / 3 {
                     if !refresher.renew(holder).await? {
                         return Err(StoreError::Fenced);
@@ -195,14 +197,14 @@ async fn hold(
                     renewed = Instant::now();
                 }
                 scan |= agenda.needs_scan();
-                scan |= refresher.follow(&mut agenda, &mut cursor, began, scan).await?;
+                scan |= refresher.follow(&mut agenda, &mut cursor, started, scan).await?;
                 if scan {
                     let open = refresher.store.conditions().await?;
-                    agenda.on_scan(&open, began.elapsed());
+                    agenda.on_scan(&open, started.elapsed());
                     scan = false;
                 }
             }
-            () = sleep_until(wait.unwrap_or(began)), if wait.is_some() => {}
+            () = sleep_until(wait.unwrap_or(started)), if wait.is_some() => {}
         }
     }
 }
@@ -218,25 +220,25 @@ impl Refresher {
         Ok(self.store.lease(LEASE, holder, ttl_ms).await?.is_some())
     }
 
-    /// Reads the changes since `cursor`: costs what changed. Returns whether some are no longer kept. What
-    /// comes before a scan is read over, only to know where to go on.
+    /// Reads the changes since `cursor`; the cost is proportional to the changes. Returns whether
+    /// some are no longer kept. Before a scan, changes are skipped and only the cursor advances.
     async fn follow(
         &self,
         agenda: &mut Agenda,
         cursor: &mut ChangeCursor,
-        began: tokio::time::Instant,
+        started: tokio::time::Instant,
         scan: bool,
     ) -> Result<bool, StoreError> {
         const PAGE: usize = 1000;
         let mut gap = false;
         loop {
             let found = self.store.condition_changes(cursor, PAGE).await?;
-            // An adapter may give less than a page although there is more.
+            // An adapter may return less than a page although there is more.
             let caught_up = found.changes.is_empty() && found.cursor == *cursor;
             *cursor = found.cursor;
             gap |= found.gap;
             if !scan && !gap {
-                agenda.on_changes(&found.changes, began.elapsed());
+                agenda.on_changes(&found.changes, started.elapsed());
             }
             if caught_up {
                 return Ok(gap);
@@ -244,23 +246,23 @@ impl Refresher {
         }
     }
 
-    /// Fetches one account and puts it into the queue.
-    async fn refresh(&self, api: &StripeApi, told: &ThinMention) -> Outcome {
-        let account = told.account.as_str();
-        let outcome = match self.fetch(api, told).await {
+    /// Fetches one account and publishes it to the queue.
+    async fn refresh(&self, api: &StripeApi, mention: &ThinMention) -> Outcome {
+        let account = mention.account.as_str();
+        let outcome = match self.fetch(api, mention).await {
             Ok(event_id) => {
-                let (account, told_by) = (redact::id(account), redact::id(&told.event_id));
-                tracing::info!(%account, event_id, trace_id = %Correlation::of(&event_id), %told_by, "account refreshed");
+                let (account, named_by) = (redact::id(account), redact::id(&mention.event_id));
+                tracing::info!(%account, event_id, trace_id = %Correlation::of(&event_id), %named_by, "account refreshed");
                 Outcome::Refreshed
             }
             Err(RefreshError { outcome, reason }) => {
-                let (word, account, told_by) = (
+                let (outcome_name, account, named_by) = (
                     outcome.as_str(),
                     redact::id(account),
-                    redact::id(&told.event_id),
+                    redact::id(&mention.event_id),
                 );
-                let trace_id = Correlation::of(&told.event_id);
-                tracing::warn!(%account, outcome = word, reason, %told_by, %trace_id, "account not refreshed");
+                let trace_id = Correlation::of(&mention.event_id);
+                tracing::warn!(%account, outcome = outcome_name, reason, %named_by, %trace_id, "account not refreshed");
                 outcome
             }
         };
@@ -271,44 +273,44 @@ impl Refresher {
         outcome
     }
 
-    async fn fetch(&self, api: &StripeApi, told: &ThinMention) -> Result<String, RefreshError> {
-        let asked = ask(api, told).await;
+    async fn fetch(&self, api: &StripeApi, mention: &ThinMention) -> Result<String, RefreshError> {
+        let fetched = snapshot_of(api, mention).await;
         if let Err(RefreshError {
             outcome: Outcome::Refused { .. } | Outcome::Failed,
             ..
-        }) = &asked
+        }) = &fetched
         {
-            self.count_error(&told.account).await;
+            self.count_error(&mention.account).await;
         }
-        let made = asked?;
-        let partition = Event::parse(made.body.as_bytes())
+        let snapshot = fetched?;
+        let partition = Event::parse(snapshot.body.as_bytes())
             .map(|event| event.partition(self.queue.partitions()));
         let delivery = Delivery {
             id: uuid::Uuid::now_v7(),
-            event_id: made.event_id.clone(),
+            event_id: snapshot.event_id.clone(),
             event_type: snapshot::KIND.to_owned(),
             partition: partition.map_err(|error| RefreshError::refused(error.to_string()))?,
             endpoint: ENDPOINT.to_owned(),
             received_ms: Timestamp::now().as_millisecond(),
             traceparent: None,
-            body: Bytes::from(made.body),
+            body: Bytes::from(snapshot.body),
         };
         match tokio::time::timeout(PUBLISH_TIMEOUT, self.queue.publish(delivery)).await {
-            Ok(Ok(())) => Ok(made.event_id),
+            Ok(Ok(())) => Ok(snapshot.event_id),
             Ok(Err(error)) => Err(RefreshError {
                 outcome: Outcome::Failed,
                 reason: error.to_string(),
             }),
             Err(_) => Err(RefreshError {
                 outcome: Outcome::Failed,
-                reason: "the queue does not confirm".to_owned(),
+                reason: "the queue did not confirm in time".to_owned(),
             }),
         }
     }
 
-    /// Counts a request that Stripe's API did not serve, so that rules can judge how often that is. The mark
-    /// is there for this commit alone: sent again, it counts nothing more. What cannot be counted is not
-    /// state, and is left.
+    /// Counts a request that Stripe's API did not serve, so that rules can evaluate the error rate.
+    /// The dedupe key is unique to this commit: if the commit is sent again, it counts nothing
+    /// more. If the count cannot be stored, it is dropped: it is not state.
     async fn count_error(&self, account: &str) {
         let (now_s, id) = (Timestamp::now().as_second(), uuid::Uuid::now_v7());
         let mut counters = Counters::default();
@@ -324,15 +326,20 @@ impl Refresher {
             ..Commit::default()
         };
         if let Err(error) = self.store.commit(&commit).await {
-            tracing::warn!(account = %redact::id(account), %error, "a failed request is not counted");
+            tracing::warn!(account = %redact::id(account), %error, "cannot count a failed request");
         }
     }
 }
 
-/// Asks Stripe, and makes an event of the answer.
-async fn ask(api: &StripeApi, told: &ThinMention) -> Result<Snapshot, RefreshError> {
-    let answer = api::account(api, &told.account).await?;
-    let seen_at_s = snapshot::seen_at(told.told_s, answer.sent_s, answer.date_s, answer.took);
-    snapshot::event(told, seen_at_s, api.livemode, &answer.body)
+/// Fetches the account and turns the response into an event.
+async fn snapshot_of(api: &StripeApi, mention: &ThinMention) -> Result<Snapshot, RefreshError> {
+    let response = api::account(api, &mention.account).await?;
+    let seen_at_s = snapshot::seen_at(
+        mention.named_at_s,
+        response.sent_s,
+        response.date_s,
+        response.took,
+    );
+    snapshot::event(mention, seen_at_s, api.livemode, &response.body)
         .map_err(|error| RefreshError::refused(error.to_string()))
 }
