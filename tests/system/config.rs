@@ -29,7 +29,7 @@ fn every_fault_is_named_at_once() {
     ]);
     let text = faults(&variables, &[]);
     for expected in [
-        "warning: REVWATCH_LISTN is set, but revwatch knows no such variable; did you mean REVWATCH_LISTEN?",
+        "warning: REVWATCH_LISTN is set, but revwatch has no such variable; did you mean REVWATCH_LISTEN?",
         "revwatch.toml:1: unknown key `lissten`; did you mean `listen`?",
         "revwatch.toml:3: unknown key `limits.body_bites`; did you mean `body_bytes`?",
         "revwatch.toml:4: `limits.in_flight`: invalid type: string \"many\"",
@@ -37,8 +37,8 @@ fn every_fault_is_named_at_once() {
         "partitions (REVWATCH_PARTITIONS) must be 1 to 1024",
         "endpoint \"eu\": cannot read /nowhere/eu: No such file",
         "rules.toml:2:8: ",
-        "Slack is set up by halves: slack.app_token (SLACK_APP_TOKEN) is there",
-        "email is set up by halves",
+        "Slack is only partly configured: slack.app_token (SLACK_APP_TOKEN) is set",
+        "email is only partly configured",
         "notify names \"telegram\"",
     ] {
         assert!(
@@ -137,7 +137,7 @@ fn what_is_in_effect_is_printed_with_where_it_comes_from() {
 async fn a_variable_that_does_not_exist_is_warned_of_at_start() {
     let home = Home::embedded();
     let process = Revwatch::serve(&home.variables(&[("REVWATCH_PARTITION", "16")]), "worker");
-    let wanted = "REVWATCH_PARTITION is set, but revwatch knows no such variable; did you mean REVWATCH_PARTITIONS?";
+    let wanted = "REVWATCH_PARTITION is set, but revwatch has no such variable; did you mean REVWATCH_PARTITIONS?";
     assert_eq!(process.logged(wanted).len(), 1, "{:?}", process.log());
     process.stop();
 }

@@ -229,7 +229,7 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     settings.write("revwatch.toml", "partitions = 16\n");
     reload(&process, "applied").await;
     assert_eq!(once("/webhooks/eu", "evt_eu_4", "whsec_eu_new").await, 404);
-    let waiting = process.logged("changed settings that wait for a restart");
+    let waiting = process.logged("some changed settings need a restart");
     assert_eq!(waiting.last().expect("a warning")["settings"], "partitions");
     let log = format!("{:?}", process.log());
     assert!(
@@ -407,7 +407,7 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
     );
     settings.write("token", "xoxb-never");
     reload(&process, "refused").await;
-    let refused = process.logged("settings not reloaded; the old ones stay in force");
+    let refused = process.logged("settings not reloaded; the previous ones stay active");
     let why = refused[0]["error"].as_str().expect("a reason").to_owned();
     assert!(why.contains("rules.toml:10:8"), "{why}");
     post_all(&url, &losing(&["acct_2"])).await;

@@ -89,7 +89,7 @@ pub async fn recover(
         let partition = incomplete.partition;
         worker
             .metrics
-            .heals
+            .recoveries
             .with_label_values(&[incomplete.reason()])
             .inc();
         let started = worker

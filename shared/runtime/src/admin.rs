@@ -1,7 +1,7 @@
 //! The admin listener: metrics and health, on a port of its own that is private by default.
 //!
 //! - `GET /metrics`: Prometheus text format.
-//! - `GET /healthz`: 200 while the process can answer at all; restart it when this fails.
+//! - `GET /healthz`: 200 while the process can answer at all; restart it if this fails.
 //! - `GET /readyz`: 200 when every named check passes, else 503; JSON either way.
 
 use std::collections::BTreeMap;
@@ -22,12 +22,12 @@ use crate::bounded::{Bounds, serve};
 use crate::listen::{ListenError, ListenSetting, listen};
 use crate::telemetry::Metrics;
 
-/// What `/readyz` reports: named checks, each set by the part of the process it speaks of. Clones
-/// share the checks.
+/// The state that `/readyz` reports: named checks, each set by the part of the process it
+/// describes. Clones share the checks.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
 
-/// One named check. It keeps its last verdict when dropped.
+/// One named check. It keeps its last result when dropped.
 #[derive(Debug, Clone)]
 pub struct Check {
     readiness: Readiness,
@@ -42,14 +42,14 @@ pub struct Admin {
     readiness: Readiness,
 }
 
-/// Scrapers and probes; nothing else has business here.
+/// For scrapers and probes; nothing else should connect here.
 const MAX_CONNECTIONS: usize = 64;
-/// Longer than the usual time between two scrapes.
-const IDLE: Duration = Duration::from_secs(90);
-const DRAIN: Duration = Duration::from_secs(2);
+/// Longer than the usual scrape interval.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Readiness {
-    /// A new check, which fails with "starting" until it passes for the first time.
+    /// Adds a check, which fails with "starting" until it first passes.
     pub fn check(&self, name: &'static str) -> Check {
         let check = Check {
             readiness: self.clone(),
@@ -59,7 +59,7 @@ impl Readiness {
         check
     }
 
-    /// Whether all checks pass. Without any check there is nothing to wait for.
+    /// Whether all checks pass. Without any check it is ready.
     pub fn is_ready(&self) -> bool {
         self.with(|checks| checks.values().all(Option::is_none))
     }
@@ -70,15 +70,15 @@ impl Readiness {
 }
 
 impl Check {
-    /// It can work now.
+    /// Marks it as able to work.
     pub fn pass(&self) {
         self.readiness.with(|checks| checks.insert(self.name, None));
     }
 
-    /// It cannot work now. `why` is shown to whoever reads `/readyz`: no secrets, no personal data.
-    pub fn fail(&self, why: impl Into<String>) {
+    /// Marks it as unable to work. `reason` is shown in `/readyz`: no secrets, no personal data.
+    pub fn fail(&self, reason: impl Into<String>) {
         self.readiness
-            .with(|checks| checks.insert(self.name, Some(why.into())));
+            .with(|checks| checks.insert(self.name, Some(reason.into())));
     }
 }
 
@@ -104,12 +104,12 @@ impl Admin {
         })
     }
 
-    /// Where it listens, with the port the system chose.
+    /// The bound address, with the port that the system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Serves until `shutdown`. Let the roles stop first, so that their last moments can be watched.
+    /// Serves until `shutdown`. Stop the roles first, so that their shutdown can be observed.
     pub async fn serve(self, shutdown: CancellationToken) {
         let router = Router::new()
             .route("/metrics", get(metrics))
@@ -119,9 +119,9 @@ impl Admin {
             .with_state(self.readiness);
         let bounds = Bounds {
             connections: MAX_CONNECTIONS,
-            idle: IDLE,
+            idle: IDLE_TIMEOUT,
             life: None,
-            drain: DRAIN,
+            drain: DRAIN_TIMEOUT,
         };
         serve(self.listener, router, bounds, shutdown).await;
     }
@@ -144,7 +144,7 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     let ready = checks.values().all(Option::is_none);
     let checks = checks
         .into_iter()
-        .map(|(name, why)| (name, why.unwrap_or_else(|| "ok".to_owned())))
+        .map(|(name, reason)| (name, reason.unwrap_or_else(|| "ok".to_owned())))
         .collect();
     let status = if ready {
         StatusCode::OK
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn serves_metrics_health_and_readiness_until_told_to_stop() {
+    async fn serves_metrics_health_and_readiness_until_shutdown() {
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         let admin = Admin::bind(
             ([127, 0, 0, 1], 0).into(),
@@ -218,7 +218,7 @@ mod tests {
         queue.fail("disconnected");
         assert!(!readiness.is_ready() && fetch(addr, "/readyz").await.contains("disconnected"));
 
-        // A connection on which nothing is sent does not hold up the end.
+        // An idle connection does not delay shutdown.
         let _idle = TcpStream::connect(addr).await.expect("the admin listener");
         shutdown.cancel();
         timeout(Duration::from_secs(10), serving)

@@ -1,6 +1,7 @@
-//! Which adapters stand behind the ports: RabbitMQ and Redis where they are configured, else SQLite.
+//! The adapters behind the ports: RabbitMQ and Redis if they are configured, otherwise SQLite.
 //!
-//! With the feature `store` all of them can be opened; without it RabbitMQ alone, for a process that only publishes.
+//! With the feature `store` all of them can be opened; without it only RabbitMQ, for a process that
+//! only publishes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +27,10 @@ pub struct Backend {
     pub store: Arc<dyn StateStore>,
 }
 
-/// What a process uses.
+/// The backends a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uses {
-    /// The queue alone: the `ingest` role by itself.
+    /// Only the queue: a process whose one role is `ingest`.
     Queue,
     /// Queue and store: every other role.
     QueueAndStore,
@@ -50,7 +51,7 @@ pub enum BackendError {
 }
 
 impl Uses {
-    /// Reports which URLs are missing or cannot be understood; asks no server.
+    /// Reports missing or invalid URLs; contacts no server.
     pub fn check(self, config: &Config) -> Result<(), ConfigError> {
         let (amqp_url, redis_url) = match self {
             Self::Queue => (config.queue_server()?, None),
@@ -64,11 +65,11 @@ impl Uses {
             .and_then(|url| RedisStore::check_url(url).err())
             .map(|error| error.to_string());
         #[cfg(not(feature = "store"))]
-        let store = redis_url.map(|_| "this program knows no Redis".to_owned());
+        let store = redis_url.map(|_| "this program has no support for Redis".to_owned());
         ConfigError::none_of(queue.into_iter().chain(store).collect())
     }
 
-    /// For people: `embedded` or the servers.
+    /// A name for logs: `embedded` or the servers.
     pub fn name(self, config: &Config) -> &'static str {
         match self {
             _ if config.amqp_url.is_none() => "embedded",
@@ -78,13 +79,13 @@ impl Uses {
     }
 }
 
-/// Opens RabbitMQ to publish into, creating what is missing. Redis is neither needed nor asked: RabbitMQ itself
-/// refuses another number of partitions than it was set up for.
+/// Opens RabbitMQ for publishing, creating what is missing. Redis is neither needed nor contacted:
+/// RabbitMQ itself refuses a number of partitions other than the one it was set up for.
 pub async fn open_rabbitmq(config: &Config) -> Result<Arc<RabbitQueue>, BackendError> {
     let Some(amqp_url) = config.queue_server()? else {
         return Err(ConfigError::of(
-            "amqp_url (REVWATCH_AMQP_URL) is not set: a process that plays the role ingest alone publishes to \
-             RabbitMQ. On one machine run `revwatch`, which plays all roles on an embedded store",
+            "amqp_url (REVWATCH_AMQP_URL) is not set: a process whose one role is ingest publishes to \
+             RabbitMQ. On one machine run `revwatch`, which runs all roles on an embedded store",
         )
         .into());
     };
@@ -93,7 +94,7 @@ pub async fn open_rabbitmq(config: &Config) -> Result<Arc<RabbitQueue>, BackendE
 
 #[cfg(feature = "store")]
 impl Backend {
-    /// Opens queue and store to serve with, creating what is missing.
+    /// Opens queue and store for serving, creating what is missing.
     pub async fn open(config: &Config) -> Result<Self, BackendError> {
         let Some((amqp_url, redis_url)) = config.servers()? else {
             let sqlite = created(config)?;
@@ -102,7 +103,8 @@ impl Backend {
                 store: Arc::new(sqlite),
             });
         };
-        // The store first: with a wrong number of partitions a RabbitMQ that is still empty is not set up for it.
+        // The store first: with a wrong number of partitions, an empty RabbitMQ must not be set up
+        // for it.
         let store = RedisStore::connect(redis_url, config.partitions).await?;
         let queue = rabbitmq(config, amqp_url).await?;
         Ok(Self {
@@ -111,7 +113,7 @@ impl Backend {
         })
     }
 
-    /// Opens the queue alone to publish into, creating what is missing.
+    /// Opens only the queue, for publishing, creating what is missing.
     pub async fn intake(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
         Ok(match config.queue_server()? {
             Some(amqp_url) => Arc::new(rabbitmq(config, amqp_url).await?),
@@ -119,7 +121,7 @@ impl Backend {
         })
     }
 
-    /// Opens the store alone, to read what is there.
+    /// Opens only the store, for reading.
     pub async fn store(config: &Config) -> Result<Arc<dyn StateStore>, BackendError> {
         Ok(match config.servers()? {
             Some((_, redis_url)) => {
@@ -129,7 +131,7 @@ impl Backend {
         })
     }
 
-    /// Opens the queue alone, to read what is there.
+    /// Opens only the queue, for reading.
     pub async fn queue(config: &Config) -> Result<Arc<dyn EventQueue>, BackendError> {
         Ok(match config.servers()? {
             Some((amqp_url, _)) => Arc::new(rabbitmq(config, amqp_url).await?),
@@ -149,7 +151,8 @@ fn created(config: &Config) -> Result<Sqlite, StoreError> {
 }
 
 async fn rabbitmq(config: &Config, url: &secrecy::SecretString) -> Result<RabbitQueue, QueueError> {
-    // Under load a message holds several deliveries: enough for a batch to be under way and another to be ready.
+    // Under load a message holds several deliveries: enough for one batch in progress and another
+    // one ready.
     let prefetch = u16::try_from(config.worker.batch / 2)
         .unwrap_or(u16::MAX)
         .max(1);

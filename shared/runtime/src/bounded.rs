@@ -1,5 +1,5 @@
-//! Serving a small router to few peers: `axum::serve` limits neither connections nor the time a sender
-//! takes; this does both.
+//! Serves a small router to few peers. `axum::serve` limits neither connections nor the time a
+//! sender takes; this does both.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,20 +15,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// What peers may take.
+/// Limits on what peers may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Open connections; further ones wait to be accepted.
     pub connections: usize,
-    /// A connection on which nothing arrives for this long fails.
+    /// A connection without incoming data for this long fails.
     pub idle: Duration,
-    /// A connection that is older than this fails, whatever it does.
+    /// A connection older than this fails, whatever it does.
     pub life: Option<Duration>,
-    /// On shutdown, requests under way have this long to finish.
+    /// On shutdown, requests in progress have this long to finish.
     pub drain: Duration,
 }
 
-/// Serves `router` until `shutdown`, and no longer than [`Bounds::drain`] after it.
+/// Serves `router` until `shutdown`, and for at most [`Bounds::drain`] after it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -52,7 +52,7 @@ pub async fn serve(
         sleep(bounds.drain).await;
     };
     tokio::select! {
-        // Accept errors are retried within; it ends by shutdown only.
+        // Accept errors are retried inside axum; this ends by shutdown only.
         _ = serving => {}
         () = overdue => {}
     }
@@ -64,12 +64,12 @@ struct Bounded {
     bounds: Bounds,
 }
 
-/// A connection that fails when nothing has been read from it for too long, and when it is too old.
+/// A connection that fails if nothing was read from it for too long, or if it is too old.
 struct Watched {
     stream: TcpStream,
     idle: Duration,
     ends: Option<Instant>,
-    /// Goes off at the earlier of the two.
+    /// Expires at the earlier of the two.
     deadline: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
 }
@@ -180,9 +180,9 @@ mod tests {
         (addr, shutdown)
     }
 
-    /// Whoever says nothing, and whoever says little for ever, makes room for the next.
+    /// A silent connection, and one that sends little forever, make room for the next.
     #[tokio::test]
-    async fn a_connection_that_is_idle_or_old_gives_its_slot_back() {
+    async fn an_idle_or_old_connection_releases_its_slot() {
         for (idle, life) in [(SOON, None), (LATE, Some(SOON))] {
             let (addr, shutdown) = start(idle, life).await;
             let mut slow = TcpStream::connect(addr).await.expect("accepted");
@@ -201,7 +201,7 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
             let rest = timeout(LATE, slow.read_to_end(&mut Vec::new()))
                 .await
-                .expect("the slow one is cut off");
+                .expect("the slow one is disconnected");
             drop(rest);
             shutdown.cancel();
         }

@@ -1,8 +1,9 @@
-//! How requests leave: the HTTP client of everything that carries a secret to a place that a setting names.
+//! Outgoing requests: the HTTP client for every request that carries a secret to a configured
+//! destination.
 //!
-//! Where they may go is decided by [`EgressConfig`], for URLs when they are configured and for names whenever they
-//! are resolved. Redirects are not followed and proxies of the environment are not used: a request goes where the
-//! configuration says, or nowhere.
+//! [`EgressConfig`] decides which destinations are allowed: for URLs when they are configured, and
+//! for names whenever they are resolved. Redirects are not followed and the environment's proxies
+//! are not used: a request goes to the configured destination or fails.
 
 use std::future::Future;
 use std::io;
@@ -17,23 +18,23 @@ use reqwest::{Client, Url, redirect};
 
 use crate::config::{ConfigError, EgressConfig};
 
-/// The longest that a request may take, where it is not said otherwise.
+/// Maximum duration of a request, unless specified otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes clients that go only where the configuration allows.
+/// Creates clients that connect only to allowed addresses.
 #[derive(Clone)]
 pub struct EgressClient {
     config: EgressConfig,
     lookup: Resolver,
 }
 
-/// The addresses of a name; how they are found is a parameter, so that tests need no DNS.
+/// Resolves a name to addresses; a parameter, so that tests need no DNS.
 pub type Resolver = Arc<dyn Fn(String) -> Resolution + Send + Sync>;
 
-/// What a [`Resolver`] answers, sooner or later.
+/// The future result of a [`Resolver`].
 pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Why a connection was not made: every address of the name is one that may not be asked.
+/// Why a connection was not made: the policy forbids every address of the name.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its name resolves to private or special addresses only: correct the URL or the DNS, or set \
@@ -52,32 +53,32 @@ impl EgressClient {
         Self::with_lookup(config, Arc::new(lookup))
     }
 
-    /// With another way to resolve names.
+    /// With another resolver.
     pub fn with_lookup(config: EgressConfig, lookup: Resolver) -> Self {
         Self { config, lookup }
     }
 
-    /// What it allows.
+    /// The policy.
     pub fn policy(&self) -> EgressConfig {
         self.config
     }
 
-    /// `text` as a URL that may be asked; an error names `setting`.
+    /// Parses `text` as an allowed URL; an error names `setting`.
     pub fn url(&self, setting: &str, text: &str) -> Result<Url, ConfigError> {
         self.config.url(setting, text)
     }
 
-    /// `text` as the beginning of URLs, without a slash at its end.
+    /// Parses `text` as a base URL, without a trailing slash.
     pub fn base(&self, setting: &str, text: &str) -> Result<String, ConfigError> {
         self.config.base(setting, text)
     }
 
-    /// A client that asks only what may be asked. Fails when no TLS roots are to be found.
+    /// A client that connects only to allowed addresses. Fails if no TLS roots are found.
     pub fn client(&self) -> Result<Client, reqwest::Error> {
         self.client_with(HeaderMap::new())
     }
 
-    /// The same with headers that go with every request.
+    /// The same with headers that are sent with every request.
     pub fn client_with(&self, headers: HeaderMap) -> Result<Client, reqwest::Error> {
         Client::builder()
             .default_headers(headers)
@@ -98,7 +99,7 @@ impl Resolve for EgressClient {
         Box::pin(async move {
             let mut addresses = found.await?;
             let any = !addresses.is_empty();
-            // What may be asked without TLS stays on this machine, whatever its DNS says.
+            // A name that is allowed without TLS must stay on this machine, whatever its DNS says.
             addresses.retain(|a| {
                 if is_loopback {
                     a.ip().is_loopback()
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_name_resolves_to_is_judged_too() {
+    async fn the_addresses_of_a_name_are_checked_too() {
         let (closed, open) = (
             EgressConfig::default(),
             EgressConfig {

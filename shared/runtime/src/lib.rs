@@ -1,7 +1,7 @@
-//! What every process of revwatch has, whichever roles it plays: settings ([`config`], [`reload`]), metrics,
-//! logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`], [`bounded`]), requests that leave
-//! ([`egress`]), the queue and the store behind the ports ([`backend`]), and an orderly start and end ([`process`],
-//! [`supervise`]).
+//! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
+//! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
+//! [`bounded`]), outgoing requests ([`egress`]), the queue and the store behind the ports
+//! ([`backend`]), and orderly start and shutdown ([`process`], [`supervise`]).
 
 pub mod admin;
 pub mod backend;

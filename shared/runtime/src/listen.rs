@@ -1,18 +1,18 @@
-//! Opening a listening socket, with an error that names the setting to change.
+//! Opens listening sockets, with errors that name the setting to change.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-/// Which setting an address came from: what a failed bind tells the operator to change.
+/// The setting an address came from, which the error names to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenSetting {
     /// The public webhook listener.
     Public,
     /// Metrics and health.
     Admin,
-    /// What people press in Slack.
+    /// Interactions (pressed buttons) in Slack.
     SlackInteractivity,
 }
 
@@ -20,11 +20,11 @@ pub enum ListenSetting {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {addr} ({}): {source}. {}", setting.name(), fix(source, *setting))]
 pub struct ListenError {
-    /// Where the address came from.
+    /// The setting of the address.
     pub setting: ListenSetting,
-    /// What was tried.
+    /// The address.
     pub addr: SocketAddr,
-    /// Why not.
+    /// The cause.
     pub source: io::Error,
 }
 

@@ -1,5 +1,6 @@
-//! What every process of revwatch has, whichever roles it plays: configuration, metrics, an admin listener,
-//! other settings on SIGHUP, and an orderly end on SIGINT or SIGTERM. Queue and store are opened by who needs them.
+//! The parts common to every process of revwatch, whichever roles it runs: configuration, metrics,
+//! an admin listener, reload on SIGHUP, and graceful shutdown on SIGINT or SIGTERM. Queue and store
+//! are opened by the roles that need them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,26 +20,27 @@ use crate::supervise::{Supervisor, count_panics};
 use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
 use revwatch_storage::ports::EventQueue;
 
-/// The options of a binary that plays one role.
+/// The options of a binary that runs one role.
 #[derive(Debug, clap::Parser)]
 #[command(version, about, long_about = None)]
 pub struct RoleArgs {
-    /// TOML file with settings; the environment wins over it. Try `revwatch config print --defaults` for all keys.
+    /// TOML file with settings; environment variables override it. `revwatch config print
+    /// --defaults` lists all keys.
     #[arg(long, env = "REVWATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// What a process starts with.
+/// The inputs of a starting process.
 pub struct Start {
     /// Settings.
     pub config: Config,
-    /// Cancelled when the process is asked to end.
+    /// Cancelled when the process must stop.
     pub shutdown: CancellationToken,
     reload: Option<(Reload, Arc<Effective>)>,
 }
 
 impl Start {
-    /// With settings that stay as they are.
+    /// With settings that are never reloaded.
     pub fn fixed(config: Config, shutdown: CancellationToken) -> Self {
         Self {
             config,
@@ -48,21 +50,21 @@ impl Start {
     }
 }
 
-/// A process that has started and plays no role yet.
+/// A process that has started and runs no role yet.
 pub struct Process {
     /// Settings.
     pub config: Config,
     /// All metrics.
     pub metrics: Metrics,
-    /// Where spans go.
+    /// Where spans are sent.
     pub tracer: Tracer,
-    /// What `/readyz` reports.
+    /// The state that `/readyz` reports.
     pub readiness: Readiness,
-    /// Starts tasks again that panic.
+    /// Restarts tasks that panic.
     pub tasks: Supervisor,
-    /// Cancelled when the process is asked to end.
+    /// Cancelled when the process must stop.
     pub shutdown: CancellationToken,
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     pub admin_addr: SocketAddr,
     starting: Check,
     reload: Mutex<Option<(Reload, Arc<Effective>)>>,
@@ -71,30 +73,31 @@ pub struct Process {
     admin: JoinHandle<()>,
 }
 
-/// The process cannot start; the text names the setting and the fix.
+/// The process cannot start; the message names the setting and the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Settings.
+    /// A fault in the settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Queue or store.
+    /// The queue or the store.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The admin port.
+    /// The admin listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Traces.
+    /// The trace exporter.
     #[error(transparent)]
     Traces(#[from] SetupError),
 }
 
-/// The process did not end because it was asked to.
+/// A role ended although the process was not asked to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("a role ended unexpectedly: the log says why")]
 pub struct RoleEnded;
 
 impl Process {
-    /// Opens the admin listener. `service` is the process's name in traces, if settings give none.
+    /// Opens the admin listener. `service` is the process's name in traces, unless the settings
+    /// name it.
     pub async fn start(start: Start, service: &str) -> Result<Self, StartError> {
         let Start {
             config,
@@ -104,7 +107,8 @@ impl Process {
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         count_panics(metrics.panics.clone());
         let tracer = Tracer::new(&config.traces, service, metrics.spans_dropped.clone())?;
-        // Before anything can ask: a process is not ready until its roles have said what to check.
+        // Registered before the listener opens: a process is not ready until its roles have
+        // registered their checks.
         let starting = readiness.check("process");
         let admin = Admin::bind(config.admin_listen, metrics.clone(), readiness.clone()).await?;
         let admin_addr = admin.local_addr();
@@ -136,7 +140,8 @@ impl Process {
         Ok(backend)
     }
 
-    /// Opens the queue alone, for the role `ingest` alone: it neither needs nor asks Redis.
+    /// Opens only the queue, for a process whose one role is `ingest`: it neither needs nor
+    /// contacts Redis.
     #[cfg(feature = "store")]
     pub async fn open_intake(&self) -> Result<Arc<dyn EventQueue>, StartError> {
         let queue = Backend::intake(&self.config).await?;
@@ -144,7 +149,7 @@ impl Process {
         Ok(queue)
     }
 
-    /// Opens RabbitMQ, for the program that plays the role `ingest` alone.
+    /// Opens RabbitMQ, for the binary whose one role is `ingest`.
     pub async fn open_rabbitmq(&self) -> Result<Arc<dyn EventQueue>, StartError> {
         let queue = open_rabbitmq(&self.config).await?;
         self.opened(Uses::Queue, queue.as_ref());
@@ -152,7 +157,7 @@ impl Process {
     }
 
     fn opened(&self, uses: Uses, queue: &dyn EventQueue) {
-        // Settings with which this process could not start again are refused at a reload, too.
+        // A reload also refuses settings with which this process could not start again.
         self.on_reload(move |config| {
             uses.check(config)?;
             Ok(Box::new(|| {}))
@@ -161,7 +166,7 @@ impl Process {
         tracing::info!(backend, admin = %self.admin_addr, partitions, "started");
     }
 
-    /// A role says how it takes over other settings.
+    /// Registers how a role applies reloaded settings.
     pub fn on_reload(
         &self,
         prepare: impl Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync + 'static,
@@ -172,7 +177,7 @@ impl Process {
             .push(Box::new(prepare));
     }
 
-    /// Every role has registered its checks, and how it takes over other settings: from now on SIGHUP is answered.
+    /// All roles have registered their checks and reload handlers: from now on SIGHUP is handled.
     pub fn started(&self) {
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some((reload, started)) = self
@@ -181,7 +186,7 @@ impl Process {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
         {
-            let in_force = Arc::new(ActiveConfig {
+            let active = Arc::new(ActiveConfig {
                 started,
                 parts: Arc::new(parts),
                 metrics: self.metrics.clone(),
@@ -191,16 +196,16 @@ impl Process {
                 "reload".into(),
                 self.shutdown.clone(),
                 move |stop| {
-                    let (reload, in_force) = (reload.clone(), in_force.clone());
-                    async move { reload.lock().await.run(&in_force, stop).await }
+                    let (reload, active) = (reload.clone(), active.clone());
+                    async move { reload.lock().await.run(&active, stop).await }
                 },
             ));
         }
         self.starting.pass();
     }
 
-    /// Waits until the roles have ended, and ends what [`Process::start`] began and the queue that was opened. A role
-    /// that ends without being asked to takes the others with it, in good order.
+    /// Waits until the roles have ended, then closes the queue and ends what [`Process::start`]
+    /// began. If a role ends unexpectedly, the others are shut down in order.
     pub async fn play(
         self,
         mut roles: JoinSet<()>,
@@ -226,13 +231,14 @@ impl Process {
     }
 }
 
-/// Starts logging, hears signals (SIGINT and SIGTERM end the process, SIGHUP has settings read anew), and reads
-/// settings. Must be called within a tokio runtime.
+/// Initializes logging, installs signal handlers (SIGINT and SIGTERM stop the process, SIGHUP
+/// reloads the settings), and reads the settings. Must be called within a tokio runtime.
 pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
-    // Where the system hands out pages of 2 MB unasked; the allocator does not ask for them. Not every kernel has them.
+    // Some systems hand out pages of 2 MB unrequested; the allocator does not ask for them. Not
+    // every kernel supports the option.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     init_logs(None);
-    // Before anything that takes time: until then SIGHUP ends the process.
+    // Before anything slow: until then SIGHUP ends the process.
     let reload = Reload::listen(file.map(Path::to_path_buf));
     let shutdown = shutdown_on_signals();
     for warning in unknown_in_environment() {
@@ -243,7 +249,7 @@ pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
     let reload = match reload {
         Ok(reload) => Some((reload, effective)),
         Err(error) => {
-            tracing::warn!(%error, "SIGHUP cannot be heard: other settings need a restart");
+            tracing::warn!(%error, "cannot handle SIGHUP: changed settings need a restart");
             None
         }
     };
@@ -254,14 +260,14 @@ pub fn prepare(file: Option<&Path>) -> Result<Start, StartError> {
     })
 }
 
-/// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on neither
-/// signal ends the process by itself.
+/// A token that SIGINT and SIGTERM cancel. Must be called within a tokio runtime; from then on
+/// neither signal ends the process by itself.
 pub fn shutdown_on_signals() -> CancellationToken {
     use tokio::signal::unix::{Signal, SignalKind, signal};
-    async fn heard(signal: std::io::Result<Signal>) {
+    async fn received(signal: std::io::Result<Signal>) {
         match signal {
             Ok(mut signal) => drop(signal.recv().await),
-            // Without a handler the system's own answer to the signal stands: the process ends.
+            // Without a handler the system's default applies: the signal ends the process.
             Err(_) => std::future::pending().await,
         }
     }
@@ -273,10 +279,10 @@ pub fn shutdown_on_signals() -> CancellationToken {
     let cancelled = token.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = heard(interrupt) => {}
-            () = heard(terminate) => {}
+            () = received(interrupt) => {}
+            () = received(terminate) => {}
         }
-        tracing::info!("asked to stop; finishing what is under way");
+        tracing::info!("stopping; finishing work in progress");
         cancelled.cancel();
     });
     token

@@ -1,7 +1,7 @@
-//! Settings read anew while a process runs, when SIGHUP asks for it.
+//! Reloads the settings of a running process on SIGHUP.
 //!
-//! Invariant: all or nothing. Every role prepares what it needs of the new settings, which may fail; only when
-//! all of them could, each takes it over, which cannot.
+//! Invariant: all or nothing. Every role prepares the new settings, which may fail. Only if all
+//! succeed, each applies them, which cannot fail.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigError, Effective};
 use crate::telemetry::Metrics;
 
-/// Takes over what was prepared.
+/// Applies what was prepared.
 pub type Apply = Box<dyn FnOnce() + Send>;
 
-/// Prepares one role for other settings, or says what is wrong with them.
+/// Prepares one role for new settings, or reports their faults.
 pub type Prepare = Box<dyn Fn(&Config) -> Result<Apply, ConfigError> + Send + Sync>;
 
-/// A value that many read and a reload replaces. Whoever has got it keeps what it got.
+/// A value with many readers that a reload replaces. Readers keep the value they obtained.
 pub struct Reloadable<T>(Arc<RwLock<Arc<T>>>);
 
 impl<T> Clone for Reloadable<T> {
@@ -28,12 +28,12 @@ impl<T> Clone for Reloadable<T> {
 }
 
 impl<T> Reloadable<T> {
-    /// The first value.
+    /// The initial value.
     pub fn new(value: T) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(value))))
     }
 
-    /// As it is now.
+    /// The current value.
     pub fn get(&self) -> Arc<T> {
         self.0
             .read()
@@ -41,19 +41,19 @@ impl<T> Reloadable<T> {
             .clone()
     }
 
-    /// From now on it is this.
+    /// Replaces the value.
     pub fn set(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }
 }
 
-/// Hears SIGHUP, and knows where settings are.
+/// Receives SIGHUP, and knows the settings file.
 pub(crate) struct Reload {
     hangups: Signal,
     file: Option<PathBuf>,
 }
 
-/// Settings in force, and who takes over others.
+/// The active settings, and the handlers that apply new ones.
 pub(crate) struct ActiveConfig {
     pub(crate) started: Arc<Effective>,
     pub(crate) parts: Arc<Vec<Prepare>>,
@@ -61,7 +61,7 @@ pub(crate) struct ActiveConfig {
 }
 
 impl Reload {
-    /// From now on SIGHUP does not end the process. It waits to be answered until [`Reload::run`].
+    /// From now on SIGHUP does not end the process. It stays pending until [`Reload::run`].
     pub(crate) fn listen(file: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
             hangups: signal(SignalKind::hangup())?,
@@ -69,22 +69,22 @@ impl Reload {
         })
     }
 
-    /// Reads settings anew whenever SIGHUP asks for it, until `shutdown`.
-    pub(crate) async fn run(&mut self, in_force: &ActiveConfig, shutdown: CancellationToken) {
-        let mut last = in_force.started.clone();
+    /// Reloads the settings on every SIGHUP, until `shutdown`.
+    pub(crate) async fn run(&mut self, active: &ActiveConfig, shutdown: CancellationToken) {
+        let mut last = active.started.clone();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                heard = self.hangups.recv() => if heard.is_none() { return },
+                received = self.hangups.recv() => if received.is_none() { return },
             }
-            let (file, parts) = (self.file.clone(), in_force.parts.clone());
-            // Files are read, and clients made: not among the tasks that answer.
+            let (file, parts) = (self.file.clone(), active.parts.clone());
+            // It reads files and creates clients, so it runs outside the tasks that serve requests.
             let reloading = tokio::task::spawn_blocking(move || reload(file.as_deref(), &parts));
             let result = reloading
                 .await
                 .unwrap_or_else(|_| Err(ConfigError::of("a role panicked; please report this")));
-            in_force.tell(&result, &last);
+            active.report(&result, &last);
             if let Ok(new) = result {
                 last = Arc::new(new);
             }
@@ -94,12 +94,12 @@ impl Reload {
 
 fn reload(file: Option<&Path>, parts: &[Prepare]) -> Result<Effective, ConfigError> {
     let new = Effective::from_environment(file)?;
-    take_over(&new.config, parts)?;
+    apply_to_all(&new.config, parts)?;
     Ok(new)
 }
 
-/// Has all prepare, and only then all take over.
-fn take_over(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
+/// Prepares all roles, and applies the settings only if all succeeded.
+fn apply_to_all(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for prepare in parts {
         match prepare(config) {
@@ -115,7 +115,7 @@ fn take_over(config: &Config, parts: &[Prepare]) -> Result<(), ConfigError> {
 }
 
 impl ActiveConfig {
-    fn tell(&self, result: &Result<Effective, ConfigError>, last: &Effective) {
+    fn report(&self, result: &Result<Effective, ConfigError>, last: &Effective) {
         let reloads = |outcome| {
             self.metrics
                 .config_reloads
@@ -125,14 +125,14 @@ impl ActiveConfig {
         match result {
             Ok(new) => {
                 self.metrics.config_last_reload_ok.set(1);
-                let waiting = new.wait_for_restart(&self.started);
-                if !waiting.is_empty() {
+                let need_restart = new.need_restart(&self.started);
+                if !need_restart.is_empty() {
                     tracing::warn!(
-                        settings = waiting.join(", "),
-                        "changed settings that wait for a restart"
+                        settings = need_restart.join(", "),
+                        "some changed settings need a restart"
                     );
                 }
-                // What is in the files that settings name may have changed, too.
+                // The contents of files that settings name may have changed too.
                 tracing::info!(
                     changed = new.differs_from(last).join(", "),
                     "settings reloaded"
@@ -141,7 +141,7 @@ impl ActiveConfig {
             }
             Err(error) => {
                 self.metrics.config_last_reload_ok.set(0);
-                tracing::error!(%error, "settings not reloaded; the old ones stay in force");
+                tracing::error!(%error, "settings not reloaded; the previous ones stay active");
                 reloads("refused");
             }
         }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_role_that_cannot_keeps_all_as_they_are() {
+    fn one_failing_role_keeps_all_settings_unchanged() {
         let config = Config::load(None, &|_| None).expect("valid");
         let current = Reloadable::new(1);
         let seen = current.get();
@@ -164,19 +164,19 @@ mod tests {
                 Ok(Box::new(move || current.set(new)))
             })
         };
-        let wrong =
+        let failing =
             |fault: &'static str| -> Prepare { Box::new(move |_| Err(ConfigError::of(fault))) };
-        let error =
-            take_over(&config, &[to(2), wrong("a"), to(3), wrong("b")]).expect_err("refused");
+        let error = apply_to_all(&config, &[to(2), failing("a"), to(3), failing("b")])
+            .expect_err("refused");
         assert_eq!(
             (error.faults, *current.get()),
             (vec!["a".to_owned(), "b".to_owned()], 1)
         );
-        take_over(&config, &[to(2), to(3)]).expect("nothing is wrong");
+        apply_to_all(&config, &[to(2), to(3)]).expect("nothing is failing");
         assert_eq!(
             (*current.get(), *seen),
             (3, 1),
-            "whoever has got it keeps what it got"
+            "a reader keeps the value it obtained"
         );
     }
 }

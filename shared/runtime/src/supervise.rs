@@ -1,8 +1,8 @@
-//! What becomes of a panic: it is counted and logged wherever it happens, and a task that has to run as long as its
-//! process is started again.
+//! Handling of panics: every panic is counted and logged, and a task that must run as long as its
+//! process is restarted.
 //!
-//! Invariant: neither a log line nor `/readyz` shows what a panic said, which may hold anything that the code had in
-//! hand. Only a text that stands in the code is shown.
+//! Invariant: neither a log line nor `/readyz` shows the message of a panic, which may hold any
+//! data the code was handling. Only a string literal from the source is shown.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, set_hook};
@@ -15,35 +15,37 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Check, Readiness};
 
-/// Keeps tasks running, and the check `tasks` failing while one of them cannot. Clones share the check.
+/// Keeps tasks running, and fails the check `tasks` while one of them is down. Clones share the
+/// check.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     check: Check,
     failing: Arc<Mutex<BTreeSet<String>>>,
-    steady: Duration,
+    stable_after: Duration,
     first_pause: Duration,
 }
 
-/// A task that has run for so long is well again.
+/// A task that has run for this long has recovered.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Supervisor {
-    /// With a check of its own, which passes until a task panics.
+    /// Creates a supervisor with a check of its own, which passes until a task panics.
     pub fn new(readiness: &Readiness) -> Self {
         let check = readiness.check("tasks");
         check.pass();
         Self {
             check,
             failing: Arc::default(),
-            steady: STABLE_AFTER,
+            stable_after: STABLE_AFTER,
             first_pause: FIRST_PAUSE,
         }
     }
 
-    /// Runs what `begin` makes until it ends by itself; after a panic it begins again, later each time. The task must
-    /// be one that may begin at any moment. It is not begun again after `stop`.
+    /// Runs the task that `begin` creates until it ends by itself. After a panic it is restarted
+    /// with increasing delay, so the task must be safe to start at any moment. It is not restarted
+    /// after `stop`.
     pub async fn keep<F: Future<Output = ()>>(
         self,
         name: String,
@@ -54,7 +56,7 @@ impl Supervisor {
         loop {
             let mut running =
                 Box::pin(AssertUnwindSafe(async { begin(stop.clone()).await }).catch_unwind());
-            let ended = match tokio::time::timeout(self.steady, &mut running).await {
+            let ended = match tokio::time::timeout(self.stable_after, &mut running).await {
                 Ok(ended) => ended,
                 Err(_) => {
                     self.note(&name, false);
@@ -66,7 +68,7 @@ impl Supervisor {
                 break;
             }
             self.note(&name, true);
-            tracing::error!(task = name, ?pause, "a task panicked and begins again");
+            tracing::error!(task = name, ?pause, "a task panicked; restarting it");
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
@@ -76,9 +78,9 @@ impl Supervisor {
         self.note(&name, false);
     }
 
-    fn note(&self, name: &str, fails: bool) {
+    fn note(&self, name: &str, is_failing: bool) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = if fails {
+        let changed = if is_failing {
             failing.insert(name.to_owned())
         } else {
             failing.remove(name)
@@ -93,7 +95,7 @@ impl Supervisor {
             none if none.is_empty() => self.check.pass(),
             names => self
                 .check
-                .fail(format!("begins again after a panic: {names}")),
+                .fail(format!("restarting after a panic: {names}")),
         }
     }
 }
@@ -110,13 +112,13 @@ pub(crate) fn count_panics(panics: IntCounter) {
         tracing::error!(
             place,
             thread = thread.name(),
-            said = panic_text(panic),
+            panic_message = panic_text(panic),
             "panic; please report this"
         );
     }));
 }
 
-/// The text of `panic!("…")`. One that was put together may hold data.
+/// The text of `panic!("…")`. A formatted message may hold data.
 fn panic_text(panic: &PanicHookInfo<'_>) -> &'static str {
     panic
         .payload()
@@ -139,14 +141,14 @@ mod tests {
     fn quick(readiness: &Readiness) -> Supervisor {
         let quick = Duration::from_millis(1);
         Supervisor {
-            steady: quick,
+            stable_after: quick,
             first_pause: quick,
             ..Supervisor::new(readiness)
         }
     }
 
     #[tokio::test]
-    async fn a_task_that_panics_once_runs_again_and_is_not_ready_in_between() {
+    async fn a_task_that_panics_is_restarted_and_is_not_ready_in_between() {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let (begun, seen) = (
             Arc::new(AtomicUsize::new(0)),
@@ -158,7 +160,7 @@ mod tests {
                 seen.lock().expect("no panic").push(readiness.is_ready());
                 let first = begun.fetch_add(1, Ordering::SeqCst) == 0;
                 async move {
-                    assert!(!first, "the first time");
+                    assert!(!first, "the first run");
                     stop.cancelled().await;
                 }
             }
@@ -171,7 +173,7 @@ mod tests {
         };
         timeout(LONG, ready_again)
             .await
-            .expect("it runs again, and is ready");
+            .expect("it runs again and is ready");
         stop.cancel();
         timeout(LONG, running)
             .await
@@ -181,21 +183,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_keeps_panicking_is_never_ready_again() {
+    async fn a_task_that_keeps_panicking_never_becomes_ready() {
         let (readiness, stop) = (Readiness::default(), CancellationToken::new());
         let supervisor = quick(&readiness);
-        let (tell, told) = oneshot::channel();
-        let (mut seen, mut tell, seen_by) = (Vec::new(), Some(tell), readiness.clone());
+        let (report, readiness_seen) = oneshot::channel();
+        let (mut seen, mut report, seen_by) = (Vec::new(), Some(report), readiness.clone());
         let task = move |_| {
             seen.push(seen_by.is_ready());
-            if let Some(tell) = tell.take_if(|_| seen.len() == 5) {
-                tell.send(seen.clone()).expect("awaited");
+            if let Some(report) = report.take_if(|_| seen.len() == 5) {
+                report.send(seen.clone()).expect("awaited");
             }
-            async { panic!("as always") }
+            async { panic!("always") }
         };
         let running = tokio::spawn(supervisor.clone().keep("it".into(), stop.clone(), task));
-        let seen = timeout(LONG, told).await.expect("in time").expect("told");
-        // Another task that is well does not hide it.
+        let seen = timeout(LONG, readiness_seen)
+            .await
+            .expect("in time")
+            .expect("sent");
+        // Another task that runs well does not hide it.
         supervisor
             .keep("another".into(), stop.clone(), |_| async {})
             .await;
@@ -211,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_panic_is_counted_and_what_it_holds_is_not_shown() {
+    fn every_panic_is_counted_and_its_data_is_not_shown() {
         let panics = IntCounter::new("panics", "of this test").expect("a counter");
         let before = std::panic::take_hook();
         count_panics(panics.clone());

@@ -1,4 +1,4 @@
-//! Settings of the evaluator: what severities mean, who is told how, and when people work.
+//! Settings of the evaluator: severities, notification targets, and business hours.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ pub struct AlertingConfig {
     pub lease_seconds: f64,
     /// Messages to one destination per second, sustained.
     pub messages_per_second: f64,
-    /// More alerts of one rule than these, not yet told, are told as one.
+    /// Above this number, alerts of one rule that are not yet notified are notified as one group.
     pub group_above: usize,
-    /// For how long others may join such a group.
+    /// How long others may join such a group.
     pub group_open: Span,
-    /// How long alerts that are over are kept.
+    /// How long resolved alerts are kept.
     pub history: Span,
-    /// When people work, for clocks that count business hours.
+    /// Business hours, for clocks that count them.
     pub business_hours: BusinessHours,
-    /// What each severity means (C13).
+    /// The meaning of each severity (C13).
     pub severity: Severities,
-    /// The first that fits an alert decides; without one its severity does.
+    /// The first matching route decides; without a match the severity does.
     #[serde(default)]
     pub routes: Vec<Route>,
 }
 
-/// When people work.
+/// Business hours.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BusinessHours {
@@ -43,7 +43,7 @@ pub struct BusinessHours {
     pub from: String,
     /// For example `18:00`; after `from`.
     pub to: String,
-    /// Dates, for example `2026-12-25`, on which nobody works.
+    /// Holidays as dates, for example `2026-12-25`.
     #[serde(default)]
     pub holidays: Vec<String>,
 }
@@ -62,31 +62,32 @@ pub struct Severities {
     pub low: Treatment,
 }
 
-/// How alerts of one severity are treated.
+/// The treatment of alerts of one severity.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Treatment {
-    /// Time until somebody must have acknowledged.
+    /// Time until an alert must be acknowledged.
     pub respond: Span,
-    /// Time until it must be over.
+    /// Time until an alert must be resolved.
     pub resolve: Span,
-    /// Which hours these times count.
+    /// The hours that these times count.
     pub clock: Clock,
-    /// Who is told: names of notifiers. Those that are not configured are left out; empty means nobody.
+    /// The notifiers to use, by name. Unconfigured ones are skipped; an empty list means no
+    /// notification.
     #[serde(rename = "notify")]
     pub notifiers: Vec<String>,
-    /// What follows while nobody acknowledges.
+    /// The steps that follow while the alert is not acknowledged.
     #[serde(default)]
     pub escalate: Vec<EscalationStep>,
 }
 
-/// Which hours a clock counts.
+/// The hours that a clock counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clock {
-    /// All.
+    /// All hours.
     Always,
-    /// Those of `business_hours`.
+    /// Only `business_hours`.
     BusinessHours,
 }
 
@@ -94,29 +95,29 @@ pub enum Clock {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EscalationStep {
-    /// Since the time to respond ran out, on the same clock.
+    /// Time since the deadline to respond passed, on the same clock.
     pub after: Span,
-    /// Who is told.
+    /// The notifiers to use.
     #[serde(rename = "notify")]
     pub notifiers: Vec<String>,
     /// The route whose channels and addresses are used; the alert's own by default.
     pub route: Option<String>,
 }
 
-/// An exception to what a severity says.
+/// An exception to the treatment of a severity.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Severities it is about; empty: all.
+    /// Severities it applies to; empty: all.
     #[serde(default)]
     pub severity: Vec<String>,
-    /// Rules it is about; empty: all.
+    /// Rules it applies to; empty: all.
     #[serde(default)]
     pub rules: Vec<String>,
-    /// Labels that must be there.
+    /// Labels that must match.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Who is told; as the severity says by default.
+    /// The notifiers to use; those of the severity by default.
     #[serde(rename = "notify")]
     pub notifiers: Option<Vec<String>>,
     /// The route whose channels and addresses are used; the rule's own by default.

@@ -1,5 +1,5 @@
-//! Settings of the ways to reach people. A way is set up when its secret is there; half a way is refused when
-//! revwatch starts.
+//! Settings of the notifiers. A notifier is enabled by its secret; an incomplete configuration is
+//! refused at startup.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,9 +26,9 @@ pub struct SlackConfig {
     /// Signing secrets of the Slack app, comma-separated: with one, `interactivity_listen` is opened.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub signing_secret: Option<SecretString>,
-    /// Where Slack posts what people press.
+    /// Where Slack posts interactions (pressed buttons).
     pub interactivity_listen: SocketAddr,
-    /// App-level token (`xapp-…`): with it, what people press comes over Socket Mode.
+    /// App-level token (`xapp-…`): with it, interactions arrive over Socket Mode.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub app_token: Option<SecretString>,
 }
@@ -37,11 +37,11 @@ pub struct SlackConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmailConfig {
-    /// `smtps://user:password@host:465` for TLS, `smtp://user:password@host:587` for STARTTLS, which is then
-    /// required. Without TLS only to this machine: `smtp://localhost:25`.
+    /// `smtps://user:password@host:465` for TLS, `smtp://user:password@host:587` for STARTTLS,
+    /// which is then required. Without TLS only to this machine: `smtp://localhost:25`.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub smtp_url: Option<SecretString>,
-    /// Sender, for example `revwatch <alerts@example.com>`. Its domain is that of message ids.
+    /// Sender, for example `revwatch <alerts@example.com>`. Message ids use its domain.
     pub from: String,
     /// Addresses by a rule's `route`; `default` serves the rest.
     pub to: BTreeMap<String, Vec<String>>,
@@ -79,7 +79,7 @@ pub struct PagerDutyConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Where to; secret, because people put tokens into such URLs.
+    /// The target URL; secret, because people put tokens into such URLs.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub url: Option<SecretString>,
     /// `whsec_…`, several separated by spaces or commas while one is being rotated out.
@@ -88,7 +88,7 @@ pub struct WebhookConfig {
 }
 
 impl Config {
-    /// What is wrong with the URLs that people are reached by.
+    /// The faults in the URLs of notifiers.
     pub(super) fn check_channels(&self) -> Vec<String> {
         let exposed =
             |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
@@ -108,9 +108,9 @@ impl Config {
                 exposed(&self.webhook.url),
             ),
         ];
-        let judged = urls
+        let checked = urls
             .into_iter()
             .filter_map(|(setting, url)| self.egress.url(setting, &url?).err());
-        judged.flat_map(|error| error.faults).collect()
+        checked.flat_map(|error| error.faults).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Judges values against each other. Pure: nothing is opened, nothing is asked.
+//! Validates values against each other. Pure: nothing is opened, no server is contacted.
 
 use secrecy::ExposeSecret as _;
 
@@ -6,11 +6,12 @@ use super::endpoint::keys;
 use super::{Config, SlackConfig};
 
 impl Config {
-    /// Everything that is wrong with values that can be read; each fault names the setting and the fix.
+    /// All faults among readable values; each names the setting and the fix.
     pub(super) fn check(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut wrong = |text: String| faults.push(text);
-        // RabbitMQ alone is enough for `ingest`; what else a process needs is judged when it opens it.
+        // RabbitMQ alone is enough for `ingest`; other needs are checked when a role opens its
+        // backend.
         if let Err(error) = self.queue_server() {
             error.faults.into_iter().for_each(&mut wrong);
         }
@@ -23,7 +24,7 @@ impl Config {
         if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
             wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
         }
-        // The key travels with every request.
+        // The key is sent with every request.
         if let Err(error) = self
             .egress
             .base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base)
@@ -118,7 +119,7 @@ impl Config {
     }
 }
 
-/// What people press in Slack arrives by a secret, a token, both or neither.
+/// Interactions in Slack arrive with a signing secret, an app-level token, both or neither.
 fn check_slack_actions(slack: &SlackConfig) -> Vec<String> {
     let mut faults = Vec::new();
     if slack

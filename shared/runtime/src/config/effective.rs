@@ -1,4 +1,4 @@
-//! The three sources put together, and which of them said what.
+//! The three sources merged, with the origin of each value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,26 +8,27 @@ use super::file::{self, KeyPath};
 use super::variables::{Kind, Lookup, VARIABLES, environment, is_secret, read_file, variable};
 use super::{Config, ConfigError, DEFAULTS};
 
-/// Settings, with their sources. It holds secrets and is not shown: see [`Effective::toml`].
+/// Settings, with their sources. They hold secrets and are not shown as they are: see
+/// [`Effective::toml`].
 pub struct Effective {
     /// The settings.
     pub config: Config,
     /// The same as keys and values.
     pub(super) table: toml::Table,
-    /// What is not here is a default.
+    /// A key that is missing here has its default.
     pub(super) origins: BTreeMap<KeyPath, Origin>,
 }
 
-/// Where a setting comes from.
+/// The origin of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The commented file that is compiled in.
     Default,
     /// The settings file.
     File {
-        /// As it was named.
+        /// The path as it was given.
         path: PathBuf,
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
     },
     /// An environment variable; with `_FILE`, the file that it names.
@@ -44,11 +45,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What stands for a secret where settings are shown.
+/// Replaces a secret where settings are shown.
 pub const MASK: &str = "***";
 
 impl Effective {
-    /// Defaults, then `file` (or the one `REVWATCH_CONFIG` names), then the environment. Names every fault.
+    /// Loads the defaults, then `file` (or the one in `REVWATCH_CONFIG`), then the environment.
+    /// Names every fault.
     pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let (effective, faults) = Self::read(file, lookup);
         match effective {
@@ -62,8 +64,8 @@ impl Effective {
         Self::load(file, &environment)
     }
 
-    /// The same, going on after faults with what is right: others can then be found behind them. `None` where
-    /// nothing can be made of the file.
+    /// The same, but continues after faults with the valid settings, so that further faults are
+    /// found. `None` if the file cannot be used at all.
     pub fn read_environment(file: Option<&Path>) -> (Option<Self>, Vec<String>) {
         Self::read(file, &environment)
     }
@@ -122,24 +124,24 @@ impl Effective {
         (Some(effective), faults)
     }
 
-    /// Where what stands at `path` comes from.
+    /// The origin of the value at `path`.
     pub(super) fn origin(&self, path: &[String]) -> &Origin {
         self.origins.get(path).unwrap_or(&Origin::Default)
     }
 
-    /// What `revwatch config print` shows is no secret: anybody could sign with it.
+    /// The mask that `revwatch config print` shows is not a secret: anyone could sign with it.
     fn masked_secrets(&self) -> Vec<String> {
         let mut faults = Vec::new();
         visit(&self.table, &mut Vec::new(), &mut |path, value| {
-            let masks = |text: &str| text.trim() == MASK || text.contains(&format!(":{MASK}@"));
-            let holds = match value {
-                toml::Value::Array(list) => holds_mask(list, &masks),
-                other => is_secret(path) && other.as_str().is_some_and(masks),
+            let is_masked = |text: &str| text.trim() == MASK || text.contains(&format!(":{MASK}@"));
+            let is_placeholder = match value {
+                toml::Value::Array(list) => holds_mask(list, &is_masked),
+                other => is_secret(path) && other.as_str().is_some_and(is_masked),
             };
-            if holds {
+            if is_placeholder {
                 let (key, origin) = (path.join("."), self.origin(path));
                 faults.push(format!(
-                    "{origin}: `{key}` holds {MASK}, which only stands for a secret: put the secret there"
+                    "{origin}: `{key}` is_placeholder {MASK}, which is only a placeholder: put the secret there"
                 ));
             }
         });
@@ -148,14 +150,18 @@ impl Effective {
 }
 
 /// The secrets of endpoints are inside a list.
-fn holds_mask(list: &[toml::Value], masks: &dyn Fn(&str) -> bool) -> bool {
+fn holds_mask(list: &[toml::Value], is_masked: &dyn Fn(&str) -> bool) -> bool {
     let secrets = list
         .iter()
         .filter_map(|item| item.as_table()?.get("secrets")?.as_array());
-    secrets.flatten().filter_map(toml::Value::as_str).any(masks)
+    secrets
+        .flatten()
+        .filter_map(toml::Value::as_str)
+        .any(is_masked)
 }
 
-/// Sets what `name` says, if it says anything; under which name it was found. Errors leave `table` as it is.
+/// Sets the value of variable `name` if it is set; returns the name it was found under. Errors
+/// leave `table` unchanged.
 fn set_from_variable(
     table: &mut toml::Table,
     name: &str,
@@ -190,7 +196,7 @@ fn set_from_variable(
     Ok(Some(found))
 }
 
-/// Every value that is no table, in the order of the keys.
+/// Visits every value that is not a table, in the order of the keys.
 pub(super) fn visit(
     table: &toml::Table,
     path: &mut KeyPath,

@@ -1,9 +1,10 @@
-//! Where requests may go: one policy for every address that a setting names.
+//! Egress policy: one policy for every address that a setting names.
 //!
-//! `https://`, or `http://` to a literal loopback host; no user or password in the URL; no private,
-//! link-local or otherwise special address. Whoever can change a setting, or the DNS of a name in one, must
-//! not make revwatch speak to what only this machine can reach. Names are judged again when they are resolved.
-//! Sources: <https://www.iana.org/assignments/iana-ipv4-special-registry>,
+//! Allowed are `https://`, or `http://` to a literal loopback host; no user or password in the URL;
+//! no private, link-local or otherwise special address. A change of a setting, or of the DNS of a
+//! name in one, must not make revwatch connect to addresses that only this machine can reach. Names
+//! are checked again when they are resolved. Sources:
+//! <https://www.iana.org/assignments/iana-ipv4-special-registry>,
 //! <https://www.iana.org/assignments/iana-ipv6-special-registry>.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,17 +14,18 @@ use url::{Host, Url};
 
 use super::ConfigError;
 
-/// Where requests may go.
+/// The egress policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EgressConfig {
-    /// Private (RFC 1918), shared (RFC 6598) and unique local addresses may be asked, and names that mean
-    /// this machine. Link-local, multicast and unspecified addresses never are.
+    /// Allows private (RFC 1918), shared (RFC 6598) and unique local addresses, and names that
+    /// resolve to this machine. Link-local, multicast and unspecified addresses are never allowed.
     pub allow_private_addresses: bool,
 }
 
 impl EgressConfig {
-    /// `text` as a URL that may be asked. Errors name `setting`, and never quote the URL: it may be secret.
+    /// Parses `text` as an allowed URL. Errors name `setting`, and never quote the URL: it may be
+    /// secret.
     pub fn url(self, setting: &str, text: &str) -> Result<Url, ConfigError> {
         let wrong = |what: &str| Err(ConfigError::of(format!("{setting} {what}")));
         let Ok(url) = Url::parse(text.trim()) else {
@@ -47,7 +49,7 @@ impl EgressConfig {
             Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
             Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
             Some(Host::Domain(_)) => None,
-            None => return wrong("names no host"),
+            None => return wrong("has no host"),
         };
         if literal.is_some_and(|ip| !is_loopback && !self.allows(ip)) {
             return wrong(
@@ -57,7 +59,7 @@ impl EgressConfig {
         Ok(url)
     }
 
-    /// `text` as the beginning of URLs, without a slash at its end.
+    /// Parses `text` as a base URL, without a trailing slash.
     pub fn base(self, setting: &str, text: &str) -> Result<String, ConfigError> {
         let url = self.url(setting, text)?;
         if url.query().is_some() || url.fragment().is_some() {
@@ -68,7 +70,7 @@ impl EgressConfig {
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// Whether `address`, which a name resolved to, may be asked.
+    /// Whether requests may go to `address`, which a name resolved to.
     pub fn allows(self, address: IpAddr) -> bool {
         match kind(address) {
             Kind::Public => true,
@@ -81,7 +83,8 @@ impl EgressConfig {
 /// Whether the host of `url` is literally this machine: `localhost`, 127.0.0.0/8 or `::1`.
 pub fn names_loopback(url: &Url) -> bool {
     match url.host() {
-        // Hosts of schemes that the standard does not know (`smtp:`) stay names, whatever they look like.
+        // Hosts of schemes that the URL standard does not know (`smtp:`) stay names, whatever they
+        // look like.
         Some(Host::Domain(name)) => {
             name.eq_ignore_ascii_case("localhost")
                 || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -92,7 +95,7 @@ pub fn names_loopback(url: &Url) -> bool {
     }
 }
 
-/// What an address is, as far as asking it goes.
+/// The class of an address, as far as egress is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Public,
@@ -130,10 +133,11 @@ fn kind_v6(ip: Ipv6Addr) -> Kind {
         // Forms that hold an IPv4 address: mapped, compatible, NAT64 and 6to4.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
-        // NAT64 of a network's own: what is behind it is not known.
+        // NAT64 with a network-specific prefix: the embedded address is unknown.
         [0x64, 0xff9b, 1, ..] => Kind::Private,
         [first, ..] if first & 0xfe00 == 0xfc00 => Kind::Private,
-        // Only 2000::/3 is given out; of it Teredo and the like, and documentation, are nobody's.
+        // Only 2000::/3 is allocated; within it, Teredo and the like and documentation have no
+        // owner.
         [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => Kind::Never,
         [0x3fff, second, ..] if second < 0x1000 => Kind::Never,
         [first, ..] if first & 0xe000 == 0x2000 => Kind::Public,
@@ -146,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_judged_by_what_they_are() {
+    fn addresses_are_classified_by_their_range() {
         let table = [
             ("93.184.215.14", Kind::Public),
             ("100.63.255.255", Kind::Public),
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_refused_with_the_setting_and_the_reason_and_without_the_url() {
+    fn a_refused_url_is_reported_with_setting_and_reason_but_not_quoted() {
         let table = [
             ("https://hooks.example/T0/B0/secret", None),
             ("https://127.0.0.1:8443/secret", None),

@@ -21,12 +21,12 @@ pub struct EndpointConfig {
     pub secrets: Vec<SecretString>,
     /// A file with one secret per line, read at start.
     pub secret_file: Option<PathBuf>,
-    /// Which events it takes; the others are answered 200 and ignored.
+    /// The events it accepts; others are answered 200 and ignored.
     #[serde(default)]
     pub mode: Mode,
 }
 
-/// Whether an endpoint takes live events, test events, or both.
+/// Whether an endpoint accepts live events, test events, or both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -40,7 +40,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether an event with this `livemode` is for the endpoint.
+    /// Whether the endpoint accepts an event with this `livemode`.
     pub fn takes(self, livemode: bool) -> bool {
         match self {
             Self::Any => true,
@@ -59,12 +59,12 @@ pub struct Endpoint {
     pub path: String,
     /// At least one.
     pub keys: Vec<SigningKey>,
-    /// Which events it takes.
+    /// The events it accepts.
     pub mode: Mode,
 }
 
 impl Config {
-    /// The endpoints to serve, in the order of their paths. Files of secrets are read now.
+    /// The endpoints to serve, in the order of their paths. Secret files are read now.
     pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Vec::new());
         let built_in = [
@@ -113,7 +113,7 @@ impl Config {
 }
 
 impl EndpointConfig {
-    /// `before` are those that have their names and paths already.
+    /// `before` are the endpoints read so far, whose names and paths are in use.
     fn read(&self, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
         let Self {
             name,
@@ -146,7 +146,7 @@ impl EndpointConfig {
             return wrong(format!(": path {path:?} must begin with /"));
         }
         if before.iter().any(|e| e.path == *path || e.name == *name) {
-            return wrong(format!(": its name or path {path:?} is taken"));
+            return wrong(format!(": its name or path {path:?} is already used"));
         }
         Ok(Endpoint {
             name: name.clone(),
@@ -157,7 +157,7 @@ impl EndpointConfig {
     }
 }
 
-/// `None` when there is no secret, or an empty one among them.
+/// `None` if there is no secret, or if one of them is empty.
 pub(super) fn keys<'a>(secrets: impl Iterator<Item = &'a str>) -> Option<Vec<SigningKey>> {
     secrets
         .map(SigningKey::new)

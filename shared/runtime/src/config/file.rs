@@ -1,4 +1,4 @@
-//! A settings file: what it says, where it says it, and everything that is wrong with it.
+//! A settings file: its values, their line numbers, and every fault in it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,37 +7,37 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::variables::{is_secret, nearest};
+use super::variables::{closest_match, is_secret};
 use super::{Config, DEFAULTS};
 
 /// The keys that lead to a setting.
 pub(super) type KeyPath = Vec<String>;
 
-/// A settings file that has been read.
+/// A settings file that was read.
 pub(super) struct File {
-    /// What it says, without what is wrong.
+    /// The values, without the faulty ones.
     pub table: toml::Table,
     /// The line of every value.
     pub lines: BTreeMap<KeyPath, usize>,
-    /// `FILE:LINE: what is wrong`, in the order of the lines.
+    /// `FILE:LINE: message`, in the order of the lines.
     pub faults: Vec<String>,
-    /// Whether it is TOML at all.
+    /// Whether it parses as TOML.
     pub is_toml: bool,
 }
 
-/// What a search for a place found.
-enum Found {
-    /// It was in there, and is taken out.
-    Taken(KeyPath),
-    /// It is the value itself: whoever holds it takes it out.
+/// The result of removing a faulty value.
+enum Removal {
+    /// It was inside, and was removed.
+    Removed(KeyPath),
+    /// It is the value itself: the container must remove it.
     Itself,
 }
 
-/// Reads `text`, naming every fault.
+/// Reads `text` and names every fault.
 pub(super) fn read(name: &str, text: &str) -> File {
     let (table, errors) = DeTable::parse_recoverable(text);
     let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
-    // Not the error's own form: it quotes the line, which may hold a secret.
+    // Not the error's own display: it quotes the line, which may hold a secret.
     let mut faults: Vec<(usize, String)> = errors
         .iter()
         .map(|e| {
@@ -49,14 +49,14 @@ pub(super) fn read(name: &str, text: &str) -> File {
         .collect();
     let (mut rest, is_toml) = (of(table), faults.is_empty());
     if is_toml {
-        faults = take_out_faults(&mut rest)
+        faults = remove_faults(&mut rest)
             .into_iter()
             .map(|(at, what)| (line(at), what))
             .collect();
     }
     faults.sort();
     let mut lines = BTreeMap::new();
-    note_lines(&rest, &mut Vec::new(), &line, &mut lines);
+    record_lines(&rest, &mut Vec::new(), &line, &mut lines);
     let table = toml::Table::deserialize(ValueDeserializer::from(rest)).unwrap_or_default();
     let faults = faults
         .into_iter()
@@ -70,9 +70,10 @@ pub(super) fn read(name: &str, text: &str) -> File {
     }
 }
 
-/// Everything that is no setting, and where: what cannot be read is taken out, and the rest is looked at again.
-fn take_out_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
-    let (mut faults, mut taken) = (Vec::new(), Vec::<KeyPath>::new());
+/// All faulty settings and their positions: a faulty value is removed, and the rest is parsed
+/// again.
+fn remove_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
+    let (mut faults, mut removed) = (Vec::new(), Vec::<KeyPath>::new());
     loop {
         let mut merged = defaults();
         overlay(&mut merged, rest);
@@ -80,20 +81,20 @@ fn take_out_faults(rest: &mut Spanned<DeValue<'_>>) -> Vec<(usize, String)> {
             return faults;
         };
         let span = error.span().unwrap_or_default();
-        let Some(Found::Taken(path)) = take_out(rest, &span) else {
+        let Some(Removal::Removed(path)) = remove(rest, &span) else {
             faults.push((span.start, error.message().to_owned()));
             return faults;
         };
-        // What is missing where something was taken out has been complained of.
+        // If a value was removed, the resulting missing field is not reported again.
         let is_missing = error.message().starts_with("missing field ");
         let follows = is_missing
-            && taken
+            && removed
                 .iter()
                 .any(|inner| inner.len() > path.len() && inner.starts_with(&path));
         if !follows {
             faults.push((span.start, complaint(&path, error.message())));
         }
-        taken.push(path);
+        removed.push(path);
     }
 }
 
@@ -101,22 +102,22 @@ fn defaults() -> Spanned<DeValue<'static>> {
     of(DeTable::parse(DEFAULTS).expect("the defaults are tested"))
 }
 
-/// In words, with the whole key and what was probably meant.
+/// The fault in words, with the full key and the key that was probably meant.
 fn complaint(path: &[String], message: &str) -> String {
     let key = path.join(".");
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut names = rest.split('`').skip(1).step_by(2);
         let wrong = names.next().unwrap_or_default();
         let known: Vec<&str> = names.collect();
-        return match nearest(wrong, known.iter().copied()) {
+        return match closest_match(wrong, known.iter().copied()) {
             Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
             None => format!(
                 "unknown key `{key}`; {}",
-                elsewhere(wrong).unwrap_or_else(|| there_are(&known))
+                elsewhere(wrong).unwrap_or_else(|| list_of_keys(&known))
             ),
         };
     }
-    // What is there instead may be the secret itself.
+    // The value found instead may be the secret itself.
     if is_secret(path) && message.starts_with("invalid type") {
         return format!(
             "`{key}` must be text in quotes, or a list of such where several are wanted"
@@ -125,7 +126,7 @@ fn complaint(path: &[String], message: &str) -> String {
     format!("`{key}`: {message}")
 }
 
-fn there_are(known: &[&str]) -> String {
+fn list_of_keys(known: &[&str]) -> String {
     let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() {
         "nothing can be set here".to_owned()
@@ -134,7 +135,7 @@ fn there_are(known: &[&str]) -> String {
     }
 }
 
-/// A key of that name in another section: TOML takes what follows a `[section]` for a part of it.
+/// The key of that name in another section: TOML assigns keys after a `[section]` to that section.
 fn elsewhere(name: &str) -> Option<String> {
     let defaults: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
     if defaults.contains_key(name) {
@@ -146,7 +147,7 @@ fn elsewhere(name: &str) -> Option<String> {
     let mut holding = tables.filter(|(_, table)| table.contains_key(name));
     holding
         .next()
-        .map(|(section, _)| format!("`{name}` belongs into [{section}]"))
+        .map(|(section, _)| format!("`{name}` belongs in [{section}]"))
 }
 
 /// Tables merge key by key; everything else is replaced.
@@ -160,7 +161,7 @@ fn overlay<'a>(base: &mut Spanned<DeValue<'a>>, over: &Spanned<DeValue<'a>>) {
                 {
                     overlay(old, value);
                 } else {
-                    // The key's own place must be the file's, so the old one goes first.
+                    // The key's position must be the file's, so the old key is removed first.
                     base.remove(key.get_ref().as_ref());
                     base.insert(key.clone(), value.clone());
                 }
@@ -170,53 +171,53 @@ fn overlay<'a>(base: &mut Spanned<DeValue<'a>>, over: &Spanned<DeValue<'a>>) {
     }
 }
 
-/// Takes out the smallest thing that a fault at `span` is about.
-fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Found> {
+/// Removes the smallest item that a fault at `span` refers to.
+fn remove(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Removal> {
     let own = value.span();
     match value.get_mut() {
         DeValue::Table(table) => {
             let name = |key: &Spanned<std::borrow::Cow<'_, str>>| key.get_ref().to_string();
             if let Some(key) = table.keys().find(|key| key.span() == *span).map(name) {
                 table.remove(key.as_str());
-                return Some(Found::Taken(vec![key]));
+                return Some(Removal::Removed(vec![key]));
             }
             let keys: Vec<String> = table.keys().map(name).collect();
             for key in keys {
-                let Some(found) = table
+                let Some(removal) = table
                     .get_mut(key.as_str())
-                    .and_then(|inner| take_out(inner, span))
+                    .and_then(|inner| remove(inner, span))
                 else {
                     continue;
                 };
                 let mut path = vec![key.clone()];
-                match found {
-                    Found::Taken(inner) => path.extend(inner),
-                    Found::Itself => drop(table.remove(key.as_str())),
+                match removal {
+                    Removal::Removed(inner) => path.extend(inner),
+                    Removal::Itself => drop(table.remove(key.as_str())),
                 }
-                return Some(Found::Taken(path));
+                return Some(Removal::Removed(path));
             }
-            (own == *span).then_some(Found::Itself)
+            (own == *span).then_some(Removal::Itself)
         }
         DeValue::Array(array) => {
             let found = array
                 .iter_mut()
                 .zip(0..)
-                .find_map(|(inner, n)| Some((take_out(inner, span)?, n)));
+                .find_map(|(inner, n)| Some((remove(inner, span)?, n)));
             match found {
-                Some((Found::Itself, n)) => {
+                Some((Removal::Itself, n)) => {
                     let others = array.iter().zip(0..).filter(|(_, other)| *other != n);
                     *array = others.map(|(inner, _)| inner.clone()).collect();
-                    Some(Found::Taken(KeyPath::new()))
+                    Some(Removal::Removed(KeyPath::new()))
                 }
-                Some((taken, _)) => Some(taken),
-                None => (own == *span).then_some(Found::Itself),
+                Some((removed, _)) => Some(removed),
+                None => (own == *span).then_some(Removal::Itself),
             }
         }
-        _ => (own.start <= span.start && span.end <= own.end).then_some(Found::Itself),
+        _ => (own.start <= span.start && span.end <= own.end).then_some(Removal::Itself),
     }
 }
 
-fn note_lines(
+fn record_lines(
     value: &Spanned<DeValue<'_>>,
     path: &mut KeyPath,
     line: &dyn Fn(usize) -> usize,
@@ -228,8 +229,8 @@ fn note_lines(
     };
     for (key, value) in table {
         path.push(key.get_ref().to_string());
-        note_lines(value, path, line, lines);
-        // The key says better than a value of many lines, or a list of [[tables]], where to look.
+        record_lines(value, path, line, lines);
+        // The key shows the position better than a value of many lines, or a list of [[tables]].
         if let Some(at) = lines.get_mut(path) {
             *at = line(key.span().start);
         }
@@ -247,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_is_named_with_its_line() {
+    fn every_fault_is_reported_with_its_line() {
         let text = "\
 lissten = \"127.0.0.1:1\"
 partitions = \"many\"
@@ -283,7 +284,7 @@ severity = \"low\"
             "my.toml:3: `stripe_webhook_secret` must be text in quotes, or a list of such where several are wanted",
             "my.toml:6: unknown key `limits.body_bites`; did you mean `body_bytes`?",
             "my.toml:7: `limits.in_flight`: invalid value: integer `-1`, expected usize",
-            "my.toml:8: unknown key `limits.batch`; `batch` belongs into [worker]",
+            "my.toml:8: unknown key `limits.batch`; `batch` belongs in [worker]",
             "my.toml:9: unknown key `limits.data`; `data` belongs before the first [section]",
             "my.toml:12: `alerting.severity.high.respond`: \"soon\" is no time",
             "my.toml:13: `alerting.severity.high.clock`: unknown variant `never`",
@@ -307,7 +308,7 @@ severity = \"low\"
     }
 
     #[test]
-    fn what_is_no_toml_is_named_without_quoting_the_line() {
+    fn invalid_toml_is_reported_without_quoting_the_line() {
         let file = read(
             "my.toml",
             "listen = \"x\"\nstripe_secret_key = sk_live_hidden\n[limits\n",
@@ -326,7 +327,7 @@ severity = \"low\"
     }
 
     #[test]
-    fn values_know_their_lines() {
+    fn values_have_their_line_numbers() {
         let file = read(
             "my.toml",
             "listen = \"127.0.0.1:1\"\n\n[limits]\nbody_bytes = 9\n[[endpoints]]\nname = \"a\"\npath = \"/a\"\n",

@@ -1,9 +1,10 @@
-//! Configuration: defaults, then a TOML file, then the environment; the later wins.
+//! Configuration: defaults, then a TOML file, then the environment; later sources win.
 //!
-//! The commented file `deploy/revwatch.toml` *is* the defaults: it is compiled in and read first, so
-//! the two cannot drift apart. [`effective`] puts the three together and remembers which said what, `file.rs`
-//! and `variables.rs` read what people wrote, `check.rs` judges values against each other, `show.rs` prints
-//! them without their secrets, [`reload`] compares them with what a process runs with.
+//! The commented file `deploy/revwatch.toml` *is* the defaults: it is compiled in and read first,
+//! so the two cannot diverge. [`effective`] merges the three sources and records the origin of each
+//! value, `file.rs` and `variables.rs` read what people wrote, `check.rs` validates values against
+//! each other, `show.rs` prints them without secrets, and [`reload`] compares them with those of
+//! the running process.
 //!
 //! Every secret can also be given as a file: `NAME_FILE` for `NAME`.
 
@@ -49,15 +50,15 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `/metrics`, `/healthz`, `/readyz`.
     pub admin_listen: SocketAddr,
-    /// Reverse proxies that say in `X-Forwarded-For` who the client is.
+    /// Reverse proxies whose `X-Forwarded-For` names the client.
     #[serde(default)]
     pub trusted_proxies: TrustedProxies,
     /// Folder of the embedded store.
     pub data: PathBuf,
-    /// RabbitMQ; goes together with `redis_url`, except where `ingest` is the only role.
+    /// RabbitMQ; set together with `redis_url`, except where `ingest` is the only role.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub amqp_url: Option<SecretString>,
-    /// Redis; goes together with `amqp_url`.
+    /// Redis; set together with `amqp_url`.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub redis_url: Option<SecretString>,
     /// Partitions of a new deployment; fixed afterwards.
@@ -68,12 +69,12 @@ pub struct Config {
     /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_kernel_webhook_secret: Option<SecretString>,
-    /// API key: with it, accounts that thin events name are fetched.
+    /// API key: with it, accounts named by thin events are fetched.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub stripe_secret_key: Option<SecretString>,
     /// Stripe's API.
     pub stripe_api_base: String,
-    /// More endpoints, beside the two above.
+    /// More endpoints, in addition to the two above.
     #[serde(default)]
     pub endpoints: Vec<EndpointConfig>,
     /// A file or folder of rules that replaces the built-in ones; empty: built-in.
@@ -85,7 +86,7 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Evaluation of rules.
     pub alerting: AlertingConfig,
-    /// Where requests may go.
+    /// The egress policy.
     pub egress: EgressConfig,
     /// Slack.
     pub slack: SlackConfig,
@@ -110,7 +111,7 @@ pub struct Config {
 pub struct Limits {
     /// Larger bodies are answered 413.
     pub body_bytes: usize,
-    /// Memory for all bodies that are not complete yet, except that of small ones.
+    /// Memory for all incomplete bodies, except small ones.
     pub unfinished_body_bytes: usize,
     /// Open connections; further ones wait to be accepted.
     pub connections: usize,
@@ -118,20 +119,20 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Deliveries being published at once; above it the answer is 503.
     pub in_flight: usize,
-    /// A sender who has not sent its headers by then is cut off.
+    /// A sender whose headers are not complete by then is disconnected.
     pub header_seconds: f64,
-    /// A sender who has not sent its body by then is answered 408.
+    /// A sender whose body is not complete by then is answered 408.
     pub body_seconds: f64,
     /// A publish not confirmed by then is answered 503.
     pub publish_seconds: f64,
-    /// On shutdown, requests under way have this long to finish.
+    /// On shutdown, requests in progress have this long to finish.
     pub drain_seconds: f64,
     /// Oldest signature accepted, in seconds.
     pub signature_tolerance_seconds: i64,
     /// Refused requests per second and address, sustained, before the answer is 429. A correctly
     /// signed delivery is never limited.
     pub refused_per_second: u32,
-    /// Refused requests of one address at once before the answer is 429.
+    /// Refused requests of one address in a burst before the answer is 429.
     pub refused_burst: u32,
 }
 
@@ -139,17 +140,18 @@ pub struct Limits {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerConfig {
-    /// Deliveries merged and committed together, at most.
+    /// Maximum deliveries merged and committed together.
     pub batch: usize,
-    /// A worker that has not been heard of for this long loses its partitions to the others.
+    /// A worker without a heartbeat for this long loses its partitions to the others.
     pub member_seconds: f64,
-    /// After a restart or failover of the store, the archive is replayed from this long before what the store has.
+    /// After a restart or failover of the store, the archive is replayed from this long before the
+    /// store's newest delivery.
     pub recovery_margin_seconds: f64,
-    /// Accounts fetched from Stripe's API per second, at most, by all workers together.
+    /// Maximum accounts fetched from Stripe's API per second, by all workers together.
     pub refreshes_per_second: f64,
 }
 
-/// What is wrong with the settings: every fault names the setting and the fix, and where it stands.
+/// The faults in the settings: each names the setting, its origin and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", faults.join("\n"))]
 pub struct ConfigError {
@@ -158,14 +160,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// One fault.
+    /// A single fault.
     pub fn of(fault: impl Into<String>) -> Self {
         Self {
             faults: vec![fault.into()],
         }
     }
 
-    /// `Ok` when there are no faults.
+    /// `Ok` if there are no faults.
     pub fn none_of(faults: Vec<String>) -> Result<(), Self> {
         if faults.is_empty() {
             Ok(())
@@ -176,7 +178,7 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Defaults, then `file` (or the one `REVWATCH_CONFIG` names), then the environment.
+    /// Loads the defaults, then `file` (or the one in `REVWATCH_CONFIG`), then the environment.
     pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         Effective::load(file, lookup).map(|effective| effective.config)
     }
@@ -186,8 +188,8 @@ impl Config {
         Effective::from_environment(file).map(|effective| effective.config)
     }
 
-    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store: what every role and command needs that
-    /// looks at state.
+    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store: what every role and
+    /// command needs that uses state.
     pub fn servers(&self) -> Result<Option<(&SecretString, &SecretString)>, ConfigError> {
         match (self.queue_server()?, &self.redis_url) {
             (None, _) => Ok(None),
@@ -199,7 +201,8 @@ impl Config {
         }
     }
 
-    /// The URL of RabbitMQ, or `None` for the embedded store: all that the `ingest` role alone needs.
+    /// The URL of RabbitMQ, or `None` for the embedded store: all that the `ingest` role alone
+    /// needs.
     pub fn queue_server(&self) -> Result<Option<&SecretString>, ConfigError> {
         match (&self.amqp_url, &self.redis_url) {
             (None, Some(_)) => Err(ConfigError::of(

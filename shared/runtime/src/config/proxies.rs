@@ -1,16 +1,16 @@
-//! Reverse proxies whose word about the client's address is taken. Pure.
+//! Trusted reverse proxies, whose `X-Forwarded-For` is believed. Pure.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::Deserialize;
 
-/// The addresses and networks of trusted proxies, from text separated by commas. By default there is none.
+/// The addresses and networks of trusted proxies, from comma-separated text. Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TrustedProxies(Vec<Network>);
 
-/// All addresses that begin with the same bits; IPv4-mapped IPv6 is IPv4.
+/// All addresses with the same prefix; IPv4-mapped IPv6 counts as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
     first: IpAddr,
@@ -18,7 +18,7 @@ struct Network {
 }
 
 impl TrustedProxies {
-    /// Whether `address` is one of them.
+    /// Whether `address` belongs to a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
@@ -41,7 +41,7 @@ impl TryFrom<String> for TrustedProxies {
 
 impl Network {
     fn parse(text: &str) -> Result<Self, String> {
-        let unreadable = || {
+        let invalid = || {
             format!(
                 "{text:?} must be an address or a network, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8"
             )
@@ -49,39 +49,40 @@ impl Network {
         let (address, prefix) = text
             .split_once('/')
             .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| unreadable())?;
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
         let bits = width(address);
         let prefix = match prefix {
             None => bits,
-            // The digits alone: the number's own parser also takes a sign.
+            // Digits only: the number's own parser also accepts a sign.
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| unreadable())?
+                digits.parse().map_err(|_| invalid())?
             }
-            Some(_) => return Err(unreadable()),
+            Some(_) => return Err(invalid()),
         };
         if prefix > bits {
             return Err(format!(
-                "{text:?} must have at most {bits} bits behind the slash"
+                "{text:?} must have at most {bits} bits after the slash"
             ));
         }
         if prefix == 0 {
             return Err(format!(
-                "{text:?} is every address, so that any sender could choose its own: name the proxies"
+                "{text:?} matches every address, so any sender could choose its own: name the proxies"
             ));
         }
         let written = Self {
-            first: first_of(address, prefix),
+            first: network_address(address, prefix),
             prefix,
         };
         if written.first != address {
             return Err(format!(
-                "{text:?} has bits behind its prefix: write {written}, or {address} for one address"
+                "{text:?} has bits after its prefix: write {written}, or {address} for one address"
             ));
         }
         Ok(written.canonical())
     }
 
-    /// An IPv6 network within the IPv4-mapped addresses, as the IPv4 network that it is.
+    /// Converts an IPv6 network within the IPv4-mapped addresses to the IPv4 network that it
+    /// denotes.
     fn canonical(self) -> Self {
         match (self.first.to_canonical(), self.prefix.checked_sub(96)) {
             (first @ IpAddr::V4(_), Some(prefix)) if self.first.is_ipv6() => Self { first, prefix },
@@ -91,8 +92,9 @@ impl Network {
 
     fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        // Of another family, or with other bits first.
-        address.is_ipv4() == self.first.is_ipv4() && first_of(address, self.prefix) == self.first
+        // False for the other address family and for other leading bits.
+        address.is_ipv4() == self.first.is_ipv4()
+            && network_address(address, self.prefix) == self.first
     }
 }
 
@@ -106,8 +108,8 @@ fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// `address` with zeros behind its first `prefix` bits.
-fn first_of(address: IpAddr, prefix: u32) -> IpAddr {
+/// `address` with zeros after its first `prefix` bits.
+fn network_address(address: IpAddr, prefix: u32) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             IpAddr::V4((v4.to_bits() & !u32::MAX.checked_shr(prefix).unwrap_or(0)).into())
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_in_the_networks_that_it_begins_like() {
+    fn an_address_is_in_the_networks_whose_prefix_it_has() {
         let table = [
             ("", "127.0.0.1", false),
             ("127.0.0.1", "127.0.0.1", true),
@@ -141,12 +143,12 @@ mod tests {
             ("fd00:1::/32", "fd00:1:ffff::1", true),
             ("fd00:1::/32", "fd00:2::1", false),
             ("2001:db8::1/128", "2001:db8::1", true),
-            // IPv4-mapped IPv6 is IPv4, in the setting and on the socket of a listener for both.
+            // IPv4-mapped IPv6 is IPv4, in the setting and on the socket of a dual-stack listener.
             ("10.0.0.0/8", "::ffff:10.1.2.3", true),
             ("::ffff:10.0.0.1", "10.0.0.1", true),
             ("::ffff:10.0.0.0/104", "10.1.2.3", true),
             ("::ffff:10.0.0.0/104", "11.1.2.3", false),
-            // A wide IPv6 network has no IPv4 in it.
+            // A wide IPv6 network contains no IPv4 address.
             ("::/64", "10.1.2.3", false),
             ("::/64", "::ffff:10.1.2.3", false),
             ("0.0.0.0/1", "::1", false),
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_named_with_the_fix() {
+    fn an_invalid_network_is_reported_with_the_fix() {
         let table = [
             ("proxy.example", "must be an address or a network"),
             ("10.0.0.0/", "must be an address or a network"),
@@ -177,7 +179,7 @@ mod tests {
                 "10.0.0.1/8",
                 "write 10.0.0.0/8, or 10.0.0.1 for one address",
             ),
-            ("::ffff:10.0.0.0/95", "bits behind its prefix"),
+            ("::ffff:10.0.0.0/95", "bits after its prefix"),
         ];
         for (text, expected) in table {
             let fault = parse(text).expect_err(text);

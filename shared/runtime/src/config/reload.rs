@@ -1,11 +1,11 @@
-//! Settings read anew, compared with those that a process runs with. Pure.
+//! Compares reloaded settings with those of the running process. Pure.
 
 use std::collections::BTreeSet;
 
 use super::effective::{Effective, visit};
 use super::file::KeyPath;
 
-/// What a running process takes over: tables and keys. Everything else waits for a restart.
+/// Tables and keys that a running process reloads. Everything else needs a restart.
 pub const RELOADABLE: [&str; 13] = [
     "stripe_webhook_secret",
     "stripe_kernel_webhook_secret",
@@ -22,8 +22,8 @@ pub const RELOADABLE: [&str; 13] = [
     "webhook",
 ];
 
-/// Of those, what is opened once.
-const OPENED_ONCE: [&[&str]; 1] = [&["slack", "interactivity_listen"]];
+/// Exceptions among them: opened only at startup.
+const NOT_RELOADABLE: [&[&str]; 1] = [&["slack", "interactivity_listen"]];
 
 impl Effective {
     /// The keys that differ from those of `other`.
@@ -34,14 +34,14 @@ impl Effective {
             .collect()
     }
 
-    /// The keys that differ from `started`, and wait for a restart.
-    pub fn wait_for_restart(&self, started: &Self) -> Vec<String> {
+    /// The keys that differ from `started` and need a restart.
+    pub fn need_restart(&self, started: &Self) -> Vec<String> {
         let waiting = self
             .differences(started)
             .into_iter()
             .filter(|path| !is_reloadable(path));
         let mut keys: Vec<String> = waiting.map(|path| path.join(".")).collect();
-        // The listener for what people press is there from the start, or not at all.
+        // The listener for interactions is opened at startup, or not at all.
         let opens = |effective: &Self| effective.config.slack.signing_secret.is_some();
         if opens(self) && !opens(started) {
             keys.push("slack.signing_secret".to_owned());
@@ -62,11 +62,11 @@ impl Effective {
     }
 }
 
-/// Whether a running process takes over a new value of this key.
+/// Whether a running process applies a new value of this key.
 pub(super) fn is_reloadable(path: &[String]) -> bool {
     path.first()
         .is_some_and(|first| RELOADABLE.contains(&first.as_str()))
-        && !OPENED_ONCE.iter().any(|keys| path == *keys)
+        && !NOT_RELOADABLE.iter().any(|keys| path == *keys)
 }
 
 fn at<'a>(table: &'a toml::Table, path: &[String]) -> Option<&'a toml::Value> {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_restart_is_named_without_its_value() {
+    fn settings_that_need_a_restart_are_named_without_their_values() {
         let started = load(&[("STRIPE_WEBHOOK_SECRET", "a")]);
         let now = load(&[
             ("STRIPE_WEBHOOK_SECRET", "b"),
@@ -110,14 +110,14 @@ mod tests {
             "slack.interactivity_listen",
             "slack.signing_secret",
         ];
-        assert_eq!(now.wait_for_restart(&started), expected);
-        assert_eq!(started.wait_for_restart(&started), [""; 0]);
+        assert_eq!(now.need_restart(&started), expected);
+        assert_eq!(started.need_restart(&started), [""; 0]);
         assert_eq!(started.differs_from(&started), [""; 0]);
         assert_eq!(now.differs_from(&started).len(), 7);
-        // A secret that is gone refuses everything; the listener need not close for that.
+        // Without a secret every request is refused, so the listener need not close.
         assert!(
             !started
-                .wait_for_restart(&now)
+                .need_restart(&now)
                 .contains(&"slack.signing_secret".to_owned())
         );
     }

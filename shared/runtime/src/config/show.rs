@@ -1,7 +1,7 @@
-//! Settings as people may see them: secrets masked, each with where it comes from.
+//! Settings in a form that is safe to show: secrets masked, each value with its origin.
 //!
-//! Invariant: no part of a secret is shown, neither its length nor its beginning. Of URLs with a password the
-//! rest is, where it is plain which part is which.
+//! Invariant: no part of a secret is shown, neither its length nor its beginning. Of URLs with a
+//! password the rest is shown if its parts are unambiguous.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ use super::effective::{Effective, MASK, visit};
 use super::file::KeyPath;
 use super::variables::is_secret;
 
-/// The URLs of servers: whoever looks for a fault wants to see the host.
+/// The URLs of servers: their hosts help in diagnosing errors.
 const SERVERS: [&[&str]; 3] = [&["amqp_url"], &["redis_url"], &["email", "smtp_url"]];
 
 impl Effective {
-    /// TOML that can be loaded again once its secrets are put in.
+    /// TOML that can be loaded again once its secrets are filled in.
     pub fn toml(&self) -> String {
         let mut out = String::new();
         self.write(
@@ -26,7 +26,7 @@ impl Effective {
         out
     }
 
-    /// `settings`, as in the file, and `from`: where each comes from, by its key.
+    /// `settings`, as in the file, and `from`: the origin of each value, by its key.
     pub fn json(&self) -> serde_json::Value {
         let mut from = serde_json::Map::new();
         visit(&self.table, &mut Vec::new(), &mut |path, _| {
@@ -46,7 +46,7 @@ impl Effective {
             .filter_map(|(name, value)| Some((name, value.as_table()?)))
         {
             path.push(name.clone());
-            // A table that only holds others needs no line of its own.
+            // A table that only holds others needs no header of its own.
             if inner.is_empty() || inner.values().any(|value| !value.is_table()) {
                 let names: Vec<_> = path.iter().map(|name| key(name)).collect();
                 let _ = writeln!(out, "\n[{}]", names.join("."));
@@ -99,12 +99,12 @@ fn mask(text: &str, path: &[String]) -> String {
     }
 }
 
-/// `None` where a part could be taken for another: then nothing is shown.
+/// `None` if the parts are ambiguous: then nothing is shown.
 fn without_password(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(ends);
-    // A password with a / or a # in it; or options, which may hold another.
+    // A password that contains / or #; or options, which may hold another password.
     if tail.contains(['@', '?', '#'])
         || !scheme
             .bytes()
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_says_where_it_comes_from_and_shows_no_secret() {
+    fn printed_settings_name_their_origin_and_hide_secrets() {
         let variables = [
             ("SLACK_BOT_TOKEN", "xoxb-hidden4"),
             ("REVWATCH_PARTITIONS", "16"),
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(
             line("smtp_url"),
             "smtp_url = \"***\"  # SMTP_URL",
-            "which part is the password is not plain"
+            "the position of the password is ambiguous"
         );
         assert!(
             line("endpoints").contains("secrets = [\"***\", \"***\"]"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_can_be_loaded_once_its_secrets_are_put_in() {
+    fn printed_settings_can_be_loaded_once_their_secrets_are_filled_in() {
         let first = load(
             FILE,
             &[
@@ -210,7 +210,7 @@ mod tests {
         )
         .expect("valid");
         let printed = first.toml();
-        let error = load(&printed, &[]).err().expect("masks are no secrets");
+        let error = load(&printed, &[]).err().expect("masks are not secrets");
         for key in ["stripe_webhook_secret", "slack.bot_token", "endpoints"] {
             assert!(error.contains(&format!("`{key}` holds ***")), "{error}");
         }
@@ -226,7 +226,7 @@ mod tests {
             );
         let second = load(&filled, &[]).expect("valid");
         assert_eq!(first.table, second.table);
-        // The defaults, too.
+        // The same for the defaults.
         let defaults = load("", &[]).expect("valid");
         assert_eq!(
             load(&defaults.toml(), &[]).expect("valid").table,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_in_urls_are_masked_and_doubtful_ones_wholly() {
+    fn passwords_in_urls_are_masked_and_ambiguous_urls_completely() {
         let table = [
             ("amqp://h/v", Some("amqp://h/v")),
             ("amqp://u:p@h:1/v", Some("amqp://u:***@h:1/v")),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_sounds_like_a_secret_is_one() {
+    fn every_key_that_sounds_like_a_secret_is_one() {
         let defaults: toml::Table = DEFAULTS.parse().expect("valid");
         visit(&defaults, &mut Vec::new(), &mut |path, _| {
             let name = path.last().map(String::as_str).unwrap_or_default();

@@ -25,7 +25,7 @@ fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, String
 type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
-fn the_commented_file_is_the_defaults() {
+fn the_commented_file_contains_all_defaults() {
     let config = load(None, &[]).expect("valid");
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9464");
@@ -42,7 +42,7 @@ fn the_commented_file_is_the_defaults() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults() {
     let file = "partitions = 16\nlisten = \"0.0.0.0:80\"\n[limits]\nbody_bytes = 9\n";
     let config = load(
         Some(file),
@@ -65,7 +65,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
-fn secrets_come_from_files_too_and_several_at_once() {
+fn secrets_can_come_from_files_and_can_be_several() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("secret");
     std::fs::write(&path, "whsec_a,whsec_b\n").expect("written");
@@ -110,7 +110,7 @@ fn slacks_secrets_are_read_and_not_shown() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_fix() {
+fn every_fault_is_named_with_its_fix() {
     let table: &[Case<'_>] = &[
         (
             Some("lissten = 1"),
@@ -295,7 +295,7 @@ fn what_is_wrong_is_named_with_its_fix() {
         ),
     ];
     for (file, variables, expected) in table {
-        let error = load(*file, variables).expect_err("wrong");
+        let error = load(*file, variables).expect_err("invalid");
         assert!(
             error.contains(expected),
             "{error:?} should name {expected:?}"
@@ -304,7 +304,7 @@ fn what_is_wrong_is_named_with_its_fix() {
 }
 
 #[test]
-fn rabbitmq_alone_is_enough_for_ingest_and_for_nothing_else() {
+fn rabbitmq_alone_is_enough_for_ingest_only() {
     let ingest = load(None, &[("REVWATCH_AMQP_URL", "amqp://h")]).expect("valid");
     assert!(ingest.queue_server().expect("enough").is_some());
     let error = ingest.servers().expect_err("Redis is missing").to_string();
@@ -329,7 +329,7 @@ fn rabbitmq_alone_is_enough_for_ingest_and_for_nothing_else() {
 }
 
 #[test]
-fn stripes_api_is_asked_over_tls_or_on_this_machine() {
+fn stripes_api_base_must_use_tls_or_loopback() {
     assert_eq!(
         load(None, &[]).expect("valid").stripe_api_base,
         "https://api.stripe.com"
@@ -354,7 +354,7 @@ fn stripes_api_is_asked_over_tls_or_on_this_machine() {
 }
 
 #[test]
-fn ways_to_reach_people_hide_their_secrets() {
+fn notifier_settings_hide_their_secrets() {
     let secrets = [
         "SLACK_BOT_TOKEN",
         "TWILIO_AUTH_TOKEN",
@@ -374,7 +374,7 @@ fn ways_to_reach_people_hide_their_secrets() {
 }
 
 #[test]
-fn no_endpoint_is_served_without_a_secret() {
+fn an_endpoint_needs_a_secret() {
     let table: &[Case<'_>] = &[
         (None, &[], "STRIPE_WEBHOOK_SECRET"),
         (
@@ -395,7 +395,7 @@ fn no_endpoint_is_served_without_a_secret() {
         (
             Some("[[endpoints]]\nname = \"x\"\npath = \"/webhooks/stripe\"\nsecrets = [\"a\"]"),
             &[("STRIPE_WEBHOOK_SECRET", "a")],
-            "is taken",
+            "is already used",
         ),
     ];
     for (file, variables, expected) in table {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{ConfigError, non_empty_secret};
 
-/// Where traces go.
+/// Destination of traces.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TracesConfig {
@@ -14,14 +14,14 @@ pub struct TracesConfig {
     /// Headers of every request to it: `name=value,name=value`, values percent-encoded.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub headers: Option<SecretString>,
-    /// How the process is named; empty: by the roles it plays.
+    /// The process's service name; empty: derived from its roles.
     pub service_name: String,
     /// Share of events that are traced.
     pub sample_ratio: f64,
 }
 
 impl TracesConfig {
-    /// Where spans are posted, if anywhere.
+    /// The URL that spans are posted to, if any.
     pub fn url(&self) -> Option<String> {
         let base = self.endpoint.trim();
         (!base.is_empty()).then(|| format!("{}/v1/traces", base.trim_end_matches('/')))

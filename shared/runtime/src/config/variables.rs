@@ -1,4 +1,4 @@
-//! The environment, read here and nowhere else, through a lookup that tests replace.
+//! Environment variables: read only here, through a lookup that tests replace.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Secret,
 }
 
-/// Environment variables and the keys they set. Those marked secret can be given as `NAME_FILE`.
+/// Environment variables and the keys they set. Secret ones can also be given as `NAME_FILE`.
 pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("REVWATCH_LISTEN", &["listen"], Kind::Text),
     ("REVWATCH_ADMIN_LISTEN", &["admin_listen"], Kind::Text),
@@ -83,16 +83,16 @@ pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ),
 ];
 
-/// One environment variable, for people who read about it.
+/// One environment variable, for its documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
     /// For example `SLACK_BOT_TOKEN`.
     pub name: &'static str,
     /// The key of the settings file that it sets, for example `slack.bot_token`.
     pub key: String,
-    /// A secret can also be given as a file, named by `NAME_FILE`.
+    /// Whether it is a secret, which can also be given as a file named by `NAME_FILE`.
     pub secret: bool,
-    /// Whether a reload takes over a new value.
+    /// Whether a reload applies a new value.
     pub reloadable: bool,
 }
 
@@ -110,10 +110,10 @@ pub fn variables() -> Vec<Variable> {
     VARIABLES.iter().map(variable).collect()
 }
 
-/// Names that are looked up, but set no key.
+/// Names that revwatch reads, but that set no key.
 const OTHERS: [&str; 2] = ["REVWATCH_CONFIG", "REVWATCH_LONG_TESTS"];
 
-/// Whether what stands at `path` must never be shown.
+/// Whether the value at `path` must never be shown.
 pub(super) fn is_secret(path: &[String]) -> bool {
     let variable = VARIABLES
         .iter()
@@ -121,8 +121,8 @@ pub(super) fn is_secret(path: &[String]) -> bool {
     variable || matches!(path, [table, key] if table == "endpoints" && key == "secrets")
 }
 
-/// A variable's value and the name it was found under: its own, or `NAME_FILE`, whose file was read. Empty is
-/// unset.
+/// A variable's value and the name it was found under: its own, or `NAME_FILE`, whose file was
+/// read. An empty value counts as unset.
 pub(super) fn variable(
     name: &str,
     kind: Kind,
@@ -152,22 +152,30 @@ pub(super) fn variable(
 }
 
 /// The process's environment.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read only here"
+)]
 pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A word on every variable of the process's environment that looks like one of revwatch's and is none.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
+/// A warning for every variable of the process's environment that looks like one of revwatch's but
+/// is unknown.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read only here"
+)]
 pub fn unknown_in_environment() -> Vec<String> {
     let names =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    // For a service of this name, containers are told `REVWATCH_PORT=tcp://…` and the like.
-    let own = names.filter(|(name, value)| !is_of_containers(name, &value.to_string_lossy()));
+    // For a service of this name, Kubernetes sets variables such as `REVWATCH_PORT=tcp://…` in
+    // containers.
+    let own = names.filter(|(name, value)| !is_set_by_kubernetes(name, &value.to_string_lossy()));
     unknown(own.map(|(name, _)| name))
 }
 
-fn is_of_containers(name: &str, value: &str) -> bool {
+fn is_set_by_kubernetes(name: &str, value: &str) -> bool {
     name.contains("_SERVICE_")
         || value.starts_with("tcp://")
         || value.starts_with("udp://")
@@ -188,31 +196,34 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
         .collect();
     unknown.sort();
     let hint = |name: &str| {
-        let near = nearest(name, known.iter().map(String::as_str));
-        near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
+        let closest = closest_match(name, known.iter().map(String::as_str));
+        closest.map_or_else(String::new, |closest| format!("; did you mean {closest}?"))
     };
     unknown
         .iter()
         .map(|name| {
             format!(
-                "{name} is set, but revwatch knows no such variable{}",
+                "{name} is set, but revwatch has no such variable{}",
                 hint(name)
             )
         })
         .collect()
 }
 
-/// The one of `known` that was probably meant.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const ALIKE: f64 = 0.75;
+/// The entry of `known` that was probably meant.
+pub(super) fn closest_match<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const MIN_SIMILARITY: f64 = 0.75;
     let rated = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
-    let near = rated
-        .filter(|(alike, _)| *alike >= ALIKE)
+    let closest = rated
+        .filter(|(alike, _)| *alike >= MIN_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    near.map(|(_, known)| known)
+    closest.map(|(_, known)| known)
 }
 
-/// The text of `path`, or what is wrong with it.
+/// The text of `path`, or an error message.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))
@@ -223,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_variables_are_named_with_what_was_probably_meant() {
+    fn unknown_variables_are_reported_with_a_suggestion() {
         let names = [
             "REVWATCH_LISTN",
             "REVWATCH_LISTEN",
@@ -235,12 +246,12 @@ mod tests {
         assert_eq!(
             unknown(names.iter().map(|name| (*name).to_owned())),
             [
-                "REVWATCH_LISTN is set, but revwatch knows no such variable; did you mean REVWATCH_LISTEN?",
-                "REVWATCH_SO_WHAT is set, but revwatch knows no such variable",
+                "REVWATCH_LISTN is set, but revwatch has no such variable; did you mean REVWATCH_LISTEN?",
+                "REVWATCH_SO_WHAT is set, but revwatch has no such variable",
             ]
         );
-        assert!(is_of_containers("REVWATCH_PORT", "tcp://10.0.0.1:8080"));
-        assert!(is_of_containers("REVWATCH_SERVICE_HOST", "10.0.0.1"));
-        assert!(!is_of_containers("REVWATCH_LISTN", "127.0.0.1:8080"));
+        assert!(is_set_by_kubernetes("REVWATCH_PORT", "tcp://10.0.0.1:8080"));
+        assert!(is_set_by_kubernetes("REVWATCH_SERVICE_HOST", "10.0.0.1"));
+        assert!(!is_set_by_kubernetes("REVWATCH_LISTN", "127.0.0.1:8080"));
     }
 }

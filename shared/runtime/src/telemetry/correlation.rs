@@ -1,14 +1,16 @@
-//! What ties everything said about one event together: log lines, spans, and the notification it led to.
+//! The id that connects everything about one event: log lines, spans, and the notification it led
+//! to.
 //!
-//! Invariant: it is a function of the event's id alone. Every process, every repeat of a delivery and every later
-//! reader of the id comes to the same, and nothing has to be carried along or stored.
+//! Invariant: it is a function of the event's id alone. Every process, every redelivery and every
+//! later reader of the id computes the same value, and nothing has to be passed along or stored.
 
 use std::fmt;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use sha2::{Digest, Sha256};
 
-/// The trace of one event, or of an alert that no event led to. Displays as the trace id, 32 hex digits.
+/// The trace of one event, or of an alert without a triggering event. Displays as the trace id, 32
+/// hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Correlation {
     /// The first 16 bytes of the SHA-256 of the id; never zero.
@@ -18,7 +20,7 @@ pub struct Correlation {
 }
 
 impl Correlation {
-    /// By the id of an event, or of an alert.
+    /// Derived from the id of an event or an alert.
     pub fn of(id: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(id).into();
         let (trace, rest) = digest.split_at(16);
@@ -31,12 +33,12 @@ impl Correlation {
         }
     }
 
-    /// What a message's `traceparent` says, for `span` as the parent of what is done with it.
+    /// The `traceparent` of a message, with `span` as the parent of its processing.
     pub fn traceparent(&self, span: SpanId, is_sampled: bool) -> String {
         format!("00-{}-{span}-{:02x}", self.trace_id, u8::from(is_sampled))
     }
 
-    /// One of its spans, as others name it.
+    /// The context of one of its spans, for others to refer to.
     pub fn span(&self, span: SpanId) -> SpanContext {
         SpanContext::new(
             self.trace_id,
@@ -83,17 +85,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_has_one_trace_whoever_asks() {
+    fn an_event_has_the_same_trace_in_every_process() {
         let one = Correlation::of("evt_1");
         assert_eq!(one, Correlation::of("evt_1"));
         assert_ne!(one.trace_id, Correlation::of("evt_2").trace_id);
-        // As `printf evt_1 | sha256sum` has it.
+        // The output of `printf evt_1 | sha256sum`.
         assert_eq!(one.to_string(), "7d4e5a76eae6d8c165410ac19fe67565");
         assert_eq!(one.applied.to_string(), "21ba86ed96752d01");
     }
 
     #[test]
-    fn a_traceparent_reads_back_and_others_are_refused() {
+    fn a_traceparent_round_trips_and_invalid_ones_are_refused() {
         let one = Correlation::of("evt_1");
         let span = SpanId::from(7);
         let text = one.traceparent(span, true);
@@ -103,7 +105,7 @@ mod tests {
             parse_traceparent(&one.traceparent(span, false))
                 .is_some_and(|context| !context.is_sampled())
         );
-        for wrong in [
+        for invalid in [
             "",
             "00",
             "é",
@@ -111,7 +113,7 @@ mod tests {
             &text.to_uppercase(),
             &text.replace("00-", "01-"),
         ] {
-            assert_eq!(parse_traceparent(wrong), None, "{wrong}");
+            assert_eq!(parse_traceparent(invalid), None, "{invalid}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The way to the collector: OTLP over HTTP, in batches, in the background.
+//! Export to the collector: OTLP over HTTP, in batches, in the background.
 //!
-//! Invariant: whatever a collector does or does not answer, work goes on; what could not be sent is counted, and said
-//! at most once a minute, without quoting the collector.
+//! Invariant: the process keeps working whatever a collector answers. Lost spans are counted, and
+//! logged at most once a minute without quoting the collector.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,10 +21,10 @@ use tokio::runtime::Handle;
 use super::trace::MAX_QUEUED_SPANS;
 use crate::config::{ConfigError, TracesConfig};
 
-/// Traces cannot be sent until a setting is changed.
+/// Traces cannot be sent until a setting is corrected.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// What is wrong with it.
+    /// A wrong setting.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The HTTP client.
@@ -37,17 +37,17 @@ pub enum SetupError {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// A collector that has not answered by then has not taken the spans.
+/// A collector that has not answered within this time has not accepted the spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Spans are sent together after so long, or when so many wait.
+/// Spans are sent in batches after this interval, or earlier when a batch is full.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(2);
 const MAX_EXPORT_BATCH: usize = 512;
-/// More than a collector has to say.
+/// More than a collector's answer needs.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-/// A collector that fails is spoken of so often.
+/// Minimum time between two log lines about a failing collector.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What sends spans, in a thread of its own; `None` without an endpoint.
+/// The processor that sends spans, in a thread of its own; `None` without an endpoint.
 pub(super) fn processor(
     config: &TracesConfig,
     service: &str,
@@ -59,7 +59,7 @@ pub(super) fn processor(
     };
     let client = Client::builder()
         .timeout(EXPORT_TIMEOUT)
-        // Headers may hold a secret: they go where they were meant to go and nowhere else.
+        // Headers may hold a secret: they are sent only to the configured URL.
         .redirect(redirect::Policy::none())
         .no_proxy()
         .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
@@ -74,7 +74,7 @@ pub(super) fn processor(
         .with_endpoint(url)
         .with_timeout(EXPORT_TIMEOUT)
         .with_headers(config.headers()?.into_iter().collect())
-        // What fails is dropped and counted: to try again would keep the next spans waiting.
+        // A failed batch is dropped and counted: a retry would keep the next spans waiting.
         .with_retry_policy(RetryPolicy::disabled())
         .build()?;
     let name = if config.service_name.is_empty() {
@@ -87,18 +87,18 @@ pub(super) fn processor(
             .with_service_name(name.to_owned())
             .build(),
     );
-    let exporter = Counted {
+    let exporter = CountingExporter {
         exporter,
         waiting,
         dropped,
-        said: Mutex::new(None),
+        last_logged: Mutex::new(None),
     };
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(MAX_QUEUED_SPANS)
         .with_max_export_batch_size(MAX_EXPORT_BATCH)
         .with_scheduled_delay(EXPORT_INTERVAL)
         .build();
-    tracing::info!(service = name, "traces are sent to the collector");
+    tracing::info!(service = name, "sending traces to the collector");
     Ok(Some(
         BatchSpanProcessor::builder(exporter)
             .with_batch_config(batches)
@@ -106,7 +106,8 @@ pub(super) fn processor(
     ))
 }
 
-/// Lends the processor's thread our runtime: a request runs there, and the thread waits for its answer.
+/// Lends the processor's thread our runtime: a request runs there, and the thread waits for its
+/// answer.
 #[derive(Debug)]
 struct OnRuntime {
     client: Client,
@@ -120,11 +121,11 @@ impl HttpClient for OnRuntime {
         let client = self.client.clone();
         let answered = self.runtime.spawn(async move {
             let mut answer = client.execute(request).await?;
-            // What it says beside is of no use, but has to be read for the connection to be used again.
-            let mut rest = MAX_RESPONSE_BYTES;
+            // The body is not used, but must be read for the connection to be reused.
+            let mut bytes_left = MAX_RESPONSE_BYTES;
             while let Some(chunk) = answer.chunk().await? {
-                rest = rest.saturating_sub(chunk.len());
-                if rest == 0 {
+                bytes_left = bytes_left.saturating_sub(chunk.len());
+                if bytes_left == 0 {
                     break;
                 }
             }
@@ -136,37 +137,40 @@ impl HttpClient for OnRuntime {
     }
 }
 
-/// Counts what is lost.
-struct Counted {
+/// Counts lost spans.
+struct CountingExporter {
     exporter: opentelemetry_otlp::SpanExporter,
     waiting: Arc<AtomicUsize>,
     dropped: IntCounter,
-    said: Mutex<Option<Instant>>,
+    last_logged: Mutex<Option<Instant>>,
 }
 
-impl fmt::Debug for Counted {
+impl fmt::Debug for CountingExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the exporter: it holds the headers.
-        f.debug_struct("Counted")
+        f.debug_struct("CountingExporter")
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()
     }
 }
 
-impl SpanExporter for Counted {
+impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
         if self.exporter.export(batch).await.is_err() {
             self.dropped
                 .inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
+            let mut logged_at = self
+                .last_logged
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if logged_at.is_none_or(|at| at.elapsed() > LOG_INTERVAL) {
                 tracing::warn!(
                     spans,
-                    "the collector did not take spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)"
+                    "the collector did not accept spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)"
                 );
-                *said = Some(Instant::now());
+                *logged_at = Some(Instant::now());
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The process's log, on standard error.
 //!
-//! A line of JSON is written for every webhook and every commit, so its cost is part of theirs: it is put together in
-//! one buffer of its thread and written at once. Lines are not collected: each is out when the call returns, and none is
-//! lost with the process.
+//! A line of JSON is written for every webhook and every commit, so its cost is part of theirs: it
+//! is formatted in one buffer per thread and written with one call. Lines are not batched: each is
+//! written when the call returns, and none is lost if the process dies.
 //!
 //! Invariant: log lines never hold secrets, card data or personal data.
 
@@ -18,24 +18,25 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
-    /// For a terminal.
+    /// Readable text, for a terminal.
     Pretty,
 }
 
 /// Installs the process's logger: JSON lines, or readable ones when standard error is a terminal.
-/// `RUST_LOG` chooses what is shown; without it, `info` and the spans of revwatch.
+/// `RUST_LOG` selects what is logged; the default is `info` and the spans of revwatch.
 pub fn init_logs(format: Option<LogFormat>) {
     init_logs_or(format, "info,lapin=warn");
 }
 
-/// The same with another choice for when there is no `RUST_LOG`.
-pub fn init_logs_or(format: Option<LogFormat>, otherwise: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
+/// The same with another default for when `RUST_LOG` is not set.
+pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
     let format = format.unwrap_or(if io::stderr().is_terminal() {
         LogFormat::Pretty
     } else {
@@ -51,18 +52,18 @@ pub fn init_logs_or(format: Option<LogFormat>, otherwise: &str) {
     };
 }
 
-/// One JSON object a line: `timestamp`, `level`, the fields of the event, `target`. The subscriber's own formatter writes
-/// the same at four times the cost.
+/// One JSON object per line: `timestamp`, `level`, the fields of the event, `target`. The
+/// subscriber's own formatter writes the same at four times the cost.
 struct JsonLines;
 
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         thread_local!(static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
-        // Taken, not borrowed: what is shown may itself log something while it is written.
+        // Taken, not borrowed: formatting a field may itself write a log line.
         let mut line = LINE.take();
         line.clear();
         if render(Timestamp::now(), event, &mut line).is_ok() {
-            // There is nobody to tell that the log cannot be written.
+            // A failure to write the log cannot be reported anywhere.
             let _ = io::stderr().lock().write_all(&line);
         }
         LINE.set(line);
@@ -70,7 +71,8 @@ impl<S: Subscriber> Layer<S> for JsonLines {
 }
 
 fn render(now: Timestamp, event: &Event<'_>, line: &mut Vec<u8>) -> io::Result<()> {
-    // What a library says through the crate `log` has its target and level among its fields.
+    // Records of libraries that use the crate `log` carry their target and level among their
+    // fields.
     let normalized = event.normalized_metadata();
     let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
     let mut json = serde_json::Serializer::new(&mut *line);
@@ -95,11 +97,11 @@ mod tests {
 
     use super::*;
 
-    /// Renders what is said, at the beginning of 1970.
+    /// Renders events with a fixed time, the beginning of 1970.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct Captured(Arc<Mutex<Vec<u8>>>);
 
-    impl<S: Subscriber> Layer<S> for Kept {
+    impl<S: Subscriber> Layer<S> for Captured {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             render(
                 Timestamp::UNIX_EPOCH,
@@ -110,7 +112,7 @@ mod tests {
         }
     }
 
-    impl io::Write for Kept {
+    impl io::Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("unpoisoned").write(bytes)
         }
@@ -120,13 +122,13 @@ mod tests {
         }
     }
 
-    impl Kept {
+    impl Captured {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().expect("unpoisoned").clone()).expect("UTF-8")
         }
     }
 
-    fn speak() {
+    fn log_samples() {
         let (id, error) = ("evt_\"1\"\u{7}\n→", io::Error::other("a\tb"));
         let word: Option<&str> = Some("x");
         tracing::info!(
@@ -138,39 +140,40 @@ mod tests {
 
     /// Line by line the same as the subscriber's own JSON, which people's queries and alerts read.
     #[test]
-    fn lines_are_those_of_the_subscribers_own_formatter() {
-        let (ours, theirs) = (Kept::default(), Kept::default());
-        with_default(registry().with(ours.clone()), speak);
+    fn lines_match_the_subscribers_own_formatter() {
+        let (ours, theirs) = (Captured::default(), Captured::default());
+        with_default(registry().with(ours.clone()), log_samples);
         let copy = theirs.clone();
         let own = fmt()
             .with_writer(move || copy.clone())
             .json()
             .flatten_event(true)
             .with_span_list(false);
-        with_default(own.finish(), speak);
-        let parted = |kept: &Kept| -> Vec<(usize, String)> {
-            // The length of the time, and all that follows it.
+        with_default(own.finish(), log_samples);
+        let split_lines = |captured: &Captured| -> Vec<(usize, String)> {
+            // The length of the timestamp, and the rest of the line.
             let parts = |line: &str| {
                 line.split_once(",\"level\"")
                     .map(|(time, rest)| (time.len(), rest.to_owned()))
             };
-            kept.text()
+            captured
+                .text()
                 .lines()
-                .map(|line| parts(line).expect("a time, then a level"))
+                .map(|line| parts(line).expect("a timestamp, then a level"))
                 .collect()
         };
-        assert_eq!(parted(&ours), parted(&theirs));
-        assert_eq!(parted(&ours).len(), 3);
+        assert_eq!(split_lines(&ours), split_lines(&theirs));
+        assert_eq!(split_lines(&ours).len(), 3);
     }
 
     #[test]
-    fn a_line_is_one_object_whatever_is_in_it() {
-        let kept = Kept::default();
-        with_default(registry().with(kept.clone()), speak);
-        let lines: Vec<Value> = kept
+    fn a_line_is_one_object_whatever_it_contains() {
+        let captured = Captured::default();
+        with_default(registry().with(captured.clone()), log_samples);
+        let lines: Vec<Value> = captured
             .text()
             .lines()
-            .map(|line| serde_json::from_str(line).expect("one object a line"))
+            .map(|line| serde_json::from_str(line).expect("one object per line"))
             .collect();
         assert_eq!(lines[0]["timestamp"], "1970-01-01T00:00:00.000000Z");
         assert_eq!(

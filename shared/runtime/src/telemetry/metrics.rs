@@ -1,4 +1,4 @@
-//! The metrics page. There are no statics: a role is handed its [`Metrics`].
+//! The metrics page. There are no statics: each role receives its [`Metrics`].
 //!
 //! Invariant: labels are bounded, and never hold secrets, card data or personal data.
 
@@ -34,31 +34,31 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     /// `revwatch_dead_letters`
     pub dead_letters: IntGauge,
-    /// `revwatch_parked_deliveries`: set aside while their account or mode is paused
+    /// `revwatch_parked_deliveries`: parked while their account or mode is paused
     pub parked_deliveries: IntGauge,
-    /// `revwatch_paused`: 1 while an operator holds back anything
+    /// `revwatch_paused`: 1 while an operator has paused any processing
     pub paused: IntGauge,
-    /// `revwatch_partition_failing{partition}`: 1 while its worker cannot go on and tries again
+    /// `revwatch_partition_failing{partition}`: 1 while its worker is backing off after an error
     partition_failing: IntGaugeVec,
     /// `revwatch_partitions_recovering`: partitions whose state is being replayed from the archive
     pub partitions_recovering: IntGauge,
     /// `revwatch_recoveries_total{reason}`
-    pub heals: IntCounterVec,
+    pub recoveries: IntCounterVec,
     /// `revwatch_config_reloads_total{outcome}`
     pub config_reloads: IntCounterVec,
     /// `revwatch_config_last_reload_ok`: 0 after a reload that was refused
     pub config_last_reload_ok: IntGauge,
-    /// `revwatch_panics_total`: bugs of revwatch, wherever in the process
+    /// `revwatch_panics_total`: bugs of revwatch, anywhere in the process
     pub panics: IntCounter,
-    /// `revwatch_spans_dropped_total`: of traces, not delivered to the collector
+    /// `revwatch_spans_dropped_total`: spans not delivered to the collector
     pub spans_dropped: IntCounter,
     /// `revwatch_alerts{rule,severity,state}`
     pub alerts: GaugeSet,
-    /// `revwatch_alerts_overdue{severity,clock}`: waiting for an answer, or for their end, for too long
+    /// `revwatch_alerts_overdue{severity,clock}`: past their deadline to respond or to resolve
     pub alerts_overdue: GaugeSet,
     /// `revwatch_alert_acknowledge_seconds{severity}`: fired → acknowledged
     pub alert_acknowledge_seconds: HistogramVec,
-    /// `revwatch_alert_resolve_seconds{severity}`: fired → over
+    /// `revwatch_alert_resolve_seconds{severity}`: fired → resolved
     pub alert_resolve_seconds: HistogramVec,
     /// `revwatch_notifications_total{notifier,outcome}`
     pub notifications: IntCounterVec,
@@ -98,7 +98,7 @@ pub struct Metrics {
     pub kernel_churn_rate: prometheus::Gauge,
 }
 
-/// One metric, for people who read about it. The metrics page itself leaves out those without a value.
+/// One metric, for its documentation. The metrics page itself omits metrics without a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Family {
     /// For example `revwatch_queue_depth`.
@@ -111,8 +111,8 @@ pub struct Family {
     pub help: String,
 }
 
-/// Values that are shown together, from one look at the state. What nobody has looked at is not shown: a
-/// number that begins at zero with every process would look like one that grew.
+/// Values that are shown together, from one read of the state. Until the state was read they are
+/// absent: a number that starts at zero with every process would look like one that grew.
 #[derive(Clone)]
 pub struct GaugeSet {
     gauges: IntGaugeVec,
@@ -120,29 +120,29 @@ pub struct GaugeSet {
 }
 
 impl GaugeSet {
-    /// Shows these values, by label values in the order of the labels. What was shown before and is no
-    /// longer there becomes 0: a series that vanishes would look like a scrape that failed.
+    /// Shows these values, by label values in the order of the labels. A series that was shown
+    /// before and is missing now becomes 0: a series that vanishes would look like a failed scrape.
     pub fn show<'a>(&self, values: impl IntoIterator<Item = (Vec<&'a str>, i64)>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = shown.clone();
+        let mut missing = shown.clone();
         for (labels, value) in values {
             let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
             self.gauges.with_label_values(&labels).set(value);
-            gone.remove(&key);
+            missing.remove(&key);
             shown.insert(key);
         }
-        for labels in gone {
+        for labels in missing {
             self.gauges.with_label_values(&labels).set(0);
         }
     }
 }
 
-/// Values of the state that never fall (unless the state is lost), given to Prometheus as the counters that
-/// they are.
+/// Values of the state that never decrease (unless the state is lost), exposed to Prometheus as
+/// counters.
 #[derive(Clone)]
-struct Counted(IntGaugeVec);
+struct MonotonicGauges(IntGaugeVec);
 
-impl Collector for Counted {
+impl Collector for MonotonicGauges {
     fn desc(&self) -> Vec<&Desc> {
         self.0.desc()
     }
@@ -154,9 +154,9 @@ impl Collector for Counted {
             for metric in family.mut_metric() {
                 let mut counter = Counter::default();
                 counter.set_value(metric.get_gauge().get_value());
-                let mut counted = Metric::from_label(metric.take_label());
-                counted.set_counter(counter);
-                *metric = counted;
+                let mut counter_set = Metric::from_label(metric.take_label());
+                counter_set.set_counter(counter);
+                *metric = counter_set;
             }
         }
         families
@@ -180,29 +180,29 @@ impl Metrics {
         let gauges = |name, help, labels: &[&str]| {
             register(r, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let board = |name, help, labels: &[&str]| GaugeSet {
+        let gauge_set = |name, help, labels: &[&str]| GaugeSet {
             gauges: gauges(name, help, labels),
             shown: Arc::default(),
         };
-        let counted = |name, help, labels: &[&str]| {
+        let counter_set = |name, help, labels: &[&str]| {
             let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
             GaugeSet {
-                gauges: register(r, gauges.map(Counted)).0,
+                gauges: register(r, gauges.map(MonotonicGauges)).0,
                 shown: Arc::default(),
             }
         };
-        let clocks = |name, help| {
+        let response_times = |name, help| {
             register(
                 r,
                 HistogramVec::new(
-                    HistogramOpts::new(name, help).buckets(CLOCKS.to_vec()),
+                    HistogramOpts::new(name, help).buckets(RESPONSE_TIMES.to_vec()),
                     &["severity"],
                 ),
             )
         };
         gauges(
             "revwatch_build_info",
-            "Always 1; the label says which version runs",
+            "Always 1; the label names the running version",
             &["version"],
         )
         .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -219,8 +219,8 @@ impl Metrics {
         const SLOW: &[f64] = &[
             0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0,
         ];
-        // The times that severities allow by default are among them.
-        const CLOCKS: &[f64] = &[
+        // Includes the deadlines of the default severities.
+        const RESPONSE_TIMES: &[f64] = &[
             60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0,
             604_800.0,
         ];
@@ -231,7 +231,7 @@ impl Metrics {
                 "1 if the last reload of settings was accepted, 0 if it was refused",
             ),
         );
-        // The settings that it started with were not refused.
+        // The settings at startup were accepted.
         config_last_reload_ok.set(1);
         Self {
             ingest_requests: counters(
@@ -252,7 +252,7 @@ impl Metrics {
             ),
             refreshes: counters(
                 "revwatch_refreshes_total",
-                "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or not visible to this \
+                "Accounts requested from Stripe's API, by outcome: refreshed, missing (no such account, or not visible to this \
                  key), refused (check the key and the base URL), limited, failed",
                 &["outcome"],
             ),
@@ -304,7 +304,7 @@ impl Metrics {
                     "Partitions whose state is being replayed from the archive",
                 ),
             ),
-            heals: counters(
+            recoveries: counters(
                 "revwatch_recoveries_total",
                 "Replays of the archive begun because the store had lost data, by reason",
                 &["reason"],
@@ -329,21 +329,21 @@ impl Metrics {
                     "Spans that did not reach the collector: it failed, or too many were waiting",
                 ),
             ),
-            alerts: board(
+            alerts: gauge_set(
                 "revwatch_alerts",
-                "Alerts that are not over, by rule, severity and state",
+                "Active alerts, by rule, severity and state",
                 &["rule", "severity", "state"],
             ),
-            alerts_overdue: board(
+            alerts_overdue: gauge_set(
                 "revwatch_alerts_overdue",
                 "Alerts past the deadline to respond (clock respond) or to resolve (clock resolve)",
                 &["severity", "clock"],
             ),
-            alert_acknowledge_seconds: clocks(
+            alert_acknowledge_seconds: response_times(
                 "revwatch_alert_acknowledge_seconds",
                 "From firing to acknowledged, of alerts for which people were notified; as in revwatch alerts report",
             ),
-            alert_resolve_seconds: clocks(
+            alert_resolve_seconds: response_times(
                 "revwatch_alert_resolve_seconds",
                 "From firing to resolved, of alerts for which people were notified; as in revwatch alerts report",
             ),
@@ -357,7 +357,7 @@ impl Metrics {
                 "One evaluation of all rules",
                 FAST,
             ),
-            subscriptions: board(
+            subscriptions: gauge_set(
                 "revwatch_subscriptions",
                 "Subscriptions by status and plan",
                 &["status", "plan"],
@@ -369,7 +369,7 @@ impl Metrics {
                     "Past-due subscriptions as a share of active and past-due ones",
                 ),
             ),
-            payouts: counted(
+            payouts: counter_set(
                 "revwatch_payouts_total",
                 "Payouts that ever reached an outcome, by outcome and currency; one that was paid and then failed counts twice",
                 &["outcome", "currency"],
@@ -384,53 +384,53 @@ impl Metrics {
                     &["window"],
                 ),
             ),
-            accounts: board("revwatch_accounts", "Connected accounts by risk", &["risk"]),
-            onboarding_funnel: board(
+            accounts: gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]),
+            onboarding_funnel: gauge_set(
                 "revwatch_onboarding_funnel",
                 "Connected accounts that reached each onboarding stage",
                 &["stage"],
             ),
-            mrr_minor: board(
+            mrr_minor: gauge_set(
                 "revwatch_mrr_minor",
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
             ),
-            onboarding_seconds: board(
+            onboarding_seconds: gauge_set(
                 "revwatch_onboarding_seconds",
                 "From a connected account's creation to enabled charges: p50, p75, p90, p99; at most an eighth too high",
                 &["percentile"],
             ),
-            mrr_past_due_minor: board(
+            mrr_past_due_minor: gauge_set(
                 "revwatch_mrr_past_due_minor",
                 "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit",
                 &["currency"],
             ),
-            invoices_open_minor: board(
+            invoices_open_minor: gauge_set(
                 "revwatch_invoices_open_minor",
                 "Amount remaining on open invoices, in the currency's smallest unit",
                 &["currency"],
             ),
-            payout_volume_minor: board(
+            payout_volume_minor: gauge_set(
                 "revwatch_payout_volume_minor",
                 "Payouts paid in the last 30 days, in the currency's smallest unit",
                 &["currency"],
             ),
-            kernel_checkouts: counted(
+            kernel_checkouts: counter_set(
                 "kernel_billing_checkout_total",
                 "Checkout sessions that were completed",
                 &[],
             ),
-            kernel_payments_succeeded: counted(
+            kernel_payments_succeeded: counter_set(
                 "kernel_billing_payment_success_total",
                 "Payments that succeeded",
                 &[],
             ),
-            kernel_payments_failed: counted(
+            kernel_payments_failed: counter_set(
                 "kernel_billing_payment_failed_total",
                 "Payment attempts that failed",
                 &[],
             ),
-            kernel_mrr: board(
+            kernel_mrr: gauge_set(
                 "kernel_billing_mrr",
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
@@ -447,31 +447,32 @@ impl Metrics {
         }
     }
 
-    /// Every metric that this process registers, in the order in which they are registered.
+    /// Every metric that this process registers, in the order of registration.
     pub fn families(&self) -> &[Family] {
         &self.families
     }
 
-    /// Whether the worker of a partition cannot go on.
-    pub fn partition_fails(&self, partition: u32, fails: bool) {
+    /// Sets whether the worker of a partition is failing.
+    pub fn partition_fails(&self, partition: u32, is_failing: bool) {
         self.partition_failing
             .with_label_values(&[&partition.to_string()])
-            .set(i64::from(fails));
+            .set(i64::from(is_failing));
     }
 
-    /// The text exposition format, version 0.0.4.
+    /// Renders the text exposition format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut buffer = Vec::new();
-        // Writing to a Vec cannot fail; a family that cannot be encoded is left out.
+        // Writing to a Vec cannot fail; a family that cannot be encoded is omitted.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut buffer);
         String::from_utf8_lossy(&buffer).into_owned()
     }
 }
 
-const WRITTEN_HERE: &str = "metric names and labels are valid: they are written in this file";
+const VALID_NAMES: &str = "metric names and labels are valid: they are written in this file";
 const ONCE: &str = "each metric is registered once";
 
-/// A registry, and what was registered with it: the registry itself names only metrics that have a value.
+/// A registry, and the families registered with it: the registry itself names only metrics that
+/// have a value.
 #[derive(Default)]
 struct Registrar {
     registry: Registry,
@@ -482,12 +483,12 @@ fn register<C: Collector + Clone + 'static>(
     registrar: &Registrar,
     made: prometheus::Result<C>,
 ) -> C {
-    let metric = made.expect(WRITTEN_HERE);
+    let metric = made.expect(VALID_NAMES);
     registrar
         .registry
         .register(Box::new(metric.clone()))
         .expect(ONCE);
-    // A metric with labels has a family, and so a type, also while it has no value.
+    // A metric with labels has a family, and so a type, even while it has no value.
     let kind = metric
         .collect()
         .first()
@@ -515,7 +516,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_longer_there_is_zero() {
+    fn a_missing_series_becomes_zero() {
         let metrics = Metrics::new();
         metrics.accounts.show([(vec!["low"], 2), (vec!["high"], 1)]);
         metrics.accounts.show([(vec!["low"], 3)]);
@@ -528,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_falls_is_a_counter_and_is_not_there_before_somebody_looked() {
+    fn a_monotonic_value_is_a_counter_and_is_absent_before_the_first_read() {
         let metrics = Metrics::new();
         assert!(!metrics.render().contains("kernel_billing_checkout_total"));
         metrics.kernel_checkouts.show([(vec![], 3)]);

@@ -1,4 +1,4 @@
-//! What a process says of itself: metrics, logs and traces.
+//! A process's telemetry: metrics, logs and traces.
 
 mod correlation;
 mod export;

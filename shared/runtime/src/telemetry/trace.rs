@@ -1,9 +1,12 @@
-//! Traces: one per event, from the webhook through the queue to its commit, and to the notification it led to.
+//! Traces: one per event, from the webhook through the queue to its commit and the notification it
+//! led to.
 //!
-//! Spans are made after the fact, when a step has ended and it is known how; their ids are ours ([`Correlation`]), so
-//! nothing has to be carried through the code in between. A [`Tracer`] that is off makes none and costs a comparison.
+//! A span is created when its step has ended and the result is known. Span ids are derived
+//! ([`Correlation`]), so no context has to be passed through the code in between. A [`Tracer`] that
+//! is off creates no spans and costs one comparison.
 //!
-//! Invariant: a span never holds secrets, card data or personal data; nobody waits for a collector.
+//! Invariant: a span never holds secrets, card data or personal data, and nothing waits for a
+//! collector.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,13 +24,14 @@ use super::correlation::Correlation;
 use super::export::{self, SetupError};
 use crate::config::TracesConfig;
 
-/// Spans that wait to be sent, at most; about a kilobyte each. More are dropped, and counted.
+/// Maximum number of spans that wait to be sent; about a kilobyte each. Further ones are dropped
+/// and counted.
 pub(super) const MAX_QUEUED_SPANS: usize = 8192;
 
-/// What the process may still take to send its last spans.
+/// Maximum time for sending the last spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Takes spans. Cheap to clone; off by default.
+/// Receives spans. Cheap to clone; off by default.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<Inner>>);
 
@@ -40,14 +44,14 @@ struct Inner {
     scope: InstrumentationScope,
 }
 
-/// Which traces are kept: a function of the trace id, the same in every process (and in OpenTelemetry's own
-/// `TraceIdRatioBased`).
+/// Selects the traces to keep: a function of the trace id, the same in every process (and in
+/// OpenTelemetry's own `TraceIdRatioBased`).
 #[derive(Debug, Clone, Copy)]
 struct Sampler {
     below: u64,
 }
 
-/// One step of an event's way, from its beginning to its end, which is when it is made.
+/// One step in processing an event. It is created when the step ends.
 pub struct Span {
     of: Correlation,
     id: Option<SpanId>,
@@ -62,7 +66,8 @@ pub struct Span {
 }
 
 impl Tracer {
-    /// As configured; off without an endpoint. Must be called within a tokio runtime, on which spans are sent.
+    /// Creates the configured tracer; off without an endpoint. Must be called within a tokio
+    /// runtime, on which spans are sent.
     pub fn new(
         config: &TracesConfig,
         service: &str,
@@ -86,17 +91,17 @@ impl Tracer {
         }))))
     }
 
-    /// Whether spans of this trace are wanted. Ask before making one.
+    /// Whether spans of this trace are kept. Check this before creating one.
     pub fn keeps(&self, of: &Correlation) -> bool {
         self.0.as_ref().is_some_and(|inner| inner.sampler.keeps(of))
     }
 
-    /// Whether any spans are: what is only needed for them need not be computed otherwise.
+    /// Whether any spans are kept: values needed only for spans need not be computed otherwise.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Hands a span over, if its trace is kept. Never waits.
+    /// Hands a span over if its trace is kept. Never waits.
     pub fn end(&self, span: Span) {
         let Some(inner) = self
             .0
@@ -113,19 +118,19 @@ impl Tracer {
         inner.processor.on_end(span.data(inner.scope.clone()));
     }
 
-    /// Sends what waits, within a bounded time.
+    /// Sends queued spans, within a bounded time.
     pub async fn finish(&self) {
         let Some(inner) = self.0.clone() else { return };
         let finished = tokio::task::spawn_blocking(move || {
             inner.processor.shutdown_with_timeout(SHUTDOWN_TIMEOUT)
         });
         if !matches!(finished.await, Ok(Ok(()))) {
-            tracing::warn!("not all spans could be sent before the end");
+            tracing::warn!("not all spans could be sent before shutdown");
         }
     }
 }
 
-/// An id for a span that nobody needs to name from elsewhere.
+/// A random id, for a span that no other process refers to.
 pub fn new_span_id() -> SpanId {
     RandomIdGenerator::default().new_span_id()
 }
@@ -135,7 +140,7 @@ impl Sampler {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a share: the last bits do not matter"
+        reason = "a ratio: the last bits do not matter"
     )]
     fn new(ratio: f64) -> Self {
         Self {
@@ -154,7 +159,7 @@ impl Sampler {
 }
 
 impl Span {
-    /// A step that began then, and ends when it is handed over.
+    /// A step that began at `began` and ends when it is handed over.
     pub fn new(of: Correlation, name: &'static str, kind: SpanKind, began: SystemTime) -> Self {
         let (attributes, links) = (Vec::with_capacity(8), Vec::new());
         Self {
@@ -171,22 +176,22 @@ impl Span {
         }
     }
 
-    /// With this id, which others name; otherwise a new one.
+    /// Sets the id by which others refer to the span; otherwise a new one is generated.
     #[must_use]
     pub fn id(mut self, id: SpanId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Below a span of this process.
+    /// Makes it a child of a span of this process.
     #[must_use]
     pub fn within(mut self, parent: SpanId) -> Self {
         self.parent = Some((parent, false));
         self
     }
 
-    /// Below a span of another process, of this trace. One of another trace is linked; one that was not sampled
-    /// is left, since nobody has seen it.
+    /// Makes it a child of another process's span in this trace. A parent from another trace is
+    /// linked instead; an unsampled parent is ignored, because it was never recorded.
     #[must_use]
     pub fn after(mut self, parent: Option<&SpanContext>) -> Self {
         match parent {
@@ -199,31 +204,31 @@ impl Span {
         self
     }
 
-    /// Linked with a span of another trace.
+    /// Adds a link to a span of another trace.
     #[must_use]
     pub fn link(mut self, to: SpanContext) -> Self {
         self.links.push(Link::with_context(to));
         self
     }
 
-    /// Says something of it.
+    /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.attributes.push(KeyValue::new(key, value));
         self
     }
 
-    /// It ended then, before it was handed over.
+    /// Sets an end earlier than the handover.
     #[must_use]
     pub fn until(mut self, ended: SystemTime) -> Self {
         self.ended = Some(ended);
         self
     }
 
-    /// It failed, in a word.
+    /// Marks it as failed, with a reason in one word.
     #[must_use]
-    pub fn failed(mut self, word: &'static str) -> Self {
-        self.status = Status::error(word);
+    pub fn failed(mut self, reason: &'static str) -> Self {
+        self.status = Status::error(reason);
         self
     }
 
@@ -245,7 +250,7 @@ impl Span {
             span_kind: self.kind,
             name: self.name.into(),
             start_time: self.began,
-            // A clock that was set back meanwhile must not make a step end before it began.
+            // If the clock was set back in between, a step must not end before it began.
             end_time: self.ended.unwrap_or_else(SystemTime::now).max(self.began),
             attributes: self.attributes,
             dropped_attributes_count: 0,
@@ -262,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_of_the_traces_is_kept_and_always_the_same() {
+    fn sampling_keeps_the_ratio_and_is_deterministic() {
         let kept = |ratio| {
             let sampler = Sampler::new(ratio);
             (0..10_000)
@@ -274,12 +279,12 @@ mod tests {
         assert!((900..1100).contains(&tenth.len()) && (4800..5200).contains(&half.len()));
         assert!(
             tenth.iter().all(|n| half.contains(n)),
-            "whoever keeps more keeps the same, too"
+            "a higher ratio keeps the same traces and more"
         );
     }
 
     #[test]
-    fn a_parent_of_another_trace_is_a_link_and_one_not_sampled_is_none() {
+    fn a_parent_of_another_trace_becomes_a_link_and_an_unsampled_one_is_ignored() {
         let (one, other) = (Correlation::of("evt_1"), Correlation::of("evt_2"));
         let scope = InstrumentationScope::builder("t").build();
         let span = |parent: &str| {
@@ -298,11 +303,11 @@ mod tests {
             ),
             (id, true, 0)
         );
-        let beside = span(&other.traceparent(id, true));
+        let linked = span(&other.traceparent(id, true));
         assert_eq!(
             (
-                beside.parent_span_id,
-                beside.links[0].span_context.span_id()
+                linked.parent_span_id,
+                linked.links[0].span_context.span_id()
             ),
             (SpanId::INVALID, id)
         );
@@ -314,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_endpoint_there_is_nothing() {
+    async fn without_an_endpoint_no_span_is_created() {
         let config = crate::config::Config::load(None, &|_| None)
             .expect("the defaults")
             .traces;
