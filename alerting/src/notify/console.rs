@@ -1,4 +1,4 @@
-//! Alerts to the log, when nothing else is configured.
+//! Writes alerts to the log if nothing else is configured.
 
 use async_trait::async_trait;
 

@@ -1,5 +1,5 @@
-//! What the answers and failures of notifiers' requests mean. How requests leave, and where they may go, is decided in
-//! [`revwatch_runtime::egress`].
+//! Maps the answers and failures of notifiers' requests to outcomes. [`revwatch_runtime::egress`]
+//! makes the requests and decides where they may go.
 
 use std::error::Error;
 
@@ -13,11 +13,12 @@ use serde::de::DeserializeOwned;
 
 use super::Outcome;
 
-/// What a request that got no answer means: a connection that was never made told nobody anything; anything
-/// later may have. `whose` is who was asked; the URL, which may be secret, is not told.
-pub fn no_answer(whose: &str, error: &reqwest::Error) -> Outcome {
+/// The outcome of a request without an answer. If the connection was never made, nothing was
+/// delivered; any later failure leaves that unknown. `provider` names the receiver; the URL, which
+/// may be secret, is not included.
+pub fn no_answer(provider: &str, error: &reqwest::Error) -> Outcome {
     let mut reason = format!(
-        "{whose}: {}",
+        "{provider}: {}",
         if error.is_timeout() {
             "no answer in time"
         } else {
@@ -41,10 +42,10 @@ pub fn no_answer(whose: &str, error: &reqwest::Error) -> Outcome {
     }
 }
 
-/// What an answer's status alone decides; `None` for success. `settings` are those to look at when the
-/// destination does not want the request as it is.
+/// The outcome that an answer's status alone determines; `None` for success. `settings` names the
+/// settings to check if the destination refuses the request.
 pub fn refused(
-    whose: &str,
+    provider: &str,
     status: StatusCode,
     headers: &HeaderMap,
     settings: &str,
@@ -60,19 +61,22 @@ pub fn refused(
     let permanent = !(status.is_server_error()
         || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY));
     let reason = match status {
-        _ if !permanent => format!("{whose} answered {status}"),
+        _ if !permanent => format!("{provider} answered {status}"),
         _ if status.is_redirection() => {
-            format!("{whose} answered {status}, and redirects are not followed: check {settings}")
+            format!(
+                "{provider} answered {status}, and redirects are not followed: check {settings}"
+            )
         }
-        _ => format!("{whose} answered {status}: check {settings}"),
+        _ => format!("{provider} answered {status}: check {settings}"),
     };
     Some(Outcome::Failed { reason, permanent })
 }
 
-/// How long to wait, in milliseconds: `Retry-After` in seconds or as a date, between a second and an hour. Who
-/// does not say is asked again soon. Source: <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>.
+/// The time to wait, in milliseconds: `Retry-After` in seconds or as a date, between a second and
+/// an hour. Without the header the wait is short. Source:
+/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>.
 pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> i64 {
-    const UNSAID_S: i64 = 5;
+    const DEFAULT_S: i64 = 5;
     let text = headers
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
@@ -89,22 +93,22 @@ pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> i64 {
         };
         text.parse::<i64>().ok().or_else(|| date(text))
     });
-    seconds.unwrap_or(UNSAID_S).clamp(1, 3600) * 1000
+    seconds.unwrap_or(DEFAULT_S).clamp(1, 3600) * 1000
 }
 
-/// The body of an answer as JSON, if it has at most `most_bytes`. The error says why not, without a word of it.
-pub async fn json<T: DeserializeOwned>(response: Response, most_bytes: usize) -> Result<T, String> {
-    let body = body(response, most_bytes).await?;
-    serde_json::from_slice(&body)
-        .map_err(|_| "its answer is not the JSON that it should be".to_owned())
+/// The body of an answer as JSON, if it has at max_chars `max_bytes`. The error gives the cause and
+/// quotes nothing.
+pub async fn json<T: DeserializeOwned>(response: Response, max_bytes: usize) -> Result<T, String> {
+    let body = body(response, max_bytes).await?;
+    serde_json::from_slice(&body).map_err(|_| "its answer is not the expected JSON".to_owned())
 }
 
-/// The body of an answer, if it has at most `most_bytes`.
-pub async fn body(mut response: Response, most_bytes: usize) -> Result<Vec<u8>, String> {
+/// The body of an answer, if it has at max_chars `max_bytes`.
+pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > most_bytes => {
+            Ok(Some(chunk)) if body.len() + chunk.len() > max_bytes => {
                 return Err("its answer is too long".into());
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
@@ -119,25 +123,25 @@ pub async fn body(mut response: Response, most_bytes: usize) -> Result<Vec<u8>, 
     }
 }
 
-/// Names and values as a query or a form has them.
+/// Names and values, encoded as a query or a form.
 pub fn encoded(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(pairs)
         .finish()
 }
 
-/// `text`, which somebody else wrote, as one word for the log.
+/// `text` from a third party, as one word for the log.
 pub fn word(text: &str) -> String {
     redact::word(text).to_owned()
 }
 
-/// The first `most` characters of `text`; a cut is marked.
-pub fn clamp(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
+/// The first `max_chars` characters of `text`; a cut is marked.
+pub fn clamp(text: &str, max_chars: usize) -> String {
+    if text.chars().count() <= max_chars {
         return text.to_owned();
     }
     text.chars()
-        .take(most.saturating_sub(1))
+        .take(max_chars.saturating_sub(1))
         .chain(['…'])
         .collect()
 }
@@ -179,7 +183,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn a_name_that_turns_private_is_not_connected_to() {
+    async fn a_name_that_resolves_to_a_private_address_is_not_connected_to() {
         let stub = Stub::answering(|_| Reply::ok("{}")).await;
         let client = with_names(EgressConfig::default(), NAMES)
             .client()
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_within_reason() {
+    fn retry_after_is_seconds_or_a_date_within_bounds() {
         let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
         let table = [
             (None, 5_000),
@@ -262,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_too_long_is_not_read() {
+    async fn an_overlong_answer_is_not_read() {
         let stub = Stub::answering(|_| Reply::ok(&format!("[{}1]", "1,".repeat(5000)))).await;
         let client = EgressClient::new(EgressConfig::default())
             .client()
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_others_are_cut() {
+    fn foreign_texts_are_cut() {
         assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
         assert_eq!(word("<html>"), "something unreadable");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The third port: telling people.
+//! The third port: notifications.
 
 mod console;
 mod email;
@@ -28,44 +28,70 @@ pub use self::webhook::Webhook;
 use crate::message::Message;
 pub use crate::outcome::{Lookup, Outcome};
 pub use crate::policy::Capabilities;
+use crate::policy::NOTIFIERS;
 
-/// One way to reach people.
+/// A channel for notifications.
 #[async_trait]
 pub trait Notifier: Send + Sync {
     /// Its name in settings, metrics and stored alerts: `slack`, `email`, `sms`, `pagerduty`, `webhook`, `log`.
     fn name(&self) -> &'static str;
 
-    /// What it tells.
+    /// The notifications it can send.
     fn capabilities(&self) -> Capabilities;
 
-    /// Where messages for `route` go. Messages to one destination are told one after the other and share
-    /// its rate. It is logged: no secrets and no personal data.
+    /// Destination of messages for `route`. Messages to one destination are sent one after the
+    /// other and share its rate limit. It is logged, so it holds no secrets and no personal data.
     fn destination(&self, route: &str) -> String;
 
-    /// Messages per second that one destination may be sent, sustained.
+    /// Messages per second that one destination accepts, sustained.
     fn per_second(&self) -> f64;
 
-    /// Tells `message`: changes the one at `message.receipt`, if there is one, else sends a new one. Must
-    /// answer within [`ATTEMPT_TIMEOUT`].
+    /// Delivers `message`: updates the one at `message.receipt` if there is one, otherwise sends a
+    /// new one. Must return within [`ATTEMPT_TIMEOUT`].
     async fn deliver(&self, message: &Message) -> Outcome;
 
-    /// Looks whether `message` arrived, after an attempt that ended without an answer. Never sends.
+    /// Checks whether `message` arrived, after an attempt that ended without an answer. Never
+    /// sends.
     async fn find(&self, _message: &Message) -> Lookup {
         Lookup::CannotTell
     }
 }
 
-/// The longest that a request to a destination may take.
+/// Maximum duration of one request to a destination.
 pub const ATTEMPT_TIMEOUT: std::time::Duration = egress::REQUEST_TIMEOUT;
 
-/// Why a way to reach people cannot be set up.
+/// A notifier, or `None` if nothing of it is configured.
+type Configured = Result<Option<Arc<dyn Notifier>>, SetupError>;
+
+/// Creates a notifier from the settings. The last argument is the rate limit in messages per second.
+type Constructor = fn(&Config, &EgressClient, f64) -> Configured;
+
+/// Every notifier: its name ([`NOTIFIERS`]) and its constructor, in order of preference.
+const REGISTRY: [(&str, Constructor); NOTIFIERS.len()] = [
+    ("slack", |c, egress, rate| slack(&c.slack, egress, rate)),
+    ("email", |c, _, rate| {
+        boxed(Email::configured(&c.email, rate)?)
+    }),
+    ("sms", |c, egress, rate| {
+        boxed(Sms::configured(&c.sms, egress, rate)?)
+    }),
+    ("pagerduty", |c, egress, rate| {
+        boxed(PagerDuty::configured(&c.pagerduty, egress, rate)?)
+    }),
+    ("webhook", |c, egress, rate| {
+        boxed(Webhook::configured(&c.webhook, egress, rate)?)
+    }),
+    ("log", |_, _, _| boxed(Some(Console))),
+];
+
+/// Why a notifier cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// A setting is missing or wrong; the text names it and the fix.
+    /// A setting is missing or invalid; the message names it and the fix.
     #[error("{0}")]
     Invalid(String),
-    /// There is no HTTP client, for instance because no TLS roots are to be found.
-    #[error("cannot make an HTTP client: {0}")]
+    /// No HTTP client can be created, for instance because no TLS roots are found.
+    #[error("cannot create an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
 
@@ -75,84 +101,76 @@ impl From<ConfigError> for SetupError {
     }
 }
 
-/// The notifiers that the configuration names, and the log: it is used if there is no other, or if no other can
-/// be. What is named by halves is an error.
+/// The configured notifiers, in order of preference. The last is the log: it is used if there is no
+/// other, or if no other works. A partly configured notifier is an error.
 pub fn configured(config: &Config) -> Result<Vec<Arc<dyn Notifier>>, SetupError> {
-    let (notifiers, wrong) = all_configured(config);
-    wrong.into_iter().next().map_or(Ok(notifiers), Err)
+    let (notifiers, errors) = all_configured(config);
+    errors.into_iter().next().map_or(Ok(notifiers), Err)
 }
 
-/// The same, with everything that is wrong.
+/// The same, with all errors.
 pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<SetupError>) {
     let egress = EgressClient::new(config.egress);
-    let rate = config.alerting.messages_per_second;
-    let slack = SlackBot::configured(&config.slack, &egress, rate).and_then(|bot| match bot {
-        Some(bot) => Ok(some(bot)),
-        None => Ok(SlackWebhook::configured(&config.slack, &egress, rate)?.and_then(some)),
-    });
-    let ways: [Result<Option<Arc<dyn Notifier>>, SetupError>; 5] = [
-        slack.and_then(|slack| {
-            if slack.is_none() {
-                nothing_to_press(&config.slack)
-            } else {
-                Ok(slack)
-            }
-        }),
-        Email::configured(&config.email, rate).map(|way| way.and_then(some)),
-        Sms::configured(&config.sms, &egress, rate).map(|way| way.and_then(some)),
-        PagerDuty::configured(&config.pagerduty, &egress, rate).map(|way| way.and_then(some)),
-        Webhook::configured(&config.webhook, &egress, rate).map(|way| way.and_then(some)),
-    ];
-    let (mut notifiers, mut wrong) = (Vec::new(), Vec::new());
-    for way in ways {
-        match way {
-            Ok(way) => notifiers.extend(way),
-            Err(error) => wrong.push(error),
+    let (mut notifiers, mut errors) = (Vec::new(), Vec::new());
+    for (_, new) in REGISTRY {
+        match new(config, &egress, config.alerting.messages_per_second) {
+            Ok(notifier) => notifiers.extend(notifier),
+            Err(error) => errors.push(error),
         }
     }
-    notifiers.push(Arc::new(Console) as Arc<dyn Notifier>);
-    (notifiers, wrong)
+    (notifiers, errors)
 }
 
-fn some<N: Notifier + 'static>(notifier: N) -> Option<Arc<dyn Notifier>> {
-    Some(Arc::new(notifier))
+/// The bot if there is a token, otherwise the incoming webhook.
+fn slack(config: &SlackConfig, egress: &EgressClient, per_second: f64) -> Configured {
+    if let Some(bot) = SlackBot::configured(config, egress, per_second)? {
+        return boxed(Some(bot));
+    }
+    match SlackWebhook::configured(config, egress, per_second)? {
+        Some(webhook) => boxed(Some(webhook)),
+        None => without_notifier(config),
+    }
 }
 
-/// Whoever gives a secret or token for what people press, and nothing to post with, has forgotten half of it.
-fn nothing_to_press<N>(slack: &SlackConfig) -> Result<Option<N>, SetupError> {
+fn boxed<N: Notifier + 'static>(notifier: Option<N>) -> Configured {
+    Ok(notifier.map(|notifier| Arc::new(notifier) as Arc<dyn Notifier>))
+}
+
+/// A secret or token for interactions without a way to post messages is a partial configuration.
+fn without_notifier(slack: &SlackConfig) -> Configured {
     let given = match (&slack.signing_secret, &slack.app_token) {
         (Some(_), _) => "slack.signing_secret (SLACK_SIGNING_SECRET)",
         (None, Some(_)) => "slack.app_token (SLACK_APP_TOKEN)",
         (None, None) => return Ok(None),
     };
     Err(SetupError::Invalid(format!(
-        "Slack is set up by halves: {given} is there, but nothing to post messages with: set SLACK_BOT_TOKEN (or \
-         SLACK_WEBHOOK_URL), or take it away"
+        "Slack is only partly configured: {given} is set, but nothing to post messages with: set SLACK_BOT_TOKEN (or \
+         SLACK_WEBHOOK_URL), or unset it"
     )))
 }
 
-/// What is missing of a way that `parts`, by the names of their settings, make up: nothing if all are there,
-/// or none (then the way is not set up: `false`).
-fn complete(way: &str, parts: &[(&str, bool)]) -> Result<bool, SetupError> {
-    let names = |there: bool| -> Vec<&str> {
-        parts
+/// Whether a notifier is configured: all of its `settings` are set, or none (`false`). An error names the missing
+/// ones.
+fn complete(notifier: &str, settings: &[(&str, bool)]) -> Result<bool, SetupError> {
+    let names = |is_set: bool| -> Vec<&str> {
+        settings
             .iter()
-            .filter(|(_, is)| *is == there)
-            .map(|(n, _)| *n)
+            .filter(|(_, set)| *set == is_set)
+            .map(|(name, _)| *name)
             .collect()
     };
     match (names(true), names(false)) {
         (_, missing) if missing.is_empty() => Ok(true),
-        (there, _) if there.is_empty() => Ok(false),
-        (there, missing) => Err(SetupError::Invalid(format!(
-            "{way} is set up by halves: {} is there, but {} is missing; give both, or neither",
-            there.join(" and "),
+        (set, _) if set.is_empty() => Ok(false),
+        (set, missing) => Err(SetupError::Invalid(format!(
+            "{notifier} is only partly configured: {} is set, but {} is missing; set both, or neither",
+            set.join(" and "),
             missing.join(" and ")
         ))),
     }
 }
 
-/// What serves `route`, and the name that it is listed under: its own, or `default`.
+/// The entry that serves `route`, and the name that it is listed under: its own, or `default`.
 fn of_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a str, &'a T)> {
     let listed = lists
         .get_key_value(route)
@@ -181,7 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_up_is_there_in_order_of_preference() {
+    fn the_registry_has_every_notifier_by_its_name() {
+        assert_eq!(REGISTRY.map(|(name, _)| name), NOTIFIERS);
+    }
+
+    #[test]
+    fn configured_notifiers_are_in_order_of_preference() {
         let bot = ("SLACK_BOT_TOKEN", "xoxb-1");
         let hook = (
             "SLACK_WEBHOOK_URL",
@@ -212,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_way_is_refused_with_what_is_missing() {
+    fn a_partly_configured_notifier_is_refused_with_the_missing_settings() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
         let table: [Case<'_>; 7] = [
             ("", &[("SLACK_SIGNING_SECRET", "s")], "set SLACK_BOT_TOKEN"),

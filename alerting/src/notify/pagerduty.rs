@@ -1,4 +1,5 @@
-//! PagerDuty's Events API v2: an alert is one incident, by its dedup_key. Saying a thing twice changes nothing.
+//! PagerDuty's Events API v2: an alert is one incident, identified by its dedup_key. Sending the
+//! same event twice changes nothing.
 //!
 //! Sources: <https://developer.pagerduty.com/docs/events-api-v2-overview>,
 //! <https://developer.pagerduty.com/docs/send-alert-event>,
@@ -24,9 +25,9 @@ pub struct PagerDuty {
     per_second: f64,
 }
 
-/// In characters.
+/// Maximum number of characters.
 const MAX_SUMMARY_CHARS: usize = 1024;
-const WHOSE: &str = "PagerDuty";
+const PROVIDER: &str = "PagerDuty";
 
 impl PagerDuty {
     /// `None` without a routing key. `per_second` are events.
@@ -51,7 +52,7 @@ impl PagerDuty {
     }
 
     fn event(&self, message: &Message) -> Value {
-        // A notice that is late must not open again what is over.
+        // A late notice must not reopen a resolved incident.
         let action = match (message.state, message.notice) {
             (AlertState::Resolved, _) => "resolve",
             (AlertState::Acknowledged, None) => "acknowledge",
@@ -118,16 +119,17 @@ impl Notifier for PagerDuty {
             .await
         {
             Ok(response) => response,
-            Err(error) => return http_outcome::no_answer(WHOSE, &error),
+            Err(error) => return http_outcome::no_answer(PROVIDER, &error),
         };
         let settings = "pagerduty.routing_key (PAGERDUTY_ROUTING_KEY) and pagerduty.api_base";
-        http_outcome::refused(WHOSE, response.status(), response.headers(), settings)
+        http_outcome::refused(PROVIDER, response.status(), response.headers(), settings)
             .unwrap_or_else(|| Outcome::Delivered {
                 receipt: Some(message.alert_id.clone()),
             })
     }
 
-    /// There is no way to ask with a routing key, and no need: the same event again changes nothing.
+    /// Events cannot be queried with a routing key, and need not be: sending the same event again
+    /// changes nothing.
     async fn find(&self, _message: &Message) -> Lookup {
         Lookup::Absent
     }
@@ -149,11 +151,11 @@ mod tests {
         let egress = EgressClient::new(EgressConfig::default());
         PagerDuty::configured(&config, &egress, 1.0)
             .expect("valid")
-            .expect("set up")
+            .expect("configured")
     }
 
     #[tokio::test]
-    async fn answers_become_outcomes() {
+    async fn responses_map_to_outcomes() {
         let table = [
             (
                 Reply::ok(r#"{"status":"success"}"#).with_status(202),
@@ -174,9 +176,12 @@ mod tests {
             let answer = reply.clone();
             let stub = Stub::answering(move |_| answer.clone()).await;
             let outcome = pagerduty(&stub.url()).deliver(&message()).await;
-            let told = format!("{outcome:?}");
-            assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
-            assert!(told.contains(part) && !told.contains("hidden"), "{told}");
+            let outcome_text = format!("{outcome:?}");
+            assert_eq!(outcome.as_str(), expected, "{reply:?}: {outcome_text}");
+            assert!(
+                outcome_text.contains(part) && !outcome_text.contains("hidden"),
+                "{outcome_text}"
+            );
         }
         let closed = pagerduty("http://127.0.0.1:1").deliver(&message()).await;
         assert_eq!(closed.as_str(), "failed");
@@ -214,7 +219,7 @@ mod tests {
                     receipt: Some("al_1".into())
                 }
             );
-            let event = stub.requests().pop().expect("asked").json();
+            let event = stub.requests().pop().expect("a request").json();
             assert_eq!(
                 (&event["event_action"], &event["dedup_key"]),
                 (&json!(expected), &json!("al_1"))

@@ -1,12 +1,13 @@
-//! Who has had a message that not everybody has had: a message to several people is told to each of them,
-//! and what was refused for one must not be told to the others again.
+//! Remembers which recipients have received a message that others have not: a message with several
+//! recipients is sent to each of them, and a failure for one must not cause a second delivery to
+//! the others.
 //!
-//! In memory: after a crash, a notifier that can look what arrived fills it again.
+//! In memory: after a crash, a notifier that can query deliveries fills it again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Receipts by message and place in the list of recipients.
+/// Receipts by message and recipient.
 #[derive(Default)]
 pub struct PartialDeliveries(Mutex<Memory>);
 
@@ -17,11 +18,12 @@ struct Memory {
     order: VecDeque<String>,
 }
 
-/// Messages remembered, at most; the oldest are forgotten first. Those that everybody had are not kept.
+/// Maximum number of messages remembered; the oldest are dropped first. Messages that all
+/// recipients have are not kept.
 const MAX_MESSAGES: usize = 1000;
 
 impl PartialDeliveries {
-    /// `recipient` has `message`.
+    /// Records that `recipient` has received `message`.
     pub fn remember(&self, message: &str, recipient: &str, receipt: String) {
         let mut memory = self.memory();
         if !memory.receipts.contains_key(message) {
@@ -39,7 +41,7 @@ impl PartialDeliveries {
             .insert(recipient.to_owned(), receipt);
     }
 
-    /// The receipts of those who have `message`, by recipient.
+    /// The receipts of the recipients who have `message`.
     pub fn of(&self, message: &str) -> BTreeMap<String, String> {
         self.memory()
             .receipts
@@ -48,7 +50,7 @@ impl PartialDeliveries {
             .unwrap_or_default()
     }
 
-    /// Everybody has `message`.
+    /// All recipients have `message`.
     pub fn forget(&self, message: &str) {
         let mut memory = self.memory();
         if memory.receipts.remove(message).is_some() {
@@ -57,7 +59,7 @@ impl PartialDeliveries {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Nothing panics while it is locked; if something did, what it holds is still true.
+        // Nothing panics while it is locked; if something did, the contents would still be valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,19 +69,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembers_until_told_to_forget_and_only_so_much() {
-        let told = PartialDeliveries::default();
-        told.remember("m", "a", "1".into());
-        told.remember("m", "b", "2".into());
-        assert_eq!(told.of("m").into_values().collect::<Vec<_>>(), ["1", "2"]);
-        told.forget("m");
-        assert!(told.of("m").is_empty());
-        for n in 0..=MAX_MESSAGES {
-            told.remember(&n.to_string(), "a", String::new());
-        }
-        assert!(told.of("0").is_empty());
+    fn remembers_receipts_until_forgotten_and_within_its_limit() {
+        let deliveries = PartialDeliveries::default();
+        deliveries.remember("m", "a", "1".into());
+        deliveries.remember("m", "b", "2".into());
         assert_eq!(
-            (told.of("1").len(), told.memory().order.len()),
+            deliveries.of("m").into_values().collect::<Vec<_>>(),
+            ["1", "2"]
+        );
+        deliveries.forget("m");
+        assert!(deliveries.of("m").is_empty());
+        for n in 0..=MAX_MESSAGES {
+            deliveries.remember(&n.to_string(), "a", String::new());
+        }
+        assert!(deliveries.of("0").is_empty());
+        assert_eq!(
+            (deliveries.of("1").len(), deliveries.memory().order.len()),
             (1, MAX_MESSAGES)
         );
     }

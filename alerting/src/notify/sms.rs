@@ -1,4 +1,4 @@
-//! Text messages with Twilio: one per recipient when an alert fires and for each notice.
+//! Text messages through Twilio: one per recipient when an alert fires and for each notice.
 //!
 //! Sources: <https://www.twilio.com/docs/messaging/api/message-resource>,
 //! <https://www.twilio.com/docs/usage/twilios-response>, <https://www.twilio.com/docs/api/errors/20429>.
@@ -29,21 +29,21 @@ pub struct Sms {
     from: String,
     api_base: String,
     to: BTreeMap<String, Vec<String>>,
-    told: PartialDeliveries,
+    delivered: PartialDeliveries,
     per_second: f64,
 }
 
-const WHOSE: &str = "Twilio";
+const PROVIDER: &str = "Twilio";
 const ACCOUNT_SID: &str = "sms.account_sid (TWILIO_ACCOUNT_SID)";
 const AUTH_TOKEN: &str = "sms.auth_token (TWILIO_AUTH_TOKEN)";
-/// In characters; Twilio refuses more.
+/// Maximum number of characters; Twilio refuses more.
 const MAX_BODY_CHARS: usize = 1600;
-/// Clocks may differ; in seconds.
+/// Allowance for clock differences, in seconds.
 const BEFORE_FIRED_S: i64 = 600;
-/// Messages to one number that are looked at, newest first.
+/// Page size when searching the messages to one number, newest first.
 const PER_PAGE: &str = "100";
 const MAX_PAGES: usize = 3;
-/// Of a page of messages, in bytes.
+/// Maximum bytes of a page of messages.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -71,7 +71,7 @@ struct Listed {
 }
 
 impl Sms {
-    /// `None` when nothing of it is set. `per_second` are messages to one list of numbers.
+    /// `None` if nothing of it is configured. `per_second` are messages to one list of numbers.
     pub fn configured(
         config: &SmsConfig,
         egress: &EgressClient,
@@ -91,13 +91,13 @@ impl Sms {
         let Some(auth_token) = config.auth_token.clone() else {
             return Ok(None);
         };
-        let wrong = |what: String| Err(SetupError::Invalid(what));
+        let invalid = |what: String| Err(SetupError::Invalid(what));
         // It becomes a part of URLs.
         let account_sid = config.account_sid.trim().to_owned();
         if !account_sid.starts_with("AC") || !account_sid.bytes().all(|b| b.is_ascii_alphanumeric())
         {
-            return wrong(format!(
-                "{ACCOUNT_SID} must be the AC… that Twilio's console shows"
+            return invalid(format!(
+                "{ACCOUNT_SID} must be the AC… shown in Twilio's console"
             ));
         }
         let mut to = BTreeMap::new();
@@ -106,7 +106,7 @@ impl Sms {
                 (false, _) => {}
                 (true, "default") => continue,
                 (true, _) => {
-                    return wrong(format!(
+                    return invalid(format!(
                         "[sms.to] {route} is empty: give a number, or remove the line"
                     ));
                 }
@@ -115,7 +115,7 @@ impl Sms {
             for (number, place) in list.iter().map(|number| number.trim()).zip(1..) {
                 // Numbers are not quoted: errors are logged.
                 if !is_number(number) {
-                    return wrong(format!(
+                    return invalid(format!(
                         "[sms.to] {route}: entry {place} must be a number like +15550101"
                     ));
                 }
@@ -126,7 +126,7 @@ impl Sms {
             to.insert(route.clone(), numbers);
         }
         if !to.contains_key("default") {
-            return wrong(
+            return invalid(
                 "[sms.to] has no default, for routes that are not listed: give one".into(),
             );
         }
@@ -142,7 +142,7 @@ impl Sms {
             from,
             api_base,
             to,
-            told: PartialDeliveries::default(),
+            delivered: PartialDeliveries::default(),
             per_second,
         }))
     }
@@ -159,7 +159,7 @@ impl Sms {
         )
     }
 
-    /// One message to one number; its sid.
+    /// Sends one message to one number; returns its sid.
     async fn send(&self, body: &str, number: &str, list: &str) -> Result<String, Outcome> {
         let sender = if self.from.starts_with("MG") {
             "MessagingServiceSid"
@@ -177,20 +177,20 @@ impl Sms {
         let response = request
             .send()
             .await
-            .map_err(|error| http_outcome::no_answer(WHOSE, &error))?;
+            .map_err(|error| http_outcome::no_answer(PROVIDER, &error))?;
         let settings = match response.status() {
             StatusCode::UNAUTHORIZED => format!("{ACCOUNT_SID} and {AUTH_TOKEN}"),
             StatusCode::NOT_FOUND => format!("{ACCOUNT_SID} and sms.api_base"),
             _ => format!("sms.from and the numbers of [sms.to] {list}"),
         };
         let refused =
-            http_outcome::refused(WHOSE, response.status(), response.headers(), &settings);
+            http_outcome::refused(PROVIDER, response.status(), response.headers(), &settings);
         if let Some(outcome) = refused {
-            // The code only: Twilio's words quote the number.
-            let trouble = http_outcome::json::<TwilioError>(response, MAX_RESPONSE_BYTES)
+            // Only the code: Twilio's message quotes the number.
+            let error_reply = http_outcome::json::<TwilioError>(response, MAX_RESPONSE_BYTES)
                 .await
                 .ok();
-            let code = trouble.and_then(|trouble| trouble.code);
+            let code = error_reply.and_then(|error_reply| error_reply.code);
             return Err(match (outcome, code) {
                 (Outcome::Failed { reason, permanent }, Some(code)) => Outcome::Failed {
                     reason: format!("{reason} (see https://www.twilio.com/docs/api/errors/{code})"),
@@ -201,40 +201,44 @@ impl Sms {
         }
         let sent = http_outcome::json::<Sent>(response, MAX_RESPONSE_BYTES).await;
         sent.map(|sent| sent.sid).map_err(|what| Outcome::Unknown {
-            reason: format!("{WHOSE}: {what}"),
+            reason: format!("{PROVIDER}: {what}"),
         })
     }
 
-    /// The sid of the message with `id` in it to one number.
-    async fn look(&self, message: &Message, number: &str) -> Result<Option<String>, Lookup> {
+    /// The sid of the message to one number that contains the delivery's id.
+    async fn search_number(
+        &self,
+        message: &Message,
+        number: &str,
+    ) -> Result<Option<String>, Lookup> {
         let later = |reason: String| Lookup::Later { reason };
         let query = http_outcome::encoded(&[("To", number), ("PageSize", PER_PAGE)]);
         let mut uri = format!("{}?{query}", self.path());
         for _ in 0..MAX_PAGES {
             let request = self.signed(self.client.get(format!("{}{uri}", self.api_base)));
             let response = request.send().await.map_err(|error| {
-                match http_outcome::no_answer(WHOSE, &error) {
+                match http_outcome::no_answer(PROVIDER, &error) {
                     Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
                     other => later(other.as_str().to_owned()),
                 }
             })?;
             match response.status() {
                 status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
-                    return Err(later(format!("{WHOSE} answered {status}")));
+                    return Err(later(format!("{PROVIDER} answered {status}")));
                 }
                 status if !status.is_success() => return Err(Lookup::CannotTell),
                 _ => {}
             }
             let page = http_outcome::json::<Page>(response, MAX_RESPONSE_BYTES).await;
-            let page = page.map_err(|what| later(format!("{WHOSE}: {what}")))?;
+            let page = page.map_err(|what| later(format!("{PROVIDER}: {what}")))?;
             if let Some(found) = page
                 .messages
                 .iter()
-                .find(|listed| listed.is(&message.delivery_id))
+                .find(|listed| listed.is_delivered(&message.delivery_id))
             {
                 return Ok(Some(found.sid.clone()));
             }
-            // Newest first: what follows is older than the alert.
+            // Newest first: the following messages are older than the alert.
             let is_before = page
                 .messages
                 .last()
@@ -244,17 +248,21 @@ impl Sms {
                 .filter(|next| !is_before && !next.is_empty())
             {
                 None => return Ok(None),
-                // The credentials go with it.
+                // The request carries the credentials, so the path must be our own.
                 Some(next) if next.starts_with(&format!("{}?", self.path())) => uri = next,
                 Some(_) => return Err(Lookup::CannotTell),
             }
         }
-        // It may be further on.
+        // It may be on a later page.
         Err(Lookup::CannotTell)
     }
 
     fn receipt(&self, message: &Message) -> Option<String> {
-        let sids: Vec<_> = self.told.of(&message.delivery_id).into_values().collect();
+        let sids: Vec<_> = self
+            .delivered
+            .of(&message.delivery_id)
+            .into_values()
+            .collect();
         (!sids.is_empty()).then(|| sids.join(","))
     }
 
@@ -262,27 +270,32 @@ impl Sms {
         let Some((_, numbers)) = of_route(&self.to, &message.route) else {
             return Lookup::CannotTell;
         };
-        let told = self.told.of(&message.delivery_id);
-        let rest: Vec<_> = numbers
+        let delivered = self.delivered.of(&message.delivery_id);
+        let pending: Vec<_> = numbers
             .iter()
-            .filter(|number| !told.contains_key(*number))
+            .filter(|number| !delivered.contains_key(*number))
             .collect();
-        let looks = join_all(rest.iter().map(|number| self.look(message, number))).await;
-        let (mut is_absent, mut stopped) = (false, None);
-        for (number, look) in rest.iter().zip(looks) {
-            match look {
-                Ok(Some(sid)) => self.told.remember(&message.delivery_id, number, sid),
+        let lookups = join_all(
+            pending
+                .iter()
+                .map(|number| self.search_number(message, number)),
+        )
+        .await;
+        let (mut is_absent, mut failure) = (false, None);
+        for (number, lookup) in pending.iter().zip(lookups) {
+            match lookup {
+                Ok(Some(sid)) => self.delivered.remember(&message.delivery_id, number, sid),
                 Ok(None) => is_absent = true,
-                Err(later @ Lookup::Later { .. }) => stopped = Some(later),
-                Err(other) => stopped = stopped.or(Some(other)),
+                Err(later @ Lookup::Later { .. }) => failure = Some(later),
+                Err(other) => failure = failure.or(Some(other)),
             }
         }
-        match stopped {
-            Some(stopped) => stopped,
+        match failure {
+            Some(failure) => failure,
             None if is_absent => Lookup::Absent,
             None => {
                 let receipt = self.receipt(message);
-                self.told.forget(&message.delivery_id);
+                self.delivered.forget(&message.delivery_id);
                 Lookup::Found {
                     receipt,
                     revision: None,
@@ -324,17 +337,17 @@ impl Notifier for Sms {
             };
         };
         let body = body(message);
-        let told = self.told.of(&message.delivery_id);
-        let rest: Vec<_> = numbers
+        let delivered = self.delivered.of(&message.delivery_id);
+        let pending: Vec<_> = numbers
             .iter()
-            .filter(|number| !told.contains_key(*number))
+            .filter(|number| !delivered.contains_key(*number))
             .collect();
-        // At the same time: nobody waits for somebody else's.
-        let sent = join_all(rest.iter().map(|number| self.send(&body, number, list))).await;
+        // In parallel: no recipient waits for another's message.
+        let sent = join_all(pending.iter().map(|number| self.send(&body, number, list))).await;
         let mut worst: Option<Outcome> = None;
-        for (number, sent) in rest.iter().zip(sent) {
+        for (number, sent) in pending.iter().zip(sent) {
             match sent {
-                Ok(sid) => self.told.remember(&message.delivery_id, number, sid),
+                Ok(sid) => self.delivered.remember(&message.delivery_id, number, sid),
                 Err(outcome) => worst = Some(worse(worst, outcome)),
             }
         }
@@ -347,27 +360,27 @@ impl Notifier for Sms {
                 tracing::warn!(
                     list,
                     reason,
-                    "some recipients cannot be sent text messages; the others have it"
+                    "some recipients cannot receive text messages; the others have it"
                 );
             }
             Some(outcome) => return outcome,
             None => {}
         }
-        self.told.forget(&message.delivery_id);
+        self.delivered.forget(&message.delivery_id);
         Outcome::Delivered { receipt }
     }
 
     async fn find(&self, message: &Message) -> Lookup {
-        let looking = timeout(ATTEMPT_TIMEOUT, self.find_all(message)).await;
-        looking.unwrap_or_else(|_| Lookup::Later {
-            reason: format!("{WHOSE}: no answer in time"),
+        let searching = timeout(ATTEMPT_TIMEOUT, self.find_all(message)).await;
+        searching.unwrap_or_else(|_| Lookup::Later {
+            reason: format!("{PROVIDER}: no answer in time"),
         })
     }
 }
 
 impl Listed {
-    /// Whether it is what was to be sent, and did not fail on its way.
-    fn is(&self, delivery_id: &str) -> bool {
+    /// Whether it is the message of this delivery, and did not fail on its way.
+    fn is_delivered(&self, delivery_id: &str) -> bool {
         let is_lost = self
             .status
             .as_deref()
@@ -388,17 +401,17 @@ impl Listed {
     }
 }
 
-/// What is sent: the short text, in which the delivery must be named, to be found again.
+/// The text to send: the short text with the delivery's id, by which it is found again.
 fn body(message: &Message) -> String {
     let id = &message.delivery_id;
     if names(&message.short, id) {
         return http_outcome::clamp(&message.short, MAX_BODY_CHARS);
     }
-    let most = MAX_BODY_CHARS.saturating_sub(id.chars().count() + 1);
-    format!("{} {id}", http_outcome::clamp(&message.short, most))
+    let max_chars = MAX_BODY_CHARS.saturating_sub(id.chars().count() + 1);
+    format!("{} {id}", http_outcome::clamp(&message.short, max_chars))
 }
 
-/// Whether `text` has `id` as a word: `al_1-1` is not in `al_1-10`.
+/// Whether `text` contains `id` as a word: `al_1-1` is not in `al_1-10`.
 fn names(text: &str, id: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
         .any(|word| word == id)
@@ -412,8 +425,8 @@ fn is_number(text: &str) -> bool {
         && !digits.starts_with('0')
 }
 
-/// What the caller must know first: that somebody may have it; then how long to wait; then that trying again
-/// helps.
+/// The more important of two outcomes for the caller: first, that delivery is unknown; then the
+/// time to wait; then that a retry helps.
 fn worse(before: Option<Outcome>, new: Outcome) -> Outcome {
     let rank = |outcome: &Outcome| match outcome {
         Outcome::Unknown { .. } => 3,
@@ -472,7 +485,7 @@ mod tests {
     fn sms(stub: &Stub, to: &[&str]) -> Sms {
         configured(&config(&stub.url(), to))
             .expect("valid")
-            .expect("set up")
+            .expect("configured")
     }
 
     fn sent(request: &Request) -> Reply {
@@ -498,8 +511,8 @@ mod tests {
     const BEFORE: &str = "Thu, 20 Nov 2025 08:00:00 +0000";
 
     #[tokio::test]
-    async fn answers_become_outcomes() {
-        let trouble = |status: u16, code: i64| {
+    async fn responses_map_to_outcomes() {
+        let error_reply = |status: u16, code: i64| {
             Reply::json(json!({"code": code, "message": "The 'To' number +15550101 is not valid"}))
                 .with_status(status)
         };
@@ -510,14 +523,14 @@ mod tests {
                 "SM1",
             ),
             (
-                trouble(429, 20429).header("retry-after", "2"),
+                error_reply(429, 20429).header("retry-after", "2"),
                 "retry_after",
                 "2000",
             ),
-            (trouble(503, 20503), "failed", "20503"),
-            (trouble(401, 20003), "permanent", "TWILIO_AUTH_TOKEN"),
-            (trouble(404, 20404), "permanent", "TWILIO_ACCOUNT_SID"),
-            (trouble(400, 21211), "permanent", "errors/21211"),
+            (error_reply(503, 20503), "failed", "20503"),
+            (error_reply(401, 20003), "permanent", "TWILIO_AUTH_TOKEN"),
+            (error_reply(404, 20404), "permanent", "TWILIO_ACCOUNT_SID"),
+            (error_reply(400, 21211), "permanent", "errors/21211"),
             (Reply::status(400), "permanent", "sms.from"),
             (Reply::ok("?"), "unknown", "JSON"),
             (Reply::silence(), "unknown", ""),
@@ -526,21 +539,23 @@ mod tests {
             let answer = reply.clone();
             let stub = Stub::answering(move |_| answer.clone()).await;
             let outcome = sms(&stub, &[ONE]).deliver(&message()).await;
-            let told = format!("{outcome:?}");
-            assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
+            let outcome_text = format!("{outcome:?}");
+            assert_eq!(outcome.as_str(), expected, "{reply:?}: {outcome_text}");
             assert!(
-                told.contains(part) && !told.contains("hidden") && !told.contains("555"),
-                "{told}"
+                outcome_text.contains(part)
+                    && !outcome_text.contains("hidden")
+                    && !outcome_text.contains("555"),
+                "{outcome_text}"
             );
         }
         let closed = configured(&config("http://127.0.0.1:1", &[ONE]))
             .expect("valid")
-            .expect("set up");
+            .expect("configured");
         assert_eq!(closed.deliver(&message()).await.as_str(), "failed");
     }
 
     #[tokio::test]
-    async fn asks_as_twilio_wants_to_be_asked() {
+    async fn requests_have_the_form_that_twilio_documents() {
         let stub = Stub::answering(sent).await;
         let one = sms(&stub, &[ONE, TWO, ONE]);
         let outcome = one.deliver(&message()).await;
@@ -568,10 +583,10 @@ mod tests {
         };
         configured(&service)
             .expect("valid")
-            .expect("set up")
+            .expect("configured")
             .deliver(&message())
             .await;
-        let request = stub.requests().pop().expect("asked");
+        let request = stub.requests().pop().expect("a request");
         assert_eq!(
             (
                 request.parameter("MessagingServiceSid"),
@@ -582,9 +597,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_it_does_not_get_it_again() {
-        let is_better = std::sync::Arc::new(AtomicBool::new(false));
-        let now = is_better.clone();
+    async fn a_retry_skips_recipients_who_have_the_message() {
+        let is_recovered = std::sync::Arc::new(AtomicBool::new(false));
+        let now = is_recovered.clone();
         let stub = Stub::answering(move |request| {
             let is_two = request.parameter("To").as_deref() == Some(TWO);
             if is_two && !now.load(Ordering::Relaxed) {
@@ -596,7 +611,7 @@ mod tests {
         .await;
         let sms = sms(&stub, &[ONE, TWO]);
         assert_eq!(sms.deliver(&message()).await.as_str(), "failed");
-        is_better.store(true, Ordering::Relaxed);
+        is_recovered.store(true, Ordering::Relaxed);
         let outcome = sms.deliver(&message()).await;
         assert_eq!(
             outcome,
@@ -613,7 +628,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_cannot_be_reached_does_not_keep_it_from_the_others() {
+    async fn an_unreachable_recipient_does_not_block_the_others() {
         let stub = Stub::answering(|request| {
             let is_two = request.parameter("To").as_deref() == Some(TWO);
             if is_two {
@@ -637,7 +652,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_crash_it_looks_who_has_it_and_tells_the_others() {
+    async fn after_a_crash_it_finds_delivered_messages_and_sends_the_rest() {
         let stub = Stub::answering(|request| {
             let is_two = request.parameter("To").as_deref() == Some(TWO);
             match request.method.as_str() {
@@ -671,7 +686,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn looking_has_an_end() {
+    async fn the_search_is_bounded() {
         let path = "/2010-04-01/Accounts/AC1/Messages.json?Page=1";
         let table = [
             (listed(&["al_1-0"], SINCE, None), "found", 1),
@@ -712,7 +727,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn missing_or_invalid_settings_are_named() {
         let nothing = SmsConfig {
             account_sid: String::new(),
             auth_token: None,
@@ -750,9 +765,9 @@ mod tests {
             ),
         ];
         for (spoil, expected) in table {
-            let mut wrong = config("https://h.example", &[ONE]);
-            spoil(&mut wrong);
-            let Err(error) = configured(&wrong) else {
+            let mut invalid = config("https://h.example", &[ONE]);
+            spoil(&mut invalid);
+            let Err(error) = configured(&invalid) else {
                 panic!("{expected}")
             };
             let error = error.to_string();

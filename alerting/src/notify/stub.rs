@@ -1,5 +1,5 @@
-//! For tests: a server on this machine that answers as it is told and remembers what it was asked, and a
-//! message to tell.
+//! Test support: a server on this machine with scripted answers that records its requests, and a
+//! sample message.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,20 +11,20 @@ use crate::alert::AlertState;
 use crate::message::Message;
 use crate::rule::Severity;
 
-/// What was asked.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// `GET`, `POST`.
     pub method: String,
-    /// With the query.
+    /// Including the query.
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// As it came.
+    /// As received.
     pub body: String,
 }
 
-/// What is answered.
+/// A scripted answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: u16,
@@ -89,7 +89,7 @@ impl Reply {
         }
     }
 
-    /// The connection ends without an answer.
+    /// Closes the connection without an answer.
     pub fn silence() -> Self {
         Self {
             silent: true,
@@ -97,12 +97,12 @@ impl Reply {
         }
     }
 
-    /// With another status.
+    /// Sets another status.
     pub fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
     }
 
-    /// With a header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -110,7 +110,7 @@ impl Reply {
 }
 
 impl Stub {
-    /// Answers every request by `answer`.
+    /// Answers every request with `answer`.
     pub async fn answering(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -135,7 +135,7 @@ impl Stub {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What it was asked so far.
+    /// The requests received so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("not poisoned").clone()
     }
@@ -171,7 +171,7 @@ async fn serve(
     for (name, value) in &reply.headers {
         head = format!("{head}{name}: {value}\r\n");
     }
-    // Whoever does not read its answer to the end is what some tests are about.
+    // Some tests stop reading before the end of the answer.
     stream
         .write_all(format!("{head}\r\n{}", reply.body).as_bytes())
         .await
@@ -179,7 +179,7 @@ async fn serve(
     stream.shutdown().await.ok();
 }
 
-/// `None` until everything is there.
+/// `None` until the request is complete.
 fn parse(bytes: &[u8]) -> Option<Request> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -202,7 +202,7 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     })
 }
 
-/// A new alert's first message.
+/// The first message of a new alert.
 pub fn message() -> Message {
     Message {
         delivery_id: "al_1-0".into(),

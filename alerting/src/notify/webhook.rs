@@ -1,8 +1,9 @@
-//! Signed webhooks to a program of the user's, after Standard Webhooks. Source:
+//! Signed webhooks to a program of the user's, as specified by Standard Webhooks. Source:
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
 //!
-//! The `webhook-id` names one state of one message: attempts at it have the same, so that whoever remembers
-//! ids takes each state one time; the next state has another.
+//! The `webhook-id` identifies one state of one message. All attempts to deliver a state have the
+//! same id, so a receiver that remembers ids processes each state once; the next state has another
+//! id.
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -28,17 +29,17 @@ pub struct Webhook {
     per_second: f64,
 }
 
-/// One secret, with its HMAC key schedule made once.
+/// One secret, with its HMAC key schedule computed once.
 struct Key(Hmac<Sha256>);
 
 const URL: &str = "webhook.url (REVWATCH_WEBHOOK_URL)";
 const SECRET: &str = "webhook.secret (REVWATCH_WEBHOOK_SECRET)";
-const WHOSE: &str = "the webhook's receiver";
-/// Random bytes of a secret: no fewer, no more.
+const PROVIDER: &str = "the webhook's receiver";
+/// Allowed number of random bytes in a secret.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 impl Webhook {
-    /// `None` when neither URL nor secret is set. `per_second` are webhooks.
+    /// `None` if neither URL nor secret is set. `per_second` are webhooks.
     pub fn configured(
         config: &WebhookConfig,
         egress: &EgressClient,
@@ -65,7 +66,7 @@ impl Webhook {
             .filter(|keys| !keys.is_empty());
         let keys = keys.ok_or_else(|| {
             SetupError::Invalid(format!(
-                "{SECRET} must be whsec_ and 24 to 64 random bytes in base64: `openssl rand -base64 32` makes some"
+                "{SECRET} must be whsec_ and 24 to 64 random bytes in base64: create it with `openssl rand -base64 32`"
             ))
         })?;
         Ok(Some(Self {
@@ -137,16 +138,16 @@ impl Notifier for Webhook {
             .header("webhook-id", &id);
         let response = match request.body(body).send().await {
             Ok(response) => response,
-            Err(error) => return http_outcome::no_answer(WHOSE, &error),
+            Err(error) => return http_outcome::no_answer(PROVIDER, &error),
         };
         let settings =
             "webhook.url (REVWATCH_WEBHOOK_URL) and webhook.secret (REVWATCH_WEBHOOK_SECRET)";
-        http_outcome::refused(WHOSE, response.status(), response.headers(), settings)
+        http_outcome::refused(PROVIDER, response.status(), response.headers(), settings)
             .unwrap_or(Outcome::Delivered { receipt: Some(id) })
     }
 }
 
-/// Full stops delimit what is signed, so that there must be none in an id.
+/// Full stops separate the signed parts, so an id must not contain any.
 fn id(message: &Message) -> String {
     format!("{}_{}", message.delivery_id, message.revision).replace('.', "-")
 }
@@ -159,7 +160,8 @@ fn body(message: &Message, now: Timestamp) -> Value {
         (None, AlertState::Firing) if message.receipt.is_some() => "alert.changed",
         (None, AlertState::Firing) => "alert.firing",
     };
-    // When it fired is known; when it changed is not, and is told within seconds.
+    // The time of firing is known. The time of the change is not, but the webhook follows within
+    // seconds.
     let fired = Timestamp::from_second(message.fired_s)
         .ok()
         .filter(|_| kind == "alert.firing");
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
     use crate::alert::NoticeKind;
 
-    /// Of the specification's own tests.
+    /// From the specification's own tests.
     const SECRET_OF_SPEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     fn configured(url: &str, secret: &str) -> Result<Option<Webhook>, SetupError> {
@@ -199,12 +201,12 @@ mod tests {
     }
 
     fn webhook(url: &str, secret: &str) -> Webhook {
-        configured(url, secret).expect("valid").expect("set up")
+        configured(url, secret).expect("valid").expect("configured")
     }
 
     /// <https://github.com/standard-webhooks/standard-webhooks/blob/main/libraries/go/webhook_test.go>
     #[test]
-    fn the_signature_is_that_of_the_specification() {
+    fn the_signature_matches_the_specification() {
         let webhook = webhook("https://hooks.example", SECRET_OF_SPEC);
         let signature = webhook.signatures(
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn attempts_share_an_id_states_do_not_and_every_secret_signs() {
+    async fn attempts_share_an_id_states_have_their_own_and_every_secret_signs() {
         let stub = Stub::answering(|_| Reply::status(204)).await;
         let other = format!("whsec_{}", STANDARD.encode([7; 32]));
         let webhook = webhook(&stub.url(), &format!("{SECRET_OF_SPEC}, {other}"));
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_become_outcomes() {
+    async fn responses_map_to_outcomes() {
         let table = [
             (Reply::ok("thanks"), "delivered"),
             (Reply::status(429).header("retry-after", "9"), "retry_after"),
@@ -305,17 +307,17 @@ mod tests {
             let outcome = webhook(&format!("{}/hidden", stub.url()), SECRET_OF_SPEC)
                 .deliver(&message())
                 .await;
-            let told = format!("{outcome:?}");
-            assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
+            let outcome_text = format!("{outcome:?}");
+            assert_eq!(outcome.as_str(), expected, "{reply:?}: {outcome_text}");
             assert!(
-                !told.contains("hidden")
-                    && (expected != "permanent" || told.contains("REVWATCH_WEBHOOK_URL"))
+                !outcome_text.contains("hidden")
+                    && (expected != "permanent" || outcome_text.contains("REVWATCH_WEBHOOK_URL"))
             );
         }
     }
 
     #[test]
-    fn half_a_webhook_and_weak_secrets_are_refused() {
+    fn a_partial_configuration_and_weak_secrets_are_refused() {
         assert!(configured("", "").expect("valid").is_none());
         let table = [
             (

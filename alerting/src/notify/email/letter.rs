@@ -1,5 +1,6 @@
-//! A message as a mail, threaded with the other mails about the same alert. Sources:
-//! <https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4>, <https://www.rfc-editor.org/rfc/rfc3834#section-5>.
+//! Formats a message as a mail, threaded with the other mails about the same alert. Sources:
+//! <https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4>,
+//! <https://www.rfc-editor.org/rfc/rfc3834#section-5>.
 
 use lettre::Message as Mail;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -8,8 +9,8 @@ use lettre::message::{Mailbox, SinglePart};
 use crate::alert::AlertState;
 use crate::message::Message;
 
-/// The name of `message` among mails, with its brackets; the same for every attempt at it. An alert and its end
-/// have one delivery, and are two mails.
+/// The Message-ID of `message`, with its brackets; the same for every attempt. The firing and the
+/// resolved message of an alert share one delivery, but are two mails.
 pub fn id(message: &Message, domain: &str) -> String {
     let end = if message.notice.is_none() && message.state == AlertState::Resolved {
         ".resolved"
@@ -19,7 +20,7 @@ pub fn id(message: &Message, domain: &str) -> String {
     bracketed(&format!("{}{end}", message.delivery_id), domain)
 }
 
-/// `message` to all of `to`. The first mail about an alert is what all later ones reply to.
+/// A mail with `message` to all of `to`. All later mails about an alert reply to the first one.
 pub fn letter(
     message: &Message,
     from: &Mailbox,
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn mails_about_one_alert_are_one_thread() {
+    fn mails_about_one_alert_form_one_thread() {
         let first = message();
         let notice = Message {
             delivery_id: "al_1-2".into(),
@@ -121,30 +122,30 @@ mod tests {
                 header(&message, "X-Revwatch-Alert").as_deref(),
                 Some("al_1")
             );
-            // Without it, readers do not decode the body.
+            // Without it, mail clients do not decode the body.
             assert_eq!(header(&message, "MIME-Version").as_deref(), Some("1.0"));
         }
     }
 
     #[test]
-    fn texts_cannot_add_headers() {
-        let sly = Message {
+    fn texts_cannot_inject_headers() {
+        let malicious = Message {
             headline: "a\r\nBcc: x@example.com".into(),
             alert_id: "al\r\nX: y".into(),
             delivery_id: "a b\r\n<".into(),
             ..message()
         };
-        assert_eq!(header(&sly, "Bcc"), None);
+        assert_eq!(header(&malicious, "Bcc"), None);
         assert_eq!(
-            header(&sly, "Subject").as_deref(),
+            header(&malicious, "Subject").as_deref(),
             Some("a  Bcc: x@example.com")
         );
         assert_eq!(
-            header(&sly, "X-Revwatch-Alert").as_deref(),
+            header(&malicious, "X-Revwatch-Alert").as_deref(),
             Some("al  X: y")
         );
         assert_eq!(
-            header(&sly, "Message-ID").as_deref(),
+            header(&malicious, "Message-ID").as_deref(),
             Some("<a-b---@example.com>")
         );
     }

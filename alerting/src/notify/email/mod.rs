@@ -1,4 +1,5 @@
-//! Email over SMTP: one mail when an alert fires, one when it is over, one per notice, as one thread.
+//! Email over SMTP: one mail when an alert fires, one when it resolves, and one per notice, in one
+//! thread.
 
 mod letter;
 mod server;
@@ -26,20 +27,20 @@ pub struct Email {
     from: Mailbox,
     domain: String,
     to: BTreeMap<String, Vec<Mailbox>>,
-    told: PartialDeliveries,
+    delivered: PartialDeliveries,
     per_second: f64,
 }
 
-/// A mail that all, some or none of its recipients were accepted for.
+/// The recipients that the server accepted, and the number of refused ones.
 #[derive(Default)]
-struct Accepted {
+struct RecipientReplies {
     mailboxes: Vec<Mailbox>,
-    refused_for_now: usize,
+    deferred: usize,
     refused: usize,
 }
 
 impl Email {
-    /// `None` when nothing of it is set. `per_second` are messages.
+    /// `None` if nothing of it is configured. `per_second` are messages.
     pub fn configured(config: &EmailConfig, per_second: f64) -> Result<Option<Self>, SetupError> {
         let has_recipients = config.to.values().any(|list| !list.is_empty());
         let parts = [
@@ -51,9 +52,9 @@ impl Email {
         let Some(url) = &config.smtp_url else {
             return Ok(None);
         };
-        let wrong = |what: String| SetupError::Invalid(what);
+        let invalid = |what: String| SetupError::Invalid(what);
         let from = mailbox(&config.from).ok_or_else(|| {
-            wrong(
+            invalid(
                 "email.from is not an address: write it like \"revwatch <alerts@example.com>\""
                     .into(),
             )
@@ -64,7 +65,7 @@ impl Email {
                 (false, _) => {}
                 (true, "default") => continue,
                 (true, _) => {
-                    return Err(wrong(format!(
+                    return Err(invalid(format!(
                         "[email.to] {route} is empty: give an address, or remove the line"
                     )));
                 }
@@ -72,7 +73,7 @@ impl Email {
             // Addresses are not quoted: errors are logged.
             let parse = |(place, text): (usize, &String)| {
                 mailbox(text).ok_or_else(|| {
-                    wrong(format!(
+                    invalid(format!(
                         "[email.to] {route}: number {} is not an address",
                         place + 1
                     ))
@@ -87,7 +88,7 @@ impl Email {
             );
         }
         if !to.contains_key("default") {
-            return Err(wrong(
+            return Err(invalid(
                 "[email.to] has no default, for routes that are not listed: give one".into(),
             ));
         }
@@ -97,30 +98,30 @@ impl Email {
             from,
             domain,
             to,
-            told: PartialDeliveries::default(),
+            delivered: PartialDeliveries::default(),
             per_second,
         }))
     }
 
-    /// The whole conversation; `is_handed_over` is set before the mail itself is sent.
+    /// Runs the complete SMTP session; `is_handed_over` is set before the mail itself is sent.
     async fn send(&self, message: &Message, is_handed_over: &AtomicBool) -> Outcome {
-        let Some((list, everybody)) = of_route(&self.to, &message.route) else {
+        let Some((list, recipients)) = of_route(&self.to, &message.route) else {
             return Outcome::Failed {
                 reason: "[email.to] has no default".into(),
                 permanent: true,
             };
         };
         let id = letter::id(message, &self.domain);
-        let told = self.told.of(&id);
-        let rest: Vec<&Mailbox> = everybody
+        let delivered = self.delivered.of(&id);
+        let pending: Vec<&Mailbox> = recipients
             .iter()
-            .filter(|m| !told.contains_key(address(m)))
+            .filter(|m| !delivered.contains_key(address(m)))
             .collect();
-        let mail = match letter::letter(message, &self.from, everybody, &self.domain) {
+        let mail = match letter::letter(message, &self.from, recipients, &self.domain) {
             Ok(mail) => mail.formatted(),
             Err(error) => {
                 return Outcome::Failed {
-                    reason: format!("the mail cannot be written: {error}"),
+                    reason: format!("the mail cannot be composed: {error}"),
                     permanent: true,
                 };
             }
@@ -133,12 +134,12 @@ impl Email {
             Ok(connection) => connection,
             Err(outcome) => return outcome,
         };
-        let accepted = match self.offer(&mut connection, &rest, list).await {
+        let accepted = match self.offer(&mut connection, &pending, list).await {
             Ok(accepted) => accepted,
             Err(outcome) => return outcome,
         };
         if accepted.mailboxes.is_empty() {
-            return self.settled(&id, list, &accepted, !told.is_empty());
+            return self.outcome(&id, list, &accepted, !delivered.is_empty());
         }
         if let Err(error) = connection.command(Data).await {
             return failed("handing over", &error, "[email]");
@@ -146,7 +147,7 @@ impl Email {
         is_handed_over.store(true, Ordering::Relaxed);
         match connection.message(&mail).await {
             Ok(_) => {}
-            // It answered: the mail is not taken.
+            // An answer means that the mail was refused.
             Err(error) if error.status().is_some() => return failed("the mail", &error, "[email]"),
             Err(error) => {
                 return Outcome::Unknown {
@@ -155,30 +156,31 @@ impl Email {
             }
         }
         for mailbox in &accepted.mailboxes {
-            self.told.remember(&id, address(mailbox), String::new());
+            self.delivered
+                .remember(&id, address(mailbox), String::new());
         }
-        // The mail is taken; that the conversation ends politely changes nothing.
+        // The mail was accepted; whether QUIT succeeds does not matter.
         tokio::spawn(async move {
             timeout(Duration::from_secs(1), connection.quit())
                 .await
                 .is_ok()
         });
-        self.settled(&id, list, &accepted, true)
+        self.outcome(&id, list, &accepted, true)
     }
 
-    /// Sender and recipients. One whom the server does not want does not keep the mail from the others.
+    /// Sends the sender and the recipients. A refused recipient does not block the others.
     async fn offer(
         &self,
         connection: &mut AsyncSmtpConnection,
         to: &[&Mailbox],
         list: &str,
-    ) -> Result<Accepted, Outcome> {
+    ) -> Result<RecipientReplies, Outcome> {
         let sender = Mail::new(Some(self.from.email.clone()), Vec::new());
         connection
             .command(sender)
             .await
             .map_err(|error| failed("the sender", &error, "email.from"))?;
-        let mut accepted = Accepted::default();
+        let mut accepted = RecipientReplies::default();
         for mailbox in to {
             match connection
                 .command(Rcpt::new(mailbox.email.clone(), Vec::new()))
@@ -186,7 +188,7 @@ impl Email {
             {
                 Ok(_) => accepted.mailboxes.push((*mailbox).clone()),
                 Err(error) if error.is_permanent() => accepted.refused += 1,
-                Err(error) if error.is_transient() => accepted.refused_for_now += 1,
+                Err(error) if error.is_transient() => accepted.deferred += 1,
                 Err(error) => {
                     return Err(failed(
                         &format!("recipients of [email.to] {list}"),
@@ -199,23 +201,27 @@ impl Email {
         Ok(accepted)
     }
 
-    /// What follows when `somebody` has the mail, or nobody.
-    fn settled(&self, id: &str, list: &str, accepted: &Accepted, somebody: bool) -> Outcome {
-        let Accepted {
-            refused,
-            refused_for_now,
-            ..
+    /// The outcome; `is_delivered` means that at least one recipient has the mail.
+    fn outcome(
+        &self,
+        id: &str,
+        list: &str,
+        accepted: &RecipientReplies,
+        is_delivered: bool,
+    ) -> Outcome {
+        let RecipientReplies {
+            refused, deferred, ..
         } = *accepted;
-        if refused_for_now > 0 {
+        if deferred > 0 {
             let reason = format!(
-                "the mail server refuses {refused_for_now} recipients of [email.to] {list} for now"
+                "the mail server temporarily refuses {deferred} recipients of [email.to] {list}"
             );
             return Outcome::Failed {
                 reason,
                 permanent: false,
             };
         }
-        if !somebody {
+        if !is_delivered {
             let reason = format!("the mail server refuses all recipients: check [email.to] {list}");
             return Outcome::Failed {
                 reason,
@@ -229,7 +235,7 @@ impl Email {
                 "the mail server refuses some recipients; the others have the mail: check [email.to]"
             );
         }
-        self.told.forget(id);
+        self.delivered.forget(id);
         Outcome::Delivered {
             receipt: Some(id.to_owned()),
         }
@@ -262,7 +268,7 @@ impl Notifier for Email {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let is_handed_over = AtomicBool::new(false);
-        // TLS makes it large.
+        // Boxed: TLS makes the future large.
         let sending = Box::pin(self.send(message, &is_handed_over));
         timeout(ATTEMPT_TIMEOUT, sending).await.unwrap_or_else(|_| {
             let reason = "mail server: no answer in time".to_owned();
@@ -278,7 +284,7 @@ impl Notifier for Email {
     }
 }
 
-/// An address with or without a name. Only ASCII: few servers take others (SMTPUTF8).
+/// An address with or without a name. Only ASCII: few servers accept others (SMTPUTF8).
 fn mailbox(text: &str) -> Option<Mailbox> {
     let mailbox: Mailbox = text.trim().parse().ok()?;
     address(&mailbox).is_ascii().then_some(mailbox)
@@ -302,28 +308,28 @@ mod tests {
     const ONE: &str = "one@example.com";
     const TWO: &str = "two@example.com";
 
-    /// What the server answers to lines that begin like this; `""` ends the conversation without a word. To
-    /// the rest it says yes. `CONTENT` is the end of the mail, `HELLO` the beginning.
+    /// The server's answers to lines with these prefixes; `""` closes the connection without an
+    /// answer. All other lines succeed. `CONTENT` is the end of the mail, `GREETING` the beginning.
     type Script = &'static [(&'static str, &'static str)];
 
-    /// A server that speaks by the script, and the lines that it was told.
+    /// A server that follows the script, and the lines it received.
     async fn server(script: Script) -> (u16, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        let heard = lines.clone();
+        let received = lines.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(talk(stream, script, heard.clone()));
+                tokio::spawn(serve(stream, script, received.clone()));
             }
         });
         (port, lines)
     }
 
-    async fn talk(
+    async fn serve(
         mut stream: TcpStream,
         script: Script,
-        heard: Arc<Mutex<Vec<String>>>,
+        received: Arc<Mutex<Vec<String>>>,
     ) -> Option<()> {
         let (read, mut write) = stream.split();
         let mut lines = BufReader::new(read).lines();
@@ -333,7 +339,7 @@ mod tests {
                 .find(|(begins, _)| line.starts_with(begins))
                 .map(|(_, answer)| *answer);
             scripted.unwrap_or(match line {
-                "HELLO" => "220 ready",
+                "GREETING" => "220 ready",
                 "DATA" => "354 go on",
                 _ if line.starts_with("EHLO") => "250-here\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME",
                 _ if line.starts_with("AUTH") => "235 welcome",
@@ -341,9 +347,9 @@ mod tests {
             })
         };
         let mut is_content = false;
-        let mut line = "HELLO".to_owned();
+        let mut line = "GREETING".to_owned();
         loop {
-            heard.lock().expect("not poisoned").push(line.clone());
+            received.lock().expect("not poisoned").push(line.clone());
             let answer = match (is_content, line.as_str()) {
                 (true, ".") => {
                     is_content = false;
@@ -382,11 +388,11 @@ mod tests {
         let config = config(&format!("smtp://me:hidden@localhost:{port}"), to);
         Email::configured(&config, 1.0)
             .expect("valid")
-            .expect("set up")
+            .expect("configured")
     }
 
     #[tokio::test]
-    async fn mails_are_handed_over_whole() {
+    async fn mails_are_handed_over_completely() {
         let (port, lines) = server(&[]).await;
         let outcome = email(port, &[ONE, TWO]).deliver(&message()).await;
         assert_eq!(
@@ -417,11 +423,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_become_outcomes() {
+    async fn responses_map_to_outcomes() {
         let table: [(Script, &str, &str); 16] = [
             (&[], "delivered", ""),
-            (&[("HELLO", "421 later")], "failed", "421"),
-            (&[("HELLO", "")], "failed", "connecting"),
+            (&[("GREETING", "421 later")], "failed", "421"),
+            (&[("GREETING", "")], "failed", "connecting"),
             (
                 &[("EHLO", "250 nothing")],
                 "permanent",
@@ -440,7 +446,7 @@ mod tests {
                 "permanent",
                 "[email.to] default",
             ),
-            (&[("RCPT", "450 greylisted")], "failed", "for now"),
+            (&[("RCPT", "450 greylisted")], "failed", "temporarily"),
             (&[("DATA", "554 no")], "permanent", "554"),
             (&[("DATA", "")], "failed", ""),
             (&[("CONTENT", "552 too long")], "permanent", "552"),
@@ -451,11 +457,13 @@ mod tests {
         for (script, expected, part) in table {
             let (port, _) = server(script).await;
             let outcome = email(port, &[ONE]).deliver(&message()).await;
-            let told = format!("{outcome:?}");
-            assert_eq!(outcome.as_str(), expected, "{script:?}: {told}");
+            let outcome_text = format!("{outcome:?}");
+            assert_eq!(outcome.as_str(), expected, "{script:?}: {outcome_text}");
             assert!(
-                told.contains(part) && !told.contains(ONE) && !told.contains("hidden"),
-                "{script:?}: {told}"
+                outcome_text.contains(part)
+                    && !outcome_text.contains(ONE)
+                    && !outcome_text.contains("hidden"),
+                "{script:?}: {outcome_text}"
             );
         }
         assert_eq!(
@@ -465,24 +473,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_it_does_not_get_it_again() {
+    async fn a_retry_skips_recipients_who_have_the_mail() {
         let (broken, _) = server(&[("RCPT TO:<two", "450 later")]).await;
         let sender = email(broken, &[ONE, TWO]);
         assert_eq!(sender.deliver(&message()).await.as_str(), "failed");
-        let (mended, lines) = server(&[]).await;
+        let (fixed, lines) = server(&[]).await;
         let sender = Email {
-            server: email(mended, &[ONE]).server,
+            server: email(fixed, &[ONE]).server,
             ..sender
         };
         assert_eq!(sender.deliver(&message()).await.as_str(), "delivered");
-        let told = lines.lock().expect("not poisoned").clone();
+        let received = lines.lock().expect("not poisoned").clone();
         assert_eq!(
-            told.iter()
+            received
+                .iter()
                 .filter(|line| line.starts_with("RCPT"))
                 .collect::<Vec<_>>(),
             ["RCPT TO:<two@example.com>"]
         );
-        // The next mail is for everybody again.
+        // The next mail is sent to all recipients again.
         sender.deliver(&message()).await;
         assert_eq!(
             lines
@@ -496,7 +505,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_is_unknown_does_not_keep_it_from_the_others() {
+    async fn an_unknown_recipient_does_not_block_the_others() {
         let (port, _) = server(&[("RCPT TO:<two", "550 unknown")]).await;
         assert_eq!(
             email(port, &[ONE, TWO]).deliver(&message()).await.as_str(),
@@ -505,10 +514,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn elsewhere_nothing_is_said_before_tls() {
+    async fn nothing_is_sent_to_a_remote_server_before_tls() {
         let (port, lines) = server(&[]).await;
         let mut sender = email(port, &[ONE]);
-        // As for any host that is not this machine.
+        // The settings for any host that is not this machine.
         sender.server = Server::new(&SecretString::from(format!(
             "smtp://me:hidden@mail.example:{port}"
         )))
@@ -521,12 +530,12 @@ mod tests {
         );
         assert_eq!(
             *lines.lock().expect("not poisoned"),
-            ["HELLO", "EHLO example.com"]
+            ["GREETING", "EHLO example.com"]
         );
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn missing_or_invalid_settings_are_named() {
         let nothing = EmailConfig {
             from: String::new(),
             ..config("", &[])
@@ -558,9 +567,9 @@ mod tests {
             ),
         ];
         for (spoil, expected) in table {
-            let mut wrong = config("smtps://me:hidden@mail.example", &[ONE]);
-            spoil(&mut wrong);
-            let Err(error) = Email::configured(&wrong, 1.0) else {
+            let mut invalid = config("smtps://me:hidden@mail.example", &[ONE]);
+            spoil(&mut invalid);
+            let Err(error) = Email::configured(&invalid, 1.0) else {
                 panic!("{expected}")
             };
             let error = error.to_string();

@@ -1,6 +1,7 @@
-//! The SMTP server of the settings, and conversations with it as far as logging in.
+//! The configured SMTP server, and connections to it up to authentication.
 //!
-//! The rule: TLS always, except to this machine. `smtps://` begins with TLS, `smtp://` must be offered STARTTLS,
+//! TLS is required, except to this machine. `smtps://` begins with TLS, `smtp://` requires
+//! STARTTLS,
 //! and `smtp://` to localhost or a loopback address is plain. Certificates are checked against the system's.
 //! Sources: <https://www.rfc-editor.org/rfc/rfc5321>, <https://www.rfc-editor.org/rfc/rfc8314>,
 //! <https://www.rfc-editor.org/rfc/rfc4954>.
@@ -18,7 +19,7 @@ use url::{Host, Url};
 
 use super::super::{Outcome, SetupError};
 
-/// Where mail is handed over.
+/// The mail server.
 pub struct Server {
     host: String,
     port: u16,
@@ -35,13 +36,13 @@ enum Security {
     Plain,
 }
 
-/// The setting, in errors.
+/// The setting's name, for errors.
 pub const SETTING: &str = "email.smtp_url (SMTP_URL)";
-/// For one address of the server.
+/// Timeout for one address of the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Errors say what is wrong and never quote the URL: it holds a password.
+    /// Errors say what is invalid and never quote the URL: it holds a password.
     pub fn new(url: &SecretString) -> Result<Self, SetupError> {
         let wrong = |what: &str| SetupError::Invalid(format!("{SETTING} {what}"));
         let example = "is not an SMTP URL: write it like smtps://user:password@host:465";
@@ -71,13 +72,13 @@ impl Server {
             }
             _ => {
                 return Err(wrong(
-                    "has a user or a password only: give both, or neither",
+                    "has only a user or only a password: give both, or neither",
                 ));
             }
         };
         let tls = || {
             TlsParameters::new(host.clone())
-                .map_err(|error| wrong(&format!("cannot be used: no TLS client: {error}")))
+                .map_err(|error| wrong(&format!("cannot be used: TLS is not available: {error}")))
         };
         let (security, usual_port) = match url.scheme() {
             "smtps" => (Security::Tls(tls()?), 465),
@@ -94,13 +95,13 @@ impl Server {
         })
     }
 
-    /// The same, at another host.
+    /// The same server at another host.
     #[cfg(test)]
     pub fn redirected(&mut self, host: &str) {
         host.clone_into(&mut self.host);
     }
 
-    /// A conversation in which mail can be handed over. Nobody is told anything so far: every failure is
+    /// A connection that is ready for mail. Nothing has been sent so far, so every failure is
     /// [`Outcome::Failed`].
     pub async fn connect(&self, name: &ClientId) -> Result<AsyncSmtpConnection, Outcome> {
         let timeout = Some(CONNECT_TIMEOUT);
@@ -110,7 +111,7 @@ impl Server {
                 AsyncSmtpConnection::connect_tokio1(server, timeout, name, Some(tls.clone()), None)
                     .await
             }
-            // What is not encrypted stays on this machine, whatever its DNS says.
+            // An unencrypted connection must stay on this machine, whatever its DNS says.
             Security::Plain if self.host == "localhost" => {
                 let server = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                     .map(|ip| SocketAddr::new(ip, self.port));
@@ -126,7 +127,7 @@ impl Server {
         if let Security::StartTls(tls) = &self.security {
             if !connection.can_starttls() {
                 let reason = format!(
-                    "the mail server offers no STARTTLS: use smtps:// in {SETTING}, or another port"
+                    "the mail server does not offer STARTTLS: use smtps:// in {SETTING}, or another port"
                 );
                 return Err(Outcome::Failed {
                     reason,
@@ -142,7 +143,7 @@ impl Server {
             let ways = [Mechanism::Plain, Mechanism::Login];
             if connection.server_info().get_auth_mechanism(&ways).is_none() {
                 let reason = format!(
-                    "the mail server takes no password here: leave user and password out of {SETTING}, or use \
+                    "the mail server accepts no password here: leave user and password out of {SETTING}, or use \
                      another port"
                 );
                 return Err(Outcome::Failed {
@@ -160,7 +161,7 @@ impl Server {
     }
 }
 
-/// What a failure means before the mail itself was handed over: nobody has it.
+/// The outcome of a failure before the mail itself was handed over: nothing was delivered.
 pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str) -> Outcome {
     let permanent = error.is_permanent();
     let fix = if permanent {
@@ -174,7 +175,7 @@ pub fn failed(step: &str, error: &lettre::transport::smtp::Error, settings: &str
     }
 }
 
-/// Why, without a word of the server's: it likes to quote addresses.
+/// The cause, without the server's own text: servers tend to quote addresses.
 pub fn cause(error: &lettre::transport::smtp::Error) -> String {
     if let Some(code) = error.status() {
         return format!("answered {code}");
@@ -187,7 +188,7 @@ pub fn cause(error: &lettre::transport::smtp::Error) -> String {
         source = inner.source();
     }
     if error.is_response() {
-        "its answer ended early or cannot be read".into()
+        "its answer ended early or is unreadable".into()
     } else {
         "the connection failed".into()
     }
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mail_leaves_over_tls_unless_it_stays_on_this_machine() {
+    fn mail_is_sent_over_tls_unless_it_stays_on_this_machine() {
         let table = [
             ("smtps://me:pw@mail.example", Ok(("tls", 465))),
             ("smtps://mail.example:2465/", Ok(("tls", 2465))),
@@ -215,7 +216,7 @@ mod tests {
             ("smtp://", Err("smtps://user:password@host")),
             (
                 "https://hidden@mail.example",
-                Err("a user or a password only"),
+                Err("only a user or only a password"),
             ),
             ("https://mail.example", Err("must begin with smtps://")),
             (
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_may_have_any_character() {
+    fn passwords_may_contain_any_character() {
         let url = SecretString::from("smtps://me%40a.example:p%2Fw%3A%40@mail.example".to_owned());
         let server = Server::new(&url).expect("valid");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Messages posted and changed as a Slack app.
+//! Posts and updates messages as a Slack app.
 //!
 //! Sources: <https://docs.slack.dev/reference/methods/chat.postMessage>,
 //! <https://docs.slack.dev/reference/methods/chat.update>,
@@ -18,11 +18,11 @@ use super::super::{
 };
 use super::channels::{Channels, Id};
 use super::search::{Search, SearchError};
-use super::{EVENT_TYPE, WHOSE, blocks, hears, id, text};
+use super::{EVENT_TYPE, PROVIDER, blocks, id, is_interactive, text};
 use crate::alert::{AlertState, NoticeKind};
 use crate::message::Message;
 
-/// Posts and updates messages as a Slack app.
+/// The notifier for a Slack app.
 pub struct SlackBot {
     client: Client,
     token: SecretString,
@@ -30,11 +30,11 @@ pub struct SlackBot {
     channels: Channels,
     search: Search,
     per_second: f64,
-    /// What is pressed under its messages comes back.
-    hears: bool,
+    /// Whether interactions with its messages are received.
+    interactive: bool,
 }
 
-/// Slack's answers hold the message that was posted, in bytes.
+/// Maximum size of Slack's answers, which contain the posted message.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -66,25 +66,25 @@ impl SlackBot {
             channels,
             search,
             per_second,
-            hears: hears(config),
+            interactive: is_interactive(config),
         }))
     }
 
-    /// The message whose thread `message` belongs into, as channel and ts: that of its alert, if it is in the
-    /// channel that the message is for.
+    /// The thread of `message`, as channel and ts: that of its alert, if it is in the channel of
+    /// this message.
     fn thread<'a>(&self, message: &'a Message) -> Option<(&'a str, &'a str)> {
         message.notice?;
         let (id, ts) = message.thread.as_deref()?.split_once(':')?;
         let channel = self.channels.of_route(&message.route);
         let is_there = match self.channels.id(channel) {
             Id::Is(known) => known == id,
-            // The same channel for all routes is the alert's too.
+            // If all routes share one channel, it is the alert's too.
             _ => self.channels.is_one(),
         };
         is_there.then_some((id, ts))
     }
 
-    /// One call of the API. Answers within what is left of `until`.
+    /// Calls the API once. Returns within the time left of `until`.
     async fn call(&self, method: &str, body: &Value, until: Instant) -> Result<Answer, Outcome> {
         let request = self
             .client
@@ -92,10 +92,10 @@ impl SlackBot {
             .json(body);
         let sending = async {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
-            let response = sent.map_err(|error| http_outcome::no_answer(WHOSE, &error))?;
+            let response = sent.map_err(|error| http_outcome::no_answer(PROVIDER, &error))?;
             let settings = "slack.api_base (SLACK_API_BASE)";
-            match http_outcome::refused(WHOSE, response.status(), response.headers(), settings) {
-                // Something on the way has given up; Slack itself may have done it.
+            match http_outcome::refused(PROVIDER, response.status(), response.headers(), settings) {
+                // A proxy in between has given up; Slack itself may have processed the request.
                 Some(Outcome::Failed {
                     reason,
                     permanent: false,
@@ -105,18 +105,18 @@ impl SlackBot {
             }
             let read = http_outcome::json(response, MAX_RESPONSE_BYTES).await;
             read.map_err(|what| Outcome::Unknown {
-                reason: format!("{WHOSE}: {what}"),
+                reason: format!("{PROVIDER}: {what}"),
             })
         };
         let answered = timeout_at(until, sending).await;
         answered.unwrap_or_else(|_| {
             Err(Outcome::Unknown {
-                reason: format!("{WHOSE}: no answer in time"),
+                reason: format!("{PROVIDER}: no answer in time"),
             })
         })
     }
 
-    async fn look(&self, message: &Message) -> Result<Lookup, SearchError> {
+    async fn search_message(&self, message: &Message) -> Result<Lookup, SearchError> {
         let mut hit = None;
         if let Some((id, ts)) = self.thread(message) {
             hit = self.search.in_thread(message, id, ts).await?;
@@ -159,13 +159,13 @@ impl Notifier for SlackBot {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let until = Instant::now() + ATTEMPT_TIMEOUT;
-        // A receipt is `channel:ts`, the two things that chat.update wants.
+        // A receipt is `channel:ts`, the two values that chat.update needs.
         let posted = message.receipt.as_deref().and_then(|r| r.split_once(':'));
         let channel = self.channels.of_route(&message.route);
         let mut body = json!({
             "channel": channel,
             "text": text(&message.text),
-            "blocks": blocks(message, self.hears),
+            "blocks": blocks(message, self.interactive),
             "unfurl_links": false,
             "metadata": {"event_type": EVENT_TYPE, "event_payload": {
                 "delivery_id": id(message),
@@ -186,7 +186,7 @@ impl Notifier for SlackBot {
         {
             body["channel"] = id.into();
             body["thread_ts"] = ts.into();
-            // An escalation is for everybody in the channel to see; who follows the thread sees the rest.
+            // An escalation is also shown in the channel; other notices only in the thread.
             if let Some(NoticeKind::Escalated(_)) = message.notice
                 && message.state != AlertState::Resolved
             {
@@ -194,7 +194,8 @@ impl Notifier for SlackBot {
             }
         }
         let mut answer = self.call(method, &body, until).await;
-        // Somebody deleted the alert's message: the notice stands alone. Nobody has seen it so far.
+        // The alert's message was deleted, so the notice is posted on its own. It was not delivered
+        // so far.
         if let (
             Ok(Answer {
                 ok: false,
@@ -238,24 +239,24 @@ impl Notifier for SlackBot {
     }
 
     async fn find(&self, message: &Message) -> Lookup {
-        // A change in place can be made again.
+        // An update in place can be repeated.
         if message.receipt.is_some() {
             return Lookup::Absent;
         }
-        match timeout(ATTEMPT_TIMEOUT, self.look(message)).await {
+        match timeout(ATTEMPT_TIMEOUT, self.search_message(message)).await {
             Ok(Ok(lookup)) => lookup,
             Ok(Err(SearchError::Later(reason))) => Lookup::Later { reason },
             Ok(Err(SearchError::Never)) => Lookup::CannotTell,
             Err(_) => Lookup::Later {
-                reason: format!("{WHOSE}: no answer in time"),
+                reason: format!("{PROVIDER}: no answer in time"),
             },
         }
     }
 }
 
-/// Slack's words on what goes wrong.
+/// Slack's error codes.
 fn failed(word: &str, is_update: bool) -> Outcome {
-    let reason = format!("{WHOSE} answered {word}");
+    let reason = format!("{PROVIDER} answered {word}");
     let fix = match word {
         "ratelimited" | "rate_limited" => return Outcome::RetryAfter { wait_ms: 30_000 },
         "message_not_found" | "cant_update_message" | "edit_window_closed" if is_update => {
@@ -313,7 +314,7 @@ mod tests {
         let egress = EgressClient::new(EgressConfig::default());
         SlackBot::configured(&config, &egress, 1.0)
             .expect("valid")
-            .expect("set up")
+            .expect("configured")
     }
 
     fn bot(stub: &Stub) -> SlackBot {
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_become_outcomes() {
+    async fn responses_map_to_outcomes() {
         let table = [
             (posted(), "delivered", "C1:10.5"),
             (
@@ -374,16 +375,19 @@ mod tests {
             ),
             (error("service_unavailable"), "failed", ""),
             (error("internal_error"), "unknown", ""),
-            (Reply::ok("<html>"), "unknown", "not the JSON"),
+            (Reply::ok("<html>"), "unknown", "not the expected JSON"),
             (Reply::silence(), "unknown", ""),
         ];
         for (reply, expected, part) in table {
             let answer = reply.clone();
             let stub = Stub::answering(move |_| answer.clone()).await;
             let outcome = bot(&stub).deliver(&message()).await;
-            let told = format!("{outcome:?}");
-            assert_eq!(outcome.as_str(), expected, "{reply:?}: {told}");
-            assert!(told.contains(part) && !told.contains("hidden"), "{told}");
+            let outcome_text = format!("{outcome:?}");
+            assert_eq!(outcome.as_str(), expected, "{reply:?}: {outcome_text}");
+            assert!(
+                outcome_text.contains(part) && !outcome_text.contains("hidden"),
+                "{outcome_text}"
+            );
         }
         assert_eq!(
             bot_of("http://127.0.0.1:1", &[])
@@ -395,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_the_message_that_is_there() {
+    async fn updates_the_existing_message() {
         let stub = Stub::answering(|_| posted()).await;
         let changed = Message {
             receipt: Some("C1:10.5".into()),
@@ -434,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn notices_go_into_the_thread_and_escalations_to_the_channel_too() {
+    async fn notices_go_into_the_thread_and_escalations_also_into_the_channel() {
         let stub = Stub::answering(|_| posted()).await;
         let soon = Message {
             delivery_id: "al_1-1".into(),
@@ -449,7 +453,7 @@ mod tests {
         let one = bot(&stub);
         one.deliver(&soon).await;
         one.deliver(&escalated).await;
-        // Another channel: no thread there.
+        // The thread does not exist in another channel.
         let two = bot_of(&stub.url(), &[("default", "C1"), ("escalation", "C2")]);
         two.deliver(&Message {
             route: "escalation".into(),
@@ -473,7 +477,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_notice_stands_alone_when_its_thread_is_gone() {
+    async fn a_notice_is_posted_on_its_own_if_its_thread_was_deleted() {
         let stub = Stub::answering(|request| {
             if request.json().get("thread_ts").is_some() {
                 error("thread_not_found")
@@ -495,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn finds_what_arrived_page_by_page() {
+    async fn finds_a_delivered_message_page_by_page() {
         let stub = Stub::answering(|request| match request.parameter("cursor").as_deref() {
             _ if is(request, "chat.postMessage") => posted(),
             None => page(&[("al_1-10", 1)], "next"),
@@ -503,7 +507,7 @@ mod tests {
         })
         .await;
         let bot = bot(&stub);
-        // The channel's id is known from an answer.
+        // An earlier answer has shown the channel's id.
         bot.deliver(&Message {
             delivery_id: "al_0-0".into(),
             ..message()
@@ -537,7 +541,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn looks_for_a_notice_in_its_thread_and_then_in_the_channel() {
+    async fn searches_for_a_notice_in_its_thread_and_then_in_the_channel() {
         let stub = Stub::answering(|request| {
             if is(request, "conversations.replies") {
                 error("thread_not_found")
@@ -564,7 +568,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_earlier_state_that_arrived_is_found_as_that() {
+    async fn an_earlier_revision_that_arrived_is_found_as_such() {
         let stub = Stub::answering(|_| page(&[("al_1-0", 1)], "")).await;
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
         let later = Message {
@@ -582,7 +586,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_alert_and_its_end_are_one_message_also_after_somebody_deleted_it() {
+    async fn an_alert_and_its_resolution_stay_one_message_after_a_deletion() {
         let stub = Stub::answering(|request| {
             if request.method == "GET" {
                 page(&[("al_1-0", 3)], "")
@@ -592,7 +596,7 @@ mod tests {
         })
         .await;
         let bot = bot_of(&stub.url(), &[("default", "C1")]);
-        // Posted anew while it fired, and nobody knows whether that arrived.
+        // Posted again while it fired, and it is unknown whether that arrived.
         let over = Message {
             delivery_id: format!("al_1-0{}", super::super::RESOLVED),
             revision: 3,
@@ -606,12 +610,12 @@ mod tests {
             }
         );
         bot.deliver(&over).await;
-        let body = stub.requests().pop().expect("asked").json();
+        let body = stub.requests().pop().expect("a request").json();
         assert_eq!(body["metadata"]["event_payload"]["delivery_id"], "al_1-0");
     }
 
     #[tokio::test]
-    async fn a_channel_by_name_is_looked_up_one_time() {
+    async fn a_channel_name_is_resolved_once() {
         let stub = Stub::answering(|request| {
             let of_page = |name: &str, id: &str, next: &str| {
                 let channels = json!([{"id": id, "name": name}]);
@@ -647,7 +651,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_looked_up_is_said() {
+    async fn a_failed_search_is_reported() {
         let table = [
             (Reply::status(429), "later"),
             (Reply::status(503), "later"),
@@ -657,7 +661,7 @@ mod tests {
             (error("missing_scope"), "cannot tell"),
             (error("not_in_channel"), "cannot tell"),
             (error("invalid_auth"), "cannot tell"),
-            // More pages than anybody wants to read.
+            // More pages than the search reads.
             (page(&[], "on"), "cannot tell"),
         ];
         for (reply, expected) in table {

@@ -1,9 +1,9 @@
-//! Channels by name and by id. Settings may have either; reading a channel takes its id.
+//! Channels by name and by id. Settings may use either; reading a channel requires its id.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The channels of the settings, and the ids that are known of their names.
+/// The configured channels, and the known ids of their names.
 pub struct Channels {
     by_route: BTreeMap<String, String>,
     known: Mutex<Known>,
@@ -12,23 +12,23 @@ pub struct Channels {
 #[derive(Default)]
 struct Known {
     ids: BTreeMap<String, String>,
-    /// Slack's list was read: what is not in `ids` is not to be seen.
+    /// Whether Slack's list was read: a channel that is not in `ids` is not visible.
     is_listed: bool,
 }
 
-/// What is known of a channel's id.
+/// The state of knowledge about a channel's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
-    /// This.
+    /// The id is known.
     Is(String),
-    /// Slack's list will tell.
+    /// Slack's list must be read first.
     NotListedYet,
-    /// Slack's list does not have it.
+    /// Slack's list does not contain it.
     Unknown,
 }
 
 impl Channels {
-    /// `by_route` as of [`revwatch_runtime::config::SlackConfig::channels`].
+    /// `by_route` as in [`revwatch_runtime::config::SlackConfig::channels`].
     pub fn new(by_route: BTreeMap<String, String>) -> Self {
         Self {
             by_route,
@@ -45,14 +45,14 @@ impl Channels {
         listed.map_or("#alerts-critical", String::as_str)
     }
 
-    /// Whether every route has the same channel.
+    /// Whether all routes have the same channel.
     pub fn is_one(&self) -> bool {
         let mut channels = self.by_route.values();
         let first = channels.next();
         channels.all(|channel| Some(channel) == first)
     }
 
-    /// The id of a channel of the settings.
+    /// The id of a configured channel.
     pub fn id(&self, channel: &str) -> Id {
         if is_id(channel) {
             return Id::Is(channel.to_owned());
@@ -65,7 +65,7 @@ impl Channels {
         }
     }
 
-    /// An answer of Slack's showed the id of `channel`.
+    /// Records the id of `channel` from one of Slack's answers.
     pub fn learn(&self, channel: &str, id: &str) {
         if !is_id(channel) && !channel.is_empty() {
             self.known()
@@ -80,7 +80,7 @@ impl Channels {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it is locked; if something did, what it holds is still true.
+        // Nothing panics while it is locked; if something did, the contents would still be valid.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_told_from_names_and_remembered() {
+    fn ids_are_distinguished_from_names_and_remembered() {
         let list = [("default", "#alerts"), ("growth", "C0123456789")];
         let channels = Channels::new(list.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(

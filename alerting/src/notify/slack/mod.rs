@@ -1,8 +1,8 @@
-//! Slack, in its two forms.
+//! Slack, as an app or as an incoming webhook.
 //!
-//! With a bot token an alert is one message, posted with `chat.postMessage` and changed in place with
-//! `chat.update`; what is said about it goes into its thread. With an incoming webhook these are messages of
-//! their own: messages sent that way cannot be changed.
+//! With a bot token an alert is one message, posted with `chat.postMessage` and updated in place
+//! with `chat.update`; notices go into its thread. With an incoming webhook each of these is a
+//! separate message: such messages cannot be updated.
 
 mod bot;
 mod channels;
@@ -17,18 +17,18 @@ pub use self::webhook::SlackWebhook;
 use super::http_outcome;
 use crate::message::{Message, RESOLVED};
 
-/// Longer texts are cut by Slack; we cut them ourselves, and mark it. In characters. Source:
+/// Slack truncates longer texts; we truncate them ourselves and mark it. In characters. Source:
 /// <https://docs.slack.dev/reference/methods/chat.postMessage#truncating>.
 const MAX_TEXT_CHARS: usize = 40_000;
 
 /// The type of our messages' metadata.
 const EVENT_TYPE: &str = "revwatch_alert";
 
-/// Who answers, in reasons.
-const WHOSE: &str = "Slack";
+/// The provider's name in reasons.
+const PROVIDER: &str = "Slack";
 
-/// The name of a message that is changed in place: an alert and its end are one, also when somebody deleted it
-/// and it is posted anew.
+/// The delivery id of a message that is updated in place: an alert and its resolution are one
+/// message, even if it was deleted and is posted again.
 fn id(message: &Message) -> &str {
     message
         .delivery_id
@@ -36,7 +36,7 @@ fn id(message: &Message) -> &str {
         .unwrap_or(&message.delivery_id)
 }
 
-/// What comes from outside cannot mention anybody. Source:
+/// Escapes text, so that external content cannot mention users. Source:
 /// <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
 fn text(text: &str) -> String {
     http_outcome::clamp(
@@ -48,14 +48,14 @@ fn text(text: &str) -> String {
     )
 }
 
-/// Whether what is pressed under a message comes back to us.
-fn hears(config: &SlackConfig) -> bool {
+/// Whether interactions (pressed buttons) are received.
+fn is_interactive(config: &SlackConfig) -> bool {
     config.signing_secret.is_some() || config.app_token.is_some()
 }
 
-/// Without what nobody would hear if it were pressed.
-fn blocks(message: &Message, hears: bool) -> Value {
-    let Some(blocks) = message.blocks.as_array().filter(|_| !hears) else {
+/// The blocks of a message, without buttons if interactions are not received.
+fn blocks(message: &Message, interactive: bool) -> Value {
+    let Some(blocks) = message.blocks.as_array().filter(|_| !interactive) else {
         return message.blocks.clone();
     };
     let without = |block: &Value| {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buttons_that_nobody_hears_are_left_out() {
+    fn buttons_are_left_out_if_interactions_are_not_received() {
         let button = |id: &str| json!({"type": "button", "action_id": id});
         let link =
             json!({"type": "button", "action_id": "open", "url": "https://dashboard.stripe.com"});

@@ -1,4 +1,4 @@
-//! Looks in a channel, or in a thread, whether a message is there, by the metadata that it was posted with.
+//! Searches a channel or a thread for a message, by the metadata it was posted with.
 //!
 //! Sources: <https://docs.slack.dev/reference/methods/conversations.history>,
 //! <https://docs.slack.dev/reference/methods/conversations.replies>,
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::super::{Outcome, http_outcome};
 use super::channels::{Channels, Id};
-use super::{EVENT_TYPE, WHOSE, id};
+use super::{EVENT_TYPE, PROVIDER, id};
 use crate::message::Message;
 
 /// Reads channels as a Slack app.
@@ -24,8 +24,8 @@ pub struct Search {
     client: Client,
     token: SecretString,
     api_base: String,
-    /// The missing scope was logged.
-    is_scope_told: AtomicBool,
+    /// Whether the missing scope was logged.
+    is_scope_logged: AtomicBool,
 }
 
 /// A message that was found.
@@ -33,31 +33,31 @@ pub struct Search {
 pub struct Hit {
     /// `channel:ts`.
     pub receipt: String,
-    /// The state of the alert that it shows.
+    /// The alert's revision that it shows.
     pub revision: u32,
 }
 
-/// Why nobody knows.
+/// Why the search has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SearchError {
-    /// Not now.
+    /// Temporary failure.
     Later(String),
-    /// Not ever, with these settings.
+    /// Impossible with these settings.
     Never,
 }
 
-/// Clocks may differ; in seconds.
+/// Allowance for clock differences, in seconds.
 const BEFORE_FIRED_S: i64 = 600;
 /// Slack recommends no more than 200 a page.
 const PER_PAGE: &str = "200";
-/// Messages of a channel since the alert fired that are looked at, in pages.
+/// Maximum pages of a channel's messages since the alert fired.
 const MAX_PAGES: usize = 5;
-/// Channels of a workspace that are looked at, in pages.
+/// Maximum pages of a workspace's channels.
 const MAX_CHANNEL_PAGES: usize = 10;
-/// A page of messages with blocks, in bytes.
+/// Maximum bytes of a page of messages with blocks.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
-/// What all answers have in common.
+/// The common part of all answers.
 #[derive(Deserialize)]
 struct Page<T> {
     ok: bool,
@@ -75,7 +75,7 @@ struct Next {
 #[derive(Deserialize)]
 struct Posted {
     ts: String,
-    /// Other apps' may be anything.
+    /// Other apps' metadata can have any form.
     #[serde(default)]
     metadata: Value,
 }
@@ -86,24 +86,24 @@ struct Channel {
     name: Option<String>,
 }
 
-/// What Slack said instead of a page.
-enum ApiProblem {
+/// The error that Slack returned instead of a page.
+enum ApiError {
     Stop(SearchError),
     Word(String),
 }
 
 impl Search {
-    /// `api_base` without a slash at its end.
+    /// `api_base` without a trailing slash.
     pub fn new(client: Client, token: SecretString, api_base: String) -> Self {
         Self {
             client,
             token,
             api_base,
-            is_scope_told: AtomicBool::new(false),
+            is_scope_logged: AtomicBool::new(false),
         }
     }
 
-    /// `message` in the channel with this id, outside of threads.
+    /// Searches for `message` in the channel with this id, outside of threads.
     pub async fn in_channel(
         &self,
         message: &Message,
@@ -113,7 +113,8 @@ impl Search {
             .await
     }
 
-    /// `message` in the thread of the message at `ts`. A thread that is gone has nothing in it.
+    /// Searches for `message` in the thread of the message at `ts`. A deleted thread contains
+    /// nothing.
     pub async fn in_thread(
         &self,
         message: &Message,
@@ -124,22 +125,22 @@ impl Search {
             .await
     }
 
-    /// The id of a channel of the settings. Slack's list is read at most one time.
+    /// The id of a configured channel. Slack's list is read at most once.
     pub async fn id(&self, channels: &Channels, channel: &str) -> Result<String, SearchError> {
         let scopes = "channels:read (for private channels groups:read)";
         if channels.id(channel) == Id::NotListedYet {
-            // Without groups:read, private channels cannot be asked for.
+            // Without groups:read, private channels cannot be requested.
             let listed = match self.list(channels, "public_channel,private_channel").await {
-                Err(ApiProblem::Word(word)) if word == "missing_scope" => {
+                Err(ApiError::Word(word)) if word == "missing_scope" => {
                     self.list(channels, "public_channel").await
                 }
                 other => other,
             };
-            listed.map_err(|trouble| self.stopped(trouble, scopes))?;
+            listed.map_err(|problem| self.search_error(problem, scopes))?;
         }
         match channels.id(channel) {
             Id::Is(id) => Ok(id),
-            _ => Err(self.stopped(ApiProblem::Word("without the channel".to_owned()), scopes)),
+            _ => Err(self.search_error(ApiError::Word("without the channel".to_owned()), scopes)),
         }
     }
 
@@ -162,10 +163,10 @@ impl Search {
         let mut cursor = String::new();
         for _ in 0..MAX_PAGES {
             let (page, next) = match self.page::<Posted>(method, &parameters, &cursor).await {
-                Err(ApiProblem::Word(word)) if word == "thread_not_found" => return Ok(None),
-                other => other.map_err(|trouble| {
-                    self.stopped(
-                        trouble,
+                Err(ApiError::Word(word)) if word == "thread_not_found" => return Ok(None),
+                other => other.map_err(|problem| {
+                    self.search_error(
+                        problem,
                         "channels:history (for private channels groups:history)",
                     )
                 })?,
@@ -179,11 +180,11 @@ impl Search {
             let Some(next) = next else { return Ok(None) };
             cursor = next;
         }
-        // It may be further on.
+        // It may be on a later page.
         Err(SearchError::Never)
     }
 
-    async fn list(&self, channels: &Channels, types: &str) -> Result<(), ApiProblem> {
+    async fn list(&self, channels: &Channels, types: &str) -> Result<(), ApiError> {
         let parameters = [
             ("types", types),
             ("exclude_archived", "true"),
@@ -210,8 +211,8 @@ impl Search {
         method: &str,
         parameters: &[(&str, &str)],
         cursor: &str,
-    ) -> Result<(Vec<T>, Option<String>), ApiProblem> {
-        let later = |reason: String| ApiProblem::Stop(SearchError::Later(reason));
+    ) -> Result<(Vec<T>, Option<String>), ApiError> {
+        let later = |reason: String| ApiError::Stop(SearchError::Later(reason));
         let mut parameters = parameters.to_vec();
         if !cursor.is_empty() {
             parameters.push(("cursor", cursor));
@@ -222,7 +223,7 @@ impl Search {
             http_outcome::encoded(&parameters)
         ));
         let sent = request.bearer_auth(self.token.expose_secret()).send().await;
-        let response = sent.map_err(|error| match http_outcome::no_answer(WHOSE, &error) {
+        let response = sent.map_err(|error| match http_outcome::no_answer(PROVIDER, &error) {
             Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => later(reason),
             other => later(other.as_str().to_owned()),
         })?;
@@ -231,16 +232,16 @@ impl Search {
                 return Err(later("Slack limits how often it may be read".into()));
             }
             status if status.is_server_error() => {
-                return Err(later(format!("{WHOSE} answered {status}")));
+                return Err(later(format!("{PROVIDER} answered {status}")));
             }
             status if !status.is_success() => {
-                return Err(ApiProblem::Word(status.as_str().to_owned()));
+                return Err(ApiError::Word(status.as_str().to_owned()));
             }
             _ => {}
         }
         let page: Page<T> = http_outcome::json(response, MAX_RESPONSE_BYTES)
             .await
-            .map_err(|what| later(format!("{WHOSE}: {what}")))?;
+            .map_err(|what| later(format!("{PROVIDER}: {what}")))?;
         match (page.ok, page.items) {
             (true, Some(items)) => {
                 let next = page
@@ -249,18 +250,18 @@ impl Search {
                     .filter(|cursor| !cursor.is_empty());
                 Ok((items, next))
             }
-            // Slack always sends a list, be it empty: whatever this is, it proves nothing.
-            (true, None) => Err(ApiProblem::Word("without a list".to_owned())),
-            (false, _) => Err(ApiProblem::Word(http_outcome::word(
+            // Slack always sends a list, even if it is empty: any other answer proves nothing.
+            (true, None) => Err(ApiError::Word("without a list".to_owned())),
+            (false, _) => Err(ApiError::Word(http_outcome::word(
                 &page.error.unwrap_or_default(),
             ))),
         }
     }
 
-    fn stopped(&self, trouble: ApiProblem, scopes: &str) -> SearchError {
-        let word = match trouble {
-            ApiProblem::Stop(stop) => return stop,
-            ApiProblem::Word(word) => word,
+    fn search_error(&self, problem: ApiError, scopes: &str) -> SearchError {
+        let word = match problem {
+            ApiError::Stop(stop) => return stop,
+            ApiError::Word(word) => word,
         };
         match word.as_str() {
             "ratelimited"
@@ -268,12 +269,12 @@ impl Search {
             | "internal_error"
             | "fatal_error"
             | "service_unavailable"
-            | "request_timeout" => SearchError::Later(format!("{WHOSE} answered {word}")),
+            | "request_timeout" => SearchError::Later(format!("{PROVIDER} answered {word}")),
             _ => {
-                if !self.is_scope_told.swap(true, Ordering::Relaxed) {
+                if !self.is_scope_logged.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         answer = word,
-                        "Slack cannot be asked whether a message arrived, so one may be sent twice after a failure: \
+                        "cannot check with Slack whether a message arrived, so one may be sent twice after a failure: \
                          give the app of SLACK_BOT_TOKEN the scope {scopes} and invite it to the channel"
                     );
                 }

@@ -1,4 +1,4 @@
-//! Messages to the one channel of an incoming webhook. Source:
+//! Posts messages to the one channel of an incoming webhook. Source:
 //! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>.
 
 use async_trait::async_trait;
@@ -8,19 +8,19 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::super::{Capabilities, EgressClient, Notifier, Outcome, SetupError, http_outcome};
-use super::{WHOSE, blocks, hears, text};
+use super::{PROVIDER, blocks, is_interactive, text};
 use crate::message::Message;
 
-/// Posts messages to the one channel of an incoming webhook.
+/// The notifier for an incoming webhook.
 pub struct SlackWebhook {
     client: Client,
     url: SecretString,
     per_second: f64,
-    /// What is pressed under its messages comes back.
-    hears: bool,
+    /// Whether interactions with its messages are received.
+    interactive: bool,
 }
 
-/// Slack's words on what goes wrong are a few bytes.
+/// Slack's error texts are a few bytes.
 const MAX_RESPONSE_BYTES: usize = 4096;
 
 const SETTING: &str = "slack.webhook_url (SLACK_WEBHOOK_URL)";
@@ -40,7 +40,7 @@ impl SlackWebhook {
             client: egress.client()?,
             url: SecretString::from(String::from(url)),
             per_second,
-            hears: hears(config),
+            interactive: is_interactive(config),
         }))
     }
 }
@@ -67,7 +67,7 @@ impl Notifier for SlackWebhook {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let body = json!({"text": text(&message.text), "blocks": blocks(message, self.hears), "unfurl_links": false});
+        let body = json!({"text": text(&message.text), "blocks": blocks(message, self.interactive), "unfurl_links": false});
         let response = match self
             .client
             .post(self.url.expose_secret())
@@ -76,7 +76,7 @@ impl Notifier for SlackWebhook {
             .await
         {
             Ok(response) => response,
-            Err(error) => return http_outcome::no_answer(WHOSE, &error),
+            Err(error) => return http_outcome::no_answer(PROVIDER, &error),
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let answer = http_outcome::body(response, MAX_RESPONSE_BYTES)
@@ -84,12 +84,12 @@ impl Notifier for SlackWebhook {
             .unwrap_or_default();
         let word = http_outcome::word(&String::from_utf8_lossy(&answer));
         failed(&word)
-            .or_else(|| http_outcome::refused(WHOSE, status, &headers, SETTING))
+            .or_else(|| http_outcome::refused(PROVIDER, status, &headers, SETTING))
             .unwrap_or(Outcome::Delivered { receipt: None })
     }
 }
 
-/// Words that Slack answers with, whatever the status. Source:
+/// Error texts in Slack's answers, whatever the status. Source:
 /// <https://docs.slack.dev/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks>.
 fn failed(word: &str) -> Option<Outcome> {
     let fix = match word {
@@ -104,15 +104,15 @@ fn failed(word: &str) -> Option<Outcome> {
         | "action_prohibited"
         | "user_not_found"
         | "posting_to_general_channel_denied" => {
-            "the webhook or its channel is gone or closed: make a new one for"
+            "the webhook or its channel was deleted or closed: create a new one for"
         }
         "invalid_payload" | "invalid_blocks" | "invalid_blocks_format" | "no_text" => {
-            "this is a fault of revwatch's, or no incoming webhook of Slack's is at"
+            "this is a bug of revwatch, or the URL is not an incoming webhook of Slack:"
         }
         _ => return None,
     };
     Some(Outcome::Failed {
-        reason: format!("{WHOSE} answered {word}: {fix} {SETTING}"),
+        reason: format!("{PROVIDER} answered {word}: {fix} {SETTING}"),
         permanent: true,
     })
 }
@@ -132,11 +132,11 @@ mod tests {
         let egress = EgressClient::new(EgressConfig::default());
         SlackWebhook::configured(&config, &egress, 1.0)
             .expect("valid")
-            .expect("set up")
+            .expect("configured")
     }
 
     #[tokio::test]
-    async fn answers_become_outcomes() {
+    async fn responses_map_to_outcomes() {
         let permanent = |part: &'static str| (Some(true), part);
         let table = [
             (Reply::ok("ok"), (None, "delivered")),
@@ -206,7 +206,7 @@ mod tests {
     async fn posts_text_and_blocks() {
         let stub = Stub::answering(|_| Reply::ok("ok")).await;
         let long = Message {
-            text: "x".repeat(LONGEST + 5),
+            text: "x".repeat(MAX_CHARS + 5),
             ..message()
         };
         let outcome = webhook(&stub.url()).deliver(&long).await;
@@ -214,10 +214,10 @@ mod tests {
         let body = stub.requests()[0].json();
         assert_eq!(
             body["text"].as_str().map(|t| t.chars().count()),
-            Some(LONGEST)
+            Some(MAX_CHARS)
         );
         assert_eq!(body["blocks"], message().blocks);
     }
 
-    const LONGEST: usize = super::super::MAX_TEXT_CHARS;
+    const MAX_CHARS: usize = super::super::MAX_TEXT_CHARS;
 }
