@@ -1,14 +1,14 @@
-//! Slack posts what is pressed: `POST /slack/interactivity`, a form whose field `payload` is JSON.
+//! Slack posts interactions: `POST /slack/interactivity`, a form whose field `payload` is JSON.
 //!
 //! | status | when |
 //! |---|---|
-//! | 200 | all that is asked is durable, or nothing of it is ours |
-//! | 400 | the payload cannot be read |
-//! | 401 | the signature is missing, wrong or of another time |
+//! | 200 | all requested commands are durable, or none of the actions is ours |
+//! | 400 | the payload is unreadable |
+//! | 401 | the signature is missing, invalid, or too far from the current time |
 //! | 413 | the body is larger than [`BODY_BYTES`] |
-//! | 503 | the store cannot take it |
+//! | 503 | the store cannot accept the command |
 //!
-//! On anything but 200 Slack shows an error to whoever pressed:
+//! For any status but 200 Slack shows the user an error:
 //! <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
 
 use std::net::SocketAddr;
@@ -36,20 +36,21 @@ use super::inbox::Inbox;
 use super::payload::{PayloadError, commands};
 use super::signature::{SignatureError, verify};
 
-/// The listener for what is pressed, bound but not yet serving.
+/// The listener for interactions, bound but not yet serving.
 pub struct Interactivity {
     listener: TcpListener,
     local_addr: SocketAddr,
     handler: Arc<Handler>,
 }
 
-/// Larger bodies are refused. A payload holds the message it is about, of some kilobytes.
+/// Larger bodies are refused. A payload contains the message it refers to, of some kilobytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
 
-/// Where Slack posts to.
+/// The path that Slack posts to.
 pub const PATH: &str = "/slack/interactivity";
 
-/// People press one button at a time. A connection is for one request, which must be over when its life is.
+/// People press one button at a time. A connection serves one request, which must finish within the
+/// connection's lifetime.
 const BOUNDS: Bounds = Bounds {
     connections: 64,
     idle: Duration::from_secs(10),
@@ -63,7 +64,8 @@ struct Handler {
 }
 
 impl Interactivity {
-    /// Opens the listener. `keys` are those of the Slack app; without any, everything is refused.
+    /// Opens the listener. `keys` are those of the Slack app; without any, all requests are
+    /// refused.
     pub async fn bind(
         addr: SocketAddr,
         keys: Vec<SigningKey>,
@@ -86,12 +88,12 @@ impl Interactivity {
         })
     }
 
-    /// Where it listens, with the port the system chose.
+    /// The bound address, with the port that the system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// The keys; others may be put in their place.
+    /// The keys; a reload replaces them.
     pub fn keys(&self) -> Reloadable<Vec<SigningKey>> {
         self.handler.keys.clone()
     }
@@ -111,7 +113,7 @@ async fn interactivity(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    // Each connection is for one request: see `BOUNDS`.
+    // Each connection serves one request: see `BOUNDS`.
     (
         [(header::CONNECTION, "close")],
         handler.answer(&headers, body).await,
@@ -143,12 +145,13 @@ impl Handler {
         );
         verify(&self.keys.get(), timestamp, signature, &body, now_s).map_err(|refusal| {
             match refusal {
-                // Anybody on the network may try; only these can be our own mistake.
+                // Anyone on the network can cause the other errors; only these can be our own
+                // mistake.
                 SignatureError::Mismatch | SignatureError::WrongTime => {
-                    tracing::warn!(%refusal, "a request was not Slack's");
+                    tracing::warn!(%refusal, "refused a request that is not from Slack");
                 }
                 SignatureError::Missing | SignatureError::Unreadable => {
-                    tracing::debug!(%refusal, "a request was not Slack's");
+                    tracing::debug!(%refusal, "refused a request that is not from Slack");
                 }
             }
             RequestError::Signature(refusal)
@@ -158,11 +161,11 @@ impl Handler {
             .find(|(name, _)| name == "payload")
             .ok_or(RequestError::NoPayload)?;
         let interaction = commands(&payload, now_s).map_err(|error| {
-            tracing::warn!(%error, "Slack told of something that is no action");
+            tracing::warn!(%error, "Slack sent a payload without an action");
             RequestError::Payload(error)
         })?;
         self.inbox.take(&interaction).await.map_err(|error| {
-            tracing::error!(%error, "an action in Slack could not be stored; whoever pressed was told so");
+            tracing::error!(%error, "an action in Slack could not be stored; Slack shows the user an error");
             RequestError::Store
         })
     }
@@ -189,7 +192,7 @@ impl IntoResponse for RequestError {
             Self::NoPayload => (
                 StatusCode::BAD_REQUEST,
                 "no_payload",
-                "the body is no form with a field `payload`".to_owned(),
+                "the body is not a form with a field `payload`".to_owned(),
             ),
             Self::Payload(error) => (StatusCode::BAD_REQUEST, "not_an_action", error.to_string()),
             Self::Store => {
@@ -211,7 +214,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::super::signature::keys;
-    use super::super::tests::{LONG, break_store, hold_store, left, mend_store, open, press};
+    use super::super::tests::{
+        LONG, break_store, hold_store, open, pending_commands, press, repair_store,
+    };
     use super::*;
     use crate::command::CommandKind;
 
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_pressed_is_stored_before_it_is_confirmed_and_once_however_often_it_comes() {
+    async fn an_interaction_is_stored_before_it_is_confirmed_and_a_repeat_replaces_it() {
         let served = start().await;
         let acknowledge = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         for secret in ["new", "old", "new"] {
@@ -294,7 +299,7 @@ mod tests {
                 (200, String::new())
             );
         }
-        let stored = left(&served.store).await;
+        let stored = pending_commands(&served.store).await;
         assert_eq!(stored.len(), 1, "{stored:?}");
         let (_, command) = &stored[0];
         assert_eq!(
@@ -310,15 +315,19 @@ mod tests {
 
         let silence = form(&press("silence_4h", "al_1 14400", "1767326131.000000").to_string());
         assert_eq!(served.post(silence, "new", now_s()).await.0, 200);
-        assert_eq!(left(&served.store).await.len(), 2);
+        assert_eq!(pending_commands(&served.store).await.len(), 2);
         let link = form(&press("open", "", "1767326132.000000").to_string());
         assert_eq!(served.post(link, "new", now_s()).await.0, 200);
-        assert_eq!(left(&served.store).await.len(), 2, "a link asks nothing");
+        assert_eq!(
+            pending_commands(&served.store).await.len(),
+            2,
+            "a link requests nothing"
+        );
         served.shutdown.cancel();
     }
 
     #[tokio::test]
-    async fn whoever_is_not_slack_is_refused_and_nothing_is_stored() {
+    async fn an_unsigned_request_is_refused_and_nothing_is_stored() {
         let served = start().await;
         let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         for (secret, age_s, expected) in [
@@ -344,7 +353,7 @@ mod tests {
             status == 401 && text.contains("signature_unreadable"),
             "{status} {text}"
         );
-        assert_eq!(left(&served.store).await, []);
+        assert_eq!(pending_commands(&served.store).await, []);
         let other_path = served.url.replace("interactivity", "events");
         let answer = reqwest::Client::new()
             .post(other_path)
@@ -363,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_refused_with_a_reason() {
+    async fn an_unreadable_body_is_refused_with_a_reason() {
         let served = start().await;
         for (body, status, reason) in [
             (String::new(), 400, "no_payload"),
@@ -387,11 +396,11 @@ mod tests {
                 "{answered} {text}"
             );
         }
-        assert_eq!(left(&served.store).await, []);
+        assert_eq!(pending_commands(&served.store).await, []);
     }
 
     #[tokio::test]
-    async fn while_the_store_takes_nothing_slack_is_told_so() {
+    async fn slack_gets_503_while_the_store_refuses_commands() {
         let served = start().await;
         let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         break_store(served.folder.path());
@@ -400,14 +409,14 @@ mod tests {
             status == 503 && text.contains("unavailable"),
             "{status} {text}"
         );
-        mend_store(served.folder.path());
-        assert_eq!(left(&served.store).await, []);
+        repair_store(served.folder.path());
+        assert_eq!(pending_commands(&served.store).await, []);
         assert_eq!(served.post(body, "new", now_s()).await.0, 200);
-        assert_eq!(left(&served.store).await.len(), 1);
+        assert_eq!(pending_commands(&served.store).await.len(), 1);
     }
 
     #[tokio::test]
-    async fn a_store_that_is_too_slow_is_not_waited_for() {
+    async fn a_slow_store_is_not_waited_for() {
         let served = start().await;
         let body = form(&press("acknowledge", "al_1", "1767326130.289415").to_string());
         let held = hold_store(served.folder.path());
@@ -419,14 +428,14 @@ mod tests {
         drop(held);
         assert_eq!(served.post(body, "new", now_s()).await.0, 200);
         assert_eq!(
-            left(&served.store).await.len(),
+            pending_commands(&served.store).await.len(),
             1,
-            "it may have been stored late, as the same command"
+            "it may have been stored late, under the same key"
         );
     }
 
     #[tokio::test]
-    async fn it_ends_when_told_to() {
+    async fn it_stops_on_shutdown() {
         let folder = tempfile::tempdir().expect("a folder");
         let bound =
             Interactivity::bind(([127, 0, 0, 1], 0).into(), Vec::new(), open(folder.path())).await;

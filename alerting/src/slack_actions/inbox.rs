@@ -1,4 +1,4 @@
-//! Leaves commands in the store, and says so in the log.
+//! Stores commands for the evaluator and logs them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tokio::time::timeout;
 use super::payload::Interaction;
 use crate::command::CommandKind;
 
-/// See the module.
+/// See the module's documentation.
 #[derive(Clone)]
 pub(super) struct Inbox(Arc<dyn StateStore>);
 
-/// A command may or may not be stored; whoever gave it is to give it again.
+/// The command may or may not be stored; the sender must repeat it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InboxError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the store did not answer within {} ms", STORE_TIMEOUT.as_millis())]
     TooSlow,
-    #[error("a command cannot be written: {0}")]
+    #[error("the command cannot be encoded: {0}")]
     Unwritable(#[from] serde_json::Error),
 }
 
-/// Slack tells people that something went wrong when it has no answer after three seconds:
+/// Slack shows people an error if there is no answer within three seconds:
 /// <https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response>.
 const STORE_TIMEOUT: Duration = Duration::from_millis(2500);
 
@@ -34,7 +34,7 @@ impl Inbox {
         Self(store)
     }
 
-    /// Returns once all that is asked is durable.
+    /// Returns once all requested commands are durable.
     pub(super) async fn take(&self, interaction: &Interaction) -> Result<(), InboxError> {
         for ignored in &interaction.ignored {
             tracing::debug!(reason = ignored.reason, action_id = %redact::id(&ignored.action_id), "action in Slack ignored");
@@ -45,24 +45,24 @@ impl Inbox {
     }
 
     async fn store(&self, interaction: &Interaction) -> Result<(), InboxError> {
-        for asked in &interaction.asked {
+        for action in &interaction.requested {
             self.0
                 .submit(
                     COMMANDS,
-                    &asked.key,
-                    &serde_json::to_string(&asked.command)?,
+                    &action.key,
+                    &serde_json::to_string(&action.command)?,
                 )
                 .await?;
-            let what = match asked.command.ask {
+            let what = match action.command.ask {
                 CommandKind::Acknowledge { .. } => "acknowledge",
                 CommandKind::Resolve { .. } => "resolve",
                 CommandKind::Silence(_) => "silence",
                 CommandKind::Unsilence { .. } => "unsilence",
             };
-            // A name and not an id of Slack's would be a person's.
+            // Slack's user id is logged; a name would be personal data.
             let (alert_id, by) = (
-                redact::id(&asked.alert_id),
-                redact::slack_user(&asked.user_id),
+                redact::id(&action.alert_id),
+                redact::slack_user(&action.user_id),
             );
             tracing::info!(%alert_id, what, slack_user = %by, "action in Slack");
         }

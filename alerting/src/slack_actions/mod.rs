@@ -1,9 +1,10 @@
-//! What people press under an alert in Slack (acknowledge, silence), on its way to the evaluator.
+//! Interactions with alerts in Slack (acknowledge, silence), on their way to the evaluator.
 //!
-//! Slack tells of it in one of two ways: it posts it to us ([`Interactivity`]), or we fetch it over a
-//! WebSocket ([`SocketMode`]). Either way [`payload`] reads it, and it is confirmed to Slack once the command
-//! is durable in the store; without that Slack shows an error to whoever pressed. Any number of processes may
-//! do this at once, whether they evaluate or not.
+//! Slack delivers them in one of two ways: it posts them to us ([`Interactivity`]), or we receive
+//! them over a WebSocket ([`SocketMode`]). In both cases [`payload`] parses them, and they are
+//! confirmed to Slack once the command is durable in the store; without a confirmation Slack shows
+//! the user an error. Any number of processes may do this concurrently, whether they evaluate or
+//! not.
 
 mod http;
 mod inbox;
@@ -26,24 +27,24 @@ pub use self::http::Interactivity;
 pub use self::socket::SocketMode;
 use crate::notify::{EgressClient, SetupError};
 
-/// Both ways, as far as they are configured.
+/// Both receivers, as far as they are configured.
 #[derive(Default)]
 pub struct SlackActions {
     http: Option<Interactivity>,
     socket: Option<watch::Sender<Option<SocketMode>>>,
 }
 
-/// Puts other secrets and tokens in the place of those in use.
+/// Replaces the active secrets and tokens.
 pub struct Switch {
     keys: Option<Reloadable<Vec<SigningKey>>>,
     socket: Option<watch::Sender<Option<SocketMode>>>,
     store: Arc<dyn StateStore>,
 }
 
-/// What people press cannot be taken; the text names the setting and the fix.
+/// Interactions cannot be received; the message names the setting and the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The port.
+    /// The listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A setting.
@@ -55,7 +56,8 @@ pub enum StartError {
 }
 
 impl SlackActions {
-    /// Opens the port, if there is a signing secret, and prepares Socket Mode, if there is an app token.
+    /// Opens the listener if there is a signing secret, and prepares Socket Mode if there is an app
+    /// token.
     pub async fn bind(
         config: &SlackConfig,
         egress: &EgressClient,
@@ -74,20 +76,20 @@ impl SlackActions {
         })
     }
 
-    /// Whether what is configured can be used; opens nothing.
+    /// Checks whether the configuration is usable; opens nothing.
     pub fn check(config: &Config) -> Result<(), ConfigError> {
-        let wrong = |error: StartError| ConfigError::of(error.to_string());
-        keys(&config.slack).map_err(wrong)?;
+        let invalid = |error: StartError| ConfigError::of(error.to_string());
+        keys(&config.slack).map_err(invalid)?;
         if config.slack.app_token.is_some() {
             let egress = EgressClient::new(config.egress);
             egress
                 .base(socket::SETTING, &config.slack.api_base)
-                .map_err(|error| wrong(SetupError::from(error).into()))?;
+                .map_err(|error| invalid(SetupError::from(error).into()))?;
         }
         Ok(())
     }
 
-    /// To be asked when other settings come.
+    /// The handle with which a reload replaces secrets and tokens.
     pub fn switch(&self, store: Arc<dyn StateStore>) -> Switch {
         Switch {
             keys: self.http.as_ref().map(Interactivity::keys),
@@ -96,22 +98,24 @@ impl SlackActions {
         }
     }
 
-    /// Where Slack may post, with the port the system chose; `None` without a signing secret.
+    /// The listener's address, with the port that the system chose; `None` without a signing
+    /// secret.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(Interactivity::local_addr)
     }
 
-    /// Takes what is pressed until `shutdown`; ends at once if neither way is, or can become, configured.
+    /// Receives interactions until `shutdown`; ends at once if neither receiver is, or can become,
+    /// configured.
     pub async fn run(self, shutdown: CancellationToken) {
         let http = async {
             if let Some(http) = self.http {
                 http.serve(shutdown.clone()).await;
             }
         };
-        let arriving = self.socket.map(|sender| sender.subscribe());
+        let changes = self.socket.map(|sender| sender.subscribe());
         let socket = async {
-            if let Some(arriving) = arriving {
-                keep_socket(arriving, &shutdown).await;
+            if let Some(changes) = changes {
+                keep_socket(changes, &shutdown).await;
             }
         };
         tokio::join!(http, socket);
@@ -119,24 +123,24 @@ impl SlackActions {
 }
 
 impl Switch {
-    /// Makes ready what `config` says. Without a signing secret, requests of Slack are refused from then on; a
-    /// first one opens no listener.
+    /// Prepares the settings in `config`. Without a signing secret, Slack's requests are refused
+    /// from then on; a first secret opens no listener.
     pub fn prepare(&self, config: &Config) -> Result<Apply, ConfigError> {
         let egress = EgressClient::new(config.egress);
-        let wrong = |error: StartError| ConfigError::of(error.to_string());
-        let keys = keys(&config.slack).map_err(wrong)?.unwrap_or_default();
-        let new = socket(&config.slack, &egress, self.store.clone()).map_err(wrong)?;
+        let invalid = |error: StartError| ConfigError::of(error.to_string());
+        let keys = keys(&config.slack).map_err(invalid)?.unwrap_or_default();
+        let new = socket(&config.slack, &egress, self.store.clone()).map_err(invalid)?;
         let (current, sender) = (self.keys.clone(), self.socket.clone());
         Ok(Box::new(move || {
             if let Some(current) = current {
                 current.set(keys);
             }
             if let Some(sender) = sender {
-                // A connection with the same token goes on.
+                // A connection with the same token stays open.
                 sender.send_if_modified(|old| {
                     let is_new = match (&*old, &new) {
                         (None, None) => false,
-                        (Some(old), Some(new)) => !old.is_like(new),
+                        (Some(old), Some(new)) => !old.is_same(new),
                         _ => true,
                     };
                     if is_new {
@@ -173,13 +177,14 @@ fn socket(
         .transpose()
 }
 
-/// Keeps Socket Mode connected with the token of the day. What is under way with the last one is finished first.
+/// Keeps Socket Mode connected with the current token. Work in progress with the previous one is
+/// finished first.
 async fn keep_socket(
-    mut arriving: watch::Receiver<Option<SocketMode>>,
+    mut changes: watch::Receiver<Option<SocketMode>>,
     shutdown: &CancellationToken,
 ) {
     while !shutdown.is_cancelled() {
-        let socket = arriving.borrow_and_update().clone();
+        let socket = changes.borrow_and_update().clone();
         let stop = shutdown.child_token();
         let mut running = std::pin::pin!(async {
             match socket {
@@ -189,9 +194,9 @@ async fn keep_socket(
         });
         tokio::select! {
             () = &mut running => return,
-            // Nobody can give another token any more: with none there is nothing to do.
-            arrived = arriving.changed() => if arrived.is_err() {
-                if arriving.borrow().is_some() {
+            // No other token can arrive any more: without one there is nothing to do.
+            changed = changes.changed() => if changed.is_err() {
+                if changes.borrow().is_some() {
                     running.await;
                 }
                 return;
@@ -216,15 +221,15 @@ mod tests {
     use super::*;
     use crate::command::Command;
 
-    /// The longest that anything may take before a test fails.
+    /// Maximum duration of any step before a test fails.
     pub(super) const LONG: Duration = Duration::from_secs(30);
 
     pub(super) fn open(folder: &Path) -> Arc<dyn StateStore> {
         Arc::new(Sqlite::open(folder, Open::Create { partitions: 1 }).expect("a store"))
     }
 
-    /// What waits for the evaluator, by key.
-    pub(super) async fn left(store: &Arc<dyn StateStore>) -> Vec<(String, Command)> {
+    /// The commands that wait for the evaluator, by key.
+    pub(super) async fn pending_commands(store: &Arc<dyn StateStore>) -> Vec<(String, Command)> {
         let documents = store.documents(COMMANDS).await.expect("documents");
         documents
             .into_iter()
@@ -232,7 +237,7 @@ mod tests {
             .collect()
     }
 
-    /// From now on the store takes no command.
+    /// Makes the store refuse commands.
     pub(super) fn break_store(folder: &Path) {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
@@ -241,8 +246,8 @@ mod tests {
             .expect("renamed");
     }
 
-    /// And now it does again.
-    pub(super) fn mend_store(folder: &Path) {
+    /// Makes it accept them again.
+    pub(super) fn repair_store(folder: &Path) {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
         other
@@ -250,7 +255,7 @@ mod tests {
             .expect("renamed");
     }
 
-    /// Until it is dropped, the store can write nothing.
+    /// Until it is dropped, the store cannot write.
     pub(super) fn hold_store(folder: &Path) -> rusqlite::Connection {
         let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
         other.busy_timeout(LONG).expect("set");
@@ -267,12 +272,12 @@ mod tests {
             if let Some(answer) = ask().await {
                 return answer;
             }
-            assert!(began.elapsed() < LONG, "waited in vain until {what}");
+            assert!(began.elapsed() < LONG, "timed out waiting until {what}");
             sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// A press of the button `action_id`, told apart by `action_ts`.
+    /// An interaction with the button `action_id`, identified by `action_ts`.
     pub(super) fn press(action_id: &str, value: &str, action_ts: &str) -> serde_json::Value {
         json!({
             "type": "block_actions",
@@ -295,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_opened_that_is_not_configured() {
+    async fn only_configured_receivers_are_opened() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let egress = EgressClient::new(EgressConfig::default());

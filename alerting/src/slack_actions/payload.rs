@@ -1,19 +1,20 @@
-//! What somebody pressed, as commands for the evaluator. Pure.
+//! Translates interactions into commands for the evaluator. Pure.
 //!
-//! Slack tells of it with a `block_actions` payload, the same over HTTP and over Socket Mode. Sources:
-//! <https://docs.slack.dev/reference/interaction-payloads/block_actions-payload>,
+//! Slack reports an interaction with a `block_actions` payload, the same over HTTP and over Socket
+//! Mode. Sources: <https://docs.slack.dev/reference/interaction-payloads/block_actions-payload>,
 //! <https://docs.slack.dev/interactivity/handling-user-interaction>.
 //!
-//! | `action_id` | value | what follows |
+//! | `action_id` | value | effect |
 //! |---|---|---|
 //! | `acknowledge` | the alert's id | [`CommandKind::Acknowledge`] |
 //! | `silence`, `silence_…` | the alert's id, a space, seconds | [`CommandKind::Silence`] |
-//! | `open` | any | nothing: the button is a link, and Slack tells of it all the same |
+//! | `open` | any | none: the button is a link, but Slack reports it too |
 //!
-//! Several silence buttons in one block need the longer form: Slack wants each `action_id` of a block to be
-//! unique (<https://docs.slack.dev/reference/block-kit/block-elements/button-element>).
+//! Several silence buttons in one block need the longer form: Slack requires each `action_id` of a
+//! block to be unique (<https://docs.slack.dev/reference/block-kit/block-elements/button-element>).
 //!
-//! Invariant: the same payload gives the same keys and the same silences, however often it comes.
+//! Invariant: the same payload yields the same keys and the same silences, however often it
+//! arrives.
 
 use revwatch_core::redact;
 use serde::Deserialize;
@@ -21,43 +22,43 @@ use sha2::{Digest as _, Sha256};
 
 use crate::command::{Command, CommandKind, Matcher, Silence};
 
-/// What one payload says.
+/// The content of one payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interaction {
-    /// What is asked, in the order of the actions.
-    pub asked: Vec<RequestedAction>,
-    /// Actions that ask nothing of us.
+    /// Requested commands, in the order of the actions.
+    pub requested: Vec<RequestedAction>,
+    /// Actions that request nothing from us.
     pub ignored: Vec<Ignored>,
 }
 
-/// A command, and what names it.
+/// A command and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestedAction {
-    /// The same for the same press, so that a repeat replaces it.
+    /// The same for the same interaction, so that a repeat replaces it.
     pub key: String,
-    /// Slack's id of whoever pressed it, for the log.
+    /// Slack's id of the user, for the log.
     pub user_id: String,
-    /// Which alert it is about.
+    /// The alert it refers to.
     pub alert_id: String,
-    /// For the evaluator.
+    /// The command for the evaluator.
     pub command: Command,
 }
 
-/// An action that asks nothing of us.
+/// An action that requests nothing from us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignored {
-    /// A bounded set of words, for the log.
+    /// One of a bounded set, for the log.
     pub reason: &'static str,
-    /// As Slack has it, shortened.
+    /// Slack's value, shortened.
     pub action_id: String,
 }
 
-/// The payload says nothing that was pressed in a message of ours.
+/// The payload contains no action on one of our messages.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PayloadError {
-    /// Not JSON, or not as Slack documents it.
+    /// Not JSON, or not the documented form.
     #[error(
-        "the payload cannot be read at line {line}, column {column}: it is not what Slack documents for block_actions"
+        "the payload is unreadable at line {line}, column {column}: it is not what Slack documents for block_actions"
     )]
     Unreadable {
         /// From 1.
@@ -65,14 +66,14 @@ pub enum PayloadError {
         /// From 1.
         column: usize,
     },
-    /// Something else that Slack can send.
+    /// Another payload type that Slack can send.
     #[error(
         "the payload is of type {0:?}, and only block_actions is expected: turn the others off in the app's settings"
     )]
     Type(String),
 }
 
-/// A mistyped silence must end in somebody's lifetime.
+/// A mistyped silence must not last for years.
 const MAX_SILENCE_S: i64 = 366 * 86_400;
 const MAX_NAME_CHARS: usize = 80;
 
@@ -85,8 +86,8 @@ pub fn commands(payload: &str, now_s: i64) -> Result<Interaction, PayloadError> 
     let Payload { user, actions } = read(payload)?;
     let mut interaction = Interaction::default();
     for action in &actions {
-        match ask(action, &user, now_s) {
-            Ok(asked) => interaction.asked.push(asked),
+        match request(action, &user, now_s) {
+            Ok(requested) => interaction.requested.push(requested),
             Err(reason) => interaction.ignored.push(Ignored {
                 reason,
                 action_id: shorten(&action.action_id),
@@ -118,9 +119,9 @@ struct User {
 struct Action {
     action_id: String,
     action_ts: String,
-    /// Of a button.
+    /// The value of a button.
     value: Option<String>,
-    /// Of a menu; `null` when the choice was taken back.
+    /// The choice in a menu; `null` if the choice was cleared.
     selected_option: Option<Choice>,
 }
 
@@ -129,8 +130,8 @@ struct Choice {
     value: String,
 }
 
-/// The error is a reason to ignore it.
-fn ask(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, &'static str> {
+/// The error is the reason for ignoring the action.
+fn request(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, &'static str> {
     let Action {
         action_id,
         action_ts,
@@ -142,7 +143,8 @@ fn ask(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, &'st
         .map(|choice| &choice.value)
         .or(value.as_ref());
     let by = user.name();
-    // Of the press, so that a repeat says the same; a clock that is ahead of ours does not count.
+    // The time of the interaction, so that a repeat has the same; a time ahead of our clock is not
+    // used.
     let pressed_s = action_ts
         .split('.')
         .next()
@@ -203,7 +205,7 @@ fn ask(action: &Action, user: &User, now_s: i64) -> Result<RequestedAction, &'st
 }
 
 impl User {
-    /// What people know them by; the id, if Slack tells no name.
+    /// The name by which people know the user; the id if Slack sends no name.
     fn name(&self) -> String {
         let names = [&self.name, &self.username]
             .into_iter()
@@ -218,7 +220,8 @@ impl User {
     }
 }
 
-/// Values are ours and signed by Slack; but whoever may post as the app could write others.
+/// We write these values and Slack signs them, but another holder of the app's token could post
+/// others.
 fn alert_id(value: &str) -> Result<&str, &'static str> {
     let rest = value
         .strip_prefix("al_")
@@ -228,7 +231,7 @@ fn alert_id(value: &str) -> Result<&str, &'static str> {
     if fits { Ok(value) } else { Err("not_an_alert") }
 }
 
-/// The parts are written with their lengths, so that none can reach into the next.
+/// Each part is written with its length, so that none can extend into the next.
 fn digest(parts: &[&str], bytes: usize) -> String {
     let text: String = parts
         .iter()
@@ -244,7 +247,7 @@ fn shorten(text: &str) -> String {
         .collect()
 }
 
-/// The error names the place and quotes nothing.
+/// The error names the position and quotes nothing.
 fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, PayloadError> {
     serde_json::from_str(payload).map_err(|e| PayloadError::Unreadable {
         line: e.line(),
@@ -260,7 +263,7 @@ mod tests {
 
     const NOW_S: i64 = 1_767_326_140;
 
-    /// As Slack sends it, with more than we read.
+    /// A payload as Slack sends it, with more fields than we read.
     fn payload(user: &Value, actions: &Value) -> String {
         json!({
             "type": "block_actions",
@@ -301,14 +304,16 @@ mod tests {
     }
 
     fn one(action: &Value) -> Result<RequestedAction, &'static str> {
-        let Interaction { mut asked, ignored } =
-            commands(&payload(&ana(), &json!([action])), NOW_S).expect("read");
-        assert_eq!(asked.len() + ignored.len(), 1);
-        asked.pop().ok_or_else(|| ignored[0].reason)
+        let Interaction {
+            mut requested,
+            ignored,
+        } = commands(&payload(&ana(), &json!([action])), NOW_S).expect("read");
+        assert_eq!(requested.len() + ignored.len(), 1);
+        requested.pop().ok_or_else(|| ignored[0].reason)
     }
 
     #[test]
-    fn what_is_pressed_becomes_a_command() {
+    fn an_interaction_becomes_a_command() {
         let acknowledged = one(&button("acknowledge", "al_1")).expect("a command");
         assert_eq!(
             (
@@ -336,9 +341,9 @@ mod tests {
             button("silence", "al_1 14400"),
             button("silence_4h", "al_1 14400"),
         ] {
-            let asked = one(&action).expect("a command");
-            let CommandKind::Silence(silence) = asked.command.ask else {
-                panic!("{asked:?}")
+            let requested = one(&action).expect("a command");
+            let CommandKind::Silence(silence) = requested.command.ask else {
+                panic!("{requested:?}")
             };
             assert_eq!(
                 (silence.from_s, silence.until_s),
@@ -364,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_nothing_is_ignored_with_a_reason() {
+    fn an_action_without_a_request_is_ignored_with_a_reason() {
         let mut nothing = menu("");
         nothing["selected_option"] = Value::Null;
         for (action, expected) in [
@@ -391,10 +396,10 @@ mod tests {
             assert_eq!(one(&action), Err(expected), "{action}");
         }
         let both = json!([button("open", ""), button("acknowledge", "al_1")]);
-        let Interaction { asked, ignored } =
+        let Interaction { requested, ignored } =
             commands(&payload(&ana(), &both), NOW_S).expect("read");
         assert_eq!(
-            (asked.len(), ignored),
+            (requested.len(), ignored),
             (
                 1,
                 vec![Ignored {
@@ -406,12 +411,12 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_is_the_same_and_another_press_is_another() {
+    fn a_repeat_has_the_same_key_and_another_interaction_has_its_own() {
         let press = |action: &Value, user: &Value, now_s| {
-            let mut asked = commands(&payload(user, &json!([action])), now_s)
+            let mut requested = commands(&payload(user, &json!([action])), now_s)
                 .expect("read")
-                .asked;
-            asked.pop().expect("a command")
+                .requested;
+            requested.pop().expect("a command")
         };
         let (first, ana) = (menu("al_1 60"), ana());
         assert_eq!(press(&first, &ana, NOW_S), press(&first, &ana, NOW_S + 200));
@@ -422,7 +427,7 @@ mod tests {
             press(&menu("al_2 60"), &ana, NOW_S),
             press(&first, &json!({"id": "U2"}), NOW_S),
         ];
-        let id = |asked: &RequestedAction| match &asked.command.ask {
+        let id = |requested: &RequestedAction| match &requested.command.ask {
             CommandKind::Silence(silence) => silence.id.clone(),
             other => panic!("{other:?}"),
         };
@@ -436,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_make_no_sense_are_replaced_by_ours() {
+    fn implausible_times_are_replaced_by_ours() {
         for action_ts in ["", "soon", "-5.0", "9999999999.000000"] {
             let mut action = menu("al_1 60");
             action["action_ts"] = action_ts.into();
@@ -449,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn people_go_by_their_names() {
+    fn users_are_shown_by_their_names() {
         for (user, expected) in [
             (json!({"id": "U1", "username": "u", "name": "n"}), "n"),
             (json!({"id": "U1", "username": "u", "name": " "}), "u"),
@@ -461,7 +466,7 @@ mod tests {
                 NOW_S,
             )
             .expect("read");
-            assert_eq!(read.asked[0].command.by, expected);
+            assert_eq!(read.requested[0].command.by, expected);
         }
     }
 

@@ -1,31 +1,31 @@
 //! Slack's request signature: `X-Slack-Signature: v0=<hex>`, `X-Slack-Request-Timestamp: <unix s>`. Pure.
 //!
-//! HMAC-SHA256 over `v0:` + timestamp + `:` + raw body, keyed with the app's signing secret; compared in
-//! constant time. A request more than five minutes from the local time is refused: it may be a replay.
-//! Source: <https://docs.slack.dev/authentication/verifying-requests-from-slack>.
+//! HMAC-SHA256 over `v0:` + timestamp + `:` + raw body, keyed with the app's signing secret;
+//! compared in constant time. A request more than five minutes from the local time is refused: it
+//! may be a replay. Source: <https://docs.slack.dev/authentication/verifying-requests-from-slack>.
 
 use revwatch_core::signature::SigningKey;
 
-/// Slack's advice; a difference of this much passes.
+/// Slack's recommendation; a difference of exactly this much passes.
 pub const TOLERANCE_S: i64 = 300;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum SignatureError {
-    /// One of the two headers is not there.
-    #[error("there is no X-Slack-Signature or no X-Slack-Request-Timestamp header")]
+    /// One of the two headers is missing.
+    #[error("the X-Slack-Signature or the X-Slack-Request-Timestamp header is missing")]
     Missing,
-    /// One of them is not what Slack sends.
-    #[error("the X-Slack-Signature or the X-Slack-Request-Timestamp header cannot be read")]
+    /// One of them does not have the form that Slack sends.
+    #[error("the X-Slack-Signature or the X-Slack-Request-Timestamp header is unreadable")]
     Unreadable,
-    /// No secret fits.
+    /// No secret matches.
     #[error(
         "the signature does not match: check that SLACK_SIGNING_SECRET is the one of this Slack app"
     )]
     Mismatch,
-    /// The signature is right, and of another time.
+    /// The signature is valid, but its time is not.
     #[error(
-        "the signature is too old or of the future: a replay, or this machine's clock is wrong"
+        "the signature is too old or from the future: a replay, or this machine's clock is wrong"
     )]
     WrongTime,
 }
@@ -42,14 +42,16 @@ impl SignatureError {
     }
 }
 
-/// The keys of comma-separated secrets; `None` when one of them is empty.
+/// The keys of comma-separated secrets; `None` if one of them is empty.
 pub fn keys(secrets: &str) -> Option<Vec<SigningKey>> {
     secrets.split(',').map(SigningKey::new).collect()
 }
 
-/// Checks the two headers against every key; `Ok` means that one of them signed this body at about this time.
+/// Checks the two headers against every key; `Ok` means that one of them signed this body at about
+/// this time.
 ///
-/// The signature is judged before the time, so that only a holder of the secret can learn about clocks.
+/// The signature is verified before the time, so that only a holder of the secret can learn about
+/// our clock.
 pub fn verify(
     keys: &[SigningKey],
     timestamp: Option<&[u8]>,
@@ -93,7 +95,7 @@ mod tests {
         trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
     const SIGNATURE: &str = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
 
-    /// What it is, the two headers, the request's age, and what is to come of it.
+    /// The case's name, the two headers, the request's age, and the expected result.
     type Case<'a> = (
         &'a str,
         Option<&'a str>,
@@ -103,7 +105,7 @@ mod tests {
     );
 
     #[test]
-    fn accepts_what_slack_signed_and_nothing_else() {
+    fn accepts_slacks_signatures_and_refuses_all_others() {
         let upper = SIGNATURE.to_uppercase().replace("V0", "v0");
         let signed = SIGNED_S.to_string();
         let other = keys("other").expect("a key")[0].sign(&[b"v0:", signed.as_bytes(), b":", BODY]);
@@ -214,7 +216,7 @@ mod tests {
                 Err(SignatureError::Unreadable),
             ),
         ];
-        // The second secret is the one that is being rotated out.
+        // The second secret is the one being rotated out.
         let keys = keys(&format!("new, {SECRET}")).expect("two keys");
         for (case, timestamp, signature, age_s, expected) in table {
             let [timestamp, signature] =
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_secret_would_let_anybody_sign() {
+    fn an_empty_secret_is_refused_because_anyone_could_sign() {
         assert!(keys("").is_none() && keys("a,,b").is_none() && keys("a,").is_none());
     }
 }

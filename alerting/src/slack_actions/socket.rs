@@ -1,13 +1,14 @@
-//! Socket Mode: what is pressed is fetched over a WebSocket, so that Slack need not reach us.
+//! Socket Mode: interactions are received over a WebSocket that we open, so Slack need not reach
+//! us.
 //!
-//! `apps.connections.open` gives an address that is good for one connection. Over it come envelopes; each is
-//! confirmed with its `envelope_id`. Slack replaces connections every few hours and says so with `disconnect`.
-//! Of several connections of one app each envelope goes to one. Sources:
-//! <https://docs.slack.dev/apis/events-api/using-socket-mode>,
+//! `apps.connections.open` returns a URL that is valid for one connection. Envelopes arrive over
+//! it, and each is confirmed with its `envelope_id`. Slack replaces connections every few hours and
+//! announces it with `disconnect`. If an app has several connections, each envelope goes to one of
+//! them. Sources: <https://docs.slack.dev/apis/events-api/using-socket-mode>,
 //! <https://docs.slack.dev/reference/methods/apps.connections.open>.
 //!
-//! Invariant: an envelope is confirmed only after the command in it is durable. The address is a secret: it
-//! holds a ticket, and is in no log.
+//! Invariant: an envelope is confirmed only after its command is durable. The URL is a secret: it
+//! holds a ticket, and is never logged.
 
 mod envelope;
 
@@ -36,7 +37,7 @@ use super::inbox::Inbox;
 use super::payload::commands;
 use crate::notify::{EgressClient, SetupError, http_outcome};
 
-/// Keeps one connection to Slack.
+/// Maintains one connection to Slack.
 #[derive(Clone)]
 pub struct SocketMode {
     client: Client,
@@ -44,28 +45,28 @@ pub struct SocketMode {
     api_base: String,
     policy: EgressConfig,
     inbox: Inbox,
-    quiet: Duration,
-    steady: Duration,
+    idle_timeout: Duration,
+    stable_after: Duration,
 }
 
-/// Where Slack's API is.
+/// The setting with the address of Slack's API.
 pub(super) const SETTING: &str = "slack.api_base (SLACK_API_BASE)";
-/// Slack pings more often than every 30 seconds, says the default of its own client:
+/// Slack pings more often than every 30 seconds, according to the default of its own client:
 /// <https://docs.slack.dev/tools/node-slack-sdk/reference/socket-mode/interfaces/SocketModeOptions>.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// For a handshake, and for one message to be sent.
+/// Timeout for a handshake, and for sending one message.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Slack does not close its side at once.
+/// Slack does not close its side immediately.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that held for this long was a good one: what follows is a new trouble.
+/// A connection that lasted this long was stable: the next failure starts a new backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// As much as over HTTP.
+/// The same limit as over HTTP.
 const MESSAGE_BYTES: usize = super::http::BODY_BYTES;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Why a connection ended in good order.
+/// Why a connection ended normally.
 enum SessionEnd {
     Shutdown,
     Asked,
@@ -76,11 +77,11 @@ enum SessionEnd {
 enum SocketError {
     #[error("apps.connections.open: {0}")]
     Refused(String),
-    #[error("apps.connections.open: Slack wants it asked again in {} s", .0.as_secs())]
+    #[error("apps.connections.open: Slack asks to retry in {} s", .0.as_secs())]
     Later(Duration),
-    #[error("Slack gave an address that is neither wss:// nor on this machine")]
+    #[error("Slack returned a URL that is neither wss:// nor on this machine")]
     Address,
-    #[error("no WebSocket to Slack: {0}")]
+    #[error("cannot open a WebSocket to Slack: {0}")]
     Connection(String),
     #[error("nothing arrived from Slack for {0:?}")]
     Quiet(Duration),
@@ -91,7 +92,7 @@ enum SocketError {
 }
 
 impl SocketMode {
-    /// `token` is the app-level one, `xapp-…`; `api_base` is Slack's Web API.
+    /// `token` is the app-level token, `xapp-…`; `api_base` is Slack's Web API.
     pub fn new(
         token: SecretString,
         api_base: &str,
@@ -106,30 +107,30 @@ impl SocketMode {
             api_base,
             policy: egress.policy(),
             inbox: Inbox::new(store),
-            quiet: IDLE_TIMEOUT,
-            steady: STABLE_AFTER,
+            idle_timeout: IDLE_TIMEOUT,
+            stable_after: STABLE_AFTER,
         })
     }
 
-    /// Whether it connects with this token, there, and by the same rules.
-    pub fn is_like(&self, other: &Self) -> bool {
+    /// Whether it has the same token, API address and egress policy.
+    pub fn is_same(&self, other: &Self) -> bool {
         let same_token = self.token.expose_secret() == other.token.expose_secret();
         same_token && self.api_base == other.api_base && self.policy == other.policy
     }
 
-    /// Takes what is pressed until `shutdown`. A Slack that cannot be reached is asked again and again.
+    /// Receives interactions until `shutdown`. If Slack is unreachable, it retries with backoff.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut pauses = backoff();
         loop {
             let began = Instant::now();
             let ended = self.connection(&shutdown).await;
-            let was_steady = began.elapsed() >= self.steady;
-            if was_steady {
+            let was_stable = began.elapsed() >= self.stable_after;
+            if was_stable {
                 pauses = backoff();
             }
             let pause = match ended {
                 Ok(SessionEnd::Shutdown) => return,
-                Ok(SessionEnd::Asked) if was_steady => Duration::ZERO,
+                Ok(SessionEnd::Asked) if was_stable => Duration::ZERO,
                 Ok(SessionEnd::Asked) => pauses.next().unwrap_or(MAX_BACKOFF),
                 Err(error) => {
                     let own = pauses.next().unwrap_or(MAX_BACKOFF);
@@ -138,7 +139,7 @@ impl SocketMode {
                     } else {
                         own
                     };
-                    tracing::warn!(%error, ?pause, "Slack's Socket Mode pauses");
+                    tracing::warn!(%error, ?pause, "Slack's Socket Mode is disconnected; retrying");
                     pause
                 }
             };
@@ -155,8 +156,8 @@ impl SocketMode {
             () = shutdown.cancelled() => return Ok(SessionEnd::Shutdown),
             socket = self.connect() => socket?,
         };
-        let ended = self.converse(&mut socket, shutdown).await;
-        // Whether Slack hears it does not matter.
+        let ended = self.receive(&mut socket, shutdown).await;
+        // Whether Slack receives the close frame does not matter.
         let _ = timeout(CLOSE_TIMEOUT, socket.close(None)).await;
         ended
     }
@@ -178,7 +179,7 @@ impl SocketMode {
             .map_err(|error| SocketError::Connection(error.to_string()))
     }
 
-    /// Asks for an address.
+    /// Requests a connection URL.
     async fn open(&self) -> Result<String, SocketError> {
         #[derive(Deserialize)]
         struct Answer {
@@ -209,7 +210,7 @@ impl SocketMode {
             }
             _ => {}
         }
-        // An answer that cannot be read is not quoted: it may repeat the token.
+        // An unreadable answer is not quoted: it may repeat the token.
         let read = http_outcome::json(response, MESSAGE_BYTES).await;
         match read.map_err(|what| SocketError::Refused(format!("Slack: {what}")))? {
             Answer {
@@ -235,8 +236,8 @@ impl SocketMode {
         }
     }
 
-    /// An envelope under way is finished even when the process is asked to stop.
-    async fn converse(
+    /// An envelope in progress is finished even if the process is stopping.
+    async fn receive(
         &self,
         socket: &mut Socket,
         shutdown: &CancellationToken,
@@ -248,7 +249,7 @@ impl SocketMode {
             let message = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(SessionEnd::Shutdown),
-                message = timeout(self.quiet, socket.next()) => message.map_err(|_| SocketError::Quiet(self.quiet))?,
+                message = timeout(self.idle_timeout, socket.next()) => message.map_err(|_| SocketError::Quiet(self.idle_timeout))?,
             };
             let text = match message.ok_or(SocketError::Closed)?.map_err(broken)? {
                 Message::Text(text) => text,
@@ -261,20 +262,20 @@ impl SocketMode {
                     tracing::info!(connections, "Slack's Socket Mode is connected");
                     None
                 }
-                Envelope::Disconnect(reason) if reason.is_usual() => {
-                    tracing::info!(%reason, "Slack replaces the connection of Socket Mode");
+                Envelope::Disconnect(reason) if reason.is_routine() => {
+                    tracing::info!(%reason, "Slack is replacing the Socket Mode connection");
                     return Ok(SessionEnd::Asked);
                 }
                 Envelope::Disconnect(reason) => return Err(SocketError::Ended(reason)),
                 Envelope::Interactive { id, payload } => self.take(payload).await.then_some(id),
                 Envelope::Other { id } => {
                     tracing::debug!(
-                        "Slack tells of something that nobody asked for; confirmed and ignored"
+                        "Slack sent an unexpected kind of envelope; confirmed and ignored"
                     );
                     Some(id)
                 }
                 Envelope::Unreadable => {
-                    tracing::warn!("a message from Slack cannot be read; ignored");
+                    tracing::warn!("ignored an unreadable message from Slack");
                     None
                 }
             };
@@ -288,25 +289,25 @@ impl SocketMode {
         }
     }
 
-    /// Whether Slack need not send it again.
+    /// Whether the envelope is settled, so that Slack need not send it again.
     async fn take(&self, payload: &str) -> bool {
         match commands(payload, Timestamp::now().as_second()) {
             Ok(interaction) => {
                 let taken = self.inbox.take(&interaction).await;
                 if let Err(error) = &taken {
-                    tracing::error!(%error, "an action in Slack could not be stored; whoever pressed sees that");
+                    tracing::error!(%error, "an action in Slack could not be stored; Slack shows the user an error");
                 }
                 taken.is_ok()
             }
             Err(error) => {
-                tracing::warn!(%error, "Slack told of something that is no action");
+                tracing::warn!(%error, "Slack sent a payload without an action");
                 true
             }
         }
     }
 }
 
-/// Whether nobody on the way can read along: the scheme `secure`, or `plain` on this machine.
+/// Whether the connection is encrypted or local: the scheme `secure`, or `plain` on this machine.
 fn is_private(url: &str, secure: &str, plain: &str) -> bool {
     Url::parse(url).is_ok_and(|url| {
         let is_local = match url.host() {

@@ -1,4 +1,4 @@
-//! What comes over Slack's WebSocket. Pure.
+//! Messages on Slack's WebSocket. Pure.
 //!
 //! Source: <https://docs.slack.dev/apis/events-api/using-socket-mode>.
 
@@ -11,18 +11,18 @@ use serde_json::value::RawValue;
 /// One message from Slack.
 #[derive(Debug)]
 pub(super) enum Envelope<'a> {
-    /// The connection is good.
+    /// The connection is ready.
     Hello {
-        /// How many the app has.
+        /// The number of connections that the app has.
         connections: u32,
     },
-    /// The connection ends.
+    /// The connection is about to end.
     Disconnect(Disconnect),
-    /// Something was pressed, or the like.
+    /// An interaction, such as a pressed button.
     Interactive { id: &'a str, payload: &'a str },
-    /// Something else that wants to be confirmed.
+    /// Another envelope that must be confirmed.
     Other { id: &'a str },
-    /// Not as Slack documents it.
+    /// Not the documented form.
     Unreadable,
 }
 
@@ -63,12 +63,12 @@ impl<'a> Envelope<'a> {
 }
 
 impl Disconnect {
-    /// It happens every few hours, and the next connection will be good.
-    pub(super) fn is_usual(&self) -> bool {
+    /// Happens every few hours; a new connection can be opened.
+    pub(super) fn is_routine(&self) -> bool {
         ["warning", "refresh_requested"].contains(&self.0.as_str())
     }
 
-    /// What to do about it.
+    /// The fix to suggest.
     pub(super) fn fix(&self) -> &'static str {
         match self.0.as_str() {
             "link_disabled" => {
@@ -88,7 +88,7 @@ impl fmt::Display for Disconnect {
     }
 }
 
-/// What confirms an envelope.
+/// The confirmation of an envelope.
 pub(super) fn confirmation(id: &str) -> String {
     serde_json::json!({ "envelope_id": id }).to_string()
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_told_apart() {
+    fn messages_are_distinguished() {
         for (text, expected) in [
             (
                 r#"{"type":"hello","num_connections":3,"connection_info":{"app_id":"A1"},"debug_info":{"host":"h"}}"#,

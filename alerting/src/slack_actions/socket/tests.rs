@@ -1,4 +1,4 @@
-//! Against a Slack of our own on loopback ports.
+//! Tests against a fake Slack on loopback ports.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::accept_async;
 
 use super::super::SlackActions;
-use super::super::tests::{LONG, break_store, left, mend_store, open, press, until};
+use super::super::tests::{LONG, break_store, open, pending_commands, press, repair_store, until};
 use super::*;
 
-/// The API's answers before it answers well, and the authorizations it was shown.
+/// The API's error answers before it succeeds, and the authorizations it received.
 #[derive(Default)]
 struct Api {
-    troubles: Mutex<VecDeque<(u16, Value)>>,
-    shown: Mutex<Vec<String>>,
+    errors: Mutex<VecDeque<(u16, Value)>>,
+    authorizations: Mutex<Vec<String>>,
     url: String,
 }
 
@@ -39,10 +39,13 @@ struct Slack {
 type Peer = WebSocketStream<TcpStream>;
 
 async fn opened(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
-    let shown = headers["authorization"].to_str().expect("text").to_owned();
-    api.shown.lock().expect("a lock").push(shown);
-    let trouble = api.troubles.lock().expect("a lock").pop_front();
-    let (status, answer) = trouble.unwrap_or_else(|| (200, json!({"ok": true, "url": api.url})));
+    let authorization = headers["authorization"].to_str().expect("text").to_owned();
+    api.authorizations
+        .lock()
+        .expect("a lock")
+        .push(authorization);
+    let error = api.errors.lock().expect("a lock").pop_front();
+    let (status, answer) = error.unwrap_or_else(|| (200, json!({"ok": true, "url": api.url})));
     (
         StatusCode::from_u16(status).expect("a status"),
         [("retry-after", "1")],
@@ -51,23 +54,23 @@ async fn opened(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoRes
 }
 
 impl Slack {
-    async fn start(troubles: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
+    async fn start(errors: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
         let make = |api_base: String, store: Arc<dyn StateStore>| async move {
             let mut socket =
                 SocketMode::new("xapp-1".into(), &api_base, &egress(), store).expect("a client");
             set(&mut socket);
             |shutdown: CancellationToken| socket.run(shutdown)
         };
-        Self::with(troubles, make).await
+        Self::with(errors, make).await
     }
 
-    /// `make` gives what runs against this Slack, by the base of its API.
+    /// `make` creates what runs against this Slack, from the base URL of its API.
     async fn with<
         M: Future<Output = R>,
         R: FnOnce(CancellationToken) -> F,
         F: Future<Output = ()> + Send + 'static,
     >(
-        troubles: &[(u16, Value)],
+        errors: &[(u16, Value)],
         make: impl FnOnce(String, Arc<dyn StateStore>) -> M,
     ) -> Self {
         let sockets = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -76,7 +79,7 @@ impl Slack {
             sockets.local_addr().expect("an address")
         );
         let api = Arc::new(Api {
-            troubles: Mutex::new(troubles.to_vec().into()),
+            errors: Mutex::new(errors.to_vec().into()),
             url,
             ..Api::default()
         });
@@ -102,7 +105,7 @@ impl Slack {
         }
     }
 
-    /// The next connection, greeted.
+    /// Accepts the next connection and greets it.
     async fn accept(&self) -> Peer {
         let accepted = timeout(LONG, self.sockets.accept())
             .await
@@ -110,7 +113,7 @@ impl Slack {
         let mut peer = accept_async(accepted.expect("a connection").0)
             .await
             .expect("a WebSocket");
-        say(
+        send_text(
             &mut peer,
             &json!({"type": "hello", "num_connections": 1, "debug_info": {"host": "h"}}),
         )
@@ -118,19 +121,19 @@ impl Slack {
         peer
     }
 
-    fn asked(&self) -> usize {
-        self.api.shown.lock().expect("a lock").len()
+    fn request_count(&self) -> usize {
+        self.api.authorizations.lock().expect("a lock").len()
     }
 }
 
-async fn say(peer: &mut Peer, message: &Value) {
+async fn send_text(peer: &mut Peer, message: &Value) {
     peer.send(Message::text(message.to_string()))
         .await
         .expect("sent");
 }
 
 /// The next message other than pings and pongs.
-async fn hear(peer: &mut Peer) -> Value {
+async fn receive(peer: &mut Peer) -> Value {
     loop {
         match timeout(LONG, peer.next())
             .await
@@ -150,31 +153,34 @@ fn interactive(id: &str, payload: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_pressed_is_stored_before_it_is_confirmed() {
+async fn an_interaction_is_stored_before_it_is_confirmed() {
     let slack = Slack::start(&[], |_| {}).await;
     let mut peer = slack.accept().await;
     let pressed = press("acknowledge", "al_1", "1767326130.289415");
     for id in ["e1", "e2"] {
-        say(&mut peer, &interactive(id, &pressed)).await;
-        assert_eq!(hear(&mut peer).await, json!({"envelope_id": id}));
-        let stored = left(&slack.store).await;
-        assert_eq!(stored.len(), 1, "a repeat is the same: {stored:?}");
+        send_text(&mut peer, &interactive(id, &pressed)).await;
+        assert_eq!(receive(&mut peer).await, json!({"envelope_id": id}));
+        let stored = pending_commands(&slack.store).await;
+        assert_eq!(stored.len(), 1, "a repeat has the same key: {stored:?}");
     }
-    say(
+    send_text(
         &mut peer,
         &interactive("e3", &press("silence", "al_1 60", "1767326131.0")),
     )
     .await;
-    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e3"}));
-    assert_eq!(left(&slack.store).await.len(), 2);
-    assert_eq!(*slack.api.shown.lock().expect("a lock"), ["Bearer xapp-1"]);
+    assert_eq!(receive(&mut peer).await, json!({"envelope_id": "e3"}));
+    assert_eq!(pending_commands(&slack.store).await.len(), 2);
+    assert_eq!(
+        *slack.api.authorizations.lock().expect("a lock"),
+        ["Bearer xapp-1"]
+    );
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_confirmed_or_passed_over() {
+async fn unusable_messages_are_confirmed_or_ignored() {
     let slack = Slack::start(&[], |_| {}).await;
     let mut peer = slack.accept().await;
-    say(&mut peer, &json!("nonsense")).await;
+    send_text(&mut peer, &json!("nonsense")).await;
     peer.send(Message::binary(vec![0, 1])).await.expect("sent");
     peer.send(Message::Ping("are you there".into()))
         .await
@@ -193,42 +199,42 @@ async fn what_cannot_be_used_is_confirmed_or_passed_over() {
             json!({"type": "slash_commands", "envelope_id": "e3", "payload": {}}),
         ),
     ] {
-        say(&mut peer, &message).await;
-        assert_eq!(hear(&mut peer).await, json!({"envelope_id": id}));
+        send_text(&mut peer, &message).await;
+        assert_eq!(receive(&mut peer).await, json!({"envelope_id": id}));
     }
-    assert_eq!(left(&slack.store).await, []);
-    assert_eq!(slack.asked(), 1, "all over one connection");
+    assert_eq!(pending_commands(&slack.store).await, []);
+    assert_eq!(slack.request_count(), 1, "all over one connection");
 }
 
 #[tokio::test]
-async fn nothing_is_confirmed_that_is_not_stored() {
+async fn an_interaction_that_is_not_stored_is_not_confirmed() {
     let slack = Slack::start(&[], |_| {}).await;
     let mut peer = slack.accept().await;
     break_store(slack.folder.path());
     let pressed = press("acknowledge", "al_1", "1767326130.289415");
-    say(&mut peer, &interactive("lost", &pressed)).await;
-    // Envelopes are dealt with one after the other: the first answer to come is that to the second.
-    say(&mut peer, &interactive("link", &press("open", "", "1.0"))).await;
-    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "link"}));
-    mend_store(slack.folder.path());
-    assert_eq!(left(&slack.store).await, []);
-    say(&mut peer, &interactive("again", &pressed)).await;
-    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "again"}));
-    assert_eq!(left(&slack.store).await.len(), 1);
+    send_text(&mut peer, &interactive("lost", &pressed)).await;
+    // Envelopes are handled one after the other: the first answer must be the one to the second.
+    send_text(&mut peer, &interactive("link", &press("open", "", "1.0"))).await;
+    assert_eq!(receive(&mut peer).await, json!({"envelope_id": "link"}));
+    repair_store(slack.folder.path());
+    assert_eq!(pending_commands(&slack.store).await, []);
+    send_text(&mut peer, &interactive("again", &pressed)).await;
+    assert_eq!(receive(&mut peer).await, json!({"envelope_id": "again"}));
+    assert_eq!(pending_commands(&slack.store).await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_is_followed_by_another() {
-    // Any of them counts as having held, so that what Slack asks for is done without a pause.
-    let slack = Slack::start(&[], |socket| socket.steady = Duration::ZERO).await;
+async fn a_closed_connection_is_replaced() {
+    // Every connection counts as stable, so that reconnects happen without a pause.
+    let slack = Slack::start(&[], |socket| socket.stable_after = Duration::ZERO).await;
     let mut peer = slack.accept().await;
-    say(
+    send_text(
         &mut peer,
         &json!({"type": "disconnect", "reason": "warning"}),
     )
     .await;
     let mut peer = slack.accept().await;
-    say(
+    send_text(
         &mut peer,
         &json!({"type": "disconnect", "reason": "refresh_requested"}),
     )
@@ -237,59 +243,62 @@ async fn a_connection_that_ends_is_followed_by_another() {
     peer.close(None).await.expect("closed");
     drop(slack.accept().await);
     let mut peer = slack.accept().await;
-    say(
+    send_text(
         &mut peer,
         &json!({"type": "disconnect", "reason": "link_disabled"}),
     )
     .await;
     let mut peer = slack.accept().await;
-    say(
+    send_text(
         &mut peer,
         &interactive("e1", &press("acknowledge", "al_1", "1.0")),
     )
     .await;
-    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e1"}));
-    assert_eq!(slack.asked(), 6);
+    assert_eq!(receive(&mut peer).await, json!({"envelope_id": "e1"}));
+    assert_eq!(slack.request_count(), 6);
 }
 
 #[tokio::test]
-async fn a_connection_that_is_silent_for_too_long_is_given_up() {
-    let slack = Slack::start(&[], |socket| socket.quiet = Duration::from_millis(200)).await;
+async fn an_idle_connection_is_replaced() {
+    let slack = Slack::start(&[], |socket| {
+        socket.idle_timeout = Duration::from_millis(200)
+    })
+    .await;
     let first = slack.accept().await;
     let _second = slack.accept().await;
     drop(first);
 }
 
 #[tokio::test]
-async fn an_api_in_trouble_is_asked_again() {
-    let troubles = [
+async fn a_failing_api_is_retried() {
+    let errors = [
         (200, json!({"ok": false, "error": "internal_error"})),
         (500, json!({})),
         (429, json!({})),
     ];
-    let slack = Slack::start(&troubles, |_| {}).await;
+    let slack = Slack::start(&errors, |_| {}).await;
     slack.accept().await;
-    assert_eq!(slack.asked(), 4);
+    assert_eq!(slack.request_count(), 4);
 }
 
 #[tokio::test]
-async fn an_address_that_is_no_good_is_not_used() {
+async fn an_unusable_url_is_not_connected_to() {
     let no_tls = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let no_tls_url = format!("wss://{}/", no_tls.local_addr().expect("an address"));
     tokio::spawn(async move { while no_tls.accept().await.is_ok() {} });
-    let troubles = ["ws://192.0.2.1/link/?ticket=t", &no_tls_url]
+    let errors = ["ws://192.0.2.1/link/?ticket=t", &no_tls_url]
         .map(|url| (200, json!({"ok": true, "url": url})));
-    let slack = Slack::start(&troubles, |_| {}).await;
+    let slack = Slack::start(&errors, |_| {}).await;
     slack.accept().await;
-    assert_eq!(slack.asked(), 3);
+    assert_eq!(slack.request_count(), 3);
 }
 
 #[tokio::test]
-async fn it_ends_when_told_to() {
+async fn it_stops_on_shutdown() {
     let slack = Slack::start(&[], |_| {}).await;
     let mut peer = slack.accept().await;
-    say(&mut peer, &interactive("e1", &press("open", "", "1.0"))).await;
-    assert_eq!(hear(&mut peer).await, json!({"envelope_id": "e1"}));
+    send_text(&mut peer, &interactive("e1", &press("open", "", "1.0"))).await;
+    assert_eq!(receive(&mut peer).await, json!({"envelope_id": "e1"}));
     slack.shutdown.cancel();
     let goodbye = timeout(LONG, peer.next())
         .await
@@ -302,10 +311,13 @@ async fn it_ends_when_told_to() {
         .expect("in time")
         .expect("no panic");
 
-    // And while Slack cannot be reached.
+    // The same while Slack is unreachable.
     let down: Vec<_> = (0..100).map(|_| (500, json!({}))).collect();
     let slack = Slack::start(&down, |_| {}).await;
-    until("it has asked", async || (slack.asked() > 0).then_some(())).await;
+    until("it has connected to the API", async || {
+        (slack.request_count() > 0).then_some(())
+    })
+    .await;
     slack.shutdown.cancel();
     timeout(LONG, slack.running)
         .await
@@ -315,13 +327,13 @@ async fn it_ends_when_told_to() {
 
 #[tokio::test]
 async fn errors_name_the_fix_and_show_no_secret() {
-    let troubles: Vec<_> = ["missing_scope", "invalid_auth", "not_allowed_token_type"]
+    let errors: Vec<_> = ["missing_scope", "invalid_auth", "not_allowed_token_type"]
         .map(|word| (200, json!({"ok": false, "error": word})))
         .into();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let api_base = format!("http://{}", listener.local_addr().expect("an address"));
     let api = Arc::new(Api {
-        troubles: Mutex::new(troubles.into()),
+        errors: Mutex::new(errors.into()),
         ..Api::default()
     });
     let router = Router::new()
@@ -347,7 +359,7 @@ async fn errors_name_the_fix_and_show_no_secret() {
     let Envelope::Disconnect(link) =
         Envelope::read(r#"{"type":"disconnect","reason":"link_disabled"}"#)
     else {
-        panic!("it is a disconnect")
+        panic!("expected a disconnect")
     };
     assert!(
         SocketError::Ended(link)
@@ -357,7 +369,7 @@ async fn errors_name_the_fix_and_show_no_secret() {
 }
 
 #[test]
-fn only_this_machine_is_spoken_to_without_tls() {
+fn only_this_machine_is_contacted_without_tls() {
     for (url, expected) in [
         ("wss://wss-primary.slack.com/link/?ticket=t", true),
         ("ws://127.0.0.1:1/", true),
@@ -372,7 +384,7 @@ fn only_this_machine_is_spoken_to_without_tls() {
     }
 }
 
-/// Of `slack.example` the DNS says that it is this machine.
+/// The DNS resolves `slack.example` to this machine.
 fn egress() -> EgressClient {
     let lookup = |_| -> revwatch_runtime::egress::Resolution {
         Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) })
@@ -381,7 +393,7 @@ fn egress() -> EgressClient {
 }
 
 #[tokio::test]
-async fn the_token_goes_nowhere_where_a_name_leads_into_a_private_network() {
+async fn the_token_is_not_sent_to_a_name_in_a_private_network() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let socket = SocketMode::new(
@@ -399,7 +411,7 @@ async fn the_token_goes_nowhere_where_a_name_leads_into_a_private_network() {
 }
 
 #[tokio::test]
-async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
+async fn a_new_token_replaces_the_connection_and_the_same_one_keeps_it() {
     let (send, switched) = tokio::sync::oneshot::channel();
     let slack = Slack::with(&[], |api_base, store| async move {
         let config = move |token: &str| {
@@ -426,24 +438,24 @@ async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
     let switch = switched.await.expect("made");
     let mut first = slack.accept().await;
     switch("xapp-1");
-    say(
+    send_text(
         &mut first,
         &interactive("e1", &press("acknowledge", "al_1", "1.0")),
     )
     .await;
     assert_eq!(
-        hear(&mut first).await,
+        receive(&mut first).await,
         json!({"envelope_id": "e1"}),
-        "it goes on"
+        "the connection stays open"
     );
-    assert_eq!(slack.asked(), 1);
-    // What has been said before the token changes is still taken.
-    say(
+    assert_eq!(slack.request_count(), 1);
+    // Messages sent before the token changes are still handled.
+    send_text(
         &mut first,
         &interactive("e2", &press("acknowledge", "al_2", "2.0")),
     )
     .await;
-    assert_eq!(hear(&mut first).await, json!({"envelope_id": "e2"}));
+    assert_eq!(receive(&mut first).await, json!({"envelope_id": "e2"}));
     switch("xapp-2");
     let ended = timeout(LONG, first.next()).await.expect("in time");
     assert!(
@@ -452,15 +464,15 @@ async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
     );
     let mut second = slack.accept().await;
     assert_eq!(
-        *slack.api.shown.lock().expect("a lock"),
+        *slack.api.authorizations.lock().expect("a lock"),
         ["Bearer xapp-1", "Bearer xapp-2"]
     );
-    say(
+    send_text(
         &mut second,
         &interactive("e3", &press("acknowledge", "al_3", "3.0")),
     )
     .await;
-    assert_eq!(hear(&mut second).await, json!({"envelope_id": "e3"}));
+    assert_eq!(receive(&mut second).await, json!({"envelope_id": "e3"}));
     switch("");
     let ended = timeout(LONG, second.next()).await.expect("in time");
     assert!(
@@ -469,13 +481,13 @@ async fn another_token_takes_its_place_and_the_same_one_changes_nothing() {
     );
     switch("xapp-3");
     let mut third = slack.accept().await;
-    say(
+    send_text(
         &mut third,
         &interactive("e4", &press("acknowledge", "al_4", "4.0")),
     )
     .await;
-    assert_eq!(hear(&mut third).await, json!({"envelope_id": "e4"}));
-    assert_eq!(left(&slack.store).await.len(), 4);
+    assert_eq!(receive(&mut third).await, json!({"envelope_id": "e4"}));
+    assert_eq!(pending_commands(&slack.store).await.len(), 4);
     slack.shutdown.cancel();
     timeout(LONG, slack.running)
         .await
