@@ -1,4 +1,4 @@
-//! What a rule sees when it looks at a figure. Pure: facts in, readings out.
+//! Evaluates rules on metric values. Pure: inputs in, evaluations out.
 
 use std::collections::BTreeMap;
 
@@ -9,35 +9,35 @@ use crate::alert::{Evidence, MetricValue, Point, Side};
 use crate::metric_value::{MetricInputs, Sample, missing, samples};
 use crate::rule::{ClosedDays, Measure, MetricRule, NoData, Threshold};
 
-/// What a rule sees.
+/// The result of evaluating a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Evaluation {
-    /// Too much, since this Unix second.
+    /// The threshold is breached, since this Unix second.
     Breached {
         /// Unix seconds.
         since_s: i64,
-        /// What to show.
+        /// The evidence to show.
         evidence: Evidence,
     },
-    /// Neither too much nor yet well again (hysteresis): what fires goes on firing.
+    /// Between `limit` and `clear` (hysteresis): a firing alert keeps firing.
     Between,
-    /// Well.
+    /// Good.
     Clear {
-        /// What to show when that ends an alert; `None`: what was shown before.
+        /// The evidence to show if this resolves an alert; `None`: the previous one.
         evidence: Option<Evidence>,
     },
-    /// Too little is known to say.
+    /// There is too little data.
     Unknown,
 }
 
-/// Looks at a figure; by the parts of the business, of which `watched` are looked at even where there is
-/// nothing to see. Without parts the business goes by the empty name.
+/// Evaluates a rule on each segment of the business; segments in `watched` are evaluated even if
+/// there is no data for them. Without segments the business has the empty name.
 pub fn evaluate(
     rule: &MetricRule,
-    facts: MetricInputs<'_>,
+    inputs: MetricInputs<'_>,
     watched: impl IntoIterator<Item = String>,
 ) -> BTreeMap<String, Evaluation> {
-    let mut found = samples(&rule.measure, rule.by.as_deref(), facts, facts.now_s);
+    let mut found = samples(&rule.measure, rule.by.as_deref(), inputs, inputs.now_s);
     for part in watched {
         found.entry(part).or_insert_with(|| missing(&rule.measure));
     }
@@ -48,19 +48,19 @@ pub fn evaluate(
     }
     found
         .into_iter()
-        .map(|(part, sample)| (part, evaluate_sample(rule, facts, &sample)))
+        .map(|(part, sample)| (part, evaluate_sample(rule, inputs, &sample)))
         .collect()
 }
 
-/// How the figure of one part went of late: six points, the last one now.
-pub fn trend(rule: &MetricRule, facts: MetricInputs<'_>, part: &str) -> Vec<Point> {
+/// The recent values of one segment: six points, the last one is now.
+pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, part: &str) -> Vec<Point> {
     if !rule.measure.has_past() {
         return Vec::new();
     }
     let step_s = i64::from(rule.measure.trend_step_hours()) * 3600;
     let point = |back: i64| {
-        let at_s = facts.now_s - back * step_s;
-        let sample = samples(&rule.measure, rule.by.as_deref(), facts, at_s).remove(part);
+        let at_s = inputs.now_s - back * step_s;
+        let sample = samples(&rule.measure, rule.by.as_deref(), inputs, at_s).remove(part);
         let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
         Point {
             at_s,
@@ -70,13 +70,13 @@ pub fn trend(rule: &MetricRule, facts: MetricInputs<'_>, part: &str) -> Vec<Poin
     (0..POINTS).rev().map(point).collect()
 }
 
-/// How many points a trend has.
+/// The number of points of a trend.
 pub const POINTS: i64 = 6;
 
-fn evaluate_sample(rule: &MetricRule, facts: MetricInputs<'_>, sample: &Sample) -> Evaluation {
+fn evaluate_sample(rule: &MetricRule, inputs: MetricInputs<'_>, sample: &Sample) -> Evaluation {
     let threshold = &rule.threshold;
     let evidence = || {
-        let figure = sample.value.map(|value| MetricValue {
+        let metric_value = sample.value.map(|value| MetricValue {
             value,
             threshold: threshold.limit,
             side: threshold.side,
@@ -84,16 +84,16 @@ fn evaluate_sample(rule: &MetricRule, facts: MetricInputs<'_>, sample: &Sample) 
             parts: sample.parts,
         });
         Evidence {
-            metric_value: figure,
+            metric_value: metric_value,
             money: sample.money.clone(),
             ..Evidence::default()
         }
     };
-    let verdict = judge(sample, threshold);
+    let verdict = compare(sample, threshold);
     if let Measure::Consecutive(_, days) = &rule.measure {
-        // What has recovered by now is not worth waking anybody for, and what fires resolves.
-        if matches!(verdict, Verdict::TooMuch | Verdict::Between) {
-            return match all_closed_days_breached(rule, days, facts) {
+        // A value that has recovered by now is not worth an alert, and a firing one resolves.
+        if matches!(verdict, Verdict::Breached | Verdict::Between) {
+            return match all_closed_days_breached(rule, days, inputs) {
                 Some(since_s) => Evaluation::Breached {
                     since_s,
                     evidence: evidence(),
@@ -103,8 +103,8 @@ fn evaluate_sample(rule: &MetricRule, facts: MetricInputs<'_>, sample: &Sample) 
         }
     }
     match (verdict, rule.no_data) {
-        (Verdict::TooMuch, _) | (Verdict::NoData, NoData::Breach) => Evaluation::Breached {
-            since_s: facts.now_s,
+        (Verdict::Breached, _) | (Verdict::NoData, NoData::Breach) => Evaluation::Breached {
+            since_s: inputs.now_s,
             evidence: evidence(),
         },
         (Verdict::Between, _) => Evaluation::Between,
@@ -116,45 +116,45 @@ fn evaluate_sample(rule: &MetricRule, facts: MetricInputs<'_>, sample: &Sample) 
     }
 }
 
-/// When the first of the days began, if the figure was too high at the end of each. A day that was too
-/// small to judge breaks the row.
+/// When the first of the days began, if the value was too high at the end of each. A day with too
+/// few samples breaks the sequence.
 fn all_closed_days_breached(
     rule: &MetricRule,
     days: &ClosedDays,
-    facts: MetricInputs<'_>,
+    inputs: MetricInputs<'_>,
 ) -> Option<i64> {
-    let midnights = midnights(facts.now_s, &days.time_zone, days.days)?;
+    let midnights = midnights(inputs.now_s, &days.time_zone, days.days)?;
     let (since_s, ends) = midnights.split_last()?;
     let breached = |end_s: &i64| {
         // The last hour of the day.
-        let closing = samples(&rule.measure, None, facts, end_s - 1).remove("");
-        closing.is_some_and(|sample| judge(&sample, &rule.threshold) == Verdict::TooMuch)
+        let closing = samples(&rule.measure, None, inputs, end_s - 1).remove("");
+        closing.is_some_and(|sample| compare(&sample, &rule.threshold) == Verdict::Breached)
     };
     ends.iter().all(breached).then_some(*since_s)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    TooMuch,
+    Breached,
     Between,
     Well,
     NoData,
 }
 
-fn judge(sample: &Sample, threshold: &Threshold) -> Verdict {
+fn compare(sample: &Sample, threshold: &Threshold) -> Verdict {
     let Some(value) = sample
         .value
         .filter(|_| sample.samples >= threshold.min_samples)
     else {
         return Verdict::NoData;
     };
-    // Mirrored, so that "too much" is always above.
+    // Mirrored, so that a breach is always above the limit.
     let (value, limit, clear) = match threshold.side {
         Side::Above => (value, threshold.limit, threshold.clear),
         Side::Below => (-value, -threshold.limit, -threshold.clear),
     };
     if value > limit {
-        Verdict::TooMuch
+        Verdict::Breached
     } else if value > clear {
         Verdict::Between
     } else {
@@ -162,8 +162,9 @@ fn judge(sample: &Sample, threshold: &Threshold) -> Verdict {
     }
 }
 
-/// The midnight that began today, and those before it: `days + 1` of them, newest first. `None` only at
-/// the end of the calendar. Days are calendar days: 23 or 25 hours long where clocks change.
+/// The midnight that began today, and those before it: `days + 1` of them, newest first. `None`
+/// only at the end of the calendar. Days are calendar days: 23 or 25 hours long where clocks
+/// change.
 fn midnights(now_s: i64, zone: &TimeZone, days: u32) -> Option<Vec<i64>> {
     let today = Timestamp::from_second(now_s)
         .ok()?
@@ -194,12 +195,12 @@ mod tests {
         );
         let rules: Vec<Rule> = crate::rule_text::parse(&[("test".into(), text)]).expect("valid");
         match rules.into_iter().next().expect("one").kind {
-            RuleKind::Metric(figure) => *figure,
-            RuleKind::Condition { .. } => panic!("a figure"),
+            RuleKind::Metric(metric_value) => *metric_value,
+            RuleKind::Condition { .. } => panic!("a metric"),
         }
     }
 
-    fn word(reading: Option<&Evaluation>) -> &'static str {
+    fn outcome_name(reading: Option<&Evaluation>) -> &'static str {
         match reading {
             None => "none",
             Some(Evaluation::Breached { .. }) => "breached",
@@ -209,13 +210,13 @@ mod tests {
         }
     }
 
-    fn see(rule: &MetricRule, counters: &Counters, now_s: i64, part: &str) -> &'static str {
-        let facts = MetricInputs {
+    fn outcome_of(rule: &MetricRule, counters: &Counters, now_s: i64, part: &str) -> &'static str {
+        let inputs = MetricInputs {
             counters,
             pipeline: &PipelineStatus::default(),
             now_s,
         };
-        word(evaluate(rule, facts, []).get(part))
+        outcome_name(evaluate(rule, inputs, []).get(part))
     }
 
     #[test]
@@ -244,7 +245,7 @@ mod tests {
                 failed * 10,
             );
             assert_eq!(
-                see(&rule, &counters, 100 * 3600, ""),
+                outcome_of(&rule, &counters, 100 * 3600, ""),
                 expected,
                 "{failed} failed, {paid} paid"
             );
@@ -252,22 +253,22 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_judged_each_for_itself_and_what_is_watched_is_looked_at_even_when_it_is_gone() {
+    fn segments_are_evaluated_separately_and_watched_ones_even_without_data() {
         let rule = rule(
             "kind = \"ratio\"\nmetric = \"payout_failures\"\nby = \"currency\"\nwindow = \"1h\"\nabove = 0.5\nno_data = \"clear\"",
         );
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
         counters.add(Bucket::Hour(100), &["payouts", "paid", "eur"], 1);
-        let facts = MetricInputs {
+        let inputs = MetricInputs {
             counters: &counters,
             pipeline: &PipelineStatus::default(),
             now_s: 100 * 3600,
         };
-        let found = evaluate(&rule, facts, ["brl".to_owned()]);
+        let found = evaluate(&rule, inputs, ["brl".to_owned()]);
         let words: Vec<_> = found
             .iter()
-            .map(|(part, reading)| (part.as_str(), word(Some(reading))))
+            .map(|(part, reading)| (part.as_str(), outcome_name(Some(reading))))
             .collect();
         assert_eq!(
             words,
@@ -408,30 +409,30 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                see(&rule(fields), &c, now_s, part),
+                outcome_of(&rule(fields), &c, now_s, part),
                 expected,
                 "{fields} for {part:?}"
             );
         }
         let absence = rule("kind = \"absence\"\nmetric = \"events\"\nwindow = \"24h\"");
         assert_eq!(
-            see(&absence, &Counters::default(), now_s, ""),
+            outcome_of(&absence, &Counters::default(), now_s, ""),
             "unknown",
-            "before anything was ever told"
+            "before the first event"
         );
         let low = rule("kind = \"gauge\"\nmetric = \"accounts_charging\"\nbelow = 2");
         assert_eq!(
-            see(&low, &Counters::default(), now_s, ""),
+            outcome_of(&low, &Counters::default(), now_s, ""),
             "unknown",
-            "before anything was ever told"
+            "before the first event"
         );
-        let mut nobody = Counters::default();
-        nobody.add(Bucket::Current, &["events", "applied"], 1);
-        assert_eq!(see(&low, &nobody, now_s, ""), "breached");
-        assert_eq!(see(&absence, &c, now_s + 26 * 3600, ""), "breached");
+        let mut none_charging = Counters::default();
+        none_charging.add(Bucket::Current, &["events", "applied"], 1);
+        assert_eq!(outcome_of(&low, &none_charging, now_s, ""), "breached");
+        assert_eq!(outcome_of(&absence, &c, now_s + 26 * 3600, ""), "breached");
     }
 
-    /// 100 subscriptions; `past_due` gives how many were past due from an hour on.
+    /// 100 subscriptions; `past_due` says how many were past due from which hour on.
     fn base(past_due: &[(i64, i64)]) -> Counters {
         let mut counters = Counters::default();
         counters.add(Bucket::Current, &["base", "all"], 100);
@@ -450,11 +451,11 @@ mod tests {
             "kind = \"consecutive\"\nmetric = \"past_due_share\"\ndays = 2\ntime_zone = \"{zone}\"\nabove = 0.08\n\
              min_denominator = 10"
         ));
-        see(&rule, counters, now_s, "")
+        outcome_of(&rule, counters, now_s, "")
     }
 
     #[test]
-    fn two_closed_days_in_a_row() {
+    fn fires_after_two_consecutive_closed_days() {
         let day = |n: i64| 20_000 * DAY_S + n * DAY_S;
         let noon = 12 * 3600;
         let high = base(&[(day(0) + noon, 9)]);
@@ -475,19 +476,24 @@ mod tests {
             "8 % is not above 8 %"
         );
         let dip = base(&[(day(0), 9), (day(1), 2), (day(2), 9)]);
-        assert_eq!(days(&dip, "UTC", day(3)), "between", "the row was broken");
+        assert_eq!(
+            days(&dip, "UTC", day(3)),
+            "between",
+            "the sequence is broken"
+        );
         let recovered = base(&[(day(0), 9), (day(2) + noon, 3)]);
         assert_eq!(
             days(&recovered, "UTC", day(2) + noon),
             "clear",
-            "over by now"
+            "resolved by now"
         );
         assert_eq!(days(&Counters::default(), "UTC", day(2)), "unknown");
     }
 
     #[test]
     fn days_are_calendar_days_where_clocks_change() {
-        // Lisbon, 2026-10-25: clocks go back, the day has 25 hours and ends at 00:00 UTC on the 26th.
+        // Lisbon, 2026-10-25: clocks go back, the day has 25 hours and ends at 00:00 UTC on the
+        // 26th.
         let at = |text: &str| text.parse::<Timestamp>().expect("a time").as_second();
         let high = base(&[(at("2026-10-24T23:00:00Z"), 9)]);
         assert_eq!(
@@ -507,18 +513,18 @@ mod tests {
     }
 
     #[test]
-    fn a_trend_ends_now() {
+    fn the_last_point_of_a_trend_is_now() {
         let rule =
             rule("kind = \"ratio\"\nmetric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05");
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(1000), &["payouts", "failed", "usd"], 1);
         counters.add(Bucket::Hour(990), &["payouts", "paid", "usd"], 1);
-        let facts = MetricInputs {
+        let inputs = MetricInputs {
             counters: &counters,
             pipeline: &PipelineStatus::default(),
             now_s: 1000 * 3600,
         };
-        let values: Vec<_> = trend(&rule, facts, "")
+        let values: Vec<_> = trend(&rule, inputs, "")
             .into_iter()
             .map(|p| p.value)
             .collect();

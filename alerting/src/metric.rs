@@ -1,4 +1,4 @@
-//! The figures that rules can look at, by name. How each is made is in [`crate::metric_value`]. Pure.
+//! The metrics that rules can use, by name. [`crate::metric_value`] computes their values. Pure.
 
 use crate::alert::Unit;
 use crate::evaluation::POINTS;
@@ -8,9 +8,9 @@ use crate::rule::{Fall, Measure};
 pub trait Named: Copy + 'static {
     /// All of them.
     const ALL: &'static [Self];
-    /// In rule files.
+    /// The name in rule files.
     fn name(self) -> &'static str;
-    /// What it can be divided by.
+    /// The dimensions that it can be divided by.
     fn segments(self) -> &'static [&'static str];
 }
 
@@ -43,27 +43,27 @@ metrics! {
         PayoutFailures = "payout_failures" by ["currency"],
         /// Failed ÷ all payment attempts.
         PaymentFailures = "payment_failures" by ["currency"],
-        /// Of the accounts whose onboarding began in the window, those that cannot take charges.
+        /// Of the accounts whose onboarding began in the window, those that cannot accept charges.
         OnboardingAbandonment = "onboarding_abandonment" by ["country", "weekday"],
-        /// Of the accounts whose onboarding began in the window, those that can take charges.
+        /// Of the accounts whose onboarding began in the window, those that can accept charges.
         OnboardingConversion = "onboarding_conversion" by ["country", "weekday"],
         /// Of the accounts that began in the window, those whose holder submitted the form.
         StageStarted = "onboarding_started_share" by ["country", "weekday"],
-        /// Of those, the ones with an account to be paid out to.
+        /// Of those, the ones with an external account for payouts.
         StageExternalAccount = "external_account_share" by ["country", "weekday"],
-        /// Of those, the ones that may take charges.
+        /// Of those, the ones that may accept charges.
         StageCharges = "charges_enabled_share" by ["country", "weekday"],
     }
 }
 
 metrics! {
-    /// Things that happen.
+    /// Occurrences.
     CountMetric {
         /// Events of any documented type, by the time at which Stripe created them.
         Events = "events" by [],
         /// Connected accounts seen for the first time.
         AccountsCreated = "accounts_created" by ["country"],
-        /// Accounts that may take charges for the first time.
+        /// Accounts that may accept charges for the first time.
         OnboardingsCompleted = "onboardings_completed" by [],
         /// Steps of onboarding reached.
         Milestones = "milestones" by ["milestone"],
@@ -85,7 +85,7 @@ metrics! {
 }
 
 metrics! {
-    /// Levels as they are now.
+    /// Current levels.
     GaugeMetric {
         /// Monthly recurring revenue.
         Mrr = "mrr" by ["currency"],
@@ -95,33 +95,33 @@ metrics! {
         PastDueShare = "past_due_share" by [],
         /// Connected accounts by risk.
         Accounts = "accounts" by ["risk"],
-        /// Connected accounts that may take charges.
+        /// Connected accounts that may accept charges.
         AccountsCharging = "accounts_charging" by [],
-        /// Connected accounts whose last change only Stripe's API can show.
+        /// Connected accounts whose latest change is only available from Stripe's API.
         AccountsNeedingRefresh = "accounts_needing_refresh" by [],
         /// Invoices open after a failed attempt to collect them.
         RetryQueue = "retry_queue" by [],
-        /// To be paid on open invoices.
+        /// Amount remaining on open invoices.
         InvoicesOpen = "invoices_open" by ["currency"],
-        /// Disputed.
+        /// Amount in dispute.
         Disputed = "disputed" by ["currency"],
-        /// Deliveries that wait to be applied.
+        /// Deliveries waiting to be applied.
         QueueDepth = "queue_depth" by [],
         /// Deliveries that cannot be applied.
         DeadLetters = "dead_letters" by [],
-        /// Deliveries that an operator holds back.
+        /// Deliveries that an operator has parked.
         Parked = "parked" by [],
-        /// Notifiers that cannot tell anybody until something is mended.
+        /// Notifiers that cannot deliver until a setting is corrected.
         BrokenNotifiers = "broken_notifiers" by ["notifier"],
     }
 }
 
 metrics! {
-    /// Levels that are known for earlier hours too.
+    /// Levels that are also known for earlier hours.
     LevelMetric {
         /// Monthly recurring revenue.
         Mrr = "mrr" by ["currency"],
-        /// Connected accounts that may take charges.
+        /// Connected accounts that may accept charges.
         AccountsCharging = "accounts_charging" by [],
         /// Active and past-due subscriptions.
         ActiveBase = "active_base" by [],
@@ -131,7 +131,7 @@ metrics! {
 }
 
 metrics! {
-    /// Shares that are known for earlier hours too.
+    /// Shares that are also known for earlier hours.
     ShareMetric {
         /// Past due ÷ (active + past due) subscriptions.
         PastDueShare = "past_due_share" by [],
@@ -143,13 +143,13 @@ metrics! {
     DurationMetric {
         /// From received to applied.
         Processing = "processing_seconds" by [],
-        /// From an account's creation to charges.
+        /// From an account's creation to enabled charges.
         Onboarding = "onboarding_seconds" by [],
         /// From an account's creation to the submitted form.
         StageStarted = "onboarding_started_seconds" by [],
-        /// From there to an account to be paid out to.
+        /// From there to an external account for payouts.
         StageExternalAccount = "external_account_seconds" by [],
-        /// From there to charges.
+        /// From there to enabled charges.
         StageCharges = "charges_enabled_seconds" by [],
     }
 }
@@ -162,8 +162,8 @@ impl DurationMetric {
 }
 
 impl GaugeMetric {
-    /// Whether it is of the pipeline, not of the business.
-    pub fn is_of_pipeline(self) -> bool {
+    /// Whether it describes the pipeline, not the business.
+    pub fn is_pipeline_metric(self) -> bool {
         matches!(
             self,
             Self::QueueDepth | Self::DeadLetters | Self::Parked | Self::BrokenNotifiers
@@ -172,7 +172,7 @@ impl GaugeMetric {
 }
 
 impl Measure {
-    /// What the metric can be divided by.
+    /// The dimensions that the metric can be divided by.
     pub fn segments(&self) -> &'static [&'static str] {
         match self {
             Self::Ratio(metric, _) => metric.segments(),
@@ -184,7 +184,7 @@ impl Measure {
         }
     }
 
-    /// Whether it is an amount of money, which exists by currency only.
+    /// Whether it is an amount of money, which exists per currency only.
     pub fn is_money(&self) -> bool {
         matches!(
             self,
@@ -197,7 +197,7 @@ impl Measure {
         )
     }
 
-    /// How its figure is written.
+    /// The unit of its values.
     pub fn unit(&self) -> Unit {
         match self {
             Self::Ratio(..) | Self::Consecutive(..) | Self::Gauge(GaugeMetric::PastDueShare) => {
@@ -215,9 +215,9 @@ impl Measure {
         }
     }
 
-    /// How many hours before the current one it needs, its trend included.
+    /// Number of hours before the current one that it needs, including its trend.
     pub fn hours_needed(&self) -> u32 {
-        let looks_back = match self {
+        let hours_back = match self {
             Self::Ratio(_, w)
             | Self::Count(_, w)
             | Self::Absence(_, w)
@@ -228,7 +228,7 @@ impl Measure {
             // A local day can begin up to 26 hours away from the UTC day and last 25.
             Self::Consecutive(_, days) => (days.days + 2) * 25,
         };
-        looks_back + self.trend_step_hours() * u32::try_from(POINTS).unwrap_or(0)
+        hours_back + self.trend_step_hours() * u32::try_from(POINTS).unwrap_or(0)
     }
 
     /// The time between two points of its trend.

@@ -1,4 +1,4 @@
-//! How figures are made of counters. Pure.
+//! Computes metric values from counters. Pure.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,26 @@ use crate::metric::{
 };
 use crate::rule::{Fall, Measure, Window};
 
-/// What the pipeline says of itself beside the counters; `None` where nobody could be asked.
+/// The pipeline's own status, in addition to the counters; `None` where it could not be queried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PipelineStatus {
-    /// Deliveries that wait.
+    /// Deliveries waiting to be applied.
     pub queue_depth: Option<i64>,
     /// Deliveries that cannot be applied.
     pub dead_letters: Option<i64>,
-    /// Deliveries that an operator holds back.
+    /// Deliveries that an operator has parked.
     pub parked: Option<i64>,
-    /// For how many seconds deliveries have waited while none was applied; 0 while all is well.
+    /// For how many seconds deliveries have waited while none was applied; 0 while the pipeline
+    /// works.
     pub stalled_s: i64,
-    /// Notifiers that cannot tell anybody until something is mended.
+    /// Notifiers that cannot deliver until a setting is corrected.
     pub broken_notifiers: Vec<String>,
 }
 
-/// Everything that figures are made of.
+/// Everything that metric values are computed from.
 #[derive(Debug, Clone, Copy)]
 pub struct MetricInputs<'a> {
-    /// Standing ones, and those of all hours that the rules need.
+    /// Current counters, and those of all hours that the rules need.
     pub counters: &'a Counters,
     /// See [`PipelineStatus`].
     pub pipeline: &'a PipelineStatus,
@@ -38,66 +39,66 @@ pub struct MetricInputs<'a> {
     pub now_s: i64,
 }
 
-/// A figure of one part of the business.
+/// A metric value of one segment of the business.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
-    /// `None`: there is nothing to make it of.
+    /// `None`: there is no data.
     pub value: Option<f64>,
-    /// From how many it was made.
+    /// The number of samples behind the value.
     pub samples: i64,
-    /// A share's parts.
+    /// The parts of a share.
     pub parts: Option<(i64, i64)>,
-    /// The money concerned.
+    /// The amounts concerned.
     pub money: Vec<Money>,
 }
 
-/// The figure, as of `at_s` (not after now), by the parts of what `by` divides the business into; without it
-/// under the empty name.
+/// The metric value, as of `at_s` (not after now), for each segment that `by` divides the business
+/// into; without `by`, under the empty name.
 pub fn samples(
     measure: &Measure,
     by: Option<&str>,
-    facts: MetricInputs<'_>,
+    inputs: MetricInputs<'_>,
     at_s: i64,
 ) -> BTreeMap<String, Sample> {
-    let look = MetricQuery {
-        counters: facts.counters,
+    let query = MetricQuery {
+        counters: inputs.counters,
         by,
         hour: hour_of(at_s),
-        now_hour: hour_of(facts.now_s),
+        now_hour: hour_of(inputs.now_s),
     };
     match measure {
-        Measure::Ratio(metric, window) => look.ratio(*metric, *window),
+        Measure::Ratio(metric, window) => query.ratio(*metric, *window),
         Measure::Count(metric, window) | Measure::Absence(metric, window) => {
-            look.count(*metric, *window)
+            query.count(*metric, *window)
         }
-        Measure::Gauge(metric) if metric.is_of_pipeline() => {
-            pipeline_level(*metric, by, facts.pipeline)
+        Measure::Gauge(metric) if metric.is_pipeline_metric() => {
+            pipeline_level(*metric, by, inputs.pipeline)
         }
-        // Before anything was ever told, no level is too low.
-        Measure::Gauge(_) if !look.knows_anything() => {
+        // Before the first event was applied, no level is too low.
+        Measure::Gauge(_) if !query.has_data() => {
             if by.is_none() {
-                whole(Sample::default())
+                single(Sample::default())
             } else {
                 BTreeMap::new()
             }
         }
-        Measure::Gauge(metric) => look.gauge(*metric),
-        Measure::Drop(metric, fall) => look.fall(*metric, *fall),
-        Measure::Consecutive(ShareMetric::PastDueShare, _) => whole(look.past_due()),
-        Measure::Percentile(metric, percent, window) => look.durations(*metric, *percent, *window),
+        Measure::Gauge(metric) => query.gauge(*metric),
+        Measure::Drop(metric, fall) => query.fall(*metric, *fall),
+        Measure::Consecutive(ShareMetric::PastDueShare, _) => single(query.past_due()),
+        Measure::Percentile(metric, percent, window) => query.durations(*metric, *percent, *window),
     }
 }
 
-/// What is seen of a part of the business of which no counter speaks.
+/// The sample of a segment without any counter.
 pub fn missing(measure: &Measure) -> Sample {
     match measure {
         Measure::Gauge(metric)
-            if metric.is_of_pipeline() && *metric != GaugeMetric::BrokenNotifiers =>
+            if metric.is_pipeline_metric() && *metric != GaugeMetric::BrokenNotifiers =>
         {
             Sample::default()
         }
         Measure::Count(..) | Measure::Gauge(_) => level(0),
-        Measure::Drop(..) => no_fall(),
+        Measure::Drop(..) => no_drop(),
         Measure::Ratio(..)
         | Measure::Absence(..)
         | Measure::Consecutive(..)
@@ -105,8 +106,8 @@ pub fn missing(measure: &Measure) -> Sample {
     }
 }
 
-/// Where there was nothing, nothing can fall, however few samples that is.
-fn no_fall() -> Sample {
+/// Where there was nothing, nothing can drop, however few samples that is.
+fn no_drop() -> Sample {
     Sample {
         value: Some(0.0),
         samples: i64::MAX,
@@ -114,8 +115,8 @@ fn no_fall() -> Sample {
     }
 }
 
-/// The end of the newest hour in which Stripe created an event that was applied, of those that `counters`
-/// has.
+/// The end of the newest hour in which Stripe created an applied event, among the hours in
+/// `counters`.
 pub fn newest_event_s(counters: &Counters) -> Option<i64> {
     let hours = counters
         .iter()
@@ -128,7 +129,7 @@ pub fn newest_event_s(counters: &Counters) -> Option<i64> {
         .map(|hour| (i64::from(hour) + 1).saturating_mul(3600))
 }
 
-fn whole(sample: Sample) -> BTreeMap<String, Sample> {
+fn single(sample: Sample) -> BTreeMap<String, Sample> {
     BTreeMap::from([(String::new(), sample)])
 }
 
@@ -153,7 +154,7 @@ fn pipeline_level(
     by: Option<&str>,
     pipeline: &PipelineStatus,
 ) -> BTreeMap<String, Sample> {
-    let known = |value: Option<i64>| whole(value.map_or_else(Sample::default, level));
+    let known = |value: Option<i64>| single(value.map_or_else(Sample::default, level));
     match metric {
         GaugeMetric::QueueDepth => known(pipeline.queue_depth),
         GaugeMetric::DeadLetters => known(pipeline.dead_letters),
@@ -163,7 +164,7 @@ fn pipeline_level(
             .iter()
             .map(|name| (name.clone(), level(1)))
             .collect(),
-        _ => whole(level(
+        _ => single(level(
             i64::try_from(pipeline.broken_notifiers.len()).unwrap_or(i64::MAX),
         )),
     }
@@ -180,7 +181,7 @@ struct MetricQuery<'a> {
 
 impl<'a> MetricQuery<'a> {
     /// Whether any event was ever applied.
-    fn knows_anything(self) -> bool {
+    fn has_data(self) -> bool {
         self.counters
             .under(Bucket::Current, "events")
             .next()
@@ -206,7 +207,7 @@ impl<'a> MetricQuery<'a> {
         })
     }
 
-    /// The part of the business that a counter belongs to; `segment` is what its name ends in.
+    /// The segment that a counter belongs to; `segment` is the end of its name.
     fn part(self, hour: u32, segment: &str) -> String {
         const DAYS: [&str; 7] = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];
         match self.by {
@@ -292,14 +293,14 @@ impl<'a> MetricQuery<'a> {
             .map(|(part, ratio)| (part, sample(ratio)))
             .collect();
         if self.by.is_none() && samples.is_empty() {
-            samples = whole(Sample::default());
+            samples = single(Sample::default());
         }
         samples
     }
 
     fn count(self, metric: CountMetric, window: Window) -> BTreeMap<String, Sample> {
-        // Family, and the first word that counts (empty: all); the segment is the word after it.
-        let (family, word) = match metric {
+        // The family, and the first label to count (empty: all); the segment is the label after it.
+        let (family, label) = match metric {
             CountMetric::Events => ("events", "created"),
             CountMetric::AccountsCreated => ("cohort", "account_created"),
             CountMetric::OnboardingsCompleted => ("onboarded", "count"),
@@ -317,10 +318,10 @@ impl<'a> MetricQuery<'a> {
             sums.insert(String::new(), 0);
         }
         for (hour, rest, n) in self.family(window, family) {
-            let segment = match (word, rest.as_slice()) {
+            let segment = match (label, rest.as_slice()) {
                 ("", [segment]) => segment,
-                (word, [first]) if *first == word => "",
-                (word, [first, segment]) if *first == word => segment,
+                (label, [first]) if *first == label => "",
+                (label, [first, segment]) if *first == label => segment,
                 _ => continue,
             };
             *sums.entry(self.part(hour, segment)).or_default() += n;
@@ -331,9 +332,9 @@ impl<'a> MetricQuery<'a> {
                 .map(|hour| self.counters.get(Bucket::Hour(hour), &["deauthorized"]));
             *sums.entry(String::new()).or_default() += hours.sum::<i64>();
         }
-        // Before anything was ever told, nothing is missing.
-        if !self.knows_anything() {
-            return whole(Sample::default());
+        // Before the first event was applied, nothing is missing.
+        if !self.has_data() {
+            return single(Sample::default());
         }
         sums.into_iter()
             .map(|(part, sum)| (part, level(sum)))
@@ -347,19 +348,19 @@ impl<'a> MetricQuery<'a> {
             GaugeMetric::Accounts => "accounts",
             GaugeMetric::InvoicesOpen => "invoices_open_minor",
             GaugeMetric::Disputed => "disputed_minor",
-            GaugeMetric::PastDueShare => return whole(self.past_due()),
+            GaugeMetric::PastDueShare => return single(self.past_due()),
             GaugeMetric::AccountsCharging => {
-                return whole(level(self.standing("accounts_charging")));
+                return single(level(self.standing("accounts_charging")));
             }
             GaugeMetric::AccountsNeedingRefresh => {
-                return whole(level(self.standing("accounts_stale")));
+                return single(level(self.standing("accounts_stale")));
             }
             GaugeMetric::RetryQueue => {
                 let money = self.counters.under(Bucket::Current, "invoices_open_minor");
                 let money = money
                     .map(|(rest, minor)| Money::new(minor, rest[0]))
                     .collect();
-                return whole(Sample {
+                return single(Sample {
                     money,
                     ..level(self.standing("invoices_retrying"))
                 });
@@ -384,7 +385,7 @@ impl<'a> MetricQuery<'a> {
         self.counters.get(Bucket::Current, &[name])
     }
 
-    /// Today's level less what changed since the end of `hour`.
+    /// The current level minus the changes since the end of `hour`.
     fn level_at(self, hour: u32, standing: &[&str], change: &[&str]) -> i64 {
         let since = hour.saturating_add(1)..=self.now_hour;
         let since: i64 = since
@@ -398,7 +399,7 @@ impl<'a> MetricQuery<'a> {
         let fallen = |standing: &[&str], change: &[&str]| {
             let before = self.level_at(before_hour, standing, change);
             if before <= 0 {
-                return no_fall();
+                return no_drop();
             }
             let now = self.level_at(self.hour, standing, change);
             let share = Ratio {
@@ -419,12 +420,12 @@ impl<'a> MetricQuery<'a> {
         };
         match metric {
             LevelMetric::AccountsCharging => {
-                whole(fallen(&["accounts_charging"], &["charging_change"]))
+                single(fallen(&["accounts_charging"], &["charging_change"]))
             }
-            LevelMetric::ActiveBase => whole(fallen(&["base", "all"], &["base", "all"])),
-            LevelMetric::Paying => whole(fallen(&["base", "paying"], &["base", "paying"])),
+            LevelMetric::ActiveBase => single(fallen(&["base", "all"], &["base", "all"])),
+            LevelMetric::Paying => single(fallen(&["base", "paying"], &["base", "paying"])),
             LevelMetric::Mrr => {
-                // A currency whose MRR fell to nothing is in the changes only.
+                // A currency whose MRR fell to zero exists in the changes only.
                 let changed = (before_hour..=self.now_hour)
                     .flat_map(|hour| self.counters.under(Bucket::Hour(hour), "mrr_change"));
                 let all = self.counters.under(Bucket::Current, "mrr").chain(changed);
@@ -469,8 +470,8 @@ impl<'a> MetricQuery<'a> {
         percent: Option<i64>,
         window: Window,
     ) -> BTreeMap<String, Sample> {
-        // Families of buckets and of sums, and the word that both begin with.
-        let (histogram, sums, word) = match metric {
+        // Families of buckets and of sums, and the label that both begin with.
+        let (histogram, sums, label) = match metric {
             DurationMetric::Processing => ("events", "", "processing"),
             DurationMetric::Onboarding => ("onboarded_bucket", "onboarded", ""),
             DurationMetric::StageStarted => ("stage_bucket", "stage", "onboarding_started"),
@@ -480,18 +481,18 @@ impl<'a> MetricQuery<'a> {
             DurationMetric::StageCharges => ("stage_bucket", "stage", "charges_enabled"),
         };
         let mut d = Durations::default();
-        let of_word = |rest: &[&'a str]| match rest {
-            [last] if word.is_empty() => Some(*last),
-            [first, last] if *first == word => Some(*last),
+        let has_label = |rest: &[&'a str]| match rest {
+            [last] if label.is_empty() => Some(*last),
+            [first, last] if *first == label => Some(*last),
             _ => None,
         };
         for (_, rest, n) in self.family(window, histogram) {
-            if let Some(bucket) = of_word(&rest).and_then(|bucket| bucket.parse::<u32>().ok()) {
+            if let Some(bucket) = has_label(&rest).and_then(|bucket| bucket.parse::<u32>().ok()) {
                 *d.buckets.entry(bucket).or_default() += n;
             }
         }
         for (_, rest, n) in self.family(window, sums).filter(|_| !sums.is_empty()) {
-            match of_word(&rest) {
+            match has_label(&rest) {
                 Some("count") => d.count += n,
                 Some("seconds") => d.seconds += n,
                 _ => {}
@@ -510,7 +511,7 @@ impl<'a> MetricQuery<'a> {
             Some(percent) => percentile(&counts, percent).map(number),
             None => (d.count > 0).then(|| number(d.seconds) / number(d.count)),
         };
-        whole(Sample {
+        single(Sample {
             value,
             samples,
             ..Sample::default()

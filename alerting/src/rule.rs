@@ -1,5 +1,5 @@
-//! Rules: what to look at, when that is too much, how bad it is and what to do then. How they are written is
-//! in [`crate::rule_text`]. Pure.
+//! Rules: what to evaluate, the threshold, the severity, and the actions. [`crate::rule_text`]
+//! defines their text form. Pure.
 
 use std::collections::BTreeMap;
 
@@ -18,36 +18,37 @@ use crate::metric::{
 pub struct Rule {
     /// Unique; names the alert in messages, metrics and commands.
     pub name: String,
-    /// What it looks at and when that is too much.
+    /// What it evaluates, and when it fires.
     pub kind: RuleKind,
-    /// How bad.
+    /// The severity.
     pub severity: Severity,
-    /// Whom it tells: chooses channels and addresses.
+    /// Selects the channels and addresses that are notified.
     pub route: String,
-    /// Words to route and silence by.
+    /// Labels for routing and silencing.
     pub labels: BTreeMap<String, String>,
     /// The first line of the message.
     pub title: String,
-    /// What to do, in order.
+    /// What the reader should do, in order.
     pub actions: Vec<String>,
-    /// Where to read on.
+    /// Where to read more.
     pub runbook: Option<String>,
-    /// It fires after holding for this long.
+    /// It fires after being true for this long.
     pub for_s: i64,
-    /// It resolves after being over for this long.
+    /// It resolves after being false for this long.
     pub keep_firing_for_s: i64,
-    /// While the newest event is older than this, it says nothing of figures and of what was due but did not
-    /// happen: the event that would show it may be on its way.
+    /// While the newest event is older than this, metrics and missing events are not evaluated: the
+    /// event that would change the result may be on its way.
     pub fresh_within_s: Option<i64>,
-    /// Times other than its severity's (C13: an alert may override its own SLA).
+    /// Deadlines that replace its severity's (C13: an alert may override its own SLA).
     pub sla: SlaOverride,
-    /// Rules whose alerts on the same account explain this one: while one fires, nobody is told of it.
+    /// Rules whose alerts on the same account explain this one: while one fires, this one sends no
+    /// notifications.
     pub inhibited_by: Vec<String>,
-    /// The requirements it answers to.
+    /// The requirements it covers.
     pub requirement: Vec<String>,
 }
 
-/// What replaces the severity's times.
+/// What replaces the severity's deadlines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SlaOverride {
     /// Seconds.
@@ -58,106 +59,106 @@ pub struct SlaOverride {
     pub clock: Option<Clock>,
 }
 
-/// What a rule looks at.
+/// What a rule evaluates.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RuleKind {
     /// One alert for every entity that has the condition.
     Condition {
-        /// Which.
+        /// The condition.
         condition: ConditionKind,
-        /// How long after it began.
+        /// How long after it began the rule fires.
         after_s: i64,
     },
-    /// One alert for the business, or for each part of it.
+    /// One alert for the business, or for each segment of it.
     Metric(Box<MetricRule>),
 }
 
-/// A figure, and when it is too much.
+/// A metric and its threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricRule {
     /// What is measured.
     pub measure: Measure,
-    /// What the business is divided by, for example `currency`.
+    /// The dimension that divides the business into segments, for example `currency`.
     pub by: Option<String>,
-    /// When it is too much.
+    /// When the value is out of bounds.
     pub threshold: Threshold,
-    /// What it means that there is too little to judge.
+    /// The meaning of too few samples.
     pub no_data: NoData,
 }
 
-/// How a figure is made of counters. Metrics are named in [`crate::metric`].
+/// How a metric value is computed from counters. [`crate::metric`] names the metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measure {
     /// A share over a sliding window.
     Ratio(RatioMetric, Window),
-    /// How many in a sliding window.
+    /// A number of occurrences in a sliding window.
     Count(CountMetric, Window),
-    /// None of them in a sliding window.
+    /// No occurrence in a sliding window.
     Absence(CountMetric, Window),
-    /// A level as it is now.
+    /// The current level.
     Gauge(GaugeMetric),
     /// How much a level has fallen.
     Drop(LevelMetric, Fall),
-    /// A level that was too high at the end of several closed days in a row.
+    /// A level that was too high at the end of several consecutive closed days.
     Consecutive(ShareMetric, ClosedDays),
     /// A percentile of durations in a sliding window, or (`None`) their mean.
     Percentile(DurationMetric, Option<i64>, Window),
 }
 
-/// Whole hours of history.
+/// Full hours of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// How many, beside the one under way.
+    /// Number of hours, in addition to the current one.
     pub hours: u32,
-    /// How many of the newest are left out: what began only now cannot have come to anything.
+    /// Number of newest hours to leave out: what began only now cannot have completed.
     pub delay_hours: u32,
 }
 
-/// How a fall is counted.
+/// How a drop is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fall {
-    /// Compared with so many hours ago.
+    /// Compared with the level this many hours ago.
     pub hours: u32,
-    /// In units instead of as a share of what was there.
+    /// In units instead of as a share of the earlier level.
     pub absolute: bool,
 }
 
-/// Which days, and whose.
+/// Which days, in which time zone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClosedDays {
-    /// How many in a row.
+    /// How many consecutive days.
     pub days: u32,
-    /// Whose midnight closes a day.
+    /// The zone whose midnight closes a day.
     pub time_zone: TimeZone,
 }
 
-/// Fires strictly beyond `limit`; resolves at `clear` or better; judges nothing below `min_samples`.
+/// Fires strictly beyond `limit`; resolves at `clear` or better; not evaluated below `min_samples`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
-    /// On which side the trouble is.
+    /// The side of the limit on which the rule fires.
     pub side: Side,
     /// In the metric's unit.
     pub limit: f64,
-    /// Not on the troubled side of `limit`.
+    /// Never on the firing side of `limit`.
     pub clear: f64,
-    /// At least 1 where there are samples.
+    /// At least 1 if the metric has samples.
     pub min_samples: i64,
 }
 
-/// What it means that there is too little to judge.
+/// The meaning of too few samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoData {
-    /// Nothing: what fires goes on, what does not does not begin.
+    /// Unknown: a firing alert keeps firing, and none begins.
     #[default]
     Unknown,
-    /// All is well.
+    /// The value counts as good.
     Clear,
-    /// That is the trouble.
+    /// The value counts as a breach.
     Breach,
 }
 
-/// How bad an alert is (C13).
+/// The severity of an alert (C13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -172,10 +173,10 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// All, from the least.
+    /// All severities, from the lowest.
     pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
 
-    /// The word in rule files and metrics.
+    /// The name in rule files and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",

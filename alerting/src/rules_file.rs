@@ -1,4 +1,4 @@
-//! Where rules come from: the built-in ones, a file, or a folder of files.
+//! Loads rules: the built-in ones, a file, or a folder of files.
 
 use std::path::{Path, PathBuf};
 
@@ -11,18 +11,18 @@ pub enum RuleError {
     /// A file or folder could not be read.
     #[error("cannot read rules from {path}: {source}")]
     Unreadable {
-        /// File or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A folder has nothing to offer.
+    /// A folder contains no rule file.
     #[error("there is no *.toml file in {path}")]
     Empty {
         /// The folder.
         path: PathBuf,
     },
-    /// What was read is not what rules look like.
+    /// The files contain invalid rules.
     #[error(transparent)]
     Invalid(#[from] RulesError),
 }
@@ -50,11 +50,11 @@ pub fn load(path: Option<&Path>) -> Result<Vec<Rule>, RuleError> {
     )?)
 }
 
-/// Sorted, so that messages about them do not depend on the file system.
+/// Sorted, so that error messages do not depend on the file system.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, RuleError> {
-    let entries = std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))?;
+    let entries = std::fs::read_dir(folder).map_err(|source| cannot_read(folder, source))?;
     let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|e| e.path())).collect();
-    let mut paths = paths.map_err(|source| unreadable(folder, source))?;
+    let mut paths = paths.map_err(|source| cannot_read(folder, source))?;
     paths.retain(|path| {
         path.extension()
             .is_some_and(|extension| extension == "toml")
@@ -64,11 +64,11 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, RuleError> {
 }
 
 fn text(file: &Path) -> Result<NamedText, RuleError> {
-    let text = std::fs::read_to_string(file).map_err(|source| unreadable(file, source))?;
+    let text = std::fs::read_to_string(file).map_err(|source| cannot_read(file, source))?;
     Ok((file.display().to_string(), text))
 }
 
-fn unreadable(path: &Path, source: std::io::Error) -> RuleError {
+fn cannot_read(path: &Path, source: std::io::Error) -> RuleError {
     RuleError::Unreadable {
         path: path.to_owned(),
         source,
@@ -87,12 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_all_its_toml_files_in_order() {
+    fn a_folder_contributes_all_its_toml_files_in_order() {
         let folder = tempfile::tempdir().expect("a folder");
         for (file, text) in [
             ("b.toml", rule("second")),
             ("a.toml", rule("first")),
-            ("notes.md", "no rule".into()),
+            ("notes.md", "not a rule".into()),
         ] {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_the_file() {
+    fn errors_name_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let missing = folder.path().join("missing.toml");
         let error = load(Some(&missing)).expect_err("missing");
@@ -123,7 +123,7 @@ mod tests {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
         let error = load(Some(folder.path()))
-            .expect_err("two of one name")
+            .expect_err("two of the same name")
             .to_string();
         assert!(
             error.contains("b.toml:2:8: there are two rules named"),

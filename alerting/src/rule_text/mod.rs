@@ -1,5 +1,5 @@
-//! How rules are written: TOML, every field checked, every fault named with its line and column. Pure:
-//! [`crate::rules_file`] reads the files.
+//! The text form of rules: TOML, every field checked, every fault reported with its line and
+//! column. Pure: [`crate::rules_file`] reads the files.
 
 mod raw;
 
@@ -13,13 +13,13 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use self::raw::RawRule;
 use crate::rule::Rule;
 
-/// The rules that revwatch ships with.
+/// The rules included with revwatch.
 pub const DEFAULT_RULES: &str = include_str!("../../../deploy/rules/default.toml");
 
 /// A rule file's name, for messages, and its text.
 pub type NamedText = (String, String);
 
-/// Rule files that say what is no rule: every fault with file, line and column.
+/// Invalid rule files: every fault with file, line and column.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", faults.join("\n"))]
 pub struct RulesError {
@@ -32,14 +32,14 @@ pub fn built_in() -> Result<Vec<Rule>, RulesError> {
     parse(&[("built-in rules".to_owned(), DEFAULT_RULES.to_owned())])
 }
 
-/// Parses rule files. Names of rules are unique over all of them, and there is at least one rule.
+/// Parses rule files. Names of rules are unique across all files, and there is at least one rule.
 pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut faults = Vec::new();
     let mut names = Names::default();
     for file in files {
         let mut fault =
-            |span: Option<Range<usize>>, what: &str| faults.push(placed(file, span, what));
+            |span: Option<Range<usize>>, what: &str| faults.push(located(file, span, what));
         let (table, errors) = DeTable::parse_recoverable(&file.1);
         for error in &errors {
             fault(error.span(), error.message());
@@ -59,7 +59,7 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
             .get("rule")
             .and_then(|value| value.get_ref().as_array());
         for item in items.into_iter().flatten() {
-            names.note(file, item, &mut fault);
+            names.record(file, item, &mut fault);
             rules.extend(read(item, &mut fault));
         }
     }
@@ -75,21 +75,21 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
     }
 }
 
-/// The names of rules, and the names that rules name.
+/// The names of rules, and the names that rules refer to.
 #[derive(Default)]
 struct Names<'a> {
-    /// Where each rule stands first.
+    /// The first position of each rule.
     first: BTreeMap<String, String>,
-    /// Of each rule that has any, those of `inhibited_by`, and where they stand.
-    explained: BTreeMap<String, Vec<Explaining<'a>>>,
+    /// The names in each rule's `inhibited_by`, and their positions.
+    inhibited_by: BTreeMap<String, Vec<InhibitingRule<'a>>>,
 }
 
-/// A rule that explains another: its name, and where that is said.
-type Explaining<'a> = (String, &'a NamedText, Range<usize>);
+/// A rule that explains another: its name, and the position where it is named.
+type InhibitingRule<'a> = (String, &'a NamedText, Range<usize>);
 
 impl<'a> Names<'a> {
-    /// Also of rules that are faulty otherwise.
-    fn note(
+    /// Also records rules that are otherwise faulty.
+    fn record(
         &mut self,
         file: &'a NamedText,
         item: &Spanned<DeValue<'_>>,
@@ -112,41 +112,41 @@ impl<'a> Names<'a> {
             );
             return;
         }
-        let place = placed(file, Some(span), "");
+        let place = located(file, Some(span), "");
         self.first
             .insert(text.clone(), place.trim_end_matches([':', ' ']).to_owned());
-        let explaining = table
+        let inhibiting = table
             .get("inhibited_by")
             .and_then(|value| value.get_ref().as_array());
-        let named = explaining
+        let named = inhibiting
             .into_iter()
             .flatten()
             .filter_map(|value| Some((value.get_ref().as_str()?.to_owned(), file, value.span())));
-        self.explained.insert(text, named.collect());
+        self.inhibited_by.insert(text, named.collect());
     }
 
-    /// Rules that explain others exist, and none explains itself: two that explain each other would mute each
-    /// other.
+    /// Checks that inhibiting rules exist, and that none explains itself: two rules that explain
+    /// each other would mute each other.
     fn check(&self, faults: &mut Vec<String>) {
-        for (rule, explained) in &self.explained {
-            for (name, file, span) in explained {
+        for (rule, inhibited_by) in &self.inhibited_by {
+            for (name, file, span) in inhibited_by {
                 if !self.first.contains_key(name) {
-                    faults.push(placed(
+                    faults.push(located(
                         file,
                         Some(span.clone()),
-                        &format!("`inhibited_by` names {name:?}, which is no rule"),
+                        &format!("`inhibited_by` names {name:?}, which is not a rule"),
                     ));
                 } else if self.leads_to(name, rule) {
                     let what = format!(
-                        "`inhibited_by` leads from {rule:?} over {name:?} back to {rule:?}: nobody would be told"
+                        "`inhibited_by` leads from {rule:?} via {name:?} back to {rule:?}: no notification would be sent"
                     );
-                    faults.push(placed(file, Some(span.clone()), &what));
+                    faults.push(located(file, Some(span.clone()), &what));
                 }
             }
         }
     }
 
-    /// Whether `from` is, or is explained over any number of rules by, `to`.
+    /// Whether `from` is `to`, or is inhibited_by by it, directly or through other rules.
     fn leads_to(&self, from: &str, to: &str) -> bool {
         let mut seen = std::collections::BTreeSet::new();
         let mut ahead = vec![from];
@@ -156,7 +156,7 @@ impl<'a> Names<'a> {
             }
             if seen.insert(rule) {
                 ahead.extend(
-                    self.explained
+                    self.inhibited_by
                         .get(rule)
                         .into_iter()
                         .flatten()
@@ -168,24 +168,24 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Reads one rule, naming every fault: what cannot be read is taken out, and the rest is looked at again.
+/// Reads one rule and names every fault: a faulty field is removed, and the rest is checked again.
 fn read(
     item: &Spanned<DeValue<'_>>,
     fault: &mut dyn FnMut(Option<Range<usize>>, &str),
 ) -> Option<Rule> {
     let mut rest = item.clone();
-    let mut taken: Vec<String> = Vec::new();
+    let mut removed: Vec<String> = Vec::new();
     loop {
         match RawRule::deserialize(ValueDeserializer::from(rest.clone())) {
             Ok(raw) => match raw.check() {
-                Ok(rule) => return taken.is_empty().then_some(rule),
+                Ok(rule) => return removed.is_empty().then_some(rule),
                 Err(complaints) => {
-                    // Not of what was taken out: that has its own.
+                    // Not about removed fields: those have their own fault.
                     for what in complaints
                         .iter()
-                        .filter(|what| !quoted(what).any(|name| taken.iter().any(|t| t == name)))
+                        .filter(|what| !quoted(what).any(|name| removed.iter().any(|t| t == name)))
                     {
-                        fault(Some(place_of(item, what)), what);
+                        fault(Some(position_of(item, what)), what);
                     }
                     return None;
                 }
@@ -198,21 +198,21 @@ fn read(
                     .and_then(|_| quoted(message).next());
                 let field = match missing {
                     Some(field) => field.to_owned(),
-                    None => take_out(&mut rest, &error.span()?)?,
+                    None => remove_field(&mut rest, &error.span()?)?,
                 };
-                stand_in(&mut rest, &field);
-                // What is wrong again after that cannot be mended here.
-                if taken.contains(&field) {
+                insert_placeholder(&mut rest, &field);
+                // A field that is wrong again after its replacement cannot be repaired here.
+                if removed.contains(&field) {
                     return None;
                 }
-                taken.push(field);
+                removed.push(field);
             }
         }
     }
 }
 
-/// Removes the field that a fault at `span` is about.
-fn take_out(rule: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
+/// Removes the field that a fault at `span` refers to.
+fn remove_field(rule: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
     let DeValue::Table(table) = rule.get_mut() else {
         return None;
     };
@@ -223,8 +223,8 @@ fn take_out(rule: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Stri
     table.remove(key.as_str()).map(|_| key)
 }
 
-/// Something harmless for a field that every rule has, so that the others can be looked at.
-fn stand_in(rule: &mut Spanned<DeValue<'_>>, field: &str) {
+/// Inserts a harmless value for a mandatory field, so that the other fields can be checked.
+fn insert_placeholder(rule: &mut Spanned<DeValue<'_>>, field: &str) {
     let text = |text: &'static str| DeValue::String(text.into());
     let value = match field {
         "name" | "route" | "title" => text("x"),
@@ -241,8 +241,8 @@ fn stand_in(rule: &mut Spanned<DeValue<'_>>, field: &str) {
     }
 }
 
-/// The field that a complaint quotes first, else the rule itself.
-fn place_of(rule: &Spanned<DeValue<'_>>, what: &str) -> Range<usize> {
+/// The field that a fault quotes first, or the rule itself.
+fn position_of(rule: &Spanned<DeValue<'_>>, what: &str) -> Range<usize> {
     let table = rule.get_ref().as_table();
     let field = quoted(what)
         .filter_map(|name| table?.iter().find(|(key, _)| key.get_ref() == name))
@@ -250,12 +250,12 @@ fn place_of(rule: &Spanned<DeValue<'_>>, what: &str) -> Range<usize> {
     field.map_or_else(|| rule.span(), |(key, _)| key.span())
 }
 
-/// What a complaint has in backticks: fields.
+/// The fields that a fault quotes in backticks.
 fn quoted(what: &str) -> impl Iterator<Item = &str> {
     what.split('`').skip(1).step_by(2)
 }
 
-fn placed((file, text): &NamedText, span: Option<Range<usize>>, what: &str) -> String {
+fn located((file, text): &NamedText, span: Option<Range<usize>>, what: &str) -> String {
     let at = span.map_or(0, |s| s.start).min(text.len());
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
@@ -273,7 +273,7 @@ mod tests {
     };
 
     #[test]
-    fn the_shipped_rules_are_valid_and_each_says_what_it_answers_to() {
+    fn the_built_in_rules_are_valid_and_name_their_requirements() {
         let rules = built_in().expect("valid");
         for rule in &rules {
             assert!(
@@ -305,11 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_file_lists_every_condition_and_metric() {
+    fn the_built_in_file_lists_every_condition_and_metric() {
         for kind in ConditionKind::ALL {
             assert!(
                 DEFAULT_RULES.contains(kind.as_str()),
-                "{} is not explained",
+                "{} is not documented",
                 kind.as_str()
             );
         }
@@ -324,12 +324,12 @@ mod tests {
             DurationMetric::ALL.iter().map(|m| m.name()).collect(),
         ];
         for name in metrics.into_iter().flatten() {
-            assert!(DEFAULT_RULES.contains(name), "{name} is not explained");
+            assert!(DEFAULT_RULES.contains(name), "{name} is not documented");
         }
     }
 
     #[test]
-    fn faults_are_named_with_line_and_column() {
+    fn faults_are_reported_with_line_and_column() {
         let rule = |lines: &str| {
             format!(
                 "\n[[rule]]\nname = \"r\"\nseverity = \"high\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n{lines}\n"
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_named_and_none_for_another() {
+    fn every_fault_is_reported_and_no_fault_causes_another() {
         let first = "[[rule]]\nname = \"Six six\"\nkind = \"ratio\"\nmetric = \"nonsense\"\nwindow = \"90m\"\nabove = 7\n\
                      min_denominator = 0\nseverity = \"dire\"\nroute = 5\ntitle = \" \"\nactions = []\nluck = 1\n";
         let second = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"past_due\"\nseverity = \"low\"\nroute = \"x\"\n\
@@ -452,6 +452,6 @@ mod tests {
         let all = parse(&[("two.toml".to_owned(), second)])
             .expect_err("faulty")
             .faults;
-        assert_eq!(all.len(), 3, "a alone explains nobody: {all:#?}");
+        assert_eq!(all.len(), 3, "a alone explains no other rule: {all:#?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A rule as it is written, and what must hold between its fields.
+//! A rule as written, and the constraints between its fields.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ use crate::rule::{
     Threshold, Window,
 };
 
-/// A rule as written: which fields belong to which kind is checked afterwards, so that the message can
-/// say so.
+/// A rule as written. Which fields belong to which kind is checked afterwards, so that the message
+/// can name it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {
@@ -102,21 +102,21 @@ impl RawKind {
     }
 }
 
-/// The longest window: figures are made of hours, all of which are read.
+/// The longest window: metric values are computed from hours, all of which are read.
 const MAX_HOURS: i64 = 24 * 62;
 
-/// Complaints, each quoting the field that it is about first.
+/// Faults; each quotes the field it refers to first.
 type Faults = Vec<String>;
 
-/// Notes the complaint, if it is one.
+/// Records the fault, if there is one.
 fn keep<T>(faults: &mut Faults, checked: Result<T, String>) -> Option<T> {
     checked.map_err(|what| faults.push(what)).ok()
 }
 
 impl RawRule {
-    /// The rule, or everything that is wrong with it.
+    /// The rule, or all its faults.
     pub(super) fn check(self) -> Result<Rule, Faults> {
-        let mut faults = self.words();
+        let mut faults = self.text_faults();
         let kind = self.kind(&mut faults);
         match kind.filter(|_| faults.is_empty()) {
             None => Err(faults),
@@ -143,8 +143,8 @@ impl RawRule {
         }
     }
 
-    /// What is wrong with what people read, and with times.
-    fn words(&self) -> Faults {
+    /// Faults in texts and times.
+    fn text_faults(&self) -> Faults {
         let mut faults = Faults::new();
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if self.name.is_empty() || self.name.len() > 100 || !self.name.chars().all(is_plain) {
@@ -152,11 +152,12 @@ impl RawRule {
         }
         let is_line = |text: &str| !text.trim().is_empty() && !text.contains('\n');
         if !is_line(&self.title) {
-            faults.push("`title` must be one line that says what is wrong".into());
+            faults.push("`title` must be one line that describes the problem".into());
         }
         if self.actions.is_empty() || !self.actions.iter().all(|action| is_line(action)) {
             faults.push(
-                "`actions` must hold at least one line each says what the reader should do".into(),
+                "`actions` must have at min_hours one line; each tells the reader what to do"
+                    .into(),
             );
         }
         if self.labels.keys().any(|name| name.trim().is_empty()) {
@@ -174,7 +175,7 @@ impl RawRule {
             ("resolve", self.resolve),
         ] {
             if span == Some(Span(0)) {
-                faults.push(format!("`{field}` must be longer than nothing"));
+                faults.push(format!("`{field}` must be longer than 0"));
             }
         }
         if let (Some(respond), Some(resolve)) = (self.respond, self.resolve)
@@ -186,29 +187,30 @@ impl RawRule {
     }
 
     fn kind(&self, faults: &mut Faults) -> Option<RuleKind> {
-        const FIGURES: &str = "ratio count gauge drop consecutive percentile absence";
-        const LIMITS: &str = "ratio count gauge drop consecutive percentile";
-        const WINDOWS: &str = "ratio count percentile absence drop";
-        // Every field that does not belong to all kinds, whether it is there, and the kinds that know it.
+        const WITH_METRIC: &str = "ratio count gauge drop consecutive percentile absence";
+        const WITH_LIMIT: &str = "ratio count gauge drop consecutive percentile";
+        const WITH_WINDOW: &str = "ratio count percentile absence drop";
+        // Every field that is specific to some kinds, whether it is set, and the kinds that accept
+        // it.
         let fields = [
-            ("for", self.hold.is_some(), FIGURES),
+            ("for", self.hold.is_some(), WITH_METRIC),
             ("condition", self.condition.is_some(), "condition"),
             ("after", self.after.is_some(), "condition"),
-            ("metric", self.metric.is_some(), FIGURES),
+            ("metric", self.metric.is_some(), WITH_METRIC),
             ("by", self.by.is_some(), "ratio count gauge drop percentile"),
-            ("window", self.window.is_some(), WINDOWS),
+            ("window", self.window.is_some(), WITH_WINDOW),
             (
                 "delay",
                 self.delay.is_some(),
                 "ratio count percentile absence",
             ),
-            ("above", self.above.is_some(), LIMITS),
+            ("above", self.above.is_some(), WITH_LIMIT),
             (
                 "below",
                 self.below.is_some(),
                 "ratio count gauge percentile consecutive",
             ),
-            ("clear_below", self.clear_below.is_some(), LIMITS),
+            ("clear_below", self.clear_below.is_some(), WITH_LIMIT),
             (
                 "clear_above",
                 self.clear_above.is_some(),
@@ -219,18 +221,19 @@ impl RawRule {
                 self.min_denominator.is_some(),
                 "ratio percentile drop consecutive",
             ),
-            ("no_data", self.no_data.is_some(), FIGURES),
+            ("no_data", self.no_data.is_some(), WITH_METRIC),
             ("days", self.days.is_some(), "consecutive"),
             ("time_zone", self.time_zone.is_some(), "consecutive"),
             ("percentile", self.percentile.is_some(), "percentile"),
             ("absolute", self.absolute.is_some(), "drop"),
         ];
         let kind = self.kind.as_str();
-        let strange = fields
+        let misplaced = fields
             .iter()
             .filter(|(_, set, kinds)| *set && !kinds.split(' ').any(|k| k == kind));
         faults.extend(
-            strange.map(|(field, ..)| format!("`{field}` means nothing to a rule of kind {kind}")),
+            misplaced
+                .map(|(field, ..)| format!("`{field}` does not apply to a rule of kind {kind}")),
         );
         if self.kind == RawKind::Condition {
             let condition = keep(
@@ -259,7 +262,7 @@ impl RawRule {
         format!("a rule of kind {} needs `{field}`", self.kind.as_str())
     }
 
-    /// What is wrong is noted, and something else stands in for it, so that the rest can be looked at.
+    /// A fault is recorded and a placeholder is used, so that the other fields can be checked.
     fn measure(&self, faults: &mut Faults) -> Option<Measure> {
         match self.kind {
             RawKind::Condition => None,
@@ -341,19 +344,19 @@ impl RawRule {
             Some(RawPercentile::Mean(Mean::Mean))
                 if metric.is_some_and(|metric| !metric.has_mean()) =>
             {
-                Err("`percentile` must be 1 to 100: of this metric no mean is kept".into())
+                Err("`percentile` must be 1 to 100: no mean is kept for this metric".into())
             }
             Some(RawPercentile::Mean(Mean::Mean)) => Ok(None),
         }
     }
 
     fn window(&self, faults: &mut Faults) -> Window {
-        let hours = |field: &str, span: Span, least: i64| {
-            let whole = span.0 % 3600 == 0 && (least..=MAX_HOURS).contains(&(span.0 / 3600));
+        let hours = |field: &str, span: Span, min_hours: i64| {
+            let whole = span.0 % 3600 == 0 && (min_hours..=MAX_HOURS).contains(&(span.0 / 3600));
             let hours = u32::try_from(span.0 / 3600).ok().filter(|_| whole);
             hours.ok_or_else(|| {
                 format!(
-                    "`{field}` must be whole hours, from {least}h to {}d",
+                    "`{field}` must be full hours, from {min_hours}h to {}d",
                     MAX_HOURS / 24
                 )
             })
@@ -372,19 +375,19 @@ impl RawRule {
 
     fn metric<M: Named>(&self, known: &'static [M]) -> Result<M, String> {
         let names: Vec<_> = known.iter().map(|metric| metric.name()).collect();
-        let Some(wanted) = self.metric.as_deref() else {
+        let Some(name) = self.metric.as_deref() else {
             return Err(self.missing("metric"));
         };
-        let found = known.iter().find(|metric| metric.name() == wanted);
+        let found = known.iter().find(|metric| metric.name() == name);
         found.copied().ok_or_else(|| {
             format!(
-                "`metric` {wanted:?} is unknown here: use one of {}",
+                "`metric` {name:?} is unknown here: use one of {}",
                 names.join(", ")
             )
         })
     }
 
-    /// What the business is divided by.
+    /// Checks the dimension that divides the business.
     fn division(&self, measure: &Measure, faults: &mut Faults) {
         let Some(by) = &self.by else {
             if measure.is_money() {
@@ -417,7 +420,7 @@ impl RawRule {
         let known = faults.len();
         let min_samples = self.min_denominator.unwrap_or(1);
         if min_samples < 1 {
-            faults.push("`min_denominator` must be at least 1".into());
+            faults.push("`min_denominator` must be at min_hours 1".into());
         }
         let (side, field, limit, clear) = match (self.above, self.below) {
             (Some(above), None) => (
@@ -443,10 +446,10 @@ impl RawRule {
         };
         match side {
             Side::Above if self.clear_above.is_some() => {
-                faults.push("`clear_above` goes with `below`".into());
+                faults.push("`clear_above` requires `below`".into());
             }
             Side::Below if self.clear_below.is_some() => {
-                faults.push("`clear_below` goes with `above`".into());
+                faults.push("`clear_below` requires `above`".into());
             }
             Side::Above if clear > limit => {
                 faults.push("`clear_below` must not be greater than `above`".into());
@@ -470,7 +473,7 @@ impl RawRule {
     }
 }
 
-/// A threshold that a figure can never be beyond, or is nearly always.
+/// A threshold that a metric value can never exceed, or exceeds nearly always.
 fn out_of_range(
     measure: &Measure,
     side: Side,
