@@ -1,7 +1,9 @@
 //! The queue contract on the embedded store.
 
 use async_trait::async_trait;
-use revwatch_storage::ports::{EventQueue, HoldingQueue, ReadSet, StateStore};
+use revwatch_storage::ports::{
+    Aggregates, Documents, Entities, EventQueue, HoldingQueue, ReadSet, Recovery,
+};
 use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use tempfile::TempDir;
 

@@ -16,8 +16,9 @@ use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_storage::ports::{
-    AuditEntry, Commit, Committed, ConditionChange, DedupeKey, DueWindow, EntityWrite, Health,
-    ReadSet, StateStore, StoreError,
+    Aggregates, AuditEntry, AuditTrail, Commit, Committed, ConditionChange, ConditionFeed,
+    DedupeKey, Documents, DueWindow, Entities, EntityWrite, Health, ReadSet, Recovery, StateStore,
+    StoreError,
 };
 use revwatch_storage::redis::RedisStore;
 use revwatch_storage::sqlite::{Open, Sqlite};

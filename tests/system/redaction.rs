@@ -4,7 +4,7 @@
 
 use futures_util::StreamExt as _;
 use revwatch_core::signature::SigningKey;
-use revwatch_storage::ports::{COMMANDS, StateStore as _};
+use revwatch_storage::ports::{COMMANDS, Documents as _};
 use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! A thin event tells that an account changed; how it stands now is asked of Stripe's API.
 
-use revwatch_storage::ports::StateStore as _;
+use revwatch_storage::ports::Aggregates as _;
 use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 

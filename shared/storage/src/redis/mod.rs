@@ -30,8 +30,9 @@ pub use self::commit::packed;
 use self::link::Link;
 use self::target::Target;
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, DocumentWrite, DueWindow, Fence, Health,
-    ReadResult, ReadSet, StateStore, StoreError, StoredEntity,
+    Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionFeed,
+    Coordination, DocumentWrite, Documents, DueWindow, Entities, Fence, Health, ReadResult,
+    ReadSet, Recovery, StoreError, StoredEntity,
 };
 use revwatch_core::condition::Condition;
 use revwatch_core::counters::Counters;
@@ -94,7 +95,7 @@ impl std::fmt::Debug for RedisStore {
 }
 
 #[async_trait]
-impl StateStore for RedisStore {
+impl Entities for RedisStore {
     async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
         self.read_batch(partition, want).await
     }
@@ -114,7 +115,10 @@ impl StateStore for RedisStore {
     ) -> Result<(), StoreError> {
         self.scan_entities(kind, each).await
     }
+}
 
+#[async_trait]
+impl Aggregates for RedisStore {
     async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
         self.sum_counters(from_hour, to_hour).await
     }
@@ -122,7 +126,10 @@ impl StateStore for RedisStore {
     async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
         self.sum_standing(names).await
     }
+}
 
+#[async_trait]
+impl ConditionFeed for RedisStore {
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
         self.open_conditions().await
     }
@@ -138,24 +145,17 @@ impl StateStore for RedisStore {
     ) -> Result<Changes, StoreError> {
         self.changes_since(cursor, limit).await
     }
+}
 
+#[async_trait]
+impl AuditTrail for RedisStore {
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         self.newest_audit(limit).await
     }
+}
 
-    async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        ttl_ms: u64,
-    ) -> Result<Option<Fence>, StoreError> {
-        self.take_lease(name, holder, ttl_ms).await
-    }
-
-    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.give_back_lease(name, holder).await
-    }
-
+#[async_trait]
+impl Documents for RedisStore {
     async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
         self.read_documents(space).await
     }
@@ -171,7 +171,39 @@ impl StateStore for RedisStore {
     async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
         self.put_document(space, key, body).await
     }
+}
 
+#[async_trait]
+impl Coordination for RedisStore {
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
+        self.take_lease(name, holder, ttl_ms).await
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.give_back_lease(name, holder).await
+    }
+
+    async fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        self.heartbeat(group, member, ttl_ms).await
+    }
+
+    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
+        self.leave_group(group, member).await
+    }
+}
+
+#[async_trait]
+impl Recovery for RedisStore {
     async fn health(&self) -> Result<Vec<Health>, StoreError> {
         self.look_at_health().await
     }
@@ -196,18 +228,5 @@ impl StateStore for RedisStore {
 
     async fn drop_state(&self) -> Result<(), StoreError> {
         self.forget_events().await
-    }
-
-    async fn heartbeat(
-        &self,
-        group: &str,
-        member: &str,
-        ttl_ms: u64,
-    ) -> Result<Vec<String>, StoreError> {
-        self.heartbeat(group, member, ttl_ms).await
-    }
-
-    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
-        self.leave_group(group, member).await
     }
 }

@@ -11,12 +11,13 @@ use uuid::Uuid;
 
 use super::{Sqlite, health, store_error, today};
 use crate::ports::{
-    AuditEntry, ChangeCursor, Changes, Commit, Committed, ConditionChange, DocumentWrite,
-    DueWindow, Fence, Health, ReadResult, ReadSet, StateStore, StoreError, StoredEntity,
+    Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionChange,
+    ConditionFeed, Coordination, DocumentWrite, Documents, DueWindow, Entities, Fence, Health,
+    ReadResult, ReadSet, Recovery, StoreError, StoredEntity,
 };
 
 #[async_trait]
-impl StateStore for Sqlite {
+impl Entities for Sqlite {
     async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
         let want = want.clone();
         Sqlite::read(self, move |c| {
@@ -89,7 +90,10 @@ impl StateStore for Sqlite {
             }
         }
     }
+}
 
+#[async_trait]
+impl Aggregates for Sqlite {
     async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
         Sqlite::read(self, move |c| {
             let mut counters = Counters::default();
@@ -123,7 +127,10 @@ impl StateStore for Sqlite {
         .await
         .map_err(store_error)
     }
+}
 
+#[async_trait]
+impl ConditionFeed for Sqlite {
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
         let bodies = Sqlite::read(self, |c| {
             texts(c, "SELECT body FROM conditions ORDER BY due_s", [])
@@ -190,7 +197,10 @@ impl StateStore for Sqlite {
             more,
         })
     }
+}
 
+#[async_trait]
+impl AuditTrail for Sqlite {
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let bodies = Sqlite::read(self, move |c| {
@@ -202,44 +212,10 @@ impl StateStore for Sqlite {
         });
         from_json(&bodies.await.map_err(store_error)?)
     }
+}
 
-    async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        ttl_ms: u64,
-    ) -> Result<Option<Fence>, StoreError> {
-        let (name, holder) = (name.to_owned(), holder.to_owned());
-        self.write(move |c| {
-            let now_ms = now_ms();
-            let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
-            c.prepare_cached(
-                "INSERT INTO leases VALUES (?1, ?2, 1, ?3) ON CONFLICT (name) DO UPDATE SET
-                   fence = fence + (holder <> excluded.holder OR until_ms < ?4), holder = excluded.holder,
-                   until_ms = excluded.until_ms
-                 WHERE holder = excluded.holder OR until_ms < ?4
-                 RETURNING fence",
-            )?
-            .query_row(params![name, holder, until_ms, now_ms], |row| row.get(0).map(Fence))
-            .optional()
-        })
-        .await
-        .map_err(store_error)
-    }
-
-    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        let (name, holder) = (name.to_owned(), holder.to_owned());
-        self.write(move |c| {
-            c.execute(
-                "UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2",
-                [&name, &holder],
-            )
-        })
-        .await
-        .map(drop)
-        .map_err(store_error)
-    }
-
+#[async_trait]
+impl Documents for Sqlite {
     async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
         Sqlite::read(self, move |c| {
             c.prepare_cached("SELECT key, body FROM documents WHERE space = ?1 ORDER BY key")?
@@ -291,31 +267,45 @@ impl StateStore for Sqlite {
             .map(drop)
             .map_err(store_error)
     }
+}
 
-    async fn health(&self) -> Result<Vec<Health>, StoreError> {
-        self.look_at_health().await
-    }
-
-    async fn begin_recovery(
+#[async_trait]
+impl Coordination for Sqlite {
+    async fn lease(
         &self,
-        partition: u32,
-        healing: &str,
-        margin_ms: i64,
-    ) -> Result<(String, i64), StoreError> {
-        self.note_healing(partition, healing, margin_ms).await
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |c| {
+            let now_ms = now_ms();
+            let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+            c.prepare_cached(
+                "INSERT INTO leases VALUES (?1, ?2, 1, ?3) ON CONFLICT (name) DO UPDATE SET
+                   fence = fence + (holder <> excluded.holder OR until_ms < ?4), holder = excluded.holder,
+                   until_ms = excluded.until_ms
+                 WHERE holder = excluded.holder OR until_ms < ?4
+                 RETURNING fence",
+            )?
+            .query_row(params![name, holder, until_ms, now_ms], |row| row.get(0).map(Fence))
+            .optional()
+        })
+        .await
+        .map_err(store_error)
     }
 
-    async fn end_recovery(
-        &self,
-        partition: u32,
-        healing: &str,
-        life: &str,
-    ) -> Result<bool, StoreError> {
-        self.note_healed(partition, healing, life).await
-    }
-
-    async fn drop_state(&self) -> Result<(), StoreError> {
-        self.forget_events().await
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |c| {
+            c.execute(
+                "UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2",
+                [&name, &holder],
+            )
+        })
+        .await
+        .map(drop)
+        .map_err(store_error)
     }
 
     async fn heartbeat(
@@ -349,6 +339,35 @@ impl StateStore for Sqlite {
         .await
         .map(drop)
         .map_err(store_error)
+    }
+}
+
+#[async_trait]
+impl Recovery for Sqlite {
+    async fn health(&self) -> Result<Vec<Health>, StoreError> {
+        self.look_at_health().await
+    }
+
+    async fn begin_recovery(
+        &self,
+        partition: u32,
+        healing: &str,
+        margin_ms: i64,
+    ) -> Result<(String, i64), StoreError> {
+        self.note_healing(partition, healing, margin_ms).await
+    }
+
+    async fn end_recovery(
+        &self,
+        partition: u32,
+        healing: &str,
+        life: &str,
+    ) -> Result<bool, StoreError> {
+        self.note_healed(partition, healing, life).await
+    }
+
+    async fn drop_state(&self) -> Result<(), StoreError> {
+        self.forget_events().await
     }
 }
 

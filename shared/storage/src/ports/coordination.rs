@@ -1,0 +1,35 @@
+//! How processes share work: leases with fences, and group membership.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+
+/// Proof of holding a lease. The store refuses a write under a fence once a newer one was issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub u64);
+
+/// Leases and membership.
+#[async_trait]
+pub trait Coordination: Send + Sync {
+    /// Takes or renews the lease `name` for `ttl_ms`. `None`: another holder has it.
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError>;
+
+    /// Releases the lease if `holder` still has it.
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// Keeps `member` in `group` for `ttl_ms`. Returns all live members, sorted, this one included.
+    async fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError>;
+
+    /// Leaves the group at once.
+    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError>;
+}

@@ -1,0 +1,113 @@
+//! Recorded entities, and the commit that changes them together with everything derived from them.
+
+use async_trait::async_trait;
+use revwatch_core::counters::Counters;
+use revwatch_core::entity::{EntityKey, EntityKind};
+use uuid::Uuid;
+
+use super::{AuditEntry, ConditionChange, StoreError};
+
+/// Records that a delivery was processed: this prevents an event from counting twice.
+///
+/// `key` is the event id for the delivery that was applied or ignored, and the delivery id for
+/// duplicates and dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DedupeKey {
+    /// Days since 1970. Keys are stored in buckets of one day and dropped bucket by bucket. The day depends
+    /// only on the event, so that a duplicate finds the key.
+    pub day: u32,
+    /// Event id or delivery id.
+    pub key: String,
+    /// The delivery that set it.
+    pub delivery: Uuid,
+}
+
+/// What a batch needs to read before it can be merged.
+#[derive(Debug, Clone, Default)]
+pub struct ReadSet {
+    /// Dedupe keys by day and key.
+    pub dedupe_keys: Vec<(u32, String)>,
+    /// Entities by key.
+    pub entities: Vec<EntityKey>,
+}
+
+/// The answer to [`ReadSet`], in the same order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadResult {
+    /// The delivery that set each key.
+    pub dedupe_keys: Vec<Option<Uuid>>,
+    /// The entities that exist.
+    pub entities: Vec<Option<StoredEntity>>,
+}
+
+/// An entity as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntity {
+    /// Grows by one with each write; 0 means absent.
+    pub version: u64,
+    /// See [`revwatch_core::entity::Entity::encode`].
+    pub body: Vec<u8>,
+}
+
+/// A new version of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityWrite {
+    /// Which entity.
+    pub key: EntityKey,
+    /// The version that was read; 0 if absent. The write stores `expected + 1`.
+    pub expected: u64,
+    /// See [`revwatch_core::entity::Entity::encode`].
+    pub body: Vec<u8>,
+}
+
+/// Everything that a batch of one partition changes. It applies completely or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// The partition.
+    pub partition: u32,
+    /// Deliveries processed.
+    pub dedupe_keys: Vec<DedupeKey>,
+    /// Entities changed, each at most once.
+    pub entities: Vec<EntityWrite>,
+    /// Added to the aggregates.
+    pub counters: Counters,
+    /// Applied to the open conditions and published to alerting: the worker's outbox.
+    pub conditions: Vec<ConditionChange>,
+    /// Appended to the audit trail.
+    pub audit: Vec<AuditEntry>,
+    /// The newest `received_ms` of the deliveries. See [`super::Health::high_watermark_ms`].
+    pub high_watermark_ms: i64,
+}
+
+/// The outcome of a [`Commit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It was applied now.
+    Applied,
+    /// It had been applied before: the same deliveries set all of its dedupe keys.
+    AlreadyApplied,
+    /// An entity has another version, another delivery set a dedupe key, or only some of the deliveries were
+    /// processed before: read again and decide again.
+    Conflict,
+}
+
+/// Reads entities and commits batches.
+#[async_trait]
+pub trait Entities: Send + Sync {
+    /// Dedupe keys and entities of one partition, in one round trip.
+    async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError>;
+
+    /// Applies a batch atomically. Safe to repeat.
+    async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
+
+    /// One entity of any partition.
+    async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError>;
+
+    /// Passes the id and body of every entity of a kind to `each`, in no particular order. (The lifetimes are
+    /// spelled out because `async_trait` would otherwise tie them to the call.)
+    async fn entities(
+        &self,
+        kind: EntityKind,
+        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
+    ) -> Result<(), StoreError>;
+}

@@ -1,0 +1,77 @@
+//! Two of the three ports: the queue ([`EventQueue`]) and the store ([`StateStore`]). The third,
+//! `Notifier`, is in the alerting crate with its only user.
+//!
+//! The store is several small traits, so that a signature shows what a caller may touch:
+//!
+//! | trait | state | written by |
+//! |---|---|---|
+//! | [`Entities`] | recorded Stripe objects | the worker, batch by batch |
+//! | [`Aggregates`] | counters | the worker's commits |
+//! | [`ConditionFeed`] | open conditions and their changes | the worker's commits |
+//! | [`AuditTrail`] | what changed and why | the worker's commits |
+//! | [`Documents`] | JSON by space and key | holders of a lease; anyone by compare-and-set |
+//! | [`Coordination`] | leases, group membership | every process |
+//! | [`Recovery`] | whether the data is complete | the worker |
+//!
+//! One contract suite runs against every adapter. Errors state what the caller can do next.
+
+mod aggregates;
+mod audit;
+mod conditions;
+mod coordination;
+mod documents;
+mod entities;
+mod queue;
+mod recovery;
+
+pub use self::aggregates::Aggregates;
+pub use self::audit::{AuditEntry, AuditTrail};
+pub use self::conditions::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow};
+pub use self::coordination::{Coordination, Fence};
+pub use self::documents::{COMMANDS, DocumentWrite, Documents, PAUSES};
+pub use self::entities::{
+    Commit, Committed, DedupeKey, Entities, EntityWrite, ReadResult, ReadSet, StoredEntity,
+};
+pub use self::queue::{
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
+};
+pub use self::recovery::{Health, Recovery};
+
+/// The cause of an error, kept for the log.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The complete store. A role that needs less should ask for the narrower traits.
+pub trait StateStore:
+    Entities + Aggregates + ConditionFeed + AuditTrail + Documents + Coordination + Recovery
+{
+}
+
+impl<T> StateStore for T where
+    T: Entities
+        + Aggregates
+        + ConditionFeed
+        + AuditTrail
+        + Documents
+        + Coordination
+        + Recovery
+        + ?Sized
+{
+}
+
+/// Why a store operation failed, by what the caller can do next.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Try again later. A write may or may not have taken effect, and is safe to repeat.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
+    /// Another process holds the lease now: stop acting as its holder.
+    #[error("another process holds the lease now")]
+    Fenced,
+    /// A retry fails until an operator changes something.
+    #[error("the store cannot be used: {0}")]
+    Misconfigured(String),
+    /// The stored data cannot be decoded.
+    #[error("the store contains unreadable data: {0}")]
+    Corrupt(String),
+}
