@@ -84,7 +84,7 @@ fn evaluate_sample(rule: &MetricRule, inputs: MetricInputs<'_>, sample: &Sample)
             parts: sample.parts,
         });
         Evidence {
-            metric_value: metric_value,
+            metric_value,
             money: sample.money.clone(),
             ..Evidence::default()
         }

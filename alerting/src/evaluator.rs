@@ -630,7 +630,9 @@ mod tests {
     use revwatch_runtime::admin::Readiness;
     use revwatch_runtime::config::{AlertingConfig, Config};
     use revwatch_runtime::telemetry::Metrics;
-    use revwatch_storage::ports::{Commit, ConditionChange, EventQueue, StateStore as _};
+    use revwatch_storage::ports::{
+        Commit, ConditionChange, Coordination as _, Documents as _, Entities as _, EventQueue,
+    };
     use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
     use tokio::sync::Notify;
     use tokio::time::{sleep, timeout};

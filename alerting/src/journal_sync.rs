@@ -350,8 +350,8 @@ pub(crate) mod tests {
 
     use async_trait::async_trait;
     use revwatch_storage::ports::{
-        Archive, Consumer, Delivery, Disposition, HeldDelivery, HoldingQueue, QueueError,
-        TriageSummary,
+        Archive, Consumer, Coordination as _, Delivery, Disposition, Documents as _, HeldDelivery,
+        HoldingQueue, QueueError, TriageSummary,
     };
     use revwatch_storage::sqlite::{Open, Sqlite};
 

@@ -374,7 +374,7 @@ fn judge(bench: &Simulator, want: &Want) -> Result<(), String> {
                 return Ok(());
             }
             let mut seen = format!(
-                "{}; told {now_told}, notices {now_noticed}",
+                "{}; notified {now_told}, notices {now_noticed}",
                 tell_views(&views)
             );
             if let Some(line) = last.filter(|_| !says_fit) {
@@ -582,7 +582,7 @@ mod tests {
             [
                 (
                     "t.toml:7:11",
-                    "payout_failure_rate firing; told 1, notices 0"
+                    "payout_failure_rate firing; notified 1, notices 0"
                 ),
                 ("t.toml:9:15", "payout_failure_rate firing")
             ]

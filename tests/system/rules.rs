@@ -77,8 +77,8 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
     for part in [
         "FAILED   a provider loses charges",
         "providers.toml:12:10 at 2026-01-05T02:00:00Z",
-        "expected  provider_lost_charges (account acct_1): firing, told 2",
-        "seen      provider_lost_charges firing (account acct_1); told 1",
+        "expected  provider_lost_charges (account acct_1): firing, notified 2",
+        "seen      provider_lost_charges firing (account acct_1); notified 1",
         "🔴 CRITICAL: A provider can no longer take charges",
         "0 passed, 1 failed",
     ] {

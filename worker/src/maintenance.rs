@@ -151,10 +151,7 @@ impl Maintenance {
     }
 
     fn set_pauses(&mut self, pauses: Pauses) {
-        self.worker
-            .metrics
-            .paused
-            .set(i64::from(pauses.is_any_paused()));
+        let is_any_paused = pauses.is_any_paused();
         let is_new = self.pauses.send_if_modified(|known| {
             let is_new = known.as_deref() != Some(&pauses);
             if is_new {
@@ -162,6 +159,8 @@ impl Maintenance {
             }
             is_new
         });
+        // After the partitions: what the gauge says must hold already.
+        self.worker.metrics.paused.set(i64::from(is_any_paused));
         if is_new {
             (self.changed, self.kept) = (Some(Instant::now()), None);
         }

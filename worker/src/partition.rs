@@ -136,7 +136,7 @@ impl Partition {
             let pause = pauses.next().unwrap_or(MAX_BACKOFF);
             match error.persistent_reason() {
                 None => {
-                    tracing::warn!(partition = self.number, %error, ?pause, "partition backs off")
+                    tracing::warn!(partition = self.number, %error, ?pause, "partition backs off");
                 }
                 Some(_) => {
                     tracing::error!(partition = self.number, %error, ?pause, "partition backs off");

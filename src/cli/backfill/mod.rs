@@ -312,7 +312,7 @@ async fn known_accounts(store: &dyn StateStore) -> anyhow::Result<(Vec<String>, 
             body,
         ) {
             Ok(Entity::Account(account)) if !account.connected() => {
-                disconnected.push(id.to_owned())
+                disconnected.push(id.to_owned());
             }
             Ok(_) => connected.push(id.to_owned()),
             Err(error) => unreadable = Some(error),
