@@ -81,7 +81,6 @@ impl Engine {
         else {
             return;
         };
-        self.count(&alert, -1);
         self.record_transition(
             Some(&alert),
             &key_of(&alert),
@@ -99,15 +98,14 @@ impl Engine {
             matches!(kind, NoticeKind::ResolveSoon | NoticeKind::ResolveBreached)
         });
         alert.revise(now_s);
-        self.count(&alert, 1);
-        self.alerts.insert(id.to_owned(), alert);
-        self.start_clock(id);
+        self.clocks.start(id, &alert.sla);
+        self.alerts.insert(alert);
         self.dirty.insert(id.to_owned());
     }
 
     /// Ends an alert by hand. While its rule still holds it does not fire again.
     fn dismiss(&mut self, id: &str, by: &str, now_s: i64) {
-        let Some(alert) = self.alerts.get(id).filter(|a| !a.is_over()) else {
+        let Some(alert) = self.alerts.open(id) else {
             return;
         };
         let key = key_of(alert);

@@ -95,7 +95,7 @@ impl Engine {
             .get(id)
             .map(|a| a.evidence.money.clone())
             .unwrap_or_default();
-        let Some(alert) = self.alerts.get_mut(group_id).filter(|a| !a.is_over()) else {
+        let Some(alert) = self.alerts.open_mut(group_id) else {
             return;
         };
         let Some(group) = &mut alert.group else {
@@ -130,7 +130,7 @@ impl Engine {
             return;
         };
         let (member, after) = (member(alert), alert.evidence.money.clone());
-        let Some(alert) = self.alerts.get_mut(&group_id).filter(|a| !a.is_over()) else {
+        let Some(alert) = self.alerts.open_mut(&group_id) else {
             return;
         };
         let Some(group) = &mut alert.group else {
@@ -164,11 +164,7 @@ impl Engine {
             }
         }
         for (group_id, members) in &open {
-            if self
-                .alerts
-                .get(group_id)
-                .is_some_and(|group| !group.is_over())
-            {
+            if self.alerts.open(group_id).is_some() {
                 continue;
             }
             self.members.remove(group_id);
@@ -257,7 +253,7 @@ impl Engine {
         group.group = Some(Group::default());
         self.policy.apply(&mut group, rule, first.fired_s);
         let id = group.id.clone();
-        self.alerts.insert(id.clone(), group);
+        self.alerts.insert(group);
         self.open_groups.insert(place.clone(), id.clone());
         for member in waiting {
             self.join(&id, &member);

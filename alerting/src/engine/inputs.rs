@@ -7,7 +7,7 @@ use revwatch_core::entity::EntityKey;
 use revwatch_storage::ports::{ConditionChange, DueWindow};
 
 use super::rule_set::rule_delay;
-use super::{Engine, Watch, WatchKey};
+use super::{Engine, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::metric_value::{MetricInputs, newest_event_s};
@@ -81,7 +81,7 @@ impl Engine {
                 continue;
             };
             let key = entity_key(rule, &condition.key.subject);
-            if is_over && !matches!(self.watches.get(&key), Some(Watch::Firing { .. })) {
+            if is_over && self.watches.firing(&key).is_none() {
                 continue;
             }
             let due_s = condition.due_s.saturating_add(after_s);
@@ -104,7 +104,7 @@ impl Engine {
     pub(super) fn on_close(&mut self, key: &ConditionKey, now_s: i64) {
         for index in self.rules.on_condition(key.kind) {
             let key = entity_key(&self.rules.all()[index], &key.subject);
-            if self.watches.contains_key(&key) {
+            if self.watches.get(&key).is_some() {
                 self.observe(
                     index,
                     key,
@@ -186,7 +186,7 @@ impl Engine {
             if self.freshness.lateness(rule, facts.now_s).is_some() {
                 continue;
             }
-            let watched = self.segments.get(&rule.name).cloned().unwrap_or_default();
+            let watched = self.watches.segments(&rule.name);
             let name = rule.name.clone();
             for (part, reading) in evaluate(&figure, facts, watched) {
                 let subject = match &figure.by {

@@ -9,6 +9,7 @@
 //! Invariant: every change of the book comes with the documents that make it durable; the shell writes
 //! them before anything is told, and forgets the book when it cannot.
 
+mod alert_table;
 mod commands;
 mod freshness;
 mod groups;
@@ -19,17 +20,20 @@ mod outbox;
 mod rule_set;
 mod sla_clocks;
 mod transitions;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
+use self::alert_table::AlertTable;
 use self::freshness::Freshness;
 pub use self::notification::{Attempt, AttemptResult, Origin};
 use self::outbox::Outbox;
 use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
+use self::watches::{StoredWatch, Watch, Watches};
 use crate::alert::{Alert, Subject};
 use crate::command::Silence;
 use crate::evaluation::Evaluation;
@@ -113,10 +117,8 @@ pub struct Documents {
 pub struct Engine {
     rules: RuleSet,
     policy: Policy,
-    alerts: HashMap<String, Alert>,
-    watches: HashMap<WatchKey, Watch>,
-    /// By figure rule, the parts of the business that it has a watch on.
-    segments: HashMap<String, BTreeSet<String>>,
+    alerts: AlertTable,
+    watches: Watches,
     /// By group.
     members: HashMap<String, BTreeSet<String>>,
     /// The group that still takes members, by rule and route.
@@ -133,17 +135,10 @@ pub struct Engine {
     /// Alerts that fire and could explain others, by rule and account.
     inhibitors: HashMap<(String, String), BTreeSet<String>>,
     clocks: SlaClocks,
-    /// By Unix second: what is over and will have been for long enough.
-    closing: BTreeSet<(i64, WatchKey)>,
-    /// By Unix second: what will have held for long enough to fire.
-    ripening: BTreeSet<(i64, WatchKey)>,
-    /// Over, but some message is not told.
-    resolved: BTreeSet<String>,
     outbox: Outbox,
     /// Notifiers that cannot tell anybody until something is mended, and why.
     broken_notifiers: BTreeMap<String, String>,
     freshness: Freshness,
-    counts: BTreeMap<(String, String, Stage), i64>,
     fired: Vec<String>,
     /// Groups found without open members: over as soon as there is a clock.
     empty_groups: Vec<String>,
@@ -153,22 +148,6 @@ pub struct Engine {
     written_position: EvaluatorPosition,
     /// How far it has read.
     pub position: EvaluatorPosition,
-}
-
-/// What is remembered of a rule and a subject. (Inactive: nothing.)
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Watch {
-    Pending { since_s: i64 },
-    Firing { alert_id: String },
-    Dismissed,
-}
-
-/// A [`Watch`] that has no alert, as it is stored.
-#[derive(Serialize, Deserialize)]
-struct StoredWatch {
-    key: WatchKey,
-    /// Unix seconds; `None`: dismissed.
-    since_s: Option<i64>,
 }
 
 /// Readers are told of a figure that moves not more often than this.
@@ -186,9 +165,8 @@ impl Engine {
         let mut book = Self {
             rules: RuleSet::new(rules),
             policy,
-            alerts: HashMap::new(),
-            watches: HashMap::new(),
-            segments: HashMap::new(),
+            alerts: AlertTable::default(),
+            watches: Watches::default(),
             members: HashMap::new(),
             open_groups: HashMap::new(),
             waiting: HashMap::new(),
@@ -198,13 +176,9 @@ impl Engine {
             silences_checked_s: 0,
             inhibitors: HashMap::new(),
             clocks: SlaClocks::default(),
-            closing: BTreeSet::new(),
-            ripening: BTreeSet::new(),
-            resolved: BTreeSet::new(),
             outbox: Outbox::default(),
             broken_notifiers: BTreeMap::new(),
             freshness: Freshness::default(),
-            counts: BTreeMap::new(),
             fired: Vec::new(),
             empty_groups: Vec::new(),
             dirty: BTreeSet::new(),
@@ -222,9 +196,9 @@ impl Engine {
                 .insert(id.clone(), serde_json::from_str(body)?);
         }
         for (_, body) in &stored.pending {
-            let StoredWatch { key, since_s } = serde_json::from_str(body)?;
-            let watch = since_s.map_or(Watch::Dismissed, |since_s| Watch::Pending { since_s });
-            book.set_watch(key, Some(watch));
+            let stored: StoredWatch = serde_json::from_str(body)?;
+            let watch = stored.watch();
+            book.set_watch(stored.key, Some(watch));
         }
         for (_, body) in &stored.alerts {
             book.admit(serde_json::from_str(body)?);
@@ -251,9 +225,7 @@ impl Engine {
                     .insert(way.notifier.clone(), reason.clone());
             }
         }
-        if alert.is_over() {
-            self.resolved.insert(id.clone());
-        } else {
+        if !alert.is_over() {
             let key = key_of(&alert);
             if alert.group.is_some() {
                 // The newest is the one that may be joined.
@@ -269,8 +241,7 @@ impl Engine {
             } else {
                 if let Some(clear_since_s) = alert.clear_since_s {
                     let patience_s = self.rules.keep_firing_for_s(&alert.rule);
-                    self.closing
-                        .insert((clear_since_s + patience_s, key.clone()));
+                    self.watches.close_at(clear_since_s + patience_s, &key);
                 }
                 if self
                     .set_watch(
@@ -291,8 +262,7 @@ impl Engine {
         if alert.muted.is_some() {
             self.muted.insert(id.clone());
         }
-        self.count(&alert, 1);
-        self.alerts.insert(id.clone(), alert);
+        self.alerts.insert(alert);
         self.enqueue(&id);
     }
 
@@ -303,13 +273,7 @@ impl Engine {
 
     /// Time passes: clocks speak, what has been over for long enough resolves, silences end.
     pub fn on_time(&mut self, now_s: i64) {
-        while let Some((at_s, key)) = self
-            .closing
-            .first()
-            .cloned()
-            .filter(|(at_s, _)| *at_s <= now_s)
-        {
-            self.closing.remove(&(at_s, key.clone()));
+        while let Some(key) = self.watches.pop_closing(now_s) {
             match self.rules.position(&key.rule) {
                 // It may be unknown by now: its next reading says.
                 Some(index) if matches!(self.rules.all()[index].kind, RuleKind::Metric(_)) => {}
@@ -423,19 +387,13 @@ impl Engine {
 
     /// The next moment after `now_s` at which time alone changes something.
     pub fn next_moment_s(&self, now_s: i64) -> Option<i64> {
-        // What is overdue and unknown waits for news, not for time.
-        let later = |at_s: &i64| *at_s > now_s;
-        let closing = self.closing.iter().map(|(at_s, _)| *at_s).find(later);
-        let clock = self.clocks.next_s(now_s);
-        let ripe = self.ripening.iter().map(|(at_s, _)| *at_s).find(later);
-        closing.into_iter().chain(clock).chain(ripe).min()
+        let moments = [self.watches.next_s(now_s), self.clocks.next_s(now_s)];
+        moments.into_iter().flatten().min()
     }
 
     /// Whether something has held for long enough to fire, if it still holds.
     pub fn is_ripe(&self, now_s: i64) -> bool {
-        self.ripening
-            .first()
-            .is_some_and(|(at_s, _)| *at_s <= now_s)
+        self.watches.is_ripe(now_s)
     }
 
     fn write_alert(&mut self, id: &str) {
@@ -448,20 +406,18 @@ impl Engine {
     /// Moves what is over and told into the history.
     fn retire(&mut self, now_s: i64) {
         let done: Vec<_> = self
-            .resolved
-            .iter()
+            .alerts
+            .resolved()
             .filter(|id| self.is_done(id, now_s))
             .cloned()
             .collect();
         for id in done {
-            self.resolved.remove(&id);
             self.muted.remove(&id);
             self.members.remove(&id);
             self.outbox.clear(&id);
             let Some(alert) = self.alerts.remove(&id) else {
                 continue;
             };
-            self.count(&alert, -1);
             if let Some(members) = alert
                 .part_of
                 .as_ref()
@@ -480,10 +436,6 @@ fn key_of(alert: &Alert) -> WatchKey {
         rule: alert.rule.clone(),
         subject: alert.subject.clone(),
     }
-}
-
-fn pending_key(key: &WatchKey) -> String {
-    format!("{}\n{}", key.rule, key.subject)
 }
 
 fn json<T: Serialize>(body: &T) -> String {

@@ -1,9 +1,7 @@
 //! Leads each rule and subject through its phases, and each alert through its life.
 
-use super::{
-    Engine, PENDING, REFRESH_S, StoredWatch, TransitionEvent, Watch, WatchKey, json, key_of,
-    pending_key,
-};
+use super::watches::StoredWatch;
+use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, json, key_of};
 use crate::alert::{Alert, AlertState, Evidence, Subject, id};
 use crate::evaluation::{Evaluation, trend};
 use crate::lifecycle::{Stage, is_drawn};
@@ -53,7 +51,7 @@ impl Engine {
                 self.fire(key, before, alert);
             }
             Effect::Show { evidence } => {
-                let Some(Watch::Firing { alert_id }) = self.watches.get(&key) else {
+                let Some(alert_id) = self.watches.firing(&key) else {
                     return;
                 };
                 let Some(alert) = self.alerts.get_mut(alert_id) else {
@@ -112,22 +110,22 @@ impl Engine {
         }
         match (before, after) {
             (Phase::Firing { .. }, Phase::Firing { clear_since_s }) => {
-                let Some(Watch::Firing { alert_id }) = self.watches.get(key) else {
+                let Some(alert_id) = self.watches.firing(key).cloned() else {
                     return;
                 };
-                let Some(alert) = self.alerts.get_mut(alert_id) else {
+                let Some(alert) = self.alerts.get_mut(&alert_id) else {
                     return;
                 };
                 if let Some(earlier_s) = alert.clear_since_s {
-                    self.closing
-                        .remove(&(earlier_s + patience.keep_firing_for_s, key.clone()));
+                    self.watches
+                        .cancel_close(earlier_s + patience.keep_firing_for_s, key);
                 }
                 if clear_since_s.is_some() {
-                    self.closing
-                        .insert((now_s + patience.keep_firing_for_s, key.clone()));
+                    self.watches
+                        .close_at(now_s + patience.keep_firing_for_s, key);
                 }
                 alert.clear_since_s = clear_since_s;
-                self.dirty.insert(alert_id.clone());
+                self.dirty.insert(alert_id);
             }
             (_, Phase::Pending { since_s }) => {
                 self.store_watch(key, Some(since_s));
@@ -150,7 +148,7 @@ impl Engine {
 
     pub(super) fn fire(&mut self, key: WatchKey, before: Phase, mut alert: Alert) {
         // One that comes back within its second is another one.
-        while self.alerts.contains_key(&alert.id) {
+        while self.alerts.contains(&alert.id) {
             alert.id = id(&alert.id);
         }
         let from = if matches!(before, Phase::Pending { .. }) {
@@ -166,10 +164,9 @@ impl Engine {
             }),
         );
         self.note_inhibitor(&alert, true);
-        self.count(&alert, 1);
         self.fired.push(alert.id.clone());
         self.dirty.insert(alert.id.clone());
-        self.alerts.insert(alert.id.clone(), alert);
+        self.alerts.insert(alert);
     }
 
     /// Ends an alert. Its watch has been dealt with.
@@ -180,15 +177,14 @@ impl Engine {
         now_s: i64,
         by: Option<&str>,
     ) {
-        let Some(mut alert) = self.alerts.get(id).cloned().filter(|a| !a.is_over()) else {
+        let Some(mut alert) = self.alerts.open(id).cloned() else {
             return;
         };
-        self.count(&alert, -1);
         self.clocks.stop(id, &alert.sla);
         if let Some(clear_since_s) = alert.clear_since_s {
             let patience_s = self.rules.keep_firing_for_s(&alert.rule);
-            self.closing
-                .remove(&(clear_since_s + patience_s, key_of(&alert)));
+            self.watches
+                .cancel_close(clear_since_s + patience_s, &key_of(&alert));
         }
         self.record_transition(
             Some(&alert),
@@ -207,14 +203,12 @@ impl Engine {
         }
         alert.revise(now_s);
         self.note_inhibitor(&alert, false);
-        self.count(&alert, 1);
-        self.resolved.insert(id.to_owned());
         self.dirty.insert(id.to_owned());
         self.waits_no_longer(&alert);
         let group_id = alert.part_of.clone();
         let before = self
             .alerts
-            .insert(id.to_owned(), alert)
+            .insert(alert)
             .map(|alert| alert.evidence.money)
             .unwrap_or_default();
         self.member_shows(id, &before, None);
@@ -238,38 +232,17 @@ impl Engine {
 
     /// Sets or removes a watch; returns the earlier one.
     pub(super) fn set_watch(&mut self, key: WatchKey, watch: Option<Watch>) -> Option<Watch> {
-        if let Subject::Segment { value, .. } = &key.subject {
-            let parts = self.segments.entry(key.rule.clone()).or_default();
-            if watch.is_some() {
-                parts.insert(value.clone());
-            } else {
-                parts.remove(value);
-            }
-        }
+        let (for_s, rule) = (self.rules.for_s(&key.rule), key.rule.clone());
         let is_pending =
             |watch: Option<&Watch>| i64::from(matches!(watch, Some(Watch::Pending { .. })));
-        let more = is_pending(watch.as_ref()) - is_pending(self.watches.get(&key));
+        let pending = is_pending(watch.as_ref());
+        let earlier = self.watches.set(key, watch, for_s);
+        let more = pending - is_pending(earlier.as_ref());
         if more != 0 {
-            let severity = self
-                .rules
-                .named(&key.rule)
-                .map_or("", |rule| rule.severity.as_str())
-                .to_owned();
-            self.add_count((key.rule.clone(), severity, Stage::Pending), more);
+            let severity = self.rules.named(&rule).map_or("", |r| r.severity.as_str());
+            self.alerts.count_pending(&rule, severity, more);
         }
-        let for_s = self.rules.for_s(&key.rule);
-        if let Some(Watch::Pending { since_s }) = self.watches.get(&key) {
-            let place = (*since_s + for_s, key.clone());
-            self.ripening.remove(&place);
-        }
-        if let Some(Watch::Pending { since_s }) = &watch {
-            let place = (*since_s + for_s, key.clone());
-            self.ripening.insert(place);
-        }
-        match watch {
-            Some(watch) => self.watches.insert(key, watch),
-            None => self.watches.remove(&key),
-        }
+        earlier
     }
 
     pub(super) fn store_watch(&mut self, key: &WatchKey, since_s: Option<i64>) {
@@ -277,11 +250,13 @@ impl Engine {
             key: key.clone(),
             since_s,
         });
-        self.writes.insert((PENDING, pending_key(key)), Some(body));
+        self.writes
+            .insert((PENDING, StoredWatch::document_key(key)), Some(body));
     }
 
     pub(super) fn forget_watch(&mut self, key: &WatchKey) {
-        self.writes.insert((PENDING, pending_key(key)), None);
+        self.writes
+            .insert((PENDING, StoredWatch::document_key(key)), None);
     }
 
     pub(super) fn record_transition(
@@ -316,23 +291,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn count(&mut self, alert: &Alert, by: i64) {
-        if alert.group.is_none() && !alert.is_over() {
-            self.add_count(
-                (
-                    alert.rule.clone(),
-                    alert.severity.as_str().to_owned(),
-                    alert.state.into(),
-                ),
-                by,
-            );
-        }
-    }
-
-    pub(super) fn add_count(&mut self, key: (String, String, Stage), by: i64) {
-        *self.counts.entry(key).or_default() += by;
-    }
-
     /// What a rule and a subject are up to.
     pub fn stage_of(&self, key: &WatchKey) -> Stage {
         match self.watches.get(key) {
@@ -347,8 +305,6 @@ impl Engine {
 
     /// How many alerts there are by rule, severity and stage; groups do not count beside their members.
     pub fn counts(&self) -> impl Iterator<Item = (&str, &str, Stage, i64)> {
-        self.counts
-            .iter()
-            .map(|((rule, severity, stage), n)| (rule.as_str(), severity.as_str(), *stage, *n))
+        self.alerts.counts()
     }
 }

@@ -1,0 +1,137 @@
+//! Every alert that is not in the history, by id, and how many there are by rule, severity and stage.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::alert::Alert;
+use crate::lifecycle::Stage;
+
+/// See the module.
+///
+/// Invariant: the counts follow from the alerts and from [`AlertTable::count_pending`]. An alert changes its state
+/// only by [`AlertTable::insert`]; everything else about it may change in place.
+#[derive(Default)]
+pub(super) struct AlertTable {
+    by_id: HashMap<String, Alert>,
+    /// Resolved, and perhaps a message is not delivered yet.
+    resolved: BTreeSet<String>,
+    counts: BTreeMap<(String, String, Stage), i64>,
+}
+
+impl AlertTable {
+    /// Adds an alert, or replaces the one that has its id; returns the earlier one.
+    pub fn insert(&mut self, alert: Alert) -> Option<Alert> {
+        let earlier = self.remove(&alert.id);
+        if alert.is_over() {
+            self.resolved.insert(alert.id.clone());
+        }
+        self.count(&alert, 1);
+        self.by_id.insert(alert.id.clone(), alert);
+        earlier
+    }
+
+    pub fn remove(&mut self, id: &str) -> Option<Alert> {
+        self.resolved.remove(id);
+        let alert = self.by_id.remove(id)?;
+        self.count(&alert, -1);
+        Some(alert)
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Alert> {
+        self.by_id.get(id)
+    }
+
+    /// The alert `id`, unless it is resolved.
+    pub fn open(&self, id: &str) -> Option<&Alert> {
+        self.get(id).filter(|alert| !alert.is_over())
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Alert> {
+        self.by_id.get_mut(id)
+    }
+
+    pub fn open_mut(&mut self, id: &str) -> Option<&mut Alert> {
+        self.get_mut(id).filter(|alert| !alert.is_over())
+    }
+
+    pub fn contains(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &Alert> {
+        self.by_id.values()
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
+        self.by_id.values_mut()
+    }
+
+    /// The alerts that are resolved.
+    pub fn resolved(&self) -> impl Iterator<Item = &String> {
+        self.resolved.iter()
+    }
+
+    /// Counts rules and subjects that are pending: they have no alert.
+    pub fn count_pending(&mut self, rule: &str, severity: &str, by: i64) {
+        let key = (rule.to_owned(), severity.to_owned(), Stage::Pending);
+        *self.counts.entry(key).or_default() += by;
+    }
+
+    /// By rule, severity and stage. Groups are not counted: their members are.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, &str, Stage, i64)> {
+        self.counts
+            .iter()
+            .map(|((rule, severity, stage), n)| (rule.as_str(), severity.as_str(), *stage, *n))
+    }
+
+    fn count(&mut self, alert: &Alert, by: i64) {
+        if alert.group.is_none() && !alert.is_over() {
+            let severity = alert.severity.as_str().to_owned();
+            let key = (alert.rule.clone(), severity, alert.state.into());
+            *self.counts.entry(key).or_default() += by;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rules;
+    use super::*;
+    use crate::alert::{AlertState, Evidence, Group, Subject};
+
+    #[test]
+    fn counts_follow_the_alerts_through_their_stages() {
+        let rule = &rules()[0];
+        let mut alert = Alert::fire(rule, &Subject::Business, 0, 0, Evidence::default());
+        let mut table = AlertTable::default();
+        let counts = |table: &AlertTable| {
+            let found = table.counts().filter(|(.., n)| *n != 0);
+            let found =
+                found.map(|(rule, severity, stage, n)| (format!("{rule} {severity}"), stage, n));
+            found.collect::<Vec<_>>()
+        };
+        let one = |stage| vec![("lost critical".to_owned(), stage, 1)];
+        assert!(table.insert(alert.clone()).is_none());
+        assert_eq!(counts(&table), one(Stage::Firing));
+        alert.state = AlertState::Acknowledged;
+        assert!(table.insert(alert.clone()).is_some());
+        assert_eq!(counts(&table), one(Stage::Acknowledged));
+        assert!(table.open(&alert.id).is_some() && table.resolved().next().is_none());
+        alert.state = AlertState::Resolved;
+        table.insert(alert.clone());
+        assert!(counts(&table).is_empty() && table.open(&alert.id).is_none());
+        assert_eq!(table.resolved().collect::<Vec<_>>(), [&alert.id]);
+        table.remove(&alert.id);
+        assert!(table.resolved().next().is_none() && !table.contains(&alert.id));
+        table.count_pending("lost", "critical", 1);
+        assert_eq!(counts(&table), one(Stage::Pending));
+    }
+
+    #[test]
+    fn a_group_is_not_counted() {
+        let mut group = Alert::fire(&rules()[0], &Subject::Business, 0, 0, Evidence::default());
+        group.group = Some(Group::default());
+        let mut table = AlertTable::default();
+        table.insert(group);
+        assert!(table.counts().next().is_none());
+    }
+}
