@@ -43,8 +43,8 @@ impl Engine {
             }
             CommandKind::Unsilence { silence_id } => {
                 if let Some(silence) = self
-                    .silences
-                    .get(&silence_id)
+                    .mutes
+                    .silence(&silence_id)
                     .filter(|s| s.until_s > now_s)
                     .cloned()
                 {
@@ -63,12 +63,12 @@ impl Engine {
 
     /// Every silence, also those that ended of late.
     pub fn silences(&self) -> impl Iterator<Item = &Silence> {
-        self.silences.values()
+        self.mutes.silences()
     }
 
     /// An alert and, if it is a group, its members after it.
     fn with_members(&self, id: &str) -> Vec<String> {
-        let members = self.members.get(id).into_iter().flatten().cloned();
+        let members = self.groups.members(id).cloned();
         std::iter::once(id.to_owned()).chain(members).collect()
     }
 
@@ -89,7 +89,7 @@ impl Engine {
             Some(by),
         );
         self.clocks.stop(id, &alert.sla);
-        self.waits_no_longer(&alert);
+        self.groups.stop_waiting(&alert);
         alert.state = AlertState::Acknowledged;
         alert.acknowledged_s = Some(at_s.max(alert.fired_s));
         alert.acknowledged_by = Some(by.to_owned());
@@ -137,7 +137,6 @@ impl Engine {
                 .and_then(|a| silenced(a, [&silence], now_s));
             self.set_mute(&id, mute.as_ref(), now_s);
         }
-        self.silences.insert(silence.id.clone(), silence);
-        self.recheck_muted = true;
+        self.mutes.add_silence(silence);
     }
 }

@@ -1,326 +1,108 @@
-//! Many alerts of one rule at once are told as one.
-//!
-//! A rule's alerts are told one by one until more of them wait to be told than the settings allow; those
-//! that wait then form a group, which others join for a while. So a few alerts are told each for itself, and
-//! a storm, or a destination that has been slow, gives few messages.
+//! Which alerts are members of which group, which group takes more of them, and which alerts wait to be delivered
+//! one by one.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use revwatch_core::money::{Money, decimals};
 
-use super::Engine;
-use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject, id};
+use crate::alert::{Alert, Member};
+
+/// Rule and route: alerts are grouped within these.
+pub(super) type Place = (String, String);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Groups {
+    /// By group.
+    members: HashMap<String, BTreeSet<String>>,
+    /// The group that still takes members.
+    open: HashMap<Place, String>,
+    /// Alerts that are delivered one by one and of which no attempt has begun.
+    waiting: HashMap<Place, BTreeSet<String>>,
+    /// Groups that were found without an open member: they resolve with the next tick.
+    empty: Vec<String>,
+}
 
 /// How many members a group names.
 const MAX_NAMED_MEMBERS: usize = 10;
 
-impl Engine {
-    /// Decides for new alerts whether they are told alone or in a group. Some may be over already: they are
-    /// told as that.
-    pub(super) fn group(&mut self, fired: Vec<String>, now_s: i64) {
-        let later = std::mem::take(&mut self.fired);
-        let (mut joined, mut crowded, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        for id in fired.into_iter().chain(later) {
-            let Some(alert) = self.alerts.get_mut(&id) else {
-                continue;
-            };
-            if alert.muted.is_some() || alert.part_of.is_some() {
-                continue;
-            }
-            let Some(rule) = self.rules.named(&alert.rule) else {
-                continue;
-            };
-            self.policy.apply(alert, rule, now_s);
-            // One that had been a member has none.
-            alert.actions.clone_from(&rule.actions);
-            if alert.is_over() {
-                alert.sla.upcoming.clear();
-                over.push(id.clone());
-            }
-            self.dirty.insert(id.clone());
-            let place = (alert.rule.clone(), alert.route.clone());
-            if !alert.notifiers.is_empty() {
-                if let Some(group_id) = self.joinable(&place, now_s) {
-                    self.join(&group_id, &id);
-                    joined.insert(group_id);
-                    continue;
-                }
-                let waiting = self.waiting.entry(place.clone()).or_default();
-                waiting.insert(id.clone());
-                if waiting.len() > self.policy.group_above {
-                    crowded.insert(place);
-                }
-            }
-            self.start_clock(&id);
-        }
-        for place in crowded {
-            if let Some(group_id) = self.form_group(&place, now_s) {
-                joined.insert(group_id);
-            }
-        }
-        for group_id in joined {
-            if let Some(group) = self
-                .alerts
-                .get_mut(&group_id)
-                .filter(|g| g.fired_s < now_s || g.revision > 1)
-            {
-                group.revise(now_s);
-            }
-            self.dirty.insert(group_id);
-        }
-        for id in over {
-            let Some(alert) = self.alerts.get(&id).cloned() else {
-                continue;
-            };
-            match &alert.part_of {
-                Some(group_id) => {
-                    self.member_is_over(group_id, &id, now_s, alert.resolved_by.as_deref());
-                }
-                None => self.waits_no_longer(&alert),
-            }
+impl Groups {
+    pub fn add_member(&mut self, group_id: &str, id: &str) {
+        let members = self.members.entry(group_id.to_owned()).or_default();
+        members.insert(id.to_owned());
+    }
+
+    pub fn members(&self, group_id: &str) -> impl Iterator<Item = &String> {
+        self.members.get(group_id).into_iter().flatten()
+    }
+
+    pub fn is_group(&self, id: &str) -> bool {
+        self.members.contains_key(id)
+    }
+
+    /// Forgets a group; its members are members no longer.
+    pub fn disband(&mut self, group_id: &str) {
+        self.members.remove(group_id);
+    }
+
+    /// Forgets an alert, which may be a group or the member of one.
+    pub fn forget(&mut self, alert: &Alert) {
+        self.members.remove(&alert.id);
+        let group = alert.part_of.as_ref();
+        if let Some(members) = group.and_then(|group_id| self.members.get_mut(group_id)) {
+            members.remove(&alert.id);
         }
     }
 
-    /// A member of a group is over; the group is when all are, and so by whoever ended the last one.
-    pub(super) fn member_is_over(
-        &mut self,
-        group_id: &str,
-        id: &str,
-        now_s: i64,
-        by: Option<&str>,
-    ) {
-        let money = self
-            .alerts
-            .get(id)
-            .map(|a| a.evidence.money.clone())
-            .unwrap_or_default();
-        let Some(alert) = self.alerts.open_mut(group_id) else {
-            return;
-        };
-        let Some(group) = &mut alert.group else {
-            return;
-        };
-        group.open = group.open.saturating_sub(1);
-        group.top.retain(|member| member.alert_id != id);
-        let (open, unnamed) = (group.open, group.top.is_empty());
-        if open == 0 {
-            // What it was about, not what was left of it.
-            alert.evidence.money.clone_from(&group.money);
-            self.resolve(group_id, None, now_s, by);
-            return;
-        }
-        for amount in money {
-            add(&mut alert.evidence.money, &amount, -1);
-        }
-        alert.revise(now_s);
-        self.dirty.insert(group_id.to_owned());
-        if unnamed {
-            self.name_members(group_id);
-        }
+    /// The group that takes members at a place, if it may still be joined.
+    pub fn open_at(&self, place: &Place) -> Option<&String> {
+        self.open.get(place)
     }
 
-    /// What an alert shows may have changed, and with it what its group adds up. Readers of the group are told
-    /// at `now_s`, or when something else is to be told.
-    pub(super) fn member_shows(&mut self, id: &str, before: &[Money], now_s: Option<i64>) {
-        let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else {
-            return;
-        };
-        let Some(group_id) = alert.part_of.clone() else {
-            return;
-        };
-        let (member, after) = (member(alert), alert.evidence.money.clone());
-        let Some(alert) = self.alerts.open_mut(&group_id) else {
-            return;
-        };
-        let Some(group) = &mut alert.group else {
-            return;
-        };
-        if let Some(named) = group.top.iter_mut().find(|named| named.alert_id == id) {
-            *named = member;
-            keep_largest(&mut group.top);
-        }
-        for (amounts, times) in [(before, -1), (&after, 1)] {
-            for amount in amounts {
-                add(&mut alert.evidence.money, amount, times);
-                add(&mut group.money, amount, times);
-            }
-        }
-        if let Some(now_s) = now_s {
-            alert.revise(now_s);
-        }
-        self.dirty.insert(group_id);
+    pub fn open(&mut self, place: Place, group_id: &str) {
+        self.open.insert(place, group_id.to_owned());
     }
 
-    /// A crash between two parts of a very large write leaves members without their group, or a group that
-    /// does not know of all its members.
-    pub(super) fn mend_groups(&mut self) {
-        let mut open = std::collections::HashMap::<String, Vec<String>>::new();
-        for alert in self.alerts.values().filter(|a| !a.is_over()) {
-            if let Some(group_id) = &alert.part_of {
-                open.entry(group_id.clone())
-                    .or_default()
-                    .push(alert.id.clone());
-            }
-        }
-        for (group_id, members) in &open {
-            if self.alerts.open(group_id).is_some() {
-                continue;
-            }
-            self.members.remove(group_id);
-            for id in members {
-                if let Some(alert) = self.alerts.get_mut(id) {
-                    alert.part_of = None;
-                    self.fired.push(id.clone());
-                }
-            }
-        }
-        let groups: Vec<String> = self
-            .alerts
-            .values()
-            .filter(|a| a.group.is_some() && !a.is_over())
-            .map(|a| a.id.clone())
-            .collect();
-        for id in groups {
-            let members = open.remove(&id).unwrap_or_default();
-            let known = u32::try_from(members.len()).unwrap_or(u32::MAX);
-            let money: Vec<Money> = members
-                .iter()
-                .filter_map(|id| self.alerts.get(id))
-                .flat_map(|a| a.evidence.money.clone())
-                .collect();
-            let Some(alert) = self.alerts.get_mut(&id) else {
-                continue;
-            };
-            let Some(group) = alert.group.as_mut().filter(|group| group.open != known) else {
-                continue;
-            };
-            group.joined += known.saturating_sub(group.open);
-            group.open = known;
-            alert.evidence.money.clear();
-            for amount in &money {
-                add(&mut alert.evidence.money, amount, 1);
-            }
-            if group.open == group.joined {
-                group.money.clone_from(&alert.evidence.money);
-            }
-            self.dirty.insert(id.clone());
-            self.name_members(&id);
-            if known == 0 {
-                self.empty_groups.push(id);
-            }
-        }
+    /// The group at a place takes no more members.
+    pub fn close(&mut self, place: &Place) {
+        self.open.remove(place);
     }
 
-    /// An alert is told no more one by one: it is not to become one of a group.
-    pub(super) fn waits_no_longer(&mut self, alert: &Alert) {
-        if let Some(waiting) = self
-            .waiting
-            .get_mut(&(alert.rule.clone(), alert.route.clone()))
-        {
+    /// An alert waits to be delivered on its own; returns how many do at its place.
+    pub fn wait(&mut self, alert: &Alert) -> usize {
+        let waiting = self.waiting.entry(place(alert)).or_default();
+        waiting.insert(alert.id.clone());
+        waiting.len()
+    }
+
+    /// An alert is not to become the member of a group.
+    pub fn stop_waiting(&mut self, alert: &Alert) {
+        if let Some(waiting) = self.waiting.get_mut(&place(alert)) {
             waiting.remove(&alert.id);
         }
     }
 
-    fn joinable(&mut self, place: &(String, String), now_s: i64) -> Option<String> {
-        let id = self.open_groups.get(place)?;
-        let open_s = self.policy.group_open_s;
-        // Whoever has taken a group has taken what it was then.
-        let takes = |g: &&Alert| g.state == AlertState::Firing && now_s - g.fired_s <= open_s;
-        let group = self.alerts.get(id).filter(takes);
-        if group.is_none() {
-            self.open_groups.remove(place);
-            return None;
-        }
-        Some(id.clone())
+    /// All alerts that wait at a place: they wait no longer.
+    pub fn take_waiting(&mut self, place: &Place) -> BTreeSet<String> {
+        self.waiting.remove(place).unwrap_or_default()
     }
 
-    /// Makes one alert of all that wait at a place.
-    fn form_group(&mut self, place: &(String, String), now_s: i64) -> Option<String> {
-        let waiting = self.waiting.remove(place)?;
-        let rule = self.rules.named(&place.0)?;
-        let members = || waiting.iter().filter_map(|id| self.alerts.get(id));
-        let first = members().min_by_key(|a| (a.fired_s, &a.id))?;
-        let since_s = members().map(|a| a.since_s).min().unwrap_or(now_s);
-        let mut group = Alert::fire(
-            rule,
-            &Subject::Business,
-            since_s,
-            first.fired_s,
-            Evidence::default(),
-        );
-        group.id = id(&format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
-        group.group = Some(Group::default());
-        self.policy.apply(&mut group, rule, first.fired_s);
-        let id = group.id.clone();
-        self.alerts.insert(group);
-        self.open_groups.insert(place.clone(), id.clone());
-        for member in waiting {
-            self.join(&id, &member);
-        }
-        self.start_clock(&id);
-        Some(id)
+    pub fn note_empty(&mut self, group_id: String) {
+        self.empty.push(group_id);
     }
 
-    fn join(&mut self, group_id: &str, id: &str) {
-        let Some(alert) = self.alerts.get_mut(id) else {
-            return;
-        };
-        self.clocks.stop(id, &alert.sla);
-        alert.part_of = Some(group_id.to_owned());
-        // The group speaks for it: its clocks, its words.
-        alert.notifiers.clear();
-        alert.actions.clear();
-        alert.sla.upcoming.clear();
-        let (member, evidence, since_s) = (member(alert), alert.evidence.clone(), alert.since_s);
-        self.dirty.insert(id.to_owned());
-        self.members
-            .entry(group_id.to_owned())
-            .or_default()
-            .insert(id.to_owned());
-        let Some(alert) = self.alerts.get_mut(group_id) else {
-            return;
-        };
-        alert.since_s = alert.since_s.min(since_s);
-        for amount in &evidence.money {
-            add(&mut alert.evidence.money, amount, 1);
-        }
-        if alert.evidence.event_ids.len() < 3 {
-            alert
-                .evidence
-                .event_ids
-                .extend(evidence.event_ids.into_iter().take(1));
-        }
-        let Some(group) = &mut alert.group else {
-            return;
-        };
-        for amount in &evidence.money {
-            add(&mut group.money, amount, 1);
-        }
-        group.joined += 1;
-        group.open += 1;
-        group.top.push(member);
-        keep_largest(&mut group.top);
-    }
-
-    /// Names the largest of those that are still open.
-    fn name_members(&mut self, group_id: &str) {
-        let Some(ids) = self.members.get(group_id) else {
-            return;
-        };
-        let open = ids
-            .iter()
-            .filter_map(|id| self.alerts.get(id))
-            .filter(|a| !a.is_over());
-        let mut top: Vec<Member> = open.map(member).collect();
-        keep_largest(&mut top);
-        if let Some(group) = self.alerts.get_mut(group_id).and_then(|a| a.group.as_mut()) {
-            group.top = top;
-        }
+    pub fn take_empty(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.empty)
     }
 }
 
-fn member(alert: &Alert) -> Member {
+pub(super) fn place(alert: &Alert) -> Place {
+    (alert.rule.clone(), alert.route.clone())
+}
+
+/// What a group says of a member that it names.
+pub(super) fn member(alert: &Alert) -> Member {
     Member {
         alert_id: alert.id.clone(),
         subject: alert.subject.clone(),
@@ -329,23 +111,24 @@ fn member(alert: &Alert) -> Member {
     }
 }
 
-/// Largest first, for reading only: amounts of different currencies cannot be compared, their figures can.
-fn keep_largest(members: &mut Vec<Member>) {
-    let figure = |member: &Member| {
+/// Largest first, for readers only: amounts of different currencies cannot be compared, their digits can.
+pub(super) fn keep_largest(members: &mut Vec<Member>) {
+    let size = |member: &Member| {
         member.money.as_ref().map(|m| {
             let places = u32::try_from(3 - decimals(&m.currency).min(3)).unwrap_or(0);
             i128::from(m.minor) * 10_i128.pow(places)
         })
     };
     members.sort_by(|a, b| {
-        Reverse(figure(a))
-            .cmp(&Reverse(figure(b)))
+        Reverse(size(a))
+            .cmp(&Reverse(size(b)))
             .then_with(|| a.alert_id.cmp(&b.alert_id))
     });
     members.truncate(MAX_NAMED_MEMBERS);
 }
 
-fn add(sums: &mut Vec<Money>, amount: &Money, times: i64) {
+/// Adds `times` an amount to the sum of its currency.
+pub(super) fn add(sums: &mut Vec<Money>, amount: &Money, times: i64) {
     let minor = amount.minor.saturating_mul(times);
     match sums.iter_mut().find(|m| m.currency == amount.currency) {
         Some(sum) => sum.minor = sum.minor.saturating_add(minor),
@@ -353,4 +136,78 @@ fn add(sums: &mut Vec<Money>, amount: &Money, times: i64) {
     }
     sums.retain(|m| m.minor != 0);
     sums.sort_by(|a, b| a.currency.cmp(&b.currency));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rules;
+    use super::*;
+    use crate::alert::{Evidence, Subject};
+
+    fn alert(id: &str) -> Alert {
+        let alert = Alert::fire(&rules()[0], &Subject::Business, 0, 0, Evidence::default());
+        Alert {
+            id: id.into(),
+            ..alert
+        }
+    }
+
+    #[test]
+    fn alerts_wait_at_their_place_until_they_are_taken_together() {
+        let mut groups = Groups::default();
+        let (a, b) = (alert("al_a"), alert("al_b"));
+        let elsewhere = Alert {
+            route: "elsewhere".into(),
+            ..alert("al_c")
+        };
+        assert_eq!([&a, &b, &b].map(|alert| groups.wait(alert)), [1, 2, 2]);
+        assert_eq!(groups.wait(&elsewhere), 1);
+        groups.stop_waiting(&a);
+        assert_eq!(
+            groups.take_waiting(&place(&a)),
+            BTreeSet::from(["al_b".into()])
+        );
+        assert!(groups.take_waiting(&place(&a)).is_empty());
+    }
+
+    #[test]
+    fn a_group_is_one_until_it_is_forgotten_also_without_members() {
+        let mut groups = Groups::default();
+        groups.add_member("al_group", "al_a");
+        let member = Alert {
+            part_of: Some("al_group".into()),
+            ..alert("al_a")
+        };
+        groups.forget(&member);
+        assert_eq!(groups.members("al_group").count(), 0);
+        assert!(groups.is_group("al_group"));
+        groups.forget(&alert("al_group"));
+        assert!(!groups.is_group("al_group"));
+    }
+
+    #[test]
+    fn the_largest_members_are_named_whatever_their_currency() {
+        let of = |id: &str, minor, currency| Member {
+            money: Some(Money::new(minor, currency)),
+            ..member(&alert(id))
+        };
+        // 5.00 USD, 6 JPY, 0.007 KWD; one without money comes last.
+        let mut members = vec![of("a", 500, "usd"), of("b", 6, "jpy"), of("c", 7, "kwd")];
+        members.push(member(&alert("d")));
+        members.extend((0..9).map(|n| member(&alert(&format!("e{n}")))));
+        keep_largest(&mut members);
+        let ids: Vec<_> = members.iter().map(|m| m.alert_id.as_str()).collect();
+        assert_eq!(ids[..5], ["b", "a", "c", "d", "e0"]);
+        assert_eq!(ids.len(), MAX_NAMED_MEMBERS);
+    }
+
+    #[test]
+    fn amounts_add_up_by_currency_and_nothing_is_left_of_zero() {
+        let mut sums = Vec::new();
+        add(&mut sums, &Money::new(5, "usd"), 1);
+        add(&mut sums, &Money::new(7, "eur"), 2);
+        assert_eq!(sums, [Money::new(14, "eur"), Money::new(5, "usd")]);
+        add(&mut sums, &Money::new(5, "usd"), -1);
+        assert_eq!(sums, [Money::new(14, "eur")]);
+    }
 }

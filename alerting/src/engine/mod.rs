@@ -12,9 +12,11 @@
 mod alert_table;
 mod commands;
 mod freshness;
+mod grouping;
 mod groups;
 mod inputs;
-mod mute;
+mod mutes;
+mod muting;
 mod notification;
 mod outbox;
 mod rule_set;
@@ -22,20 +24,21 @@ mod sla_clocks;
 mod transitions;
 mod watches;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
 use self::freshness::Freshness;
+use self::groups::{Groups, place};
+use self::mutes::Mutes;
 pub use self::notification::{Attempt, AttemptResult, Origin};
 use self::outbox::Outbox;
 use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
 use self::watches::{StoredWatch, Watch, Watches};
 use crate::alert::{Alert, Subject};
-use crate::command::Silence;
 use crate::evaluation::Evaluation;
 use crate::lifecycle::Stage;
 use crate::policy::Policy;
@@ -119,29 +122,14 @@ pub struct Engine {
     policy: Policy,
     alerts: AlertTable,
     watches: Watches,
-    /// By group.
-    members: HashMap<String, BTreeSet<String>>,
-    /// The group that still takes members, by rule and route.
-    open_groups: HashMap<(String, String), String>,
-    /// By rule and route: told one by one, and no attempt has begun.
-    waiting: HashMap<(String, String), BTreeSet<String>>,
-    silences: BTreeMap<String, Silence>,
-    /// Alerts that nobody is told of at present.
-    muted: BTreeSet<String>,
-    /// Whether some of them may be told again.
-    recheck_muted: bool,
-    /// Unix second up to which the ends of silences have been looked at.
-    silences_checked_s: i64,
-    /// Alerts that fire and could explain others, by rule and account.
-    inhibitors: HashMap<(String, String), BTreeSet<String>>,
+    groups: Groups,
+    mutes: Mutes,
     clocks: SlaClocks,
     outbox: Outbox,
     /// Notifiers that cannot tell anybody until something is mended, and why.
     broken_notifiers: BTreeMap<String, String>,
     freshness: Freshness,
     fired: Vec<String>,
-    /// Groups found without open members: over as soon as there is a clock.
-    empty_groups: Vec<String>,
     dirty: BTreeSet<String>,
     writes: BTreeMap<(&'static str, String), Option<String>>,
     transitions: Vec<TransitionEvent>,
@@ -152,8 +140,6 @@ pub struct Engine {
 
 /// Readers are told of a figure that moves not more often than this.
 const REFRESH_S: i64 = 300;
-/// Silences that have ended are listed for so long.
-const ENDED_SILENCES_KEPT_S: i64 = 30 * 86_400;
 
 impl Engine {
     /// Opens the book of an earlier evaluator, or a new one.
@@ -167,20 +153,13 @@ impl Engine {
             policy,
             alerts: AlertTable::default(),
             watches: Watches::default(),
-            members: HashMap::new(),
-            open_groups: HashMap::new(),
-            waiting: HashMap::new(),
-            silences: BTreeMap::new(),
-            muted: BTreeSet::new(),
-            recheck_muted: true,
-            silences_checked_s: 0,
-            inhibitors: HashMap::new(),
+            groups: Groups::default(),
+            mutes: Mutes::new(),
             clocks: SlaClocks::default(),
             outbox: Outbox::default(),
             broken_notifiers: BTreeMap::new(),
             freshness: Freshness::default(),
             fired: Vec::new(),
-            empty_groups: Vec::new(),
             dirty: BTreeSet::new(),
             writes: BTreeMap::new(),
             transitions: Vec::new(),
@@ -191,9 +170,8 @@ impl Engine {
             book.position = serde_json::from_str(body)?;
             book.written_position = book.position.clone();
         }
-        for (id, body) in &stored.silences {
-            book.silences
-                .insert(id.clone(), serde_json::from_str(body)?);
+        for (_, body) in &stored.silences {
+            book.mutes.add_silence(serde_json::from_str(body)?);
         }
         for (_, body) in &stored.pending {
             let stored: StoredWatch = serde_json::from_str(body)?;
@@ -214,10 +192,7 @@ impl Engine {
             self.dirty.insert(id.clone());
         }
         if let Some(group_id) = &alert.part_of {
-            self.members
-                .entry(group_id.clone())
-                .or_default()
-                .insert(id.clone());
+            self.groups.add_member(group_id, &id);
         }
         for (way, progress) in &alert.notifications {
             if let Some(reason) = &progress.broken {
@@ -229,14 +204,14 @@ impl Engine {
             let key = key_of(&alert);
             if alert.group.is_some() {
                 // The newest is the one that may be joined.
-                let place = (alert.rule.clone(), alert.route.clone());
+                let place = place(&alert);
                 let newer = |other: &Alert| other.fired_s < alert.fired_s;
                 if self
-                    .open_groups
-                    .get(&place)
+                    .groups
+                    .open_at(&place)
                     .is_none_or(|o| self.alerts.get(o).is_none_or(newer))
                 {
-                    self.open_groups.insert(place, id.clone());
+                    self.groups.open(place, &id);
                 }
             } else {
                 if let Some(clear_since_s) = alert.clear_since_s {
@@ -259,9 +234,7 @@ impl Engine {
             }
             self.clocks.start(&id, &alert.sla);
         }
-        if alert.muted.is_some() {
-            self.muted.insert(id.clone());
-        }
+        self.mutes.set(&id, alert.muted.is_some());
         self.alerts.insert(alert);
         self.enqueue(&id);
     }
@@ -287,30 +260,12 @@ impl Engine {
                 None => self.end_watch(&key, now_s, None),
             }
         }
-        for id in std::mem::take(&mut self.empty_groups) {
+        for id in self.groups.take_empty() {
             self.resolve(&id, None, now_s, None);
         }
         self.run_clocks(now_s);
-        let ended: Vec<_> = self
-            .silences
-            .values()
-            .filter(|s| s.until_s <= now_s)
-            .map(|s| s.id.clone())
-            .collect();
-        let since_s = std::mem::replace(&mut self.silences_checked_s, now_s);
-        self.recheck_muted |= self
-            .silences
-            .values()
-            .any(|s| since_s < s.until_s && s.until_s <= now_s);
-        for id in ended {
-            if self
-                .silences
-                .get(&id)
-                .is_some_and(|s| s.until_s + ENDED_SILENCES_KEPT_S <= now_s)
-            {
-                self.silences.remove(&id);
-                self.writes.insert((SILENCES, id), None);
-            }
+        for id in self.mutes.on_time(now_s) {
+            self.writes.insert((SILENCES, id), None);
         }
     }
 
@@ -358,7 +313,7 @@ impl Engine {
             SILENCES => 1,
             PENDING if write.body.is_some() => 2,
             ALERTS | PENDING if write.body.is_none() => 5,
-            ALERTS if self.members.contains_key(&write.key) => 4,
+            ALERTS if self.groups.is_group(&write.key) => 4,
             ALERTS => 3,
             POSITION => 7,
             _ => 6,
@@ -412,19 +367,12 @@ impl Engine {
             .cloned()
             .collect();
         for id in done {
-            self.muted.remove(&id);
-            self.members.remove(&id);
+            self.mutes.set(&id, false);
             self.outbox.clear(&id);
             let Some(alert) = self.alerts.remove(&id) else {
                 continue;
             };
-            if let Some(members) = alert
-                .part_of
-                .as_ref()
-                .and_then(|group| self.members.get_mut(group))
-            {
-                members.remove(&id);
-            }
+            self.groups.forget(&alert);
             self.writes.insert((ALERTS, id.clone()), None);
             self.writes.insert((HISTORY, id), Some(json(&alert)));
         }

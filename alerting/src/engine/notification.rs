@@ -85,10 +85,7 @@ impl Engine {
     pub fn begin(&mut self, lane: &Lane, now_ms: i64) -> Option<Attempt> {
         let (id, way) = self.outbox.next(lane, now_ms)?;
         let alert = self.alerts.get_mut(&id)?;
-        let place = (alert.rule.clone(), alert.route.clone());
-        if let Some(waiting) = self.waiting.get_mut(&place) {
-            waiting.remove(&id);
-        }
+        self.groups.stop_waiting(alert);
         let progress = alert.notifications.get(&way).cloned().unwrap_or_default();
         let message = render_for(alert, &way, &progress);
         // A change in place can be made again; whoever cannot be shown one has a message more.
@@ -221,7 +218,6 @@ impl Engine {
         let Some(alert) = self.alerts.get(id) else {
             return;
         };
-        let place = (alert.rule.clone(), alert.route.clone());
         let untouched = alert.notifications.is_empty()
             && alert.state == AlertState::Firing
             && alert.muted.is_none();
@@ -230,7 +226,7 @@ impl Engine {
             && alert.group.is_none()
             && !alert.notifiers.is_empty()
         {
-            self.waiting.entry(place).or_default().insert(id.to_owned());
+            self.groups.wait(alert);
         }
         let messages = message_keys(alert)
             .filter(|(way, _)| self.needs_update(alert, way))

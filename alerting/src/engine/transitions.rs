@@ -204,7 +204,7 @@ impl Engine {
         alert.revise(now_s);
         self.note_inhibitor(&alert, false);
         self.dirty.insert(id.to_owned());
-        self.waits_no_longer(&alert);
+        self.groups.stop_waiting(&alert);
         let group_id = alert.part_of.clone();
         let before = self
             .alerts

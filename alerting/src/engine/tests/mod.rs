@@ -17,7 +17,7 @@ use revwatch_storage::ports::{COMMANDS, ConditionChange, DueWindow};
 
 use super::*;
 use crate::alert::{AlertState, MessageKey, NoticeKind};
-use crate::command::{Command, CommandKind, Matcher};
+use crate::command::{Command, CommandKind, Matcher, Silence};
 use crate::lifecycle::TRANSITIONS;
 use crate::metric_value::{MetricInputs, PipelineStatus};
 use crate::outcome::Outcome;

@@ -1,0 +1,303 @@
+//! Many alerts of one rule at once are told as one.
+//!
+//! A rule's alerts are told one by one until more of them wait to be told than the settings allow; those
+//! that wait then form a group, which others join for a while. So a few alerts are told each for itself, and
+//! a storm, or a destination that has been slow, gives few messages.
+
+use std::collections::BTreeSet;
+
+use revwatch_core::money::Money;
+
+use super::Engine;
+use super::groups::{Place, add, keep_largest, member, place};
+use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject, id};
+
+impl Engine {
+    /// Decides for new alerts whether they are told alone or in a group. Some may be over already: they are
+    /// told as that.
+    pub(super) fn group(&mut self, fired: Vec<String>, now_s: i64) {
+        let later = std::mem::take(&mut self.fired);
+        let (mut joined, mut crowded, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for id in fired.into_iter().chain(later) {
+            let Some(alert) = self.alerts.get_mut(&id) else {
+                continue;
+            };
+            if alert.muted.is_some() || alert.part_of.is_some() {
+                continue;
+            }
+            let Some(rule) = self.rules.named(&alert.rule) else {
+                continue;
+            };
+            self.policy.apply(alert, rule, now_s);
+            // One that had been a member has none.
+            alert.actions.clone_from(&rule.actions);
+            if alert.is_over() {
+                alert.sla.upcoming.clear();
+                over.push(id.clone());
+            }
+            self.dirty.insert(id.clone());
+            let place = place(alert);
+            if !alert.notifiers.is_empty() {
+                if let Some(group_id) = self.joinable(&place, now_s) {
+                    self.join(&group_id, &id);
+                    joined.insert(group_id);
+                    continue;
+                }
+                if self
+                    .alerts
+                    .get(&id)
+                    .map_or(0, |alert| self.groups.wait(alert))
+                    > self.policy.group_above
+                {
+                    crowded.insert(place);
+                }
+            }
+            self.start_clock(&id);
+        }
+        for place in crowded {
+            if let Some(group_id) = self.form_group(&place, now_s) {
+                joined.insert(group_id);
+            }
+        }
+        for group_id in joined {
+            if let Some(group) = self
+                .alerts
+                .get_mut(&group_id)
+                .filter(|g| g.fired_s < now_s || g.revision > 1)
+            {
+                group.revise(now_s);
+            }
+            self.dirty.insert(group_id);
+        }
+        for id in over {
+            let Some(alert) = self.alerts.get(&id).cloned() else {
+                continue;
+            };
+            match &alert.part_of {
+                Some(group_id) => {
+                    self.member_is_over(group_id, &id, now_s, alert.resolved_by.as_deref());
+                }
+                None => self.groups.stop_waiting(&alert),
+            }
+        }
+    }
+
+    /// A member of a group is over; the group is when all are, and so by whoever ended the last one.
+    pub(super) fn member_is_over(
+        &mut self,
+        group_id: &str,
+        id: &str,
+        now_s: i64,
+        by: Option<&str>,
+    ) {
+        let money = self
+            .alerts
+            .get(id)
+            .map(|a| a.evidence.money.clone())
+            .unwrap_or_default();
+        let Some(alert) = self.alerts.open_mut(group_id) else {
+            return;
+        };
+        let Some(group) = &mut alert.group else {
+            return;
+        };
+        group.open = group.open.saturating_sub(1);
+        group.top.retain(|member| member.alert_id != id);
+        let (open, unnamed) = (group.open, group.top.is_empty());
+        if open == 0 {
+            // What it was about, not what was left of it.
+            alert.evidence.money.clone_from(&group.money);
+            self.resolve(group_id, None, now_s, by);
+            return;
+        }
+        for amount in money {
+            add(&mut alert.evidence.money, &amount, -1);
+        }
+        alert.revise(now_s);
+        self.dirty.insert(group_id.to_owned());
+        if unnamed {
+            self.name_members(group_id);
+        }
+    }
+
+    /// What an alert shows may have changed, and with it what its group adds up. Readers of the group are told
+    /// at `now_s`, or when something else is to be told.
+    pub(super) fn member_shows(&mut self, id: &str, before: &[Money], now_s: Option<i64>) {
+        let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else {
+            return;
+        };
+        let Some(group_id) = alert.part_of.clone() else {
+            return;
+        };
+        let (member, after) = (member(alert), alert.evidence.money.clone());
+        let Some(alert) = self.alerts.open_mut(&group_id) else {
+            return;
+        };
+        let Some(group) = &mut alert.group else {
+            return;
+        };
+        if let Some(named) = group.top.iter_mut().find(|named| named.alert_id == id) {
+            *named = member;
+            keep_largest(&mut group.top);
+        }
+        for (amounts, times) in [(before, -1), (&after, 1)] {
+            for amount in amounts {
+                add(&mut alert.evidence.money, amount, times);
+                add(&mut group.money, amount, times);
+            }
+        }
+        if let Some(now_s) = now_s {
+            alert.revise(now_s);
+        }
+        self.dirty.insert(group_id);
+    }
+
+    /// A crash between two parts of a very large write leaves members without their group, or a group that
+    /// does not know of all its members.
+    pub(super) fn mend_groups(&mut self) {
+        let mut open = std::collections::HashMap::<String, Vec<String>>::new();
+        for alert in self.alerts.values().filter(|a| !a.is_over()) {
+            if let Some(group_id) = &alert.part_of {
+                open.entry(group_id.clone())
+                    .or_default()
+                    .push(alert.id.clone());
+            }
+        }
+        for (group_id, members) in &open {
+            if self.alerts.open(group_id).is_some() {
+                continue;
+            }
+            self.groups.disband(group_id);
+            for id in members {
+                if let Some(alert) = self.alerts.get_mut(id) {
+                    alert.part_of = None;
+                    self.fired.push(id.clone());
+                }
+            }
+        }
+        let groups: Vec<String> = self
+            .alerts
+            .values()
+            .filter(|a| a.group.is_some() && !a.is_over())
+            .map(|a| a.id.clone())
+            .collect();
+        for id in groups {
+            let members = open.remove(&id).unwrap_or_default();
+            let known = u32::try_from(members.len()).unwrap_or(u32::MAX);
+            let money: Vec<Money> = members
+                .iter()
+                .filter_map(|id| self.alerts.get(id))
+                .flat_map(|a| a.evidence.money.clone())
+                .collect();
+            let Some(alert) = self.alerts.get_mut(&id) else {
+                continue;
+            };
+            let Some(group) = alert.group.as_mut().filter(|group| group.open != known) else {
+                continue;
+            };
+            group.joined += known.saturating_sub(group.open);
+            group.open = known;
+            alert.evidence.money.clear();
+            for amount in &money {
+                add(&mut alert.evidence.money, amount, 1);
+            }
+            if group.open == group.joined {
+                group.money.clone_from(&alert.evidence.money);
+            }
+            self.dirty.insert(id.clone());
+            self.name_members(&id);
+            if known == 0 {
+                self.groups.note_empty(id);
+            }
+        }
+    }
+
+    fn joinable(&mut self, place: &Place, now_s: i64) -> Option<String> {
+        let id = self.groups.open_at(place)?.clone();
+        let open_s = self.policy.group_open_s;
+        // Whoever has taken a group has taken what it was then.
+        let takes = |g: &&Alert| g.state == AlertState::Firing && now_s - g.fired_s <= open_s;
+        let group = self.alerts.get(&id).filter(takes);
+        if group.is_none() {
+            self.groups.close(place);
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Makes one alert of all that wait at a place.
+    fn form_group(&mut self, place: &Place, now_s: i64) -> Option<String> {
+        let waiting = self.groups.take_waiting(place);
+        let rule = self.rules.named(&place.0)?;
+        let members = || waiting.iter().filter_map(|id| self.alerts.get(id));
+        let first = members().min_by_key(|a| (a.fired_s, &a.id))?;
+        let since_s = members().map(|a| a.since_s).min().unwrap_or(now_s);
+        let mut group = Alert::fire(
+            rule,
+            &Subject::Business,
+            since_s,
+            first.fired_s,
+            Evidence::default(),
+        );
+        group.id = id(&format!("group\n{}\n{}\n{}", place.0, place.1, first.id));
+        group.group = Some(Group::default());
+        self.policy.apply(&mut group, rule, first.fired_s);
+        let id = group.id.clone();
+        self.alerts.insert(group);
+        self.groups.open(place.clone(), &id);
+        for member in waiting {
+            self.join(&id, &member);
+        }
+        self.start_clock(&id);
+        Some(id)
+    }
+
+    fn join(&mut self, group_id: &str, id: &str) {
+        let Some(alert) = self.alerts.get_mut(id) else {
+            return;
+        };
+        self.clocks.stop(id, &alert.sla);
+        alert.part_of = Some(group_id.to_owned());
+        // The group speaks for it: its clocks, its words.
+        alert.notifiers.clear();
+        alert.actions.clear();
+        alert.sla.upcoming.clear();
+        let (member, evidence, since_s) = (member(alert), alert.evidence.clone(), alert.since_s);
+        self.dirty.insert(id.to_owned());
+        self.groups.add_member(group_id, id);
+        let Some(alert) = self.alerts.get_mut(group_id) else {
+            return;
+        };
+        alert.since_s = alert.since_s.min(since_s);
+        for amount in &evidence.money {
+            add(&mut alert.evidence.money, amount, 1);
+        }
+        if alert.evidence.event_ids.len() < 3 {
+            alert
+                .evidence
+                .event_ids
+                .extend(evidence.event_ids.into_iter().take(1));
+        }
+        let Some(group) = &mut alert.group else {
+            return;
+        };
+        for amount in &evidence.money {
+            add(&mut group.money, amount, 1);
+        }
+        group.joined += 1;
+        group.open += 1;
+        group.top.push(member);
+        keep_largest(&mut group.top);
+    }
+
+    /// Names the largest of those that are still open.
+    fn name_members(&mut self, group_id: &str) {
+        let members = self.groups.members(group_id);
+        let open = members.filter_map(|id| self.alerts.open(id));
+        let mut top: Vec<Member> = open.map(member).collect();
+        keep_largest(&mut top);
+        if let Some(group) = self.alerts.get_mut(group_id).and_then(|a| a.group.as_mut()) {
+            group.top = top;
+        }
+    }
+}

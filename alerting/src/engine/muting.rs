@@ -1,0 +1,67 @@
+//! Mutes and unmutes alerts as silences and other alerts begin and end.
+
+use super::Engine;
+use crate::alert::{Alert, Mute};
+
+impl Engine {
+    /// New alerts may be muted; muted ones may be told again.
+    pub(super) fn mute_and_unmute(&mut self, fired: &[String], now_s: i64) {
+        let again = self.mutes.take_recheck();
+        let again = again.iter().map(|id| (id, false));
+        for (id, is_new) in fired.iter().map(|id| (id, true)).chain(again) {
+            let Some(alert) = self.alerts.get(id) else {
+                continue;
+            };
+            let mute = if alert.is_over() && !is_new {
+                None
+            } else {
+                self.mute_reason(alert, now_s)
+            };
+            if alert.muted == mute {
+                continue;
+            }
+            self.set_mute(id, mute.as_ref(), now_s);
+        }
+    }
+
+    pub(super) fn set_mute(&mut self, id: &str, mute: Option<&Mute>, now_s: i64) {
+        let Some(alert) = self.alerts.get_mut(id) else {
+            return;
+        };
+        let was_told = alert
+            .notifications
+            .values()
+            .any(|p| p.delivered_revision > 0);
+        alert.muted = mute.cloned();
+        self.mutes.set(id, mute.is_some());
+        if mute.is_some() {
+            self.groups.stop_waiting(alert);
+        } else if !alert.is_over() && !was_told && alert.part_of.is_none() && alert.group.is_none()
+        {
+            // It is delivered now, as if it fired now: its clocks start when a person can know of it.
+            self.fired.push(id.to_owned());
+        }
+        if was_told {
+            alert.revise(now_s);
+        }
+        self.dirty.insert(id.to_owned());
+    }
+
+    fn mute_reason(&self, alert: &Alert, now_s: i64) -> Option<Mute> {
+        let rule = self.rules.named(&alert.rule);
+        let inhibited_by = rule.map_or(&[][..], |rule| &rule.inhibited_by);
+        self.mutes.reason(alert, inhibited_by, now_s)
+    }
+
+    /// Keeps track of the alerts that inhibit others.
+    pub(super) fn note_inhibitor(&mut self, alert: &Alert, fires: bool) {
+        if !self.rules.is_inhibitor(&alert.rule) {
+            return;
+        }
+        if fires {
+            self.mutes.add_inhibitor(alert);
+        } else {
+            self.mutes.remove_inhibitor(alert);
+        }
+    }
+}
