@@ -17,7 +17,7 @@ impl Engine {
         body: &str,
         now_s: i64,
     ) -> Result<(), serde_json::Error> {
-        self.writes.insert((COMMANDS, key.to_owned()), None);
+        self.changes.delete(COMMANDS, key);
         let Command { ask, by, at_s, .. } = serde_json::from_str(body)?;
         match ask {
             CommandKind::Acknowledge { alert_id } => {
@@ -100,7 +100,7 @@ impl Engine {
         alert.revise(now_s);
         self.clocks.start(id, &alert.sla);
         self.alerts.insert(alert);
-        self.dirty.insert(id.to_owned());
+        self.changes.touch(id);
     }
 
     /// Ends an alert by hand. While its rule still holds it does not fire again.
@@ -120,8 +120,7 @@ impl Engine {
     }
 
     fn silence(&mut self, silence: Silence, now_s: i64) {
-        self.writes
-            .insert((SILENCES, silence.id.clone()), Some(super::json(&silence)));
+        self.changes.put(SILENCES, &silence.id, &silence);
         let matched: Vec<_> = self
             .alerts
             .values()

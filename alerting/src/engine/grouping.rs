@@ -16,7 +16,7 @@ impl Engine {
     /// Decides for new alerts whether they are told alone or in a group. Some may be over already: they are
     /// told as that.
     pub(super) fn group(&mut self, fired: Vec<String>, now_s: i64) {
-        let later = std::mem::take(&mut self.fired);
+        let later = self.changes.take_fired();
         let (mut joined, mut crowded, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for id in fired.into_iter().chain(later) {
             let Some(alert) = self.alerts.get_mut(&id) else {
@@ -35,7 +35,7 @@ impl Engine {
                 alert.sla.upcoming.clear();
                 over.push(id.clone());
             }
-            self.dirty.insert(id.clone());
+            self.changes.touch(&id);
             let place = place(alert);
             if !alert.notifiers.is_empty() {
                 if let Some(group_id) = self.joinable(&place, now_s) {
@@ -67,7 +67,7 @@ impl Engine {
             {
                 group.revise(now_s);
             }
-            self.dirty.insert(group_id);
+            self.changes.touch(&group_id);
         }
         for id in over {
             let Some(alert) = self.alerts.get(&id).cloned() else {
@@ -114,7 +114,7 @@ impl Engine {
             add(&mut alert.evidence.money, &amount, -1);
         }
         alert.revise(now_s);
-        self.dirty.insert(group_id.to_owned());
+        self.changes.touch(group_id);
         if unnamed {
             self.name_members(group_id);
         }
@@ -149,7 +149,7 @@ impl Engine {
         if let Some(now_s) = now_s {
             alert.revise(now_s);
         }
-        self.dirty.insert(group_id);
+        self.changes.touch(&group_id);
     }
 
     /// A crash between two parts of a very large write leaves members without their group, or a group that
@@ -171,7 +171,7 @@ impl Engine {
             for id in members {
                 if let Some(alert) = self.alerts.get_mut(id) {
                     alert.part_of = None;
-                    self.fired.push(id.clone());
+                    self.changes.fire(&id);
                 }
             }
         }
@@ -204,7 +204,7 @@ impl Engine {
             if group.open == group.joined {
                 group.money.clone_from(&alert.evidence.money);
             }
-            self.dirty.insert(id.clone());
+            self.changes.touch(&id);
             self.name_members(&id);
             if known == 0 {
                 self.groups.note_empty(id);
@@ -263,7 +263,7 @@ impl Engine {
         alert.actions.clear();
         alert.sla.upcoming.clear();
         let (member, evidence, since_s) = (member(alert), alert.evidence.clone(), alert.since_s);
-        self.dirty.insert(id.to_owned());
+        self.changes.touch(id);
         self.groups.add_member(group_id, id);
         let Some(alert) = self.alerts.get_mut(group_id) else {
             return;

@@ -10,6 +10,7 @@
 //! them before anything is told, and forgets the book when it cannot.
 
 mod alert_table;
+mod changes;
 mod commands;
 mod freshness;
 mod grouping;
@@ -22,14 +23,16 @@ mod outbox;
 mod rule_set;
 mod sla_clocks;
 mod transitions;
+mod update;
 mod watches;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use revwatch_storage::ports::{ChangeCursor, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
+use self::changes::Changes;
 use self::freshness::Freshness;
 use self::groups::{Groups, place};
 use self::mutes::Mutes;
@@ -126,14 +129,8 @@ pub struct Engine {
     mutes: Mutes,
     clocks: SlaClocks,
     outbox: Outbox,
-    /// Notifiers that cannot tell anybody until something is mended, and why.
-    broken_notifiers: BTreeMap<String, String>,
     freshness: Freshness,
-    fired: Vec<String>,
-    dirty: BTreeSet<String>,
-    writes: BTreeMap<(&'static str, String), Option<String>>,
-    transitions: Vec<TransitionEvent>,
-    written_position: EvaluatorPosition,
+    changes: Changes,
     /// How far it has read.
     pub position: EvaluatorPosition,
 }
@@ -148,6 +145,10 @@ impl Engine {
         policy: Policy,
         stored: &Documents,
     ) -> Result<Self, serde_json::Error> {
+        let position: EvaluatorPosition = match stored.progress.first() {
+            Some((_, body)) => serde_json::from_str(body)?,
+            None => EvaluatorPosition::default(),
+        };
         let mut book = Self {
             rules: RuleSet::new(rules),
             policy,
@@ -157,19 +158,10 @@ impl Engine {
             mutes: Mutes::new(),
             clocks: SlaClocks::default(),
             outbox: Outbox::default(),
-            broken_notifiers: BTreeMap::new(),
             freshness: Freshness::default(),
-            fired: Vec::new(),
-            dirty: BTreeSet::new(),
-            writes: BTreeMap::new(),
-            transitions: Vec::new(),
-            written_position: EvaluatorPosition::default(),
-            position: EvaluatorPosition::default(),
+            changes: Changes::since(position.clone()),
+            position,
         };
-        if let Some((_, body)) = stored.progress.first() {
-            book.position = serde_json::from_str(body)?;
-            book.written_position = book.position.clone();
-        }
         for (_, body) in &stored.silences {
             book.mutes.add_silence(serde_json::from_str(body)?);
         }
@@ -189,15 +181,14 @@ impl Engine {
     fn admit(&mut self, mut alert: Alert) {
         let id = alert.id.clone();
         if self.policy.replace_missing(&mut alert) {
-            self.dirty.insert(id.clone());
+            self.changes.touch(&id);
         }
         if let Some(group_id) = &alert.part_of {
             self.groups.add_member(group_id, &id);
         }
         for (way, progress) in &alert.notifications {
             if let Some(reason) = &progress.broken {
-                self.broken_notifiers
-                    .insert(way.notifier.clone(), reason.clone());
+                self.outbox.break_notifier(&way.notifier, reason);
             }
         }
         if !alert.is_over() {
@@ -241,7 +232,7 @@ impl Engine {
 
     /// Notifiers that cannot tell anybody until something is mended.
     pub fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
-        self.broken_notifiers.keys()
+        self.outbox.broken_notifiers()
     }
 
     /// Time passes: clocks speak, what has been over for long enough resolves, silences end.
@@ -265,64 +256,30 @@ impl Engine {
         }
         self.run_clocks(now_s);
         for id in self.mutes.on_time(now_s) {
-            self.writes.insert((SILENCES, id), None);
+            self.changes.delete(SILENCES, &id);
         }
     }
 
     /// Decides who is told of what happened since the last time, and gives the documents to be written, in
     /// this order, before anything is told.
     pub fn settle(&mut self, now_s: i64) -> Vec<DocumentWrite> {
-        let fired = std::mem::take(&mut self.fired);
+        let fired = self.changes.take_fired();
         self.mute_and_unmute(&fired, now_s);
         self.group(fired, now_s);
-        for id in std::mem::take(&mut self.dirty) {
+        for id in self.changes.take_dirty() {
             self.enqueue(&id);
-            self.write_alert(&id);
+            if let Some(alert) = self.alerts.get(&id) {
+                self.changes.put(ALERTS, &id, alert);
+            }
         }
         self.retire(now_s);
-        if self.position.cursor != self.written_position.cursor
-            || self.position.rules != self.written_position.rules
-            || self.position.waiting != self.written_position.waiting
-            || self.position.history_cut_s != self.written_position.history_cut_s
-            || self.position.recovery_id != self.written_position.recovery_id
-            || !self.writes.is_empty()
-        {
-            if self.position != self.written_position {
-                let body = json(&self.position);
-                self.writes
-                    .insert((POSITION, "progress".to_owned()), Some(body));
-            }
-            self.written_position = self.position.clone();
-        }
-        let writes = std::mem::take(&mut self.writes);
-        let mut writes: Vec<_> = writes
-            .into_iter()
-            .map(|((space, key), body)| DocumentWrite { space, key, body })
-            .collect();
-        writes.sort_by_key(|write| self.rank(write));
-        writes
-    }
-
-    /// Very many documents are written in parts, in this order: whatever of it a crash leaves out is found out
-    /// and done again by the next evaluator. What is to be forgotten goes after what replaces it, an alert
-    /// that was ended by hand after the note that it was, groups after their members, and how far was read
-    /// after everything.
-    fn rank(&self, write: &DocumentWrite) -> u8 {
-        match write.space {
-            HISTORY => 0,
-            SILENCES => 1,
-            PENDING if write.body.is_some() => 2,
-            ALERTS | PENDING if write.body.is_none() => 5,
-            ALERTS if self.groups.is_group(&write.key) => 4,
-            ALERTS => 3,
-            POSITION => 7,
-            _ => 6,
-        }
+        self.changes.put_position(&self.position);
+        self.changes.take_writes(|id| self.groups.is_group(id))
     }
 
     /// What happened since this was last asked.
     pub fn take_transitions(&mut self) -> Vec<TransitionEvent> {
-        std::mem::take(&mut self.transitions)
+        self.changes.take_transitions()
     }
 
     /// Every alert that is not over, or not told; groups as well as their members.
@@ -351,13 +308,6 @@ impl Engine {
         self.watches.is_ripe(now_s)
     }
 
-    fn write_alert(&mut self, id: &str) {
-        if let Some(alert) = self.alerts.get(id) {
-            self.writes
-                .insert((ALERTS, id.to_owned()), Some(json(alert)));
-        }
-    }
-
     /// Moves what is over and told into the history.
     fn retire(&mut self, now_s: i64) {
         let done: Vec<_> = self
@@ -373,8 +323,8 @@ impl Engine {
                 continue;
             };
             self.groups.forget(&alert);
-            self.writes.insert((ALERTS, id.clone()), None);
-            self.writes.insert((HISTORY, id), Some(json(&alert)));
+            self.changes.delete(ALERTS, &id);
+            self.changes.put(HISTORY, &id, &alert);
         }
     }
 }

@@ -39,12 +39,12 @@ impl Engine {
         } else if !alert.is_over() && !was_told && alert.part_of.is_none() && alert.group.is_none()
         {
             // It is delivered now, as if it fired now: its clocks start when a person can know of it.
-            self.fired.push(id.to_owned());
+            self.changes.fire(id);
         }
         if was_told {
             alert.revise(now_s);
         }
-        self.dirty.insert(id.to_owned());
+        self.changes.touch(id);
     }
 
     fn mute_reason(&self, alert: &Alert, now_s: i64) -> Option<Mute> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Engine;
 use super::outbox::Lane;
 use super::sla_clocks::notice_skip;
+use super::update::{UpdateReason, message_keys, update_reason};
 use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState};
 use crate::message::{Message, render};
 use crate::outcome::Outcome;
@@ -115,7 +116,7 @@ impl Engine {
             .or_default()
             .attempting_revision = Some(revision);
         self.outbox.begin(&id, &way);
-        self.dirty.insert(id.clone());
+        self.changes.touch(&id);
         let may_wait = progress.attempts < MAX_LOOKUPS;
         Some(Attempt {
             alert_id: id,
@@ -150,8 +151,7 @@ impl Engine {
                 reason,
                 permanent: true,
             } => {
-                self.broken_notifiers
-                    .insert(way.notifier.clone(), reason.clone());
+                self.outbox.break_notifier(&way.notifier, reason);
                 // Another way is taken beside it, once for the alert and once for each notice.
                 let list = match alert
                     .notices
@@ -164,11 +164,9 @@ impl Engine {
                 let used: BTreeSet<&str> = list
                     .iter()
                     .map(String::as_str)
-                    .chain(self.broken_notifiers.keys().map(String::as_str))
+                    .chain(self.outbox.broken_notifiers().map(String::as_str))
                     .collect();
-                let all_broken = list
-                    .iter()
-                    .all(|name| self.broken_notifiers.contains_key(name));
+                let all_broken = list.iter().all(|name| self.outbox.is_broken(name));
                 let is_wanted = all_broken || (way.notice == 0 && !was_broken);
                 list.extend(
                     self.policy
@@ -176,12 +174,12 @@ impl Engine {
                         .filter(|_| is_wanted),
                 );
             }
-            Outcome::Delivered { .. } if self.broken_notifiers.remove(&way.notifier).is_some() => {
+            Outcome::Delivered { .. } if self.outbox.repair(&way.notifier) => {
                 self.retry_broken(&way.notifier);
             }
             _ => {}
         }
-        self.dirty.insert(alert_id.clone());
+        self.changes.touch(&alert_id);
     }
 
     /// Settings have changed, perhaps to mend a notifier: what could not be told is tried at once.
@@ -193,7 +191,7 @@ impl Engine {
                 .filter(|progress| progress.broken.is_some())
             {
                 progress.not_before_ms = 0;
-                self.dirty.insert(alert.id.clone());
+                self.changes.touch(&alert.id);
             }
         }
     }
@@ -208,7 +206,7 @@ impl Engine {
             for (_, progress) in broken {
                 progress.broken = None;
                 progress.not_before_ms = 0;
-                self.dirty.insert(alert.id.clone());
+                self.changes.touch(&alert.id);
             }
         }
     }
@@ -229,7 +227,7 @@ impl Engine {
             self.groups.wait(alert);
         }
         let messages = message_keys(alert)
-            .filter(|(way, _)| self.needs_update(alert, way))
+            .filter(|(way, _)| self.update_reason(alert, way).is_some())
             .map(|(way, route)| {
                 let not_before_ms = alert.notifications.get(&way).map_or(0, |p| p.not_before_ms);
                 (way, route, not_before_ms)
@@ -247,36 +245,14 @@ impl Engine {
             .resolved_s
             .is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
         message_keys(alert).all(|(way, _)| {
-            !self.outbox.is_in_flight(id, &way) && (gives_up || !self.needs_update(alert, &way))
+            !self.outbox.is_in_flight(id, &way)
+                && (gives_up || self.update_reason(alert, &way).is_none())
         })
     }
 
-    fn needs_update(&self, alert: &Alert, way: &MessageKey) -> bool {
-        let Some(habits) = self.policy.capabilities(&way.notifier) else {
-            return false;
-        };
-        let nothing = NotificationState::default();
-        let progress = alert.notifications.get(way).unwrap_or(&nothing);
-        if alert.muted.is_some() && (progress.delivered_revision == 0 || !alert.is_over()) {
-            return false;
-        }
-        if way.notice > 0 {
-            // It stands beside the alert's own message, which comes first.
-            let main = MessageKey::main(&way.notifier);
-            let waits = alert.notifiers.contains(&way.notifier)
-                && alert
-                    .notifications
-                    .get(&main)
-                    .is_none_or(|p| p.delivered_revision == 0 && p.broken.is_none());
-            return progress.delivered_revision == 0 && !waits && !alert.is_over();
-        }
-        if progress.delivered_revision == 0 {
-            // What is over before anybody could be told is told as that, except where nobody could be
-            // reached at all.
-            return !(alert.is_over() && (!habits.resolves || progress.broken.is_some()));
-        }
-        let is_behind = progress.delivered_revision < alert.revision;
-        is_behind && (habits.edits || (alert.is_over() && habits.resolves))
+    fn update_reason(&self, alert: &Alert, key: &MessageKey) -> Option<UpdateReason> {
+        let capabilities = self.policy.capabilities(&key.notifier)?;
+        update_reason(alert, key, capabilities)
     }
 
     /// Starts waiting for the first thing that an alert's clocks will say.
@@ -306,30 +282,10 @@ impl Engine {
                     alert.revise(now_s);
                 }
             }
-            self.dirty.insert(id.clone());
+            self.changes.touch(&id);
             self.start_clock(&id);
         }
     }
-}
-
-/// Every message of an alert, and the route it takes.
-fn message_keys(alert: &Alert) -> impl Iterator<Item = (MessageKey, String)> {
-    let main = alert
-        .notifiers
-        .iter()
-        .map(|name| (MessageKey::main(name), alert.route.clone()));
-    let notices = alert.notices.iter().flat_map(|notice| {
-        notice.notifiers.iter().map(|name| {
-            (
-                MessageKey {
-                    notifier: name.clone(),
-                    notice: notice.number,
-                },
-                notice.route.clone(),
-            )
-        })
-    });
-    main.chain(notices)
 }
 
 /// What an attempt means for the next one.

@@ -28,8 +28,10 @@ pub struct Outbox {
     lanes: BTreeMap<Lane, Queue>,
     /// Where an alert's messages stand.
     places: HashMap<String, Vec<(Lane, i64, Rank)>>,
-    /// Being told at this moment.
+    /// Attempts that have begun and not ended.
     in_flight: HashSet<(String, MessageKey)>,
+    /// Notifiers that cannot deliver until a person repairs something, and why.
+    broken: BTreeMap<String, String>,
 }
 
 impl Outbox {
@@ -118,6 +120,24 @@ impl Outbox {
         self.in_flight.remove(&(id.to_owned(), way.clone()));
     }
 
+    /// A notifier cannot deliver until a person repairs something.
+    pub fn break_notifier(&mut self, name: &str, reason: &str) {
+        self.broken.insert(name.to_owned(), reason.to_owned());
+    }
+
+    /// A notifier has delivered; returns whether it had been broken.
+    pub fn repair(&mut self, name: &str) -> bool {
+        self.broken.remove(name).is_some()
+    }
+
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains_key(name)
+    }
+
+    pub fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
+        self.broken.keys()
+    }
+
     /// Whether an attempt is under way.
     pub fn is_in_flight(&self, id: &str, way: &MessageKey) -> bool {
         self.in_flight.contains(&(id.to_owned(), way.clone()))
@@ -160,6 +180,16 @@ mod tests {
 
     fn lane(route: &str) -> Lane {
         ("slack".into(), route.into())
+    }
+
+    #[test]
+    fn a_broken_notifier_is_repaired_once() {
+        let mut outbox = Outbox::default();
+        outbox.break_notifier("slack", "no token");
+        outbox.break_notifier("slack", "no channel");
+        assert!(outbox.is_broken("slack") && !outbox.is_broken("email"));
+        assert_eq!(outbox.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+        assert!(outbox.repair("slack") && !outbox.repair("slack"));
     }
 
     #[test]

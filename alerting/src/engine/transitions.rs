@@ -1,7 +1,7 @@
 //! Leads each rule and subject through its phases, and each alert through its life.
 
 use super::watches::StoredWatch;
-use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, json, key_of};
+use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, key_of};
 use crate::alert::{Alert, AlertState, Evidence, Subject, id};
 use crate::evaluation::{Evaluation, trend};
 use crate::lifecycle::{Stage, is_drawn};
@@ -67,12 +67,12 @@ impl Engine {
                 if (moved || alert.has_unsent_changes) && is_due {
                     alert.evidence = with_trend(evidence);
                     alert.revise(now_s);
-                    self.dirty.insert(alert_id.clone());
+                    self.changes.touch(&alert_id);
                 } else if moved {
                     let trend = std::mem::take(&mut alert.evidence.trend);
                     alert.evidence = Evidence { trend, ..evidence };
                     alert.has_unsent_changes = true;
-                    self.dirty.insert(alert_id.clone());
+                    self.changes.touch(&alert_id);
                 }
                 let alert_id = alert_id.clone();
                 self.member_shows(&alert_id, &before, is_due.then_some(now_s));
@@ -125,7 +125,7 @@ impl Engine {
                         .close_at(now_s + patience.keep_firing_for_s, key);
                 }
                 alert.clear_since_s = clear_since_s;
-                self.dirty.insert(alert_id);
+                self.changes.touch(&alert_id);
             }
             (_, Phase::Pending { since_s }) => {
                 self.store_watch(key, Some(since_s));
@@ -164,8 +164,8 @@ impl Engine {
             }),
         );
         self.note_inhibitor(&alert, true);
-        self.fired.push(alert.id.clone());
-        self.dirty.insert(alert.id.clone());
+        self.changes.fire(&alert.id);
+        self.changes.touch(&alert.id);
         self.alerts.insert(alert);
     }
 
@@ -203,7 +203,7 @@ impl Engine {
         }
         alert.revise(now_s);
         self.note_inhibitor(&alert, false);
-        self.dirty.insert(id.to_owned());
+        self.changes.touch(id);
         self.groups.stop_waiting(&alert);
         let group_id = alert.part_of.clone();
         let before = self
@@ -246,17 +246,17 @@ impl Engine {
     }
 
     pub(super) fn store_watch(&mut self, key: &WatchKey, since_s: Option<i64>) {
-        let body = json(&StoredWatch {
+        let stored = StoredWatch {
             key: key.clone(),
             since_s,
-        });
-        self.writes
-            .insert((PENDING, StoredWatch::document_key(key)), Some(body));
+        };
+        self.changes
+            .put(PENDING, &StoredWatch::document_key(key), &stored);
     }
 
     pub(super) fn forget_watch(&mut self, key: &WatchKey) {
-        self.writes
-            .insert((PENDING, StoredWatch::document_key(key)), None);
+        self.changes
+            .delete(PENDING, &StoredWatch::document_key(key));
     }
 
     pub(super) fn record_transition(
@@ -273,7 +273,7 @@ impl Engine {
         );
         let (alert_id, by) = (alert.map(|alert| alert.id.clone()), by.map(str::to_owned));
         let event_id = alert.and_then(|alert| alert.evidence.event_ids.first().cloned());
-        self.transitions.push(TransitionEvent {
+        self.changes.record(TransitionEvent {
             alert_id,
             key: key.clone(),
             from,
@@ -286,8 +286,9 @@ impl Engine {
 
     /// Notes of what happened last how long it took, if the alert's times are to be judged.
     pub(super) fn clock(&mut self, alert: &Alert, at_s: Option<i64>) {
-        if let (Some(last), Some(at_s), true) = (self.transitions.last_mut(), at_s, counts(alert)) {
-            last.clocked = Some((alert.severity, (at_s - alert.fired_s).max(0)));
+        if let Some(at_s) = at_s.filter(|_| counts(alert)) {
+            let seconds = (at_s - alert.fired_s).max(0);
+            self.changes.clock_last(alert.severity, seconds);
         }
     }
 
