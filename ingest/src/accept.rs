@@ -62,7 +62,7 @@ pub(crate) fn route(
 }
 
 /// Verifies, then reads the envelope. `signature` is the raw header; times are Unix seconds.
-pub(crate) fn judge(
+pub(crate) fn decide(
     endpoint: &Endpoint,
     signature: Option<&[u8]>,
     body: &[u8],
@@ -195,7 +195,7 @@ mod tests {
             let header = SigningKey::new("whsec_a")
                 .expect("a secret")
                 .header(1_000, body);
-            judge(
+            decide(
                 &endpoint("/a", mode),
                 signed.then_some(header.as_bytes()),
                 body,

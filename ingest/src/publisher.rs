@@ -105,7 +105,7 @@ impl Publisher {
             let (endpoint, event_id, trace_id) = (
                 &delivery.endpoint,
                 redact::id(&event.event_id),
-                request_span.of,
+                request_span.correlation,
             );
             warn!(
                 endpoint, outcome = "overloaded", %event_id, %trace_id,
@@ -147,7 +147,7 @@ impl Publisher {
         let (endpoint, event_id, trace_id) = (
             delivery.endpoint.clone(),
             redact::id(&event.event_id),
-            request_span.of,
+            request_span.correlation,
         );
         let (began, started) = (SystemTime::now(), Instant::now());
         counter.outcome = Answer::Unavailable.outcome();
@@ -253,7 +253,7 @@ mod tests {
         let (ended, has_ended) = oneshot::channel();
         let mut publishing = publishing(async move {
             begun.send(()).expect("the test waits");
-            wait.await.expect("the permission to go on");
+            wait.await.expect("the permission to continue");
             ended.send(()).expect("the test waits");
             Answer::Stored
         });

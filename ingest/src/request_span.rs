@@ -18,7 +18,7 @@ use crate::answer::Answer;
 /// One request with a genuine event.
 pub(crate) struct RequestSpan {
     /// The event's trace.
-    pub(crate) of: Correlation,
+    pub(crate) correlation: Correlation,
     span: SpanId,
     began: SystemTime,
     sender: Option<SpanContext>,
@@ -27,7 +27,7 @@ pub(crate) struct RequestSpan {
 impl RequestSpan {
     pub(crate) fn new(event_id: &str, headers: &HeaderMap, began: SystemTime) -> Self {
         Self {
-            of: Correlation::of(event_id),
+            correlation: Correlation::of(event_id),
             span: new_span_id(),
             began,
             sender: accept::traceparent(headers),
@@ -36,13 +36,15 @@ impl RequestSpan {
 
     /// The `traceparent` for the message, which makes the later processing a child of this request.
     pub(crate) fn traceparent(&self, tracer: &Tracer) -> String {
-        self.of.traceparent(self.span, tracer.keeps(&self.of))
+        self.correlation
+            .traceparent(self.span, tracer.keeps(&self.correlation))
     }
 
     /// The queue has answered, or the deadline has passed.
     pub(crate) fn published(&self, tracer: &Tracer, began: SystemTime, answer: &Answer) {
-        if tracer.keeps(&self.of) {
-            let span = Span::new(self.of, "publish", SpanKind::Producer, began).within(self.span);
+        if tracer.keeps(&self.correlation) {
+            let span =
+                Span::new(self.correlation, "publish", SpanKind::Producer, began).within(self.span);
             tracer.end(with_outcome(span, answer));
         }
     }
@@ -56,10 +58,10 @@ impl RequestSpan {
         bytes: usize,
         answer: &Answer,
     ) {
-        if !tracer.keeps(&self.of) {
+        if !tracer.keeps(&self.correlation) {
             return;
         }
-        let span = Span::new(self.of, "webhook", SpanKind::Server, self.began)
+        let span = Span::new(self.correlation, "webhook", SpanKind::Server, self.began)
             .id(self.span)
             .with("revwatch.endpoint", endpoint.to_owned())
             .with(

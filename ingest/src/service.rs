@@ -253,8 +253,8 @@ impl Edge {
         let now = jiff::Timestamp::now();
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
-        let judge = |endpoint: &Endpoint| {
-            accept::judge(
+        let decide = |endpoint: &Endpoint| {
+            accept::decide(
                 endpoint,
                 signature,
                 &body,
@@ -263,7 +263,7 @@ impl Edge {
                 self.publisher.partitions(),
             )
         };
-        match judge_by_latest(seen, &self.endpoints, endpoint, judge) {
+        match decide_by_latest(seen, &self.endpoints, endpoint, decide) {
             Verdict::Refuse(answer) => Examined::Answer(answer),
             Verdict::Ignore(event) => {
                 let request_span = RequestSpan::new(&event.event_id, headers, began);
@@ -271,7 +271,7 @@ impl Edge {
                     endpoint = endpoint.name,
                     outcome = "ignored",
                     event_id = %redact::id(&event.event_id),
-                    trace_id = %request_span.of,
+                    trace_id = %request_span.correlation,
                     event_type = %redact::kind(&event.event_type),
                     bytes = body.len(),
                     "webhook"
@@ -334,13 +334,13 @@ impl Edge {
 /// Verifies against `endpoint`, one of those `seen` when the head was read. If the signature does
 /// not match and a reload has replaced the endpoints since then, verifies against its successor
 /// too: the secret may be new.
-fn judge_by_latest(
+fn decide_by_latest(
     seen: &Arc<Vec<Endpoint>>,
     current: &Reloadable<Vec<Endpoint>>,
     endpoint: &Endpoint,
-    judge: impl Fn(&Endpoint) -> Verdict,
+    decide: impl Fn(&Endpoint) -> Verdict,
 ) -> Verdict {
-    let verdict = judge(endpoint);
+    let verdict = decide(endpoint);
     if !matches!(
         verdict,
         Verdict::Refuse(Answer::BadSignature(SignatureError::Mismatch))
@@ -354,7 +354,7 @@ fn judge_by_latest(
     latest
         .iter()
         .find(|new| new.path == endpoint.path)
-        .map_or(verdict, judge)
+        .map_or(verdict, decide)
 }
 
 /// `early`: the body was not read completely, so the sender must use a new connection.
@@ -396,30 +396,30 @@ mod tests {
     fn a_mismatch_is_verified_again_only_if_the_endpoints_were_replaced() {
         let current = Reloadable::new(vec![endpoint("old", "/a")]);
         let seen = current.get();
-        let judged_by = |refusal: SignatureError| {
+        let decided_by = |refusal: SignatureError| {
             let by = RefCell::new(Vec::new());
-            let judge = |endpoint: &Endpoint| {
+            let decide = |endpoint: &Endpoint| {
                 by.borrow_mut().push(endpoint.name.clone());
                 Verdict::Refuse(Answer::BadSignature(refusal))
             };
-            judge_by_latest(&seen, &current, &seen[0], judge);
+            decide_by_latest(&seen, &current, &seen[0], decide);
             by.into_inner()
         };
         assert_eq!(
-            judged_by(SignatureError::Mismatch),
+            decided_by(SignatureError::Mismatch),
             ["old"],
             "nothing was reloaded"
         );
         current.set(vec![endpoint("other", "/b"), endpoint("new", "/a")]);
-        assert_eq!(judged_by(SignatureError::Mismatch), ["old", "new"]);
+        assert_eq!(decided_by(SignatureError::Mismatch), ["old", "new"]);
         assert_eq!(
-            judged_by(SignatureError::NoHeader),
+            decided_by(SignatureError::NoHeader),
             ["old"],
             "no secret would help"
         );
         current.set(vec![endpoint("other", "/b")]);
         assert_eq!(
-            judged_by(SignatureError::Mismatch),
+            decided_by(SignatureError::Mismatch),
             ["old"],
             "its path is gone"
         );

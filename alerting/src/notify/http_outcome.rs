@@ -96,14 +96,14 @@ pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> i64 {
     seconds.unwrap_or(DEFAULT_S).clamp(1, 3600) * 1000
 }
 
-/// The body of an answer as JSON, if it has at max_chars `max_bytes`. The error gives the cause and
+/// The body of an answer as JSON, if it has at most `max_bytes`. The error gives the cause and
 /// quotes nothing.
 pub async fn json<T: DeserializeOwned>(response: Response, max_bytes: usize) -> Result<T, String> {
     let body = body(response, max_bytes).await?;
     serde_json::from_slice(&body).map_err(|_| "its answer is not the expected JSON".to_owned())
 }
 
-/// The body of an answer, if it has at max_chars `max_bytes`.
+/// The body of an answer, if it has at most `max_bytes`.
 pub async fn body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {

@@ -171,7 +171,7 @@ fn complete(notifier: &str, settings: &[(&str, bool)]) -> Result<bool, SetupErro
 }
 
 /// The entry that serves `route`, and the name that it is listed under: its own, or `default`.
-fn of_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a str, &'a T)> {
+fn for_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a str, &'a T)> {
     let listed = lists
         .get_key_value(route)
         .or_else(|| lists.get_key_value("default"));

@@ -42,7 +42,7 @@ impl PartialDeliveries {
     }
 
     /// The receipts of the recipients who have `message`.
-    pub fn of(&self, message: &str) -> BTreeMap<String, String> {
+    pub fn receipts(&self, message: &str) -> BTreeMap<String, String> {
         self.memory()
             .receipts
             .get(message)
@@ -74,17 +74,20 @@ mod tests {
         deliveries.remember("m", "a", "1".into());
         deliveries.remember("m", "b", "2".into());
         assert_eq!(
-            deliveries.of("m").into_values().collect::<Vec<_>>(),
+            deliveries.receipts("m").into_values().collect::<Vec<_>>(),
             ["1", "2"]
         );
         deliveries.forget("m");
-        assert!(deliveries.of("m").is_empty());
+        assert!(deliveries.receipts("m").is_empty());
         for n in 0..=MAX_MESSAGES {
             deliveries.remember(&n.to_string(), "a", String::new());
         }
-        assert!(deliveries.of("0").is_empty());
+        assert!(deliveries.receipts("0").is_empty());
         assert_eq!(
-            (deliveries.of("1").len(), deliveries.memory().order.len()),
+            (
+                deliveries.receipts("1").len(),
+                deliveries.memory().order.len()
+            ),
             (1, MAX_MESSAGES)
         );
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::partial_deliveries::PartialDeliveries;
 use super::{
     ATTEMPT_TIMEOUT, Capabilities, EgressClient, Lookup, Notifier, Outcome, SetupError, complete,
-    http_outcome, of_route,
+    for_route, http_outcome,
 };
 use crate::message::Message;
 
@@ -260,17 +260,17 @@ impl Sms {
     fn receipt(&self, message: &Message) -> Option<String> {
         let sids: Vec<_> = self
             .delivered
-            .of(&message.delivery_id)
+            .receipts(&message.delivery_id)
             .into_values()
             .collect();
         (!sids.is_empty()).then(|| sids.join(","))
     }
 
     async fn find_all(&self, message: &Message) -> Lookup {
-        let Some((_, numbers)) = of_route(&self.to, &message.route) else {
+        let Some((_, numbers)) = for_route(&self.to, &message.route) else {
             return Lookup::CannotTell;
         };
-        let delivered = self.delivered.of(&message.delivery_id);
+        let delivered = self.delivered.receipts(&message.delivery_id);
         let pending: Vec<_> = numbers
             .iter()
             .filter(|number| !delivered.contains_key(*number))
@@ -321,7 +321,7 @@ impl Notifier for Sms {
     fn destination(&self, route: &str) -> String {
         format!(
             "sms {}",
-            of_route(&self.to, route).map_or("default", |(list, _)| list)
+            for_route(&self.to, route).map_or("default", |(list, _)| list)
         )
     }
 
@@ -330,14 +330,14 @@ impl Notifier for Sms {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let Some((list, numbers)) = of_route(&self.to, &message.route) else {
+        let Some((list, numbers)) = for_route(&self.to, &message.route) else {
             return Outcome::Failed {
                 reason: "[sms.to] has no default".into(),
                 permanent: true,
             };
         };
         let body = body(message);
-        let delivered = self.delivered.of(&message.delivery_id);
+        let delivered = self.delivered.receipts(&message.delivery_id);
         let pending: Vec<_> = numbers
             .iter()
             .filter(|number| !delivered.contains_key(*number))

@@ -146,7 +146,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Whether `from` is `to`, or is inhibited_by by it, directly or through other rules.
+    /// Whether `from` is `to`, or is explained by it, directly or through other rules.
     fn leads_to(&self, from: &str, to: &str) -> bool {
         let mut seen = std::collections::BTreeSet::new();
         let mut ahead = vec![from];
@@ -339,7 +339,7 @@ mod tests {
         let table = [
             (
                 rule("kind = \"condition\"\ncondition = \"charges_lost\"\nbelow = 1"),
-                "f.toml:10:1: `below` means nothing",
+                "f.toml:10:1: `below` does not apply",
             ),
             (
                 rule("kind = \"gage\""),
@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 rule("kind = \"condition\"\ncondition = \"past_due\"\nabove = 0.5"),
-                "f.toml:10:1: `above` means nothing",
+                "f.toml:10:1: `above` does not apply",
             ),
             (rule(ratio), "needs `above`"),
             (rule(&format!("{ratio}above = 1.5")), "share is from 0 to 1"),

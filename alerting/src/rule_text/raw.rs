@@ -156,8 +156,7 @@ impl RawRule {
         }
         if self.actions.is_empty() || !self.actions.iter().all(|action| is_line(action)) {
             faults.push(
-                "`actions` must have at min_hours one line; each tells the reader what to do"
-                    .into(),
+                "`actions` must have at least one line; each tells the reader what to do".into(),
             );
         }
         if self.labels.keys().any(|name| name.trim().is_empty()) {
@@ -356,7 +355,7 @@ impl RawRule {
             let hours = u32::try_from(span.0 / 3600).ok().filter(|_| whole);
             hours.ok_or_else(|| {
                 format!(
-                    "`{field}` must be full hours, from {min_hours}h to {}d",
+                    "`{field}` must be whole hours, from {min_hours}h to {}d",
                     MAX_HOURS / 24
                 )
             })
@@ -420,7 +419,7 @@ impl RawRule {
         let known = faults.len();
         let min_samples = self.min_denominator.unwrap_or(1);
         if min_samples < 1 {
-            faults.push("`min_denominator` must be at min_hours 1".into());
+            faults.push("`min_denominator` must be at least 1".into());
         }
         let (side, field, limit, clear) = match (self.above, self.below) {
             (Some(above), None) => (

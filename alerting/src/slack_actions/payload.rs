@@ -215,7 +215,7 @@ impl User {
             names
                 .chain([self.id.as_str()])
                 .find(|name| !name.is_empty())
-                .unwrap_or("somebody"),
+                .unwrap_or("unknown"),
         )
     }
 }

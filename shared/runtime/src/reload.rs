@@ -172,7 +172,7 @@ mod tests {
             (error.faults, *current.get()),
             (vec!["a".to_owned(), "b".to_owned()], 1)
         );
-        apply_to_all(&config, &[to(2), to(3)]).expect("nothing is failing");
+        apply_to_all(&config, &[to(2), to(3)]).expect("all succeed");
         assert_eq!(
             (*current.get(), *seen),
             (3, 1),

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use self::server::{Server, cause, failed};
 use super::partial_deliveries::PartialDeliveries;
-use super::{ATTEMPT_TIMEOUT, Capabilities, Notifier, Outcome, SetupError, complete, of_route};
+use super::{ATTEMPT_TIMEOUT, Capabilities, Notifier, Outcome, SetupError, complete, for_route};
 use crate::message::Message;
 
 /// Sends mails.
@@ -105,14 +105,14 @@ impl Email {
 
     /// Runs the complete SMTP session; `is_handed_over` is set before the mail itself is sent.
     async fn send(&self, message: &Message, is_handed_over: &AtomicBool) -> Outcome {
-        let Some((list, recipients)) = of_route(&self.to, &message.route) else {
+        let Some((list, recipients)) = for_route(&self.to, &message.route) else {
             return Outcome::Failed {
                 reason: "[email.to] has no default".into(),
                 permanent: true,
             };
         };
         let id = letter::id(message, &self.domain);
-        let delivered = self.delivered.of(&id);
+        let delivered = self.delivered.receipts(&id);
         let pending: Vec<&Mailbox> = recipients
             .iter()
             .filter(|m| !delivered.contains_key(address(m)))
@@ -258,7 +258,7 @@ impl Notifier for Email {
     fn destination(&self, route: &str) -> String {
         format!(
             "email {}",
-            of_route(&self.to, route).map_or("default", |(list, _)| list)
+            for_route(&self.to, route).map_or("default", |(list, _)| list)
         )
     }
 

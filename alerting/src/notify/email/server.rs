@@ -44,11 +44,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 impl Server {
     /// Errors say what is invalid and never quote the URL: it holds a password.
     pub fn new(url: &SecretString) -> Result<Self, SetupError> {
-        let wrong = |what: &str| SetupError::Invalid(format!("{SETTING} {what}"));
+        let invalid = |what: &str| SetupError::Invalid(format!("{SETTING} {what}"));
         let example = "is not an SMTP URL: write it like smtps://user:password@host:465";
-        let url = Url::parse(url.expose_secret().trim()).map_err(|_| wrong(example))?;
+        let url = Url::parse(url.expose_secret().trim()).map_err(|_| invalid(example))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong(
+            return Err(invalid(
                 "must end with its host or port: write / ? # and @ of a password like %2F %3F %23 %40",
             ));
         }
@@ -58,12 +58,12 @@ impl Server {
             }
             Some(Host::Ipv4(ip)) => ip.to_string(),
             Some(Host::Ipv6(ip)) => ip.to_string(),
-            _ => return Err(wrong(example)),
+            _ => return Err(invalid(example)),
         };
         let decoded = |text: &str| -> Result<String, SetupError> {
             let text = percent_decode_str(text).decode_utf8();
             text.map(Into::into)
-                .map_err(|_| wrong("has a user or password that is not UTF-8"))
+                .map_err(|_| invalid("has a user or password that is not UTF-8"))
         };
         let credentials = match (url.username(), url.password()) {
             ("", None) => None,
@@ -71,20 +71,20 @@ impl Server {
                 Some(Credentials::new(decoded(user)?, decoded(password)?))
             }
             _ => {
-                return Err(wrong(
+                return Err(invalid(
                     "has only a user or only a password: give both, or neither",
                 ));
             }
         };
         let tls = || {
             TlsParameters::new(host.clone())
-                .map_err(|error| wrong(&format!("cannot be used: TLS is not available: {error}")))
+                .map_err(|error| invalid(&format!("cannot be used: TLS is not available: {error}")))
         };
         let (security, usual_port) = match url.scheme() {
             "smtps" => (Security::Tls(tls()?), 465),
             "smtp" if names_loopback(&url) => (Security::Plain, 25),
             "smtp" => (Security::StartTls(tls()?), 587),
-            _ => return Err(wrong("must begin with smtps:// or smtp://")),
+            _ => return Err(invalid("must begin with smtps:// or smtp://")),
         };
         let port = url.port().unwrap_or(usual_port);
         Ok(Self {

@@ -75,7 +75,7 @@ impl SlackBot {
     fn thread<'a>(&self, message: &'a Message) -> Option<(&'a str, &'a str)> {
         message.notice?;
         let (id, ts) = message.thread.as_deref()?.split_once(':')?;
-        let channel = self.channels.of_route(&message.route);
+        let channel = self.channels.for_route(&message.route);
         let is_there = match self.channels.id(channel) {
             Id::Is(known) => known == id,
             // If all routes share one channel, it is the alert's too.
@@ -122,7 +122,7 @@ impl SlackBot {
             hit = self.search.in_thread(message, id, ts).await?;
         }
         if hit.is_none() {
-            let channel = self.channels.of_route(&message.route);
+            let channel = self.channels.for_route(&message.route);
             let id = self.search.id(&self.channels, channel).await?;
             hit = self.search.in_channel(message, &id).await?;
         }
@@ -150,7 +150,7 @@ impl Notifier for SlackBot {
     }
 
     fn destination(&self, route: &str) -> String {
-        format!("slack {}", self.channels.of_route(route))
+        format!("slack {}", self.channels.for_route(route))
     }
 
     fn per_second(&self) -> f64 {
@@ -161,7 +161,7 @@ impl Notifier for SlackBot {
         let until = Instant::now() + ATTEMPT_TIMEOUT;
         // A receipt is `channel:ts`, the two values that chat.update needs.
         let posted = message.receipt.as_deref().and_then(|r| r.split_once(':'));
-        let channel = self.channels.of_route(&message.route);
+        let channel = self.channels.for_route(&message.route);
         let mut body = json!({
             "channel": channel,
             "text": text(&message.text),
@@ -199,13 +199,13 @@ impl Notifier for SlackBot {
         if let (
             Ok(Answer {
                 ok: false,
-                error: Some(word),
+                error: Some(code),
                 ..
             }),
             Some(fields),
         ) = (&answer, body.as_object_mut())
             && matches!(
-                word.as_str(),
+                code.as_str(),
                 "thread_not_found" | "message_not_found" | "cannot_reply_to_message"
             )
             && fields.remove("thread_ts").is_some()
@@ -231,8 +231,8 @@ impl Notifier for SlackBot {
                 }
             }
             Ok(Answer { error, .. }) => {
-                let word = http_outcome::word(&error.unwrap_or_default());
-                failed(&word, posted.is_some())
+                let code = http_outcome::word(&error.unwrap_or_default());
+                failed(&code, posted.is_some())
             }
             Err(outcome) => outcome,
         }
@@ -255,9 +255,9 @@ impl Notifier for SlackBot {
 }
 
 /// Slack's error codes.
-fn failed(word: &str, is_update: bool) -> Outcome {
-    let reason = format!("{PROVIDER} answered {word}");
-    let fix = match word {
+fn failed(code: &str, is_update: bool) -> Outcome {
+    let reason = format!("{PROVIDER} answered {code}");
+    let fix = match code {
         "ratelimited" | "rate_limited" => return Outcome::RetryAfter { wait_ms: 30_000 },
         "message_not_found" | "cant_update_message" | "edit_window_closed" if is_update => {
             return Outcome::Gone;
@@ -522,17 +522,20 @@ mod tests {
         );
         let requests = stub.requests();
         assert_eq!(requests.len(), 3);
-        let asked = |name: &str| requests[2].parameter(name);
+        let parameter = |name: &str| requests[2].parameter(name);
         assert!(is(&requests[2], "conversations.history") && requests[2].method == "GET");
         assert_eq!(
-            (asked("channel"), asked("cursor")),
+            (parameter("channel"), parameter("cursor")),
             (Some("C1".into()), Some("next".into()))
         );
         assert_eq!(
-            (asked("include_all_metadata"), asked("inclusive")),
+            (parameter("include_all_metadata"), parameter("inclusive")),
             (Some("true".into()), Some("true".into()))
         );
-        assert_eq!(asked("oldest"), Some((message().fired_s - 600).to_string()));
+        assert_eq!(
+            parameter("oldest"),
+            Some((message().fired_s - 600).to_string())
+        );
         let other = Message {
             delivery_id: "al_9-0".into(),
             ..message()

@@ -37,7 +37,7 @@ impl Channels {
     }
 
     /// The channel, by name or id, for a route.
-    pub fn of_route(&self, route: &str) -> &str {
+    pub fn for_route(&self, route: &str) -> &str {
         let listed = self
             .by_route
             .get(route)
@@ -108,7 +108,7 @@ mod tests {
         let list = [("default", "#alerts"), ("growth", "C0123456789")];
         let channels = Channels::new(list.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(
-            (channels.of_route("growth"), channels.of_route("x")),
+            (channels.for_route("growth"), channels.for_route("x")),
             ("C0123456789", "#alerts")
         );
         assert!(!channels.is_one());

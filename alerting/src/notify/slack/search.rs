@@ -89,7 +89,7 @@ struct Channel {
 /// The error that Slack returned instead of a page.
 enum ApiError {
     Stop(SearchError),
-    Word(String),
+    Code(String),
 }
 
 impl Search {
@@ -131,7 +131,7 @@ impl Search {
         if channels.id(channel) == Id::NotListedYet {
             // Without groups:read, private channels cannot be requested.
             let listed = match self.list(channels, "public_channel,private_channel").await {
-                Err(ApiError::Word(word)) if word == "missing_scope" => {
+                Err(ApiError::Code(code)) if code == "missing_scope" => {
                     self.list(channels, "public_channel").await
                 }
                 other => other,
@@ -140,7 +140,7 @@ impl Search {
         }
         match channels.id(channel) {
             Id::Is(id) => Ok(id),
-            _ => Err(self.search_error(ApiError::Word("without the channel".to_owned()), scopes)),
+            _ => Err(self.search_error(ApiError::Code("without the channel".to_owned()), scopes)),
         }
     }
 
@@ -163,7 +163,7 @@ impl Search {
         let mut cursor = String::new();
         for _ in 0..MAX_PAGES {
             let (page, next) = match self.page::<Posted>(method, &parameters, &cursor).await {
-                Err(ApiError::Word(word)) if word == "thread_not_found" => return Ok(None),
+                Err(ApiError::Code(code)) if code == "thread_not_found" => return Ok(None),
                 other => other.map_err(|problem| {
                     self.search_error(
                         problem,
@@ -235,7 +235,7 @@ impl Search {
                 return Err(later(format!("{PROVIDER} answered {status}")));
             }
             status if !status.is_success() => {
-                return Err(ApiError::Word(status.as_str().to_owned()));
+                return Err(ApiError::Code(status.as_str().to_owned()));
             }
             _ => {}
         }
@@ -251,29 +251,29 @@ impl Search {
                 Ok((items, next))
             }
             // Slack always sends a list, even if it is empty: any other answer proves nothing.
-            (true, None) => Err(ApiError::Word("without a list".to_owned())),
-            (false, _) => Err(ApiError::Word(http_outcome::word(
+            (true, None) => Err(ApiError::Code("without a list".to_owned())),
+            (false, _) => Err(ApiError::Code(http_outcome::word(
                 &page.error.unwrap_or_default(),
             ))),
         }
     }
 
     fn search_error(&self, problem: ApiError, scopes: &str) -> SearchError {
-        let word = match problem {
+        let code = match problem {
             ApiError::Stop(stop) => return stop,
-            ApiError::Word(word) => word,
+            ApiError::Code(code) => code,
         };
-        match word.as_str() {
+        match code.as_str() {
             "ratelimited"
             | "rate_limited"
             | "internal_error"
             | "fatal_error"
             | "service_unavailable"
-            | "request_timeout" => SearchError::Later(format!("{PROVIDER} answered {word}")),
+            | "request_timeout" => SearchError::Later(format!("{PROVIDER} answered {code}")),
             _ => {
                 if !self.is_scope_logged.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
-                        answer = word,
+                        answer = code,
                         "cannot check with Slack whether a message arrived, so one may be sent twice after a failure: \
                          give the app of SLACK_BOT_TOKEN the scope {scopes} and invite it to the channel"
                     );

@@ -261,7 +261,7 @@ async fn a_closed_connection_is_replaced() {
 #[tokio::test]
 async fn an_idle_connection_is_replaced() {
     let slack = Slack::start(&[], |socket| {
-        socket.idle_timeout = Duration::from_millis(200)
+        socket.idle_timeout = Duration::from_millis(200);
     })
     .await;
     let first = slack.accept().await;

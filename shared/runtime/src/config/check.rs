@@ -9,38 +9,38 @@ impl Config {
     /// All faults among readable values; each names the setting and the fix.
     pub(super) fn check(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut wrong = |text: String| faults.push(text);
+        let mut add_fault = |text: String| faults.push(text);
         // RabbitMQ alone is enough for `ingest`; other needs are checked when a role opens its
         // backend.
         if let Err(error) = self.queue_server() {
-            error.faults.into_iter().for_each(&mut wrong);
+            error.faults.into_iter().for_each(&mut add_fault);
         }
         if !(1..=1024).contains(&self.partitions) {
-            wrong(format!(
+            add_fault(format!(
                 "partitions (REVWATCH_PARTITIONS) must be 1 to 1024, but is {}",
                 self.partitions
             ));
         }
         if !(1..=86_400).contains(&self.limits.signature_tolerance_seconds) {
-            wrong("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
+            add_fault("limits.signature_tolerance_seconds must be 1 to 86400; Stripe's own default is 300".into());
         }
         // The key is sent with every request.
         if let Err(error) = self
             .egress
             .base("stripe_api_base (STRIPE_API_BASE)", &self.stripe_api_base)
         {
-            error.faults.into_iter().for_each(&mut wrong);
+            error.faults.into_iter().for_each(&mut add_fault);
         }
         if self.limits.unfinished_body_bytes < self.limits.body_bytes {
-            wrong(
+            add_fault(
                 "limits.unfinished_body_bytes must be at least limits.body_bytes: a body of that size could never be \
                  taken"
                     .into(),
             );
         }
-        self.check_channels().into_iter().for_each(&mut wrong);
+        self.check_channels().into_iter().for_each(&mut add_fault);
         if let Err(error) = self.traces.check() {
-            error.faults.into_iter().for_each(&mut wrong);
+            error.faults.into_iter().for_each(&mut add_fault);
         }
         let key = self
             .stripe_secret_key
@@ -49,7 +49,7 @@ impl Config {
         if key
             .is_some_and(|key| !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with("pk_"))
         {
-            wrong(
+            add_fault(
                 "STRIPE_SECRET_KEY is not a secret key: give the `sk_…` or `rk_…` that Stripe's dashboard \
                  (Developers → API keys) shows, without spaces"
                     .into(),
@@ -57,20 +57,20 @@ impl Config {
         }
         check_slack_actions(&self.slack)
             .into_iter()
-            .for_each(&mut wrong);
+            .for_each(&mut add_fault);
         for (key, value) in self.seconds() {
             if !(0.001..=86_400.0).contains(&value) {
-                wrong(format!(
+                add_fault(format!(
                     "{key} must be between 0.001 and 86400, but is {value}"
                 ));
             }
         }
         if self.alerting.lease_seconds < 2.0 * self.alerting.tick_seconds {
-            wrong("alerting.lease_seconds must be at least twice alerting.tick_seconds: it is renewed by ticks".into());
+            add_fault("alerting.lease_seconds must be at least twice alerting.tick_seconds: it is renewed by ticks".into());
         }
         for (key, value) in self.counts() {
             if value == 0 {
-                wrong(format!("{key} must be at least 1"));
+                add_fault(format!("{key} must be at least 1"));
             }
         }
         faults

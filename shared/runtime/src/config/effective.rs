@@ -141,7 +141,7 @@ impl Effective {
             if is_placeholder {
                 let (key, origin) = (path.join("."), self.origin(path));
                 faults.push(format!(
-                    "{origin}: `{key}` is_placeholder {MASK}, which is only a placeholder: put the secret there"
+                    "{origin}: `{key}` holds {MASK}, which is only a placeholder: put the secret there"
                 ));
             }
         });

@@ -27,32 +27,32 @@ impl EgressConfig {
     /// Parses `text` as an allowed URL. Errors name `setting`, and never quote the URL: it may be
     /// secret.
     pub fn url(self, setting: &str, text: &str) -> Result<Url, ConfigError> {
-        let wrong = |what: &str| Err(ConfigError::of(format!("{setting} {what}")));
+        let invalid = |what: &str| Err(ConfigError::of(format!("{setting} {what}")));
         let Ok(url) = Url::parse(text.trim()) else {
-            return wrong("is not a URL: write it like https://host/path");
+            return invalid("is not a URL: write it like https://host/path");
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return wrong("must have no user and no password in its URL");
+            return invalid("must have no user and no password in its URL");
         }
         let is_loopback = names_loopback(&url);
         match url.scheme() {
             "https" => {}
             "http" if is_loopback => {}
             "http" => {
-                return wrong(
+                return invalid(
                     "must begin with https:// (http:// only for localhost or a loopback address)",
                 );
             }
-            _ => return wrong("must begin with https://"),
+            _ => return invalid("must begin with https://"),
         }
         let literal = match url.host() {
             Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
             Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
             Some(Host::Domain(_)) => None,
-            None => return wrong("has no host"),
+            None => return invalid("has no host"),
         };
         if literal.is_some_and(|ip| !is_loopback && !self.allows(ip)) {
-            return wrong(
+            return invalid(
                 "names a private or special address: use a public one, or set allow_private_addresses in [egress]",
             );
         }

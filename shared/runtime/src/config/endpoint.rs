@@ -135,18 +135,18 @@ impl EndpointConfig {
                     .filter(|l| !l.trim().is_empty()),
             );
         }
-        let wrong = |what: String| Err(ConfigError::of(format!("endpoint {name:?}{what}")));
+        let invalid = |what: String| Err(ConfigError::of(format!("endpoint {name:?}{what}")));
         let Some(keys) = keys(texts.iter().map(String::as_str)) else {
-            return wrong(
+            return invalid(
                 " needs at least one secret, and none may be empty: set `secrets` or `secret_file`"
                     .to_owned(),
             );
         };
         if !path.starts_with('/') {
-            return wrong(format!(": path {path:?} must begin with /"));
+            return invalid(format!(": path {path:?} must begin with /"));
         }
         if before.iter().any(|e| e.path == *path || e.name == *name) {
-            return wrong(format!(": its name or path {path:?} is already used"));
+            return invalid(format!(": its name or path {path:?} is already used"));
         }
         Ok(Endpoint {
             name: name.clone(),

@@ -29,7 +29,7 @@ impl TracesConfig {
 
     /// Names and values of the headers.
     pub fn headers(&self) -> Result<Vec<(String, String)>, ConfigError> {
-        let wrong =
+        let refused =
             || invalid("traces.headers (OTEL_EXPORTER_OTLP_HEADERS) must be name=value,name=value");
         let text = self
             .headers
@@ -41,12 +41,12 @@ impl TracesConfig {
             .filter(|pair| !pair.is_empty());
         pairs
             .map(|pair| {
-                let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
+                let (name, value) = pair.split_once('=').ok_or_else(refused)?;
                 let (name, value) = (
                     name.trim(),
                     percent_encoding::percent_decode_str(value.trim()).decode_utf8(),
                 );
-                let value = value.map_err(|_| wrong())?.into_owned();
+                let value = value.map_err(|_| refused())?.into_owned();
                 let is_name = !name.is_empty()
                     && name
                         .bytes()
@@ -55,7 +55,7 @@ impl TracesConfig {
                 if is_name && is_value {
                     Ok((name.to_owned(), value))
                 } else {
-                    Err(wrong())
+                    Err(refused())
                 }
             })
             .collect()
@@ -69,23 +69,23 @@ impl TracesConfig {
         }
         let headers = self.headers()?;
         let Some(url) = self.url() else { return Ok(()) };
-        let wrong = |what: &str| {
+        let refused = |what: &str| {
             Err(invalid(&format!(
                 "traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) {what}"
             )))
         };
         let Ok(url) = url::Url::parse(&url) else {
-            return wrong("is not a URL, such as http://localhost:4318");
+            return refused("is not a URL, such as http://localhost:4318");
         };
         if !matches!(url.scheme(), "http" | "https") {
-            return wrong("must begin with http:// or https://");
+            return refused("must begin with http:// or https://");
         }
         if !url.username().is_empty()
             || url.password().is_some()
             || url.query().is_some()
             || url.fragment().is_some()
         {
-            return wrong("must be a plain base URL: no user, no password, no ? and no #");
+            return refused("must be a plain base URL: no user, no password, no ? and no #");
         }
         if url.scheme() == "http" && !headers.is_empty() && !super::names_loopback(&url) {
             return Err(invalid(

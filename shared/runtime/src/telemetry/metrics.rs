@@ -252,7 +252,7 @@ impl Metrics {
             ),
             refreshes: counters(
                 "revwatch_refreshes_total",
-                "Accounts requested from Stripe's API, by outcome: refreshed, missing (no such account, or not visible to this \
+                "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or not visible to this \
                  key), refused (check the key and the base URL), limited, failed",
                 &["outcome"],
             ),
