@@ -1,4 +1,4 @@
-//! `revwatch serve`: the roles asked for, in one process.
+//! `revwatch serve`: runs the selected roles in one process.
 
 use std::net::SocketAddr;
 
@@ -13,19 +13,19 @@ use tokio::task::JoinSet;
 /// One role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Takes webhooks.
+    /// Receives webhooks.
     Ingest,
-    /// Applies them.
+    /// Applies events.
     Worker,
-    /// Looks for trouble and tells.
+    /// Evaluates rules and sends notifications.
     Alerting,
 }
 
 impl Role {
-    /// What `revwatch` plays when nothing is said.
+    /// The roles that `revwatch` runs by default.
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Worker, Self::Alerting];
 
-    /// What a process that plays `roles` uses.
+    /// The services that a process with these `roles` uses.
     pub fn uses(roles: &[Self]) -> Uses {
         if roles.iter().all(|role| *role == Self::Ingest) {
             Uses::Queue
@@ -35,17 +35,17 @@ impl Role {
     }
 }
 
-/// Where a started process can be reached.
+/// The addresses of a started process.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
-    /// Webhooks; `None` without the ingest role.
+    /// The webhook listener; `None` without the ingest role.
     pub webhooks: Option<SocketAddr>,
-    /// Metrics and health.
+    /// The listener for metrics and health.
     pub admin: SocketAddr,
 }
 
-/// Plays `roles` until it is asked to end. `adjust` may change what alerting is given; `started` is
-/// told the addresses.
+/// Runs `roles` until asked to stop. `adjust` may change the inputs of alerting; `started` receives
+/// the addresses.
 pub async fn serve(
     start: Start,
     roles: &[Role],
@@ -53,7 +53,7 @@ pub async fn serve(
     started: oneshot::Sender<Addresses>,
 ) -> anyhow::Result<()> {
     if roles.contains(&Role::Ingest) {
-        // Half-configured is refused before anything is opened.
+        // A partial configuration is refused before anything is opened.
         start.config.webhook_endpoints()?;
     }
     let service = match roles {

@@ -1,4 +1,5 @@
-//! Brings simulator, play, poster and screen together, and looks at what revwatch makes of it.
+//! Runs the demo: connects simulator, scenario, poster and screen, and checks the result in
+//! revwatch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,48 +11,48 @@ use revwatch_storage::ports::StateStore;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::notifier::Told;
+use super::notifier::SentAlert;
 use super::poster::Poster;
-use super::scenario::{Beat, Cue, RULES, Scenario};
+use super::scenario::{Action, Phase, RULES, Scenario};
 use super::screen::Screen;
 use super::simulator::{Delivery, SimEvent, Simulator};
 use super::summary;
 
-/// See the module.
+/// Runs the demo to its end.
 pub struct Director {
     pub screen: Screen,
     pub poster: Poster,
     pub store: Arc<dyn StateStore>,
-    pub alerts: mpsc::UnboundedReceiver<Told>,
+    pub alerts: mpsc::UnboundedReceiver<SentAlert>,
     pub simulator: Simulator,
     pub delivery: Delivery,
     pub scenario: Scenario,
-    /// Events of ordinary business per second.
+    /// Normal business, in events per second.
     pub rate: u32,
-    /// Events that the simulator has made; each is delivered once or more.
+    /// Events that the simulator has made; each is delivered at least once.
     pub events: u64,
-    /// The recovery that is under way, if one is.
+    /// The wave of payouts in progress, if any.
     pub recovering: Option<Instant>,
 }
 
-/// How often the play is looked at.
+/// How often the scenario advances.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the store is.
+/// How often the store is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// What is posted must be applied by then.
+/// Posted events must be applied within this time.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rests between two waves of payouts.
+/// Time between two waves of payouts.
 const WAVE: Duration = Duration::from_millis(1000);
 
 impl Director {
-    /// Plays to the end. Fails with what was not seen.
+    /// Runs the scenario to its end. The error lists what was not seen.
     pub async fn play(mut self) -> anyhow::Result<()> {
-        let outcome = self.beats().await;
+        let outcome = self.run_phases().await;
         let kpis = match outcome {
             Ok(()) => self.settle().await,
             Err(error) => Err(error),
         };
-        // Also before an error is printed: the status line would tear it.
+        // Also before an error is printed: otherwise the status line would overlap it.
         self.screen.close();
         let kpis = kpis?;
         self.screen.say(&summary::text(&self, &kpis))?;
@@ -65,25 +66,26 @@ impl Director {
         }
     }
 
-    async fn beats(&mut self) -> anyhow::Result<()> {
+    async fn run_phases(&mut self) -> anyhow::Result<()> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut looked, mut budget) = (None::<Instant>, 0.0);
         loop {
             tokio::select! {
                 biased;
-                Some(told) = self.alerts.recv() => self.on_alert(&told)?,
+                Some(alert) = self.alerts.recv() => self.on_alert(&alert)?,
                 _ = ticks.tick() => {
                     if let Some(refusal) = self.poster.refusal() {
                         bail!("a webhook was refused: {refusal}");
                     }
                     match self.scenario.next(self.screen.elapsed_s()) {
-                        Cue::Hold => {}
-                        Cue::Begin(beat) => self.begin(beat)?,
-                        Cue::Finish => return Ok(()),
-                        Cue::GiveUp(reason) => bail!(reason),
+                        Action::Hold => {}
+                        Action::Begin(phase) => self.begin(phase)?,
+                        Action::Finish => return Ok(()),
+                        Action::GiveUp(reason) => bail!(reason),
                     }
-                    // Ordinary business waits while the history is on its way: that is the past.
+                    // Normal business waits until the history is delivered, because the history is
+                    // older.
                     if self.poster.waiting() < u64::from(self.rate).max(50) {
                         budget += f64::from(self.rate) * TICK.as_secs_f64();
                         budget = self.business(budget);
@@ -99,7 +101,7 @@ impl Director {
         }
     }
 
-    /// Ordinary business for `budget` events; returns what is left of it, or owed.
+    /// Normal business for `budget` events; returns the remaining budget, which may be negative.
     fn business(&mut self, mut budget: f64) -> f64 {
         let mut events = Vec::new();
         while budget >= 1.0 {
@@ -111,17 +113,17 @@ impl Director {
         budget
     }
 
-    fn begin(&mut self, beat: Beat) -> anyhow::Result<()> {
+    fn begin(&mut self, phase: Phase) -> anyhow::Result<()> {
         let now_s = now_s();
         let provider = self
             .simulator
             .largest()
             .map_or_else(String::new, |(name, id)| format!("{name} ({id})"));
-        let (text, events) = match beat {
-            Beat::History => {
+        let (text, events) = match phase {
+            Phase::History => {
                 let events = self.simulator.history(now_s);
                 let text = format!(
-                    "Four days of business come in as {} webhooks: {} providers, {} subscriptions, {} payouts.\n         \
+                    "Four days of business arrive as {} webhooks: {} providers, {} subscriptions, {} payouts.\n         \
                      Three days ago {} cards were declined, and they still are.",
                     events.len(),
                     Simulator::PROVIDERS,
@@ -131,41 +133,42 @@ impl Director {
                 );
                 (text, events)
             }
-            Beat::BankIncident => {
-                // Well above the 5 % that are allowed, however much business there was.
+            Phase::BankIncident => {
+                // Well above the limit of 5 %, whatever the volume of normal business.
                 let (paid, _) = self.simulator.payouts();
                 let count = usize::try_from((paid / 7).max(6))?;
                 let text = format!(
-                    "A bank closes accounts: {count} payouts come back, some after they were paid."
+                    "A bank closes accounts: {count} payouts fail, some after they were reported as paid."
                 );
                 (text, self.simulator.fail_payouts(now_s, count))
             }
-            Beat::ProviderDown => {
-                let text = format!("{provider}, the largest provider, may no longer take charges.");
+            Phase::ProviderDown => {
+                let text =
+                    format!("{provider}, the largest provider, can no longer accept charges.");
                 (text, self.simulator.set_largest_disabled(now_s, true))
             }
-            Beat::ProviderBack => {
-                let text = format!("{provider} hands in its documents and takes charges again.");
+            Phase::ProviderBack => {
+                let text = format!("{provider} submits its documents and accepts charges again.");
                 (text, self.simulator.set_largest_disabled(now_s, false))
             }
-            Beat::BankBack => {
+            Phase::BankBack => {
                 self.recovering = Some(Instant::now());
                 (
-                    "The bank is well again: payouts arrive, wave by wave.".to_owned(),
+                    "The bank works again: payouts succeed, wave by wave.".to_owned(),
                     Vec::new(),
                 )
             }
-            Beat::CardsBack => {
+            Phase::CardsBack => {
                 let text = "The declined cards work again: past-due subscriptions pay.".to_owned();
                 (text, self.simulator.recover_past_due(now_s))
             }
         };
-        self.screen.beat(&text)?;
+        self.screen.phase(&text)?;
         self.send(events);
         Ok(())
     }
 
-    /// Payouts that arrive, until so few of all have failed that the alert must resolve.
+    /// Successful payouts, until the failure ratio is low enough for the alert to resolve.
     fn wave(&mut self) {
         let Some(last) = self.recovering.filter(|last| last.elapsed() >= WAVE) else {
             return;
@@ -190,20 +193,20 @@ impl Director {
         self.poster.post(self.delivery.deliver(events));
     }
 
-    fn on_alert(&mut self, told: &Told) -> anyhow::Result<()> {
+    fn on_alert(&mut self, alert: &SentAlert) -> anyhow::Result<()> {
         self.scenario.on_alert(
-            &told.alert_id,
-            &told.rule,
-            told.over,
+            &alert.alert_id,
+            &alert.rule,
+            alert.over,
             self.screen.elapsed_s(),
         );
-        Ok(self.screen.alert(told)?)
+        Ok(self.screen.alert(alert)?)
     }
 
-    /// Waits until every delivery has been answered and every event has been counted.
+    /// Waits until every delivery is answered and every event is counted.
     async fn settle(&mut self) -> anyhow::Result<Kpis> {
-        let rest = self.delivery.flush();
-        self.poster.post(rest);
+        let remaining = self.delivery.flush();
+        self.poster.post(remaining);
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             if let Some(refusal) = self.poster.refusal() {
@@ -243,7 +246,7 @@ impl Director {
         ))
     }
 
-    /// Rules of the play that fire now.
+    /// The rules of the scenario that fire now.
     pub fn firing(&self) -> Vec<&str> {
         RULES
             .into_iter()

@@ -1,9 +1,9 @@
-//! `revwatch demo`: every role on a throw-away store, and a simulated marketplace and software
-//! business that posts signed webhooks to it over HTTP, so that alerts can be seen to fire and
-//! resolve with nothing set up.
+//! `revwatch demo`: runs every role on a temporary store. A simulated marketplace and software
+//! business posts signed webhooks to it over HTTP, so that alerts fire and resolve without any
+//! setup.
 //!
-//! Nothing is faked inside: this is `serve` with another notifier. Of the user's environment and
-//! settings the demo reads nothing, and it talks to nobody but itself.
+//! Everything inside is real: this is `serve` with another notifier. The demo reads nothing of the
+//! user's environment and settings, and makes no requests to anything but itself.
 
 mod director;
 mod notifier;
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use self::director::Director;
-use self::notifier::{DemoNotifier, Told};
+use self::notifier::{DemoNotifier, SentAlert};
 use self::poster::Poster;
 use self::scenario::Scenario;
 use self::screen::Screen;
@@ -42,10 +42,10 @@ pub struct DemoArgs {
     /// Approximate duration.
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(10..=3600))]
     seconds: u32,
-    /// Normal business besides the incidents, in events per second.
+    /// Normal business in addition to the incidents, in events per second.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=500))]
     rate: u32,
-    /// The same seed makes the same business; default: random.
+    /// The same seed simulates the same business; default: random.
     #[arg(long)]
     seed: Option<u64>,
     /// Keep the store in this folder for inspection; it must be empty or new.
@@ -58,7 +58,7 @@ pub struct DemoArgs {
 
 /// Runs `demo`.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    // The deliveries are out of order on purpose: warnings about that would only hide the play.
+    // The deliveries are out of order on purpose: warnings about that would hide the demo's output.
     init_logs_or(None, "error");
     let shutdown = shutdown_on_signals();
     let folder = Folder::new(args.keep.as_deref())?;
@@ -73,7 +73,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         &Role::ALL,
         move |alerting| {
             alerting.notifiers = notifiers;
-            // The play is about these; everything else that fires would hide them.
+            // The demo shows these rules; other alerts would hide them.
             alerting
                 .rules
                 .retain(|rule| scenario::RULES.contains(&rule.name.as_str()));
@@ -82,47 +82,47 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     ));
     let play = async {
         let addresses = addresses.await.context("revwatch did not start")?;
-        let stage = Stage {
+        let demo = Demo {
             args: &args,
             seed,
             secret: &secret,
             config: &config,
         };
-        stage.perform(addresses, alerts).await
+        demo.run_scenario(addresses, alerts).await
     };
     let outcome = tokio::select! {
         biased;
         ended = &mut serving => {
             ended??;
-            // It ends by itself only when it is asked to.
+            // The server stops only when it is asked to.
             bail!("interrupted");
         }
         () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
         outcome = play => outcome,
     };
     shutdown.cancel();
-    // In good order, but nobody waits long for a demo to end.
+    // An orderly shutdown, with a limit on how long the user waits.
     let _ = tokio::time::timeout(Duration::from_secs(5), serving).await;
     outcome
 }
 
-struct Stage<'a> {
+struct Demo<'a> {
     args: &'a DemoArgs,
     seed: u64,
     secret: &'a str,
     config: &'a Config,
 }
 
-impl Stage<'_> {
-    async fn perform(
+impl Demo<'_> {
+    async fn run_scenario(
         &self,
         at: Addresses,
-        alerts: mpsc::UnboundedReceiver<Told>,
+        alerts: mpsc::UnboundedReceiver<SentAlert>,
     ) -> anyhow::Result<()> {
-        let webhooks = at.webhooks.context("there is no webhook listener")?;
+        let webhooks = at.webhooks.context("the webhook listener did not start")?;
         let screen = Screen::new(self.args.no_color);
         screen.say(&format!(
-            "revwatch demo: about {} seconds, seed {} (again: revwatch demo --seed {}).\n\
+            "revwatch demo: about {} seconds, seed {} (repeat: revwatch demo --seed {}).\n\
              Webhooks go to http://{webhooks}/webhooks/stripe, metrics are at http://{}/metrics.",
             self.args.seconds, self.seed, self.seed, at.admin
         ))?;
@@ -143,19 +143,19 @@ impl Stage<'_> {
         if let Some(folder) = &self.args.keep {
             let folder = folder.display();
             last.push_str(&format!(
-                "\nLook at what is left:  REVWATCH_DATA={folder} revwatch metrics"
+                "\nInspect the store:      REVWATCH_DATA={folder} revwatch metrics"
             ));
             last.push_str(&format!(
                 "\n                       REVWATCH_DATA={folder} revwatch export subscriptions"
             ));
         }
-        last.push_str("\nRun it for real:       STRIPE_WEBHOOK_SECRET=whsec_… SLACK_WEBHOOK_URL=https://… revwatch");
+        last.push_str("\nRun it yourself:       STRIPE_WEBHOOK_SECRET=whsec_… SLACK_WEBHOOK_URL=https://… revwatch");
         use std::io::Write as _;
         Ok(writeln!(std::io::stdout().lock(), "{last}")?)
     }
 }
 
-/// Where the store is; a temporary one is deleted when this is dropped.
+/// The folder of the store; a temporary one is deleted on drop.
 enum Folder {
     Kept(PathBuf),
     Temporary(tempfile::TempDir),
@@ -165,10 +165,10 @@ impl Folder {
     fn new(keep: Option<&Path>) -> anyhow::Result<Self> {
         let Some(keep) = keep else {
             return Ok(Self::Temporary(
-                tempfile::tempdir().context("cannot make a temporary folder")?,
+                tempfile::tempdir().context("cannot create a temporary folder")?,
             ));
         };
-        // A demo among somebody's real state would be a disaster.
+        // The demo must never write into a store in use.
         if std::fs::read_dir(keep).is_ok_and(|mut entries| entries.next().is_some()) {
             bail!(
                 "{} is not empty: give --keep an empty or new folder",
@@ -176,7 +176,7 @@ impl Folder {
             );
         }
         std::fs::create_dir_all(keep)
-            .with_context(|| format!("cannot make the folder {}", keep.display()))?;
+            .with_context(|| format!("cannot create the folder {}", keep.display()))?;
         Ok(Self::Kept(keep.to_owned()))
     }
 
@@ -188,8 +188,8 @@ impl Folder {
     }
 }
 
-/// The defaults, on ports that are free. The user's environment has no part in it: with real Slack
-/// or Redis settings around, a demo must not reach them.
+/// The defaults, on free ports. The user's environment is ignored: a demo must not reach the Slack
+/// or Redis configured there.
 fn config(secret: &str, data: &Path) -> anyhow::Result<Config> {
     let data = data.to_str().context("the folder's name is not UTF-8")?;
     let lookup = |name: &str| match name {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_reaches_nobody_but_itself() {
+    fn the_demo_connects_to_nothing_outside() {
         let config = config("whsec_x", Path::new("/tmp/x")).expect("valid");
         assert!(
             config.amqp_url.is_none()

@@ -1,4 +1,4 @@
-//! The notifier of the demo: hands every alert to the play.
+//! The notifier of the demo: passes every alert to the director.
 
 use async_trait::async_trait;
 use revwatch_alerting::alert::AlertState;
@@ -6,27 +6,27 @@ use revwatch_alerting::message::Message;
 use revwatch_alerting::notify::{Capabilities, Notifier, Outcome};
 use tokio::sync::mpsc;
 
-/// An alert as it was told.
+/// An alert as sent.
 #[derive(Debug)]
-pub struct Told {
+pub struct SentAlert {
     /// `al_…`
     pub alert_id: String,
     /// The rule's name.
     pub rule: String,
-    /// It is resolved.
+    /// Whether it is resolved.
     pub over: bool,
-    /// The message as people read it.
+    /// The text of the notification.
     pub text: String,
 }
 
-/// See the module.
-pub struct DemoNotifier(mpsc::UnboundedSender<Told>);
+/// Passes alerts to a channel.
+pub struct DemoNotifier(mpsc::UnboundedSender<SentAlert>);
 
 impl DemoNotifier {
-    /// The notifier, and where its alerts come out.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Told>) {
-        let (tell, told) = mpsc::unbounded_channel();
-        (Self(tell), told)
+    /// The notifier, and the receiver of its alerts.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<SentAlert>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
     }
 }
 
@@ -52,13 +52,13 @@ impl Notifier for DemoNotifier {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let told = Told {
+        let receiver = SentAlert {
             alert_id: message.alert_id.clone(),
             rule: message.rule.clone(),
             over: message.state == AlertState::Resolved,
             text: message.text.clone(),
         };
-        match self.0.send(told) {
+        match self.0.send(receiver) {
             Ok(()) => Outcome::Delivered { receipt: None },
             Err(_) => Outcome::Failed {
                 reason: "the demo has ended".into(),

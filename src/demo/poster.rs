@@ -1,4 +1,4 @@
-//! Posts events as Stripe would: signed, over HTTP, several at a time, again after a 503.
+//! Posts events as Stripe does: signed, over HTTP, concurrently, with a retry after a 503.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::simulator::SimEvent;
 use crate::cli::send;
 
-/// A queue of what is to be posted, and the count of what was answered.
+/// A queue of events to post, and counts of the responses.
 pub struct Poster {
     queue: mpsc::UnboundedSender<SimEvent>,
     queued: u64,
@@ -26,15 +26,15 @@ struct Tally {
     refusal: OnceLock<String>,
 }
 
-/// Requests under way at the same time.
-const CONCURRENCY: usize = 16;
+/// Maximum number of concurrent requests.
+const MAX_CONCURRENT: usize = 16;
 
 impl Poster {
-    /// Posts to the webhook endpoint at `address` until it is dropped.
+    /// Posts to the webhook endpoint at `address` until dropped.
     pub fn start(address: SocketAddr, secret: &str) -> anyhow::Result<Self> {
         let url = format!("http://{address}/webhooks/stripe");
         let key = SigningKey::new(secret).context("the secret is empty")?;
-        // The user's proxy has no business on the loopback interface.
+        // The user's proxy must not be used for the loopback interface.
         let client = Client::builder()
             .timeout(Duration::from_secs(30))
             .no_proxy()
@@ -43,7 +43,7 @@ impl Poster {
         let tally = Arc::new(Tally::default());
         let noted = tally.clone();
         tokio::spawn(async move {
-            let free = Arc::new(Semaphore::new(CONCURRENCY));
+            let free = Arc::new(Semaphore::new(MAX_CONCURRENT));
             while let (Ok(permit), Some(event)) =
                 (free.clone().acquire_owned().await, events.recv().await)
             {
@@ -70,7 +70,7 @@ impl Poster {
         })
     }
 
-    /// Posts these as soon as there is a free connection.
+    /// Queues events; each is posted as soon as a connection is free.
     pub fn post(&mut self, deliveries: Vec<SimEvent>) {
         for event in deliveries {
             self.queued += 1;
@@ -78,17 +78,17 @@ impl Poster {
         }
     }
 
-    /// Answered with a 2xx.
+    /// Deliveries answered with a 2xx.
     pub fn accepted(&self) -> u64 {
         self.tally.accepted.load(Ordering::Relaxed)
     }
 
-    /// Not answered yet.
+    /// Deliveries not answered yet.
     pub fn waiting(&self) -> u64 {
         self.queued - self.accepted()
     }
 
-    /// The first delivery that was refused for good, and why.
+    /// The first delivery that was refused for good, with the reason.
     pub fn refusal(&self) -> Option<&str> {
         self.tally.refusal.get().map(String::as_str)
     }

@@ -1,58 +1,59 @@
-//! The play: which beat comes when. Pure: what was seen and the elapsed time in, a cue out.
+//! The scenario: the order and timing of its phases. Pure: observed alerts and the elapsed time in,
+//! the next action out.
 //!
-//! Invariant: a beat begins when its hour has come *and* what it waits for has been seen; nothing
-//! is hoped for. What does not happen within [`PATIENCE_S`] ends the play with a reason.
+//! Invariant: a phase begins when its time has come *and* its precondition has been observed. If
+//! that takes longer than [`PHASE_TIMEOUT_S`], the scenario ends with a reason.
 
 use std::collections::BTreeMap;
 
-/// One part of the play.
+/// One phase of the scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
+pub enum Phase {
     /// Four days of business arrive; many subscriptions are past due.
     History,
     /// A bank returns payouts.
     BankIncident,
-    /// The largest provider loses its charges.
+    /// The largest provider loses the right to take charges.
     ProviderDown,
-    /// It gets them back.
+    /// It regains the right.
     ProviderBack,
-    /// Payouts arrive again.
+    /// Payouts succeed again.
     BankBack,
     /// Past-due subscriptions pay.
     CardsBack,
 }
 
-/// What to do now.
+/// The next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cue {
+pub enum Action {
     /// Nothing new.
     Hold,
-    /// This beat begins.
-    Begin(Beat),
-    /// Everything has been seen.
+    /// This phase begins.
+    Begin(Phase),
+    /// Everything was observed.
     Finish,
     /// Something did not happen; the text says what.
     GiveUp(String),
 }
 
-/// See the module.
+/// The state of the scenario.
 pub struct Scenario {
     length_s: f64,
-    /// The beat of [`BEATS`] that comes next.
+    /// The next phase of [`PHASES`].
     next: usize,
-    /// When that beat began to be waited for.
+    /// Since when that phase is due.
     waiting_since_s: f64,
-    alerts: BTreeMap<String, Life>,
+    alerts: BTreeMap<String, AlertTimes>,
 }
 
-/// One alert, in seconds since the start.
+/// The times of one alert, in seconds since the start.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Life {
+pub struct AlertTimes {
     /// The rule's name.
     pub rule: String,
-    /// Told.
+    /// When it fired.
     pub fired_s: f64,
-    /// Told to be over.
+    /// When it resolved.
     pub resolved_s: Option<f64>,
 }
 
@@ -63,8 +64,8 @@ enum Until {
     Resolved(&'static str),
 }
 
-/// How long past its time a beat is waited for.
-pub const PATIENCE_S: f64 = 60.0;
+/// How long a due phase may wait for its precondition.
+pub const PHASE_TIMEOUT_S: f64 = 60.0;
 
 const PAST_DUE: &str = "past_due_share";
 const PAYOUTS: &str = "payout_failure_rate";
@@ -73,18 +74,18 @@ const CHARGES: &str = "provider_lost_charges";
 /// The rules that must fire and resolve.
 pub const RULES: [&str; 3] = [PAST_DUE, PAYOUTS, CHARGES];
 
-/// Each beat, its time as a part of the whole length, and what must have been seen before.
-const BEATS: [(Beat, f64, Until); 6] = [
-    (Beat::History, 0.0, Until::Start),
-    (Beat::BankIncident, 0.18, Until::Fired(PAST_DUE)),
-    (Beat::ProviderDown, 0.36, Until::Fired(PAYOUTS)),
-    (Beat::ProviderBack, 0.54, Until::Fired(CHARGES)),
-    (Beat::BankBack, 0.66, Until::Resolved(CHARGES)),
-    (Beat::CardsBack, 0.82, Until::Resolved(PAYOUTS)),
+/// Each phase, its time as a fraction of the total length, and its precondition.
+const PHASES: [(Phase, f64, Until); 6] = [
+    (Phase::History, 0.0, Until::Start),
+    (Phase::BankIncident, 0.18, Until::Fired(PAST_DUE)),
+    (Phase::ProviderDown, 0.36, Until::Fired(PAYOUTS)),
+    (Phase::ProviderBack, 0.54, Until::Fired(CHARGES)),
+    (Phase::BankBack, 0.66, Until::Resolved(CHARGES)),
+    (Phase::CardsBack, 0.82, Until::Resolved(PAYOUTS)),
 ];
 
 impl Scenario {
-    /// A play of about `length_s` seconds.
+    /// A scenario of about `length_s` seconds.
     pub fn new(length_s: f64) -> Self {
         Self {
             length_s,
@@ -94,51 +95,54 @@ impl Scenario {
         }
     }
 
-    /// An alert was told: it fires, or it is over. The same may be told again.
+    /// Records that an alert fired or resolved. Repeats are ignored.
     pub fn on_alert(&mut self, id: &str, rule: &str, over: bool, elapsed_s: f64) {
-        let life = self.alerts.entry(id.to_owned()).or_insert_with(|| Life {
-            rule: rule.to_owned(),
-            fired_s: elapsed_s,
-            resolved_s: None,
-        });
+        let life = self
+            .alerts
+            .entry(id.to_owned())
+            .or_insert_with(|| AlertTimes {
+                rule: rule.to_owned(),
+                fired_s: elapsed_s,
+                resolved_s: None,
+            });
         if over {
             life.resolved_s.get_or_insert(elapsed_s);
         }
     }
 
-    /// What to do at `elapsed_s`.
-    pub fn next(&mut self, elapsed_s: f64) -> Cue {
-        let (planned_s, until) = match BEATS.get(self.next) {
+    /// The action at `elapsed_s`.
+    pub fn next(&mut self, elapsed_s: f64) -> Action {
+        let (planned_s, until) = match PHASES.get(self.next) {
             Some((_, part, until)) => (part * self.length_s, *until),
             None => (self.length_s, Until::Resolved(PAST_DUE)),
         };
         let seen = self.has_seen(until);
-        if seen && self.next == BEATS.len() {
-            return Cue::Finish;
+        if seen && self.next == PHASES.len() {
+            return Action::Finish;
         }
         if seen && elapsed_s >= planned_s {
-            let beat = BEATS[self.next].0;
+            let phase = PHASES[self.next].0;
             self.next += 1;
             self.waiting_since_s = elapsed_s;
-            return Cue::Begin(beat);
+            return Action::Begin(phase);
         }
-        if !seen && elapsed_s > planned_s.max(self.waiting_since_s) + PATIENCE_S {
+        if !seen && elapsed_s > planned_s.max(self.waiting_since_s) + PHASE_TIMEOUT_S {
             let what = match until {
                 Until::Start => "the start".to_owned(),
                 Until::Fired(rule) => format!("the alert {rule} to fire"),
                 Until::Resolved(rule) => format!("the alert {rule} to resolve"),
             };
-            return Cue::GiveUp(format!("waited in vain for {what}"));
+            return Action::GiveUp(format!("timed out waiting for {what}"));
         }
-        Cue::Hold
+        Action::Hold
     }
 
-    /// Whether `rule` has fired and nothing of it fires any more.
+    /// Whether `rule` has fired and none of its alerts fires any more.
     pub fn is_resolved(&self, rule: &str) -> bool {
         self.has_fired(rule) && !self.firing().any(|firing| firing == rule)
     }
 
-    /// Rules whose alerts fire, one entry per alert.
+    /// The rules of firing alerts, one entry per alert.
     pub fn firing(&self) -> impl Iterator<Item = &str> {
         self.alerts
             .values()
@@ -146,14 +150,14 @@ impl Scenario {
             .map(|life| life.rule.as_str())
     }
 
-    /// All alerts, by the time of firing.
-    pub fn alerts(&self) -> Vec<&Life> {
+    /// All alerts, ordered by firing time.
+    pub fn alerts(&self) -> Vec<&AlertTimes> {
         let mut lives: Vec<_> = self.alerts.values().collect();
         lives.sort_by(|a, b| a.fired_s.total_cmp(&b.fired_s));
         lives
     }
 
-    /// Of [`RULES`], what has not fired, or not resolved.
+    /// The rules of [`RULES`] that have not fired or not resolved.
     pub fn missing(&self) -> Vec<String> {
         RULES
             .iter()
@@ -189,43 +193,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beat_waits_for_its_hour_and_for_what_it_needs() {
+    fn a_phase_waits_for_its_time_and_its_precondition() {
         let mut play = Scenario::new(100.0);
-        assert_eq!(play.next(0.0), Cue::Begin(Beat::History));
-        assert_eq!(play.next(50.0), Cue::Hold, "nothing has fired");
+        assert_eq!(play.next(0.0), Action::Begin(Phase::History));
+        assert_eq!(play.next(50.0), Action::Hold, "nothing has fired");
         play.on_alert("al_1", PAST_DUE, false, 50.0);
-        assert_eq!(play.next(50.0), Cue::Begin(Beat::BankIncident));
+        assert_eq!(play.next(50.0), Action::Begin(Phase::BankIncident));
         play.on_alert("al_2", PAYOUTS, false, 51.0);
-        assert_eq!(play.next(52.0), Cue::Begin(Beat::ProviderDown));
+        assert_eq!(play.next(52.0), Action::Begin(Phase::ProviderDown));
         play.on_alert("al_3", CHARGES, false, 53.0);
-        assert_eq!(play.next(53.5), Cue::Hold, "too early");
-        assert_eq!(play.next(54.0), Cue::Begin(Beat::ProviderBack));
+        assert_eq!(play.next(53.5), Action::Hold, "too early");
+        assert_eq!(play.next(54.0), Action::Begin(Phase::ProviderBack));
         assert_eq!(play.firing().count(), 3);
         play.on_alert("al_3", CHARGES, true, 60.0);
-        assert_eq!(play.next(66.0), Cue::Begin(Beat::BankBack));
+        assert_eq!(play.next(66.0), Action::Begin(Phase::BankBack));
         play.on_alert("al_2", PAYOUTS, true, 70.0);
-        assert_eq!(play.next(82.0), Cue::Begin(Beat::CardsBack));
+        assert_eq!(play.next(82.0), Action::Begin(Phase::CardsBack));
         assert_eq!(play.missing(), ["past_due_share has not resolved"]);
-        assert_eq!(play.next(83.0), Cue::Hold);
+        assert_eq!(play.next(83.0), Action::Hold);
         play.on_alert("al_1", PAST_DUE, true, 84.0);
         play.on_alert("al_1", PAST_DUE, true, 85.0);
-        assert_eq!(play.next(85.0), Cue::Finish);
+        assert_eq!(play.next(85.0), Action::Finish);
         assert!(play.missing().is_empty());
         assert_eq!(play.alerts()[0].resolved_s, Some(84.0));
     }
 
     #[test]
-    fn what_never_happens_is_named() {
+    fn a_timeout_names_the_missing_alert() {
         let mut play = Scenario::new(10.0);
-        assert_eq!(play.next(0.0), Cue::Begin(Beat::History));
-        assert_eq!(play.next(1.8 + PATIENCE_S), Cue::Hold);
-        let reason = "waited in vain for the alert past_due_share to fire".to_owned();
-        assert_eq!(play.next(1.9 + PATIENCE_S), Cue::GiveUp(reason));
+        assert_eq!(play.next(0.0), Action::Begin(Phase::History));
+        assert_eq!(play.next(1.8 + PHASE_TIMEOUT_S), Action::Hold);
+        let reason = "timed out waiting for the alert past_due_share to fire".to_owned();
+        assert_eq!(play.next(1.9 + PHASE_TIMEOUT_S), Action::GiveUp(reason));
         assert_eq!(play.missing().len(), 3);
     }
 
     #[test]
-    fn an_alert_that_fires_anew_is_not_over() {
+    fn an_alert_that_fires_again_is_not_resolved() {
         let mut play = Scenario::new(10.0);
         play.on_alert("al_1", CHARGES, false, 1.0);
         play.on_alert("al_1", CHARGES, true, 2.0);

@@ -1,5 +1,5 @@
-//! What the viewer sees: lines that stay on standard output, and below them a status line that
-//! lives, where standard error is a terminal.
+//! The output: permanent lines on standard output, and below them a live status line if standard
+//! error is a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use tokio::time::Instant;
 
-use super::notifier::Told;
+use super::notifier::SentAlert;
 
-/// See the module.
+/// The output of the demo.
 pub struct Screen {
     began: Instant,
     status: ProgressBar,
@@ -22,13 +22,13 @@ const GREEN: &str = "1;32";
 const DIM: &str = "2";
 
 impl Screen {
-    /// The clock of the play starts here.
+    /// Starts the clock of the demo.
     pub fn new(plain: bool) -> Self {
         let status = if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
             let bar = ProgressBar::new_spinner()
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-                // An interrupt drops it where it stands.
+                // An interrupt drops it without clearing it.
                 .with_finish(ProgressFinish::AndClear);
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
@@ -52,15 +52,15 @@ impl Screen {
         self.status.set_message(text);
     }
 
-    /// Prints something that stays.
+    /// Prints a permanent line.
     pub fn say(&self, text: &str) -> io::Result<()> {
-        // The status line steps aside meanwhile, so that neither tears the other.
+        // The status line is hidden meanwhile, so that the lines do not mix.
         self.status
             .suspend(|| writeln!(io::stdout().lock(), "{text}"))
     }
 
-    /// Prints what the simulator does next.
-    pub fn beat(&self, text: &str) -> io::Result<()> {
+    /// Prints the next phase.
+    pub fn phase(&self, text: &str) -> io::Result<()> {
         self.say(&format!(
             "\n{:5.1} s  {}",
             self.elapsed_s(),
@@ -69,9 +69,9 @@ impl Screen {
     }
 
     /// Prints an alert.
-    pub fn alert(&self, told: &Told) -> io::Result<()> {
-        let mut lines = told.text.lines();
-        let color = if told.over { GREEN } else { RED };
+    pub fn alert(&self, alert: &SentAlert) -> io::Result<()> {
+        let mut lines = alert.text.lines();
+        let color = if alert.over { GREEN } else { RED };
         let mut text = format!(
             "{:5.1} s    {}",
             self.elapsed_s(),
@@ -83,7 +83,7 @@ impl Screen {
         self.say(&text)
     }
 
-    /// Takes the status line away.
+    /// Removes the status line.
     pub fn close(&self) {
         self.status.finish_and_clear();
     }

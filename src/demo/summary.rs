@@ -1,5 +1,5 @@
-//! The words about the figures: the status line while the play runs, the tables at its end, and
-//! whether revwatch came to the figures that the simulator knows to be right.
+//! The text about the values: the status line during the demo, the tables at its end, and the
+//! comparison with the values that the simulator expects.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use revwatch_core::money::Money;
 use super::director::Director;
 use super::simulator::Simulator;
 
-/// One line.
+/// The status line.
 pub fn status(director: &Director, kpis: &Kpis) -> String {
     let firing = director.firing();
     format!(
         "{} · past due {} · payouts failing {} · posted {} · applied {} · duplicates {} · MRR {}",
         if firing.is_empty() {
-            "all well".to_owned()
+            "no alerts".to_owned()
         } else {
             format!("FIRING {}", firing.join(", "))
         },
@@ -39,21 +39,22 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
         "Resolved after",
         "Lasted",
     ]);
-    for life in director.scenario.alerts() {
+    for alert in director.scenario.alerts() {
         let seconds = |s: f64| format!("{s:.1} s");
-        let open = || "still fires".to_owned();
+        let open = || "still firing".to_owned();
         alerts.add_row([
-            life.rule.clone(),
-            seconds(life.fired_s),
-            life.resolved_s.map_or_else(open, seconds),
-            life.resolved_s
-                .map_or_else(open, |s| seconds(s - life.fired_s)),
+            alert.rule.clone(),
+            seconds(alert.fired_s),
+            alert.resolved_s.map_or_else(open, seconds),
+            alert
+                .resolved_s
+                .map_or_else(open, |s| seconds(s - alert.fired_s)),
         ]);
     }
     let mut figures = Table::new();
     figures.load_style(UTF8_BORDERS_ONLY);
     let agrees = match difference(&director.simulator, director.events, kpis) {
-        None => "yes, in spite of the order and the duplicates".to_owned(),
+        None => "yes, despite disorder and duplicates".to_owned(),
         Some(difference) => format!("NO: {difference}"),
     };
     for (name, value) in [
@@ -72,7 +73,7 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
                 kpis.events_applied, kpis.events_ignored
             ),
         ),
-        ("Duplicates recognised", kpis.events_duplicate.to_string()),
+        ("Duplicates", kpis.events_duplicate.to_string()),
         ("Dead letters", kpis.events_dead.to_string()),
         ("MRR", mrr(&kpis.mrr_minor)),
         ("Past due", percent(kpis.past_due_ratio)),
@@ -87,28 +88,28 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
     format!("\n{alerts}\n\n{figures}")
 }
 
-/// What revwatch counts differently from the simulator, if anything.
+/// The first value that differs from the simulator's, if any.
 pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<String> {
     let counted: BTreeMap<_, _> = kpis
         .mrr_minor
         .iter()
         .filter(|(_, minor)| **minor != 0)
         .collect();
-    let known = simulator.mrr_minor();
-    if counted != known.iter().collect() {
+    let expected = simulator.mrr_minor();
+    if counted != expected.iter().collect() {
         return Some(format!(
             "MRR {} instead of {}",
             mrr(&kpis.mrr_minor),
-            mrr(&known)
+            mrr(&expected)
         ));
     }
     let (past_due, base) = simulator.past_due();
-    let known = (base > 0).then(|| past_due as f64 / base as f64);
-    if kpis.past_due_ratio != known {
+    let expected = (base > 0).then(|| past_due as f64 / base as f64);
+    if kpis.past_due_ratio != expected {
         return Some(format!(
             "past due {} instead of {}",
             percent(kpis.past_due_ratio),
-            percent(known)
+            percent(expected)
         ));
     }
     let counted = kpis.events_applied + kpis.events_ignored;

@@ -1,4 +1,4 @@
-//! What rules would have made of the past. Pure: deliveries in, alerts out.
+//! The alerts that rules would have raised in the past. Pure: deliveries in, alerts out.
 
 use anyhow::Context as _;
 use revwatch_alerting::alert::{Alert, Subject};
@@ -6,36 +6,36 @@ use revwatch_storage::ports::Delivery;
 
 use super::simulator::{SimulationConfig, Simulator};
 
-/// What came of it.
+/// The result of a backtest.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// By rule, in the order of the rules.
+    /// One entry per rule, in the order of the rules.
     pub rules: Vec<RuleReport>,
-    /// Every alert, by when it fired.
+    /// All alerts, ordered by firing time.
     pub alerts: Vec<Fired>,
 }
 
-/// What one rule came to.
+/// The result for one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleReport {
     /// The rule's name.
     pub rule: String,
     /// How often it fired.
     pub fired: usize,
-    /// How many of these at the start, where it held already.
+    /// How many of these at the start, because the rule held already.
     pub at_start: usize,
-    /// How many have not ended.
+    /// How many are still open.
     pub open: usize,
-    /// How many messages people would have got, warnings and escalations apart; many alerts told as
-    /// one are one.
+    /// Notifications that would have been sent, without deadline warnings and escalations. A group
+    /// counts as one.
     pub messages: usize,
     /// Unix second at which it first fired.
     pub first_s: Option<i64>,
     /// Unix second at which it last fired.
     pub last_s: Option<i64>,
-    /// Seconds, of the longest.
+    /// The longest alert, in seconds.
     pub longest_s: Option<i64>,
-    /// Seconds, rounded.
+    /// The mean duration in seconds, rounded.
     pub mean_s: Option<i64>,
 }
 
@@ -46,69 +46,70 @@ pub struct Fired {
     pub fired_s: i64,
     /// The rule's name.
     pub rule: String,
-    /// Whom it is about.
+    /// The subject of the alert.
     pub subject: Subject,
-    /// Unix seconds; `None`: it has not ended.
+    /// Unix seconds; `None`: still open.
     pub resolved_s: Option<i64>,
-    /// It held at the start already.
+    /// The rule held already at the start.
     pub at_start: bool,
 }
 
 impl Fired {
-    /// Seconds, up to `until_s` if it has not ended.
+    /// The duration in seconds, up to `until_s` if the alert is still open.
     pub fn lasted_s(&self, until_s: i64) -> i64 {
         self.resolved_s.unwrap_or(until_s) - self.fired_s
     }
 }
 
-/// Plays `deliveries`, which are in the order in which they were received, and tells from `since_s`
-/// to `until_s`. `each` hears how many have been played.
+/// Runs `deliveries`, which are in the order of receipt, and reports alerts from `since_s` to
+/// `until_s`. `each` receives the number of deliveries done.
 pub fn backtest(
     setting: &SimulationConfig,
     deliveries: &[Delivery],
     (since_s, until_s): (i64, i64),
     each: &mut dyn FnMut(usize),
 ) -> anyhow::Result<Report> {
-    /// Applied at once before anybody looks.
-    const MANY: usize = 1024;
-    let mut bench = Simulator::new(setting.clone(), since_s)?;
+    /// Batch size for the deliveries before the start.
+    const WARM_UP_BATCH: usize = 1024;
+    let mut simulator = Simulator::new(setting.clone(), since_s)?;
     let (before, after) =
         deliveries.split_at(deliveries.partition_point(|d| d.received_ms < since_s * 1000));
     let mut played = 0;
-    for part in before.chunks(MANY) {
-        bench
+    for part in before.chunks(WARM_UP_BATCH) {
+        simulator
             .apply_unseen(part)
-            .context("what was before --since")?;
+            .context("applying the events before --since")?;
         played += part.len();
         each(played);
     }
-    bench.tick(since_s)?;
+    simulator.tick(since_s)?;
     let step_s = setting.spacing_s.max(1);
-    // The first look at or after a moment.
-    let look_s = |received_ms: i64| {
+    // The first evaluation at or after a time.
+    let evaluated_s = |received_ms: i64| {
         let passed_s = (received_ms - since_s * 1000 + 999).div_euclid(1000);
         (since_s + (passed_s + step_s - 1).div_euclid(step_s) * step_s).min(until_s)
     };
-    let mut rest = after;
-    while let Some(first) = rest
+    let mut remaining = after;
+    while let Some(first) = remaining
         .first()
         .filter(|first| first.received_ms <= until_s * 1000)
     {
-        let at_s = look_s(first.received_ms);
-        let (now, later) = rest.split_at(rest.partition_point(|d| look_s(d.received_ms) <= at_s));
-        bench.run_to(at_s)?;
-        bench.apply_past(now)?;
-        bench.tick(at_s)?;
+        let at_s = evaluated_s(first.received_ms);
+        let (now, later) =
+            remaining.split_at(remaining.partition_point(|d| evaluated_s(d.received_ms) <= at_s));
+        simulator.run_to(at_s)?;
+        simulator.apply_past(now)?;
+        simulator.tick(at_s)?;
         played += now.len();
         each(played);
-        rest = later;
+        remaining = later;
     }
-    bench.run_to(until_s)?;
-    bench.tick(until_s)?;
-    Ok(report(&bench, since_s, until_s))
+    simulator.run_to(until_s)?;
+    simulator.tick(until_s)?;
+    Ok(report(&simulator, since_s, until_s))
 }
 
-fn report(bench: &Simulator, since_s: i64, until_s: i64) -> Report {
+fn report(simulator: &Simulator, since_s: i64, until_s: i64) -> Report {
     let fired = |alert: &Alert| Fired {
         fired_s: alert.fired_s,
         rule: alert.rule.clone(),
@@ -116,8 +117,8 @@ fn report(bench: &Simulator, since_s: i64, until_s: i64) -> Report {
         resolved_s: alert.resolved_s,
         at_start: alert.fired_s == since_s,
     };
-    let open = bench.alerts().filter(|alert| alert.group.is_none());
-    let mut alerts: Vec<Fired> = bench.over().iter().chain(open).map(fired).collect();
+    let open = simulator.alerts().filter(|alert| alert.group.is_none());
+    let mut alerts: Vec<Fired> = simulator.over().iter().chain(open).map(fired).collect();
     alerts.sort();
     let of_rule = |rule: &str| {
         let own: Vec<&Fired> = alerts.iter().filter(|alert| alert.rule == rule).collect();
@@ -131,7 +132,7 @@ fn report(bench: &Simulator, since_s: i64, until_s: i64) -> Report {
                 .iter()
                 .filter(|alert| alert.resolved_s.is_none())
                 .count(),
-            messages: bench
+            messages: simulator
                 .log()
                 .iter()
                 .filter(|l| l.rule == rule && l.is_new && l.notice.is_none())
@@ -142,7 +143,7 @@ fn report(bench: &Simulator, since_s: i64, until_s: i64) -> Report {
             mean_s: (count > 0).then(|| (lasted.iter().sum::<i64>() + count / 2) / count),
         }
     };
-    let rules = bench
+    let rules = simulator
         .rules()
         .iter()
         .map(|rule| of_rule(&rule.name))
@@ -201,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_is_state_and_what_comes_after_is_told() {
+    fn earlier_deliveries_are_state_and_later_ones_raise_alerts() {
         let at = |seconds: i64| SINCE_S + seconds;
         let deliveries = [
             account(1, at(-9000), true),
             account(2, at(-9000), true),
             account(3, at(-9000), true),
-            // Lost and regained before anybody looks; lost before, regained after; lost and
-            // regained after; lost.
+            // Four accounts: lost and regained between two evaluations; lost before the start,
+            // regained after; lost and regained after; lost and not regained.
             account(11, at(-8000), false),
             account(12, at(-8000), false),
             account(21, at(-7000), true),
@@ -219,13 +220,13 @@ mod tests {
             // After the end.
             account(41, at(90_000), true),
         ];
-        let mut heard = Vec::new();
+        let mut counts = Vec::new();
         let span = (SINCE_S, SINCE_S + 86_400);
         let report = backtest(&setting(), &deliveries, span, &mut |played| {
-            heard.push(played);
+            counts.push(played);
         })
         .expect("played");
-        assert_eq!(heard, [6, 7, 8, 9, 10]);
+        assert_eq!(counts, [6, 7, 8, 9, 10]);
         let alerts: Vec<_> = report
             .alerts
             .iter()

@@ -1,15 +1,15 @@
-//! What a rule looks for, in words. Pure.
+//! Describes rules in words. Pure.
 
 use revwatch_alerting::alert::{Side, Unit};
 use revwatch_alerting::metric::Named;
 use revwatch_alerting::rule::{Measure, MetricRule, NoData, Rule, RuleKind, Window};
 use revwatch_core::span::Span;
 
-/// The word for a rule's kind in rule files.
+/// The name of the rule's kind in rule files.
 pub fn kind(rule: &Rule) -> &'static str {
     match &rule.kind {
         RuleKind::Condition { .. } => "condition",
-        RuleKind::Metric(figure) => match figure.measure {
+        RuleKind::Metric(rule) => match rule.measure {
             Measure::Ratio(..) => "ratio",
             Measure::Count(..) => "count",
             Measure::Absence(..) => "absence",
@@ -21,7 +21,7 @@ pub fn kind(rule: &Rule) -> &'static str {
     }
 }
 
-/// When it fires, and when it is over.
+/// When the rule fires, and when it resolves.
 pub fn threshold(rule: &Rule) -> String {
     let mut text = match &rule.kind {
         RuleKind::Condition {
@@ -31,9 +31,12 @@ pub fn threshold(rule: &Rule) -> String {
         RuleKind::Condition { condition, after_s } => {
             format!("{} for {}", condition.as_str(), Span(*after_s))
         }
-        RuleKind::Metric(figure) => of_figure(figure),
+        RuleKind::Metric(rule) => metric_threshold(rule),
     };
-    for (words, seconds) in [("for", rule.for_s), ("over for", rule.keep_firing_for_s)] {
+    for (words, seconds) in [
+        ("for", rule.for_s),
+        ("resolves after", rule.keep_firing_for_s),
+    ] {
         if seconds > 0 {
             text.push_str(&format!(", {words} {}", Span(seconds)));
         }
@@ -44,13 +47,13 @@ pub fn threshold(rule: &Rule) -> String {
     text
 }
 
-fn of_figure(figure: &MetricRule) -> String {
+fn metric_threshold(rule: &MetricRule) -> String {
     let MetricRule {
         measure,
         by,
         threshold,
         no_data,
-    } = figure;
+    } = rule;
     let mut text = match measure {
         Measure::Ratio(metric, window) => format!("{} in {}", metric.name(), of_window(*window)),
         Measure::Count(metric, window) => format!("{} in {}", metric.name(), of_window(*window)),
@@ -90,7 +93,7 @@ fn of_figure(figure: &MetricRule) -> String {
         text.push_str(&format!(" {beyond} {}", number(threshold.limit, unit)));
         if (threshold.clear - threshold.limit).abs() > f64::EPSILON {
             text.push_str(&format!(
-                ", over when {clear} {}",
+                ", resolved when {clear} {}",
                 number(threshold.clear, unit)
             ));
         }
@@ -103,8 +106,8 @@ fn of_figure(figure: &MetricRule) -> String {
     }
     match no_data {
         NoData::Unknown => {}
-        NoData::Clear => text.push_str(", nothing known is fine"),
-        NoData::Breach => text.push_str(", or nothing known"),
+        NoData::Clear => text.push_str(", no data is fine"),
+        NoData::Breach => text.push_str(", or no data"),
     }
     text
 }
@@ -135,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_rules_in_words() {
+    fn built_in_rules_are_described_in_words() {
         let rules = revwatch_alerting::rule_text::built_in().expect("valid");
         let words = |name: &str| {
             let rule = rules
@@ -148,7 +151,8 @@ mod tests {
             words("payout_failure_rate"),
             (
                 "ratio",
-                "payout_failures in 1d above 5 %, over when at most 4 %, of at least 20".to_owned()
+                "payout_failures in 1d above 5 %, resolved when at most 4 %, of at least 20"
+                    .to_owned()
             )
         );
         assert_eq!(

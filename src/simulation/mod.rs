@@ -1,10 +1,9 @@
-//! Rules tried out: a pretended revwatch in memory that plays events through the worker's and the
-//! evaluator's own code by a clock of its own. Pure: files, archives and terminals are in
-//! `cli/rules`.
+//! Simulates revwatch in memory: events run through the worker's and the evaluator's own code with
+//! a simulated clock. Pure: files, archives and terminals are in `cli/rules`.
 //!
-//! [`memory_store`] is the state, [`simulator`] the evaluator before it, [`scenario_file`] reads
-//! tests, [`template`] makes their events, [`runner`] plays them in several variants, [`backtest`]
-//! plays the past, [`describe`] says what a rule looks for.
+//! [`memory_store`] holds the state, [`simulator`] runs the evaluator, [`scenario_file`] reads
+//! tests, [`template`] builds their events, [`runner`] runs tests in several variants, [`backtest`]
+//! runs past events, [`describe`] describes rules in words.
 
 pub mod backtest;
 pub mod describe;

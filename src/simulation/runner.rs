@@ -1,8 +1,7 @@
-//! Plays a rule test in several variants, each of which must come to the same. Pure.
+//! Runs a rule test in several variants, all of which must give the same result. Pure.
 //!
-//! Invariant: whether the evaluator is restarted, events come twice or in another order, or the
-//! whole archive is played again, the same alerts are told by the same messages. What breaks that
-//! fails the test.
+//! Invariant: evaluator restarts, duplicate or reordered events and a replay of the complete
+//! archive change neither alerts nor notifications. A test fails if a variant differs.
 
 use std::collections::BTreeMap;
 
@@ -20,175 +19,179 @@ use uuid::Uuid;
 use super::scenario::{Expect, Moment, Order, OrderKind, Scenario, SubjectMatch, Want};
 use super::simulator::{SentMessage, SimulationConfig, Simulator, View};
 
-/// What became of a test.
+/// The result of a test.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// Its name.
+    /// The test's name.
     pub name: String,
-    /// Where it stands.
+    /// File, line and column.
     pub place: String,
-    /// Nothing: it passed.
+    /// Empty if the test passed.
     pub failures: Vec<Failure>,
-    /// What was told, in the plain variant.
+    /// The notifications of the plain variant.
     pub log: Vec<String>,
 }
 
-/// Something that is not as it must be.
+/// A failed expectation.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// File, line and column.
     pub place: String,
-    /// Unix second of the test.
+    /// Unix second in the test.
     pub at_s: i64,
-    /// What must be.
+    /// The expected state.
     pub expected: String,
-    /// What is.
+    /// The actual state.
     pub seen: String,
-    /// What was told in the plain variant and in the one that differs, if that is what is wrong.
+    /// The notifications of the plain variant and of the differing one, if they differ.
     pub logs: Option<(Vec<String>, Vec<String>)>,
 }
 
-/// How a test is played. The replay follows on the plain one.
+/// How a test is run. The replay continues the plain variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Plain,
-    /// The evaluator begins anew after every tick and in the middle of every message.
+    /// The evaluator restarts after every tick and in the middle of every notification.
     Restarted,
-    /// Every event comes twice, and those of one moment in reverse order.
+    /// Every event arrives twice, and events of one second arrive in reverse order.
     Doubled,
-    /// At the end everything comes again.
+    /// At the end all events arrive repeated.
     Replayed,
 }
 
-/// One way a test went.
+/// One run of a test.
 struct Played {
-    /// At every moment with something in it, what every rule and subject was up to.
+    /// At each second of the scenario, the state of every rule and subject.
     seen: Vec<(i64, Vec<View>)>,
     log: Vec<SentMessage>,
     failures: Vec<Failure>,
 }
 
-/// Plays a test in every variant.
-pub fn play(script: &Scenario, policy: &Policy) -> anyhow::Result<Verdict> {
-    let (plain, mut bench) = run(script, policy, Variant::Plain)?;
+/// Runs a test in every variant.
+pub fn play(scenario: &Scenario, policy: &Policy) -> anyhow::Result<Verdict> {
+    let (plain, mut simulator) = run(scenario, policy, Variant::Plain)?;
     let mut failures = plain.failures.clone();
     for variant in [Variant::Restarted, Variant::Doubled] {
-        let (other, _) = run(script, policy, variant)
-            .with_context(|| format!("{}: when {}", script.name, variant.words()))?;
-        failures.extend(compare(script, &plain, &other, variant));
+        let (changed, _) = run(scenario, policy, variant)
+            .with_context(|| format!("{}: when {}", scenario.name, variant.description()))?;
+        failures.extend(compare(scenario, &plain, &changed, variant));
     }
-    let replayed = replay(script, &mut bench)?;
-    failures.extend(compare(script, &plain, &replayed, Variant::Replayed));
+    let replayed = replay(scenario, &mut simulator)?;
+    failures.extend(compare(scenario, &plain, &replayed, Variant::Replayed));
     let log = lines(&plain.log);
     Ok(Verdict {
-        name: script.name.clone(),
-        place: script.place.clone(),
+        name: scenario.name.clone(),
+        place: scenario.place.clone(),
         failures,
         log,
     })
 }
 
-/// A Unix second for people.
+/// A Unix second for display.
 pub fn moment_text(at_s: i64) -> String {
     Timestamp::from_second(at_s).map_or_else(|_| at_s.to_string(), |at| at.to_string())
 }
 
 impl Variant {
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
-            Self::Plain => "nothing special happens",
+            Self::Plain => "nothing else happens",
             Self::Restarted => {
-                "the evaluator is restarted after every tick and within every message"
+                "the evaluator is restarted after every tick and within every notification"
             }
-            Self::Doubled => "every event comes twice and in reverse order",
-            Self::Replayed => "all events come again at the end",
+            Self::Doubled => "every event arrives twice and in reverse order",
+            Self::Replayed => "all events arrive repeated at the end",
         }
     }
 }
 
 fn run(
-    script: &Scenario,
+    scenario: &Scenario,
     policy: &Policy,
     variant: Variant,
 ) -> anyhow::Result<(Played, Simulator)> {
-    let mut bench = bench(script, policy, variant)?;
+    let mut simulator = new_simulator(scenario, policy, variant)?;
     let mut played = Played {
         seen: Vec::new(),
         log: Vec::new(),
         failures: Vec::new(),
     };
-    for (at_s, moment) in &script.moments {
-        bench.run_to(*at_s)?;
-        happen(&mut bench, moment, *at_s, variant, &mut played)?;
-        played.seen.push((*at_s, bench.views()));
+    for (at_s, moment) in &scenario.moments {
+        simulator.run_to(*at_s)?;
+        run_moment(&mut simulator, moment, *at_s, variant, &mut played)?;
+        played.seen.push((*at_s, simulator.views()));
     }
-    played.log = bench.log().to_vec();
-    Ok((played, bench))
+    played.log = simulator.log().to_vec();
+    Ok((played, simulator))
 }
 
-fn bench(script: &Scenario, policy: &Policy, variant: Variant) -> anyhow::Result<Simulator> {
+fn new_simulator(
+    scenario: &Scenario,
+    policy: &Policy,
+    variant: Variant,
+) -> anyhow::Result<Simulator> {
     let setting = SimulationConfig {
-        rules: script.rules.clone(),
+        rules: scenario.rules.clone(),
         policy: policy.clone(),
         plans: Plans::default(),
         restarts: variant == Variant::Restarted,
-        tick_s: script.tick_s,
+        tick_s: scenario.tick_s,
         spacing_s: 1,
     };
-    let mut bench = Simulator::new(setting, script.start_s)?;
-    bench.tick(script.start_s)?;
-    Ok(bench)
+    let mut simulator = Simulator::new(setting, scenario.start_s)?;
+    simulator.tick(scenario.start_s)?;
+    Ok(simulator)
 }
 
-/// Everything comes again.
-fn replay(script: &Scenario, bench: &mut Simulator) -> anyhow::Result<Played> {
-    let at_s = script
+/// All events arrive repeated.
+fn replay(scenario: &Scenario, simulator: &mut Simulator) -> anyhow::Result<Played> {
+    let at_s = scenario
         .moments
         .last_key_value()
-        .map_or(script.start_s, |(at_s, _)| *at_s);
-    let all = script
+        .map_or(scenario.start_s, |(at_s, _)| *at_s);
+    let all = scenario
         .moments
         .values()
         .flat_map(|moment| &moment.deliveries);
-    let again: Vec<_> = all
+    let repeated: Vec<_> = all
         .enumerate()
         .map(|(n, delivery)| repeat(delivery, n, 2))
         .collect();
-    bench.apply(&again)?;
-    bench.tick(at_s)?;
+    simulator.apply(&repeated)?;
+    simulator.tick(at_s)?;
     Ok(Played {
-        seen: vec![(at_s, bench.views())],
-        log: bench.log().to_vec(),
+        seen: vec![(at_s, simulator.views())],
+        log: simulator.log().to_vec(),
         failures: Vec::new(),
     })
 }
 
-/// One moment of the script: what arrives, what people ask, what must be true then.
-fn happen(
-    bench: &mut Simulator,
+/// Runs one second of the scenario: deliveries, commands, then checks.
+fn run_moment(
+    simulator: &mut Simulator,
     moment: &Moment,
     at_s: i64,
     variant: Variant,
     played: &mut Played,
 ) -> anyhow::Result<()> {
     if let Some(pipeline) = &moment.pipeline {
-        bench.set_pipeline(pipeline.clone());
+        simulator.set_pipeline(pipeline.clone());
     }
     let mut deliveries = moment.deliveries.clone();
     if variant == Variant::Doubled {
-        let again: Vec<_> = deliveries
+        let repeated: Vec<_> = deliveries
             .iter()
             .enumerate()
             .map(|(n, delivery)| repeat(delivery, n, 1))
             .collect();
-        deliveries.extend(again);
+        deliveries.extend(repeated);
         deliveries.reverse();
     }
-    let outcomes = bench.apply(&deliveries)?;
-    bench.tick(at_s)?;
+    let outcomes = simulator.apply(&deliveries)?;
+    simulator.tick(at_s)?;
     if variant != Variant::Plain {
         for order in &moment.orders {
-            submit(bench, order, at_s);
+            submit(simulator, order, at_s);
         }
     } else {
         for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
@@ -203,18 +206,21 @@ fn happen(
             }
         }
         for order in &moment.orders {
-            if !submit(bench, order, at_s) {
-                let (expected, seen) = ("an alert to take".to_owned(), tell_views(&bench.views()));
+            if !submit(simulator, order, at_s) {
+                let (expected, seen) = (
+                    "an alert for the command".to_owned(),
+                    view_summary(&simulator.views()),
+                );
                 played.fail(order.place.clone(), at_s, expected, seen);
             }
         }
     }
     if !moment.orders.is_empty() {
-        bench.tick(at_s)?;
+        simulator.tick(at_s)?;
     }
     if variant == Variant::Plain {
         for check in &moment.checks {
-            if let Err(seen) = judge(bench, &check.want) {
+            if let Err(seen) = check_want(simulator, &check.want) {
                 played.fail(check.place.clone(), at_s, check.want.to_string(), seen);
             }
         }
@@ -234,7 +240,7 @@ impl Played {
     }
 }
 
-/// The same event, sent again.
+/// The same event, delivered repeated.
 fn repeat(delivery: &Delivery, n: usize, round: u128) -> Delivery {
     Delivery {
         id: Uuid::from_u128(delivery.id.as_u128() + (round << 96) + ((n as u128) << 64)),
@@ -242,14 +248,14 @@ fn repeat(delivery: &Delivery, n: usize, round: u128) -> Delivery {
     }
 }
 
-/// Leaves the command; `false`: there is no alert that it could be about.
-fn submit(bench: &mut Simulator, order: &Order, at_s: i64) -> bool {
-    let asks: Vec<CommandKind> = match &order.what {
-        OrderKind::Acknowledge(whom) => meant(bench, whom)
+/// Submits the commands. Returns `false` if no alert matches.
+fn submit(simulator: &mut Simulator, order: &Order, at_s: i64) -> bool {
+    let commands: Vec<CommandKind> = match &order.what {
+        OrderKind::Acknowledge(whom) => matching_alerts(simulator, whom)
             .into_iter()
             .map(|alert_id| CommandKind::Acknowledge { alert_id })
             .collect(),
-        OrderKind::Resolve(whom) => meant(bench, whom)
+        OrderKind::Resolve(whom) => matching_alerts(simulator, whom)
             .into_iter()
             .map(|alert_id| CommandKind::Resolve { alert_id })
             .collect(),
@@ -273,25 +279,25 @@ fn submit(bench: &mut Simulator, order: &Order, at_s: i64) -> bool {
             by: order.by.clone(),
         })],
     };
-    for ask in &asks {
+    for command in &commands {
         let command = Command {
-            ask: ask.clone(),
+            ask: command.clone(),
             by: order.by.clone(),
             via: "cli".to_owned(),
             at_s,
         };
-        bench.submit(serde_json::to_string(&command).unwrap_or_default());
+        simulator.submit(serde_json::to_string(&command).unwrap_or_default());
     }
-    !asks.is_empty()
+    !commands.is_empty()
 }
 
-/// The alerts that people would press a button of: a group stands for its members.
-fn meant(bench: &Simulator, whom: &SubjectMatch) -> Vec<String> {
+/// The alerts that match. A group stands for its members, since people act on the group.
+fn matching_alerts(simulator: &Simulator, whom: &SubjectMatch) -> Vec<String> {
     let fits = |alert: &&Alert| {
-        let is_told = alert.part_of.is_none() || !whom.is_all();
-        whom.fits(&alert.rule, &alert.subject, alert.account()) && is_told
+        let is_notified = alert.part_of.is_none() || !whom.is_all();
+        whom.fits(&alert.rule, &alert.subject, alert.account()) && is_notified
     };
-    let mut ids: Vec<String> = bench
+    let mut ids: Vec<String> = simulator
         .alerts()
         .filter(fits)
         .map(|alert| alert.id.clone())
@@ -300,18 +306,18 @@ fn meant(bench: &Simulator, whom: &SubjectMatch) -> Vec<String> {
     ids
 }
 
-/// Whether it is as wanted; if not, how it is.
-fn judge(bench: &Simulator, want: &Want) -> Result<(), String> {
+/// Checks an expectation. The error is the actual state.
+fn check_want(simulator: &Simulator, want: &Want) -> Result<(), String> {
     let is_open = |view: &&View| {
         matches!(
             view.stage,
             Stage::Pending | Stage::Firing | Stage::Acknowledged
         )
     };
-    let views = bench.views();
+    let views = simulator.views();
     match want {
         Want::Quiet(rules) => {
-            let meant = |view: &&View| {
+            let is_meant = |view: &&View| {
                 rules
                     .as_ref()
                     .is_none_or(|rules| rules.contains(&view.key.rule))
@@ -319,13 +325,13 @@ fn judge(bench: &Simulator, want: &Want) -> Result<(), String> {
             let loud: Vec<View> = views
                 .iter()
                 .filter(is_open)
-                .filter(meant)
+                .filter(is_meant)
                 .cloned()
                 .collect();
             if loud.is_empty() {
                 Ok(())
             } else {
-                Err(tell_views(&loud))
+                Err(view_summary(&loud))
             }
         }
         Want::Expect(Expect {
@@ -340,8 +346,8 @@ fn judge(bench: &Simulator, want: &Want) -> Result<(), String> {
                 whom.fits(&view.key.rule, &view.key.subject, view.account.as_deref())
             };
             let views: Vec<View> = views.iter().filter(fits).cloned().collect();
-            let said = || {
-                bench
+            let sent = || {
+                simulator
                     .log()
                     .iter()
                     .filter(|l| whom.fits(&l.rule, &l.subject, l.account.as_deref()))
@@ -357,25 +363,25 @@ fn judge(bench: &Simulator, want: &Want) -> Result<(), String> {
                 (Some(Stage::Inactive), None) if views.is_empty() => true,
                 (Some(_), None) => in_stage == views.len() && !views.is_empty(),
             };
-            let now_told = said()
+            let now_notified = sent()
                 .filter(|line| line.is_new && line.notice.is_none())
                 .count();
-            let now_noticed = said()
+            let now_noticed = sent()
                 .filter(|line| line.is_new && line.notice.is_some())
                 .count();
-            let last = said().next();
+            let last = sent().next();
             let says_fit = says
                 .as_ref()
                 .is_none_or(|text| last.is_some_and(|l| l.text.contains(text.as_str())));
             let all = stage_fits
-                && notified.is_none_or(|n| n == now_told)
+                && notified.is_none_or(|n| n == now_notified)
                 && notices.is_none_or(|n| n == now_noticed);
             if all && says_fit {
                 return Ok(());
             }
             let mut seen = format!(
-                "{}; notified {now_told}, notices {now_noticed}",
-                tell_views(&views)
+                "{}; notified {now_notified}, notices {now_noticed}",
+                view_summary(&views)
             );
             if let Some(line) = last.filter(|_| !says_fit) {
                 seen.push_str(&format!("; says {:?}", line.text));
@@ -385,9 +391,9 @@ fn judge(bench: &Simulator, want: &Want) -> Result<(), String> {
     }
 }
 
-/// What every one is up to; many of one rule and stage as a number.
-fn tell_views(views: &[View]) -> String {
-    const NAMED: usize = 5;
+/// The state of all subjects. Many subjects of one rule and stage are counted.
+fn view_summary(views: &[View]) -> String {
+    const MAX_NAMED: usize = 5;
     let mut by_stage: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     for view in views {
         let subject = view.key.subject.to_string();
@@ -402,7 +408,7 @@ fn tell_views(views: &[View]) -> String {
             let named: Vec<_> = subjects
                 .iter()
                 .filter(|s| !s.is_empty())
-                .take(NAMED)
+                .take(MAX_NAMED)
                 .map(String::as_str)
                 .collect();
             match (named.as_slice(), subjects.len()) {
@@ -421,64 +427,73 @@ fn tell_views(views: &[View]) -> String {
     }
 }
 
-/// Where another variant differs from the plain one.
-fn compare(script: &Scenario, plain: &Played, other: &Played, variant: Variant) -> Option<Failure> {
-    let (told, told_there) = (lines(&plain.log), lines(&other.log));
+/// The first difference between a variant and the plain one.
+fn compare(
+    scenario: &Scenario,
+    plain: &Played,
+    changed: &Played,
+    variant: Variant,
+) -> Option<Failure> {
+    let (expected_lines, actual_lines) = (lines(&plain.log), lines(&changed.log));
     let fail = |at_s, expected, seen| {
-        let logs = Some((told.clone(), told_there.clone()));
-        let seen = format!("when {}: {seen}", variant.words());
+        let logs = Some((expected_lines.clone(), actual_lines.clone()));
+        let seen = format!("when {}: {seen}", variant.description());
         Some(Failure {
-            place: script.place.clone(),
+            place: scenario.place.clone(),
             at_s,
             expected,
             seen,
             logs,
         })
     };
-    // Of a replay only the end is seen.
+    // A replay covers the end only.
     let same = plain
         .seen
         .iter()
-        .skip(plain.seen.len().saturating_sub(other.seen.len()));
-    for ((at_s, views), (_, views_there)) in same.zip(&other.seen) {
-        if views != views_there {
+        .skip(plain.seen.len().saturating_sub(changed.seen.len()));
+    for ((at_s, views), (_, actual)) in same.zip(&changed.seen) {
+        if views != actual {
             return fail(
                 *at_s,
-                format!("as plainly: {}", tell_views(views)),
-                tell_views(views_there),
+                format!("as in the plain run: {}", view_summary(views)),
+                view_summary(actual),
             );
         }
     }
-    let first =
-        (0..told.len().max(told_there.len())).find(|n| told.get(*n) != told_there.get(*n))?;
+    let first = (0..expected_lines.len().max(actual_lines.len()))
+        .find(|n| expected_lines.get(*n) != actual_lines.get(*n))?;
     let line = |of: &[String]| {
         of.get(first)
             .cloned()
-            .unwrap_or_else(|| "nothing more is told".to_owned())
+            .unwrap_or_else(|| "no further notification".to_owned())
     };
     let at_s = plain
         .log
         .get(first)
-        .or(other.log.get(first))
-        .map_or(script.start_s, |line| line.at_s);
+        .or(changed.log.get(first))
+        .map_or(scenario.start_s, |line| line.at_s);
     fail(
         at_s,
-        format!("as plainly: {}", line(&told)),
-        line(&told_there),
+        format!("as in the plain run: {}", line(&expected_lines)),
+        line(&actual_lines),
     )
 }
 
-/// What was told, a line for each message.
+/// One line per notification.
 fn lines(log: &[SentMessage]) -> Vec<String> {
     let line = |line: &SentMessage| {
-        let how = if line.is_new { "" } else { "(changed) " };
+        let prefix = if line.is_new { "" } else { "(changed) " };
         let subject = line.subject.to_string();
         let about = if subject.is_empty() {
             String::new()
         } else {
             format!(" ({subject})")
         };
-        format!("{} {how}{}{about}", moment_text(line.at_s), line.headline)
+        format!(
+            "{} {prefix}{}{about}",
+            moment_text(line.at_s),
+            line.headline
+        )
     };
     log.iter().map(line).collect()
 }
@@ -493,9 +508,9 @@ mod tests {
     use crate::simulation::scenario_file::{FileSource, parse};
     use crate::simulation::simulator::NOTIFIER;
 
-    struct Nothing;
+    struct NoFiles;
 
-    impl FileSource for Nothing {
+    impl FileSource for NoFiles {
         fn rules(&self, path: &str) -> Result<Vec<rule_text::NamedText>, String> {
             Err(path.to_owned())
         }
@@ -517,11 +532,11 @@ mod tests {
     fn verdict(steps: &str) -> Verdict {
         let rules = rule_text::built_in().expect("valid");
         let text = format!("[[test]]\nname = \"t\"\nonly = [\"payout_failure_rate\"]\n{steps}");
-        let scripts = parse(&("t.toml".into(), text), &rules, &Nothing).expect("valid");
+        let scripts = parse(&("t.toml".into(), text), &rules, &NoFiles).expect("valid");
         play(&scripts[0], &policy()).expect("played")
     }
 
-    /// Time is skipped where nothing can change; whoever looks every minute sees the same.
+    /// Time is skipped while nothing can change. Evaluating every minute gives the same result.
     #[test]
     fn skipping_time_changes_nothing() {
         let shipped = [
@@ -538,47 +553,49 @@ mod tests {
                 env!("CARGO_MANIFEST_DIR")
             );
             let text = std::fs::read_to_string(&path).expect("a shipped test");
-            for script in parse(&(path, text), &rules, &Nothing).expect("valid") {
-                let (plain, _) = run(&script, &policy(), Variant::Plain).expect("played");
-                let mut bench = bench(&script, &policy(), Variant::Plain).expect("a bench");
+            for scenario in parse(&(path, text), &rules, &NoFiles).expect("valid") {
+                let (plain, _) = run(&scenario, &policy(), Variant::Plain).expect("played");
+                let mut simulator =
+                    new_simulator(&scenario, &policy(), Variant::Plain).expect("a simulator");
                 let mut dense = Played {
                     seen: Vec::new(),
                     log: Vec::new(),
                     failures: Vec::new(),
                 };
-                let mut now_s = script.start_s;
-                for (at_s, moment) in &script.moments {
+                let mut now_s = scenario.start_s;
+                for (at_s, moment) in &scenario.moments {
                     while now_s < *at_s {
-                        bench.tick(now_s).expect("ticked");
+                        simulator.tick(now_s).expect("ticked");
                         now_s += 60;
                     }
-                    bench.run_to(*at_s).expect("run");
-                    happen(&mut bench, moment, *at_s, Variant::Plain, &mut dense).expect("played");
-                    dense.seen.push((*at_s, bench.views()));
+                    simulator.run_to(*at_s).expect("run");
+                    run_moment(&mut simulator, moment, *at_s, Variant::Plain, &mut dense)
+                        .expect("played");
+                    dense.seen.push((*at_s, simulator.views()));
                 }
-                dense.log = bench.log().to_vec();
-                assert_eq!(dense.seen, plain.seen, "{}", script.name);
-                assert_eq!(lines(&dense.log), lines(&plain.log), "{}", script.name);
+                dense.log = simulator.log().to_vec();
+                assert_eq!(dense.seen, plain.seen, "{}", scenario.name);
+                assert_eq!(lines(&dense.log), lines(&plain.log), "{}", scenario.name);
                 sent += plain.log.len();
             }
         }
-        assert!(sent > 50, "only {sent} messages");
+        assert!(sent > 50, "only {sent} notifications");
     }
 
     #[test]
-    fn what_is_not_as_expected_is_said_with_time_and_place() {
+    fn a_failed_expectation_names_its_time_and_place() {
         let verdict = verdict(
             "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\", count = 20 }\n\
              expect = [{ rule = \"payout_failure_rate\", state = \"inactive\" },\n\
              { rule = \"payout_failure_rate\", notified = 1 }]\nexpect_none = true\n",
         );
-        let said: Vec<_> = verdict
+        let says: Vec<_> = verdict
             .failures
             .iter()
             .map(|f| (f.place.as_str(), f.seen.as_str()))
             .collect();
         assert_eq!(
-            said,
+            says,
             [
                 (
                     "t.toml:7:11",
@@ -602,24 +619,27 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_cannot_be_applied_and_a_command_about_nothing_fail() {
+    fn an_invalid_event_and_a_command_without_an_alert_fail() {
         let verdict = verdict(
             "[[test.step]]\nat = \"+1h\"\nsend = { event = \"payout.failed\", object = { amount = true } }\n\
              command = { acknowledge = { rule = \"past_due_share\" } }\n",
         );
-        let said: Vec<_> = verdict
+        let says: Vec<_> = verdict
             .failures
             .iter()
             .map(|f| f.expected.as_str())
             .collect();
         assert_eq!(
-            said,
-            ["payout.failed evt_1 can be applied", "an alert to take"]
+            says,
+            [
+                "payout.failed evt_1 can be applied",
+                "an alert for the command"
+            ]
         );
     }
 
     #[test]
-    fn a_variant_that_tells_something_else_fails() {
+    fn a_variant_with_other_notifications_fails() {
         let line = |headline: &str| SentMessage {
             at_s: 60,
             alert_id: "al_1".into(),
@@ -636,7 +656,7 @@ mod tests {
             log,
             failures: Vec::new(),
         };
-        let script = Scenario {
+        let scenario = Scenario {
             name: "t".into(),
             place: "t.toml:1:1".into(),
             start_s: 0,
@@ -646,9 +666,12 @@ mod tests {
             moments: BTreeMap::new(),
         };
         let (one, two) = (played(vec![line("a")]), played(vec![line("a"), line("b")]));
-        assert!(compare(&script, &one, &one, Variant::Doubled).is_none());
-        let failure = compare(&script, &one, &two, Variant::Doubled).expect("a difference");
-        assert_eq!(failure.expected, "as plainly: nothing more is told");
+        assert!(compare(&scenario, &one, &one, Variant::Doubled).is_none());
+        let failure = compare(&scenario, &one, &two, Variant::Doubled).expect("a difference");
+        assert_eq!(
+            failure.expected,
+            "as in the plain run: no further notification"
+        );
         assert!(
             failure
                 .seen

@@ -1,5 +1,5 @@
-//! A rule test: what happens when, and what must have come of it. Pure; how it is written is in
-//! [`super::scenario_file`].
+//! A rule test: inputs over time and expectations. Pure; [`super::scenario_file`] defines the file
+//! format.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 /// One test.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// For people; unique in its file.
+    /// Shown to people; unique in its file.
     pub name: String,
     /// File, line and column.
     pub place: String,
@@ -24,117 +24,117 @@ pub struct Scenario {
     pub start_s: i64,
     /// See [`super::simulator::SimulationConfig::tick_s`].
     pub tick_s: i64,
-    /// The rules that are tried.
+    /// The rules under test.
     pub rules: Vec<Rule>,
-    /// Rules that it names and that are not there, each with its place.
+    /// Rules that the test names and that do not exist, each with its place.
     pub missing: Vec<(String, String)>,
-    /// By Unix second.
+    /// Keyed by Unix second.
     pub moments: BTreeMap<i64, Moment>,
 }
 
-/// What happens in one second, in this order.
+/// The inputs and checks of one second, in this order.
 #[derive(Debug, Clone, Default)]
 pub struct Moment {
-    /// What the pipeline says of itself from now on.
+    /// The new state of the pipeline.
     pub pipeline: Option<PipelineStatus>,
-    /// What arrives.
+    /// Deliveries that arrive.
     pub deliveries: Vec<Delivery>,
-    /// What people ask, after a tick.
+    /// Commands, submitted after a tick.
     pub orders: Vec<Order>,
-    /// What must be true after that.
+    /// Checks, made after that.
     pub checks: Vec<Check>,
 }
 
-/// What somebody asks.
+/// A command of a person.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Who.
+    /// The person.
     pub by: String,
-    /// What.
+    /// The command.
     pub what: OrderKind,
     /// File, line and column.
     pub place: String,
 }
 
-/// What can be asked.
+/// The kinds of commands.
 #[derive(Debug, Clone)]
 pub enum OrderKind {
-    /// "I have it."
+    /// Acknowledge.
     Acknowledge(SubjectMatch),
-    /// "It is over."
+    /// Resolve.
     Resolve(SubjectMatch),
-    /// Tell nobody for a while.
+    /// Silence.
     Silence {
-        /// Of this rule.
+        /// Alerts of this rule.
         rule: Option<String>,
-        /// Of this connected account.
+        /// Alerts on this connected account.
         account: Option<String>,
-        /// With these labels.
+        /// Alerts with these labels.
         labels: BTreeMap<String, String>,
-        /// Seconds.
+        /// Duration in seconds.
         for_s: i64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A rule and, if anything is given beside it, some of its subjects.
+/// A rule, optionally limited to some of its subjects.
 #[derive(Debug, Clone, Default)]
 pub struct SubjectMatch {
     /// The rule's name.
     pub rule: String,
     /// For example `payout po_1`.
     pub subject: Option<String>,
-    /// The connected account concerned.
+    /// The connected account.
     pub account: Option<String>,
     /// The part of the business, for example `usd`.
     pub segment: Option<String>,
 }
 
-/// What must be true.
+/// An expectation with its place.
 #[derive(Debug, Clone)]
 pub struct Check {
     /// File, line and column.
     pub place: String,
-    /// What.
+    /// The expectation.
     pub want: Want,
 }
 
-/// What can be expected.
+/// The kinds of expectations.
 #[derive(Debug, Clone)]
 pub enum Want {
-    /// Of some rule and subjects.
+    /// About a rule and its subjects.
     Expect(Expect),
-    /// Of these rules (`None`: of all) nothing is pending, fires or is acknowledged.
+    /// Nothing is pending, fires or is acknowledged for these rules (`None`: for all).
     Quiet(Option<Vec<String>>),
 }
 
-/// What can be expected of a rule and subjects. All that is given must be true.
+/// An expectation about a rule and subjects. All given parts must hold.
 #[derive(Debug, Clone, Default)]
 pub struct Expect {
-    /// Whose.
+    /// The rule and subjects.
     pub whom: SubjectMatch,
-    /// All of them are in this stage, or as many as `count` says; none at all counts as inactive.
+    /// All of them are in this stage, or `count` of them. No subject at all counts as inactive.
     pub stage: Option<Stage>,
-    /// How many are in the stage.
+    /// The number of subjects in the stage.
     pub count: Option<usize>,
-    /// How many alerts (or groups of them) people have been told of so far.
+    /// The number of alerts (or groups) notified so far.
     pub notified: Option<usize>,
-    /// How many warnings, breaches and escalations they have been told so far.
+    /// The number of deadline warnings, breaches and escalations notified so far.
     pub notices: Option<usize>,
-    /// What their latest message says.
+    /// Text that the latest notification contains.
     pub says: Option<String>,
 }
 
-/// A time as tests write it.
+/// A time in a test file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum When {
-    /// This Unix second.
+    /// A Unix second.
     At(i64),
-    /// So many seconds after the start.
+    /// Seconds after the start.
     After(i64),
-    /// So many seconds before the event arrives.
+    /// Seconds before the event arrives.
     Before(i64),
 }
 
@@ -155,7 +155,7 @@ impl TryFrom<String> for When {
     fn try_from(text: String) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is no time: write it like \"2026-03-01T09:00:00Z\" or \"+1d12h\" (after the start); a time \
+                "{text:?} is not a valid time: write it like \"2026-03-01T09:00:00Z\" or \"+1d12h\" (after the start); a time \
                  of an event also like \"-2h\" (before it arrives)"
             )
         };
@@ -170,7 +170,7 @@ impl TryFrom<String> for When {
     }
 }
 
-/// Seconds of one or more spans in a row, for example `1d12h`.
+/// The sum of one or more spans in seconds, for example `1d12h`.
 fn spans(text: &str) -> Option<i64> {
     let parts = text.split_inclusive(|c: char| !c.is_ascii_digit());
     let seconds: Option<Vec<i64>> = parts
@@ -182,7 +182,7 @@ fn spans(text: &str) -> Option<i64> {
 }
 
 impl SubjectMatch {
-    /// Whether it speaks of this subject.
+    /// Whether this matches the subject.
     pub fn fits(&self, rule: &str, subject: &Subject, account: Option<&str>) -> bool {
         let segment = match subject {
             Subject::Segment { value, .. } => Some(value.as_str()),
@@ -203,7 +203,7 @@ impl SubjectMatch {
                 .is_none_or(|wanted| segment == Some(wanted))
     }
 
-    /// Whether it speaks of all of the rule's subjects.
+    /// Whether this matches all subjects of the rule.
     pub fn is_all(&self) -> bool {
         self.subject.is_none() && self.account.is_none() && self.segment.is_none()
     }
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_moments_or_distances() {
+    fn times_are_absolute_or_relative() {
         for (text, expected) in [
             ("2026-03-01T00:00:00+01:00", When::At(1_772_319_600)),
             ("+0s", When::After(0)),

@@ -1,4 +1,4 @@
-//! How rule tests are written: TOML, every field checked, every fault named with its line and
+//! The file format of rule tests: TOML. Every field is checked, and every fault has its line and
 //! column. Pure; `docs/rules.md` explains the format.
 
 use std::collections::BTreeMap;
@@ -21,25 +21,25 @@ use uuid::Uuid;
 use super::scenario::{Check, Expect, Order, OrderKind, Scenario, SubjectMatch, Want, When};
 use super::template::{Instance, Template};
 
-/// What a test file may name beside itself.
+/// Files that a test file refers to.
 pub trait FileSource {
-    /// The rule files at `path`, seen from the test file.
+    /// The rule files at `path`, relative to the test file.
     fn rules(&self, path: &str) -> Result<Vec<NamedText>, String>;
-    /// The events at `path`, seen from the test file.
+    /// The events at `path`, relative to the test file.
     fn events(&self, path: &str) -> Result<String, String>;
 }
 
-/// Parses a test file. `in_effect` are the rules of tests that do not say which.
+/// Parses a test file. `in_effect` are the rules of tests that name none.
 pub fn parse(
     file: &NamedText,
     in_effect: &[Rule],
-    shelf: &dyn FileSource,
+    files: &dyn FileSource,
 ) -> Result<Vec<Scenario>, Vec<String>> {
     let mut reader = Reader {
         file,
         faults: Vec::new(),
     };
-    let scripts = reader.file(in_effect, shelf);
+    let scripts = reader.file(in_effect, files);
     if scripts.is_empty() && reader.faults.is_empty() {
         reader.faults.push(format!("no [[test]] in {}", file.0));
     }
@@ -50,10 +50,11 @@ pub fn parse(
     }
 }
 
-/// One day, so that windows of a day have no edge at the start: a Monday, far from clock changes.
+/// A Monday at midnight UTC, far from clock changes, so that daily windows have no edge at the
+/// start.
 const DEFAULT_START_S: i64 = 1_767_571_200; // 2026-01-05T00:00:00Z
 const DEFAULT_TICK_S: i64 = 300;
-/// What one `send` may ask for.
+/// The maximum `count` of one `send`.
 const MAX_COPIES: u32 = 100_000;
 
 type Item<'a> = Spanned<DeValue<'a>>;
@@ -77,7 +78,7 @@ struct RawTest {
     name: String,
     start: Option<When>,
     tick: Option<Span>,
-    /// The rules that it is about; others are left out.
+    /// The rules under test; other rules are left out.
     only: Option<Vec<Spanned<String>>>,
 }
 
@@ -99,7 +100,7 @@ struct RawPipeline {
     broken_notifiers: Vec<String>,
 }
 
-/// What a `send` says of its copies; the rest of it is a [`Template`].
+/// The fields of a `send` about its copies; the others form a [`Template`].
 #[derive(Deserialize)]
 struct RawCopies {
     count: Option<Spanned<u32>>,
@@ -112,7 +113,7 @@ struct RawCopies {
     arrive: Option<RawArrive>,
 }
 
-const OF_COPIES: [&str; 8] = [
+const COPY_FIELDS: [&str; 8] = [
     "count", "first", "every", "created", "took", "json", "file", "arrive",
 ];
 
@@ -150,11 +151,11 @@ struct RawSilence {
     labels: BTreeMap<String, String>,
     #[serde(rename = "for")]
     lasts: Span,
-    #[serde(default = "unsaid")]
+    #[serde(default = "default_person")]
     reason: String,
 }
 
-fn unsaid() -> String {
+fn default_person() -> String {
     "a rule test".to_owned()
 }
 
@@ -184,7 +185,7 @@ enum RawStage {
 }
 
 impl Reader<'_> {
-    fn file(&mut self, in_effect: &[Rule], shelf: &dyn FileSource) -> Vec<Scenario> {
+    fn file(&mut self, in_effect: &[Rule], files: &dyn FileSource) -> Vec<Scenario> {
         let file = self.file;
         let (table, errors) = DeTable::parse_recoverable(&file.1);
         for error in &errors {
@@ -193,7 +194,7 @@ impl Reader<'_> {
         let mut head = table.get_ref().clone();
         let tests = head.remove("test");
         let inline = head.remove("rule");
-        let whole = 0..0;
+        let all = 0..0;
         let head = Spanned::new(table.span(), DeValue::Table(head));
         let Some(raw) = self.read::<RawFile>(&head) else {
             return Vec::new();
@@ -209,7 +210,7 @@ impl Reader<'_> {
             (Some(_), None) => {
                 rule_text::parse(&[(file.0.clone(), only_rules(&file.1, table.get_ref()))])
             }
-            (None, Some(path)) => match shelf.rules(path.get_ref()) {
+            (None, Some(path)) => match files.rules(path.get_ref()) {
                 Ok(texts) => rule_text::parse(&texts),
                 Err(why) => {
                     self.fault(Some(path.span()), &why);
@@ -233,8 +234,8 @@ impl Reader<'_> {
             Some(When::At(start_s)) => start_s,
             Some(_) => {
                 self.fault(
-                    Some(whole),
-                    "`start` is a moment, like \"2026-03-01T09:00:00Z\"",
+                    Some(all),
+                    "`start` must be a time, like \"2026-03-01T09:00:00Z\"",
                 );
                 return Vec::new();
             }
@@ -246,16 +247,16 @@ impl Reader<'_> {
         let mut scripts: Vec<Scenario> = Vec::new();
         for item in items.iter() {
             let tick_s = raw.tick.map_or(DEFAULT_TICK_S, |tick| tick.0);
-            let Some(script) = self.test(item, &rules, start_s, tick_s, shelf) else {
+            let Some(scenario) = self.test(item, &rules, start_s, tick_s, files) else {
                 continue;
             };
-            if scripts.iter().any(|other| other.name == script.name) {
+            if scripts.iter().any(|other| other.name == scenario.name) {
                 self.fault(
                     Some(item.span()),
-                    &format!("there are two tests named {:?}", script.name),
+                    &format!("there are two tests named {:?}", scenario.name),
                 );
             }
-            scripts.push(script);
+            scripts.push(scenario);
         }
         scripts
     }
@@ -266,7 +267,7 @@ impl Reader<'_> {
         rules: &[Rule],
         start_s: i64,
         tick_s: i64,
-        shelf: &dyn FileSource,
+        files: &dyn FileSource,
     ) -> Option<Scenario> {
         let mut item = item.clone();
         let steps = self.take(&mut item, "step");
@@ -277,12 +278,12 @@ impl Reader<'_> {
             Some(_) => {
                 self.fault(
                     Some(item.span()),
-                    "`start` is a moment, like \"2026-03-01T09:00:00Z\"",
+                    "`start` must be a time, like \"2026-03-01T09:00:00Z\"",
                 );
                 return None;
             }
         };
-        let mut script = Scenario {
+        let mut scenario = Scenario {
             name: raw.name,
             place: placed(self.file, Some(item.span())),
             start_s,
@@ -293,9 +294,9 @@ impl Reader<'_> {
         };
         if let Some(only) = &raw.only {
             for name in only {
-                self.note_rule(&mut script, name);
+                self.note_rule(&mut scenario, name);
             }
-            script
+            scenario
                 .rules
                 .retain(|rule| only.iter().any(|name| *name.get_ref() == rule.name));
         }
@@ -303,39 +304,39 @@ impl Reader<'_> {
         if steps.is_empty() {
             self.fault(
                 Some(item.span()),
-                &format!("test {:?} has no [[test.step]]", script.name),
+                &format!("test {:?} has no [[test.step]]", scenario.name),
             );
         }
         let (mut seq, mut before_s) = (0, start_s);
         for step in steps {
-            self.step(step, &mut script, &mut seq, &mut before_s, shelf);
+            self.step(step, &mut scenario, &mut seq, &mut before_s, files);
         }
-        Some(script)
+        Some(scenario)
     }
 
     fn step(
         &mut self,
         item: &Item<'_>,
-        script: &mut Scenario,
+        scenario: &mut Scenario,
         seq: &mut u64,
         before_s: &mut i64,
-        shelf: &dyn FileSource,
+        files: &dyn FileSource,
     ) -> Option<()> {
-        let mut rest = item.clone();
-        let sends = self.take(&mut rest, "send");
-        let commands = self.take(&mut rest, "command");
-        let expects = self.take(&mut rest, "expect");
-        let quiet = self.take(&mut rest, "expect_none");
-        let raw: RawStep = self.read(&rest)?;
+        let mut template = item.clone();
+        let sends = self.take(&mut template, "send");
+        let commands = self.take(&mut template, "command");
+        let expects = self.take(&mut template, "expect");
+        let quiet = self.take(&mut template, "expect_none");
+        let raw: RawStep = self.read(&template)?;
         let at_s = match raw.at {
             When::Before(_) => {
                 self.fault(
                     Some(item.span()),
-                    "`at` is a moment, or a time after the start like \"+1h\"",
+                    "`at` must be a time, or an offset from the start like \"+1h\"",
                 );
                 return None;
             }
-            at => at.second(script.start_s, script.start_s),
+            at => at.second(scenario.start_s, scenario.start_s),
         };
         if at_s < *before_s {
             self.fault(
@@ -345,7 +346,7 @@ impl Reader<'_> {
             return None;
         }
         *before_s = at_s;
-        let moment = script.moments.entry(at_s).or_default();
+        let moment = scenario.moments.entry(at_s).or_default();
         if let Some(RawPipeline {
             queue_depth,
             dead_letters,
@@ -364,30 +365,30 @@ impl Reader<'_> {
             });
         }
         for send in items_of(sends.as_ref()) {
-            self.send(send, script, seq, at_s, shelf);
+            self.send(send, scenario, seq, at_s, files);
         }
         for command in items_of(commands.as_ref()) {
-            if let Some(order) = self.command(command, script) {
-                script.moments.entry(at_s).or_default().orders.push(order);
+            if let Some(order) = self.command(command, scenario) {
+                scenario.moments.entry(at_s).or_default().orders.push(order);
             }
         }
         for expect in items_of(expects.as_ref()) {
-            if let Some(want) = self.expect(expect, script) {
+            if let Some(want) = self.expect(expect, scenario) {
                 let check = Check {
                     place: placed(self.file, Some(expect.span())),
                     want,
                 };
-                script.moments.entry(at_s).or_default().checks.push(check);
+                scenario.moments.entry(at_s).or_default().checks.push(check);
             }
         }
         if let Some(quiet) = quiet
-            && let Some(want) = self.quiet(&quiet, script)
+            && let Some(want) = self.quiet(&quiet, scenario)
         {
             let check = Check {
                 place: placed(self.file, Some(quiet.span())),
                 want,
             };
-            script.moments.entry(at_s).or_default().checks.push(check);
+            scenario.moments.entry(at_s).or_default().checks.push(check);
         }
         Some(())
     }
@@ -395,25 +396,25 @@ impl Reader<'_> {
     fn send(
         &mut self,
         item: &Item<'_>,
-        script: &mut Scenario,
+        scenario: &mut Scenario,
         seq: &mut u64,
         at_s: i64,
-        shelf: &dyn FileSource,
+        files: &dyn FileSource,
     ) -> Option<()> {
-        let (of_copies, of_template) = divide(item);
+        let (of_copies, of_template) = split_send(item);
         let raw: RawCopies = self.read(&of_copies)?;
         let is_template = of_template
             .get_ref()
             .as_table()
             .is_none_or(|table| !table.is_empty());
-        let (ways, whole) = (
+        let (ways, all) = (
             [raw.json.is_some(), raw.file.is_some(), is_template],
             item.span(),
         );
         if ways.iter().filter(|way| **way).count() != 1 {
             self.fault(
-                Some(whole),
-                "a `send` has either `event` and its fields, or `json`, or `file`",
+                Some(all),
+                "a `send` needs either `event` and its fields, or `json`, or `file`",
             );
             return None;
         }
@@ -424,14 +425,14 @@ impl Reader<'_> {
         {
             self.fault(
                 Some(count.span()),
-                &format!("`count` is at most {MAX_COPIES}"),
+                &format!("`count` must be at most {MAX_COPIES}"),
             );
             return None;
         }
         let mut texts: Vec<(String, Range<usize>)> = Vec::new();
         let mut template = None;
         if let Some(path) = &raw.file {
-            match shelf.events(path.get_ref()) {
+            match files.events(path.get_ref()) {
                 Ok(text) => {
                     let lines = text.lines().filter(|line| !line.trim().is_empty());
                     texts.extend(lines.map(|line| (line.to_owned(), path.span())));
@@ -459,12 +460,12 @@ impl Reader<'_> {
         for copy in 0..u64::from(raw.count.map_or(1, Spanned::into_inner)) {
             let arrives_s = at_s + every_s * i64::try_from(copy).unwrap_or(0);
             let created_s = raw.created.map_or(arrives_s, |created| {
-                created.second(script.start_s, arrives_s)
+                created.second(scenario.start_s, arrives_s)
             });
             let mut instance = Instance {
                 n: first + copy,
                 seq: 0,
-                start_s: script.start_s,
+                start_s: scenario.start_s,
                 at_s: arrives_s,
                 created_s,
             };
@@ -472,7 +473,7 @@ impl Reader<'_> {
                 *seq += 1;
                 instance.seq = *seq;
                 push(
-                    script,
+                    scenario,
                     &instance,
                     took_s,
                     &template.event,
@@ -486,18 +487,18 @@ impl Reader<'_> {
                 let (kind, event_s) = match Event::parse(body.as_bytes()) {
                     Ok(event) => (event.kind.clone().into_owned(), event.created_s),
                     Err(why) => {
-                        self.fault(Some(span.clone()), &format!("no event: {why}"));
+                        self.fault(Some(span.clone()), &format!("not an event: {why}"));
                         return None;
                     }
                 };
                 let is_own_time = raw.arrive == Some(RawArrive::Created);
                 let arrives_s = if is_own_time {
-                    event_s.max(script.start_s)
+                    event_s.max(scenario.start_s)
                 } else {
                     arrives_s
                 };
                 push(
-                    script,
+                    scenario,
                     &Instance {
                         at_s: arrives_s,
                         ..instance
@@ -511,12 +512,12 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn command(&mut self, item: &Item<'_>, script: &mut Scenario) -> Option<Order> {
+    fn command(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Order> {
         let raw: RawCommand = self.read(item)?;
         let by = raw.by.unwrap_or_else(|| "somebody".to_owned());
         let what = match (raw.acknowledge, raw.resolve, raw.silence) {
-            (Some(whom), None, None) => OrderKind::Acknowledge(self.whom(whom, script)),
-            (None, Some(whom), None) => OrderKind::Resolve(self.whom(whom, script)),
+            (Some(whom), None, None) => OrderKind::Acknowledge(self.whom(whom, scenario)),
+            (None, Some(whom), None) => OrderKind::Resolve(self.whom(whom, scenario)),
             (
                 None,
                 None,
@@ -529,7 +530,7 @@ impl Reader<'_> {
                 }),
             ) => {
                 if let Some(rule) = &rule {
-                    self.note_rule(script, rule);
+                    self.note_rule(scenario, rule);
                 }
                 if rule.is_none() && account.is_none() && labels.is_empty() {
                     self.fault(
@@ -550,7 +551,7 @@ impl Reader<'_> {
             _ => {
                 self.fault(
                     Some(item.span()),
-                    "a command is one of `acknowledge`, `resolve`, `silence`",
+                    "a command must be one of `acknowledge`, `resolve`, `silence`",
                 );
                 return None;
             }
@@ -562,7 +563,7 @@ impl Reader<'_> {
         })
     }
 
-    fn expect(&mut self, item: &Item<'_>, script: &mut Scenario) -> Option<Want> {
+    fn expect(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Want> {
         let raw: RawExpect = self.read(item)?;
         let RawExpect {
             rule,
@@ -585,7 +586,7 @@ impl Reader<'_> {
         if count.is_some() && state.is_none() {
             self.fault(
                 Some(item.span()),
-                "`count` goes with `state`: how many are in it",
+                "`count` needs `state`: it is the number of subjects in it",
             );
             return None;
         }
@@ -603,7 +604,7 @@ impl Reader<'_> {
                 account,
                 segment,
             },
-            script,
+            scenario,
         );
         Some(Want::Expect(Expect {
             whom,
@@ -615,7 +616,7 @@ impl Reader<'_> {
         }))
     }
 
-    fn quiet(&mut self, item: &Item<'_>, script: &mut Scenario) -> Option<Want> {
+    fn quiet(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Want> {
         match item.get_ref() {
             DeValue::Boolean(true) => Some(Want::Quiet(None)),
             DeValue::Array(_) => {
@@ -625,7 +626,7 @@ impl Reader<'_> {
                     .map_err(|error| self.fault(error.span(), error.message()))
                     .ok()?;
                 for name in &names {
-                    self.note_rule(script, name);
+                    self.note_rule(scenario, name);
                 }
                 Some(Want::Quiet(Some(
                     names.into_iter().map(Spanned::into_inner).collect(),
@@ -634,15 +635,15 @@ impl Reader<'_> {
             _ => {
                 self.fault(
                     Some(item.span()),
-                    "`expect_none` is true, or a list of rules",
+                    "`expect_none` must be true, or a list of rules",
                 );
                 None
             }
         }
     }
 
-    fn whom(&mut self, raw: RawWhom, script: &mut Scenario) -> SubjectMatch {
-        self.note_rule(script, &raw.rule);
+    fn whom(&mut self, raw: RawWhom, scenario: &mut Scenario) -> SubjectMatch {
+        self.note_rule(scenario, &raw.rule);
         SubjectMatch {
             rule: raw.rule.into_inner(),
             subject: raw.subject,
@@ -651,12 +652,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Remembers a rule that is named and not there.
-    fn note_rule(&mut self, script: &mut Scenario, name: &Spanned<String>) {
-        if !script.rules.iter().any(|rule| rule.name == *name.get_ref()) {
+    /// Records a rule that is named but does not exist.
+    fn note_rule(&mut self, scenario: &mut Scenario, name: &Spanned<String>) {
+        if !scenario
+            .rules
+            .iter()
+            .any(|rule| rule.name == *name.get_ref())
+        {
             let what = format!("there is no rule {:?} here", name.get_ref());
             let place = format!("{}: {what}", placed(self.file, Some(name.span())));
-            script.missing.push((name.get_ref().clone(), place));
+            scenario.missing.push((name.get_ref().clone(), place));
         }
     }
 
@@ -666,7 +671,7 @@ impl Reader<'_> {
             .ok()
     }
 
-    /// Takes a field out of a table, to be read on its own.
+    /// Takes a field out of a table, to be read separately.
     fn take<'a>(&mut self, item: &mut Item<'a>, field: &str) -> Option<Item<'a>> {
         match item.get_mut() {
             DeValue::Table(table) => table.remove(field),
@@ -680,24 +685,29 @@ impl Reader<'_> {
     }
 }
 
-/// What a `send` says of its copies, and the rest.
-fn divide<'a>(item: &Item<'a>) -> (Item<'a>, Item<'a>) {
-    let (mut copies, mut rest) = (item.clone(), item.clone());
-    if let (DeValue::Table(copies), DeValue::Table(rest)) = (copies.get_mut(), rest.get_mut()) {
-        let names: Vec<String> = rest.keys().map(|key| key.get_ref().to_string()).collect();
+/// Splits a `send` into the fields about copies and the others.
+fn split_send<'a>(item: &Item<'a>) -> (Item<'a>, Item<'a>) {
+    let (mut copies, mut template) = (item.clone(), item.clone());
+    if let (DeValue::Table(copies), DeValue::Table(template)) =
+        (copies.get_mut(), template.get_mut())
+    {
+        let names: Vec<String> = template
+            .keys()
+            .map(|key| key.get_ref().to_string())
+            .collect();
         for name in names {
-            let other = if OF_COPIES.contains(&name.as_str()) {
-                &mut *rest
+            let other = if COPY_FIELDS.contains(&name.as_str()) {
+                &mut *template
             } else {
                 &mut *copies
             };
             other.remove(name.as_str());
         }
     }
-    (copies, rest)
+    (copies, template)
 }
 
-/// One, or each of a list.
+/// A single value, or each item of a list.
 fn items_of<'i, 'a>(item: Option<&'i Item<'a>>) -> Vec<&'i Item<'a>> {
     match item {
         None => Vec::new(),
@@ -708,9 +718,9 @@ fn items_of<'i, 'a>(item: Option<&'i Item<'a>>) -> Vec<&'i Item<'a>> {
     }
 }
 
-/// It is applied when it arrives, and has waited in the queue until then.
-fn push(script: &mut Scenario, of: &Instance, took_s: i64, kind: &str, body: String) {
-    script
+/// An event is applied when it arrives; it waited in the queue until then.
+fn push(scenario: &mut Scenario, of: &Instance, took_s: i64, kind: &str, body: String) {
+    scenario
         .moments
         .entry(of.at_s)
         .or_default()
@@ -727,7 +737,7 @@ fn push(script: &mut Scenario, of: &Instance, took_s: i64, kind: &str, body: Str
         });
 }
 
-/// The field that a complaint quotes first, else the table itself.
+/// The place of the field that the error quotes first, or of the table.
 fn place_of(item: &Item<'_>, what: &str) -> Range<usize> {
     let quoted = what.split('`').nth(1).unwrap_or_default();
     let field = item
@@ -737,7 +747,7 @@ fn place_of(item: &Item<'_>, what: &str) -> Range<usize> {
     field.map_or_else(|| item.span(), |(key, _)| key.span())
 }
 
-/// The text with everything but its `[[rule]]`s blanked, so that their places stay what they are.
+/// The text with everything but its `[[rule]]`s blanked, so that rules keep their line numbers.
 fn only_rules(text: &str, table: &DeTable<'_>) -> String {
     let starts = |name: &str| -> Vec<usize> {
         let items = table.get(name).and_then(|value| value.get_ref().as_array());
@@ -791,10 +801,10 @@ fn placed((file, text): &NamedText, span: Option<Range<usize>>) -> String {
 mod tests {
     use super::*;
 
-    /// Nothing beside the test file but `events.jsonl`.
-    struct Beside;
+    /// Provides `events.jsonl` and nothing else.
+    struct OnlyEvents;
 
-    impl FileSource for Beside {
+    impl FileSource for OnlyEvents {
         fn rules(&self, path: &str) -> Result<Vec<NamedText>, String> {
             Err(format!("{path} is not there"))
         }
@@ -811,7 +821,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<Scenario>, Vec<String>> {
         let rules = rule_text::built_in().expect("valid");
-        parse(&("t.toml".to_owned(), text.to_owned()), &rules, &Beside)
+        parse(&("t.toml".to_owned(), text.to_owned()), &rules, &OnlyEvents)
     }
 
     fn step(fields: &str) -> String {
@@ -819,7 +829,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_spread_and_numbered_and_may_be_late() {
+    fn copies_are_spread_numbered_and_may_arrive_late() {
         let text = step(
             "send = [{ event = \"payout.paid\", count = 3, first = 7, every = \"1h\", created = \"-30m\", took = \"9s\" },\n\
              { json = '{\"id\":\"evt_{seq}_{n}\",\"type\":\"x\",\"created\":{created_s}}' }]",
@@ -858,7 +868,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_a_file_come_together_or_when_they_were_made() {
+    fn events_of_a_file_arrive_together_or_when_created() {
         let together = read(&step("send = { file = \"events.jsonl\" }")).expect("valid");
         assert_eq!(
             together[0]
@@ -885,7 +895,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_may_stand_in_the_file_and_their_faults_keep_their_place() {
+    fn inline_rules_report_faults_at_their_place() {
         let rule = "[[rule]]\nname = \"r\"\nkind = \"condition\"\ncondition = \"past_due\"\nseverity = \"high\"\n\
                     route = \"x\"\ntitle = \"t\"\nactions = [\"a\"]\n[rule.labels]\nteam = \"x\"\n";
         let text = format!(
@@ -902,7 +912,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_named_with_line_and_column() {
+    fn every_fault_has_its_line_and_column() {
         let send = |fields: &str| step(&format!("send = {{ {fields} }}"));
         let table = [
             (String::new(), "no [[test]] in t.toml"),
@@ -919,7 +929,7 @@ mod tests {
             (step("wait = 1"), "t.toml:5:1: unknown field `wait`"),
             (
                 step("").replace("+1h", "soon"),
-                "t.toml:4:6: \"soon\" is no time",
+                "t.toml:4:6: \"soon\" is not a valid time",
             ),
             (
                 format!("{}[[test.step]]\nat = \"+1m\"", step("")),
@@ -927,11 +937,11 @@ mod tests {
             ),
             (
                 send("event = \"payout.lost\""),
-                "t.toml:5:10: `event` \"payout.lost\" is no type of Stripe's",
+                "t.toml:5:10: `event` \"payout.lost\" is not a Stripe event type",
             ),
             (
                 send("event = \"payout.paid\", attempts = 2"),
-                "t.toml:5:33: `attempts` means nothing",
+                "t.toml:5:33: `attempts` does not apply",
             ),
             (
                 send("event = \"payout.paid\", colour = 2"),
@@ -945,10 +955,10 @@ mod tests {
                 send("file = \"other.jsonl\""),
                 "t.toml:5:17: other.jsonl is not there",
             ),
-            (send("json = \"{}\""), "t.toml:5:17: no event"),
+            (send("json = \"{}\""), "t.toml:5:17: not an event"),
             (
                 send("event = \"payout.paid\", count = 1000000"),
-                "`count` is at most",
+                "`count` must be at most",
             ),
             (
                 step("expect = { rule = \"past_due_share\" }"),
@@ -960,17 +970,17 @@ mod tests {
             ),
             (
                 step("expect = { rule = \"past_due_share\", notified = 1, count = 1 }"),
-                "`count` goes with `state`",
+                "`count` needs `state`",
             ),
             (
                 step("expect_none = false"),
-                "t.toml:5:15: `expect_none` is true",
+                "t.toml:5:15: `expect_none` must be true",
             ),
             (
                 step("command = { silence = { for = \"1h\" } }"),
                 "a silence needs",
             ),
-            (step("command = {}"), "a command is one of"),
+            (step("command = {}"), "a command must be one of"),
         ];
         for (text, expected) in table {
             let faults = read(&text).expect_err(expected).join("\n");

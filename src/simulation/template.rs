@@ -1,5 +1,5 @@
-//! Events made of a few words: what a rule test says of an event, filled up to what Stripe would
-//! send. Pure.
+//! Builds events from a few fields: completes the fields of a rule test to the body that Stripe
+//! would send. Pure.
 
 use revwatch_core::event::is_known_kind;
 use serde::Deserialize;
@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::scenario::When;
 
-/// An event in a few words. Which fields a type has is in [`Template::check`]; texts may hold `{n}`
-/// (the number of the copy), `{seq}` (the number of the event in its test), `{at_s}`, `{at}` and
-/// `{created_s}`.
+/// The short form of an event. [`Template::check`] defines the fields of each type. Texts may hold
+/// `{n}` (the number of the copy), `{seq}` (the number of the event in its test), `{at_s}`, `{at}`
+/// and `{created_s}`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
@@ -17,7 +17,8 @@ pub struct Template {
     pub event: String,
     event_id: Option<String>,
     account: Option<String>,
-    /// Merged into what is made of the other fields; all there is for types that have no template.
+    /// Merged into the object that the other fields give. For types without a template it is the
+    /// complete object.
     object: Option<Map<String, Value>>,
     previous: Option<Map<String, Value>>,
     id: Option<String>,
@@ -45,23 +46,23 @@ pub struct Template {
     capability: Option<String>,
 }
 
-/// One copy of what is to be sent.
+/// One copy to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Instance {
     /// The number of the copy.
     pub n: u64,
     /// The number of the event in its test, from 1.
     pub seq: u64,
-    /// Unix second at which the test begins.
+    /// Unix second at which the test starts.
     pub start_s: i64,
-    /// Unix second at which it arrives.
+    /// Unix second at which the copy arrives.
     pub at_s: i64,
-    /// Unix second at which Stripe made it.
+    /// Unix second at which Stripe created the event.
     pub created_s: i64,
 }
 
 impl Instance {
-    /// Fills the placeholders of a text.
+    /// Replaces the placeholders of a text.
     pub fn fill(&self, text: &str) -> String {
         if !text.contains('{') {
             return text.to_owned();
@@ -76,7 +77,7 @@ impl Instance {
 }
 
 impl Template {
-    /// An event of this type, with all defaults.
+    /// An event of this type with all defaults.
     #[cfg(test)]
     pub fn of(event: &str) -> Self {
         Self {
@@ -85,12 +86,15 @@ impl Template {
         }
     }
 
-    /// What is wrong with it, naming the field.
+    /// Checks the fields. The error names the field.
     pub fn check(&self) -> Result<(), String> {
         const MONEY: &str =
             "payout payment_intent customer.subscription invoice charge.dispute refund transfer";
         if !is_known_kind(&self.event) {
-            return Err(format!("`event` {:?} is no type of Stripe's", self.event));
+            return Err(format!(
+                "`event` {:?} is not a Stripe event type",
+                self.event
+            ));
         }
         let family = self.family();
         let known = format!("{MONEY} account account.application capability");
@@ -158,7 +162,7 @@ impl Template {
             .find(|(_, set, families)| *set && !families.split(' ').any(|f| f == family))
         {
             Some((field, ..)) => Err(format!(
-                "`{field}` means nothing to an event of type {}",
+                "`{field}` does not apply to an event of type {}",
                 self.event
             )),
             None => Ok(()),
@@ -192,8 +196,8 @@ impl Template {
         self.event.rsplit('.').next().unwrap_or_default()
     }
 
-    /// The account in the envelope. Payouts and what is told of accounts have one; a transfer is
-    /// the platform's.
+    /// The account in the envelope. Payouts and events about accounts have one; a transfer belongs
+    /// to the platform.
     fn event_account(&self) -> Option<&str> {
         match self.family() {
             "payout" | "account" | "account.application" | "capability" => {
@@ -324,7 +328,7 @@ impl Template {
     }
 }
 
-/// What is given replaces what is there; tables are merged.
+/// Merges tables; other given values replace existing ones.
 fn merge(into: &mut Value, given: Option<&Map<String, Value>>) {
     for (key, value) in given.into_iter().flatten() {
         match (&mut into[key.as_str()], value) {
@@ -342,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_template_is_an_event_that_the_worker_reads() {
+    fn the_worker_reads_the_event_of_every_template() {
         let of = Instance {
             n: 3,
             seq: 7,
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_merged_and_what_makes_no_sense_is_refused() {
+    fn given_objects_are_merged_and_unsuitable_fields_are_refused() {
         let given =
             json!({"requirements": {"disabled_reason": "rejected.fraud"}, "country": "{at}"});
         let object = given.as_object().cloned();
@@ -407,7 +411,7 @@ mod tests {
             "{body}"
         );
         for (event, expected) in [
-            ("made.up", "no type"),
+            ("made.up", "not a Stripe event type"),
             ("product.created", "give its `object`"),
         ] {
             let error = Template {
@@ -425,7 +429,7 @@ mod tests {
         };
         assert_eq!(
             wrong.check(),
-            Err("`attempts` means nothing to an event of type payout.paid".into())
+            Err("`attempts` does not apply to an event of type payout.paid".into())
         );
     }
 }

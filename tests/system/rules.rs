@@ -102,7 +102,8 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
     let output = cli(&nothing, &["rules", "test", &file]);
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(
-        output.status.code() == Some(1) && text.contains("providers.toml:6:6: \"1h\" is no time"),
+        output.status.code() == Some(1)
+            && text.contains("providers.toml:6:6: \"1h\" is not a valid time"),
         "{text}"
     );
     assert!(

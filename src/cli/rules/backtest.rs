@@ -169,7 +169,7 @@ fn list(alerts: &[Fired], now_s: i64) -> Table {
         );
         let lasted = lasted(alert.lasted_s(now_s));
         let lasted = if alert.resolved_s.is_none() {
-            format!("{lasted}, still fires")
+            format!("{lasted}, still firing")
         } else {
             lasted
         };

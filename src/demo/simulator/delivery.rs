@@ -1,30 +1,31 @@
-//! Stripe's way of delivering: at least once, in no order. Pure and seeded.
+//! Delivery as Stripe does it: at least once, in no particular order. Pure and seeded.
 
 use super::SimEvent;
 
-/// Turns events into deliveries: neighbours change places, and some events come again later.
+/// Turns events into deliveries: neighbours change places, and some events are delivered pending
+/// later.
 pub struct Delivery {
     rng: fastrand::Rng,
-    /// Delivered once, and to be delivered again.
-    again: Vec<SimEvent>,
+    /// Delivered once, to be delivered pending.
+    pending: Vec<SimEvent>,
     duplicates: u64,
 }
 
 impl Delivery {
-    /// Events change places within this many.
+    /// Events change places within a window of this many.
     pub const WINDOW: usize = 8;
-    /// One of this many is delivered twice.
+    /// One of this many events is delivered twice.
     pub const ONE_TWICE_OF: u32 = 10;
 
     pub fn new(seed: u64) -> Self {
         Self {
             rng: fastrand::Rng::with_seed(seed),
-            again: Vec::new(),
+            pending: Vec::new(),
             duplicates: 0,
         }
     }
 
-    /// All of `events`, shuffled, with some of those promised earlier to come again.
+    /// All of `events`, shuffled, with some of the pending second deliveries.
     pub fn deliver(&mut self, events: Vec<SimEvent>) -> Vec<SimEvent> {
         let mut deliveries = Vec::with_capacity(events.len() + 4);
         let mut events = events.into_iter().peekable();
@@ -35,9 +36,9 @@ impl Delivery {
                 .filter(|_| self.rng.u32(0..Self::ONE_TWICE_OF) == 0)
                 .cloned()
                 .collect();
-            let now = self.rng.usize(0..=self.again.len());
-            window.extend(self.again.drain(..now));
-            self.again.extend(repeated);
+            let now = self.rng.usize(0..=self.pending.len());
+            window.extend(self.pending.drain(..now));
+            self.pending.extend(repeated);
             self.duplicates += now as u64;
             self.rng.shuffle(&mut window);
             deliveries.extend(window);
@@ -45,13 +46,13 @@ impl Delivery {
         deliveries
     }
 
-    /// What was still to come again.
+    /// The pending second deliveries.
     pub fn flush(&mut self) -> Vec<SimEvent> {
-        self.duplicates += self.again.len() as u64;
-        std::mem::take(&mut self.again)
+        self.duplicates += self.pending.len() as u64;
+        std::mem::take(&mut self.pending)
     }
 
-    /// Second deliveries so far.
+    /// The number of second deliveries so far.
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_arrives_some_of_it_twice_and_not_in_order() {
+    fn every_event_is_delivered_some_twice_and_out_of_order() {
         let events: Vec<SimEvent> = (0..1000)
             .map(|i| SimEvent {
                 kind: "x",

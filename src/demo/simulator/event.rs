@@ -9,11 +9,11 @@ pub struct SimEvent {
     pub kind: &'static str,
     /// Unix seconds.
     pub created_s: i64,
-    /// The whole webhook body.
+    /// The complete webhook body.
     pub body: String,
 }
 
-/// Which form the objects have. An endpoint sees both while a platform changes its API version.
+/// The form of the objects. An endpoint sees both while a platform changes its API version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Up to acacia: `invoice.subscription`, `current_period_*` on the subscription.
@@ -26,15 +26,15 @@ pub enum Shape {
 pub struct Draft<'a> {
     pub kind: &'static str,
     pub created_s: i64,
-    /// The connected account it belongs to.
+    /// The connected account of the event.
     pub account: Option<&'a str>,
     pub shape: Shape,
     pub object: Value,
-    /// Old values; only `*.updated` has them.
+    /// Previous values; only `*.updated` events have them.
     pub previous: Option<Value>,
 }
 
-/// Makes ids and envelopes; the simulator's only source of chance.
+/// Creates ids and envelopes; the only source of randomness of the simulator.
 pub struct Mint {
     pub rng: fastrand::Rng,
     /// The part that all ids of one Stripe account share.
@@ -90,7 +90,7 @@ impl Mint {
             object,
             previous,
         } = draft;
-        // What Stripe does by itself has no request; what an API call caused names it.
+        // Events that Stripe causes have no request; events caused by an API call name it.
         let request = match self.rng.u8(0..3) {
             0 => json!({"id": null, "idempotency_key": null}),
             1 => json!({"id": self.short_id("req"), "idempotency_key": null}),
@@ -128,25 +128,24 @@ impl Mint {
     }
 }
 
-/// How a Unix second is written in Stripe's ids, so that what is made later sorts later: in base
-/// 62, six digits long. Stripe documents no such thing; but of its documentation's
-/// `evt_1NG8Du2eZvKYlo2CUI79vXWy` and `sub_1MowQVLkdIwHu7ixeRlqHVzs` this gives the `created`.
-/// Source: <https://docs.stripe.com/api/events/object>,
-/// <https://docs.stripe.com/api/subscriptions/object>.
+/// The Unix second as Stripe writes it in ids, so that later ids sort later: in base 62, six digits
+/// long. Stripe does not document this, but for `evt_1NG8Du2eZvKYlo2CUI79vXWy` and
+/// `sub_1MowQVLkdIwHu7ixeRlqHVzs` of its documentation this gives `created`. Source:
+/// <https://docs.stripe.com/api/events/object>, <https://docs.stripe.com/api/subscriptions/object>.
 fn second(unix_s: i64) -> String {
     const BEGAN_S: i64 = 426_256_548;
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut rest = usize::try_from(unix_s - BEGAN_S).unwrap_or(0);
+    let mut remaining = usize::try_from(unix_s - BEGAN_S).unwrap_or(0);
     let mut digits = [0; 6];
     for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[rest % 62];
-        rest /= 62;
+        *digit = DIGITS[remaining % 62];
+        remaining /= 62;
     }
     digits.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// `previous_attributes`: the old values of what changed; of nested objects only that, a changed
-/// array whole.
+/// `previous_attributes`: the old values of changed fields. Nested objects hold changed fields
+/// only; a changed array is complete.
 pub fn changed(before: &Value, after: &Value) -> Value {
     let (Value::Object(before), Value::Object(after)) = (before, after) else {
         return before.clone();
@@ -169,13 +168,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_tell_when_they_were_made_as_those_in_stripes_documentation_do() {
+    fn ids_encode_their_creation_time_like_those_in_stripes_documentation() {
         for (id, created_s) in [
             ("evt_1NG8Du2eZvKYlo2CUI79vXWy", 1_686_089_970),
             ("sub_1MowQVLkdIwHu7ixeRlqHVzs", 1_679_609_767),
         ] {
-            let (prefix, rest) = id.split_once('_').expect("a prefix");
-            assert_eq!(&rest[..6], second(created_s));
+            let (prefix, remaining) = id.split_once('_').expect("a prefix");
+            assert_eq!(&remaining[..6], second(created_s));
             let ours = Mint::new(1).id(prefix, created_s);
             assert_eq!((ours.len(), &ours[..10]), (id.len(), &id[..10]));
         }

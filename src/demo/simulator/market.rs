@@ -24,9 +24,9 @@ pub struct Account {
     pub currency: &'static str,
     pub bank: String,
     pub created_s: i64,
-    /// How far its onboarding is: 0 new, 1 form submitted, 2 bank account added, 3 active.
+    /// The stage of onboarding: 0 new, 1 form submitted, 2 bank account added, 3 active.
     pub stage: u8,
-    /// It was active and has lost it.
+    /// It was active and lost the right to take charges.
     pub disabled: bool,
     connected: bool,
     changed_s: i64,
@@ -40,7 +40,7 @@ pub struct Payout {
     pub created_s: i64,
 }
 
-/// The account that loses its charges; it is never disconnected by chance.
+/// The account that loses its charges; it is never disconnected at random.
 pub const LARGEST: usize = 0;
 
 const NAMES: [&str; 12] = [
@@ -115,7 +115,7 @@ impl Market {
             connected: true,
             changed_s: at_s,
         };
-        // There is no `account.created`: the first update is what a platform hears.
+        // There is no `account.created`: a platform first receives an update.
         let draft = account.draft("account.updated", at_s, shapes::account(&account), None);
         let events = vec![mint.event(draft)];
         self.accounts.push(account);
@@ -191,7 +191,7 @@ impl Market {
             return Vec::new();
         };
         let account = &self.accounts[index];
-        // Yen have no hundredths, reais are worth a fifth.
+        // Yen have no minor unit; a real is worth a fifth of a dollar.
         let scale = match account.currency {
             "jpy" => 150,
             "brl" => 500,
@@ -215,7 +215,7 @@ impl Market {
         events
     }
 
-    /// The bank takes the oldest payout that is on its way, or returns it.
+    /// The bank accepts the oldest payout in transit, or returns it.
     pub fn settle(&mut self, mint: &mut Mint, at_s: i64, arrives: bool) -> Vec<SimEvent> {
         if self.on_their_way.is_empty() {
             return Vec::new();
@@ -263,7 +263,7 @@ impl Market {
         (self.paid_count, self.failed_count) = (0, 0);
     }
 
-    /// A connected account that fits and has not changed in this very second.
+    /// A random matching connected account that has not changed in this second.
     pub fn pick(
         &self,
         mint: &mut Mint,

@@ -1,5 +1,5 @@
-//! A marketplace and a software business that never were, as the webhooks Stripe would send about
-//! them: `Simulator::new(seed)`, `history(now)`, `step(now)`, and the incidents as methods.
+//! A fictitious marketplace and software business, as the webhooks that Stripe would send:
+//! `Simulator::new(seed)`, `history(now)`, `step(now)`, and the incidents as methods.
 //!
 //! Invariant: pure and seeded. The same seed and the same calls give the same events, byte for
 //! byte; there is no clock. Nothing here depends on revwatch's own code, so that the simulator
@@ -21,7 +21,7 @@ use self::event::{Draft, Mint, Shape};
 use self::market::{LARGEST, Market};
 use self::saas::{Saas, Status};
 
-/// See the module.
+/// The simulated business.
 pub struct Simulator {
     mint: Mint,
     saas: Saas,
@@ -32,15 +32,15 @@ const DAY_S: i64 = 86_400;
 const HOUR_S: i64 = 3600;
 
 impl Simulator {
-    /// Subscriptions that [`Self::history`] begins with.
+    /// The number of subscriptions at the start of [`Self::history`].
     pub const SUBSCRIPTIONS: usize = 120;
-    /// Above this many, customers leave rather than come: however long it runs, shares stay what
-    /// they are.
-    const MOST: usize = 150;
-    /// Of [`Self::SUBSCRIPTIONS`], those that became past due three days ago: more than the 8 %
-    /// that are allowed.
+    /// Above this number, customers leave instead of joining, so that shares stay stable however
+    /// long it runs.
+    const MAX_SUBSCRIPTIONS: usize = 150;
+    /// How many of [`Self::SUBSCRIPTIONS`] became past due three days ago: more than the limit of 8
+    /// %.
     pub const PAST_DUE: usize = 16;
-    /// Providers that [`Self::history`] begins with.
+    /// The number of providers at the start of [`Self::history`].
     pub const PROVIDERS: usize = 14;
     /// Payouts that arrived within the last 20 hours of [`Self::history`].
     pub const PAYOUTS: usize = 40;
@@ -63,7 +63,7 @@ impl Simulator {
         for index in 0..Self::PROVIDERS {
             let joined_s = mint.within(start_s, start_s + 2 * HOUR_S);
             events.extend(market.join(mint, joined_s));
-            // The last two are still on their way.
+            // The last two are still in transit.
             let steps: i64 = if index + 2 < Self::PROVIDERS { 3 } else { 1 };
             for step in 1..=steps {
                 events.extend(market.onboard(mint, index, joined_s + step * 900));
@@ -79,7 +79,7 @@ impl Simulator {
                 events.extend(saas.retry(mint, index, declined_s + DAY_S));
             }
         }
-        // Two old failures, outside of the last 24 hours.
+        // Two old failures, outside the last 24 hours.
         for arrives in [true, false, true, false] {
             let sent_s = mint.within(start_s + 6 * HOUR_S, start_s + 12 * HOUR_S);
             events.extend(market.pay_out(mint, sent_s));
@@ -95,15 +95,19 @@ impl Simulator {
         events
     }
 
-    /// One thing that happens on an ordinary day: one to five events.
+    /// One step of normal business: one to five events.
     pub fn step(&mut self, now_s: i64) -> Vec<SimEvent> {
         let Self { mint, saas, market } = self;
         let events = match mint.rng.u32(0..1000) {
             0..280 => with(saas.pick(mint, Status::Active, now_s), |i| {
                 saas.renew(mint, i, now_s)
             }),
-            280..350 if saas.subscriptions.len() < Self::MOST => saas.start(mint, now_s, false),
-            350..380 if saas.subscriptions.len() < Self::MOST => saas.start(mint, now_s, true),
+            280..350 if saas.subscriptions.len() < Self::MAX_SUBSCRIPTIONS => {
+                saas.start(mint, now_s, false)
+            }
+            350..380 if saas.subscriptions.len() < Self::MAX_SUBSCRIPTIONS => {
+                saas.start(mint, now_s, true)
+            }
             380..410 => with(saas.pick(mint, Status::Trialing, now_s), |i| {
                 saas.convert(mint, i, now_s)
             }),
@@ -135,7 +139,7 @@ impl Simulator {
             888..896 => vec![undocumented(mint, now_s)],
             _ => Vec::new(),
         };
-        // What could not happen now gives way to what always can.
+        // A step that is impossible now is replaced by one that is always possible.
         if events.is_empty() {
             vec![noise(mint, now_s)]
         } else {
@@ -143,7 +147,7 @@ impl Simulator {
         }
     }
 
-    /// `count` payouts come back from the bank, every other one after it had been reported as paid.
+    /// The bank returns `count` payouts, every other one after it was reported as paid.
     pub fn fail_payouts(&mut self, now_s: i64, count: usize) -> Vec<SimEvent> {
         let Self { mint, market, .. } = self;
         let mut events = Vec::new();
@@ -158,7 +162,7 @@ impl Simulator {
         events
     }
 
-    /// `count` payouts are sent and arrive.
+    /// `count` payouts are sent and succeed.
     pub fn succeed_payouts(&mut self, now_s: i64, count: usize) -> Vec<SimEvent> {
         let Self { mint, market, .. } = self;
         let mut events = Vec::new();
@@ -169,7 +173,7 @@ impl Simulator {
         events
     }
 
-    /// The largest provider loses the right to take charges, or gets it back.
+    /// The largest provider loses or regains the right to take charges.
     pub fn set_largest_disabled(&mut self, now_s: i64, disabled: bool) -> Vec<SimEvent> {
         self.market
             .set_disabled(&mut self.mint, LARGEST, now_s, disabled)
@@ -202,12 +206,12 @@ impl Simulator {
         (self.market.paid_count, self.market.failed_count)
     }
 
-    /// Monthly recurring revenue by currency, as it must come out.
+    /// Monthly recurring revenue by currency: the expected value.
     pub fn mrr_minor(&self) -> BTreeMap<String, i64> {
         self.saas.mrr_minor()
     }
 
-    /// Subscriptions past due, and of how many active and past due, as it must come out.
+    /// The number of past-due subscriptions, and of active and past-due ones: the expected values.
     pub fn past_due(&self) -> (usize, usize) {
         self.saas.past_due()
     }
@@ -217,7 +221,7 @@ fn with(index: Option<usize>, act: impl FnOnce(usize) -> Vec<SimEvent>) -> Vec<S
     index.map(act).unwrap_or_default()
 }
 
-/// Of a type that is in no documentation yet: it must do no harm.
+/// An event of an undocumented type: it must do no harm.
 fn undocumented(mint: &mut Mint, at_s: i64) -> SimEvent {
     let object =
         json!({"id": mint.short_id("fcst"), "object": "billing.forecast", "livemode": false});
@@ -231,7 +235,7 @@ fn undocumented(mint: &mut Mint, at_s: i64) -> SimEvent {
     })
 }
 
-/// Documented, and no concern of revwatch.
+/// A documented event that does not concern revwatch.
 fn noise(mint: &mut Mint, at_s: i64) -> SimEvent {
     let amount = mint.rng.i64(500..50_000);
     let (kind, prefix, status) = mint

@@ -1,4 +1,4 @@
-//! The software business: subscriptions, their invoices, and what becomes of them.
+//! The software business: subscriptions and their invoices.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::event::{Draft, Mint, Shape, SimEvent, changed};
 use super::shapes;
 
-/// All subscriptions that are not over.
+/// All subscriptions that have not ended.
 #[derive(Default)]
 pub struct Saas {
     pub subscriptions: Vec<Subscription>,
@@ -28,12 +28,12 @@ pub struct Subscription {
     pub trial_end_s: Option<i64>,
     pub cancelling: bool,
     pub latest_invoice: Option<String>,
-    /// Not paid yet: the reason for being past due.
+    /// The unpaid invoice: the reason for being past due.
     open_invoice: Option<Invoice>,
-    /// It stays past due until the incident is over.
+    /// It stays past due until the incident ends.
     pub stuck: bool,
-    /// Unix seconds of its latest change: another within that second would leave their order to
-    /// chance.
+    /// Unix seconds of the latest change: the order of two changes within one second would be
+    /// undefined.
     pub changed_s: i64,
 }
 
@@ -60,8 +60,8 @@ pub struct Plan {
     pub lookup_key: &'static str,
     pub product: &'static str,
     pub interval: &'static str,
-    /// In the order of [`CURRENCIES`]; yearly ones are multiples of 12, so that a month is a whole
-    /// number.
+    /// In the order of [`CURRENCIES`]; yearly amounts are multiples of 12, so that the monthly
+    /// amount is an integer.
     amounts_minor: [i64; 4],
 }
 
@@ -142,7 +142,7 @@ impl Subscription {
         }
     }
 
-    /// Changes it, and tells what it was before.
+    /// Changes the subscription; the event holds the previous values.
     fn change(&mut self, at_s: i64, change: impl FnOnce(&mut Self)) -> Draft<'static> {
         let before = shapes::subscription(self);
         change(self);
@@ -158,7 +158,7 @@ impl Subscription {
 }
 
 impl Saas {
-    /// Monthly recurring revenue by currency: what revwatch must come to.
+    /// Monthly recurring revenue by currency: the value that revwatch must compute.
     pub fn mrr_minor(&self) -> BTreeMap<String, i64> {
         let mut sums = BTreeMap::new();
         for s in &self.subscriptions {
@@ -168,7 +168,7 @@ impl Saas {
         sums
     }
 
-    /// Past due, and of how many active and past due.
+    /// The number of past-due subscriptions, and of active and past-due ones.
     pub fn past_due(&self) -> (usize, usize) {
         let count = |status| {
             self.subscriptions
@@ -182,7 +182,7 @@ impl Saas {
         )
     }
 
-    /// One with this status that has not changed in this very second.
+    /// A random subscription with this status that has not changed in this second.
     pub fn pick(&self, mint: &mut Mint, status: Status, now_s: i64) -> Option<usize> {
         let fits = |i: &usize| {
             let s = &self.subscriptions[*i];
@@ -194,7 +194,7 @@ impl Saas {
 
     /// A customer subscribes.
     pub fn start(&mut self, mint: &mut Mint, at_s: i64, trial: bool) -> Vec<SimEvent> {
-        // Both shapes and all currencies take turns, whatever the seed.
+        // Both shapes and all currencies alternate, whatever the seed.
         let turn = self.subscriptions.len();
         let plan = &PLANS[[0, 0, 0, 0, 1, 1, 1, 1, 2, 0][mint.rng.usize(0..10)]];
         let mut s = Subscription {
@@ -280,7 +280,7 @@ impl Saas {
         drafts.into_iter().map(|d| mint.event(d)).collect()
     }
 
-    /// Stripe tries the card once more, in vain.
+    /// Stripe retries the card and fails.
     pub fn retry(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let s = &mut self.subscriptions[index];
         let Some(mut invoice) = s.open_invoice.take() else {
@@ -321,26 +321,26 @@ impl Saas {
         drafts.into_iter().map(|d| mint.event(d)).collect()
     }
 
-    /// More or fewer seats.
+    /// The number of seats changes.
     pub fn resize(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let s = &mut self.subscriptions[index];
         let draft = s.change(at_s, |s| s.quantity += if s.quantity > 3 { -2 } else { 2 });
         vec![mint.event(draft)]
     }
 
-    /// The customer leaves: at the end of the period, or at once if that is scheduled already.
+    /// The customer cancels: at the end of the period, or at once if that is scheduled already.
     pub fn cancel(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let s = &mut self.subscriptions[index];
         if !s.cancelling {
             let draft = s.change(at_s, |s| s.cancelling = true);
             return vec![mint.event(draft)];
         }
-        let mut gone = self.subscriptions.swap_remove(index);
-        gone.status = Status::Canceled;
-        let draft = gone.draft(
+        let mut cancelled = self.subscriptions.swap_remove(index);
+        cancelled.status = Status::Canceled;
+        let draft = cancelled.draft(
             "customer.subscription.deleted",
             at_s,
-            shapes::subscription(&gone),
+            shapes::subscription(&cancelled),
             None,
         );
         vec![mint.event(draft)]
@@ -366,7 +366,7 @@ fn draft_invoice(
     }
 }
 
-/// An invoice from draft to paid, all within one second as it often is.
+/// An invoice from draft to paid, within one second, as is common.
 fn pay(s: &Subscription, invoice: &mut Invoice, at_s: i64) -> Vec<Draft<'static>> {
     let mut drafts = vec![s.invoice_event("invoice.created", at_s, invoice)];
     invoice.status = "open";

@@ -1,4 +1,4 @@
-//! What the simulator promises, checked with what revwatch makes of its events.
+//! Checks the simulator's promises against the state that revwatch derives from its events.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::*;
 
 const NOW_S: i64 = 1_790_000_000;
 
-/// Some minutes of business with every incident in them.
+/// Some minutes of business with every incident.
 fn minutes(seed: u64) -> (Simulator, Vec<SimEvent>) {
     let mut simulator = Simulator::new(seed);
     let mut events = simulator.history(NOW_S);
@@ -32,8 +32,8 @@ fn minutes(seed: u64) -> (Simulator, Vec<SimEvent>) {
     (simulator, events)
 }
 
-/// What revwatch makes of `events`, in the order given.
-fn understood(events: &[SimEvent]) -> HashMap<EntityKey, Entity> {
+/// The state that revwatch derives from `events`, in the given order.
+fn derived_state(events: &[SimEvent]) -> HashMap<EntityKey, Entity> {
     let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
     let mut entities = HashMap::new();
     for event in events {
@@ -68,10 +68,10 @@ fn the_same_seed_gives_the_same_events() {
 }
 
 #[test]
-fn every_event_is_readable_and_both_shapes_and_all_kinds_are_there() {
+fn every_event_is_readable_and_all_shapes_and_types_occur() {
     for seed in 0..2 {
         let events = minutes(seed).1;
-        understood(&events);
+        derived_state(&events);
         let has = |text: &str| events.iter().any(|e| e.body.contains(text));
         for text in [
             "2024-12-18.acacia",
@@ -117,17 +117,17 @@ fn every_event_is_readable_and_both_shapes_and_all_kinds_are_there() {
     }
 }
 
-/// The simulator keeps its own books. Whatever the order of delivery, and however often something
-/// comes, revwatch's must agree with them.
+/// The simulator keeps its own totals. Revwatch must agree with them, whatever the order of
+/// delivery and the number of duplicates.
 #[test]
-fn delivered_in_any_order_it_comes_to_the_simulators_own_figures() {
+fn revwatch_agrees_with_the_simulator_in_any_order_of_delivery() {
     for seed in 0..2 {
         let (simulator, events) = minutes(seed);
         let mut delivery = Delivery::new(seed);
         let mut deliveries = delivery.deliver(events.clone());
         deliveries.extend(delivery.flush());
-        let entities = understood(&deliveries);
-        assert_eq!(entities, understood(&events), "seed {seed}");
+        let entities = derived_state(&deliveries);
+        assert_eq!(entities, derived_state(&events), "seed {seed}");
         let counters = counters(&entities);
         let kpis = Kpis::compute(&counters, NOW_S + 200);
         let mrr: BTreeMap<_, _> = kpis
@@ -153,14 +153,14 @@ fn delivered_in_any_order_it_comes_to_the_simulators_own_figures() {
 }
 
 #[test]
-fn the_incidents_are_what_the_shipped_rules_look_for() {
+fn the_incidents_trigger_the_built_in_rules() {
     let mut simulator = Simulator::new(1);
     let mut events = simulator.history(NOW_S);
     let (past_due, base) = simulator.past_due();
     assert!(past_due * 100 > base * 8, "{past_due} of {base}");
     events.extend(simulator.set_largest_disabled(NOW_S, true));
     let lost = |events: &[SimEvent]| {
-        let entities = understood(events);
+        let entities = derived_state(events);
         entities
             .values()
             .flat_map(Entity::conditions)
