@@ -1,5 +1,4 @@
-//! What people ask for on the command line reaches the evaluator, and what they read there is how
-//! it is.
+//! Commands of the CLI reach the evaluator, and the CLI shows the current state.
 
 use serde_json::{Value, json};
 
@@ -8,7 +7,7 @@ use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::slack::Slack;
 use crate::support::wait::until;
 
-/// Stripe, for as many accounts as one likes; every event is newer than the one before.
+/// Stripe events for any number of accounts; each is newer than the one before.
 struct Stripe {
     client: reqwest::Client,
     url: String,
@@ -63,7 +62,7 @@ fn refused(variables: &Variables, args: &[&str], code: i32, why: &str) {
     assert!(said.contains(why), "{args:?}: {said}");
 }
 
-/// The one alert that is not over and concerns an account.
+/// The open alert about an account.
 async fn open_alert(variables: &Variables, account: &str) -> Value {
     until(&format!("{account} has an alert"), || async {
         let listed = read(variables, &["list", "--members", "--account", account]);
@@ -72,7 +71,7 @@ async fn open_alert(variables: &Variables, account: &str) -> Value {
     .await
 }
 
-/// The text of the last message about an account, once it says so.
+/// The text of the latest message about an account, as soon as it contains `says`.
 async fn told(slack: &Slack, account: &str, words: &str) -> String {
     until(&format!("Slack is told {words:?} of {account}"), || async {
         let mut texts = slack
@@ -91,12 +90,12 @@ fn id(alert: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_are_taken_silenced_and_ended_from_the_command_line() {
+async fn alerts_are_acknowledged_silenced_and_resolved_from_the_command_line() {
     answered_from_the_command_line(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_are_so_on_rabbitmq_and_redis_too() {
+async fn alerts_are_acknowledged_silenced_and_resolved_on_rabbitmq_and_redis() {
     answered_from_the_command_line(&Home::servers().await).await;
 }
 
@@ -190,7 +189,7 @@ async fn answered_from_the_command_line(home: &Home) {
         (&silence["id"], &json!(1)),
         "{silences}"
     );
-    // Another one that fires later is told, so this one would have been.
+    // A later alert is sent, so this one would have been sent as well.
     stripe.lose("acct_3").await;
     told(&slack, "acct_3", "CRITICAL").await;
     assert!(
@@ -275,7 +274,7 @@ async fn answered_from_the_command_line(home: &Home) {
         "{exported}"
     );
 
-    // With nobody there, what is asked for waits.
+    // Without an evaluator, a command stays pending.
     process.stop();
     let said = print(&variables, &["alerts", "ack", id(&second), "--wait", "1"]);
     assert!(
@@ -315,7 +314,7 @@ async fn a_group_stands_for_its_members() {
         ("REVWATCH_RULES", &rules.path().display().to_string()),
         ("USER", "ana"),
     ]);
-    // All of it happens before anybody looks, so that all of it fires at once.
+    // All of it happens before the first evaluation, so that all alerts fire in one tick.
     let process = Revwatch::serve(&variables, "ingest,worker");
     let mut stripe = Stripe::to(&process);
     for n in 0..7 {
@@ -401,7 +400,7 @@ async fn a_group_stands_for_its_members() {
 }
 
 #[test]
-fn a_silence_without_an_end_a_reason_or_something_to_silence_is_refused() {
+fn a_silence_needs_an_end_a_reason_and_a_matcher() {
     let home = Home::embedded();
     let variables = home.variables(&[("USER", "ana")]);
     for (args, why) in [

@@ -1,4 +1,4 @@
-//! What no webhook brought is read from Stripe's API, and then it is as if it had come.
+//! Events that no webhook delivered are read from Stripe's API and applied like webhooks.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -67,23 +67,23 @@ fn payout(n: usize, created_s: i64, account: Option<&str>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missed_stretch_heals_embedded() {
-    a_missed_stretch_heals(&Home::embedded()).await;
+async fn a_gap_in_deliveries_is_filled_embedded() {
+    a_gap_in_deliveries_is_filled(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missed_stretch_heals_on_servers() {
-    a_missed_stretch_heals(&Home::servers().await).await;
+async fn a_gap_in_deliveries_is_filled_on_servers() {
+    a_gap_in_deliveries_is_filled(&Home::servers().await).await;
 }
 
-/// Half of the events come by webhook, then Stripe is asked for all, while revwatch serves.
-async fn a_missed_stretch_heals(home: &Home) {
+/// Half of the events arrive by webhook; then a backfill reads all of them while revwatch serves.
+async fn a_gap_in_deliveries_is_filled(home: &Home) {
     let history = History::new(41, 60, now_s());
     let stripe = Stripe::start(&[]).await;
     stripe.happened(&history.events, KEY);
     let variables = asking(home, &stripe, KEY);
-    // Every second one, and one of each account: revwatch knows whom to ask as. Of two only Stripe
-    // knows.
+    // Every second event, and one of each account, so that revwatch knows the accounts to read. Two
+    // accounts are known to Stripe only.
     let new: Vec<String> = accounts_of(&history.events).into_iter().take(2).collect();
     new.iter().for_each(|id| stripe.knows(account(id, true)));
     let mut known = HashSet::new();
@@ -123,7 +123,7 @@ async fn a_missed_stretch_heals(home: &Home) {
         (applied(&shown) == all && duplicates == Some(by_webhook.len() as u64)).then_some(())
     })
     .await;
-    // Once more: the same deliveries, which are known.
+    // A second run reads the same events, which count as duplicates.
     let again = backfilled(
         &variables,
         &["--since", "1d", "--all-accounts", "--restart"],
@@ -146,17 +146,16 @@ async fn a_missed_stretch_heals(home: &Home) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_that_is_killed_goes_on_embedded() {
+async fn a_killed_backfill_continues_embedded() {
     a_backfill_that_is_killed_goes_on(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_that_is_killed_goes_on_on_servers() {
+async fn a_killed_backfill_continues_on_servers() {
     a_backfill_that_is_killed_goes_on(&Home::servers().await).await;
 }
 
-/// Killed again and again while it publishes; the same command gets to the end, and nothing is
-/// missing.
+/// Killed repeatedly while it publishes: the same command finishes, and no event is missing.
 async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     let history = History::new(42, 120, now_s());
     let (own, connected): (Vec<_>, Vec<_>) = history
@@ -167,7 +166,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     assert!(own.len() > 500, "many pages: {}", own.len());
     let stripe = Stripe::start(&[]).await;
     stripe.happened(&own, KEY);
-    // Progress is kept there, wherever the events are.
+    // Progress is kept in this folder, wherever the events are stored.
     let folder = tempfile::tempdir().expect("a folder");
     let data = match home {
         Home::Embedded(folder) => folder.path().to_owned(),
@@ -180,12 +179,12 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     let (mut kills, mut progress) = (0, progress_in(&data));
     loop {
         let mut process = begin(&variables, &asked);
-        // When what it writes down has changed, a page is done, and the next is under way.
+        // When the progress file changes, one page is done and the next has started.
         let ended = tokio::task::block_in_place(|| {
             until_blocking("it comes further, or to the end", || {
                 match process.try_wait().expect("a child") {
                     Some(status) => Some(Some(status)),
-                    // None at all is the end of it.
+                    // No file means that the backfill has finished.
                     None => Some(progress_in(&data))
                         .filter(|now| !now.is_empty() && *now != progress)
                         .map(|_| None),
@@ -201,7 +200,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
         progress = progress_in(&data);
         kills += 1;
         if progress.is_empty() {
-            // It came to the end before the signal came to it.
+            // The backfill finished before the signal arrived.
             break;
         }
         assert!(kills < 50, "each run comes further");
@@ -237,7 +236,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     same_exports(&variables, &history.events).await;
 }
 
-/// What backfills have written down there.
+/// The progress files of backfills.
 fn progress_in(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder)
         .into_iter()
@@ -245,14 +244,14 @@ fn progress_in(folder: &Path) -> Vec<String> {
         .flatten()
         .map(|entry| entry.path());
     let progress = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
-    // One may be replaced just now.
+    // A file may be replaced at this moment.
     progress
         .filter_map(|path| std::fs::read_to_string(path).ok())
         .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_bounds_accounts_and_troubles() {
+async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
     let at_s = now_s() - 5000;
     let mut events: Vec<String> = (0..350)
         .map(|n| payout(n, at_s + 3 * n as i64, None))
@@ -265,7 +264,7 @@ async fn pages_bounds_accounts_and_troubles() {
     let home = Home::embedded();
     let variables = asking(&home, &stripe, KEY);
 
-    // From the 10th event on, up to but without the 340th.
+    // From the 10th event to before the 340th.
     let iso = |s: i64| jiff::Timestamp::from_second(s).expect("a time").to_string();
     let (since, until_) = (iso(at_s + 30), iso(at_s + 3 * 340));
     let told = backfilled(&variables, &["--since", &since, "--until", &until_]);
@@ -328,7 +327,7 @@ async fn pages_bounds_accounts_and_troubles() {
         "{payouts}"
     );
 
-    // Of several accounts one that Stripe does not show is told, and the others are read.
+    // An account that Stripe refuses is reported, and the others are read.
     let args = [
         "backfill",
         "--since",
@@ -351,7 +350,7 @@ async fn pages_bounds_accounts_and_troubles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_said() {
+async fn impossible_backfills_are_refused_with_a_reason() {
     let stripe = Stripe::start(&[]).await;
     stripe.happened(&[payout(1, now_s(), None)], KEY);
     let home = Home::embedded();

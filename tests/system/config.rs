@@ -1,4 +1,4 @@
-//! `revwatch config`: what is in effect, and everything that is wrong with it.
+//! `revwatch config`: the settings in effect, and all their faults.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ fn faults(variables: &Variables, args: &[&str]) -> String {
 }
 
 #[test]
-fn every_fault_is_named_at_once() {
+fn every_fault_is_reported_in_one_run() {
     let settings = Settings::new(
         "lissten = \"x\"\n[limits]\nbody_bites = 1\nin_flight = \"many\"\n[[endpoints]]\nname = \"eu\"\npath = \"/eu\"\n\
          secret_file = \"/nowhere/eu\"\n[[alerting.routes]]\nnotify = [\"telegram\"]\n",
@@ -62,7 +62,7 @@ fn every_fault_is_named_at_once() {
 }
 
 #[test]
-fn a_process_needs_what_its_roles_need() {
+fn a_process_needs_only_the_settings_of_its_roles() {
     let none: Variables = vec![("STRIPE_WEBHOOK_SECRET".into(), String::new())];
     assert!(faults(&none, &[]).contains("no webhook endpoint has a signing secret"));
     assert!(
@@ -87,7 +87,7 @@ fn a_process_needs_what_its_roles_need() {
 }
 
 #[test]
-fn what_is_in_effect_is_printed_with_where_it_comes_from() {
+fn settings_in_effect_are_printed_with_their_source() {
     let settings =
         Settings::of_providers("[limits]\nbody_bytes = 9\n[slack]\nbot_token = \"xoxb-hidden\"\n");
     let file = settings.write("key", "rk_hidden\n");
@@ -126,7 +126,7 @@ fn what_is_in_effect_is_printed_with_where_it_comes_from() {
         ),
         (&9.into(), &"default".into())
     );
-    // As it is, it is refused: its secrets are known to everybody.
+    // The example file is refused unchanged: its secrets are public.
     settings.write("revwatch.toml", &text);
     assert!(faults(&variables, &[]).contains("`slack.bot_token` holds ***"));
     let defaults = print(&Variables::new(), &["config", "print", "--defaults"]);
@@ -134,7 +134,7 @@ fn what_is_in_effect_is_printed_with_where_it_comes_from() {
 }
 
 #[tokio::test]
-async fn a_variable_that_does_not_exist_is_warned_of_at_start() {
+async fn an_unknown_variable_causes_a_warning_at_start() {
     let home = Home::embedded();
     let process = Revwatch::serve(&home.variables(&[("REVWATCH_PARTITION", "16")]), "worker");
     let wanted = "REVWATCH_PARTITION is set, but revwatch has no such variable; did you mean REVWATCH_PARTITIONS?";

@@ -1,4 +1,4 @@
-//! `kill -9` in the middle of a load loses nothing that was answered 2xx, and counts nothing twice.
+//! `kill -9` under load loses nothing that was answered 2xx, and nothing is counted twice.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_process_is_killed_again_and_again() {
+async fn a_repeatedly_killed_embedded_process_loses_nothing() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
     let history = History::new(7, 60, jiff::Timestamp::now().as_second());
@@ -19,7 +19,7 @@ async fn the_embedded_process_is_killed_again_and_again() {
     let mut kills = 0;
     while !rest.is_empty() {
         let process = Revwatch::serve(&variables, "ingest,worker,alerting");
-        // Some more each time, then the end comes while requests are under way.
+        // A few more each time; the kill comes while requests are in flight.
         let accepted = load(&process, &rest, 40 + 30 * kills).await;
         process.kill9();
         kills += 1;
@@ -31,7 +31,7 @@ async fn the_embedded_process_is_killed_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_role_on_rabbitmq_and_redis_is_killed_under_load() {
+async fn each_role_killed_under_load_loses_nothing_on_rabbitmq_and_redis() {
     let home = Home::servers().await;
     let variables = home.variables(&[]);
     let history = History::new(8, 80, jiff::Timestamp::now().as_second());
@@ -42,7 +42,7 @@ async fn each_role_on_rabbitmq_and_redis_is_killed_under_load() {
         let ingest = Revwatch::serve(&variables, "ingest");
         let worker = Revwatch::serve(&variables, "worker");
         let accepted = load(&ingest, &rest, 60 + 40 * kills).await;
-        // The worker is in the middle of what was accepted.
+        // The worker is in the middle of the accepted deliveries.
         worker.kill9();
         ingest.kill9();
         kills += 1;
@@ -54,7 +54,7 @@ async fn each_role_on_rabbitmq_and_redis_is_killed_under_load() {
     all_applied(&variables, &history).await;
 }
 
-/// Posts until `enough` were answered 200, then returns while the rest is still under way.
+/// Posts until `enough` deliveries were answered 200, then returns while others are in flight.
 pub(super) async fn load(process: &Revwatch, events: &[String], enough: usize) -> HashSet<String> {
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let accepted = Mutex::new(HashSet::new());
@@ -75,7 +75,8 @@ pub(super) async fn load(process: &Revwatch, events: &[String], enough: usize) -
     accepted.into_inner().expect("no panic while locked")
 }
 
-/// What was accepted is applied, each event once; the exports are those of a run that saw no crash.
+/// Accepted events are applied, each counted one time; the exports equal those of a run without a
+/// crash.
 async fn all_applied(variables: &Variables, history: &History) {
     let process = Revwatch::serve(variables, "worker");
     let shown = until("every event is applied", || async {
@@ -93,7 +94,7 @@ async fn all_applied(variables: &Variables, history: &History) {
     same_exports(variables, &history.events).await;
 }
 
-/// The exports are those of a run that saw nothing of what this one did.
+/// The exports equal those of a run without the faults of this one.
 pub(super) async fn same_exports(variables: &Variables, events: &[String]) {
     let calm = Home::embedded();
     let calm = calm.variables(&[]);

@@ -1,5 +1,5 @@
-//! `revwatch demo`: exit code 0 means that every alert of the play fired and resolved, that nothing
-//! was lost or dead-lettered, and that the figures agree with the simulator's own.
+//! `revwatch demo`: exit code 0 means that every alert of the scenario fired and resolved, that
+//! nothing was lost or dead-lettered, and that the values agree with the simulator's.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use crate::support::wait::until_blocking;
 fn demo(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_revwatch"));
     command.arg("demo").args(options).env_remove("RUST_LOG");
-    // What the user has set up for real is none of the demo's business.
+    // The demo must ignore the user's real settings.
     command
         .env("REVWATCH_REDIS_URL", "redis://127.0.0.1:1")
         .env("SLACK_WEBHOOK_URL", "http://127.0.0.1:1/");
@@ -38,13 +38,16 @@ fn every_alert_fires_and_resolves() {
         "payout_failure_rate",
         "provider_lost_charges",
     ] {
-        // Told when it fires and when it is over, each with the alert's id and rule in the last
-        // line.
-        let told = text
+        // A notification when the alert fires and one when it resolves, each with the alert's id
+        // and rule in the last line.
+        let notified = text
             .lines()
             .filter(|line| line.ends_with(&format!(" · {rule}")))
             .count();
-        assert!(told >= 2, "{rule} was told {told} times:\n{text}");
+        assert!(
+            notified >= 2,
+            "{rule} was notified {notified} times:\n{text}"
+        );
     }
     for title in [
         "More than 5 % of payouts",
@@ -73,7 +76,7 @@ fn every_alert_fires_and_resolves() {
 }
 
 #[test]
-fn an_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
+fn an_interrupt_stops_the_demo_and_leaves_no_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut child = demo(&["--seconds", "600"])
         .env("TMPDIR", folder.path())
@@ -91,7 +94,7 @@ fn an_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
         .status()
         .expect("kill");
     assert!(asked.success());
-    // Long before the ten minutes that it would play.
+    // Long before the ten minutes that it would run.
     let status = until_blocking("it has ended", || child.try_wait().expect("a child"));
     assert_eq!((status.code(), files()), (Some(1), 0));
 }

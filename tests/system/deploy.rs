@@ -1,5 +1,5 @@
-//! What `deploy/` has for containers, clusters and systemd is looked at without any of them; what
-//! is installed here (systemd-analyze, kubectl, docker) is asked as well.
+//! Checks the files in `deploy/` for containers, clusters and systemd without running any of them,
+//! and with the tools that are installed here (systemd-analyze, kubectl, docker).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,18 +7,18 @@ use std::process::{Command, Output};
 use super::Home;
 use crate::support::revwatch::{Revwatch, cli};
 
-/// `systemd-analyze security` counts from 0 (safe) to 10; this is tenths.
+/// `systemd-analyze security` rates exposure from 0 (safe) to 10; this is in tenths.
 const EXPOSURE: &str = "20";
 
 #[test]
-fn every_file_and_setting_that_is_named_is_there() {
+fn every_referenced_file_and_setting_exists() {
     let output = deploy_py(Path::new("/usr/bin/python3"), &[]);
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// With the schemas of Kubernetes, which `tests/run` gets from PyPI.
+/// Uses the Kubernetes schemas that `tests/run` installs from PyPI.
 #[test]
-fn schemas_of_kubernetes_are_kept() {
+fn manifests_conform_to_the_kubernetes_schemas() {
     let python = target().join("kubernetes-validate/bin/python");
     assert!(
         python.exists(),
@@ -45,13 +45,13 @@ fn schemas_of_kubernetes_are_kept() {
 }
 
 #[test]
-fn units_are_understood_and_let_little_through() {
+fn systemd_accepts_the_units_and_rates_their_exposure_low() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut units = Vec::new();
     for entry in std::fs::read_dir(root().join("deploy/systemd")).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|end| end == "service") {
-            // Where it will be installed there is nothing yet.
+            // The paths of the installation do not exist on this machine.
             let text = std::fs::read_to_string(&path).expect("text");
             assert!(
                 text.contains("ExecStart=/usr/local/bin/revwatch serve"),
@@ -73,7 +73,7 @@ fn units_are_understood_and_let_little_through() {
         eprintln!("not looked at: units (systemd-analyze is not installed)");
         return;
     };
-    // It speaks of other units of this machine, too.
+    // The output covers other units of this machine, too.
     let ours: Vec<String> = said(&verified)
         .lines()
         .filter(|l| l.contains("revwatch"))
@@ -109,9 +109,9 @@ fn docker_reads_the_compose_file() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// What containers ask for their health.
+/// The health check of the containers.
 #[test]
-fn health_says_whether_the_process_beside_it_is_ready() {
+fn health_reports_the_readiness_of_the_local_process() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");

@@ -1,4 +1,5 @@
-//! The evidence of a round (R9): what is in its folder, what is not, and that it is written down.
+//! The evidence of a review (R9): the contents of its folder, the absence of names, and the audit
+//! entry.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use super::Home;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::wait::until;
 
-/// Everything by which somebody could be recognised.
+/// Everything that could identify a person.
 const TELLTALES: [&str; 8] = [
     "acct_",
     "cus_",
@@ -23,7 +24,7 @@ const TELLTALES: [&str; 8] = [
     "@",
 ];
 
-/// An event of Maria's account, with her name and address wherever there is room for it.
+/// An event of Maria's account, with her name and address in every field that can hold text.
 fn event(n: usize, kind: &str, object: &Value) -> String {
     json!({
         "id": format!("evt_maria{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": kind,
@@ -58,7 +59,7 @@ fn events() -> Vec<String> {
     ]
 }
 
-/// Two rules of which none mutes the other.
+/// Two rules, neither of which inhibits the other.
 fn rules() -> tempfile::NamedTempFile {
     let rule = |name: &str, condition: &str| {
         format!(
@@ -80,7 +81,7 @@ fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// Lines after the header, split at commas (of which no value here has one).
+/// The rows after the header, split at commas (no value here contains one).
 fn column(csv: &str, name: &str) -> Vec<String> {
     let mut lines = csv.lines();
     let at = lines
@@ -95,16 +96,16 @@ fn column(csv: &str, name: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_round_leaves_evidence_without_names_embedded() {
-    a_round_leaves_evidence_without_names(&Home::embedded()).await;
+async fn a_review_leaves_evidence_without_names_embedded() {
+    a_review_leaves_evidence_without_names(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_round_leaves_evidence_without_names_on_servers() {
-    a_round_leaves_evidence_without_names(&Home::servers().await).await;
+async fn a_review_leaves_evidence_without_names_on_servers() {
+    a_review_leaves_evidence_without_names(&Home::servers().await).await;
 }
 
-async fn a_round_leaves_evidence_without_names(home: &Home) {
+async fn a_review_leaves_evidence_without_names(home: &Home) {
     let rules = rules();
     let variables = home.variables(&[("REVWATCH_RULES", &rules.path().display().to_string())]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
@@ -144,7 +145,7 @@ async fn a_round_leaves_evidence_without_names(home: &Home) {
         &variables,
         &["export", "subscriptions", "--by", "Ana Santos"],
     );
-    // The evaluator writes an act down after it has done it.
+    // The evaluator writes the audit entry after it has carried out the command.
     until("the answer is in the audit", || async {
         print(&variables, &["audit"])
             .contains("alert acknowledged")
@@ -290,7 +291,7 @@ async fn a_round_leaves_evidence_without_names(home: &Home) {
     assert!(there.remove("manifest.json"));
     assert_eq!(listed, there);
 
-    // A second one stands beside it, under other names, and none in its log either.
+    // A second review has its own folder with other pseudonyms, and no names in its log either.
     let again = write(&variables, &["--pseudonyms"]);
     let second = Path::new(again["folder"].as_str().expect("a path")).to_owned();
     let name = second

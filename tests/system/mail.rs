@@ -1,4 +1,4 @@
-//! Mail, handed to a real server: readable, threaded, and none lost while the server is away.
+//! Mail is delivered to a real server: readable, threaded, and not lost while the server is down.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
     mail["headers"][name].as_str().unwrap_or_default()
 }
 
-/// The one mail about this account with this in its subject.
+/// The only mail about this account with this text in its subject.
 fn about<'a>(mails: &'a [Value], account: &str, subject: &str) -> &'a Value {
     let fits = |m: &&Value| {
         header(m, "subject").contains(subject)
@@ -34,7 +34,7 @@ fn about<'a>(mails: &'a [Value], account: &str, subject: &str) -> &'a Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_and_their_ends_arrive_also_when_the_server_was_away() {
+async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
     let (home, settings, mut server) = (
         Home::embedded(),
         Settings::of_providers(SETTINGS),

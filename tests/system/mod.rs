@@ -1,4 +1,4 @@
-//! The whole, as its users run it: the binary, real HTTP, real servers.
+//! End-to-end tests: the binary, real HTTP, real servers.
 
 mod alerts;
 mod backfill;
@@ -6,14 +6,14 @@ mod config;
 mod crash;
 mod demo;
 mod deploy;
+mod entities;
 mod evidence;
-mod healing;
-mod look;
 mod mail;
 mod order;
 mod prometheus;
 mod recovery;
 mod redaction;
+mod redis_loss;
 mod refresh;
 mod reload;
 mod roles;
@@ -33,7 +33,7 @@ use crate::support::rabbitmq::RabbitServer;
 use crate::support::redis::RedisServer;
 use crate::support::revwatch::Variables;
 
-/// Somewhere to run revwatch on; gone with the test.
+/// An environment for revwatch, removed at the end of the test.
 pub(crate) enum Home {
     Embedded(TempDir),
     Servers(Box<(RabbitServer, RedisServer)>),
@@ -51,7 +51,7 @@ impl Home {
         )))
     }
 
-    /// The Redis, of a home that has one.
+    /// The Redis of an environment that has one.
     pub(crate) fn redis(&mut self) -> &mut RedisServer {
         match self {
             Self::Servers(servers) => &mut servers.1,
@@ -59,7 +59,7 @@ impl Home {
         }
     }
 
-    /// The variables that lead there, and some more.
+    /// The variables for this environment, and more.
     pub(crate) fn variables(&self, more: &[(&str, &str)]) -> Variables {
         use secrecy::ExposeSecret as _;
         let mut variables: Variables = more
@@ -85,8 +85,7 @@ impl Home {
     }
 }
 
-/// A file with some of the shipped rules only, for tests that count what fires; gone with the
-/// value.
+/// A file with some of the built-in rules, for tests that count alerts; removed on drop.
 pub(crate) fn shipped_rules(names: &[&str]) -> tempfile::NamedTempFile {
     use std::io::Write as _;
     let mut file = tempfile::Builder::new()

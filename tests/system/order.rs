@@ -10,20 +10,20 @@ use crate::support::history::History;
 use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
 use crate::support::wait::until;
 
-/// Everything an export can show.
+/// Every kind of export.
 const KINDS: [&str; 4] = ["subscriptions", "invoices", "payouts", "accounts"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_order_and_repeats_end_alike_on_the_embedded_store() {
+async fn order_and_duplicates_do_not_matter_on_the_embedded_store() {
     check(&Home::embedded(), &Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_order_and_repeats_end_alike_on_rabbitmq_and_redis_as_on_the_embedded_store() {
+async fn order_and_duplicates_do_not_matter_on_rabbitmq_and_redis() {
     check(&Home::embedded(), &Home::servers().await).await;
 }
 
-/// Tells `one` the story in its true order and `other` in any order with repeats.
+/// Posts the history to `one` in its true order and to `other` shuffled with duplicates.
 async fn check(one: &Home, other: &Home) {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
@@ -61,7 +61,7 @@ async fn check(one: &Home, other: &Home) {
     assert_eq!(comparable(in_order), comparable(shuffled), "seed {seed}");
 }
 
-/// Serves, posts all, waits until all are dealt with; what the key figures then are.
+/// Serves, posts all deliveries, waits until all are processed, and returns the metrics.
 async fn tell(variables: &Variables, deliveries: &[String], at_once: usize) -> Value {
     let process = Revwatch::serve(variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));

@@ -1,4 +1,4 @@
-//! A real Prometheus reads every process, rule and board of `deploy/`.
+//! A real Prometheus reads every metrics page, rule and dashboard of `deploy/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::support::wait::{until, until_within};
 
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 
-/// Metrics that nothing in this run has a value for, and why.
+/// Metrics without a value in this run, with the reason.
 const NOT_SHOWN: [(&str, &str); 2] = [
     ("revwatch_config_reloads_total", "nothing was reloaded"),
     (
@@ -24,7 +24,7 @@ const NOT_SHOWN: [(&str, &str); 2] = [
     ),
 ];
 
-/// What may come out of an expression empty after a run of seconds, by a part of it, and why.
+/// Expressions that may be empty after a run of seconds, by a part of them, with the reason.
 const MAY_BE_EMPTY: [(&str, &str); 3] = [
     ("offset 24h", "nothing is a day old"),
     ("revwatch_config_reloads_total", "nothing was reloaded"),
@@ -35,7 +35,7 @@ const MAY_BE_EMPTY: [(&str, &str); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_rule_and_board_is_understood_and_has_data() {
+async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     let home = Home::servers().await;
     let settings = Settings::of_providers(SETTINGS);
     let variables = settings.variables(home.variables(&[]));
@@ -121,7 +121,7 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
         ],
     );
 
-    // Key figures are shown every ten seconds, and growth is seen in two scrapes.
+    // Metrics of the state are refreshed every ten seconds, and growth needs two scrapes.
     for grown in [
         "max(revwatch_payouts_total) > 0",
         "max(kernel_billing_payment_success_total) > 0",
@@ -152,7 +152,7 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
         pages.push_str(&page);
     }
     let types = types(&pages);
-    // docs/reference/metrics.md lists these, with these types.
+    // docs/reference/metrics.md lists these metrics, with these types.
     for metric in Metrics::new().families() {
         let why = NOT_SHOWN.iter().find(|(name, _)| *name == metric.name);
         let shown = types.get(metric.name.as_str()).copied();
@@ -179,7 +179,7 @@ async fn every_page_rule_and_board_is_understood_and_has_data() {
 }
 
 #[test]
-fn promtool_is_content_with_configuration_and_rules() {
+fn promtool_accepts_configuration_and_rules() {
     let folder = deploy("prometheus");
     let file = |name: &str| folder.join(name).display().to_string();
     for args in [
@@ -210,7 +210,7 @@ fn promtool_is_content_with_configuration_and_rules() {
 }
 
 #[test]
-fn every_alert_has_a_severity_a_runbook_and_tests_of_both_kinds() {
+fn every_alert_has_a_severity_a_runbook_and_tests_for_firing_and_not_firing() {
     let rules = read(&deploy("prometheus/alerts.rules.yml"));
     let runbooks = read(&deploy("../docs/runbooks.md"));
     let anchors: BTreeSet<String> = runbooks
@@ -250,7 +250,7 @@ fn every_alert_has_a_severity_a_runbook_and_tests_of_both_kinds() {
 }
 
 #[test]
-fn no_rule_and_no_board_names_a_metric_that_does_not_exist() {
+fn rules_and_dashboards_use_existing_metrics_only() {
     let recording = read(&deploy("prometheus/recording.rules.yml"));
     let recorded: BTreeSet<&str> = recording
         .split("record: ")
@@ -291,7 +291,7 @@ fn no_rule_and_no_board_names_a_metric_that_does_not_exist() {
 }
 
 #[test]
-fn boards_can_be_used_with_any_data_source_and_say_what_they_show() {
+fn dashboards_work_with_any_data_source_and_describe_their_panels() {
     let mut titles = BTreeSet::new();
     for (name, board) in boards() {
         assert!(
@@ -332,7 +332,7 @@ fn boards_can_be_used_with_any_data_source_and_say_what_they_show() {
                     "{name}: {title}"
                 );
                 let expr = target["expr"].as_str().expect("an expression");
-                // A share of two amounts is no amount.
+                // A share of two amounts is a ratio.
                 if expr.contains("_minor")
                     && panel["fieldConfig"]["defaults"]["unit"] != "percentunit"
                 {
@@ -352,7 +352,7 @@ fn boards_can_be_used_with_any_data_source_and_say_what_they_show() {
     assert_eq!(titles.len(), 4);
 }
 
-/// Every rule has been evaluated without an error, and what is recorded has values.
+/// Every rule was evaluated without an error, and recording rules have values.
 async fn every_rule_is_evaluated(prometheus: &Prometheus) {
     let rules = until_within(
         std::time::Duration::from_secs(60),
@@ -425,7 +425,7 @@ async fn every_panel_shows_something(prometheus: &Prometheus) {
     );
 }
 
-/// `deploy/prometheus/prometheus.yml` with these targets in place of names, in a hurry.
+/// `deploy/prometheus/prometheus.yml` with these targets and short intervals.
 fn config(targets: &[(&str, String)]) -> String {
     let shipped = read(&deploy("prometheus/prometheus.yml"));
     let (before, discovery) = shipped
@@ -456,7 +456,7 @@ fn config(targets: &[(&str, String)]) -> String {
     format!("{text}    relabel_configs:\n{after}")
 }
 
-/// What metrics pages say of the type of each metric.
+/// The type of each metric according to the metrics pages.
 fn types(pages: &str) -> BTreeMap<&str, &str> {
     pages
         .lines()
@@ -464,7 +464,7 @@ fn types(pages: &str) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// The boards, by file name.
+/// The dashboards, by file name.
 fn boards() -> Vec<(String, Value)> {
     let texts = texts(&deploy("grafana/dashboards"), "json");
     texts
@@ -473,7 +473,7 @@ fn boards() -> Vec<(String, Value)> {
         .collect()
 }
 
-/// Every expression of a board, with the title of its panel.
+/// Every expression of a dashboard, with the title of its panel.
 fn expressions(board: &Value) -> Vec<(String, String)> {
     let panels = board["panels"].as_array().expect("panels").iter();
     let with_targets =
@@ -490,7 +490,7 @@ fn expressions(board: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Tests of rules, by their full paths.
+/// Rule tests, by their full paths.
 fn rule_tests() -> BTreeMap<String, String> {
     texts(&deploy("prometheus/tests"), "yml")
 }
@@ -507,7 +507,7 @@ fn texts(folder: &Path, ending: &str) -> BTreeMap<String, String> {
     texts
 }
 
-/// Names of metrics, and of what is recorded.
+/// Names of metrics and of recording rules.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .map(|word| word.trim_end_matches(':'))

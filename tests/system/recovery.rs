@@ -1,5 +1,5 @@
-//! What operators do when something went wrong: pause and resume, dead letters, replay, rebuild;
-//! and the audit of it.
+//! What operators do after a fault: pause and resume, dead letters, replay, rebuild; and the audit
+//! of it.
 
 use revwatch_storage::sqlite::FILE_NAME;
 use serde_json::{Value, json};
@@ -13,16 +13,16 @@ use crate::support::slack::Slack;
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pausing_holds_back_and_loses_nothing_embedded() {
+async fn a_pause_holds_events_back_and_loses_none_embedded() {
     pausing_holds_back_and_loses_nothing(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pausing_holds_back_and_loses_nothing_on_servers() {
+async fn a_pause_holds_events_back_and_loses_none_on_servers() {
     pausing_holds_back_and_loses_nothing(&Home::servers().await).await;
 }
 
-/// K15: all is paused; then test mode goes on, then one account, then all.
+/// K15: everything is paused; then test mode resumes, then one account, then everything.
 async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     let variables = home.variables(&[]);
     let payout = |n: usize, live: bool, account: &str| {
@@ -91,7 +91,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
             .success(),
         "acct_2 is still held back"
     );
-    // Neither a replay nor a restart lets through what is held back.
+    // Neither a replay nor a restart applies paused events.
     let replayed: Value =
         serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"]))
             .expect("JSON");
@@ -140,7 +140,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_pause_at_once_none_undoes_what_another_did() {
+async fn concurrent_pauses_do_not_undo_each_other() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
     Revwatch::serve(&variables, "ingest,worker").stop();
@@ -159,9 +159,9 @@ async fn of_many_who_pause_at_once_none_undoes_what_another_did() {
     );
 }
 
-/// What is paused further is added to what was, though the store has forgotten that.
+/// A new pause is added to the existing ones, although the store has lost them.
 #[tokio::test(flavor = "multi_thread")]
-async fn pausing_while_the_store_has_lost_the_pauses_adds_to_them() {
+async fn a_pause_is_added_to_pauses_that_the_store_has_lost() {
     let mut home = Home::servers().await;
     let variables = home.variables(&[]);
     Revwatch::serve(&variables, "ingest,worker").stop();
@@ -178,16 +178,16 @@ async fn pausing_while_the_store_has_lost_the_pauses_adds_to_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_beside_all_roles_tells_nobody_anything_embedded() {
+async fn a_rebuild_while_serving_sends_no_notification_embedded() {
     a_rebuild_beside_all_roles_tells_nobody_anything(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_beside_all_roles_tells_nobody_anything_on_servers() {
+async fn a_rebuild_while_serving_sends_no_notification_on_servers() {
     a_rebuild_beside_all_roles_tells_nobody_anything(&Home::servers().await).await;
 }
 
-/// Between the forgetting and the last event applied again nothing holds; nobody may hear of that.
+/// Between the drop and the last replayed event no condition holds; no notification may result.
 async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
     let slack = Slack::start(&[]).await;
     let text =
@@ -232,7 +232,7 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
     for _ in 0..2 {
         print(&variables, &["rebuild", "--yes"]);
     }
-    // One more shows that alerting is at work again.
+    // One more alert shows that alerting works again.
     post_all(&url, &[lost(20)]).await;
     until("one more is told", || firing(21)).await;
     let after = slack.messages();
@@ -248,12 +248,12 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_are_shown_sent_again_and_dropped_embedded() {
+async fn dead_letters_are_listed_requeued_and_discarded_embedded() {
     dead_letters_are_shown_sent_again_and_dropped(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_are_shown_sent_again_and_dropped_on_servers() {
+async fn dead_letters_are_listed_requeued_and_discarded_on_servers() {
     dead_letters_are_shown_sent_again_and_dropped(&Home::servers().await).await;
 }
 
@@ -285,7 +285,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     assert!(print(&variables, &["dead", "show", &by_delivery]).contains(&by_delivery));
     assert!(!cli(&variables, &["dead", "show", "evt_9"]).status.success());
 
-    // Sent again it dies again, counted again, under another delivery id.
+    // A requeued delivery becomes a dead letter again, is counted again, and has a new delivery id.
     let before = list();
     let replayed = print(&variables, &["dead", "replay", "evt_1"]);
     assert!(replayed.contains("1 requeued, 2 left"), "{replayed}");
@@ -326,8 +326,8 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     until("none is left", || async { list().is_empty().then_some(()) }).await;
     assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters thrown away"));
 
-    // The archive has all of them; what was dealt with does not come back from there, and what was
-    // not is there once.
+    // The archive has all of them. A replay does not bring handled dead letters back, and every
+    // other delivery counts one time.
     assert_eq!(
         post(&client, &process.url("/webhooks/stripe"), &unreadable(3))
             .await
@@ -356,9 +356,10 @@ fn unreadable(n: usize) -> String {
     .to_string()
 }
 
-/// One entity that cannot be read holds up its partition, and says so; the others go on.
+/// An entity that cannot be decoded blocks its partition, which is reported; other partitions
+/// continue.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_cannot_go_on_is_seen() {
+async fn a_blocked_partition_is_reported() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
     let Home::Embedded(folder) = &home else {
@@ -403,7 +404,7 @@ async fn a_partition_that_cannot_go_on_is_seen() {
         .lines()
         .filter(|line| line.starts_with("revwatch_partition_failing{") && line.ends_with(" 1"));
     assert_eq!(failing.count(), 1, "{page}");
-    // Trying again does not help: that is no outage that passes.
+    // A retry does not help: this is not a temporary outage.
     let ready = async || {
         let answer = reqwest::get(process.admin("/readyz"))
             .await
@@ -437,16 +438,16 @@ async fn a_partition_that_cannot_go_on_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn state_is_rebuilt_from_nothing_embedded() {
+async fn state_is_rebuilt_from_the_archive_embedded() {
     state_is_rebuilt_from_nothing(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn state_is_rebuilt_from_nothing_on_servers() {
+async fn state_is_rebuilt_from_the_archive_on_servers() {
     state_is_rebuilt_from_nothing(&Home::servers().await).await;
 }
 
-/// With nobody running, and beside processes that run and take more.
+/// Without a running process, and while processes run and receive more.
 async fn state_is_rebuilt_from_nothing(home: &Home) {
     let variables = home.variables(&[]);
     let history = History::new(31, 60, jiff::Timestamp::now().as_second());

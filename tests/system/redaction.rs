@@ -1,4 +1,4 @@
-//! Neither the log nor the metrics page ever holds a secret, card data or personal data: whatever
+//! Neither the log nor the metrics page ever holds a secret, card data or personal data, whatever
 //! senders write into events, requests and commands, whatever peers answer, and however much is
 //! logged.
 
@@ -15,12 +15,12 @@ use crate::support::providers::Settings;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics};
 use crate::support::wait::{until, until_within};
 
-/// In every secret.
+/// A part of every secret.
 const SECRET: &str = "hush";
 const STRIPE: &str = "whsec_hush01stripe";
 const SLACK: &str = "hush02slacksigning";
 
-/// What customers and users are, to be found in events of all kinds.
+/// Personal data of customers and users, for events of all kinds.
 const PERSONAL: [&str; 10] = [
     "4242424242424242",
     "4242 4242 4242 4242",
@@ -34,7 +34,7 @@ const PERSONAL: [&str; 10] = [
     "jane.doe@example.com\n{\"level\":\"INFO\"}",
 ];
 
-/// What is left of them, however it is written.
+/// Parts of it that must not appear, in any notation.
 const TRACES_OF_THEM: [&str; 14] = [
     SECRET,
     "4242424242424242",
@@ -52,10 +52,10 @@ const TRACES_OF_THEM: [&str; 14] = [
     "aHVzaA", // "hush" in Base64, at the beginning
 ];
 
-/// More than anybody wants to read.
+/// An excessive length.
 const EVERYTHING: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,revwatch_worker=trace,revwatch_alerting=trace,revwatch_core=trace,revwatch_storage=trace,revwatch_runtime=trace";
 
-/// Every way to tell is set up, and leads to a peer that repeats what it is told.
+/// Every notifier is configured and connects to a peer that echoes its input.
 async fn variables_of(home: &Home, settings: &Settings, port: u16) -> Variables {
     let (peer, _) = echo_server::over_http().await;
     let mail = echo_server::over_smtp();
@@ -101,8 +101,7 @@ fn settings(peer: &str) -> Settings {
     Settings::new(&text, revwatch_alerting::rule_text::DEFAULT_RULES)
 }
 
-/// Real events, each with one thing in it replaced by what does not belong there, and with more
-/// beside.
+/// Real events, each with one value replaced by an unsuitable one, and with additional fields.
 fn hostile_events() -> Vec<String> {
     let history = History::new(7, 6, jiff::Timestamp::now().as_second());
     let mut kinds = std::collections::BTreeSet::new();
@@ -148,12 +147,12 @@ fn hostile_events() -> Vec<String> {
             let mut spoilt = model.clone();
             *spoilt.pointer_mut(place).expect("a place of it") = json!(personal);
             events.push(spoilt);
-            // In an object where a word should be.
+            // An object in place of a string.
             let mut nested = model.clone();
             *nested.pointer_mut(place).expect("a place of it") = json!({*personal: [personal]});
             events.push(nested);
         }
-        // What is shown, counted by, or compared: all of it in each of them.
+        // Values that are displayed, counted by, or compared: all of them in each event.
         let watched = [
             "/id",
             "/type",
@@ -171,7 +170,7 @@ fn hostile_events() -> Vec<String> {
         {
             for personal in PERSONAL {
                 let mut spoilt = model.clone();
-                // Something new, of which nothing better is known.
+                // A new type about which nothing is known.
                 spoilt["data"]["object"]["id"] = json!(format!("new_{}", events.len()));
                 *spoilt.pointer_mut(place).expect("a place of it") = json!(personal);
                 events.push(spoilt);
@@ -200,7 +199,7 @@ fn hostile_events() -> Vec<String> {
     bodies
 }
 
-/// Where something other than an object or a list stands.
+/// A place with a value that is neither an object nor a list.
 fn pointers(value: &Value, at: &mut String, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(map) => map
@@ -242,7 +241,7 @@ async fn post_signed(client: &reqwest::Client, url: &str, body: &str) -> u16 {
         .as_u16()
 }
 
-/// Requests that are no events.
+/// Requests that are not events.
 async fn knock(client: &reqwest::Client, process: &Revwatch) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let webhooks = process.url("/webhooks/stripe");
@@ -284,7 +283,7 @@ async fn knock(client: &reqwest::Client, process: &Revwatch) {
     }
 }
 
-/// What Slack could send, rightly signed.
+/// Requests that Slack could send, correctly signed.
 async fn press(client: &reqwest::Client, port: u16) {
     let url = format!("http://127.0.0.1:{port}/slack/interactivity");
     let key = SigningKey::new(SLACK).expect("a secret");
@@ -343,12 +342,12 @@ fn lines(log: &[Value]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_with_everything_set_up_keeps_what_it_is_told_to_itself() {
+async fn one_process_with_every_feature_logs_no_secrets_or_personal_data() {
     keeps_it_to_itself(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_rabbitmq_and_redis_too() {
+async fn processes_on_rabbitmq_and_redis_log_no_secrets_or_personal_data() {
     keeps_it_to_itself(&Home::servers().await).await;
 }
 
@@ -392,7 +391,7 @@ async fn keeps_it_to_itself(home: &Home) {
     .await;
     assert!(!process.logged("dead letter").is_empty() && !process.logged("transition").is_empty());
 
-    // What people ask for, and what nobody could.
+    // Commands that are valid, and commands that are impossible.
     let listed = cli(&variables, &["alerts", "list", "--members", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     let first = listed[0]["id"].as_str().expect("an alert").to_owned();
@@ -456,8 +455,8 @@ async fn keeps_it_to_itself(home: &Home) {
             let all = ["slack", "email", "sms", "pagerduty", "webhook"]
                 .iter()
                 .all(|notifier| is_tried(notifier));
-            // What failed for good is tried again when settings are read anew, and meets the
-            // parrot's next answer.
+            // Permanently failed notifications are retried when settings are reloaded, and get the
+            // next answer of the echo server.
             looks.set(looks.get() + 1);
             if looks.get() % 40 == 0 {
                 process.hang_up();
@@ -466,7 +465,7 @@ async fn keeps_it_to_itself(home: &Home) {
         },
     )
     .await;
-    // Key figures are shown every ten seconds.
+    // Metrics of the state are refreshed every ten seconds.
     let page = until("key figures are shown", || async {
         let page = reqwest::get(process.admin("/metrics"))
             .await
@@ -490,9 +489,9 @@ async fn keeps_it_to_itself(home: &Home) {
     }
 }
 
-/// Without any other way to tell, the log is one.
+/// Without another notifier, alerts go to the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_in_the_log_show_nobody_either() {
+async fn alerts_in_the_log_hold_no_personal_data() {
     let home = Home::embedded();
     let settings = Settings::new(
         "[alerting]\ntick_seconds = 0.1\nlease_seconds = 5.0\n",
@@ -524,7 +523,7 @@ async fn alerts_in_the_log_show_nobody_either() {
         },
     )
     .await;
-    // Some are over by themselves, when later events say so.
+    // Some alerts resolve by themselves, because of later events.
     let resolved = until("somebody resolves an alert that was told", || async {
         let told = process.logged("notification");
         told.iter().find_map(|line| {
@@ -550,9 +549,9 @@ async fn alerts_in_the_log_show_nobody_either() {
     assert_clean("the log", &lines(&process.stop_and_read()));
 }
 
-/// Nobody is there, the passwords are wrong, or the URL is no URL.
+/// No server listens, the passwords are wrong, or the URL is not valid.
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_cannot_be_reached_are_named_without_their_passwords() {
+async fn unreachable_servers_are_named_without_their_passwords() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");

@@ -1,4 +1,4 @@
-//! A thin event tells that an account changed; how it stands now is asked of Stripe's API.
+//! A thin event reports that an account changed; its current state is fetched from Stripe's API.
 
 use revwatch_storage::ports::Aggregates as _;
 use revwatch_storage::sqlite::{Open, Sqlite};
@@ -11,7 +11,7 @@ use crate::support::wait::until;
 
 const KEY: &str = "sk_test_never_shown";
 
-/// A deployment that asks `stripe`.
+/// A deployment that uses `stripe` as the API.
 fn asking(home: &Home, stripe: &Stripe) -> Variables {
     home.variables(&[
         ("STRIPE_SECRET_KEY", KEY),
@@ -71,7 +71,7 @@ async fn none_needs_refresh(variables: &Variables) {
     .await;
 }
 
-/// The line of the export for this account.
+/// The row of the export for this account.
 fn exported(variables: &Variables, account: &str) -> String {
     let csv = print(variables, &["export", "accounts"]);
     csv.lines()
@@ -80,7 +80,7 @@ fn exported(variables: &Variables, account: &str) -> String {
         .to_owned()
 }
 
-/// How many requests were counted as failed.
+/// The number of requests counted as failed.
 async fn api_errors(home: &Home) -> i64 {
     let Home::Embedded(folder) = home else {
         panic!("an embedded home")
@@ -95,7 +95,7 @@ async fn api_errors(home: &Home) -> i64 {
 }
 
 #[tokio::test]
-async fn without_a_key_such_accounts_are_counted() {
+async fn accounts_that_cannot_be_fetched_without_a_key_are_counted() {
     let home = Home::embedded();
     let variables = home.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -161,7 +161,8 @@ async fn a_change_after_the_fetch_is_fetched_too() {
         (!stripe.calls().is_empty()).then_some(())
     })
     .await;
-    // Most likely within the second of the answer, which is where a clock of seconds could miss it.
+    // Probably within the second of the response, where a clock of whole seconds could miss the
+    // change.
     stripe.knows(account("acct_1", true));
     post_all(&process, &[thin("evt_2", "acct_1", now_s())]).await;
     until("the new state is there", || async {
@@ -175,7 +176,7 @@ async fn a_change_after_the_fetch_is_fetched_too() {
 }
 
 #[tokio::test]
-async fn trouble_at_stripe_is_waited_out() {
+async fn errors_of_stripes_api_are_retried() {
     let stripe = Stripe::start(&[Trouble::TooMany, Trouble::Status(500)]).await;
     stripe.knows(account("acct_1", true));
     let home = Home::embedded();
@@ -191,7 +192,7 @@ async fn trouble_at_stripe_is_waited_out() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
+async fn a_deleted_account_is_fetched_only_after_another_event() {
     let stripe = Stripe::start(&[Trouble::Status(403)]).await;
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
@@ -202,7 +203,7 @@ async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
         (process.logged("account not refreshed").len() == 1).then_some(())
     })
     .await;
-    // Another account's turn comes after several looks at what is open.
+    // Another account is fetched after several reads of the open requests.
     stripe.knows(account("acct_2", true));
     post_all(&process, &[thin("evt_2", "acct_2", now_s())]).await;
     applied(&variables, 3).await;
@@ -221,7 +222,7 @@ async fn an_account_that_is_gone_is_asked_for_only_when_it_is_named_again() {
 }
 
 #[tokio::test]
-async fn the_key_is_not_taken_elsewhere_and_a_refused_key_is_not_tried_again_at_once() {
+async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_at_once() {
     for (trouble, status, advice) in [
         (Trouble::Elsewhere, 302, "STRIPE_API_BASE"),
         (Trouble::Status(401), 401, "STRIPE_SECRET_KEY"),
@@ -244,9 +245,9 @@ async fn the_key_is_not_taken_elsewhere_and_a_refused_key_is_not_tried_again_at_
     }
 }
 
-/// Whoever can set a proxy in the environment must not see the key.
+/// A proxy set in the environment must not see the key.
 #[tokio::test]
-async fn the_key_goes_by_no_proxy_of_the_environment() {
+async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
     let stripe = Stripe::start(&[]).await;
     stripe.knows(account("acct_1", true));
     let home = Home::embedded();
@@ -278,7 +279,7 @@ async fn the_key_goes_by_no_proxy_of_the_environment() {
 }
 
 #[tokio::test]
-async fn a_burst_about_one_account_is_few_fetches() {
+async fn a_burst_of_events_about_one_account_causes_few_fetches() {
     let stripe = Stripe::start(&[]).await;
     stripe.knows(account("acct_1", true));
     let home = Home::embedded();
@@ -298,7 +299,7 @@ async fn a_burst_about_one_account_is_few_fetches() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_while_it_asks_asks_again() {
+async fn a_process_killed_during_a_fetch_repeats_it() {
     let stripe = Stripe::start(&[Trouble::Silence]).await;
     stripe.knows(account("acct_1", true));
     let home = Home::embedded();
@@ -318,7 +319,7 @@ async fn a_process_that_is_killed_while_it_asks_asks_again() {
 }
 
 #[tokio::test]
-async fn what_a_later_snapshot_told_is_not_fetched() {
+async fn an_account_with_a_later_snapshot_is_not_fetched() {
     let stripe = Stripe::start(&[]).await;
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
@@ -331,7 +332,7 @@ async fn what_a_later_snapshot_told_is_not_fetched() {
         thin("evt_3", "acct_2", told_s),
     ];
     post_all(&process, &events).await;
-    // The other account shows that what was open has been looked at.
+    // The other account shows that the open requests have been read.
     applied(&variables, 4).await;
     none_needs_refresh(&variables).await;
     let asked: Vec<_> = stripe

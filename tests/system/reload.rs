@@ -1,5 +1,5 @@
-//! SIGHUP: secrets, rules, routes and tokens change while revwatch works, and nothing is refused,
-//! lost or told twice for it.
+//! SIGHUP: secrets, rules, routes and tokens change while revwatch runs. No request is refused, and
+//! nothing is lost or sent twice.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,10 +18,10 @@ use crate::support::slack::{Slack, Trouble};
 use crate::support::stripe::{Stripe, account};
 use crate::support::wait::until;
 
-/// Quick, and every message on its way at once.
+/// Short intervals, with every notification sent at once.
 const ALERTING: &str = "[alerting]\ntick_seconds = 0.1\nmessages_per_second = 100.0\n";
 
-/// A line of the metrics page.
+/// One line of the metrics page.
 async fn metric(process: &Revwatch, name: &str) -> i64 {
     let page = reqwest::get(process.admin("/metrics"))
         .await
@@ -35,7 +35,7 @@ async fn metric(process: &Revwatch, name: &str) -> i64 {
     line.map_or(0, |value| value.parse().expect("a whole number"))
 }
 
-/// Has `process` read its settings anew, and waits for what comes of it.
+/// Makes `process` reload its settings, and waits for the result.
 async fn reload(process: &Revwatch, outcome: &str) {
     let name = format!("revwatch_config_reloads_total{{outcome=\"{outcome}\"}}");
     let before = metric(process, &name).await;
@@ -62,7 +62,8 @@ fn event(id: &str) -> String {
         .to_string()
 }
 
-/// Post without a pause, each event signed with one of the secrets that are valid when it is sent.
+/// Clients that post without a pause; each event is signed with one of the secrets valid at that
+/// time.
 struct Senders {
     valid: Arc<Mutex<Vec<&'static str>>>,
     stop: Arc<AtomicBool>,
@@ -111,8 +112,8 @@ impl Senders {
         }
     }
 
-    /// From now on they sign with these. Returns when nothing is under way that was signed
-    /// otherwise.
+    /// Changes the signing secrets. Returns when no request signed with another secret is in
+    /// flight.
     async fn sign_with(&self, secrets: &[&'static str]) {
         *self.valid.lock().expect("no panic") = secrets.to_vec();
         let counts = || {
@@ -132,7 +133,7 @@ impl Senders {
         .await;
     }
 
-    /// Every answer.
+    /// All responses.
     async fn stop(self) -> Vec<(&'static str, u16)> {
         self.stop.store(true, Ordering::SeqCst);
         let mut answers = Vec::new();
@@ -144,12 +145,12 @@ impl Senders {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_rotated_under_load_without_one_refused_event() {
+async fn a_secret_is_rotated_under_load_without_refusing_an_event() {
     rotated_under_load(&Home::embedded(), "ingest,worker,alerting").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_rotated_so_on_rabbitmq_and_redis_too() {
+async fn a_secret_is_rotated_under_load_on_rabbitmq_and_redis() {
     let home = Home::servers().await;
     let others = ["worker", "alerting"].map(|roles| Revwatch::serve(&home.variables(&[]), roles));
     rotated_under_load(&home, "ingest").await;
@@ -178,7 +179,7 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     settings.write("secret", &format!("{OLD},{NEW}\n"));
     reload(&process, "applied").await;
     senders.sign_with(&[OLD, NEW]).await;
-    // A reload that changes nothing, or is refused, is none of their business either.
+    // A reload that changes nothing or is refused must not affect them either.
     reload(&process, "applied").await;
     settings.write("secret", "");
     reload(&process, "refused").await;
@@ -220,7 +221,7 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     )
     .await;
     assert_eq!(usize::try_from(stored).expect("positive"), answers.len());
-    // An endpoint's file is read again, too, and one that is gone is gone.
+    // An endpoint's file is read again as well, and a removed endpoint is gone.
     assert_eq!(once("/webhooks/eu", "evt_eu_1", "whsec_eu").await, 200);
     settings.write("eu", "whsec_eu_new");
     reload(&process, "applied").await;
@@ -239,7 +240,7 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     process.stop();
 }
 
-/// Sends a request's head, does something, and sends its body; the status.
+/// Sends the head of a request, runs an action, then sends the body; returns the status.
 async fn post_around(
     process: &Revwatch,
     id: &str,
@@ -260,7 +261,7 @@ async fn post_around(
         body.len()
     );
     stream.write_all(head.as_bytes()).await.expect("sent");
-    // The body is asked for: the endpoint has been chosen.
+    // The body is requested: the endpoint has been selected.
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).await.expect("asked");
     assert!(
@@ -276,7 +277,7 @@ async fn post_around(
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_judged_by_what_was_and_by_what_is() {
+async fn a_request_in_flight_may_use_the_old_or_the_new_secret() {
     let (home, settings) = (Home::embedded(), Settings::of_providers(""));
     let file = settings.write("secret", "whsec_first");
     let mut variables =
@@ -314,7 +315,7 @@ async fn a_request_under_way_is_judged_by_what_was_and_by_what_is() {
     process.stop();
 }
 
-/// A rule on accounts that cannot take charges.
+/// A rule about accounts that cannot take charges.
 fn rule(name: &str, title: &str) -> String {
     format!(
         "[[rule]]\nname = \"{name}\"\nkind = \"condition\"\ncondition = \"charges_lost\"\nseverity = \"critical\"\n\
@@ -330,7 +331,7 @@ fn of_rule(variables: &Variables, rule: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Accounts that could take charges and no longer can.
+/// Accounts that lost the right to take charges.
 fn losing(accounts: &[&str]) -> Vec<String> {
     let event = |account: &&str| {
         [true, false].map(|charges| {
@@ -348,7 +349,7 @@ fn losing(accounts: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_routes_and_tokens_change_and_alerts_live_on() {
+async fn alerts_survive_changes_of_rules_routes_and_tokens() {
     let home = Home::embedded();
     rules_change(&home, |variables| {
         let all = Revwatch::serve(variables, "ingest,worker,alerting");
@@ -358,7 +359,7 @@ async fn rules_routes_and_tokens_change_and_alerts_live_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_change_so_on_rabbitmq_and_redis_too() {
+async fn alerts_survive_changes_of_rules_on_rabbitmq_and_redis() {
     let home = Home::servers().await;
     rules_change(&home, |variables| {
         let others = ["ingest", "worker"].map(|roles| Revwatch::serve(variables, roles));
@@ -367,7 +368,8 @@ async fn rules_change_so_on_rabbitmq_and_redis_too() {
     .await;
 }
 
-/// `start` gives the other processes, that with the ingest role first, and the one that alerts.
+/// `start` returns the other processes, the one with the ingest role first, and the one that
+/// alerts.
 async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwatch>, Revwatch)) {
     let slack = Slack::start(&[]).await;
     let settings = Settings::new(ALERTING, &(rule("goes", "Goes") + &rule("stays", "Stays")));
@@ -400,7 +402,7 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
             .all(|call| call.authorization == "Bearer xoxb-old")
     );
 
-    // A file with a fault changes nothing, and says why.
+    // A file with a fault changes nothing, and the fault is logged.
     settings.write(
         "rules.toml",
         &(rule("comes", "Comes") + "[[rule]]\nname = 7\n"),
@@ -478,10 +480,10 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_being_told_while_settings_change_is_told_once() {
+async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     let (home, slack) = (Home::embedded(), Slack::start(&[]).await);
     slack.dawdle(7, Duration::from_millis(150));
-    // Whoever gave up an attempt could not look for its message, and would have to repeat it.
+    // An aborted attempt could not be verified, and its message would be repeated.
     slack.forbid_reading();
     let settings = Settings::of_providers(&format!("{ALERTING}group_above = 100\n"));
     let of_home = home.variables(&[
@@ -529,7 +531,7 @@ async fn what_is_being_told_while_settings_change_is_told_once() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_told_is_tried_at_once_with_the_new_token() {
+async fn failed_notifications_are_retried_at_once_with_the_new_token() {
     let (home, slack) = (
         Home::embedded(),
         Slack::start(&[Trouble::Error("token_revoked")]).await,
@@ -594,7 +596,7 @@ async fn slacks_signing_secret_is_rotated() {
             .expect("an answer");
         answer.status().as_u16()
     };
-    // 400: it is Slack's, and empty.
+    // 400: the signature is valid and the request is empty.
     assert_eq!((press("old").await, press("new").await), (400, 401));
     for (secrets, old, new) in [("old,new", 400, 400), ("new", 401, 400)] {
         settings.write("signing", secrets);
@@ -609,7 +611,7 @@ async fn slacks_signing_secret_is_rotated() {
 }
 
 #[tokio::test]
-async fn accounts_are_asked_for_with_the_key_of_the_day() {
+async fn accounts_are_fetched_with_the_reloaded_key() {
     let (home, stripe, settings) = (
         Home::embedded(),
         Stripe::start(&[]).await,
@@ -634,7 +636,7 @@ async fn accounts_are_asked_for_with_the_key_of_the_day() {
             &format!("stripe_secret_key = \"{key}\"\n{ALERTING}"),
         );
         reload(&process, "applied").await;
-        // The first waits already.
+        // The first request is already waiting.
         if n > 0 {
             post_all(&url, &[thin(&format!("evt_{}", n + 1))]).await;
         }
@@ -648,7 +650,7 @@ async fn accounts_are_asked_for_with_the_key_of_the_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_while_it_starts_is_answered_when_it_has() {
+async fn a_hangup_during_startup_is_handled_after_it() {
     let home = Home::embedded();
     let Home::Embedded(folder) = &home else {
         panic!("an embedded home")

@@ -13,7 +13,7 @@ use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
+async fn two_workers_share_partitions_and_one_takes_over_when_the_other_stops() {
     let home = Home::servers().await;
     let variables = home.variables(&[]);
     let ingest = Revwatch::serve(&variables, "ingest");
@@ -51,7 +51,7 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     );
     let [first, second] = workers;
     first.stop();
-    // Repeats go to every partition; the one that is left must deal with all of them.
+    // Duplicates go to every partition; the remaining worker must process all of them.
     let posts = futures_util::stream::iter(&rest).map(|body| post(&client, &url, body));
     assert!(
         posts
@@ -64,7 +64,7 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     })
     .await;
     history.expected.assert_shown(&metrics(&variables));
-    // Key figures are shown every ten seconds.
+    // Metrics of the state are refreshed every ten seconds.
     until("alerting shows key figures", || async {
         let page = reqwest::get(alerting.admin("/metrics"))
             .await
@@ -84,10 +84,9 @@ async fn two_workers_share_the_work_and_one_takes_over_when_the_other_ends() {
     }
 }
 
-/// `ingest` takes webhooks, and starts again, whatever is the matter with Redis; without Redis's
-/// credentials, too.
+/// `ingest` receives webhooks and restarts in any state of Redis, and without Redis's credentials.
 #[tokio::test(flavor = "multi_thread")]
-async fn ingest_starts_and_takes_webhooks_without_redis() {
+async fn ingest_starts_and_receives_webhooks_without_redis() {
     let rabbit = RabbitServer::start().await;
     let amqp: (String, String) = (
         "REVWATCH_AMQP_URL".into(),
@@ -115,7 +114,7 @@ async fn ingest_starts_and_takes_webhooks_without_redis() {
         ingest.stop();
     }
 
-    // Whatever looks at state says what it misses, and does not take another store for it.
+    // Commands that read state name the missing setting, and do not use another store instead.
     for args in [
         &["serve", "--roles", "worker"][..],
         &["serve", "--roles", "ingest,worker"],
@@ -134,7 +133,7 @@ async fn ingest_starts_and_takes_webhooks_without_redis() {
     );
     assert!(!cli(&without, &["config", "check"]).status.success());
 
-    // RabbitMQ itself knows how many partitions there are.
+    // RabbitMQ itself records the number of partitions.
     let other: Variables = vec![amqp.clone(), ("REVWATCH_PARTITIONS".into(), "4".into())];
     let output = cli(&other, &["serve", "--roles", "ingest"]);
     let text = String::from_utf8(output.stderr).expect("text");

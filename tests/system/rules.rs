@@ -1,5 +1,5 @@
-//! `revwatch rules`: the shipped tests pass, what is wrong is named, and the archive can be played
-//! again.
+//! `revwatch rules`: the built-in tests pass, faults are reported, and the archive can be
+//! backtested.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ expect = { rule = "provider_lost_charges", account = "acct_1", state = "firing",
 "#;
 
 #[test]
-fn the_shipped_rules_pass_the_shipped_tests() {
+fn the_built_in_rules_pass_the_built_in_tests() {
     let nothing = Variables::new();
     let text = print(&nothing, &["rules", "test"]);
     assert!(text.ends_with(" passed, 0 failed, 0 skipped\n"), "{text}");
@@ -57,7 +57,7 @@ fn the_shipped_rules_pass_the_shipped_tests() {
 }
 
 #[test]
-fn a_wrong_expectation_and_a_wrong_test_fail() {
+fn a_failed_expectation_and_an_invalid_test_fail() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = write(folder.path(), "providers.toml", TEST);
     let nothing = Variables::new();
@@ -113,7 +113,7 @@ fn a_wrong_expectation_and_a_wrong_test_fail() {
 }
 
 #[test]
-fn check_names_every_fault_of_every_file() {
+fn check_reports_every_fault_of_every_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let rule = |name: &str, more: &str| {
         format!(
@@ -159,7 +159,7 @@ fn check_names_every_fault_of_every_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_archive_is_played_through_other_rules() {
+async fn the_archive_is_backtested_with_other_rules() {
     let home = Home::embedded();
     let shipped = shipped_rules(&["provider_lost_charges", "payout_failure_rate"]);
     let variables = home.variables(&[("REVWATCH_RULES", &shipped.path().display().to_string())]);
@@ -226,7 +226,7 @@ async fn the_archive_is_played_through_other_rules() {
         .map(|a| a["subject"].clone())
         .collect();
     assert_eq!(alerts.len(), 3, "{shown}");
-    // What was before is known, and told as that.
+    // Earlier state is known, and marked as earlier.
     let later = backtest(&["--since", "0s"]);
     assert_eq!(
         of(&later, "provider_lost_charges")["at_start"],

@@ -1,4 +1,4 @@
-//! One message per alert, updated when it is over; none lost when Slack is not well.
+//! One message per alert, updated when it resolves; none lost while Slack fails.
 
 use serde_json::json;
 
@@ -58,7 +58,7 @@ async fn a_bot_posts_once_and_updates_the_same_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bot_does_so_on_rabbitmq_and_redis_too() {
+async fn a_bot_posts_once_on_rabbitmq_and_redis() {
     posts_once_and_updates(&Home::servers().await).await;
 }
 
@@ -97,7 +97,7 @@ async fn posts_once_and_updates(home: &Home) {
 }
 
 #[tokio::test]
-async fn a_webhook_gets_one_message_when_it_fires_and_one_when_it_is_over() {
+async fn a_webhook_gets_one_message_on_firing_and_one_on_resolution() {
     let slack = Slack::start(&[]).await;
     let home = Home::embedded();
     let variables = home.variables(&[("SLACK_WEBHOOK_URL", &format!("{}/hook", slack.url()))]);

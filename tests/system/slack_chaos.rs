@@ -1,5 +1,5 @@
-//! A Slack on its worst day: what fires is told in the end, and nobody sees an alert twice without
-//! being told that it may be so.
+//! With a failing Slack, every alert is sent in the end, and every duplicate is marked as a
+//! possible duplicate.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -15,9 +15,9 @@ use crate::support::wait::until_within;
 const ALERTS: usize = 60;
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nlease_seconds = 1.5\nmessages_per_second = 200.0\n\
                         group_above = 100000\n";
-/// Each failed attempt waits twice as long as the one before.
+/// Each failed attempt doubles the wait.
 const LONG: Duration = Duration::from_secs(120);
-/// Seeds the faults.
+/// The seed of the faults.
 const SEED: u64 = 20_261_118;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +30,7 @@ async fn with_history_there_is_one_message_for_each_alert() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_scope_to_look_what_may_be_a_copy_says_so() {
+async fn without_the_history_scope_possible_duplicates_are_marked() {
     for seed in seeds() {
         for (alert, copies) in day(seed, false).await {
             for copy in &copies[1..] {
@@ -43,14 +43,14 @@ async fn without_the_scope_to_look_what_may_be_a_copy_says_so() {
     }
 }
 
-/// One day, or ten for those who have the time.
+/// One simulated day, or ten in a long run.
 fn seeds() -> Range<u64> {
     SEED..SEED + if is_long() { 10 } else { 1 }
 }
 
-/// 60 accounts lose charges, for one reason and then another, and get them back, while most things
-/// go wrong that can. Gives what is in the channel in the end, by alert and oldest first; each has
-/// a message that says RESOLVED.
+/// 60 accounts lose charges, for one reason and then another, and regain them, while most possible
+/// faults occur. Returns the messages of the channel in the end, by alert and oldest first; each
+/// alert has one that says RESOLVED.
 async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     eprintln!("seed {seed}");
     let slack = Slack::start(&[]).await;
@@ -90,8 +90,8 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         if n == 0 {
             continue;
         }
-        // At least half have been told how it stands when the next thing happens, the others are
-        // under way.
+        // The next change comes when at least half of the notifications are delivered and the
+        // others are in flight.
         until_within(LONG, "half are told", || async {
             let says = |m: &Posted| {
                 if charges {
@@ -140,7 +140,8 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     for alert in alerts(&variables) {
         let id = alert["id"].as_str().expect("an id");
         let copies = messages.get(id).map_or(&[][..], Vec::as_slice);
-        // What was deleted after the last word is gone, as whoever deleted it wanted.
+        // A message deleted after the final update stays deleted, as intended by the person who
+        // deleted it.
         let says_so = |m: &Posted| m.alert_id() == id && m.text.contains("RESOLVED");
         assert!(
             copies.iter().chain(&deleted).any(says_so),

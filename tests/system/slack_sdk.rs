@@ -1,5 +1,5 @@
-//! What somebody presses in Slack, signed by Slack's own SDK: taken when the signature is right and
-//! of now.
+//! Button presses in Slack, signed by Slack's own SDK: accepted if the signature is valid and
+//! recent.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,8 +16,8 @@ use crate::support::wait::until;
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 100.0\n";
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 
-/// Signs what is on standard input, as the form that Slack posts, with the secret `argv[1]` at the
-/// time `argv[2]`.
+/// Signs standard input, the form that Slack posts, with the secret `argv[1]` at the time
+/// `argv[2]`.
 const SIGN: &str = "
 import json, sys, urllib.parse
 from slack_sdk.signature import SignatureVerifier
@@ -25,7 +25,7 @@ body = urllib.parse.urlencode({'payload': sys.stdin.read()})
 print(json.dumps({'body': body, 'signature': SignatureVerifier(sys.argv[1]).generate_signature(timestamp=sys.argv[2], body=body)}))
 ";
 
-/// Posts a payload as Slack does, signed with `secret` `age_s` seconds ago; the status.
+/// Posts a payload as Slack does, signed with `secret` `age_s` seconds ago; returns the status.
 async fn press(url: &str, payload: &Value, secret: &str, age_s: i64) -> u16 {
     let timestamp = (jiff::Timestamp::now().as_second() - age_s).to_string();
     let signed = sign(&payload.to_string(), secret, &timestamp);
@@ -103,7 +103,7 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
         .await;
     }
     let call = until("Slack has the alert", || async { slack.accepted().pop() }).await;
-    // The button as it stands in the message.
+    // The button as it appears in the message.
     let blocks = call.body["blocks"].as_array().expect("blocks").clone();
     let mut elements = blocks
         .iter()
@@ -152,7 +152,7 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
         (message.place(), 1),
         "in place"
     );
-    // The same press again, as Slack repeats it, changes nothing.
+    // A repeated press, as Slack retries it, changes nothing.
     let calls = slack.calls().len();
     assert_eq!(press(&interactivity, &payload, SECRET, 0).await, 200);
     until("the repeat is dealt with", || async {

@@ -1,6 +1,5 @@
-//! Ten thousand payouts fail at once: readers get few messages, and the right sums. (That a
-//! destination is not told faster than its rate is judged where the clock can be moved: in
-//! `alerting/src/dispatch.rs`.)
+//! Ten thousand payouts fail at once: readers get few messages with the right sums. (That the rate
+//! limit of a destination is kept is tested with a simulated clock, in `alerting/src/dispatch.rs`.)
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,14 +17,14 @@ const PAYOUTS: i64 = 10_000;
 const ACCOUNTS: i64 = 40;
 const LONG: Duration = Duration::from_secs(120);
 
-/// The shipped rule, without the others.
+/// The built-in rule, without the others.
 fn rule() -> String {
     let shipped = include_str!("../../deploy/rules/default.toml");
     let rule = shipped
         .split("[[rule]]")
         .find(|rule| rule.contains("name = \"payout_failed\""))
         .expect("it is shipped");
-    // What would explain it is another rule.
+    // The inhibiting rule is not loaded.
     let lines = rule
         .lines()
         .filter(|line| !line.starts_with("inhibited_by") && !line.starts_with('#'));
@@ -51,7 +50,7 @@ fn payout_of(account: i64, n: i64, status: &str, created_s: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_gives_few_messages_and_the_right_sums() {
+async fn a_storm_causes_few_messages_with_the_right_sums() {
     let (home, slack, settings) = (
         Home::embedded(),
         Slack::start(&[]).await,
@@ -73,7 +72,7 @@ async fn a_storm_gives_few_messages_and_the_right_sums() {
         .collect();
     post_all(&url, &failed).await;
     let posted = began.elapsed();
-    // Groups say how many; others are alone.
+    // Groups state their number of alerts; others stand for one.
     let shown = until_within(LONG, "the messages speak of all", || async {
         let messages = slack.messages();
         (messages.iter().map(of_how_many).sum::<i64>() == PAYOUTS).then_some(messages)
@@ -164,7 +163,7 @@ async fn a_storm_gives_few_messages_and_the_right_sums() {
 /// Four hundred payouts of one account, and so of one partition of many, failed and were paid
 /// before alerting started.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
+async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
     const OVER: i64 = 400;
     let (home, slack) = (Home::servers().await, Slack::start(&[]).await);
     let settings = Settings::new("[alerting]\ntick_seconds = 0.05\n", &rule());
@@ -184,7 +183,7 @@ async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
             (metrics(variables)["events_applied"] == count).then_some(())
         })
     };
-    // Two changes of one payout in one batch would be none.
+    // Two changes of one payout in one batch would cancel out.
     let failed: Vec<_> = (0..OVER)
         .map(|n| payout_of(1, n, "failed", now_s - 60))
         .collect();
@@ -223,7 +222,8 @@ async fn a_storm_that_was_over_before_alerting_started_is_told_to_nobody() {
     front.stop();
 }
 
-/// How many alerts a message speaks for: `🔴 CRITICAL: 9,995 × A payout failed` does for as many.
+/// The number of alerts that a message stands for, for example 9,995 in `🔴 CRITICAL: 9,995 × A
+/// payout failed`.
 fn of_how_many(message: &Posted) -> i64 {
     let headline = message.text.lines().next().unwrap_or_default();
     let number = headline

@@ -1,5 +1,4 @@
-//! One trace per event, from the webhook to the notification it led to, whichever processes it
-//! passes through.
+//! One trace per event, from the webhook to the resulting notification, across all processes.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,7 @@ use crate::support::revwatch::{Revwatch, SECRET, Variables, metrics, post};
 use crate::support::slack::Slack;
 use crate::support::wait::until;
 
-/// What a sender might say of its own trace.
+/// The sender's own trace header.
 const SENDERS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn payout(event: &str, number: u32) -> String {
@@ -27,7 +26,7 @@ fn payout(event: &str, number: u32) -> String {
     .to_string()
 }
 
-/// Posts as a sender that has a trace of its own.
+/// Posts as a sender with its own trace.
 async fn post_with_trace(url: &str, body: &str) {
     let header = SigningKey::new(SECRET)
         .expect("a secret")
@@ -54,7 +53,7 @@ fn spans<'a>(all: &'a [Span], event: &str, name: &str) -> Vec<&'a Span> {
         .collect()
 }
 
-/// The lines about an event, which all name its trace.
+/// The log lines about an event, all with its trace id.
 fn assert_logged(processes: &[&Revwatch], event: &str, message: &str, times: usize) {
     let trace_id = Correlation::of(event).to_string();
     let lines: Vec<_> = processes
@@ -74,7 +73,7 @@ fn assert_logged(processes: &[&Revwatch], event: &str, message: &str, times: usi
     );
 }
 
-/// What the message of an event says, while nobody has taken it.
+/// The headers of an event's message, before a worker consumes it.
 async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
     let url = &variables
         .iter()
@@ -100,7 +99,7 @@ async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
         let Some(lapin::types::AMQPValue::LongString(text)) = header else {
             panic!("{:?}", message.properties)
         };
-        // What was not acknowledged goes back.
+        // The message is not acknowledged and returns to the queue.
         connection.close(200, "seen".into()).await.expect("closed");
         return parse_traceparent(&text.to_string())
             .unwrap_or_else(|| panic!("{text:?} is no traceparent"));
@@ -109,12 +108,12 @@ async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_leads_through_three_processes_to_the_notification() {
+async fn one_trace_spans_three_processes_to_the_notification() {
     leads_to_the_notification(&Home::servers().await, &["ingest", "worker", "alerting"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_leads_through_one_process_to_the_notification() {
+async fn one_trace_spans_one_process_to_the_notification() {
     leads_to_the_notification(&Home::embedded(), &["ingest,worker,alerting"]).await;
 }
 
@@ -147,7 +146,7 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
         (!slack.accepted().is_empty()).then_some(())
     })
     .await;
-    // Stripe sends it again.
+    // Stripe delivers it again.
     for _ in 0..2 {
         assert_eq!(
             post(&reqwest::Client::new(), &url, &body)
@@ -185,7 +184,7 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
         all.iter()
             .all(|span| !span.has_failed && span.began > 0 && span.began <= span.ended)
     );
-    // What the repeats left: they were received, and applied nothing.
+    // The duplicates were received and applied nothing.
     let (applied, repeats): (Vec<_>, Vec<_>) = spans(&all, "evt_first", "apply")
         .into_iter()
         .partition(|span| span.get("revwatch.outcome") == "applied");
@@ -255,7 +254,7 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
         (notify.get("revwatch.outcome"), notify.links.len()),
         ("delivered", 0)
     );
-    // The sender's own trace is linked, where it had one.
+    // The sender's own trace is linked, if there was one.
     let senders = parse_traceparent(SENDERS).expect("valid");
     assert_eq!(
         webhook.links,
@@ -309,7 +308,7 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_is_sent_before_the_end_and_what_is_not_sampled_is_not() {
+async fn pending_spans_are_exported_at_shutdown_unless_not_sampled() {
     let collector = Collector::start().await;
     let home = Home::embedded();
     let variables = home.variables(&[
@@ -347,8 +346,8 @@ async fn what_is_under_way_is_sent_before_the_end_and_what_is_not_sampled_is_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_gone_or_says_nothing_disturbs_nobody() {
-    // One refuses connections, one takes them and never answers.
+async fn an_unreachable_or_silent_collector_has_no_effect() {
+    // One collector refuses connections, one accepts them and never responds.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
@@ -396,7 +395,7 @@ async fn a_collector_that_is_gone_or_says_nothing_disturbs_nobody() {
                 1
             );
         }
-        // It does not wait for the collector: `stop` fails where a process takes too long to end.
+        // The shutdown does not wait for the collector: `stop` fails if a process takes too long.
         process.stop();
     }
 }

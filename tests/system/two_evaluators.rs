@@ -1,5 +1,5 @@
-//! Two processes that can evaluate, one of which is killed again and again: nothing is lost,
-//! nothing is told twice.
+//! Two processes with the alerting role, one of which is killed repeatedly: nothing is lost and
+//! nothing is sent twice.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::support::wait::{until, until_or};
 const ACCOUNTS: usize = 30;
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nlease_seconds = 0.8\nmessages_per_second = 200.0\n\
                         group_above = 100000\n";
-/// Seeds the moments, and who is killed.
+/// The seed of the kill times and of the process to kill.
 const SEED: u64 = 20_261_119;
 
-/// What is posted, and how the accounts stand.
+/// The posted events and the resulting state of the accounts.
 struct Business {
     rng: Rng,
     url: String,
@@ -32,7 +32,7 @@ struct Business {
 }
 
 impl Business {
-    /// These accounts lose charges, or get them back, a second after the round before.
+    /// These accounts lose or regain charges, one second after the previous round.
     async fn toggle(&mut self, accounts: &[usize]) {
         self.rounds += 1;
         let mut bodies = Vec::new();
@@ -52,7 +52,7 @@ impl Business {
         post_all(&self.url, &bodies).await;
     }
 
-    /// A loss goes on until an evaluator has seen it: one that is over before is nobody's.
+    /// A loss lasts until an evaluator has seen it: a shorter one raises no alert.
     fn some(&mut self, variables: &Variables) -> Vec<usize> {
         let unseen = self.unseen(variables);
         let others = (0..ACCOUNTS)
@@ -61,7 +61,7 @@ impl Business {
         self.rng.choose_multiple(others, 3)
     }
 
-    /// The accounts that have lost charges without an alert.
+    /// The accounts that have lost charges and have no alert.
     fn unseen(&self, variables: &Variables) -> Vec<usize> {
         let alerts = alerts(variables);
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
@@ -73,7 +73,7 @@ impl Business {
             .collect()
     }
 
-    /// Two changes of one account in one batch would be none.
+    /// Two changes of one account in one batch would cancel out.
     async fn applied(&self, variables: &Variables) {
         let applied =
             || async { (metrics(variables)["events_applied"] == self.posted).then_some(()) };
@@ -81,7 +81,7 @@ impl Business {
     }
 }
 
-/// Which of them evaluates: the one that began last.
+/// The process that evaluates: the latest one that became the leader.
 fn evaluator(pair: &[Revwatch]) -> Option<usize> {
     let fence =
         |process: &Revwatch| process.logged("this process evaluates").pop()?["fence"].as_u64();
@@ -91,7 +91,7 @@ fn evaluator(pair: &[Revwatch]) -> Option<usize> {
         .map(|(_, i)| i)
 }
 
-/// Whether it has evaluated, and written how far it has come.
+/// Whether it has evaluated and stored its position.
 async fn has_looked(process: &Revwatch) -> Option<()> {
     let page = reqwest::get(process.admin("/metrics"))
         .await
@@ -106,12 +106,12 @@ async fn has_looked(process: &Revwatch) -> Option<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_two_is_killed_again_and_again() {
+async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates() {
     let kills = if is_long() { 200 } else { 15 };
     eprintln!("seed {SEED}, {kills} kills");
     let home = Home::servers().await;
     let slack = Slack::start(&[]).await;
-    // A kill finds an attempt that has not arrived, or has arrived and is not answered.
+    // A kill meets an attempt that has not arrived, or one that has arrived and is unanswered.
     slack.dawdle(SEED, Duration::from_millis(40));
     let settings = Settings::of_providers(SETTINGS);
     let of_home = home.variables(&[
@@ -133,10 +133,10 @@ async fn one_of_two_is_killed_again_and_again() {
         lost: [true; ACCOUNTS],
         losses: 0,
     };
-    // At first all can take charges.
+    // At first all accounts can take charges.
     business.toggle(&(0..ACCOUNTS).collect::<Vec<_>>()).await;
-    // Before anybody has looked at everything once, it is not known who lost charges and has them
-    // back.
+    // Before the first complete evaluation it is unknown which accounts lost charges and regained
+    // them.
     until("one of them has looked", || async {
         has_looked(&pair[0]).await.or(has_looked(&pair[1]).await)
     })
@@ -146,7 +146,7 @@ async fn one_of_two_is_killed_again_and_again() {
         business.applied(&variables).await;
         let accounts = business.some(&variables);
         business.toggle(&accounts).await;
-        // The moment of the crash; nothing is expected to have happened by then.
+        // The time of the crash; nothing is expected to have happened by then.
         tokio::time::sleep(Duration::from_millis(business.rng.u64(..600))).await;
         let evaluator = evaluator(&pair);
         let victim = evaluator

@@ -1,4 +1,4 @@
-//! `revwatch verify` agrees beside a running `serve`, and names what somebody has tampered with.
+//! `revwatch verify` agrees while `serve` runs, and reports manipulated data.
 
 use futures_util::StreamExt as _;
 use rusqlite::Connection;
@@ -75,7 +75,7 @@ async fn tampering_with_redis_is_found() {
     assert_condition_is_missing(&variables);
 }
 
-/// Tells a shuffled story with repeats, and verifies meanwhile and afterwards.
+/// Posts a shuffled history with duplicates, and verifies during and after it.
 async fn apply_a_history(variables: &Variables) {
     let process = Revwatch::serve(variables, "ingest,worker,alerting");
     let history = History::new(11, 60, jiff::Timestamp::now().as_second());
@@ -161,7 +161,7 @@ fn assert_condition_is_missing(variables: &Variables) {
     );
 }
 
-/// The hash of that name that has the field, in whichever partition.
+/// The hash of that name that has the field, in any partition.
 fn key_with(redis: &RedisServer, hash: &str, field: &str) -> String {
     (0..8)
         .map(|partition| format!("revwatch:{{p{partition}}}:{hash}"))

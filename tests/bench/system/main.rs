@@ -12,6 +12,7 @@ mod events;
 mod growth;
 mod load;
 mod memory;
+mod notified;
 mod others;
 mod pipeline;
 mod postgresql;
@@ -19,7 +20,6 @@ mod process;
 mod ratios;
 mod report;
 mod tick;
-mod told;
 
 #[path = "../business.rs"]
 #[expect(dead_code, reason = "the microbenchmarks need more of it")]

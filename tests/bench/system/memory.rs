@@ -11,9 +11,9 @@ use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use rusqlite::Connection;
 
 use super::business::Story;
+use super::notified::{PARTITIONS, tell};
 use super::report::Figures;
 use super::support::redis::RedisServer;
-use super::told::{PARTITIONS, tell};
 
 /// Parts of the stores: the figure, Redis's keys, SQLite's tables and indexes. The first two are
 /// what is there for each entity; the others grow with events, or not at all.

@@ -25,9 +25,9 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::business::Story;
+use super::notified::{PARTITIONS, tell};
 use super::report::Figures;
 use super::support::redis::RedisServer;
-use super::told::{PARTITIONS, tell};
 
 /// Ticks that are compared, of each.
 const TICKS: usize = 1500;

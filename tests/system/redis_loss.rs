@@ -1,4 +1,4 @@
-//! A Redis that loses data: the workers notice and replay the archive, and alerting repeats
+//! Recovery: when Redis loses data, the workers notice and replay the archive, and alerting repeats
 //! nothing.
 
 use std::collections::BTreeSet;
@@ -21,10 +21,10 @@ use crate::support::wait::{until, until_within};
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.1\nlease_seconds = 2.0\nmessages_per_second = 200.0\n\
                         group_above = 100000\n[worker]\nmember_seconds = 1.0\n";
 
-/// Emptied twice under load, with alerts open, acknowledged and silenced: in the end everything is
-/// as if it had not been.
+/// Redis is emptied twice under load, with alerts open, acknowledged and silenced. In the end the
+/// state equals that of a run without the loss.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
+async fn a_redis_emptied_under_load_is_recovered_completely() {
     let mut home = Home::servers().await;
     let slack = Slack::start(&[]).await;
     let settings = Settings::of_providers(SETTINGS);
@@ -88,7 +88,8 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
         ],
     );
 
-    // Thirds of the load, and what is under way when each ends; the server is emptied in between.
+    // A third of the load each, plus the requests in flight when it ends; Redis is emptied in
+    // between.
     let (mut rest, third) = (history.events.clone(), history.events.len() / 3);
     for round in 0..3 {
         let accepted = load(&ingest, &rest, third.min(rest.len())).await;
@@ -116,7 +117,7 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
         },
     )
     .await;
-    // 12 + 6 fired, of which six are over; each was told once, and changed in place.
+    // 12 + 6 fired, of which six are resolved; each was sent one time and updated in place.
     let of_providers = |alert: &Value| alert["evidence"].to_string().contains("acct_p");
     until("all that fires and is over is told", || async {
         let found: Vec<_> = alerts(&variables)
@@ -155,7 +156,7 @@ async fn a_redis_emptied_under_load_is_as_if_it_had_not_been() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_whole() {
+async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
     let mut home = Home::servers().await;
     let variables = home.variables(&[]);
     let history = History::new(22, 120, jiff::Timestamp::now().as_second());
@@ -174,7 +175,7 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
     until("all are applied", || applied(total)).await;
     history.expected.assert_shown(&metrics(&variables));
 
-    // Now with nobody there who could remember how far it had come.
+    // Now without any process that remembers the progress.
     worker.stop();
     home.redis().restart_behind(20_000);
     assert!(
@@ -201,10 +202,9 @@ async fn a_redis_that_restarts_without_its_file_or_with_an_older_one_is_made_who
     same_exports(&variables, &history.events).await;
 }
 
-/// The worker that heals is killed, another goes on with it, and the Redis is emptied again under
-/// that one.
+/// The worker that recovers is killed, another continues, and Redis is emptied again during that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healing_cut_short_is_gone_on_with_and_begun_anew() {
+async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
     let mut home = Home::servers().await;
     let settings = Settings::of_providers("[worker]\nmember_seconds = 1.0\nbatch = 1\n");
     let variables = settings.variables(home.variables(&[]));
@@ -236,10 +236,10 @@ async fn a_healing_cut_short_is_gone_on_with_and_begun_anew() {
     same_exports(&variables, &history.events).await;
 }
 
-/// A pause holds back what comes after it. What had been applied before is applied again, or it
-/// would be gone for good: nobody else has it any more.
+/// A pause holds later deliveries back. Those applied before it must be applied again after a loss:
+/// otherwise they would be lost for good, because no other process has them.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_pause() {
+async fn state_from_before_a_pause_is_recovered_during_the_pause() {
     let mut home = Home::servers().await;
     let variables = home.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -269,10 +269,10 @@ async fn what_was_applied_before_a_pause_is_back_when_it_is_lost_during_the_paus
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
 }
 
-/// What was held back for long is received long before it is committed: when that commit is lost,
-/// the archive is replayed from far enough back.
+/// Parked deliveries are received long before they are committed: when that commit is lost, the
+/// replay must reach back far enough.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went_on() {
+async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
     let mut home = Home::servers().await;
     let settings = Settings::of_providers("[worker]\nrecovery_margin_seconds = 0.2\n");
     let variables = settings.variables(home.variables(&[]));
@@ -287,10 +287,10 @@ async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went
         page_says(&process, "revwatch_paused 1")
     })
     .await;
-    // All of one account, so that they share a partition.
+    // All belong to one account, so that they share a partition.
     let held: Vec<String> = (0..5).map(|n| payout(n, false, "acct_1")).collect();
     post_all(&url, &held).await;
-    until("they stand aside", || {
+    until("they are parked", || {
         page_says(&process, "revwatch_parked_deliveries 5")
     })
     .await;
@@ -313,14 +313,14 @@ async fn what_was_held_back_for_long_is_back_when_the_redis_forgets_that_it_went
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
 }
 
-/// Whether no partition is being replayed, as `revwatch verify` sees it.
+/// Whether `revwatch verify` reports that no partition is being replayed.
 fn healed(variables: &Variables) -> bool {
     cli(variables, &["verify", "--json"]).status.success()
 }
 
-/// The replica that takes over has not seen the second half of the load.
+/// The promoted replica has not received the second half of the load.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
+async fn a_promoted_replica_that_lagged_is_recovered() {
     let rabbitmq = RabbitServer::start().await;
     let mut primary = RedisServer::start();
     let replica = primary.start_replica();
@@ -364,7 +364,7 @@ async fn a_replica_that_lagged_and_takes_over_is_made_whole() {
         (length(&replica)? == length(&primary)?).then_some(())
     })
     .await;
-    // It follows nobody from now on, and is promoted before Sentinel corrects that.
+    // The replica is detached and promoted before Sentinel can correct that.
     replica.run::<()>("REPLICAOF 127.0.0.1 1");
     load(&ingest, &history.events[half..], total - half).await;
     primary.kill9();

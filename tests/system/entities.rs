@@ -1,5 +1,4 @@
-//! Every kind of entity can be exported and shown, with the columns that others rely on and the
-//! events behind it.
+//! Every kind of entity can be exported and shown, with the documented columns and its events.
 
 use serde_json::{Value, json};
 
@@ -7,8 +6,8 @@ use super::Home;
 use crate::support::revwatch::{Revwatch, metrics, post, print};
 use crate::support::wait::until;
 
-/// Kind, its export, what the export's header begins with, the types of the events, the object, and
-/// the row that must come of it.
+/// Kind, its export, the first columns of the header, the types of the events, the object, and the
+/// expected row.
 type Case = (
     &'static str,
     &'static str,
@@ -168,7 +167,7 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
             "{shown}"
         );
     }
-    // K10: the audit trail names what became of each of them, and the event that told.
+    // K10: the audit trail names each state change and the event that caused it.
     let trail: Value =
         serde_json::from_str(&print(&variables, &["audit", "--changes", "--json"])).expect("JSON");
     for (kind, _, _, _, object, _) in cases() {
