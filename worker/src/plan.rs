@@ -389,7 +389,7 @@ mod tests {
         batch
             .decide(
                 &ReadResult {
-                    dedupe_keys: dedupe_keys,
+                    dedupe_keys,
                     entities: vec![None; batch.read_set.entities.len()],
                 },
                 NOW_MS,

@@ -171,7 +171,7 @@ impl Engine {
             for id in members {
                 if let Some(alert) = self.alerts.get_mut(id) {
                     alert.part_of = None;
-                    self.changes.fire(&id);
+                    self.changes.fire(id);
                 }
             }
         }

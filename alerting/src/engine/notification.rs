@@ -179,7 +179,7 @@ impl Engine {
             }
             _ => {}
         }
-        self.changes.touch(&alert_id);
+        self.changes.touch(alert_id);
     }
 
     /// Settings have changed, perhaps to mend a notifier: what could not be told is tried at once.

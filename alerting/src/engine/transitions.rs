@@ -67,12 +67,12 @@ impl Engine {
                 if (moved || alert.has_unsent_changes) && is_due {
                     alert.evidence = with_trend(evidence);
                     alert.revise(now_s);
-                    self.changes.touch(&alert_id);
+                    self.changes.touch(alert_id);
                 } else if moved {
                     let trend = std::mem::take(&mut alert.evidence.trend);
                     alert.evidence = Evidence { trend, ..evidence };
                     alert.has_unsent_changes = true;
-                    self.changes.touch(&alert_id);
+                    self.changes.touch(alert_id);
                 }
                 let alert_id = alert_id.clone();
                 self.member_shows(&alert_id, &before, is_due.then_some(now_s));

@@ -1,6 +1,6 @@
 //! What is Redis's own: refusals at the start, crashes, lost data, failovers.
 
-use revwatch_storage::ports::ChangeCursor;
+use revwatch_storage::ports::{ChangeCursor, Coordination as _};
 use secrecy::SecretString;
 
 use super::conditions::open;
