@@ -391,7 +391,7 @@ async fn an_unreachable_or_silent_collector_has_no_effect() {
             })
             .await;
             assert_eq!(
-                process.logged("the collector did not take spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)").len(),
+                process.logged("the collector did not accept spans; they are lost (OTEL_EXPORTER_OTLP_ENDPOINT)").len(),
                 1
             );
         }
