@@ -79,7 +79,7 @@ fn a_failed_expectation_and_an_invalid_test_fail() {
         "providers.toml:12:10 at 2026-01-05T02:00:00Z",
         "expected  provider_lost_charges (account acct_1): firing, notified 2",
         "seen      provider_lost_charges firing (account acct_1); notified 1",
-        "🔴 CRITICAL: A provider can no longer take charges",
+        "🔴 CRITICAL: A provider can no longer accept charges",
         "0 passed, 1 failed",
     ] {
         assert!(text.contains(part), "{text} should contain {part:?}");
@@ -139,7 +139,7 @@ fn check_reports_every_fault_of_every_file() {
         "b.toml:2:8: there are two rules named \"good\"",
         "b.toml:16:13: unknown variant `late`",
         "b.toml:17:9: \"soon\" is no time",
-        "b.toml:26:1: `above` means nothing",
+        "b.toml:26:1: `above` does not apply",
     ];
     assert_eq!(text.lines().count(), expected.len(), "{text}");
     for (line, part) in text.lines().zip(expected) {
