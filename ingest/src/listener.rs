@@ -55,7 +55,8 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
         ));
         let service = {
             let (edge, progress) = (edge.clone(), progress.clone());
-            // A plain function, not a router: every path is one comparison and every answer one enum.
+            // A plain function, not a router: every path is one comparison and every answer one
+            // enum.
             service_fn(move |request| {
                 let (edge, progress) = (edge.clone(), progress.clone());
                 async move { Ok::<_, Infallible>(edge.handle(peer, &progress, request).await) }

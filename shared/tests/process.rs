@@ -1,4 +1,4 @@
-//! A role that panics takes the others with it, in good order, and is counted.
+//! A panicking role shuts the others down in order, and the panic is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,21 +18,21 @@ async fn a_role_that_panics_ends_the_process_with_an_error() {
     let process = Process::start(Start::fixed(config, CancellationToken::new()), "test")
         .await
         .expect("it starts");
-    assert!(!process.readiness.is_ready(), "nothing is open yet");
+    assert!(!process.readiness.is_ready(), "no role has started yet");
     let queue = process.open_intake().await.expect("it opens");
     process.started();
     assert!(process.readiness.is_ready());
     let metrics = process.metrics.clone();
-    let (mut roles, ended_well) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
-    let (shutdown, ended) = (process.shutdown.clone(), ended_well.clone());
+    let (mut roles, ended_gracefully) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+    let (shutdown, ended) = (process.shutdown.clone(), ended_gracefully.clone());
     roles.spawn(async move {
         shutdown.cancelled().await;
         ended.store(true, Ordering::SeqCst);
     });
-    roles.spawn(async { panic!("as asked") });
-    let played = tokio::time::timeout(Duration::from_secs(30), process.play(roles, queue))
+    roles.spawn(async { panic!("made by this test") });
+    let result = tokio::time::timeout(Duration::from_secs(30), process.play(roles, queue))
         .await
         .expect("it ends");
-    assert!(played.is_err() && ended_well.load(Ordering::SeqCst));
+    assert!(result.is_err() && ended_gracefully.load(Ordering::SeqCst));
     assert_eq!(metrics.panics.get(), 1);
 }

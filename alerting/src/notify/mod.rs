@@ -33,7 +33,8 @@ use crate::policy::NOTIFIERS;
 /// A channel for notifications.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Its name in settings, metrics and stored alerts: `slack`, `email`, `sms`, `pagerduty`, `webhook`, `log`.
+    /// Its name in settings, metrics and stored alerts: `slack`, `email`, `sms`, `pagerduty`,
+    /// `webhook`, `log`.
     fn name(&self) -> &'static str;
 
     /// The notifications it can send.

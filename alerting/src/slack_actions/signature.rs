@@ -1,4 +1,5 @@
-//! Slack's request signature: `X-Slack-Signature: v0=<hex>`, `X-Slack-Request-Timestamp: <unix s>`. Pure.
+//! Slack's request signature: `X-Slack-Signature: v0=<hex>`, `X-Slack-Request-Timestamp: <unix s>`.
+//! Pure.
 //!
 //! HMAC-SHA256 over `v0:` + timestamp + `:` + raw body, keyed with the app's signing secret;
 //! compared in constant time. A request more than five minutes from the local time is refused: it

@@ -1,8 +1,8 @@
 //! The configured SMTP server, and connections to it up to authentication.
 //!
 //! TLS is required, except to this machine. `smtps://` begins with TLS, `smtp://` requires
-//! STARTTLS,
-//! and `smtp://` to localhost or a loopback address is plain. Certificates are checked against the system's.
+//! STARTTLS, and `smtp://` to localhost or a loopback address is plain. Certificates are checked
+//! against the system's roots.
 //! Sources: <https://www.rfc-editor.org/rfc/rfc5321>, <https://www.rfc-editor.org/rfc/rfc8314>,
 //! <https://www.rfc-editor.org/rfc/rfc4954>.
 
@@ -30,7 +30,7 @@ pub struct Server {
 enum Security {
     /// From the first byte.
     Tls(TlsParameters),
-    /// After STARTTLS, which must be offered.
+    /// After STARTTLS, which the server must offer.
     StartTls(TlsParameters),
     /// None: the server is on this machine.
     Plain,

@@ -23,7 +23,8 @@ pub struct SlackConfig {
     pub api_base: String,
     /// Channel (name or id) by a rule's `route`; `default` serves the rest.
     pub channels: BTreeMap<String, String>,
-    /// Signing secrets of the Slack app, comma-separated: with one, `interactivity_listen` is opened.
+    /// Signing secrets of the Slack app, comma-separated: with one, `interactivity_listen` is
+    /// opened.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub signing_secret: Option<SecretString>,
     /// Where Slack posts interactions (pressed buttons).
@@ -47,7 +48,7 @@ pub struct EmailConfig {
     pub to: BTreeMap<String, Vec<String>>,
 }
 
-/// Text messages with Twilio.
+/// Text messages through Twilio.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmsConfig {

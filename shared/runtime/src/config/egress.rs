@@ -115,7 +115,8 @@ fn kind_v4(ip: Ipv4Addr) -> Kind {
         [10 | 127, ..] | [192, 168, ..] => Kind::Private,
         [172, second, ..] if (16..32).contains(&second) => Kind::Private,
         [100, second, ..] if (64..128).contains(&second) => Kind::Private,
-        // This network; link-local; protocol assignments, tests and documentation; multicast and above.
+        // This network; link-local; protocol assignments, tests and documentation; multicast and
+        // above.
         [0, ..] | [169, 254, ..] | [192, 0, 0 | 2, _] | [198, 18 | 19, ..] => Kind::Never,
         [198, 51, 100, _] | [203, 0, 113, _] | [224..=255, ..] => Kind::Never,
         _ => Kind::Public,

@@ -1,4 +1,4 @@
-//! Webhook endpoints: their paths, their secrets, and which events they take.
+//! Webhook endpoints: their paths, their secrets, and the events they accept.
 use std::path::PathBuf;
 
 use revwatch_core::signature::SigningKey;

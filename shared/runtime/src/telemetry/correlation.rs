@@ -56,7 +56,8 @@ impl fmt::Display for Correlation {
     }
 }
 
-/// A valid `traceparent`: `version-trace_id-parent_id-flags` in lower-case hex, neither id all zeros.
+/// A valid `traceparent`: `version-trace_id-parent_id-flags` in lower-case hex, neither id all
+/// zeros.
 /// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let parts: Vec<&str> = text.split('-').collect();
