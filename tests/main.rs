@@ -1,5 +1,5 @@
-//! Tests against the real thing: adapters on their servers, and the binary as its users run it; and
-//! of the rules that the sources keep.
+//! Tests against real servers: adapters, and the binary as its users run it; and tests of the
+//! repository's rules.
 
 mod contract;
 mod pages;

@@ -1,4 +1,4 @@
-//! Pages that show what the program does are compared with what it does.
+//! Compares pages that describe the program's behaviour with the program.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use revwatch_runtime::config::Config;
 const FIRED_S: i64 = 1_795_143_840;
 
 #[test]
-fn the_picture_of_an_alerts_life_is_the_list_that_the_code_is_held_to() {
+fn the_diagram_of_an_alerts_lifecycle_matches_the_transitions_in_the_code() {
     let page = std::fs::read_to_string(root().join("docs/alerting.md")).expect("the page");
     let picture = format!("```mermaid\n{}\n```", diagram());
     assert!(
@@ -29,7 +29,7 @@ fn the_picture_of_an_alerts_life_is_the_list_that_the_code_is_held_to() {
 }
 
 #[test]
-fn the_examples_of_messages_are_what_is_sent() {
+fn the_examples_of_messages_match_the_messages_sent() {
     let page = examples();
     if std::fs::read_to_string(root().join("docs/messages.md")).unwrap_or_default() != page {
         let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("messages.md");

@@ -1,14 +1,14 @@
-//! The pure modules stay pure: they name no runtime, no server's client, no clock, no randomness
-//! and nothing of the world outside, except in their own tests. Time is an argument.
+//! The pure modules stay pure: they use no runtime, no client, no clock, no randomness and no I/O,
+//! except in their own tests. Time is an argument.
 //!
-//! The sources are read as Rust reads them (as tokens), so that comments and texts do not count,
-//! and an import counts however it is written.
+//! The sources are parsed into Rust tokens, so that comments and strings do not count, and an
+//! import counts however it is written.
 
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// Files and folders whose code decides and never acts.
+/// Files and folders whose code decides and performs no effects.
 const PURE: &[&str] = &[
     "shared/core/src",
     "shared/runtime/src/telemetry/correlation.rs",
@@ -62,17 +62,17 @@ const FORBIDDEN_NAMES: &[&str] = &[
     "rand",
 ];
 
-/// Modules of the standard library that reach outside. (`use std::*` would hide them.)
+/// Modules of the standard library that perform I/O. (`use std::*` would hide them.)
 const FORBIDDEN_OF_STD: &[&str] = &["*", "env", "fs", "io", "net", "os", "process", "thread"];
 
-/// A path as it stands in the source, one string per segment, and its line.
+/// A path in the source, one string per segment, with its line.
 struct Named {
     segments: Vec<String>,
     line: usize,
 }
 
 #[test]
-fn pure_modules_name_nothing_of_the_world() {
+fn pure_modules_use_no_runtime_client_clock_or_randomness() {
     let files: Vec<PathBuf> = PURE
         .iter()
         .flat_map(|name| rust_files(&root().join(name)))
@@ -99,7 +99,7 @@ fn pure_modules_name_nothing_of_the_world() {
 }
 
 #[test]
-fn impurity_is_found_however_it_is_written() {
+fn impure_paths_are_found_in_any_notation() {
     let table: &[(&str, &[&str])] = &[
         ("use tokio::time::sleep;", &["tokio::time::sleep"]),
         (
@@ -144,7 +144,7 @@ fn impurity_is_found_however_it_is_written() {
             "#[cfg(test)] mod tests { use std::fs; } fn f() { std::fs::read(p); }",
             &["std::fs::read"],
         ),
-        // What is fine.
+        // Allowed paths.
         (
             "#[cfg(test)]\n#[expect(dead_code)]\nmod tests { use tokio::test; }",
             &[],
@@ -172,7 +172,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The file, or all of the folder. One that is gone is a mistake in the list above.
+/// The file, or all files of the folder. A missing one is a mistake in the list above.
 fn rust_files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
@@ -187,7 +187,7 @@ fn rust_files(path: &Path) -> Vec<PathBuf> {
     paths.iter().flat_map(|p| rust_files(p)).collect()
 }
 
-/// What must not be there, with its line.
+/// The forbidden paths, with their lines.
 fn impurities(source: &str) -> Vec<(String, usize)> {
     let tokens: TokenStream = source.parse().expect("Rust");
     let mut named = Vec::new();
@@ -202,8 +202,8 @@ fn impurities(source: &str) -> Vec<(String, usize)> {
 fn is_impure(segments: &[String]) -> bool {
     let reaches_out = matches!(segments, [first, second, ..]
         if first == "std" && FORBIDDEN_OF_STD.contains(&second.as_str()));
-    // `Timestamp::now`, `Zoned::now` and their like; a variable called `now` is what time should
-    // be.
+    // `Timestamp::now`, `Zoned::now` and similar; a variable called `now` is time passed as an
+    // argument.
     let reads_clock = segments.iter().skip(1).any(|s| s == "now");
     reaches_out
         || reads_clock
@@ -212,7 +212,7 @@ fn is_impure(segments: &[String]) -> bool {
             .any(|s| FORBIDDEN_NAMES.contains(&s.as_str()))
 }
 
-/// Every path of `tokens` but those of items under `#[cfg(test)]`; imports are spelled out.
+/// Every path of `tokens` except those of items under `#[cfg(test)]`; imports are expanded.
 fn collect(tokens: TokenStream, named: &mut Vec<Named>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
@@ -230,7 +230,7 @@ fn collect(tokens: TokenStream, named: &mut Vec<Named>) {
             }
             TokenTree::Ident(word) => {
                 let line = word.span().start().line;
-                // `<T>::now`: what stands before the colons is not a word.
+                // `<T>::now`: the token before the colons is not an identifier.
                 let mut segments = if follows_angle_bracket(&tokens, at) {
                     vec![String::new()]
                 } else {
@@ -255,7 +255,7 @@ fn collect(tokens: TokenStream, named: &mut Vec<Named>) {
     }
 }
 
-/// An import tree, `a::{b, c::{self, d as e}}`, as the paths it brings in.
+/// An import tree, `a::{b, c::{self, d as e}}`, as the paths it imports.
 fn spell_out(prefix: &[String], tree: &[TokenTree], named: &mut Vec<Named>) {
     for branch in tree.split(|token| is_punct(token, ',')) {
         let mut segments = prefix.to_vec();
@@ -304,7 +304,7 @@ fn is_cfg_test(token: &TokenTree) -> bool {
     group.delimiter() == Delimiter::Bracket && text == "cfg(test)"
 }
 
-/// Where the item ends whose attributes begin at `at`: after its braces, or its semicolon.
+/// The end of the item whose attributes begin at `at`: after its braces, or its semicolon.
 fn after_item(tokens: &[TokenTree], at: usize) -> usize {
     let ends = |token: &TokenTree| {
         is_punct(token, ';')

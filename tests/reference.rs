@@ -1,4 +1,4 @@
-//! The reference pages are what the program prints.
+//! The reference pages equal the output of the program.
 
 use std::path::Path;
 use std::process::Command;

@@ -7,10 +7,10 @@ use std::process::Command;
 use revwatch_runtime::config::variables;
 use revwatch_runtime::telemetry::Metrics;
 
-/// The crates of one role each. They meet in the root package and nowhere else.
+/// The crates of one role each. Only the root package depends on several of them.
 const ROLES: [&str; 3] = ["ingest", "worker", "alerting"];
 
-/// What they share, from the bottom: each may depend on those before it.
+/// The shared crates, from the bottom: each may depend on the previous ones.
 const SHARED: [&str; 4] = ["core", "storage", "runtime", "stripe"];
 
 #[test]
@@ -28,7 +28,7 @@ fn dependencies_go_downwards() {
     }
 }
 
-/// What has neither a runtime nor a client in its manifest cannot do I/O.
+/// A crate without a runtime and a client in its manifest cannot do I/O.
 #[test]
 fn the_core_has_neither_a_runtime_nor_a_client() {
     let manifest = read("shared/core/Cargo.toml");
@@ -70,8 +70,8 @@ fn event_types_are_sorted_and_unique() {
 }
 
 #[test]
-fn nothing_speaks_of_one_persons_machine() {
-    // Written in halves, so that this file is not its own fault.
+fn no_file_mentions_a_developers_machine() {
+    // Written in two parts, so that this file does not match itself.
     let places = ["work", "tmp/w", "home", "root", "Users"].map(|folder| format!("/{folder}/"));
     check_texts(|text| {
         let begins_a_path = |at: usize| {
@@ -84,13 +84,12 @@ fn nothing_speaks_of_one_persons_machine() {
     });
 }
 
-/// Between two machines nobody can promise it. Say "at least once", and what makes it look like
-/// once.
+/// Between two machines it cannot be promised. Write "at least once", and name the deduplication.
 #[test]
-fn nothing_promises_what_nobody_can_keep() {
+fn no_file_promises_impossible_delivery_guarantees() {
     let promise = ["exact", "ly once"].concat(); // in halves here, too
     check_texts(|text| {
-        // However it is hyphenated, wrapped, or broken over lines of a comment.
+        // With any hyphen, line break, or comment prefix in between.
         let words: Vec<&str> = text
             .split(|c: char| !c.is_alphanumeric())
             .filter(|w| !w.is_empty())
@@ -138,7 +137,7 @@ fn pages_name_settings_and_metrics_that_exist() {
         let text = read(&page);
         for word in words(&text, is_of_variable).filter(|word| is_prefixed(word)) {
             let name = word.strip_suffix("_FILE").unwrap_or(word);
-            // A prefix, and those of compose and of the tests.
+            // A prefix, and variables of compose and of the tests.
             let is_other =
                 word.ends_with('_') || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
             if !settings.contains(name) && !is_other {
@@ -167,7 +166,7 @@ fn pages_name_settings_and_metrics_that_exist() {
 }
 
 #[test]
-fn pages_name_files_that_are_there() {
+fn pages_name_files_that_exist() {
     let (Some(pages), Some(names)) = (pages(), tracked()) else {
         return;
     };
@@ -212,7 +211,7 @@ fn pages_name_files_that_are_there() {
 }
 
 #[test]
-fn links_of_pages_lead_somewhere() {
+fn links_of_pages_resolve() {
     let (Some(pages), Some(names)) = (pages(), tracked()) else {
         return;
     };
@@ -259,7 +258,7 @@ fn links_of_pages_lead_somewhere() {
     );
 }
 
-/// What a heading is linked by.
+/// The anchor of a heading.
 fn headings(text: &str) -> Vec<String> {
     let mut is_code = false;
     let mut anchors = Vec::new();
@@ -276,7 +275,7 @@ fn headings(text: &str) -> Vec<String> {
     anchors
 }
 
-/// Pages for people.
+/// Pages for readers.
 fn pages() -> Option<Vec<String>> {
     Some(
         tracked()?
@@ -303,17 +302,17 @@ fn is_prefixed(word: &str) -> bool {
     prefixes.iter().any(|prefix| word.starts_with(prefix))
 }
 
-/// The metric that a series of a histogram belongs to.
+/// The histogram that a series belongs to.
 fn known_suffix(word: &str) -> Option<&str> {
     ["_bucket", "_count", "_sum"]
         .iter()
         .find_map(|suffix| word.strip_suffix(suffix))
 }
 
-/// In comments of sources: a name alone is of the same folder (or the module's own), anything
-/// longer begins at the root.
+/// In comments of sources: a bare file name is in the same folder (or the module's own); a longer
+/// path begins at the root.
 #[test]
-fn comments_name_sources_that_are_there() {
+fn comments_name_sources_that_exist() {
     let Some(names) = tracked() else { return };
     let there = |name: &str| names.iter().any(|known| known == name);
     let mut faults = Vec::new();
@@ -349,12 +348,12 @@ fn comments_name_sources_that_are_there() {
     assert!(faults.is_empty(), "not there:\n{}", faults.join("\n"));
 }
 
-/// Looks at every text that is, or is about to be, in git.
+/// Visits every text file that is in git or not ignored by it.
 fn check_texts(fault: impl Fn(&str) -> Option<String>) {
     let Some(names) = tracked() else { return };
     let mut faults = Vec::new();
     for name in names {
-        // A file may be deleted and not yet committed; what is no text is no prose.
+        // A file may be deleted but not committed yet; binary files are skipped.
         let Ok(text) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name))
         else {
             continue;
@@ -364,10 +363,10 @@ fn check_texts(fault: impl Fn(&str) -> Option<String>) {
     assert!(faults.is_empty(), "found in\n{}", faults.join("\n"));
 }
 
-/// What is, or is about to be, in git. `None`, and a word about it, where nobody can tell.
+/// The files in git or not ignored by it. `None`, with a message, if git cannot list them.
 fn tracked() -> Option<Vec<String>> {
     let listed = Command::new("git")
-        // In a container the files may belong to somebody else.
+        // In a container the files may belong to another user.
         .args([
             "-c",
             "safe.directory=*",

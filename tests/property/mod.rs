@@ -1,4 +1,4 @@
-//! Properties of the pure core over whole businesses: any order, any repeats, any split into
+//! Properties of the pure core over complete businesses: any order, any duplicates, any split into
 //! batches.
 
 mod orders;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::support::history::History;
 
-/// What a store holds, in memory.
+/// An in-memory store.
 #[derive(Default)]
 struct Memory {
     entities: BTreeMap<EntityKey, StoredEntity>,
@@ -117,7 +117,7 @@ fn delivery(body: &str, rng: &mut Rng) -> Delivery {
 }
 
 #[test]
-fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
+fn any_order_duplicates_and_batches_give_the_same_bytes_and_the_models_numbers() {
     let first = fastrand::u64(..u64::MAX / 2);
     eprintln!("seeds from {first}");
     for seed in first..first + 60 {
@@ -145,8 +145,8 @@ fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
                 .collect();
             let mut counters = shuffled.counters.clone();
             counters.merge(in_order.counters.clone(), -1);
-            // How long deliveries took is the clock's, and repeats were thrown in; all else is the
-            // events'.
+            // Latencies depend on the clock, and duplicates were added at random; all other values
+            // depend on the events.
             let of_events =
                 |name: &str| name != "events|duplicate" && !name.starts_with("events|processing|");
             let different: Vec<_> = counters
@@ -183,7 +183,7 @@ fn any_order_repeats_and_batches_give_the_same_bytes_and_the_models_numbers() {
 }
 
 #[test]
-fn rates_that_look_back_are_the_models() {
+fn rates_over_past_periods_match_the_model() {
     let first = fastrand::u64(..u64::MAX / 2);
     eprintln!("seeds from {first}");
     for seed in first..first + 20 {

@@ -1,8 +1,8 @@
-//! Every order of seven events, a duplicate thrown in: whatever comes first, the end is the same to
-//! the byte, and it is the true one.
+//! Every order of seven events, with a duplicate added: whatever arrives first, the final state is
+//! the same to the byte, and it is the correct one.
 //!
-//! A story is told as the changes that truly happened. Event ids run against the truth, so that
-//! nothing is right by accident of the last tie-break.
+//! A story is the sequence of changes as they happened. Event ids sort against that sequence, so
+//! that the last tie-break cannot give the right result by accident.
 
 mod accounts;
 mod billing;
@@ -16,15 +16,13 @@ use revwatch_core::event::Event;
 use revwatch_core::observe::{Plans, observe};
 use serde_json::{Value, json};
 
-/// Seven, so that there are 5,040 orders.
+/// Seven events have 5,040 orders.
 const EVENTS: usize = 7;
-/// All stories begin here; 472,222 is a whole number of hours, so no second of theirs is in another
-/// hour.
+/// The start of all stories; 472,222 hours exactly, so that all their seconds are in the same hour.
 const START_S: i64 = 1_699_999_200;
 
-/// One event: seconds after the start, its type, and what it changed in the object (a patch, of
-/// which an `*.updated` event tells the old values). A type of [`AGAIN`] tells the event before
-/// once more, under another id.
+/// One event: seconds after the start, its type, and the patch of the object (whose old values an
+/// `*.updated` event carries). A type of [`AGAIN`] repeats the previous event under another id.
 type Step = (i64, &'static str, Value);
 
 const AGAIN: &str = "again";
@@ -52,11 +50,12 @@ impl Story {
         self
     }
 
-    /// Tells the steps in every order. `standing` are counters and their values, `troubles` all
-    /// conditions, each with the second (after the start) at which it began.
+    /// Applies the steps in every order. `standing` are counters with their expected values,
+    /// `troubles` all expected conditions, each with its start in seconds after the start of the
+    /// story.
     fn check(&self, steps: &[Step; EVENTS], standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
         let bodies = self.bodies(steps);
-        // In the ids' favour, against them, and mixed: only the ids change.
+        // Ids that sort with the truth, against it, and mixed: only the ids change.
         let ids: [fn(usize) -> usize; 3] = [|i| EVENTS - i, |i| i, |i| i * 3 % EVENTS];
         for (round, rank) in ids.into_iter().enumerate() {
             let told: Vec<Vec<Observation>> = bodies
@@ -153,7 +152,7 @@ impl Story {
     }
 }
 
-/// A walk through all orders, which shares what they begin with.
+/// A walk through all orders that shares common prefixes.
 struct Orders<'a> {
     told: &'a [Vec<Observation>],
     truth: &'a Entity,
@@ -164,7 +163,8 @@ impl Orders<'_> {
     fn walk(&mut self, known: &Entity, order: &mut Vec<usize>) {
         if order.len() == EVENTS {
             self.seen += 1;
-            // Bytes, numbers and conditions are functions of this value alone; still, look at some.
+            // Bytes, counters and conditions are functions of this value alone; some are checked
+            // anyway.
             assert_eq!(known, self.truth, "order {order:?}");
             if self.seen.is_multiple_of(360) {
                 assert_eq!(known.encode(), self.truth.encode(), "order {order:?}");
@@ -189,7 +189,7 @@ impl Orders<'_> {
             self.told[next]
                 .iter()
                 .for_each(|observation| entity.merge(observation));
-            // One that came before comes again; which one differs from order to order.
+            // One of the earlier events is repeated; which one differs from order to order.
             if let Some(&again) = order.get(next % EVENTS.min(order.len().max(1))) {
                 self.told[again]
                     .iter()
@@ -202,8 +202,9 @@ impl Orders<'_> {
     }
 }
 
-/// Changes `object` by `patch` and gives what was there before, as `previous_attributes` has it: of
-/// nested objects what changed, of lists the whole. Keys that begin with `!` are not fields.
+/// Applies `patch` to `object` and returns the previous values like `previous_attributes`: of
+/// nested objects the changed fields, of lists the complete list. Keys that begin with `!` are not
+/// fields.
 fn apply(object: &mut Value, patch: &Value) -> Value {
     let mut previous = json!({});
     for (name, value) in patch

@@ -1,13 +1,14 @@
-//! Whatever an object looks like: no panic, and no number that is silently wrong.
+//! Whatever the shape of an object: no panic, and no silently wrong value.
 //!
-//! What "not silently wrong" means here. Take a full, true object and spoil one field of it.
+//! The definition of "not silently wrong": take a complete, valid object and corrupt one field of
+//! it.
 //!
-//! - A value of a type that Stripe does not document there: the event is refused, or every number and
-//!   every condition is what it was.
-//! - A field that is missing or null: the same, or the field is in [`UNKNOWN_WHEN_ABSENT`], where its
-//!   absence is known to mean what is then counted.
+//! - A value of an undocumented type: the event is refused, or every number and every condition
+//!   stays the same.
+//! - A missing field or null: the same, or the field is in [`UNKNOWN_WHEN_ABSENT`], the list of
+//!   fields whose absence has a known meaning, which is then counted.
 //!
-//! So a number either comes of a field that was understood, or is not there.
+//! So every value is either derived from a field that was understood, or absent.
 
 mod samples;
 
@@ -28,7 +29,7 @@ fn read(kind: &str, object: &Value) -> Result<Vec<Observation>, String> {
     observe(&event, &Plans::default()).map_err(|e| e.to_string())
 }
 
-/// All that people and rules are shown of an event's entities.
+/// All values that people and rules see of an event's entities.
 #[derive(Debug, PartialEq)]
 struct Shown {
     numbers: BTreeMap<(Bucket, String), i64>,
@@ -79,20 +80,21 @@ fn every_documented_type_is_read() {
     assert_eq!(count, 268);
 }
 
-/// One type of each family that is read, and the fields of its object whose absence is understood.
-/// (A path that ends in `*` stands for all that begins so.)
+/// One type of each family that is read, with the fields of its object whose absence is understood.
+/// (A path that ends in `*` is a prefix.)
 const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
     (
         "account.updated",
         &[
-            // Unknown is no country of its own, no birth but the first sight, and nothing due.
+            // Unknown: no country, no creation time other than the first event, and no requirements
+            // due.
             "country",
             "created",
             "requirements",
             "requirements.currently_due",
             "requirements.disabled_reason",
             "requirements.past_due",
-            // What is not shown is no milestone: it counts as reached when a view shows it.
+            // An absent milestone is not reached: it counts as reached when an event shows it.
             "details_submitted",
             "external_accounts",
         ],
@@ -104,10 +106,9 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
         &[
             // Amounts of an unknown currency are not added to any.
             "currency",
-            // Told with what is wrong, where it is known; it changes no number.
+            // Part of the description of a problem, if known; it changes no number.
             "customer",
-            // Null is what Stripe sends where there is none: no discount, a one-off or tiered
-            // price.
+            // Stripe sends null if there is none: no discount, a one-off or tiered price.
             "discount",
             "discounts",
             "discount.coupon",
@@ -125,22 +126,22 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
     (
         "payment_intent.payment_failed",
         &[
-            // The reason of a failure is told with it; without one it is no failure that waits.
+            // The reason is part of a failure; without one the failure is not a pending one.
             "last_payment_error",
             "last_payment_error.decline_code",
-            // Payments need no customer; who it is, is told where it is known.
+            // Payments need no customer; the customer is shown if known.
             "customer",
         ],
     ),
     ("checkout.session.completed", &["status"]),
     ("charge.dispute.created", &["reason"]),
-    // Absent in the oldest API versions, where a refund that was reported had succeeded.
+    // Absent in the oldest API versions, where every reported refund had succeeded.
     ("refund.updated", &["status", "failure_reason"]),
     ("payout.failed", &["failure_code", "failure_message"]),
     ("transfer.reversed", &[]),
 ];
 
-/// References, and what may be expanded: an id where an object was says the same with less, and is
+/// References and expandable fields: an id in place of an object says the same with less, and is
 /// documented.
 const EXPANDABLE: &[&str] = &[
     "discount",
@@ -154,7 +155,7 @@ const EXPANDABLE: &[&str] = &[
 ];
 
 #[test]
-fn a_spoilt_field_is_refused_or_changes_nothing() {
+fn a_corrupt_field_is_refused_or_changes_nothing() {
     let mut faults = Vec::new();
     for (kind, unknown) in UNKNOWN_WHEN_ABSENT {
         for object in samples::of(kind) {
@@ -166,7 +167,7 @@ fn a_spoilt_field_is_refused_or_changes_nothing() {
                     if absent && unknown.contains(&dotted.as_str())
                         || matches!(what, "text" | "list") && EXPANDABLE.contains(&dotted.as_str())
                     {
-                        // What it means is documented; it must still not break.
+                        // The meaning is documented; it must not cause a panic.
                         let _ = read(kind, &spoilt).map(|observations| show(&observations));
                         continue;
                     }
@@ -183,8 +184,8 @@ fn a_spoilt_field_is_refused_or_changes_nothing() {
     assert!(faults.is_empty(), "silently wrong:\n{}", faults.join("\n"));
 }
 
-/// A value of the documented type is believed: another word where a word stood, a negative number
-/// where Stripe documents amounts that may be negative.
+/// A value of the documented type is accepted: another string in place of a string, a negative
+/// number where Stripe documents amounts that may be negative.
 fn believed(object: &Value, path: &[String], what: &str) -> bool {
     let old = path.iter().try_fold(object, |at, step| child(at, step));
     match old {
@@ -233,7 +234,7 @@ fn paths(object: &Value) -> Vec<Vec<String>> {
     found
 }
 
-/// The object with the field at `path` spoilt in every way, and the way's name.
+/// The object with the field at `path` corrupted in every way, with the name of each way.
 fn spoil(object: &Value, path: &[String]) -> Vec<(&'static str, Value)> {
     let values = [
         ("null", Value::Null),

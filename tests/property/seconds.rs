@@ -1,11 +1,11 @@
-//! The order of a crowded second never changes: stored aggregates depend on it. What finds it is
-//! compared with the plain form of the same search, which looks at every pair and sorts at every
-//! step.
+//! The order of events within one second never changes: stored aggregates depend on it. The
+//! optimised search is compared with a plain form of the same search, which checks every pair and
+//! sorts at every step.
 
 use fastrand::Rng;
 use revwatch_core::entity::timeline::{Change, Facts, RecordedState, Stage, Timeline};
 
-/// Facts of a few values, so that much is alike.
+/// Facts with few different values, so that many are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Few {
     progress: u64,
@@ -14,7 +14,7 @@ struct Few {
 
 const FOLLOWED: [&str; 3] = ["status", "requirements.due", "items"];
 
-/// What is not followed, and what encloses what is followed or lies within it.
+/// Fields that are not tracked, and fields that contain tracked ones or are contained in them.
 const OTHERS: [&str; 6] = [
     "requirements",
     "items.data",
@@ -35,12 +35,12 @@ impl Facts for Few {
 }
 
 #[test]
-fn the_order_of_a_second_is_that_of_the_plain_search() {
+fn the_order_within_a_second_equals_that_of_the_plain_search() {
     let first = fastrand::u64(..u64::MAX / 2);
     eprintln!("seeds from {first}");
     for seed in first..first + 1_500 {
         let mut rng = Rng::with_seed(seed);
-        // Few enough that the search may try everything, or so many that it runs out of steps.
+        // Few enough for a complete search, or so many that it reaches its step limit.
         let most = if seed.is_multiple_of(50) { 60 } else { 11 };
         let mut timeline = Timeline::default();
         for sighting in made_up(&mut rng, most) {
@@ -57,9 +57,9 @@ fn the_order_of_a_second_is_that_of_the_plain_search() {
     }
 }
 
-/// The search runs out of steps.
+/// The search reaches its step limit.
 #[test]
-fn the_order_of_many_is_that_of_the_plain_search() {
+fn the_order_of_many_events_equals_that_of_the_plain_search() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
@@ -74,8 +74,8 @@ fn the_order_of_many_is_that_of_the_plain_search() {
     assert!(ordered == plain::in_order(&kept), "seed {seed}");
 }
 
-/// A walk of an object, told by events of which some repeat, some are lost, and some tell nothing
-/// of what they changed.
+/// A random sequence of states of an object. Of its events some are repeated, some lost, and some
+/// without previous values.
 fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
     let values = rng.u32(1..=4);
     let kinds = rng.bool();
@@ -128,12 +128,12 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
             changes,
         };
         match rng.u32(0..10) {
-            // Told by another event once more.
+            // Repeated by another event.
             0 => told.push(RecordedState {
                 event_id: format!("{}_again", sighting.event_id),
                 ..sighting.clone()
             }),
-            // Never told.
+            // Lost.
             1 => continue,
             _ => {}
         }
@@ -143,7 +143,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
     told
 }
 
-/// The search as it is meant.
+/// The reference search.
 mod plain {
     use super::*;
 

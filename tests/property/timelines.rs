@@ -1,5 +1,5 @@
-//! What one may doubt of a timeline: that it forgets alike whatever the order, that what is derived
-//! from forgotten events stays, and that a crowded second is put in order quickly.
+//! Critical properties of timelines: the retained set does not depend on the order, values derived
+//! from dropped events stay, and many events within one second are ordered quickly.
 
 use std::time::Duration;
 
@@ -37,9 +37,9 @@ fn subscription(status: &str, quantity: usize) -> Value {
         {"unit_amount": 100, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]}})
 }
 
-/// Many more events than are kept, some in crowded seconds, in random orders with repeats.
+/// Many more events than are retained, some in the same second, in random orders with duplicates.
 #[test]
-fn what_is_forgotten_depends_on_the_set_alone() {
+fn dropped_events_depend_on_the_set_and_not_on_the_order() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
@@ -66,7 +66,7 @@ fn what_is_forgotten_depends_on_the_set_alone() {
         .collect();
     let key = EntityKey::new(EntityKind::Account, "acct_1");
     let truth = built(&key, &told);
-    // Charges were enabled in an event that is forgotten by now; the milestone is not.
+    // Charges were enabled in an event that has been dropped; the milestone remains.
     assert_eq!(
         truth
             .contributions()
@@ -83,9 +83,9 @@ fn what_is_forgotten_depends_on_the_set_alone() {
     }
 }
 
-/// A subscription that changes every day was not gained anew whenever its beginning is forgotten.
+/// A subscription that changes every day is not counted as new when its first event is dropped.
 #[test]
-fn a_forgotten_beginning_is_no_gain() {
+fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
     let told: Vec<Observation> = (0..100_usize)
         .map(|day| {
             let kind = if day == 0 {
@@ -116,15 +116,15 @@ fn a_forgotten_beginning_is_no_gain() {
             "hour {hour}"
         );
     }
-    // One that is whole begins where it began.
+    // A complete timeline begins with its first event.
     let counters = built(&key, &told[..20]).contributions();
     assert_eq!(counters.get(Bucket::Hour(0), &["churn", "gained"]), 1);
 }
 
-/// Circles that meet in one state: who takes the first way out at a crossing ends in the wrong
-/// place.
+/// Cycles that share one state: a search that takes the first way out at a crossing ends in the
+/// wrong state.
 #[test]
-fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
+fn many_events_in_one_second_with_cycles_end_in_the_right_state() {
     let walk = [
         "active", "past_due", "active", "unpaid", "active", "paused", "active", "trialing",
         "unpaid", "past_due", "paused",
@@ -140,7 +140,7 @@ fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
                 &subscription(status, 1),
                 None,
             ),
-            // The way that leads to the end comes first by id.
+            // The path that leads to the end sorts first by id.
             Some(before) => {
                 let previous = json!({"status": walk[before]});
                 read(
@@ -169,9 +169,10 @@ fn a_crowded_second_with_crossings_ends_where_it_truly_did() {
     }
 }
 
-/// Nothing tells these apart, so every order is as good: that must be seen without trying them all.
+/// Nothing distinguishes these events, so every order is equally good. The search must detect that
+/// without trying all orders.
 #[test]
-fn a_crowded_second_without_evidence_is_quick() {
+fn many_indistinguishable_events_in_one_second_are_ordered_quickly() {
     for count in [8_usize, 12, 40] {
         let told: Vec<Observation> = (0..count)
             .map(|n| {
@@ -186,8 +187,8 @@ fn a_crowded_second_without_evidence_is_quick() {
             .collect();
         let key = EntityKey::new(EntityKind::Subscription, "sub_1");
         let entity = built(&key, &told);
-        // Every order of forty would take longer than the universe is old; a busy machine only
-        // makes this slow.
+        // Trying all orders of forty events would never end; a busy machine only makes this test
+        // slower.
         let (tell, done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             entity.contributions();
@@ -200,11 +201,10 @@ fn a_crowded_second_without_evidence_is_quick() {
     }
 }
 
-/// What Prometheus is given as counters never falls, whatever comes in whatever order, and does not
-/// depend on the order either: also of more attempts than are kept, and of statuses that were left
-/// again.
+/// Prometheus counters never decrease, whatever arrives in whatever order, and do not depend on the
+/// order: also with more attempts than are retained, and with statuses that were left again.
 #[test]
-fn what_was_reached_stays_reached() {
+fn reached_milestones_stay_reached() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);

@@ -1,5 +1,5 @@
-//! A collector of our own on a loopback port: takes spans by OTLP over HTTP, as OpenTelemetry's own
-//! does, and keeps them.
+//! A trace collector on a loopback port: accepts spans by OTLP over HTTP, like OpenTelemetry's, and
+//! keeps them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub(crate) struct Span {
     /// Unix nanoseconds.
     pub(crate) began: u64,
     pub(crate) ended: u64,
-    /// In text.
+    /// Attributes as text.
     pub(crate) attributes: BTreeMap<String, String>,
     /// Trace and span.
     pub(crate) links: Vec<(String, String)>,
@@ -36,13 +36,13 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// One of its attributes.
+    /// The value of one attribute.
     pub(crate) fn get(&self, key: &str) -> &str {
         self.attributes.get(key).map_or("", String::as_str)
     }
 }
 
-/// See the module.
+/// A running collector.
 #[derive(Clone)]
 pub(crate) struct Collector {
     addr: SocketAddr,
@@ -56,7 +56,7 @@ struct Inner {
 }
 
 impl Collector {
-    /// Listens.
+    /// Starts the collector.
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await

@@ -1,5 +1,5 @@
-//! Peers that repeat what they are told, in every way that a bad answer can look: what must not be
-//! logged of a request must not come back into the log by way of its answer.
+//! Peers that echo their input in every form of a bad response: parts of a request that must not be
+//! logged must not reach the log through the response either.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// Starts a peer that speaks HTTP; its base URL, and how often it was asked.
+/// Starts an HTTP peer; returns its base URL and its request counter.
 pub(crate) async fn over_http() -> (String, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -46,7 +46,7 @@ async fn repeat(
         _ => json!({"error": {"message": said, "code": bare}, "errors": [said]}).to_string(),
     };
     let status = StatusCode::from_u16(STATUS[n / 3 % STATUS.len()]).expect("a status");
-    // Line breaks would be no header.
+    // Line breaks are not valid in a header.
     let place: String = said
         .chars()
         .filter(|c| c.is_ascii_graphic())
@@ -64,7 +64,7 @@ async fn repeat(
         .into_response()
 }
 
-/// Starts a peer that speaks SMTP and takes a password, but no mail; its address.
+/// Starts an SMTP peer that accepts a password, but no mail; returns its address.
 pub(crate) fn over_smtp() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -89,7 +89,7 @@ fn converse(mut stream: TcpStream, n: usize) -> std::io::Result<()> {
             .as_str()
         {
             "EHLO" => "250-parrot\r\n250 AUTH PLAIN LOGIN".to_owned(),
-            // Every other time the password is right.
+            // The password is accepted every other time.
             "AUTH" if n % 2 == 1 => "235 welcome".to_owned(),
             "MAIL" => "250 fine".to_owned(),
             "QUIT" => "221 bye".to_owned(),

@@ -1,5 +1,5 @@
-//! A private mail server: Debian's aiosmtpd on a free port of the loopback address, with a mailbox
-//! in a temporary folder, read back with Python's own parser.
+//! A private mail server: Debian's aiosmtpd on a free loopback port, with a mailbox in a temporary
+//! folder that Python's own parser reads.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use super::port::free_port;
 use super::wait::until_blocking;
 
-/// Debian's packages are for the system's Python, which need not be the first in the path.
+/// Debian's packages are installed for the system's Python, which may not be the first in the path.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
-/// Every mail of the Maildir at `sys.argv[1]`: its headers, and its text.
+/// Prints every mail of the Maildir at `sys.argv[1]`: headers and text.
 const READ: &str = "
 import email, email.policy, json, pathlib, sys
 mails = []
@@ -27,7 +27,7 @@ for path in sorted(pathlib.Path(sys.argv[1], 'new').iterdir()):
 print(json.dumps(mails))
 ";
 
-/// See the module.
+/// A running mail server.
 pub(crate) struct MailServer {
     folder: TempDir,
     port: u16,
@@ -35,7 +35,7 @@ pub(crate) struct MailServer {
 }
 
 impl MailServer {
-    /// Starts it and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections.
     pub(crate) fn start() -> Self {
         let known = Command::new(PYTHON)
             .args(["-c", "import aiosmtpd"])
@@ -56,26 +56,26 @@ impl MailServer {
         server
     }
 
-    /// For `SMTP_URL`.
+    /// The URL for `SMTP_URL`.
     pub(crate) fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it as a crash would. Its mails stay.
+    /// Kills the server. Its mails stay.
     pub(crate) fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again on the same port with the same mailbox.
+    /// Restarts the server on the same port with the same mailbox.
     pub(crate) fn restart(&mut self) {
         self.kill9();
         self.child = spawn(&self.folder, self.port);
         self.wait();
     }
 
-    /// What has arrived: `headers` by their names in small letters, `text`, `kind`, `charset`,
-    /// `defects`, and how long the longest line is.
+    /// The received mails: `headers` by lower-case names, `text`, `kind`, `charset`, `defects`, and
+    /// the length of the longest line.
     pub(crate) fn mails(&self) -> Vec<Value> {
         let read = Command::new(PYTHON)
             .args(["-c", READ])

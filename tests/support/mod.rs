@@ -1,5 +1,5 @@
-//! What tests need to run: private servers that die with the test, the binary, a Slack and a Stripe
-//! of our own, and a business to tell about.
+//! The environment of tests: private servers that end with the test, the binary, simulated Slack
+//! and Stripe APIs, and a business as events.
 
 pub(crate) mod collector;
 pub(crate) mod echo_server;
@@ -15,7 +15,7 @@ pub(crate) mod slack;
 pub(crate) mod stripe;
 pub(crate) mod wait;
 
-/// Whether `tests/run --long` asks for the long runs too.
+/// Whether `tests/run --long` requests the long runs too.
 #[expect(
     clippy::disallowed_methods,
     reason = "no setting of revwatch: it is about the tests themselves"

@@ -1,13 +1,13 @@
-//! Ports for servers that cannot be asked which one they took.
+//! Ports for servers that cannot report which port they chose.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those that the system gives to connections: a server takes seconds to listen, and
-/// meanwhile any connection on this machine might have been given its port.
+/// Below the range for outgoing connections: a server takes seconds to listen, and meanwhile the
+/// system could give its port to any connection.
 const FIRST: u16 = 15_000;
 
-/// A port that nobody uses, and that nobody else in this process is given.
+/// A free port that is given out at most one time in this process.
 pub(crate) fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let range = first_of_connections()
@@ -15,7 +15,7 @@ pub(crate) fn free_port() -> u16 {
         .filter(|range| *range > 1_000);
     let range = range
         .expect("ports between 15000 and the first of net.ipv4.ip_local_port_range, at least 1000");
-    // Another process that runs tests begins elsewhere.
+    // Other test processes start at another port.
     let start = std::process::id().wrapping_mul(97);
     let mut ports = (0..range).map(|_| {
         let n = u32::from(TAKEN.fetch_add(1, Ordering::Relaxed)).wrapping_add(start);
@@ -26,7 +26,7 @@ pub(crate) fn free_port() -> u16 {
         .expect("a free port")
 }
 
-/// The first port that the system gives to a connection by itself.
+/// The first port of the range for outgoing connections.
 fn first_of_connections() -> u16 {
     let range =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A private Prometheus on a free port, which dies with the test; and promtool.
+//! A private Prometheus on a free port, which ends with the test; and promtool.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::port::free_port;
 use super::wait::until_blocking;
 
-/// How often it is started anew when somebody else took its port first.
+/// How often to retry the start if another process took the port.
 const ATTEMPTS: usize = 5;
 
 pub(crate) struct Prometheus {
@@ -20,7 +20,8 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// With this configuration file, which may name rule files; returns once it answers.
+    /// Starts with this configuration file, which may name rule files; returns once the server
+    /// responds.
     pub(crate) fn start(config: &str) -> Self {
         let installed = Command::new("prometheus")
             .arg("--version")
@@ -47,7 +48,7 @@ impl Prometheus {
         panic!("prometheus did not start in {ATTEMPTS} attempts");
     }
 
-    /// Asks its API; what is under `data`, or what went wrong.
+    /// Queries the API; returns `data`, or the error.
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
         let mut url = reqwest::Url::parse(&format!("http://127.0.0.1:{}/api/v1/{path}", self.port))
             .expect("an address");
@@ -64,7 +65,7 @@ impl Prometheus {
         }
     }
 
-    /// The series that an expression gives now, with their values.
+    /// The current series of an expression, with their values.
     pub(crate) async fn query(&self, expr: &str) -> Result<Vec<Value>, String> {
         let data = self.get("query", &[("query", expr)]).await?;
         match data["resultType"].as_str() {
@@ -95,8 +96,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Runs promtool, with something on its standard input; all that it says, and whether it was
-/// content.
+/// Runs promtool with this standard input; returns its output and whether it succeeded.
 pub(crate) fn promtool(args: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new("promtool")
         .args(args)

@@ -1,5 +1,4 @@
-//! Connected accounts that lose charges and get them back, one alert each, and what is told of
-//! them.
+//! Connected accounts that lose and regain charges, one alert each, and their notifications.
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -7,7 +6,7 @@ use tempfile::TempDir;
 
 use super::revwatch::{Variables, post, print};
 
-/// One rule, so that what is told is all there is to tell.
+/// A single rule, so that every notification belongs to it.
 const RULES: &str = r#"
 [[rule]]
 name = "charges_lost"
@@ -19,7 +18,7 @@ title = "A provider can no longer take charges"
 actions = ["Call the provider."]
 "#;
 
-/// A settings file with `alerting`'s lines and that rule; gone with the test.
+/// A settings file with these lines for `alerting` and that rule; removed on drop.
 pub(crate) struct Settings {
     folder: TempDir,
 }
@@ -33,14 +32,14 @@ impl Settings {
         Self { folder }
     }
 
-    /// Another text for one of its files, or a file beside them; where it is.
+    /// Replaces one of the files, or adds one; returns its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).expect("written");
         path.display().to_string()
     }
 
-    /// With the one rule of this module.
+    /// With the rule of this module.
     pub(crate) fn of_providers(text: &str) -> Self {
         Self::new(text, RULES)
     }
@@ -55,7 +54,7 @@ impl Settings {
     }
 }
 
-/// `account.updated`: it can take charges, or it cannot, for this reason.
+/// `account.updated`: the account can take charges, or cannot for this reason.
 pub(crate) fn updated(
     event: &str,
     account: &str,
@@ -75,7 +74,7 @@ pub(crate) fn updated(
     .to_string()
 }
 
-/// Posts all of them, many at a time; each must be answered 200.
+/// Posts all events concurrently; each must be answered 200.
 pub(crate) async fn post_all(url: &str, bodies: &[String]) {
     let client = reqwest::Client::new();
     let posts = futures_util::stream::iter(bodies).map(|body| post(&client, url, body));
@@ -87,7 +86,7 @@ pub(crate) async fn post_all(url: &str, bodies: &[String]) {
     );
 }
 
-/// Every alert there ever was, as it is stored.
+/// Every alert ever stored.
 pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
     serde_json::from_str(&print(
         variables,
@@ -96,12 +95,12 @@ pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
     .expect("JSON")
 }
 
-/// Whether `alert` is in state `state`, and its readers have been told.
+/// Whether `alert` is in state `state` and the notification was delivered.
 pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
     is_told_by("slack", alert, state)
 }
 
-/// The same by another notifier.
+/// The same for another notifier.
 pub(crate) fn is_told_by(notifier: &str, alert: &Value, state: &str) -> bool {
     let told = &alert["notifications"][notifier];
     alert["state"] == state

@@ -1,5 +1,5 @@
-//! A private RabbitMQ: a node of its own on free ports of the loopback address, with its data in a
-//! temporary folder. It dies with the test, however the test ends.
+//! A private RabbitMQ node on free loopback ports, with its data in a temporary folder. It ends
+//! with the test, however the test ends.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,32 +14,31 @@ use tempfile::TempDir;
 
 use super::port::free_port;
 
-/// A running (or, between `kill9` and `restart`, dead) RabbitMQ.
+/// A RabbitMQ, running or (between `kill9` and `restart`) dead.
 pub(crate) struct RabbitServer {
     folder: TempDir,
     amqp_port: u16,
     dist_port: u16,
     epmd_port: u16,
-    /// Virtual hosts given away.
+    /// The number of virtual hosts given out.
     taken: AtomicU32,
     broker: Mutex<Option<Process>>,
-    /// Erlang's port mapper; after the broker, so that it is dropped last. A node that joined
-    /// another has that one's.
+    /// Erlang's port mapper, dropped after the broker. A node that joined a cluster uses the other
+    /// node's.
     _epmd: Option<Process>,
 }
 
-/// In Debian's package it is the script itself; `rabbitmq-server` in the path insists on its own
-/// user.
+/// Debian's package has the script here; `rabbitmq-server` in the path requires its own user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
-/// Virtual hosts made at the start: a test that takes one has a RabbitMQ as good as new.
+/// Virtual hosts created at the start: a test that takes one has an empty RabbitMQ.
 const VIRTUAL_HOSTS: u32 = 24;
 const PASSWORD: &str = "pa55-of-the-test";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 impl RabbitServer {
-    /// The server that tests share which do it no harm; it ends with the last of them.
+    /// The server shared by tests that do not disturb it; it ends with the last of them.
     pub(crate) async fn shared() -> Arc<Self> {
         static SHARED: tokio::sync::Mutex<Weak<RabbitServer>> =
             tokio::sync::Mutex::const_new(Weak::new());
@@ -52,12 +51,12 @@ impl RabbitServer {
         server
     }
 
-    /// Starts a server and waits until it takes connections.
+    /// Starts a server and waits until it accepts connections.
     pub(crate) async fn start() -> Self {
         Self::start_with("").await
     }
 
-    /// The same with further lines of configuration.
+    /// The same with additional configuration.
     pub(crate) async fn start_with(extra: &str) -> Self {
         assert!(
             Path::new(SERVER).exists(),
@@ -74,7 +73,7 @@ impl RabbitServer {
         server
     }
 
-    /// Starts a further node of this one's cluster.
+    /// Starts another node of this node's cluster.
     #[allow(dead_code, reason = "only benchmarks ask")]
     pub(crate) async fn start_replica(&self, extra: &str) -> Self {
         const COOKIE: &str = ".erlang.cookie";
@@ -106,7 +105,7 @@ impl RabbitServer {
         }
     }
 
-    /// The URL of a virtual host that nobody has used yet.
+    /// The URL of an unused virtual host.
     pub(crate) fn url(&self) -> SecretString {
         let taken = self.taken.fetch_add(1, Ordering::SeqCst);
         assert!(
@@ -116,12 +115,12 @@ impl RabbitServer {
         SecretString::from(self.url_of(taken, PASSWORD))
     }
 
-    /// The URL of a virtual host that is there, with a password that is wrong.
+    /// The URL of an existing virtual host with a wrong password.
     pub(crate) fn url_with_wrong_password(&self) -> SecretString {
         SecretString::from(self.url_of(0, "wr0ng"))
     }
 
-    /// The id of its process.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.broker
             .lock()
@@ -137,12 +136,12 @@ impl RabbitServer {
         format!("127.0.0.1:{}", self.amqp_port)
     }
 
-    /// Ends the server as a power cut would end the process. Its data stays.
+    /// Kills the process, as in a power failure. Its data stays.
     pub(crate) fn kill9(&self) {
         self.broker.lock().expect("no panic while locked").take();
     }
 
-    /// Starts the server again on the same data, and waits until it takes connections.
+    /// Restarts the server on the same data and waits until it accepts connections.
     pub(crate) async fn restart(&self) {
         let deadline = Instant::now() + READY_WITHIN;
         let broker = Process::spawn(self.broker_command());
@@ -164,8 +163,8 @@ impl RabbitServer {
         }
     }
 
-    /// Waits until RabbitMQ has written down that it has a stream. It does so within seconds after
-    /// the first one was declared; killed before that, 3.10 never brings its streams back.
+    /// Waits until RabbitMQ has stored the metadata of its stream. This takes seconds after the
+    /// first declaration; if it is killed before, RabbitMQ 3.10 never restores its streams.
     pub(crate) async fn settle(&self) {
         let names = self
             .path("mnesia")
@@ -189,12 +188,12 @@ impl RabbitServer {
         }
     }
 
-    /// Stops the server's process in its tracks: connections stay, nothing answers.
+    /// Stops the process with SIGSTOP: connections stay open, nothing responds.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
 
-    /// The opposite of `freeze`.
+    /// Continues a frozen process.
     pub(crate) fn thaw(&self) {
         self.signal("CONT");
     }
@@ -268,8 +267,8 @@ impl RabbitServer {
     fn broker_command(&self) -> Command {
         let mut broker = self.erlang_command(SERVER);
         broker
-            // Has the script become the Erlang machine instead of watching over it, so that its id
-            // is ours.
+            // Makes the script exec the Erlang machine instead of supervising it, so that the
+            // process id is the server's.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .args(["-noinput", "-start_epmd", "false"])
             .env(
@@ -320,7 +319,7 @@ impl RabbitServer {
     }
 }
 
-/// A process group that is gone when this is dropped.
+/// A process group that is killed on drop.
 struct Process {
     child: Child,
 }
@@ -328,8 +327,8 @@ struct Process {
 impl Process {
     fn spawn(mut command: Command) -> Self {
         command.process_group(0);
-        // The kernel kills the process when the *thread* that started it ends, so one that never
-        // does.
+        // The kernel kills the process when the *thread* that started it ends, so it is started by
+        // a thread that never ends.
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let _ = send.send(command.spawn());
@@ -352,12 +351,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         send("KILL", &format!("-{}", self.child.id()));
         let _ = self.child.kill();
-        // Does not take long: SIGKILL cannot be ignored.
+        // Returns quickly: SIGKILL cannot be ignored.
         let _ = self.child.wait();
     }
 }
 
-/// A command that ends with this process, and sees nothing of the user's home or settings.
+/// A command that ends with this process and does not see the user's home or settings.
 #[expect(clippy::disallowed_methods, reason = "handed on, not a setting")]
 fn command(program: &str, home: &Path) -> Command {
     let output = std::fs::OpenOptions::new()
@@ -379,8 +378,7 @@ fn command(program: &str, home: &Path) -> Command {
     command
 }
 
-/// `target` is a process id, or a process group's with a minus in front. The shell has `kill` built
-/// in.
+/// `target` is a process id, or the negated id of a process group. `kill` is a shell built-in.
 fn send(signal: &str, target: &str) {
     let script = format!("kill -s {signal} -- {target}");
     let _ = Command::new("sh")

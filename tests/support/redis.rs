@@ -1,7 +1,7 @@
-//! Private Redis servers: alone, as a Cluster, behind Sentinel.
+//! Private Redis servers: standalone, as a Cluster, behind Sentinel.
 //!
-//! They die with the thread that started them (`setpriv --pdeathsig`), so that nothing outlives a
-//! test process that is killed: start them from a test's own thread, never from a pool's.
+//! They end with the thread that started them (`setpriv --pdeathsig`), so that nothing outlives a
+//! killed test process: start them from the test's own thread, never from a pool's.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::port::free_port;
 use super::wait::until_blocking;
 
-/// How often a server is started anew when somebody else took its port first.
+/// How often to retry the start if another process took the port.
 const ATTEMPTS: usize = 5;
 
 /// One redis-server with its own folder.
@@ -26,12 +26,13 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
-    /// A server as revwatch wants it, every write on disk before it is answered.
+    /// A server as revwatch requires it: every write is on disk before it is answered.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with further settings, such as `["--requirepass", "secret"]`; the later wins.
+    /// The same with additional settings, such as `["--requirepass", "secret"]`; the last one
+    /// applies.
     pub(crate) fn start_with(extra: &[&str]) -> Self {
         let usual = "--appendonly yes --appendfsync always --maxmemory-policy noeviction";
         let settings: Vec<String> = usual
@@ -43,7 +44,7 @@ impl RedisServer {
         Self::start_on_free_port(|_| settings.clone())
     }
 
-    /// A Sentinel that watches the server as `mymaster` and alone decides on a failover.
+    /// A Sentinel that watches the server as `mymaster` and decides on failovers alone.
     pub(crate) fn start_sentinel(watched: &Self) -> Self {
         let watched = watched.port;
         Self::start_on_free_port(|dir| {
@@ -57,7 +58,7 @@ impl RedisServer {
         })
     }
 
-    /// A server that has, and keeps up with, all that this one has.
+    /// A replica of this server, in sync with it.
     pub(crate) fn start_replica(&self) -> Self {
         let replica = Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()]);
         until_blocking("the replica follows", || {
@@ -84,23 +85,23 @@ impl RedisServer {
         panic!("redis-server did not start in {ATTEMPTS} attempts");
     }
 
-    /// The id of its process.
+    /// The process id.
     #[allow(dead_code, reason = "only benchmarks ask")]
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it listens.
+    /// The address.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// For [`revwatch_storage::redis::RedisStore::connect`].
+    /// The URL for [`revwatch_storage::redis::RedisStore::connect`].
     pub(crate) fn url(&self) -> SecretString {
         format!("redis://127.0.0.1:{}/", self.port).into()
     }
 
-    /// Sends a command behind the store's back, words separated by spaces.
+    /// Sends a command directly to the server, words separated by spaces.
     pub(crate) fn run<T: FromRedisValue>(&self, words: &str) -> T {
         self.try_run(words)
             .unwrap_or_else(|err| panic!("{words}: {err}"))
@@ -114,13 +115,13 @@ impl RedisServer {
         cmd.arg(words.collect::<Vec<_>>()).query(&mut connection)
     }
 
-    /// Ends it as a crash would.
+    /// Kills the server.
     pub(crate) fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again on the same port with the same data.
+    /// Restarts it on the same port with the same data.
     pub(crate) fn restart(&mut self) {
         self.kill9();
         self.child = spawn(&self.dir, self.port, &self.settings);
@@ -131,7 +132,7 @@ impl RedisServer {
         );
     }
 
-    /// Starts it again on the same port without its data.
+    /// Restarts it on the same port without its data.
     pub(crate) fn restart_empty(&mut self) {
         self.kill9();
         std::fs::remove_dir_all(self.dir.path().join("appendonlydir"))
@@ -139,14 +140,14 @@ impl RedisServer {
         self.restart();
     }
 
-    /// Starts it again on the same port with the last part of its data missing, as after a crash of
-    /// a machine that had not written it yet, or when a replica takes over that lagged.
+    /// Restarts it on the same port without the latest data, as after a machine crash before the
+    /// data was written, or after a failover to a lagging replica.
     pub(crate) fn restart_behind(&mut self, bytes: u64) {
         let length = self.appended().saturating_sub(bytes);
         self.restart_at(length);
     }
 
-    /// The same, with the data as it was when this much had been appended.
+    /// The same, with the data up to this size of the append-only file.
     pub(crate) fn restart_at(&mut self, appended: u64) {
         self.kill9();
         let file = std::fs::File::options()
@@ -157,7 +158,7 @@ impl RedisServer {
         self.restart();
     }
 
-    /// How much it has appended to its file.
+    /// The size of its append-only file.
     pub(crate) fn appended(&self) -> u64 {
         self.append_file().metadata().expect("its length").len()
     }
@@ -172,7 +173,7 @@ impl RedisServer {
         newest.expect("what was appended")
     }
 
-    /// Waits until it answers; `false` if it ended instead.
+    /// Waits until it responds; `false` if it ended instead.
     fn is_ready(&mut self) -> bool {
         until_blocking("redis-server answers", || {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -181,7 +182,7 @@ impl RedisServer {
                 eprintln!("redis-server ended with {status}:\n{log}");
                 return Some(false);
             }
-            // A server with a password, or still loading, answers in its way.
+            // A server with a password, or one that is loading, responds with an error.
             match self.try_run::<String>("PING") {
                 Ok(_) => Some(true),
                 Err(err) if err.kind() == redis::ErrorKind::AuthenticationFailed => Some(true),
@@ -204,7 +205,7 @@ pub(crate) struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts the nodes, shares out the slots and waits until all agree.
+    /// Starts the nodes, assigns the slots and waits until all nodes agree.
     pub(crate) fn start(size: usize) -> Self {
         let nodes: Vec<RedisServer> = (0..size)
             .map(|_| {
@@ -236,7 +237,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until every node sees every slot served.
+    /// Waits until every node sees every slot assigned.
     pub(crate) fn wait_until_ok(&self) {
         let size = format!("cluster_size:{}", self.nodes.len());
         until_blocking("the cluster is formed", || {
@@ -248,8 +249,8 @@ impl RedisCluster {
         });
     }
 
-    /// For [`revwatch_storage::redis::RedisStore::connect`]. One node is left out: it has to be
-    /// found.
+    /// The URL for [`revwatch_storage::redis::RedisStore::connect`]. One node is left out and must
+    /// be discovered.
     pub(crate) fn url(&self) -> SecretString {
         let hosts: Vec<String> = self.nodes[1..]
             .iter()
@@ -297,8 +298,7 @@ fn spawn(dir: &TempDir, port: u16, settings: &[String]) -> Child {
         .expect("setpriv is missing: apt-get install util-linux")
 }
 
-/// A folder in target/, named after this process; those of processes that are gone are swept away
-/// first.
+/// A folder in target/, named after this process; folders of ended processes are removed first.
 fn folder() -> TempDir {
     static SWEEP: std::sync::Once = std::sync::Once::new();
     let root = env!("CARGO_TARGET_TMPDIR");

@@ -15,7 +15,7 @@ use super::wait::until_blocking;
 /// The signing secret of every endpoint under test.
 pub(crate) const SECRET: &str = "whsec_test_only";
 
-/// Where a deployment keeps its data: the variables that say so.
+/// The variables that define where a deployment keeps its data.
 pub(crate) type Variables = Vec<(String, String)>;
 
 /// One process.
@@ -28,14 +28,14 @@ pub(crate) struct Revwatch {
 }
 
 impl Revwatch {
-    /// `revwatch serve --roles …` with listeners on free ports; returns once it serves.
+    /// `revwatch serve --roles …` with listeners on free ports; returns once it is ready.
     pub(crate) fn serve(variables: &Variables, roles: &str) -> Self {
         let mut process = Self::spawn(variables, roles);
         process.has_started(roles);
         process
     }
 
-    /// The same, without waiting until it serves.
+    /// The same, without waiting until it is ready.
     pub(crate) fn spawn(variables: &Variables, roles: &str) -> Self {
         let mut child = command(variables)
             .args(["serve", "--roles", roles])
@@ -64,7 +64,7 @@ impl Revwatch {
         }
     }
 
-    /// Waits until it serves.
+    /// Waits until it is ready.
     pub(crate) fn has_started(&mut self, roles: &str) {
         self.started = self.wait_for("started");
         if roles.contains("ingest") {
@@ -73,7 +73,7 @@ impl Revwatch {
         }
     }
 
-    /// Where `path` of the public listener is.
+    /// The URL of `path` on the public listener.
     pub(crate) fn url(&self, path: &str) -> String {
         format!(
             "http://{}{path}",
@@ -81,7 +81,7 @@ impl Revwatch {
         )
     }
 
-    /// Where `path` of the admin listener is.
+    /// The URL of `path` on the admin listener.
     pub(crate) fn admin(&self, path: &str) -> String {
         format!(
             "http://{}{path}",
@@ -89,7 +89,7 @@ impl Revwatch {
         )
     }
 
-    /// What it has logged so far with this message.
+    /// Log lines with this message so far.
     pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.iter()
@@ -98,7 +98,7 @@ impl Revwatch {
             .collect()
     }
 
-    /// Everything it has logged so far.
+    /// All log lines so far.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.log
             .lock()
@@ -106,18 +106,18 @@ impl Revwatch {
             .clone()
     }
 
-    /// Ends it as a crash would.
+    /// Kills the process.
     pub(crate) fn kill9(mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it has ended");
     }
 
-    /// Asks it to read its settings anew.
+    /// Sends SIGHUP, to reload the settings.
     pub(crate) fn hang_up(&self) {
         self.signal("-HUP");
     }
 
-    /// Whether SIGHUP would not end it.
+    /// Whether the process handles SIGHUP.
     pub(crate) fn hears_hangups(&self) -> bool {
         const HANGUP: u64 = 1;
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
@@ -128,12 +128,12 @@ impl Revwatch {
         })
     }
 
-    /// Asks it to end, and sees that it does so well.
+    /// Stops it and checks that it exits successfully.
     pub(crate) fn stop(self) {
         self.stop_and_read();
     }
 
-    /// The same; everything it has logged, to the last line.
+    /// The same; returns the complete log.
     pub(crate) fn stop_and_read(mut self) -> Vec<Value> {
         self.signal("-TERM");
         let status = until_blocking("revwatch ends", || self.child.try_wait().expect("a child"));
@@ -181,7 +181,7 @@ impl Drop for Revwatch {
     }
 }
 
-/// Runs a command that ends by itself.
+/// Runs a command to its end.
 pub(crate) fn cli(variables: &Variables, args: &[&str]) -> Output {
     command(variables)
         .args(args)
@@ -189,7 +189,7 @@ pub(crate) fn cli(variables: &Variables, args: &[&str]) -> Output {
         .expect("revwatch runs")
 }
 
-/// Starts a command, to be killed before it ends by itself.
+/// Starts a command that the test kills.
 pub(crate) fn begin(variables: &Variables, args: &[&str]) -> Child {
     let mut command = command(variables);
     command
@@ -216,7 +216,7 @@ pub(crate) fn metrics(variables: &Variables) -> Value {
     serde_json::from_str(&print(variables, &["metrics", "--json"])).expect("JSON")
 }
 
-/// Posts one event signed now; the status.
+/// Posts one event signed now; returns the status.
 pub(crate) async fn post(
     client: &reqwest::Client,
     url: &str,
@@ -246,7 +246,7 @@ pub(crate) async fn post_signed(
         .as_u16())
 }
 
-/// Nothing of the tester's own environment reaches the process, and it dies with the test.
+/// The process sees nothing of the tester's environment and ends with the test.
 fn command(variables: &Variables) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_revwatch")]);

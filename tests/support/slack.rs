@@ -1,5 +1,6 @@
-//! A Slack of our own on a loopback port: keeps messages as the real one does, answers as told, and
-//! on demand has a bad day. It speaks HTTP by hand, because a bad day is mostly about connections.
+//! A simulated Slack on a loopback port: keeps messages like the real one, answers as configured,
+//! and injects faults on demand. It implements HTTP by hand, because most faults concern
+//! connections.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// One request that changes something, as it came.
+/// One recorded request that changes something.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     /// `chat.postMessage`, `chat.update`, or `hook`.
@@ -20,24 +21,24 @@ pub(crate) struct Call {
     pub(crate) body: Value,
     /// The authorization header.
     pub(crate) authorization: String,
-    /// The status it was answered with; 0 if Slack refused in its own words, or did not answer.
+    /// The status of the response; 0 if Slack returned an error in the body, or nothing.
     pub(crate) answered: u16,
-    /// When.
+    /// The time of the request.
     pub(crate) at: Instant,
 }
 
-/// What the stub answers before it answers well.
+/// Faults of the first responses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trouble {
     /// 429 with Retry-After: 1.
     TooMany,
     /// 500.
     Broken,
-    /// 200 with `ok: false` and this word.
+    /// 200 with `ok: false` and this error.
     Error(&'static str),
 }
 
-/// A message that can be seen in a channel.
+/// A visible message in a channel.
 #[derive(Debug, Clone)]
 pub(crate) struct Posted {
     channel: String,
@@ -49,7 +50,7 @@ pub(crate) struct Posted {
 }
 
 impl Posted {
-    /// The alert it is about.
+    /// The alert of the message.
     pub(crate) fn alert_id(&self) -> &str {
         self.metadata["event_payload"]["alert_id"]
             .as_str()
@@ -62,7 +63,7 @@ impl Posted {
     }
 }
 
-/// What can go wrong with any call. "Done" is what is done before nobody learns of it.
+/// Faults of any call. "Done" means that the call takes effect and the client does not learn of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     /// 429 with Retry-After: 1.
@@ -73,13 +74,13 @@ pub(crate) enum Fault {
     Internal { done: bool },
     /// The connection is closed before anything is read.
     Closed,
-    /// It is read, not done, and the connection is closed.
+    /// The request is read, not done, and the connection is closed.
     Lost,
     /// Done; then the connection is closed.
     Unsaid,
-    /// Done; then nothing, until the client gives up.
+    /// Done; then no response until the client times out.
     Silent,
-    /// Well done; but before, somebody deletes one of the app's messages.
+    /// Success; but before it, a user deletes one of the app's messages.
     Deleted,
 }
 
@@ -96,7 +97,7 @@ const FAULTS: [Fault; 10] = [
     Fault::Deleted,
 ];
 
-/// See the module.
+/// A running Slack.
 #[derive(Clone)]
 pub(crate) struct Slack {
     addr: SocketAddr,
@@ -108,20 +109,20 @@ struct Inner {
     calls: Vec<Call>,
     troubles: VecDeque<Trouble>,
     messages: Vec<Posted>,
-    /// Messages so far, also those that are gone.
+    /// The number of messages so far, including deleted ones.
     posted: u64,
     rng: Rng,
-    /// So many calls of a hundred go wrong.
+    /// The percentage of calls that fail.
     percent: u8,
-    /// Milliseconds that a call takes, at most.
+    /// The maximum duration of a call in milliseconds.
     slowness_ms: u64,
-    /// Nobody may read channels.
+    /// The app may not read channels.
     is_unreadable: bool,
     faults: Vec<Fault>,
     deleted: Vec<Posted>,
 }
 
-/// Names and ids of the channels there are. The first is the one of the shipped settings.
+/// Names and ids of the channels. The first is the one in the default settings.
 const CHANNELS: [(&str, &str); 5] = [
     ("alerts-critical", "C0123456789"),
     ("general", "C0000000001"),
@@ -130,12 +131,12 @@ const CHANNELS: [(&str, &str); 5] = [
     ("support", "C0000000004"),
 ];
 
-/// Real pages are longer; short ones are followed more often.
+/// Real pages are longer; short pages exercise the cursor more often.
 const CHANNELS_PER_PAGE: usize = 2;
 const MESSAGES_PER_PAGE: usize = 100;
 
 impl Slack {
-    /// Listens; the first answers to what changes something are those of `troubles`.
+    /// Starts it; the first responses to requests that change something are `troubles`.
     pub(crate) async fn start(troubles: &[Trouble]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
@@ -162,19 +163,19 @@ impl Slack {
         format!("http://{}", self.addr)
     }
 
-    /// From now on so many calls of a hundred go wrong, in every way there is, as the seed has it.
+    /// From now on this percentage of calls fails, in every possible way, chosen by the seed.
     pub(crate) fn misbehave(&self, seed: u64, percent: u8) {
         let mut inner = self.inner();
         inner.rng = Rng::with_seed(seed);
         inner.percent = percent;
     }
 
-    /// From now on all goes well.
+    /// From now on all calls succeed.
     pub(crate) fn behave(&self) {
         self.inner().percent = 0;
     }
 
-    /// From now on a call takes up to so long.
+    /// From now on a call takes up to this long.
     pub(crate) fn dawdle(&self, seed: u64, most: Duration) {
         let mut inner = self.inner();
         inner.rng = Rng::with_seed(seed);
@@ -186,7 +187,7 @@ impl Slack {
         self.inner().is_unreadable = true;
     }
 
-    /// What it was sent and answered well.
+    /// Requests that were answered with success.
     pub(crate) fn accepted(&self) -> Vec<Call> {
         self.calls()
             .into_iter()
@@ -194,22 +195,22 @@ impl Slack {
             .collect()
     }
 
-    /// Everything it was sent that changes something.
+    /// All requests that change something.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.inner().calls.clone()
     }
 
-    /// What can be seen in its channels, oldest first.
+    /// Visible messages of its channels, oldest first.
     pub(crate) fn messages(&self) -> Vec<Posted> {
         self.inner().messages.clone()
     }
 
-    /// What went wrong, in order.
+    /// The injected faults, in order.
     pub(crate) fn faults(&self) -> Vec<Fault> {
         self.inner().faults.clone()
     }
 
-    /// What somebody deleted, as it was then.
+    /// Deleted messages, with their last content.
     pub(crate) fn deleted(&self) -> Vec<Posted> {
         self.inner().deleted.clone()
     }
@@ -219,12 +220,12 @@ impl Slack {
     }
 }
 
-/// A request, as far as it matters.
+/// The relevant parts of a request.
 struct Request {
-    /// The last part of the path.
+    /// The last segment of the path.
     method: String,
     authorization: String,
-    /// Of the query, or the JSON body.
+    /// Parameters of the query or of the JSON body.
     parameters: Value,
     is_read: bool,
 }
@@ -234,7 +235,7 @@ struct Reply {
     body: String,
 }
 
-/// One request, one answer, if any.
+/// One request and at most one response.
 async fn converse(slack: Slack, mut stream: TcpStream) -> Option<()> {
     let (fault, before, after) = {
         let mut inner = slack.inner();
@@ -252,7 +253,7 @@ async fn converse(slack: Slack, mut stream: TcpStream) -> Option<()> {
     match fault {
         Some(Fault::Lost | Fault::Unsaid) => return None,
         Some(Fault::Silent) => {
-            // Until the client hangs up.
+            // Until the client closes the connection.
             while stream.read(&mut [0; 64]).await.ok()? > 0 {}
             return None;
         }
@@ -278,7 +279,7 @@ async fn converse(slack: Slack, mut stream: TcpStream) -> Option<()> {
     stream.shutdown().await.ok()
 }
 
-/// A network takes its time.
+/// Simulated network latency.
 async fn pause(ms: u64) {
     if ms > 0 {
         tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -342,7 +343,7 @@ impl Inner {
         fault
     }
 
-    /// Does what is asked, as far as the fault lets it, and notes it.
+    /// Carries out the call, as far as the fault allows, and records it.
     fn act(&mut self, request: &Request, fault: Option<Fault>) -> Reply {
         let trouble = if request.is_read {
             None
@@ -364,7 +365,7 @@ impl Inner {
             (Some(Trouble::Broken), _) | (None, Some(Fault::Broken { done: false })) => {
                 (plain(500, ""), 500)
             }
-            // Not an acceptance, although HTTP says 200.
+            // An error, although the HTTP status is 200.
             (Some(Trouble::Error(error)), _) => (word(error), 0),
             (None, Some(Fault::Internal { done: false })) => (word("internal_error"), 0),
             (None, Some(Fault::Lost | Fault::Closed)) => (plain(0, ""), 0),
@@ -467,7 +468,7 @@ impl Inner {
             }
             _ if self.is_unreadable => Err("missing_scope"),
             "conversations.list" => {
-                // The one that is wanted comes last.
+                // The wanted channel comes last.
                 let all = CHANNELS
                     .iter()
                     .rev()
@@ -526,7 +527,7 @@ impl Posted {
     }
 }
 
-/// The page that the cursor names, and the cursor of the next.
+/// The page at the cursor, and the cursor of the next page.
 fn page(name: &str, all: Vec<Value>, parameters: &Value, most: usize) -> Value {
     let number = |name: &str| {
         parameters[name]

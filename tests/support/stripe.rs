@@ -1,5 +1,4 @@
-//! Stripe's API of our own on a loopback port: knows how accounts stand and what happened, answers
-//! as told.
+//! A simulated Stripe API on a loopback port: has accounts and events, and answers as configured.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,46 +11,46 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// One request for an account, as it came.
+/// One recorded request for an account.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// The account asked for.
+    /// The requested account.
     pub(crate) account: String,
     /// The authorization header.
     pub(crate) authorization: String,
-    /// The API version asked for.
+    /// The requested API version.
     pub(crate) version: String,
-    /// The status it was answered with; 0 for none.
+    /// The status of the response; 0 for none.
     pub(crate) answered: u16,
 }
 
-/// What the stub does before it answers well.
+/// Faults of the first responses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trouble {
     /// 429 with Retry-After: 1.
     TooMany,
-    /// This status.
+    /// A response with this status.
     Status(u16),
-    /// 302 to a place that must not be asked.
+    /// 302 to a URL that must not be requested.
     Elsewhere,
-    /// No answer at all.
+    /// No response.
     Silence,
-    /// The connection ends in the middle of the answer.
+    /// The connection is closed in the middle of the response.
     Closed,
 }
 
-/// One request for a list of events, as it came.
+/// One recorded request for a list of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListCall {
-    /// The connected account asked as.
+    /// The connected account of the request.
     pub(crate) account: Option<String>,
     /// `starting_after`
     pub(crate) after: Option<String>,
-    /// The status it was answered with; 0 for none.
+    /// The status of the response; 0 for none.
     pub(crate) answered: u16,
 }
 
-/// See the module.
+/// A running Stripe API.
 #[derive(Clone)]
 pub(crate) struct Stripe {
     addr: SocketAddr,
@@ -64,13 +63,13 @@ struct Inner {
     troubles: VecDeque<Trouble>,
     accounts: BTreeMap<String, Value>,
     lists: Vec<ListCall>,
-    /// As the list has them: newest first, and without the account they belong to.
+    /// In the order of the list: newest first, without the account.
     events: Vec<(Option<String>, i64, Value)>,
-    /// The one key that may list events.
+    /// The only key that may list events.
     key: Option<String>,
 }
 
-/// An account in Stripe's shape, in good standing or still to be onboarded.
+/// An account in Stripe's shape, complete or not yet onboarded.
 pub(crate) fn account(id: &str, charges: bool) -> Value {
     json!({"id": id, "object": "account", "country": "PT", "created": 1_700_000_000, "charges_enabled": charges,
         "payouts_enabled": charges, "details_submitted": charges,
@@ -79,7 +78,7 @@ pub(crate) fn account(id: &str, charges: bool) -> Value {
 }
 
 impl Stripe {
-    /// Listens; the first answers are those of `troubles`.
+    /// Starts it; the first responses are `troubles`.
     pub(crate) async fn start(troubles: &[Trouble]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -104,7 +103,7 @@ impl Stripe {
         format!("http://{}", self.addr)
     }
 
-    /// From now on it knows this account, as it stands.
+    /// Sets the current state of this account.
     pub(crate) fn knows(&self, account: Value) {
         let id = account["id"].as_str().expect("an id").to_owned();
         self.inner
@@ -114,8 +113,7 @@ impl Stripe {
             .insert(id, account);
     }
 
-    /// From now on these have happened, as Connect's webhooks tell them; whoever knows `key` may
-    /// list them.
+    /// Adds these events, in the form of Connect's webhooks; `key` may list them.
     pub(crate) fn happened(&self, events: &[String], key: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.key = Some(key.to_owned());
@@ -140,7 +138,7 @@ impl Stripe {
             .clone()
     }
 
-    /// Everything it was asked.
+    /// All requests.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.inner
             .lock()
@@ -149,7 +147,7 @@ impl Stripe {
             .clone()
     }
 
-    /// The status of each answer, in order.
+    /// The status of each response, in order.
     pub(crate) fn answers(&self) -> Vec<u16> {
         self.calls().iter().map(|call| call.answered).collect()
     }
@@ -310,7 +308,7 @@ impl Inner {
             .filter(|(of, at_s, _)| of.as_ref() == account && (since_s..until_s).contains(at_s));
         let mut listed: Vec<&Value> = listed.map(|(_, _, event)| event).collect();
         if let Some(after) = asked.get("starting_after") {
-            // What it is to go on from must be there.
+            // The event to continue from must exist.
             let at = listed
                 .iter()
                 .position(|event| event["id"] == after.as_str())

@@ -1,14 +1,14 @@
-//! Waiting for something to become so, instead of sleeping for luck.
+//! Waits for a condition instead of sleeping for a fixed time.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before its test fails.
+/// The timeout of any wait, after which the test fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often to look.
+/// The polling interval.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Asks until there is an answer.
+/// Polls until there is a result.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     ask: impl FnMut() -> F,
@@ -16,7 +16,7 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     until_within(DEADLINE, what, ask).await
 }
 
-/// The same for what may take longer.
+/// The same with a longer timeout.
 pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
     deadline: Duration,
     what: &str,
@@ -29,7 +29,7 @@ pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
     .await
 }
 
-/// The same where an answer that is not there yet says why, for whoever reads that it never came.
+/// The same; a missing result gives its reason, which is shown on timeout.
 pub(crate) async fn until_or<T, F: Future<Output = Result<T, String>>>(
     deadline: Duration,
     what: &str,

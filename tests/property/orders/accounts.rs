@@ -1,5 +1,4 @@
-//! Connected accounts: what they may do, their capabilities, where their payouts go, whether they
-//! are still there.
+//! Connected accounts: permissions, capabilities, payout destinations, disconnection.
 
 use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ fn account(name: &'static str, works: bool) -> Story {
     Story::of(name, EntityKind::Account, object).on("acct_1")
 }
 
-/// An event about something else of the account.
+/// An event about another aspect of the account.
 fn other(object: &Value) -> Value {
     json!({ "!object": object })
 }
@@ -38,7 +37,7 @@ fn bank() -> Value {
 }
 
 #[test]
-fn onboarding_in_few_seconds() {
+fn onboarding_within_seconds_in_any_order() {
     account("onboarded within one second", false).check(
         &[
             (
@@ -104,7 +103,7 @@ fn onboarding_in_few_seconds() {
 }
 
 #[test]
-fn charges_and_payouts_to_and_fro() {
+fn charges_and_payouts_toggle_in_any_order() {
     let past_due = json!({"disabled_reason": "requirements.past_due", "past_due": ["a"]});
     account("loses all within the second", true).check(
         &[
@@ -140,7 +139,7 @@ fn charges_and_payouts_to_and_fro() {
 }
 
 #[test]
-fn capabilities() {
+fn capabilities_change_in_any_order() {
     account("two of them, each in its own way", true).check(
         &[
             (0, UPDATED, json!({"details_submitted": true})),
@@ -175,7 +174,7 @@ fn capabilities() {
 }
 
 #[test]
-fn coming_and_going() {
+fn connecting_and_disconnecting_in_any_order() {
     account("connected, removed, connected, removed", true).check(
         &[
             (0, UPDATED, json!({"details_submitted": true})),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{AGAIN, Story};
 
-/// One item of so many seats at 10.00 a month.
+/// One item with this many seats at 10.00 a month.
 fn subscription(name: &'static str, status: &str) -> Story {
     Story::of(
         name,
@@ -28,7 +28,7 @@ const DELETED: &str = "customer.subscription.deleted";
 const TRIAL: &str = "customer.subscription.trial_will_end";
 
 #[test]
-fn created_updated_and_deleted_in_one_second() {
+fn subscriptions_created_updated_and_deleted_in_one_second() {
     subscription("all in one second", "incomplete").check(
         &[
             (5, CREATED, json!({})),
@@ -62,7 +62,7 @@ fn created_updated_and_deleted_in_one_second() {
 }
 
 #[test]
-fn a_status_goes_to_and_fro_in_one_second() {
+fn a_status_toggles_in_one_second() {
     subscription("ends past due", "active").check(
         &[
             (0, CREATED, json!({})),
@@ -111,9 +111,9 @@ fn a_status_goes_to_and_fro_in_one_second() {
     );
 }
 
-/// `trial_will_end` shows the object and says nothing of what it was.
+/// `trial_will_end` contains the object but no previous values.
 #[test]
-fn snapshots_without_previous_attributes_stand_where_they_belong() {
+fn snapshots_without_previous_attributes_are_put_in_order() {
     subscription("a trial that ends at once", "trialing").check(
         &[
             (0, CREATED, json!({"trial_end": 1_700_300_000})),
@@ -161,7 +161,7 @@ fn discounts_come_and_go_in_one_second() {
 }
 
 #[test]
-fn one_change_told_under_two_event_ids_counts_as_one() {
+fn one_change_under_two_event_ids_counts_as_one() {
     subscription("repeated between others", "active").check(
         &[
             (0, CREATED, json!({})),
@@ -177,10 +177,9 @@ fn one_change_told_under_two_event_ids_counts_as_one() {
     );
 }
 
-/// A plan change repeats the whole legacy `plan`, whose fields come before `status` in the
-/// alphabet.
+/// A plan change repeats the complete legacy `plan`, whose fields sort before `status`.
 #[test]
-fn an_update_of_very_many_fields_still_tells_of_its_status() {
+fn an_update_of_very_many_fields_keeps_its_status() {
     let plan = |n: u32| {
         let fields = "active amount amount_decimal billing_scheme created id interval meter nickname object product usage";
         let plan = fields
@@ -221,7 +220,7 @@ fn invoice(name: &'static str) -> Story {
 }
 
 #[test]
-fn invoices_that_are_paid() {
+fn paid_invoices_in_any_order() {
     invoice("all in one second").check(
         &[
             (0, "invoice.created", json!({})),
@@ -263,7 +262,7 @@ fn invoices_that_are_paid() {
 }
 
 #[test]
-fn invoices_that_are_not() {
+fn unpaid_invoices_in_any_order() {
     invoice("refused twice, waits for its customer").check(
         &[
             (0, "invoice.created", json!({})),

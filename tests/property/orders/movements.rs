@@ -12,7 +12,7 @@ fn of(name: &'static str, kind: EntityKind, id: &str, more: &Value) -> Story {
 }
 
 #[test]
-fn payouts() {
+fn payouts_in_any_order() {
     let payout = |name| {
         of(
             name,
@@ -75,7 +75,7 @@ fn payouts() {
 }
 
 #[test]
-fn payments() {
+fn payments_in_any_order() {
     let payment = |name| {
         let more = json!({"status": "requires_payment_method", "last_payment_error": null, "latest_charge": null});
         of(name, EntityKind::Payment, "pi_1", &more)
@@ -141,7 +141,7 @@ fn payments() {
 }
 
 #[test]
-fn checkouts() {
+fn checkouts_in_any_order() {
     let checkout = |name, payment: &str| {
         let more = json!({"status": "complete", "payment_status": payment, "amount_total": 7000, "subscription": "sub_1"});
         of(name, EntityKind::Checkout, "cs_1", &more)
@@ -179,7 +179,7 @@ fn checkouts() {
 }
 
 #[test]
-fn disputes() {
+fn disputes_in_any_order() {
     let dispute = |name, status| {
         of(
             name,
@@ -253,7 +253,7 @@ fn disputes() {
 }
 
 #[test]
-fn refunds() {
+fn refunds_in_any_order() {
     let refund = |name| {
         of(
             name,
@@ -292,7 +292,7 @@ fn refunds() {
 }
 
 #[test]
-fn transfers() {
+fn transfers_in_any_order() {
     let transfer = |name| {
         let more = json!({"amount_reversed": 0, "reversed": false, "destination": "acct_2"});
         of(name, EntityKind::Transfer, "tr_1", &more)

@@ -1,8 +1,8 @@
-//! One full object of every kind whose events matter, as Stripe shapes it, with values of our own.
+//! One complete object of every kind that is read, in Stripe's shape with invented values.
 
 use serde_json::{Value, json};
 
-/// The objects that belong to an event type: more than one where Stripe has had several shapes.
+/// The objects of an event type: more than one if Stripe has had several shapes.
 pub(super) fn of(kind: &str) -> Vec<Value> {
     let family = kind.rsplit_once('.').map_or(kind, |(family, _)| family);
     match family {
@@ -178,8 +178,8 @@ fn subscription() -> Value {
     })
 }
 
-/// Up to acacia: one `discount`, periods beside the status; two items, a scheduled cancellation
-/// undone.
+/// Up to acacia: one `discount`, periods next to the status; two items, a scheduled cancellation
+/// that was undone.
 fn old_subscription() -> Value {
     let mut monthly = price();
     monthly["recurring"] = json!({"interval": "month", "interval_count": 3, "usage_type": "licensed", "aggregate_usage": null, "trial_period_days": null});

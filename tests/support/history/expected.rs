@@ -1,4 +1,4 @@
-//! What must come of a history: the numbers that `revwatch metrics --json` shows.
+//! The expected result of a history: the values that `revwatch metrics --json` shows.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 pub(crate) type Counts = BTreeMap<String, i64>;
 
-/// How things stand. What a history does not tell of stays empty, and is then expected to be so.
+/// The expected state. Values that a history does not cover stay empty, and are expected to be
+/// empty.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Expected {
     pub(crate) subscriptions: Counts,
@@ -23,11 +24,11 @@ pub(crate) struct Expected {
     pub(crate) accounts: Counts,
     pub(crate) funnel: Counts,
     pub(crate) charging_accounts: i64,
-    /// By the name of the key figure: of so many, so many. Only what a history knows of.
+    /// Numerator and denominator by the name of the metric, for metrics that the history covers.
     pub(crate) rates: BTreeMap<&'static str, Share>,
 }
 
-/// Part of a whole; of nothing, no rate is shown.
+/// A ratio; without a denominator no ratio is shown.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) part: u32,
@@ -54,7 +55,7 @@ pub(super) fn add(counts: &mut Counts, name: &str, by: i64) {
 }
 
 impl Expected {
-    /// The part of `revwatch metrics --json` that it speaks of.
+    /// The covered part of `revwatch metrics --json`.
     pub(crate) fn assert_shown(&self, shown: &Value) {
         for (key, counts) in [
             ("subscriptions", &self.subscriptions),

@@ -1,5 +1,5 @@
-//! A small business told in Stripe's events, and beside them what must come of it: the model walks
-//! straight through time and knows nothing of revwatch's code.
+//! A small business as Stripe's events, with the expected result: the model walks through time in
+//! order and does not use revwatch's code.
 
 mod expected;
 mod movements;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 pub(crate) use self::expected::Expected;
 use self::expected::add;
 
-/// Events in the order in which they truly happened, and how things stand at the end.
+/// Events in the order in which they happened, and the state at the end.
 pub(crate) struct History {
     pub(crate) events: Vec<String>,
     pub(crate) expected: Expected,
@@ -25,8 +25,8 @@ struct Teller {
 }
 
 impl History {
-    /// `size` subscriptions, as many payouts and payments, and some accounts and transfers; ends a
-    /// little before `end_s`.
+    /// `size` subscriptions, as many payouts and payments, and some accounts and transfers; ends
+    /// shortly before `end_s`.
     pub(crate) fn new(seed: u64, size: usize, end_s: i64) -> Self {
         let mut teller = Teller {
             rng: Rng::with_seed(seed),
@@ -67,13 +67,13 @@ impl History {
 }
 
 impl Teller {
-    /// Up to two seconds pass, often none: events of one second are the hard case.
+    /// Up to two seconds pass, often none: events within one second are the hard case.
     fn pass(&mut self) {
         self.now_s += self.rng.i64(0..=2);
     }
 
     fn emit(&mut self, kind: &str, account: Option<&str>, object: &Value, previous: Option<Value>) {
-        // Ids are random, so that they say nothing about the order.
+        // Random ids, so that they do not reveal the order.
         let id = format!("evt_{:016x}", self.rng.u64(..));
         let mut data = json!({ "object": object });
         if let Some(previous) = previous {
@@ -89,7 +89,7 @@ impl Teller {
         self.events.push(event.to_string());
     }
 
-    /// Created, then through some statuses, in one or the other shape of the API.
+    /// A subscription is created and passes through some statuses, in either shape of the API.
     fn subscription(&mut self, n: usize, expected: &mut Expected) {
         let basil = n.is_multiple_of(2);
         let currency = ["usd", "eur", "jpy"][n % 3];
@@ -202,7 +202,7 @@ impl Teller {
             }
             object
         };
-        // All in one second, as Stripe does when a card works at once.
+        // All within one second, as at Stripe when a card works at once.
         self.emit("invoice.created", None, &object("draft", 0), None);
         self.emit("invoice.finalized", None, &object("open", 0), None);
         let status = match self.rng.u8(..3) {
@@ -222,7 +222,7 @@ impl Teller {
         add(&mut expected.invoices, status, 1);
     }
 
-    /// Some fail after they were paid.
+    /// Payouts, some of which fail after they were paid.
     fn payout(&mut self, n: usize, expected: &mut Expected) {
         let account = format!("acct_{}", n / 4 * 4);
         let object = |status: &str| {
@@ -252,7 +252,7 @@ impl Teller {
         add(&mut expected.payouts, status, 1);
     }
 
-    /// Onboarded, and now and then cut off again, within few seconds.
+    /// Accounts that are onboarded, and sometimes restricted again, within a few seconds.
     fn account(&mut self, n: usize, expected: &mut Expected) {
         let id = format!("acct_{n}");
         let object = |charges: bool| {
@@ -293,7 +293,7 @@ impl Teller {
             "charges_enabled",
             "onboarding_completed",
         ];
-        // Whoever got to the end has passed all stages, even those that no event showed.
+        // A completed onboarding has passed all stages, including those that no event showed.
         for stage in &stages[..if ever { 5 } else { 2 }] {
             add(&mut expected.funnel, stage, 1);
         }

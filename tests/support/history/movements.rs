@@ -6,8 +6,8 @@ use super::Teller;
 use super::expected::{Expected, add};
 
 impl Teller {
-    /// Refused now and then, good in the end or not; every fourth good one is disputed, every third
-    /// refunded.
+    /// Payments that are sometimes refused, whether they succeed in the end or not. Every fourth
+    /// success is disputed, every third refunded.
     pub(super) fn payment(&mut self, n: usize, expected: &mut Expected) {
         let object = |status: &str, charge: usize| {
             let refused = (status == "requires_payment_method" && charge > 0)
@@ -107,7 +107,7 @@ impl Teller {
         add(&mut expected.disputes, status, 1);
     }
 
-    /// Succeeded refunds may fail after all.
+    /// Succeeded refunds may fail later.
     fn refund(&mut self, n: usize, expected: &mut Expected) {
         let object = |status: &str| {
             json!({"id": format!("re_{n}"), "object": "refund", "amount": 100, "currency": "usd", "charge": format!("ch_{n}"), "status": status,
@@ -152,7 +152,7 @@ impl Teller {
         add(&mut expected.transfers, status, 1);
     }
 
-    /// Capabilities move within their account and change none of its numbers.
+    /// Capabilities change within their account and do not affect its numbers.
     pub(super) fn capability(&mut self, account: &str) {
         let mut status = "pending";
         let object = |status: &str| -> Value {

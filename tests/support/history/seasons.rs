@@ -1,7 +1,7 @@
-//! Ten weeks of subscriptions in steps of whole days, for the rates that look back.
+//! Ten weeks of subscriptions in steps of complete days, for rates over past periods.
 //!
-//! Everything happens ten hours before a day is full, counted from the end: nothing is near the
-//! edge of a window.
+//! Everything happens ten hours before the end of a day, counted backwards from the end: nothing is
+//! near the edge of a window.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{Expected, History, Teller};
 
 const DAY_S: i64 = 86_400;
 
-/// How a subscription stood from some day on.
+/// The status of a subscription from some day on.
 #[derive(Clone, Copy, PartialEq)]
 struct Stood {
     /// Days before the end.
@@ -29,7 +29,7 @@ impl Stood {
 }
 
 impl History {
-    /// `size` subscriptions, each of which begins on some day of the last seventy.
+    /// `size` subscriptions, each of which begins on one of the last seventy days.
     pub(crate) fn of_ten_weeks(seed: u64, size: usize, end_s: i64) -> Self {
         let mut teller = Teller {
             rng: Rng::with_seed(seed),
@@ -93,7 +93,7 @@ fn life(rng: &mut Rng) -> Vec<Stood> {
 
 fn judge(life: &[Stood], rates: &mut BTreeMap<&'static str, Share>) {
     let mut count = |name, is_part| rates.entry(name).or_default().count(is_part);
-    // Paying thirty days ago, or again since: those are the whole; who stopped since is the part.
+    // The denominator: paying thirty days ago, or again since. The numerator: stopped since.
     let paid_then = life
         .iter()
         .rev()
