@@ -380,7 +380,7 @@ impl Alert {
         alert
     }
 
-    /// Fires `rule` now. Its clocks and ways are set by the book.
+    /// Fires `rule` now. Its clocks and ways are set by the engine.
     pub fn fire(
         rule: &Rule,
         subject: &Subject,

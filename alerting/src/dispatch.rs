@@ -91,11 +91,11 @@ impl Alerting {
     /// When the next destination may be told something, if that is not now.
     pub(crate) fn next_dispatch(
         &self,
-        book: &Engine,
+        engine: &Engine,
         turns: &HashMap<String, DestinationSlot>,
     ) -> Option<Instant> {
         let now = Instant::now();
-        let moments = book.lanes().filter_map(|((name, route), not_before_ms)| {
+        let moments = engine.lanes().filter_map(|((name, route), not_before_ms)| {
             let turn = turns.get(&self.notifier(name)?.destination(route));
             if turn.is_some_and(|turn| turn.busy) {
                 return None;
@@ -113,13 +113,13 @@ impl Alerting {
     /// written before it does: after a crash it is looked for, not simply repeated.
     pub(crate) async fn dispatch_due(
         &self,
-        book: &mut Engine,
+        engine: &mut Engine,
         attempts: &mut InFlight,
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
         let now = Instant::now();
         let mut jobs = Vec::new();
-        for lane in book.due(now_ms()) {
+        for lane in engine.due(now_ms()) {
             let Some(notifier) = self.notifier(&lane.0).cloned() else {
                 continue;
             };
@@ -134,7 +134,7 @@ impl Alerting {
             if !turn.is_free(now) {
                 continue;
             }
-            let Some(job) = book.begin(&lane, now_ms()) else {
+            let Some(job) = engine.begin(&lane, now_ms()) else {
                 continue;
             };
             turn.begin(notifier.per_second(), now);
@@ -143,7 +143,7 @@ impl Alerting {
         if jobs.is_empty() {
             return Ok(());
         }
-        self.write(book, held).await?;
+        self.write(engine, held).await?;
         // An attempt ends before the lease could go to another evaluator, who would look for the message.
         let within = ATTEMPT_TIMEOUT.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {
@@ -161,7 +161,7 @@ impl Alerting {
 
     pub(crate) fn on_attempt_result(
         &self,
-        book: &mut Engine,
+        engine: &mut Engine,
         attempts: &mut InFlight,
         destination: &str,
         told: &AttemptResult,
@@ -171,7 +171,7 @@ impl Alerting {
             .notifications
             .with_label_values(&[told.message_key.notifier.as_str(), told.outcome.as_str()])
             .inc();
-        book.on_attempt_result(told, now_ms());
+        engine.on_attempt_result(told, now_ms());
     }
 }
 

@@ -1,6 +1,6 @@
-//! The evaluator: holds the lease, reads the store, lets the book decide, and writes what it says.
+//! The evaluator: holds the lease, reads the store, lets the engine decide, and writes what it says.
 //!
-//! Invariant: what the book says is written before anything is told; a process that has lost the lease stops.
+//! Invariant: what the engine says is written before anything is told; a process that has lost the lease stops.
 
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ pub(crate) struct LeaseGuard<'a> {
     holder: &'a str,
     fence: Fence,
     renewed: Instant,
-    /// How the store came to be whole, when the book was opened.
+    /// How the store came to be whole, when the engine was opened.
     healed_by: String,
     keeping: &'a mut JournalWriter,
 }
@@ -186,10 +186,10 @@ impl Alerting {
         };
         self.ready.pass();
         let healed_by = self.recovery_id().await?;
-        let mut book = self.open_engine(fence, &healed_by, keeping).await?;
+        let mut engine = self.open_engine(fence, &healed_by, keeping).await?;
         keeping.catch_up(self.store.as_ref()).await?;
         if std::mem::take(took_over) {
-            book.retry_broken_now();
+            engine.retry_broken_now();
         }
         tracing::info!(holder, fence = fence.0, "this process evaluates");
         let mut ticks = interval(Duration::from_secs_f64(self.config.tick_seconds));
@@ -214,28 +214,28 @@ impl Alerting {
                 return Ok(());
             }
             let next_turn = self
-                .next_dispatch(&book, &attempts.slots)
+                .next_dispatch(&engine, &attempts.slots)
                 .filter(|_| yields_by.is_none());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some((destination, told)) = attempts.results.recv() => {
-                    self.on_attempt_result(&mut book, attempts, &destination, &told);
-                    self.write(&mut book, &mut held).await?;
+                    self.on_attempt_result(&mut engine, attempts, &destination, &told);
+                    self.write(&mut engine, &mut held).await?;
                 }
                 _ = ticks.tick() => {
                     self.keep_lease(&mut held).await?;
                     let started = Instant::now();
-                    self.evaluate(&mut book, &mut seen, &mut held).await?;
+                    self.evaluate(&mut engine, &mut seen, &mut held).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
-                    self.show_alerts(&book);
+                    self.show_alerts(&engine);
                 }
                 () = held.keeping.answered(), if held.keeping.is_under_way() => self.flush(&mut held),
                 () = arriving.changed(), if yields_by.is_none() => yields_by = Some(Instant::now() + ATTEMPT_TIMEOUT),
                 () = tokio::time::sleep_until(next_turn.unwrap_or_else(Instant::now)), if next_turn.is_some() => {}
             }
             if yields_by.is_none() {
-                self.dispatch_due(&mut book, attempts, &mut held).await?;
+                self.dispatch_due(&mut engine, attempts, &mut held).await?;
             }
         }
         // What is being told may still be confirmed, so that the next evaluator does not repeat it.
@@ -245,8 +245,8 @@ impl Alerting {
             let Ok(Some((destination, told))) = next else {
                 break;
             };
-            self.on_attempt_result(&mut book, attempts, &destination, &told);
-            self.write(&mut book, &mut held).await?;
+            self.on_attempt_result(&mut engine, attempts, &destination, &told);
+            self.write(&mut engine, &mut held).await?;
         }
         self.keep_lease(&mut held).await?;
         held.keeping.end(&self.queue, self.journal_within()).await;
@@ -304,8 +304,8 @@ impl Alerting {
         healed_by: &str,
         keeping: &JournalWriter,
     ) -> Result<Engine, EvaluatorError> {
-        let mut book = self.stored_engine().await?;
-        if book.position.recovery_id != healed_by {
+        let mut engine = self.stored_engine().await?;
+        if engine.position.recovery_id != healed_by {
             let writes =
                 journal_sync::differences(self.queue.as_ref(), self.store.as_ref(), keeping)
                     .await?;
@@ -316,12 +316,12 @@ impl Alerting {
             for part in writes.chunks(WRITE_BATCH) {
                 self.store.write_documents(fence, part).await?;
             }
-            book = self.stored_engine().await?;
-            book.position.recovery_id = healed_by.to_owned();
+            engine = self.stored_engine().await?;
+            engine.position.recovery_id = healed_by.to_owned();
             // What changed meanwhile cannot be followed: look at everything.
-            book.position.rules.clear();
+            engine.position.rules.clear();
         }
-        Ok(book)
+        Ok(engine)
     }
 
     async fn stored_engine(&self) -> Result<Engine, EvaluatorError> {
@@ -337,7 +337,7 @@ impl Alerting {
     /// One tick. Costs what changed since the last one, plus the rules.
     async fn evaluate(
         &self,
-        book: &mut Engine,
+        engine: &mut Engine,
         seen: &mut TickCache,
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
@@ -349,20 +349,20 @@ impl Alerting {
                 return Err(EvaluatorError::Incomplete);
             }
             self.show_kpis().await?;
-            self.show_overdue(book);
+            self.show_overdue(engine);
             seen.pipeline = self.pipeline().await;
             seen.looked = Some(Instant::now());
         }
         let now_s = now_s();
-        self.read_metrics(book, seen, now_s).await?;
-        let (mut scan, mut unread) = (book.needs_scan(now_s), Vec::new());
+        self.read_metrics(engine, seen, now_s).await?;
+        let (mut scan, mut unread) = (engine.needs_scan(now_s), Vec::new());
         // To the end before anything is decided: what a page shows as open, a later one may close.
         loop {
             let found = self
                 .store
-                .condition_changes(&book.position.cursor, PAGE)
+                .condition_changes(&engine.position.cursor, PAGE)
                 .await?;
-            book.position.cursor = found.cursor;
+            engine.position.cursor = found.cursor;
             unread.extend(found.changes);
             scan |= found.gap || unread.len() > MOST_UNREAD;
             // What a look at everything will show need not be followed step by step.
@@ -375,33 +375,33 @@ impl Alerting {
             self.keep_lease(held).await?;
         }
         if scan {
-            self.scan(book, held, now_s).await?;
+            self.scan(engine, held, now_s).await?;
         } else {
-            book.on_changes(&unread, now_s);
+            engine.on_changes(&unread, now_s);
         }
         // Most ticks are within the second of the last one: nothing falls due in them.
-        let windows = book.due_windows(now_s);
+        let windows = engine.due_windows(now_s);
         if !windows.is_empty() {
             for condition in self.store.conditions_due(&windows).await? {
-                book.on_open(&condition, now_s);
+                engine.on_open(&condition, now_s);
             }
         }
-        book.position.until_s = now_s;
+        engine.position.until_s = now_s;
         for (key, body) in self.store.documents(COMMANDS).await? {
             if let Ok(command) = serde_json::from_str(&body) {
                 held.keeping.note_action(&key, &command);
             }
-            if let Err(error) = book.on_command(&key, &body, now_s) {
+            if let Err(error) = engine.on_command(&key, &body, now_s) {
                 // Not what serde says of it: that quotes what it found.
                 let (key, at) = (redact::id(&key), redact::place(&error));
                 tracing::error!(%key, at, "a command cannot be read; it is thrown away");
             }
         }
-        book.on_time(now_s);
-        self.write(book, held).await?;
-        if now_s - book.position.history_cut_s > HISTORY_PERIOD_S {
+        engine.on_time(now_s);
+        self.write(engine, held).await?;
+        if now_s - engine.position.history_cut_s > HISTORY_PERIOD_S {
             self.cut_history(held, now_s).await?;
-            book.position.history_cut_s = now_s;
+            engine.position.history_cut_s = now_s;
         }
         Ok(())
     }
@@ -409,30 +409,30 @@ impl Alerting {
     /// Looks at all open conditions, some thousands at a time.
     async fn scan(
         &self,
-        book: &mut Engine,
+        engine: &mut Engine,
         held: &mut LeaseGuard<'_>,
         now_s: i64,
     ) -> Result<(), EvaluatorError> {
         let open = self.store.conditions().await?;
         tracing::info!(conditions = open.len(), "looking at all open conditions");
-        book.begin_scan(&open, now_s);
+        engine.begin_scan(&open, now_s);
         // Until it has ended, whoever goes on from here begins it anew.
-        book.position.rules.clear();
+        engine.position.rules.clear();
         for part in open.chunks(5000) {
             for condition in part {
-                book.on_open(condition, now_s);
+                engine.on_open(condition, now_s);
             }
-            self.write(book, held).await?;
+            self.write(engine, held).await?;
         }
-        book.end_scan();
-        book.position.until_s = now_s;
+        engine.end_scan();
+        engine.position.until_s = now_s;
         Ok(())
     }
 
     /// Reads counters only when they can have changed what rules see, and not all the time.
     async fn read_metrics(
         &self,
-        book: &mut Engine,
+        engine: &mut Engine,
         seen: &mut TickCache,
         now_s: i64,
     ) -> Result<(), EvaluatorError> {
@@ -443,7 +443,7 @@ impl Alerting {
             let moved = last.deliveries != deliveries
                 || last.hour != hour
                 || last.at.elapsed() > COUNTERS_INTERVAL;
-            rested && (moved || book.is_ripe(now_s))
+            rested && (moved || engine.is_ripe(now_s))
         });
         if !is_due {
             return Ok(());
@@ -451,7 +451,7 @@ impl Alerting {
         let at = Instant::now();
         let counters = self
             .store
-            .counters(hour.saturating_sub(book.hours_needed()), hour)
+            .counters(hour.saturating_sub(engine.hours_needed()), hour)
             .await?;
         let is_waiting = seen.pipeline.queue_depth.is_some_and(|depth| depth > 0);
         let before = seen
@@ -467,8 +467,8 @@ impl Alerting {
         seen.pipeline.stalled_s = seen.waiting.as_ref().map_or(0, |waiting| {
             i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX)
         });
-        seen.pipeline.broken_notifiers = book.broken_notifiers().cloned().collect();
-        book.on_counters(MetricInputs {
+        seen.pipeline.broken_notifiers = engine.broken_notifiers().cloned().collect();
+        engine.on_counters(MetricInputs {
             counters: &counters,
             pipeline: &seen.pipeline,
             now_s,
@@ -523,14 +523,14 @@ impl Alerting {
     /// Decides, and writes what was decided, unless the store is no longer the one it was decided on.
     pub(crate) async fn write(
         &self,
-        book: &mut Engine,
+        engine: &mut Engine,
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
-        let writes = book.settle(now_s());
+        let writes = engine.settle(now_s());
         if !writes.is_empty() && self.recovery_id().await? != held.healed_by {
             return Err(EvaluatorError::Incomplete);
         }
-        for happened in book.take_transitions() {
+        for happened in engine.take_transitions() {
             log_transition(&happened);
             self.clock(&happened);
         }

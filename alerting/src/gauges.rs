@@ -63,7 +63,7 @@ impl Alerting {
     }
 
     /// Shows how many alerts wait for too long. It looks at each: not for every tick.
-    pub(crate) fn show_overdue(&self, book: &Engine) {
+    pub(crate) fn show_overdue(&self, engine: &Engine) {
         let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         for severity in Severity::ALL {
             counts.extend(["respond", "resolve"].map(|clock| ((severity.as_str(), clock), 0)));
@@ -76,7 +76,7 @@ impl Alerting {
             }
         }
         let now_s = now_s();
-        for alert in book.alerts() {
+        for alert in engine.alerts() {
             for clock in overdue(alert, now_s) {
                 *counts.entry((alert.severity.as_str(), clock)).or_default() += 1;
             }
@@ -102,7 +102,7 @@ impl Alerting {
         }
     }
 
-    pub(crate) fn show_alerts(&self, book: &Engine) {
+    pub(crate) fn show_alerts(&self, engine: &Engine) {
         let mut counts: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
         for rule in &self.rules {
             counts.insert(
@@ -110,7 +110,7 @@ impl Alerting {
                 0,
             );
         }
-        for (rule, severity, stage, count) in book.counts() {
+        for (rule, severity, stage, count) in engine.counts() {
             counts.insert((rule, severity, stage.as_str()), count);
         }
         let counts = counts

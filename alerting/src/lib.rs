@@ -1,7 +1,7 @@
 //! revwatch's alerting: looks at the state, decides what fires and what is over, tells people.
 //!
 //! Deciding is pure ([`evaluation`], [`step`], [`engine`], [`policy`], [`message`]); around it the evaluator holds the
-//! lease, reads the store and writes what the book says, and notifiers tell, each in its turn.
+//! lease, reads the store and writes what the engine says, and notifiers tell, each in its turn.
 //!
 //! Invariant: an alert is durable before anybody is told, and so is the attempt to tell it; it is told until
 //! a notifier has confirmed it.

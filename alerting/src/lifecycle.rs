@@ -1,4 +1,4 @@
-//! The stages in the life of an alert and the ways between them: the one list, which the book is held to
+//! The stages in the life of an alert and the ways between them: the one list, which the engine is held to
 //! and which the picture in the documentation is drawn from. Pure.
 
 use crate::alert::AlertState;

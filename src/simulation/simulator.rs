@@ -51,7 +51,7 @@ pub const NOTIFIER: &str = "slack";
 pub struct Simulator {
     setting: SimulationConfig,
     ledger: MemoryStore,
-    book: Engine,
+    engine: Engine,
     documents: BTreeMap<(&'static str, String), String>,
     commands: Vec<(String, String)>,
     pipeline: PipelineStatus,
@@ -124,7 +124,7 @@ const BUSY_S: i64 = 600;
 impl Simulator {
     /// A new deployment, at `start_s`.
     pub fn new(setting: SimulationConfig, start_s: i64) -> anyhow::Result<Self> {
-        let book = Engine::open(
+        let engine = Engine::open(
             setting.rules.clone(),
             setting.policy.clone(),
             &Documents::default(),
@@ -133,7 +133,7 @@ impl Simulator {
         let zones = setting.rules.iter().filter_map(zone).collect();
         Ok(Self {
             ledger: MemoryStore::new(setting.plans.clone()),
-            book,
+            engine,
             documents: BTreeMap::new(),
             commands: Vec::new(),
             pipeline: PipelineStatus::default(),
@@ -203,10 +203,10 @@ impl Simulator {
     pub fn tick(&mut self, now_s: i64) -> anyhow::Result<()> {
         self.now_s = now_s;
         self.look_at_figures();
-        let (mut scan, mut unread) = (self.book.needs_scan(now_s), Vec::new());
+        let (mut scan, mut unread) = (self.engine.needs_scan(now_s), Vec::new());
         loop {
-            let found = self.ledger.changes(&self.book.position.cursor, PAGE);
-            self.book.position.cursor = found.cursor;
+            let found = self.ledger.changes(&self.engine.position.cursor, PAGE);
+            self.engine.position.cursor = found.cursor;
             scan |= found.gap;
             unread.extend(found.changes);
             if !found.more && !found.gap {
@@ -214,23 +214,23 @@ impl Simulator {
             }
         }
         if scan {
-            self.book.on_scan(&self.ledger.conditions(), now_s);
-            self.book.position.until_s = now_s;
+            self.engine.on_scan(&self.ledger.conditions(), now_s);
+            self.engine.position.until_s = now_s;
         } else {
-            self.book.on_changes(&unread, now_s);
+            self.engine.on_changes(&unread, now_s);
         }
-        for window in self.book.due_windows(now_s) {
+        for window in self.engine.due_windows(now_s) {
             for condition in self.ledger.conditions_due(window) {
-                self.book.on_open(&condition, now_s);
+                self.engine.on_open(&condition, now_s);
             }
         }
-        self.book.position.until_s = now_s;
+        self.engine.position.until_s = now_s;
         for (key, body) in std::mem::take(&mut self.commands) {
-            self.book
+            self.engine
                 .on_command(&key, &body, now_s)
                 .context("a command cannot be read")?;
         }
-        self.book.on_time(now_s);
+        self.engine.on_time(now_s);
         self.write()?;
         self.ledger.forget_changes();
         self.tell()?;
@@ -250,7 +250,7 @@ impl Simulator {
             .map(|a| (a.rule.as_str(), &a.subject))
             .collect();
         let view = |(key, account): (&WatchKey, &Option<String>)| {
-            let stage = match self.book.stage_of(key) {
+            let stage = match self.engine.stage_of(key) {
                 Stage::Inactive if over.contains(&(key.rule.as_str(), &key.subject)) => {
                     Stage::Resolved
                 }
@@ -277,7 +277,7 @@ impl Simulator {
 
     /// Alerts that are not over, groups as well as their members.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
-        self.book.alerts().filter(|alert| !alert.is_over())
+        self.engine.alerts().filter(|alert| !alert.is_over())
     }
 
     /// Alerts that are over, without groups, in the order in which they ended.
@@ -291,15 +291,15 @@ impl Simulator {
         let turned = self
             .ticked_s
             .is_none_or(|ticked_s| self.next_turn_s(ticked_s).is_some_and(|at_s| at_s <= now_s));
-        let idle = self.pending.is_empty() && self.book.alerts().next().is_none();
+        let idle = self.pending.is_empty() && self.engine.alerts().next().is_none();
         if !std::mem::take(&mut self.moved) && !turned && idle {
             return;
         }
         let mut pipeline = self.pipeline.clone();
         pipeline
             .broken_notifiers
-            .extend(self.book.broken_notifiers().cloned());
-        self.book.on_counters(MetricInputs {
+            .extend(self.engine.broken_notifiers().cloned());
+        self.engine.on_counters(MetricInputs {
             counters: self.ledger.counters(),
             pipeline: &pipeline,
             now_s,
@@ -335,15 +335,15 @@ impl Simulator {
             return Some(now_s);
         };
         let mut moments: Vec<i64> = Vec::new();
-        moments.extend(self.book.next_moment_s(ticked_s));
-        moments.extend(self.book.silences().map(|silence| silence.until_s));
+        moments.extend(self.engine.next_moment_s(ticked_s));
+        moments.extend(self.engine.silences().map(|silence| silence.until_s));
         moments.extend(self.pending.values());
-        let busy = now_s < self.busy_s + BUSY_S && self.book.alerts().next().is_some();
+        let busy = now_s < self.busy_s + BUSY_S && self.engine.alerts().next().is_some();
         if !self.pending.is_empty() || busy {
             moments.push(ticked_s + self.setting.tick_s);
         }
         let due = self
-            .book
+            .engine
             .delays_s()
             .into_iter()
             .filter_map(|d| self.ledger.next_due_s(ticked_s - d).map(|s| s + d));
@@ -370,9 +370,9 @@ impl Simulator {
             .map_err(anyhow::Error::msg)
     }
 
-    /// Writes what the book says, and takes notes.
+    /// Writes what the engine says, and takes notes.
     fn write(&mut self) -> anyhow::Result<()> {
-        for DocumentWrite { space, key, body } in self.book.settle(self.now_s) {
+        for DocumentWrite { space, key, body } in self.engine.settle(self.now_s) {
             if space == engine::PENDING {
                 self.note_pending(&key, body.as_deref())?;
             }
@@ -387,12 +387,12 @@ impl Simulator {
                 Some(body) => drop(self.documents.insert((space, key), body)),
             }
         }
-        for happened in self.book.take_transitions() {
+        for happened in self.engine.take_transitions() {
             if matches!(happened.to, Stage::Pending | Stage::Firing) {
                 let alert = happened
                     .alert_id
                     .as_ref()
-                    .and_then(|id| self.book.alert(id));
+                    .and_then(|id| self.engine.alert(id));
                 let account = alert.and_then(|alert| alert.account()).map(str::to_owned);
                 self.seen.insert(happened.key, account);
             }
@@ -428,12 +428,12 @@ impl Simulator {
         for _ in 0..MOST {
             self.write()?;
             let lane = self
-                .book
+                .engine
                 .lanes()
                 .find(|(_, at_ms)| *at_ms <= now_ms)
                 .map(|(lane, _)| lane.clone());
             let Some(lane) = lane else { return Ok(()) };
-            let Some(job) = self.book.begin(&lane, now_ms) else {
+            let Some(job) = self.engine.begin(&lane, now_ms) else {
                 bail!("{lane:?} has nothing to tell")
             };
             self.write()?;
@@ -447,7 +447,7 @@ impl Simulator {
                 continue;
             }
             let told = self.attempt(job);
-            self.book.on_attempt_result(&told, now_ms);
+            self.engine.on_attempt_result(&told, now_ms);
         }
         bail!(
             "there is no end to what is to be told: {:?}",
@@ -491,7 +491,7 @@ impl Simulator {
         {
             return;
         }
-        let alert = self.book.alert(&message.alert_id);
+        let alert = self.engine.alert(&message.alert_id);
         self.log.push(SentMessage {
             at_s: self.now_s,
             alert_id: message.alert_id.clone(),
@@ -522,7 +522,7 @@ impl Simulator {
             silences: space(engine::SILENCES),
             progress: space(engine::POSITION),
         };
-        self.book = Engine::open(
+        self.engine = Engine::open(
             self.setting.rules.clone(),
             self.setting.policy.clone(),
             &stored,
@@ -539,7 +539,7 @@ impl Simulator {
         if hour >= self.pruned_hour + DAY {
             self.pruned_hour = hour;
             self.ledger
-                .forget_hours_before(hour.saturating_sub(self.book.hours_needed() + DAY));
+                .forget_hours_before(hour.saturating_sub(self.engine.hours_needed() + DAY));
         }
     }
 }

@@ -6,8 +6,8 @@
 //! to be written. `inputs.rs` takes in what rules see, `transitions.rs` leads alerts through their life, `mute.rs`
 //! and `groups.rs` decide who is told, `notification.rs` and `outbox.rs` follow the messages.
 //!
-//! Invariant: every change of the book comes with the documents that make it durable; the shell writes
-//! them before anything is told, and forgets the book when it cannot.
+//! Invariant: every change of the engine comes with the documents that make it durable; the shell writes
+//! them before anything is told, and forgets the engine when it cannot.
 
 mod alert_table;
 mod changes;
@@ -139,7 +139,7 @@ pub struct Engine {
 const REFRESH_S: i64 = 300;
 
 impl Engine {
-    /// Opens the book of an earlier evaluator, or a new one.
+    /// Opens the engine of an earlier evaluator, or a new one.
     pub fn open(
         rules: Vec<Rule>,
         policy: Policy,
@@ -149,7 +149,7 @@ impl Engine {
             Some((_, body)) => serde_json::from_str(body)?,
             None => EvaluatorPosition::default(),
         };
-        let mut book = Self {
+        let mut engine = Self {
             rules: RuleSet::new(rules),
             policy,
             alerts: AlertTable::default(),
@@ -163,18 +163,18 @@ impl Engine {
             position,
         };
         for (_, body) in &stored.silences {
-            book.mutes.add_silence(serde_json::from_str(body)?);
+            engine.mutes.add_silence(serde_json::from_str(body)?);
         }
         for (_, body) in &stored.pending {
             let stored: StoredWatch = serde_json::from_str(body)?;
             let watch = stored.watch();
-            book.set_watch(stored.key, Some(watch));
+            engine.set_watch(stored.key, Some(watch));
         }
         for (_, body) in &stored.alerts {
-            book.admit(serde_json::from_str(body)?);
+            engine.admit(serde_json::from_str(body)?);
         }
-        book.mend_groups();
-        Ok(book)
+        engine.mend_groups();
+        Ok(engine)
     }
 
     /// Takes in an alert of an earlier evaluator.

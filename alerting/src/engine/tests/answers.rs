@@ -21,7 +21,7 @@ fn what_another_alert_explains_is_told_only_if_it_outlives_it() {
         "{told:?}"
     );
     let clock = desk
-        .book
+        .engine
         .alerts()
         .filter(|a| a.rule == "payout")
         .map(|a| a.sla.respond_due_s - 15 * 60)
@@ -49,11 +49,11 @@ fn a_silence_ends_and_what_still_fires_is_told() {
     assert_eq!(desk.tell_all(20).len(), 2, "the other one only");
     desk.settle(20);
     desk.reopen();
-    desk.book.on_time(99);
+    desk.engine.on_time(99);
     assert!(desk.tell_all(99).is_empty());
-    desk.book.on_time(100);
+    desk.engine.on_time(100);
     assert_eq!(desk.tell_all(100).len(), 2);
-    assert_eq!(desk.book.silences().count(), 1, "still listed");
+    assert_eq!(desk.engine.silences().count(), 1, "still listed");
     // Ended early.
     let again = Silence {
         id: "si_2".into(),
@@ -84,20 +84,20 @@ fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
     let minute = 60;
     desk.open(&lost("acct_1"), 0);
     desk.tell_all(0);
-    desk.book.on_time(12 * minute);
+    desk.engine.on_time(12 * minute);
     let told = desk.tell_all(12 * minute);
     assert!(
         told.iter()
             .any(|t| t.starts_with("slack#1 ⏳ RESPONSE DUE SOON")),
         "{told:?}"
     );
-    desk.book.on_time(15 * minute);
+    desk.engine.on_time(15 * minute);
     let told = desk.tell_all(15 * minute);
     assert!(
         told.iter().any(|t| t.contains("NO RESPONSE IN TIME")),
         "{told:?}"
     );
-    desk.book.on_time(30 * minute);
+    desk.engine.on_time(30 * minute);
     let told = desk.tell_all(30 * minute);
     assert!(told.iter().any(|t| t.contains("ESCALATION 1")), "{told:?}");
     desk.command(
@@ -107,9 +107,9 @@ fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
         35 * minute,
     );
     desk.tell_all(35 * minute);
-    desk.book.on_time(46 * minute);
+    desk.engine.on_time(46 * minute);
     assert!(desk.tell_all(46 * minute).is_empty(), "somebody has it");
-    desk.book.on_time(60 * minute);
+    desk.engine.on_time(60 * minute);
     let told = desk.tell_all(60 * minute);
     assert!(
         told.iter().any(|t| t.contains("NOT RESOLVED IN TIME")),
@@ -120,7 +120,7 @@ fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
         "beside the breach it is not worth saying: {told:?}"
     );
     let kinds: Vec<_> = desk
-        .book
+        .engine
         .alerts()
         .flat_map(|a| a.notices.iter().map(|n| n.kind))
         .collect();
@@ -149,7 +149,7 @@ fn what_was_ended_by_hand_does_not_fire_again_before_it_has_been_over() {
     desk.tell_all(30);
     desk.reopen();
     desk.open(&lost("acct_1"), 40);
-    desk.book.on_scan(&[lost("acct_1")], 41);
+    desk.engine.on_scan(&[lost("acct_1")], 41);
     desk.settle(41);
     assert!(desk.alerts().is_empty());
     desk.close(&lost("acct_1"), 50);

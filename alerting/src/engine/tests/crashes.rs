@@ -29,17 +29,17 @@ fn reopened_at_any_point_it_goes_on_where_it_was() {
             25,
         );
         again(&mut desk, 25);
-        desk.book.on_time(20 + 15 * 60);
+        desk.engine.on_time(20 + 15 * 60);
         again(&mut desk, 20 + 15 * 60);
         log.push(desk.tell_all(20 + 15 * 60));
         for n in 0..6 {
             desk.close(&payout(&format!("po_{n}"), "", 0), 2000);
             again(&mut desk, 2000);
         }
-        desk.book.on_time(2059);
+        desk.engine.on_time(2059);
         again(&mut desk, 2059);
         log.push(desk.alerts());
-        desk.book.on_time(2060);
+        desk.engine.on_time(2060);
         again(&mut desk, 2060);
         log.push(desk.tell_all(2060));
         log.push(desk.alerts());
@@ -56,18 +56,18 @@ fn what_is_pending_is_counted_also_after_a_restart() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     let pending = |desk: &Desk| -> i64 {
-        desk.book
+        desk.engine
             .counts()
             .filter(|(_, _, stage, _)| *stage == Stage::Pending)
             .map(|(.., n)| n)
             .sum()
     };
-    desk.book.on_counters(facts(&counters, 100));
+    desk.engine.on_counters(facts(&counters, 100));
     desk.settle(100);
     assert_eq!(pending(&desk), 1);
     desk.reopen();
     assert_eq!(pending(&desk), 1);
-    desk.book.on_counters(facts(&counters, 160));
+    desk.engine.on_counters(facts(&counters, 160));
     assert_eq!(pending(&desk), 0);
 }
 
@@ -105,7 +105,7 @@ fn what_was_ended_by_hand_stays_so_wherever_a_crash_cuts_off_the_write() {
         },
     );
     desk.command(ask.clone(), 30);
-    let writes = desk.book.settle(30);
+    let writes = desk.engine.settle(30);
     for cut in 0..=writes.len() {
         desk.store.clone_from(&before);
         for write in &writes[..cut] {
@@ -133,9 +133,9 @@ fn documents_come_in_an_order_in_which_a_crash_loses_nothing() {
         },
         30,
     );
-    desk.book.position.cursor = ChangeCursor::default();
-    desk.book.position.until_s = 30;
-    let told = desk.book.settle(30);
+    desk.engine.position.cursor = ChangeCursor::default();
+    desk.engine.position.until_s = 30;
+    let told = desk.engine.settle(30);
     let kinds: Vec<_> = told.iter().map(|w| (w.space, w.body.is_some())).collect();
     assert_eq!(
         kinds,
@@ -160,7 +160,7 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
     };
     let mut desk = Desk::new();
     storm(&mut desk, 20);
-    let writes = desk.book.settle(20);
+    let writes = desk.engine.settle(20);
     for cut in 0..=writes.len() {
         let mut desk = Desk::new();
         for write in &writes[..cut] {
@@ -172,14 +172,14 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
         desk.reopen();
         // How far was read is written last: the changes come again.
         storm(&mut desk, 25);
-        desk.book.on_time(25);
+        desk.engine.on_time(25);
         let told = desk.tell_all(25);
         assert!(
             told.iter().all(|t| t.contains(" × A payout failed")) && !told.is_empty(),
             "cut at {cut}: {told:?}"
         );
         let open: u32 = desk
-            .book
+            .engine
             .alerts()
             .filter_map(|a| a.group.as_ref())
             .map(|g| g.open)
@@ -188,7 +188,7 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
         for n in 0..8 {
             desk.close(&payout(&format!("po_{n}"), "", 0), 100);
         }
-        desk.book.on_time(200);
+        desk.engine.on_time(200);
         desk.tell_all(200);
         assert!(
             desk.alerts().is_empty(),

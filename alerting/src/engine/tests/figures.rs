@@ -8,20 +8,20 @@ fn figures_wait_for_their_time_and_are_judged_by_part() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "eur"], 3);
-    desk.book.on_counters(facts(&counters, 100));
+    desk.engine.on_counters(facts(&counters, 100));
     desk.settle(100);
     desk.reopen();
-    desk.book.on_counters(facts(&counters, 159));
+    desk.engine.on_counters(facts(&counters, 159));
     desk.settle(159);
     assert!(desk.alerts().is_empty());
-    desk.book.on_counters(facts(&counters, 160));
+    desk.engine.on_counters(facts(&counters, 160));
     assert!(
         desk.tell_all(160)
             .contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned())
     );
     assert_eq!(desk.alerts(), ["failures currency usd firing"]);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 3);
-    desk.book.on_counters(facts(&counters, 200));
+    desk.engine.on_counters(facts(&counters, 200));
     desk.tell_all(200);
     assert!(desk.alerts().is_empty(), "half is not above half");
 }
@@ -34,18 +34,18 @@ fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() 
     );
     let mut desk = Desk::new();
     let changed = crate::rule_text::parse(&[("test".into(), patient)]);
-    desk.book.rules = RuleSet::new(changed.expect("valid"));
+    desk.engine.rules = RuleSet::new(changed.expect("valid"));
     let of = |status: &str| {
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(0), &["payouts", status, "usd"], 3);
         counters
     };
-    desk.book.on_counters(facts(&of("failed"), 100));
-    desk.book.on_counters(facts(&of("paid"), 200));
-    desk.book.on_counters(facts(&Counters::default(), 300));
-    desk.book.on_time(800);
+    desk.engine.on_counters(facts(&of("failed"), 100));
+    desk.engine.on_counters(facts(&of("paid"), 200));
+    desk.engine.on_counters(facts(&Counters::default(), 300));
+    desk.engine.on_time(800);
     assert_eq!(desk.alerts(), ["failures currency usd firing"]);
-    desk.book.on_counters(facts(&of("paid"), 810));
+    desk.engine.on_counters(facts(&of("paid"), 810));
     assert_eq!(desk.alerts(), ["failures currency usd resolved"]);
 }
 
@@ -54,7 +54,7 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
     let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
     let mut desk = Desk::new();
     let changed = crate::rule_text::parse(&[("test".into(), strict)]);
-    desk.book.rules = RuleSet::new(changed.expect("valid"));
+    desk.engine.rules = RuleSet::new(changed.expect("valid"));
     let due = condition(
         ConditionKind::RequirementsDue,
         EntityKind::Account,
@@ -66,16 +66,17 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["events", "created"], 1);
     let hour = 3600;
-    desk.book.on_counters(facts(&counters, 4 * hour));
+    desk.engine.on_counters(facts(&counters, 4 * hour));
     desk.open(&due, 4 * hour);
-    assert!(!desk.book.needs_scan(4 * hour));
+    assert!(!desk.engine.needs_scan(4 * hour));
     counters.add(Bucket::Hour(3), &["events", "created"], 1);
-    desk.book.on_counters(facts(&counters, 4 * hour + 60));
+    desk.engine.on_counters(facts(&counters, 4 * hour + 60));
     assert!(
-        desk.book.needs_scan(4 * hour + 60),
+        desk.engine.needs_scan(4 * hour + 60),
         "a stricter rule is late, which left nothing aside"
     );
-    desk.book.on_scan(std::slice::from_ref(&due), 4 * hour + 60);
+    desk.engine
+        .on_scan(std::slice::from_ref(&due), 4 * hour + 60);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
 }
 
@@ -85,19 +86,19 @@ fn a_figure_that_moved_too_soon_is_shown_when_it_may_be() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
-        desk.book.on_counters(facts(&counters, now_s));
+        desk.engine.on_counters(facts(&counters, now_s));
         desk.settle(now_s);
     }
     desk.tell_all(160);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
-    desk.book.on_counters(facts(&counters, 200));
+    desk.engine.on_counters(facts(&counters, 200));
     assert!(desk.tell_all(200).is_empty(), "not yet");
     desk.reopen();
-    desk.book.on_counters(facts(&counters, 459));
+    desk.engine.on_counters(facts(&counters, 459));
     assert!(desk.tell_all(459).is_empty());
-    desk.book.on_counters(facts(&counters, 460));
+    desk.engine.on_counters(facts(&counters, 460));
     assert_eq!(desk.tell_all(460), ["slack 🟠 HIGH: Payouts fail (usd)"]);
-    desk.book.on_counters(facts(&counters, 900));
+    desk.engine.on_counters(facts(&counters, 900));
     assert!(desk.tell_all(900).is_empty(), "it has not moved");
 }
 
@@ -115,28 +116,29 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     due.due_s = 2 * hour;
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["events", "created"], 1);
-    desk.book.on_counters(facts(&counters, 4 * hour));
+    desk.engine.on_counters(facts(&counters, 4 * hour));
     desk.open(&due, 4 * hour);
     desk.settle(4 * hour);
     assert!(
         desk.alerts().is_empty()
-            && !desk.book.position.waiting.is_empty()
-            && !desk.book.needs_scan(4 * hour)
+            && !desk.engine.position.waiting.is_empty()
+            && !desk.engine.needs_scan(4 * hour)
     );
     desk.reopen();
     counters.add(Bucket::Hour(4), &["events", "created"], 1);
-    desk.book.on_counters(facts(&counters, 4 * hour + 60));
-    assert!(desk.book.needs_scan(4 * hour + 60));
-    desk.book.on_scan(std::slice::from_ref(&due), 4 * hour + 60);
+    desk.engine.on_counters(facts(&counters, 4 * hour + 60));
+    assert!(desk.engine.needs_scan(4 * hour + 60));
+    desk.engine
+        .on_scan(std::slice::from_ref(&due), 4 * hour + 60);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
     desk.settle(4 * hour + 60);
-    assert!(!desk.book.needs_scan(4 * hour + 60));
+    assert!(!desk.engine.needs_scan(4 * hour + 60));
     // Deliveries wait and none is applied: what would show it may be among them.
     let stalled = PipelineStatus {
         stalled_s: 301,
         ..PIPELINE.clone()
     };
-    desk.book.on_counters(MetricInputs {
+    desk.engine.on_counters(MetricInputs {
         counters: &counters,
         pipeline: &stalled,
         now_s: 4 * hour + 90,
@@ -144,8 +146,8 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     due.key.subject.id = "acct_2".into();
     desk.open(&due, 4 * hour + 90);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
-    desk.book.on_counters(facts(&counters, 4 * hour + 120));
-    assert!(desk.book.needs_scan(4 * hour + 120));
+    desk.engine.on_counters(facts(&counters, 4 * hour + 120));
+    assert!(desk.engine.needs_scan(4 * hour + 120));
 }
 
 #[test]
@@ -158,17 +160,17 @@ fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
         let mut counters = Counters::default();
         counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
         for now_s in [100, 160] {
-            desk.book.on_counters(facts(&counters, now_s));
+            desk.engine.on_counters(facts(&counters, now_s));
             desk.settle(now_s);
         }
         assert_eq!(desk.alerts(), ["failures currency usd firing"]);
         desk.reopen();
-        assert!(!desk.book.needs_scan(160));
+        assert!(!desk.engine.needs_scan(160));
         let changed =
             crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
         desk.reopen_with(changed, policy());
-        assert!(desk.book.needs_scan(170), "{to}");
-        desk.book.on_scan(&[], 170);
+        assert!(desk.engine.needs_scan(170), "{to}");
+        desk.engine.on_scan(&[], 170);
         assert_eq!(desk.alerts(), ["failures currency usd resolved"], "{to}");
     }
 }

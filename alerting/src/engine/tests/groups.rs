@@ -16,7 +16,7 @@ fn a_group_adds_up_what_its_members_show_now() {
         ["slack 🔴 CRITICAL: 5 × A payout failed"]
     );
     let group = |desk: &Desk| {
-        desk.book
+        desk.engine
             .alert(&desk.id("payout"))
             .expect("a group")
             .clone()
@@ -28,7 +28,7 @@ fn a_group_adds_up_what_its_members_show_now() {
         Some(Money::new(40, "usd"))
     );
     desk.close(&of(0, 40), 30);
-    desk.book.on_time(90);
+    desk.engine.on_time(90);
     assert_eq!(group(&desk).evidence.money, [Money::new(400, "usd")]);
 }
 
@@ -56,7 +56,7 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
         ["slack 🔴 CRITICAL: 9998 × A payout failed"]
     );
     let group = desk
-        .book
+        .engine
         .alerts()
         .find(|a| a.group.is_some())
         .expect("a group")
@@ -82,7 +82,7 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
         "the group is taken as it was: {told:?}"
     );
     assert_eq!(
-        desk.book
+        desk.engine
             .counts()
             .filter(|(_, _, s, n)| *s == Stage::Acknowledged && *n == 9998)
             .count(),
@@ -93,7 +93,7 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
     }
     desk.close(&payout("po_late", "", 0), 80);
     desk.close(&payout("po_later", "", 0), 80);
-    desk.book.on_time(140);
+    desk.engine.on_time(140);
     let told = desk.tell_all(140);
     assert_eq!(
         told.iter().filter(|t| t.contains("RESOLVED")).count(),
@@ -101,7 +101,7 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
         "four and the group, each twice: {told:?}"
     );
     assert!(desk.alerts().is_empty());
-    assert!(desk.book.counts().all(|(_, _, _, n)| n == 0));
+    assert!(desk.engine.counts().all(|(_, _, _, n)| n == 0));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_group_that_is_ended_by_hand_says_by_whom() {
         30,
     );
     desk.settle(30);
-    let group = desk.book.alert(&id).expect("not told yet");
+    let group = desk.engine.alert(&id).expect("not told yet");
     assert_eq!(
         (group.state, group.resolved_by.as_deref()),
         (AlertState::Resolved, Some("ana"))
@@ -136,7 +136,7 @@ fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() 
     }
     desk.settle(20);
     let id = |desk: &Desk, subject: &str| {
-        desk.book
+        desk.engine
             .alerts()
             .find(|a| a.subject_text() == subject)
             .map(|a| a.id.clone())
@@ -171,14 +171,14 @@ fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() 
     }
     desk.settle(30);
     let group = desk
-        .book
+        .engine
         .alerts()
         .find_map(|a| a.group.as_ref())
         .expect("a group");
     assert_eq!(group.joined, 4);
     for alone in ["payout po_0", "payout po_1"] {
         assert_eq!(
-            desk.book.alert(&id(&desk, alone)).expect("open").part_of,
+            desk.engine.alert(&id(&desk, alone)).expect("open").part_of,
             None,
             "{alone}"
         );
@@ -198,9 +198,9 @@ fn a_group_that_is_over_shows_what_it_was_about() {
     for n in 0..6 {
         desk.close(&payout(&format!("po_{n}"), "", 0), 30);
     }
-    desk.book.on_time(90);
+    desk.engine.on_time(90);
     let group = desk
-        .book
+        .engine
         .alerts()
         .find(|a| a.group.is_some())
         .expect("a group");

@@ -1,9 +1,10 @@
-//! A desk to try the book on, and what concerns all of it.
+//! A desk to try the engine on, and what concerns all of it.
 
 mod answers;
 mod crashes;
 mod figures;
 mod groups;
+mod old_names;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -69,9 +70,9 @@ title = "Payouts fail"
 actions = ["Look."]
 "##;
 
-/// A book and what its store holds: every write goes there, and it can be reopened from there at any time.
+/// An engine and what its store holds: every write goes there, and it can be reopened from there at any time.
 struct Desk {
-    book: Engine,
+    engine: Engine,
     store: BTreeMap<(&'static str, String), String>,
     happened: Vec<TransitionEvent>,
 }
@@ -101,22 +102,25 @@ pub(super) fn rules() -> Vec<Rule> {
 
 impl Desk {
     fn new() -> Self {
-        let book = Engine::open(rules(), policy(), &Documents::default()).expect("readable");
-        let mut desk = Self {
-            book,
-            store: BTreeMap::new(),
-            happened: Vec::new(),
-        };
-        desk.book.on_scan(&[], 0);
+        let mut desk = Self::open_engine(&Documents::default());
+        desk.engine.on_scan(&[], 0);
         desk.settle(0);
         desk
     }
 
+    fn open_engine(stored: &Documents) -> Self {
+        Self {
+            engine: Engine::open(rules(), policy(), stored).expect("readable"),
+            store: BTreeMap::new(),
+            happened: Vec::new(),
+        }
+    }
+
     fn settle(&mut self, now_s: i64) {
-        for write in self.book.settle(now_s) {
+        for write in self.engine.settle(now_s) {
             self.put(write);
         }
-        self.happened.extend(self.book.take_transitions());
+        self.happened.extend(self.engine.take_transitions());
     }
 
     fn put(&mut self, write: DocumentWrite) {
@@ -143,15 +147,15 @@ impl Desk {
             silences: space(SILENCES),
             progress: space(POSITION),
         };
-        self.book = Engine::open(rules, policy, &stored).expect("readable");
+        self.engine = Engine::open(rules, policy, &stored).expect("readable");
     }
 
     fn open(&mut self, condition: &Condition, now_s: i64) {
-        self.book.on_open(condition, now_s);
+        self.engine.on_open(condition, now_s);
     }
 
     fn close(&mut self, condition: &Condition, now_s: i64) {
-        self.book
+        self.engine
             .on_changes(&[ConditionChange::Close(condition.key.clone())], now_s);
     }
 
@@ -162,7 +166,7 @@ impl Desk {
             via: "cli".into(),
             at_s: now_s,
         };
-        self.book
+        self.engine
             .on_command("c1", &json(&command), now_s)
             .expect("readable");
     }
@@ -180,14 +184,14 @@ impl Desk {
         for _ in 0..1000 {
             self.settle(now_s);
             let lanes = self
-                .book
+                .engine
                 .lanes()
                 .filter(|(_, at_ms)| *at_ms <= now_s * 1000);
             let Some(lane) = lanes.map(|(lane, _)| lane.clone()).next() else {
                 return told;
             };
             let job = self
-                .book
+                .engine
                 .begin(&lane, now_s * 1000)
                 .expect("something to tell");
             self.settle(now_s);
@@ -199,7 +203,7 @@ impl Desk {
                 ..
             } = job;
             let outcome = answer(&way);
-            self.book.on_attempt_result(
+            self.engine.on_attempt_result(
                 &AttemptResult {
                     alert_id,
                     message_key: way,
@@ -216,7 +220,7 @@ impl Desk {
     /// Subject and state of every alert that is not over and told.
     fn alerts(&self) -> Vec<String> {
         let mut found: Vec<_> = self
-            .book
+            .engine
             .alerts()
             .map(|a| {
                 format!(
@@ -233,7 +237,7 @@ impl Desk {
     }
 
     fn id(&self, rule: &str) -> String {
-        let of_rule = self.book.alerts().filter(|a| a.rule == rule);
+        let of_rule = self.engine.alerts().filter(|a| a.rule == rule);
         of_rule
             .max_by_key(|a| a.group.is_some())
             .map(|a| a.id.clone())
@@ -315,31 +319,35 @@ fn a_rule_that_is_gone_resolves_what_it_fired() {
         .into_iter()
         .filter(|r| r.name != "lost" && r.inhibited_by.is_empty())
         .collect();
-    desk.book = Engine::open(others, policy(), &stored).expect("readable");
-    assert!(desk.book.needs_scan(30));
-    desk.book.on_scan(&[lost("acct_1")], 30);
+    desk.engine = Engine::open(others, policy(), &stored).expect("readable");
+    assert!(desk.engine.needs_scan(30));
+    desk.engine.on_scan(&[lost("acct_1")], 30);
     assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
 }
 
 #[test]
 fn what_fell_due_is_asked_for_once_per_second_and_delay() {
     let mut desk = Desk::new();
-    desk.book.position.until_s = 10_000;
-    assert_eq!(desk.book.due_windows(10_000), [], "within the same second");
+    desk.engine.position.until_s = 10_000;
     assert_eq!(
-        desk.book.due_windows(9_999),
+        desk.engine.due_windows(10_000),
+        [],
+        "within the same second"
+    );
+    assert_eq!(
+        desk.engine.due_windows(9_999),
         [],
         "a clock that was set back"
     );
     let window = |after_s, until_s| DueWindow { after_s, until_s };
     // "lost" and "payout" at once, "due" an hour later.
     assert_eq!(
-        desk.book.due_windows(10_003),
+        desk.engine.due_windows(10_003),
         [window(10_000, 10_003), window(6_400, 6_403)]
     );
 }
 
-/// Whatever comes in whatever order: the book takes the ways that the picture shows, and no others, and in
+/// Whatever comes in whatever order: the engine takes the ways that the picture shows, and no others, and in
 /// the end nothing is left.
 #[test]
 fn every_way_in_the_picture_is_taken_and_no_other() {
@@ -375,14 +383,14 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
                         ],
                         3,
                     );
-                    desk.book.on_counters(MetricInputs {
+                    desk.engine.on_counters(MetricInputs {
                         counters: &counters,
                         pipeline: &PIPELINE,
                         now_s,
                     });
                 }
                 6 => {
-                    if let Some(alert_id) = desk.book.alerts().map(|a| a.id.clone()).min() {
+                    if let Some(alert_id) = desk.engine.alerts().map(|a| a.id.clone()).min() {
                         let ask = if next(2) == 0 {
                             CommandKind::Acknowledge { alert_id }
                         } else {
@@ -395,18 +403,18 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
                     desk.settle(now_s);
                     desk.reopen();
                 }
-                8 => desk.book.on_time(now_s),
+                8 => desk.engine.on_time(now_s),
                 _ => drop(desk.tell_all(now_s)),
             }
         }
-        desk.book.on_scan(&[], now_s);
-        desk.book.on_counters(MetricInputs {
+        desk.engine.on_scan(&[], now_s);
+        desk.engine.on_counters(MetricInputs {
             counters: &Counters::default(),
             pipeline: &PIPELINE,
             now_s,
         });
         let rest: Vec<_> = desk
-            .book
+            .engine
             .alerts()
             .filter(|a| !a.is_over())
             .map(|a| a.id.clone())
@@ -414,12 +422,14 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
         for alert_id in rest {
             desk.command(CommandKind::Resolve { alert_id }, now_s + 61);
         }
-        desk.book.on_time(now_s + 61);
+        desk.engine.on_time(now_s + 61);
         desk.tell_all(now_s + 61);
         assert!(desk.alerts().is_empty(), "seed {seed}: {:?}", desk.alerts());
         let is_left = |stage, n| n == 0 || (stage == Stage::Pending && n > 0);
         assert!(
-            desk.book.counts().all(|(_, _, stage, n)| is_left(stage, n)),
+            desk.engine
+                .counts()
+                .all(|(_, _, stage, n)| is_left(stage, n)),
             "seed {seed}"
         );
         taken.extend(desk.happened.iter().map(|h| (h.from, h.to)));

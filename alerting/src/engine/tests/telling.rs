@@ -38,11 +38,11 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
     desk.open(&lost("acct_1"), 20);
     desk.settle(20);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk.book.begin(&lane, 20_000).expect("a job");
+    let job = desk.engine.begin(&lane, 20_000).expect("a job");
     assert!(job.unconfirmed.is_none());
     desk.settle(20);
     desk.reopen();
-    let job = desk.book.begin(&lane, 20_000).expect("a job");
+    let job = desk.engine.begin(&lane, 20_000).expect("a job");
     let (doubtful, revision) = job.unconfirmed.expect("it may have arrived");
     assert_eq!(
         (
@@ -68,9 +68,9 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
         },
         possible_duplicate: false,
     };
-    desk.book.on_attempt_result(&told, 20_000);
+    desk.engine.on_attempt_result(&told, 20_000);
     desk.settle(20);
-    assert!(desk.book.begin(&lane, i64::MAX).is_none());
+    assert!(desk.engine.begin(&lane, i64::MAX).is_none());
 }
 
 #[test]
@@ -114,13 +114,19 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
         _ => Outcome::Delivered { receipt: None },
     };
     desk.tell(60, gone);
-    assert_eq!(desk.book.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+    assert_eq!(
+        desk.engine.broken_notifiers().collect::<Vec<_>>(),
+        ["slack"]
+    );
     desk.reopen();
-    assert_eq!(desk.book.broken_notifiers().collect::<Vec<_>>(), ["slack"]);
+    assert_eq!(
+        desk.engine.broken_notifiers().collect::<Vec<_>>(),
+        ["slack"]
+    );
     // Tried again from time to time; once it can be told, it is mended.
     assert_eq!(desk.tell_all(60 + 299).len(), 0);
     assert_eq!(desk.tell_all(60 + 300).len(), 1);
-    assert_eq!(desk.book.broken_notifiers().count(), 0);
+    assert_eq!(desk.engine.broken_notifiers().count(), 0);
     assert!(desk.alerts().is_empty());
 }
 
@@ -133,7 +139,7 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
     desk.settle(30);
     let lane = ("email".to_owned(), "alerts-critical".to_owned());
     assert!(
-        desk.book
+        desk.engine
             .begin(&lane, 30_000)
             .expect("it is over")
             .unconfirmed
@@ -142,7 +148,7 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
     desk.settle(30);
     desk.reopen();
     let (doubtful, _) = desk
-        .book
+        .engine
         .begin(&lane, 30_000)
         .expect("again")
         .unconfirmed
@@ -160,7 +166,7 @@ fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
     for now_s in [100, 160] {
-        desk.book.on_counters(facts(&counters, now_s));
+        desk.engine.on_counters(facts(&counters, now_s));
         desk.settle(now_s);
     }
     let fails = |way: &MessageKey| match way.notifier.as_str() {
@@ -197,7 +203,7 @@ fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
         desk.tell_all(30),
         ["email 🔴 CRITICAL: A provider can no longer take charges"]
     );
-    desk.book.on_time(20 + 15 * 60);
+    desk.engine.on_time(20 + 15 * 60);
     let told = desk.tell(20 + 15 * 60, fails);
     assert_eq!(
         told,
@@ -236,7 +242,7 @@ fn what_was_mended_is_used_at_once_for_all_that_waited() {
         "the first is tried, and with it the second"
     );
     desk.reopen();
-    assert_eq!(desk.book.broken_notifiers().count(), 0);
+    assert_eq!(desk.engine.broken_notifiers().count(), 0);
 }
 
 #[test]
@@ -252,7 +258,7 @@ fn a_deleted_message_is_posted_anew() {
     );
     desk.settle(30);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk.book.begin(&lane, 30_000).expect("the change");
+    let job = desk.engine.begin(&lane, 30_000).expect("the change");
     assert_eq!(job.message.receipt.as_deref(), Some("r"));
     let Attempt {
         alert_id,
@@ -260,7 +266,7 @@ fn a_deleted_message_is_posted_anew() {
         revision,
         ..
     } = job;
-    desk.book.on_attempt_result(
+    desk.engine.on_attempt_result(
         &AttemptResult {
             alert_id,
             message_key: way,
@@ -271,7 +277,7 @@ fn a_deleted_message_is_posted_anew() {
         30_000,
     );
     desk.settle(30);
-    let job = desk.book.begin(&lane, 30_000).expect("anew");
+    let job = desk.engine.begin(&lane, 30_000).expect("anew");
     assert_eq!(
         (job.message.receipt, job.unconfirmed.is_none()),
         (None, true)
@@ -312,7 +318,7 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
             .all(|told| told.contains("CRITICAL: 10 × "))
     );
     let group = desk
-        .book
+        .engine
         .alerts()
         .find_map(|a| a.group.clone())
         .expect("a group");
@@ -353,7 +359,7 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
         .chain((0..400).map(closed))
         .chain([opened(400)])
         .collect();
-    desk.book.on_changes(&unread, 100);
+    desk.engine.on_changes(&unread, 100);
     let told = desk.tell_all(100);
     assert!(
         told.len() == 2
@@ -365,7 +371,7 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
     assert_eq!((desk.alerts().len(), desk.happened.len()), (1, 1));
     // The one that fires ends, and another one begins; what came between them is nobody's.
     let came_back = [closed(400), opened(400), closed(400), opened(400)];
-    desk.book.on_changes(&came_back, 200);
+    desk.engine.on_changes(&came_back, 200);
     let mut told = desk.tell_all(200);
     told.retain(|told| told.starts_with("slack"));
     told.sort();
@@ -378,10 +384,10 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
         detail: Some("rejected".into()),
         ..lost("acct_400")
     };
-    desk.book
+    desk.engine
         .on_changes(&[ConditionChange::Open(changed), closed(400)], 300);
     let last = desk
-        .book
+        .engine
         .alerts()
         .find(|alert| alert.is_over())
         .expect("told as over");
