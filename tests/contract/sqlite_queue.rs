@@ -130,3 +130,37 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
     }
     Sqlite::open(folder.path(), Open::Existing).expect("for commands, too");
 }
+
+#[tokio::test]
+async fn a_file_of_format_2_is_converted_and_its_documents_begin_with_version_1() {
+    let folder = tempfile::tempdir().expect("a folder");
+    Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("created");
+    let old = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("a file");
+    old.execute_batch(
+        "DROP TABLE document_sequence;
+         ALTER TABLE documents DROP COLUMN version;
+         ALTER TABLE documents DROP COLUMN write_id;
+         INSERT INTO documents VALUES ('alert', 'a', '{}');
+         PRAGMA user_version = 2;",
+    )
+    .expect("format 2");
+    drop(old);
+    let refused = Sqlite::open(folder.path(), Open::Existing).err();
+    let refused = refused.expect("refused").to_string();
+    assert!(refused.contains("has format 2"), "{refused}");
+
+    let store = Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("converted");
+    let found = store.documents_by_key("alert", &["a".into()]).await;
+    let found = found.expect("documents").remove(0).expect("a document");
+    assert_eq!((found.version, found.body.as_str()), (1, "{}"));
+    store.submit("alert", "a", "2").await.expect("written");
+    let found = store.documents_by_key("alert", &["a".into()]).await;
+    assert_eq!(
+        found
+            .expect("documents")
+            .remove(0)
+            .expect("a document")
+            .version,
+        2
+    );
+}

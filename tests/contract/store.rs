@@ -1,10 +1,11 @@
 //! What every `StateStore` must do, whatever is below it. `store_contract!` makes one test of each
 //! check for an adapter.
 
-mod alerting;
 mod commits;
 mod conditions;
+mod coordination;
 mod counters;
+mod documents;
 mod health;
 mod redis_only;
 
@@ -16,9 +17,8 @@ use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_storage::ports::{
-    Aggregates, AuditEntry, AuditTrail, Commit, Committed, ConditionChange, ConditionFeed,
-    DedupeKey, Documents, DueWindow, Entities, EntityWrite, Health, ReadSet, Recovery, StateStore,
-    StoreError,
+    AuditEntry, Commit, Committed, ConditionChange, ConditionFeed, Coordination, DedupeKey,
+    Documents, DueWindow, Entities, EntityWrite, Health, ReadSet, Recovery, StateStore, StoreError,
 };
 use revwatch_storage::redis::RedisStore;
 use revwatch_storage::sqlite::{Open, Sqlite};
@@ -71,19 +71,24 @@ macro_rules! store_contract {
             conditions::a_hot_partition_is_read_to_its_end_at_full_speed,
             conditions::a_hot_partition_leaves_the_others_their_share,
             conditions::a_cursor_outlives_the_store,
-            alerting::a_lease_has_one_holder,
-            alerting::a_lease_that_runs_out_is_taken_under_a_higher_fence,
-            alerting::a_lease_given_back_is_free,
-            alerting::leases_do_not_meet,
-            alerting::documents_are_sorted_replaced_and_deleted,
-            alerting::a_fence_that_was_outrun_writes_nothing,
-            alerting::nobody_writes_without_a_lease,
-            alerting::anybody_leaves_a_request_and_the_holder_removes_it,
+            coordination::a_lease_has_one_holder,
+            coordination::an_expired_lease_is_taken_under_a_higher_fence,
+            coordination::a_released_lease_is_free,
+            coordination::leases_are_independent,
+            documents::documents_are_sorted_replaced_and_deleted,
+            documents::an_outdated_fence_writes_nothing,
+            documents::a_fence_without_a_lease_writes_nothing,
+            documents::any_process_submits_a_request_and_the_holder_removes_it,
+            documents::the_fence_of_any_lease_guards_a_write,
+            documents::a_key_range_is_read_page_by_page,
+            documents::a_document_that_stays_is_on_a_page_while_others_change,
+            documents::an_update_needs_the_expected_version,
+            documents::of_concurrent_updates_one_wins_each_version,
             health::a_partition_is_whole_once_it_was_made_so,
             health::reach_is_the_newest_that_was_committed_while_whole,
             health::a_healing_is_shared_and_ends_under_its_own_name_and_life,
             health::what_is_forgotten_leaves_documents_and_no_partition_whole,
-            alerting::members_are_alive_until_they_leave_or_fall_silent,
+            coordination::members_are_alive_until_they_leave_or_expire,
         }
     };
     ($adapter:ident, $place:expr; $($group:ident::$check:ident),* $(,)?) => {

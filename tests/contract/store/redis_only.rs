@@ -1,6 +1,6 @@
 //! What is Redis's own: refusals at the start, crashes, lost data, failovers.
 
-use revwatch_storage::ports::{ChangeCursor, Coordination as _};
+use revwatch_storage::ports::{ChangeCursor, DocumentUpdate, DocumentUpdated, KeyRange};
 use secrecy::SecretString;
 
 use super::conditions::open;
@@ -641,4 +641,36 @@ async fn of_a_cluster_only_what_was_on_the_node_that_lost_its_data_is_not_whole(
         assert_eq!(whole().await, [true; PARTITIONS as usize]);
     }
     assert_eq!(lost, PARTITIONS as usize, "each partition is on one node");
+}
+
+#[tokio::test]
+async fn documents_from_before_there_were_versions_have_version_1_and_are_on_pages() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url(), PARTITIONS).await;
+    let store = store.expect("connect");
+    for key in ["b", "a", "c"] {
+        server.run::<()>(&format!("HSET revwatch:{{alerting}}:doc:alert {key} old"));
+    }
+    store.submit("alert", "d", "new").await.expect("written");
+    let all = KeyRange::default();
+    let page = store.document_page("alert", &all, None, 10).await;
+    let found: Vec<_> = page
+        .expect("a page")
+        .documents
+        .into_iter()
+        .map(|d| (d.key, d.version == 1))
+        .collect();
+    let expected = [("a", true), ("b", true), ("c", true), ("d", false)];
+    assert_eq!(found, expected.map(|(key, old)| (key.to_owned(), old)));
+    let update = DocumentUpdate {
+        space: "alert",
+        key: "a".into(),
+        expected: 1,
+        body: None,
+        write_id: Uuid::now_v7(),
+    };
+    let updated = store.update_document(&update).await.expect("an answer");
+    assert_eq!(updated, DocumentUpdated::Applied(0));
+    let page = store.document_page("alert", &all, None, 10).await;
+    assert_eq!(page.expect("a page").documents.len(), 3);
 }

@@ -28,7 +28,10 @@ pub use self::aggregates::Aggregates;
 pub use self::audit::{AuditEntry, AuditTrail};
 pub use self::conditions::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow};
 pub use self::coordination::{Coordination, Fence};
-pub use self::documents::{COMMANDS, DocumentWrite, Documents, PAUSES};
+pub use self::documents::{
+    ALERTING_LEASE, COMMANDS, Document, DocumentPage, DocumentUpdate, DocumentUpdated,
+    DocumentWrite, Documents, KeyRange, MAX_DOCUMENTS_PER_PAGE, PAUSES,
+};
 pub use self::entities::{
     Commit, Committed, DedupeKey, Entities, EntityWrite, ReadResult, ReadSet, StoredEntity,
 };

@@ -15,6 +15,9 @@
 //! | `revwatch:{alerting}:lease:<name>` | `<fence> <holder>`; expires |
 //! | `revwatch:{alerting}:fence:<name>` | the newest fence given out |
 //! | `revwatch:{alerting}:doc:<space>` | hash: key → JSON |
+//! | `revwatch:{alerting}:doc-version:<space>` | hash: key → `<version> <write id>`; absent: version 1 |
+//! | `revwatch:{alerting}:doc-index:<space>` | sorted set of the keys, all with score 0; rebuilt when it is incomplete |
+//! | `revwatch:{alerting}:doc-sequence` | the newest version of any document |
 //! | `revwatch:{alerting}:members:<group>` | sorted set: member by the Unix millisecond it lives until |
 //! | `revwatch:{meta}:partitions` | how many partitions the deployment was created with |
 
@@ -99,6 +102,19 @@ pub(super) fn fence(name: &str) -> String {
 
 pub(super) fn documents(space: &str) -> String {
     format!("revwatch:{{alerting}}:doc:{space}")
+}
+
+/// The hash of a space, its versions and its index.
+pub(super) fn document_space(space: &str) -> [String; 3] {
+    [
+        documents(space),
+        format!("revwatch:{{alerting}}:doc-version:{space}"),
+        format!("revwatch:{{alerting}}:doc-index:{space}"),
+    ]
+}
+
+pub(super) fn document_sequence() -> String {
+    "revwatch:{alerting}:doc-sequence".to_owned()
 }
 
 pub(super) fn members(group: &str) -> String {

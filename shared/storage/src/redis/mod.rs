@@ -10,10 +10,11 @@
 //! out after a loss of data are higher than all that were given out before it, and nobody's old cursor
 //! or fence is mistaken for a new one.
 
-mod alerting;
 mod checks;
 mod commit;
 mod conditions;
+mod coordination;
+mod documents;
 mod error;
 mod health;
 mod keys;
@@ -31,8 +32,8 @@ use self::link::Link;
 use self::target::Target;
 use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionFeed,
-    Coordination, DocumentWrite, Documents, DueWindow, Entities, Fence, Health, ReadResult,
-    ReadSet, Recovery, StoreError, StoredEntity,
+    Coordination, DueWindow, Entities, Fence, Health, ReadResult, ReadSet, Recovery, StoreError,
+    StoredEntity,
 };
 use revwatch_core::condition::Condition;
 use revwatch_core::counters::Counters;
@@ -151,25 +152,6 @@ impl ConditionFeed for RedisStore {
 impl AuditTrail for RedisStore {
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         self.newest_audit(limit).await
-    }
-}
-
-#[async_trait]
-impl Documents for RedisStore {
-    async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
-        self.read_documents(space).await
-    }
-
-    async fn write_documents(
-        &self,
-        fence: Fence,
-        writes: &[DocumentWrite],
-    ) -> Result<(), StoreError> {
-        self.put_documents(fence, writes).await
-    }
-
-    async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
-        self.put_document(space, key, body).await
     }
 }
 

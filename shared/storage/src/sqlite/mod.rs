@@ -7,6 +7,7 @@
 //! Several processes may open the same file (the CLI beside a running `serve`).
 
 mod checkpoint;
+mod documents;
 mod error;
 mod health;
 mod queue;
@@ -252,7 +253,7 @@ impl From<rusqlite::Error> for Prepare {
 
 /// Creates the schema in a new file; checks version and partitions of an old one.
 fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
-    const SCHEMA_VERSION: u32 = 2;
+    const SCHEMA_VERSION: u32 = 3;
     // Looking needs no lock, and must not wait for a busy writer.
     let behavior = if how == Open::Existing {
         TransactionBehavior::Deferred
@@ -265,6 +266,7 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
         (0, Open::Create { partitions }) => {
             transaction.execute_batch(include_str!("schema.sql"))?;
             transaction.execute_batch(include_str!("schema_2.sql"))?;
+            transaction.execute_batch(include_str!("schema_3.sql"))?;
             health::all_whole(&transaction, partitions)?;
             transaction.execute(
                 "INSERT INTO meta VALUES ('partitions', ?1)",
@@ -278,16 +280,19 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             ));
         }
         (SCHEMA_VERSION, _) => {}
-        (1, Open::Create { partitions }) => {
-            transaction.execute_batch(include_str!("schema_2.sql"))?;
-            transaction.execute_batch(include_str!("from_1_to_2.sql"))?;
-            health::all_whole(&transaction, partitions)?;
+        (1 | 2, Open::Create { partitions }) => {
+            if version == 1 {
+                transaction.execute_batch(include_str!("schema_2.sql"))?;
+                transaction.execute_batch(include_str!("from_1_to_2.sql"))?;
+                health::all_whole(&transaction, partitions)?;
+            }
+            transaction.execute_batch(include_str!("schema_3.sql"))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        (1, Open::Existing) => {
-            return Err(Prepare::Wrong(
-                "the store has format 1: start `revwatch serve` of this version once, it converts the file".into(),
-            ));
+        (1 | 2, Open::Existing) => {
+            return Err(Prepare::Wrong(format!(
+                "the store has format {version}: start `revwatch serve` of this version once, it converts the file"
+            )));
         }
         (other, _) => {
             return Err(Prepare::Wrong(format!(

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{Sqlite, health, store_error, today};
 use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionChange,
-    ConditionFeed, Coordination, DocumentWrite, Documents, DueWindow, Entities, Fence, Health,
-    ReadResult, ReadSet, Recovery, StoreError, StoredEntity,
+    ConditionFeed, Coordination, DueWindow, Entities, Fence, Health, ReadResult, ReadSet, Recovery,
+    StoreError, StoredEntity,
 };
 
 #[async_trait]
@@ -211,61 +211,6 @@ impl AuditTrail for Sqlite {
             )
         });
         from_json(&bodies.await.map_err(store_error)?)
-    }
-}
-
-#[async_trait]
-impl Documents for Sqlite {
-    async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
-        Sqlite::read(self, move |c| {
-            c.prepare_cached("SELECT key, body FROM documents WHERE space = ?1 ORDER BY key")?
-                .query_map([space], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
-        })
-        .await
-        .map_err(store_error)
-    }
-
-    async fn write_documents(
-        &self,
-        fence: Fence,
-        writes: &[DocumentWrite],
-    ) -> Result<(), StoreError> {
-        let writes = writes.to_vec();
-        let written = self.write(move |c| {
-            let newest: Option<u64> = c
-                .query_row(
-                    "SELECT fence FROM leases WHERE name = 'alerting'",
-                    [],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            if newest != Some(fence.0) {
-                return Ok(false);
-            }
-            for DocumentWrite { space, key, body } in &writes {
-                match body {
-                    Some(body) => put_document(c, space, key, body)?,
-                    None => c
-                        .prepare_cached("DELETE FROM documents WHERE space = ?1 AND key = ?2")?
-                        .execute(params![space, key])?,
-                };
-            }
-            Ok(true)
-        });
-        if written.await.map_err(store_error)? {
-            Ok(())
-        } else {
-            Err(StoreError::Fenced)
-        }
-    }
-
-    async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
-        let (key, body) = (key.to_owned(), body.to_owned());
-        self.write(move |c| put_document(c, space, &key, &body))
-            .await
-            .map(drop)
-            .map_err(store_error)
     }
 }
 
@@ -534,14 +479,6 @@ fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<
         .execute([keep])?;
     }
     Ok(())
-}
-
-/// How many rows it wrote: one.
-fn put_document(c: &Connection, space: &str, key: &str, body: &str) -> rusqlite::Result<usize> {
-    c.prepare_cached(
-        "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET body = excluded.body",
-    )?
-    .execute(params![space, key, body])
 }
 
 /// `None`: in whatever partition it is.

@@ -1,0 +1,52 @@
+//! Leases and group membership.
+
+use std::sync::LazyLock;
+
+use super::RedisStore;
+use super::keys;
+use super::script::Script;
+use crate::ports::{Fence, StoreError};
+
+static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/lease.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
+static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/beat.lua")));
+
+impl RedisStore {
+    pub(super) async fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
+        let keys = vec![keys::lease(name), keys::fence(name)];
+        let call = LEASE.on(keys).arg(holder).arg(ttl_ms.max(1).to_string());
+        Ok(self.link.call::<Option<u64>>(&call).await?.map(Fence))
+    }
+
+    pub(super) async fn give_back_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.link
+            .call(&RELEASE.on(vec![keys::lease(name)]).arg(holder))
+            .await
+    }
+
+    pub(super) async fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        let call = BEAT
+            .on(vec![keys::members(group)])
+            .arg(member)
+            .arg(ttl_ms.max(1).to_string());
+        let mut alive: Vec<String> = self.link.call(&call).await?;
+        alive.sort_unstable();
+        Ok(alive)
+    }
+
+    pub(super) async fn leave_group(&self, group: &str, member: &str) -> Result<(), StoreError> {
+        let mut cmd = redis::cmd("ZREM");
+        cmd.arg(keys::members(group)).arg(member);
+        self.link.run(&cmd).await
+    }
+}
