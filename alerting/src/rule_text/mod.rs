@@ -369,7 +369,7 @@ mod tests {
             ),
             (
                 rule(&format!("{}above = 0.1", ratio.replace("24h", "soon"))),
-                "f.toml:10:10: \"soon\" is no time",
+                "f.toml:10:10: \"soon\" is not a duration",
             ),
             (
                 rule(&format!(

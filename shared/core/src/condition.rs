@@ -1,11 +1,12 @@
-//! What is wrong with one entity, from when on: the facts that alert rules of kind `condition` read.
+//! The problems of one entity, each with its start: the facts that alert rules of kind `condition`
+//! read.
 
 use serde::{Deserialize, Serialize};
 
 use crate::entity::EntityKey;
 use crate::money::Money;
 
-/// The kinds of trouble an entity can be in.
+/// The kinds of problem that an entity can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConditionKind {
@@ -29,7 +30,7 @@ pub enum ConditionKind {
     CapabilityWaiting,
     /// A capability was disabled (C5).
     CapabilityDisabled,
-    /// A thin event told of a change that only the API can show.
+    /// A thin event reported a change that only the API can show.
     AccountStale,
     /// A payout failed (C6).
     PayoutFailed,
@@ -107,24 +108,24 @@ impl ConditionKind {
     }
 }
 
-/// Which condition of which entity.
+/// Identifies one condition of one entity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConditionKey {
-    /// What.
+    /// The kind of condition.
     pub kind: ConditionKind,
-    /// Whose.
+    /// The entity.
     pub subject: EntityKey,
 }
 
-/// A condition that holds, or will from `due_s` on if nothing changes.
+/// A condition that is true now, or becomes true at `due_s` if nothing changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
-    /// What and whose.
+    /// The kind and the entity.
     #[serde(flatten)]
     pub key: ConditionKey,
     /// Unix seconds at which it began.
     pub since_s: i64,
-    /// Unix seconds from which it counts; equal to `since_s` when it counts at once.
+    /// Unix seconds from which it counts; equal to `since_s` if it counts immediately.
     pub due_s: i64,
     /// The connected account concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,23 +1,23 @@
 //! Aggregates as sums: every entity contributes a few numbers, and a total is their sum over all
-//! entities. A batch adds the difference between what its entities contributed before and after, so
-//! an aggregate never has to be searched for and can be recomputed from entities at any time.
+//! entities. A batch adds the difference between what its entities contributed before and after. An
+//! aggregate therefore never needs a search and can be recomputed from the entities at any time.
 //!
-//! Invariant: a counter that is zero is not there.
+//! Invariant: a counter that is zero is not stored.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The hours of so many days, today's included, are kept: a year and a month to compare with. Stores forget older ones
-/// in time.
+/// The number of days whose hourly counters are kept, including today: a year and a month, for
+/// comparisons. Stores delete older hours eventually.
 pub const HOURS_KEPT_DAYS: u32 = 400;
 
-/// When a number counts: as long as the entity is as it is, or in one hour of history.
+/// When a number counts: while the entity has its current state, or in one hour of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Bucket {
-    /// How things stand.
+    /// The current state.
     Current,
-    /// What happened in this hour (hours since 1970-01-01 UTC).
+    /// Events of this hour (hours since 1970-01-01 UTC).
     Hour(u32),
 }
 
@@ -33,22 +33,22 @@ pub fn hour_of(unix_s: i64) -> u32 {
     u32::try_from(unix_s.div_euclid(3600)).unwrap_or(0)
 }
 
-/// Named whole numbers, by bucket. Names are made of words joined by `|`, see [`name`].
+/// Named integers, by bucket. Names are parts joined by `|`, see [`name`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<(Bucket, String), i64>);
 
-/// What is to be added to counters, in the order in which it was said. Cheaper to gather than sums are: most of what
-/// an entity contributes it contributed before, and never becomes a counter of a batch.
+/// Additions to counters, in the order in which they were made. Cheaper to collect than sums: most
+/// of an entity's contributions do not change and never become a counter of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// All names, one after the other.
+    /// All names, concatenated.
     names: String,
-    /// Bucket, where the name ends, and by how much.
+    /// The bucket, the end of the name, and the amount.
     entries: Vec<(Bucket, usize, i64)>,
 }
 
-/// Joins the parts of a counter's name, for example `payouts|failed|usd`. A part must not hold a `|`;
-/// one that does (an unknown value from outside) has it replaced.
+/// Joins the parts of a counter's name, for example `payouts|failed|usd`. A `|` within a part (an
+/// unknown value from outside) is replaced by `_`.
 pub fn name(parts: &[&str]) -> String {
     let mut name = String::with_capacity(parts.iter().map(|p| p.len() + 1).sum());
     join(parts, &mut name);
@@ -120,19 +120,19 @@ impl Counters {
         }
     }
 
-    /// Adds every counter of `other`, `times` over (−1 subtracts).
+    /// Adds every counter of `other`, multiplied by `times` (−1 subtracts).
     pub fn merge(&mut self, other: Self, times: i64) {
         for ((bucket, name), value) in other.0 {
             self.add_named(bucket, name, value.saturating_mul(times));
         }
     }
 
-    /// Adds what `after` says and `before` did not.
+    /// Adds the contributions in `after` and subtracts those in `before`.
     pub fn add_difference(&mut self, before: &Tally, after: &Tally) {
-        let gone = before
+        let removed = before
             .iter()
             .map(|(bucket, name, by)| (bucket, name, by.saturating_neg()));
-        let mut all: Vec<_> = gone.chain(after.iter()).collect();
+        let mut all: Vec<_> = removed.chain(after.iter()).collect();
         all.sort_unstable();
         for same in all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let by = same
@@ -144,7 +144,7 @@ impl Counters {
         }
     }
 
-    /// One counter; 0 if it is not there.
+    /// One counter; 0 if it is not stored.
     pub fn get(&self, bucket: Bucket, parts: &[&str]) -> i64 {
         self.0.get(&(bucket, name(parts))).copied().unwrap_or(0)
     }
@@ -156,7 +156,8 @@ impl Counters {
             .map(|((bucket, name), value)| (*bucket, name.as_str(), *value))
     }
 
-    /// The counters of one bucket whose name begins with `first|`: the rest of the name, split.
+    /// The counters of one bucket whose name begins with `first|`, with the rest of the name split
+    /// into its parts.
     pub fn under<'a>(
         &'a self,
         bucket: Bucket,
@@ -175,7 +176,7 @@ impl Counters {
         self.0.is_empty()
     }
 
-    /// How many counters differ from zero.
+    /// The number of counters that are not zero.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_and_forgets_zeros() {
+    fn counters_add_up_and_zeros_are_not_stored() {
         let mut counters = Counters::default();
         counters.add(Bucket::Current, &["payouts", "failed", "usd"], 2);
         counters.add(Bucket::Current, &["payouts", "paid", "usd"], 1);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_what_one_says_and_the_other_does_not() {
+    fn a_difference_adds_after_and_subtracts_before() {
         let (mut before, mut after) = (Tally::default(), Tally::default());
         for (tally, amount) in [(&mut before, 5), (&mut after, 7)] {
             tally.add(Bucket::Hour(7), &["payouts", "paid", "usd"], 1);
@@ -218,13 +219,13 @@ mod tests {
             tally.add(Bucket::Current, &["mrr", "usd"], 1);
             tally.add(Bucket::Current, &["mrr", "eur"], 0);
         }
-        before.add(Bucket::Current, &["gone"], 1);
+        before.add(Bucket::Current, &["removed"], 1);
         after.add(Bucket::Current, &["new", "a|b"], 1);
         let mut counters = Counters::default();
-        counters.add(Bucket::Current, &["gone"], 4);
+        counters.add(Bucket::Current, &["removed"], 4);
         counters.add_difference(&before, &after);
         let expected = [
-            (Bucket::Current, "gone", 3),
+            (Bucket::Current, "removed", 3),
             (Bucket::Current, "mrr|usd", 2),
             (Bucket::Current, "new|a_b", 1),
         ];
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_value_cannot_forge_a_name() {
+    fn a_separator_in_a_value_cannot_forge_a_name() {
         assert_eq!(
             name(&["subscriptions", "a|b", "PRO"]),
             "subscriptions|a_b|PRO"

@@ -1,6 +1,6 @@
-//! The envelope of a Stripe event, read without looking into its object.
+//! The envelope of a Stripe event, parsed without its object.
 //!
-//! Invariant: whatever is read here is borrowed from the raw body; the body itself is never changed.
+//! Invariant: everything here is borrowed from the raw body; the body itself is never changed.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-/// What an event says about itself, borrowed from its body.
+/// The envelope of an event, borrowed from its body.
 ///
 /// Snapshot events (`"object": "event"`) carry their object; thin events
 /// (`"object": "v2.core.event"`) only name it, and `object` is then absent.
@@ -27,15 +27,15 @@ pub struct Event<'a, Object = &'a RawValue> {
     pub account: Option<Cow<'a, str>>,
     /// Absent means test mode, as Stripe's own libraries read it.
     pub livemode: bool,
-    /// `data.object`: as it is written, or only its [`Head`].
+    /// `data.object`: as raw JSON, or only its [`Head`].
     pub object: Option<Object>,
     /// `data.previous_attributes`: the old values of what an `*.updated` event changed.
     pub previous: Option<&'a RawValue>,
-    /// The object a thin event speaks of.
+    /// The object that a thin event names.
     pub related_id: Option<Cow<'a, str>>,
 }
 
-/// What of an object says to which partition it belongs.
+/// The fields of an object that determine its partition.
 #[derive(Debug, Default, Deserialize)]
 pub struct Head<'a> {
     #[serde(borrow)]
@@ -46,16 +46,17 @@ pub struct Head<'a> {
     customer: Option<&'a RawValue>,
 }
 
-/// An object, however much of it was read, which knows by what it is put into a partition.
+/// An object, parsed completely or in part, with the key that determines its partition.
 pub trait Keyed {
-    /// The id of its customer, else its own, if it has one.
+    /// The id of its customer, else its own id, if it has one.
     fn key(&self) -> Option<Cow<'_, str>>;
 }
 
-/// Why a body is no Stripe event. The text is safe to show and to log: it holds nothing of the body.
+/// Why a body is not a Stripe event. The text is safe to show and to log: it quotes nothing of the
+/// body.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EnvelopeError {
-    /// The body is not JSON at all.
+    /// The body is not JSON.
     #[error("the body is not valid JSON (line {line}, column {column})")]
     InvalidJson {
         /// 1-based
@@ -63,35 +64,36 @@ pub enum EnvelopeError {
         /// 1-based
         column: usize,
     },
-    /// The body is JSON, but lacks what every event has.
+    /// The body is JSON, but lacks a field that every event has.
     #[error("the body is JSON but not a Stripe event: {0}")]
     WrongShape(&'static str),
 }
 
 impl<'a> Event<'a> {
-    /// Reads the envelope of a snapshot or thin event. Its object is stepped over.
+    /// Parses the envelope of a snapshot or thin event. Its object is skipped.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         Self::of(read(body)?, |object| object)
     }
 }
 
 impl<'a> Event<'a, Head<'a>> {
-    /// Reads the envelope and the head of the object in one pass. What [`Event::parse`] refuses this refuses, with
-    /// the same reason.
+    /// Parses the envelope and the head of the object in one pass. Refuses the same bodies as
+    /// [`Event::parse`], with the same reason.
     pub fn parse_head(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(body).ok().filter(|_| !is_array(body));
         match text.and_then(|text| serde_json::from_str::<Wire<'a, Head<'a>>>(text).ok()) {
             Some(wire) => Self::of(wire, |head| head),
-            // Something is not as documented, be it in the object, which is no reason to refuse the event.
+            // Some field is not as documented. If it is in the object, that is no reason to refuse
+            // the event.
             None => Self::of(read(body)?, Head::of),
         }
     }
 }
 
 impl<'a, Object> Event<'a, Object> {
-    fn of<Written>(
-        wire: Wire<'a, Written>,
-        object: impl FnOnce(Written) -> Object,
+    fn of<WireObject>(
+        wire: Wire<'a, WireObject>,
+        object: impl FnOnce(WireObject) -> Object,
     ) -> Result<Self, EnvelopeError> {
         let id = wire
             .id
@@ -114,7 +116,7 @@ impl<'a, Object> Event<'a, Object> {
         if !(0..=MAX_CREATED_S).contains(&created_s) {
             return Err(EnvelopeError::WrongShape("created is out of range"));
         }
-        let (written, previous) = wire
+        let (wire_object, previous) = wire
             .data
             .map_or((None, None), |data| (data.object, data.previous_attributes));
         Ok(Self {
@@ -127,33 +129,33 @@ impl<'a, Object> Event<'a, Object> {
                 .map(|s| s.0)
                 .filter(|s| !s.is_empty()),
             livemode: wire.livemode.unwrap_or(false),
-            object: written.map(object),
+            object: wire_object.map(object),
             previous,
             related_id: wire.related_object.and_then(|r| r.id).map(|s| s.0),
         })
     }
 
-    /// The type if Stripe documents it, else `other`: a bounded metric label.
+    /// The type if Stripe documents it, else `other`: bounded, for metric labels.
     pub fn kind_label(&self) -> &str {
         kind_label(&self.kind)
     }
 
-    /// The day of `created`, counted from 1970-01-01 UTC: dedupe marks are kept by it.
+    /// The day of `created`, counted from 1970-01-01 UTC. Dedupe keys are grouped by it.
     pub fn created_day(&self) -> u32 {
         day_of(self.created_s)
     }
 }
 
 impl<Object: Keyed> Event<'_, Object> {
-    /// The partition this event belongs to, of `partitions`: all that one connected account, else one
-    /// customer's subscriptions and invoices, else one object sees goes to one partition.
+    /// The partition of this event, of `partitions`. All events of one connected account, else of
+    /// one customer's subscriptions and invoices, else of one object, are in one partition.
     pub fn partition(&self, partitions: u32) -> u32 {
         partition_of(&self.partition_key(), partitions)
     }
 
     fn partition_key(&self) -> Cow<'_, str> {
         let key = match (&self.account, &self.object, &self.related_id) {
-            // A thin event may come in the platform's context; the account it speaks of decides.
+            // A thin event may come in the platform's context; the account that it names decides.
             (_, None, Some(related)) if related.starts_with("acct_") => related,
             (Some(account), _, _) => account,
             (None, Some(object), _) => return object.key().unwrap_or(Cow::Borrowed(&self.id)),
@@ -165,14 +167,14 @@ impl<Object: Keyed> Event<'_, Object> {
 }
 
 impl<'a> Head<'a> {
-    /// One of which nothing is known where there is none.
+    /// An empty head if the object cannot be parsed.
     fn of(object: &'a RawValue) -> Self {
         serde_json::from_str(object.get()).unwrap_or_default()
     }
 }
 
 /// Only objects whose customer Stripe never changes are grouped by customer: an object must stay in
-/// one partition for life, and a payment intent, say, can get its customer later.
+/// one partition for its lifetime, and a payment intent, for example, can get its customer later.
 impl Keyed for Head<'_> {
     fn key(&self) -> Option<Cow<'_, str>> {
         if matches!(
@@ -199,8 +201,8 @@ impl Keyed for &RawValue {
     }
 }
 
-/// The id of a body that says of itself that it is an event (`"object": "event"` or `"v2.core.event"`),
-/// whatever else is wrong with it.
+/// The id of a body that claims to be an event (`"object": "event"` or `"v2.core.event"`), even if
+/// it is otherwise invalid.
 pub fn event_id_of(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Named {
@@ -221,7 +223,8 @@ pub fn day_of(unix_s: i64) -> u32 {
     u32::try_from(unix_s.div_euclid(86_400)).unwrap_or(0)
 }
 
-/// A stable hash of `key` in `0..partitions`. It must never change: queues and keys are laid out by it.
+/// A stable hash of `key` in `0..partitions`. It must never change: queues and stored keys depend
+/// on it.
 pub fn partition_of(key: &str, partitions: u32) -> u32 {
     let digest = Sha256::digest(key.as_bytes());
     let head = u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
@@ -233,7 +236,7 @@ pub fn is_known_kind(kind: &str) -> bool {
     KNOWN.contains(kind) || kind.starts_with("v2.")
 }
 
-/// The type itself when documented as a snapshot type, `v2` for a thin one, else `other`.
+/// The type itself if it is a documented snapshot type, `v2` for a thin one, else `other`.
 pub fn kind_label(kind: &str) -> &str {
     match KNOWN.get(kind) {
         Some(known) => known,
@@ -249,7 +252,7 @@ pub fn known_kinds() -> impl Iterator<Item = &'static str> {
 
 static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| known_kinds().collect());
 
-/// Year 9999: beyond it no calendar arithmetic of ours is meant to work.
+/// The end of the year 9999: our calendar arithmetic is not meant to work beyond it.
 const MAX_CREATED_S: i64 = 253_402_300_799;
 
 fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>, EnvelopeError> {
@@ -268,7 +271,7 @@ fn read<'a, Object: Deserialize<'a>>(body: &'a [u8]) -> Result<Wire<'a, Object>,
     })
 }
 
-/// serde would read the fields of a struct from an array too.
+/// serde would also parse the fields of a struct from an array.
 fn is_array(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'[')
 }
@@ -319,7 +322,7 @@ enum Created<'a> {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// Stripe sends a reference as an id, or as the whole object where it was expanded.
+/// Stripe sends a reference as an id, or as the complete object if it was expanded.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Reference<'a> {
@@ -335,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_snapshot_event() {
+    fn a_snapshot_event_is_parsed() {
         let body = br#"{"id":"evt_1","object":"event","type":"payout.paid","created":1700000000,
             "account":"acct_1","livemode":true,"data":{"object":{"id":"po_1"},"previous_attributes":{"status":"x"}}}"#;
         let event = Event::parse(body).expect("an event");
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_thin_event() {
+    fn a_thin_event_is_parsed() {
         let body = br#"{"id":"evt_2","object":"v2.core.event","type":"v2.core.account.created",
             "created":"2026-09-30T10:00:00.000Z","context":"acct_7","related_object":{"id":"acct_7","type":"v2.core.account","url":"/v2/x"}}"#;
         let event = Event::parse(body).expect("an event");
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_event_with_a_reason() {
+    fn a_body_that_is_not_an_event_is_refused_with_a_reason() {
         let table: &[(&[u8], &str)] = &[
             (b"", "not valid JSON"),
             (b"{\"id\":\"evt_1\"", "not valid JSON"),
@@ -383,17 +386,17 @@ mod tests {
             (br#"{"id":7,"type":"x","created":1}"#, "wrong type"),
         ];
         for (body, expected) in table {
-            let error = Event::parse(body).expect_err("no event");
+            let error = Event::parse(body).expect_err("not an event");
             assert!(
                 error.to_string().contains(expected),
                 "{error:?} should say {expected:?}"
             );
-            assert_eq!(Event::parse_head(body).expect_err("no event"), error);
+            assert_eq!(Event::parse_head(body).expect_err("not an event"), error);
         }
     }
 
     #[test]
-    fn one_customers_subscription_and_invoice_share_a_partition_in_any_form() {
+    fn subscriptions_and_invoices_of_one_customer_share_a_partition_in_any_form() {
         let key = |object: &str| {
             let body =
                 format!(r#"{{"id":"e","type":"t","created":1,"data":{{"object":{object}}}}}"#);
@@ -402,7 +405,7 @@ mod tests {
                 .partition_key()
                 .into_owned();
             let head = Event::parse_head(body.as_bytes()).expect("an event");
-            assert_eq!(head.partition_key(), key, "however it is read: {object}");
+            assert_eq!(head.partition_key(), key, "both parsers agree: {object}");
             key
         };
         assert_eq!(
@@ -425,7 +428,7 @@ mod tests {
         );
         assert_eq!(key("null"), "e");
         assert_eq!(key("7"), "e");
-        // What is wrong inside an object is for the worker to say.
+        // Errors inside an object are for the worker to report.
         assert_eq!(
             key(r#"{"id":7,"object":"invoice","customer":"cus_1"}"#),
             "e"
@@ -441,12 +444,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_text_is_refused_however_it_is_read() {
+    fn a_body_that_is_not_utf8_is_refused_by_both_parsers() {
         let body =
             b"{\"id\":\"e\",\"type\":\"t\",\"created\":1,\"data\":{\"object\":{\"id\":\"po_1\",\"x\":\"\xff\"}}}";
-        let error = Event::parse(body).expect_err("no event");
+        let error = Event::parse(body).expect_err("not an event");
         assert!(matches!(error, EnvelopeError::InvalidJson { .. }));
-        assert_eq!(Event::parse_head(body).expect_err("no event"), error);
+        assert_eq!(Event::parse_head(body).expect_err("not an event"), error);
     }
 
     #[test]
@@ -463,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_stripes_types() {
+    fn documented_types_are_known() {
         assert_eq!(known_kinds().count(), 268);
         assert!(is_known_kind("payout.failed") && !is_known_kind("transfer.failed"));
         assert_eq!(kind_label("made.up"), "other");

@@ -1,5 +1,6 @@
-//! Durations in buckets that add up: eight per doubling, so a percentile read from them is at most an
-//! eighth too large. Sums of buckets are buckets of the sum, whatever was added in which order.
+//! Histograms of durations that can be added: eight buckets per doubling, so a percentile read from
+//! them is at most an eighth too large. The sum of two histograms is the histogram of all their
+//! durations, in any order.
 
 /// The bucket of a duration in seconds.
 pub fn bucket(seconds: i64) -> u32 {
@@ -23,13 +24,13 @@ pub fn upper_seconds(bucket: u32) -> i64 {
     (i64::from(STEPS + bucket % STEPS) * width).saturating_add(width - 1)
 }
 
-/// The duration that `percent` of all stay at or below, from counts by bucket in ascending order.
-/// `None` when there are none.
+/// The duration that `percent` of all durations do not exceed, from counts by bucket in ascending
+/// order. `None` if there are none.
 pub fn percentile(counts: &[(u32, i64)], percent: i64) -> Option<i64> {
     rank(counts, percent).map(upper_seconds)
 }
 
-/// The bucket, of any kind, that `percent` of all stay at or below, from counts in ascending order.
+/// The bucket, of any kind, that `percent` of all do not exceed, from counts in ascending order.
 pub fn rank(counts: &[(u32, i64)], percent: i64) -> Option<u32> {
     let total: i64 = counts.iter().map(|(_, count)| count).sum();
     if total <= 0 {
@@ -44,13 +45,13 @@ pub fn rank(counts: &[(u32, i64)], percent: i64) -> Option<u32> {
     reached.map(|(bucket, _)| *bucket)
 }
 
-/// Few buckets for what is counted all the time, the time from received to applied. The limit of 5 s (K12) is
-/// one of them.
+/// The buckets of the processing time, from receipt to commit: few, because it is counted for every
+/// event. The limit of 5 s (K12) is one of them.
 pub const PROCESSING_BOUNDS_MS: [u32; 13] = [
     10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 600_000, 3_600_000,
 ];
 
-/// The least of [`PROCESSING_BOUNDS_MS`] that a time stays at or below.
+/// The smallest of [`PROCESSING_BOUNDS_MS`] that a time does not exceed.
 pub fn processing_bound_ms(milliseconds: i64) -> u32 {
     PROCESSING_BOUNDS_MS
         .into_iter()
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_duration_is_in_its_bucket_and_no_bucket_is_wide() {
+    fn every_duration_is_in_its_bucket_and_no_bucket_is_wider_than_an_eighth() {
         for seconds in (0..5000).chain([86_399, 86_400, 1 << 40, i64::MAX]) {
             let upper = upper_seconds(bucket(seconds));
             assert!(upper >= seconds, "{seconds} in a bucket up to {upper}");
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles() {
+    fn percentiles_are_upper_bounds_of_buckets() {
         let counts: Vec<_> = [10, 20, 30, 40].map(|s| (bucket(s), 25)).into();
         assert_eq!(
             [50, 75, 90, 99].map(|p| percentile(&counts, p)),

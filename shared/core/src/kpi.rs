@@ -1,5 +1,5 @@
-//! Key figures, computed from counters: what `revwatch metrics` prints, the metrics page exposes and
-//! rules compare.
+//! Key performance indicators, computed from counters: `revwatch metrics` prints them, the metrics
+//! page exposes them and rules compare them.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use serde::Serialize;
 use crate::counters::{Bucket, Counters, hour_of};
 use crate::histogram::percentile;
 
-/// The hours that [`Kpis::compute`] needs, for a `now` in Unix seconds: 60 days, so that cohorts of the
-/// 30 days before the last 30 can be judged.
+/// The hours that [`Kpis::compute`] needs at `now_s` (Unix seconds): 60 days, to evaluate the
+/// cohorts of the 30 days before the last 30.
 pub fn hours_needed(now_s: i64) -> (u32, u32) {
     (hour_of(now_s).saturating_sub(60 * 24), hour_of(now_s))
 }
 
-/// How the business stands.
+/// The state of the business.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Kpis {
     /// Events applied, each counted once.
     pub events_applied: i64,
-    /// Deliveries of events that had been applied before.
+    /// Deliveries of events that were applied before.
     pub events_duplicate: i64,
     /// Deliveries that cannot be applied.
     pub events_dead: i64,
@@ -38,29 +38,29 @@ pub struct Kpis {
     pub invoices: BTreeMap<String, i64>,
     /// Payouts by outcome.
     pub payouts: BTreeMap<String, i64>,
-    /// Payouts that ever reached an outcome, by it and currency: numbers that never fall.
+    /// Payouts that ever reached an outcome, by outcome and currency: these never decrease.
     #[serde(skip)]
     pub payouts_reached: Vec<(String, String, i64)>,
-    /// Payments that ever succeeded, and attempts that failed: numbers that never fall.
+    /// Payments that ever succeeded, and attempts that failed: these never decrease.
     #[serde(skip)]
     pub payments_reached: BTreeMap<String, i64>,
-    /// Checkouts that were ever completed: a number that never falls.
+    /// Checkouts that were ever completed: this never decreases.
     #[serde(skip)]
     pub checkouts_reached: i64,
-    /// Failed share of the payouts that were paid or failed in the last 24 hours; `null` when there
+    /// Failed share of the payouts that were paid or failed in the last 24 hours; `null` if there
     /// were none.
     pub payout_failure_ratio_24h: Option<f64>,
     /// Connected accounts by risk.
     pub accounts: BTreeMap<String, i64>,
     /// Connected accounts that may take charges.
     pub accounts_charging: i64,
-    /// Connected accounts whose last change only the API can show.
+    /// Connected accounts whose last change is visible only through the API.
     pub accounts_needing_refresh: i64,
     /// Connected accounts that reached each onboarding stage.
     pub funnel: BTreeMap<String, i64>,
     /// Accounts whose onboarding began in the last 24 hours (C12).
     pub onboarding_started_24h: i64,
-    /// Accounts that got to charges in the last 24 hours (C12).
+    /// Accounts that reached charges in the last 24 hours (C12).
     pub onboarding_completed_24h: i64,
     /// Of the accounts whose onboarding began in the last 7 days, the share that may take charges, by
     /// country (C11, C12); `all` is all of them.
@@ -68,17 +68,17 @@ pub struct Kpis {
     /// Seconds from creation to charges enabled, by percentile (`p50`, `p75`, `p90`, `p99`), at most an
     /// eighth too large.
     pub onboarding_seconds: BTreeMap<String, i64>,
-    /// Mean of those who got there in the last 7 days.
+    /// The mean over the accounts that reached charges in the last 7 days.
     pub onboarding_mean_seconds_7d: Option<i64>,
     /// MRR of past-due subscriptions by currency.
     pub mrr_past_due_minor: BTreeMap<String, i64>,
-    /// Its share of all MRR, by currency.
+    /// Past-due share of MRR, by currency.
     pub past_due_mrr_ratio: BTreeMap<String, f64>,
-    /// Still to be paid on open invoices, by currency.
+    /// Amount remaining on open invoices, by currency.
     pub invoices_open_minor: BTreeMap<String, i64>,
     /// Payment intents by status.
     pub payment_intents: BTreeMap<String, i64>,
-    /// Payment attempts, `failed` and `succeeded`, since the beginning.
+    /// All payment attempts, `failed` and `succeeded`.
     pub payment_attempts: BTreeMap<String, i64>,
     /// Failed share of the payment attempts of the last 24 hours.
     pub payment_failure_ratio_24h: Option<f64>,
@@ -92,36 +92,38 @@ pub struct Kpis {
     pub transfers: BTreeMap<String, i64>,
     /// Volume of payouts paid in the last 30 days, by currency.
     pub payout_volume_minor_30d: BTreeMap<String, i64>,
-    /// Subscriptions whose MRR fell to zero in the last 30 days ÷ (paying 30 days ago + new since).
+    /// Subscriptions whose MRR fell to zero in the last 30 days ÷ (paying 30 days ago + new since
+    /// then).
     pub churn_rate_30d: Option<f64>,
     /// Of the subscriptions that became past due 7 to 37 days ago, the share that was active again within
     /// 7 days (R7).
     pub recovery_rate_7d: Option<f64>,
-    /// Of those downgraded 30 to 60 days ago, the share still there 30 days later (R7).
+    /// Of the subscriptions downgraded 30 to 60 days ago, the share still active 30 days later
+    /// (R7).
     pub downgrade_retention_30d: Option<f64>,
     /// Of the trials begun 30 to 60 days ago, the share that became active (R10).
     pub trial_conversion: Option<f64>,
 }
 
-/// A share with both its parts, so that a rule can ask for a minimum of samples.
+/// A share as numerator and denominator, so that a rule can require a minimum of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ratio {
-    /// What is counted.
+    /// The numerator.
     pub part: i64,
-    /// Of how many.
+    /// The denominator.
     pub whole: i64,
 }
 
 impl Ratio {
-    /// `None` when there is nothing to take a share of.
+    /// `None` if the denominator is zero.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
     pub fn value(self) -> Option<f64> {
         (self.whole > 0).then(|| self.part as f64 / self.whole as f64)
     }
 }
 
-/// Failed ÷ (paid + failed) over the payouts whose present outcome was reached in the last
-/// `window_hours` full hours or the hour under way: nothing within the window is left out.
+/// Failed ÷ (paid + failed) over the payouts whose current outcome was reached in the last
+/// `window_hours` full hours or the current hour: nothing within the window is left out.
 pub fn payout_failures(counters: &Counters, now_s: i64, window_hours: u32) -> Ratio {
     let last = hour_of(now_s);
     let mut ratio = Ratio::default();
@@ -140,7 +142,7 @@ pub fn payout_failures(counters: &Counters, now_s: i64, window_hours: u32) -> Ra
     ratio
 }
 
-/// Failed ÷ all payment attempts of the window, as [`payout_failures`] counts it.
+/// Failed ÷ all payment attempts of the window, which is the same as in [`payout_failures`].
 pub fn payment_failures(counters: &Counters, now_s: i64, window_hours: u32) -> Ratio {
     let last = hour_of(now_s);
     let sum = |outcome: &str| -> i64 {
@@ -166,8 +168,9 @@ fn over(counters: &Counters, hours: std::ops::RangeInclusive<u32>, parts: &[&str
         .sum()
 }
 
-/// The past-due share of the active base as it was at the end of hour `hour` (inclusive): today's level
-/// less what changed since. `counters` must hold the standing ones and all hours after `hour`.
+/// The past-due share of the active base at the end of hour `hour` (inclusive): the current level
+/// minus the changes since. `counters` must contain the current counters and all hours after
+/// `hour`.
 pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
     let level = |which: &str| {
         let since = (hour.saturating_add(1)..=now_hour)
@@ -181,7 +184,7 @@ pub fn past_due_at(counters: &Counters, hour: u32, now_hour: u32) -> Ratio {
 }
 
 impl Kpis {
-    /// From the standing counters and those of [`hours_needed`].
+    /// Computes from the current counters and those of [`hours_needed`].
     pub fn compute(counters: &Counters, now_s: i64) -> Self {
         let event = |outcome| counters.get(Bucket::Current, &["events", outcome]);
         let by_first = |family: &'static str| {
@@ -320,9 +323,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_past_due_share_of_a_closed_day_is_todays_less_what_changed_since() {
+    fn a_past_level_is_the_current_level_minus_the_changes_since() {
         let mut c = Counters::default();
-        // Ten active since hour 1; three past due at hour 30, one of them recovered at hour 60.
+        // Ten active since hour 1; three past due at hour 30; one of them recovered at hour 60.
         c.add(Bucket::Current, &["base", "all"], 10);
         c.add(Bucket::Current, &["base", "past_due"], 2);
         c.add(Bucket::Hour(1), &["base", "all"], 10);
@@ -337,11 +340,11 @@ mod tests {
     }
 
     #[test]
-    fn churn_and_cohorts_over_their_windows() {
+    fn churn_and_cohorts_use_their_windows() {
         let mut c = Counters::default();
         let now_s = 100 * 86_400;
         let ago = |days: i64| Bucket::hour_of(now_s - days * 86_400);
-        // 8 paying now: 10 a month ago, 3 lost and 1 new since.
+        // 8 paying now: 10 a month ago, 3 lost and 1 new since then.
         c.add(Bucket::Current, &["base", "paying"], 8);
         c.add(ago(40), &["churn", "gained"], 10);
         c.add(ago(20), &["churn", "lost"], 3);
@@ -373,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_payout_failure_share_looks_at_the_window_only() {
+    fn the_payout_failure_share_counts_only_the_window() {
         let mut c = Counters::default();
         c.add(Bucket::Hour(100), &["payouts", "failed", "usd"], 1);
         c.add(Bucket::Hour(110), &["payouts", "paid", "eur"], 18);

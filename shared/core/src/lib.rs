@@ -1,11 +1,11 @@
-//! What Stripe's events mean. Pure: no clock, no randomness, no I/O; time is an argument.
+//! The meaning of Stripe's events. Pure: no clock, no randomness, no I/O; time is an argument.
 //!
-//! [`event`] reads the envelope, [`observe`] says which entities learn what from an event, [`entity`] merges
-//! observations in any order. [`counters`], [`condition`] and [`kpi`] are functions of entities; [`recount`]
-//! computes them again to compare.
+//! [`event`] parses the envelope, [`observe`] derives from an event what it says about which
+//! entities, [`entity`] merges these observations in any order. [`counters`], [`condition`] and
+//! [`kpi`] are functions of entities; [`recount`] computes them again to verify a store.
 //!
-//! Invariant: this crate depends on no runtime and no client. Any permutation and repetition of the same events
-//! gives entities that encode to the same bytes.
+//! Invariant: this crate depends on no runtime and no client. Any permutation and repetition of the
+//! same events gives entities that encode to the same bytes.
 
 pub mod condition;
 pub mod counters;

@@ -1,4 +1,5 @@
-//! Amounts in a currency's smallest unit, as Stripe sends them; shown to people with their currency.
+//! Amounts in a currency's smallest unit, as Stripe sends them, and their display with the
+//! currency.
 //!
 //! Invariant: amounts of different currencies are never added.
 
@@ -34,7 +35,7 @@ pub fn decimals(currency: &str) -> usize {
     }
 }
 
-/// For example `USD 1,234.50`, `JPY 500`; UGX is sent in hundredths and shown whole.
+/// For example `USD 1,234.50`, `JPY 500`; UGX is sent in hundredths and shown in whole units.
 impl std::fmt::Display for Money {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let decimals = decimals(&self.currency);
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_money_as_people_write_it() {
+    fn money_is_formatted_by_its_currency() {
         let table = [
             (123_450, "usd", "USD 1,234.50"),
             (5, "EUR", "EUR 0.05"),

@@ -1,5 +1,5 @@
-//! What operators hold back: processing can be paused as a whole, by mode and by account, and resumed as
-//! gradually (K15). What is held back is kept, not cancelled.
+//! Pauses of processing: operators can pause everything, one mode or one account, and resume as
+//! gradually (K15). Paused deliveries are kept, not discarded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 
-/// Which events a pause is about.
+/// The events that a pause covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// All.
+    /// All events.
     All,
-    /// Those of live (`true`) or test mode.
+    /// Events of live (`true`) or test mode.
     Mode(bool),
-    /// Those of one connected account.
+    /// Events of one connected account.
     Account(String),
 }
 
-/// All pauses in force. What is said of an account goes before what is said of its mode, and that before what
-/// is said of all.
+/// All pauses in force. An entry for an account overrides its mode's, and an entry for a mode
+/// overrides `all`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pauses {
-    /// Whether everything is paused that nothing below speaks of.
+    /// Whether everything without an entry below is paused.
     pub all: bool,
     /// `live` and `test`: paused (`true`) or running.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// Pauses or resumes. What is said of all ends what was said of modes and accounts.
+    /// Pauses or resumes. `Scope::All` removes the entries of modes and accounts.
     pub fn set(&mut self, scope: &Scope, paused: bool) {
         match scope {
             Scope::All => {
@@ -46,7 +46,7 @@ impl Pauses {
             Scope::Mode(livemode) => drop(self.modes.insert(mode(*livemode).to_owned(), paused)),
             Scope::Account(id) => drop(self.accounts.insert(id.clone(), paused)),
         }
-        // What says no more than the rest says without it is left out.
+        // Entries that change nothing are removed.
         let all = self.all;
         if self.accounts.is_empty() {
             self.modes.retain(|_, paused| *paused != all);
@@ -56,21 +56,21 @@ impl Pauses {
         }
     }
 
-    /// Why the event is held back, if it is.
+    /// Why the event is paused; `None` if it is not.
     pub fn hold(&self, event: &Event<'_>) -> Option<String> {
         if let Some(account) = &event.account
             && let Some(paused) = self.accounts.get(account.as_ref())
         {
             return paused.then(|| format!("account {account} is paused"));
         }
-        let word = mode(event.livemode);
-        match self.modes.get(word) {
-            Some(paused) => paused.then(|| format!("{word} mode is paused")),
+        let mode_name = mode(event.livemode);
+        match self.modes.get(mode_name) {
+            Some(paused) => paused.then(|| format!("{mode_name} mode is paused")),
             None => self.all.then(|| "processing is paused".to_owned()),
         }
     }
 
-    /// Whether anything is held back.
+    /// Whether anything is paused.
     pub fn is_any_paused(&self) -> bool {
         self.all
             || self
@@ -80,7 +80,7 @@ impl Pauses {
                 .any(|paused| *paused)
     }
 
-    /// Whether everything is held back, so that nothing need be looked at.
+    /// Whether everything is paused, so that no event need be read.
     pub fn is_everything_paused(&self) -> bool {
         [true, false]
             .into_iter()
@@ -89,14 +89,15 @@ impl Pauses {
     }
 }
 
-/// Pauses as they followed each other: from which time on (Unix milliseconds) each was in force, oldest first.
+/// Successive pauses, oldest first, each with the time (Unix milliseconds) from which it was in
+/// force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseHistory(Vec<(i64, Pauses)>);
 
 impl PauseHistory {
-    /// The last of them are in force now.
-    pub fn new(course: Vec<(i64, Pauses)>) -> Self {
-        Self(course)
+    /// The last entry is in force now.
+    pub fn new(history: Vec<(i64, Pauses)>) -> Self {
+        Self(history)
     }
 
     /// The pauses in force.
@@ -107,26 +108,27 @@ impl PauseHistory {
             .unwrap_or_default()
     }
 
-    /// Why the event, received at that time, is held back, if it is: what came before the pause began was not.
+    /// Why the event, received at that time, is paused; `None` if it is not. Events received before
+    /// the pause began are not paused.
     pub fn hold(&self, event: &Event<'_>, received_ms: i64) -> Option<String> {
-        let lasting = self
+        let unbroken = self
             .0
             .iter()
             .rev()
             .map_while(|(from_ms, pauses)| Some((*from_ms, pauses.hold(event)?)));
-        let (began_ms, reason) = lasting.reduce(|(_, reason), (from_ms, _)| (from_ms, reason))?;
+        let (began_ms, reason) = unbroken.reduce(|(_, reason), (from_ms, _)| (from_ms, reason))?;
         (received_ms >= began_ms).then_some(reason)
     }
 }
 
-/// They have always been in force.
+/// The pauses have always been in force.
 impl From<Pauses> for PauseHistory {
     fn from(pauses: Pauses) -> Self {
         Self(vec![(i64::MIN, pauses)])
     }
 }
 
-/// For people.
+/// For operators.
 impl fmt::Display for Pauses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = vec![if self.all { "all paused" } else { "running" }.to_owned()];
@@ -148,7 +150,7 @@ impl fmt::Display for Pauses {
     }
 }
 
-/// For people.
+/// For operators.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -210,10 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_pause_that_still_lasts_is_not_held_back() {
+    fn events_before_the_current_pause_are_not_paused() {
         let event = br#"{"id":"evt_1","type":"payout.paid","created":5,"livemode":true,"account":"acct_1"}"#;
         let event = Event::parse(event).expect("an event");
-        let mut course = Vec::new();
+        let mut history = Vec::new();
         let mut pauses = Pauses::default();
         for (at_ms, scope, paused) in [
             (10, Scope::Mode(true), true),
@@ -223,10 +225,10 @@ mod tests {
             (50, Scope::All, true),
         ] {
             pauses.set(&scope, paused);
-            course.push((at_ms, pauses.clone()));
+            history.push((at_ms, pauses.clone()));
         }
         let held = |upto: usize, received_ms| {
-            PauseHistory::new(course[..upto].to_vec())
+            PauseHistory::new(history[..upto].to_vec())
                 .hold(&event, received_ms)
                 .is_some()
         };
@@ -240,7 +242,7 @@ mod tests {
         assert!(PauseHistory::from(pauses.clone()).hold(&event, 0).is_some());
         assert_eq!(
             (
-                PauseHistory::new(course).now(),
+                PauseHistory::new(history).now(),
                 PauseHistory::new(Vec::new()).now()
             ),
             (pauses, Pauses::default())
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_or_a_mode_is_paused_alone() {
+    fn one_account_or_mode_can_be_paused() {
         let mut pauses = Pauses::default();
         pauses.set(&Scope::Account("acct_1".into()), true);
         assert!(pauses.is_any_paused() && !pauses.is_everything_paused());
@@ -258,7 +260,7 @@ mod tests {
                 && !hold(&pauses, true, None)
         );
         pauses.set(&Scope::Account("acct_1".into()), false);
-        assert_eq!(pauses, Pauses::default(), "nothing is left of it");
+        assert_eq!(pauses, Pauses::default(), "its entry is removed");
         pauses.set(&Scope::Mode(true), true);
         assert!(
             hold(&pauses, true, None)

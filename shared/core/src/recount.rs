@@ -1,9 +1,10 @@
-//! What all entities come to, counted anew, and how that compares with what a store holds.
+//! Recomputes counters and conditions from all entities and compares them with a store.
 //!
-//! A store that is in use cannot be read in one instant: a commit may fall between the reading of its
-//! entities and that of its sums. So it is asked before and after. If both answers are the same, nothing was
-//! committed meanwhile, and what differs is wrong. If not, what lies between them agrees; what differs only
-//! because a sum went up and down meanwhile is not off by the same again and again in later looks.
+//! A store in use cannot be read in one instant: a commit may happen between reading its entities
+//! and reading its sums. The sums are therefore read before and after the entities. If both are
+//! equal, nothing was committed in between, and every difference is an error. If not, values
+//! between the two are accepted. A difference caused only by a sum that rose and fell meanwhile
+//! does not have the same amount in repeated comparisons.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,74 +13,75 @@ use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
 use crate::entity::Entity;
 
-/// Counters and conditions of all entities that were added.
+/// The counters and conditions of all added entities.
 #[derive(Debug, Default)]
 pub struct Recount {
-    /// How many entities.
+    /// How many entities were added.
     pub entities: u64,
     counters: Counters,
-    /// An entity that is in two partitions has two opinions.
+    /// An entity that is in two partitions contributes two versions.
     conditions: BTreeMap<ConditionKey, Vec<Condition>>,
 }
 
-/// What a store says when it is asked once.
+/// The aggregates of a store, read at one time.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
-    /// Standing ones and those of the hours since [`first_hour`].
+    /// The current counters and those of the hours since [`first_hour`].
     pub counters: Counters,
-    /// All open ones.
+    /// All open conditions.
     pub conditions: Vec<Condition>,
 }
 
-/// The outcome of one look.
+/// The result of one comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// How many counters were compared.
     pub counters: usize,
     /// How many conditions were compared.
     pub conditions: usize,
-    /// Nothing was committed during the look: what differs is wrong, and nothing else is.
+    /// Nothing was committed during the comparison: every difference is an error, and there are no
+    /// others.
     pub undisturbed: bool,
-    /// What differs.
+    /// What differs between the store and its entities.
     pub differences: Vec<Difference>,
 }
 
-/// Something that a store holds otherwise than its entities say.
+/// A difference between a store and its entities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
     /// A sum is wrong.
     Counter {
-        /// Words joined by `|`.
+        /// Parts joined by `|`.
         name: String,
-        /// When it counts.
+        /// The bucket of the counter.
         bucket: Bucket,
-        /// What the store holds; 0 if nothing.
+        /// The stored value; 0 if there is none.
         stored: i64,
-        /// What it should.
+        /// The value computed from the entities.
         recomputed: i64,
-        /// By how much the store may be wrong: it held something else before.
+        /// The range of the store's error, because the stored value changed during the comparison.
         excess: RangeInclusive<i64>,
     },
-    /// An entity is in this condition, and the store does not know.
+    /// An entity has this condition, and the store does not have it.
     MissingCondition(Condition),
-    /// The store knows a condition that no entity is in.
+    /// The store has a condition that no entity has.
     LeftOverCondition(Condition),
-    /// The particulars are others.
+    /// Both have the condition, with different details.
     OtherCondition {
-        /// As the store has it.
+        /// The store's version.
         stored: Condition,
-        /// As the entity has it.
+        /// The entity's version.
         recomputed: Condition,
     },
 }
 
-/// The first hour to compare: every store keeps the hours of [`HOURS_KEPT_DAYS`], today's included.
+/// The first hour to compare: every store keeps the hours of [`HOURS_KEPT_DAYS`], including today.
 pub fn first_hour(now_s: i64) -> u32 {
     (hour_of(now_s) / 24).saturating_sub(HOURS_KEPT_DAYS - 1) * 24
 }
 
 impl Recount {
-    /// Adds what one entity comes to.
+    /// Adds the contributions of one entity.
     pub fn add(&mut self, entity: &Entity) {
         self.entities += 1;
         self.counters.merge(entity.contributions(), 1);
@@ -91,8 +93,9 @@ impl Recount {
         }
     }
 
-    /// Compares with what the store held before and after the entities were read, hours from `first_hour`
-    /// on. Counters of deliveries and requests are left out: no entity knows how often it was told something.
+    /// Compares with the store's aggregates before and after the entities were read, from
+    /// `first_hour` on. Counters of deliveries and requests are left out: an entity does not know
+    /// how many deliveries reached it.
     pub fn compare(&self, before: &Held, after: &Held, first_hour: u32) -> Comparison {
         // Every commit counts the events that it applied.
         let mut comparison = Comparison {
@@ -114,23 +117,23 @@ impl Recount {
         before: &Counters,
         after: &Counters,
         first_hour: u32,
-        found: &mut Comparison,
+        comparison: &mut Comparison,
     ) {
         let mut all: BTreeMap<(Bucket, &str), [i64; 3]> = BTreeMap::new();
         for (i, counters) in [before, &self.counters, after].into_iter().enumerate() {
             for (bucket, name, value) in counters.iter() {
-                let forgotten = matches!(bucket, Bucket::Hour(hour) if hour < first_hour);
-                if !forgotten && !name.starts_with("events|") {
+                let expired = matches!(bucket, Bucket::Hour(hour) if hour < first_hour);
+                if !expired && !name.starts_with("events|") {
                     all.entry((bucket, name)).or_default()[i] = value;
                 }
             }
         }
-        found.counters = all.len();
+        comparison.counters = all.len();
         for ((bucket, name), [before, recomputed, after]) in all {
             let excess = before.min(after) - recomputed..=before.max(after) - recomputed;
             if !excess.contains(&0) {
                 let name = name.to_owned();
-                found.differences.push(Difference::Counter {
+                comparison.differences.push(Difference::Counter {
                     name,
                     bucket,
                     stored: after,
@@ -145,7 +148,7 @@ impl Recount {
         &self,
         before: &[Condition],
         after: &[Condition],
-        found: &mut Comparison,
+        comparison: &mut Comparison,
     ) {
         let mut all: BTreeMap<&ConditionKey, [Option<&Condition>; 2]> = BTreeMap::new();
         for (i, held) in [before, after].into_iter().enumerate() {
@@ -156,7 +159,7 @@ impl Recount {
         for key in self.conditions.keys() {
             all.entry(key).or_default();
         }
-        found.conditions = all.len();
+        comparison.conditions = all.len();
         for (key, held) in all {
             let recomputed = self
                 .conditions
@@ -169,7 +172,7 @@ impl Recount {
             if agrees {
                 continue;
             }
-            found
+            comparison
                 .differences
                 .extend(match (held[1].or(held[0]), recomputed.first()) {
                     (Some(stored), Some(recomputed)) => Some(Difference::OtherCondition {
@@ -187,8 +190,8 @@ impl Recount {
 }
 
 impl Comparison {
-    /// The later look at the same store, without what did not differ, or not by the same, in the earlier one.
-    /// A look that nothing disturbed needs no earlier one.
+    /// Reduces the `later` comparison to the differences that may be the same as in this one. If
+    /// nothing was committed during the later one, it stands as it is.
     #[must_use]
     pub fn confirmed_by(self, later: Self) -> Self {
         if later.undisturbed {
@@ -212,7 +215,7 @@ impl Comparison {
 }
 
 impl Difference {
-    /// The later difference, if it may be the same one.
+    /// The later difference, if it may be the same as this one.
     fn confirmed_by(&self, later: &Self) -> Option<Self> {
         match (self, later) {
             (
@@ -264,7 +267,7 @@ mod tests {
     use crate::entity::timeline::{RecordedState, Stage};
     use crate::entity::{EntityKey, EntityKind, Observation, Update};
 
-    /// One payout that failed in the given hour, and a store that knows of it.
+    /// One payout that failed in the given hour, and a store that has it.
     fn failed_payout(hour: u32) -> (Recount, Held) {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
         let created_s = i64::from(hour) * 3600;
@@ -278,7 +281,7 @@ mod tests {
             failure_code: None,
             failure_message: None,
         };
-        let sighting = RecordedState {
+        let state = RecordedState {
             created_s,
             event_id: "evt_1".into(),
             stage: Stage::Updated,
@@ -289,7 +292,7 @@ mod tests {
         entity.merge(&Observation {
             key,
             created_s,
-            news: Update::Payout(origin, sighting),
+            update: Update::Payout(origin, state),
         });
         let mut recount = Recount::default();
         recount.add(&entity);
@@ -303,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_committed_agrees_and_deliveries_are_left_out() {
+    fn a_consistent_store_has_no_differences_and_deliveries_are_left_out() {
         let (recount, held) = failed_payout(100);
         assert_eq!(
             recount.compare(&held, &held, 0),
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn every_counter_that_differs_is_named_with_both_values() {
+    fn every_wrong_counter_is_reported_with_both_values() {
         let (recount, mut held) = failed_payout(100);
         held.counters
             .add(Bucket::Current, &["payouts", "failed", "usd"], 1);
@@ -339,7 +342,7 @@ mod tests {
             counter("payouts|failed|usd", Bucket::Hour(100), 0, 1),
         ];
         assert_eq!(recount.compare(&held, &held, 0).differences, expected);
-        // Nothing is said of hours that a store may have forgotten.
+        // Hours that a store may have deleted are not compared.
         assert_eq!(
             recount.compare(&held, &held, 8).differences,
             [expected[0].clone(), expected[2].clone()]
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_missing_left_over_or_other() {
+    fn conditions_can_be_missing_left_over_or_different() {
         let (recount, held) = failed_payout(100);
         let stored = &held.conditions[0];
         let empty = Held {
@@ -367,26 +370,26 @@ mod tests {
                 recomputed: stored.clone()
             }]
         );
-        let nobodys = Held {
+        let left_over = Held {
             counters: Counters::default(),
             conditions: held.conditions.clone(),
         };
         assert_eq!(
             Recount::default()
-                .compare(&nobodys, &nobodys, 0)
+                .compare(&left_over, &left_over, 0)
                 .differences,
             [Difference::LeftOverCondition(stored.clone())]
         );
     }
 
     #[test]
-    fn a_commit_under_way_is_no_difference_and_what_goes_away_is_not_confirmed() {
+    fn a_concurrent_commit_is_not_a_difference_and_vanished_differences_are_not_confirmed() {
         let (recount, held) = failed_payout(100);
         let empty = Held::default();
         let disturbed = recount.compare(&empty, &held, 0);
         assert!(
             disturbed.differences.is_empty(),
-            "committed after the first answer"
+            "committed after the first read"
         );
         assert!(!disturbed.undisturbed && recount.compare(&empty, &empty, 0).undisturbed);
         assert!(
@@ -394,7 +397,7 @@ mod tests {
                 .compare(&empty, &held, 0)
                 .differences
                 .is_empty(),
-            "entities were read before it"
+            "committed after the entities were read"
         );
         let mut wrong = held;
         wrong.counters.add(Bucket::Current, &["mrr", "usd"], 5);
@@ -409,9 +412,10 @@ mod tests {
         assert_eq!(lagging.confirmed_by(certain.clone()), certain);
     }
 
-    /// A sum that goes up and down while events are applied differs in many looks, each time by something else.
+    /// A sum that rises and falls while events are applied differs in many comparisons, each time
+    /// by another amount.
     #[test]
-    fn only_what_is_off_by_the_same_in_every_look_is_confirmed() {
+    fn only_differences_of_the_same_amount_are_confirmed() {
         let (recount, held) = failed_payout(100);
         let off_by = |before, after| {
             let with = |by| {
@@ -425,7 +429,7 @@ mod tests {
                 ..recount.compare(&with(before), &with(after), 0)
             }
         };
-        let excess = |found: &Comparison| match found.differences.as_slice() {
+        let excess = |comparison: &Comparison| match comparison.differences.as_slice() {
             [Difference::Counter { excess, .. }] => Some(excess.clone()),
             _ => None,
         };
@@ -447,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_are_compared_by_whole_days_that_no_store_has_forgotten() {
+    fn only_days_that_every_store_keeps_are_compared() {
         assert_eq!(first_hour(0), 0);
         let day = 20_000;
         assert_eq!(first_hour(day * 86_400 + 5), (20_000 - 399) * 24);

@@ -1,17 +1,19 @@
-//! What of others' words may be shown in logs and traces. Ids, types and states come from signed senders, but a sender
-//! may write anything there: an id that is an email address or a card number must not be logged for being an id.
+//! Decides which external text may appear in logs and traces. Ids, types and states come from
+//! signed senders, but a sender may write anything there: an e-mail address or a card number in an
+//! id field must not be logged.
 //!
-//! Invariant: what is shown looks like what Stripe sends in that place, and is of bounded length. The rest is replaced
-//! by a digest, so that lines about the same thing still show that they are.
+//! Invariant: text that appears has the form that Stripe sends in that field, and a bounded length.
+//! Other text is replaced by a digest, so that lines about the same value can still be matched.
 
 use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-/// An id: `evt_…`, `acct_…`, `al_…`; for Stripe's bound of 255 characters see <https://docs.stripe.com/upgrades>.
+/// An id: `evt_…`, `acct_…`, `al_…`; for Stripe's limit of 255 characters see
+/// <https://docs.stripe.com/upgrades>.
 pub fn id(text: &str) -> Cow<'_, str> {
     let prefix = text.split('_').next().unwrap_or_default();
-    let looks_right = text.len() <= 255
+    let is_plain = text.len() <= 255
         && prefix.len() < text.len()
         && prefix
             .bytes()
@@ -23,30 +25,30 @@ pub fn id(text: &str) -> Cow<'_, str> {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    if looks_right && !holds_a_card(text) {
+    if is_plain && !holds_a_card(text) {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(digest(text))
     }
 }
 
-/// Slack's id of a user: `U…` or `W…`, in capitals and digits.
+/// A Slack user id: `U…` or `W…`, in capitals and digits.
 pub fn slack_user(text: &str) -> Cow<'_, str> {
-    let looks_right = text.len() <= 40
+    let is_plain = text.len() <= 40
         && text.starts_with(['U', 'W'])
         && text
             .bytes()
             .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
         && !holds_a_card(text);
-    if looks_right {
+    if is_plain {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(digest(text))
     }
 }
 
-/// A word that a peer answered, such as `channel_not_found`: the first of `text`, if it is one. A peer that repeats what
-/// it was sent, tokens included, says none.
+/// An error code from a peer, such as `channel_not_found`: the first word of `text`, if it has that
+/// form. A peer that echoes its input, tokens included, does not produce such a word.
 pub fn word(text: &str) -> &str {
     let text = text.trim();
     let word = text
@@ -64,7 +66,7 @@ pub fn word(text: &str) -> &str {
     }
 }
 
-/// A type of event: `payout.failed`, `v2.core.account.updated`, or one word.
+/// An event type: `payout.failed`, `v2.core.account.updated`, or one word.
 pub fn kind(text: &str) -> Cow<'_, str> {
     let is_part = |part: &str| {
         part.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
@@ -72,36 +74,36 @@ pub fn kind(text: &str) -> Cow<'_, str> {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_[]".contains(&b))
     };
-    let looks_right = text.len() <= 100 && text.split('.').all(is_part);
-    if looks_right && !holds_a_card(text) {
+    let is_plain = text.len() <= 100 && text.split('.').all(is_part);
+    if is_plain && !holds_a_card(text) {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(digest(text))
     }
 }
 
-/// Where JSON cannot be read. What serde says of it beside may quote what it found there.
+/// The position of a JSON error. The rest of serde's message may quote the input.
 pub fn place(error: &serde_json::Error) -> String {
     format!("line {}, column {}", error.line(), error.column())
 }
 
-/// A name of something in one word: a plan, a currency, a country.
+/// A name of one word: a plan, a currency, a country.
 pub fn name(text: &str) -> Cow<'_, str> {
-    let looks_right = (1..=60).contains(&text.len())
+    let is_plain = (1..=60).contains(&text.len())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
         && !has_many_digits(text)
         && !holds_a_card(text);
-    if looks_right {
+    if is_plain {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(digest(text))
     }
 }
 
-/// A phrase of ours with others' words in it, such as `status active → past_due`: words that could be more than a word
-/// of Stripe's are replaced.
+/// A phrase that combines our words and external ones, such as `status active → past_due`. Words
+/// that do not have the form of Stripe's words are replaced.
 pub fn phrase(text: &str) -> Cow<'_, str> {
     let is_word = |word: &str| {
         let bare = word.trim_matches(['(', ')', ',']);
@@ -111,7 +113,7 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
                 .all(|c| c.is_ascii_alphanumeric() || "_-.,→+/:&".contains(c))
             && !has_many_digits(bare)
     };
-    // A status is Stripe's word, in small letters; whatever else stands there could be somebody's name.
+    // A status is a lower-case word of Stripe's; anything else could be a person's name.
     let is_state = |word: &str| {
         word.bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_()".contains(&b))
@@ -134,7 +136,7 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
         }
     });
     let shown = words.collect::<Vec<_>>().join(" ");
-    // Digits in groups are a card number, too.
+    // A card number may be written in groups of digits.
     Cow::Owned(if holds_a_card(&shown) {
         digest(text)
     } else {
@@ -142,18 +144,19 @@ pub fn phrase(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A telephone or an account number, perhaps.
+/// Whether it could contain a telephone or account number.
 fn has_many_digits(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_digit())
         .any(|digits| digits.len() >= 9)
 }
 
-/// Stands for what is not shown.
+/// The replacement of a redacted value.
 fn digest(text: &str) -> String {
     format!("unusual-{}", hex::encode(&Sha256::digest(text)[..6]))
 }
 
-/// Whether 13 to 19 digits in a row, or in groups, add up as those of a card do (ISO/IEC 7812-1, annex B).
+/// Whether 13 to 19 consecutive or grouped digits have the check digit of a card number (ISO/IEC
+/// 7812-1, annex B).
 fn holds_a_card(text: &str) -> bool {
     if text.bytes().filter(u8::is_ascii_digit).count() < 13 {
         return false;
@@ -164,7 +167,7 @@ fn holds_a_card(text: &str) -> bool {
             b'0'..=b'9' => run.push(byte - b'0'),
             b' ' | b'-' => {}
             _ => {
-                if run.len() >= 13 && (13..=19).any(|len| run.windows(len).any(adds_up)) {
+                if run.len() >= 13 && (13..=19).any(|len| run.windows(len).any(passes_luhn)) {
                     return true;
                 }
                 run.clear();
@@ -174,7 +177,7 @@ fn holds_a_card(text: &str) -> bool {
     false
 }
 
-fn adds_up(digits: &[u8]) -> bool {
+fn passes_luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stripe_sends_is_shown_as_it_is() {
+    fn stripes_values_are_shown_unchanged() {
         for text in [
             "evt_1",
             "evt_1NG8Du2eZvKYlo2CUI79vXWy",
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peers_word_is_a_word() {
+    fn only_a_plain_error_code_of_a_peer_is_shown() {
         assert_eq!(word("channel_not_found\nX: y"), "channel_not_found");
         for text in [
             "",
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_is_replaced_and_stays_recognisable() {
+    fn other_values_are_replaced_by_a_stable_digest() {
         let long = format!("evt_{}", "a".repeat(300));
         for text in [
             "",

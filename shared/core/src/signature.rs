@@ -1,43 +1,44 @@
 //! Stripe's webhook signature: `Stripe-Signature: t=<unix s>,v1=<hex>[,v1=<hex>…]`.
 //!
-//! HMAC-SHA256 over `t` + `.` + raw body, keyed with the whole `whsec_…` text; compared in constant
-//! time. Source: <https://docs.stripe.com/webhooks#verify-manually>. Where Stripe's libraries differ
-//! we accept what any of them accepts, as long as that is safe: spaces around elements, upper-case
-//! hex, several `t` (any of them must verify with its own value), timestamps in the future (a
-//! signature cannot be made for one without the secret).
+//! HMAC-SHA256 over `t` + `.` + raw body, keyed with the complete `whsec_…` text; compared in
+//! constant time. Source: <https://docs.stripe.com/webhooks#verify-manually>. Where Stripe's
+//! libraries differ, this module accepts what any of them accepts, as long as that is safe: spaces
+//! around elements, upper-case hex, several `t` (each is verified with its own value), timestamps
+//! in the future (without the secret, a signature cannot be made for one).
 
 use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Stripe's libraries refuse a signature older than this; an age of exactly this passes.
+/// Stripe's libraries refuse signatures older than this; an age of exactly this is accepted.
 pub const DEFAULT_TOLERANCE_S: i64 = 300;
 
-/// One signing secret, with its HMAC key schedule made once.
+/// One signing secret, with its HMAC key schedule computed once.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
-/// Why a delivery was refused. `reason` is the machine-readable word in the answer and the metric.
+/// Why a delivery was refused. `reason` is the machine-readable word in the response and the
+/// metric.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum SignatureError {
     /// There is no header.
     #[error("there is no Stripe-Signature header")]
     NoHeader,
-    /// The header is not text, or is absurdly long.
+    /// The header is not text, or is too long.
     #[error("the Stripe-Signature header cannot be read")]
     Unreadable,
     /// The header has no `t`, or it is not a number.
     #[error("the Stripe-Signature header has no timestamp t=<unix seconds>")]
     NoTimestamp,
-    /// The header has no `v1`; `v0` is Stripe's decoy for test events.
+    /// The header has no `v1`; `v0` is Stripe's fake scheme for test events.
     #[error("the Stripe-Signature header has no v1 signature")]
     NoV1,
-    /// No `v1` fits any secret of the endpoint.
+    /// No `v1` matches any secret of the endpoint.
     #[error(
         "no v1 signature matches: check that this endpoint has the signing secret Stripe shows for it"
     )]
     Mismatch,
-    /// The signature is right but too old: a replay, or a clock that is wrong.
+    /// The signature is correct but too old: a replay, or a wrong clock.
     #[error(
         "the signature is older than the tolerance: a replay, or this machine's clock is wrong"
     )]
@@ -59,8 +60,8 @@ impl SignatureError {
 }
 
 impl SigningKey {
-    /// `secret` is the whole text Stripe shows, prefix included. `None` when it is empty: an empty
-    /// secret would let anybody sign.
+    /// `secret` is the complete text that Stripe shows, including the prefix. `None` if it is
+    /// empty: with an empty secret anyone could sign.
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.trim();
         (!secret.is_empty()).then(|| {
@@ -68,7 +69,7 @@ impl SigningKey {
         })
     }
 
-    /// The header value Stripe would send with `body` at `timestamp_s`.
+    /// The header value that Stripe would send with `body` at `timestamp_s`.
     pub fn header(&self, timestamp_s: i64, body: &[u8]) -> String {
         format!(
             "t={timestamp_s},v1={}",
@@ -76,12 +77,12 @@ impl SigningKey {
         )
     }
 
-    /// HMAC-SHA256 over the parts one after the other, in hex.
+    /// HMAC-SHA256 over the concatenated parts, in hex.
     pub fn sign(&self, parts: &[&[u8]]) -> String {
         hex::encode(self.mac(parts).finalize().into_bytes())
     }
 
-    /// Whether `tag` is the HMAC-SHA256 over the parts; compared in constant time.
+    /// Whether `tag` is the HMAC-SHA256 over the concatenated parts; compared in constant time.
     pub fn has_signed(&self, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
         self.mac(parts).verify_slice(tag).is_ok()
     }
@@ -101,7 +102,8 @@ impl std::fmt::Debug for SigningKey {
 
 /// Checks `header` against every key; `Ok` means that one of them signed exactly this body.
 ///
-/// The signature is judged before the age, so that only a holder of the secret can learn about clocks.
+/// The signature is checked before the age, so that only a holder of the secret can learn about
+/// clocks.
 pub fn verify(
     keys: &[SigningKey],
     header: Option<&[u8]>,
@@ -136,10 +138,10 @@ pub fn verify(
     if !has_v1 {
         return Err(SignatureError::NoV1);
     }
-    // A handful is all that rotation ever needs; more would only buy an attacker our time.
+    // Rotation never needs more; a longer list would only let an attacker waste CPU time.
     timestamps.truncate(2);
     signatures.truncate(8);
-    // Which of the secrets it was does not matter: the first that fits is enough.
+    // It does not matter which secret matches: the first match is enough.
     let is_signed = |text: &str| {
         keys.iter().any(|key| {
             let mac = key.mac(&[text.as_bytes(), b".", body]).finalize();
@@ -160,7 +162,7 @@ pub fn verify(
     }
 }
 
-/// Two secrets make a header of some 170 bytes.
+/// A header with two secrets has about 170 bytes.
 const MAX_HEADER_BYTES: usize = 4096;
 
 #[cfg(test)]
@@ -175,9 +177,9 @@ mod tests {
         key.sign(&[timestamp.as_bytes(), b".", body])
     }
 
-    /// Every accept and reject case, by what Stripe documents and what its libraries do.
+    /// Every accepted and refused case that Stripe documents or its libraries implement.
     #[test]
-    fn accepts_and_refuses_as_stripes_libraries_do() {
+    fn accepts_what_any_of_stripes_libraries_accepts() {
         let right = tag("whsec_a", "1700000000", BODY);
         let second = tag("whsec_b", "1700000000", BODY);
         let wrong = tag("whsec_other", "1700000000", BODY);
@@ -204,12 +206,12 @@ mod tests {
                 Ok(()),
             ),
             (
-                "a non-hex v1 beside a right one",
+                "a non-hex v1 next to a correct one",
                 Some(format!("t=1700000000,v1=potato,v1={right}")),
                 Ok(()),
             ),
             (
-                "an unknown scheme beside it",
+                "an unknown scheme next to v1",
                 Some(format!("t=1700000000,v9=abc,v1={right},v0={wrong}")),
                 Ok(()),
             ),
@@ -252,7 +254,7 @@ mod tests {
                 Err(SignatureError::NoTimestamp),
             ),
             (
-                "t is no number",
+                "t is not a number",
                 Some(format!("t=soon,v1={right}")),
                 Err(SignatureError::NoTimestamp),
             ),
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn verifies_bytes_that_are_no_text() {
+    fn a_body_that_is_not_text_is_verified() {
         let key = SigningKey::new("whsec_a").expect("a secret");
         let body = b"\xff\x00{\"id\"";
         assert_eq!(
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_a_signature_made_elsewhere() {
+    fn agrees_with_a_signature_made_by_openssl() {
         // printf '12345.{}' | openssl dgst -sha256 -hmac whsec_test_secret
         let header = SigningKey::new("whsec_test_secret")
             .expect("a secret")
@@ -362,7 +364,7 @@ mod tests {
     const OPENSSL_TAG: &str = "c9a60c1eb8eee7a6d5d12198b186729a423ee2768f853894ec8806ca74610d05";
 
     #[test]
-    fn an_empty_secret_is_no_secret_and_none_is_ever_shown() {
+    fn an_empty_secret_is_refused_and_secrets_are_never_shown() {
         assert!(SigningKey::new("").is_none() && SigningKey::new("  ").is_none());
         assert_eq!(
             format!("{:?}", SigningKey::new("whsec_a")),

@@ -1,4 +1,4 @@
-//! Durations as people write them in settings and rules: `30s`, `15m`, `24h`, `7d`. Pure.
+//! Durations in settings and rules: `30s`, `15m`, `24h`, `7d`. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ impl std::str::FromStr for Span {
         match (number, unit) {
             (Some(number), Some((_, seconds))) => Ok(Self(i64::from(number) * seconds)),
             _ => Err(format!(
-                "{text:?} is no time: write it like \"30s\", \"15m\", \"24h\" or \"7d\""
+                "{text:?} is not a duration: write it like \"30s\", \"15m\", \"24h\" or \"7d\""
             )),
         }
     }
@@ -43,7 +43,7 @@ impl From<Span> for String {
     }
 }
 
-/// In the largest unit that fits.
+/// In the largest unit that divides it.
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (unit, seconds) = UNITS
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_writes() {
+    fn durations_are_parsed_and_formatted() {
         for (text, seconds) in [
             ("30s", 30),
             ("15m", 900),

@@ -14,7 +14,7 @@ use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::histogram;
 
-/// A connected account as far as its events told.
+/// The state of a connected account, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// `acct_…`
@@ -24,7 +24,7 @@ pub struct Account {
     pub country: Option<String>,
     /// `created` of the account itself, Unix seconds.
     pub created_s: Option<i64>,
-    /// The earliest event that bears the account (C1), Unix seconds.
+    /// The earliest event that names the account (C1), Unix seconds.
     pub first_seen_s: Option<i64>,
     /// Milestones: the earliest event that shows each, Unix seconds.
     pub milestones: BTreeMap<Milestone, i64>,
@@ -32,22 +32,24 @@ pub struct Account {
     pub deauthorized: Option<(i64, String)>,
     /// The latest `account.application.authorized`.
     pub authorized: Option<(i64, String)>,
-    /// By capability, such as `card_payments`.
+    /// Capabilities by name, such as `card_payments`.
     pub capabilities: BTreeMap<String, Timeline<CapabilityFacts>>,
-    /// What `account.updated` told.
+    /// The states from `account.updated`.
     pub timeline: Timeline<AccountFacts>,
-    /// By id, where payouts go.
+    /// Payout destinations by id.
     pub external_accounts: BTreeMap<String, ExternalAccount>,
-    /// The latest thin event, which tells that something changed but not what: Unix seconds and event.
+    /// The latest thin event, which reports that something changed but not what: Unix seconds and
+    /// event.
     pub thin: Option<(i64, String)>,
 }
 
-/// Where payouts go: never more than last four digits, country and currency (C4).
+/// A payout destination: only last four digits, country and currency, never more (C4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ExternalAccount {
-    /// The event that told last: Unix seconds and id.
-    pub told: (i64, String),
-    /// It was removed.
+    /// The latest event about it: Unix seconds and id.
+    #[serde(rename = "told")]
+    pub last_event: (i64, String),
+    /// Whether it was removed.
     pub removed: bool,
     /// Last four digits.
     pub last4: Option<String>,
@@ -57,14 +59,14 @@ pub struct ExternalAccount {
     pub currency: Option<String>,
 }
 
-/// Steps of onboarding that Stripe's events show, in order.
+/// The steps of onboarding that Stripe's events show, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Milestone {
     /// The account was seen.
     AccountCreated,
     /// Its holder has submitted the onboarding form (`details_submitted`).
     OnboardingStarted,
-    /// A bank account or card to be paid out to.
+    /// It has a bank account or card for payouts.
     ExternalAccountAdded,
     /// It may take charges.
     ChargesEnabled,
@@ -72,7 +74,7 @@ pub enum Milestone {
     OnboardingCompleted,
 }
 
-/// One view of an account.
+/// The state of an account in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountFacts {
     /// May take charges.
@@ -85,23 +87,24 @@ pub struct AccountFacts {
     pub disabled_reason: Option<String>,
     /// How many requirements are due.
     pub currently_due: u32,
-    /// How many are overdue.
+    /// How many requirements are overdue.
     pub past_due: u32,
     /// Fingerprints of the two lists.
-    pub due_prints: (u32, u32),
+    #[serde(rename = "due_prints")]
+    pub due_fingerprints: (u32, u32),
 }
 
-/// One view of a capability.
+/// The state of a capability in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityFacts {
     /// Stripe's status.
     pub status: CapabilityStatus,
 }
 
-/// What one event says of an account.
+/// What one event says about an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountUpdate {
-    /// The account exists: any event that bears it.
+    /// The account exists: any event that names it.
     Seen,
     /// `account.updated`
     Snapshot {
@@ -109,8 +112,8 @@ pub enum AccountUpdate {
         country: Option<String>,
         /// Unix seconds.
         created_s: Option<i64>,
-        /// The view.
-        sighting: RecordedState<AccountFacts>,
+        /// The state in the event.
+        state: RecordedState<AccountFacts>,
         /// Whether it lists an external account.
         has_external_account: bool,
     },
@@ -118,7 +121,7 @@ pub enum AccountUpdate {
     ExternalAccount {
         /// `ba_…` or `card_…`
         id: String,
-        /// The view.
+        /// The state in the event.
         view: ExternalAccount,
     },
     /// A thin event about it.
@@ -137,8 +140,8 @@ pub enum AccountUpdate {
     Capability {
         /// For example `transfers`.
         name: String,
-        /// The view.
-        sighting: RecordedState<CapabilityFacts>,
+        /// The state in the event.
+        state: RecordedState<CapabilityFacts>,
     },
 }
 
@@ -152,7 +155,7 @@ impl Milestone {
         Self::OnboardingCompleted,
     ];
 
-    /// The name exports and metrics use.
+    /// The name that exports and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AccountCreated => "account_created",
@@ -164,7 +167,7 @@ impl Milestone {
     }
 }
 
-/// At rest, its place in the order.
+/// The stored form of a milestone is its index here.
 const MILESTONES: &[&str] = &[
     "account_created",
     "onboarding_started",
@@ -181,31 +184,31 @@ impl Serialize for Milestone {
 
 impl<'de> Deserialize<'de> for Milestone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = compact::read(MILESTONES, deserializer)?;
+        let symbol = compact::read(MILESTONES, deserializer)?;
         let found = Self::ALL
             .into_iter()
-            .find(|milestone| milestone.as_str() == word);
-        found.ok_or_else(|| serde::de::Error::unknown_variant(&word, MILESTONES))
+            .find(|milestone| milestone.as_str() == symbol);
+        found.ok_or_else(|| serde::de::Error::unknown_variant(&symbol, MILESTONES))
     }
 }
 
 impl Account {
-    /// Learns from one event, created at `created_s`.
-    pub fn merge(&mut self, created_s: i64, news: AccountUpdate) {
+    /// Merges one event, created at `created_s`.
+    pub fn merge(&mut self, created_s: i64, update: AccountUpdate) {
         keep_smaller(&mut self.first_seen_s, created_s);
-        match news {
+        match update {
             AccountUpdate::Seen => {}
             AccountUpdate::Snapshot {
                 country,
-                created_s: born_s,
-                sighting,
+                created_s: account_created_s,
+                state,
                 has_external_account,
             } => {
                 keep_greater(&mut self.country, &country);
-                if let Some(born_s) = born_s {
-                    keep_smaller(&mut self.created_s, born_s);
+                if let Some(account_created_s) = account_created_s {
+                    keep_smaller(&mut self.created_s, account_created_s);
                 }
-                let facts = &sighting.facts;
+                let facts = &state.facts;
                 let reached = [
                     (facts.details_submitted, Milestone::OnboardingStarted),
                     (has_external_account, Milestone::ExternalAccountAdded),
@@ -218,13 +221,14 @@ impl Account {
                 for (_, milestone) in reached.into_iter().filter(|(is, _)| *is) {
                     self.reach(milestone, created_s);
                 }
-                self.timeline.insert(sighting);
+                self.timeline.insert(state);
             }
             AccountUpdate::ExternalAccount { id, view } => {
                 if !view.removed {
                     self.reach(Milestone::ExternalAccountAdded, created_s);
                 }
-                // The latest view wins; of one second, the greater, which is the same everywhere.
+                // The latest state wins; within one second the greater one, which is the same in
+                // any order.
                 let kept = self
                     .external_accounts
                     .entry(id)
@@ -247,23 +251,25 @@ impl Account {
                 };
                 keep_greater(latest, &Some((created_s, event_id)));
             }
-            AccountUpdate::Capability { name, sighting } => {
-                self.capabilities.entry(name).or_default().insert(sighting);
+            AccountUpdate::Capability { name, state } => {
+                self.capabilities.entry(name).or_default().insert(state);
             }
         }
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn current(&self) -> Option<&AccountFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
 
-    /// Whether the platform may still act for it. Authorization and removal of one second: removed.
+    /// Whether the platform is still connected. If authorization and removal have the same second:
+    /// removed.
     pub fn connected(&self) -> bool {
         self.connected_at(i64::MAX)
     }
 
-    /// The risk, once its state is known: a disconnected account can earn nothing through the platform.
+    /// The risk, if the account's state is known. A disconnected account can earn nothing through
+    /// the platform.
     pub fn risk(&self) -> Option<Risk> {
         if self.connected() {
             self.current().map(risk)
@@ -272,19 +278,19 @@ impl Account {
         }
     }
 
-    /// The furthest milestone.
+    /// The furthest milestone reached.
     pub fn stage(&self) -> Milestone {
         self.milestones
             .last_key_value()
             .map_or(Milestone::AccountCreated, |(m, _)| *m)
     }
 
-    /// When onboarding began: creation, else first sight.
+    /// When onboarding began: the account's creation, else the first event.
     pub fn began_s(&self) -> Option<i64> {
         self.created_s.or(self.first_seen_s)
     }
 
-    /// When it reached a milestone; the first of them when onboarding began.
+    /// When it reached a milestone; the first milestone is the start of onboarding.
     pub fn milestone_s(&self, milestone: Milestone) -> Option<i64> {
         match milestone {
             Milestone::AccountCreated => self.began_s(),
@@ -292,37 +298,40 @@ impl Account {
         }
     }
 
-    /// From creation (else first sight) to charges enabled.
+    /// From creation (else the first event) to charges enabled.
     pub fn onboarding_seconds(&self) -> Option<i64> {
         let done_s = self.milestones.get(&Milestone::ChargesEnabled)?;
         Some(done_s.saturating_sub(self.began_s()?).max(0))
     }
 
-    /// Whether a thin event told of a change that no later view has shown.
-    /// Of one that is removed nothing more can be learnt.
+    /// Whether a thin event reported a change that no later state has shown. A removed account is
+    /// never stale: its state can no longer be fetched.
     pub fn is_stale(&self) -> bool {
-        let viewed_s = self.timeline.last().map(|s| s.created_s);
+        let state_s = self.timeline.last().map(|s| s.created_s);
         self.connected()
             && self
                 .thin
                 .as_ref()
-                .is_some_and(|(told_s, _)| viewed_s.is_none_or(|v| v < *told_s))
+                .is_some_and(|(reported_s, _)| state_s.is_none_or(|v| v < *reported_s))
     }
 
-    /// Whether other objects' events named it and nothing was told of itself: it may have been onboarded long
-    /// ago, so that it begins nothing by being seen.
+    /// Whether only other objects' events named the account. It may have been onboarded long ago,
+    /// so its first event does not start an onboarding.
     fn is_only_named(&self) -> bool {
-        let is_told = self
+        let has_own_events = self
             .created_s
             .or(self.timeline.last().map(|s| s.created_s))
             .is_some()
             || self.thin.is_some();
-        let is_tied = self.authorized.is_some() || self.deauthorized.is_some();
-        !is_told && !is_tied && self.capabilities.is_empty() && self.external_accounts.is_empty()
+        let has_connection_events = self.authorized.is_some() || self.deauthorized.is_some();
+        !has_own_events
+            && !has_connection_events
+            && self.capabilities.is_empty()
+            && self.external_accounts.is_empty()
     }
 
-    /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began, all else
-    /// in the hour in which it happened.
+    /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began,
+    /// everything else in the hour in which it happened.
     pub fn contributions(&self, tally: &mut Tally) {
         let Some(began_s) = self.began_s() else {
             return;
@@ -365,13 +374,13 @@ impl Account {
             self.stages(tally);
         }
         self.charging(tally);
-        if let Some((gone_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
-            tally.add(Bucket::hour_of(*gone_s), &["deauthorized"], 1);
+        if let Some((removed_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
+            tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
         }
     }
 
-    /// When each milestone was reached, and how long that took from the one before. Milestones that were
-    /// not seen are skipped, and one that came before its predecessor took no time.
+    /// When each milestone was reached, and the time since the previous one. Missing milestones are
+    /// skipped, and one that came before its predecessor took no time.
     fn stages(&self, tally: &mut Tally) {
         let mut before_s = None;
         for milestone in Milestone::ALL {
@@ -397,15 +406,15 @@ impl Account {
         }
     }
 
-    /// How it begins and ceases to be one of `accounts_charging`, hour by hour: the level at the end of an
-    /// earlier hour is today's less the changes since.
+    /// The hourly changes of `accounts_charging`: the level at the end of an earlier hour is the
+    /// current level minus the changes since.
     fn charging(&self, tally: &mut Tally) {
         let ordered = self.timeline.in_order();
         let Some(first) = ordered.first() else { return };
         let level = |facts: &AccountFacts, at_s| {
             i64::from(facts.charges_enabled && self.connected_at(at_s))
         };
-        // One that has been there before gains nothing by the oldest view that is remembered.
+        // If older states were dropped, the oldest remembered one is not a gain.
         let mut before = if self.timeline.is_cut() {
             level(&first.facts, first.created_s)
         } else {
@@ -422,33 +431,37 @@ impl Account {
             .collect();
         moments.sort_unstable();
         for at_s in moments {
-            // What was before the first view is not known.
-            let Some(seen) = ordered[..ordered.partition_point(|s| s.created_s <= at_s)].last()
+            // The state before the first event is unknown.
+            let Some(recorded) = ordered[..ordered.partition_point(|s| s.created_s <= at_s)].last()
             else {
                 continue;
             };
-            let now = level(&seen.facts, at_s);
+            let now = level(&recorded.facts, at_s);
             tally.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
             before = now;
         }
     }
 
-    /// As far as the latest removal and the latest authorization tell: disconnected from the one to the
-    /// other, or for good, and connected at all other times.
+    /// As far as the latest removal and the latest authorization show: disconnected from the
+    /// removal to the authorization, or for good, and connected at all other times.
     fn connected_at(&self, at_s: i64) -> bool {
         match (&self.deauthorized, &self.authorized) {
-            (Some((gone_s, _)), _) if at_s < *gone_s => true,
-            (Some((gone_s, _)), Some((back_s, _))) => back_s > gone_s && *back_s <= at_s,
+            (Some((removed_s, _)), _) if at_s < *removed_s => true,
+            (Some((removed_s, _)), Some((authorized_s, _))) => {
+                authorized_s > removed_s && *authorized_s <= at_s
+            }
             (Some(_), None) => false,
             (None, _) => true,
         }
     }
 
-    /// See [`super::Entity::conditions`]. One that is removed has no troubles but that.
+    /// See [`super::Entity::conditions`]. A removed account has no other condition.
     pub fn conditions(&self) -> Vec<Condition> {
         use ConditionKind as K;
-        if let Some((gone_s, event_id)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
-            return vec![self.condition(K::Deauthorized, (*gone_s, 0), event_id, None)];
+        if let Some((removed_s, event_id)) =
+            self.deauthorized.as_ref().filter(|_| !self.connected())
+        {
+            return vec![self.condition(K::Deauthorized, (*removed_s, 0), event_id, None)];
         }
         let mut found = Vec::new();
         let mut add = |kind, at, event_id: &str, detail| {
@@ -491,7 +504,8 @@ impl Account {
                 );
             }
         }
-        // An account that only bears other events may have been onboarded long ago: nothing is said of it.
+        // An account that was only named by other events may have been onboarded long ago: no
+        // condition.
         let incomplete = !charged && self.current().is_some();
         if let Some(began_s) = self.began_s().filter(|_| incomplete) {
             let detail = Some(format!("reached {}", self.stage().as_str()));
@@ -514,16 +528,16 @@ impl Account {
             ),
             (K::CapabilityDisabled, 0, &disabled),
         ] {
-            let such = self
+            let matching = self
                 .capabilities
                 .iter()
                 .filter_map(|(name, t)| Some((name, t.since(|f| is(&f.status))?)));
-            let such: Vec<_> = such.collect();
-            if let Some((_, first)) = such
+            let matching: Vec<_> = matching.collect();
+            if let Some((_, first)) = matching
                 .iter()
                 .min_by_key(|(_, s)| (s.created_s, s.event_id.as_str()))
             {
-                let names: Vec<_> = such.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<_> = matching.iter().map(|(name, _)| name.as_str()).collect();
                 add(
                     kind,
                     (first.created_s, after_s),
@@ -532,18 +546,18 @@ impl Account {
                 );
             }
         }
-        if let Some((told_s, event_id)) = self.thin.as_ref().filter(|_| self.is_stale()) {
-            add(K::AccountStale, (*told_s, 0), event_id, None);
+        if let Some((reported_s, event_id)) = self.thin.as_ref().filter(|_| self.is_stale()) {
+            add(K::AccountStale, (*reported_s, 0), event_id, None);
         }
         found
     }
 
-    /// Every change that people want to read about, oldest first.
+    /// Every change for the audit trail, oldest first.
     pub fn transitions(&self) -> Vec<Transition> {
         let mut found = Vec::new();
         let mut before: Option<&AccountFacts> = None;
-        for seen in self.timeline.in_order() {
-            let facts = &seen.facts;
+        for recorded in self.timeline.in_order() {
+            let facts = &recorded.facts;
             let flags = [
                 (
                     "charges_enabled",
@@ -558,8 +572,8 @@ impl Account {
             ];
             for (name, was, is) in flags.into_iter().filter(|(_, was, is)| *was != Some(*is)) {
                 found.push(Transition {
-                    at_s: seen.created_s,
-                    event_id: seen.event_id.clone(),
+                    at_s: recorded.created_s,
+                    event_id: recorded.event_id.clone(),
                     what: format!(
                         "{name} {} → {is}",
                         was.map_or_else(|| "(new)".to_owned(), |was| was.to_string())
@@ -592,7 +606,7 @@ impl Account {
             .or_insert(at_s);
     }
 
-    /// The earliest event that is remembered; empty when none is.
+    /// The earliest remembered event; empty if there is none.
     fn first_event(&self) -> &str {
         self.timeline
             .in_order()
@@ -600,7 +614,7 @@ impl Account {
             .map_or("", |s| s.event_id.as_str())
     }
 
-    /// `at` is since when, and after how many seconds it counts.
+    /// `at` is the start, and the seconds after which the condition counts.
     fn condition(
         &self,
         kind: ConditionKind,
@@ -627,7 +641,7 @@ impl Account {
 const HOUR_S: i64 = 3600;
 
 impl Facts for AccountFacts {
-    /// All of it comes and goes.
+    /// All fields can change back and forth.
     fn progress(&self) -> u64 {
         0
     }
@@ -644,8 +658,8 @@ impl Facts for AccountFacts {
                 "requirements.disabled_reason",
                 value_fingerprint(self.disabled_reason.as_deref()),
             ),
-            ("requirements.currently_due", self.due_prints.0),
-            ("requirements.past_due", self.due_prints.1),
+            ("requirements.currently_due", self.due_fingerprints.0),
+            ("requirements.past_due", self.due_fingerprints.1),
         ]
     }
 }
@@ -666,24 +680,25 @@ mod tests {
     use super::*;
     use crate::counters::Counters;
 
-    /// When, and what: `+` a view that may take charges, `-` one that may not, `a` authorized, `d` deauthorized.
+    /// Time and event: `+` a state that may take charges, `-` one that may not, `a` authorized, `d`
+    /// deauthorized.
     type Story = [(i64, char)];
 
-    fn told(story: &Story) -> Account {
+    fn account_after(story: &Story) -> Account {
         let mut account = Account {
             id: "acct_1".into(),
             ..Account::default()
         };
-        for (i, (at_s, word)) in story.iter().enumerate() {
+        for (i, (at_s, symbol)) in story.iter().enumerate() {
             let event_id = format!("evt_{i:03}");
-            let news = match word {
-                '+' | '-' => view(*at_s, event_id, *word == '+'),
+            let update = match symbol {
+                '+' | '-' => view(*at_s, event_id, *symbol == '+'),
                 _ => AccountUpdate::Connection {
-                    connected: *word == 'a',
+                    connected: *symbol == 'a',
                     event_id,
                 },
             };
-            account.merge(*at_s, news);
+            account.merge(*at_s, update);
         }
         account
     }
@@ -696,9 +711,9 @@ mod tests {
             disabled_reason: None,
             currently_due: 0,
             past_due: 0,
-            due_prints: (0, 0),
+            due_fingerprints: (0, 0),
         };
-        let sighting = RecordedState {
+        let state = RecordedState {
             created_s,
             event_id,
             stage: Stage::Updated,
@@ -708,12 +723,12 @@ mod tests {
         AccountUpdate::Snapshot {
             country: None,
             created_s: None,
-            sighting,
+            state,
             has_external_account: false,
         }
     }
 
-    fn counted(account: &Account) -> Counters {
+    fn counters_of(account: &Account) -> Counters {
         let mut tally = Tally::default();
         account.contributions(&mut tally);
         Counters::from(&tally)
@@ -721,7 +736,7 @@ mod tests {
 
     /// How many are charging now, and by how much that changed in which hour.
     fn charging(account: &Account) -> (i64, BTreeMap<Bucket, i64>) {
-        let counters = counted(account);
+        let counters = counters_of(account);
         let changes = counters
             .iter()
             .filter(|(_, name, _)| *name == "charging_change");
@@ -733,7 +748,7 @@ mod tests {
     }
 
     #[test]
-    fn charging_begins_and_ends_in_its_hour() {
+    fn charging_changes_count_in_their_hour() {
         const H: i64 = HOUR_S;
         let table: [(&Story, &[(u32, i64)]); 12] = [
             (&[], &[]),
@@ -761,7 +776,7 @@ mod tests {
                 ],
                 &[(1, 1), (3, -1), (6, 1)],
             ),
-            // Of a second removal the first is forgotten, and so is that it was away.
+            // Only the latest removal is remembered, so the first interruption is lost.
             (
                 &[(H, '+'), (3 * H, 'd'), (4 * H, 'a'), (5 * H, 'd')],
                 &[(1, 1), (5, -1)],
@@ -775,29 +790,33 @@ mod tests {
                 .iter()
                 .map(|(hour, by)| (Bucket::Hour(*hour), *by))
                 .collect();
-            assert_eq!(charging(&told(story)), (standing, changes), "{story:?}");
+            assert_eq!(
+                charging(&account_after(story)),
+                (standing, changes),
+                "{story:?}"
+            );
         }
     }
 
     #[test]
-    fn changes_of_charging_add_up_to_its_standing_whatever_happened() {
+    fn changes_of_charging_add_up_to_the_current_level() {
         const WORDS: [char; 4] = ['+', '-', 'a', 'd'];
-        // Some in one second, some in one hour.
+        // Some in the same second, some in the same hour.
         const TIMES: [i64; 6] = [3600, 3600, 3601, 7200, 7200, 20_000];
         for number in 0..WORDS.len().pow(6) {
             let mut rest = number;
             let story = TIMES.map(|at_s| {
-                let word = WORDS[rest % WORDS.len()];
+                let symbol = WORDS[rest % WORDS.len()];
                 rest /= WORDS.len();
-                (at_s, word)
+                (at_s, symbol)
             });
-            let (standing, changes) = charging(&told(&story));
+            let (standing, changes) = charging(&account_after(&story));
             assert_eq!(changes.values().sum::<i64>(), standing, "{story:?}");
-            // What was known at the end of an earlier hour is today's level less the changes since, unless a
-            // removal or an authorization is forgotten for a later one.
-            let often = |word| story.iter().filter(|(_, w)| *w == word).count() > 1;
-            for hour in (0..6).filter(|_| !often('a') && !often('d')) {
-                let then: Vec<_> = story
+            // The level at the end of an earlier hour is the current level minus the changes since,
+            // unless a removal or an authorization was replaced by a later one.
+            let repeated = |symbol| story.iter().filter(|(_, w)| *w == symbol).count() > 1;
+            for hour in (0..6).filter(|_| !repeated('a') && !repeated('d')) {
+                let until_hour: Vec<_> = story
                     .iter()
                     .copied()
                     .filter(|(at_s, _)| at_s / 3600 <= i64::from(hour))
@@ -807,7 +826,7 @@ mod tests {
                     .map(|(_, by)| by)
                     .sum();
                 assert_eq!(
-                    charging(&told(&then)).0,
+                    charging(&account_after(&until_hour)).0,
                     standing - since,
                     "{story:?} at the end of hour {hour}"
                 );
@@ -816,29 +835,29 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_beginning_is_no_beginning_of_charging() {
+    fn the_oldest_remembered_state_is_not_a_gain_of_charging() {
         let mut story: Vec<_> = (0..40).map(|hour| (hour * HOUR_S, '+')).collect();
         assert!(story.len() > KEEP);
-        assert_eq!(charging(&told(&story)), (1, BTreeMap::new()));
+        assert_eq!(charging(&account_after(&story)), (1, BTreeMap::new()));
         assert_eq!(
-            charging(&told(&story[..5])),
+            charging(&account_after(&story[..5])),
             (1, BTreeMap::from([(Bucket::Hour(0), 1)]))
         );
         story.push((40 * HOUR_S, 'd'));
         assert_eq!(
-            charging(&told(&story)),
+            charging(&account_after(&story)),
             (0, BTreeMap::from([(Bucket::Hour(40), -1)]))
         );
-        // It went and came back before what is remembered.
+        // It was disconnected and reconnected before the oldest remembered state.
         story.pop();
         story.extend([(HOUR_S, 'd'), (2 * HOUR_S, 'a')]);
-        assert_eq!(charging(&told(&story)), (1, BTreeMap::new()));
+        assert_eq!(charging(&account_after(&story)), (1, BTreeMap::new()));
     }
 
     #[test]
-    fn an_account_that_other_events_name_begins_nothing_by_being_seen() {
-        let begins = |account: &Account| {
-            let counters = counted(account);
+    fn an_account_named_only_by_other_events_starts_no_onboarding() {
+        let starts_onboarding = |account: &Account| {
+            let counters = counters_of(account);
             let found = counters
                 .iter()
                 .any(|(_, name, _)| name.starts_with("cohort|") || name.starts_with("milestone|"));
@@ -847,31 +866,35 @@ mod tests {
                 counters.get(Bucket::Current, &["accounts", "unknown"]),
             )
         };
-        let borne = Account {
+        let named = Account {
             first_seen_s: Some(100),
             ..Account::default()
         };
-        assert_eq!(begins(&borne), (false, 1), "it is known, and that is all");
         assert_eq!(
-            begins(&Account {
+            starts_onboarding(&named),
+            (false, 1),
+            "it is only counters_of as known"
+        );
+        assert_eq!(
+            starts_onboarding(&Account {
                 created_s: Some(50),
-                ..borne.clone()
+                ..named.clone()
             }),
             (true, 1)
         );
         assert_eq!(
-            begins(&Account {
+            starts_onboarding(&Account {
                 thin: Some((100, "evt_1".into())),
-                ..borne
+                ..named
             }),
             (true, 1)
         );
     }
 
     #[test]
-    fn stages_are_timed_from_the_milestone_before() {
+    fn stages_are_timed_from_the_previous_milestone() {
         use Milestone as M;
-        // Of an account created at 100: when each milestone was reached, and how long that took.
+        // For an account created at 100: when each milestone was reached, and how long that took.
         let table: [&[(M, i64, i64)]; 4] = [
             &[],
             &[
@@ -880,12 +903,12 @@ mod tests {
                 (M::ChargesEnabled, 11_000, 3700),
                 (M::OnboardingCompleted, 15_000, 4000),
             ],
-            // What was not seen is skipped.
+            // Missing milestones are skipped.
             &[
                 (M::ExternalAccountAdded, 3700, 3600),
                 (M::OnboardingCompleted, 7300, 3600),
             ],
-            // What came before its predecessor took no time, and the next is timed from it.
+            // One that came before its predecessor took no time, and the next is measured from it.
             &[
                 (M::ExternalAccountAdded, 9000, 8900),
                 (M::ChargesEnabled, 4000, 0),
@@ -897,7 +920,7 @@ mod tests {
                 .iter()
                 .map(|(milestone, at_s, _)| (*milestone, *at_s))
                 .collect();
-            let counters = counted(&Account {
+            let counters = counters_of(&Account {
                 created_s: Some(100),
                 milestones,
                 ..Account::default()

@@ -1,12 +1,13 @@
-//! Short forms at rest of what Stripe's events repeat without end: known words become numbers.
+//! A compact stored form for strings that recur in Stripe's events: known strings become numbers.
 //!
-//! Invariant: a word has one form, so that equal entities are equal bytes; and no number ever gets another
-//! meaning: the lists grow at their end only. People (JSON) see words.
+//! Invariant: a string has one form, so that equal entities are equal bytes; and a number never
+//! changes its meaning: the lists are only appended to. Human-readable formats (JSON) contain the
+//! strings.
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
-/// Writes a word, in bytes as its place in `known` if it is there.
+/// Writes a string; in binary formats a known string becomes its index in `known`.
 pub(super) fn write<S: Serializer>(
     word: &str,
     known: &[&str],
@@ -18,7 +19,7 @@ pub(super) fn write<S: Serializer>(
     }
 }
 
-/// Reads what [`write`] wrote.
+/// Reads the output of [`write`].
 pub(super) fn read<'de, D: Deserializer<'de>>(
     known: &'static [&'static str],
     from: D,
@@ -26,7 +27,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
     from.deserialize_any(Word(known))
 }
 
-/// Paths within Stripe's objects; for `#[serde(with = …)]`.
+/// For the paths within Stripe's objects; for `#[serde(with = …)]`.
 pub(super) mod path {
     use serde::{Deserializer, Serializer};
 
@@ -50,7 +51,7 @@ impl Visitor<'_> for Word {
     type Value = String;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a word, or a number below {}", self.0.len())
+        write!(f, "a string, or a number below {}", self.0.len())
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
@@ -68,7 +69,7 @@ impl Visitor<'_> for Word {
     }
 }
 
-/// What `previous_attributes` names most often. New ones go last.
+/// The paths that `previous_attributes` names most often. Append new ones at the end.
 #[rustfmt::skip]
 const PATHS: &[&str] = &[
     // subscriptions
@@ -101,7 +102,7 @@ mod tests {
     use crate::entity::timeline::Change;
 
     #[test]
-    fn a_known_path_is_one_byte_and_every_path_comes_back() {
+    fn a_known_path_takes_one_byte_and_every_path_round_trips() {
         for path in ["status", "requested_at", "no.such.path", "", "7"] {
             let change = Change {
                 path: path.to_owned(),
@@ -120,7 +121,7 @@ mod tests {
                 "{path}"
             );
         }
-        assert!(PATHS.len() <= 128, "the numbers fit a byte");
+        assert!(PATHS.len() <= 128, "the numbers fit into one byte");
         assert!(
             (0..PATHS.len()).all(|i| !PATHS[..i].contains(&PATHS[i])),
             "a path has one number"
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_a_number_in_bytes_and_a_word_in_json() {
+    fn a_status_is_a_number_in_binary_and_a_string_in_json() {
         for (status, bytes, json) in [
             (SubscriptionStatus::PastDue, vec![4], "\"past_due\""),
             (
@@ -150,7 +151,7 @@ mod tests {
         }
         assert!(
             rmp_serde::from_slice::<SubscriptionStatus>(&[100]).is_err(),
-            "of a later version"
+            "a number of a later version"
         );
     }
 }

@@ -1,37 +1,38 @@
-//! Which events an entity remembers: the answer to "did the webhook arrive, and was it applied?".
+//! The events that an entity remembers: they answer "did the webhook arrive, and was it applied?".
 
 use super::Entity;
 use super::account::Account;
 use super::timeline::{Facts, Stage, Timeline};
 
-/// One event that told something of an entity.
+/// One event about an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRef {
     /// Unix seconds, from the event.
     pub created_s: i64,
     /// `evt_…`
     pub event_id: String,
-    /// From the event's type; `None` where types have no such part.
+    /// From the event's type; `None` if the type has no stage.
     pub stage: Option<Stage>,
-    /// Which part of the entity it is about, such as `capability card_payments`; `None`: all of it.
+    /// The part of the entity that it is about, such as `capability card_payments`; `None`: the
+    /// complete entity.
     pub about: Option<String>,
 }
 
 impl Entity {
-    /// Every event that is still remembered, whether it changed anything or not, in the order in which
-    /// things happened. Of what only the latest counts of (authorization, a bank account), the latest.
+    /// Every remembered event, whether it changed anything or not, in the order in which things
+    /// happened. Where only the latest event counts (authorization, a bank account), only that one.
     pub fn events(&self) -> Vec<EventRef> {
         match self {
-            Self::Subscription(s) => told(&s.timeline, None),
-            Self::Invoice(i) => told(&i.timeline, None),
-            Self::Payout(p) => told(&p.timeline, None),
-            Self::Movement(m) => told(&m.timeline, None),
+            Self::Subscription(s) => event_refs(&s.timeline, None),
+            Self::Invoice(i) => event_refs(&i.timeline, None),
+            Self::Payout(p) => event_refs(&p.timeline, None),
+            Self::Movement(m) => event_refs(&m.timeline, None),
             Self::Account(a) => of_account(a),
         }
     }
 }
 
-fn told<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<EventRef> {
+fn event_refs<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<EventRef> {
     let all = timeline.in_order().into_iter().map(|s| EventRef {
         created_s: s.created_s,
         event_id: s.event_id.clone(),
@@ -42,14 +43,14 @@ fn told<F: Facts>(timeline: &Timeline<F>, about: Option<&str>) -> Vec<EventRef> 
 }
 
 fn of_account(account: &Account) -> Vec<EventRef> {
-    let mut found = told(&account.timeline, None);
+    let mut found = event_refs(&account.timeline, None);
     for (name, timeline) in &account.capabilities {
-        found.extend(told(timeline, Some(&format!("capability {name}"))));
+        found.extend(event_refs(timeline, Some(&format!("capability {name}"))));
     }
     let external = account
         .external_accounts
         .iter()
-        .map(|(id, view)| (&view.told, format!("external account {id}")));
+        .map(|(id, view)| (&view.last_event, format!("external account {id}")));
     let single = [
         (&account.authorized, "authorization"),
         (&account.deauthorized, "deauthorization"),

@@ -9,15 +9,15 @@ use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
-/// An invoice as far as its events told.
+/// The state of an invoice, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
     /// `in_…`
     #[serde(skip)]
     pub id: String,
-    /// What never changes.
+    /// Facts that never change.
     pub origin: InvoiceOrigin,
-    /// What does.
+    /// The recorded states.
     pub timeline: Timeline<InvoiceFacts>,
 }
 
@@ -34,7 +34,7 @@ pub struct InvoiceOrigin {
     pub currency: Option<String>,
 }
 
-/// One view of an invoice.
+/// The state of an invoice in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceFacts {
     /// Stripe's status, or `deleted`.
@@ -50,16 +50,16 @@ pub struct InvoiceFacts {
 }
 
 impl Invoice {
-    /// Learns from one event.
-    pub fn merge(&mut self, origin: &InvoiceOrigin, sighting: RecordedState<InvoiceFacts>) {
+    /// Merges one event.
+    pub fn merge(&mut self, origin: &InvoiceOrigin, state: RecordedState<InvoiceFacts>) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.subscription, &origin.subscription);
         keep_greater(&mut self.origin.currency, &origin.currency);
-        self.timeline.insert(sighting);
+        self.timeline.insert(state);
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn current(&self) -> Option<&InvoiceFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
@@ -121,13 +121,13 @@ impl Invoice {
                 ));
             }
         }
-        let asked = self
+        let open_states = self
             .timeline
             .in_order()
             .into_iter()
             .rev()
             .take_while(|s| s.facts.status == InvoiceStatus::Open);
-        if let Some(first) = asked.filter(|s| s.facts.action_required).last() {
+        if let Some(first) = open_states.filter(|s| s.facts.action_required).last() {
             found.push(condition(ConditionKind::PaymentActionRequired, first, None));
         }
         found
@@ -140,12 +140,12 @@ impl Invoice {
 }
 
 impl InvoiceFacts {
-    /// What is still to be paid, in minor units.
+    /// The amount remaining, in minor units.
     pub fn owed_minor(&self) -> i64 {
         (self.amount_due_minor - self.amount_paid_minor).max(0)
     }
 
-    /// Whether so many attempts to collect it, or more, have not closed it.
+    /// Whether it is still open after at least this many attempts to collect it.
     fn is_open_after(&self, attempts: u32) -> bool {
         self.status == InvoiceStatus::Open && self.attempts >= attempts
     }

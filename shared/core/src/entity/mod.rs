@@ -1,7 +1,7 @@
-//! The things revwatch keeps the state of, and the pure functions on them.
+//! The objects whose state revwatch keeps, and the pure functions on them.
 //!
-//! An entity accumulates what events said of it ([`Entity::merge`]); everything else is a function of
-//! what has been accumulated. Stripe promises neither order nor uniqueness, so:
+//! An entity accumulates what events say about it ([`Entity::merge`]); everything else is a
+//! function of the accumulated state. Stripe guarantees neither order nor uniqueness, therefore:
 //!
 //! Invariant: `merge` is commutative, associative and idempotent. Any permutation and any repetition
 //! of the same events gives an entity that encodes to the same bytes.
@@ -46,29 +46,29 @@ pub enum Entity {
     Movement(MoneyMovement),
 }
 
-/// What one event says of one entity.
+/// What one event says about one entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// Whom it is about.
+    /// The entity.
     pub key: EntityKey,
     /// Unix seconds, from the event.
     pub created_s: i64,
-    /// What it says.
-    pub news: Update,
+    /// The content.
+    pub update: Update,
 }
 
-/// What can be said, by kind of entity.
+/// The content of an observation, by kind of entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
-    /// Of a subscription.
+    /// About a subscription.
     Subscription(SubscriptionOrigin, RecordedState<SubscriptionFacts>),
-    /// Of an invoice.
+    /// About an invoice.
     Invoice(InvoiceOrigin, RecordedState<InvoiceFacts>),
-    /// Of a payout.
+    /// About a payout.
     Payout(PayoutOrigin, RecordedState<PayoutFacts>),
-    /// Of a connected account.
+    /// About a connected account.
     Account(AccountUpdate),
-    /// Of a movement.
+    /// About a movement of money.
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
 }
 
@@ -77,16 +77,17 @@ pub enum Update {
 pub struct Transition {
     /// Unix seconds.
     pub at_s: i64,
-    /// The event that told.
+    /// The event that caused it.
     pub event_id: String,
     /// For example `status active → past_due`.
     pub what: String,
-    /// Whether the documented life of such an object has this change (K3); if not, it is flagged.
+    /// Whether the documented lifecycle of such an object has this change (K3); otherwise it is
+    /// flagged.
     pub expected: bool,
 }
 
 impl Entity {
-    /// An entity of which nothing is known yet.
+    /// An entity without any known state.
     pub fn new(key: &EntityKey) -> Self {
         let id = key.id.clone();
         match key.kind {
@@ -114,19 +115,19 @@ impl Entity {
         }
     }
 
-    /// Learns from an observation of this entity.
+    /// Merges an observation of this entity.
     pub fn merge(&mut self, observation: &Observation) {
-        match (self, &observation.news) {
-            (Self::Subscription(s), Update::Subscription(origin, seen)) => {
-                s.merge(origin, seen.clone());
+        match (self, &observation.update) {
+            (Self::Subscription(s), Update::Subscription(origin, state)) => {
+                s.merge(origin, state.clone());
             }
-            (Self::Invoice(i), Update::Invoice(origin, seen)) => i.merge(origin, seen.clone()),
-            (Self::Payout(p), Update::Payout(origin, seen)) => p.merge(origin, seen.clone()),
-            (Self::Movement(m), Update::Movement(origin, seen)) => m.merge(origin, seen.clone()),
-            (Self::Account(a), Update::Account(news)) => {
-                a.merge(observation.created_s, news.clone());
+            (Self::Invoice(i), Update::Invoice(origin, state)) => i.merge(origin, state.clone()),
+            (Self::Payout(p), Update::Payout(origin, state)) => p.merge(origin, state.clone()),
+            (Self::Movement(m), Update::Movement(origin, state)) => m.merge(origin, state.clone()),
+            (Self::Account(a), Update::Account(update)) => {
+                a.merge(observation.created_s, update.clone());
             }
-            (entity, news) => debug_assert!(false, "{news:?} is no news of {entity:?}"),
+            (entity, update) => debug_assert!(false, "{update:?} does not match {entity:?}"),
         }
     }
 
@@ -135,7 +136,7 @@ impl Entity {
         Counters::from(&self.tally())
     }
 
-    /// The same, not yet added up.
+    /// The contributions before they are summed up.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         match self {
@@ -148,7 +149,7 @@ impl Entity {
         tally
     }
 
-    /// What is wrong with it, or will be from some time on.
+    /// Its problems, present and scheduled.
     pub fn conditions(&self) -> Vec<Condition> {
         match self {
             Self::Subscription(s) => s.conditions(),
@@ -159,7 +160,7 @@ impl Entity {
         }
     }
 
-    /// Everything that happened to it, as far as it is remembered.
+    /// All remembered transitions.
     pub fn history(&self) -> Vec<Transition> {
         match self {
             Self::Subscription(s) => s.transitions(),
@@ -170,8 +171,8 @@ impl Entity {
         }
     }
 
-    /// The bytes at rest: a format number, then MessagePack with fields by position. New fields go
-    /// last and have a default.
+    /// The stored bytes: a format number, then MessagePack with fields by position. New fields are
+    /// appended and have a default.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
         let written = match self {
@@ -185,7 +186,7 @@ impl Entity {
         bytes
     }
 
-    /// Reads what [`Entity::encode`] wrote.
+    /// Decodes the output of [`Entity::encode`].
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         fn read<T: DeserializeOwned>(key: &EntityKey, bytes: &[u8]) -> Result<T, String> {
             match bytes.split_first() {
@@ -193,7 +194,7 @@ impl Entity {
                     rmp_serde::from_slice(rest).map_err(|e| format!("{key}: {e}"))
                 }
                 Some((other, _)) => Err(format!(
-                    "{key}: format {other} is of another version of revwatch"
+                    "{key}: format {other} was written by another version of revwatch"
                 )),
                 None => Err(format!("{key}: empty")),
             }
@@ -229,8 +230,8 @@ impl Entity {
     }
 }
 
-/// What `after` went through that `before` did not know of. An event that arrives late adds changes in
-/// the past.
+/// The transitions in `after` that are not in `before`. An event that arrives late adds transitions
+/// in the past.
 pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
     let known: HashSet<Transition> = before.history().into_iter().collect();
     after
@@ -242,7 +243,7 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 
 const FORMAT: u8 = 1;
 
-/// The kinds of things revwatch keeps the state of.
+/// The kinds of entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntityKind {
@@ -282,7 +283,7 @@ impl EntityKind {
         Self::Transfer,
     ];
 
-    /// The name commands and keys use.
+    /// The name that commands and keys use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subscription => "subscription",
@@ -297,7 +298,7 @@ impl EntityKind {
         }
     }
 
-    /// The name exports and counters use.
+    /// The name that exports and counters use.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Subscription => "subscriptions",
@@ -327,17 +328,17 @@ impl std::str::FromStr for EntityKind {
     }
 }
 
-/// Which entity.
+/// Identifies an entity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntityKey {
-    /// What it is.
+    /// The kind.
     pub kind: EntityKind,
     /// Stripe's id.
     pub id: String,
 }
 
 impl EntityKey {
-    /// `id` is Stripe's.
+    /// `id` is Stripe's id.
     pub fn new(kind: EntityKind, id: impl Into<String>) -> Self {
         Self {
             kind,
@@ -352,7 +353,8 @@ impl std::fmt::Display for EntityKey {
     }
 }
 
-/// Immutable facts: the greater value wins, so that even contradicting events merge alike in any order.
+/// For immutable facts: the greater value wins, so that even contradicting events merge equally in
+/// any order.
 fn keep_greater<T: Ord + Clone>(kept: &mut Option<T>, new: &Option<T>) {
     if *new > *kept {
         kept.clone_from(new);
@@ -364,24 +366,24 @@ fn keep_smaller(kept: &mut Option<i64>, new: i64) {
     *kept = Some(kept.map_or(new, |k| k.min(new)));
 }
 
-/// The fingerprint of a value as Stripe's JSON has it.
+/// The fingerprint of a value in Stripe's JSON.
 fn value_fingerprint<T: Serialize>(value: T) -> u32 {
     fingerprint(&serde_json::to_string(&value).unwrap_or_default())
 }
 
-/// Every change of a status that has no forbidden moves, oldest first.
+/// Every change of a status without forbidden transitions, oldest first.
 fn status_changes<F: Facts>(
     timeline: &Timeline<F>,
     status: impl Fn(&F) -> &str,
 ) -> Vec<Transition> {
     let mut before: Option<&str> = None;
     let mut found = Vec::new();
-    for seen in timeline.in_order() {
-        let now = status(&seen.facts);
+    for state in timeline.in_order() {
+        let now = status(&state.facts);
         if before != Some(now) {
             found.push(Transition {
-                at_s: seen.created_s,
-                event_id: seen.event_id.clone(),
+                at_s: state.created_s,
+                event_id: state.event_id.clone(),
                 what: format!("status {} → {now}", before.unwrap_or("(new)")),
                 expected: true,
             });

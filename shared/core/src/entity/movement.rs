@@ -1,5 +1,6 @@
 //! One movement of money, or an attempt at one: payment intent, checkout session, dispute, refund,
-//! transfer. They share one shape, an amount and a status that mostly goes one way, so they share one type.
+//! transfer. They all have an amount and a status that mostly moves in one direction, so they share
+//! one type.
 
 use std::collections::BTreeSet;
 
@@ -11,39 +12,39 @@ use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
-/// A movement as far as its events told.
+/// The state of a movement, as known from its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyMovement {
-    /// Which of the kinds.
+    /// The kind of movement.
     #[serde(skip, default = "any_kind")]
     pub kind: EntityKind,
     /// `pi_…`, `cs_…`, `dp_…`, `re_…`, `tr_…`
     #[serde(skip)]
     pub id: String,
-    /// What never changes.
+    /// Facts that never change.
     pub origin: MoneyMovementOrigin,
-    /// What does.
+    /// The recorded states.
     pub timeline: Timeline<MoneyMovementFacts>,
-    /// What counts for good.
+    /// Outcomes that are never revoked.
     #[serde(default)]
     pub reached: Reached,
 }
 
-/// What a payment or a checkout came to, once and for good: it is never taken back, whatever comes later and
-/// whatever the timeline forgets.
+/// The outcomes that a payment or a checkout ever reached. They are never revoked, whatever comes
+/// later and whatever the timeline drops.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
-    /// The payment succeeded, or the checkout was completed, by some event.
+    /// Whether any event showed the payment as succeeded, or the checkout as completed.
     pub done: bool,
-    /// Fingerprints of a payment's failed attempts, the smallest 64 of them.
+    /// Fingerprints of a payment's failed attempts, at most the 64 smallest.
     pub failed: BTreeSet<u32>,
 }
 
-/// So many failed attempts of one payment are told apart for good. The smallest of a union are among the
-/// smallest of its parts, so what is kept does not depend on the order.
+/// The maximum of failed attempts that are counted separately per payment. The smallest of a union
+/// are among the smallest of its parts, so the result does not depend on the order.
 const MAX_ATTEMPTS: usize = 64;
 
-/// Facts that Stripe never changes during a movement's life; a customer may come late.
+/// Facts that Stripe never changes during a movement's lifetime; the customer may be added later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyMovementOrigin {
     /// The connected account it belongs to.
@@ -52,12 +53,12 @@ pub struct MoneyMovementOrigin {
     pub customer: Option<String>,
     /// Lower case.
     pub currency: Option<String>,
-    /// What it is about: a payment's invoice, a dispute's or refund's charge, a transfer's destination, a
-    /// checkout's subscription.
+    /// The related object: a payment's invoice, a dispute's or refund's charge, a transfer's
+    /// destination, a checkout's subscription.
     pub of: Option<String>,
 }
 
-/// One view of a movement.
+/// The state of a movement in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyMovementFacts {
     /// Stripe's status, or for a transfer `created`, `reversed`, `partially_reversed`.
@@ -68,7 +69,7 @@ pub struct MoneyMovementFacts {
     pub reason: Option<String>,
     /// The event itself reports a failed attempt (`payment_intent.payment_failed`).
     pub attempt_failed: bool,
-    /// The charge of a payment's latest attempt: two events about one attempt are known by it.
+    /// The charge of a payment's latest attempt. It identifies two events about the same attempt.
     #[serde(default)]
     pub charge: Option<String>,
 }
@@ -78,7 +79,7 @@ fn any_kind() -> EntityKind {
 }
 
 impl MoneyMovement {
-    /// Nothing known yet.
+    /// A movement without any known state.
     pub fn new(kind: EntityKind, id: String) -> Self {
         Self {
             kind,
@@ -89,27 +90,27 @@ impl MoneyMovement {
         }
     }
 
-    /// Learns from one event.
+    /// Merges one event.
     pub fn merge(
         &mut self,
         origin: &MoneyMovementOrigin,
-        sighting: RecordedState<MoneyMovementFacts>,
+        state: RecordedState<MoneyMovementFacts>,
     ) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.currency, &origin.currency);
         keep_greater(&mut self.origin.of, &origin.of);
-        self.reached.learn(self.kind, &sighting);
-        self.timeline.insert(sighting);
+        self.reached.record(self.kind, &state);
+        self.timeline.insert(state);
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn current(&self) -> Option<&MoneyMovementFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
 
-    /// See [`super::Entity::contributions`]. Payments count by the hour of each failed attempt and of the
-    /// success. What was ever reached (`payments_reached`, `checkouts_reached`) only grows.
+    /// See [`super::Entity::contributions`]. Payments count in the hour of each failed attempt and
+    /// of the success. Outcomes ever reached (`payments_reached`, `checkouts_reached`) only grow.
     pub fn contributions(&self, tally: &mut Tally) {
         self.reached.contributions(self.kind, tally);
         let ordered = self.timeline.in_order();
@@ -213,15 +214,15 @@ impl MoneyMovement {
 }
 
 impl Reached {
-    fn learn(&mut self, kind: EntityKind, sighting: &RecordedState<MoneyMovementFacts>) {
-        let facts = &sighting.facts;
+    fn record(&mut self, kind: EntityKind, state: &RecordedState<MoneyMovementFacts>) {
+        let facts = &state.facts;
         self.done |= matches!(
             (kind, facts.status.as_str()),
             (EntityKind::Payment, "succeeded") | (EntityKind::Checkout, "complete")
         );
         if kind == EntityKind::Payment && facts.attempt_failed {
             self.failed.insert(fingerprint(
-                facts.charge.as_ref().unwrap_or(&sighting.event_id),
+                facts.charge.as_ref().unwrap_or(&state.event_id),
             ));
             while self.failed.len() > MAX_ATTEMPTS {
                 self.failed.pop_last();
@@ -253,13 +254,14 @@ impl Reached {
 }
 
 impl Facts for MoneyMovementFacts {
-    /// What ends a movement comes last; a refund or transfer can still turn after it was good. Words are
-    /// those of all kinds, as none means two things.
+    /// Final statuses come last; a refund or transfer can still change after it succeeded. The
+    /// statuses of all kinds share one list, because none has two meanings.
     ///
-    /// A payment that failed can be tried again, but hardly by the same means within one second: there,
-    /// what was processing failed, and what failed was tried again in another way.
-    /// Sources: the `status` of <https://docs.stripe.com/api/payment_intents/object>, `checkout/sessions`,
-    /// `disputes`, `refunds` under the same address.
+    /// A failed payment can be retried, but hardly in the same way within one second. Within a
+    /// second, a payment therefore fails after it was processing, and moves on in another way after
+    /// it failed.
+    /// Sources: the `status` of <https://docs.stripe.com/api/payment_intents/object>,
+    /// `checkout/sessions`, `disputes`, `refunds` under the same address.
     fn progress(&self) -> u64 {
         match self.status.as_str() {
             "processing" => 1,

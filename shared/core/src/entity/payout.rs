@@ -1,4 +1,4 @@
-//! A payout: did the money arrive?
+//! A payout and its outcome.
 
 use std::collections::BTreeSet;
 
@@ -11,17 +11,18 @@ use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
-/// A payout as far as its events told.
+/// The state of a payout, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payout {
     /// `po_…`
     #[serde(skip)]
     pub id: String,
-    /// What never changes.
+    /// Facts that never change.
     pub origin: PayoutOrigin,
-    /// What does.
+    /// The recorded states.
     pub timeline: Timeline<PayoutFacts>,
-    /// Every status that some event told, with the currency it told: what the timeline forgets stays here.
+    /// Every status that an event ever showed, with the event's currency. It keeps what the
+    /// timeline drops.
     #[serde(default)]
     pub reached: BTreeSet<(PayoutStatus, String)>,
 }
@@ -37,24 +38,24 @@ pub struct PayoutOrigin {
     pub currency: Option<String>,
 }
 
-/// One view of a payout.
+/// The state of a payout in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayoutFacts {
     /// Stripe's status.
     pub status: PayoutStatus,
     /// For example `account_closed`.
     pub failure_code: Option<String>,
-    /// Stripe's sentence on it (C6).
+    /// Stripe's explanation of the failure (C6).
     #[serde(default)]
     pub failure_message: Option<String>,
 }
 
-/// The currency of a payout whose events told none.
+/// The currency of a payout whose events have none.
 const UNKNOWN: &str = "unknown";
 
 impl Payout {
-    /// Learns from one event.
-    pub fn merge(&mut self, origin: &PayoutOrigin, sighting: RecordedState<PayoutFacts>) {
+    /// Merges one event.
+    pub fn merge(&mut self, origin: &PayoutOrigin, state: RecordedState<PayoutFacts>) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.amount_minor, &origin.amount_minor);
         keep_greater(&mut self.origin.currency, &origin.currency);
@@ -62,17 +63,16 @@ impl Payout {
             .currency
             .clone()
             .unwrap_or_else(|| UNKNOWN.to_owned());
-        self.reached
-            .insert((sighting.facts.status.clone(), currency));
-        self.timeline.insert(sighting);
+        self.reached.insert((state.facts.status.clone(), currency));
+        self.timeline.insert(state);
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn current(&self) -> Option<&PayoutFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
 
-    /// When it came to its present status, and the event that said so.
+    /// When it reached its current status, and the event that showed it.
     pub fn since(&self) -> Option<(i64, &str)> {
         let status = &self.current()?.status;
         self.timeline
@@ -80,9 +80,9 @@ impl Payout {
             .map(|s| (s.created_s, s.event_id.as_str()))
     }
 
-    /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached: a
-    /// payout that fails after it was paid leaves the hour of `paid` and enters that of `failed`. What was
-    /// ever reached is left by nobody: `payouts_reached` only grows.
+    /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached:
+    /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`.
+    /// `payouts_reached` counts every outcome ever reached and only grows.
     pub fn contributions(&self, tally: &mut Tally) {
         let reached: BTreeSet<_> = self
             .reached
@@ -150,7 +150,7 @@ impl PayoutFacts {
 }
 
 impl Facts for PayoutFacts {
-    /// Payouts only go forward, and `paid` may still become `failed`.
+    /// Payouts only move forward, and `paid` may still become `failed`.
     /// Source: <https://docs.stripe.com/payouts#payout-failures>.
     fn progress(&self) -> u64 {
         match self.status {

@@ -1,10 +1,10 @@
-//! The risk table of connected accounts (C9): one total function of what Stripe says of an account.
+//! The risk table of connected accounts (C9): a total function of Stripe's data about an account.
 
 use serde::{Deserialize, Serialize};
 
 use super::account::AccountFacts;
 
-/// How much revenue an account's state endangers (C9).
+/// How much revenue the account's state puts at risk (C9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Risk {
@@ -14,49 +14,49 @@ pub enum Risk {
     Medium,
     /// Restricted, or it cannot be paid out.
     High,
-    /// Disabled, disconnected, or it is paid out but cannot take charges.
+    /// Disabled, disconnected, or payouts work but charges do not.
     Critical,
 }
 
 /// The rows of the risk table (C9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountStanding {
-    /// Charges and payouts, nothing overdue.
+    /// Charges and payouts work, nothing is overdue.
     Active,
-    /// Neither yet.
+    /// Neither works yet.
     Onboarding,
-    /// Something is overdue, or held back although it works.
+    /// Something is overdue, or restricted although charges and payouts work.
     Restricted,
-    /// Neither, by somebody's decision.
+    /// Neither works, by decision of Stripe or the platform.
     Disabled,
-    /// Charges, no payouts.
+    /// Charges work, payouts do not.
     PayoutsBlocked,
-    /// Payouts, no charges.
+    /// Payouts work, charges do not.
     ChargesBlocked,
 }
 
-/// Which row of the table: a total function.
+/// The row of the table for an account: a total function.
 ///
-/// A `disabled_reason` of the kinds `requirements.*` and `action_required.*` can be cured by the
-/// account's holder; the others are Stripe's or the platform's decision, or a review by them.
+/// The account's holder can resolve a `disabled_reason` of the kinds `requirements.*` and
+/// `action_required.*`; the others are a decision or a review by Stripe or the platform.
 /// Source: <https://docs.stripe.com/api/accounts/object#account_object-requirements-disabled_reason>.
 pub fn standing(facts: &AccountFacts) -> AccountStanding {
     let reason = facts.disabled_reason.as_deref();
-    let curable =
+    let resolvable =
         reason.is_none_or(|r| r.starts_with("requirements.") || r.starts_with("action_required."));
     let overdue = facts.past_due > 0 || reason == Some("requirements.past_due");
     match (facts.charges_enabled, facts.payouts_enabled) {
-        (false, false) if !curable => AccountStanding::Disabled,
+        (false, false) if !resolvable => AccountStanding::Disabled,
         (false, false) if overdue => AccountStanding::Restricted,
         (false, false) => AccountStanding::Onboarding,
         (false, true) => AccountStanding::ChargesBlocked,
         (true, false) => AccountStanding::PayoutsBlocked,
-        (true, true) if overdue || !curable => AccountStanding::Restricted,
+        (true, true) if overdue || !resolvable => AccountStanding::Restricted,
         (true, true) => AccountStanding::Active,
     }
 }
 
-/// How much each row endangers.
+/// The risk of each row.
 pub fn risk(facts: &AccountFacts) -> Risk {
     match standing(facts) {
         AccountStanding::Active => Risk::Low,
@@ -67,10 +67,10 @@ pub fn risk(facts: &AccountFacts) -> Risk {
 }
 
 impl Risk {
-    /// All, from the least.
+    /// All, in ascending order.
     pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
 
-    /// The name exports and metrics use.
+    /// The name that exports and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -85,7 +85,7 @@ impl Risk {
 mod tests {
     use super::*;
 
-    /// C9, every combination of what the table looks at.
+    /// C9, every combination of the table's inputs.
     #[test]
     fn the_risk_table_is_total() {
         use Risk::{Critical, High, Low, Medium};
@@ -103,7 +103,7 @@ mod tests {
             (Some("requirements.past_due"), [High, Critical, High, High]),
             (Some("rejected.fraud"), [Critical, Critical, High, High]),
             (
-                Some("a word Stripe adds tomorrow"),
+                Some("a reason that Stripe adds later"),
                 [Critical, Critical, High, High],
             ),
         ];
@@ -118,7 +118,7 @@ mod tests {
                             disabled_reason: reason.map(str::to_owned),
                             currently_due,
                             past_due,
-                            due_prints: (0, 0),
+                            due_fingerprints: (0, 0),
                         };
                         let expected = if past_due > 0 { plain.max(High) } else { plain };
                         assert_eq!(risk(&facts), expected, "{facts:?}");

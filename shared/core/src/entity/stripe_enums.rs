@@ -1,19 +1,20 @@
-//! Stripe's enums. Every one is open: an unknown value is kept as text, counted, never an error.
+//! Stripe's enums. All are open: an unknown value is kept as text and counted; it is never an
+//! error.
 
-/// Declares an enum of Stripe's words plus `Other(text)`. At rest a known word is its place in the list:
-/// new variants go last.
+/// Declares an enum of Stripe's values plus `Other(text)`. In storage a known value is its index in
+/// the list: append new variants at the end.
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $name {
             $($(#[$vdoc])* $variant,)+
-            /// A word this version does not know.
+            /// A value that this version does not know.
             Other(String),
         }
 
         impl $name {
-            /// Stripe's word.
+            /// Stripe's value.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -21,7 +22,7 @@ macro_rules! open_enum {
                 }
             }
 
-            /// Stripe's word if this version knows it, else `other`: a bounded label.
+            /// Stripe's value if this version knows it, else `other`: bounded, for labels.
             pub fn label(&self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -72,13 +73,13 @@ open_enum! {
         IncompleteExpired = "incomplete_expired",
         /// In trial.
         Trialing = "trialing",
-        /// Paid up.
+        /// Paid.
         Active = "active",
         /// A renewal payment failed and is being retried.
         PastDue = "past_due",
-        /// Over; terminal.
+        /// Ended; terminal.
         Canceled = "canceled",
-        /// Retries are exhausted, the subscription goes on unpaid.
+        /// Retries are exhausted, the subscription continues unpaid.
         Unpaid = "unpaid",
         /// A trial ended without a payment method.
         Paused = "paused",
@@ -88,7 +89,7 @@ open_enum! {
 open_enum! {
     /// Source: <https://docs.stripe.com/api/invoices/object#invoice_object-status>.
     InvoiceStatus {
-        /// Still being written.
+        /// Not finalized.
         Draft = "draft",
         /// Finalized, waiting for payment.
         Open = "open",
@@ -98,7 +99,7 @@ open_enum! {
         Uncollectible = "uncollectible",
         /// Void; terminal.
         Void = "void",
-        /// A draft that was deleted (`invoice.deleted`; no status of Stripe's).
+        /// A deleted draft (`invoice.deleted`; not one of Stripe's statuses).
         Deleted = "deleted",
     }
 }
@@ -114,13 +115,14 @@ open_enum! {
         Paid = "paid",
         /// Did not arrive.
         Failed = "failed",
-        /// Called off before it was sent.
+        /// Canceled before it was sent.
         Canceled = "canceled",
     }
 }
 
 open_enum! {
-    /// Source: <https://docs.stripe.com/api/capabilities/object#capability_object-status>; `disabled` is of old API versions.
+    /// Source: <https://docs.stripe.com/api/capabilities/object#capability_object-status>;
+    /// `disabled` is from old API versions.
     CapabilityStatus {
         /// In use.
         Active = "active",
@@ -128,7 +130,7 @@ open_enum! {
         Inactive = "inactive",
         /// Being verified.
         Pending = "pending",
-        /// Not asked for.
+        /// Not requested.
         Unrequested = "unrequested",
         /// Not usable (old API versions).
         Disabled = "disabled",

@@ -9,15 +9,15 @@ use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
 
-/// A subscription as far as its events told.
+/// The state of a subscription, as known from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
     /// `sub_…`
     #[serde(skip)]
     pub id: String,
-    /// What never changes.
+    /// Facts that never change.
     pub origin: SubscriptionOrigin,
-    /// What does.
+    /// The recorded states.
     pub timeline: Timeline<SubscriptionFacts>,
 }
 
@@ -32,14 +32,14 @@ pub struct SubscriptionOrigin {
     pub currency: Option<String>,
 }
 
-/// One view of a subscription.
+/// The state of a subscription in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionFacts {
     /// Stripe's status.
     pub status: SubscriptionStatus,
     /// The plan's configured name.
     pub plan: String,
-    /// What its items come to per month if the status counts, in minor units.
+    /// The monthly sum of its items, whether or not the status counts, in minor units.
     pub recurring_minor: i64,
     /// `cancel_at_period_end`
     pub cancel_at_period_end: bool,
@@ -47,32 +47,29 @@ pub struct SubscriptionFacts {
     pub cancel_at_s: Option<i64>,
     /// `trial_end`, Unix seconds.
     pub trial_end_s: Option<i64>,
-    /// Fingerprint of `items.data`, of which plan and amount are made.
-    pub items_print: u32,
-    /// Fingerprints of `discount` and `discounts`, which take from the amount.
-    #[serde(default)]
-    pub discount_prints: (u32, u32),
+    /// Fingerprint of `items.data`, from which plan and amount are derived.
+    #[serde(rename = "items_print")]
+    pub items_fingerprint: u32,
+    /// Fingerprints of `discount` and `discounts`, which reduce the amount.
+    #[serde(default, rename = "discount_prints")]
+    pub discount_fingerprints: (u32, u32),
 }
 
 impl Subscription {
-    /// Learns from one event.
-    pub fn merge(
-        &mut self,
-        origin: &SubscriptionOrigin,
-        sighting: RecordedState<SubscriptionFacts>,
-    ) {
+    /// Merges one event.
+    pub fn merge(&mut self, origin: &SubscriptionOrigin, state: RecordedState<SubscriptionFacts>) {
         keep_greater(&mut self.origin.account, &origin.account);
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.currency, &origin.currency);
-        self.timeline.insert(sighting);
+        self.timeline.insert(state);
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn current(&self) -> Option<&SubscriptionFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
 
-    /// Since when it has been past due without a break, and the event that said so.
+    /// The start of the current unbroken past-due period, and the event that began it.
     pub fn past_due_since(&self) -> Option<(i64, &str)> {
         let first = self
             .timeline
@@ -80,16 +77,16 @@ impl Subscription {
         Some((first.created_s, first.event_id.as_str()))
     }
 
-    /// Monthly recurring revenue now.
+    /// Current monthly recurring revenue.
     pub fn mrr_minor(&self) -> i64 {
         self.current().map_or(0, SubscriptionFacts::mrr_minor)
     }
 
     /// See [`super::Entity::contributions`].
     ///
-    /// What happened counts in the hour in which it did; what is asked of a beginning (did the past-due
-    /// one recover, did the trial convert, was the downgraded one lost) counts in the hour of that
-    /// beginning, so that a cohort's answer stands beside the cohort.
+    /// Events count in the hour in which they happened. The outcome of a start (did the past-due
+    /// subscription recover, did the trial convert, was the downgraded one lost) counts in the hour
+    /// of that start, next to its cohort.
     pub fn contributions(&self, tally: &mut Tally) {
         let ordered = self.timeline.in_order();
         let Some(last) = ordered.last() else { return };
@@ -109,9 +106,9 @@ impl Subscription {
         self.cohorts(&ordered, tally);
     }
 
-    /// How the active base, its past-due part and the paying ones change hour by hour. The level at the
-    /// end of any hour is today's level less the changes since: closed days can be judged at any later
-    /// time.
+    /// The hourly changes of the active base, its past-due part and the paying subscriptions. The
+    /// level at the end of any hour is the current level minus the changes since, so past days can
+    /// be evaluated later.
     fn levels(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         let mut before = [0_i64; 3];
         let names = ["all", "past_due", "paying"];
@@ -121,13 +118,13 @@ impl Subscription {
             [facts.in_base(), past_due, facts.mrr_minor() > 0].map(i64::from)
         };
         if let Some(first) = ordered.first().filter(|_| self.timeline.is_cut()) {
-            // It has been there before: its oldest view that is remembered gains nothing.
+            // Older states were dropped: the oldest remembered one is not a gain.
             (before, mrr_before_minor) = (level(&first.facts), first.facts.mrr_minor());
         }
-        for seen in ordered {
-            let facts = &seen.facts;
+        for state in ordered {
+            let facts = &state.facts;
             let now = level(facts);
-            let hour = Bucket::hour_of(seen.created_s);
+            let hour = Bucket::hour_of(state.created_s);
             for i in 0..names.len() {
                 tally.add(hour, &["base", names[i]], now[i] - before[i]);
             }
@@ -153,18 +150,18 @@ impl Subscription {
     fn cohorts(&self, ordered: &[&RecordedState<SubscriptionFacts>], tally: &mut Tally) {
         use SubscriptionStatus::{Active, PastDue, Trialing};
         let is_cut = self.timeline.is_cut();
-        for (i, seen) in ordered.iter().enumerate() {
-            let hour = Bucket::hour_of(seen.created_s);
+        for (i, state) in ordered.iter().enumerate() {
+            let hour = Bucket::hour_of(state.created_s);
             let before = i.checked_sub(1).map(|i| &ordered[i].facts);
             let after = &ordered[i + 1..];
             let entered = |status| {
-                seen.facts.status == status && before.map_or(!is_cut, |b| b.status != status)
+                state.facts.status == status && before.map_or(!is_cut, |b| b.status != status)
             };
             if entered(PastDue) {
                 tally.add(hour, &["dunning", "entered"], 1);
                 let left = after.iter().find(|s| s.facts.status != PastDue);
                 if left.is_some_and(|s| {
-                    s.facts.status == Active && s.created_s - seen.created_s <= 7 * DAY_S
+                    s.facts.status == Active && s.created_s - state.created_s <= 7 * DAY_S
                 }) {
                     tally.add(hour, &["dunning", "recovered_7d"], 1);
                 }
@@ -175,14 +172,14 @@ impl Subscription {
                     tally.add(hour, &["trial", "converted"], 1);
                 }
             }
-            let Some(before) = before.filter(|b| b.in_base() && seen.facts.in_base()) else {
+            let Some(before) = before.filter(|b| b.in_base() && state.facts.in_base()) else {
                 continue;
             };
-            if seen.facts.recurring_minor > before.recurring_minor {
+            if state.facts.recurring_minor > before.recurring_minor {
                 tally.add(hour, &["plan", "upgraded"], 1);
-            } else if seen.facts.recurring_minor < before.recurring_minor {
+            } else if state.facts.recurring_minor < before.recurring_minor {
                 tally.add(hour, &["plan", "downgraded"], 1);
-                let horizon_s = seen.created_s + 30 * DAY_S;
+                let horizon_s = state.created_s + 30 * DAY_S;
                 if after
                     .iter()
                     .any(|s| s.created_s <= horizon_s && !s.facts.in_base())
@@ -198,7 +195,7 @@ impl Subscription {
         let Some(facts) = self.current() else {
             return Vec::new();
         };
-        // What is owed each month, even where a scheduled cancellation has taken it out of MRR.
+        // The amount owed each month, even if a scheduled cancellation removed it from MRR.
         let currency = self.origin.currency.as_ref();
         let money = currency.map(|currency| Money::new(facts.recurring_minor, currency));
         let condition = |kind, (since_s, event_id): (i64, &str), due_s| Condition {
@@ -232,16 +229,16 @@ impl Subscription {
         found
     }
 
-    /// Every change of status, plan and amount, and every scheduled end, oldest first.
+    /// Every change of status, plan and amount, and every scheduled cancellation, oldest first.
     pub fn transitions(&self) -> Vec<Transition> {
         let mut before: Option<&SubscriptionFacts> = None;
         let mut found = Vec::new();
-        for seen in self.timeline.in_order() {
-            let facts = &seen.facts;
+        for state in self.timeline.in_order() {
+            let facts = &state.facts;
             let mut add = |what: String, expected| {
                 found.push(Transition {
-                    at_s: seen.created_s,
-                    event_id: seen.event_id.clone(),
+                    at_s: state.created_s,
+                    event_id: state.event_id.clone(),
                     what,
                     expected,
                 });
@@ -260,12 +257,12 @@ impl Subscription {
                 };
                 let (old, new) = (before.recurring_minor, facts.recurring_minor);
                 if (old, &before.plan) != (new, &facts.plan) {
-                    let word = if new > old { "upgrade" } else { "downgrade" };
-                    let word = if new == old { "plan" } else { word };
+                    let change = if new > old { "upgrade" } else { "downgrade" };
+                    let change = if new == old { "plan" } else { change };
                     let (from, to) = (amount(old), amount(new));
                     add(
                         format!(
-                            "{word} {} ({from} a month) → {} ({to})",
+                            "{change} {} ({from} a month) → {} ({to})",
                             before.plan, facts.plan
                         ),
                         true,
@@ -288,7 +285,7 @@ impl Subscription {
 
 const DAY_S: i64 = 86_400;
 
-/// The moves that K3 expects. Any other that Stripe reports is applied as well, and flagged.
+/// The transitions that K3 expects. Any other that Stripe reports is applied too, and flagged.
 pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -> bool {
     use SubscriptionStatus::{Active, Canceled, PastDue, Trialing};
     match (from, to) {
@@ -305,7 +302,7 @@ pub fn is_expected(from: Option<&SubscriptionStatus>, to: &SubscriptionStatus) -
 
 impl SubscriptionFacts {
     /// Monthly recurring revenue as Stripe defines it: active and past-due subscriptions count, a
-    /// scheduled cancellation leaves at once.
+    /// scheduled cancellation removes the amount immediately.
     /// Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
     pub fn mrr_minor(&self) -> i64 {
         if self.in_base() && !self.cancel_scheduled() {
@@ -323,14 +320,15 @@ impl SubscriptionFacts {
         )
     }
 
-    /// Whether its end is decided, in either of Stripe's two forms.
+    /// Whether its cancellation is scheduled, in either of Stripe's two forms.
     pub fn cancel_scheduled(&self) -> bool {
         self.cancel_at_period_end || self.cancel_at_s.is_some()
     }
 }
 
 impl Facts for SubscriptionFacts {
-    /// `incomplete` is only ever a beginning; what is terminal is left by nothing; the rest comes and goes.
+    /// `incomplete` is only ever the start; terminal statuses are never left; the others can change
+    /// back and forth.
     fn progress(&self) -> u64 {
         match self.status {
             SubscriptionStatus::Incomplete => 0,
@@ -348,9 +346,9 @@ impl Facts for SubscriptionFacts {
             ),
             ("cancel_at", value_fingerprint(self.cancel_at_s)),
             ("trial_end", value_fingerprint(self.trial_end_s)),
-            ("items.data", self.items_print),
-            ("discount", self.discount_prints.0),
-            ("discounts", self.discount_prints.1),
+            ("items.data", self.items_fingerprint),
+            ("discount", self.discount_fingerprints.0),
+            ("discounts", self.discount_fingerprints.1),
         ]
     }
 }

@@ -1,14 +1,15 @@
-//! What has been seen of one object, as a set that any order and any repetition of the same events
-//! builds alike, and the order in which it truly happened.
+//! The recorded states of one object, as a set that does not depend on the order or repetition of
+//! events, and the order in which they happened.
 //!
-//! Stripe's `created` has one-second resolution and there is no version field. Between seconds
-//! `created` decides. Within one: the kind of event (created, updated, deleted), then the object's
-//! lifecycle (what never goes back), then `previous_attributes` (an update whose old values are
-//! another's current ones follows it), and last the event id, arbitrary but the same everywhere.
+//! Stripe's `created` has one-second resolution and there is no version field. Across seconds,
+//! `created` decides. Within one second: the kind of event (created, updated, deleted), then the
+//! object's lifecycle (values that never go back), then `previous_attributes` (an update whose old
+//! values are another's current ones follows it), and last the event id, which is arbitrary but the
+//! same everywhere.
 //!
-//! Invariant: a timeline is a function of the *set* of sightings it was given. It keeps the newest
-//! [`KEEP`] and whole seconds only, which is itself such a function: the newest of a union are among
-//! the newest of its parts.
+//! Invariant: a timeline is a function of the *set* of states inserted. It keeps the newest
+//! [`KEEP`], and complete seconds only, which is such a function too: the newest of a union are
+//! among the newest of its parts.
 
 mod tie_break;
 
@@ -18,35 +19,36 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// How many sightings are kept; older ones are forgotten. With Stripe delivering no event later than
-/// 30 days after it happened, this only matters to objects that change more often than that.
+/// How many states are kept; older ones are dropped. Stripe delivers no event later than 30 days
+/// after it happened, so this matters only to objects that change more often than that.
 pub const KEEP: usize = 32;
 
-/// The facts of an object that revwatch follows.
+/// The facts of an object that revwatch tracks.
 pub trait Facts {
-    /// Where the object is in its life: a number that never falls in what truly happened. Facts that
-    /// can come and go share one number.
+    /// The position in the object's lifecycle: a number that never decreases in the true order.
+    /// Facts that can change back and forth share one number.
     fn progress(&self) -> u64;
 
-    /// The fields that are followed, by their paths in Stripe's object, with [`fingerprint`]s of their
-    /// values: all that a neighbour within the same second is recognised by. What decides money belongs
-    /// here. All facts of one type name the same paths in the same order.
+    /// The tracked fields: their paths in Stripe's object and [`fingerprint`]s of their values.
+    /// Neighbours within the same second are recognised only by these, so every field that
+    /// determines money belongs here. All facts of one type return the same paths in the same
+    /// order.
     fn fields(&self) -> Vec<(&'static str, u32)>;
 }
 
-/// Which kind of event told, in the order in which such events happen within one second.
+/// The kind of event, in the order in which such events happen within one second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum Stage {
     /// `*.created`
     Created,
-    /// All between.
+    /// All others.
     Updated,
     /// `*.deleted`
     Deleted,
 }
 
-/// One event's view of an object.
+/// The state of an object in one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedState<F> {
     /// Unix seconds, from the event.
@@ -55,13 +57,13 @@ pub struct RecordedState<F> {
     pub event_id: String,
     /// From the event's type.
     pub stage: Stage,
-    /// What the object was.
+    /// The object's facts.
     pub facts: F,
     /// What this event changed, from `previous_attributes`.
     pub changes: Vec<Change>,
 }
 
-/// One changed field: fingerprints of its old and new value.
+/// One changed field: fingerprints of its old and new values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// For example `requirements.currently_due`.
@@ -73,18 +75,18 @@ pub struct Change {
     pub to: u32,
 }
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timeline<F> {
     /// Sorted by `created_s`, then event id.
-    seen: Vec<RecordedState<F>>,
+    states: Vec<RecordedState<F>>,
     #[serde(skip)]
     order: Order,
 }
 
-/// Indices of `seen` in the order in which it happened, once that was asked for: to find it may take a while, and a
-/// batch asks several times. It follows from `seen`, so all are equal.
+/// Indices of `states` in the true order, computed on first use: it can be expensive, and a batch
+/// needs it several times. It is derived from `states`, so all values compare equal.
 #[derive(Debug, Clone, Default)]
 struct Order(OnceLock<Vec<usize>>);
 
@@ -99,34 +101,34 @@ impl Eq for Order {}
 impl<F> Default for Timeline<F> {
     fn default() -> Self {
         Self {
-            seen: Vec::new(),
+            states: Vec::new(),
             order: Order::default(),
         }
     }
 }
 
 impl<F: Facts> Timeline<F> {
-    /// Adds a sighting; one that is there already changes nothing.
-    pub fn insert(&mut self, sighting: RecordedState<F>) {
-        let key = (sighting.created_s, sighting.event_id.as_str());
+    /// Adds a state; one that is already there changes nothing.
+    pub fn insert(&mut self, state: RecordedState<F>) {
+        let key = (state.created_s, state.event_id.as_str());
         let Err(at) = self
-            .seen
+            .states
             .binary_search_by(|s| (s.created_s, s.event_id.as_str()).cmp(&key))
         else {
             return;
         };
-        self.seen.insert(at, sighting);
+        self.states.insert(at, state);
         self.order = Order::default();
-        if self.seen.len() > KEEP {
-            let oldest_kept_s = self.seen[self.seen.len() - KEEP].created_s;
-            let forgotten = self.seen.partition_point(|s| s.created_s < oldest_kept_s);
-            self.seen.drain(..forgotten);
+        if self.states.len() > KEEP {
+            let oldest_kept_s = self.states[self.states.len() - KEEP].created_s;
+            let dropped = self.states.partition_point(|s| s.created_s < oldest_kept_s);
+            self.states.drain(..dropped);
         }
     }
 
-    /// Everything kept, in the order in which it happened.
+    /// All kept states, in the order in which they happened.
     pub fn in_order(&self) -> Vec<&RecordedState<F>> {
-        self.order().iter().map(|&i| &self.seen[i]).collect()
+        self.order().iter().map(|&i| &self.states[i]).collect()
     }
 
     fn order(&self) -> &[usize] {
@@ -134,26 +136,30 @@ impl<F: Facts> Timeline<F> {
     }
 
     fn find_order(&self) -> Vec<usize> {
-        let mut ordered: Vec<usize> = Vec::with_capacity(self.seen.len());
-        for second in self.seen.chunk_by(|a, b| a.created_s == b.created_s) {
+        let mut ordered: Vec<usize> = Vec::with_capacity(self.states.len());
+        for second in self.states.chunk_by(|a, b| a.created_s == b.created_s) {
             let first = ordered.len();
             if let [_] = second {
                 ordered.push(first);
                 continue;
             }
             let key = |&i: &usize| {
-                let seen = &self.seen[i];
-                (seen.stage, seen.facts.progress(), seen.event_id.as_str())
+                let states = &self.states[i];
+                (
+                    states.stage,
+                    states.facts.progress(),
+                    states.event_id.as_str(),
+                )
             };
             let mut group: Vec<usize> = (first..first + second.len()).collect();
             group.sort_by_key(key);
             let is_one_class = |a: &usize, b: &usize| (key(a).0, key(a).1) == (key(b).0, key(b).1);
             for class in group.chunk_by(is_one_class) {
-                let before = ordered.last().map(|&i| &self.seen[i]);
-                let sightings: Vec<&RecordedState<F>> =
-                    class.iter().map(|&i| &self.seen[i]).collect();
+                let before = ordered.last().map(|&i| &self.states[i]);
+                let states: Vec<&RecordedState<F>> =
+                    class.iter().map(|&i| &self.states[i]).collect();
                 ordered.extend(
-                    tie_break::order(before, &sightings)
+                    tie_break::order(before, &states)
                         .into_iter()
                         .map(|i| class[i]),
                 );
@@ -162,16 +168,17 @@ impl<F: Facts> Timeline<F> {
         ordered
     }
 
-    /// The newest.
+    /// The newest state.
     pub fn last(&self) -> Option<&RecordedState<F>> {
-        match self.seen.as_slice() {
+        match self.states.as_slice() {
             [] => None,
             [.., before, last] if before.created_s == last.created_s => self.in_order().pop(),
             [.., last] => Some(last),
         }
     }
 
-    /// The first of the newest unbroken run of sightings for which `holds`: since when it has been so.
+    /// The first of the newest unbroken run of states for which `holds`: the start of the current
+    /// condition.
     pub fn since(&self, holds: impl Fn(&F) -> bool) -> Option<&RecordedState<F>> {
         self.in_order()
             .into_iter()
@@ -180,43 +187,43 @@ impl<F: Facts> Timeline<F> {
             .last()
     }
 
-    /// Whether sightings may have been forgotten: then the oldest that is kept is no beginning.
+    /// Whether states may have been dropped: then the oldest one kept is not the first.
     pub fn is_cut(&self) -> bool {
-        self.seen.len() >= KEEP
+        self.states.len() >= KEEP
             && self
                 .order()
                 .first()
-                .is_some_and(|&i| self.seen[i].stage != Stage::Created)
+                .is_some_and(|&i| self.states[i].stage != Stage::Created)
     }
 
-    /// Whether nothing was seen.
+    /// Whether there are no states.
     pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
+        self.states.is_empty()
     }
 }
 
-/// What an event changed: each leaf of `previous_attributes` beside the object's current value there.
-/// `previous_attributes` holds, of nested objects, only what changed; a changed array appears whole.
-/// Of very many changes those of `followed` fields are kept first: without them it would look as if
-/// these had stayed as they are.
-pub fn changes(previous: &Value, object: &Value, followed: &[(&'static str, u32)]) -> Vec<Change> {
+/// The fields that an event changed: each leaf of `previous_attributes` with the object's current
+/// value at that path. Of nested objects, `previous_attributes` has only the changed fields; a
+/// changed array appears completely. If there are very many changes, those of `tracked` fields are
+/// kept first: without them these fields would seem unchanged.
+pub fn changes(previous: &Value, object: &Value, tracked: &[(&'static str, u32)]) -> Vec<Change> {
     let mut found = Vec::new();
     leaves("", previous, object, &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
     let (mut kept, others): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .partition(|c| followed.iter().any(|(path, _)| *path == c.path));
+        .partition(|c| tracked.iter().any(|(path, _)| *path == c.path));
     let room = MAX_CHANGES.saturating_sub(kept.len());
     kept.extend(others.into_iter().take(room));
     kept
 }
 
-/// Enough to tell neighbours apart; what is beyond is other fields of the same update.
+/// Enough to distinguish neighbours; further changes are other fields of the same update.
 const MAX_CHANGES: usize = 12;
 
 fn leaves(path: &str, previous: &Value, object: &Value, found: &mut Vec<Change>) {
     match previous {
-        // An object that is no longer one changed as a whole.
+        // A former object with another type now changed as one value.
         Value::Object(fields) if !fields.is_empty() && (object.is_object() || path.is_empty()) => {
             for (name, value) in fields {
                 let path = if path.is_empty() {
@@ -240,7 +247,7 @@ fn leaves(path: &str, previous: &Value, object: &Value, found: &mut Vec<Change>)
     }
 }
 
-/// A short stand-in for a value, made of its canonical JSON text.
+/// A short fingerprint of a value's canonical JSON text.
 pub fn fingerprint(json: &str) -> u32 {
     let digest = Sha256::digest(json.as_bytes());
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
@@ -283,7 +290,7 @@ mod tests {
         }
     }
 
-    fn seen(
+    fn state_at(
         created_s: i64,
         id: &str,
         stage: Stage,
@@ -307,12 +314,12 @@ mod tests {
     }
 
     /// Inserts in every order and expects the same event ids in the same true order.
-    fn check(sightings: &[RecordedState<Level>], expected: &[&str]) {
+    fn check(states: &[RecordedState<Level>], expected: &[&str]) {
         let mut orders = vec![Vec::<usize>::new()];
-        for _ in 0..sightings.len() {
+        for _ in 0..states.len() {
             let longer = |o: &Vec<usize>| {
                 let o = o.clone();
-                (0..sightings.len())
+                (0..states.len())
                     .filter(move |i| !o.contains(i))
                     .map(|i| (i, ()))
                     .collect::<Vec<_>>()
@@ -330,7 +337,7 @@ mod tests {
         for order in orders {
             let mut timeline = Timeline::default();
             for &i in order.iter().chain(order.first()) {
-                timeline.insert(sightings[i].clone());
+                timeline.insert(states[i].clone());
             }
             let ids: Vec<_> = timeline
                 .in_order()
@@ -348,65 +355,65 @@ mod tests {
     }
 
     #[test]
-    fn seconds_decide_first() {
+    fn the_second_decides_first() {
         check(
             &[
-                seen(2, "a", Stage::Created, Level(9, "x"), None),
-                seen(1, "b", Stage::Deleted, Level(0, "y"), None),
-                seen(3, "0", Stage::Updated, Level(0, "z"), None),
+                state_at(2, "a", Stage::Created, Level(9, "x"), None),
+                state_at(1, "b", Stage::Deleted, Level(0, "y"), None),
+                state_at(3, "0", Stage::Updated, Level(0, "z"), None),
             ],
             &["b", "a", "0"],
         );
     }
 
     #[test]
-    fn within_a_second_kind_then_lifecycle_then_id() {
+    fn within_a_second_the_kind_decides_then_the_lifecycle_then_the_id() {
         check(
             &[
-                seen(1, "a", Stage::Deleted, Level(1, "x"), None),
-                seen(1, "b", Stage::Updated, Level(2, "x"), None),
-                seen(1, "d", Stage::Updated, Level(1, "x"), None),
-                seen(1, "c", Stage::Updated, Level(1, "x"), None),
-                seen(1, "z", Stage::Created, Level(1, "x"), None),
+                state_at(1, "a", Stage::Deleted, Level(1, "x"), None),
+                state_at(1, "b", Stage::Updated, Level(2, "x"), None),
+                state_at(1, "d", Stage::Updated, Level(1, "x"), None),
+                state_at(1, "c", Stage::Updated, Level(1, "x"), None),
+                state_at(1, "z", Stage::Created, Level(1, "x"), None),
             ],
             &["z", "c", "d", "b", "a"],
         );
     }
 
     #[test]
-    fn a_chain_of_updates_in_one_second_is_followed_through_previous_attributes() {
+    fn updates_within_a_second_are_chained_by_previous_attributes() {
         check(
             &[
-                seen(1, "z", Stage::Created, Level(1, "s0"), None),
-                seen(1, "y", Stage::Updated, Level(1, "s1"), Some("s0")),
-                seen(1, "b", Stage::Updated, Level(1, "s2"), Some("s1")),
-                seen(1, "x", Stage::Updated, Level(1, "s1"), Some("s2")),
-                seen(1, "a", Stage::Updated, Level(1, "s3"), Some("s1")),
+                state_at(1, "z", Stage::Created, Level(1, "s0"), None),
+                state_at(1, "y", Stage::Updated, Level(1, "s1"), Some("s0")),
+                state_at(1, "b", Stage::Updated, Level(1, "s2"), Some("s1")),
+                state_at(1, "x", Stage::Updated, Level(1, "s1"), Some("s2")),
+                state_at(1, "a", Stage::Updated, Level(1, "s3"), Some("s1")),
             ],
             &["z", "y", "b", "x", "a"],
         );
     }
 
     #[test]
-    fn the_state_before_the_second_says_where_a_circle_begins() {
+    fn the_state_before_the_second_decides_where_a_cycle_begins() {
         check(
             &[
-                seen(1, "o", Stage::Updated, Level(1, "active"), None),
-                seen(2, "a", Stage::Updated, Level(1, "active"), Some("past_due")),
-                seen(2, "b", Stage::Updated, Level(1, "past_due"), Some("active")),
+                state_at(1, "o", Stage::Updated, Level(1, "active"), None),
+                state_at(2, "a", Stage::Updated, Level(1, "active"), Some("past_due")),
+                state_at(2, "b", Stage::Updated, Level(1, "past_due"), Some("active")),
             ],
             &["o", "b", "a"],
         );
     }
 
     #[test]
-    fn a_long_chain_in_one_second_is_followed_step_by_step() {
+    fn a_long_chain_within_a_second_is_ordered() {
         let names = [
             "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11",
         ];
         let mut timeline = Timeline::default();
         for i in (1..names.len()).rev() {
-            timeline.insert(seen(
+            timeline.insert(state_at(
                 1,
                 &format!("{}", 99 - i),
                 Stage::Updated,
@@ -419,10 +426,10 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest_whatever_the_order() {
+    fn the_newest_states_are_kept_in_any_order_of_insertion() {
         let all: Vec<_> = (0..100)
             .map(|i| {
-                seen(
+                state_at(
                     i / 2,
                     &format!("{i:03}"),
                     Stage::Updated,
@@ -443,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_nested_changes_leaf_by_leaf() {
+    fn nested_changes_are_read_leaf_by_leaf() {
         let previous =
             serde_json::json!({"requirements": {"currently_due": ["a"]}, "charges_enabled": true});
         let object = serde_json::json!({"requirements": {"currently_due": [], "past_due": []}, "charges_enabled": false});

@@ -1,8 +1,8 @@
-//! What an event says of which entities. Both shapes of Stripe's objects (up to acacia, and from
-//! 2025-03-31.basil on) are read here and nowhere else.
+//! Derives from an event what it says about which entities. Both forms of Stripe's objects (up to
+//! acacia, and from 2025-03-31.basil on) are parsed here and nowhere else.
 //!
-//! A field that is absent or null is unknown; one that has another type than Stripe documents makes
-//! the whole event unreadable, because a guess about money is worse than a dead letter.
+//! A field that is absent or null is unknown. A field that has another type than Stripe documents
+//! makes the complete event unreadable, because a guess about money is worse than a dead letter.
 
 mod movements;
 mod mrr;
@@ -29,7 +29,7 @@ use crate::entity::timeline::{Change, Facts, RecordedState, Stage, changes};
 use crate::entity::{EntityKey, EntityKind, Observation, Update};
 use crate::event::{Event, Text};
 
-/// An event whose object cannot be read. The text names the field and never quotes its value.
+/// An event whose object cannot be parsed. The text names the field and never quotes its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{kind}: {what}")]
 pub struct ObserveError {
@@ -42,7 +42,7 @@ pub struct ObserveError {
 pub struct Plans(BTreeMap<String, String>);
 
 impl Plans {
-    /// As configured under `[plans]`.
+    /// The names configured under `[plans]`.
     pub fn new(names: BTreeMap<String, String>) -> Self {
         Self(names)
     }
@@ -57,10 +57,10 @@ impl Plans {
     }
 }
 
-/// The plan of a subscription none of whose prices is configured.
+/// The plan of a subscription whose prices are not configured.
 pub const UNMAPPED_PLAN: &str = "unmapped";
 
-/// Which entities learn what from `event`. Types that change no entity give nothing.
+/// The observations of `event`, one per entity. Types that change no entity give none.
 pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, ObserveError> {
     let kind = event.kind.as_ref();
     let mut observations = Vec::new();
@@ -74,7 +74,7 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Obs
     let family = kind.rsplit_once('.').map_or(kind, |(family, _)| family);
     match family {
         "customer.subscription" => observations.push(subscription(event, plans)?),
-        // A preview of what is to come has no invoice behind it yet, and no id.
+        // A preview of a future invoice has no id and no invoice behind it.
         "invoice" if kind != "invoice.upcoming" => observations.push(invoice(event)?),
         "payout" => observations.push(payout(event)?),
         "account" if kind == "account.updated" => observations.push(account(event)?),
@@ -94,8 +94,8 @@ pub fn observe(event: &Event<'_>, plans: &Plans) -> Result<Vec<Observation>, Obs
 
 fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, ObserveError> {
     let object: SubscriptionObject = read(event)?;
-    let recurring =
-        mrr::recurring_minor(&object).map_err(|why| unreadable(event, &format!("items: {why}")))?;
+    let recurring = mrr::recurring_minor(&object)
+        .map_err(|reason| unreadable(event, &format!("items: {reason}")))?;
     let plan = object
         .items
         .data
@@ -109,19 +109,19 @@ fn subscription(event: &Event<'_>, plans: &Plans) -> Result<Observation, Observe
         cancel_at_period_end: object.cancel_at_period_end.unwrap_or(false),
         cancel_at_s: object.cancel_at.map(|s| s.0),
         trial_end_s: object.trial_end.map(|s| s.0),
-        items_print: object.items.data.1,
-        discount_prints: (object.discount.1, object.discounts.1),
+        items_fingerprint: object.items.data.1,
+        discount_fingerprints: (object.discount.1, object.discounts.1),
     };
     let origin = SubscriptionOrigin {
         account: event.account.as_deref().map(str::to_owned),
         customer: object.customer.map(Reference::into_id),
         currency: object.currency.map(|c| c.to_ascii_lowercase()),
     };
-    let news = Update::Subscription(origin, sighting(event, facts)?);
+    let update = Update::Subscription(origin, recorded_state(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(EntityKind::Subscription, object.id),
         created_s: event.created_s,
-        news,
+        update,
     })
 }
 
@@ -130,7 +130,7 @@ fn invoice(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let status = match (event.kind.as_ref(), object.status) {
         ("invoice.deleted", _) => InvoiceStatus::Deleted,
         (_, Some(status)) => status.into(),
-        // The oldest API versions have no status, but say whether the invoice is paid.
+        // The oldest API versions have no status, only `paid`.
         (_, None) if object.paid == Some(true) => InvoiceStatus::Paid,
         (_, None) => return Err(unreadable(event, "status: missing")),
     };
@@ -151,11 +151,11 @@ fn invoice(event: &Event<'_>) -> Result<Observation, ObserveError> {
         subscription: object.subscription.or(parent).map(Reference::into_id),
         currency: object.currency.map(|c| c.to_ascii_lowercase()),
     };
-    let news = Update::Invoice(origin, sighting(event, facts)?);
+    let update = Update::Invoice(origin, recorded_state(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(EntityKind::Invoice, object.id),
         created_s: event.created_s,
-        news,
+        update,
     })
 }
 
@@ -171,11 +171,11 @@ fn payout(event: &Event<'_>) -> Result<Observation, ObserveError> {
         amount_minor: Some(object.amount.0),
         currency: Some(object.currency.to_ascii_lowercase()),
     };
-    let news = Update::Payout(origin, sighting(event, facts)?);
+    let update = Update::Payout(origin, recorded_state(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(EntityKind::Payout, object.id),
         created_s: event.created_s,
-        news,
+        update,
     })
 }
 
@@ -190,31 +190,31 @@ fn account(event: &Event<'_>) -> Result<Observation, ObserveError> {
         disabled_reason: requirements.disabled_reason,
         currently_due: count(&requirements.currently_due),
         past_due: count(&requirements.past_due),
-        due_prints: (requirements.currently_due.1, requirements.past_due.1),
+        due_fingerprints: (requirements.currently_due.1, requirements.past_due.1),
     };
     let external = object.external_accounts.unwrap_or_default();
-    let news = AccountUpdate::Snapshot {
+    let update = AccountUpdate::Snapshot {
         country: object.country,
         created_s: object.created.map(|s| s.0),
-        sighting: sighting(event, facts)?,
+        state: recorded_state(event, facts)?,
         has_external_account: !external.data.unwrap_or_default().is_empty()
             || external.total_count.unwrap_or(0) > 0,
     };
-    Ok(about_account(event, &object.id, news))
+    Ok(about_account(event, &object.id, update))
 }
 
-/// The object of `account.application.*` is the application; the account is in the envelope only.
+/// The object of `account.application.*` is the application; only the envelope has the account.
 fn connection(event: &Event<'_>) -> Option<Observation> {
     let connected = match event.kind.as_ref() {
         "account.application.authorized" => true,
         "account.application.deauthorized" => false,
         _ => return None,
     };
-    let news = AccountUpdate::Connection {
+    let update = AccountUpdate::Connection {
         connected,
         event_id: event.id.clone().into_owned(),
     };
-    Some(about_account(event, event.account.as_deref()?, news))
+    Some(about_account(event, event.account.as_deref()?, update))
 }
 
 fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
@@ -223,7 +223,7 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
     };
     let object: ExternalAccountObject = read(event)?;
     let view = ExternalAccount {
-        told: (event.created_s, event.id.clone().into_owned()),
+        last_event: (event.created_s, event.id.clone().into_owned()),
         removed: event.kind == "account.external_account.deleted",
         last4: object.last4,
         country: object.country,
@@ -239,7 +239,7 @@ fn external_account(event: &Event<'_>) -> Result<Option<Observation>, ObserveErr
     )))
 }
 
-/// A thin event says that an account changed, not what it is now.
+/// A thin event says that an account changed, but not its new state.
 fn thin(event: &Event<'_>) -> Option<Observation> {
     let id = event
         .related_id
@@ -267,22 +267,22 @@ fn capability(event: &Event<'_>) -> Result<Option<Observation>, ObserveError> {
     else {
         return Ok(None);
     };
-    let news = AccountUpdate::Capability {
+    let update = AccountUpdate::Capability {
         name: object.id,
-        sighting: sighting(event, facts)?,
+        state: recorded_state(event, facts)?,
     };
-    Ok(Some(about_account(event, account, news)))
+    Ok(Some(about_account(event, account, update)))
 }
 
-fn about_account(event: &Event<'_>, id: &str, news: AccountUpdate) -> Observation {
+fn about_account(event: &Event<'_>, id: &str, update: AccountUpdate) -> Observation {
     Observation {
         key: EntityKey::new(EntityKind::Account, id),
         created_s: event.created_s,
-        news: Update::Account(news),
+        update: Update::Account(update),
     }
 }
 
-fn sighting<F: Facts>(event: &Event<'_>, facts: F) -> Result<RecordedState<F>, ObserveError> {
+fn recorded_state<F: Facts>(event: &Event<'_>, facts: F) -> Result<RecordedState<F>, ObserveError> {
     let stage = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("created") => Stage::Created,
         Some("deleted") => Stage::Deleted,
@@ -302,10 +302,10 @@ fn changed(event: &Event<'_>, facts: &impl Facts) -> Result<Vec<Change>, Observe
     let (Some(previous), Some(object)) = (event.previous, event.object) else {
         return Ok(Vec::new());
     };
-    let wrong = |_| unreadable(event, "data.previous_attributes: not an object");
-    match serde_json::from_str(previous.get()).map_err(wrong)? {
+    let not_an_object = |_| unreadable(event, "data.previous_attributes: not an object");
+    match serde_json::from_str(previous.get()).map_err(not_an_object)? {
         Value::Object(previous) => {
-            let object = beside(&previous, object).map_err(wrong)?;
+            let object = named_fields(&previous, object).map_err(not_an_object)?;
             Ok(changes(&Value::Object(previous), &object, &facts.fields()))
         }
         Value::Null => Ok(Vec::new()),
@@ -313,11 +313,12 @@ fn changed(event: &Event<'_>, facts: &impl Facts) -> Result<Vec<Change>, Observe
     }
 }
 
-/// The object with the fields that `previous` names; the rest, which is most of it, is stepped over.
-fn beside(previous: &Map<String, Value>, object: &RawValue) -> serde_json::Result<Value> {
-    struct Beside<'a>(&'a Map<String, Value>);
+/// The object, reduced to the fields that `previous` names. The rest, which is most of it, is
+/// skipped.
+fn named_fields(previous: &Map<String, Value>, object: &RawValue) -> serde_json::Result<Value> {
+    struct NamedFields<'a>(&'a Map<String, Value>);
 
-    impl<'de> Visitor<'de> for Beside<'_> {
+    impl<'de> Visitor<'de> for NamedFields<'_> {
         type Value = Map<String, Value>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -337,16 +338,16 @@ fn beside(previous: &Map<String, Value>, object: &RawValue) -> serde_json::Resul
         }
     }
 
-    // Where nothing is named, or it has no fields, all of it is what is beside.
+    // If `previous` is empty or the object has no fields, the complete object is compared.
     if previous.is_empty() || !object.get().starts_with('{') {
         return serde_json::from_str(object.get());
     }
     serde_json::Deserializer::from_str(object.get())
-        .deserialize_map(Beside(previous))
+        .deserialize_map(NamedFields(previous))
         .map(Value::Object)
 }
 
-/// Where a fault is, is looked for only if there is one: that costs several times what reading does.
+/// The failing path is located only after an error: that costs several times as much as parsing.
 fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, ObserveError> {
     let object = event
         .object
@@ -354,29 +355,32 @@ fn read<T: DeserializeOwned>(event: &Event<'_>) -> Result<T, ObserveError> {
     serde_json::from_str(object.get()).or_else(|_| locate(event, object))
 }
 
-/// Reads it once more, to name the field that cannot be read.
+/// Parses the object again, to name the field that cannot be parsed.
 fn locate<T: DeserializeOwned>(event: &Event<'_>, object: &RawValue) -> Result<T, ObserveError> {
     let mut reader = serde_json::Deserializer::from_str(object.get());
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        let at = if path == "." {
+        let path_text = if path == "." {
             "data.object".to_owned()
         } else {
             format!("data.object.{path}")
         };
-        // serde's own words quote values; only those about a missing field do not.
+        // serde's messages quote values, except those about a missing field.
         let cause = error.inner().to_string();
         let missing = cause
             .strip_prefix("missing field ")
             .and_then(|rest| rest.split(' ').next());
-        // What `Printed` says of the inside of its list.
+        // `Fingerprinted` reports the path inside its list after this prefix.
         let inside = cause
             .strip_prefix(INSIDE)
             .and_then(|rest| rest.split(" at line ").next());
         let inside = inside.map_or("", |path| path.trim_end_matches('.'));
         match missing {
-            Some(field) => unreadable(event, &format!("{at}: missing field {field}")),
-            None => unreadable(event, &format!("{at}{inside}: not of the documented type")),
+            Some(field) => unreadable(event, &format!("{path_text}: missing field {field}")),
+            None => unreadable(
+                event,
+                &format!("{path_text}{inside}: does not have the documented type"),
+            ),
         }
     })
 }
@@ -395,7 +399,7 @@ mod tests {
     use super::*;
     use crate::entity::Entity;
 
-    fn see(
+    fn observe_object(
         kind: &str,
         account: Option<&str>,
         object: &Value,
@@ -409,14 +413,16 @@ mod tests {
     fn monthly(price: &Value, quantity: u64) -> i64 {
         let object = json!({"id": "sub_1", "status": "active", "currency": "usd",
             "items": {"data": [{"price": price, "quantity": quantity}]}});
-        match &see("customer.subscription.updated", None, &object).expect("readable")[0].news {
+        match &observe_object("customer.subscription.updated", None, &object).expect("readable")[0]
+            .update
+        {
             Update::Subscription(_, seen) => seen.facts.recurring_minor,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn recurring_amounts_per_month() {
+    fn recurring_amounts_are_normalised_to_a_month() {
         let every = |interval: &str, n: u32| json!({"interval": interval, "interval_count": n, "usage_type": "licensed"});
         let table = [
             (
@@ -477,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn only_discounts_that_last_come_off_items_first_and_the_subscription_then() {
+    fn only_permanent_discounts_count_items_first_then_the_subscription() {
         let price =
             json!({"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 2}});
         let percent = |p: f64, d: &str| json!({"id": "di_1", "coupon": {"id": "c", "duration": d, "percent_off": p}});
@@ -498,7 +504,7 @@ mod tests {
                 json!({"discounts": [percent(50.0, "forever")]}),
                 250,
             ),
-            // Old versions: one discount beside the ids of all.
+            // Old versions: one discount next to the ids of all.
             (
                 json!(null),
                 json!({"discount": percent(10.0, "forever"), "discounts": ["di_1"]}),
@@ -522,7 +528,10 @@ mod tests {
                 .as_object_mut()
                 .expect("an object")
                 .extend(of_subscription.as_object().expect("an object").clone());
-            match &see("customer.subscription.updated", None, &object).expect("readable")[0].news {
+            match &observe_object("customer.subscription.updated", None, &object).expect("readable")
+                [0]
+            .update
+            {
                 Update::Subscription(_, seen) => {
                     assert_eq!(seen.facts.recurring_minor, expected, "{object}");
                 }
@@ -581,8 +590,10 @@ mod tests {
                 .as_object_mut()
                 .expect("an object")
                 .extend(amount.as_object().expect("an object").clone());
-            let observation = see(kind, None, &object).expect("readable").remove(0);
-            let Update::Movement(_, seen) = &observation.news else {
+            let observation = observe_object(kind, None, &object)
+                .expect("readable")
+                .remove(0);
+            let Update::Movement(_, seen) = &observation.update else {
                 panic!("{observation:?}")
             };
             let facts = &seen.facts;
@@ -595,13 +606,13 @@ mod tests {
     }
 
     #[test]
-    fn amounts_that_overflow_are_unreadable_and_so_is_division_by_zero() {
+    fn overflow_and_division_by_zero_are_unreadable() {
         for price in [
             json!({"unit_amount": i64::MAX, "recurring": {"interval": "day", "interval_count": 1}}),
             json!({"unit_amount": 1, "recurring": {"interval": "day", "interval_count": 1}, "transform_quantity": {"divide_by": 0, "round": "up"}}),
         ] {
             let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
-            let error = see("customer.subscription.updated", None, &object)
+            let error = observe_object("customer.subscription.updated", None, &object)
                 .expect_err("too large")
                 .to_string();
             assert!(error.contains("overflow"), "{error}");
@@ -609,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invoice_names_its_subscription_in_either_shape() {
+    fn an_invoice_names_its_subscription_in_either_form() {
         for link in [
             json!({"subscription": "sub_1"}),
             json!({"subscription": {"id": "sub_1", "object": "subscription"}}),
@@ -621,7 +632,7 @@ mod tests {
                 .as_object_mut()
                 .expect("an object")
                 .extend(link.as_object().expect("an object").clone());
-            match &see("invoice.finalized", None, &object).expect("readable")[0].news {
+            match &observe_object("invoice.finalized", None, &object).expect("readable")[0].update {
                 Update::Invoice(origin, _) => {
                     assert_eq!(origin.subscription.as_deref(), Some("sub_1"));
                 }
@@ -629,7 +640,7 @@ mod tests {
             }
         }
         assert_eq!(
-            see("invoice.upcoming", None, &json!({"status": "draft"})),
+            observe_object("invoice.upcoming", None, &json!({"status": "draft"})),
             Ok(Vec::new())
         );
     }
@@ -643,7 +654,10 @@ mod tests {
         ] {
             let object =
                 json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
-            match &see("customer.subscription.created", None, &object).expect("readable")[0].news {
+            match &observe_object("customer.subscription.created", None, &object).expect("readable")
+                [0]
+            .update
+            {
                 Update::Subscription(_, seen) => assert_eq!(seen.facts.plan, "PRO"),
                 other => panic!("{other:?}"),
             }
@@ -651,12 +665,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_names_the_field_and_never_the_value() {
+    fn errors_name_the_field_and_never_the_value() {
         let table = [
             (
                 "payout.paid",
                 json!({"id": "po_1", "status": "paid", "amount": "4242424242424242", "currency": "usd"}),
-                "payout.paid: data.object.amount: not of the documented type",
+                "payout.paid: data.object.amount: does not have the documented type",
             ),
             (
                 "payout.paid",
@@ -666,12 +680,12 @@ mod tests {
             (
                 "account.updated",
                 json!({"id": "acct_1", "charges_enabled": true, "payouts_enabled": true, "requirements": {"past_due": "secret"}}),
-                "account.updated: data.object.requirements.past_due: not of the documented type",
+                "account.updated: data.object.requirements.past_due: does not have the documented type",
             ),
             (
                 "customer.subscription.updated",
                 json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": {"unit_amount_decimal": "secret"}}]}}),
-                "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: not of the documented type",
+                "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: does not have the documented type",
             ),
             (
                 "invoice.paid",
@@ -681,22 +695,22 @@ mod tests {
             (
                 "customer.subscription.updated",
                 json!({"id": "sub_1", "status": "active", "items": []}),
-                "customer.subscription.updated: data.object.items: not of the documented type",
+                "customer.subscription.updated: data.object.items: does not have the documented type",
             ),
             (
                 "payout.paid",
                 json!({"id": "po_1", "status": "paid", "amount": i64::MAX, "currency": "usd"}),
-                "payout.paid: data.object.amount: not of the documented type",
+                "payout.paid: data.object.amount: does not have the documented type",
             ),
             (
                 "invoice.paid",
                 json!(7),
-                "invoice.paid: data.object: not of the documented type",
+                "invoice.paid: data.object: does not have the documented type",
             ),
         ];
         for (kind, object, expected) in table {
             assert_eq!(
-                see(kind, None, &object)
+                observe_object(kind, None, &object)
                     .expect_err("unreadable")
                     .to_string(),
                 expected
@@ -705,8 +719,9 @@ mod tests {
     }
 
     #[test]
-    fn any_event_that_bears_an_account_makes_it_known() {
-        let observations = see("balance.available", Some("acct_1"), &json!({})).expect("readable");
+    fn any_event_with_an_account_makes_it_known() {
+        let observations =
+            observe_object("balance.available", Some("acct_1"), &json!({})).expect("readable");
         assert_eq!(observations.len(), 1);
         let mut entity = Entity::new(&observations[0].key);
         entity.merge(&observations[0]);
@@ -715,7 +730,7 @@ mod tests {
             Ok(entity)
         );
         assert_eq!(
-            see(
+            observe_object(
                 "account.application.deauthorized",
                 Some("acct_1"),
                 &json!({"id": "ca_1"})

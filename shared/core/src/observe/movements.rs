@@ -3,7 +3,7 @@
 use super::objects::{
     CheckoutObject, DisputeObject, PaymentObject, Reference, RefundObject, TransferObject,
 };
-use super::{ObserveError, read, sighting};
+use super::{ObserveError, read, recorded_state};
 use crate::entity::movement::{MoneyMovementFacts, MoneyMovementOrigin};
 use crate::entity::{EntityKey, EntityKind, Observation, Update};
 use crate::event::Event;
@@ -32,16 +32,17 @@ pub(super) fn payment(event: &Event<'_>) -> Result<Observation, ObserveError> {
     movement(event, EntityKind::Payment, object.id, &origin, facts)
 }
 
-/// A session that was paid later than it completed stays complete: Stripe tells by the event's type.
+/// A session that was paid after it completed stays complete: if the status is missing, the event's
+/// type decides.
 pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, ObserveError> {
     let object: CheckoutObject = read(event)?;
-    let told = match event.kind.rsplit_once('.').map(|(_, last)| last) {
+    let status_by_type = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("expired") => "expired",
         Some("completed" | "async_payment_succeeded" | "async_payment_failed") => "complete",
         _ => "open",
     };
     let facts = MoneyMovementFacts {
-        status: object.status.unwrap_or_else(|| told.to_owned()),
+        status: object.status.unwrap_or_else(|| status_by_type.to_owned()),
         amount_minor: object.amount_total.map_or(0, |a| a.0),
         reason: object.payment_status.filter(|s| s == "unpaid"),
         attempt_failed: event.kind == "checkout.session.async_payment_failed",
@@ -117,10 +118,10 @@ fn movement(
     origin: &MoneyMovementOrigin,
     facts: MoneyMovementFacts,
 ) -> Result<Observation, ObserveError> {
-    let news = Update::Movement(origin.clone(), sighting(event, facts)?);
+    let update = Update::Movement(origin.clone(), recorded_state(event, facts)?);
     Ok(Observation {
         key: EntityKey::new(kind, id),
         created_s: event.created_s,
-        news,
+        update,
     })
 }

@@ -1,9 +1,9 @@
-//! Monthly recurring revenue of one subscription, from what its events carry.
+//! The monthly recurring revenue of one subscription, from the data in its events.
 //!
-//! Per item: quantity × unit amount, less the item's discounts, ÷ the months of its interval (a week is
-//! 7 and a day is 1 of the 365/12 days of a month); their sum, less the subscription's discounts. Only
-//! discounts that last `forever` count. Metered and tiered prices, and discounts that the event names
-//! by id only, are not in the event: they count nothing.
+//! Per item: quantity × unit amount, less the item's discounts, ÷ the months of its interval (a
+//! week is 7 and a day is 1 of the 365/12 days of a month); then the sum, less the subscription's
+//! discounts. Only discounts that last `forever` count. Metered and tiered prices, and discounts
+//! that the event names only by id, are not in the event: they do not count.
 //! Source: <https://docs.stripe.com/billing/subscriptions/analytics>.
 
 use rust_decimal::prelude::ToPrimitive;
@@ -16,7 +16,7 @@ use super::objects::{
 /// In minor units, rounded once, half to even.
 pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {
     let licensed = |item: &&Item| Interval::of(&item.price).is_some();
-    // Stripe leaves the quantity out of metered items only.
+    // Stripe omits the quantity only for metered items.
     if subscription
         .items
         .data
@@ -40,20 +40,20 @@ fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
         let Some(amount) = amount(item, &item.price)? else {
             continue;
         };
-        let amount = discounted(amount, &item.discounts.0, None, Some)?;
+        let amount = apply_discounts(amount, &item.discounts.0, None, Some)?;
         total = total.checked_add(interval.monthly(amount)?)?;
         first_interval.get_or_insert(interval);
     }
-    // An amount off is taken from each invoice, so once per interval.
+    // A fixed discount is taken from each invoice, so once per interval.
     let interval = first_interval.unwrap_or(Interval {
         months: Decimal::ONE,
         parts: Decimal::ONE,
     });
-    let total = discounted(
+    let total = apply_discounts(
         total,
         &subscription.discounts.0,
         subscription.discount.0.as_ref(),
-        |off| interval.monthly(off),
+        |amount_off| interval.monthly(amount_off),
     )?;
     let total = total
         .round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven)
@@ -61,7 +61,7 @@ fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
     Minor::try_from(total).ok().map(|minor| minor.0)
 }
 
-/// What an item comes to in one interval; `Some(None)` when the event does not say.
+/// The amount of an item in one interval; `Some(None)` if the event does not have it.
 fn amount(item: &Item, price: &Price) -> Option<Option<Decimal>> {
     let unit = price
         .unit_amount_decimal
@@ -81,7 +81,7 @@ fn amount(item: &Item, price: &Price) -> Option<Option<Decimal>> {
     Some(Some(unit.checked_mul(quantity)?))
 }
 
-/// `months` ÷ `parts` months; kept apart so that a twelfth of a yearly price stays exact.
+/// `months` ÷ `parts` months; kept separate so that a twelfth of a yearly price stays exact.
 #[derive(Clone, Copy)]
 struct Interval {
     months: Decimal,
@@ -89,7 +89,8 @@ struct Interval {
 }
 
 impl Interval {
-    /// `None` for what does not recur by a licence: one-off and metered prices, unknown intervals.
+    /// `None` if the price is not licensed and recurring: one-off and metered prices, unknown
+    /// intervals.
     fn of(price: &Price) -> Option<Self> {
         let recurring = price.recurring.as_ref()?;
         if recurring.usage_type.as_deref() == Some("metered") {
@@ -114,26 +115,28 @@ impl Interval {
     }
 }
 
-/// Takes off, one after the other, every discount that lasts. `legacy` is the single `discount` of old
-/// API versions, which repeats one of `discounts`: it counts where those are ids only.
-fn discounted(
+/// Subtracts every permanent discount in turn. `legacy` is the single `discount` of old API
+/// versions, which repeats one of `discounts`: it counts only if those are ids.
+fn apply_discounts(
     mut amount: Decimal,
     discounts: &[Discount],
     legacy: Option<&Discount>,
     per_month: impl Fn(Decimal) -> Option<Decimal>,
 ) -> Option<Decimal> {
-    let listed: Vec<&Coupon> = discounts.iter().filter_map(Discount::coupon).collect();
-    let coupons = if listed.is_empty() {
+    let expanded: Vec<&Coupon> = discounts.iter().filter_map(Discount::coupon).collect();
+    let coupons = if expanded.is_empty() {
         legacy.and_then(Discount::coupon).into_iter().collect()
     } else {
-        listed
+        expanded
     };
     for coupon in coupons.into_iter().filter(|c| c.lasts_forever) {
         amount = match coupon.off {
             CouponValue::Percent(percent) => amount
                 .checked_mul(Decimal::ONE_HUNDRED - percent)?
                 .checked_div(Decimal::ONE_HUNDRED)?,
-            CouponValue::Minor(off) => (amount - per_month(Decimal::from(off))?).max(Decimal::ZERO),
+            CouponValue::Minor(amount_off) => {
+                (amount - per_month(Decimal::from(amount_off))?).max(Decimal::ZERO)
+            }
         };
     }
     Some(amount)

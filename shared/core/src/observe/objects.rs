@@ -1,4 +1,4 @@
-//! The fields that are read of Stripe's objects, in both shapes.
+//! The fields of Stripe's objects that revwatch parses, in both forms.
 
 use rust_decimal::Decimal;
 use serde::de::{DeserializeOwned, Error as _};
@@ -7,7 +7,7 @@ use serde_json::{Number, Value};
 
 use crate::entity::timeline::fingerprint;
 
-/// Stripe sends a reference as an id, or as the whole object where it was expanded.
+/// Stripe sends a reference as an id, or as the complete object if it was expanded.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Reference {
@@ -38,7 +38,7 @@ pub(super) struct SubscriptionObject {
     pub(super) currency: Option<String>,
     #[serde(deserialize_with = "record")]
     pub(super) items: Items,
-    /// Up to acacia; afterwards only `discounts`.
+    /// Up to acacia; later versions have only `discounts`.
     #[serde(default)]
     pub(super) discount: FingerprintedItem<Discount>,
     #[serde(default)]
@@ -50,12 +50,12 @@ pub(super) struct SubscriptionObject {
 
 #[derive(Deserialize)]
 pub(super) struct Items {
-    #[serde(deserialize_with = "listed")]
+    #[serde(deserialize_with = "not_null")]
     pub(super) data: Fingerprinted<Item>,
 }
 
-/// A list that is never null.
-fn listed<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
+/// A list that must not be null.
+fn not_null<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Fingerprinted<T>, D::Error> {
     let list = Fingerprinted::deserialize(deserializer)?;
@@ -83,7 +83,7 @@ impl TryFrom<i64> for Seconds {
     }
 }
 
-/// Reads an object where an object is documented: serde would read the fields of one from a list, too.
+/// Parses an object where an object is documented: serde would also parse its fields from a list.
 fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -91,17 +91,17 @@ fn record<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
     if value.is_array() {
         return Err(serde::de::Error::custom("a list"));
     }
-    of_value(value)
+    from_value(value)
 }
 
-/// Reads a value that was read on its own. Where a fault is, is looked for only if there is one.
-fn of_value<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
+/// Parses a value from [`Value`]. The failing path is located only after an error.
+fn from_value<T: DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
     T::deserialize(&value)
         .or_else(|_| serde_path_to_error::deserialize(value).map_err(|e| inside(&e)))
 }
 
-/// Three letters (ISO 4217), or some more where the money is no state's. It names counters and labels: whatever else
-/// stands there is no currency. Source: <https://docs.stripe.com/currencies>.
+/// Three letters (ISO 4217), or more for a currency that no state issues. Currencies become parts
+/// of counters and labels, so other text is refused. Source: <https://docs.stripe.com/currencies>.
 fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     let is_currency =
@@ -116,7 +116,7 @@ fn required_currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strin
     currency(deserializer)?.ok_or_else(|| D::Error::custom("no currency"))
 }
 
-/// Says where inside a value that was read on its own the fault is.
+/// Reports the path of an error inside a nested value.
 fn inside<E: serde::de::Error>(error: &serde_path_to_error::Error<serde_json::Error>) -> E {
     let cause = error.inner().to_string();
     if cause.starts_with("missing field") {
@@ -153,10 +153,10 @@ impl<T> Default for FingerprintedItem<T> {
 impl<'de, T: DeserializeOwned> Deserialize<'de> for FingerprintedItem<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let print = fingerprint(&value.to_string());
-        let one = Option::deserialize(value)
-            .map_err(|_| serde::de::Error::custom("not of the documented type"))?;
-        Ok(Self(one, print))
+        let fingerprint_of_value = fingerprint(&value.to_string());
+        let item = Option::deserialize(value)
+            .map_err(|_| serde::de::Error::custom("does not have the documented type"))?;
+        Ok(Self(item, fingerprint_of_value))
     }
 }
 
@@ -165,10 +165,10 @@ pub(super) const INSIDE: &str = "inside: ";
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Fingerprinted<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let print = fingerprint(&value.to_string());
+        let fingerprint_of_value = fingerprint(&value.to_string());
         // Null is an empty list, as for every other field.
-        let list: Option<Vec<T>> = of_value(value)?;
-        Ok(Self(list.unwrap_or_default(), print))
+        let list: Option<Vec<T>> = from_value(value)?;
+        Ok(Self(list.unwrap_or_default(), fingerprint_of_value))
     }
 }
 
@@ -191,11 +191,11 @@ impl<'de> Deserialize<'de> for Discounts {
     }
 }
 
-/// An id, or the discount itself. The coupon moved below `source` with 2025-09-30.clover.
+/// An id, or the discount itself. From 2025-09-30.clover on, the coupon is below `source`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Discount {
-    Id(#[expect(dead_code, reason = "an id tells nothing of the amount")] String),
+    Id(#[expect(dead_code, reason = "an id does not contain the amount")] String),
     Object(FullDiscount),
 }
 
@@ -228,7 +228,7 @@ struct DiscountSource {
     coupon: Option<CouponRef>,
 }
 
-/// Null is a value of the field, but it must be there.
+/// The field may be null, but must be present.
 fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -238,7 +238,7 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum CouponRef {
-    Id(#[expect(dead_code, reason = "an id tells nothing of the amount")] String),
+    Id(#[expect(dead_code, reason = "an id does not contain the amount")] String),
     Object(Coupon),
 }
 
@@ -272,7 +272,7 @@ impl TryFrom<CouponFields> for Coupon {
                 CouponValue::Percent(percent.0)
             }
             (None, Some(amount)) if amount.0 >= 0 => CouponValue::Minor(amount.0),
-            _ => return Err("a coupon that takes nothing off, or more than all"),
+            _ => return Err("a coupon without a discount, or with more than 100 %"),
         };
         Ok(Self {
             lasts_forever: fields.duration == "forever",
@@ -293,7 +293,7 @@ impl Discount {
     }
 }
 
-/// A JSON number, read as it is written and not through a double.
+/// A JSON number, parsed as text and not through a double.
 #[derive(Deserialize)]
 #[serde(try_from = "Number")]
 pub(super) struct DecimalNumber(pub(super) Decimal);
@@ -315,7 +315,7 @@ pub(super) struct Price {
     pub(super) lookup_key: Option<String>,
     pub(super) unit_amount: Option<i64>,
     pub(super) unit_amount_decimal: Option<DecimalText>,
-    /// Null for a price that is paid once.
+    /// Null for a one-off price.
     #[serde(deserialize_with = "record")]
     pub(super) recurring: Option<Recurring>,
     #[serde(default, deserialize_with = "record")]
@@ -335,8 +335,9 @@ pub(super) struct Transform {
     pub(super) round: String,
 }
 
-/// An amount in minor units. Stripe's have at most twelve digits; what is much larger is no amount, and
-/// would in the end overflow a sum. Source: <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+/// An amount in minor units. Stripe's amounts have at most twelve digits; a much larger number is
+/// invalid and could overflow a sum. Source:
+/// <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(try_from = "i64")]
 pub(super) struct Minor(pub(super) i64);
@@ -376,7 +377,7 @@ pub(super) struct InvoiceObject {
     pub(super) status: Option<String>,
     pub(super) paid: Option<bool>,
     pub(super) customer: Option<Reference>,
-    /// Up to acacia; afterwards under `parent`.
+    /// Up to acacia; later versions have it under `parent`.
     pub(super) subscription: Option<Reference>,
     pub(super) parent: Option<InvoiceParent>,
     #[serde(default, deserialize_with = "currency")]
@@ -429,7 +430,7 @@ pub(super) struct Requirements {
     pub(super) past_due: Fingerprinted<String>,
 }
 
-/// Only whether there are any is read: no number, no holder.
+/// Only whether there are any is read: no numbers, no holders.
 #[derive(Deserialize, Default)]
 pub(super) struct ExternalAccounts {
     pub(super) data: Option<Vec<serde::de::IgnoredAny>>,
@@ -466,10 +467,10 @@ pub(super) struct PaymentObject {
     pub(super) latest_charge: Option<Reference>,
 }
 
-/// Never the message: it may name a person or a card.
+/// Excludes the message: it may name a person or a card.
 #[derive(Deserialize)]
 pub(super) struct PaymentError {
-    /// Of every error; the codes are only of some.
+    /// Every error has a type; only some have codes.
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
     pub(super) code: Option<String>,
@@ -502,7 +503,7 @@ pub(super) struct DisputeObject {
 #[derive(Deserialize)]
 pub(super) struct RefundObject {
     pub(super) id: String,
-    /// Absent in the oldest API versions, where a refund that was reported had succeeded.
+    /// Absent in the oldest API versions, which reported only refunds that had succeeded.
     pub(super) status: Option<String>,
     pub(super) amount: Minor,
     #[serde(deserialize_with = "required_currency")]

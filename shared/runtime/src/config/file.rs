@@ -286,7 +286,7 @@ severity = \"low\"
             "my.toml:7: `limits.in_flight`: invalid value: integer `-1`, expected usize",
             "my.toml:8: unknown key `limits.batch`; `batch` belongs in [worker]",
             "my.toml:9: unknown key `limits.data`; `data` belongs before the first [section]",
-            "my.toml:12: `alerting.severity.high.respond`: \"soon\" is no time",
+            "my.toml:12: `alerting.severity.high.respond`: \"soon\" is not a duration",
             "my.toml:13: `alerting.severity.high.clock`: unknown variant `never`",
             "my.toml:14: unknown key `alerting.severity.high.escalate.notifi`; did you mean `notify`?",
             "my.toml:18: `endpoints.path`: invalid type: integer `7`, expected a string",

@@ -1,16 +1,17 @@
-//! The order of sightings of one object in one second that neither kind of event nor lifecycle tells
-//! apart: found by what each of them changed.
+//! Orders the states of one object that share a second, a kind of event and a lifecycle position,
+//! by the changes of their events.
 //!
-//! Invariant: the order is a function of the sightings and of the one before them, whatever it costs to
-//! find: the search is bounded by steps, never by time. A stored aggregate depends on it, so it never changes:
-//! `tests/property/seconds.rs` keeps the plain form of the same search to compare with.
+//! Invariant: the order is a function of the states and of the one before them, regardless of the
+//! cost: the search is limited by steps, never by time. Stored aggregates depend on it, so it must
+//! never change: `tests/property/seconds.rs` keeps the plain form of the same search for
+//! comparison.
 
 use std::collections::HashMap;
 
 use super::{Facts, RecordedState};
 
-/// Orders `class`, which is sorted by event id, so that as many as possible follow from their
-/// predecessor; event ids break ties. The answer are indices of `class`.
+/// Orders `class`, which is sorted by event id, so that as many states as possible follow from
+/// their predecessor; event ids break ties. Returns indices of `class`.
 pub(super) fn order<F: Facts>(
     before: Option<&RecordedState<F>>,
     class: &[&RecordedState<F>],
@@ -18,140 +19,149 @@ pub(super) fn order<F: Facts>(
     if class.len() < 2 {
         return (0..class.len()).collect();
     }
-    let costs = Costs::new(&looks(class.iter().copied().chain(before)), class.len());
+    let costs = Costs::new(&features(class.iter().copied().chain(before)), class.len());
     Search::new(&costs).best()
 }
 
-/// After so many steps the best order found by then is taken; the first one found goes from each
-/// sighting to the likeliest next.
+/// The limit of search steps. The best order found by then is used; the first one found goes from
+/// each state to the likeliest next.
 const MAX_STEPS: u32 = 5_000;
 
-/// What a sighting is recognised by. Paths are numbered: most pairs are compared by a number or two.
-struct Look {
-    /// Alike in fields and changes.
-    alike: usize,
-    /// The values of the followed fields.
+/// The features by which states are compared. Paths are numbered, so that most comparisons are of a
+/// number or two.
+struct Features {
+    /// Equal for states with the same fields and changes.
+    equivalence: usize,
+    /// The values of the tracked fields.
     fields: Vec<u32>,
-    /// The values of the followed fields before its event; `None` where that cannot be told.
-    came_from: Vec<Option<u32>>,
-    /// Whether its event changed a followed field.
+    /// The values of the tracked fields before its event; `None` if unknown.
+    values_before: Vec<Option<u32>>,
+    /// Whether its event changed a tracked field.
     changed: bool,
-    /// All that its event changed: path, value before, value after.
+    /// All changes of its event: path, value before, value after.
     changes: Vec<[u32; 3]>,
-    /// The same, of the fields that are not followed.
+    /// The changes of fields that are not tracked.
     others: Vec<[u32; 3]>,
 }
 
-/// Reads each sighting once.
-fn looks<'a, F: Facts + 'a>(sightings: impl Iterator<Item = &'a RecordedState<F>>) -> Vec<Look> {
-    let (mut paths, mut alike) = (HashMap::new(), HashMap::new());
-    let look = |sighting: &'a RecordedState<F>| {
-        let followed = sighting.facts.fields();
-        let mut changes = Vec::with_capacity(sighting.changes.len());
+/// Extracts the features of each state once.
+fn features<'a, F: Facts + 'a>(
+    states: impl Iterator<Item = &'a RecordedState<F>>,
+) -> Vec<Features> {
+    let (mut paths, mut equivalence) = (HashMap::new(), HashMap::new());
+    let features_of = |state: &'a RecordedState<F>| {
+        let tracked = state.facts.fields();
+        let mut changes = Vec::with_capacity(state.changes.len());
         let mut others = Vec::new();
-        for change in &sighting.changes {
+        for change in &state.changes {
             let next = paths.len();
             let number = *paths.entry(change.path.as_str()).or_insert(next);
-            // At most as many as there are changes of a second's sightings, each of which takes far more memory.
+            // Cannot overflow: it is at most the number of changes in one second, each of which
+            // takes far more memory.
             let numbered = [
                 u32::try_from(number).unwrap_or(u32::MAX),
                 change.from,
                 change.to,
             ];
             changes.push(numbered);
-            if followed.iter().all(|(path, _)| *path != change.path) {
+            if tracked.iter().all(|(path, _)| *path != change.path) {
                 others.push(numbered);
             }
         }
         let mut changed = false;
-        let came_from = followed.iter().map(|(path, value)| {
-            if let Some(change) = sighting.changes.iter().find(|c| c.path == *path) {
+        let values_before = tracked.iter().map(|(path, value)| {
+            if let Some(change) = state.changes.iter().find(|c| c.path == *path) {
                 changed = true;
                 return Some(change.from);
             }
-            // A part of it changed, or something around it: what it was before cannot be told.
-            let hidden = sighting
+            // A part of the field or an enclosing object changed: the value before is unknown.
+            let hidden = state
                 .changes
                 .iter()
                 .any(|c| encloses(&c.path, path) || encloses(path, &c.path));
             (!hidden).then_some(*value)
         });
-        let came_from = came_from.collect();
-        let fields: Vec<u32> = followed.iter().map(|(_, value)| *value).collect();
-        let next = alike.len();
-        let alike = *alike
+        let values_before = values_before.collect();
+        let fields: Vec<u32> = tracked.iter().map(|(_, value)| *value).collect();
+        let next = equivalence.len();
+        let equivalence = *equivalence
             .entry((fields.clone(), changes.clone()))
             .or_insert(next);
-        Look {
-            alike,
+        Features {
+            equivalence,
             fields,
-            came_from,
+            values_before,
             changed,
             changes,
             others,
         }
     };
-    sightings.map(look).collect()
+    states.map(features_of).collect()
 }
 
-/// What it costs to go from one sighting to another.
+/// The cost of placing one state after another.
 struct Costs {
     count: usize,
-    /// Row by row, `count` to a row; the last row is that of the sighting before all, if there is one.
+    /// Row by row, `count` to a row; the last row is that of the preceding state, if there is one.
     rows: Vec<u8>,
     has_before: bool,
 }
 
 impl Costs {
-    /// `looks` are the `count` sightings to order, then the one before them if there is one.
-    fn new(looks: &[Look], count: usize) -> Self {
+    /// `features` are those of the `count` states to order, then of the preceding state if there is
+    /// one.
+    fn new(features: &[Features], count: usize) -> Self {
         let mut costs = Self {
             count,
-            rows: vec![AGAINST; looks.len() * count],
-            has_before: looks.len() > count,
+            rows: vec![CONTRADICTED; features.len() * count],
+            has_before: features.len() > count,
         };
-        // By what can be told of the values before it, each finds those that it may follow. There are few such masks.
+        // Candidates for predecessors are found by the known values before the event. There are few
+        // such masks.
         let mut masks: HashMap<Vec<bool>, HashMap<Vec<u32>, Vec<usize>>> = HashMap::new();
-        let mut alike: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (a, look) in looks.iter().enumerate() {
-            alike.entry(look.alike).or_default().push(a);
+        let mut equivalence: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (a, features_of) in features.iter().enumerate() {
+            equivalence
+                .entry(features_of.equivalence)
+                .or_default()
+                .push(a);
         }
-        for (b, to) in looks[..count].iter().enumerate() {
-            for &a in alike
-                .get(&to.alike)
+        for (b, to) in features[..count].iter().enumerate() {
+            for &a in equivalence
+                .get(&to.equivalence)
                 .into_iter()
                 .flatten()
                 .filter(|a| **a != b)
             {
                 costs.rows[a * count + b] = REPEATED;
             }
-            let mask: Vec<bool> = to.came_from.iter().map(Option::is_some).collect();
+            let mask: Vec<bool> = to.values_before.iter().map(Option::is_some).collect();
             let by_fields = masks.entry(mask).or_insert_with_key(|mask| {
                 let mut by_fields: HashMap<_, Vec<_>> = HashMap::new();
-                for (a, look) in looks.iter().enumerate() {
-                    let told = look
+                for (a, features_of) in features.iter().enumerate() {
+                    let states = features_of
                         .fields
                         .iter()
                         .zip(mask)
-                        .filter(|(_, told)| **told)
+                        .filter(|(_, states)| **states)
                         .map(|(value, _)| *value);
                     by_fields
-                        .entry(told.collect::<Vec<u32>>())
+                        .entry(states.collect::<Vec<u32>>())
                         .or_default()
                         .push(a);
                 }
                 by_fields
             });
-            let wanted: Vec<u32> = to.came_from.iter().copied().flatten().collect();
+            let required: Vec<u32> = to.values_before.iter().copied().flatten().collect();
             for &a in by_fields
-                .get(&wanted)
+                .get(&required)
                 .into_iter()
                 .flatten()
                 .filter(|a| **a != b)
             {
                 #[cfg(test)]
-                work::done(&work::COMPARED);
-                if let Some(cost) = cost_of_following(&looks[a], to) {
+                work::count(&work::COMPARED);
+                if let Some(cost) = cost_of_following(&features[a], to) {
                     costs.rows[a * count + b] = cost;
                 }
             }
@@ -163,9 +173,9 @@ impl Costs {
         self.rows[from * self.count + to]
     }
 
-    /// The least that it costs to come to each, from any of the first `rows`.
+    /// The least cost to reach each state, from any of the first `rows`.
     fn least(&self, rows: usize) -> Vec<u8> {
-        let mut least = vec![AGAINST; self.count];
+        let mut least = vec![CONTRADICTED; self.count];
         for row in self.rows.chunks(self.count).take(rows) {
             least
                 .iter_mut()
@@ -176,16 +186,17 @@ impl Costs {
     }
 }
 
-/// Something speaks against it.
-const AGAINST: u8 = 3;
-/// Both tell of the same change: Stripe sometimes sends two events for one.
+/// Contradicted by a change.
+const CONTRADICTED: u8 = 3;
+/// Both report the same change: Stripe sometimes sends two events for one.
 const REPEATED: u8 = 2;
 
-/// 0: `b` plainly follows `a`; 1: nothing speaks for or against it; `None`: something speaks against it.
+/// 0: `b` clearly follows `a`; 1: there is no evidence; `None`: a change contradicts it.
 ///
-/// `b` follows `a` when undoing what `b` changed gives `a`, in every field that both know. Of the followed fields that
-/// is known already; others are known of `a` only where it changed them itself.
-fn cost_of_following(a: &Look, b: &Look) -> Option<u8> {
+/// `b` follows `a` if undoing the changes of `b` gives `a`, in every field known of both. For the
+/// tracked fields this is already established; other fields are known of `a` only if it changed
+/// them itself.
+fn cost_of_following(a: &Features, b: &Features) -> Option<u8> {
     let mut evidence = b.changed;
     for [path, from, _] in &b.others {
         match a.changes.iter().find(|[earlier, ..]| earlier == path) {
@@ -203,40 +214,42 @@ fn encloses(outer: &str, inner: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// Depth first, keeping the first of the cheapest orders.
+/// A depth-first search that keeps the first of the cheapest orders.
 struct Search<'a> {
     costs: &'a Costs,
-    /// The least that it can cost to come to each.
+    /// The least cost to reach each state.
     least: Vec<u8>,
-    /// What comes first, in this order, when nothing was before.
-    begins: Option<Vec<u8>>,
-    /// Not in the path, sorted.
+    /// The order in which first states are tried, if there is no preceding state.
+    first_order: Option<Vec<u8>>,
+    /// States not in the path, sorted.
     free: Vec<usize>,
-    path: Vec<Place>,
+    path: Vec<Position>,
     best: Option<(u32, Vec<usize>)>,
 }
 
-/// How far the search has come at one place of the path: what comes next is tried from the likeliest on.
-struct Place {
-    /// The sighting; at the root, the one before all.
+/// The progress of the search at one position of the path: next states are tried from the likeliest
+/// on.
+struct Position {
+    /// The state; at the root, the preceding one.
     at: usize,
-    /// What the path costs up to here.
+    /// The cost of the path up to here.
     cost: u32,
-    /// The least that what is left costs.
+    /// The least cost of the remaining states.
     rest: u32,
-    /// Tried next: how unlikely, and from which sighting on.
+    /// The next one to try: its cost class, and from which state on.
     next: (u8, usize),
 }
 
 impl<'a> Search<'a> {
     fn new(costs: &'a Costs) -> Self {
         let count = costs.count;
-        // With nothing before it, a chain begins anywhere at no cost: first at what follows from none of the others.
-        let begins = (!costs.has_before).then(|| {
+        // Without a preceding state, a chain may begin anywhere at no cost: states that follow from
+        // no other come first.
+        let first_order = (!costs.has_before).then(|| {
             costs
                 .least(count)
                 .into_iter()
-                .map(|least| AGAINST - least)
+                .map(|least| CONTRADICTED - least)
                 .collect()
         });
         Self {
@@ -246,14 +259,14 @@ impl<'a> Search<'a> {
             } else {
                 vec![0; count]
             },
-            begins,
+            first_order,
             free: (0..count).collect(),
             path: Vec::with_capacity(count + 1),
             best: None,
         }
     }
 
-    /// The indices of the cheapest order that is found.
+    /// The indices of the cheapest order found.
     fn best(mut self) -> Vec<usize> {
         self.run();
         self.best
@@ -262,26 +275,31 @@ impl<'a> Search<'a> {
 
     fn run(&mut self) {
         #[cfg(test)]
-        work::done(&work::SEARCHED);
+        work::count(&work::SEARCHED);
         let rest = self.least.iter().copied().map(u32::from).sum();
-        self.path.push(Place {
+        self.path.push(Position {
             at: self.costs.count,
             cost: 0,
             rest,
             next: (0, 0),
         });
         let mut steps = 1;
-        while let Some(place) = self.path.last() {
-            let (cost, rest) = (place.cost, place.rest);
+        while let Some(position) = self.path.last() {
+            let (cost, rest) = (position.cost, position.rest);
             if self.free.is_empty() {
-                let order = self.path.iter().skip(1).map(|place| place.at).collect();
+                let order = self
+                    .path
+                    .iter()
+                    .skip(1)
+                    .map(|position| position.at)
+                    .collect();
                 self.best = Some((cost, order));
             }
             let Some((to, by)) = self.next() else {
                 self.back();
                 continue;
             };
-            // A first order is found whatever it takes.
+            // A first order is always completed.
             if self.best.is_some() && steps >= MAX_STEPS {
                 return;
             }
@@ -290,7 +308,7 @@ impl<'a> Search<'a> {
             if let Ok(at) = self.free.binary_search(&to) {
                 self.free.remove(at);
             }
-            self.path.push(Place {
+            self.path.push(Position {
                 at: to,
                 cost: cost + by,
                 rest,
@@ -299,7 +317,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Leaves the last place of the path.
+    /// Leaves the last position of the path.
     fn back(&mut self) {
         if let Some(left) = self.path.pop()
             && !self.path.is_empty()
@@ -309,38 +327,42 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What is to be tried next at the last place of the path, and what it costs to go there. What cannot lead to a
-    /// cheaper order than the best is left out.
+    /// The next state to try at the last position of the path, and its cost. States that cannot
+    /// lead to a cheaper order than the best are skipped.
     fn next(&mut self) -> Option<(usize, u32)> {
-        let place = self.path.last_mut()?;
-        let begins = self
-            .begins
+        let position = self.path.last_mut()?;
+        let first_order = self
+            .first_order
             .as_ref()
-            .filter(|_| place.at == self.costs.count);
-        // Less than this may be spent beyond the least, for this step.
+            .filter(|_| position.at == self.costs.count);
+        // The cost of this step may exceed the least by less than this.
         let left = match &self.best {
-            Some((best, _)) => best.saturating_sub(place.cost + place.rest),
+            Some((best, _)) => best.saturating_sub(position.cost + position.rest),
             None => u32::MAX,
         };
         if left == 0 {
             return None;
         }
-        let (unlikely, from) = place.next;
-        for unlikely in unlikely..=AGAINST {
-            let from = if unlikely == place.next.0 { from } else { 0 };
+        let (cost_class, from) = position.next;
+        for cost_class in cost_class..=CONTRADICTED {
+            let from = if cost_class == position.next.0 {
+                from
+            } else {
+                0
+            };
             let at = self.free.partition_point(|free| *free < from);
             for &to in &self.free[at..] {
                 #[cfg(test)]
-                work::done(&work::TRIED);
-                let (order, by) = match begins {
-                    Some(begins) => (begins[to], 0),
+                work::count(&work::TRIED);
+                let (order, by) = match first_order {
+                    Some(first_order) => (first_order[to], 0),
                     None => {
-                        let cost = self.costs.of(place.at, to);
+                        let cost = self.costs.of(position.at, to);
                         (cost, cost)
                     }
                 };
-                if order == unlikely && u32::from(by - self.least[to]) < left {
-                    place.next = (unlikely, to + 1);
+                if order == cost_class && u32::from(by - self.least[to]) < left {
+                    position.next = (cost_class, to + 1);
                     return Some((to, u32::from(by)));
                 }
             }
@@ -349,7 +371,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What a search costs, counted: time is not for tests to measure.
+/// Counts of the work of a search: tests count work instead of measuring time.
 #[cfg(test)]
 mod work {
     use std::cell::Cell;
@@ -358,13 +380,13 @@ mod work {
     thread_local! {
         /// Searches.
         pub(super) static SEARCHED: Cell<usize> = const { Cell::new(0) };
-        /// Pairs of sightings compared.
+        /// Pairs of states compared.
         pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
-        /// Sightings looked at as the next of an order.
+        /// States tried as the next of an order.
         pub(super) static TRIED: Cell<usize> = const { Cell::new(0) };
     }
 
-    pub(super) fn done(what: &'static LocalKey<Cell<usize>>) {
+    pub(super) fn count(what: &'static LocalKey<Cell<usize>>) {
         what.set(what.get() + 1);
     }
 }
@@ -393,12 +415,12 @@ mod tests {
 
     const MANY: usize = 1_000;
 
-    /// In an order that is not that of their ids.
+    /// Ids in another order than the numbers.
     fn id(n: usize) -> String {
         format!("evt_{:04}", n * 617 % MANY)
     }
 
-    fn sighting(n: usize, facts: Pair, change: Option<(&str, usize)>) -> RecordedState<Pair> {
+    fn state(n: usize, facts: Pair, change: Option<(&str, usize)>) -> RecordedState<Pair> {
         let number = |n| u32::try_from(n).expect("a small number");
         let changes = change.map(|(path, from)| Change {
             path: path.into(),
@@ -414,17 +436,16 @@ mod tests {
         }
     }
 
-    fn timeline(told: impl Iterator<Item = RecordedState<Pair>>) -> Timeline<Pair> {
+    fn timeline(states: impl Iterator<Item = RecordedState<Pair>>) -> Timeline<Pair> {
         let mut timeline = Timeline::default();
-        told.for_each(|sighting| timeline.insert(sighting));
+        states.for_each(|state| timeline.insert(state));
         timeline
     }
 
     #[test]
-    fn what_follows_plainly_is_compared_with_nothing_else() {
+    fn a_clear_successor_is_compared_with_nothing_else() {
         let quantity = |n: usize| Pair(7, u32::try_from(n).expect("a small number"));
-        let chain =
-            timeline((1..=MANY).map(|n| sighting(n, quantity(n), Some(("quantity", n - 1)))));
+        let chain = timeline((1..=MANY).map(|n| state(n, quantity(n), Some(("quantity", n - 1)))));
         let ordered: Vec<u32> = chain.in_order().iter().map(|s| s.facts.1).collect();
         assert!(ordered.is_sorted() && ordered.len() == MANY, "{ordered:?}");
         assert!(COMPARED.get() < MANY, "{} pairs compared", COMPARED.get());
@@ -432,16 +453,16 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_tells_apart_costs_little_for_each_pair() {
-        let alike = |n: usize| sighting(n, Pair(7, u32::from(n.is_multiple_of(2))), None);
-        let of_other_fields = |n: usize| sighting(n, Pair(7, 7), Some(("metadata.visits", n)));
-        for told in [
-            (0..MANY).map(alike).collect::<Vec<_>>(),
-            (0..MANY).map(of_other_fields).collect(),
+    fn indistinguishable_states_cost_little_per_pair() {
+        let equivalence = |n: usize| state(n, Pair(7, u32::from(n.is_multiple_of(2))), None);
+        let untracked_change = |n: usize| state(n, Pair(7, 7), Some(("metadata.visits", n)));
+        for states in [
+            (0..MANY).map(equivalence).collect::<Vec<_>>(),
+            (0..MANY).map(untracked_change).collect(),
         ] {
             COMPARED.set(0);
             TRIED.set(0);
-            assert_eq!(timeline(told.into_iter()).in_order().len(), MANY);
+            assert_eq!(timeline(states.into_iter()).in_order().len(), MANY);
             assert!(
                 COMPARED.get() < MANY * MANY,
                 "{} pairs compared",
@@ -452,15 +473,15 @@ mod tests {
     }
 
     #[test]
-    fn of_more_than_the_search_has_steps_a_first_order_is_found() {
+    fn more_states_than_search_steps_still_give_an_order() {
         let quantity = |n: usize| Pair(7, u32::try_from(n).expect("a small number"));
         const MORE: usize = MAX_STEPS as usize + 10;
-        let told = (1..=MORE).map(|n| RecordedState {
+        let states = (1..=MORE).map(|n| RecordedState {
             event_id: format!("evt_{:04}", MORE - n),
-            ..sighting(n, quantity(n), Some(("quantity", n - 1)))
+            ..state(n, quantity(n), Some(("quantity", n - 1)))
         });
         assert!(
-            timeline(told)
+            timeline(states)
                 .in_order()
                 .iter()
                 .map(|s| s.facts.1)
@@ -468,9 +489,9 @@ mod tests {
         );
     }
 
-    /// All that a batch asks of an entity.
+    /// Everything that a batch needs from an entity.
     #[test]
-    fn an_order_is_found_once_however_often_it_is_asked_for() {
+    fn an_order_is_computed_once() {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
         let mut entity = Entity::new(&key);
         for n in 0..40 {
@@ -486,11 +507,11 @@ mod tests {
                 facts,
                 changes: Vec::new(),
             };
-            let news = Update::Payout(PayoutOrigin::default(), seen);
+            let update = Update::Payout(PayoutOrigin::default(), seen);
             entity.merge(&Observation {
                 key: key.clone(),
                 created_s: 1,
-                news,
+                update,
             });
         }
         assert_eq!(SEARCHED.get(), 0, "by merging alone");
