@@ -1,6 +1,6 @@
-//! The evaluator: holds the lease, reads the store, lets the engine decide, and writes what it says.
+//! The evaluator: holds the lease, reads the store, calls the engine, and writes what it decides.
 //!
-//! Invariant: what the engine says is written before anything is told; a process that has lost the lease stops.
+//! Invariant: decisions are written before messages are sent; a process that has lost the lease stops.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alert;
 use crate::dispatch::InFlight;
-use crate::engine::{self, Documents, Engine, TransitionEvent};
+use crate::engine::{self, Documents, Engine, LastCounterRead, TransitionEvent};
 use crate::journal_sync::{self, JournalWriter};
 use crate::metric_value::{MetricInputs, PipelineStatus};
 use crate::notify::ATTEMPT_TIMEOUT;
@@ -24,19 +24,13 @@ use crate::policy::PolicyError;
 use crate::setup::PendingConfig;
 use crate::{Alerting, now_s};
 
-/// Key figures look at 60 days of hours, and the queue is another server: nobody asks every second.
+/// Key figures need 60 days of hours, and the queue is another server: they are not read every second.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Even when no event comes, time moves the windows of figures.
-const COUNTERS_INTERVAL: Duration = Duration::from_secs(30);
-
-/// At most this share of the time is spent reading counters (one in …).
-const COUNTERS_REST: u32 = 10;
 
 /// The history is cut this often.
 const HISTORY_PERIOD_S: i64 = 86_400;
 
-/// The counters that grow with every delivery that is dealt with.
+/// The counters that grow with every delivery that a worker has processed.
 const DELIVERIES: [&str; 4] = [
     "events|applied",
     "events|duplicate",
@@ -65,7 +59,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         }
         let held = alerting.lead(&holder, &mut lasting, shutdown).await;
         match held {
-            // Restarting this process would not help; and said once, not every second.
+            // A restart of this process would not help; and one log line is enough.
             Err(error @ EvaluatorError::Incomplete) => {
                 alerting.ready.pass();
                 if !std::mem::replace(&mut waits, true) {
@@ -74,11 +68,12 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
             }
             Err(error) => {
                 alerting.ready.fail("the store does not answer");
-                tracing::warn!(%error, "alerting begins anew");
+                tracing::warn!(%error, "alerting restarts");
             }
             Ok(()) => waits = false,
         }
-        // Whoever begins anew looks for what was being told: it must have arrived by then, or never will.
+        // The next start asks destinations for messages whose attempts had no result: they must have arrived by then,
+        // or never will.
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = lasting.attempts.end() => {}
@@ -89,7 +84,7 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
             () = tokio::time::sleep(Duration::from_secs_f64(alerting.config.tick_seconds)) => {}
         }
     }
-    // The same goes for another process: the lease outlives what is being told.
+    // The same is true of another process: the lease outlives the attempts under way.
     if !lasting.attempts.is_any_pending() {
         let _ = tokio::time::timeout(
             Duration::from_secs(2),
@@ -102,13 +97,13 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
 
 /// What this process remembers whether it holds the lease or not.
 struct ProcessState {
-    /// When a stand-by last showed the key figures: it can be scraped, too.
+    /// When a standby last showed the key figures: it can be scraped, too.
     shown: Option<Instant>,
     attempts: InFlight,
     keeping: JournalWriter,
-    /// Other settings, on their way.
+    /// New settings that wait to be taken over.
     arriving: PendingConfig,
-    /// Other settings have been taken over and not been tried.
+    /// New settings were taken over and no notifier was tried with them.
     took_over: bool,
 }
 
@@ -131,12 +126,12 @@ pub(crate) struct LeaseGuard<'a> {
     holder: &'a str,
     fence: Fence,
     renewed: Instant,
-    /// How the store came to be whole, when the engine was opened.
+    /// The store's last recovery when the engine was opened.
     healed_by: String,
     keeping: &'a mut JournalWriter,
 }
 
-/// What the evaluator has seen and need not look at again in every tick.
+/// What the evaluator has read and need not read again in every tick.
 struct TickCache {
     figures: Option<CounterRead>,
     looked: Option<Instant>,
@@ -149,18 +144,18 @@ struct CounterRead {
     at: Instant,
     took: Duration,
     hour: u32,
-    /// Of all deliveries dealt with: while it stands still, so do the counters.
+    /// Of all deliveries processed: while it stands still, so do the counters.
     deliveries: i64,
 }
 
-/// Deliveries that wait, and none has been dealt with since.
+/// Deliveries wait, and none was processed since.
 struct Waiting {
     since: Instant,
     deliveries: i64,
 }
 
 impl Alerting {
-    /// Takes the lease and works until it is lost, something fails, other settings have come, or `shutdown`.
+    /// Takes the lease and works until it is lost, something fails, new settings arrive, or `shutdown`.
     async fn lead(
         &self,
         holder: &str,
@@ -207,7 +202,7 @@ impl Alerting {
             pipeline: PipelineStatus::default(),
             waiting: None,
         };
-        // Other settings have come: they are taken over once nothing is being told, or this long after.
+        // New settings have arrived: they are taken over once no attempt is under way, or at this time.
         let mut yields_by: Option<Instant> = None;
         loop {
             if yields_by.is_some_and(|by| !attempts.is_any_pending() || by <= Instant::now()) {
@@ -238,7 +233,7 @@ impl Alerting {
                 self.dispatch_due(&mut engine, attempts, &mut held).await?;
             }
         }
-        // What is being told may still be confirmed, so that the next evaluator does not repeat it.
+        // Attempts under way may still be confirmed, so that the next evaluator does not repeat them.
         let deadline = Instant::now() + Duration::from_secs(5);
         while attempts.is_any_pending() {
             let next = tokio::time::timeout_at(deadline, attempts.results.recv()).await;
@@ -279,8 +274,7 @@ impl Alerting {
         Ok(())
     }
 
-    /// How the store came to be whole. While it is not, what it holds means nothing: alerts would be over that
-    /// are not, and fire again.
+    /// The store's last recovery. While data is missing nothing is decided: alerts would resolve and fire again.
     async fn recovery_id(&self) -> Result<String, EvaluatorError> {
         let health = self.store.health().await?;
         let unwell = health.iter().filter(|health| !health.is_complete()).count();
@@ -297,7 +291,7 @@ impl Alerting {
         Ok(names.join(" "))
     }
 
-    /// Everything as it was left; after a loss of data, as the journal has it.
+    /// The engine as it was left; after a loss of data, as the journal has it.
     async fn open_engine(
         &self,
         fence: Fence,
@@ -311,14 +305,14 @@ impl Alerting {
                     .await?;
             tracing::info!(
                 documents = writes.len(),
-                "the store was made whole: what the journal has beyond it is put back"
+                "the store has recovered: documents that only the journal has are restored"
             );
             for part in writes.chunks(WRITE_BATCH) {
                 self.store.write_documents(fence, part).await?;
             }
             engine = self.stored_engine().await?;
             engine.position.recovery_id = healed_by.to_owned();
-            // What changed meanwhile cannot be followed: look at everything.
+            // Changes since then cannot be followed: all open conditions are evaluated.
             engine.position.rules.clear();
         }
         Ok(engine)
@@ -342,7 +336,7 @@ impl Alerting {
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
         const PAGE: usize = 1000;
-        /// More changes than these are not kept in memory: a look at everything costs less.
+        /// More changes than these are not kept in memory: to evaluate all open conditions costs less.
         const MOST_UNREAD: usize = 50_000;
         if seen.looked.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
             if self.recovery_id().await? != held.healed_by {
@@ -365,7 +359,7 @@ impl Alerting {
             engine.position.cursor = found.cursor;
             unread.extend(found.changes);
             scan |= found.gap || unread.len() > MOST_UNREAD;
-            // What a look at everything will show need not be followed step by step.
+            // Changes need not be followed when all open conditions are evaluated.
             if scan {
                 unread.clear();
             }
@@ -394,7 +388,7 @@ impl Alerting {
             if let Err(error) = engine.on_command(&key, &body, now_s) {
                 // Not what serde says of it: that quotes what it found.
                 let (key, at) = (redact::id(&key), redact::place(&error));
-                tracing::error!(%key, at, "a command cannot be read; it is thrown away");
+                tracing::error!(%key, at, "a command cannot be read; it is discarded");
             }
         }
         engine.on_time(now_s);
@@ -406,7 +400,7 @@ impl Alerting {
         Ok(())
     }
 
-    /// Looks at all open conditions, some thousands at a time.
+    /// Evaluates all open conditions, some thousands at a time.
     async fn scan(
         &self,
         engine: &mut Engine,
@@ -414,9 +408,9 @@ impl Alerting {
         now_s: i64,
     ) -> Result<(), EvaluatorError> {
         let open = self.store.conditions().await?;
-        tracing::info!(conditions = open.len(), "looking at all open conditions");
+        tracing::info!(conditions = open.len(), "evaluating all open conditions");
         engine.begin_scan(&open, now_s);
-        // Until it has ended, whoever goes on from here begins it anew.
+        // Until it has ended, an evaluator that continues from here starts it again.
         engine.position.rules.clear();
         for part in open.chunks(5000) {
             for condition in part {
@@ -429,7 +423,7 @@ impl Alerting {
         Ok(())
     }
 
-    /// Reads counters only when they can have changed what rules see, and not all the time.
+    /// Reads the counters if the engine has a reason to.
     async fn read_metrics(
         &self,
         engine: &mut Engine,
@@ -438,14 +432,16 @@ impl Alerting {
     ) -> Result<(), EvaluatorError> {
         let hour = hour_of(now_s);
         let deliveries = self.store.current_counters(&DELIVERIES).await?;
-        let is_due = seen.figures.as_ref().is_none_or(|last| {
-            let rested = last.at.elapsed() > last.took * COUNTERS_REST;
-            let moved = last.deliveries != deliveries
-                || last.hour != hour
-                || last.at.elapsed() > COUNTERS_INTERVAL;
-            rested && (moved || engine.is_ripe(now_s))
+        let last = seen.figures.as_ref().map(|last| LastCounterRead {
+            elapsed: last.at.elapsed(),
+            took: last.took,
+            hour: last.hour,
+            deliveries: last.deliveries,
         });
-        if !is_due {
+        if engine
+            .counter_read_reason(last.as_ref(), deliveries, now_s)
+            .is_none()
+        {
             return Ok(());
         }
         let at = Instant::now();
@@ -482,7 +478,7 @@ impl Alerting {
         Ok(())
     }
 
-    /// What cannot be asked is unknown.
+    /// What does not answer in time is unknown.
     async fn pipeline(&self) -> PipelineStatus {
         let asked = async {
             let depth = self
@@ -492,7 +488,7 @@ impl Alerting {
                 .ok()
                 .map(|depth| depth.iter().sum::<u64>());
             let count = async |place| self.queue.held_count(place).await.ok();
-            // While everything is paused, what is held back waits where it is.
+            // While everything is paused, parked deliveries wait in their queues.
             let pauses = journal::pauses_in_store(self.store.as_ref())
                 .await
                 .ok()
@@ -520,7 +516,7 @@ impl Alerting {
         }
     }
 
-    /// Decides, and writes what was decided, unless the store is no longer the one it was decided on.
+    /// Decides, and writes what was decided, unless the store has recovered since.
     pub(crate) async fn write(
         &self,
         engine: &mut Engine,
@@ -548,13 +544,13 @@ impl Alerting {
         held.keeping.flush(&self.queue, self.journal_within());
     }
 
-    /// A line is written, or is not, before the lease could go to another evaluator, who would write newer ones.
+    /// A line is written, or is not, before another evaluator could have the lease and write newer ones.
     fn journal_within(&self) -> Duration {
         self.lease() / 3
     }
 
-    /// What has been over for longer than the settings say is forgotten. What is not is written into the journal
-    /// anew: the lines it has may be so old that it forgets them.
+    /// Alerts that were resolved for longer than the settings say are deleted. Open documents are written to the
+    /// journal again: its own lines may be so old that it drops them.
     async fn cut_history(
         &self,
         held: &mut LeaseGuard<'_>,

@@ -434,7 +434,7 @@ async fn keeps_it_to_itself(home: &Home) {
         }
         until("they are thrown away", || async {
             (process
-                .logged("a command cannot be read; it is thrown away")
+                .logged("a command cannot be read; it is discarded")
                 .len()
                 == PERSONAL.len())
             .then_some(())

@@ -1,17 +1,26 @@
-//! Everything the evaluator remembers, and what a tick does to it. Pure: the shell in `alerting/src/evaluator.rs` reads the
-//! store, calls in here, and writes what comes out.
+//! Alerting as an engine without I/O: what the evaluator remembers, and every decision. The shell in
+//! `alerting/src/evaluator.rs` reads the store, calls the engine, and writes and delivers what it decides.
 //!
-//! Inputs ([`Engine::on_changes`], [`Engine::on_counters`], [`Engine::on_command`], [`Engine::on_time`], …) only note
-//! what happened; [`Engine::settle`] then decides, for all of it at once, who is told, and gives the documents
-//! to be written. `inputs.rs` takes in what rules see, `transitions.rs` leads alerts through their life, `mute.rs`
-//! and `groups.rs` decide who is told, `notification.rs` and `outbox.rs` follow the messages.
+//! The order of the calls: [`Engine::open`] with the stored documents. Then, in every tick, [`Engine::on_counters`] if
+//! there is an [`Engine::counter_read_reason`]; [`Engine::on_changes`] with all unread changes, or, if some were lost or
+//! [`Engine::needs_scan`], [`Engine::begin_scan`], [`Engine::on_open`] for each open condition, and
+//! [`Engine::end_scan`]; [`Engine::on_open`] for what fell due within [`Engine::due_windows`]; [`Engine::on_command`];
+//! [`Engine::on_time`]; and [`Engine::settle`], whose documents are written. These only note what happened:
+//! [`Engine::settle`] decides for all of it at once. Messages are delivered between ticks: [`Engine::due`],
+//! [`Engine::begin`], [`Engine::settle`] and write, attempt, [`Engine::on_attempt_result`], [`Engine::settle`] and write.
 //!
-//! Invariant: every change of the engine comes with the documents that make it durable; the shell writes
-//! them before anything is told, and forgets the engine when it cannot.
+//! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
+//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness` and `Changes`. A part knows no other; what concerns
+//! several of them is in the methods of [`Engine`]: `inputs.rs` (what rules see), `transitions.rs` (the life of an
+//! alert), `muting.rs`, `grouping.rs`, `notification.rs` (messages and notices) and `commands.rs`.
+//!
+//! Invariant: every change comes with the documents that make it durable. The shell writes them before anything is
+//! delivered, and drops the engine when it cannot.
 
 mod alert_table;
 mod changes;
 mod commands;
+mod counter_reads;
 mod freshness;
 mod grouping;
 mod groups;
@@ -33,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
 use self::changes::Changes;
+pub use self::counter_reads::{CounterReadReason, LastCounterRead};
 use self::freshness::Freshness;
 use self::groups::{Groups, place};
 use self::mutes::Mutes;
@@ -47,13 +57,13 @@ use crate::lifecycle::Stage;
 use crate::policy::Policy;
 use crate::rule::{Rule, RuleKind, Severity};
 
-/// Alerts that are not over, or not told yet.
+/// Alerts that are not resolved, or of which a message is not delivered yet.
 pub const ALERTS: &str = "alert";
-/// Alerts that are over and told.
+/// Alerts that are resolved, all their messages delivered.
 pub const HISTORY: &str = "history";
-/// Rules that hold, but not yet for long enough, and those whose alert was ended by hand.
+/// Rules that hold, but not yet for long enough, and those whose alert a person resolved.
 pub const PENDING: &str = "pending";
-/// Silences, also those that have ended of late.
+/// Silences, also those that have ended recently.
 pub const SILENCES: &str = "silence";
 /// How far the evaluator has read.
 pub const POSITION: &str = "evaluator";
@@ -64,26 +74,26 @@ pub const POSITION: &str = "evaluator";
 pub struct EvaluatorPosition {
     /// Of the condition changes.
     pub cursor: ChangeCursor,
-    /// Conditions that fall due up to this Unix second have been looked at.
+    /// Conditions that fall due up to this Unix second have been evaluated.
     pub until_s: i64,
     /// The rules for which that is true.
     pub rules: Vec<String>,
-    /// Rules that left something aside while events were late for them: look at all open conditions when they
-    /// are not.
+    /// Rules that skipped a condition while events were late for them: when they are not, all open conditions are
+    /// evaluated.
     pub waiting: BTreeSet<String>,
-    /// Unix second at which what is too old was last taken out of the history.
+    /// Unix second at which old alerts were last removed from the history.
     pub history_cut_s: i64,
-    /// How the store had come to be whole then; see [`revwatch_storage::ports::Health::recovery_id`].
+    /// The store's last recovery by then; see [`revwatch_storage::ports::Health::recovery_id`].
     #[serde(default, alias = "healed_by")]
     pub recovery_id: String,
 }
 
-/// A rule and whom it looks at.
+/// A rule and a subject that it watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WatchKey {
     /// The rule's name.
     pub rule: String,
-    /// Whom.
+    /// The subject.
     pub subject: Subject,
 }
 
@@ -92,15 +102,15 @@ pub struct WatchKey {
 pub struct TransitionEvent {
     /// The alert; `None` while it is pending.
     pub alert_id: Option<String>,
-    /// Which rule, about whom.
+    /// The rule and the subject.
     pub key: WatchKey,
-    /// What it was.
+    /// The stage before.
     pub from: Stage,
-    /// What it is.
+    /// The stage after.
     pub to: Stage,
-    /// Who did it; `None`: it happened by itself.
+    /// The person who did it; `None`: no person did.
     pub by: Option<String>,
-    /// How bad it was and how many seconds after it fired, where people were told and a clock stopped.
+    /// Its severity and the seconds since it fired, when this stopped one of its clocks.
     pub clocked: Option<(Severity, i64)>,
     /// The event that led to the alert, if one did.
     pub event_id: Option<String>,
@@ -135,11 +145,11 @@ pub struct Engine {
     pub position: EvaluatorPosition,
 }
 
-/// Readers are told of a figure that moves not more often than this.
+/// A message shows a new metric value at most this often.
 const REFRESH_S: i64 = 300;
 
 impl Engine {
-    /// Opens the engine of an earlier evaluator, or a new one.
+    /// Continues from the documents of an earlier evaluator; without any, begins.
     pub fn open(
         rules: Vec<Rule>,
         policy: Policy,
@@ -177,7 +187,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Takes in an alert of an earlier evaluator.
+    /// Adds an alert of an earlier evaluator.
     fn admit(&mut self, mut alert: Alert) {
         let id = alert.id.clone();
         if self.policy.replace_missing(&mut alert) {
@@ -194,7 +204,7 @@ impl Engine {
         if !alert.is_over() {
             let key = key_of(&alert);
             if alert.group.is_some() {
-                // The newest is the one that may be joined.
+                // Only the newest takes more members.
                 let place = place(&alert);
                 let newer = |other: &Alert| other.fired_s < alert.fired_s;
                 if self
@@ -218,7 +228,7 @@ impl Engine {
                     )
                     .is_some()
                 {
-                    // A crash came between the alert and what it replaced.
+                    // A crash came before the document that the alert replaces was deleted.
                     self.forget_watch(&key);
                 }
                 self.note_inhibitor(&alert, true);
@@ -230,16 +240,16 @@ impl Engine {
         self.enqueue(&id);
     }
 
-    /// Notifiers that cannot tell anybody until something is mended.
+    /// Notifiers that cannot deliver until a person repairs something.
     pub fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
         self.outbox.broken_notifiers()
     }
 
-    /// Time passes: clocks speak, what has been over for long enough resolves, silences end.
+    /// Time passes: notices fall due, what has been clear for long enough resolves, silences end.
     pub fn on_time(&mut self, now_s: i64) {
         while let Some(key) = self.watches.pop_closing(now_s) {
             match self.rules.position(&key.rule) {
-                // It may be unknown by now: its next reading says.
+                // It may be unknown by now: its next evaluation decides.
                 Some(index) if matches!(self.rules.all()[index].kind, RuleKind::Metric(_)) => {}
                 Some(index) => self.observe(
                     index,
@@ -260,8 +270,8 @@ impl Engine {
         }
     }
 
-    /// Decides who is told of what happened since the last time, and gives the documents to be written, in
-    /// this order, before anything is told.
+    /// Decides which messages follow from what happened since the last time, and returns the documents that must be
+    /// written, in this order, before any message is sent.
     pub fn settle(&mut self, now_s: i64) -> Vec<DocumentWrite> {
         let fired = self.changes.take_fired();
         self.mute_and_unmute(&fired, now_s);
@@ -277,12 +287,12 @@ impl Engine {
         self.changes.take_writes(|id| self.groups.is_group(id))
     }
 
-    /// What happened since this was last asked.
+    /// The transitions since this was last asked.
     pub fn take_transitions(&mut self) -> Vec<TransitionEvent> {
         self.changes.take_transitions()
     }
 
-    /// Every alert that is not over, or not told; groups as well as their members.
+    /// Every alert that is not in the history; groups as well as their members.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values()
     }
@@ -303,12 +313,17 @@ impl Engine {
         moments.into_iter().flatten().min()
     }
 
-    /// Whether something has held for long enough to fire, if it still holds.
-    pub fn is_ripe(&self, now_s: i64) -> bool {
-        self.watches.is_ripe(now_s)
+    /// Why the counters must be read at `now_s`, when so many deliveries were dealt with; `None`: they need not.
+    pub fn counter_read_reason(
+        &self,
+        last: Option<&LastCounterRead>,
+        deliveries: i64,
+        now_s: i64,
+    ) -> Option<CounterReadReason> {
+        counter_reads::reason(last, deliveries, self.watches.is_ripe(now_s), now_s)
     }
 
-    /// Moves what is over and told into the history.
+    /// Moves resolved alerts whose messages are delivered into the history.
     fn retire(&mut self, now_s: i64) {
         let done: Vec<_> = self
             .alerts
