@@ -1,4 +1,4 @@
-//! An alert: what fired, about whom, how bad, how its clocks stand, and how far its messages have got.
+//! An alert: its rule and subject, severity, clocks, and the state of its messages.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,19 +12,19 @@ use sha2::{Digest, Sha256};
 
 use crate::rule::{Rule, Severity};
 
-/// One alert, from firing to resolved and told.
+/// One alert, from firing to resolved and delivered.
 ///
-/// Many alerts of one rule at once are told as one: the *group* is an alert of its own with
-/// [`Alert::group`] set, and its members, which name it in [`Alert::part_of`], tell nobody themselves.
+/// Many alerts of one rule at once are delivered as one: the *group* is an alert of its own with
+/// [`Alert::group`] set, and its members, which name it in [`Alert::part_of`], have no messages of their own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// `al_…`; a function of rule, subject and time, so that two evaluators give it the same one.
     pub id: String,
     /// The rule's name.
     pub rule: String,
-    /// How bad.
+    /// Its severity.
     pub severity: Severity,
-    /// Whom it tells.
+    /// Where its messages go.
     pub route: String,
     /// Words to route and silence by: the rule's, and those of the segment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -40,35 +40,35 @@ pub struct Alert {
     pub subject: Subject,
     /// Where it is in its life.
     pub state: AlertState,
-    /// Unix seconds at which the trouble began.
+    /// Unix seconds at which the problem began.
     pub since_s: i64,
     /// Unix seconds.
     pub fired_s: i64,
     /// Unix seconds.
     pub acknowledged_s: Option<i64>,
-    /// Who took it.
+    /// The person who acknowledged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
     /// Unix seconds.
     pub resolved_s: Option<i64>,
-    /// Who ended it by hand; `None` when it ended by itself.
+    /// The person who resolved it; `None` when its rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
-    /// Unix seconds since which it is over, while `keep_firing_for` runs.
+    /// Unix seconds since which its rule is clear, while `keep_firing_for` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear_since_s: Option<i64>,
-    /// Until when somebody should have answered, and it should be over.
+    /// When it should be acknowledged and resolved.
     #[serde(default)]
     pub sla: Sla,
-    /// What is the matter.
+    /// What messages show of the problem.
     pub evidence: Evidence,
-    /// Set on a group: how many it stands for.
+    /// Set on a group: its members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
-    /// The group that tells of it.
+    /// The group that it is a member of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<String>,
-    /// Why nobody is told at present.
+    /// Why its messages are held back now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted: Option<Mute>,
     /// Warnings and escalations so far, oldest first.
@@ -76,20 +76,20 @@ pub struct Alert {
     pub notices: Vec<Notice>,
     /// Grows with every change that readers should see.
     pub revision: u32,
-    /// Unix seconds at which readers were last given a reason to look.
+    /// Unix seconds of the last change that readers should see.
     #[serde(default)]
     pub revised_s: i64,
-    /// Its figure has moved since, and readers have not been told.
+    /// Its metric value has changed since, and readers have not seen it.
     #[serde(
         default,
         alias = "is_behind",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub has_unsent_changes: bool,
-    /// The notifiers that tell it.
+    /// The notifiers that deliver it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notifiers: Vec<String>,
-    /// How far each message has got.
+    /// The state of each message.
     #[serde(alias = "deliveries")]
     pub notifications: BTreeMap<MessageKey, NotificationState>,
 }
@@ -98,7 +98,7 @@ pub struct Alert {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// The whole business.
+    /// The complete business.
     #[default]
     Business,
     /// A part of it, for example the currency `usd`.
@@ -116,26 +116,26 @@ pub enum Subject {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
-    /// It holds, and nobody has taken it.
+    /// Its rule holds, and no person has acknowledged it.
     Firing,
-    /// Somebody has taken it.
+    /// A person has acknowledged it.
     Acknowledged,
-    /// It is over.
+    /// It has ended.
     Resolved,
 }
 
-/// The times by which an alert should be answered and over (C13), and how its clocks stand.
+/// The times by which an alert should be acknowledged and resolved (C13), and its clocks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sla {
     /// Time to respond, in seconds as the rule has it (of business hours, if it counts those).
     pub respond_s: i64,
     /// Time to resolve.
     pub resolve_s: i64,
-    /// Unix seconds by which somebody should have acknowledged it.
+    /// Unix seconds by which it should be acknowledged.
     pub respond_due_s: i64,
-    /// Unix seconds by which it should be over.
+    /// Unix seconds by which it should be resolved.
     pub resolve_due_s: i64,
-    /// What the clocks will say, by Unix second, soonest first; what has been said is gone.
+    /// The notices that will be due, by Unix second, soonest first.
     #[serde(alias = "ahead")]
     pub upcoming: Vec<(i64, NoticeKind)>,
 }
@@ -143,7 +143,7 @@ pub struct Sla {
 /// What a message shows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The figure compared, for rules on figures.
+    /// The value compared, for rules on metrics.
     #[serde(default, alias = "figure", skip_serializing_if = "Option::is_none")]
     pub metric_value: Option<MetricValue>,
     /// The money concerned, one entry per currency.
@@ -158,7 +158,7 @@ pub struct Evidence {
     /// Stripe's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// How it went of late, oldest first.
+    /// Its recent values, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trend: Vec<Point>,
     /// The events that show it.
@@ -166,10 +166,10 @@ pub struct Evidence {
     pub event_ids: Vec<String>,
 }
 
-/// A figure, and what it was compared with.
+/// The value of a metric, and what it was compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MetricValue {
-    /// What it is.
+    /// The value.
     pub value: f64,
     /// What it must not be above (or below).
     pub threshold: f64,
@@ -182,7 +182,7 @@ pub struct MetricValue {
     pub parts: Option<(i64, i64)>,
 }
 
-/// On which side of a threshold the trouble is.
+/// On which side of a threshold the problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -192,7 +192,7 @@ pub enum Side {
     Below,
 }
 
-/// How a figure is written.
+/// How a metric value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -211,7 +211,7 @@ pub enum Unit {
 pub struct Point {
     /// Unix seconds.
     pub at_s: i64,
-    /// In the figure's unit; `None`: too little was known.
+    /// In the metric's unit; `None`: too little was known.
     pub value: Option<f64>,
 }
 
@@ -220,11 +220,11 @@ pub struct Point {
 pub struct Group {
     /// How many alerts joined it.
     pub joined: u32,
-    /// How many of them are not over.
+    /// How many of them are not resolved.
     pub open: u32,
     /// The largest by money, largest first; some of the first where no money is known.
     pub top: Vec<Member>,
-    /// The money of all that joined; the evidence has that of those that are not over.
+    /// The money of all that joined; the evidence has that of those that are not resolved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<Money>,
 }
@@ -242,7 +242,7 @@ pub struct Member {
     pub money: Option<Money>,
 }
 
-/// Why an alert is not told.
+/// Why the messages of an alert are held back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mute {
@@ -252,7 +252,7 @@ pub enum Mute {
     Inhibited(String),
 }
 
-/// Something said about an alert beside the alert itself: a warning, a breach, an escalation.
+/// A message about an alert in addition to its own: a warning, a breach, an escalation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// From 1; 0 is the alert's own message.
@@ -261,25 +261,25 @@ pub struct Notice {
     pub kind: NoticeKind,
     /// Unix seconds.
     pub at_s: i64,
-    /// Whom it tells.
+    /// Where it goes.
     pub route: String,
-    /// How.
+    /// The notifiers that deliver it.
     pub notifiers: Vec<String>,
 }
 
-/// What a clock can say.
+/// The notices that a clock can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
-    /// The time to respond is nearly over.
+    /// The time to respond ends soon.
     RespondSoon,
-    /// Nobody responded in time.
+    /// No person responded in time.
     RespondBreached,
     /// Step of the escalation chain, from 0.
     Escalated(u32),
-    /// The time to resolve is nearly over.
+    /// The time to resolve ends soon.
     ResolveSoon,
-    /// It was not over in time.
+    /// It was not resolved in time.
     ResolveBreached,
 }
 
@@ -293,15 +293,15 @@ pub struct MessageKey {
     pub notice: u32,
 }
 
-/// How far one message has got.
+/// The state of one message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NotificationState {
     /// The revision its readers have seen; 0: none.
     #[serde(alias = "told")]
     pub delivered_revision: u32,
-    /// The revision that is being told, written before it is: whoever finds it set after a crash does not
-    /// know whether it was.
+    /// The revision of an attempt, written before the attempt is made: an evaluator that finds it after a crash does
+    /// not know whether the message arrived.
     #[serde(alias = "trying", skip_serializing_if = "Option::is_none")]
     pub attempting_revision: Option<u32>,
     /// Where the message is, for changing it in place and for its thread.
@@ -311,11 +311,11 @@ pub struct NotificationState {
     pub attempts: u32,
     /// Unix milliseconds before which nothing is tried.
     pub not_before_ms: i64,
-    /// An attempt ended without an answer and nothing could tell what became of it: readers may have the
-    /// message twice.
+    /// An attempt ended without an answer, and the destination could not say whether the message arrived: readers may
+    /// have it twice.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub possible_duplicate: bool,
-    /// Why it cannot be told this way until somebody mends something; another way was taken.
+    /// Why this notifier cannot deliver it until a person repairs something; another was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
 }
@@ -425,7 +425,7 @@ impl Alert {
         }
     }
 
-    /// Whether it is over.
+    /// Whether it is resolved.
     pub fn is_over(&self) -> bool {
         self.state == AlertState::Resolved
     }
@@ -437,7 +437,7 @@ impl Alert {
         self.has_unsent_changes = false;
     }
 
-    /// What the subject is called in exports; empty for the whole business.
+    /// What the subject is called in exports; empty for the complete business.
     pub fn subject_text(&self) -> String {
         self.subject.to_string()
     }

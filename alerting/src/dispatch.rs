@@ -1,4 +1,4 @@
-//! Whose turn it is to be told: one message at a time for each destination, not faster than its rate.
+//! When messages are sent: one at a time to each destination, not faster than its rate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::evaluator::{EvaluatorError, LeaseGuard};
 use crate::notify::{ATTEMPT_TIMEOUT, Notifier, Outcome};
 use crate::{Alerting, notification_telemetry, now_ms};
 
-/// One destination's turn-taking: one message at a time, not faster than its rate.
+/// One destination: one message at a time, not faster than its rate.
 #[derive(Clone, Copy)]
 pub(crate) struct DestinationSlot {
     busy: bool,
@@ -41,7 +41,7 @@ impl DestinationSlot {
     }
 }
 
-/// What is being told, by destination. It goes on when the evaluator begins anew.
+/// Attempts under way, by destination. They continue when the evaluator restarts.
 pub(crate) struct InFlight {
     pub(crate) slots: HashMap<String, DestinationSlot>,
     tell: mpsc::Sender<(String, AttemptResult)>,
@@ -68,13 +68,13 @@ impl InFlight {
         }
     }
 
-    /// Waits until nothing is being told. What became of it is looked for, not noted.
+    /// Waits until no attempt is under way. Their results are not noted: the destinations are asked later.
     pub(crate) async fn end(&mut self) {
         let deadline = Instant::now() + ATTEMPT_TIMEOUT;
         while self.is_any_pending() {
             match tokio::time::timeout_at(deadline, self.results.recv()).await {
                 Ok(Some((destination, told))) => self.note(&destination, &told.outcome),
-                // Nobody will say: it must have panicked.
+                // No result will come: the attempt must have panicked.
                 _ => self.slots.clear(),
             }
         }
@@ -88,7 +88,7 @@ impl Alerting {
             .find(|notifier| notifier.name() == name)
     }
 
-    /// When the next destination may be told something, if that is not now.
+    /// When the next message may be sent, if that is not now.
     pub(crate) fn next_dispatch(
         &self,
         engine: &Engine,
@@ -103,14 +103,14 @@ impl Alerting {
             let wait = Duration::from_millis(u64::try_from(not_before_ms - now_ms()).unwrap_or(0));
             Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
         });
-        // Never quite at once: turns that could be taken have been.
+        // Never at once: what could be sent now has been.
         moments
             .min()
             .map(|at| at.max(now + Duration::from_millis(1)))
     }
 
-    /// Lets every destination that is free and rested be told its next message. That an attempt begins is
-    /// written before it does: after a crash it is looked for, not simply repeated.
+    /// Sends every free destination its next message. An attempt is written before it is made: after a crash the
+    /// destination is asked for the message before it is sent again.
     pub(crate) async fn dispatch_due(
         &self,
         engine: &mut Engine,

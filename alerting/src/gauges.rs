@@ -62,7 +62,7 @@ impl Alerting {
             .set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
     }
 
-    /// Shows how many alerts wait for too long. It looks at each: not for every tick.
+    /// Shows how many alerts wait for too long. It reads all of them: not in every tick.
     pub(crate) fn show_overdue(&self, engine: &Engine) {
         let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         for severity in Severity::ALL {
@@ -87,7 +87,7 @@ impl Alerting {
         self.metrics.alerts_overdue.show(counts);
     }
 
-    /// Notes how long an alert took to be answered, or to end.
+    /// Notes how long an alert took to be acknowledged or resolved.
     pub(crate) fn clock(&self, happened: &TransitionEvent) {
         let histogram = match happened.to {
             Stage::Acknowledged => &self.metrics.alert_acknowledge_seconds,

@@ -1,10 +1,10 @@
-//! revwatch's alerting: looks at the state, decides what fires and what is over, tells people.
+//! revwatch's alerting: evaluates rules on the state, decides which alerts fire and resolve, and notifies people.
 //!
 //! Deciding is pure ([`evaluation`], [`step`], [`engine`], [`policy`], [`message`]); around it the evaluator holds the
-//! lease, reads the store and writes what the engine says, and notifiers tell, each in its turn.
+//! lease, reads the store and writes what the engine decides, and notifiers deliver messages.
 //!
-//! Invariant: an alert is durable before anybody is told, and so is the attempt to tell it; it is told until
-//! a notifier has confirmed it.
+//! Invariant: an alert is durable before a message about it is sent, and so is the attempt; it is retried until a
+//! notifier has confirmed it.
 
 pub mod alert;
 mod attempt;
@@ -54,11 +54,11 @@ pub struct Alerting {
     pub store: Arc<dyn StateStore>,
     /// What waits to become state, for rules on the pipeline itself.
     pub queue: Arc<dyn EventQueue>,
-    /// What to look for.
+    /// The rules.
     pub rules: Vec<Rule>,
-    /// How to tell, in order of preference; at least one.
+    /// The notifiers, in order of preference; at least one.
     pub notifiers: Vec<Arc<dyn Notifier>>,
-    /// Where answers given in Slack come in.
+    /// Where answers given in Slack arrive.
     pub actions: SlackActions,
     /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
@@ -68,14 +68,14 @@ pub struct Alerting {
     pub tracer: Tracer,
     /// Passes while the store answers.
     pub ready: Check,
-    /// Where other rules, notifiers and settings come in.
+    /// Where new rules, notifiers and settings arrive.
     pub arriving: PendingConfig,
 }
 
 /// Alerting cannot start; the text names the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The rules, the ways to tell, or who is told.
+    /// The rules, the notifiers, or the routes.
     #[error(transparent)]
     Setup(#[from] ConfigError),
     /// The way back from Slack.
@@ -122,20 +122,20 @@ impl Alerting {
         setup::policy(&self.config, &self.notifiers)
     }
 
-    /// Goes by other settings from now on. Nothing may be under way.
+    /// Uses new settings from now on. No attempt may be under way.
     fn take_over(&mut self, setup: Setup) {
         let Setup {
             rules,
             notifiers,
             config,
         } = setup;
-        tracing::info!(rules = rules.len(), "alerting goes by other settings");
+        tracing::info!(rules = rules.len(), "alerting uses new settings");
         (self.rules, self.notifiers, self.config) = (rules, notifiers, config);
     }
 }
 
-/// Evaluates and tells until `shutdown`. Of several processes one works, the others stand by.
-/// What people press in Slack is taken by each of them.
+/// Evaluates and notifies until `shutdown`. Of several processes one works, the others stand by. Each of them takes
+/// what people press in Slack.
 pub async fn run(mut alerting: Alerting, shutdown: CancellationToken) {
     let actions = std::mem::take(&mut alerting.actions);
     tokio::join!(

@@ -6,15 +6,15 @@ use crate::alert::AlertState;
 /// Where a rule and a subject are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Nothing is the matter.
+    /// The rule does not hold.
     Inactive,
     /// It holds, not yet for long enough: there is no alert.
     Pending,
-    /// It fires, and nobody has taken it.
+    /// It fires, and no person has acknowledged it.
     Firing,
-    /// Somebody has taken it.
+    /// A person has acknowledged it.
     Acknowledged,
-    /// It is over.
+    /// It has ended.
     Resolved,
 }
 

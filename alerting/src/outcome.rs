@@ -1,4 +1,4 @@
-//! How an attempt to tell somebody ended.
+//! How an attempt to deliver a message ended.
 
 /// What the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,19 +8,19 @@ pub enum Outcome {
         /// Where the message is, for changing it in place later.
         receipt: Option<String>,
     },
-    /// Nobody has it; the destination says how long to wait.
+    /// It was not delivered; the destination says how long to wait.
     RetryAfter {
         /// Milliseconds.
         wait_ms: i64,
     },
-    /// Nobody has it.
+    /// It was not delivered.
     Failed {
         /// For the log; no secrets and no personal data.
         reason: String,
-        /// Trying again is useless until somebody changes something.
+        /// A retry is useless until a person changes something.
         permanent: bool,
     },
-    /// Somebody may have it: the answer did not arrive.
+    /// Readers may have it: the answer did not arrive.
     Unknown {
         /// For the log.
         reason: String,
@@ -29,7 +29,7 @@ pub enum Outcome {
     Gone,
 }
 
-/// What looking for a message found.
+/// What the search for a message found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// It arrived, at this or an earlier revision.
@@ -46,7 +46,7 @@ pub enum Lookup {
         /// For the log.
         reason: String,
     },
-    /// The destination can never tell.
+    /// The destination can never answer.
     CannotTell,
 }
 

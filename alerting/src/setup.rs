@@ -1,4 +1,4 @@
-//! What alerting goes by, and how other settings take its place.
+//! The settings of alerting, and how new settings replace them.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::policy::{Policy, PolicyError};
 use crate::rule::Rule;
 use crate::rules_file;
 
-/// What to look for, whom to tell, and how.
+/// Rules, notifiers and settings.
 #[derive(Clone)]
 pub struct Setup {
-    /// What to look for.
+    /// The rules.
     pub rules: Vec<Rule>,
-    /// How to tell, in order of preference; at least one.
+    /// The notifiers, in order of preference; at least one.
     pub notifiers: Vec<Arc<dyn Notifier>>,
     /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
@@ -41,7 +41,7 @@ impl Setup {
         ConfigError::none_of(faults).map(|()| setup)
     }
 
-    /// Who is told how, by when they should answer.
+    /// Notifiers and deadlines by severity and route.
     pub fn policy(&self) -> Result<Policy, PolicyError> {
         policy(&self.config, &self.notifiers)
     }
@@ -61,18 +61,18 @@ pub(crate) fn policy(
     )
 }
 
-/// Where other settings come in. By default none ever do.
+/// Where new settings arrive. By default none ever do.
 #[derive(Clone, Default)]
 pub struct PendingConfig(Option<watch::Receiver<Option<Setup>>>);
 
 impl PendingConfig {
-    /// And where they are sent.
+    /// With the sender of the settings.
     pub fn new() -> (watch::Sender<Option<Setup>>, Self) {
         let (sender, receiver) = watch::channel(None);
         (sender, Self(Some(receiver)))
     }
 
-    /// Others have come that were not taken.
+    /// Waits until settings arrive that were not taken.
     pub(crate) async fn changed(&mut self) {
         if let Some(receiver) = &mut self.0
             && receiver.changed().await.is_ok()
@@ -84,7 +84,7 @@ impl PendingConfig {
         std::future::pending::<()>().await;
     }
 
-    /// Those that have come since this was last asked.
+    /// The settings that have arrived since this was last called.
     pub(crate) fn take(&mut self) -> Option<Setup> {
         let receiver = self
             .0

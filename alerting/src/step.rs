@@ -6,47 +6,47 @@ use crate::evaluation::Evaluation;
 /// What is remembered of one rule and one subject between evaluations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing is the matter.
+    /// The rule does not hold.
     Inactive,
-    /// It has held since this Unix second, not yet for long enough.
+    /// The rule holds since this Unix second, not yet for long enough.
     Pending {
         /// Unix seconds.
         since_s: i64,
     },
     /// There is an alert.
     Firing {
-        /// Unix seconds since which it is over, not yet for long enough.
+        /// Unix seconds since which the rule is clear, not yet for long enough.
         clear_since_s: Option<i64>,
     },
-    /// Somebody ended the alert by hand while it held; it does not fire again before it has been over.
+    /// A person resolved the alert while the rule held; it does not fire again before the rule was clear.
     Dismissed,
 }
 
 /// What an evaluation causes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Nothing that anybody should know.
+    /// Nothing that readers should know.
     Nothing,
-    /// A new alert, about trouble that began at this Unix second.
+    /// A new alert, about a problem that began at this Unix second.
     Fire {
         /// Unix seconds.
         since_s: i64,
         /// What to show.
         evidence: Evidence,
     },
-    /// The alert goes on; these are its particulars now.
+    /// The alert continues; this is its evidence now.
     Show {
         /// What to show.
         evidence: Evidence,
     },
-    /// The alert is over.
+    /// The alert is resolved.
     Resolve {
         /// What to show last; `None`: what was shown before.
         evidence: Option<Evidence>,
     },
 }
 
-/// How long it must hold before it fires, and be over before it resolves; seconds.
+/// How long a rule must hold before it fires, and be clear before it resolves; seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HoldTimes {
     /// Before it fires.

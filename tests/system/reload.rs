@@ -495,7 +495,7 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     let accounts: Vec<String> = (0..25).map(|n| format!("acct_{n}")).collect();
     let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
     post_all(&process.url("/webhooks/stripe"), &losing(&names)).await;
-    let taken_over = || process.logged("alerting goes by other settings").len();
+    let taken_over = || process.logged("alerting uses new settings").len();
     for round in 1..=5 {
         let told = slack.messages().len();
         until("somebody is told", || async {

@@ -26,12 +26,12 @@ impl Engine {
                 }
             }
             CommandKind::Resolve { alert_id } => {
-                // Members first: a group is over when they are.
+                // Members first: a group resolves when they are resolved.
                 for id in self.with_members(&alert_id).into_iter().rev() {
                     self.dismiss(&id, &by, now_s);
                 }
             }
-            // The clock of whoever asked may be ahead; what is asked begins now.
+            // The clock of the process that asked may be ahead; the silence begins now.
             CommandKind::Silence(silence) => {
                 self.silence(
                     Silence {

@@ -1,8 +1,8 @@
-//! Many alerts of one rule at once are told as one.
+//! Many alerts of one rule at once are delivered as one.
 //!
-//! A rule's alerts are told one by one until more of them wait to be told than the settings allow; those
-//! that wait then form a group, which others join for a while. So a few alerts are told each for itself, and
-//! a storm, or a destination that has been slow, gives few messages.
+//! The alerts of a rule are delivered one by one until more of them wait than the settings allow; those that wait then
+//! form a group, which others join for some time. So a few alerts are delivered each on its own, and a storm, or a
+//! slow destination, gives few messages.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use super::groups::{Place, add, keep_largest, member, place};
 use crate::alert::{Alert, AlertState, Evidence, Group, Member, Subject, id};
 
 impl Engine {
-    /// Decides for new alerts whether they are told alone or in a group. Some may be over already: they are
-    /// told as that.
+    /// Decides for new alerts whether they are delivered alone or in a group. Some may be resolved already: they
+    /// are delivered as that.
     pub(super) fn group(&mut self, fired: Vec<String>, now_s: i64) {
         let later = self.changes.take_fired();
         let (mut joined, mut crowded, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// A member of a group is over; the group is when all are, and so by whoever ended the last one.
+    /// A member of a group is resolved; the group is when all are, by the person who resolved the last one.
     pub(super) fn member_is_over(
         &mut self,
         group_id: &str,
@@ -120,8 +120,8 @@ impl Engine {
         }
     }
 
-    /// What an alert shows may have changed, and with it what its group adds up. Readers of the group are told
-    /// at `now_s`, or when something else is to be told.
+    /// What an alert shows may have changed, and with it the sums of its group. Readers of the group see it with
+    /// an update at `now_s`, or with the next one.
     pub(super) fn member_shows(&mut self, id: &str, before: &[Money], now_s: Option<i64>) {
         let Some(alert) = self.alerts.get(id).filter(|a| a.evidence.money != before) else {
             return;

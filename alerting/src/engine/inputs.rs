@@ -1,4 +1,4 @@
-//! What rules see: conditions as they change, all of them at once, and figures.
+//! What rules evaluate: conditions as they change, all open conditions at once, and metrics.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,8 +14,8 @@ use crate::metric_value::{MetricInputs, newest_event_s};
 use crate::rule::{Rule, RuleKind};
 
 impl Engine {
-    /// Whether all open conditions must be looked at before changes can be followed: at the first start,
-    /// when rules were added, changed or taken away, and when events are no longer late.
+    /// Whether all open conditions must be evaluated before changes can be followed: at the first start, when
+    /// rules were added, changed or removed, and when events are no longer late.
     pub fn needs_scan(&self, now_s: i64) -> bool {
         let waited = |rule: &&Rule| self.position.waiting.contains(&rule.name);
         self.position.rules != self.rules.fingerprints()
@@ -32,7 +32,7 @@ impl Engine {
         self.rules.delays_s()
     }
 
-    /// When the conditions fell due that rules want to know of since the last look. None within the same second.
+    /// When the conditions fell due that rules must evaluate since the last tick. None within the same second.
     pub fn due_windows(&self, now_s: i64) -> Vec<DueWindow> {
         if now_s <= self.position.until_s {
             return Vec::new();
@@ -62,7 +62,7 @@ impl Engine {
             match change {
                 ConditionChange::Open(condition) => {
                     let is_over = ends.get(&condition.key).is_some_and(|end| at < *end);
-                    self.look(condition, is_over, now_s);
+                    self.evaluate_open(condition, is_over, now_s);
                 }
                 ConditionChange::Close(key) => self.on_close(key, now_s),
             }
@@ -71,10 +71,10 @@ impl Engine {
 
     /// A condition that holds: rules whose time has come fire.
     pub fn on_open(&mut self, condition: &Condition, now_s: i64) {
-        self.look(condition, false, now_s);
+        self.evaluate_open(condition, false, now_s);
     }
 
-    fn look(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
+    fn evaluate_open(&mut self, condition: &Condition, is_over: bool, now_s: i64) {
         for index in self.rules.on_condition(condition.key.kind) {
             let rule = &self.rules.all()[index];
             let Some((_, after_s)) = rule_delay(rule) else {
@@ -88,7 +88,7 @@ impl Engine {
             if due_s > now_s {
                 continue;
             }
-            // What was due and did not happen may have happened: the event that tells is perhaps on its way.
+            // What was due may have happened: its event is perhaps still on its way.
             if due_s > condition.since_s && self.freshness.lateness(rule, now_s).is_some() {
                 self.position.waiting.insert(rule.name.clone());
                 continue;
@@ -116,7 +116,7 @@ impl Engine {
         }
     }
 
-    /// Looks at all open conditions at once, and resolves what fires for none of them.
+    /// Evaluates all open conditions at once, and resolves what fires for none of them.
     pub fn on_scan(&mut self, open: &[Condition], now_s: i64) {
         self.begin_scan(open, now_s);
         for condition in open {
@@ -125,8 +125,8 @@ impl Engine {
         self.end_scan();
     }
 
-    /// A look at all open conditions begins: what fires for none of them resolves. Let [`Engine::on_open`] see
-    /// each of them, then end it.
+    /// An evaluation of all open conditions begins: what fires for none of them resolves. Call [`Engine::on_open`]
+    /// for each of them, then [`Engine::end_scan`].
     pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
         let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();
         self.position.waiting.clear();
@@ -169,12 +169,12 @@ impl Engine {
         }
     }
 
-    /// Every open condition has been looked at.
+    /// Every open condition has been evaluated.
     pub fn end_scan(&mut self) {
         self.position.rules = self.rules.fingerprints().to_vec();
     }
 
-    /// Rules on figures look at the counters.
+    /// Rules on metrics evaluate the counters.
     pub fn on_counters(&mut self, facts: MetricInputs<'_>) {
         self.freshness
             .update(newest_event_s(facts.counters), facts.pipeline.stalled_s);

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::alert::{Alert, Mute};
 
 impl Engine {
-    /// New alerts may be muted; muted ones may be told again.
+    /// New alerts may be muted; muted ones may be delivered again.
     pub(super) fn mute_and_unmute(&mut self, fired: &[String], now_s: i64) {
         let again = self.mutes.take_recheck();
         let again = again.iter().map(|id| (id, false));
@@ -28,7 +28,7 @@ impl Engine {
         let Some(alert) = self.alerts.get_mut(id) else {
             return;
         };
-        let was_told = alert
+        let was_delivered = alert
             .notifications
             .values()
             .any(|p| p.delivered_revision > 0);
@@ -36,12 +36,15 @@ impl Engine {
         self.mutes.set(id, mute.is_some());
         if mute.is_some() {
             self.groups.stop_waiting(alert);
-        } else if !alert.is_over() && !was_told && alert.part_of.is_none() && alert.group.is_none()
+        } else if !alert.is_over()
+            && !was_delivered
+            && alert.part_of.is_none()
+            && alert.group.is_none()
         {
             // It is delivered now, as if it fired now: its clocks start when a person can know of it.
             self.changes.fire(id);
         }
-        if was_told {
+        if was_delivered {
             alert.revise(now_s);
         }
         self.changes.touch(id);

@@ -1,4 +1,4 @@
-//! How far the messages of an alert have got, and what its clocks say.
+//! The messages of alerts: attempts, their results, and the notices that clocks ask for.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::alert::{Alert, AlertState, MessageKey, NoticeKind, NotificationState}
 use crate::message::{Message, render};
 use crate::outcome::Outcome;
 
-/// One attempt to tell.
+/// One attempt to deliver a message.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// Whose.
@@ -19,12 +19,12 @@ pub struct Attempt {
     pub message_key: MessageKey,
     /// The revision it shows.
     pub revision: u32,
-    /// To be told.
+    /// What is sent.
     pub message: Message,
-    /// An earlier attempt, at this revision, ended without an answer: look whether it arrived before sending
-    /// again. If nobody can tell, this message is to be sent, which says so.
+    /// An earlier attempt, at this revision, ended without an answer: the destination is asked for it before
+    /// anything is sent again. If it cannot answer, this message is sent, which says that it may be a duplicate.
     pub unconfirmed: Option<(Message, u32)>,
-    /// A destination that cannot be asked now may be asked later; if not, it counts as one that can never tell.
+    /// A destination that cannot be asked now may be asked later; otherwise it counts as one that cannot answer.
     pub may_defer: bool,
     /// For logs and traces.
     pub origin: Origin,
@@ -35,7 +35,7 @@ pub struct Attempt {
 pub struct Origin {
     /// The rule.
     pub rule: String,
-    /// The events that show it, as far as a message names them. A business figure has none.
+    /// The events that show it, as far as a message names them. A metric has none.
     pub event_ids: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct AttemptResult {
     pub possible_duplicate: bool,
 }
 
-/// What is sent. The log is read by more people than those who are told: it gets ids and words, and no names.
+/// What is sent. More people read the log than the messages: it gets ids and kinds, and no names.
 fn render_for(alert: &Alert, way: &MessageKey, progress: &NotificationState) -> Message {
     if way.notifier == "log" {
         render(&alert.redacted(), way, progress)
@@ -63,16 +63,16 @@ fn render_for(alert: &Alert, way: &MessageKey, progress: &NotificationState) -> 
     }
 }
 
-/// What cannot be told until somebody mends something is tried again this often.
+/// What cannot be delivered until a person repairs something is tried again this often.
 const BROKEN_RETRY_MS: i64 = 300_000;
-/// After so many attempts in vain (a minute, about) nobody waits for a destination to say what it has: better
-/// told twice than not at all.
+/// After so many failed attempts (about a minute) the engine no longer waits for a destination to say what it has:
+/// a duplicate is better than nothing.
 const MAX_LOOKUPS: u32 = 5;
-/// Readers who cannot be told that an alert is over for so long will not be.
+/// That an alert is resolved is not delivered later than this.
 const GIVE_UP_S: i64 = 86_400;
 
 impl Engine {
-    /// Lanes with something to tell, and when they may begin (Unix milliseconds).
+    /// Lanes with a message to deliver, and when they may begin (Unix milliseconds).
     pub fn lanes(&self) -> impl Iterator<Item = (&Lane, i64)> {
         self.outbox.lanes()
     }
@@ -89,7 +89,7 @@ impl Engine {
         self.groups.stop_waiting(alert);
         let progress = alert.notifications.get(&way).cloned().unwrap_or_default();
         let message = render_for(alert, &way, &progress);
-        // A change in place can be made again; whoever cannot be shown one has a message more.
+        // A change in place can be repeated; a message that cannot be changed would be sent twice.
         let is_change = message.receipt.is_some()
             && self
                 .policy
@@ -130,14 +130,14 @@ impl Engine {
     }
 
     /// Notes how an attempt ended.
-    pub fn on_attempt_result(&mut self, told: &AttemptResult, now_ms: i64) {
+    pub fn on_attempt_result(&mut self, result: &AttemptResult, now_ms: i64) {
         let AttemptResult {
             alert_id,
             message_key: way,
             revision,
             outcome,
             possible_duplicate,
-        } = told;
+        } = result;
         self.outbox.end(alert_id, way);
         let Some(alert) = self.alerts.get_mut(alert_id) else {
             return;
@@ -152,7 +152,7 @@ impl Engine {
                 permanent: true,
             } => {
                 self.outbox.break_notifier(&way.notifier, reason);
-                // Another way is taken beside it, once for the alert and once for each notice.
+                // Another notifier is used as well, once for the alert and once for each notice.
                 let list = match alert
                     .notices
                     .iter_mut()
@@ -182,7 +182,7 @@ impl Engine {
         self.changes.touch(alert_id);
     }
 
-    /// Settings have changed, perhaps to mend a notifier: what could not be told is tried at once.
+    /// Settings have changed, perhaps to repair a notifier: what could not be delivered is tried at once.
     pub fn retry_broken_now(&mut self) {
         for alert in self.alerts.values_mut() {
             for progress in alert
@@ -196,7 +196,7 @@ impl Engine {
         }
     }
 
-    /// Somebody has mended a notifier: what could not be told by it is told now.
+    /// A notifier works again: what it could not deliver is delivered now.
     fn retry_broken(&mut self, notifier: &str) {
         for alert in self.alerts.values_mut() {
             let broken = alert
@@ -211,7 +211,7 @@ impl Engine {
         }
     }
 
-    /// Puts what an alert has to tell into the outbox.
+    /// Puts the messages of an alert that need an update into the outbox.
     pub(super) fn enqueue(&mut self, id: &str) {
         let Some(alert) = self.alerts.get(id) else {
             return;
@@ -236,7 +236,7 @@ impl Engine {
         self.outbox.put(alert, messages);
     }
 
-    /// Whether an alert that is over has nothing more to tell.
+    /// Whether a resolved alert has no message left to deliver.
     pub(super) fn is_done(&self, id: &str, now_s: i64) -> bool {
         let Some(alert) = self.alerts.get(id) else {
             return true;
@@ -255,7 +255,7 @@ impl Engine {
         update_reason(alert, key, capabilities)
     }
 
-    /// Starts waiting for the first thing that an alert's clocks will say.
+    /// Starts waiting for the first notice of an alert.
     pub(super) fn start_clock(&mut self, id: &str) {
         if let Some(alert) = self.alerts.get(id) {
             self.clocks.start(id, &alert.sla);
@@ -305,7 +305,7 @@ fn note(progress: &mut NotificationState, revision: u32, outcome: &Outcome, now_
             progress.attempting_revision = None;
             progress.not_before_ms = now_ms + (*wait_ms).max(1);
         }
-        // Nothing is given up: somebody may mend the token, the channel or the network.
+        // The engine does not give up: the token, the channel or the network may be repaired.
         Outcome::Failed {
             permanent: false, ..
         } => {
@@ -320,9 +320,9 @@ fn note(progress: &mut NotificationState, revision: u32, outcome: &Outcome, now_
             progress.broken = Some(reason.clone());
             progress.not_before_ms = now_ms + BROKEN_RETRY_MS;
         }
-        // `trying` stays: the next attempt looks first.
+        // `attempting_revision` stays: the next attempt asks the destination first.
         Outcome::Unknown { .. } => progress.not_before_ms = now_ms + pause_ms,
-        // The message was deleted: the next attempt posts it anew.
+        // The message was deleted: the next attempt posts a new one.
         Outcome::Gone => {
             progress.attempting_revision = None;
             progress.receipt = None;

@@ -1,4 +1,4 @@
-//! What is to be told, in order: by notifier and route, of what may be tried by now the most severe first,
+//! The messages to deliver, in order: by notifier and route, of what may be tried by now the most severe first,
 //! whether it was tried before or not.
 
 use std::cmp::Reverse;
@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::alert::{Alert, MessageKey};
 use crate::rule::Severity;
 
-/// Notifier and route: what is told one after the other.
+/// Notifier and route: their messages are delivered one after the other.
 pub type Lane = (String, String);
 
 /// Severity (critical first), fired, alert, notice.
 type Rank = (Reverse<Severity>, i64, String, u32);
 
-/// What stands in a lane.
+/// The messages in a lane.
 #[derive(Default)]
 struct Queue {
     /// May be tried.
@@ -26,7 +26,7 @@ struct Queue {
 #[derive(Default)]
 pub struct Outbox {
     lanes: BTreeMap<Lane, Queue>,
-    /// Where an alert's messages stand.
+    /// Where the messages of each alert are.
     places: HashMap<String, Vec<(Lane, i64, Rank)>>,
     /// Attempts that have begun and not ended.
     in_flight: HashSet<(String, MessageKey)>,
@@ -35,7 +35,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Replaces what `alert` has to tell: way, route and the Unix millisecond before which it waits.
+    /// Replaces the messages of `alert`: key, route and the Unix millisecond before which each waits.
     pub fn put(&mut self, alert: &Alert, messages: Vec<(MessageKey, String, i64)>) {
         self.clear(&alert.id);
         let mut places = Vec::new();
@@ -62,7 +62,7 @@ impl Outbox {
         }
     }
 
-    /// Takes out what an alert has to tell.
+    /// Removes the messages of an alert.
     pub fn clear(&mut self, id: &str) {
         for (lane, not_before_ms, rank) in self.places.remove(id).unwrap_or_default() {
             if let Some(queue) = self.lanes.get_mut(&lane) {

@@ -1,4 +1,4 @@
-//! Leads each rule and subject through its phases, and each alert through its life.
+//! The phases of each rule and subject, and the life of each alert.
 
 use super::watches::StoredWatch;
 use super::{Engine, PENDING, REFRESH_S, TransitionEvent, Watch, WatchKey, key_of};
@@ -11,14 +11,14 @@ use crate::rule::MetricRule;
 use crate::step::{Effect, HoldTimes, Phase, step};
 
 impl Engine {
-    /// One look of one rule at one subject. `figure` is there when the rule is on a figure.
+    /// One evaluation of one rule and one subject. `metric` is given when the rule is on a metric.
     pub(super) fn observe(
         &mut self,
         index: usize,
         key: WatchKey,
         reading: Evaluation,
         now_s: i64,
-        figure: Option<(&MetricRule, MetricInputs<'_>)>,
+        metric: Option<(&MetricRule, MetricInputs<'_>)>,
     ) {
         let rule = &self.rules.all()[index];
         let patience = HoldTimes {
@@ -33,8 +33,8 @@ impl Engine {
             _ => "",
         };
         let with_trend = |mut evidence: Evidence| {
-            if let Some((figure, facts)) = figure {
-                evidence.trend = trend(figure, facts, part);
+            if let Some((metric, inputs)) = metric {
+                evidence.trend = trend(metric, inputs, part);
             }
             evidence
         };
@@ -61,8 +61,8 @@ impl Engine {
                     trend: Vec::new(),
                     ..alert.evidence.clone()
                 } != evidence;
-                // A figure moves all the time; an entity changes when something happened to it.
-                let is_due = figure.is_none() || now_s - alert.revised_s >= REFRESH_S;
+                // A metric moves all the time; an entity changes when something happened to it.
+                let is_due = metric.is_none() || now_s - alert.revised_s >= REFRESH_S;
                 let before = alert.evidence.money.clone();
                 if (moved || alert.has_unsent_changes) && is_due {
                     alert.evidence = with_trend(evidence);
@@ -169,7 +169,7 @@ impl Engine {
         self.alerts.insert(alert);
     }
 
-    /// Ends an alert. Its watch has been dealt with.
+    /// Resolves an alert. Its watch is already removed or dismissed.
     pub(super) fn resolve(
         &mut self,
         id: &str,
@@ -284,7 +284,7 @@ impl Engine {
         });
     }
 
-    /// Notes of what happened last how long it took, if the alert's times are to be judged.
+    /// Notes how long the last transition took, if the alert's clocks count.
     pub(super) fn clock(&mut self, alert: &Alert, at_s: Option<i64>) {
         if let Some(at_s) = at_s.filter(|_| counts(alert)) {
             let seconds = (at_s - alert.fired_s).max(0);
@@ -292,7 +292,7 @@ impl Engine {
         }
     }
 
-    /// What a rule and a subject are up to.
+    /// The stage of a rule and a subject.
     pub fn stage_of(&self, key: &WatchKey) -> Stage {
         match self.watches.get(key) {
             None | Some(Watch::Dismissed) => Stage::Inactive,
@@ -304,7 +304,7 @@ impl Engine {
         }
     }
 
-    /// How many alerts there are by rule, severity and stage; groups do not count beside their members.
+    /// How many alerts there are by rule, severity and stage; groups are not counted, their members are.
     pub fn counts(&self) -> impl Iterator<Item = (&str, &str, Stage, i64)> {
         self.alerts.counts()
     }
