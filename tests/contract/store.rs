@@ -57,6 +57,8 @@ macro_rules! store_contract {
             commits::a_large_commit_goes_through,
             commits::an_entity_is_found_in_any_partition,
             commits::every_entity_of_every_partition_is_listed,
+            commits::entities_are_read_page_by_page_while_others_change,
+            commits::a_filtered_page_examines_a_bounded_number_of_entities,
             commits::the_newest_audit_comes_first,
             commits::what_was_committed_outlives_the_store,
             counters::standing_counters_add_up_over_partitions,

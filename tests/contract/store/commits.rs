@@ -1,6 +1,10 @@
 //! Batches: whole or not at all, and safe to repeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use revwatch_storage::ports::{EntityCursor, EntityFilter, MAX_ENTITIES_EXAMINED};
 
 use super::*;
 
@@ -369,4 +373,97 @@ pub(super) async fn what_was_committed_outlives_the_store(place: &dyn Place) {
         store.commit(&commit).await.expect("commit"),
         Committed::AlreadyApplied
     );
+}
+
+pub(super) async fn entities_are_read_page_by_page_while_others_change(place: &dyn Place) {
+    let store = place.open().await;
+    let put = async |range: Range<u32>, round: &str| {
+        let ids: Vec<_> = range.map(|n| format!("po_{n:04}{round}")).collect();
+        for (partition, ids) in (0..PARTITIONS).cycle().zip(ids.chunks(100)) {
+            let commit = Commit {
+                partition,
+                entities: ids.iter().map(|id| write(id, 0, id.as_bytes())).collect(),
+                ..Commit::default()
+            };
+            applied(&*store, &commit).await;
+        }
+    };
+    let commit = Commit {
+        entities: vec![EntityWrite {
+            key: EntityKey::new(EntityKind::Account, "acct_1"),
+            expected: 0,
+            body: Vec::new(),
+        }],
+        ..Commit::default()
+    };
+    applied(&*store, &commit).await;
+    // Enough that each partition's part is larger than what Redis returns in one step.
+    put(0..2_400, "").await;
+    let all: EntityFilter = Arc::new(|_, _| true);
+    for limit in [0, 7, 1_000] {
+        let (mut found, mut after, mut pages) = (BTreeSet::new(), None, 0);
+        loop {
+            let page = store.entity_page(EntityKind::Payout, all.clone(), after.as_ref(), limit);
+            let page = page.await.expect("a page");
+            assert!(
+                page.entities.len() <= limit.max(1) + 1_100,
+                "{} entities on a page of {limit}",
+                page.entities.len()
+            );
+            for (id, entity) in page.entities {
+                assert_eq!((entity.version, &*entity.body), (1, id.as_bytes()));
+                found.insert(id);
+            }
+            pages += 1;
+            if pages % 10 == 1 {
+                put(pages..pages + 5, &format!("_new_{limit}")).await;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let missing = (0..2_400).find(|n| !found.contains(&format!("po_{n:04}")));
+        assert_eq!(missing, None, "pages of {limit}");
+        assert!(found.iter().all(|id| id.starts_with("po_")));
+    }
+}
+
+pub(super) async fn a_filtered_page_examines_a_bounded_number_of_entities(place: &dyn Place) {
+    let store = place.open().await;
+    let ids: Vec<_> = (0..MAX_ENTITIES_EXAMINED * 2)
+        .map(|n| format!("po_{n:05}"))
+        .collect();
+    for ids in ids.chunks(2_000) {
+        let commit = Commit {
+            partition: 3,
+            entities: ids.iter().map(|id| write(id, 0, id.as_bytes())).collect(),
+            ..Commit::default()
+        };
+        applied(&*store, &commit).await;
+    }
+    let examined = Arc::new(AtomicUsize::new(0));
+    let counter = examined.clone();
+    let last: EntityFilter = Arc::new(move |id, body| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        id == "po_09999" && body == b"po_09999"
+    });
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        examined.store(0, Ordering::Relaxed);
+        let page = store.entity_page(EntityKind::Payout, last.clone(), after.as_ref(), 10);
+        let page = page.await.expect("a page");
+        let examined = examined.load(Ordering::Relaxed);
+        assert!(examined <= MAX_ENTITIES_EXAMINED + 1_000, "{examined}");
+        found.extend(page.entities.into_iter().map(|(id, _)| id));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    found.dedup();
+    assert_eq!(found, ["po_09999"]);
+    let wrong = EntityCursor("x".into());
+    let refused = store.entity_page(EntityKind::Payout, last, Some(&wrong), 10);
+    assert!(matches!(refused.await, Err(StoreError::Misconfigured(_))));
 }

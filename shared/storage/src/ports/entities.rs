@@ -1,8 +1,11 @@
 //! Recorded entities, and the commit that changes them together with everything derived from them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKey, EntityKind};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{AuditEntry, ConditionChange, StoreError};
@@ -91,6 +94,27 @@ pub enum Committed {
     Conflict,
 }
 
+/// The most entities that one page examines; it may end with few or no entities and a cursor.
+pub const MAX_ENTITIES_EXAMINED: usize = 5_000;
+
+/// Whether an entity, given by id and body, belongs on a page. It runs inside the adapter, so it should be quick
+/// and must not block.
+pub type EntityFilter = Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
+
+/// Where the next page begins. Opaque to all but the adapter that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntityCursor(pub String);
+
+/// Some entities of a kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntityPage {
+    /// Entities that pass the filter, by id.
+    pub entities: Vec<(String, StoredEntity)>,
+    /// Where to continue; `None` at the end. Only this says whether there is more.
+    pub next: Option<EntityCursor>,
+}
+
 /// Reads entities and commits batches.
 #[async_trait]
 pub trait Entities: Send + Sync {
@@ -110,4 +134,18 @@ pub trait Entities: Send + Sync {
         kind: EntityKind,
         each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError>;
+
+    /// A page of the entities of a kind that pass `filter`; `None` starts at the beginning. It ends once it has
+    /// `limit` entities or has examined [`MAX_ENTITIES_EXAMINED`], and keeps nothing else in memory.
+    ///
+    /// An entity that exists throughout is on one of the pages. SQLite returns entities in the order of their ids, at
+    /// most `limit`. Redis returns them partition by partition in no order, may return one twice when a hash is
+    /// resized, and completes the scan step in which it reaches `limit`.
+    async fn entity_page(
+        &self,
+        kind: EntityKind,
+        filter: EntityFilter,
+        after: Option<&EntityCursor>,
+        limit: usize,
+    ) -> Result<EntityPage, StoreError>;
 }

@@ -33,7 +33,8 @@ pub use self::documents::{
     DocumentWrite, Documents, KeyRange, MAX_DOCUMENTS_PER_PAGE, PAUSES,
 };
 pub use self::entities::{
-    Commit, Committed, DedupeKey, Entities, EntityWrite, ReadResult, ReadSet, StoredEntity,
+    Commit, Committed, DedupeKey, Entities, EntityCursor, EntityFilter, EntityPage, EntityWrite,
+    MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, StoredEntity,
 };
 pub use self::queue::{
     Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,

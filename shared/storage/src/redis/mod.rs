@@ -32,8 +32,8 @@ use self::link::Link;
 use self::target::Target;
 use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionFeed,
-    Coordination, DueWindow, Entities, Fence, Health, ReadResult, ReadSet, Recovery, StoreError,
-    StoredEntity,
+    Coordination, DueWindow, Entities, EntityCursor, EntityFilter, EntityPage, Fence, Health,
+    ReadResult, ReadSet, Recovery, StoreError, StoredEntity,
 };
 use revwatch_core::condition::Condition;
 use revwatch_core::counters::Counters;
@@ -115,6 +115,16 @@ impl Entities for RedisStore {
         each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
         self.scan_entities(kind, each).await
+    }
+
+    async fn entity_page(
+        &self,
+        kind: EntityKind,
+        filter: EntityFilter,
+        after: Option<&EntityCursor>,
+        limit: usize,
+    ) -> Result<EntityPage, StoreError> {
+        self.scan_page(kind, &filter, after, limit).await
     }
 }
 

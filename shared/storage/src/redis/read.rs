@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use super::RedisStore;
 use super::keys;
-use crate::ports::{AuditEntry, ReadResult, ReadSet, StoreError, StoredEntity};
+use crate::ports::{
+    AuditEntry, EntityCursor, EntityFilter, EntityPage, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet,
+    StoreError, StoredEntity,
+};
 
 /// How many fields a scan asks for at once: some hundred kilobytes of entities.
 const SCAN: usize = 1_000;
@@ -57,7 +60,10 @@ impl RedisStore {
         for wanted in entities.values() {
             for ((at, _), value) in wanted.iter().zip(answers.next().unwrap_or_default()) {
                 found.entities[*at] = value
-                    .map(|bytes| stored(&want.entities[*at], &bytes))
+                    .map(|bytes| {
+                        let key = &want.entities[*at];
+                        stored(key.kind, &key.id, &bytes)
+                    })
                     .transpose()?;
             }
         }
@@ -80,7 +86,7 @@ impl RedisStore {
             .into_iter()
             .flatten()
             .next()
-            .map(|bytes| stored(key, &bytes))
+            .map(|bytes| stored(key.kind, &key.id, &bytes))
             .transpose()
     }
 
@@ -93,12 +99,44 @@ impl RedisStore {
             let mut scan = Scan::new(keys::entities(partition, kind));
             while let Some(page) = self.next_page(&mut scan).await? {
                 for (id, value) in page {
-                    let key = EntityKey::new(kind, id);
-                    each(&key.id, &stored(&key, &value)?.body);
+                    each(&id, &stored(kind, &id, &value)?.body);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whole steps of HSCAN: to cut one short and resume inside it could miss entities when the hash shrinks.
+    pub(super) async fn scan_page(
+        &self,
+        kind: EntityKind,
+        filter: &EntityFilter,
+        after: Option<&EntityCursor>,
+        limit: usize,
+    ) -> Result<EntityPage, StoreError> {
+        let (mut partition, mut cursor) = after.map_or(Ok((0, 0)), scan_position)?;
+        let (mut page, mut examined) = (EntityPage::default(), 0);
+        let step = limit.clamp(1, SCAN);
+        while partition < self.partitions {
+            if page.entities.len() >= limit.max(1) || examined >= MAX_ENTITIES_EXAMINED {
+                page.next = Some(EntityCursor(format!("{partition} {cursor}")));
+                break;
+            }
+            let mut cmd = redis::cmd("HSCAN");
+            cmd.arg(keys::entities(partition, kind)).arg(cursor);
+            cmd.arg("COUNT").arg(step);
+            let (next, found): (u64, Vec<(String, Vec<u8>)>) = self.link.run(&cmd).await?;
+            examined += found.len().max(1);
+            for (id, value) in found {
+                let entity = stored(kind, &id, &value)?;
+                if filter(&id, &entity.body) {
+                    page.entities.push((id, entity));
+                }
+            }
+            cursor = next;
+            partition += u32::from(next == 0);
+        }
+        Ok(page)
     }
 
     /// One page of a hash, without the fields that were in earlier pages: Redis repeats some when the
@@ -282,10 +320,19 @@ fn delivery(bytes: &[u8]) -> Result<Uuid, StoreError> {
         .map_err(|err| StoreError::Corrupt(format!("a mark is no delivery id: {err}")))
 }
 
-fn stored(key: &EntityKey, bytes: &[u8]) -> Result<StoredEntity, StoreError> {
+/// Partition and HSCAN's cursor.
+fn scan_position(cursor: &EntityCursor) -> Result<(u32, u64), StoreError> {
+    let parts = cursor.0.split_once(' ');
+    parts
+        .and_then(|(partition, scan)| Some((partition.parse().ok()?, scan.parse().ok()?)))
+        .ok_or_else(|| StoreError::Misconfigured(format!("{:?} is not an entity cursor", cursor.0)))
+}
+
+fn stored(kind: EntityKind, id: &str, bytes: &[u8]) -> Result<StoredEntity, StoreError> {
     let (version, body) = bytes.split_first_chunk::<8>().ok_or_else(|| {
         StoreError::Corrupt(format!(
-            "{key} has {} bytes, too few for a version",
+            "{} {id} has {} bytes, too few for a version",
+            kind.as_str(),
             bytes.len()
         ))
     })?;

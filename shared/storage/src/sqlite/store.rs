@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{Sqlite, health, store_error, today};
 use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionChange,
-    ConditionFeed, Coordination, DueWindow, Entities, Fence, Health, ReadResult, ReadSet, Recovery,
-    StoreError, StoredEntity,
+    ConditionFeed, Coordination, DueWindow, Entities, EntityCursor, EntityFilter, EntityPage,
+    Fence, Health, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, Recovery, StoreError, StoredEntity,
 };
 
 #[async_trait]
@@ -89,6 +89,20 @@ impl Entities for Sqlite {
                 None => return Ok(()),
             }
         }
+    }
+
+    async fn entity_page(
+        &self,
+        kind: EntityKind,
+        filter: EntityFilter,
+        after: Option<&EntityCursor>,
+        limit: usize,
+    ) -> Result<EntityPage, StoreError> {
+        let (partition, id) = after.map_or(Ok((0, "")), page_position)?;
+        let (after, limit) = ((id.to_owned(), partition), limit.max(1));
+        Sqlite::read(self, move |c| entity_page(c, kind, &filter, after, limit))
+            .await
+            .map_err(store_error)
     }
 }
 
@@ -479,6 +493,45 @@ fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<
         .execute([keep])?;
     }
     Ok(())
+}
+
+/// Reads on after the entity with this id and partition.
+fn entity_page(
+    c: &Connection,
+    kind: EntityKind,
+    filter: &EntityFilter,
+    (id, partition): (String, u32),
+    limit: usize,
+) -> rusqlite::Result<EntityPage> {
+    let mut statement = c.prepare_cached(
+        "SELECT id, partition, version, body FROM entities WHERE kind = ?1 AND (id, partition) > (?2, ?3)
+         ORDER BY id, partition LIMIT ?4",
+    )?;
+    let mut rows = statement.query(params![kind.as_str(), id, partition, MAX_ENTITIES_EXAMINED])?;
+    let (mut page, mut examined) = (EntityPage::default(), 0);
+    while let Some(row) = rows.next()? {
+        examined += 1;
+        let id = row.get_ref(0)?.as_str()?;
+        let body = row.get_ref(3)?.as_blob()?;
+        if filter(id, body) {
+            let (version, body) = (row.get(2)?, body.to_vec());
+            page.entities
+                .push((id.to_owned(), StoredEntity { version, body }));
+        }
+        if page.entities.len() >= limit || examined >= MAX_ENTITIES_EXAMINED {
+            page.next = Some(EntityCursor(format!("{} {id}", row.get::<_, u32>(1)?)));
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// Partition and id.
+fn page_position(cursor: &EntityCursor) -> Result<(u32, &str), StoreError> {
+    let parts = cursor.0.split_once(' ');
+    parts
+        .and_then(|(partition, id)| Some((partition.parse().ok()?, id)))
+        .ok_or_else(|| StoreError::Misconfigured(format!("{:?} is not an entity cursor", cursor.0)))
 }
 
 /// `None`: in whatever partition it is.
