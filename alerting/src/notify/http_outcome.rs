@@ -8,7 +8,7 @@ use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
-use revwatch_runtime::egress::BlockedAddress;
+use revwatch_runtime::egress::BlockedAddressError;
 use serde::de::DeserializeOwned;
 
 use super::Outcome;
@@ -28,7 +28,7 @@ pub fn no_answer(provider: &str, error: &reqwest::Error) -> Outcome {
     let mut cause = error.source();
     let mut is_refused = false;
     while let Some(inner) = cause {
-        is_refused |= inner.is::<BlockedAddress>();
+        is_refused |= inner.is::<BlockedAddressError>();
         reason = format!("{reason}: {inner}");
         cause = inner.source();
     }

@@ -69,20 +69,12 @@ type Constructor = fn(&Config, &EgressClient, f64) -> Configured;
 
 /// Every notifier: its name ([`NOTIFIERS`]) and its constructor, in order of preference.
 const REGISTRY: [(&str, Constructor); NOTIFIERS.len()] = [
-    ("slack", |c, egress, rate| slack(&c.slack, egress, rate)),
-    ("email", |c, _, rate| {
-        boxed(Email::configured(&c.email, rate)?)
-    }),
-    ("sms", |c, egress, rate| {
-        boxed(Sms::configured(&c.sms, egress, rate)?)
-    }),
-    ("pagerduty", |c, egress, rate| {
-        boxed(PagerDuty::configured(&c.pagerduty, egress, rate)?)
-    }),
-    ("webhook", |c, egress, rate| {
-        boxed(Webhook::configured(&c.webhook, egress, rate)?)
-    }),
-    ("log", |_, _, _| boxed(Some(Console))),
+    ("slack", slack),
+    ("email", email),
+    ("sms", sms),
+    ("pagerduty", pagerduty),
+    ("webhook", webhook),
+    ("log", log),
 ];
 
 /// Why a notifier cannot be set up.
@@ -123,14 +115,38 @@ pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<Se
 }
 
 /// The bot if there is a token, otherwise the incoming webhook.
-fn slack(config: &SlackConfig, egress: &EgressClient, per_second: f64) -> Configured {
-    if let Some(bot) = SlackBot::configured(config, egress, per_second)? {
+fn slack(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
+    if let Some(bot) = SlackBot::configured(&config.slack, egress, per_second)? {
         return boxed(Some(bot));
     }
-    match SlackWebhook::configured(config, egress, per_second)? {
+    match SlackWebhook::configured(&config.slack, egress, per_second)? {
         Some(webhook) => boxed(Some(webhook)),
-        None => without_notifier(config),
+        None => without_notifier(&config.slack),
     }
+}
+
+fn email(config: &Config, _: &EgressClient, per_second: f64) -> Configured {
+    boxed(Email::configured(&config.email, per_second)?)
+}
+
+fn sms(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
+    boxed(Sms::configured(&config.sms, egress, per_second)?)
+}
+
+fn pagerduty(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
+    boxed(PagerDuty::configured(
+        &config.pagerduty,
+        egress,
+        per_second,
+    )?)
+}
+
+fn webhook(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
+    boxed(Webhook::configured(&config.webhook, egress, per_second)?)
+}
+
+fn log(_: &Config, _: &EgressClient, _: f64) -> Configured {
+    boxed(Some(Console))
 }
 
 fn boxed<N: Notifier + 'static>(notifier: Option<N>) -> Configured {

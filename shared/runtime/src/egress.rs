@@ -40,7 +40,7 @@ pub type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> +
     "its name resolves to private or special addresses only: correct the URL or the DNS, or set \
      allow_private_addresses in [egress]"
 )]
-pub struct BlockedAddress;
+pub struct BlockedAddressError;
 
 impl EgressClient {
     /// With the system's DNS.
@@ -108,7 +108,7 @@ impl Resolve for EgressClient {
                 }
             });
             if any && addresses.is_empty() {
-                return Err(BlockedAddress.into());
+                return Err(BlockedAddressError.into());
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })

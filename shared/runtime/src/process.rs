@@ -93,7 +93,7 @@ pub enum StartError {
 /// A role ended although the process was not asked to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("a role ended unexpectedly: the log says why")]
-pub struct RoleEnded;
+pub struct RoleEndedError;
 
 impl Process {
     /// Opens the admin listener. `service` is the process's name in traces, unless the settings
@@ -210,12 +210,12 @@ impl Process {
         self,
         mut roles: JoinSet<()>,
         queue: Arc<dyn EventQueue>,
-    ) -> Result<(), RoleEnded> {
+    ) -> Result<(), RoleEndedError> {
         let mut result = Ok(());
         while let Some(ended) = roles.join_next().await {
             if ended.is_err() || !self.shutdown.is_cancelled() {
                 self.shutdown.cancel();
-                result = Err(RoleEnded);
+                result = Err(RoleEndedError);
             }
         }
         self.finish(queue.as_ref()).await;
