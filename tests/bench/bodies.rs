@@ -1,4 +1,4 @@
-//! Single events as Stripe sends them, and what makes their bodies as long as is wanted.
+//! Single events as Stripe sends them, padded to a wanted body size.
 
 use bytes::Bytes;
 use revwatch_storage::ports::Delivery;
@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use crate::business::Story;
 
-/// What is said of whom, for people, and the event.
+/// A description, the entity, and the event.
 pub(crate) const ABOUT: [&str; 5] = ["subscription", "invoice", "payout", "account", "nothing"];
 
-/// The length of a usual body, in bytes.
+/// The size of a typical body, in bytes.
 pub(crate) const USUAL: usize = 2650;
 
-/// One of [`ABOUT`], as long as usual.
+/// One of [`ABOUT`], at the typical size.
 pub(crate) fn about(what: &str) -> Bytes {
     match what {
         "subscription" => nth(&Story::subscriptions_of_a_year(1), 1),
-        // The eighth chapter: it may take charges from now on.
+        // The eighth chapter: the account can take charges from now on.
         "account" => nth(&Story::accounts(1), 7),
         "invoice" => padded(&invoice().to_string(), USUAL),
         "payout" => padded(&payout(Some("acct_1MvYkQ2eZvKYlo2C")).to_string(), USUAL),
@@ -32,13 +32,13 @@ pub(crate) fn about(what: &str) -> Bytes {
     }
 }
 
-/// An event of a payout, of `bytes` if that is enough for it; of the platform itself if it is
-/// nobody's.
+/// An event of a payout with at least its natural size, padded to `bytes`; without an account it is
+/// the platform's.
 pub(crate) fn payout_of(bytes: usize, account: Option<&str>) -> Bytes {
     padded(&payout(account).to_string(), bytes)
 }
 
-/// The delivery, with a body as long as usual.
+/// The delivery with a body of typical size.
 pub(crate) fn usual(delivery: Delivery) -> Delivery {
     let text = std::str::from_utf8(&delivery.body).expect("JSON");
     Delivery {
@@ -51,7 +51,7 @@ fn nth(story: &Story, n: usize) -> Bytes {
     usual(story.deliveries(1).nth(n).expect("so many chapters")).body
 }
 
-/// Fills the object's `metadata` until the body has `bytes`, less a few; a longer one gets none.
+/// Pads the object's `metadata` until the body has about `bytes`; a larger body gets none.
 fn padded(body: &str, bytes: usize) -> Bytes {
     const ENTRY: usize = r#""filler_000":"","#.len();
     const LONGEST: usize = 40;

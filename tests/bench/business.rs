@@ -1,4 +1,4 @@
-//! Made-up histories in which ids, fields and changes are as long as Stripe's own, and as many.
+//! Generated histories with ids, fields and changes of realistic size and number.
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -10,18 +10,18 @@ use uuid::Uuid;
 
 /// The histories of many entities of one kind.
 pub(crate) struct Story {
-    /// For people.
+    /// A description.
     pub(crate) about: &'static str,
     /// `subscription` or `account`.
     pub(crate) kind: &'static str,
     /// How many entities.
     pub(crate) count: usize,
-    /// How many events there are of all.
+    /// The total number of events.
     pub(crate) events: usize,
     chapters: &'static [Chapter],
 }
 
-/// What happens to the `n`th entity in one month; not everything happens to all.
+/// The events of the `n`th entity in one month; some entities have none.
 type Chapter = fn(&mut Teller) -> Option<Value>;
 
 const MONTH_S: i64 = 30 * 86_400;
@@ -38,9 +38,8 @@ pub(crate) fn plans() -> Plans {
 }
 
 impl Story {
-    /// All active in the end but one in twenty, which is past due; created, then two or three
-    /// updates, a month apart. Half are told in the one, half in the other shape of Stripe's
-    /// objects.
+    /// In the end one in twenty is past due and the others are active; created, then two or three
+    /// updates, a month apart. Half of them use one shape of Stripe's objects, half the other.
     pub(crate) fn subscriptions(count: usize) -> Self {
         let chapters: &[Chapter] = &[created, renewed, renewed_or_grown, renewed_or_past_due];
         Self::new("active subscriptions", "subscription", count, chapters)
@@ -60,7 +59,7 @@ impl Story {
         )
     }
 
-    /// Created and then renewed thirty times: as many events as an entity remembers, nearly.
+    /// Created and then renewed thirty times: almost as many events as an entity retains.
     pub(crate) fn subscriptions_of_years(count: usize) -> Self {
         const CHAPTERS: [Chapter; 31] = {
             let mut chapters = [renewed as Chapter; 31];
@@ -96,7 +95,7 @@ impl Story {
         )
     }
 
-    /// Connected, and all is well.
+    /// Connected, without any restriction.
     pub(crate) fn enabled(count: usize) -> Self {
         Self::new(
             "accounts that are well",
@@ -106,7 +105,7 @@ impl Story {
         )
     }
 
-    /// Of those, the first: they can no longer take charges.
+    /// The first of those: they can no longer take charges.
     pub(crate) fn lost(count: usize) -> Self {
         Self::new(
             "accounts that lost charges",
@@ -133,7 +132,7 @@ impl Story {
         story
     }
 
-    /// Month by month, as a queue would hand them out.
+    /// Month by month, in the order of a queue.
     pub(crate) fn deliveries(&self, partitions: u32) -> impl Iterator<Item = Delivery> + use<> {
         self.bodies().enumerate().map(move |(i, body)| {
             let body = body.to_string();
@@ -168,7 +167,7 @@ impl Story {
 struct Teller {
     n: usize,
     month: usize,
-    /// Gives one entity the same ids in each of its chapters.
+    /// Gives an entity the same ids in each of its chapters.
     rng: Rng,
 }
 
@@ -207,8 +206,8 @@ fn renewed_or_past_due(t: &mut Teller) -> Option<Value> {
 }
 
 impl Teller {
-    /// As long as Stripe's: the same for an entity and `what`, another for each month where
-    /// `monthly`.
+    /// An id as long as Stripe's: the same for an entity and `what`, and different for each month
+    /// if `monthly`.
     fn id(&self, prefix: &str, length: usize, monthly: bool) -> String {
         let salt = prefix.bytes().fold(self.n as u64, |salt, byte| {
             salt.wrapping_mul(31).wrapping_add(byte.into())
@@ -251,7 +250,7 @@ impl Teller {
         item
     }
 
-    /// What a renewal changes: the period, of the subscription or of its items, and the latest
+    /// The changes of a renewal: the period, of the subscription or of its items, and the latest
     /// invoice.
     fn period_before(&self) -> Value {
         let invoice = self.id("in", 24, true);
@@ -275,7 +274,7 @@ impl Teller {
             "currency": "usd", "status": status, "cancel_at_period_end": false, "cancel_at": null, "trial_end": null,
             "latest_invoice": self.id("latest", 24, true), "items": {"object": "list", "data": [self.item(quantity)]},
         });
-        // On one of a few hundred providers' accounts.
+        // On one of a few hundred connected accounts.
         let account = Self {
             n: self.n % 300,
             month: 0,

@@ -1,9 +1,8 @@
-//! What the pure code on the way of an event costs, piece by piece, on one core and without any
+//! Micro-benchmarks of the pure code that each event passes through, on one core and without any
 //! server.
 //!
-//! `cargo bench --bench micro` prints times for all of it; `-- plan` for what has `plan` in its
-//! name. Bodies have 2650 bytes unless another number stands beside them. What a piece hands out is
-//! dropped outside of its time.
+//! `cargo bench --bench micro` prints all times; `-- plan` those with `plan` in their name. Bodies
+//! have 2650 bytes unless stated otherwise. Dropping the results is not measured.
 
 mod bodies;
 #[expect(dead_code, reason = "the other benchmarks need more of it")]
@@ -17,11 +16,11 @@ use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::Event;
 use revwatch_core::observe::observe;
 
-/// As in the program.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Of bodies: a small one, the usual one, a large one.
+/// Body sizes: small, typical, large.
 const BYTES: [usize; 3] = [500, bodies::USUAL, 20_000];
 
 const ACCOUNT: Option<&str> = Some("acct_1MvYkQ2eZvKYlo2C");
@@ -79,7 +78,7 @@ mod parse {
         parsed(bencher, bytes, ACCOUNT);
     }
 
-    /// The object decides about the partition.
+    /// The object determines the partition.
     #[divan::bench(args = BYTES)]
     fn of_the_platform(bencher: Bencher, bytes: usize) {
         parsed(bencher, bytes, None);
@@ -103,7 +102,7 @@ mod parse {
     }
 }
 
-/// Of an event that is parsed already.
+/// For a parsed event.
 #[divan::bench(args = bodies::ABOUT)]
 fn observe_of(bencher: Bencher, what: &str) {
     let (body, plans) = (bodies::about(what), business::plans());
@@ -115,14 +114,14 @@ fn observe_of(bencher: Bencher, what: &str) {
         .bench(|| observe(divan::black_box(&event), &plans));
 }
 
-/// What is done with one entity, by how many events it knows.
+/// The operations on one entity, by its number of events.
 mod entity {
     use revwatch_core::entity::{EntityKind, Observation};
 
     use super::*;
     use crate::business::Story;
 
-    /// Of a subscription; the 8 are an account's.
+    /// Events of a subscription; the 8 are an account's.
     const EVENTS: [usize; 3] = [3, 8, 30];
 
     #[divan::bench(args = EVENTS)]
@@ -176,7 +175,7 @@ mod entity {
             .bench(|| Entity::decode(&key, divan::black_box(&bytes)));
     }
 
-    /// All that is done with so many updates of one subscription in one second that come in one
+    /// All operations for this many updates of one subscription in one second that arrive in one
     /// batch.
     #[divan::bench(args = [30, 1_000])]
     fn crowded_second(bencher: Bencher, events: usize) {
@@ -186,7 +185,7 @@ mod entity {
                 serde_json::json!({"data": [{"quantity": quantity, "price": {"unit_amount": 100, "recurring":
                     {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]})
             };
-            // Ids are in another order than what happened.
+            // The order of the ids differs from the order of the changes.
             let body = serde_json::json!({
                 "id": format!("evt_{:04}", n * 617 % events), "type": "customer.subscription.updated", "created": 5,
                 "data": {"object": {"id": "sub_1", "status": "active", "currency": "usd", "items": items(n + 1)},
@@ -214,7 +213,7 @@ mod entity {
         });
     }
 
-    /// An entity that knows so many events, and what the one after them says of it.
+    /// An entity with this many events, and the update of the next event.
     fn known(events: usize) -> (Entity, EntityKey, Observation) {
         let (story, kind) = match events {
             8 => (Story::accounts(1), EntityKind::Account),
@@ -236,7 +235,7 @@ mod entity {
     }
 }
 
-/// A batch of renewals, one for each of so many subscriptions of which three events are known.
+/// A batch of renewals, one for each of this many subscriptions with three events each.
 mod plan {
     use revwatch_core::observe::Plans;
     use revwatch_storage::ports::{Delivery, ReadResult, ReadSet, StoredEntity};
@@ -268,7 +267,7 @@ mod plan {
             .bench(|| batch.decide(divan::black_box(&found), scene.now_ms()));
     }
 
-    /// How the commit is packed for Redis.
+    /// The encoding of a commit for Redis.
     #[divan::bench(args = DELIVERIES)]
     fn pack(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
@@ -344,7 +343,7 @@ mod plan {
     }
 }
 
-/// What the evaluator does in a tick, without reading or writing.
+/// The evaluator's work in a tick, without reads and writes.
 mod alerting {
     use fastrand::Rng;
     use revwatch_alerting::engine::{Documents, Engine};
@@ -365,7 +364,7 @@ mod alerting {
 
     const NOW_S: i64 = 1_780_000_000;
 
-    /// Of each kind of figure one shipped rule: ratios of a day and of a week, count, mean, drop,
+    /// One built-in rule for each kind of metric: ratios over a day and a week, count, mean, drop,
     /// level, absence, and closed days.
     const RULES: [&str; 8] = [
         "payout_failure_rate",
@@ -389,7 +388,7 @@ mod alerting {
         bencher.bench(|| evaluate(divan::black_box(&rule), facts, []));
     }
 
-    /// All shipped rules on figures, when everything is as it was.
+    /// All built-in metric rules, with unchanged values.
     #[divan::bench]
     fn all_figures(bencher: Bencher) {
         let (mut book, counters) = (book(), counters());
@@ -402,12 +401,12 @@ mod alerting {
             book.on_counters(divan::black_box(facts));
             book.settle(NOW_S)
         };
-        // What fires, fires now.
+        // Alerts that fire do so now.
         look();
         bencher.bench_local(look);
     }
 
-    /// A condition opens, and nothing else was ever wrong.
+    /// A condition opens while nothing else is open.
     #[divan::bench]
     fn condition_opens(bencher: Bencher) {
         let change = changes(1);
@@ -417,7 +416,7 @@ mod alerting {
         });
     }
 
-    /// One of so many open conditions is told again.
+    /// One of this many open conditions is updated.
     #[divan::bench(args = [1, 10_000])]
     fn condition_goes_on(bencher: Bencher, open: usize) {
         let (mut book, changes) = (book(), changes(open));
@@ -429,7 +428,7 @@ mod alerting {
         });
     }
 
-    /// One step of one alert that goes on.
+    /// One step of an ongoing alert.
     #[divan::bench]
     fn step_alone(bencher: Bencher) {
         let reading = || Evaluation::Breached {
@@ -460,7 +459,7 @@ mod alerting {
         }
     }
 
-    /// A new one, with the shipped rules and settings.
+    /// A new engine with the built-in rules and settings.
     fn book() -> Engine {
         let config = Config::load(None, &|_| None)
             .expect("the defaults")
@@ -476,7 +475,7 @@ mod alerting {
         Engine::open(built_in().expect("valid"), policy, &Documents::default()).expect("empty")
     }
 
-    /// So many accounts can no longer take charges.
+    /// This many accounts can no longer take charges.
     fn changes(accounts: usize) -> Vec<ConditionChange> {
         let (plans, mut entities) = (business::plans(), BTreeMap::new());
         let deliveries = Story::enabled(accounts)
@@ -499,8 +498,8 @@ mod alerting {
         changes
     }
 
-    /// A business of three currencies and four countries, for as long as the shipped rules look
-    /// back. Each hour has what it would have of each family of counters.
+    /// A business with three currencies and four countries, for as long as the built-in rules look
+    /// back. Each hour has realistic values of every family of counters.
     fn counters() -> Counters {
         const STAGES: [&str; 4] = [
             "account_created",

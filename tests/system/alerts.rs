@@ -200,7 +200,12 @@ async fn answered_from_the_command_line(home: &Home) {
     );
     print(&variables, &["alerts", "unsilence", id(&silence)]);
     told(&slack, "acct_2", "CRITICAL").await;
-    refused(&variables, &["unsilence", id(&silence)], 1, "over already");
+    refused(
+        &variables,
+        &["unsilence", id(&silence)],
+        1,
+        "resolved already",
+    );
     assert_eq!(read(&variables, &["silences"]), json!([]));
     assert_eq!(read(&variables, &["silences", "--all"])[0]["state"], "over");
 
@@ -216,11 +221,11 @@ async fn answered_from_the_command_line(home: &Home) {
         "it still holds"
     );
     for (args, why) in [
-        (&["ack", id(&first)][..], "over already"),
-        (&["resolve", id(&first)], "over already"),
+        (&["ack", id(&first)][..], "resolved already"),
+        (&["resolve", id(&first)], "resolved already"),
         (
             &["silence", id(&first), "--for", "1h", "--reason", "r"],
-            "over already",
+            "resolved already",
         ),
         (&["ack", id(&second), "al_none"], "no alert al_none"),
         (&["show", "al_none"], "no alert al_none"),

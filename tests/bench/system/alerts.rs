@@ -1,4 +1,4 @@
-//! From a webhook to the message in Slack, while other webhooks come at a fixed rate.
+//! The time from a webhook to the message in Slack, while other webhooks arrive at a fixed rate.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,8 +15,8 @@ use super::process::{Loaded, Variables};
 use super::report::Figures;
 use super::support::slack::Slack;
 
-/// The shipped rules, and one for what the mix has none of. It has a channel of its own; that and
-/// its limit keep what is measured here apart from Slack's limit of about one message a second and
+/// The built-in rules, and one for an event that the mix lacks. It has its own channel; that and
+/// its rate limit separate the measurement from Slack's limit of about one message per second and
 /// channel.
 const RULE: &str = r##"
 [[rule]]
@@ -37,10 +37,10 @@ default = "#alerts"
 probe = "#probe"
 "##;
 
-/// Disputes are opened this far apart.
+/// The time between two disputes.
 const EVERY: Duration = Duration::from_millis(210);
 
-/// Latency in milliseconds at `plan`'s rate, from when a webhook is sent to when Slack has the
+/// Latency in milliseconds at `plan`'s rate, from sending a webhook to Slack's receipt of the
 /// message about it.
 pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan: Plan) -> Figures {
     let folder = tempfile::tempdir().expect("a folder");
@@ -65,7 +65,7 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     let (_processes, started) = kind.start(&variables);
     let (seed, seconds) = (plan.seed, plan.seconds);
     let client = reqwest::Client::new();
-    // Until alerting has looked at what was there before, it has no time for anything else.
+    // Alerting is busy until it has evaluated the existing state.
     told(
         &slack,
         &mut HashMap::from([dispute(&client, &started.webhooks, format!("dp_{seed}_first")).await]),
@@ -101,7 +101,7 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     ]
 }
 
-/// Waits until Slack has a message about each; how long each took.
+/// Waits until Slack has a message about each; returns the latencies.
 async fn told(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
     let (patience, mut took) = (Instant::now() + Duration::from_secs(60), Vec::new());
     while !sent.is_empty() {
@@ -126,7 +126,7 @@ async fn told(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duratio
     took
 }
 
-/// Has one opened; with when that began.
+/// Opens a dispute; returns the start time.
 async fn dispute(client: &reqwest::Client, address: &str, dispute: String) -> (String, Instant) {
     let began = Instant::now();
     post(client, address, &dispute).await;

@@ -1,6 +1,5 @@
-//! The parts that revwatch's own work is measured against, as plain as they can be: what is left
-//! when all that revwatch adds is taken away. They use the same libraries and the same exchanges
-//! and queues.
+//! The minimal parts that revwatch's work is compared with, as simple as possible: without
+//! everything that revwatch adds. They use the same libraries and the same exchanges and queues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +25,13 @@ use tokio::sync::Mutex;
 use super::events::{self, SECRET};
 use super::process::{cpu_s, say};
 
-/// The least that a commit writes.
+/// The minimal write of a commit.
 pub(crate) const COMMIT: &str = include_str!("../prototype.lua");
 
 const INTAKE: &str = "revwatch.intake";
 const PARTITIONS: u32 = 8;
 
-/// What a minimal ingest must know of a body.
+/// The fields that a minimal ingest must read of a body.
 #[derive(Deserialize)]
 struct Minimal<'a> {
     id: &'a str,
@@ -46,19 +45,19 @@ struct Endpoint {
     outlet: Option<Arc<Outlet>>,
 }
 
-/// A channel that confirms.
+/// A channel with publisher confirms.
 struct Outlet {
     channel: Channel,
     numbering: Mutex<()>,
 }
 
-/// axum, a signature, and a look at two fields.
+/// axum, signature verification, and reading two fields.
 pub(crate) async fn http() {
     serve(None).await;
 }
 
-/// The same, and what is genuine published and confirmed before the answer: the least that an
-/// ingest does.
+/// The same, with valid webhooks published and confirmed before the response: the minimal work of
+/// an ingest.
 pub(crate) async fn ingest() {
     serve(Some(Arc::new(Outlet::open().await))).await;
 }
@@ -146,7 +145,7 @@ impl Outlet {
     }
 }
 
-/// A connection that lasts as long as the process.
+/// A connection for the lifetime of the process.
 async fn connect() -> &'static Connection {
     let url = variable("AMQP_URL");
     let connection = Connection::connect(&url, ConnectionProperties::default())
@@ -179,8 +178,8 @@ pub(crate) async fn publish() {
     measure.end(count);
 }
 
-/// Reads `COUNT` deliveries, up to 64 at a time, and has Redis note each: a mark, a body at rest, a
-/// counter. The least that a worker does: it looks into none.
+/// Reads `COUNT` deliveries, up to 64 at a time, and writes each to Redis: a deduplication key, a
+/// stored body, a counter. The minimal work of a worker: it parses none.
 pub(crate) async fn worker() {
     let client = redis::Client::open(variable("REDIS_URL")).expect("a URL");
     let store = client
@@ -201,7 +200,7 @@ pub(crate) async fn worker() {
             measure.clone(),
         ));
     }
-    // Whoever takes the last one ends; the others wait for more.
+    // The task that takes the last delivery ends; the others wait for more.
     partitions
         .join_next()
         .await
@@ -255,14 +254,14 @@ async fn drain(
             .basic_ack(newest, BasicAckOptions { multiple: true })
             .await
             .expect("acknowledged");
-        // Some more may wait, whose acknowledgement was lost with the process that gave it.
+        // More deliveries may be waiting, whose acknowledgement was lost with the process.
         if left.fetch_sub(count, Ordering::SeqCst) <= count {
             return;
         }
     }
 }
 
-/// Takes away what waits in the queues.
+/// Purges the queues.
 pub(crate) async fn purge(url: &str) {
     let connection = Connection::connect(url, ConnectionProperties::default())
         .await
@@ -278,7 +277,7 @@ pub(crate) async fn purge(url: &str) {
     connection.close(200, "done".into()).await.expect("closed");
 }
 
-/// What a part measures of itself.
+/// The measurement of a part itself.
 struct Measure {
     began: Instant,
     cpu_s: f64,

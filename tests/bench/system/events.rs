@@ -1,5 +1,5 @@
-//! What is sent: an ordinary mix of webhooks by the demo's simulator, for many businesses at once,
-//! signed, as whole HTTP requests that were written before anything is measured.
+//! The load: a normal mix of webhooks by the demo's simulator, for many businesses at once, signed,
+//! as complete HTTP requests that are prepared before the measurement.
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -12,31 +12,31 @@ use super::simulator::{SimEvent, Simulator};
 /// The signing secret of every endpoint.
 pub(crate) const SECRET: &str = "whsec_of_the_benchmark";
 
-/// What Stripe's objects weigh on average; the simulator's lack the fields that revwatch does not
+/// The average size of Stripe's objects; the simulator's lack the fields that revwatch does not
 /// read.
 const BYTES: usize = 2_650;
 
 const LARGE_BYTES: usize = 32 * 1024;
 
-/// Events of one business: its four past days, and some ordinary business after them.
+/// Events of one business: its past four days, and some normal business after them.
 const EACH: usize = 1_000;
 
-/// What is sent.
+/// The kinds of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Mix {
     Ordinary,
-    /// Each event is sent again somewhat later.
+    /// Each event is sent again a little later.
     Repeats,
-    /// All are of one connected account, and so in one partition.
+    /// All events belong to one connected account, and so to one partition.
     OneAccount,
-    /// One in ten is a payout whose amount is no number, and becomes a dead letter.
+    /// One in ten is a payout with an invalid amount, and becomes a dead letter.
     Unreadable,
-    /// Of 32 KB, as invoices with many lines are; an eighth as many.
+    /// Bodies of 32 KB, like invoices with many lines; an eighth as many.
     Large,
 }
 
 impl Mix {
-    /// `count` of them, or as many fewer as the mix says.
+    /// `count` events, or the smaller number of this kind.
     pub(crate) fn bodies(self, seed: u64, count: usize, now_s: i64) -> Vec<String> {
         const LATER: usize = 50;
         match self {
@@ -73,8 +73,8 @@ impl Mix {
     }
 }
 
-/// `count` different events, none of which any other `seed` makes. Those of one business come in
-/// order, between those of the others.
+/// `count` different events, none of which another `seed` generates. Those of one business are in
+/// order, interleaved with those of the others.
 pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     let businesses = count.div_ceil(EACH).max(1) as u64;
     let mut histories: Vec<_> = (0..businesses)
@@ -90,8 +90,7 @@ pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     bodies
 }
 
-/// One request on a connection that stays open, as a reverse proxy in front of an endpoint sends
-/// it.
+/// One request on a keep-alive connection, as a reverse proxy in front of an endpoint sends it.
 pub(crate) fn request(host: &str, path: &str, body: &str, now_s: i64) -> Bytes {
     let key = SigningKey::new(SECRET).expect("a secret");
     let (signature, length) = (key.header(now_s, body.as_bytes()), body.len());
@@ -113,7 +112,7 @@ fn history(seed: u64, now_s: i64) -> Vec<SimEvent> {
     events
 }
 
-/// An event of the same id and time, whose object is not as Stripe documents it.
+/// An event with the same id and time, whose object is not as Stripe documents it.
 fn no_payout(body: &str) -> String {
     let mut event: Value = serde_json::from_str(body).expect("an event");
     event["type"] = json!("payout.paid");
@@ -122,7 +121,7 @@ fn no_payout(body: &str) -> String {
     padded(format!("{event:#}"), BYTES)
 }
 
-/// With fields that revwatch has to step over, up to this size.
+/// With additional fields that revwatch skips, up to this size.
 fn padded(body: String, bytes: usize) -> String {
     let Some((head, tail)) = body.split_once("\"object\": {") else {
         return body;

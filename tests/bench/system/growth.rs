@@ -1,5 +1,5 @@
-//! How costs grow: with partitions, with workers, on a Redis Cluster, with replicas, with entities,
-//! alerts and rules; and how fast state is made anew. Measured once, however many rounds there are.
+//! Scaling: costs by number of partitions, workers, entities, alerts and rules, on a Redis Cluster
+//! and with replicas; and the speed of a rebuild. Measured one time, whatever the number of rounds.
 
 use std::path::Path;
 use std::time::Instant;
@@ -30,13 +30,13 @@ impl Bench<'_> {
         }
         self.ticks();
         self.bytes();
-        // Last: its servers go on running beside whatever follows.
+        // Last: its servers keep running during later measurements.
         if self.wants(Group::Growth) {
             self.replicas();
         }
     }
 
-    /// The whole pipeline with other events than usual.
+    /// The complete pipeline with other kinds of load.
     fn mixes(&mut self) {
         for pipeline in self.pipelines() {
             for mix in Mix::value_variants() {
@@ -77,7 +77,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Everything is kept three times. Redis does not wait for its replicas, RabbitMQ does for one.
+    /// Everything is stored three times. Redis does not wait for its replicas, RabbitMQ waits for
+    /// one.
     fn replicas(&mut self) {
         let primary = RedisServer::start();
         let stores = [primary.start_replica(), primary.start_replica(), primary];
@@ -96,7 +97,7 @@ impl Bench<'_> {
         );
     }
 
-    /// Ingest, and then worker, with so many partitions.
+    /// Ingest, and then worker, with this many partitions.
     fn grown(
         &mut self,
         name: &str,
@@ -116,7 +117,7 @@ impl Bench<'_> {
         });
     }
 
-    /// Where nothing was ever done: a Redis and a folder that are new.
+    /// An unused environment: a new Redis and a new folder.
     pub(super) fn new_store(
         &self,
         pipeline: Pipeline,
@@ -131,7 +132,7 @@ impl Bench<'_> {
         variables
     }
 
-    /// A virtual host that nobody has used yet, and a Redis.
+    /// An unused virtual host, and a Redis.
     fn empty_servers(&self, redis_url: &str, partitions: u32) -> Variables {
         vec![
             (
@@ -143,7 +144,7 @@ impl Bench<'_> {
         ]
     }
 
-    /// How fast `revwatch rebuild` goes through the archive, with nothing else running.
+    /// The speed of `revwatch rebuild` through the archive, with nothing else running.
     fn rebuilt(&mut self, pipeline: Pipeline) -> Figures {
         let (redis, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
         let variables = self.new_store(pipeline, &redis, folder.path());

@@ -1,10 +1,9 @@
-//! The load generator: a process of its own, so that what it costs is not counted as somebody
-//! else's.
+//! The load generator: a separate process, so that its costs are not counted as those of another.
 //!
-//! Closed loop: each connection sends the next webhook when the last is answered, which finds the
-//! highest rate. Open loop: webhooks are due at fixed times, whether or not earlier ones were
-//! answered, and latency counts from when one was due: a stall shows in everything that had to wait
-//! for it (no "coordinated omission").
+//! Closed loop: each connection sends the next webhook when the last one is answered, which finds
+//! the highest rate. Open loop: webhooks are due at fixed times, whether or not earlier ones were
+//! answered, and latency counts from the due time: a stall affects every webhook that had to wait
+//! (no "coordinated omission").
 
 use std::cell::{Cell, RefCell};
 use std::io::BufRead as _;
@@ -22,39 +21,40 @@ use tokio::time::{Instant, sleep_until};
 use super::events::{self, Mix};
 use super::process::say;
 
-/// What to send, where, and how.
+/// The load, its target, and its mode.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// `host:port`
     pub(crate) address: String,
     pub(crate) path: String,
     pub(crate) mix: Mix,
-    /// No two plans of one run have the same: their events differ.
+    /// Unique among the plans of one run, so that their events differ.
     pub(crate) seed: u64,
     pub(crate) connections: usize,
-    /// Closed loop sends as many as it can in this time, open loop exactly as many as are due.
+    /// A closed loop sends as many as possible in this time, an open loop exactly those that are
+    /// due.
     pub(crate) seconds: f64,
-    /// A closed loop ends earlier when these have been sent.
+    /// A closed loop ends earlier when this many have been sent.
     pub(crate) most: usize,
-    /// Webhooks that are due in a second; a closed loop without.
+    /// Webhooks per second of an open loop; `None` for a closed loop.
     pub(crate) rate: Option<f64>,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) stored: u64,
     pub(crate) refused: u64,
     pub(crate) seconds: f64,
-    /// Milliseconds to the answer.
+    /// Milliseconds to the response.
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
 }
 
-/// The process: a plan in its first line of standard input, `ready`, a line that says go, and what
-/// came of it.
+/// The process: reads a plan from the first line of standard input, prints `ready`, waits for a
+/// line, and prints the result.
 pub(crate) fn main() {
     let mut lines = std::io::stdin().lock().lines();
     let mut line = || lines.next().expect("a line").expect("standard input");
@@ -89,7 +89,7 @@ pub(crate) fn main() {
     say(&serde_json::to_string(&sent).expect("JSON"));
 }
 
-/// What the connections share.
+/// The shared state of the connections.
 struct Shared {
     requests: Vec<Bytes>,
     next: Cell<usize>,
@@ -152,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// The next one, and when it is due, if it is to wait for that.
+    /// The next request, with its due time in an open loop.
     fn take(&self) -> Option<(Bytes, Option<Instant>)> {
         let n = self.next.get();
         let request = self.requests.get(n)?.clone();
@@ -167,7 +167,7 @@ impl Shared {
     }
 }
 
-/// Reads one answer; whether it says that the event is stored.
+/// Reads one response; returns whether the event is stored.
 async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     let mut length = 0;
     loop {

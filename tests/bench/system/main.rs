@@ -1,10 +1,10 @@
-//! What revwatch costs, beside the least that the same work can cost, in one run.
+//! The costs of revwatch, compared with the minimal costs of the same work, in one run.
 //!
-//! `tests/bench/run` starts it; `tests/bench/run --help` says how. It starts a RabbitMQ and a Redis
-//! of its own, its own load generator, and the program itself, each as a process, so that the
-//! processor time of each is known. Every round measures everything once, one after the other, so
-//! that a slow minute of the machine strikes all alike; the table has the median of the rounds, and
-//! what counts are the ratios.
+//! `tests/bench/run` starts it; `tests/bench/run --help` explains it. It starts its own RabbitMQ,
+//! Redis and load generator, and the program, each as a process, so that the processor time of each
+//! is known. Every round measures everything one time in sequence, so that a slow minute of the
+//! machine affects everything alike. The table has the median of the rounds; the ratios are what
+//! matters.
 
 mod alerts;
 mod bare;
@@ -48,33 +48,33 @@ use clap::Parser;
 /// revwatch's system benchmark
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// One short round: to see that it works, not to be quoted.
+    /// One short round: checks that the benchmark works; do not quote its numbers.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Rounds of which the median is taken.
+    /// Number of rounds; the median is reported.
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
-    /// Only these; several are possible.
+    /// Run only these groups; several are possible.
     #[arg(long, value_name = "GROUP")]
     pub(crate) only: Vec<pipeline::Group>,
-    /// Only on these.
+    /// Run only on these setups.
     #[arg(long)]
     pub(crate) on: Option<pipeline::Pipeline>,
-    /// For the comparison with Node: where `node` and the files of `tests/bench/node` are, with
-    /// what they need.
+    /// For the comparison with Node: the folder with `node` and the files of `tests/bench/node`,
+    /// with their dependencies.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) node: Option<PathBuf>,
-    /// The same with Python: an environment, with the files of `tests/bench/python`.
+    /// The same for Python: an environment, with the files of `tests/bench/python`.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) python: Option<PathBuf>,
-    /// For the comparison with a sync engine, which needs `--node`, too: where PostgreSQL's
-    /// programs are.
+    /// For the comparison with a sync engine, which needs `--node` too: the folder of PostgreSQL's
+    /// programs.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) postgresql: Option<PathBuf>,
-    /// Also write the figures there, as JSON.
+    /// Also write the values to this file as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
-    /// Cargo adds it.
+    /// Added by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }

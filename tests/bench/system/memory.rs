@@ -1,7 +1,6 @@
-//! How much a store needs per active subscription and per connected account, by what the bytes are
-//! for.
+//! The storage per active subscription and per connected account, by purpose of the bytes.
 //!
-//! A made-up history is told to a Redis of its own and to a SQLite in a temporary folder.
+//! A generated history is written to a separate Redis and to a SQLite in a temporary folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,8 +14,8 @@ use super::notified::{PARTITIONS, tell};
 use super::report::Figures;
 use super::support::redis::RedisServer;
 
-/// Parts of the stores: the figure, Redis's keys, SQLite's tables and indexes. The first two are
-/// what is there for each entity; the others grow with events, or not at all.
+/// Parts of the stores: the value, Redis's keys, SQLite's tables and indexes. The first two exist
+/// for each entity; the others grow with events, or not at all.
 const PARTS: [(&str, &[&str], &[&str]); 5] = [
     ("entity_bytes", &["entity:{kind}"], &["entities"]),
     (
@@ -58,7 +57,7 @@ pub(crate) async fn bytes_per_entity(count: usize) -> Vec<(String, Figures)> {
 }
 
 async fn redis_bytes(story: &Story) -> [f64; 5] {
-    // How often the file is written does not change what memory holds.
+    // The interval of writes to the file does not affect memory.
     let server = RedisServer::start_with(&[
         "--appendfsync",
         "everysec",
@@ -111,7 +110,7 @@ async fn sqlite_bytes(story: &Story) -> [f64; 5] {
     })
 }
 
-/// The pages of each table and index, once the log is in the file.
+/// The pages of each table and index, after the WAL is checkpointed.
 fn file_bytes(folder: &Path) -> BTreeMap<String, f64> {
     let file = Connection::open(folder.join(FILE_NAME)).expect("the store");
     file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

@@ -1,4 +1,4 @@
-//! Made-up histories, told to a store by the worker's own plan, without a queue.
+//! Generated histories, written to a store through the worker's own plan, without a queue.
 
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Committed, Delivery, StateStore};
@@ -8,10 +8,10 @@ use super::business::{self, Story};
 
 pub(crate) const PARTITIONS: u32 = 8;
 
-/// Deliveries in a commit of each partition, about.
+/// The approximate number of deliveries in a commit of each partition.
 const BATCH: usize = 250;
 
-/// What a worker does: one batch after another, of all partitions at the same time.
+/// The work of a worker: one batch after another, of all partitions concurrently.
 pub(crate) async fn tell(store: &dyn StateStore, story: &Story) {
     let plans = business::plans();
     let mut deliveries = story.deliveries(PARTITIONS).peekable();

@@ -1,5 +1,5 @@
-//! The same work as others do it: Node, Python, and a sync engine into PostgreSQL, with the
-//! libraries that people use for it. Beside them revwatch's figures mean something on any machine.
+//! The same work in other stacks: Node, Python, and a sync engine into PostgreSQL, with their usual
+//! libraries. The comparison makes revwatch's values meaningful on any machine.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use super::process::{Measured, Started, Variables};
 use super::report::Figures;
 use super::{Options, bare};
 
-/// What is slow gets a part of what the others get, or one would wait for it for minutes.
+/// Slow stacks get a fraction of the load, or a measurement would take minutes.
 const FEWER: usize = 4;
 
 impl Bench<'_> {
-    /// Each of them that is there.
+    /// Each stack that is available.
     pub(super) fn others(&mut self) {
         let Options {
             node,
@@ -46,7 +46,7 @@ impl Bench<'_> {
         });
     }
 
-    /// A Node ingest, and where it listens.
+    /// A Node ingest, with its address.
     fn node_ingest(&self, folder: &Path) -> (Measured, String) {
         start(
             &folder.join("node"),
@@ -55,7 +55,7 @@ impl Bench<'_> {
         )
     }
 
-    /// A Python ingest, and where it listens.
+    /// A Python ingest, with its address.
     fn python_ingest(&self, folder: &Path) -> (Measured, String) {
         start(
             &folder.join("bin/python"),
@@ -64,7 +64,7 @@ impl Bench<'_> {
         )
     }
 
-    /// The pair of Node processes that do the least of the same as the whole pipeline.
+    /// The pair of Node processes with the minimal work of the complete pipeline.
     fn node_pair(&self, folder: &Path) -> (Vec<Measured>, Started) {
         let mut variables = self.variables_of_a_part();
         variables.push(("COMMIT", bare::COMMIT.to_owned()));
@@ -73,7 +73,7 @@ impl Bench<'_> {
         (vec![ingest, worker], Started { admin, webhooks })
     }
 
-    /// What the sync engine takes, and PostgreSQL has committed when it answers.
+    /// The sync engine's throughput; PostgreSQL has committed when it responds.
     fn synced(&mut self, node: &Path, postgresql: &Path) -> Figures {
         let postgres = Postgres::start(postgresql);
         let variables = vec![("POSTGRES_URL", postgres.url())];

@@ -1,4 +1,4 @@
-//! Webhooks through the pipeline and its parts.
+//! Webhooks through the pipeline and through its parts.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,18 +18,18 @@ use super::support::rabbitmq::RabbitServer;
 use super::support::redis::RedisServer;
 use super::{Options, alerts};
 
-/// Everything that is measured shares these.
+/// The shared environment of all measurements.
 pub(crate) struct Bench<'a> {
     pub(super) options: &'a Options,
     pub(super) runtime: &'a Runtime,
     pub(super) rabbitmq: RabbitServer,
-    /// Further nodes of its cluster.
+    /// Additional nodes of its cluster.
     pub(super) replicas: Vec<RabbitServer>,
     amqp_url: String,
     redis: RedisServer,
-    /// Webhooks in one measurement.
+    /// Number of webhooks of one measurement.
     pub(super) count: usize,
-    /// Of one measurement at a fixed rate.
+    /// Number of webhooks of one measurement at a fixed rate.
     seconds: f64,
     seed: u64,
     pub(super) report: Report,
@@ -37,34 +37,34 @@ pub(crate) struct Bench<'a> {
 
 const CONNECTIONS: usize = 64;
 
-/// Enough that the slowest part is busy, though each webhook waits for all of them.
+/// Enough to keep the slowest part busy, although each webhook waits for all parts.
 const MANY_CONNECTIONS: usize = 256;
 
-/// Where the pipeline runs.
+/// The setups of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pipeline {
     /// Three processes on RabbitMQ and Redis.
     Servers,
-    /// One process on one file.
+    /// One process with an embedded store.
     Embedded,
 }
 
-/// What is measured together.
+/// The groups of measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Group {
-    /// Memory and time to start, with nothing to do.
+    /// Memory and startup time, while idle.
     Idle,
-    /// Ingest and worker, each by itself, beside the least that they could cost.
+    /// Ingest and worker separately, compared with their minimal costs.
     Parts,
     /// From the webhook to the commit, all roles.
     EndToEnd,
-    /// How long Stripe waits for its answer.
+    /// How long Stripe waits for the response.
     Accept,
     /// How long people wait for the message.
     Slack,
-    /// State made anew from the archive.
+    /// A rebuild of the state from the archive.
     Rebuild,
-    /// The pipeline with other events than usual.
+    /// The pipeline with other kinds of load.
     Mixes,
     /// Partitions, workers, a Redis Cluster, replicas.
     Growth,
@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) {
     bench.report.show(options.json.as_deref());
 }
 
-/// RabbitMQ's settings as they are shipped, but for limits of memory and disk.
+/// RabbitMQ's default settings, except for memory and disk limits.
 pub(super) fn shipped() -> String {
     let shipped = include_str!("../../../deploy/compose/rabbitmq.conf").lines();
     shipped
@@ -114,8 +114,8 @@ pub(super) fn shipped() -> String {
 }
 
 impl Pipeline {
-    /// All roles, once alerting has looked at what was there before: with where webhooks and
-    /// metrics are.
+    /// All roles, after alerting has evaluated the existing state; with the addresses of webhooks
+    /// and metrics.
     pub(crate) fn start(self, variables: &Variables) -> (Vec<Measured>, Started) {
         match self {
             Self::Embedded => {
@@ -152,7 +152,7 @@ impl Bench<'_> {
         self.options.only.is_empty() || self.options.only.contains(&group)
     }
 
-    /// Those that are wanted.
+    /// The selected groups.
     pub(super) fn pipelines(&self) -> impl Iterator<Item = Pipeline> + use<> {
         let on = self.options.on;
         [Pipeline::Servers, Pipeline::Embedded]
@@ -160,7 +160,7 @@ impl Bench<'_> {
             .filter(move |pipeline| on.is_none_or(|on| on == *pipeline))
     }
 
-    /// Notes what `measuring` finds, if its group is wanted.
+    /// Records the result of `measuring`, if its group is selected.
     pub(super) fn measure(
         &mut self,
         group: Group,
@@ -173,7 +173,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Everything once. What is compared stands together.
+    /// Measures everything one time. Compared measurements are adjacent.
     fn round(&mut self) {
         self.measure(Group::Parts, "bare axum + HMAC", |bench| {
             let (process, address) = Measured::part("bare-http", &Variables::new());
@@ -235,7 +235,7 @@ impl Bench<'_> {
         }
     }
 
-    /// What each role needs while there is nothing to do, and never was.
+    /// The memory of each role while idle and unused.
     fn idle(&mut self, pipeline: Pipeline, rounds: usize) {
         if !self.wants(Group::Idle) {
             return;
@@ -253,7 +253,7 @@ impl Bench<'_> {
         }
     }
 
-    /// How long answers take; beside those of the least that could give them.
+    /// Response latencies, compared with those of the minimal parts.
     fn accept(&mut self, pipeline: Pipeline, variables: &Variables) {
         let name = pipeline.name();
         let prototype = |bench: &Self| {
@@ -277,7 +277,7 @@ impl Bench<'_> {
             Group::Accept,
             &format!("accept at 5,000/s, ingest alone: {name}"),
             |bench| {
-                // What nobody deals with must not wait for whoever comes next.
+                // Unprocessed deliveries must not delay the next measurement.
                 let elsewhere = tempfile::tempdir().expect("a folder");
                 let (process, started) =
                     Measured::revwatch(&bench.variables(pipeline, elsewhere.path()), "ingest");
@@ -314,19 +314,19 @@ impl Bench<'_> {
         );
     }
 
-    /// Has the exchanges and queues declared, and a worker find the new store whole: later it would
-    /// replay the archive beside what is measured.
+    /// Declares exchanges and queues, and lets a worker complete the new store: otherwise it would
+    /// replay the archive during the measurement.
     pub(super) fn prepare(&self, variables: &Variables) {
         let (worker, _) = Measured::revwatch(variables, "worker");
         worker.wait_for("the archive is replayed");
     }
 
-    /// Nothing waits in RabbitMQ.
+    /// Waits until RabbitMQ's queues are empty.
     pub(super) fn purge(&self) {
         self.runtime.block_on(bare::purge(&self.amqp_url));
     }
 
-    /// Where its data is.
+    /// The environment of the data.
     pub(super) fn variables(&self, pipeline: Pipeline, folder: &Path) -> Variables {
         match pipeline {
             Pipeline::Servers => self.servers(),
@@ -347,7 +347,7 @@ impl Bench<'_> {
         vec![("AMQP_URL", self.amqp_url.clone()), ("REDIS_URL", redis)]
     }
 
-    /// As many as go, one after the other on each connection.
+    /// As many as possible, one after the other on each connection.
     fn plan(&mut self) -> Plan {
         self.seed += 1;
         Plan {
@@ -362,12 +362,12 @@ impl Bench<'_> {
         }
     }
 
-    /// Sends as many as go to an ingest.
+    /// Sends as many as possible to an ingest.
     pub(super) fn ingested(&mut self, process: &Measured, address: &str) -> Figures {
         self.ingested_of(self.count, process, address)
     }
 
-    /// Sends so many to an ingest.
+    /// Sends this many to an ingest.
     pub(super) fn ingested_of(
         &mut self,
         most: usize,
@@ -392,7 +392,7 @@ impl Bench<'_> {
         figures
     }
 
-    /// How long answers take at 5,000 webhooks a second.
+    /// Response latencies at 5,000 webhooks a second.
     fn accepted(&mut self, processes: &[Measured], address: &str) -> Figures {
         let seconds = self.seconds;
         let plan = Plan {
@@ -409,7 +409,7 @@ impl Bench<'_> {
         figures
     }
 
-    /// Lets workers deal with all that waits.
+    /// Lets workers process all waiting deliveries.
     pub(super) fn drained(
         &self,
         variables: &Variables,
@@ -517,12 +517,12 @@ impl Bench<'_> {
     }
 }
 
-/// What a process has in memory when nothing is to be done, and how long it takes to start.
+/// The memory of an idle process, and its startup time.
 fn idle(variables: &Variables, roles: &str) -> Figures {
     let began = Instant::now();
     let (process, _) = Measured::revwatch(variables, roles);
     let start_ms = began.elapsed().as_secs_f64() * 1000.0;
-    // Until it has looked at everything once.
+    // Until it has evaluated everything one time.
     std::thread::sleep(Duration::from_secs(3));
     vec![("start_ms", start_ms), ("rss_mb", process.rss_mb())]
 }
@@ -543,7 +543,7 @@ fn latency(sent: &Sent) -> Figures {
     ]
 }
 
-/// Asks until there is an answer, and says when.
+/// Polls until there is a result; returns the time as well.
 fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Instant, T) {
     let began = Instant::now();
     loop {
@@ -558,17 +558,17 @@ fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Instant, T) {
     }
 }
 
-/// Deliveries a worker has dealt with, whatever came of them.
+/// Deliveries that a worker has processed, whatever the result.
 fn dealt_with(admin: &str) -> u64 {
     counted(admin, "revwatch_worker_events_total{")
 }
 
-/// Waits until alerting has looked at everything once.
+/// Waits until alerting has evaluated everything one time.
 fn has_looked(admin: &str) {
     until(|| (counted(admin, "revwatch_rule_evaluation_seconds_count") > 0).then_some(()));
 }
 
-/// The sum of what a metric counts.
+/// The sum over all series of a metric.
 fn counted(admin: &str, metric: &str) -> u64 {
     let page = page(admin, "/metrics");
     let values = page.lines().filter(|line| line.starts_with(metric));

@@ -1,5 +1,4 @@
-//! A private PostgreSQL on a free port of the loopback address, with its data in a temporary
-//! folder.
+//! A private PostgreSQL on a free loopback port, with its data in a temporary folder.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use super::process::{cpu_s, says};
 use super::support::port::free_port;
 
-/// A running PostgreSQL; it ends with this.
+/// A running PostgreSQL, stopped on drop.
 pub(crate) struct Postgres {
     server: Child,
     port: u16,
@@ -48,7 +47,7 @@ impl Postgres {
                 .stderr(Stdio::null());
             command
         };
-        // The user whom the sync engine expects.
+        // The user that the sync engine expects.
         let made = run("initdb")
             .args(["--username", "postgres", "--auth", "trust"])
             .status()
@@ -74,7 +73,7 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Seconds of processor time so far, of all its processes that still run.
+    /// Seconds of processor time so far, of all its running processes.
     pub(crate) fn cpu_s(&self) -> f64 {
         let server = self.server.id();
         let children = says("pgrep", &["-P", &server.to_string()]);
@@ -88,7 +87,7 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    /// A fast shutdown: it ends its own processes, too.
+    /// A fast shutdown, which ends its child processes too.
     fn drop(&mut self) {
         says("kill", &["-INT", &self.server.id().to_string()]);
         let _ = self.server.wait();

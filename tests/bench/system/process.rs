@@ -1,4 +1,4 @@
-//! Processes that are measured: started, asked what they have cost, and ended.
+//! Measured processes: started, measured, and stopped.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,8 +10,7 @@ use tempfile::TempDir;
 use super::events::SECRET;
 use super::load::{Plan, Sent};
 
-/// A process; it ends with this. What it says goes to a file, as under systemd it goes to the
-/// journal.
+/// A process, killed on drop. Its output goes to a file, as it goes to the journal under systemd.
 pub(crate) struct Measured {
     child: Child,
     folder: TempDir,
@@ -20,7 +19,7 @@ pub(crate) struct Measured {
 /// Variables of a process.
 pub(crate) type Variables = Vec<(&'static str, String)>;
 
-/// A load generator that has written its requests, and waits for the word.
+/// A load generator that has prepared its requests and waits for the start.
 pub(crate) struct Loaded {
     child: Child,
     tell: ChildStdin,
@@ -30,7 +29,7 @@ pub(crate) struct Loaded {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Measured {
-    /// `revwatch serve --roles …`, which has started.
+    /// `revwatch serve --roles …`, ready.
     pub(crate) fn revwatch(variables: &Variables, roles: &str) -> (Self, Started) {
         let process = Self::spawn(
             variables,
@@ -47,15 +46,14 @@ impl Measured {
         (process, Started { admin, webhooks })
     }
 
-    /// One of this program's other parts, and where it listens.
+    /// One of this program's other parts, with its address.
     pub(crate) fn part(part: &str, variables: &Variables) -> (Self, String) {
         let process = Self::spawn_part(part, variables);
         let listen = process.listens();
         (process, listen)
     }
 
-    /// One of this program's other parts, which measures itself and ends, and what it says in the
-    /// end.
+    /// One of this program's other parts, which measures itself and ends; returns its result.
     pub(crate) fn job(part: &str, variables: &Variables) -> (Self, Value) {
         let process = Self::spawn_part(part, variables);
         let done = process.wait_for("done");
@@ -111,7 +109,7 @@ impl Measured {
         }
     }
 
-    /// Where a program says that it listens.
+    /// The address that a program prints.
     pub(crate) fn listens(&self) -> String {
         self.wait_for("listening")["listen"]
             .as_str()
@@ -129,7 +127,7 @@ impl Measured {
         rss_mb(self.child.id())
     }
 
-    /// Waits until it has ended, well.
+    /// Waits until it has exited successfully.
     pub(crate) fn ends(mut self) {
         let status = self.child.wait().expect("a child");
         let output =
@@ -138,7 +136,7 @@ impl Measured {
     }
 }
 
-/// Where a process of revwatch can be reached.
+/// The addresses of a revwatch process.
 #[derive(Debug, Clone)]
 pub(crate) struct Started {
     pub(crate) admin: String,
@@ -146,7 +144,7 @@ pub(crate) struct Started {
 }
 
 impl Drop for Measured {
-    /// Asks it to end: a worker that is killed keeps its partitions for a while.
+    /// Stops it gracefully: a killed worker keeps its partitions for a while.
     fn drop(&mut self) {
         let _ = Command::new("kill")
             .arg(self.child.id().to_string())
@@ -162,7 +160,7 @@ impl Drop for Measured {
 }
 
 impl Loaded {
-    /// Has everything ready that `plan` sends.
+    /// Prepares all requests of `plan`.
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut command = Command::new("setpriv");
         command
@@ -188,7 +186,7 @@ impl Loaded {
         loaded
     }
 
-    /// Sends it all.
+    /// Sends all requests.
     pub(crate) fn send(mut self) -> Sent {
         self.say("go");
         serde_json::from_str(&self.hear()).expect("what came of it")
@@ -216,7 +214,7 @@ impl Drop for Loaded {
     }
 }
 
-/// What a part tells whoever started it.
+/// A message of a part to the process that started it.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
@@ -224,7 +222,7 @@ pub(crate) fn say(line: &str) {
         .expect("somebody listens");
 }
 
-/// What a small program says.
+/// A message of a small program.
 pub(crate) fn says(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)
         .args(args)
@@ -234,8 +232,7 @@ pub(crate) fn says(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Seconds of processor time that a process has used. Source: proc(5); `utime` and `stime`, in
-/// hundredths.
+/// Seconds of processor time of a process. Source: proc(5); `utime` and `stime`, in hundredths.
 pub(crate) fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

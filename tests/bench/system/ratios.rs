@@ -1,4 +1,4 @@
-//! What is compared, and what revwatch wants to reach.
+//! The compared values and revwatch's goals.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::report::Report;
 
-/// A wish.
+/// A goal.
 pub(crate) struct Wish {
     what: &'static str,
     value: fn(&Report) -> Option<f64>,
     wanted: Wanted,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratio {
     what: &'static str,
@@ -33,7 +33,7 @@ use Wanted::{AtLeast, AtMost};
 
 const SERVERS: &str = "RabbitMQ + Redis";
 
-/// All of them, whether measured or not.
+/// All goals, whether measured or not.
 pub(crate) fn all() -> impl Iterator<Item = Wish> {
     [
         wish(
@@ -144,8 +144,9 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        // Of a machine on which bare axum does 90,000, Node's pair 6,500, the prototype's worker
-        // 54,000, and the prototype answers in 1.7 and 14 ms; the ratios above hold anywhere.
+        // From a machine on which bare axum reaches 90,000, Node's pair 6,500, the prototype's
+        // worker 54,000, and the prototype responds in 1.7 and 14 ms; the ratios above hold on any
+        // machine.
         wish(
             "rebuild on RabbitMQ + Redis, events/s",
             AtLeast(30_000.0),
@@ -194,7 +195,7 @@ fn wish(what: &'static str, wanted: Wanted, value: fn(&Report) -> Option<f64>) -
     }
 }
 
-/// How much longer answers take than those of the least that could give them.
+/// The response latency relative to that of the minimal part.
 fn accept(report: &Report, ours: &str, least: &str) -> Option<f64> {
     let p99 = |what: &str| report.median(&format!("accept at 5,000/s, {what}"), "p99_ms");
     Some(p99(ours)? / p99(least)?)
@@ -234,7 +235,7 @@ impl Wish {
     }
 }
 
-/// With two digits where they matter.
+/// Two digits for small numbers.
 fn shown(wanted: f64) -> String {
     if wanted >= 100.0 {
         format!("{wanted}")

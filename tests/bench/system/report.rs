@@ -1,4 +1,4 @@
-//! Figures: gathered round by round, shown as a table, as JSON, and as ratios.
+//! Measured values: collected round by round, shown as a table, as JSON, and as ratios.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::ratios::{self, Ratio};
 
-/// What one measurement gave, by the name of the figure.
+/// The values of one measurement, by name.
 pub(crate) type Figures = Vec<(&'static str, f64)>;
 
-/// All of it, in the order in which things were first measured.
+/// All values, in the order of the first measurement.
 #[derive(Default)]
 pub(crate) struct Report {
     names: Vec<String>,
@@ -27,7 +27,7 @@ struct Line<'a> {
 }
 
 impl Report {
-    /// Notes figures, and shows them to whoever waits for the end.
+    /// Records values and prints them as progress.
     pub(crate) fn add(&mut self, name: &str, figures: Figures) {
         let line: Vec<String> = figures
             .iter()
@@ -43,7 +43,7 @@ impl Report {
         }
     }
 
-    /// Prints tables and ratios, and writes all of it as JSON.
+    /// Prints tables and ratios, and writes everything as JSON.
     pub(crate) fn show(&self, json: Option<&Path>) {
         let mut out = std::io::stdout().lock();
         for (title, columns) in TABLES {
@@ -69,7 +69,7 @@ impl Report {
         }
     }
 
-    /// The median of a figure over the rounds.
+    /// The median of a value over the rounds.
     pub(crate) fn median(&self, name: &str, figure: &str) -> Option<f64> {
         median(self.rounds.get(name)?.get(figure)?)
     }
@@ -89,7 +89,7 @@ impl Report {
         })
     }
 
-    /// Those that have one of these figures, unless it belongs into an earlier table.
+    /// The lines with one of these values, unless an earlier table has them.
     fn rows(&self, columns: &[&'static str]) -> Vec<Vec<String>> {
         let lines = self
             .lines()
@@ -109,7 +109,7 @@ impl Report {
     }
 }
 
-/// Tables by their title; a line belongs to that whose first column it has.
+/// Tables by their title; a line is in the table whose first column it has.
 const TABLES: &[(&str, &[&str])] = &[
     ("with nothing to do", &["start_ms", "rss_mb"]),
     (

@@ -1,10 +1,9 @@
-//! What a tick of the evaluator costs when nothing happened, with few and with many entities and
-//! alerts.
+//! The cost of an idle tick of the evaluator, with few and with many entities and alerts.
 //!
-//! Made-up accounts are told to a SQLite and to a Redis of their own, some of which lose their
-//! charges; alerting looks at them with the shipped rules until everything is told. Then the idle
-//! ticks of all are compared, side by side, by `revwatch_rule_evaluation_seconds`, which is read
-//! after every tick.
+//! Generated accounts are written to a SQLite and to a separate Redis; some of them lose their
+//! charges. Alerting evaluates them with the built-in rules until every notification is sent. Then
+//! the idle ticks of all are compared side by side, by `revwatch_rule_evaluation_seconds`, which is
+//! read after every tick.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,20 +28,20 @@ use super::notified::{PARTITIONS, tell};
 use super::report::Figures;
 use super::support::redis::RedisServer;
 
-/// Ticks that are compared, of each.
+/// The number of compared ticks of each.
 const TICKS: usize = 1500;
 
-/// Ticks are often enough to count many, and differ, lest those of two always fall on the same
-/// moment.
+/// Short tick intervals give many samples; they differ, so that the ticks of two evaluators do not
+/// coincide.
 const PERIODS_MS: [u64; 5] = [20, 21, 22, 23, 25];
 
-/// How much there is.
+/// The sizes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) entities: usize,
-    /// Accounts that lost their charges, times `rules`: each has so many alerts.
+    /// Accounts that lost their charges; the number of alerts is this times `rules`.
     pub(crate) alerts: usize,
-    /// How often each of the shipped rules is there.
+    /// The number of copies of each built-in rule.
     pub(crate) rules: usize,
 }
 
@@ -52,7 +51,7 @@ pub(crate) enum StoreKind {
     Redis,
 }
 
-/// Microseconds of an idle tick with each size, and seconds of the first.
+/// Microseconds of an idle tick for each size, and seconds of the first tick.
 pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Figures> {
     let mut watches = Vec::new();
     for (size, period_ms) in sizes.iter().zip(PERIODS_MS) {
@@ -77,7 +76,7 @@ pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Figures> 
     figures
 }
 
-/// An evaluator that has dealt with everything.
+/// An evaluator that has processed everything.
 struct Watch {
     wanted: usize,
     alerts: usize,
@@ -113,7 +112,7 @@ impl Watch {
                     .expect("a Redis"),
             ),
         };
-        // No worker runs here that would say so.
+        // No worker runs here that would report that.
         for (partition, health) in (0..).zip(store.health().await.expect("health")) {
             let (healing, _) = store
                 .begin_recovery(partition, "new", 0)
@@ -164,7 +163,7 @@ impl Watch {
         watch
     }
 
-    /// Until there is an alert for every account and it ticks.
+    /// Waits until there is an alert for every account, and a tick.
     async fn settle(&mut self, store: &dyn StateStore) {
         let began = Instant::now();
         while self.alerts < self.wanted {
@@ -196,7 +195,7 @@ impl Watch {
         let _ = self.ticked();
     }
 
-    /// Seconds that each tick took since the last call, if there was one.
+    /// Seconds of each tick since the last call, if there was one.
     fn ticked(&mut self) -> Option<f64> {
         let histogram = &self.metrics.rule_evaluation_seconds;
         let now = (histogram.get_sample_count(), histogram.get_sample_sum());
@@ -210,7 +209,7 @@ impl Watch {
     }
 }
 
-/// The shipped rules under other names.
+/// The built-in rules under other names.
 fn shipped_again(time: usize) -> Vec<Rule> {
     let rules = rules_file::load(None).expect("the shipped rules");
     rules
@@ -222,7 +221,7 @@ fn shipped_again(time: usize) -> Vec<Rule> {
         .collect()
 }
 
-/// Has everything at once.
+/// Sends everything at once.
 struct Everybody;
 
 #[async_trait]
