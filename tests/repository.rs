@@ -379,7 +379,7 @@ fn tracked() -> Option<Vec<String>> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output();
     let Some(listed) = listed.ok().filter(|output| output.status.success()) else {
-        eprintln!("not looked at: this is not a git checkout, or git is not installed");
+        eprintln!("skipped: this is not a git checkout, or git is not installed");
         return None;
     };
     let names = String::from_utf8(listed.stdout).expect("file names in UTF-8");

@@ -1,4 +1,4 @@
-# What tests and benchmarks share: the programs they need. To be sourced by a script that says who it is in $ME.
+# Shared by tests and benchmarks: the programs they require. Sourced by a script that sets its name in $ME.
 
 POLICY=/usr/sbin/policy-rc.d    # Debian asks this file before a package may start its service
 our_policy=
@@ -8,12 +8,12 @@ fail() {
     exit 1
 }
 
-# need FUNCTION: what FUNCTION says is missing, by the names of Debian's packages, is installed, or people are told to.
+# need FUNCTION: installs the packages that FUNCTION prints (Debian's names), or asks the user to.
 need() {
     local packages
     packages=$("$1")
     if [ -n "$packages" ]; then
-        # shellcheck disable=SC2086 # words on purpose
+        # shellcheck disable=SC2086 # word splitting intended
         install $packages
         packages=$("$1")
         [ -z "$packages" ] || fail "still missing after their installation: $packages"
@@ -26,7 +26,7 @@ need() {
     [ "${redis%%.*}" -ge 7 ] || fail "redis-server $redis is too old: 7.0 or later is needed"
 }
 
-# What is needed to build, and the servers.
+# The missing packages for building, and the servers.
 missing_servers() {
     local packages=()
     command -v cc >/dev/null || packages+=(gcc libc6-dev)
@@ -70,7 +70,7 @@ MESSAGE
     apt-get update
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
     allow_services_again
-    # Nor should they start with the machine, only because tests were run on it once.
+    # Running the tests must not make these services start at boot.
     if [ -d /run/systemd/system ] && [ ${#services[@]} -gt 0 ]; then
         systemctl disable --quiet "${services[@]}" || true
     fi

@@ -120,7 +120,7 @@ impl Story {
         observations.retain(|o| o.key == self.key);
         assert!(
             !observations.is_empty(),
-            "{}: {} says something",
+            "{}: {} is not empty",
             self.name,
             event.kind
         );

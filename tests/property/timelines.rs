@@ -196,7 +196,7 @@ fn many_indistinguishable_events_in_one_second_are_ordered_quickly() {
         });
         assert!(
             done.recv_timeout(Duration::from_secs(60)).is_ok(),
-            "{count} events of one second take for ever"
+            "{count} events of one second take too long"
         );
     }
 }

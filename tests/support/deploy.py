@@ -1,7 +1,8 @@
-"""Looks at deploy/ without a container, a cluster or an init system: python3 deploy.py REPOSITORY
+"""Checks deploy/ without a container, a cluster or an init system: python3 deploy.py REPOSITORY
 
-Prints what is wrong, one fault a line. With --rendered FILE it looks at that one file of Kubernetes' resources. With the
-module kubernetes_validate (tests/run puts it into an environment of its own) resources are also held against their schemas.
+Prints the faults, one per line. With --rendered FILE it checks that file of Kubernetes resources. With
+the module kubernetes_validate (tests/run installs it into a virtual environment) resources are also
+validated against their schemas.
 """
 
 import re
@@ -19,7 +20,7 @@ def fault(where, what):
 
 
 def documented(root):
-    """Every variable that revwatch reads, and NAME_FILE beside NAME."""
+    """Every variable that revwatch reads, and NAME_FILE for each NAME."""
     names = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", (root / "deploy/revwatch.toml").read_text()))
     return names | {name + "_FILE" for name in names}
 
@@ -34,7 +35,7 @@ def check_dockerfile(root):
     lines = (root / "deploy/Dockerfile").read_text().replace("\\\n", " ").splitlines()
     ignored = [line for line in (root / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     if ignored[0] != "*":
-        fault(".dockerignore", "must begin by leaving out everything")
+        fault(".dockerignore", "must begin by excluding everything")
     let_in = [line[1:] for line in ignored if line.startswith("!")]
     user = None
     for line in lines:
@@ -50,11 +51,11 @@ def check_dockerfile(root):
         elif words[0] == "COPY" and not any(word.startswith("--from=") for word in words):
             for source in words[1:-1]:
                 if not (root / source).exists():
-                    fault("Dockerfile", f"copies {source}, which is not there")
+                    fault("Dockerfile", f"copies {source}, which does not exist")
                 if not any(source == name or source.startswith(name + "/") for name in let_in):
-                    fault(".dockerignore", f"leaves out {source}, which the Dockerfile copies")
+                    fault(".dockerignore", f"excludes {source}, which the Dockerfile copies")
     if not user or not re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user):
-        fault("Dockerfile", f"its last stage must run as a number that is not root, not {user}")
+        fault("Dockerfile", f"its last stage must run as a numeric user id other than root, not {user}")
     set_here = re.findall(r"\b(?:REVWATCH|STRIPE|SLACK)_[A-Z_]+(?==)", "\n".join(lines))
     check_variables("Dockerfile", set_here, documented(root))
 
@@ -68,11 +69,11 @@ def check_compose(root):
         place = f"compose: {name}"
         image = re.sub(r"\$\{[A-Z_]+:-(.*)\}", r"\1", service["image"])
         if not re.search(r":[\w.-]*\d", image):
-            fault(place, f"image {image} has no tag that says which")
+            fault(place, f"image {image} has no version tag")
         if "healthcheck" not in service or "restart" not in service:
-            fault(place, "has no healthcheck, or is not started again")
+            fault(place, "has no healthcheck or no restart policy")
         if service.get("cap_drop") != ["ALL"] or "no-new-privileges:true" not in service.get("security_opt", []):
-            fault(place, "may do more than it needs")
+            fault(place, "has more privileges than it needs")
         if ours:
             check_variables(place, service.get("environment", {}), known)
             if not service.get("read_only"):
@@ -81,9 +82,9 @@ def check_compose(root):
             source = mounted.split(":")[0]
             if source.startswith("."):
                 if not (where.parent / source).exists():
-                    fault(place, f"mounts {source}, which is not there")
+                    fault(place, f"mounts {source}, which does not exist")
             elif source not in compose["volumes"]:
-                fault(place, f"mounts {source}, which nobody declares")
+                fault(place, f"mounts {source}, which is not declared")
         given = {s if isinstance(s, str) else s["source"] for s in service.get("secrets", [])}
         for secret in given - set(compose["secrets"]):
             fault(place, f"secret {secret} is not declared")
@@ -92,17 +93,17 @@ def check_compose(root):
                 fault(place, f"{variable} names a secret that it is not given")
         for port in service.get("ports", []):
             if not re.match(r"(\$\{REVWATCH_PUBLISH:-)?127\.0\.0\.1:", port):
-                fault(place, f"publishes {port} to everybody by default")
+                fault(place, f"publishes {port} on all interfaces by default")
         for other, how in (service.get("depends_on") or {}).items():
             if how["condition"] == "service_healthy" and "healthcheck" not in compose["services"][other]:
-                fault(place, f"waits for {other}, which nobody asks how it is")
+                fault(place, f"waits for {other}, which has no healthcheck")
     used = {s if isinstance(s, str) else s["source"] for v in compose["services"].values() for s in v.get("secrets", [])}
     for secret in set(compose["secrets"]) - used:
-        fault("compose", f"secret {secret} is given to nobody")
+        fault("compose", f"secret {secret} is not used")
     page = (root / "deploy/README.md").read_text()
     for secret, how in compose["secrets"].items():
         if how["file"] != f"./secrets/{secret}" or f"secrets/{secret}" not in page:
-            fault("compose", f"deploy/README.md does not say how to make the secret {secret}")
+            fault("compose", f"deploy/README.md does not explain how to create the secret {secret}")
 
 
 def check_resources(where, resources, known):
@@ -124,28 +125,28 @@ def check_resources(where, resources, known):
         if not context.get("runAsNonRoot") or context.get("seccompProfile") != {"type": "RuntimeDefault"}:
             fault(place, "is not restricted")
         if pod.get("automountServiceAccountToken") is not False:
-            fault(place, "is given a token that it does not need")
+            fault(place, "gets a token that it does not need")
         volumes = {volume["name"] for volume in pod.get("volumes", [])}
         for container in pod["containers"]:
             check_variables(place, [entry["name"] for entry in container.get("env", [])], known)
             context = container.get("securityContext", {})
             limited = context.get("capabilities") == {"drop": ["ALL"]} and context.get("readOnlyRootFilesystem")
             if context.get("allowPrivilegeEscalation") is not False or not limited:
-                fault(place, "may do more than it needs")
+                fault(place, "has more privileges than it needs")
             for probe, path in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz"), ("startupProbe", "/readyz")]:
                 if container[probe]["httpGet"] != {"path": path, "port": "admin"}:
-                    fault(place, f"its {probe} must ask {path}")
+                    fault(place, f"its {probe} must request {path}")
             if not {"requests", "limits"} <= set(container["resources"]):
-                fault(place, "says not what it needs")
+                fault(place, "has no resource requests and limits")
             mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             for name in set(mounted.values()) - volumes:
-                fault(place, f"mounts {name}, which is not there")
+                fault(place, f"mounts {name}, which does not exist")
             for entry in container.get("env", []):
                 folder = str(Path(entry.get("value", "")).parent)
                 if entry["name"].endswith("_FILE") and folder not in mounted:
                     fault(place, f"{entry['name']} names a file where nothing is mounted")
             if not re.search(r":[\w.-]*\d", container["image"]):
-                fault(place, f"image {container['image']} has no tag that says which")
+                fault(place, f"image {container['image']} has no version tag")
 
 
 def check_kubernetes(root):
@@ -159,7 +160,7 @@ def check_kubernetes(root):
         patches = [patch["path"] for patch in kustomization.get("patches", [])]
         for name in kustomization.get("resources", []) + kustomization.get("components", []) + files + patches:
             if not (place.parent / name).exists():
-                fault(place.relative_to(root), f"names {name}, which is not there")
+                fault(place.relative_to(root), f"names {name}, which does not exist")
             named.add((place.parent / name).resolve())
     for place in folder.rglob("*.yaml"):
         resources = list(yaml.safe_load_all(place.read_text()))
@@ -167,21 +168,21 @@ def check_kubernetes(root):
             continue
         where = place.relative_to(root)
         if place.resolve() not in named:
-            fault(where, "no kustomization names it")
+            fault(where, "is not named by any kustomization")
         if "overlays" not in place.parts:
             check_resources(where, resources, known)
 
 
 def check_ingest(root):
-    """Ingest takes webhooks while Redis is down: nothing of Redis is given to it, and it waits for nothing of it."""
+    """Ingest receives webhooks while Redis is down: it has no Redis settings and does not wait for Redis."""
     unit = (root / "deploy/systemd/revwatch-ingest.service").read_text()
     compose = yaml.safe_load((root / "deploy/compose/compose.yml").read_text())["services"]
     pod = (root / "deploy/kubernetes/base/ingest.yaml").read_text()
     for where, text in [("systemd", unit), ("compose", str(compose["ingest"])), ("kubernetes", pod)]:
         if re.search(r"redis_url|revwatch-redis|'redis'", text, re.IGNORECASE):
-            fault(f"{where}: ingest", "is given something of Redis")
+            fault(f"{where}: ingest", "has settings of Redis")
     if set(compose["ingest"]["networks"]) & set(compose["redis"]["networks"]):
-        fault("compose: ingest", "has a way to Redis")
+        fault("compose: ingest", "shares a network with Redis")
     ingest = {"app.kubernetes.io/name": "revwatch", "app.kubernetes.io/component": "ingest"}
     for policy in yaml.safe_load_all((root / "deploy/kubernetes/base/network-policies.yaml").read_text()):
         selector = policy["spec"]["podSelector"]
@@ -189,7 +190,7 @@ def check_ingest(root):
         listed = all(ingest.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", []))
         ports = [port["port"] for way in policy["spec"].get("egress", []) for port in way.get("ports", [])]
         if labelled and listed and 6379 in ports:
-            fault(f"kubernetes: policy {policy['metadata']['name']}", "lets ingest out to Redis")
+            fault(f"kubernetes: policy {policy['metadata']['name']}", "allows ingest to connect to Redis")
 
 
 def check_units(root):

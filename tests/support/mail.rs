@@ -43,7 +43,7 @@ impl MailServer {
             .status();
         assert!(
             known.is_ok_and(|status| status.success()),
-            "aiosmtpd is missing: apt-get install python3-aiosmtpd (tests/run says what else tests need)"
+            "aiosmtpd is missing: apt-get install python3-aiosmtpd (tests/run lists the other requirements)"
         );
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();

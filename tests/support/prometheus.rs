@@ -30,7 +30,7 @@ impl Prometheus {
             .status();
         assert!(
             installed.is_ok(),
-            "prometheus is missing: apt-get install prometheus (tests/run says what else tests need)"
+            "prometheus is missing: apt-get install prometheus (tests/run lists the other requirements)"
         );
         for _ in 0..ATTEMPTS {
             let folder = tempfile::tempdir().expect("a folder");

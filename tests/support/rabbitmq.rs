@@ -110,7 +110,7 @@ impl RabbitServer {
         let taken = self.taken.fetch_add(1, Ordering::SeqCst);
         assert!(
             taken < VIRTUAL_HOSTS,
-            "more than {VIRTUAL_HOSTS} virtual hosts asked for: raise VIRTUAL_HOSTS"
+            "more than {VIRTUAL_HOSTS} virtual hosts requested: raise VIRTUAL_HOSTS"
         );
         SecretString::from(self.url_of(taken, PASSWORD))
     }

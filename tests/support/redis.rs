@@ -291,7 +291,7 @@ fn spawn(dir: &TempDir, port: u16, settings: &[String]) -> Child {
             .stdout(Stdio::null())
             .status()
             .is_ok(),
-        "redis-server is missing: apt-get install redis-server (tests/run says what else tests need)"
+        "redis-server is missing: apt-get install redis-server (tests/run lists the other requirements)"
     );
     command
         .spawn()

@@ -43,7 +43,7 @@ pub(crate) async fn until_or<T, F: Future<Output = Result<T, String>>>(
         };
         assert!(
             began.elapsed() < deadline,
-            "waited {deadline:?} in vain until {what}: {why}"
+            "timed out after {deadline:?} waiting until {what}: {why}"
         );
         tokio::time::sleep(LOOK).await;
     }
@@ -58,7 +58,7 @@ pub(crate) fn until_blocking<T>(what: &str, mut ask: impl FnMut() -> Option<T>) 
         }
         assert!(
             began.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain until {what}"
+            "timed out after {DEADLINE:?} waiting until {what}"
         );
         std::thread::sleep(LOOK);
     }

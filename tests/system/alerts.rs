@@ -73,7 +73,7 @@ async fn open_alert(variables: &Variables, account: &str) -> Value {
 
 /// The text of the latest message about an account, as soon as it contains `says`.
 async fn told(slack: &Slack, account: &str, words: &str) -> String {
-    until(&format!("Slack is told {words:?} of {account}"), || async {
+    until(&format!("Slack has {words:?} about {account}"), || async {
         let mut texts = slack
             .accepted()
             .into_iter()

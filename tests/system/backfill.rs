@@ -181,7 +181,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
         let mut process = begin(&variables, &asked);
         // When the progress file changes, one page is done and the next has started.
         let ended = tokio::task::block_in_place(|| {
-            until_blocking("it comes further, or to the end", || {
+            until_blocking("it continues or finishes", || {
                 match process.try_wait().expect("a child") {
                     Some(status) => Some(Some(status)),
                     // No file means that the backfill has finished.
@@ -203,7 +203,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
             // The backfill finished before the signal arrived.
             break;
         }
-        assert!(kills < 50, "each run comes further");
+        assert!(kills < 50, "each run makes progress");
     }
     assert!(kills >= 3, "{kills} kills");
     let from_the_top = stripe
@@ -214,7 +214,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     assert_eq!(
         from_the_top,
         1,
-        "each goes on where the one before it was: {:?}",
+        "each continues where the previous one stopped: {:?}",
         stripe.lists()
     );
     let kept = std::fs::read_dir(data)
@@ -223,7 +223,10 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     let kept: Vec<_> = kept
         .filter(|name| name.to_string_lossy().starts_with("backfill"))
         .collect();
-    assert!(kept.is_empty(), "what is done is removed: {kept:?}");
+    assert!(
+        kept.is_empty(),
+        "finished progress files are removed: {kept:?}"
+    );
     let process = Revwatch::serve(&variables, "ingest,worker");
     load(&process, &connected, connected.len()).await;
     let all = history.events.len();
@@ -315,7 +318,7 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
     process.stop();
     assert!(
         !print(&variables, &["export", "payouts"]).contains("po_460"),
-        "the other account was not asked for"
+        "the other account was not requested"
     );
     let payouts = print(&variables, &["export", "payouts"]);
     assert!(

@@ -33,7 +33,7 @@ fn manifests_conform_to_the_kubernetes_schemas() {
             .arg(root().join("deploy/kubernetes").join(folder))
             .output()
         else {
-            eprintln!("not looked at: what kustomize makes of it (kubectl is not installed)");
+            eprintln!("skipped: kustomize output (kubectl is not installed)");
             return;
         };
         assert!(rendered.status.success(), "{folder}: {}", said(&rendered));
@@ -70,7 +70,7 @@ fn systemd_accepts_the_units_and_rates_their_exposure_low() {
         .args(&units)
         .output()
     else {
-        eprintln!("not looked at: units (systemd-analyze is not installed)");
+        eprintln!("skipped: units (systemd-analyze is not installed)");
         return;
     };
     // The output covers other units of this machine, too.
@@ -101,7 +101,7 @@ fn docker_reads_the_compose_file() {
     let file = root().join("deploy/compose/compose.yml");
     let docker = |args: &[&str]| Command::new("docker").arg("compose").args(args).output();
     if !docker(&["version"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("not looked at: the compose file by docker (docker compose is not installed)");
+        eprintln!("skipped: the compose file (docker compose is not installed)");
         return;
     }
     let output = docker(&["-f", &file.display().to_string(), "config", "--quiet"])

@@ -28,7 +28,7 @@ fn about<'a>(mails: &'a [Value], account: &str, subject: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {subject} of {account} in {mails:#?}"));
     assert!(
         found.next().is_none(),
-        "two mails say {subject} of {account}: {mails:#?}"
+        "two mails with {subject} about {account}: {mails:#?}"
     );
     mail
 }
@@ -89,7 +89,7 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
 
     server.kill9();
     post_all(&url, &[event(3, "acct_1", true), event(4, "acct_2", false)]).await;
-    until("both could not be told", || async {
+    until("both notifications failed", || async {
         (process.logged("notification is tried again").len() >= 2).then_some(())
     })
     .await;

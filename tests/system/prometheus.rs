@@ -86,7 +86,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
         .send()
         .await;
     assert_eq!(refused.expect("an answer").status(), 400);
-    let told = until("an alert was told", || async {
+    let told = until("an alert was sent", || async {
         alerts(&variables)
             .into_iter()
             .find(|alert| is_told_by("log", alert, "firing"))
@@ -285,7 +285,7 @@ fn rules_and_dashboards_use_existing_metrics_only() {
                 .find_map(|end| word.strip_suffix(end))
                 .unwrap_or(word);
             let known = recorded.contains(word) || there.contains(word) || there.contains(plain);
-            assert!(known, "{name} names {word}, which is not there");
+            assert!(known, "{name} names {word}, which does not exist");
         }
     }
 }
@@ -316,11 +316,11 @@ fn dashboards_work_with_any_data_source_and_describe_their_panels() {
                 panel["description"]
                     .as_str()
                     .is_some_and(|text| text.len() > 5),
-                "{name}: {title}: what is it?"
+                "{name}: {title}: description is missing"
             );
             assert!(
                 panel["fieldConfig"]["defaults"]["unit"].is_string(),
-                "{name}: {title}: in what unit?"
+                "{name}: {title}: unit is missing"
             );
             assert_eq!(
                 panel["datasource"]["uid"], "${datasource}",
@@ -338,7 +338,7 @@ fn dashboards_work_with_any_data_source_and_describe_their_panels() {
                 {
                     assert!(
                         title.contains("by currency (minor units)"),
-                        "{name}: {title}: amounts of what?"
+                        "{name}: {title}: unit of the amounts is missing"
                     );
                     assert_eq!(target["legendFormat"], "{{currency}}", "{name}: {title}");
                     assert!(
@@ -433,7 +433,7 @@ fn config(targets: &[(&str, String)]) -> String {
         .expect("the way targets are found");
     let (_, after) = discovery
         .split_once("    relabel_configs:\n")
-        .expect("what is made of their names");
+        .expect("the replaced names");
     let mut text = before
         .replace(
             "scrape_interval: 15s",

@@ -54,11 +54,11 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     assert_eq!(applied(), Some(0));
 
     print(&variables, &["resume", "--mode", "test", "--by", "ada"]);
-    until("test mode goes on", || async {
+    until("test mode resumes", || async {
         (applied() == Some(30)).then_some(())
     })
     .await;
-    until("the others stand aside", || async {
+    until("the others are parked", || async {
         let shown: Value =
             serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
         (shown["parked"] == 60 && shown["waiting"] == 0).then_some(())
@@ -76,7 +76,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
             "mended",
         ],
     );
-    until("one account goes on", || async {
+    until("one account resumes", || async {
         (applied() == Some(60)).then_some(())
     })
     .await;
@@ -109,11 +109,11 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     assert_eq!(applied(), Some(60));
 
     print(&variables, &["resume", "--by", "ada"]);
-    until("all goes on", || async {
+    until("everything resumes", || async {
         (applied() == Some(90)).then_some(())
     })
     .await;
-    until("nothing stands aside", || async {
+    until("nothing is parked", || async {
         page_says(&process, "revwatch_parked_deliveries 0").await
     })
     .await;
@@ -227,14 +227,14 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
                 .then_some(())
         }
     };
-    until("all are told", || firing(20)).await;
+    until("all are notified", || firing(20)).await;
     let told = slack.messages();
     for _ in 0..2 {
         print(&variables, &["rebuild", "--yes"]);
     }
     // One more alert shows that alerting works again.
     post_all(&url, &[lost(20)]).await;
-    until("one more is told", || firing(21)).await;
+    until("one more is notified", || firing(21)).await;
     let after = slack.messages();
     assert_eq!(after.len(), 21);
     for (before, after) in told.iter().zip(&after) {
@@ -339,7 +339,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     })
     .await;
     print(&variables, &["rebuild", "--yes"]);
-    until("they are counted anew", || async {
+    until("they are counted again", || async {
         (metrics(&variables)["events_dead"] == 5).then_some(())
     })
     .await;
@@ -466,7 +466,7 @@ async fn state_is_rebuilt_from_nothing(home: &Home) {
     let refused = cli(&variables, &["rebuild"]);
     assert!(
         String::from_utf8_lossy(&refused.stderr).contains("--yes"),
-        "it says what it takes"
+        "the error names the option"
     );
     let known: Value =
         serde_json::from_str(&print(&variables, &["replay", "--from", "1h", "--json"]))
@@ -478,7 +478,7 @@ async fn state_is_rebuilt_from_nothing(home: &Home) {
     );
 
     print(&variables, &["rebuild", "--yes"]);
-    until("all is back beside a worker", || async {
+    until("everything is rebuilt while a worker runs", || async {
         all(&variables).then_some(())
     })
     .await;

@@ -332,7 +332,7 @@ fn assert_clean(what: &str, text: &str) {
         .join("\n");
     assert!(
         leaks.is_empty(),
-        "{} lines of {what} hold what they must not, for instance\n{some}",
+        "{} lines of {what} hold secrets or personal data, for instance\n{some}",
         leaks.len()
     );
 }
@@ -444,7 +444,7 @@ async fn keeps_it_to_itself(home: &Home) {
     let looks = std::cell::Cell::new(0);
     until_within(
         std::time::Duration::from_secs(60),
-        "every way to tell was tried and failed in many ways",
+        "every notifier was tried and failed in many ways",
         || async {
             let is_tried = |notifier: &str| {
                 process
@@ -466,7 +466,7 @@ async fn keeps_it_to_itself(home: &Home) {
     )
     .await;
     // Metrics of the state are refreshed every ten seconds.
-    let page = until("key figures are shown", || async {
+    let page = until("metrics of the state are shown", || async {
         let page = reqwest::get(process.admin("/metrics"))
             .await
             .ok()?
@@ -485,7 +485,7 @@ async fn keeps_it_to_itself(home: &Home) {
     let log = process.stop_and_read();
     assert!(log.len() > 500, "{} lines", log.len());
     for text in [lines(&log), page, ready] {
-        assert_clean("what is logged or shown", &text);
+        assert_clean("log and metrics page", &text);
     }
 }
 
@@ -524,7 +524,7 @@ async fn alerts_in_the_log_hold_no_personal_data() {
     )
     .await;
     // Some alerts resolve by themselves, because of later events.
-    let resolved = until("somebody resolves an alert that was told", || async {
+    let resolved = until("a notified alert is resolved by hand", || async {
         let told = process.logged("notification");
         told.iter().find_map(|line| {
             let id = line["alert_id"].as_str()?;
@@ -536,7 +536,7 @@ async fn alerts_in_the_log_hold_no_personal_data() {
         })
     })
     .await;
-    until("its end is told", || async {
+    until("its resolution is notified", || async {
         let told = process.logged("notification");
         (told
             .iter()

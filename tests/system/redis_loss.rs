@@ -50,7 +50,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     let mut told: Vec<String> = (0..30).map(|n| provider(n, now_s - 1000, true)).collect();
     told.extend((0..12).map(|n| provider(n, now_s - 500, false)));
     post_all(&url, &told).await;
-    until("twelve alerts are told", || async {
+    until("twelve alerts are notified", || async {
         (alerts(&variables)
             .iter()
             .filter(|alert| is_told(alert, "firing"))
@@ -111,7 +111,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
 
     let all: Vec<String> = history.events.iter().chain(&told).cloned().collect();
     until(
-        "every event is applied, and what was lost is back",
+        "every event is applied, and lost state is recovered",
         || async {
             (healed(&variables) && metrics(&variables)["events_applied"] == all.len()).then_some(())
         },
@@ -119,7 +119,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     .await;
     // 12 + 6 fired, of which six are resolved; each was sent one time and updated in place.
     let of_providers = |alert: &Value| alert["evidence"].to_string().contains("acct_p");
-    until("all that fires and is over is told", || async {
+    until("all alerts and resolutions are notified", || async {
         let found: Vec<_> = alerts(&variables)
             .into_iter()
             .filter(of_providers)
@@ -132,7 +132,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     for message in slack.messages() {
         assert!(
             places.insert(message.alert_id().to_owned()),
-            "told twice: {}",
+            "notified twice: {}",
             message.text
         );
     }
@@ -183,9 +183,9 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
         "something is missing"
     );
     let worker = Revwatch::serve(&variables, "worker");
-    until("what was missing is back", || applied(total)).await;
+    until("the missing state is recovered", || applied(total)).await;
     history.expected.assert_shown(&metrics(&variables));
-    until("the metrics page shows what happened", || async {
+    until("the metrics page shows the recovery", || async {
         let page = reqwest::get(worker.admin("/metrics"))
             .await
             .ok()?
@@ -226,7 +226,7 @@ async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
         .await;
         worker.kill9();
         worker = Revwatch::serve(&variables, "worker");
-        until("another goes on", || async {
+        until("another continues", || async {
             worker.logged("replaying the archive").pop().map(drop)
         })
         .await;
@@ -260,7 +260,7 @@ async fn state_from_before_a_pause_is_recovered_during_the_pause() {
         })
         .await;
         home.redis().run::<()>("FLUSHALL");
-        until("what was applied before is back", || applied(20)).await;
+        until("earlier state is recovered", || applied(20)).await;
         assert!(print(&variables, &["pause", "--show"]).contains("paused"));
     }
     post_all(&url, &[payout(20, true, "acct_1")]).await;
@@ -295,16 +295,16 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
     })
     .await;
     let began = std::time::Instant::now();
-    until("the margin is over", || async {
+    until("the margin has passed", || async {
         (began.elapsed().as_secs() >= 1).then_some(())
     })
     .await;
     post_all(&url, &[payout(5, true, "acct_1")]).await;
-    until("the other mode goes on", || applied(1)).await;
+    until("the other mode resumes", || applied(1)).await;
     let appended = home.redis().appended();
     print(&variables, &["resume"]);
-    until("requeued parked deliveries", || applied(6)).await;
-    until("nothing stands aside", || {
+    until("parked deliveries are applied", || applied(6)).await;
+    until("nothing is parked", || {
         page_says(&process, "revwatch_parked_deliveries 0")
     })
     .await;
@@ -325,7 +325,7 @@ async fn a_promoted_replica_that_lagged_is_recovered() {
     let mut primary = RedisServer::start();
     let replica = primary.start_replica();
     let sentinel = RedisServer::start_sentinel(&primary);
-    until("the replica is in step and known", || async {
+    until("the replica is in sync and known", || async {
         let info = primary.try_run::<String>("INFO replication").ok()?;
         let watched = sentinel.try_run::<String>("INFO sentinel").ok()?;
         (info.contains("state=online") && watched.contains("slaves=1")).then_some(())
@@ -370,7 +370,7 @@ async fn a_promoted_replica_that_lagged_is_recovered() {
     primary.kill9();
     until_within(
         Duration::from_secs(60),
-        "what the replica had not seen is back",
+        "state missing on the replica is recovered",
         || applied(total),
     )
     .await;

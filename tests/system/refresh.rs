@@ -157,7 +157,7 @@ async fn a_change_after_the_fetch_is_fetched_too() {
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-    until("it was asked", || async {
+    until("it was requested", || async {
         (!stripe.calls().is_empty()).then_some(())
     })
     .await;
@@ -199,7 +199,7 @@ async fn a_deleted_account_is_fetched_only_after_another_event() {
     let process = Revwatch::serve(&variables, "ingest,worker");
     let told_s = now_s();
     post_all(&process, &[thin("evt_1", "acct_1", told_s)]).await;
-    until("it is gone", || async {
+    until("it is deleted", || async {
         (process.logged("account not refreshed").len() == 1).then_some(())
     })
     .await;
@@ -213,11 +213,7 @@ async fn a_deleted_account_is_fetched_only_after_another_event() {
     post_all(&process, &[thin("evt_3", "acct_1", told_s + 1)]).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.answers(), [403, 200, 200]);
-    assert_eq!(
-        api_errors(&home).await,
-        0,
-        "neither is an account that is gone"
-    );
+    assert_eq!(api_errors(&home).await, 0, "nor is a deleted account");
     process.stop();
 }
 
@@ -267,12 +263,12 @@ async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
     variables.extend(proxies.map(|name| (name.to_owned(), address.clone())));
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-    let refreshed = until("it was asked", || async {
+    let refreshed = until("it was requested", || async {
         process.logged("account refreshed").pop()
     });
     tokio::select! {
         _ = refreshed => {}
-        _ = proxy.accept() => panic!("the proxy was asked"),
+        _ = proxy.accept() => panic!("the proxy was used"),
     }
     assert_eq!(stripe.answers(), [200]);
     process.stop();
@@ -306,7 +302,7 @@ async fn a_process_killed_during_a_fetch_repeats_it() {
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
-    until("it was asked", || async {
+    until("it was requested", || async {
         (!stripe.calls().is_empty()).then_some(())
     })
     .await;

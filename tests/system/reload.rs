@@ -32,7 +32,7 @@ async fn metric(process: &Revwatch, name: &str) -> i64 {
     let line = page
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0, |value| value.parse().expect("a whole number"))
+    line.map_or(0, |value| value.parse().expect("an integer"))
 }
 
 /// Makes `process` reload its settings, and waits for the result.
@@ -123,7 +123,7 @@ impl Senders {
                 .collect::<Vec<_>>()
         };
         let before = counts();
-        until("every sender has gone on", || async {
+        until("every sender has continued", || async {
             counts()
                 .iter()
                 .zip(&before)
@@ -440,7 +440,7 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
     settings.write("revwatch.toml", &format!("{ALERTING}{routes}"));
     reload(&process, "applied").await;
     until(
-        "the new rule has fired, and what the old one said is over",
+        "the new rule has fired, and the alert of the old one is resolved",
         || async {
             let all = |name: &str, state: &str| {
                 let found = of_rule(&variables, name);
@@ -462,7 +462,11 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
         .iter()
         .filter(|call| call.method == "chat.postMessage")
         .collect();
-    assert_eq!(posted.len(), 2, "what stays is not told again: {later:?}");
+    assert_eq!(
+        posted.len(),
+        2,
+        "unchanged alerts are not sent again: {later:?}"
+    );
     assert!(
         posted.iter().all(|call| call.body["channel"] == "#billing"),
         "{posted:?}"
@@ -498,7 +502,7 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     let taken_over = || process.logged("alerting uses new settings").len();
     for round in 1..=5 {
         let told = slack.messages().len();
-        until("somebody is told", || async {
+        until("a notification arrives", || async {
             (slack.messages().len() > told || told == 25).then_some(())
         })
         .await;
@@ -508,7 +512,7 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
         })
         .await;
     }
-    until("all are told", || async {
+    until("all are notified", || async {
         let found = alerts(&variables);
         (found.len() == 25 && found.iter().all(|alert| is_told(alert, "firing"))).then_some(())
     })
@@ -640,7 +644,7 @@ async fn accounts_are_fetched_with_the_reloaded_key() {
         if n > 0 {
             post_all(&url, &[thin(&format!("evt_{}", n + 1))]).await;
         }
-        until("the account is asked for", || async {
+        until("the account is requested", || async {
             let call = stripe.calls().pop()?;
             (call.authorization == format!("Bearer {key}") && call.answered == 200).then_some(())
         })

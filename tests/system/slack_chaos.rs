@@ -24,7 +24,7 @@ const SEED: u64 = 20_261_118;
 async fn with_history_there_is_one_message_for_each_alert() {
     for seed in seeds() {
         for (alert, copies) in day(seed, true).await {
-            assert_eq!(copies.len(), 1, "{alert} is told once: {copies:#?}");
+            assert_eq!(copies.len(), 1, "{alert} has one message: {copies:#?}");
         }
     }
 }
@@ -92,7 +92,7 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         }
         // The next change comes when at least half of the notifications are delivered and the
         // others are in flight.
-        until_within(LONG, "half are told", || async {
+        until_within(LONG, "half are notified", || async {
             let says = |m: &Posted| {
                 if charges {
                     m.text.contains("RESOLVED")
@@ -111,7 +111,7 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         .await;
     }
     slack.behave();
-    until_within(LONG, "all is told", || async {
+    until_within(LONG, "all are notified", || async {
         let alerts = alerts(&variables);
         (alerts.len() == ALERTS && alerts.iter().all(|alert| is_told(alert, "resolved")))
             .then_some(())

@@ -137,7 +137,7 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
     assert_eq!(alerts(&variables)[0]["state"], "firing");
 
     assert_eq!(press(&interactivity, &payload, SECRET, 0).await, 200);
-    let shown = until("the message says who has it", || async {
+    let shown = until("the message shows who acknowledged", || async {
         slack
             .messages()
             .pop()

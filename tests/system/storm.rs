@@ -121,16 +121,20 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
 
     let paid: Vec<_> = (0..PAYOUTS).map(|n| payout(n, "paid", now_s)).collect();
     post_all(&url, &paid).await;
-    until_within(LONG, "the channel says that all is over", || async {
-        slack
-            .messages()
-            .iter()
-            .all(|m| m.text.contains("RESOLVED"))
-            .then_some(())
-    })
+    until_within(
+        LONG,
+        "the channel shows that all alerts are resolved",
+        || async {
+            slack
+                .messages()
+                .iter()
+                .all(|m| m.text.contains("RESOLVED"))
+                .then_some(())
+        },
+    )
     .await;
     let over = began.elapsed();
-    let stored = until_within(LONG, "all is stored as over", || async {
+    let stored = until_within(LONG, "all alerts are stored as resolved", || async {
         let stored = alerts(&variables);
         stored
             .iter()
@@ -148,12 +152,12 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
     assert_eq!(
         slack.messages().len(),
         shown.len(),
-        "what is over is said in place"
+        "resolutions are updates in place"
     );
     process.stop();
     let all = slack.calls();
     eprintln!(
-        "posted in {posted:.1?}, all told after {told:.1?} with {} messages in {calls} calls, over after {over:.1?} with {} calls in {:.1?}",
+        "posted in {posted:.1?}, all notified after {told:.1?} with {} messages in {calls} calls, resolved after {over:.1?} with {} calls in {:.1?}",
         shown.len(),
         all.len(),
         all[all.len() - 1].at - all[0].at
@@ -179,7 +183,7 @@ async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
     );
     let applied = |count: i64| {
         let variables = &variables;
-        until("what was posted is applied", move || async move {
+        until("posted events are applied", move || async move {
             (metrics(variables)["events_applied"] == count).then_some(())
         })
     };
@@ -197,7 +201,7 @@ async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
     let process = Revwatch::serve(&variables, "alerting");
     until_within(
         LONG,
-        "the one that stands is told, and all else would have been read",
+        "the open alert is notified, and all other events have been read",
         || async {
             let page = reqwest::get(process.admin("/metrics"))
                 .await

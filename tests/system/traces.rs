@@ -325,7 +325,7 @@ async fn pending_spans_are_exported_at_shutdown_unless_not_sampled() {
         (metrics(&variables)["events_applied"] == 40).then_some(())
     })
     .await;
-    until("all are told of", || async {
+    until("all are notified", || async {
         (process.logged("commit").len() == 40).then_some(())
     })
     .await;
@@ -376,7 +376,7 @@ async fn an_unreachable_or_silent_collector_has_no_effect() {
         })
         .await;
         if is_answered {
-            until("what is lost is counted", || async {
+            until("lost spans are counted", || async {
                 let page = reqwest::get(process.admin("/metrics"))
                     .await
                     .ok()?

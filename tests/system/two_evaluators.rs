@@ -77,7 +77,7 @@ impl Business {
     async fn applied(&self, variables: &Variables) {
         let applied =
             || async { (metrics(variables)["events_applied"] == self.posted).then_some(()) };
-        until("what was posted is applied", applied).await;
+        until("posted events are applied", applied).await;
     }
 }
 
@@ -137,7 +137,7 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
     business.toggle(&(0..ACCOUNTS).collect::<Vec<_>>()).await;
     // Before the first complete evaluation it is unknown which accounts lost charges and regained
     // them.
-    until("one of them has looked", || async {
+    until("one of them has evaluated", || async {
         has_looked(&pair[0]).await.or(has_looked(&pair[1]).await)
     })
     .await;
@@ -164,7 +164,7 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
     .await;
     let rest: Vec<usize> = (0..ACCOUNTS).filter(|n| business.lost[*n]).collect();
     business.toggle(&rest).await;
-    let all = until_or(Duration::from_secs(60), "all is told", || async {
+    let all = until_or(Duration::from_secs(60), "all are notified", || async {
         let alerts = alerts(&variables);
         let open: Vec<_> = alerts
             .iter()
@@ -173,7 +173,7 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
         if alerts.len() < business.losses || !open.is_empty() {
             let count = alerts.len();
             return Err(format!(
-                "{count} alerts of {} losses, of which these are not over and told: {open:#?}",
+                "{count} alerts of {} losses, of which these are not resolved and notified: {open:#?}",
                 business.losses
             ));
         }
@@ -198,7 +198,7 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
         let told = &messages[alert["id"].as_str().expect("an id")];
         assert!(
             told.len() == 1 && told[0].contains("RESOLVED"),
-            "{alert} was told so: {told:#?}"
+            "{alert} was notified with: {told:#?}"
         );
     }
     for process in pair.into_iter().chain([front]) {

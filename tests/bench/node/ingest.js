@@ -1,4 +1,4 @@
-// Takes Stripe's webhooks as a Node service would: express, Stripe's library, amqplib with confirms.
+// Receives Stripe's webhooks like a typical Node service: express, Stripe's library, amqplib with confirms.
 import { createHash } from "node:crypto";
 import amqplib from "amqplib";
 import express from "express";

@@ -1,9 +1,9 @@
 // Keeps Stripe's objects in PostgreSQL with a well-known sync engine, as its documentation shows: express in front.
-// It answers when PostgreSQL has committed; events that it does not know it lets go.
+// It responds when PostgreSQL has committed; unknown events are ignored.
 import { createRequire } from "node:module";
 import express from "express";
 
-// As an ES module its version 0.48 does not find its migrations.
+// As an ES module, version 0.48 does not find its migrations.
 const { runMigrations, StripeSync } = createRequire(import.meta.url)("@supabase/stripe-sync-engine");
 const connectionString = process.env.POSTGRES_URL;
 await runMigrations({ databaseUrl: connectionString, schema: "stripe" });

@@ -1,4 +1,4 @@
-// Applies events as a well tuned Node worker would: a batch per partition, one commit of Redis, one acknowledgement.
+// Applies events like a well-tuned Node worker: a batch per partition, one commit of Redis, one acknowledgement.
 import { createServer } from "node:http";
 import amqplib from "amqplib";
 import { Redis } from "ioredis";

@@ -1,4 +1,4 @@
-"""Takes Stripe's webhooks as a Python service would: FastAPI, Stripe's library, aio-pika with confirms."""
+"""Receives Stripe's webhooks like a typical Python service: FastAPI, Stripe's library, aio-pika with confirms."""
 
 import hashlib
 import json

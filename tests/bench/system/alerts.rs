@@ -107,7 +107,7 @@ async fn told(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duratio
     while !sent.is_empty() {
         assert!(
             Instant::now() < patience,
-            "{} of the messages never came",
+            "{} of the messages are missing",
             sent.len()
         );
         for call in slack

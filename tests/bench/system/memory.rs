@@ -86,7 +86,7 @@ fn used_memory(server: &RedisServer) -> f64 {
     let bytes = info
         .lines()
         .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
-    bytes.expect("Redis tells how much it uses")
+    bytes.expect("Redis reports its memory")
 }
 
 async fn sqlite_bytes(story: &Story) -> [f64; 5] {

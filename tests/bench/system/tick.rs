@@ -169,7 +169,7 @@ impl Watch {
         while self.alerts < self.wanted {
             assert!(
                 began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(),
-                "it looks at all"
+                "everything is evaluated"
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
             if self.ticked().is_some() {
@@ -188,7 +188,7 @@ impl Watch {
         while told.get() == 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(),
-                "it tells"
+                "notifications are sent"
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

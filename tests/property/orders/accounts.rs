@@ -123,7 +123,7 @@ fn charges_and_payouts_toggle_in_any_order() {
         &[("account_restricted", 6), ("charges_lost", 6)],
     );
     let held = |reason: Value| json!({ "disabled_reason": reason });
-    account("is disabled and comes back", true).check(
+    account("is disabled and enabled again", true).check(
         &[
             (0, UPDATED, json!({"details_submitted": true})),
             (2, UPDATED, json!({"charges_enabled": false, "payouts_enabled": false, "requirements": held("under_review".into())})),

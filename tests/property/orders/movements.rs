@@ -42,7 +42,7 @@ fn payouts_in_any_order() {
         &[("payouts|failed|usd", 1), ("payouts|paid|usd", 0)],
         &[("payout_failed", 8)],
     );
-    payout("created, paid and failed in one second, told twice").check(
+    payout("created, paid and failed in one second, delivered twice").check(
         &[
             (1, "payout.created", json!({})),
             (1, "payout.updated", json!({"status": "in_transit"})),
@@ -106,7 +106,7 @@ fn payments_in_any_order() {
         ],
         &[],
     );
-    payment("still refused; one failure is told under two ids").check(
+    payment("still refused; one failure under two ids").check(
         &[
             (0, "payment_intent.created", json!({})),
             (2, "payment_intent.requires_action", now("requires_action")),
@@ -297,7 +297,7 @@ fn transfers_in_any_order() {
         let more = json!({"amount_reversed": 0, "reversed": false, "destination": "acct_2"});
         of(name, EntityKind::Transfer, "tr_1", &more)
     };
-    transfer("taken back in parts within a second").check(
+    transfer("reversed in parts within a second").check(
         &[
             (2, "transfer.created", json!({})),
             (2, "transfer.updated", json!({"description": "x"})),
