@@ -51,10 +51,10 @@ Examples:
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// TOML file with settings; the environment wins over it.
+    /// TOML file with settings; environment variables override it.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print JSON instead of a table, where something is listed or shown.
+    /// Print JSON instead of a table.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -157,8 +157,8 @@ Examples:
     /// Pause the processing of events: all, those of one mode, or those of one connected account.
     ///
     /// Webhooks are still received and stored, and nothing is lost. Paused events are applied after
-    /// `revwatch resume`. A setting for an account wins over one for its mode, and that wins over
-    /// one for everything.
+    /// `revwatch resume`. The setting for an account overrides the one for its mode,
+    /// which overrides the one for everything.
     #[command(after_help = "\
 Examples:
   revwatch pause                           pause everything,

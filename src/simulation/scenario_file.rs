@@ -514,7 +514,7 @@ impl Reader<'_> {
 
     fn command(&mut self, item: &Item<'_>, scenario: &mut Scenario) -> Option<Order> {
         let raw: RawCommand = self.read(item)?;
-        let by = raw.by.unwrap_or_else(|| "somebody".to_owned());
+        let by = raw.by.unwrap_or_else(|| "a rule test".to_owned());
         let what = match (raw.acknowledge, raw.resolve, raw.silence) {
             (Some(whom), None, None) => OrderKind::Acknowledge(self.whom(whom, scenario)),
             (None, Some(whom), None) => OrderKind::Resolve(self.whom(whom, scenario)),

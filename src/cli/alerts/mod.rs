@@ -38,7 +38,7 @@ Examples:
   revwatch alerts ack al_5f0c6a1e2b3d4c59
   revwatch alerts ack al_5f0c6a1e2b3d4c59 al_0a1b2c3d4e5f6071 --by ana")]
     Ack(submit::AlertIds),
-    /// Resolve alerts by hand. They do not fire again before their cause has gone away once.
+    /// Resolve alerts by hand. They fire again only after their condition has cleared.
     #[command(after_help = "Example:\n  revwatch alerts resolve al_5f0c6a1e2b3d4c59")]
     Resolve(submit::AlertIds),
     /// Suppress notifications until a time. Alerts that still fire then are sent.
