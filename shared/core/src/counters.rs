@@ -219,13 +219,13 @@ mod tests {
             tally.add(Bucket::Current, &["mrr", "usd"], 1);
             tally.add(Bucket::Current, &["mrr", "eur"], 0);
         }
-        before.add(Bucket::Current, &["removed"], 1);
+        before.add(Bucket::Current, &["gone"], 1);
         after.add(Bucket::Current, &["new", "a|b"], 1);
         let mut counters = Counters::default();
-        counters.add(Bucket::Current, &["removed"], 4);
+        counters.add(Bucket::Current, &["gone"], 4);
         counters.add_difference(&before, &after);
         let expected = [
-            (Bucket::Current, "removed", 3),
+            (Bucket::Current, "gone", 3),
             (Bucket::Current, "mrr|usd", 2),
             (Bucket::Current, "new|a_b", 1),
         ];

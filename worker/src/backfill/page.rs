@@ -234,7 +234,7 @@ mod tests {
     fn an_unreadable_event_is_delivered_and_becomes_a_dead_letter() {
         let strange = r#"{"id":"evt_1","object":"event","type":7}"#;
         let (delivery, created_s) =
-            delivery(strange, Some("acct_1"), 8, 5).expect("by its own quoted an event");
+            delivery(strange, Some("acct_1"), 8, 5).expect("it claims to be an event");
         assert_eq!(
             (delivery.event_type.as_str(), created_s),
             ("unreadable", None)

@@ -236,7 +236,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Refreshed => "refreshed",
-            Self::Gone => "unavailable",
+            Self::Gone => "gone",
             Self::Refused { .. } => "refused",
             Self::Limited { .. } => "limited",
             Self::Failed => "failed",

@@ -177,7 +177,7 @@ async fn hold(
             () = shutdown.cancelled() => return Ok(()),
             () = changed(keys) => {
                 keys.mark_changed();
-                tracing::info!("another key for Stripe's API: accounts are fetched for with it");
+                tracing::info!("the key for Stripe's API changed: restarting with the new key");
                 return Ok(());
             }
             Some(ended) = fetches.join_next() => match ended {

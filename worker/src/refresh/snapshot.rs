@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_earlier_clock_is_used_but_never_before_the_thin_event() {
         let took = Duration::from_millis(300);
-        // named at, sent, Stripe's date → seen
+        // named at, sent, Stripe's date → seen at
         let table = [
             (100, 120, Some(120), 118),
             (100, 120, Some(121), 119),

@@ -62,7 +62,7 @@ pub struct ExternalAccount {
 /// The steps of onboarding that Stripe's events show, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Milestone {
-    /// The account was seen.
+    /// An event named the account.
     AccountCreated,
     /// Its holder has submitted the onboarding form (`details_submitted`).
     OnboardingStarted,
@@ -184,11 +184,11 @@ impl Serialize for Milestone {
 
 impl<'de> Deserialize<'de> for Milestone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let symbol = compact::read(MILESTONES, deserializer)?;
+        let name = compact::read(MILESTONES, deserializer)?;
         let found = Self::ALL
             .into_iter()
-            .find(|milestone| milestone.as_str() == symbol);
-        found.ok_or_else(|| serde::de::Error::unknown_variant(&symbol, MILESTONES))
+            .find(|milestone| milestone.as_str() == name);
+        found.ok_or_else(|| serde::de::Error::unknown_variant(&name, MILESTONES))
     }
 }
 
@@ -800,14 +800,14 @@ mod tests {
 
     #[test]
     fn changes_of_charging_add_up_to_the_current_level() {
-        const WORDS: [char; 4] = ['+', '-', 'a', 'd'];
+        const SYMBOLS: [char; 4] = ['+', '-', 'a', 'd'];
         // Some in the same second, some in the same hour.
         const TIMES: [i64; 6] = [3600, 3600, 3601, 7200, 7200, 20_000];
-        for number in 0..WORDS.len().pow(6) {
+        for number in 0..SYMBOLS.len().pow(6) {
             let mut rest = number;
             let story = TIMES.map(|at_s| {
-                let symbol = WORDS[rest % WORDS.len()];
-                rest /= WORDS.len();
+                let symbol = SYMBOLS[rest % SYMBOLS.len()];
+                rest /= SYMBOLS.len();
                 (at_s, symbol)
             });
             let (standing, changes) = charging(&account_after(&story));
@@ -873,7 +873,7 @@ mod tests {
         assert_eq!(
             starts_onboarding(&named),
             (false, 1),
-            "it is only counters_of as known"
+            "it is only counted as known"
         );
         assert_eq!(
             starts_onboarding(&Account {

@@ -416,7 +416,7 @@ mod tests {
         match &observe_object("customer.subscription.updated", None, &object).expect("readable")[0]
             .update
         {
-            Update::Subscription(_, seen) => seen.facts.recurring_minor,
+            Update::Subscription(_, state) => state.facts.recurring_minor,
             other => panic!("{other:?}"),
         }
     }
@@ -532,8 +532,8 @@ mod tests {
                 [0]
             .update
             {
-                Update::Subscription(_, seen) => {
-                    assert_eq!(seen.facts.recurring_minor, expected, "{object}");
+                Update::Subscription(_, state) => {
+                    assert_eq!(state.facts.recurring_minor, expected, "{object}");
                 }
                 other => panic!("{other:?}"),
             }
@@ -593,10 +593,10 @@ mod tests {
             let observation = observe_object(kind, None, &object)
                 .expect("readable")
                 .remove(0);
-            let Update::Movement(_, seen) = &observation.update else {
+            let Update::Movement(_, state) = &observation.update else {
                 panic!("{observation:?}")
             };
-            let facts = &seen.facts;
+            let facts = &state.facts;
             let got = format!(
                 "{} {} {:?} {}",
                 observation.key, facts.status, facts.reason, facts.attempt_failed
@@ -658,7 +658,7 @@ mod tests {
                 [0]
             .update
             {
-                Update::Subscription(_, seen) => assert_eq!(seen.facts.plan, "PRO"),
+                Update::Subscription(_, state) => assert_eq!(state.facts.plan, "PRO"),
                 other => panic!("{other:?}"),
             }
         }

@@ -120,11 +120,8 @@ impl Costs {
         // such masks.
         let mut masks: HashMap<Vec<bool>, HashMap<Vec<u32>, Vec<usize>>> = HashMap::new();
         let mut equivalence: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (a, features_of) in features.iter().enumerate() {
-            equivalence
-                .entry(features_of.equivalence)
-                .or_default()
-                .push(a);
+        for (a, of_state) in features.iter().enumerate() {
+            equivalence.entry(of_state.equivalence).or_default().push(a);
         }
         for (b, to) in features[..count].iter().enumerate() {
             for &a in equivalence
@@ -138,15 +135,15 @@ impl Costs {
             let mask: Vec<bool> = to.values_before.iter().map(Option::is_some).collect();
             let by_fields = masks.entry(mask).or_insert_with_key(|mask| {
                 let mut by_fields: HashMap<_, Vec<_>> = HashMap::new();
-                for (a, features_of) in features.iter().enumerate() {
-                    let states = features_of
+                for (a, of_state) in features.iter().enumerate() {
+                    let known = of_state
                         .fields
                         .iter()
                         .zip(mask)
-                        .filter(|(_, states)| **states)
+                        .filter(|(_, is_known)| **is_known)
                         .map(|(value, _)| *value);
                     by_fields
-                        .entry(states.collect::<Vec<u32>>())
+                        .entry(known.collect::<Vec<u32>>())
                         .or_default()
                         .push(a);
                 }
@@ -454,10 +451,10 @@ mod tests {
 
     #[test]
     fn indistinguishable_states_cost_little_per_pair() {
-        let equivalence = |n: usize| state(n, Pair(7, u32::from(n.is_multiple_of(2))), None);
+        let indistinguishable = |n: usize| state(n, Pair(7, u32::from(n.is_multiple_of(2))), None);
         let untracked_change = |n: usize| state(n, Pair(7, 7), Some(("metadata.visits", n)));
         for states in [
-            (0..MANY).map(equivalence).collect::<Vec<_>>(),
+            (0..MANY).map(indistinguishable).collect::<Vec<_>>(),
             (0..MANY).map(untracked_change).collect(),
         ] {
             COMPARED.set(0);
@@ -500,21 +497,21 @@ mod tests {
                 failure_code: None,
                 failure_message: None,
             };
-            let seen = RecordedState {
+            let failed = RecordedState {
                 created_s: 1,
                 event_id: id(n),
                 stage: Stage::Updated,
                 facts,
                 changes: Vec::new(),
             };
-            let update = Update::Payout(PayoutOrigin::default(), seen);
+            let update = Update::Payout(PayoutOrigin::default(), failed);
             entity.merge(&Observation {
                 key: key.clone(),
                 created_s: 1,
                 update,
             });
         }
-        assert_eq!(SEARCHED.get(), 0, "by merging alone");
+        assert_eq!(SEARCHED.get(), 0, "merging does not compute it");
         entity.contributions();
         entity.conditions();
         assert!(transitions(&Entity::new(&key), &entity).len() == 1);
