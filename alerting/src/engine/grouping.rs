@@ -43,12 +43,9 @@ impl Engine {
                     joined.insert(group_id);
                     continue;
                 }
-                if self
-                    .alerts
-                    .get(&id)
-                    .map_or(0, |alert| self.groups.wait(alert))
-                    > self.policy.group_above
-                {
+                let alert = self.alerts.get(&id);
+                let waiting = alert.map_or(0, |alert| self.groups.wait(alert));
+                if waiting > self.policy.group_above {
                     crowded.insert(place);
                 }
             }
