@@ -39,7 +39,7 @@ use revwatch_core::condition::Condition;
 use revwatch_core::counters::Counters;
 use revwatch_core::entity::{EntityKey, EntityKind};
 
-/// [`StateStore`] on Redis 7.0 or later.
+/// [`StateStore`](crate::ports::StateStore) on Redis 7.0 or later.
 pub struct RedisStore {
     link: Link,
     partitions: u32,
