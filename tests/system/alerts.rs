@@ -204,7 +204,7 @@ async fn answered_from_the_command_line(home: &Home) {
         &variables,
         &["unsilence", id(&silence)],
         1,
-        "resolved already",
+        "has ended already",
     );
     assert_eq!(read(&variables, &["silences"]), json!([]));
     assert_eq!(read(&variables, &["silences", "--all"])[0]["state"], "over");
