@@ -320,11 +320,11 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
             &variables,
             &["dead", "drop", "--all", "--reason", "nothing like it"]
         )
-        .contains("0 thrown away")
+        .contains("0 discarded")
     );
-    assert!(print(&variables, &["dead", "drop", "--all"]).contains("2 thrown away, 0 left"));
+    assert!(print(&variables, &["dead", "drop", "--all"]).contains("2 discarded, 0 left"));
     until("none is left", || async { list().is_empty().then_some(()) }).await;
-    assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters thrown away"));
+    assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters discarded"));
 
     // The archive has all of them. A replay does not bring handled dead letters back, and every
     // other delivery counts one time.
@@ -344,7 +344,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     })
     .await;
     assert_eq!(list()[0]["event_id"], "evt_3");
-    assert!(print(&variables, &["dead", "drop", "--all"]).contains("1 thrown away, 0 left"));
+    assert!(print(&variables, &["dead", "drop", "--all"]).contains("1 discarded, 0 left"));
     process.stop();
 }
 
