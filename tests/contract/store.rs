@@ -25,6 +25,7 @@ use revwatch_storage::sqlite::{Open, Sqlite};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use super::memory::InMemory;
 use crate::support::redis::{RedisCluster, RedisServer};
 use crate::support::wait::until;
 
@@ -36,7 +37,7 @@ const DAY: u32 = 20_000;
 
 /// Somewhere a store lives; empty at first.
 #[async_trait]
-trait Place: Send + Sync {
+pub(super) trait Place: Send + Sync {
     /// Opens the store that is there; again and again the same.
     async fn open(&self) -> Box<dyn StateStore>;
 
@@ -107,6 +108,7 @@ macro_rules! store_contract {
     };
 }
 
+store_contract!(memory, async { InMemory::new() });
 store_contract!(sqlite, async {
     Folder(tempfile::tempdir().expect("a folder"))
 });
@@ -229,7 +231,7 @@ fn mark(key: &str, delivery: Uuid) -> DedupeKey {
     }
 }
 
-fn payout(id: &str) -> EntityKey {
+pub(super) fn payout(id: &str) -> EntityKey {
     EntityKey::new(EntityKind::Payout, id)
 }
 
@@ -271,7 +273,7 @@ fn audit(at_s: i64, what: &str) -> AuditEntry {
 }
 
 /// A commit that touches everything a commit can.
-fn full(partition: u32, id: &str, delivery: Uuid) -> Commit {
+pub(super) fn full(partition: u32, id: &str, delivery: Uuid) -> Commit {
     let mut counters = Counters::default();
     counters.add(Bucket::Current, &["payouts", "failed"], 1);
     counters.add(Bucket::Hour(DAY * 24 + 5), &["payouts", "failed"], 1);

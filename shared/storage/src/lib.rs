@@ -5,10 +5,13 @@
 //! | `rabbitmq` | the queue on RabbitMQ |
 //! | `redis` | the store on Redis (single, Sentinel, Cluster) |
 //! | `sqlite` | queue and store in one SQLite file |
+//! | `memory` | queue and store in memory, with failures on request: for tests and simulations |
 //!
-//! Invariant: an adapter knows nothing of rules or of Stripe; one contract suite holds for all of them.
+//! Invariant: an adapter knows neither rules nor Stripe; one contract suite covers all of them.
 
 pub mod journal;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod ports;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;

@@ -1,0 +1,288 @@
+//! The queue: one log for each partition, which is also the archive.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+
+use super::{Memory, Shared, lock, take_one};
+use crate::ports::{
+    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    QueueError, TriageSummary,
+};
+
+/// All that the queue holds.
+pub(super) struct QueueState {
+    partitions: Vec<Partition>,
+    held: Vec<(HoldingQueue, HeldDelivery)>,
+    journal: BTreeMap<(String, String), JournalEntry>,
+    /// Grows with each redelivery; consumers of an earlier epoch start over.
+    pub(super) epoch: u64,
+}
+
+#[derive(Clone, Default)]
+struct Partition {
+    log: Vec<Delivery>,
+    /// How many of them are acknowledged.
+    acknowledged: usize,
+}
+
+impl QueueState {
+    pub(super) fn new(partitions: u32) -> Self {
+        Self {
+            partitions: vec![Partition::default(); partitions as usize],
+            held: Vec::new(),
+            journal: BTreeMap::new(),
+            epoch: 0,
+        }
+    }
+
+    fn push(&mut self, delivery: Delivery) {
+        self.partitions[delivery.partition as usize]
+            .log
+            .push(delivery);
+    }
+}
+
+impl Memory {
+    async fn enter(&self, partition: u32) -> Result<(), QueueError> {
+        self.shared.pass().await;
+        if partition >= self.shared.partitions {
+            return Err(QueueError::Misconfigured(format!(
+                "there is no partition {partition}"
+            )));
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(QueueError::Unavailable("the queue was closed".into()));
+        }
+        Ok(())
+    }
+
+    fn all_held(&self, place: HoldingQueue) -> Vec<HeldDelivery> {
+        let state = lock(&self.shared.queue);
+        let of_place = state.held.iter().filter(|(found, _)| *found == place);
+        of_place.map(|(_, held)| held.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl EventQueue for Memory {
+    fn partitions(&self) -> u32 {
+        self.shared.partitions
+    }
+
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
+        self.enter(delivery.partition).await?;
+        let (fails, stored) = {
+            let mut plan = lock(&self.shared.plan);
+            (
+                take_one(&mut plan.publishes_to_fail),
+                plan.store_failed_publishes,
+            )
+        };
+        if !fails || stored {
+            lock(&self.shared.queue).push(delivery);
+            self.shared.published.notify_waiters();
+        }
+        if fails {
+            return Err(QueueError::Unavailable("the publish timed out".into()));
+        }
+        Ok(())
+    }
+
+    async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        self.enter(partition).await?;
+        let state = lock(&self.shared.queue);
+        Ok(Box::new(MemoryConsumer {
+            shared: self.shared.clone(),
+            closed: self.closed.clone(),
+            partition: partition as usize,
+            at: state.partitions[partition as usize].acknowledged,
+            epoch: state.epoch,
+        }))
+    }
+
+    async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
+        self.shared.pass().await;
+        let mut state = lock(&self.shared.queue);
+        let same = |(found, other): &(HoldingQueue, HeldDelivery)| {
+            *found == place && other.delivery.id == held.delivery.id
+        };
+        if !state.held.iter().any(same) {
+            state.held.push((place, held));
+        }
+        Ok(())
+    }
+
+    async fn visit_held(
+        &self,
+        place: HoldingQueue,
+        visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
+        self.shared.pass().await;
+        let _ = self.all_held(place).into_iter().try_for_each(visit);
+        Ok(())
+    }
+
+    async fn triage(
+        &self,
+        place: HoldingQueue,
+        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
+        self.shared.pass().await;
+        let mut summary = TriageSummary::default();
+        for held in self.all_held(place) {
+            let requeued = match decide(&held) {
+                Disposition::Keep => {
+                    summary.kept += 1;
+                    continue;
+                }
+                Disposition::Requeue(delivery) => {
+                    self.enter(delivery.partition).await?;
+                    summary.requeued += 1;
+                    Some(*delivery)
+                }
+                Disposition::Discard => {
+                    summary.discarded += 1;
+                    None
+                }
+            };
+            let mut state = lock(&self.shared.queue);
+            if let Some(delivery) = requeued {
+                state.push(delivery);
+            }
+            let id = held.delivery.id;
+            state
+                .held
+                .retain(|(found, other)| *found != place || other.delivery.id != id);
+        }
+        self.shared.published.notify_waiters();
+        Ok(summary)
+    }
+
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        self.shared.pass().await;
+        let state = lock(&self.shared.queue);
+        let depth = |partition: &Partition| (partition.log.len() - partition.acknowledged) as u64;
+        Ok(state.partitions.iter().map(depth).collect())
+    }
+
+    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
+        self.shared.pass().await;
+        Ok(self.all_held(place).len() as u64)
+    }
+
+    async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
+        self.shared.pass().await;
+        let state = lock(&self.shared.queue);
+        let all = state.partitions.iter().flat_map(|partition| &partition.log);
+        let found: Vec<_> = all
+            .filter(|delivery| delivery.received_ms >= from_ms)
+            .cloned()
+            .collect();
+        Ok(Box::new(MemoryArchive(found.into_iter())))
+    }
+
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        self.shared.pass().await;
+        let mut state = lock(&self.shared.queue);
+        for entry in entries {
+            let key = (entry.space.clone(), entry.key.clone());
+            let newest = state.journal.get(&key).map(|found| found.at_ms);
+            if newest.is_none_or(|newest| newest <= entry.at_ms) {
+                state.journal.insert(key, entry);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_journal(
+        &self,
+        each: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
+        self.shared.pass().await;
+        let mut lines: Vec<_> = lock(&self.shared.queue).journal.values().cloned().collect();
+        lines.sort_by_key(|line| line.at_ms);
+        lines.into_iter().for_each(each);
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+struct MemoryConsumer {
+    shared: Arc<Shared>,
+    closed: Arc<AtomicBool>,
+    partition: usize,
+    /// How many deliveries of the log were returned.
+    at: usize,
+    epoch: u64,
+}
+
+impl MemoryConsumer {
+    /// At most `max` of what is there; moves on only if `taken`.
+    fn available(&mut self, max: usize, taken: bool) -> Vec<Delivery> {
+        let state = lock(&self.shared.queue);
+        let partition = &state.partitions[self.partition];
+        if self.epoch != state.epoch {
+            (self.epoch, self.at) = (state.epoch, partition.acknowledged);
+        }
+        let found: Vec<_> = partition.log[self.at..].iter().take(max).cloned().collect();
+        if taken {
+            self.at += found.len();
+        }
+        found
+    }
+
+    async fn wait(&mut self, max: usize, taken: bool) -> Result<Vec<Delivery>, QueueError> {
+        let shared = self.shared.clone();
+        loop {
+            shared.pass().await;
+            // Created before the check, so that a publish in between wakes this consumer.
+            let published = shared.published.notified();
+            if self.closed.load(Ordering::Acquire) {
+                return Err(QueueError::Unavailable("the queue was closed".into()));
+            }
+            let found = self.available(max, taken);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            published.await;
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer for MemoryConsumer {
+    async fn ready(&mut self) -> Result<(), QueueError> {
+        self.wait(1, false).await.map(drop)
+    }
+
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        self.wait(max.max(1), true).await
+    }
+
+    async fn ack(&mut self) -> Result<(), QueueError> {
+        self.shared.pass().await;
+        let mut state = lock(&self.shared.queue);
+        // What was returned before a redelivery can no longer be acknowledged.
+        if self.epoch == state.epoch {
+            let partition = &mut state.partitions[self.partition];
+            partition.acknowledged = partition.acknowledged.max(self.at);
+        }
+        Ok(())
+    }
+}
+
+struct MemoryArchive(std::vec::IntoIter<Delivery>);
+
+#[async_trait]
+impl Archive for MemoryArchive {
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        Ok(self.0.by_ref().take(max).collect())
+    }
+}
