@@ -179,7 +179,7 @@ impl Alerting {
 mod tests {
     use super::*;
 
-    /// The clock goes on by 10 ms, and whatever is free is told something that takes `takes`.
+    /// Advances the clock by 10 ms and dispatches to every free slot; an attempt takes `takes`.
     fn told_at(per_second: f64, takes: Duration, outcome: &Outcome) -> Vec<u64> {
         let start = Instant::now();
         let mut turn = DestinationSlot {

@@ -117,7 +117,7 @@ fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
     );
     assert!(
         !told.iter().any(|t| t.contains("DUE SOON")),
-        "beside the breach it is not worth saying: {told:?}"
+        "a warning is not sent together with the breach it warned of: {told:?}"
     );
     let kinds: Vec<_> = desk
         .engine

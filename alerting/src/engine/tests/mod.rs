@@ -171,7 +171,7 @@ impl Desk {
             .expect("readable");
     }
 
-    /// Tells whatever may be told, well, and returns it: the way and the headline.
+    /// Delivers every due message successfully and returns their keys and headlines.
     fn tell_all(&mut self, now_s: i64) -> Vec<String> {
         self.tell(now_s, |_| Outcome::Delivered {
             receipt: Some("r".into()),
@@ -180,7 +180,7 @@ impl Desk {
 
     fn tell(&mut self, now_s: i64, answer: impl Fn(&MessageKey) -> Outcome) -> Vec<String> {
         let mut told = Vec::new();
-        // Bounded: nothing may be told for ever.
+        // Bounded: delivery must come to an end.
         for _ in 0..1000 {
             self.settle(now_s);
             let lanes = self

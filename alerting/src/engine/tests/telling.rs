@@ -123,7 +123,7 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
         desk.engine.broken_notifiers().collect::<Vec<_>>(),
         ["slack"]
     );
-    // Tried again from time to time; once it can be told, it is mended.
+    // The failing channel is retried from time to time. A delivery mends it.
     assert_eq!(desk.tell_all(60 + 299).len(), 0);
     assert_eq!(desk.tell_all(60 + 300).len(), 1);
     assert_eq!(desk.engine.broken_notifiers().count(), 0);
@@ -218,7 +218,7 @@ fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
     assert_eq!(
         desk.tell_all(2000),
         Vec::<String>::new(),
-        "nobody there knows of it"
+        "the channel never had the message"
     );
 }
 
@@ -277,7 +277,7 @@ fn a_deleted_message_is_posted_anew() {
         30_000,
     );
     desk.settle(30);
-    let job = desk.engine.begin(&lane, 30_000).expect("anew");
+    let job = desk.engine.begin(&lane, 30_000).expect("a second attempt");
     assert_eq!(
         (job.message.receipt, job.unconfirmed.is_none()),
         (None, true)
