@@ -87,7 +87,7 @@ fn no_file_mentions_a_developers_machine() {
 /// Between two machines it cannot be promised. Write "at least once", and name the deduplication.
 #[test]
 fn no_file_promises_impossible_delivery_guarantees() {
-    let promise = ["exact", "ly once"].concat(); // in halves here, too
+    let promise = ["exact", "ly once"].concat(); // split here as well
     check_texts(|text| {
         // With any hyphen, line break, or comment prefix in between.
         let words: Vec<&str> = text

@@ -126,10 +126,10 @@ mod entity {
 
     #[divan::bench(args = EVENTS)]
     fn merge(bencher: Bencher, events: usize) {
-        let (entity, _, news) = known(events);
+        let (entity, _, update) = known(events);
         bencher
             .with_inputs(|| entity.clone())
-            .bench_refs(|entity| entity.merge(&news));
+            .bench_refs(|entity| entity.merge(&update));
     }
 
     #[divan::bench(args = EVENTS)]
@@ -146,9 +146,9 @@ mod entity {
 
     #[divan::bench(args = EVENTS)]
     fn transitions(bencher: Bencher, events: usize) {
-        let (before, _, news) = known(events);
+        let (before, _, update) = known(events);
         let mut after = before.clone();
-        after.merge(&news);
+        after.merge(&update);
         bencher.bench(|| revwatch_core::entity::transitions(divan::black_box(&before), &after));
     }
 
@@ -180,7 +180,7 @@ mod entity {
     #[divan::bench(args = [30, 1_000])]
     fn crowded_second(bencher: Bencher, events: usize) {
         let plans = business::plans();
-        let told = |n: usize| {
+        let updates = |n: usize| {
             let items = |quantity: usize| {
                 serde_json::json!({"data": [{"quantity": quantity, "price": {"unit_amount": 100, "recurring":
                     {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]})
@@ -196,11 +196,11 @@ mod entity {
                 .expect("readable")
                 .remove(0)
         };
-        let told: Vec<Observation> = (0..events).map(told).collect();
-        let before = Entity::new(&told[0].key);
+        let updates: Vec<Observation> = (0..events).map(updates).collect();
+        let before = Entity::new(&updates[0].key);
         bencher.bench(|| {
             let mut after = before.clone();
-            divan::black_box(&told)
+            divan::black_box(&updates)
                 .iter()
                 .for_each(|seen| after.merge(seen));
             let changed = revwatch_core::entity::transitions(&before, &after);
@@ -220,18 +220,18 @@ mod entity {
             _ => (Story::subscriptions_of_years(1), EntityKind::Subscription),
         };
         let plans = business::plans();
-        let told = story.deliveries(1).take(events + 1).map(|delivery| {
+        let updates = story.deliveries(1).take(events + 1).map(|delivery| {
             let seen = observe(&Event::parse(&delivery.body).expect("an event"), &plans)
                 .expect("readable");
             seen.into_iter()
                 .rfind(|seen| seen.key.kind == kind)
                 .expect("it is about one")
         });
-        let mut told: Vec<_> = told.collect();
-        let news = told.pop().expect("an event after them");
-        let mut entity = Entity::new(&news.key);
-        told.iter().for_each(|seen| entity.merge(seen));
-        (entity, news.key.clone(), news)
+        let mut updates: Vec<_> = updates.collect();
+        let update = updates.pop().expect("an event after them");
+        let mut entity = Entity::new(&update.key);
+        updates.iter().for_each(|seen| entity.merge(seen));
+        (entity, update.key.clone(), update)
     }
 }
 
@@ -253,13 +253,13 @@ mod plan {
         bencher
             .counter(ItemsCount::new(deliveries))
             .counter(BytesCount::new(scene.bytes()))
-            .bench(|| Batch::read(0, divan::black_box(&scene.news), &scene.plans));
+            .bench(|| Batch::read(0, divan::black_box(&scene.update), &scene.plans));
     }
 
     #[divan::bench(args = DELIVERIES)]
     fn decide(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(0, &scene.news, &scene.plans);
+        let batch = Batch::read(0, &scene.update, &scene.plans);
         let found = scene.found(&batch.read_set);
         bencher
             .counter(ItemsCount::new(deliveries))
@@ -271,12 +271,12 @@ mod plan {
     #[divan::bench(args = DELIVERIES)]
     fn pack(bencher: Bencher, deliveries: usize) {
         let scene = Scene::of(deliveries);
-        let batch = Batch::read(0, &scene.news, &scene.plans);
+        let batch = Batch::read(0, &scene.update, &scene.plans);
         let decision = batch
             .decide(&scene.found(&batch.read_set), scene.now_ms())
             .expect("readable");
-        let (head, beside) = packed(&decision.commit).expect("it can be packed");
-        let bytes = head.len() + beside.iter().map(Vec::len).sum::<usize>();
+        let (head, bodies) = packed(&decision.commit).expect("it can be packed");
+        let bytes = head.len() + bodies.iter().map(Vec::len).sum::<usize>();
         bencher
             .counter(ItemsCount::new(deliveries))
             .counter(BytesCount::new(bytes))
@@ -286,7 +286,7 @@ mod plan {
     struct Scene {
         plans: Plans,
         stored: BTreeMap<EntityKey, StoredEntity>,
-        news: Vec<Delivery>,
+        update: Vec<Delivery>,
     }
 
     impl Scene {
@@ -297,11 +297,11 @@ mod plan {
                 .take(4 * deliveries)
                 .map(bodies::usual)
                 .collect();
-            let news = earlier.split_off(3 * deliveries);
+            let update = earlier.split_off(3 * deliveries);
             let mut scene = Self {
                 plans: business::plans(),
                 stored: BTreeMap::new(),
-                news,
+                update,
             };
             for deliveries in earlier.chunks(deliveries) {
                 let batch = Batch::read(0, deliveries, &scene.plans);
@@ -334,11 +334,11 @@ mod plan {
         }
 
         fn bytes(&self) -> usize {
-            self.news.iter().map(|delivery| delivery.body.len()).sum()
+            self.update.iter().map(|delivery| delivery.body.len()).sum()
         }
 
         fn now_ms(&self) -> i64 {
-            self.news[0].received_ms + 90
+            self.update[0].received_ms + 90
         }
     }
 }
@@ -454,8 +454,8 @@ mod alerting {
             .into_iter()
             .find(|rule| rule.name == name);
         match rule.expect("it is shipped").kind {
-            RuleKind::Metric(figure) => *figure,
-            RuleKind::Condition { .. } => panic!("{name} looks at no figure"),
+            RuleKind::Metric(rule) => *rule,
+            RuleKind::Condition { .. } => panic!("{name} has no metric"),
         }
     }
 

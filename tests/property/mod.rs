@@ -35,7 +35,7 @@ const END_S: i64 = 1_790_000_000;
 
 impl Memory {
     /// Applies deliveries in batches of random size.
-    fn tell(deliveries: &[String], rng: &mut Rng) -> Self {
+    fn apply_batches(deliveries: &[String], rng: &mut Rng) -> Self {
         let mut memory = Self::default();
         let mut rest = deliveries;
         while !rest.is_empty() {
@@ -123,12 +123,12 @@ fn any_order_duplicates_and_batches_give_the_same_bytes_and_the_models_numbers()
     for seed in first..first + 60 {
         let mut rng = Rng::with_seed(seed);
         let history = History::new(seed, 12, END_S);
-        let in_order = Memory::tell(&history.events, &mut rng);
+        let in_order = Memory::apply_batches(&history.events, &mut rng);
         assert_eq!(in_order.applied, history.events.len(), "seed {seed}");
         let shown = serde_json::to_value(Kpis::compute(&in_order.counters, END_S)).expect("JSON");
         history.expected.assert_shown(&shown);
         for shuffle in 0..3 {
-            let shuffled = Memory::tell(&history.delivered(seed ^ shuffle), &mut rng);
+            let shuffled = Memory::apply_batches(&history.delivered(seed ^ shuffle), &mut rng);
             assert_eq!(
                 in_order.bodies(),
                 shuffled.bodies(),
@@ -191,8 +191,8 @@ fn rates_over_past_periods_match_the_model() {
         let end_s = END_S / 3600 * 3600;
         let history = History::of_ten_weeks(seed, 40, end_s);
         for deliveries in [history.events.clone(), history.delivered(seed)] {
-            let told = Memory::tell(&deliveries, &mut rng);
-            let shown = serde_json::to_value(Kpis::compute(&told.counters, end_s)).expect("JSON");
+            let state = Memory::apply_batches(&deliveries, &mut rng);
+            let shown = serde_json::to_value(Kpis::compute(&state.counters, end_s)).expect("JSON");
             eprintln!("seed {seed}: {:?}", history.expected.rates);
             history.expected.assert_shown(&shown);
         }

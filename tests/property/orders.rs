@@ -58,7 +58,7 @@ impl Story {
         // Ids that sort with the truth, against it, and mixed: only the ids change.
         let ids: [fn(usize) -> usize; 3] = [|i| EVENTS - i, |i| i, |i| i * 3 % EVENTS];
         for (round, rank) in ids.into_iter().enumerate() {
-            let told: Vec<Vec<Observation>> = bodies
+            let views: Vec<Vec<Observation>> = bodies
                 .iter()
                 .enumerate()
                 .map(|(i, body)| {
@@ -68,13 +68,14 @@ impl Story {
                 })
                 .collect();
             let mut truth = Entity::new(&self.key);
-            told.iter()
+            views
+                .iter()
                 .flatten()
                 .for_each(|observation| truth.merge(observation));
             self.check_end(&truth, standing, troubles);
             if round == 0 {
                 let mut orders = Orders {
-                    told: &told,
+                    views: &views,
                     truth: &truth,
                     seen: 0,
                 };
@@ -154,7 +155,7 @@ impl Story {
 
 /// A walk through all orders that shares common prefixes.
 struct Orders<'a> {
-    told: &'a [Vec<Observation>],
+    views: &'a [Vec<Observation>],
     truth: &'a Entity,
     seen: usize,
 }
@@ -186,12 +187,12 @@ impl Orders<'_> {
             .collect::<Vec<_>>()
         {
             let mut entity = known.clone();
-            self.told[next]
+            self.views[next]
                 .iter()
                 .for_each(|observation| entity.merge(observation));
             // One of the earlier events is repeated; which one differs from order to order.
             if let Some(&again) = order.get(next % EVENTS.min(order.len().max(1))) {
-                self.told[again]
+                self.views[again]
                     .iter()
                     .for_each(|observation| entity.merge(observation));
             }

@@ -43,8 +43,8 @@ fn the_order_within_a_second_equals_that_of_the_plain_search() {
         // Few enough for a complete search, or so many that it reaches its step limit.
         let most = if seed.is_multiple_of(50) { 60 } else { 11 };
         let mut timeline = Timeline::default();
-        for sighting in made_up(&mut rng, most) {
-            timeline.insert(sighting);
+        for recorded in made_up(&mut rng, most) {
+            timeline.insert(recorded);
         }
         let ordered: Vec<&RecordedState<Few>> = timeline.in_order();
         let mut kept = ordered.clone();
@@ -63,10 +63,10 @@ fn the_order_of_many_events_equals_that_of_the_plain_search() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
-    let told = made_up(&mut rng, 250);
+    let states = made_up(&mut rng, 250);
     let mut timeline = Timeline::default();
-    for sighting in told.iter().chain(&told) {
-        timeline.insert(sighting.clone());
+    for recorded in states.iter().chain(&states) {
+        timeline.insert(recorded.clone());
     }
     let ordered = timeline.in_order();
     let mut kept = ordered.clone();
@@ -85,7 +85,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
         fields: [0; 3],
     };
     let mut other = [0_u32; OTHERS.len()];
-    let mut told: Vec<RecordedState<Few>> = Vec::new();
+    let mut states: Vec<RecordedState<Few>> = Vec::new();
     for _ in 0..rng.usize(1..=most) {
         let mut changes = Vec::new();
         for (i, path) in FOLLOWED.iter().enumerate() {
@@ -120,7 +120,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
             _ => Stage::Updated,
         };
         let id = format!("evt_{:08x}", rng.u32(..));
-        let sighting = RecordedState {
+        let recorded = RecordedState {
             created_s: rng.i64(0..2),
             event_id: id,
             stage,
@@ -129,18 +129,18 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
         };
         match rng.u32(0..10) {
             // Repeated by another event.
-            0 => told.push(RecordedState {
-                event_id: format!("{}_again", sighting.event_id),
-                ..sighting.clone()
+            0 => states.push(RecordedState {
+                event_id: format!("{}_again", recorded.event_id),
+                ..recorded.clone()
             }),
             // Lost.
             1 => continue,
             _ => {}
         }
-        told.push(sighting);
+        states.push(recorded);
     }
-    rng.shuffle(&mut told);
-    told
+    rng.shuffle(&mut states);
+    states
 }
 
 /// The reference search.

@@ -25,9 +25,10 @@ fn read(
         .remove(0)
 }
 
-fn built<'a>(key: &EntityKey, told: impl IntoIterator<Item = &'a Observation>) -> Entity {
+fn built<'a>(key: &EntityKey, observed: impl IntoIterator<Item = &'a Observation>) -> Entity {
     let mut entity = Entity::new(key);
-    told.into_iter()
+    observed
+        .into_iter()
         .for_each(|observation| entity.merge(observation));
     entity
 }
@@ -48,7 +49,7 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
             "details_submitted": n == 4, "requirements": {"currently_due": vec!["x"; n % 3], "past_due": []}})
     };
     let capability = |n: usize| json!({"id": "transfers", "account": "acct_1", "status": if n.is_multiple_of(2) { "active" } else { "pending" }});
-    let told: Vec<Observation> = (0..120)
+    let observed: Vec<Observation> = (0..120)
         .map(|n| {
             let at_s = 1000 + i64::try_from(n / 7).expect("small") * 3;
             if n % 4 == 1 {
@@ -65,7 +66,7 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
         })
         .collect();
     let key = EntityKey::new(EntityKind::Account, "acct_1");
-    let truth = built(&key, &told);
+    let truth = built(&key, &observed);
     // Charges were enabled in an event that has been dropped; the milestone remains.
     assert_eq!(
         truth
@@ -74,9 +75,9 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
         1
     );
     for _ in 0..200 {
-        let mut order: Vec<&Observation> = told
+        let mut order: Vec<&Observation> = observed
             .iter()
-            .chain(told.iter().filter(|_| rng.bool()))
+            .chain(observed.iter().filter(|_| rng.bool()))
             .collect();
         rng.shuffle(&mut order);
         assert_eq!(built(&key, order).encode(), truth.encode());
@@ -86,7 +87,7 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
 /// A subscription that changes every day is not counted as new when its first event is dropped.
 #[test]
 fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
-    let told: Vec<Observation> = (0..100_usize)
+    let observed: Vec<Observation> = (0..100_usize)
         .map(|day| {
             let kind = if day == 0 {
                 "customer.subscription.created"
@@ -103,7 +104,7 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
         })
         .collect();
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
-    let counters = built(&key, &told).contributions();
+    let counters = built(&key, &observed).contributions();
     assert_eq!(counters.get(Bucket::Current, &["base", "paying"]), 1);
     for hour in 1..=hour_of(100 * 86_400) {
         assert_eq!(
@@ -117,7 +118,7 @@ fn a_dropped_first_event_is_not_counted_as_a_new_subscription() {
         );
     }
     // A complete timeline begins with its first event.
-    let counters = built(&key, &told[..20]).contributions();
+    let counters = built(&key, &observed[..20]).contributions();
     assert_eq!(counters.get(Bucket::Hour(0), &["churn", "gained"]), 1);
 }
 
@@ -129,7 +130,7 @@ fn many_events_in_one_second_with_cycles_end_in_the_right_state() {
         "active", "past_due", "active", "unpaid", "active", "paused", "active", "trialing",
         "unpaid", "past_due", "paused",
     ];
-    let told: Vec<Observation> = walk
+    let observed: Vec<Observation> = walk
         .iter()
         .enumerate()
         .map(|(i, status)| match i.checked_sub(1) {
@@ -154,7 +155,7 @@ fn many_events_in_one_second_with_cycles_end_in_the_right_state() {
         })
         .collect();
     let key = EntityKey::new(EntityKind::Subscription, "sub_1");
-    let entity = built(&key, &told);
+    let entity = built(&key, &observed);
     assert_eq!(
         entity
             .contributions()
@@ -163,7 +164,7 @@ fn many_events_in_one_second_with_cycles_end_in_the_right_state() {
     );
     let mut rng = Rng::with_seed(1);
     for _ in 0..50 {
-        let mut order: Vec<&Observation> = told.iter().collect();
+        let mut order: Vec<&Observation> = observed.iter().collect();
         rng.shuffle(&mut order);
         assert_eq!(built(&key, order).encode(), entity.encode());
     }
@@ -174,7 +175,7 @@ fn many_events_in_one_second_with_cycles_end_in_the_right_state() {
 #[test]
 fn many_indistinguishable_events_in_one_second_are_ordered_quickly() {
     for count in [8_usize, 12, 40] {
-        let told: Vec<Observation> = (0..count)
+        let observed: Vec<Observation> = (0..count)
             .map(|n| {
                 read(
                     5,
@@ -186,13 +187,13 @@ fn many_indistinguishable_events_in_one_second_are_ordered_quickly() {
             })
             .collect();
         let key = EntityKey::new(EntityKind::Subscription, "sub_1");
-        let entity = built(&key, &told);
+        let entity = built(&key, &observed);
         // Trying all orders of forty events would never end; a busy machine only makes this test
         // slower.
-        let (tell, done) = std::sync::mpsc::channel();
+        let (sender, done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             entity.contributions();
-            let _ = tell.send(());
+            let _ = sender.send(());
         });
         assert!(
             done.recv_timeout(Duration::from_secs(60)).is_ok(),
@@ -238,7 +239,7 @@ fn reached_milestones_stay_reached() {
             read(at_s(9 * n), n, "checkout.session.completed", &object, None)
         })
         .collect();
-    for (kind, id, told, sure) in [
+    for (kind, id, observed, sure) in [
         (
             EntityKind::Payment,
             "pi_1",
@@ -271,7 +272,7 @@ fn reached_milestones_stay_reached() {
                 .map(|(_, name, value)| (name.to_owned(), value))
                 .collect::<std::collections::BTreeMap<_, _>>()
         };
-        let truth = reached(&built(&key, &told));
+        let truth = reached(&built(&key, &observed));
         for line in sure {
             let (name, value) = line.split_once('=').expect("written here");
             assert_eq!(
@@ -281,9 +282,9 @@ fn reached_milestones_stay_reached() {
             );
         }
         for _ in 0..50 {
-            let mut order: Vec<&Observation> = told
+            let mut order: Vec<&Observation> = observed
                 .iter()
-                .chain(told.iter().filter(|_| rng.bool()))
+                .chain(observed.iter().filter(|_| rng.bool()))
                 .collect();
             rng.shuffle(&mut order);
             let (mut entity, mut before) = (Entity::new(&key), std::collections::BTreeMap::new());

@@ -28,7 +28,7 @@ def documented(root):
 def check_variables(where, names, known):
     for name in names:
         if name not in known:
-            fault(where, f"{name} is no setting of deploy/revwatch.toml")
+            fault(where, f"{name} is not a setting of deploy/revwatch.toml")
 
 
 def check_dockerfile(root):

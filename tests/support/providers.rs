@@ -102,8 +102,8 @@ pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
 
 /// The same for another notifier.
 pub(crate) fn is_told_by(notifier: &str, alert: &Value, state: &str) -> bool {
-    let told = &alert["notifications"][notifier];
+    let notification = &alert["notifications"][notifier];
     alert["state"] == state
-        && told["delivered_revision"].as_i64() >= alert["revision"].as_i64()
-        && told["attempting_revision"].is_null()
+        && notification["delivered_revision"].as_i64() >= alert["revision"].as_i64()
+        && notification["attempting_revision"].is_null()
 }

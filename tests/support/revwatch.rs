@@ -203,12 +203,12 @@ pub(crate) fn begin(variables: &Variables, args: &[&str]) -> Child {
 pub(crate) fn print(variables: &Variables, args: &[&str]) -> String {
     let output = cli(variables, args);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    let (told, error) = (text(output.stdout), text(output.stderr));
+    let (printed, error) = (text(output.stdout), text(output.stderr));
     assert!(
         output.status.success(),
-        "revwatch {args:?}: {error}\n{told}"
+        "revwatch {args:?}: {error}\n{printed}"
     );
-    told
+    printed
 }
 
 /// `revwatch metrics --json`.

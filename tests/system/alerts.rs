@@ -72,7 +72,7 @@ async fn open_alert(variables: &Variables, account: &str) -> Value {
 }
 
 /// The text of the latest message about an account, as soon as it contains `says`.
-async fn told(slack: &Slack, account: &str, words: &str) -> String {
+async fn notified(slack: &Slack, account: &str, words: &str) -> String {
     until(&format!("Slack has {words:?} about {account}"), || async {
         let mut texts = slack
             .accepted()
@@ -112,7 +112,7 @@ async fn answered_from_the_command_line(home: &Home) {
     let mut stripe = Stripe::to(&process);
 
     stripe.lose("acct_1").await;
-    told(&slack, "acct_1", "CRITICAL").await;
+    notified(&slack, "acct_1", "CRITICAL").await;
     let first = until("the message is confirmed", || async {
         let shown = read(
             &variables,
@@ -150,7 +150,7 @@ async fn answered_from_the_command_line(home: &Home) {
 
     let said = print(&variables, &["alerts", "ack", id(&first)]);
     assert!(said.contains("acknowledged by ana at "), "{said}");
-    told(&slack, "acct_1", "by ana").await;
+    notified(&slack, "acct_1", "by ana").await;
     assert_eq!(
         slack.accepted().last().expect("a call").method,
         "chat.update"
@@ -191,7 +191,7 @@ async fn answered_from_the_command_line(home: &Home) {
     );
     // A later alert is sent, so this one would have been sent as well.
     stripe.lose("acct_3").await;
-    told(&slack, "acct_3", "CRITICAL").await;
+    notified(&slack, "acct_3", "CRITICAL").await;
     assert!(
         !slack
             .calls()
@@ -199,7 +199,7 @@ async fn answered_from_the_command_line(home: &Home) {
             .any(|call| call.body.to_string().contains("acct_2"))
     );
     print(&variables, &["alerts", "unsilence", id(&silence)]);
-    told(&slack, "acct_2", "CRITICAL").await;
+    notified(&slack, "acct_2", "CRITICAL").await;
     refused(
         &variables,
         &["unsilence", id(&silence)],
@@ -211,7 +211,7 @@ async fn answered_from_the_command_line(home: &Home) {
 
     let said = print(&variables, &["alerts", "resolve", id(&first)]);
     assert!(said.contains("resolved by ana at "), "{said}");
-    told(&slack, "acct_1", "RESOLVED").await;
+    notified(&slack, "acct_1", "RESOLVED").await;
     stripe.update("acct_1", false).await;
     stripe.lose("acct_4").await;
     open_alert(&variables, "acct_4").await;
@@ -331,7 +331,7 @@ async fn a_group_stands_for_its_members() {
     .await;
     process.stop();
     let process = Revwatch::serve(&variables, "alerting");
-    told(&slack, "acct_0", "7 ×").await;
+    notified(&slack, "acct_0", "7 ×").await;
 
     let listed = read(&variables, &["list"]);
     assert_eq!(
@@ -392,7 +392,7 @@ async fn a_group_stands_for_its_members() {
     );
     print(&variables, &["alerts", "resolve", group]);
     assert_eq!(count(&["list", "--members"]), Some(0));
-    told(&slack, group, "RESOLVED").await;
+    notified(&slack, group, "RESOLVED").await;
     let history = read(&variables, &["history"]);
     assert_eq!(
         (history.as_array().map(Vec::len), &history[0]["resolved_by"]),

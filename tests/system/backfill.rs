@@ -104,18 +104,18 @@ async fn a_gap_in_deliveries_is_filled(home: &Home) {
     .await;
 
     let all = history.events.len() as u64;
-    let told = backfilled(
+    let printed = backfilled(
         &variables,
         &["--since", "1d", "--all-accounts", "--by", "ada"],
     );
     assert_eq!(
-        (&told["read"], &told["published"], &told["resumed"]),
+        (&printed["read"], &printed["published"], &printed["resumed"]),
         (&all.into(), &all.into(), &false.into())
     );
     assert_eq!(
-        told["accounts"].as_array().expect("a list").len(),
+        printed["accounts"].as_array().expect("a list").len(),
         1 + accounts_of(&history.events).len(),
-        "{told}"
+        "{printed}"
     );
     until("all is applied", || async {
         let shown = metrics(&variables);
@@ -128,7 +128,7 @@ async fn a_gap_in_deliveries_is_filled(home: &Home) {
         &variables,
         &["--since", "1d", "--all-accounts", "--restart"],
     );
-    assert_eq!(again["read"], told["read"]);
+    assert_eq!(again["read"], printed["read"]);
     until("they are dealt with", || async {
         let shown: Value =
             serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
@@ -175,10 +175,10 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
     let mut variables = asking(home, &stripe, KEY);
     variables.retain(|(name, _)| name != "REVWATCH_DATA");
     variables.push(("REVWATCH_DATA".into(), data.display().to_string()));
-    let asked = ["backfill", "--since", "1d", "--rate", "100"];
+    let args = ["backfill", "--since", "1d", "--rate", "100"];
     let (mut kills, mut progress) = (0, progress_in(&data));
     loop {
-        let mut process = begin(&variables, &asked);
+        let mut process = begin(&variables, &args);
         // When the progress file changes, one page is done and the next has started.
         let ended = tokio::task::block_in_place(|| {
             until_blocking("it continues or finishes", || {
@@ -270,9 +270,9 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
     // From the 10th event to before the 340th.
     let iso = |s: i64| jiff::Timestamp::from_second(s).expect("a time").to_string();
     let (since, until_) = (iso(at_s + 30), iso(at_s + 3 * 340));
-    let told = backfilled(&variables, &["--since", &since, "--until", &until_]);
+    let printed = backfilled(&variables, &["--since", &since, "--until", &until_]);
     assert_eq!(
-        (&told["read"], &told["pages"], &told["oldest"]),
+        (&printed["read"], &printed["pages"], &printed["oldest"]),
         (&330.into(), &4.into(), &since.clone().into())
     );
     let call = |after: Option<usize>, answered| {
@@ -294,7 +294,7 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
     ];
     assert_eq!(stripe.lists(), expected);
 
-    let told = backfilled(
+    let printed = backfilled(
         &variables,
         &[
             "--since",
@@ -306,9 +306,12 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
         ],
     );
     assert_eq!(
-        (&told["read"], told["accounts"].as_array().map(Vec::len)),
+        (
+            &printed["read"],
+            printed["accounts"].as_array().map(Vec::len)
+        ),
         (&110.into(), Some(1)),
-        "{told}"
+        "{printed}"
     );
     let process = Revwatch::serve(&variables, "worker");
     until("both are applied", || async {
@@ -360,12 +363,12 @@ async fn impossible_backfills_are_refused_with_a_reason() {
     let keyless = home.variables(&[]);
     assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));
     let wrong = asking(&home, &stripe, "sk_test_another");
-    let told = refused(&wrong, &["backfill", "--since", "1d"]);
+    let printed = refused(&wrong, &["backfill", "--since", "1d"]);
     assert!(
-        told.contains("401")
-            && told.contains("STRIPE_SECRET_KEY")
-            && !told.contains("sk_test_another"),
-        "{told}"
+        printed.contains("401")
+            && printed.contains("STRIPE_SECRET_KEY")
+            && !printed.contains("sk_test_another"),
+        "{printed}"
     );
     assert_eq!(stripe.lists().len(), 1, "a wrong key is not tried again");
     let variables = asking(&home, &stripe, KEY);
@@ -377,7 +380,7 @@ async fn impossible_backfills_are_refused_with_a_reason() {
         (&["--since", "1d", "--account", "acct_9"], "platform"),
     ] {
         let args: Vec<&str> = ["backfill"].iter().chain(args).copied().collect();
-        let told = refused(&variables, &args);
-        assert!(told.contains(expected), "{args:?}: {told}");
+        let printed = refused(&variables, &args);
+        assert!(printed.contains(expected), "{args:?}: {printed}");
     }
 }

@@ -152,7 +152,7 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
         let shown: Value =
             serde_json::from_str(&print(&variables, &["state", kind, id])).expect("JSON");
         assert_eq!((&shown["id"], &shown["kind"]), (&id.into(), &kind.into()));
-        let told: Vec<&str> = shown["events"]
+        let listed: Vec<&str> = shown["events"]
             .as_array()
             .expect("a list")
             .iter()
@@ -161,7 +161,7 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
         let expected: Vec<String> = (0..types.len())
             .map(|n| format!("evt_{kind}_{n}"))
             .collect();
-        assert_eq!(told, expected, "also those that changed nothing");
+        assert_eq!(listed, expected, "also those that changed nothing");
         assert!(
             !shown["history"].as_array().expect("a list").is_empty(),
             "{shown}"

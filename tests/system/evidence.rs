@@ -166,16 +166,16 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
         .concat();
         serde_json::from_str(&print(variables, &args)).expect("JSON")
     };
-    let told = write(&variables, &["--since", "1d"]);
-    let first = Path::new(told["folder"].as_str().expect("a path")).to_owned();
+    let printed = write(&variables, &["--since", "1d"]);
+    let first = Path::new(printed["folder"].as_str().expect("a path")).to_owned();
     let day = jiff::Timestamp::now().to_string()[..10].to_owned();
     assert!(
         first.ends_with(&day)
-            || !told["manifest"]["made_at"]
+            || !printed["manifest"]["made_at"]
                 .as_str()
                 .expect("a time")
                 .starts_with(&day),
-        "{told}"
+        "{printed}"
     );
 
     let cases = read(&first, "critical-cases.csv");
@@ -233,22 +233,22 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
         "{snapshot}"
     );
     let figures = read(&first, "scorecard.csv");
-    let figure = |name: &str| {
+    let value_of = |name: &str| {
         figures
             .lines()
             .find(|line| line.starts_with(&format!("{name},")))
-            .expect("a figure")
+            .expect("a value")
     };
     assert!(
-        figure("past_due_share").starts_with("past_due_share,1.0000,share,"),
+        value_of("past_due_share").starts_with("past_due_share,1.0000,share,"),
         "{figures}"
     );
     assert!(
-        figure("first_answer_to_tickets_mean").contains(",not known,"),
+        value_of("first_answer_to_tickets_mean").contains(",not known,"),
         "{figures}"
     );
     assert!(
-        figure("critical_alerts").starts_with("critical_alerts,2,count,"),
+        value_of("critical_alerts").starts_with("critical_alerts,2,count,"),
         "{figures}"
     );
     let log = read(&first, "decision-log.csv");
@@ -262,7 +262,7 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
     let manifest: Value = serde_json::from_str(&read(&first, "manifest.json")).expect("JSON");
     assert_eq!(
         (&manifest, &manifest["revwatch"]),
-        (&told["manifest"], &env!("CARGO_PKG_VERSION").into())
+        (&printed["manifest"], &env!("CARGO_PKG_VERSION").into())
     );
     let listed: BTreeSet<String> = manifest["files"]
         .as_array()

@@ -30,9 +30,9 @@ async fn check(one: &Home, other: &Home) {
     let history = History::new(seed, 60, jiff::Timestamp::now().as_second());
     let ids: HashSet<&String> = history.events.iter().collect();
     let (one, other) = (one.variables(&[]), other.variables(&[]));
-    let in_order = tell(&one, &history.events, 1).await;
+    let in_order = serve_and_post(&one, &history.events, 1).await;
     let deliveries = history.delivered(seed + 1);
-    let shuffled = tell(&other, &deliveries, 16).await;
+    let shuffled = serve_and_post(&other, &deliveries, 16).await;
     assert_eq!(in_order["events_applied"], ids.len());
     assert_eq!(shuffled["events_applied"], ids.len());
     assert_eq!(shuffled["events_duplicate"], deliveries.len() - ids.len());
@@ -62,7 +62,7 @@ async fn check(one: &Home, other: &Home) {
 }
 
 /// Serves, posts all deliveries, waits until all are processed, and returns the metrics.
-async fn tell(variables: &Variables, deliveries: &[String], at_once: usize) -> Value {
+async fn serve_and_post(variables: &Variables, deliveries: &[String], at_once: usize) -> Value {
     let process = Revwatch::serve(variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let answers = futures_util::stream::iter(deliveries)

@@ -86,7 +86,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
         .send()
         .await;
     assert_eq!(refused.expect("an answer").status(), 400);
-    let told = until("an alert was sent", || async {
+    let notified = until("an alert was sent", || async {
         alerts(&variables)
             .into_iter()
             .find(|alert| is_told_by("log", alert, "firing"))
@@ -97,7 +97,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
         &[
             "alerts",
             "ack",
-            told["id"].as_str().expect("an id"),
+            notified["id"].as_str().expect("an id"),
             "--by",
             "ana",
             "--wait",
@@ -269,10 +269,10 @@ fn rules_and_dashboards_use_existing_metrics_only() {
         ),
     ];
     files.extend(rule_tests());
-    files.extend(boards().into_iter().map(|(name, board)| {
+    files.extend(dashboards().into_iter().map(|(name, dashboard)| {
         (
             name,
-            expressions(&board)
+            expressions(&dashboard)
                 .into_iter()
                 .map(|(_, expr)| expr + "\n")
                 .collect(),
@@ -293,17 +293,17 @@ fn rules_and_dashboards_use_existing_metrics_only() {
 #[test]
 fn dashboards_work_with_any_data_source_and_describe_their_panels() {
     let mut titles = BTreeSet::new();
-    for (name, board) in boards() {
+    for (name, dashboard) in dashboards() {
         assert!(
-            titles.insert(board["uid"].as_str().expect("a uid").to_owned()),
+            titles.insert(dashboard["uid"].as_str().expect("a uid").to_owned()),
             "{name}: its uid is taken"
         );
         assert_eq!(
-            board["templating"]["list"][0]["name"], "datasource",
+            dashboard["templating"]["list"][0]["name"], "datasource",
             "{name}"
         );
         let mut ids = BTreeSet::new();
-        for panel in board["panels"].as_array().expect("panels") {
+        for panel in dashboard["panels"].as_array().expect("panels") {
             let title = panel["title"].as_str().unwrap_or_default();
             assert!(
                 !title.is_empty() && ids.insert(panel["id"].as_i64()),
@@ -395,12 +395,15 @@ async fn every_rule_is_evaluated(prometheus: &Prometheus) {
 
 async fn every_panel_shows_something(prometheus: &Prometheus) {
     let mut excused = BTreeSet::new();
-    for (name, board) in boards() {
-        for (title, expr) in expressions(&board) {
+    for (name, dashboard) in dashboards() {
+        for (title, expr) in expressions(&dashboard) {
             let mut asked = expr
                 .replace("$__rate_interval", "5m")
                 .replace("$__range", "1h");
-            for variable in board["templating"]["list"].as_array().expect("variables") {
+            for variable in dashboard["templating"]["list"]
+                .as_array()
+                .expect("variables")
+            {
                 asked = asked.replace(
                     &format!("${}", variable["name"].as_str().expect("a name")),
                     ".*",
@@ -465,7 +468,7 @@ fn types(pages: &str) -> BTreeMap<&str, &str> {
 }
 
 /// The dashboards, by file name.
-fn boards() -> Vec<(String, Value)> {
+fn dashboards() -> Vec<(String, Value)> {
     let texts = texts(&deploy("grafana/dashboards"), "json");
     texts
         .into_iter()
@@ -474,8 +477,8 @@ fn boards() -> Vec<(String, Value)> {
 }
 
 /// Every expression of a dashboard, with the title of its panel.
-fn expressions(board: &Value) -> Vec<(String, String)> {
-    let panels = board["panels"].as_array().expect("panels").iter();
+fn expressions(dashboard: &Value) -> Vec<(String, String)> {
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
     let with_targets =
         panels.filter_map(|panel| Some((panel["title"].as_str()?, panel["targets"].as_array()?)));
     with_targets

@@ -211,11 +211,11 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
         )
     };
     let lost = |n: usize| provider(n, now_s - 500, false);
-    let told: Vec<String> = (0..21)
+    let losses: Vec<String> = (0..21)
         .map(|n| provider(n, now_s - 1000, true))
         .chain((0..20).map(lost))
         .collect();
-    post_all(&url, &told).await;
+    post_all(&url, &losses).await;
     let firing = |count: usize| {
         let variables = &variables;
         async move {
@@ -228,7 +228,7 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
         }
     };
     until("all are notified", || firing(20)).await;
-    let told = slack.messages();
+    let messages = slack.messages();
     for _ in 0..2 {
         print(&variables, &["rebuild", "--yes"]);
     }
@@ -237,7 +237,7 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
     until("one more is notified", || firing(21)).await;
     let after = slack.messages();
     assert_eq!(after.len(), 21);
-    for (before, after) in told.iter().zip(&after) {
+    for (before, after) in messages.iter().zip(&after) {
         assert_eq!(before.text, after.text);
     }
     assert!(

@@ -47,7 +47,7 @@ const TRACES_OF_THEM: [&str; 14] = [
     "351912345678",
     "351910000001",
     "Bakerstreet",
-    "29NWBK", // letters that no random id in hexadecimal digits has
+    "29NWBK", // letters outside of hexadecimal ids
     "1331926819",
     "aHVzaA", // "hush" in Base64, at the beginning
 ];
@@ -525,8 +525,8 @@ async fn alerts_in_the_log_hold_no_personal_data() {
     .await;
     // Some alerts resolve by themselves, because of later events.
     let resolved = until("a notified alert is resolved by hand", || async {
-        let told = process.logged("notification");
-        told.iter().find_map(|line| {
+        let lines = process.logged("notification");
+        lines.iter().find_map(|line| {
             let id = line["alert_id"].as_str()?;
             let said = cli(
                 &variables,
@@ -537,8 +537,8 @@ async fn alerts_in_the_log_hold_no_personal_data() {
     })
     .await;
     until("its resolution is notified", || async {
-        let told = process.logged("notification");
-        (told
+        let lines = process.logged("notification");
+        (lines
             .iter()
             .filter(|line| line["alert_id"] == resolved.as_str())
             .count()
@@ -552,11 +552,11 @@ async fn alerts_in_the_log_hold_no_personal_data() {
 /// No server listens, the passwords are wrong, or the URL is not valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_servers_are_named_without_their_passwords() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
-    let addr = nobody.local_addr().expect("an address");
-    drop(nobody);
+    let addr = listener.local_addr().expect("an address");
+    drop(listener);
     for (amqp, redis) in [
         (
             format!("amqp://hush:hush@{addr}/x"),

@@ -47,9 +47,9 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     ];
     let url = ingest.url("/webhooks/stripe");
 
-    let mut told: Vec<String> = (0..30).map(|n| provider(n, now_s - 1000, true)).collect();
-    told.extend((0..12).map(|n| provider(n, now_s - 500, false)));
-    post_all(&url, &told).await;
+    let mut posted: Vec<String> = (0..30).map(|n| provider(n, now_s - 1000, true)).collect();
+    posted.extend((0..12).map(|n| provider(n, now_s - 500, false)));
+    post_all(&url, &posted).await;
     until("twelve alerts are notified", || async {
         (alerts(&variables)
             .iter()
@@ -104,16 +104,17 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
             post_all(&url, &more).await;
             home.redis().run::<()>("FLUSHALL");
             post_all(&url, &newer).await;
-            told.extend(more.into_iter().chain(newer));
+            posted.extend(more.into_iter().chain(newer));
         }
     }
     load(&ingest, &rest, rest.len()).await;
 
-    let all: Vec<String> = history.events.iter().chain(&told).cloned().collect();
+    let all: Vec<String> = history.events.iter().chain(&posted).cloned().collect();
     until(
         "every event is applied, and lost state is recovered",
         || async {
-            (healed(&variables) && metrics(&variables)["events_applied"] == all.len()).then_some(())
+            (recovered(&variables) && metrics(&variables)["events_applied"] == all.len())
+                .then_some(())
         },
     )
     .await;
@@ -165,7 +166,9 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
     let (total, half) = (history.events.len(), history.events.len() / 2);
     let applied = |count: usize| {
         let variables = &variables;
-        async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
+        async move {
+            (recovered(variables) && metrics(variables)["events_applied"] == count).then_some(())
+        }
     };
     load(&ingest, &history.events[..half], half).await;
     until("half are applied", || applied(half)).await;
@@ -212,7 +215,7 @@ async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
     let ingest = Revwatch::serve(&variables, "ingest");
     let total = history.events.len();
     let applied = || async {
-        (healed(&variables) && metrics(&variables)["events_applied"] == total).then_some(())
+        (recovered(&variables) && metrics(&variables)["events_applied"] == total).then_some(())
     };
     let mut worker = Revwatch::serve(&variables, "worker");
     load(&ingest, &history.events, total).await;
@@ -248,7 +251,9 @@ async fn state_from_before_a_pause_is_recovered_during_the_pause() {
         .collect();
     let applied = |count: usize| {
         let variables = &variables;
-        async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
+        async move {
+            (recovered(variables) && metrics(variables)["events_applied"] == count).then_some(())
+        }
     };
     let url = process.url("/webhooks/stripe");
     post_all(&url, &payouts).await;
@@ -280,7 +285,9 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
     let url = process.url("/webhooks/stripe");
     let applied = |count: usize| {
         let variables = &variables;
-        async move { (healed(variables) && metrics(variables)["events_applied"] == count).then_some(()) }
+        async move {
+            (recovered(variables) && metrics(variables)["events_applied"] == count).then_some(())
+        }
     };
     print(&variables, &["pause", "--mode", "test"]);
     until("the worker has paused", || {
@@ -314,7 +321,7 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
 }
 
 /// Whether `revwatch verify` reports that no partition is being replayed.
-fn healed(variables: &Variables) -> bool {
+fn recovered(variables: &Variables) -> bool {
     cli(variables, &["verify", "--json"]).status.success()
 }
 
@@ -350,7 +357,7 @@ async fn a_promoted_replica_that_lagged_is_recovered() {
         async move {
             let shown = cli(variables, &["metrics", "--json"]);
             let shown: Value = serde_json::from_slice(&shown.stdout).ok()?;
-            (shown["events_applied"] == count && healed(variables)).then_some(())
+            (shown["events_applied"] == count && recovered(variables)).then_some(())
         }
     };
     load(&ingest, &history.events[..half], half).await;

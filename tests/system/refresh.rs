@@ -186,7 +186,7 @@ async fn errors_of_stripes_api_are_retried() {
     applied(&variables, 2).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.answers(), [429, 500, 200]);
-    assert_eq!(api_errors(&home).await, 1, "to be too fast is no error");
+    assert_eq!(api_errors(&home).await, 1, "a rate limit is not an error");
     process.stop();
     print(&variables, &["verify"]);
 }

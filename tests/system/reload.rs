@@ -414,13 +414,13 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
     assert!(why.contains("rules.toml:10:8"), "{why}");
     post_all(&url, &losing(&["acct_2"])).await;
     until("the old rules have fired", || async {
-        let told = |name: &str| {
+        let notified = |name: &str| {
             of_rule(&variables, name)
                 .iter()
                 .filter(|alert| is_told(alert, "firing"))
                 .count()
         };
-        (told("goes") == 2 && told("stays") == 2).then_some(())
+        (notified("goes") == 2 && notified("stays") == 2).then_some(())
     })
     .await;
     assert!(
@@ -501,9 +501,9 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     post_all(&process.url("/webhooks/stripe"), &losing(&names)).await;
     let taken_over = || process.logged("alerting uses new settings").len();
     for round in 1..=5 {
-        let told = slack.messages().len();
+        let notified = slack.messages().len();
         until("a notification arrives", || async {
-            (slack.messages().len() > told || told == 25).then_some(())
+            (slack.messages().len() > notified || notified == 25).then_some(())
         })
         .await;
         reload(&process, "applied").await;
@@ -518,14 +518,14 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     })
     .await;
     process.stop();
-    let mut told: Vec<_> = slack
+    let mut notified: Vec<_> = slack
         .messages()
         .iter()
         .map(|message| message.alert_id().to_owned())
         .collect();
-    told.sort();
-    told.dedup();
-    assert_eq!((told.len(), slack.messages().len()), (25, 25));
+    notified.sort();
+    notified.dedup();
+    assert_eq!((notified.len(), slack.messages().len()), (25, 25));
     let repeats = slack
         .calls()
         .iter()
@@ -664,7 +664,7 @@ async fn a_hangup_during_startup_is_handled_after_it() {
     let store = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file");
     store
         .execute_batch("BEGIN IMMEDIATE")
-        .expect("nobody can begin");
+        .expect("no request can begin");
     let mut process = Revwatch::spawn(&variables, "ingest,worker");
     until("it hears hangups", || async {
         process.hears_hangups().then_some(())

@@ -100,13 +100,13 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
                     m.text.contains(reason)
                 }
             };
-            let told: HashSet<_> = slack
+            let notified: HashSet<_> = slack
                 .messages()
                 .iter()
                 .filter(|m| says(m))
                 .map(|m| m.alert_id().to_owned())
                 .collect();
-            (told.len() * 2 >= ALERTS).then_some(())
+            (notified.len() * 2 >= ALERTS).then_some(())
         })
         .await;
     }

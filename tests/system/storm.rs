@@ -78,7 +78,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
         (messages.iter().map(of_how_many).sum::<i64>() == PAYOUTS).then_some(messages)
     })
     .await;
-    let (told, calls) = (began.elapsed(), slack.calls().len());
+    let (notified_after, calls) = (began.elapsed(), slack.calls().len());
     assert!(shown.len() <= 7, "few messages: {shown:#?}");
     let stored = alerts(&variables);
     let (groups, members): (Vec<_>, Vec<_>) =
@@ -157,7 +157,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
     process.stop();
     let all = slack.calls();
     eprintln!(
-        "posted in {posted:.1?}, all notified after {told:.1?} with {} messages in {calls} calls, resolved after {over:.1?} with {} calls in {:.1?}",
+        "posted in {posted:.1?}, all notified after {notified_after:.1?} with {} messages in {calls} calls, resolved after {over:.1?} with {} calls in {:.1?}",
         shown.len(),
         all.len(),
         all[all.len() - 1].at - all[0].at

@@ -102,7 +102,7 @@ async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
         // The message is not acknowledged and returns to the queue.
         connection.close(200, "seen".into()).await.expect("closed");
         return parse_traceparent(&text.to_string())
-            .unwrap_or_else(|| panic!("{text:?} is no traceparent"));
+            .unwrap_or_else(|| panic!("{text:?} is not a traceparent"));
     }
     panic!("no message waits");
 }

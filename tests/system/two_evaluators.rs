@@ -195,10 +195,10 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
     }
     assert_eq!(messages.len(), all.len());
     for alert in &all {
-        let told = &messages[alert["id"].as_str().expect("an id")];
+        let sent = &messages[alert["id"].as_str().expect("an id")];
         assert!(
-            told.len() == 1 && told[0].contains("RESOLVED"),
-            "{alert} was notified with: {told:#?}"
+            sent.len() == 1 && sent[0].contains("RESOLVED"),
+            "{alert} was notified with: {sent:#?}"
         );
     }
     for process in pair.into_iter().chain([front]) {

@@ -88,10 +88,10 @@ async fn apply_a_history(variables: &Variables) {
             .all(|answer| async { answer.expect("answered") == 200 })
             .await
     };
-    let beside = variables.clone();
+    let other = variables.clone();
     let verifying = tokio::task::spawn_blocking(move || {
         for _ in 0..5 {
-            print(&beside, &["verify"]);
+            print(&other, &["verify"]);
         }
     });
     assert!(posting.await);

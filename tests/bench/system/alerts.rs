@@ -66,7 +66,7 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     let (seed, seconds) = (plan.seed, plan.seconds);
     let client = reqwest::Client::new();
     // Alerting is busy until it has evaluated the existing state.
-    told(
+    notified(
         &slack,
         &mut HashMap::from([dispute(&client, &started.webhooks, format!("dp_{seed}_first")).await]),
     )
@@ -88,7 +88,7 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     }
     let background = sending.await.expect("no panic");
     let mut micros = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("bounds");
-    for took in told(&slack, &mut sent).await {
+    for took in notified(&slack, &mut sent).await {
         micros.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1));
     }
     #[expect(clippy::cast_precision_loss, reason = "microseconds of minutes")]
@@ -102,7 +102,7 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
 }
 
 /// Waits until Slack has a message about each; returns the latencies.
-async fn told(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
+async fn notified(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
     let (patience, mut took) = (Instant::now() + Duration::from_secs(60), Vec::new());
     while !sent.is_empty() {
         assert!(

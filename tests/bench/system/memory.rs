@@ -10,7 +10,7 @@ use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use rusqlite::Connection;
 
 use super::business::Story;
-use super::notified::{PARTITIONS, tell};
+use super::notified::{PARTITIONS, store_history};
 use super::report::Figures;
 use super::support::redis::RedisServer;
 
@@ -46,7 +46,7 @@ pub(crate) async fn bytes_per_entity(count: usize) -> Vec<(String, Figures)> {
         ] {
             let mut figures: Figures = PARTS
                 .iter()
-                .map(|(figure, ..)| *figure)
+                .map(|(column, ..)| *column)
                 .zip(bytes)
                 .collect();
             figures.push(("events_each", story.events as f64 / story.count as f64));
@@ -67,7 +67,7 @@ async fn redis_bytes(story: &Story) -> [f64; 5] {
     let store = RedisStore::connect(&server.url(), PARTITIONS)
         .await
         .expect("a Redis");
-    tell(&store, story).await;
+    store_history(&store, story).await;
     drop(store);
     PARTS.map(|(_, keys, _)| {
         let before = used_memory(&server);
@@ -102,7 +102,7 @@ async fn sqlite_bytes(story: &Story) -> [f64; 5] {
     };
     let store = open();
     let empty = file_bytes(folder.path());
-    tell(&store, story).await;
+    store_history(&store, story).await;
     let file = file_bytes(folder.path());
     PARTS.map(|(_, _, tables)| {
         let grown = tables.iter().map(|table| file[*table] - empty[*table]);
@@ -114,7 +114,7 @@ async fn sqlite_bytes(story: &Story) -> [f64; 5] {
 fn file_bytes(folder: &Path) -> BTreeMap<String, f64> {
     let file = Connection::open(folder.join(FILE_NAME)).expect("the store");
     file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .expect("nobody else writes");
+        .expect("no other writer");
     let mut pages = file
         .prepare("SELECT name, sum(pgsize) FROM dbstat GROUP BY name")
         .expect("dbstat");

@@ -12,7 +12,7 @@ pub(crate) const PARTITIONS: u32 = 8;
 const BATCH: usize = 250;
 
 /// The work of a worker: one batch after another, of all partitions concurrently.
-pub(crate) async fn tell(store: &dyn StateStore, story: &Story) {
+pub(crate) async fn store_history(store: &dyn StateStore, story: &Story) {
     let plans = business::plans();
     let mut deliveries = story.deliveries(PARTITIONS).peekable();
     while deliveries.peek().is_some() {

@@ -22,7 +22,7 @@ pub(crate) type Variables = Vec<(&'static str, String)>;
 /// A load generator that has prepared its requests and waits for the start.
 pub(crate) struct Loaded {
     child: Child,
-    tell: ChildStdin,
+    input: ChildStdin,
     said: BufReader<ChildStdout>,
 }
 
@@ -172,13 +172,13 @@ impl Loaded {
             .stdout(Stdio::piped())
             .spawn()
             .expect("setpriv");
-        let (tell, said) = (
+        let (input, said) = (
             child.stdin.take().expect("a pipe"),
             child.stdout.take().expect("a pipe"),
         );
         let mut loaded = Self {
             child,
-            tell,
+            input,
             said: BufReader::new(said),
         };
         loaded.say(&serde_json::to_string(plan).expect("JSON"));
@@ -193,8 +193,8 @@ impl Loaded {
     }
 
     fn say(&mut self, line: &str) {
-        writeln!(self.tell, "{line}")
-            .and_then(|()| self.tell.flush())
+        writeln!(self.input, "{line}")
+            .and_then(|()| self.input.flush())
             .expect("the load generator listens");
     }
 
@@ -219,7 +219,7 @@ pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .expect("somebody listens");
+        .expect("the parent listens");
 }
 
 /// A message of a small program.

@@ -211,10 +211,10 @@ fn ticks(report: &Report, store: &str) -> Option<f64> {
     Some(tick(1_000_000)? / tick(100)?)
 }
 
-fn of_roles(report: &Report, figure: &str) -> Option<f64> {
+fn of_roles(report: &Report, column: &str) -> Option<f64> {
     let roles = ["ingest", "worker", "alerting"].iter();
     roles
-        .filter_map(|role| report.median(&format!("idle: {role}, {SERVERS}"), figure))
+        .filter_map(|role| report.median(&format!("idle: {role}, {SERVERS}"), column))
         .reduce(f64::max)
 }
 

@@ -31,15 +31,15 @@ impl Report {
     pub(crate) fn add(&mut self, name: &str, figures: Figures) {
         let line: Vec<String> = figures
             .iter()
-            .map(|(figure, value)| format!("{figure} {}", shown(*value)))
+            .map(|(column, value)| format!("{column} {}", shown(*value)))
             .collect();
         eprintln!("  {name}: {}", line.join(", "));
         if !self.rounds.contains_key(name) {
             self.names.push(name.to_owned());
         }
         let rounds = self.rounds.entry(name.to_owned()).or_default();
-        for (figure, value) in figures {
-            rounds.entry(figure).or_default().push(value);
+        for (column, value) in figures {
+            rounds.entry(column).or_default().push(value);
         }
     }
 
@@ -70,8 +70,8 @@ impl Report {
     }
 
     /// The median of a value over the rounds.
-    pub(crate) fn median(&self, name: &str, figure: &str) -> Option<f64> {
-        median(self.rounds.get(name)?.get(figure)?)
+    pub(crate) fn median(&self, name: &str, column: &str) -> Option<f64> {
+        median(self.rounds.get(name)?.get(column)?)
     }
 
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
@@ -79,7 +79,7 @@ impl Report {
             let rounds = &self.rounds[what];
             let median = rounds
                 .iter()
-                .filter_map(|(figure, values)| Some((*figure, median(values)?)))
+                .filter_map(|(column, values)| Some((*column, median(values)?)))
                 .collect();
             Line {
                 what,

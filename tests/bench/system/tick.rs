@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::business::Story;
-use super::notified::{PARTITIONS, tell};
+use super::notified::{PARTITIONS, store_history};
 use super::report::Figures;
 use super::support::redis::RedisServer;
 
@@ -114,19 +114,19 @@ impl Watch {
         };
         // No worker runs here that would report that.
         for (partition, health) in (0..).zip(store.health().await.expect("health")) {
-            let (healing, _) = store
+            let (recovery_id, _) = store
                 .begin_recovery(partition, "new", 0)
                 .await
                 .expect("begun");
             assert!(
                 store
-                    .end_recovery(partition, &healing, &health.server_run_id)
+                    .end_recovery(partition, &recovery_id, &health.server_run_id)
                     .await
                     .expect("answered")
             );
         }
-        tell(store.as_ref(), &Story::enabled(size.entities)).await;
-        tell(store.as_ref(), &Story::lost(size.alerts / size.rules)).await;
+        store_history(store.as_ref(), &Story::enabled(size.entities)).await;
+        store_history(store.as_ref(), &Story::lost(size.alerts / size.rules)).await;
         let mut config = Config::load(None, &|_| None)
             .expect("the defaults")
             .alerting;
@@ -181,11 +181,11 @@ impl Watch {
             }
         }
         self.first_s = self.seen.1;
-        let told = self
+        let notified = self
             .metrics
             .notifications
             .with_label_values(&["log", "delivered"]);
-        while told.get() == 0 {
+        while notified.get() == 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(300) && !self.running.is_finished(),
                 "notifications are sent"

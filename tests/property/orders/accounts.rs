@@ -153,20 +153,20 @@ fn capabilities_change_in_any_order() {
         &[("accounts|low", 1)],
         &[("capability_waiting", 1), ("capability_disabled", 5)],
     );
-    let told = |status: &str, before: &str| {
-        let mut told = capability("card_payments", status);
-        told["!previous"] = json!({ "status": before });
-        told
+    let changed = |status: &str, before: &str| {
+        let mut changed = capability("card_payments", status);
+        changed["!previous"] = json!({ "status": before });
+        changed
     };
     account("one to and fro within a second", true).check(
         &[
             (0, UPDATED, json!({"details_submitted": true})),
-            (1, CAPABILITY, told("pending", "unrequested")),
-            (2, CAPABILITY, told("active", "pending")),
-            (2, CAPABILITY, told("inactive", "active")),
-            (2, CAPABILITY, told("pending", "inactive")),
-            (2, CAPABILITY, told("active", "pending")),
-            (2, CAPABILITY, told("inactive", "active")),
+            (1, CAPABILITY, changed("pending", "unrequested")),
+            (2, CAPABILITY, changed("active", "pending")),
+            (2, CAPABILITY, changed("inactive", "active")),
+            (2, CAPABILITY, changed("pending", "inactive")),
+            (2, CAPABILITY, changed("active", "pending")),
+            (2, CAPABILITY, changed("inactive", "active")),
         ],
         &[("accounts|low", 1)],
         &[("capability_waiting", 2)],
