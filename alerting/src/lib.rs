@@ -6,9 +6,7 @@
 //! Invariant: an alert is durable before a message about it is sent, and so is the attempt; it is retried until a
 //! notifier has confirmed it.
 
-pub mod alert;
 mod attempt;
-pub mod command;
 mod dispatch;
 pub mod engine;
 pub mod evaluation;
@@ -34,6 +32,8 @@ pub mod step;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+pub use revwatch_core::alert;
+pub use revwatch_core::alert as command;
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{AlertingConfig, ConfigError};

@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan as _};
 use revwatch_runtime::config::{AlertingConfig, BusinessHours, Clock, Route, Treatment};
 
 use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Sla};
-use crate::command::{Matcher, Silence};
+use crate::command::Silence;
 use crate::rule::{Rule, Severity};
 
 /// What a notifier tells.
@@ -274,29 +274,6 @@ pub fn silenced<'a>(
         .into_iter()
         .find(active)
         .map(|silence| Mute::Silence(silence.id.clone()))
-}
-
-impl Matcher {
-    /// Whether all that is given fits. An empty one fits nothing: it would silence everything by mistake.
-    pub fn fits(&self, alert: &Alert) -> bool {
-        let Self {
-            alert_id,
-            rule,
-            account,
-            labels,
-        } = self;
-        *self != Self::default()
-            && alert_id
-                .as_ref()
-                .is_none_or(|id| alert.id == *id || alert.part_of.as_ref() == Some(id))
-            && rule.as_ref().is_none_or(|rule| alert.rule == *rule)
-            && account
-                .as_ref()
-                .is_none_or(|account| alert.account() == Some(account))
-            && labels
-                .iter()
-                .all(|(name, value)| alert.labels.get(name) == Some(value))
-    }
 }
 
 /// When people work.

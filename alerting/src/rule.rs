@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use revwatch_core::condition::ConditionKind;
 use revwatch_runtime::config::Clock;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::alert::Side;
+pub use crate::alert::Severity;
+use crate::alert::{AlertTemplate, Side};
 use crate::metric::{
     CountMetric, DurationMetric, GaugeMetric, LevelMetric, RatioMetric, ShareMetric,
 };
@@ -158,31 +159,16 @@ pub enum NoData {
     Breach,
 }
 
-/// The severity of an alert (C13).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// For the record.
-    Low,
-    /// May become a loss.
-    Medium,
-    /// Revenue is impaired.
-    High,
-    /// Revenue is blocked.
-    Critical,
-}
-
-impl Severity {
-    /// All severities, from the lowest.
-    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
-
-    /// The name in rule files and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
+impl From<&Rule> for AlertTemplate {
+    fn from(rule: &Rule) -> Self {
+        Self {
+            rule: rule.name.clone(),
+            severity: rule.severity,
+            route: rule.route.clone(),
+            labels: rule.labels.clone(),
+            title: rule.title.clone(),
+            actions: rule.actions.clone(),
+            runbook: rule.runbook.clone(),
         }
     }
 }

@@ -51,20 +51,15 @@ use self::outbox::Outbox;
 use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
 use self::watches::{StoredWatch, Watch, Watches};
+pub use crate::alert::{ALERTS, HISTORY, SILENCES};
 use crate::alert::{Alert, Subject};
 use crate::evaluation::Evaluation;
 use crate::lifecycle::Stage;
 use crate::policy::Policy;
 use crate::rule::{Rule, RuleKind, Severity};
 
-/// Alerts that are not resolved, or of which a message is not delivered yet.
-pub const ALERTS: &str = "alert";
-/// Alerts that are resolved, all their messages delivered.
-pub const HISTORY: &str = "history";
 /// Rules that hold, but not yet for long enough, and those whose alert a person resolved.
 pub const PENDING: &str = "pending";
-/// Silences, also those that have ended recently.
-pub const SILENCES: &str = "silence";
 /// How far the evaluator has read.
 pub const POSITION: &str = "evaluator";
 

@@ -2,11 +2,13 @@
 //!
 //! [`event`] parses the envelope, [`observe`] derives from an event what it says about which
 //! entities, [`entity`] merges these observations in any order. [`counters`], [`condition`] and
-//! [`kpi`] are functions of entities; [`recount`] computes them again to verify a store.
+//! [`kpi`] are functions of entities; [`recount`] computes them again to verify a store. [`alert`] has
+//! the documents of alerting.
 //!
 //! Invariant: this crate depends on no runtime and no client. Any permutation and repetition of the
 //! same events gives entities that encode to the same bytes.
 
+pub mod alert;
 pub mod condition;
 pub mod counters;
 pub mod entity;

@@ -1,6 +1,5 @@
-//! What people ask of the evaluator: acknowledge, resolve, silence. Anybody may leave a command in the
-//! store ([`revwatch_storage::ports::COMMANDS`]); the evaluator carries it out and takes it away in one
-//! write. Pure.
+//! What people request of alerting: acknowledge, resolve, silence. Every process may leave a command in
+//! the store; the evaluator carries it out and deletes it in one write.
 //!
 //! Invariant: a command carried out twice changes nothing the second time.
 
@@ -8,12 +7,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A request, who made it and when.
+use super::Alert;
+
+/// A request, its author and its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// What is asked.
+    /// The request.
     pub ask: CommandKind,
-    /// Who asks: a name from Slack, or the user of the command line.
+    /// The author: a name from Slack, or the user of the command line.
     pub by: String,
     /// By what means: `slack` or `cli`.
     pub via: String,
@@ -21,7 +22,7 @@ pub struct Command {
     pub at_s: i64,
 }
 
-/// What can be asked.
+/// The requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandKind {
@@ -30,12 +31,12 @@ pub enum CommandKind {
         /// The alert's id.
         alert_id: String,
     },
-    /// "It is over", whatever the rule says; it does not fire again before it has been over.
+    /// Ends the alert although its rule is true. It fires again only after its rule has been false.
     Resolve {
         /// The alert's id.
         alert_id: String,
     },
-    /// Tell nobody for a while.
+    /// Suppresses notifications for a time.
     Silence(Silence),
     /// Ends a silence before its time.
     Unsilence {
@@ -44,29 +45,29 @@ pub enum CommandKind {
     },
 }
 
-/// Nobody is told of what it matches until it ends. Alerts still fire, and are told if they still fire
-/// then.
+/// Suppresses the notifications of the alerts that it matches until it ends. Alerts still fire, and are
+/// sent if they still fire then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
     /// `si_…`
     pub id: String,
-    /// All that is given must fit.
+    /// The alerts that it suppresses.
     pub matches: Matcher,
     /// Unix seconds.
     pub from_s: i64,
-    /// Unix seconds; a silence without an end does not exist.
+    /// Unix seconds; every silence has an end.
     pub until_s: i64,
     /// Why; never empty.
     pub reason: String,
-    /// Who.
+    /// The person who made it.
     pub by: String,
 }
 
-/// Which alerts a silence is about. Fields that are not given fit everything; at least one is given.
+/// Which alerts a silence suppresses: those that match all given fields. At least one is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Matcher {
-    /// One alert; a group stands for its members.
+    /// One alert; a group includes its members.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_id: Option<String>,
     /// A rule.
@@ -78,4 +79,28 @@ pub struct Matcher {
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+impl Matcher {
+    /// Whether all given fields match. An empty matcher matches nothing: it would silence everything by
+    /// mistake.
+    pub fn fits(&self, alert: &Alert) -> bool {
+        let Self {
+            alert_id,
+            rule,
+            account,
+            labels,
+        } = self;
+        *self != Self::default()
+            && alert_id
+                .as_ref()
+                .is_none_or(|id| alert.id == *id || alert.part_of.as_ref() == Some(id))
+            && rule.as_ref().is_none_or(|rule| alert.rule == *rule)
+            && account
+                .as_ref()
+                .is_none_or(|account| alert.account() == Some(account))
+            && labels
+                .iter()
+                .all(|(name, value)| alert.labels.get(name) == Some(value))
+    }
 }

@@ -1,0 +1,94 @@
+//! What messages show of the problem: the metric value, the money, who is concerned, and the events.
+
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::money::Money;
+
+/// What a message shows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The value compared, for rules on metrics.
+    #[serde(default, alias = "figure", skip_serializing_if = "Option::is_none")]
+    pub metric_value: Option<MetricValue>,
+    /// The money concerned, one entry per currency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub money: Vec<Money>,
+    /// The connected account concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The customer concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// Stripe's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Its recent values, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trend: Vec<Point>,
+    /// The events that show it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_ids: Vec<String>,
+}
+
+/// The value of a metric, and what it was compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MetricValue {
+    /// The value.
+    pub value: f64,
+    /// The limit that it must not be above (or below).
+    pub threshold: f64,
+    /// The side of the threshold on which the problem is.
+    pub side: Side,
+    /// How to print it.
+    pub unit: Unit,
+    /// A share's parts: how many, of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<(i64, i64)>,
+}
+
+/// The side of a threshold on which the problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Too much.
+    Above,
+    /// Too little.
+    Below,
+}
+
+/// How a metric value is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// 0.05 is 5 %.
+    Share,
+    /// A number of occurrences.
+    Count,
+    /// A duration.
+    Seconds,
+    /// The smallest unit of the segment's currency.
+    Minor,
+}
+
+/// One point of a trend.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Unix seconds.
+    pub at_s: i64,
+    /// In the metric's unit; `None`: too little was known.
+    pub value: Option<f64>,
+}
+
+impl From<&Condition> for Evidence {
+    fn from(condition: &Condition) -> Self {
+        Self {
+            money: condition.money.iter().cloned().collect(),
+            account: condition.account.clone(),
+            customer: condition.customer.clone(),
+            detail: condition.detail.clone(),
+            event_ids: vec![condition.event_id.clone()],
+            ..Self::default()
+        }
+    }
+}
