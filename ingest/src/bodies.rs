@@ -26,7 +26,9 @@
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The incomplete bodies of all connections.
 pub(crate) struct Bodies {

@@ -46,9 +46,14 @@
 //!
 //! [`EventQueue::publish`]: revwatch_storage::ports::EventQueue::publish
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::{Request, Response};
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_runtime::config::{ConfigError, Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
 use revwatch_runtime::process::Process;
@@ -57,6 +62,7 @@ use revwatch_storage::ports::EventQueue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::Progress;
 use crate::deadlines::Deadlines;
 use crate::service::Edge;
 
@@ -86,6 +92,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Where accepted deliveries go.
     pub queue: Arc<dyn EventQueue>,
+    /// The wall clock: signatures expire, deliveries are stamped.
+    pub clock: Arc<dyn Clock>,
+    /// The ids of deliveries.
+    pub ids: Arc<dyn Ids>,
     /// Where requests are counted.
     pub metrics: Metrics,
     /// Where spans are sent.
@@ -98,6 +108,10 @@ pub struct Ingest {
     local_addr: SocketAddr,
     edge: Arc<Edge>,
 }
+
+/// The edge without its listener: requests come from the caller and answers go back to it. A program
+/// that has its own connections uses this, and so does a test without any.
+pub struct Webhooks(Arc<Edge>);
 
 /// The edge cannot start until a setting is corrected.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +132,22 @@ pub enum StartError {
     },
 }
 
+impl Webhooks {
+    /// `settings.listen` is not used.
+    pub fn new(settings: Settings) -> Result<Self, StartError> {
+        let deadlines = Deadlines::new(&settings.limits)?;
+        Ok(Self(Arc::new(Edge::new(settings, deadlines))))
+    }
+
+    /// Answers one request of the client at `peer`. Cancelling it does not cancel a publish.
+    pub async fn answer<B>(&self, peer: IpAddr, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        self.0.handle(peer, &Progress::new(), request).await
+    }
+}
+
 /// Binds and serves until `shutdown`. Returns once accepted requests have finished or reached their
 /// deadline.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), StartError> {
@@ -134,6 +164,8 @@ impl Ingest {
             endpoints: process.config.webhook_endpoints()?,
             limits: process.config.limits.clone(),
             queue,
+            clock: process.clock.clone(),
+            ids: process.ids.clone(),
             metrics: process.metrics.clone(),
             tracer: process.tracer.clone(),
         })

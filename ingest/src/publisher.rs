@@ -9,14 +9,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
+use revwatch_core::ports::Clock;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{Delivery, EventQueue, QueueError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{error, info, warn};
@@ -29,6 +30,7 @@ use crate::request_span::RequestSpan;
 /// Access to the queue, with limits on concurrency and time.
 pub(crate) struct Publisher {
     queue: Arc<dyn EventQueue>,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
     in_flight: Arc<Semaphore>,
@@ -54,6 +56,7 @@ const ABANDON_AFTER_DEADLINES: u32 = 3;
 impl Publisher {
     pub(crate) fn new(
         queue: Arc<dyn EventQueue>,
+        clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         tracer: Tracer,
         in_flight: usize,
@@ -62,6 +65,7 @@ impl Publisher {
         let in_flight = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
             queue,
+            clock,
             metrics,
             tracer,
             in_flight,
@@ -149,7 +153,7 @@ impl Publisher {
             redact::id(&event.event_id),
             request_span.correlation,
         );
-        let (began, started) = (SystemTime::now(), Instant::now());
+        let (began, started) = (self.clock.now().into(), Instant::now());
         counter.outcome = Answer::Unavailable.outcome();
         let queue = self.queue.clone();
         let mut publishing = Box::pin(async move { queue.publish(delivery).await });

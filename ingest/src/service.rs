@@ -6,22 +6,22 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Request, Response};
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_core::redact;
 use revwatch_core::signature::SignatureError;
 use revwatch_runtime::config::{Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::reload::Reloadable;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::Delivery;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use crate::Settings;
 use crate::accept::{self, Envelope, Route, Verdict};
@@ -41,6 +41,8 @@ pub(crate) struct Edge {
     endpoints: Reloadable<Vec<Endpoint>>,
     limits: Limits,
     deadlines: Deadlines,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     metrics: Arc<Metrics>,
     limiter: Limiter,
     trusted_proxies: TrustedProxies,
@@ -66,6 +68,8 @@ impl Edge {
             trusted_proxies,
             limits,
             queue,
+            clock,
+            ids,
             metrics,
             tracer,
             ..
@@ -80,11 +84,14 @@ impl Edge {
             limiter: Limiter::new(limits.refused_per_second, limits.refused_burst),
             publisher: Publisher::new(
                 queue,
+                clock.clone(),
                 metrics.clone(),
                 tracer.clone(),
                 limits.in_flight,
                 deadlines.publish,
             ),
+            clock,
+            ids,
             metrics,
             tracer,
             limits,
@@ -120,14 +127,17 @@ impl Edge {
             .ok_or(TooManyConnectionsError)
     }
 
-    pub(crate) async fn handle(
+    pub(crate) async fn handle<B>(
         &self,
         peer: IpAddr,
         progress: &Progress,
-        request: Request<Incoming>,
-    ) -> Response<Full<Bytes>> {
+        request: Request<B>,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         progress.set(Stage::Request);
-        let began = SystemTime::now();
+        let began = self.clock.now().into();
         let mut counter = RequestCounter::new(self.metrics.clone());
         let (head, body) = request.into_parts();
         // Until the body is read completely, the connection cannot serve another request.
@@ -203,7 +213,10 @@ impl Edge {
 
     /// Reads a body, but never more than `limits.body_bytes` of it, and nothing of one that
     /// declares a larger size.
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, Answer> {
+    async fn read<B>(&self, mut body: B) -> Result<Bytes, Answer>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let limit_bytes = self.limits.body_bytes;
         let too_large = Answer::TooLarge { limit_bytes };
         let declared = body.size_hint();
@@ -250,7 +263,7 @@ impl Edge {
         began: SystemTime,
     ) -> Examined {
         let endpoint = &seen[index];
-        let now = jiff::Timestamp::now();
+        let now = self.clock.now();
         let signature = headers.get("stripe-signature").map(HeaderValue::as_bytes);
         let tolerance_s = self.limits.signature_tolerance_seconds;
         let decide = |endpoint: &Endpoint| {
@@ -288,7 +301,7 @@ impl Edge {
             Verdict::Publish(envelope) => {
                 let request_span = RequestSpan::new(&envelope.event_id, headers, began);
                 let delivery = Delivery {
-                    id: Uuid::now_v7(),
+                    id: self.ids.fresh(),
                     event_id: envelope.event_id.clone(),
                     event_type: envelope.event_type.clone(),
                     partition: envelope.partition,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::{self, OperatorAction};
 use revwatch_storage::ports::{AuditEntry, EventQueue, QueueError};
+use revwatch_storage::system::SystemIds;
 
 use super::Common;
 use super::dead::iso_ms;
@@ -147,5 +148,5 @@ pub async fn note(
         what: what.to_owned(),
         detail: detail.to_owned(),
     };
-    journal::record_action(queue, &act).await
+    journal::record_action(queue, &act, &SystemIds).await
 }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use revwatch_core::pauses::{Pauses, Scope};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{EventQueue, HoldingQueue};
+use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::recovery::{change_pauses, pauses};
 
 use super::Common;
@@ -70,7 +71,14 @@ pub async fn run(common: &Common, args: &PauseArgs, paused: bool) -> anyhow::Res
             &format!("{scope}{reason}"),
         )
         .await?;
-        change_pauses(queue.as_ref(), store.as_ref(), &scope, paused).await?
+        change_pauses(
+            queue.as_ref(),
+            store.as_ref(),
+            &scope,
+            paused,
+            (&SystemClock, &SystemIds),
+        )
+        .await?
     };
     let result = show(common, queue.as_ref(), &now).await;
     queue.close().await;

@@ -13,6 +13,7 @@ use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::Config;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::recovery::{
     IncompletePartition, ReplaySummary, pauses, recover, replay, restore_pauses,
 };
@@ -90,7 +91,7 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
         if partitions.is_empty() {
             break;
         }
-        let paused = restore_pauses(queue.as_ref(), store.as_ref()).await?;
+        let paused = restore_pauses(queue.as_ref(), store.as_ref(), &SystemIds).await?;
         let replayed = recover(&worker, &partitions, &paused, &mut |read| {
             progress.set_position(read);
         })
@@ -110,6 +111,8 @@ async fn worker(config: &Config) -> anyhow::Result<Worker> {
     Ok(Worker {
         queue: Backend::queue(config).await?,
         store: Backend::store(config).await?,
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SystemIds),
         config: config.worker.clone(),
         plans: Arc::new(Plans::new(config.plans.clone())),
         metrics: Metrics::new(),

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use revwatch_storage::memory::{Clock, Memory};
+use jiff::{SignedDuration, Timestamp};
+use revwatch_core::ports::Clock;
+use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionFeed, Entities, EventQueue, Recovery, StateStore,
 };
@@ -37,18 +39,14 @@ impl Default for ShiftedClock {
     fn default() -> Self {
         // 2024-10-04, the first of the hours that the contract counts.
         let start_ms = 480_000 * 3_600_000;
-        Self(AtomicI64::new(start_ms - system_ms()))
+        Self(AtomicI64::new(start_ms - Timestamp::now().as_millisecond()))
     }
 }
 
 impl Clock for ShiftedClock {
-    fn now_ms(&self) -> i64 {
-        system_ms() + self.0.load(Ordering::Relaxed)
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_millis(self.0.load(Ordering::Relaxed))
     }
-}
-
-fn system_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 #[async_trait]

@@ -2,7 +2,6 @@
 //!
 //! Invariant: of an event's object, only the id and the transitions are published.
 
-use jiff::Timestamp;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::{Correlation, Span, SpanKind, new_span_id, parse_traceparent};
 use revwatch_storage::ports::Delivery;
@@ -13,7 +12,7 @@ use crate::plan::{Outcome, label};
 
 pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {
     let decision = &applied.decision;
-    let now_ms = Timestamp::now().as_millisecond();
+    let now_ms = worker.clock.now_ms();
     let metrics = &worker.metrics;
     let mut count = 0;
     for ((delivery, outcome), created_s) in deliveries

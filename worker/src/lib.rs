@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::observe::Plans;
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::WorkerConfig;
@@ -48,6 +49,10 @@ pub struct Worker {
     pub queue: Arc<dyn EventQueue>,
     /// The store of all state.
     pub store: Arc<dyn StateStore>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Names of this worker and its recoveries.
+    pub ids: Arc<dyn Ids>,
     /// Batch size and membership.
     pub config: WorkerConfig,
     /// Plan names.
@@ -82,6 +87,8 @@ impl Worker {
         Ok(Self {
             queue: backend.queue.clone(),
             store: backend.store.clone(),
+            clock: process.clock.clone(),
+            ids: process.ids.clone(),
             config: process.config.worker.clone(),
             plans: Arc::new(Plans::new(process.config.plans.clone())),
             metrics: process.metrics.clone(),
@@ -100,7 +107,7 @@ impl Worker {
 /// move to other workers and starts reading those that it gains. While the workers' views differ,
 /// two may read one partition; entity versions in the commit make that safe.
 pub async fn run(worker: Worker, shutdown: CancellationToken) {
-    let name = format!("worker-{}", uuid::Uuid::now_v7().simple());
+    let name = format!("worker-{}", worker.ids.fresh().simple());
     let tasks = TaskTracker::new();
     let period = Duration::from_secs_f64((worker.config.member_seconds / 3.0).max(0.1));
     let ttl_ms = u64::try_from((period * 3).as_millis()).unwrap_or(u64::MAX);
@@ -194,6 +201,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
         }
         worker.update_queue_gauges(period).await;
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(period) => {}
         }

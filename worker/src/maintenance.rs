@@ -85,6 +85,7 @@ impl Maintenance {
             };
             // Every step may be interrupted.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = round => {}
             }
@@ -134,6 +135,7 @@ impl Maintenance {
                 let history = recovery::restore_pauses(
                     self.worker.queue.as_ref(),
                     self.worker.store.as_ref(),
+                    self.worker.ids.as_ref(),
                 )
                 .await?;
                 self.set_pauses(history.now());

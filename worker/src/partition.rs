@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use jiff::Timestamp;
 use revwatch_core::pauses::{PauseHistory, Pauses};
 use revwatch_storage::ports::{
     Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, StoreError,
@@ -143,6 +142,7 @@ impl Partition {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -235,7 +235,7 @@ pub(crate) async fn apply(
     source: Source<'_>,
 ) -> Result<Applied, PartitionError> {
     const MAX_CONFLICTS: usize = 20;
-    let began = SystemTime::now();
+    let began = worker.clock.now().into();
     let mut batch = Batch::read_under(pauses, number, deliveries, &worker.plans);
     if matches!(source, Source::Archive { .. }) {
         batch = batch.untimed();
@@ -243,10 +243,10 @@ pub(crate) async fn apply(
     for _ in 0..MAX_CONFLICTS {
         let found = worker.store.read(number, &batch.read_set).await?;
         let decision = batch
-            .decide(&found, Timestamp::now().as_millisecond())
+            .decide(&found, worker.clock.now_ms())
             .map_err(PartitionError::Unreadable)?;
         hold_dead_and_paused(worker, deliveries, &decision, source).await?;
-        let commit_began = SystemTime::now();
+        let commit_began = worker.clock.now().into();
         let committed = if decision.is_empty() {
             Committed::Applied
         } else {
@@ -259,7 +259,7 @@ pub(crate) async fn apply(
                 decision,
                 began,
                 commit_began,
-                commit_ended: SystemTime::now(),
+                commit_ended: worker.clock.now().into(),
             });
         }
     }
@@ -274,7 +274,7 @@ async fn hold_dead_and_paused(
     decision: &Decision,
     source: Source<'_>,
 ) -> Result<(), QueueError> {
-    let at_ms = Timestamp::now().as_millisecond();
+    let at_ms = worker.clock.now_ms();
     let storing = deliveries
         .iter()
         .zip(&decision.outcomes)

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
     Delivery, EventQueue, Fence, Health, HeldDelivery, HoldingQueue, JournalEntry, PAUSES,
@@ -83,7 +83,7 @@ pub async fn recover(
         reason = "the setting is checked: at most a year"
     )]
     let margin_ms = (worker.config.recovery_margin_seconds * 1000.0) as i64;
-    let own_id = Uuid::now_v7().simple().to_string();
+    let own_id = worker.ids.fresh().simple().to_string();
     let (mut from, mut names) = (BTreeMap::new(), BTreeMap::new());
     for incomplete in partitions {
         let partition = incomplete.partition;
@@ -323,9 +323,10 @@ pub async fn pauses(
 pub async fn restore_pauses(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
+    ids: &dyn Ids,
 ) -> Result<PauseHistory, PartitionError> {
     loop {
-        let lease = PausesLease::begin(store).await?;
+        let lease = PausesLease::begin(store, ids).await?;
         let pause_history = pause_history(queue, store).await?;
         if lease.renew().await? {
             store
@@ -344,13 +345,14 @@ pub async fn change_pauses(
     store: &dyn StateStore,
     scope: &Scope,
     paused: bool,
+    (clock, ids): (&dyn Clock, &dyn Ids),
 ) -> Result<Pauses, PartitionError> {
     loop {
-        let lease = PausesLease::begin(store).await?;
+        let lease = PausesLease::begin(store, ids).await?;
         let mut now = pauses(queue, store).await?;
         now.set(scope, paused);
         if lease.renew().await? {
-            let (at_ms, body) = (Timestamp::now().as_millisecond(), write(&now)?);
+            let (at_ms, body) = (clock.now_ms(), write(&now)?);
             let (space, key) = (PAUSES.to_owned(), PAUSES_KEY.to_owned());
             queue
                 .append_journal(vec![JournalEntry {
@@ -418,8 +420,8 @@ impl<'a> PausesLease<'a> {
     /// over.
     const TTL_MS: u64 = 20_000;
 
-    async fn begin(store: &'a dyn StateStore) -> Result<Self, PartitionError> {
-        let holder = Uuid::now_v7().to_string();
+    async fn begin(store: &'a dyn StateStore, ids: &dyn Ids) -> Result<Self, PartitionError> {
+        let holder = ids.fresh().to_string();
         loop {
             if let Some(fence) = store.lease(Self::LEASE, &holder, Self::TTL_MS).await? {
                 return Ok(Self {

@@ -18,6 +18,7 @@ use revwatch_storage::ports::{
     QueueError, TriageSummary,
 };
 use revwatch_storage::sqlite::{Open, Sqlite};
+use revwatch_storage::system::{SystemClock, SystemIds};
 use revwatch_worker::{BatchPermits, Worker, run};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -131,6 +132,8 @@ async fn maintenance_and_a_partition_restart_after_a_panic() {
     let worker = Worker {
         queue: queue.clone(),
         store: Arc::new(sqlite),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SystemIds),
         config: Config::load(None, &|_| None).expect("the defaults").worker,
         plans: Arc::new(Plans::new(Default::default())),
         metrics: metrics.clone(),

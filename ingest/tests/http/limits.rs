@@ -1,9 +1,11 @@
 //! Slow senders, full queues, hanging queues, too many connections, too many refusals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_ingest::{Ingest, Settings, StartError};
 use revwatch_runtime::config::Limits;
+use revwatch_storage::system::{SystemClock, SystemIds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -539,6 +541,8 @@ async fn limits_out_of_range_are_refused_at_start() {
             queue: server.queue.clone(),
             metrics: server.metrics.clone(),
             tracer: Default::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
         })
     };
     for (limits, expected) in [

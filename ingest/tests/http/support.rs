@@ -15,6 +15,7 @@ use revwatch_storage::ports::{
     Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
     QueueError, TriageSummary,
 };
+use revwatch_storage::system::{SystemClock, SystemIds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -198,6 +199,8 @@ impl Server {
             queue: queue.clone(),
             metrics: metrics.clone(),
             tracer: Default::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
         })
         .await
         .expect("a free port");

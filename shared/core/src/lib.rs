@@ -1,4 +1,5 @@
 //! The meaning of Stripe's events. Pure: no clock, no randomness, no I/O; time is an argument.
+//! [`ports`] declares the clock and the ids that code with effects takes.
 //!
 //! [`event`] parses the envelope, [`observe`] derives from an event what it says about which
 //! entities, [`entity`] merges these observations in any order. [`counters`], [`condition`] and
@@ -18,6 +19,7 @@ pub mod kpi;
 pub mod money;
 pub mod observe;
 pub mod pauses;
+pub mod ports;
 pub mod recount;
 pub mod redact;
 pub mod signature;

@@ -18,7 +18,9 @@ use crate::listen::ListenError;
 use crate::reload::{ActiveConfig, Apply, Prepare, Reload};
 use crate::supervise::{Supervisor, count_panics};
 use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_storage::ports::EventQueue;
+use revwatch_storage::system::{SystemClock, SystemIds};
 
 /// The options of a binary that runs one role.
 #[derive(Debug, clap::Parser)]
@@ -54,6 +56,10 @@ impl Start {
 pub struct Process {
     /// Settings.
     pub config: Config,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where fresh ids come from.
+    pub ids: Arc<dyn Ids>,
     /// All metrics.
     pub metrics: Metrics,
     /// Where spans are sent.
@@ -118,6 +124,8 @@ impl Process {
         let tasks = Supervisor::new(&readiness);
         Ok(Self {
             config,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
             metrics,
             tracer,
             readiness,

@@ -70,6 +70,7 @@ impl Supervisor {
             self.note(&name, true);
             tracing::error!(task = name, ?pause, "a task panicked; restarting it");
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use revwatch_core::pauses::Pauses;
+use revwatch_core::ports::{Clock, Ids};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::ports::{EventQueue, JournalEntry, PAUSES, QueueError, StateStore, StoreError};
 
@@ -24,11 +24,10 @@ pub const DISMISSED: &str = "dead letter dismissed";
 pub const REQUEUED: &str = "sent on";
 
 /// A line of [`REQUEUED`].
-pub fn requeued(received_ms: i64) -> JournalEntry {
-    let at_ms = jiff::Timestamp::now().as_millisecond();
-    let (key, body) = (Uuid::now_v7().to_string(), Some(received_ms.to_string()));
+pub fn requeued(received_ms: i64, clock: &dyn Clock, ids: &dyn Ids) -> JournalEntry {
+    let (key, body) = (ids.fresh().to_string(), Some(received_ms.to_string()));
     JournalEntry {
-        at_ms,
+        at_ms: clock.now_ms(),
         space: REQUEUED.to_owned(),
         key,
         body,
@@ -63,8 +62,12 @@ pub struct OperatorAction {
 }
 
 /// Writes down an act.
-pub async fn record_action(queue: &dyn EventQueue, act: &OperatorAction) -> Result<(), QueueError> {
-    let key = Uuid::now_v7().to_string();
+pub async fn record_action(
+    queue: &dyn EventQueue,
+    act: &OperatorAction,
+    ids: &dyn Ids,
+) -> Result<(), QueueError> {
+    let key = ids.fresh().to_string();
     let body = serde_json::to_string(act).unwrap_or_default();
     queue
         .append_journal(vec![JournalEntry {

@@ -19,3 +19,4 @@ pub mod rabbitmq;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod system;

@@ -3,6 +3,7 @@
 mod progress;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -15,6 +16,7 @@ use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ExposeSecret as _, SecretString};
 use revwatch_storage::ports::StateStore;
+use revwatch_storage::system::SystemClock;
 use revwatch_stripe::{ApiErrorKind, StripeApi};
 use revwatch_worker::backfill::{
     Backfill, BackfillError, Listing, STRIPE_RETENTION_DAYS, TimeRange,
@@ -94,7 +96,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     }
     let (kept, backend) = (file.load()?, Backend::open(&config).await?);
     let is_resumed = kept.is_some();
-    let mut backfill = Backfill::new(api, backend.queue.clone(), args.rate);
+    let mut backfill = Backfill::new(api, backend.queue.clone(), Arc::new(SystemClock), args.rate);
     let bar = bar();
     let mut progress = match kept {
         Some(progress) => progress,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
+use revwatch_core::ports::Clock;
 use revwatch_storage::ports::{Delivery, EventQueue, QueueError};
 use revwatch_stripe::{ApiError, ApiErrorKind, Request, StripeApi};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ pub struct Listing {
 pub struct Backfill {
     api: StripeApi,
     queue: Arc<dyn EventQueue>,
+    clock: Arc<dyn Clock>,
     pace: Interval,
 }
 
@@ -90,10 +91,20 @@ const MAX_PUBLISH_ATTEMPTS: u32 = 6;
 
 impl Backfill {
     /// `per_second` limits the requests to Stripe.
-    pub fn new(api: StripeApi, queue: Arc<dyn EventQueue>, per_second: f64) -> Self {
+    pub fn new(
+        api: StripeApi,
+        queue: Arc<dyn EventQueue>,
+        clock: Arc<dyn Clock>,
+        per_second: f64,
+    ) -> Self {
         let mut pace = interval(Duration::from_secs_f64(1.0 / per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { api, queue, pace }
+        Self {
+            api,
+            queue,
+            clock,
+            pace,
+        }
     }
 
     /// Reads and publishes the next page of a listing, then advances the listing. Calls `on_retry`
@@ -116,7 +127,7 @@ impl Backfill {
             .await?;
         let page = Page::parse(&response, listing.last.as_deref())?;
         let (account, partitions) = (listing.account.as_deref(), self.queue.partitions());
-        let received_ms = Timestamp::now().as_millisecond();
+        let received_ms = self.clock.now_ms();
         let parsed = |raw: &&serde_json::value::RawValue| {
             page::delivery(raw.get(), account, partitions, received_ms)
         };

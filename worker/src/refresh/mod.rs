@@ -12,12 +12,12 @@ pub mod agenda;
 pub mod api;
 pub mod snapshot;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::event::{Event, day_of, partition_of};
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_core::redact;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::ConfigError;
@@ -29,7 +29,7 @@ use revwatch_storage::ports::{
 use revwatch_stripe::StripeApi;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::agenda::{Agenda, Next, Outcome, ThinMention};
@@ -42,6 +42,8 @@ pub struct Refresher {
     api: watch::Receiver<Option<Arc<StripeApi>>>,
     queue: Arc<dyn EventQueue>,
     store: Arc<dyn StateStore>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     metrics: Metrics,
     /// The minimum time between the starts of two requests.
     pace: Duration,
@@ -90,6 +92,8 @@ impl Refresher {
             api,
             queue: backend.queue.clone(),
             store: backend.store.clone(),
+            clock: process.clock.clone(),
+            ids: process.ids.clone(),
             metrics: process.metrics.clone(),
             pace: Duration::from_secs_f64(1.0 / config.refreshes_per_second),
             lease: Duration::from_secs_f64(config.member_seconds),
@@ -99,7 +103,7 @@ impl Refresher {
 
 /// Refreshes until `shutdown`. One process holds the lease; the others are standbys.
 pub async fn run(refresher: Arc<Refresher>, shutdown: CancellationToken) {
-    let holder = format!("refresh-{}", uuid::Uuid::now_v7().simple());
+    let holder = format!("refresh-{}", refresher.ids.fresh().simple());
     let mut keys = refresher.api.clone();
     while !shutdown.is_cancelled() {
         let api = keys.borrow_and_update().clone();
@@ -286,12 +290,12 @@ impl Refresher {
         let partition = Event::parse(snapshot.body.as_bytes())
             .map(|event| event.partition(self.queue.partitions()));
         let delivery = Delivery {
-            id: uuid::Uuid::now_v7(),
+            id: self.ids.fresh(),
             event_id: snapshot.event_id.clone(),
             event_type: snapshot::KIND.to_owned(),
             partition: partition.map_err(|error| RefreshError::refused(error.to_string()))?,
             endpoint: ENDPOINT.to_owned(),
-            received_ms: Timestamp::now().as_millisecond(),
+            received_ms: self.clock.now_ms(),
             traceparent: None,
             body: Bytes::from(snapshot.body),
         };
@@ -312,7 +316,7 @@ impl Refresher {
     /// The dedupe key is unique to this commit: if the commit is sent again, it counts nothing
     /// more. If the count cannot be stored, it is dropped: it is not state.
     async fn count_error(&self, account: &str) {
-        let (now_s, id) = (Timestamp::now().as_second(), uuid::Uuid::now_v7());
+        let (now_s, id) = (self.clock.now_s(), self.ids.fresh());
         let mut counters = Counters::default();
         counters.add(Bucket::hour_of(now_s), &["events", "api_error"], 1);
         let commit = Commit {

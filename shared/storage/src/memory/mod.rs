@@ -4,28 +4,41 @@
 //! It is deterministic: time comes from a [`Clock`], server run ids are numbered, and nothing is random.
 //! What it holds lives as long as its handles; [`Memory::reopen`] stands for a restarted process.
 
+mod fakes;
 mod queue;
 mod store;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use revwatch_core::ports::Clock;
 use tokio::sync::{Notify, watch};
 
+pub use self::fakes::{NumberedIds, VirtualClock};
 use self::queue::QueueState;
 use self::store::StoreState;
-
-/// The time, as the adapter sees it.
-pub trait Clock: Send + Sync {
-    /// Unix milliseconds.
-    fn now_ms(&self) -> i64;
-}
 
 /// A handle on queue and store.
 pub struct Memory {
     shared: Arc<Shared>,
     closed: Arc<AtomicBool>,
+    gate: Gate,
 }
+
+/// What the operations of one handle do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateState {
+    /// They run.
+    Open,
+    /// They wait: the process has no CPU, or no network.
+    Stalled,
+    /// They never return and have no effect any more: the process was killed.
+    Killed,
+}
+
+/// Stalls or kills the process that uses a handle.
+#[derive(Clone)]
+pub struct Gate(Arc<watch::Sender<GateState>>);
 
 /// Makes the adapter fail. Every handle of one [`Memory`] is affected.
 #[derive(Clone)]
@@ -71,6 +84,11 @@ impl Memory {
         Self::handle(self.shared.clone())
     }
 
+    /// Stalls or kills the process that uses this handle, and no other.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
     /// Controls the failures.
     pub fn faults(&self) -> Faults {
         Faults(self.shared.clone())
@@ -80,6 +98,7 @@ impl Memory {
         Self {
             shared,
             closed: Arc::default(),
+            gate: Gate::default(),
         }
     }
 }
@@ -114,11 +133,42 @@ impl Faults {
     }
 }
 
-impl Shared {
-    /// Waits while operations are blocked.
-    async fn pass(&self) {
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(GateState::Open).0))
+    }
+}
+
+impl Gate {
+    /// From now on. A killed process stays killed.
+    pub fn set(&self, state: GateState) {
+        self.0.send_if_modified(|now| {
+            *now != GateState::Killed && std::mem::replace(now, state) != state
+        });
+    }
+
+    /// Waits while the process is stalled; never returns once it is killed.
+    pub async fn pass(&self) {
         // The sender lives as long as `self`.
-        let _ = self.blocked.subscribe().wait_for(|blocked| !blocked).await;
+        let _ = self
+            .0
+            .subscribe()
+            .wait_for(|state| *state == GateState::Open)
+            .await;
+    }
+}
+
+impl Shared {
+    /// Waits while operations, or those of this handle, have to wait.
+    async fn pass(&self, gate: &Gate) {
+        loop {
+            // The sender lives as long as `self`.
+            let _ = self.blocked.subscribe().wait_for(|blocked| !blocked).await;
+            gate.pass().await;
+            if !*self.blocked.borrow() {
+                return;
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use super::{Memory, Shared, lock, take_one};
+use super::{Gate, Memory, Shared, lock, take_one};
 use crate::ports::{
     Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
     QueueError, TriageSummary,
@@ -48,7 +48,7 @@ impl QueueState {
 
 impl Memory {
     async fn enter(&self, partition: u32) -> Result<(), QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         if partition >= self.shared.partitions {
             return Err(QueueError::Misconfigured(format!(
                 "there is no partition {partition}"
@@ -98,6 +98,7 @@ impl EventQueue for Memory {
         Ok(Box::new(MemoryConsumer {
             shared: self.shared.clone(),
             closed: self.closed.clone(),
+            gate: self.gate.clone(),
             partition: partition as usize,
             at: state.partitions[partition as usize].acknowledged,
             epoch: state.epoch,
@@ -105,7 +106,7 @@ impl EventQueue for Memory {
     }
 
     async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.queue);
         let same = |(found, other): &(HoldingQueue, HeldDelivery)| {
             *found == place && other.delivery.id == held.delivery.id
@@ -121,7 +122,7 @@ impl EventQueue for Memory {
         place: HoldingQueue,
         visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let _ = self.all_held(place).into_iter().try_for_each(visit);
         Ok(())
     }
@@ -131,7 +132,7 @@ impl EventQueue for Memory {
         place: HoldingQueue,
         decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
     ) -> Result<TriageSummary, QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut summary = TriageSummary::default();
         for held in self.all_held(place) {
             let requeued = match decide(&held) {
@@ -163,19 +164,19 @@ impl EventQueue for Memory {
     }
 
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.queue);
         let depth = |partition: &Partition| (partition.log.len() - partition.acknowledged) as u64;
         Ok(state.partitions.iter().map(depth).collect())
     }
 
     async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         Ok(self.all_held(place).len() as u64)
     }
 
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.queue);
         let all = state.partitions.iter().flat_map(|partition| &partition.log);
         let found: Vec<_> = all
@@ -186,7 +187,7 @@ impl EventQueue for Memory {
     }
 
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.queue);
         for entry in entries {
             let key = (entry.space.clone(), entry.key.clone());
@@ -202,7 +203,7 @@ impl EventQueue for Memory {
         &self,
         each: &mut (dyn FnMut(JournalEntry) + Send),
     ) -> Result<(), QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut lines: Vec<_> = lock(&self.shared.queue).journal.values().cloned().collect();
         lines.sort_by_key(|line| line.at_ms);
         lines.into_iter().for_each(each);
@@ -217,6 +218,7 @@ impl EventQueue for Memory {
 struct MemoryConsumer {
     shared: Arc<Shared>,
     closed: Arc<AtomicBool>,
+    gate: Gate,
     partition: usize,
     /// How many deliveries of the log were returned.
     at: usize,
@@ -241,7 +243,7 @@ impl MemoryConsumer {
     async fn wait(&mut self, max: usize, taken: bool) -> Result<Vec<Delivery>, QueueError> {
         let shared = self.shared.clone();
         loop {
-            shared.pass().await;
+            shared.pass(&self.gate).await;
             // Created before the check, so that a publish in between wakes this consumer.
             let published = shared.published.notified();
             if self.closed.load(Ordering::Acquire) {
@@ -267,7 +269,7 @@ impl Consumer for MemoryConsumer {
     }
 
     async fn ack(&mut self) -> Result<(), QueueError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.queue);
         // What was returned before a redelivery can no longer be acknowledged.
         if self.epoch == state.epoch {

@@ -218,7 +218,7 @@ impl Derived {
 #[async_trait]
 impl Entities for Memory {
     async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let dedupe_keys = want.dedupe_keys.iter().map(|(day, key)| {
             let key = (partition, *day, key.clone());
@@ -235,7 +235,7 @@ impl Entities for Memory {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let committed = lock(&self.shared.store).commit(commit);
         if take_one(&mut lock(&self.shared.plan).commits_to_time_out) {
             return Err(StoreError::Unavailable("the commit timed out".into()));
@@ -244,7 +244,7 @@ impl Entities for Memory {
     }
 
     async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let from = (key.kind, key.id.clone(), 0);
         let to = (key.kind, key.id.clone(), u32::MAX);
         let state = lock(&self.shared.store);
@@ -257,7 +257,7 @@ impl Entities for Memory {
         kind: EntityKind,
         each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let found = state.derived.entities.range((kind, String::new(), 0)..);
         for ((_, id, _), entity) in found.take_while(|((found, ..), _)| *found == kind) {
@@ -273,7 +273,7 @@ impl Entities for Memory {
         after: Option<&EntityCursor>,
         limit: usize,
     ) -> Result<EntityPage, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let from = match after {
             None => Bound::Included((kind, String::new(), 0)),
             Some(cursor) => Bound::Excluded(position(kind, cursor)?),
@@ -298,7 +298,7 @@ impl Entities for Memory {
 #[async_trait]
 impl Aggregates for Memory {
     async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let first_hour = recount::first_hour(self.shared.clock.now_ms() / 1000 - DAY_S);
         let state = lock(&self.shared.store);
         let mut counters = Counters::default();
@@ -316,7 +316,7 @@ impl Aggregates for Memory {
     }
 
     async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let value = |name: &&str| state.derived.counters.get(&(None, (*name).to_owned()));
         Ok(names.iter().filter_map(value).sum())
@@ -326,13 +326,13 @@ impl Aggregates for Memory {
 #[async_trait]
 impl ConditionFeed for Memory {
     async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         Ok(state.derived.conditions.values().cloned().collect())
     }
 
     async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let due = |condition: &&Condition| {
             let due_s = condition.due_s;
@@ -354,7 +354,7 @@ impl ConditionFeed for Memory {
         cursor: &ChangeCursor,
         limit: usize,
     ) -> Result<Changes, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let known = cursor.get(&0).copied();
         let after = known.unwrap_or(0);
@@ -387,7 +387,7 @@ impl ConditionFeed for Memory {
 #[async_trait]
 impl AuditTrail for Memory {
     async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         Ok(state
             .derived
@@ -403,7 +403,7 @@ impl AuditTrail for Memory {
 #[async_trait]
 impl Documents for Memory {
     async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let of_space = state.documents.range((space, String::new())..);
         Ok(of_space
@@ -417,7 +417,7 @@ impl Documents for Memory {
         space: &'static str,
         keys: &[String],
     ) -> Result<Vec<Option<Document>>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.store);
         let one = |key: &String| {
             let found = state.documents.get(&(space, key.clone()))?;
@@ -433,7 +433,7 @@ impl Documents for Memory {
         after: Option<&str>,
         limit: usize,
     ) -> Result<DocumentPage, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let limit = limit.clamp(1, MAX_DOCUMENTS_PER_PAGE);
         let from = match after {
             Some(after) if after >= range.from.as_str() => {
@@ -463,7 +463,7 @@ impl Documents for Memory {
         fence: Fence,
         writes: &[DocumentWrite],
     ) -> Result<(), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.store);
         if state.leases.get(lease).map(|lease| lease.fence) != Some(fence.0) {
             return Err(StoreError::Fenced);
@@ -481,7 +481,7 @@ impl Documents for Memory {
         &self,
         update: &DocumentUpdate,
     ) -> Result<DocumentUpdated, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.store);
         let key = (update.space, update.key.clone());
         let found = state.documents.get(&key);
@@ -503,7 +503,7 @@ impl Documents for Memory {
     }
 
     async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         lock(&self.shared.store).put(space, key, body, None);
         Ok(())
     }
@@ -517,7 +517,7 @@ impl Coordination for Memory {
         holder: &str,
         ttl_ms: u64,
     ) -> Result<Option<Fence>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let now_ms = self.shared.clock.now_ms();
         let mut state = lock(&self.shared.store);
         let found = state.leases.get(name);
@@ -537,7 +537,7 @@ impl Coordination for Memory {
     }
 
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.store);
         if let Some(lease) = state.leases.get_mut(name).filter(|l| l.holder == holder) {
             lease.until_ms = i64::MIN;
@@ -551,7 +551,7 @@ impl Coordination for Memory {
         member: &str,
         ttl_ms: u64,
     ) -> Result<Vec<String>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let now_ms = self.shared.clock.now_ms();
         let mut state = lock(&self.shared.store);
         state.members.retain(|_, until_ms| *until_ms >= now_ms);
@@ -564,7 +564,7 @@ impl Coordination for Memory {
     }
 
     async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let key = (group.to_owned(), member.to_owned());
         lock(&self.shared.store).members.remove(&key);
         Ok(())
@@ -574,7 +574,7 @@ impl Coordination for Memory {
 #[async_trait]
 impl Recovery for Memory {
     async fn health(&self) -> Result<Vec<Health>, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         Ok(lock(&self.shared.store).health.clone())
     }
 
@@ -584,7 +584,7 @@ impl Recovery for Memory {
         recovery_id: &str,
         margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.store);
         let health = &mut state.health[partition as usize];
         let begin = match (&health.complete_in, health.high_watermark_ms) {
@@ -605,7 +605,7 @@ impl Recovery for Memory {
         recovery_id: &str,
         server_run_id: &str,
     ) -> Result<bool, StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.store);
         let health = &mut state.health[partition as usize];
         let same = health
@@ -622,7 +622,7 @@ impl Recovery for Memory {
     }
 
     async fn drop_state(&self) -> Result<(), StoreError> {
-        self.shared.pass().await;
+        self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.store);
         state.derived = Derived::default();
         state.log.clear();

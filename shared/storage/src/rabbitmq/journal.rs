@@ -12,6 +12,7 @@ use super::stream::StreamReader;
 use super::{message, topology};
 use crate::journal;
 use crate::ports::JournalEntry;
+use crate::system::{SystemClock, SystemIds};
 
 /// Lines under way at once.
 const WRITE_BATCH: usize = 256;
@@ -55,7 +56,10 @@ pub(super) async fn note_sent_on(
     received_ms: impl Iterator<Item = i64>,
 ) -> Result<(), AmqpError> {
     match received_ms.min() {
-        Some(earliest_ms) => record(publisher, vec![journal::requeued(earliest_ms)]).await,
+        Some(earliest_ms) => {
+            let line = journal::requeued(earliest_ms, &SystemClock, &SystemIds);
+            record(publisher, vec![line]).await
+        }
         None => Ok(()),
     }
 }

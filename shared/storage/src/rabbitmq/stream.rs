@@ -9,11 +9,13 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, message::Delivery as Message};
+use revwatch_core::ports::Ids as _;
 use uuid::Uuid;
 
 use super::error::AmqpError;
 use super::link::{Link, Open, REQUEST_TIMEOUT};
 use super::message;
+use crate::system::SystemIds;
 
 /// Messages RabbitMQ sends ahead.
 const PREFETCH: u16 = 1000;
@@ -61,7 +63,7 @@ impl StreamReader {
 
         // On the channel that subscribed, so that RabbitMQ has found the place to begin before the marker is
         // there: if that place is the end, the marker is still to come.
-        let end = Uuid::now_v7();
+        let end = SystemIds.fresh();
         let marking = async {
             let options = BasicPublishOptions {
                 mandatory: true,

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use revwatch_core::ports::Clock;
 use revwatch_core::recount;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -27,6 +28,7 @@ use self::checkpoint::Checkpoints;
 use self::error::SqliteError;
 use self::thread::keep_thread;
 use crate::ports::{QueueError, StoreError};
+use crate::system::SystemClock;
 
 /// The file's name inside the data folder.
 pub const FILE_NAME: &str = "revwatch.sqlite3";
@@ -38,6 +40,7 @@ pub struct Sqlite(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     partitions: u32,
+    clock: Arc<dyn Clock>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     readers: Mutex<Vec<Connection>>,
     /// One per partition: something was published.
@@ -77,8 +80,13 @@ pub enum Open {
 }
 
 impl Sqlite {
-    /// Opens the store in folder `data`.
+    /// Opens the store in folder `data`, with the system's clock.
     pub fn open(data: &Path, how: Open) -> Result<Self, StoreError> {
+        Self::open_with(data, how, Arc::new(SystemClock))
+    }
+
+    /// The same with another clock for leases, membership and pruning.
+    pub fn open_with(data: &Path, how: Open, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let path = data.join(FILE_NAME);
         match how {
             Open::Create { .. } => std::fs::create_dir_all(data).map_err(|e| {
@@ -108,6 +116,7 @@ impl Sqlite {
         let inner = Arc::new(Inner {
             path,
             partitions,
+            clock,
             jobs,
             readers: Mutex::default(),
             published: (0..partitions).map(|_| Notify::new()).collect(),
@@ -455,7 +464,7 @@ fn watch(inner: &std::sync::Weak<Inner>) {
         if inner.prunes && looks.is_multiple_of(CHECKS_PER_PRUNING) {
             let partitions = inner.partitions;
             let pruned_until = pruned_until.clone();
-            let now_s = jiff::Timestamp::now().as_second();
+            let now_s = inner.clock.now_s();
             let work = move |c: &Connection| {
                 let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
                 *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
@@ -504,10 +513,6 @@ fn data_version(connection: &Connection) -> Option<i64> {
     connection
         .pragma_query_value(None, "data_version", |row| row.get(0))
         .ok()
-}
-
-fn today() -> u32 {
-    revwatch_core::event::day_of(jiff::Timestamp::now().as_second())
 }
 
 fn store_error(failure: SqliteError) -> StoreError {

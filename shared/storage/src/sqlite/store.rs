@@ -3,13 +3,14 @@ use async_trait::async_trait;
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::event::day_of;
 use revwatch_core::redact;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{Sqlite, health, store_error, today};
+use super::{Sqlite, health, store_error};
 use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionChange,
     ConditionFeed, Coordination, DueWindow, Entities, EntityCursor, EntityFilter, EntityPage,
@@ -44,10 +45,10 @@ impl Entities for Sqlite {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        let commit = commit.clone();
+        let (commit, clock) = (commit.clone(), self.0.clock.clone());
         self.write(move |c| {
             match check(c, &commit)? {
-                Committed::Applied => apply(c, &commit)?,
+                Committed::Applied => apply(c, &commit, day_of(clock.now_s()))?,
                 refused => return Ok(refused),
             }
             Ok(Committed::Applied)
@@ -237,8 +238,9 @@ impl Coordination for Sqlite {
         ttl_ms: u64,
     ) -> Result<Option<Fence>, StoreError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
+        let clock = self.0.clock.clone();
         self.write(move |c| {
-            let now_ms = now_ms();
+            let now_ms = clock.now_ms();
             let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
             c.prepare_cached(
                 "INSERT INTO leases VALUES (?1, ?2, 1, ?3) ON CONFLICT (name) DO UPDATE SET
@@ -274,8 +276,9 @@ impl Coordination for Sqlite {
         ttl_ms: u64,
     ) -> Result<Vec<String>, StoreError> {
         let (group, member) = (group.to_owned(), member.to_owned());
+        let clock = self.0.clock.clone();
         self.write(move |c| {
-            let now_ms = now_ms();
+            let now_ms = clock.now_ms();
             c.execute("DELETE FROM members WHERE grp = ?1 AND until_ms < ?2", params![group, now_ms])?;
             c.execute(
                 "INSERT INTO members VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms",
@@ -406,8 +409,7 @@ fn check(c: &Connection, commit: &Commit) -> rusqlite::Result<Committed> {
     Ok(Committed::Applied)
 }
 
-fn apply(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
-    let today = today();
+fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     let mut mark = c.prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for m in &commit.dedupe_keys {
         mark.execute(params![
@@ -568,10 +570,6 @@ fn from_json<T: DeserializeOwned>(bodies: &[String]) -> Result<Vec<T>, StoreErro
         .iter()
         .map(|body| serde_json::from_str(body).map_err(|e| StoreError::Corrupt(redact::place(&e))))
         .collect()
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 #[cfg(test)]

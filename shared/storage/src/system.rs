@@ -1,0 +1,29 @@
+//! The system's clock and randomness. This is the lowest crate with effects, so adapters and every
+//! crate above find them here.
+//!
+//! Invariant: no other code of the roles and of `shared/` reads the wall clock or draws random
+//! numbers. `tests/purity.rs` checks it.
+
+use jiff::Timestamp;
+use revwatch_core::ports::{Clock, Ids};
+use uuid::Uuid;
+
+/// The system's wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+/// Ids from the system's clock and randomness.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemIds;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+impl Ids for SystemIds {
+    fn fresh(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+}
