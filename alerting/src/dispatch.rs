@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::attempt::attempt;
 use crate::engine::{AttemptResult, Engine};
 use crate::evaluator::{EvaluatorError, LeaseGuard};
 use crate::notify::{ATTEMPT_TIMEOUT, Notifier, Outcome};
-use crate::{Alerting, notification_telemetry, now_ms};
+use crate::{Alerting, notification_telemetry};
 
 /// One destination: one message at a time, not faster than its rate.
 #[derive(Clone, Copy)]
@@ -100,7 +100,9 @@ impl Alerting {
             if turn.is_some_and(|turn| turn.busy) {
                 return None;
             }
-            let wait = Duration::from_millis(u64::try_from(not_before_ms - now_ms()).unwrap_or(0));
+            let wait = Duration::from_millis(
+                u64::try_from(not_before_ms - self.clock.now_ms()).unwrap_or(0),
+            );
             Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
         });
         // Never at once: what could be sent now has been.
@@ -119,7 +121,7 @@ impl Alerting {
     ) -> Result<(), EvaluatorError> {
         let now = Instant::now();
         let mut jobs = Vec::new();
-        for lane in engine.due(now_ms()) {
+        for lane in engine.due(self.clock.now_ms()) {
             let Some(notifier) = self.notifier(&lane.0).cloned() else {
                 continue;
             };
@@ -134,7 +136,7 @@ impl Alerting {
             if !turn.is_free(now) {
                 continue;
             }
-            let Some(job) = engine.begin(&lane, now_ms()) else {
+            let Some(job) = engine.begin(&lane, self.clock.now_ms()) else {
                 continue;
             };
             turn.begin(notifier.per_second(), now);
@@ -148,8 +150,9 @@ impl Alerting {
         let within = ATTEMPT_TIMEOUT.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {
             let (tell, tracer) = (attempts.tell.clone(), self.tracer.clone());
+            let began = self.clock.now().into();
             tokio::spawn(async move {
-                let (origin, began) = (job.origin.clone(), SystemTime::now());
+                let origin = job.origin.clone();
                 let told = attempt(notifier.as_ref(), job, within).await;
                 notification_telemetry::record(&tracer, &origin, &told, began);
                 // The evaluator may have lost its lease meanwhile; the next one looks for the message.
@@ -171,7 +174,7 @@ impl Alerting {
             .notifications
             .with_label_values(&[told.message_key.notifier.as_str(), told.outcome.as_str()])
             .inc();
-        engine.on_attempt_result(told, now_ms());
+        engine.on_attempt_result(told, self.clock.now_ms());
     }
 }
 

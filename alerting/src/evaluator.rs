@@ -14,6 +14,7 @@ use revwatch_storage::ports::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::Alerting;
 use crate::alert::Alert;
 use crate::dispatch::InFlight;
 use crate::engine::{self, Documents, Engine, LastCounterRead, TransitionEvent};
@@ -22,7 +23,6 @@ use crate::metric_value::{MetricInputs, PipelineStatus};
 use crate::notify::ATTEMPT_TIMEOUT;
 use crate::policy::PolicyError;
 use crate::setup::PendingConfig;
-use crate::{Alerting, now_s};
 
 /// Key figures need 60 days of hours, and the queue is another server: they are not read every second.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ const DELIVERIES: [&str; 4] = [
 const LEASE: &str = "alerting";
 
 pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationToken) {
-    let holder = format!("alerting-{}", uuid::Uuid::now_v7().simple());
+    let holder = format!("alerting-{}", alerting.ids.fresh().simple());
     tracing::info!(holder, rules = alerting.rules.len(), "alerting started");
     let mut lasting = ProcessState {
         shown: None,
@@ -75,10 +75,12 @@ pub(crate) async fn evaluate(alerting: &mut Alerting, shutdown: &CancellationTok
         // The next start asks destinations for messages whose attempts had no result: they must have arrived by then,
         // or never will.
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             () = lasting.attempts.end() => {}
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             () = lasting.arriving.changed() => {}
             () = tokio::time::sleep(Duration::from_secs_f64(alerting.config.tick_seconds)) => {}
@@ -182,7 +184,9 @@ impl Alerting {
         self.ready.pass();
         let healed_by = self.recovery_id().await?;
         let mut engine = self.open_engine(fence, &healed_by, keeping).await?;
-        keeping.catch_up(self.store.as_ref()).await?;
+        keeping
+            .catch_up(self.store.as_ref(), self.clock.now_ms())
+            .await?;
         if std::mem::take(took_over) {
             engine.retry_broken_now();
         }
@@ -347,7 +351,7 @@ impl Alerting {
             seen.pipeline = self.pipeline().await;
             seen.looked = Some(Instant::now());
         }
-        let now_s = now_s();
+        let now_s = self.clock.now_s();
         self.read_metrics(engine, seen, now_s).await?;
         let (mut scan, mut unread) = (engine.needs_scan(now_s), Vec::new());
         // To the end before anything is decided: what a page shows as open, a later one may close.
@@ -522,7 +526,7 @@ impl Alerting {
         engine: &mut Engine,
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
-        let writes = engine.settle(now_s());
+        let writes = engine.settle(self.clock.now_s());
         if !writes.is_empty() && self.recovery_id().await? != held.healed_by {
             return Err(EvaluatorError::Incomplete);
         }
@@ -532,7 +536,7 @@ impl Alerting {
         }
         for part in writes.chunks(WRITE_BATCH) {
             self.store.write_documents(held.fence, part).await?;
-            held.keeping.note(part);
+            held.keeping.note(part, self.clock.now_ms());
             self.keep_lease(held).await?;
             self.flush(held);
         }
@@ -570,7 +574,7 @@ impl Alerting {
         }
         for part in old.chunks(2000) {
             self.store.write_documents(held.fence, part).await?;
-            held.keeping.note(part);
+            held.keeping.note(part, self.clock.now_ms());
         }
         for space in [engine::ALERTS, engine::SILENCES, engine::PENDING] {
             let open = self.store.documents(space).await?.into_iter();
@@ -581,7 +585,7 @@ impl Alerting {
                     body: Some(body),
                 })
                 .collect();
-            held.keeping.note(&open);
+            held.keeping.note(&open, self.clock.now_ms());
         }
         Ok(())
     }
@@ -623,6 +627,7 @@ mod tests {
     use async_trait::async_trait;
     use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
     use revwatch_core::entity::{EntityKey, EntityKind};
+    use revwatch_core::ports::Clock as _;
     use revwatch_runtime::admin::Readiness;
     use revwatch_runtime::config::{AlertingConfig, Config};
     use revwatch_runtime::telemetry::Metrics;
@@ -630,6 +635,7 @@ mod tests {
         Commit, ConditionChange, Coordination as _, Documents as _, Entities as _, EventQueue,
     };
     use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
+    use revwatch_storage::system::{SystemClock, SystemIds};
     use tokio::sync::Notify;
     use tokio::time::{sleep, timeout};
 
@@ -748,6 +754,8 @@ mod tests {
         let alerting = Alerting {
             store: store.clone(),
             queue,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
             rules: shipped_rules(),
             notifiers: vec![notifier],
             actions: SlackActions::default(),
@@ -769,7 +777,7 @@ mod tests {
             &shipped_rules()[0],
             &Subject::Business,
             0,
-            now_s(),
+            SystemClock.now_s(),
             Evidence::default(),
         );
         alert.notifiers.push("slack".to_owned());

@@ -7,16 +7,16 @@ use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_runtime::telemetry::GaugeSet;
 use revwatch_storage::ports::StoreError;
 
+use crate::Alerting;
 use crate::engine::{Engine, TransitionEvent};
 use crate::lifecycle::Stage;
 use crate::report::overdue;
 use crate::rule::Severity;
-use crate::{Alerting, now_s};
 
 impl Alerting {
     /// Shows the key figures on the metrics page.
     pub(crate) async fn show_kpis(&self) -> Result<(), StoreError> {
-        let now_s = now_s();
+        let now_s = self.clock.now_s();
         let (from, to) = hours_needed(now_s);
         self.set_kpis(&Kpis::compute(&self.store.counters(from, to).await?, now_s));
         Ok(())
@@ -75,7 +75,7 @@ impl Alerting {
                 histogram.with_label_values(&[severity.as_str()]);
             }
         }
-        let now_s = now_s();
+        let now_s = self.clock.now_s();
         for alert in engine.alerts() {
             for clock in overdue(alert, now_s) {
                 *counts.entry((alert.severity.as_str(), clock)).or_default() += 1;

@@ -18,7 +18,6 @@ use crate::alert::Alert;
 use crate::command::{Command, CommandKind};
 use crate::engine::{ALERTS, HISTORY, PENDING, SILENCES};
 use crate::evaluator::EvaluatorError;
-use crate::now_ms;
 
 /// Spaces of documents that are kept. (How far was read is found out anew.)
 const JOURNALED: [&str; 4] = [HISTORY, ALERTS, SILENCES, PENDING];
@@ -81,8 +80,7 @@ impl Rest {
 
 impl JournalWriter {
     /// Documents that were written.
-    pub(crate) fn note(&mut self, writes: &[DocumentWrite]) {
-        let at_ms = now_ms();
+    pub(crate) fn note(&mut self, writes: &[DocumentWrite], at_ms: i64) {
         for DocumentWrite { space, key, body } in writes
             .iter()
             .filter(|write| JOURNALED.contains(&write.space))
@@ -195,7 +193,11 @@ impl JournalWriter {
     }
 
     /// Another may have evaluated meanwhile: what waits is to be written as it is stored now.
-    pub(crate) async fn catch_up(&mut self, store: &dyn StateStore) -> Result<(), StoreError> {
+    pub(crate) async fn catch_up(
+        &mut self,
+        store: &dyn StateStore,
+        at_ms: i64,
+    ) -> Result<(), StoreError> {
         for space in JOURNALED {
             let of_space = self.waiting.values().filter(|entry| entry.space == space);
             let keys: Vec<String> = of_space.map(|entry| entry.key.clone()).collect();
@@ -207,7 +209,7 @@ impl JournalWriter {
             for key in keys {
                 let body = stored.remove(&key);
                 self.put(JournalEntry {
-                    at_ms: now_ms(),
+                    at_ms,
                     space: space.to_owned(),
                     key,
                     body,
@@ -355,6 +357,9 @@ pub(crate) mod tests {
     };
     use revwatch_storage::sqlite::{Open, Sqlite};
 
+    use revwatch_core::ports::Clock as _;
+    use revwatch_storage::system::SystemClock;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(30);
@@ -488,13 +493,13 @@ pub(crate) mod tests {
             .write_documents(fence, &before)
             .await
             .expect("written");
-        keeping.note(&before);
+        keeping.note(&before, SystemClock.now_ms());
         keeping.end(&queue, LONG).await;
         sqlite
             .write_documents(fence, &after)
             .await
             .expect("written");
-        keeping.note(&after);
+        keeping.note(&after, SystemClock.now_ms());
         assert_eq!(
             differences(&*queue, &*sqlite, &keeping)
                 .await
@@ -535,19 +540,21 @@ pub(crate) mod tests {
             .expect("free");
         let silence = |body: &str| silence("a", Some(body));
         let (mut own, mut others) = (JournalWriter::default(), JournalWriter::default());
-        own.note(&[silence("older")]);
+        own.note(&[silence("older")], SystemClock.now_ms());
         own.waiting.values_mut().for_each(|line| line.at_ms -= 1);
         sqlite
             .write_documents(fence, &[silence("newer")])
             .await
             .expect("written");
-        others.note(&[silence("newer")]);
+        others.note(&[silence("newer")], SystemClock.now_ms());
         others.end(&queue, LONG).await;
         assert_eq!(
             differences(&*queue, &*sqlite, &own).await.expect("read"),
             []
         );
-        own.catch_up(&*sqlite).await.expect("read");
+        own.catch_up(&*sqlite, SystemClock.now_ms())
+            .await
+            .expect("read");
         own.end(&queue, LONG).await;
         sqlite
             .write_documents(
@@ -570,10 +577,13 @@ pub(crate) mod tests {
         let silent = Arc::new(Broken::default());
         let queue: Arc<dyn EventQueue> = silent.clone();
         let mut keeping = JournalWriter::default();
-        keeping.note(&[silence("a", Some("1")), silence("b", Some("1"))]);
+        keeping.note(
+            &[silence("a", Some("1")), silence("b", Some("1"))],
+            SystemClock.now_ms(),
+        );
         keeping.flush(&queue, LONG);
-        keeping.note(&[silence("a", Some("2"))]);
-        keeping.note(&[silence("a", Some("3"))]);
+        keeping.note(&[silence("a", Some("2"))], SystemClock.now_ms());
+        keeping.note(&[silence("a", Some("3"))], SystemClock.now_ms());
         // One at a time, so that the older line does not come last.
         keeping.flush(&queue, LONG);
         tokio::task::yield_now().await;
@@ -600,7 +610,7 @@ pub(crate) mod tests {
         let queue: Arc<dyn EventQueue> = failing.clone();
         let asked = || failing.asked.lock().expect("no panic").len();
         let mut keeping = JournalWriter::default();
-        keeping.note(&[silence("a", Some("1"))]);
+        keeping.note(&[silence("a", Some("1"))], SystemClock.now_ms());
         keeping.flush(&queue, LONG);
         keeping.answered().await;
         keeping.rest.until = Some(Instant::now() + LONG);
@@ -629,7 +639,7 @@ pub(crate) mod tests {
             .rev()
             .map(|n| silence(&n.to_string(), None))
             .collect();
-        keeping.note(&writes);
+        keeping.note(&writes, SystemClock.now_ms());
         assert_eq!(
             (keeping.waiting.len(), keeping.newest.len()),
             (MOST_WAITING, MOST_WAITING)
@@ -659,7 +669,7 @@ pub(crate) mod tests {
             body: Some("{}".to_owned()),
         };
         let mut keeping = JournalWriter::default();
-        keeping.note(&[write(ALERTS), write(HISTORY)]);
+        keeping.note(&[write(ALERTS), write(HISTORY)], SystemClock.now_ms());
         keeping.end(&queue, LONG).await;
         let lost = differences(&*queue, &*sqlite, &JournalWriter::default())
             .await

@@ -31,9 +31,9 @@ pub mod step;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 pub use revwatch_core::alert;
 pub use revwatch_core::alert as command;
+use revwatch_core::ports::{Clock, Ids};
 use revwatch_runtime::admin::Check;
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{AlertingConfig, ConfigError};
@@ -54,6 +54,10 @@ pub struct Alerting {
     pub store: Arc<dyn StateStore>,
     /// What waits to become state, for rules on the pipeline itself.
     pub queue: Arc<dyn EventQueue>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The name of this process as holder of the lease.
+    pub ids: Arc<dyn Ids>,
     /// The rules.
     pub rules: Vec<Rule>,
     /// The notifiers, in order of preference; at least one.
@@ -107,6 +111,8 @@ impl Alerting {
         Ok(Self {
             store,
             queue: backend.queue.clone(),
+            clock: process.clock.clone(),
+            ids: process.ids.clone(),
             rules,
             notifiers,
             actions,
@@ -142,12 +148,4 @@ pub async fn run(mut alerting: Alerting, shutdown: CancellationToken) {
         actions.run(shutdown.clone()),
         evaluator::evaluate(&mut alerting, &shutdown)
     );
-}
-
-pub(crate) fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
-}
-
-pub(crate) fn now_s() -> i64 {
-    Timestamp::now().as_second()
 }

@@ -20,6 +20,7 @@ use revwatch_runtime::telemetry::Metrics;
 use revwatch_storage::ports::StateStore;
 use revwatch_storage::redis::RedisStore;
 use revwatch_storage::sqlite::{Open, Sqlite};
+use revwatch_storage::system::{SystemClock, SystemIds};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -137,6 +138,8 @@ impl Watch {
         let alerting = Alerting {
             store: store.clone(),
             queue: Arc::new(sqlite),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
             rules: (0..size.rules).flat_map(shipped_again).collect(),
             notifiers: vec![Arc::new(Everybody)],
             actions: SlackActions::default(),
