@@ -96,6 +96,81 @@ fn pure_modules_use_no_runtime_client_clock_or_randomness() {
     );
 }
 
+/// Crates that take the wall clock and fresh ids as parameters: see `shared/core/src/ports.rs`.
+const WITHOUT_CLOCK: &[&str] = &["ingest/src", "worker/src", "alerting/src", "shared"];
+
+/// The files that may read the system's clock or draw random numbers.
+const SYSTEM: &[&str] = &[
+    "shared/storage/src/system.rs",
+    // The time stamps of log lines and spans.
+    "shared/runtime/src/telemetry/logs.rs",
+    "shared/runtime/src/telemetry/trace.rs",
+    // Not yet: these sign and verify with the time.
+    "alerting/src/notify/http_outcome.rs",
+    "alerting/src/notify/webhook.rs",
+    "alerting/src/slack_actions/http.rs",
+    "alerting/src/slack_actions/socket.rs",
+    "shared/stripe/src/lib.rs",
+];
+
+#[test]
+fn the_wall_clock_and_random_ids_are_read_in_one_file() {
+    let files = WITHOUT_CLOCK
+        .iter()
+        .flat_map(|name| rust_files(&root().join(name)));
+    let mut readers = Vec::new();
+    for file in files {
+        let shown = file.strip_prefix(root()).expect("within the repository");
+        let shown = shown.display().to_string();
+        let source = std::fs::read_to_string(&file).expect("a source file");
+        if !shown.contains("/tests") && reads_system(&source) {
+            readers.push(shown);
+        }
+    }
+    readers.sort();
+    let mut allowed = SYSTEM.to_vec();
+    allowed.sort_unstable();
+    assert_eq!(
+        readers, allowed,
+        "a file reads the system's clock, or no longer does"
+    );
+}
+
+#[test]
+fn system_clocks_and_random_ids_are_found_in_any_notation() {
+    for (source, expected) in [
+        ("fn f() { jiff::Timestamp::now(); }", true),
+        ("fn f() { std::time::SystemTime::now(); }", true),
+        ("fn f() { g(SystemTime::now) }", true),
+        ("fn f() { Uuid::now_v7(); }", true),
+        ("fn f() { fastrand::u64(..); }", true),
+        (
+            "fn f() { Instant::now(); clock.now(); self.clock.now_ms(); }",
+            false,
+        ),
+        ("fn f(at: SystemTime) -> Timestamp { at.into() }", false),
+        (
+            "#[cfg(test)] mod tests { fn f() { Uuid::now_v7(); } }",
+            false,
+        ),
+    ] {
+        assert_eq!(reads_system(source), expected, "{source}");
+    }
+}
+
+fn reads_system(source: &str) -> bool {
+    let mut named = Vec::new();
+    collect(source.parse().expect("Rust"), &mut named);
+    named.iter().any(|Named { segments, .. }| {
+        let has = |name: &str| segments.iter().any(|s| s == name);
+        let reads_clock = ["Timestamp", "Zoned", "SystemTime"].into_iter().any(has) && has("now");
+        reads_clock
+            || ["now_v7", "new_v4", "fastrand", "getrandom"]
+                .into_iter()
+                .any(has)
+    })
+}
+
 #[test]
 fn impure_paths_are_found_in_any_notation() {
     let table: &[(&str, &[&str])] = &[
