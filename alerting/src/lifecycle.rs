@@ -26,22 +26,26 @@ pub const TRANSITIONS: [Transition; 8] = [
     (
         Stage::Inactive,
         Stage::Pending,
-        "it holds, and the rule has a `for`",
+        "the rule is true and has a `for`",
     ),
-    (Stage::Inactive, Stage::Firing, "it holds"),
-    (Stage::Pending, Stage::Inactive, "it holds no longer"),
-    (Stage::Pending, Stage::Firing, "it has held for `for`"),
-    (Stage::Firing, Stage::Acknowledged, "somebody acknowledges"),
+    (Stage::Inactive, Stage::Firing, "the rule is true"),
+    (Stage::Pending, Stage::Inactive, "the rule is false"),
+    (
+        Stage::Pending,
+        Stage::Firing,
+        "the rule has been true for `for`",
+    ),
+    (Stage::Firing, Stage::Acknowledged, "a person acknowledges"),
     (
         Stage::Firing,
         Stage::Resolved,
-        "it has been over for `keep_firing_for`, or somebody resolves it",
+        "the rule has been false for `keep_firing_for`, or a person resolves it",
     ),
     (Stage::Acknowledged, Stage::Resolved, "the same"),
     (
         Stage::Resolved,
         Stage::Inactive,
-        "told, and kept in the history",
+        "the resolution was sent, and the alert is in the history",
     ),
 ];
 
