@@ -20,7 +20,7 @@
 //!   half the budget in bytes: by default 32 MiB in 1.5 seconds.
 //! - Without such pressure a slow sender has all of `limits.body_seconds`.
 //!
-//! There is no share per address: Stripe sends from few addresses, and behind a proxy all senders
+//! Addresses have no share of their own: Stripe sends from few addresses, and behind a proxy all senders
 //! may share one. `limits.connections_per_peer` bounds what one address can have open.
 
 use std::collections::BTreeMap;
@@ -181,7 +181,8 @@ impl Shared {
             // The oldest may be this body itself: then its minimum time is over.
             let is_protected =
                 oldest != number && now.saturating_duration_since(*since) < limits.min_time;
-            // A refused body releases its memory at once, so that it causes no further refusals.
+            // A refused body releases its memory immediately, so that it causes no further
+            // refusals.
             let evicted = if is_protected { number } else { oldest };
             drop(self.leave(evicted));
             if evicted == number {

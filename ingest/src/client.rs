@@ -70,7 +70,7 @@ mod tests {
         check("::ffff:10.0.0.1", &[b"198.51.100.1"], "198.51.100.1");
         check("fd00::1", &[b"2001:db8::1"], "2001:db8::1");
         check("fd00::2", &[b"2001:db8::1"], "fd00::2");
-        // What the client wrote itself precedes what the proxy saw.
+        // The client's own entries precede the proxy's.
         check("10.0.0.1", &[b"192.0.2.66, 198.51.100.1"], "198.51.100.1");
         check(
             "10.0.0.1",
@@ -101,7 +101,7 @@ mod tests {
             &[b"198.51.100.1, ::ffff:10.0.0.2"],
             "198.51.100.1",
         );
-        // An unreadable value hides who was before it.
+        // An unreadable value hides the addresses before it.
         for unreadable in [
             "",
             ",",

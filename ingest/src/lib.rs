@@ -23,7 +23,7 @@
 //! | 429 | `limited` | replaces any refusal without a valid signature if the address (IPv6: the /64) had too many of them (`Retry-After`) |
 //! | 503 | `unavailable` | the queue refused, or did not confirm within `limits.publish_seconds` (`Retry-After`) |
 //! | 503 | `overloaded` | `limits.in_flight` deliveries are being published (`Retry-After`) |
-//! | 503 | `body_budget` | incomplete large bodies fill `limits.unfinished_body_bytes`: this one found no room, or was slow and was evicted (`Retry-After`) |
+//! | 503 | `body_budget` | incomplete large bodies fill `limits.unfinished_body_bytes`: this one did not fit, or was slow and was evicted (`Retry-After`) |
 //!
 //! Response bodies are JSON: `{"status":"stored"}` or `{"error":{"reason":"…","message":"…"}}`.
 //!
@@ -33,8 +33,8 @@
 //! - `malformed_http`: answered 400.
 //! - `header_too_large`: answered 414 or 431.
 //! - `header_timeout`: closed without an answer.
-//! - `too_many_connections`: closed at once, because the address has `limits.connections_per_peer`
-//!   connections open.
+//! - `too_many_connections`: closed immediately, because the address has
+//!   `limits.connections_per_peer` connections open.
 //! - `aborted`: the sender disconnected first.
 //!
 //! The client address is the peer's or, if the peer is one of `trusted_proxies`, the address that

@@ -33,7 +33,7 @@ const SWEEP_EVERY: u32 = 1024;
 const MAX_ADDRESSES: usize = 65_536;
 
 impl Limiter {
-    /// `per_second` sustained, `burst` at once; zero counts as one.
+    /// Allows `per_second` refusals sustained and bursts of `burst`; zero counts as one.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));

@@ -24,8 +24,8 @@ use crate::service::Edge;
 
 /// Stripe's headers are about one kilobyte.
 const HEADER_BYTES: usize = 16 * 1024;
-/// Maximum read at once. Every connection may hold this much in addition to its headers and a small
-/// body, so it is no larger than headers may be; a typical event still arrives in one piece. With
+/// Maximum size of one read. Every connection may hold this much in addition to its headers and a
+/// small body, so it is no larger than headers may be; a typical event still arrives in one piece. With
 /// headers at their maximum size and number, a connection was measured to hold 72 KiB, and an idle
 /// one 13 KiB.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -43,7 +43,7 @@ pub(crate) async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Canc
     while let Some((slot, stream, peer)) = next(&listener, &slots, &shutdown).await {
         let peer = peer.ip().to_canonical();
         let Ok(peer_slot) = edge.admit(peer) else {
-            // Dropping closes it: there is no request that could be answered.
+            // Dropping closes it: without a request there is nothing to answer.
             edge.connection_refused(peer);
             continue;
         };

@@ -16,7 +16,7 @@ pub(crate) struct RequestCounter {
 }
 
 impl RequestCounter {
-    /// A request of which nothing is known yet.
+    /// A request that is not routed yet.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,

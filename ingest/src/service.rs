@@ -180,13 +180,13 @@ impl Edge {
         response(&answer, early)
     }
 
-    /// Counts and logs a connection that found no slot.
+    /// Counts and logs a connection that is closed because its peer is at the limit.
     pub(crate) fn connection_refused(&self, peer: IpAddr) {
         self.no_request(peer, "too_many_connections");
     }
 
-    /// Counts and logs a connection that ended without becoming a request. There is no one to
-    /// answer: the HTTP layer has already sent what could be sent.
+    /// Counts and logs a connection that ended without becoming a request. It sends no answer: the
+    /// HTTP layer has already sent one where that was possible.
     pub(crate) fn connection_failed(&self, peer: IpAddr, error: &hyper::Error, stage: Stage) {
         // A request that reached the service is counted there; an idle connection is not a request.
         if stage != Stage::Head {

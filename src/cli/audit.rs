@@ -21,13 +21,13 @@ pub struct AuditArgs {
     /// Maximum number of entries, newest first.
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    /// Only what this person did.
+    /// Only actions of this person.
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
     /// Only actions of this kind, for example pause or "alert acknowledged".
-    #[arg(long, value_name = "ACT")]
+    #[arg(long, value_name = "ACTION")]
     what: Option<String>,
-    /// Instead of what people did: state changes of subscriptions, invoices, payments, payouts and
+    /// Instead of people's actions: state changes of subscriptions, invoices, payments, payouts and
     /// accounts, with the event that caused each.
     #[arg(long, conflicts_with_all = ["who", "what"])]
     changes: bool,
@@ -88,7 +88,7 @@ pub async fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The audit trail of state changes (K10), oldest first as well.
+/// The audit trail of state changes (K10), also oldest first.
 async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
     let mut entries = Backend::store(&common.config()?)
         .await?

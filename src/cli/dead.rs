@@ -47,7 +47,7 @@ pub enum DeadCommand {
         after_help = "Examples:\n  revwatch dead replay evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead replay --all"
     )]
     Replay(Selection),
-    /// Discard dead letters. The archive still holds action was received, for its 35 days.
+    /// Discard dead letters. The archive keeps the received bodies for 35 days.
     #[command(
         after_help = "Examples:\n  revwatch dead drop evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead drop --all --reason 'not valid JSON'"
     )]

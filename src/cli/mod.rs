@@ -149,9 +149,9 @@ Examples:
     Replay(replay::ReplayArgs),
     /// Drop all state and rebuild it from the archive.
     ///
-    /// It is safe while `serve` runs: deliveries are received and applied meanwhile, and no rule
-    /// fires or resolves until the rebuild is done. Alerts, silences and the audit are kept. The
-    /// archive reaches back 35 days: older state is lost.
+    /// It is safe while `serve` runs: deliveries are still received and applied, and no rule fires
+    /// or resolves until the rebuild is done. Alerts, silences and the audit are kept. The archive
+    /// reaches back 35 days: older state is lost.
     #[command(after_help = "Example:\n  revwatch rebuild --yes")]
     Rebuild(replay::RebuildArgs),
     /// Pause the processing of events: all, those of one mode, or those of one connected account.
@@ -177,11 +177,11 @@ Examples:
     Audit(audit::AuditArgs),
     /// Recount aggregates and conditions from the entities and compare them with the store.
     ///
-    /// It is safe while `serve` runs. If nothing was committed during the recount, every difference
-    /// is reported at once. While events are applied, a difference is reported if it is the same in
-    /// each of ten recounts. A sum that changes all the time is only compared with the range it
-    /// moved in, so only a quiet moment finds every difference: JSON has `undisturbed` then. Exits
-    /// with 1 if anything differs.
+    /// It is safe while `serve` runs. If nothing is committed during the recount, one recount finds
+    /// every difference; JSON then has `"undisturbed": true`. While events are applied, a difference
+    /// is reported if it is the same in each of ten recounts. A sum that changes all the time is
+    /// only compared with the range in which it moved, so a small difference in it may be missed.
+    /// Exits with 1 if anything differs.
     #[command(after_help = "\
 Not compared: counters of deliveries (they belong to no entity) and hours older than 400 days (stores drop them).
 

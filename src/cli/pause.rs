@@ -22,7 +22,7 @@ pub struct PauseArgs {
     /// Only events of this connected account.
     #[arg(long, value_name = "ACCT")]
     account: Option<String>,
-    /// Only show action is paused, how much waits and how much is parked.
+    /// Only show the pauses, and how many deliveries wait and are parked.
     #[arg(long, conflicts_with_all = ["mode", "account"])]
     show: bool,
     /// The reason, for the audit.

@@ -74,7 +74,13 @@ pub async fn rebuild(common: &Common, args: &RebuildArgs) -> anyhow::Result<()> 
         "rebuild drops all state and rebuilds it from the archive, which reaches back 35 days: state from older \
          events is lost. Alerts, silences and the audit are kept. Confirm with --yes"
     );
-    note(queue.as_ref(), &args.by, "rebuild", "state from nothing").await?;
+    note(
+        queue.as_ref(),
+        &args.by,
+        "rebuild",
+        "drop all state and replay the archive",
+    )
+    .await?;
     store.drop_state().await?;
     let progress = bar();
     let mut total = ReplaySummary::default();

@@ -55,16 +55,16 @@ pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         pace
     });
-    let mut tally = Tally::default();
-    let mut under_way = JoinSet::new();
+    let mut counts = PostCounts::default();
+    let mut in_flight = JoinSet::new();
     for event in events {
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        if under_way.len() >= args.concurrency.max(1)
-            && let Some(done) = under_way.join_next().await
+        if in_flight.len() >= args.concurrency.max(1)
+            && let Some(done) = in_flight.join_next().await
         {
-            tally.note(done??, &progress);
+            counts.record(done??, &progress);
         }
         let (client, key, url, body) = (
             client.clone(),
@@ -72,10 +72,10 @@ pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
             args.url.clone(),
             event.to_owned(),
         );
-        under_way.spawn(async move { post(&client, &key, &url, body).await });
+        in_flight.spawn(async move { post(&client, &key, &url, body).await });
     }
-    while let Some(done) = under_way.join_next().await {
-        tally.note(done??, &progress);
+    while let Some(done) = in_flight.join_next().await {
+        counts.record(done??, &progress);
     }
     progress.finish_and_clear();
     let mut out = std::io::stdout().lock();
@@ -83,30 +83,30 @@ pub async fn run(common: &Common, args: &SendArgs) -> anyhow::Result<()> {
         writeln!(
             out,
             "{}",
-            serde_json::json!({"accepted": tally.accepted, "refused": tally.refused})
+            serde_json::json!({"accepted": counts.accepted, "refused": counts.refused})
         )?;
     } else {
         writeln!(
             out,
             "{} accepted, {} refused",
-            tally.accepted, tally.refused
+            counts.accepted, counts.refused
         )?;
     }
-    match tally.first_refusal {
+    match counts.first_refusal {
         Some(refusal) => bail!("the first refusal was: {refusal}"),
         None => Ok(()),
     }
 }
 
 #[derive(Default)]
-struct Tally {
+struct PostCounts {
     accepted: u64,
     refused: u64,
     first_refusal: Option<String>,
 }
 
-impl Tally {
-    fn note(&mut self, refusal: Option<String>, progress: &ProgressBar) {
+impl PostCounts {
+    fn record(&mut self, refusal: Option<String>, progress: &ProgressBar) {
         progress.inc(1);
         match refusal {
             None => self.accepted += 1,

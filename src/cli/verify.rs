@@ -238,14 +238,14 @@ fn describe(entities: u64, recounts: u32, comparison: &Comparison) -> Value {
     }
     json!({
         "agree": comparison.differences.is_empty(), "entities": entities, "counters": comparison.counters,
-        "conditions": comparison.conditions, "looks": recounts, "undisturbed": comparison.undisturbed,
+        "conditions": comparison.conditions, "recounts": recounts, "undisturbed": comparison.undisturbed,
         "differences": {"counters": counters, "conditions": conditions},
     })
 }
 
 fn bucket_text(bucket: Bucket) -> String {
     match bucket {
-        Bucket::Current => "standing".to_owned(),
+        Bucket::Current => "current".to_owned(),
         Bucket::Hour(hour) => iso(Some(i64::from(hour) * 3600)),
     }
 }

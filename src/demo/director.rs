@@ -46,7 +46,7 @@ const WAVE: Duration = Duration::from_millis(1000);
 
 impl Director {
     /// Runs the scenario to its end. The error lists what was not seen.
-    pub async fn play(mut self) -> anyhow::Result<()> {
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let outcome = self.run_phases().await;
         let kpis = match outcome {
             Ok(()) => self.settle().await,
@@ -55,7 +55,7 @@ impl Director {
         // Also before an error is printed: otherwise the status line would overlap it.
         self.screen.close();
         let kpis = kpis?;
-        self.screen.say(&summary::text(&self, &kpis))?;
+        self.screen.print_line(&summary::text(&self, &kpis))?;
         let missing = self.scenario.missing();
         if !missing.is_empty() {
             bail!("{}", missing.join(", "));
@@ -69,7 +69,7 @@ impl Director {
     async fn run_phases(&mut self) -> anyhow::Result<()> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut looked, mut budget) = (None::<Instant>, 0.0);
+        let (mut last_read, mut budget) = (None::<Instant>, 0.0);
         loop {
             tokio::select! {
                 biased;
@@ -79,10 +79,10 @@ impl Director {
                         bail!("a webhook was refused: {refusal}");
                     }
                     match self.scenario.next(self.screen.elapsed_s()) {
-                        Action::Hold => {}
+                        Action::Wait => {}
                         Action::Begin(phase) => self.begin(phase)?,
                         Action::Finish => return Ok(()),
-                        Action::GiveUp(reason) => bail!(reason),
+                        Action::Fail(reason) => bail!(reason),
                     }
                     // Normal business waits until the history is delivered, because the history is
                     // older.
@@ -91,8 +91,8 @@ impl Director {
                         budget = self.business(budget);
                     }
                     self.wave();
-                    if looked.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
-                        looked = Some(Instant::now());
+                    if last_read.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
+                        last_read = Some(Instant::now());
                         let kpis = self.kpis().await?;
                         self.screen.status(summary::status(self, &kpis));
                     }
@@ -197,7 +197,7 @@ impl Director {
         self.scenario.on_alert(
             &alert.alert_id,
             &alert.rule,
-            alert.over,
+            alert.resolved,
             self.screen.elapsed_s(),
         );
         Ok(self.screen.alert(alert)?)
@@ -241,7 +241,7 @@ impl Director {
                 .store
                 .counters(from, to)
                 .await
-                .context("cannot read the key figures")?,
+                .context("cannot read the metrics")?,
             now_s,
         ))
     }

@@ -80,7 +80,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         },
         started,
     ));
-    let play = async {
+    let demo = async {
         let addresses = addresses.await.context("revwatch did not start")?;
         let demo = Demo {
             args: &args,
@@ -98,7 +98,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
             bail!("interrupted");
         }
         () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
-        outcome = play => outcome,
+        outcome = demo => outcome,
     };
     shutdown.cancel();
     // An orderly shutdown, with a limit on how long the user waits.
@@ -121,7 +121,7 @@ impl Demo<'_> {
     ) -> anyhow::Result<()> {
         let webhooks = at.webhooks.context("the webhook listener did not start")?;
         let screen = Screen::new(self.args.no_color);
-        screen.say(&format!(
+        screen.print_line(&format!(
             "revwatch demo: about {} seconds, seed {} (repeat: revwatch demo --seed {}).\n\
              Webhooks go to http://{webhooks}/webhooks/stripe, metrics are at http://{}/metrics.",
             self.args.seconds, self.seed, self.seed, at.admin
@@ -138,7 +138,7 @@ impl Demo<'_> {
             recovering: None,
             screen,
         };
-        director.play().await?;
+        director.run().await?;
         let mut last = "\nAll three alerts fired and resolved.".to_owned();
         if let Some(folder) = &self.args.keep {
             let folder = folder.display();

@@ -14,7 +14,7 @@ pub struct SentAlert {
     /// The rule's name.
     pub rule: String,
     /// Whether it is resolved.
-    pub over: bool,
+    pub resolved: bool,
     /// The text of the notification.
     pub text: String,
 }
@@ -55,7 +55,7 @@ impl Notifier for DemoNotifier {
         let receiver = SentAlert {
             alert_id: message.alert_id.clone(),
             rule: message.rule.clone(),
-            over: message.state == AlertState::Resolved,
+            resolved: message.state == AlertState::Resolved,
             text: message.text.clone(),
         };
         match self.0.send(receiver) {

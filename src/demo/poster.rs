@@ -17,11 +17,11 @@ use crate::cli::send;
 pub struct Poster {
     queue: mpsc::UnboundedSender<SimEvent>,
     queued: u64,
-    tally: Arc<Tally>,
+    counts: Arc<ResponseCounts>,
 }
 
 #[derive(Default)]
-struct Tally {
+struct ResponseCounts {
     accepted: AtomicU64,
     refusal: OnceLock<String>,
 }
@@ -40,25 +40,31 @@ impl Poster {
             .no_proxy()
             .build()?;
         let (queue, mut events) = mpsc::unbounded_channel::<SimEvent>();
-        let tally = Arc::new(Tally::default());
-        let noted = tally.clone();
+        let counts = Arc::new(ResponseCounts::default());
+        let shared_counts = counts.clone();
         tokio::spawn(async move {
             let free = Arc::new(Semaphore::new(MAX_CONCURRENT));
             while let (Ok(permit), Some(event)) =
                 (free.clone().acquire_owned().await, events.recv().await)
             {
-                let (client, key, url, tally) =
-                    (client.clone(), key.clone(), url.clone(), noted.clone());
+                let (client, key, url, counts) = (
+                    client.clone(),
+                    key.clone(),
+                    url.clone(),
+                    shared_counts.clone(),
+                );
                 tokio::spawn(async move {
                     let _permit = permit;
                     match send::post(&client, &key, &url, event.body).await {
                         Ok(None) => {
-                            tally.accepted.fetch_add(1, Ordering::Relaxed);
+                            counts.accepted.fetch_add(1, Ordering::Relaxed);
                         }
                         Ok(Some(refusal)) => {
-                            drop(tally.refusal.set(format!("{}: {refusal}", event.kind)));
+                            drop(counts.refusal.set(format!("{}: {refusal}", event.kind)));
                         }
-                        Err(error) => drop(tally.refusal.set(format!("{}: {error:#}", event.kind))),
+                        Err(error) => {
+                            drop(counts.refusal.set(format!("{}: {error:#}", event.kind)));
+                        }
                     }
                 });
             }
@@ -66,7 +72,7 @@ impl Poster {
         Ok(Self {
             queue,
             queued: 0,
-            tally,
+            counts,
         })
     }
 
@@ -80,7 +86,7 @@ impl Poster {
 
     /// Deliveries answered with a 2xx.
     pub fn accepted(&self) -> u64 {
-        self.tally.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
     }
 
     /// Deliveries not answered yet.
@@ -90,6 +96,6 @@ impl Poster {
 
     /// The first delivery that was refused for good, with the reason.
     pub fn refusal(&self) -> Option<&str> {
-        self.tally.refusal.get().map(String::as_str)
+        self.counts.refusal.get().map(String::as_str)
     }
 }

@@ -26,14 +26,14 @@ pub enum Phase {
 /// The next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing new.
-    Hold,
+    /// Nothing to do yet.
+    Wait,
     /// This phase begins.
     Begin(Phase),
-    /// Everything was observed.
+    /// All alerts have fired and resolved.
     Finish,
-    /// Something did not happen; the text says what.
-    GiveUp(String),
+    /// An alert did not fire or resolve in time, for this reason.
+    Fail(String),
 }
 
 /// The state of the scenario.
@@ -58,7 +58,7 @@ pub struct AlertTimes {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Until {
+enum Precondition {
     Start,
     Fired(&'static str),
     Resolved(&'static str),
@@ -75,13 +75,13 @@ const CHARGES: &str = "provider_lost_charges";
 pub const RULES: [&str; 3] = [PAST_DUE, PAYOUTS, CHARGES];
 
 /// Each phase, its time as a fraction of the total length, and its precondition.
-const PHASES: [(Phase, f64, Until); 6] = [
-    (Phase::History, 0.0, Until::Start),
-    (Phase::BankIncident, 0.18, Until::Fired(PAST_DUE)),
-    (Phase::ProviderDown, 0.36, Until::Fired(PAYOUTS)),
-    (Phase::ProviderBack, 0.54, Until::Fired(CHARGES)),
-    (Phase::BankBack, 0.66, Until::Resolved(CHARGES)),
-    (Phase::CardsBack, 0.82, Until::Resolved(PAYOUTS)),
+const PHASES: [(Phase, f64, Precondition); 6] = [
+    (Phase::History, 0.0, Precondition::Start),
+    (Phase::BankIncident, 0.18, Precondition::Fired(PAST_DUE)),
+    (Phase::ProviderDown, 0.36, Precondition::Fired(PAYOUTS)),
+    (Phase::ProviderBack, 0.54, Precondition::Fired(CHARGES)),
+    (Phase::BankBack, 0.66, Precondition::Resolved(CHARGES)),
+    (Phase::CardsBack, 0.82, Precondition::Resolved(PAYOUTS)),
 ];
 
 impl Scenario {
@@ -96,8 +96,8 @@ impl Scenario {
     }
 
     /// Records that an alert fired or resolved. Repeats are ignored.
-    pub fn on_alert(&mut self, id: &str, rule: &str, over: bool, elapsed_s: f64) {
-        let life = self
+    pub fn on_alert(&mut self, id: &str, rule: &str, resolved: bool, elapsed_s: f64) {
+        let times = self
             .alerts
             .entry(id.to_owned())
             .or_insert_with(|| AlertTimes {
@@ -105,36 +105,36 @@ impl Scenario {
                 fired_s: elapsed_s,
                 resolved_s: None,
             });
-        if over {
-            life.resolved_s.get_or_insert(elapsed_s);
+        if resolved {
+            times.resolved_s.get_or_insert(elapsed_s);
         }
     }
 
     /// The action at `elapsed_s`.
     pub fn next(&mut self, elapsed_s: f64) -> Action {
-        let (planned_s, until) = match PHASES.get(self.next) {
-            Some((_, part, until)) => (part * self.length_s, *until),
-            None => (self.length_s, Until::Resolved(PAST_DUE)),
+        let (planned_s, precondition) = match PHASES.get(self.next) {
+            Some((_, part, precondition)) => (part * self.length_s, *precondition),
+            None => (self.length_s, Precondition::Resolved(PAST_DUE)),
         };
-        let seen = self.has_seen(until);
-        if seen && self.next == PHASES.len() {
+        let met = self.is_met(precondition);
+        if met && self.next == PHASES.len() {
             return Action::Finish;
         }
-        if seen && elapsed_s >= planned_s {
+        if met && elapsed_s >= planned_s {
             let phase = PHASES[self.next].0;
             self.next += 1;
             self.waiting_since_s = elapsed_s;
             return Action::Begin(phase);
         }
-        if !seen && elapsed_s > planned_s.max(self.waiting_since_s) + PHASE_TIMEOUT_S {
-            let what = match until {
-                Until::Start => "the start".to_owned(),
-                Until::Fired(rule) => format!("the alert {rule} to fire"),
-                Until::Resolved(rule) => format!("the alert {rule} to resolve"),
+        if !met && elapsed_s > planned_s.max(self.waiting_since_s) + PHASE_TIMEOUT_S {
+            let what = match precondition {
+                Precondition::Start => "the start".to_owned(),
+                Precondition::Fired(rule) => format!("the alert {rule} to fire"),
+                Precondition::Resolved(rule) => format!("the alert {rule} to resolve"),
             };
-            return Action::GiveUp(format!("timed out waiting for {what}"));
+            return Action::Fail(format!("timed out waiting for {what}"));
         }
-        Action::Hold
+        Action::Wait
     }
 
     /// Whether `rule` has fired and none of its alerts fires any more.
@@ -146,15 +146,15 @@ impl Scenario {
     pub fn firing(&self) -> impl Iterator<Item = &str> {
         self.alerts
             .values()
-            .filter(|life| life.resolved_s.is_none())
-            .map(|life| life.rule.as_str())
+            .filter(|times| times.resolved_s.is_none())
+            .map(|times| times.rule.as_str())
     }
 
     /// All alerts, ordered by firing time.
     pub fn alerts(&self) -> Vec<&AlertTimes> {
-        let mut lives: Vec<_> = self.alerts.values().collect();
-        lives.sort_by(|a, b| a.fired_s.total_cmp(&b.fired_s));
-        lives
+        let mut alerts: Vec<_> = self.alerts.values().collect();
+        alerts.sort_by(|a, b| a.fired_s.total_cmp(&b.fired_s));
+        alerts
     }
 
     /// The rules of [`RULES`] that have not fired or not resolved.
@@ -176,14 +176,14 @@ impl Scenario {
     }
 
     fn has_fired(&self, rule: &str) -> bool {
-        self.alerts.values().any(|life| life.rule == rule)
+        self.alerts.values().any(|times| times.rule == rule)
     }
 
-    fn has_seen(&self, until: Until) -> bool {
-        match until {
-            Until::Start => true,
-            Until::Fired(rule) => self.has_fired(rule),
-            Until::Resolved(rule) => self.is_resolved(rule),
+    fn is_met(&self, precondition: Precondition) -> bool {
+        match precondition {
+            Precondition::Start => true,
+            Precondition::Fired(rule) => self.has_fired(rule),
+            Precondition::Resolved(rule) => self.is_resolved(rule),
         }
     }
 }
@@ -194,47 +194,47 @@ mod tests {
 
     #[test]
     fn a_phase_waits_for_its_time_and_its_precondition() {
-        let mut play = Scenario::new(100.0);
-        assert_eq!(play.next(0.0), Action::Begin(Phase::History));
-        assert_eq!(play.next(50.0), Action::Hold, "nothing has fired");
-        play.on_alert("al_1", PAST_DUE, false, 50.0);
-        assert_eq!(play.next(50.0), Action::Begin(Phase::BankIncident));
-        play.on_alert("al_2", PAYOUTS, false, 51.0);
-        assert_eq!(play.next(52.0), Action::Begin(Phase::ProviderDown));
-        play.on_alert("al_3", CHARGES, false, 53.0);
-        assert_eq!(play.next(53.5), Action::Hold, "too early");
-        assert_eq!(play.next(54.0), Action::Begin(Phase::ProviderBack));
-        assert_eq!(play.firing().count(), 3);
-        play.on_alert("al_3", CHARGES, true, 60.0);
-        assert_eq!(play.next(66.0), Action::Begin(Phase::BankBack));
-        play.on_alert("al_2", PAYOUTS, true, 70.0);
-        assert_eq!(play.next(82.0), Action::Begin(Phase::CardsBack));
-        assert_eq!(play.missing(), ["past_due_share has not resolved"]);
-        assert_eq!(play.next(83.0), Action::Hold);
-        play.on_alert("al_1", PAST_DUE, true, 84.0);
-        play.on_alert("al_1", PAST_DUE, true, 85.0);
-        assert_eq!(play.next(85.0), Action::Finish);
-        assert!(play.missing().is_empty());
-        assert_eq!(play.alerts()[0].resolved_s, Some(84.0));
+        let mut scenario = Scenario::new(100.0);
+        assert_eq!(scenario.next(0.0), Action::Begin(Phase::History));
+        assert_eq!(scenario.next(50.0), Action::Wait, "nothing has fired");
+        scenario.on_alert("al_1", PAST_DUE, false, 50.0);
+        assert_eq!(scenario.next(50.0), Action::Begin(Phase::BankIncident));
+        scenario.on_alert("al_2", PAYOUTS, false, 51.0);
+        assert_eq!(scenario.next(52.0), Action::Begin(Phase::ProviderDown));
+        scenario.on_alert("al_3", CHARGES, false, 53.0);
+        assert_eq!(scenario.next(53.5), Action::Wait, "too early");
+        assert_eq!(scenario.next(54.0), Action::Begin(Phase::ProviderBack));
+        assert_eq!(scenario.firing().count(), 3);
+        scenario.on_alert("al_3", CHARGES, true, 60.0);
+        assert_eq!(scenario.next(66.0), Action::Begin(Phase::BankBack));
+        scenario.on_alert("al_2", PAYOUTS, true, 70.0);
+        assert_eq!(scenario.next(82.0), Action::Begin(Phase::CardsBack));
+        assert_eq!(scenario.missing(), ["past_due_share has not resolved"]);
+        assert_eq!(scenario.next(83.0), Action::Wait);
+        scenario.on_alert("al_1", PAST_DUE, true, 84.0);
+        scenario.on_alert("al_1", PAST_DUE, true, 85.0);
+        assert_eq!(scenario.next(85.0), Action::Finish);
+        assert!(scenario.missing().is_empty());
+        assert_eq!(scenario.alerts()[0].resolved_s, Some(84.0));
     }
 
     #[test]
     fn a_timeout_names_the_missing_alert() {
-        let mut play = Scenario::new(10.0);
-        assert_eq!(play.next(0.0), Action::Begin(Phase::History));
-        assert_eq!(play.next(1.8 + PHASE_TIMEOUT_S), Action::Hold);
+        let mut scenario = Scenario::new(10.0);
+        assert_eq!(scenario.next(0.0), Action::Begin(Phase::History));
+        assert_eq!(scenario.next(1.8 + PHASE_TIMEOUT_S), Action::Wait);
         let reason = "timed out waiting for the alert past_due_share to fire".to_owned();
-        assert_eq!(play.next(1.9 + PHASE_TIMEOUT_S), Action::GiveUp(reason));
-        assert_eq!(play.missing().len(), 3);
+        assert_eq!(scenario.next(1.9 + PHASE_TIMEOUT_S), Action::Fail(reason));
+        assert_eq!(scenario.missing().len(), 3);
     }
 
     #[test]
     fn an_alert_that_fires_again_is_not_resolved() {
-        let mut play = Scenario::new(10.0);
-        play.on_alert("al_1", CHARGES, false, 1.0);
-        play.on_alert("al_1", CHARGES, true, 2.0);
-        assert!(play.is_resolved(CHARGES));
-        play.on_alert("al_2", CHARGES, false, 3.0);
-        assert!(!play.is_resolved(CHARGES));
+        let mut scenario = Scenario::new(10.0);
+        scenario.on_alert("al_1", CHARGES, false, 1.0);
+        scenario.on_alert("al_1", CHARGES, true, 2.0);
+        assert!(scenario.is_resolved(CHARGES));
+        scenario.on_alert("al_2", CHARGES, false, 3.0);
+        assert!(!scenario.is_resolved(CHARGES));
     }
 }

@@ -53,15 +53,15 @@ impl Screen {
     }
 
     /// Prints a permanent line.
-    pub fn say(&self, text: &str) -> io::Result<()> {
-        // The status line is hidden meanwhile, so that the lines do not mix.
+    pub fn print_line(&self, text: &str) -> io::Result<()> {
+        // Hides the status line while it prints, so that the lines do not mix.
         self.status
             .suspend(|| writeln!(io::stdout().lock(), "{text}"))
     }
 
     /// Prints the next phase.
     pub fn phase(&self, text: &str) -> io::Result<()> {
-        self.say(&format!(
+        self.print_line(&format!(
             "\n{:5.1} s  {}",
             self.elapsed_s(),
             self.paint(BOLD, text)
@@ -71,7 +71,7 @@ impl Screen {
     /// Prints an alert.
     pub fn alert(&self, alert: &SentAlert) -> io::Result<()> {
         let mut lines = alert.text.lines();
-        let color = if alert.over { GREEN } else { RED };
+        let color = if alert.resolved { GREEN } else { RED };
         let mut text = format!(
             "{:5.1} s    {}",
             self.elapsed_s(),
@@ -80,7 +80,7 @@ impl Screen {
         for line in lines {
             text.push_str(&format!("\n           {} {line}", self.paint(DIM, "│")));
         }
-        self.say(&text)
+        self.print_line(&text)
     }
 
     /// Removes the status line.

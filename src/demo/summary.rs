@@ -51,8 +51,8 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
                 .map_or_else(open, |s| seconds(s - alert.fired_s)),
         ]);
     }
-    let mut figures = Table::new();
-    figures.load_style(UTF8_BORDERS_ONLY);
+    let mut metrics = Table::new();
+    metrics.load_style(UTF8_BORDERS_ONLY);
     let agrees = match difference(&director.simulator, director.events, kpis) {
         None => "yes, despite disorder and duplicates".to_owned(),
         Some(difference) => format!("NO: {difference}"),
@@ -83,9 +83,9 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
         ),
         ("Agrees with the simulator", agrees),
     ] {
-        figures.add_row([name, &value]);
+        metrics.add_row([name, &value]);
     }
-    format!("\n{alerts}\n\n{figures}")
+    format!("\n{alerts}\n\n{metrics}")
 }
 
 /// The first value that differs from the simulator's, if any.

@@ -98,7 +98,7 @@ async fn apply_a_history(variables: &Variables) {
     verifying
         .await
         .expect("verify agrees while events are applied");
-    until("every delivery is dealt with", || async {
+    until("every delivery is processed", || async {
         let shown = metrics(variables);
         let count = |key: &str| shown[key].as_u64().unwrap_or(0);
         (count("events_applied") + count("events_duplicate") == deliveries.len() as u64)
@@ -114,7 +114,7 @@ async fn apply_a_history(variables: &Variables) {
     let shown: Value =
         serde_json::from_str(&print(variables, &["verify", "--json"])).expect("JSON");
     assert_eq!(
-        (&shown["agree"], &shown["looks"], &shown["undisturbed"]),
+        (&shown["agree"], &shown["recounts"], &shown["undisturbed"]),
         (&true.into(), &1.into(), &true.into())
     );
     assert!(
@@ -127,10 +127,7 @@ fn assert_counter_is_named(variables: &Variables, by: i64) {
     let output = cli(variables, &["verify"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).expect("text");
-    assert!(
-        text.contains(COUNTER) && text.contains("standing"),
-        "{text}"
-    );
+    assert!(text.contains(COUNTER) && text.contains("current"), "{text}");
     let shown: Value =
         serde_json::from_slice(&cli(variables, &["verify", "--json"]).stdout).expect("JSON");
     let found = shown["differences"]["counters"].as_array().expect("a list");

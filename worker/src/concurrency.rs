@@ -1,7 +1,7 @@
 //! Limits how many partitions of one worker process a batch at the same time.
 //!
 //! While a partition waits for its permit, its next batch grows: under load an event costs fewer
-//! batches, and without load there is no wait.
+//! batches, and without load it does not wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct BatchPermit {
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
 impl Default for BatchPermits {
-    /// One batch per core, and one more that waits for the store meanwhile.
+    /// One batch per core, and one more for a batch that waits for the store.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Semaphore::new(cores + 1)))

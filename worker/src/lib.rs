@@ -208,7 +208,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) {
     }
     tasks.close();
     tasks.wait().await;
-    // The others take over at once instead of waiting for the membership to expire.
+    // The others take over immediately instead of waiting for the membership to expire.
     let _ = tokio::time::timeout(
         Duration::from_secs(2),
         worker.store.leave(membership::GROUP, &name),

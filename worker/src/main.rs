@@ -1,4 +1,4 @@
-//! revwatch's worker alone.
+//! revwatch's worker as a program of its own.
 
 use clap::Parser as _;
 use revwatch_runtime::process::{Process, RoleArgs, prepare};

@@ -93,7 +93,7 @@ impl Maintenance {
     }
 
     async fn check(&mut self) -> Result<(), PartitionError> {
-        // Read before the health: what was lost by then shows in the health.
+        // Read before the health: a loss before this read shows in the health.
         let pauses = pauses_in_store(self.worker.store.as_ref()).await?;
         let health = self.worker.store.health().await?;
         let incomplete = health.iter().filter(|health| !health.is_complete()).count();
@@ -161,7 +161,7 @@ impl Maintenance {
             }
             is_new
         });
-        // After the partitions: what the gauge says must hold already.
+        // After the partitions, so that the gauge is never ahead of them.
         self.worker.metrics.paused.set(i64::from(is_any_paused));
         if is_new {
             (self.changed, self.kept) = (Some(Instant::now()), None);

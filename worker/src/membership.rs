@@ -1,5 +1,5 @@
-//! Which worker reads which partition: rendezvous hashing over those alive. When a worker comes or
-//! goes, only the partitions it gains or loses move.
+//! Which worker reads which partition: rendezvous hashing over the live workers. When a worker
+//! joins or leaves, only the partitions that it gains or loses move.
 
 use revwatch_core::event::partition_of;
 

@@ -69,7 +69,7 @@ impl PartitionError {
             Self::Queue(QueueError::Misconfigured(_)) => Some("the queue cannot be used"),
             Self::Store(StoreError::Misconfigured(_)) => Some("the store cannot be used"),
             Self::Store(StoreError::Corrupt(_)) | Self::Unreadable(_) => {
-                Some("the store holds something unreadable")
+                Some("the store holds unreadable data")
             }
             Self::Queue(QueueError::Unavailable(_))
             | Self::Store(StoreError::Unavailable(_) | StoreError::Fenced)
@@ -167,7 +167,7 @@ impl Partition {
         processed: &mut bool,
     ) -> Result<(), PartitionError> {
         while let Some(pauses) = self.wait_for_work(stop).await {
-            // While everything is paused there is no consumer, and deliveries stay in the queue.
+            // While everything is paused nothing is consumed, and deliveries stay in the queue.
             let pauses = PauseHistory::from(pauses.as_ref().clone());
             let mut consumer = self.worker.queue.consume(self.number).await?;
             while !self.pauses.has_changed().unwrap_or(false) {

@@ -69,7 +69,7 @@ impl IncompletePartition {
     }
 }
 
-/// Recovers partitions by replaying what they may have lost. Deliveries are committed roughly in
+/// Recovers partitions by replaying the deliveries that they may have lost. Deliveries are committed roughly in
 /// the order of receipt: the margin covers those that were not, and the journal names those
 /// committed much later. Calls `on_progress` with the number of deliveries read so far.
 pub async fn recover(
@@ -308,7 +308,7 @@ pub async fn pauses(
     queue: &dyn EventQueue,
     store: &dyn StateStore,
 ) -> Result<Pauses, PartitionError> {
-    // In this order: what was lost by the time the pauses were read shows in the health.
+    // In this order: a loss before the pauses were read shows in the health.
     let stored = pauses_in_store(store).await?;
     let is_complete = store.health().await?.iter().all(Health::is_complete);
     Ok(if is_complete {

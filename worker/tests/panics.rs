@@ -103,7 +103,7 @@ impl EventQueue for PanickingQueue {
 
 #[tokio::test]
 async fn maintenance_and_a_partition_restart_after_a_panic() {
-    const LONG: Duration = Duration::from_secs(30);
+    const LONG_TIMEOUT: Duration = Duration::from_secs(30);
     let folder = tempfile::tempdir().expect("a folder");
     let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
     let queue = Arc::new(PanickingQueue {
@@ -152,7 +152,7 @@ async fn maintenance_and_a_partition_restart_after_a_panic() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(LONG, both_restarted)
+    tokio::time::timeout(LONG_TIMEOUT, both_restarted)
         .await
         .expect("the partition is read");
     assert!(
@@ -164,11 +164,11 @@ async fn maintenance_and_a_partition_restart_after_a_panic() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LONG, ready_again)
+    tokio::time::timeout(LONG_TIMEOUT, ready_again)
         .await
         .expect("it is ready again");
     shutdown.cancel();
-    tokio::time::timeout(LONG, running)
+    tokio::time::timeout(LONG_TIMEOUT, running)
         .await
         .expect("it ends")
         .expect("no panic");

@@ -57,7 +57,7 @@ pub struct BackfillArgs {
 }
 
 /// A listing that was given up because Stripe refuses it.
-struct Hidden {
+struct RefusedListing {
     account: String,
     reason: String,
 }
@@ -83,7 +83,7 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
          --account or --all-accounts it must be one of the platform)",
     )?;
-    let asked_for = range(args, Timestamp::now())?;
+    let requested = range(args, Timestamp::now())?;
     let file = ProgressFile::of(
         &config.data,
         &identity(args, &config)
@@ -94,13 +94,13 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     if args.restart {
         file.remove()?;
     }
-    let (kept, backend) = (file.load()?, Backend::open(&config).await?);
-    let is_resumed = kept.is_some();
+    let (saved, backend) = (file.load()?, Backend::open(&config).await?);
+    let is_resumed = saved.is_some();
     let mut backfill = Backfill::new(api, backend.queue.clone(), Arc::new(SystemClock), args.rate);
     let bar = bar();
-    let mut progress = match kept {
+    let mut progress = match saved {
         Some(progress) => progress,
-        None => begin(args, asked_for, backend.store.as_ref(), &mut backfill, &bar).await?,
+        None => begin(args, requested, backend.store.as_ref(), &mut backfill, &bar).await?,
     };
     let TimeRange { since_s, until_s } = progress.range;
     let range = format!("{} to {}", iso(Some(since_s)), iso(Some(until_s)));
@@ -113,8 +113,8 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
 
     let read = read_all(&mut backfill, &mut progress, &file, &bar).await;
     bar.finish_and_clear();
-    let hidden = match read {
-        Ok(hidden) => hidden,
+    let refused = match read {
+        Ok(refused) => refused,
         Err(error) => {
             backend.queue.close().await;
             return Err(error);
@@ -122,18 +122,18 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
     };
     let events: u64 = progress.listings.iter().map(|listing| listing.events).sum();
     let detail = format!(
-        "events of {range} done: {events} read, {} account(s) not shown",
-        hidden.len()
+        "events of {range} done: {events} read, {} account(s) refused",
+        refused.len()
     );
     note(backend.queue.as_ref(), &args.by, "backfill", &detail).await?;
     backend.queue.close().await;
     file.remove()?;
-    print(common, &progress, &hidden, is_resumed)?;
-    match hidden.first() {
+    print(common, &progress, &refused, is_resumed)?;
+    match refused.first() {
         None => Ok(()),
         Some(first) => bail!(
-            "Stripe does not show the events of {} account(s), for example {}: {}",
-            hidden.len(),
+            "Stripe refuses to list the events of {} account(s), for example {}: {}",
+            refused.len(),
             first.account,
             first.reason
         ),
@@ -146,9 +146,9 @@ async fn read_all(
     progress: &mut Progress,
     file: &ProgressFile,
     bar: &ProgressBar,
-) -> anyhow::Result<Vec<Hidden>> {
+) -> anyhow::Result<Vec<RefusedListing>> {
     let (range, count) = (progress.range, progress.listings.len());
-    let mut hidden = Vec::new();
+    let mut refused = Vec::new();
     for n in 0..count {
         while !progress.listings[n].is_done {
             let step = backfill
@@ -166,7 +166,7 @@ async fn read_all(
                         && matches!(no.kind, ApiErrorKind::Forbidden | ApiErrorKind::NotFound)
                         && listing.last.is_none() =>
                 {
-                    hidden.push(Hidden {
+                    refused.push(RefusedListing {
                         account: account.clone(),
                         reason: no.reason,
                     });
@@ -176,7 +176,7 @@ async fn read_all(
             }
         }
     }
-    Ok(hidden)
+    Ok(refused)
 }
 
 /// Reports a request that is retried.
@@ -210,11 +210,11 @@ fn with_hint(stop: &BackfillError, listing: &Listing) -> anyhow::Error {
         }
         _ => "",
     };
-    let kept = match listing.pages {
+    let saved = match listing.pages {
         0 => "",
         _ => ". Events read so far are stored; the same command continues from there",
     };
-    anyhow::anyhow!("cannot read from Stripe's API as {of}: {stop}{hint}{kept}")
+    anyhow::anyhow!("cannot read from Stripe's API as {of}: {stop}{hint}{saved}")
 }
 
 /// The time range of the events to read.
@@ -358,7 +358,7 @@ fn show(bar: &ProgressBar, progress: &Progress, n: usize) {
 fn print(
     common: &Common,
     progress: &Progress,
-    hidden: &[Hidden],
+    refused: &[RefusedListing],
     is_resumed: bool,
 ) -> anyhow::Result<()> {
     let Progress {
@@ -372,7 +372,7 @@ fn print(
     );
     let oldest = listings.iter().filter_map(|l| l.oldest_s).min();
     let reason = |l: &Listing| {
-        hidden
+        refused
             .iter()
             .find(|h| l.account.as_ref() == Some(&h.account))
             .map(|h| h.reason.clone())
@@ -384,7 +384,7 @@ fn print(
             .iter()
             .map(|l| {
                 json!({"account": l.account, "read": l.events, "published": l.events, "pages": l.pages,
-                    "oldest": some(l.oldest_s), "not_shown": reason(l)})
+                    "oldest": some(l.oldest_s), "refused": reason(l)})
             })
             .collect();
         let value = json!({

@@ -2,11 +2,11 @@
 
 use super::SimEvent;
 
-/// Turns events into deliveries: neighbours change places, and some events are delivered pending
-/// later.
+/// Turns events into deliveries: neighbours change places, and some events are delivered a second
+/// time later.
 pub struct Delivery {
     rng: fastrand::Rng,
-    /// Delivered once, to be delivered pending.
+    /// Events whose second delivery is still due.
     pending: Vec<SimEvent>,
     duplicates: u64,
 }
@@ -25,7 +25,7 @@ impl Delivery {
         }
     }
 
-    /// All of `events`, shuffled, with some of the pending second deliveries.
+    /// All of `events`, shuffled, with some of the second deliveries that are due.
     pub fn deliver(&mut self, events: Vec<SimEvent>) -> Vec<SimEvent> {
         let mut deliveries = Vec::with_capacity(events.len() + 4);
         let mut events = events.into_iter().peekable();
@@ -46,7 +46,7 @@ impl Delivery {
         deliveries
     }
 
-    /// The pending second deliveries.
+    /// The remaining second deliveries.
     pub fn flush(&mut self) -> Vec<SimEvent> {
         self.duplicates += self.pending.len() as u64;
         std::mem::take(&mut self.pending)

@@ -97,11 +97,11 @@ impl Account {
 impl Market {
     /// A provider signs up.
     pub fn join(&mut self, mint: &mut Mint, at_s: i64) -> Vec<SimEvent> {
-        let turn = self.accounts.len();
-        let (country, currency) = HOMES[turn % HOMES.len()];
-        let mut name = NAMES[turn % NAMES.len()].to_owned();
-        if turn >= NAMES.len() {
-            name = format!("{name} {}", turn / NAMES.len() + 1);
+        let index = self.accounts.len();
+        let (country, currency) = HOMES[index % HOMES.len()];
+        let mut name = NAMES[index % NAMES.len()].to_owned();
+        if index >= NAMES.len() {
+            name = format!("{name} {}", index / NAMES.len() + 1);
         }
         let account = Account {
             id: mint.account_id(at_s),
@@ -115,7 +115,7 @@ impl Market {
             connected: true,
             changed_s: at_s,
         };
-        // There is no `account.created`: a platform first receives an update.
+        // Stripe has no `account.created`: a platform first receives an update.
         let draft = account.draft("account.updated", at_s, shapes::account(&account), None);
         let events = vec![mint.event(draft)];
         self.accounts.push(account);

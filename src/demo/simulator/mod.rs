@@ -2,7 +2,7 @@
 //! `Simulator::new(seed)`, `history(now)`, `step(now)`, and the incidents as methods.
 //!
 //! Invariant: pure and seeded. The same seed and the same calls give the same events, byte for
-//! byte; there is no clock. Nothing here depends on revwatch's own code, so that the simulator
+//! byte; it reads no clock. Nothing here depends on revwatch's own code, so that the simulator
 //! cannot share its mistakes.
 
 mod delivery;
@@ -151,8 +151,8 @@ impl Simulator {
     pub fn fail_payouts(&mut self, now_s: i64, count: usize) -> Vec<SimEvent> {
         let Self { mint, market, .. } = self;
         let mut events = Vec::new();
-        for turn in 0..count {
-            if turn % 2 == 0 {
+        for index in 0..count {
+            if index % 2 == 0 {
                 events.extend(market.bounce(mint, now_s));
             } else {
                 events.extend(market.pay_out(mint, now_s));

@@ -195,16 +195,16 @@ impl Saas {
     /// A customer subscribes.
     pub fn start(&mut self, mint: &mut Mint, at_s: i64, trial: bool) -> Vec<SimEvent> {
         // Both shapes and all currencies alternate, whatever the seed.
-        let turn = self.subscriptions.len();
+        let index = self.subscriptions.len();
         let plan = &PLANS[[0, 0, 0, 0, 1, 1, 1, 1, 2, 0][mint.rng.usize(0..10)]];
         let mut s = Subscription {
             id: mint.id("sub", at_s),
             item: mint.short_id("si"),
             customer: mint.short_id("cus"),
             plan,
-            currency: CURRENCIES[[0, 1, 0, 2, 1, 0, 3, 0, 2, 1][turn % 10]],
+            currency: CURRENCIES[[0, 1, 0, 2, 1, 0, 3, 0, 2, 1][index % 10]],
             quantity: mint.rng.i64(1..=6),
-            shape: if turn.is_multiple_of(2) {
+            shape: if index.is_multiple_of(2) {
                 Shape::Acacia
             } else {
                 Shape::Clover
@@ -328,7 +328,7 @@ impl Saas {
         vec![mint.event(draft)]
     }
 
-    /// The customer cancels: at the end of the period, or at once if that is scheduled already.
+    /// The customer cancels: at the end of the period, or immediately if that is already scheduled.
     pub fn cancel(&mut self, mint: &mut Mint, index: usize, at_s: i64) -> Vec<SimEvent> {
         let s = &mut self.subscriptions[index];
         if !s.cancelling {

@@ -86,7 +86,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Publishes in progress at the same time.
 const MAX_CONCURRENT: usize = 32;
 
-/// How often an event is published before the backfill gives up.
+/// Attempts to publish one event before the backfill fails.
 const MAX_PUBLISH_ATTEMPTS: u32 = 6;
 
 impl Backfill {

@@ -15,8 +15,8 @@ use revwatch_stripe::ApiErrorKind;
 /// The `endpoint` of deliveries that a backfill publishes.
 pub const ENDPOINT: &str = "backfill";
 
-/// How often one page is requested before the command gives up. The command can be restarted where
-/// it stopped.
+/// Attempts to read one page before the backfill fails. A restarted command continues where it
+/// stopped.
 pub const MAX_ATTEMPTS: u32 = 8;
 
 /// A page, newest event first.
@@ -39,7 +39,7 @@ pub enum PageError {
     /// An element has no id, or is another kind of object.
     #[error("the list contains an element that is not an event")]
     NotAnEvent,
-    /// `has_more` is set, but there is no new cursor.
+    /// `has_more` is set, but the page has no new cursor.
     #[error("the list has more pages but no new cursor: it is empty or repeats the last one")]
     Stuck,
 }

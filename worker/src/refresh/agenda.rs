@@ -88,7 +88,7 @@ enum Phase {
 
 /// How long to wait after a change before fetching its account: changes come in bursts. At least
 /// one second, so that the second before the fetch is not before the change (see
-/// `snapshot::seen_at`).
+/// `snapshot::observed_at`).
 const SETTLE_DELAY: Duration = Duration::from_secs(1);
 
 impl Agenda {

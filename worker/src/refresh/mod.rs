@@ -338,12 +338,12 @@ impl Refresher {
 /// Fetches the account and turns the response into an event.
 async fn snapshot_of(api: &StripeApi, mention: &ThinMention) -> Result<Snapshot, RefreshError> {
     let response = api::account(api, &mention.account).await?;
-    let seen_at_s = snapshot::seen_at(
+    let observed_at_s = snapshot::observed_at(
         mention.named_at_s,
         response.sent_s,
         response.date_s,
         response.took,
     );
-    snapshot::event(mention, seen_at_s, api.livemode, &response.body)
+    snapshot::event(mention, observed_at_s, api.livemode, &response.body)
         .map_err(|error| RefreshError::refused(error.to_string()))
 }

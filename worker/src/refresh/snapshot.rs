@@ -43,7 +43,7 @@ pub enum SnapshotError {
 /// Stripe's (its `Date`, written at most `took` after the request was sent) the earlier one is
 /// used: if ours were ahead, the response would hide later events. The result is never before the
 /// thin event, because the response certainly includes it.
-pub fn seen_at(named_at_s: i64, sent_s: i64, date_s: Option<i64>, took: Duration) -> i64 {
+pub fn observed_at(named_at_s: i64, sent_s: i64, date_s: Option<i64>, took: Duration) -> i64 {
     let took_s = i64::try_from(took.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
     let stripe_s = date_s.map_or(i64::MAX, |date_s| date_s.saturating_sub(took_s));
     sent_s.min(stripe_s).saturating_sub(1).max(named_at_s)
@@ -52,7 +52,7 @@ pub fn seen_at(named_at_s: i64, sent_s: i64, date_s: Option<i64>, took: Duration
 /// Makes the event and checks that it can be applied; otherwise it would only become a dead letter.
 pub fn event(
     mention: &ThinMention,
-    seen_at_s: i64,
+    observed_at_s: i64,
     livemode: bool,
     response: &str,
 ) -> Result<Snapshot, SnapshotError> {
@@ -62,12 +62,12 @@ pub fn event(
     if head.id != mention.account || head.object.is_some_and(|kind| kind != "account") {
         return Err(SnapshotError::Another);
     }
-    let event_id = event_id(mention, seen_at_s);
+    let event_id = event_id(mention, observed_at_s);
     let wire = Wire {
         id: &event_id,
         object: "event",
         api_version: API_VERSION,
-        created: seen_at_s,
+        created: observed_at_s,
         kind: KIND,
         account: &mention.account,
         livemode,
@@ -86,9 +86,9 @@ pub fn event(
 pub const KIND: &str = "account.updated";
 
 /// Derived from the thin event and the time of the fetch, so that a repeat has the same id.
-fn event_id(mention: &ThinMention, seen_at_s: i64) -> String {
+fn event_id(mention: &ThinMention, observed_at_s: i64) -> String {
     let digest = Sha256::digest(format!(
-        "{} {} {seen_at_s}",
+        "{} {} {observed_at_s}",
         mention.account, mention.event_id
     ));
     format!("evt_refresh_{}", hex::encode(&digest[..12]))
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_earlier_clock_is_used_but_never_before_the_thin_event() {
         let took = Duration::from_millis(300);
-        // named at, sent, Stripe's date → seen at
+        // named at, sent, Stripe's date → observed at
         let table = [
             (100, 120, Some(120), 118),
             (100, 120, Some(121), 119),
@@ -221,7 +221,7 @@ mod tests {
         ];
         for (named_at_s, sent_s, date_s, expected) in table {
             assert_eq!(
-                seen_at(named_at_s, sent_s, date_s, took),
+                observed_at(named_at_s, sent_s, date_s, took),
                 expected,
                 "{named_at_s} {sent_s} {date_s:?}"
             );
