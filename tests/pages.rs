@@ -64,7 +64,7 @@ fn examples() -> String {
         .notices
         .push(policy.notice(&critical, NoticeKind::RespondBreached, FIRED_S + 1800));
     add(
-        "Nobody answered in time",
+        "Not acknowledged in time",
         &critical,
         &MessageKey {
             notifier: "email".into(),
@@ -80,8 +80,8 @@ fn examples() -> String {
     add("Resolved", &critical, &main);
     add("High", &high(), &main);
     add("Medium", &medium(), &main);
-    add("Low (listed, told to nobody by default)", &low(), &main);
-    add("Many at once", &many(), &main);
+    add("Low (listed, not sent by default)", &low(), &main);
+    add("A group of alerts", &many(), &main);
     page
 }
 
@@ -182,7 +182,7 @@ fn low() -> Alert {
         by: "currency".into(),
         value: "brl".into(),
     };
-    let figure = MetricValue {
+    let metric_value = MetricValue {
         value: 42.0,
         threshold: 0.0,
         side: Side::Above,
@@ -194,7 +194,7 @@ fn low() -> Alert {
         &subject,
         FIRED_S,
         Evidence {
-            metric_value: Some(figure),
+            metric_value: Some(metric_value),
             ..Evidence::default()
         },
     )
