@@ -1,7 +1,7 @@
 //! Every order of seven events, with a duplicate added: whatever arrives first, the final state is
 //! the same to the byte, and it is the correct one.
 //!
-//! A story is the sequence of changes as they happened. Event ids sort against that sequence, so
+//! A scenario is the sequence of changes as they happened. Event ids sort against that sequence, so
 //! that the last tie-break cannot give the right result by accident.
 
 mod accounts;
@@ -18,23 +18,23 @@ use serde_json::{Value, json};
 
 /// Seven events have 5,040 orders.
 const EVENTS: usize = 7;
-/// The start of all stories; 472,222 hours exactly, so that all their seconds are in the same hour.
+/// The start of all scenarios; 472,222 hours exactly, so that all their seconds are in the same hour.
 const START_S: i64 = 1_699_999_200;
 
 /// One event: seconds after the start, its type, and the patch of the object (whose old values an
-/// `*.updated` event carries). A type of [`AGAIN`] repeats the previous event under another id.
+/// `*.updated` event carries). A type of [`REPEAT`] repeats the previous event under another id.
 type Step = (i64, &'static str, Value);
 
-const AGAIN: &str = "again";
+const REPEAT: &str = "again";
 
-struct Story {
+struct Scenario {
     name: &'static str,
     key: EntityKey,
     account: Option<&'static str>,
     object: Value,
 }
 
-impl Story {
+impl Scenario {
     fn of(name: &'static str, kind: EntityKind, object: Value) -> Self {
         let id = object["id"].as_str().expect("an id").to_owned();
         Self {
@@ -50,15 +50,20 @@ impl Story {
         self
     }
 
-    /// Applies the steps in every order. `standing` are counters with their expected values,
-    /// `troubles` all expected conditions, each with its start in seconds after the start of the
-    /// story.
-    fn check(&self, steps: &[Step; EVENTS], standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
+    /// Applies the steps in every order. Some counters have an expected value; the
+    /// conditions are all expected ones, each with its start in seconds after the start of the
+    /// scenario.
+    fn check(
+        &self,
+        steps: &[Step; EVENTS],
+        expected_counters: &[(&str, i64)],
+        expected_conditions: &[(&str, i64)],
+    ) {
         let bodies = self.bodies(steps);
-        // Ids that sort with the truth, against it, and mixed: only the ids change.
+        // Ids that sort with the sequence, against it, and mixed: only the ids change.
         let ids: [fn(usize) -> usize; 3] = [|i| EVENTS - i, |i| i, |i| i * 3 % EVENTS];
         for (round, rank) in ids.into_iter().enumerate() {
-            let views: Vec<Vec<Observation>> = bodies
+            let observed: Vec<Vec<Observation>> = bodies
                 .iter()
                 .enumerate()
                 .map(|(i, body)| {
@@ -67,21 +72,21 @@ impl Story {
                     self.observed(&body)
                 })
                 .collect();
-            let mut truth = Entity::new(&self.key);
-            views
+            let mut expected = Entity::new(&self.key);
+            observed
                 .iter()
                 .flatten()
-                .for_each(|observation| truth.merge(observation));
-            self.check_end(&truth, standing, troubles);
+                .for_each(|observation| expected.merge(observation));
+            self.check_end(&expected, expected_counters, expected_conditions);
             if round == 0 {
                 let mut orders = Orders {
-                    views: &views,
-                    truth: &truth,
-                    seen: 0,
+                    observed: &observed,
+                    expected: &expected,
+                    visited: 0,
                 };
                 orders.walk(&Entity::new(&self.key), &mut Vec::new());
                 assert_eq!(
-                    orders.seen,
+                    orders.visited,
                     (1..=EVENTS).product::<usize>(),
                     "{}",
                     self.name
@@ -94,7 +99,7 @@ impl Story {
         let mut object = self.object.clone();
         let mut bodies: Vec<Value> = Vec::new();
         for (after_s, kind, patch) in steps {
-            if *kind == AGAIN {
+            if *kind == REPEAT {
                 bodies.push(bodies.last().expect("something to repeat").clone());
                 continue;
             }
@@ -128,9 +133,14 @@ impl Story {
         observations
     }
 
-    fn check_end(&self, end: &Entity, standing: &[(&str, i64)], troubles: &[(&str, i64)]) {
+    fn check_end(
+        &self,
+        end: &Entity,
+        expected_counters: &[(&str, i64)],
+        expected_conditions: &[(&str, i64)],
+    ) {
         let counters = end.contributions();
-        for (counter, expected) in standing {
+        for (counter, expected) in expected_counters {
             let parts: Vec<&str> = counter.split('|').collect();
             assert_eq!(
                 counters.get(Bucket::Current, &parts),
@@ -146,7 +156,7 @@ impl Story {
             .collect();
         assert_eq!(
             found,
-            troubles.iter().copied().collect(),
+            expected_conditions.iter().copied().collect(),
             "{}: conditions of {end:#?}",
             self.name
         );
@@ -155,28 +165,28 @@ impl Story {
 
 /// A walk through all orders that shares common prefixes.
 struct Orders<'a> {
-    views: &'a [Vec<Observation>],
-    truth: &'a Entity,
-    seen: usize,
+    observed: &'a [Vec<Observation>],
+    expected: &'a Entity,
+    visited: usize,
 }
 
 impl Orders<'_> {
     fn walk(&mut self, known: &Entity, order: &mut Vec<usize>) {
         if order.len() == EVENTS {
-            self.seen += 1;
+            self.visited += 1;
             // Bytes, counters and conditions are functions of this value alone; some are checked
             // anyway.
-            assert_eq!(known, self.truth, "order {order:?}");
-            if self.seen.is_multiple_of(360) {
-                assert_eq!(known.encode(), self.truth.encode(), "order {order:?}");
+            assert_eq!(known, self.expected, "order {order:?}");
+            if self.visited.is_multiple_of(360) {
+                assert_eq!(known.encode(), self.expected.encode(), "order {order:?}");
                 assert_eq!(
                     known.contributions(),
-                    self.truth.contributions(),
+                    self.expected.contributions(),
                     "order {order:?}"
                 );
                 assert_eq!(
                     known.conditions(),
-                    self.truth.conditions(),
+                    self.expected.conditions(),
                     "order {order:?}"
                 );
             }
@@ -187,12 +197,12 @@ impl Orders<'_> {
             .collect::<Vec<_>>()
         {
             let mut entity = known.clone();
-            self.views[next]
+            self.observed[next]
                 .iter()
                 .for_each(|observation| entity.merge(observation));
             // One of the earlier events is repeated; which one differs from order to order.
             if let Some(&again) = order.get(next % EVENTS.min(order.len().max(1))) {
-                self.views[again]
+                self.observed[again]
                     .iter()
                     .for_each(|observation| entity.merge(observation));
             }

@@ -126,7 +126,7 @@ const UNKNOWN_WHEN_ABSENT: &[(&str, &[&str])] = &[
     (
         "payment_intent.payment_failed",
         &[
-            // The reason is part of a failure; without one the failure is not a pending one.
+            // The reason is part of a failure: without one, a payment that waits has not failed.
             "last_payment_error",
             "last_payment_error.decline_code",
             // Payments need no customer; the customer is shown if known.
@@ -159,21 +159,21 @@ fn a_corrupt_field_is_refused_or_changes_nothing() {
     let mut faults = Vec::new();
     for (kind, unknown) in UNKNOWN_WHEN_ABSENT {
         for object in samples::of(kind) {
-            let truth = show(&read(kind, &object).expect("readable"));
+            let expected = show(&read(kind, &object).expect("readable"));
             for path in paths(&object) {
                 let dotted = path.join(".");
-                for (what, spoilt) in spoil(&object, &path) {
+                for (what, corrupted) in corruptions(&object, &path) {
                     let absent = matches!(what, "absent" | "null" | "empty object" | "object");
                     if absent && unknown.contains(&dotted.as_str())
                         || matches!(what, "text" | "list") && EXPANDABLE.contains(&dotted.as_str())
                     {
                         // The meaning is documented; it must not cause a panic.
-                        let _ = read(kind, &spoilt).map(|observations| show(&observations));
+                        let _ = read(kind, &corrupted).map(|observations| show(&observations));
                         continue;
                     }
-                    if let Ok(observations) = read(kind, &spoilt) {
+                    if let Ok(observations) = read(kind, &corrupted) {
                         let shown = show(&observations);
-                        if shown != truth && !believed(&object, &path, what) {
+                        if shown != expected && !is_acceptable(&object, &path, what) {
                             faults.push(format!("{kind}: {dotted} {what}"));
                         }
                     }
@@ -186,7 +186,7 @@ fn a_corrupt_field_is_refused_or_changes_nothing() {
 
 /// A value of the documented type is accepted: another string in place of a string, a negative
 /// number where Stripe documents amounts that may be negative.
-fn believed(object: &Value, path: &[String], what: &str) -> bool {
+fn is_acceptable(object: &Value, path: &[String], what: &str) -> bool {
     let old = path.iter().try_fold(object, |at, step| child(at, step));
     match old {
         Some(Value::Null) => true,
@@ -235,7 +235,7 @@ fn paths(object: &Value) -> Vec<Vec<String>> {
 }
 
 /// The object with the field at `path` corrupted in every way, with the name of each way.
-fn spoil(object: &Value, path: &[String]) -> Vec<(&'static str, Value)> {
+fn corruptions(object: &Value, path: &[String]) -> Vec<(&'static str, Value)> {
     let values = [
         ("null", Value::Null),
         ("text", json!("no | such word")),
@@ -255,15 +255,15 @@ fn spoil(object: &Value, path: &[String]) -> Vec<(&'static str, Value)> {
     let pointer: String = parents.iter().map(|step| format!("/{step}")).collect();
     let mut found = Vec::new();
     for (what, value) in values {
-        let mut spoilt = object.clone();
-        match spoilt
+        let mut corrupted = object.clone();
+        match corrupted
             .pointer_mut(&pointer)
             .expect("the path is the object's own")
         {
             Value::Array(list) => list[last.parse::<usize>().expect("an index")] = value,
             parent => parent[last] = value,
         }
-        found.push((what, spoilt));
+        found.push((what, corrupted));
     }
     let mut without = object.clone();
     if let Some(Value::Object(fields)) = without.pointer_mut(&pointer) {

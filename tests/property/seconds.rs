@@ -7,15 +7,15 @@ use revwatch_core::entity::timeline::{Change, Facts, RecordedState, Stage, Timel
 
 /// Facts with few different values, so that many are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Few {
+struct SmallFacts {
     progress: u64,
     fields: [u32; 3],
 }
 
-const FOLLOWED: [&str; 3] = ["status", "requirements.due", "items"];
+const TRACKED: [&str; 3] = ["status", "requirements.due", "items"];
 
 /// Fields that are not tracked, and fields that contain tracked ones or are contained in them.
-const OTHERS: [&str; 6] = [
+const UNTRACKED: [&str; 6] = [
     "requirements",
     "items.data",
     "status.x",
@@ -24,13 +24,13 @@ const OTHERS: [&str; 6] = [
     "itemsize",
 ];
 
-impl Facts for Few {
+impl Facts for SmallFacts {
     fn progress(&self) -> u64 {
         self.progress
     }
 
     fn fields(&self) -> Vec<(&'static str, u32)> {
-        FOLLOWED.into_iter().zip(self.fields).collect()
+        TRACKED.into_iter().zip(self.fields).collect()
     }
 }
 
@@ -41,18 +41,21 @@ fn the_order_within_a_second_equals_that_of_the_plain_search() {
     for seed in first..first + 1_500 {
         let mut rng = Rng::with_seed(seed);
         // Few enough for a complete search, or so many that it reaches its step limit.
-        let most = if seed.is_multiple_of(50) { 60 } else { 11 };
+        let max_states = if seed.is_multiple_of(50) { 60 } else { 11 };
         let mut timeline = Timeline::default();
-        for recorded in made_up(&mut rng, most) {
+        for recorded in random_states(&mut rng, max_states) {
             timeline.insert(recorded);
         }
-        let ordered: Vec<&RecordedState<Few>> = timeline.in_order();
-        let mut kept = ordered.clone();
-        kept.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
-        let ids = |seen: &[&RecordedState<Few>]| {
-            seen.iter().map(|s| s.event_id.clone()).collect::<Vec<_>>()
+        let ordered: Vec<&RecordedState<SmallFacts>> = timeline.in_order();
+        let mut sorted = ordered.clone();
+        sorted.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
+        let ids = |states: &[&RecordedState<SmallFacts>]| {
+            states
+                .iter()
+                .map(|s| s.event_id.clone())
+                .collect::<Vec<_>>()
         };
-        assert_eq!(ids(&ordered), ids(&plain::in_order(&kept)), "seed {seed}");
+        assert_eq!(ids(&ordered), ids(&plain::in_order(&sorted)), "seed {seed}");
         assert_eq!(timeline.last(), ordered.last().copied(), "seed {seed}");
     }
 }
@@ -63,32 +66,32 @@ fn the_order_of_many_events_equals_that_of_the_plain_search() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
-    let states = made_up(&mut rng, 250);
+    let states = random_states(&mut rng, 250);
     let mut timeline = Timeline::default();
     for recorded in states.iter().chain(&states) {
         timeline.insert(recorded.clone());
     }
     let ordered = timeline.in_order();
-    let mut kept = ordered.clone();
-    kept.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
-    assert!(ordered == plain::in_order(&kept), "seed {seed}");
+    let mut sorted = ordered.clone();
+    sorted.sort_by_key(|s| (s.created_s, s.event_id.as_str()));
+    assert!(ordered == plain::in_order(&sorted), "seed {seed}");
 }
 
 /// A random sequence of states of an object. Of its events some are repeated, some lost, and some
 /// without previous values.
-fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
+fn random_states(rng: &mut Rng, max_states: usize) -> Vec<RecordedState<SmallFacts>> {
     let values = rng.u32(1..=4);
     let kinds = rng.bool();
-    let silent = rng.f64();
-    let mut now = Few {
+    let share_without_changes = rng.f64();
+    let mut now = SmallFacts {
         progress: 0,
         fields: [0; 3],
     };
-    let mut other = [0_u32; OTHERS.len()];
-    let mut states: Vec<RecordedState<Few>> = Vec::new();
-    for _ in 0..rng.usize(1..=most) {
+    let mut untracked = [0_u32; UNTRACKED.len()];
+    let mut states: Vec<RecordedState<SmallFacts>> = Vec::new();
+    for _ in 0..rng.usize(1..=max_states) {
         let mut changes = Vec::new();
-        for (i, path) in FOLLOWED.iter().enumerate() {
+        for (i, path) in TRACKED.iter().enumerate() {
             if rng.f64() < 0.4 {
                 let from = std::mem::replace(&mut now.fields[i], rng.u32(0..values));
                 changes.push(Change {
@@ -98,7 +101,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
                 });
             }
         }
-        for (value, path) in other.iter_mut().zip(OTHERS) {
+        for (value, path) in untracked.iter_mut().zip(UNTRACKED) {
             if rng.f64() < 0.1 {
                 let from = std::mem::replace(value, rng.u32(0..values));
                 changes.push(Change {
@@ -111,7 +114,7 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
         if rng.f64() < 0.2 {
             now.progress = rng.u64(0..3);
         }
-        if rng.f64() < silent {
+        if rng.f64() < share_without_changes {
             changes.clear();
         }
         let stage = match rng.u32(0..8) {
@@ -147,14 +150,16 @@ fn made_up(rng: &mut Rng, most: usize) -> Vec<RecordedState<Few>> {
 mod plain {
     use super::*;
 
-    const AGAINST: u32 = 3;
+    const CONTRADICTING: u32 = 3;
     const REPEATED: u32 = 2;
     const MAX_STEPS: u32 = 5_000;
 
-    /// `seen` is sorted by time and id.
-    pub(super) fn in_order<'a>(seen: &[&'a RecordedState<Few>]) -> Vec<&'a RecordedState<Few>> {
-        let mut ordered: Vec<&RecordedState<Few>> = Vec::new();
-        for second in seen.chunk_by(|a, b| a.created_s == b.created_s) {
+    /// `states` is sorted by time and id.
+    pub(super) fn in_order<'a>(
+        states: &[&'a RecordedState<SmallFacts>],
+    ) -> Vec<&'a RecordedState<SmallFacts>> {
+        let mut ordered: Vec<&RecordedState<SmallFacts>> = Vec::new();
+        for second in states.chunk_by(|a, b| a.created_s == b.created_s) {
             let mut group = second.to_vec();
             group.sort_by_key(|s| (s.stage, s.facts.progress(), s.event_id.as_str()));
             for class in group
@@ -168,16 +173,16 @@ mod plain {
     }
 
     fn order<'a>(
-        before: Option<&'a RecordedState<Few>>,
-        class: &[&'a RecordedState<Few>],
-    ) -> Vec<&'a RecordedState<Few>> {
+        before: Option<&'a RecordedState<SmallFacts>>,
+        class: &[&'a RecordedState<SmallFacts>],
+    ) -> Vec<&'a RecordedState<SmallFacts>> {
         let count = class.len();
         let all: Vec<_> = class.iter().copied().chain(before).collect();
-        let row = |(i, a): (usize, &&RecordedState<Few>)| {
+        let row = |(i, a): (usize, &&RecordedState<SmallFacts>)| {
             (0..count)
                 .map(|j| {
                     if i == j {
-                        AGAINST
+                        CONTRADICTING
                     } else {
                         link_cost(a, all[j])
                     }
@@ -188,15 +193,15 @@ mod plain {
         if before.is_none() {
             costs.push(vec![0; count]);
         }
-        let least: Vec<u32> = (0..count)
+        let minimum_costs: Vec<u32> = (0..count)
             .map(|j| costs.iter().map(|row| row[j]).min().unwrap_or(0))
             .collect();
-        let rest = least.iter().sum();
+        let rest = minimum_costs.iter().sum();
         let has_before = before.is_some();
         let (path, used) = (Vec::new(), vec![false; count]);
         let mut search = Search {
             costs,
-            least,
+            minimum_costs,
             has_before,
             best: None,
             path,
@@ -212,7 +217,7 @@ mod plain {
 
     struct Search {
         costs: Vec<Vec<u32>>,
-        least: Vec<u32>,
+        minimum_costs: Vec<u32>,
         has_before: bool,
         best: Option<(u32, Vec<usize>)>,
         path: Vec<usize>,
@@ -239,7 +244,7 @@ mod plain {
             next.sort_by_key(|&i| {
                 (
                     if begins {
-                        AGAINST - self.least_from_others(i)
+                        CONTRADICTING - self.minimum_cost(i)
                     } else {
                         self.costs[last][i]
                     },
@@ -249,13 +254,13 @@ mod plain {
             for i in next {
                 self.used[i] = true;
                 self.path.push(i);
-                self.extend(i, cost + self.costs[last][i], rest - self.least[i]);
+                self.extend(i, cost + self.costs[last][i], rest - self.minimum_costs[i]);
                 self.path.pop();
                 self.used[i] = false;
             }
         }
 
-        fn least_from_others(&self, i: usize) -> u32 {
+        fn minimum_cost(&self, i: usize) -> u32 {
             self.costs[..self.used.len()]
                 .iter()
                 .map(|row| row[i])
@@ -264,12 +269,12 @@ mod plain {
         }
     }
 
-    fn link_cost(a: &RecordedState<Few>, b: &RecordedState<Few>) -> u32 {
+    fn link_cost(a: &RecordedState<SmallFacts>, b: &RecordedState<SmallFacts>) -> u32 {
         let (a_fields, b_fields) = (a.facts.fields(), b.facts.fields());
-        let against = if a_fields == b_fields && a.changes == b.changes {
+        let contradicting = if a_fields == b_fields && a.changes == b.changes {
             REPEATED
         } else {
-            AGAINST
+            CONTRADICTING
         };
         let mut evidence = false;
         for ((path, value_a), (_, value_b)) in a_fields.iter().zip(&b_fields) {
@@ -282,7 +287,7 @@ mod plain {
                 continue;
             }
             if *value_a != change.map_or(*value_b, |c| c.from) {
-                return against;
+                return contradicting;
             }
             evidence |= change.is_some();
         }
@@ -293,7 +298,7 @@ mod plain {
         {
             match a.changes.iter().find(|c| c.path == change.path) {
                 Some(earlier) if earlier.to == change.from => evidence = true,
-                Some(_) => return against,
+                Some(_) => return contradicting,
                 None => {}
             }
         }

@@ -66,10 +66,10 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
         })
         .collect();
     let key = EntityKey::new(EntityKind::Account, "acct_1");
-    let truth = built(&key, &observed);
+    let expected = built(&key, &observed);
     // Charges were enabled in an event that has been dropped; the milestone remains.
     assert_eq!(
-        truth
+        expected
             .contributions()
             .get(Bucket::Current, &["funnel", "charges_enabled"]),
         1
@@ -80,7 +80,7 @@ fn dropped_events_depend_on_the_set_and_not_on_the_order() {
             .chain(observed.iter().filter(|_| rng.bool()))
             .collect();
         rng.shuffle(&mut order);
-        assert_eq!(built(&key, order).encode(), truth.encode());
+        assert_eq!(built(&key, order).encode(), expected.encode());
     }
 }
 
@@ -272,13 +272,13 @@ fn reached_milestones_stay_reached() {
                 .map(|(_, name, value)| (name.to_owned(), value))
                 .collect::<std::collections::BTreeMap<_, _>>()
         };
-        let truth = reached(&built(&key, &observed));
+        let expected = reached(&built(&key, &observed));
         for line in sure {
             let (name, value) = line.split_once('=').expect("written here");
             assert_eq!(
-                truth.get(name),
+                expected.get(name),
                 Some(&value.parse().expect("a number")),
-                "{name} of {truth:?}"
+                "{name} of {expected:?}"
             );
         }
         for _ in 0..50 {
@@ -299,7 +299,7 @@ fn reached_milestones_stay_reached() {
                 );
                 before = now;
             }
-            assert_eq!(before, truth);
+            assert_eq!(before, expected);
         }
     }
 }

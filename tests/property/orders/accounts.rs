@@ -3,18 +3,18 @@
 use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
 
-use super::{AGAIN, START_S, Story};
+use super::{REPEAT, START_S, Scenario};
 
 const UPDATED: &str = "account.updated";
 const CAPABILITY: &str = "capability.updated";
 const AUTHORIZED: &str = "account.application.authorized";
 const DEAUTHORIZED: &str = "account.application.deauthorized";
 
-fn account(name: &'static str, works: bool) -> Story {
+fn account(name: &'static str, works: bool) -> Scenario {
     let object = json!({"id": "acct_1", "object": "account", "country": "DE", "created": START_S - 50,
         "charges_enabled": works, "payouts_enabled": works, "details_submitted": false,
         "requirements": {"disabled_reason": null, "currently_due": [], "past_due": []}});
-    Story::of(name, EntityKind::Account, object).on("acct_1")
+    Scenario::of(name, EntityKind::Account, object).on("acct_1")
 }
 
 /// An event about another aspect of the account.
@@ -91,7 +91,7 @@ fn onboarding_within_seconds_in_any_order() {
                 json!({"requirements": {"currently_due": ["b", "c"]}}),
             ),
             (4, UPDATED, json!({"email": "a@example.com"})),
-            (4, AGAIN, json!({})),
+            (4, REPEAT, json!({})),
         ],
         &[
             ("accounts|medium", 1),
@@ -113,7 +113,7 @@ fn charges_and_payouts_toggle_in_any_order() {
             (6, UPDATED, json!({"payouts_enabled": false})),
             (6, UPDATED, json!({"charges_enabled": false})),
             (6, UPDATED, json!({ "requirements": past_due })),
-            (6, AGAIN, json!({})),
+            (6, REPEAT, json!({})),
         ],
         &[
             ("accounts|high", 1),
@@ -183,7 +183,7 @@ fn connecting_and_disconnecting_in_any_order() {
             (4, AUTHORIZED, application()),
             (6, UPDATED, json!({"charges_enabled": false})),
             (8, DEAUTHORIZED, application()),
-            (8, AGAIN, json!({})),
+            (8, REPEAT, json!({})),
         ],
         &[("accounts|critical", 1), ("accounts_charging", 0)],
         &[("deauthorized", 8)],
@@ -196,7 +196,7 @@ fn connecting_and_disconnecting_in_any_order() {
             (1, "account.external_account.deleted", bank()),
             (2, DEAUTHORIZED, application()),
             (3, AUTHORIZED, application()),
-            (3, AGAIN, json!({})),
+            (3, REPEAT, json!({})),
         ],
         &[("accounts|low", 1), ("accounts_charging", 1)],
         &[],

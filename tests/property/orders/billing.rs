@@ -3,11 +3,11 @@
 use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
 
-use super::{AGAIN, Story};
+use super::{REPEAT, Scenario};
 
 /// One item with this many seats at 10.00 a month.
-fn subscription(name: &'static str, status: &str) -> Story {
-    Story::of(
+fn subscription(name: &'static str, status: &str) -> Scenario {
+    Scenario::of(
         name,
         EntityKind::Subscription,
         json!({"id": "sub_1", "object": "subscription", "customer": "cus_1", "currency": "usd", "status": status,
@@ -114,7 +114,7 @@ fn a_status_toggles_in_one_second() {
 /// `trial_will_end` contains the object but no previous values.
 #[test]
 fn snapshots_without_previous_attributes_are_put_in_order() {
-    subscription("a trial that ends at once", "trialing").check(
+    subscription("a trial that ends immediately", "trialing").check(
         &[
             (0, CREATED, json!({"trial_end": 1_700_300_000})),
             (3, UPDATED, json!({"items": seats(2)})),
@@ -166,10 +166,10 @@ fn one_change_under_two_event_ids_counts_as_one() {
         &[
             (0, CREATED, json!({})),
             (3, UPDATED, json!({"status": "past_due"})),
-            (3, AGAIN, json!({})),
+            (3, REPEAT, json!({})),
             (3, UPDATED, json!({"status": "unpaid"})),
             (3, UPDATED, json!({"items": seats(2)})),
-            (3, AGAIN, json!({})),
+            (3, REPEAT, json!({})),
             (3, UPDATED, json!({"status": "active"})),
         ],
         &[("subscriptions|active|unmapped", 1), ("mrr|usd", 2000)],
@@ -187,7 +187,7 @@ fn an_update_of_very_many_fields_keeps_its_status() {
             .map(|field| (field.to_owned(), format!("{field} {n}").into()));
         Value::Object(plan.collect())
     };
-    subscription("plan and status at once", "trialing").check(
+    subscription("plan and status in one update", "trialing").check(
         &[
             (0, CREATED, json!({"plan": plan(0)})),
             (
@@ -210,8 +210,8 @@ fn an_update_of_very_many_fields_keeps_its_status() {
     );
 }
 
-fn invoice(name: &'static str) -> Story {
-    Story::of(
+fn invoice(name: &'static str) -> Scenario {
+    Scenario::of(
         name,
         EntityKind::Invoice,
         json!({"id": "in_1", "object": "invoice", "customer": "cus_1", "currency": "eur", "status": "draft",
@@ -233,7 +233,7 @@ fn paid_invoices_in_any_order() {
             ),
             (0, "invoice.paid", json!({})),
             (0, "invoice.payment_succeeded", json!({})),
-            (0, AGAIN, json!({})),
+            (0, REPEAT, json!({})),
         ],
         &[("invoices|paid", 1), ("invoices_open_minor|eur", 0)],
         &[],
@@ -299,7 +299,7 @@ fn unpaid_invoices_in_any_order() {
             (6, "invoice.payment_failed", json!({"attempt_count": 3})),
             (6, "invoice.updated", json!({})),
             (8, "invoice.payment_failed", json!({"attempt_count": 4})),
-            (8, AGAIN, json!({})),
+            (8, REPEAT, json!({})),
         ],
         &[
             ("invoices|open", 1),

@@ -3,12 +3,12 @@
 use revwatch_core::entity::EntityKind;
 use serde_json::{Value, json};
 
-use super::{AGAIN, Story};
+use super::{REPEAT, Scenario};
 
-fn of(name: &'static str, kind: EntityKind, id: &str, more: &Value) -> Story {
+fn of(name: &'static str, kind: EntityKind, id: &str, more: &Value) -> Scenario {
     let mut object = json!({"id": id, "amount": 7000, "currency": "usd"});
     super::apply(&mut object, more);
-    Story::of(name, kind, object).on("acct_1")
+    Scenario::of(name, kind, object).on("acct_1")
 }
 
 #[test]
@@ -47,13 +47,13 @@ fn payouts_in_any_order() {
             (1, "payout.created", json!({})),
             (1, "payout.updated", json!({"status": "in_transit"})),
             (1, "payout.paid", json!({"status": "paid"})),
-            (1, AGAIN, json!({})),
+            (1, REPEAT, json!({})),
             (
                 1,
                 "payout.failed",
                 json!({"status": "failed", "failure_code": "no_account"}),
             ),
-            (1, AGAIN, json!({})),
+            (1, REPEAT, json!({})),
             (1, "payout.updated", json!({"trace_id": "x"})),
         ],
         &[("payouts|failed|usd", 1)],
@@ -112,7 +112,7 @@ fn payments_in_any_order() {
             (2, "payment_intent.requires_action", now("requires_action")),
             (8, "payment_intent.processing", now("processing")),
             (8, "payment_intent.payment_failed", refused("ch_1")),
-            (8, AGAIN, json!({})),
+            (8, REPEAT, json!({})),
             (20, "payment_intent.processing", now("processing")),
             (20, "payment_intent.payment_failed", refused("ch_2")),
         ],
@@ -127,10 +127,10 @@ fn payments_in_any_order() {
             (0, "payment_intent.created", json!({})),
             (3, "payment_intent.processing", now("processing")),
             (3, "payment_intent.payment_failed", refused("ch_1")),
-            (3, AGAIN, json!({})),
+            (3, REPEAT, json!({})),
             (3, "payment_intent.canceled", json!({"status": "canceled"})),
-            (3, AGAIN, json!({})),
-            (3, AGAIN, json!({})),
+            (3, REPEAT, json!({})),
+            (3, REPEAT, json!({})),
         ],
         &[
             ("payment_intents|canceled", 1),
@@ -149,16 +149,16 @@ fn checkouts_in_any_order() {
     checkout("paid by a slow method", "unpaid").check(
         &[
             (0, "checkout.session.completed", json!({})),
-            (0, AGAIN, json!({})),
-            (0, AGAIN, json!({})),
+            (0, REPEAT, json!({})),
+            (0, REPEAT, json!({})),
             (9, "checkout.session.async_payment_failed", json!({})),
-            (9, AGAIN, json!({})),
+            (9, REPEAT, json!({})),
             (
                 12,
                 "checkout.session.async_payment_succeeded",
                 json!({"payment_status": "paid"}),
             ),
-            (12, AGAIN, json!({})),
+            (12, REPEAT, json!({})),
         ],
         &[("checkout_sessions|complete", 1)],
         &[],
@@ -166,12 +166,12 @@ fn checkouts_in_any_order() {
     checkout("expired, of an API version without a status", "unpaid").check(
         &[
             (4, "checkout.session.expired", json!({"status": null})),
-            (4, AGAIN, json!({})),
-            (4, AGAIN, json!({})),
+            (4, REPEAT, json!({})),
+            (4, REPEAT, json!({})),
             (5, "checkout.session.expired", json!({})),
-            (5, AGAIN, json!({})),
+            (5, REPEAT, json!({})),
             (6, "checkout.session.expired", json!({})),
-            (6, AGAIN, json!({})),
+            (6, REPEAT, json!({})),
         ],
         &[("checkout_sessions|expired", 1)],
         &[],
@@ -284,7 +284,7 @@ fn refunds_in_any_order() {
             (0, "refund.updated", json!({"status": "succeeded"})),
             (0, "refund.updated", failed),
             (0, "refund.failed", json!({})),
-            (0, AGAIN, json!({})),
+            (0, REPEAT, json!({})),
         ],
         &[("refunds|failed", 1)],
         &[("refund_failed", 0)],
@@ -309,7 +309,7 @@ fn transfers_in_any_order() {
                 "transfer.reversed",
                 json!({"amount_reversed": 7000, "reversed": true}),
             ),
-            (2, AGAIN, json!({})),
+            (2, REPEAT, json!({})),
         ],
         &[("transfers|reversed", 1)],
         &[("transfer_reversed", 2)],
@@ -320,7 +320,7 @@ fn transfers_in_any_order() {
             (0, "transfer.updated", json!({"description": "x"})),
             (0, "transfer.updated", json!({"description": "y"})),
             (4, "transfer.reversed", json!({"amount_reversed": 10})),
-            (4, AGAIN, json!({})),
+            (4, REPEAT, json!({})),
             (5, "transfer.updated", json!({"description": "z"})),
             (5, "transfer.updated", json!({"description": "x"})),
         ],
