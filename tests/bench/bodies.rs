@@ -4,7 +4,7 @@ use bytes::Bytes;
 use revwatch_storage::ports::Delivery;
 use serde_json::{Value, json};
 
-use crate::business::Story;
+use crate::business::Histories;
 
 /// A description, the entity, and the event.
 pub(crate) const ABOUT: [&str; 5] = ["subscription", "invoice", "payout", "account", "nothing"];
@@ -15,9 +15,9 @@ pub(crate) const USUAL: usize = 2650;
 /// One of [`ABOUT`], at the typical size.
 pub(crate) fn about(what: &str) -> Bytes {
     match what {
-        "subscription" => nth(&Story::subscriptions_of_a_year(1), 1),
-        // The eighth chapter: the account can take charges from now on.
-        "account" => nth(&Story::accounts(1), 7),
+        "subscription" => nth(&Histories::subscriptions_of_a_year(1), 1),
+        // The eighth event: the account can take charges from now on.
+        "account" => nth(&Histories::accounts(1), 7),
         "invoice" => padded(&invoice().to_string(), USUAL),
         "payout" => padded(&payout(Some("acct_1MvYkQ2eZvKYlo2C")).to_string(), USUAL),
         _ => padded(
@@ -47,8 +47,14 @@ pub(crate) fn usual(delivery: Delivery) -> Delivery {
     }
 }
 
-fn nth(story: &Story, n: usize) -> Bytes {
-    usual(story.deliveries(1).nth(n).expect("so many chapters")).body
+fn nth(histories: &Histories, n: usize) -> Bytes {
+    usual(
+        histories
+            .deliveries(1)
+            .nth(n)
+            .expect("the history has that many events"),
+    )
+    .body
 }
 
 /// Pads the object's `metadata` until the body has about `bytes`; a larger body gets none.

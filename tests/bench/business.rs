@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The histories of many entities of one kind.
-pub(crate) struct Story {
+pub(crate) struct Histories {
     /// A description.
     pub(crate) about: &'static str,
     /// `subscription` or `account`.
@@ -18,14 +18,14 @@ pub(crate) struct Story {
     pub(crate) count: usize,
     /// The total number of events.
     pub(crate) events: usize,
-    chapters: &'static [Chapter],
+    monthly_events: &'static [MonthlyEvent],
 }
 
-/// The events of the `n`th entity in one month; some entities have none.
-type Chapter = fn(&mut Teller) -> Option<Value>;
+/// The event of the `n`th entity in one month; some entities have none.
+type MonthlyEvent = fn(&mut EventBuilder) -> Option<Value>;
 
 const MONTH_S: i64 = 30 * 86_400;
-const BEGAN_S: i64 = 1_760_000_000;
+const START_S: i64 = 1_760_000_000;
 
 /// Two of three subscriptions have a name for their plan.
 pub(crate) fn plans() -> Plans {
@@ -37,17 +37,23 @@ pub(crate) fn plans() -> Plans {
     )
 }
 
-impl Story {
+impl Histories {
     /// In the end one in twenty is past due and the others are active; created, then two or three
     /// updates, a month apart. Half of them use one shape of Stripe's objects, half the other.
     pub(crate) fn subscriptions(count: usize) -> Self {
-        let chapters: &[Chapter] = &[created, renewed, renewed_or_grown, renewed_or_past_due];
-        Self::new("active subscriptions", "subscription", count, chapters)
+        let monthly_events: &[MonthlyEvent] =
+            &[created, renewed, renewed_or_grown, renewed_or_past_due];
+        Self::new(
+            "active subscriptions",
+            "subscription",
+            count,
+            monthly_events,
+        )
     }
 
     /// Created and then renewed twelve times.
     pub(crate) fn subscriptions_of_a_year(count: usize) -> Self {
-        let chapters: &[Chapter] = &[
+        let monthly_events: &[MonthlyEvent] = &[
             created, renewed, renewed, renewed, renewed, renewed, renewed, renewed, renewed,
             renewed, renewed, renewed, renewed,
         ];
@@ -55,16 +61,16 @@ impl Story {
             "active subscriptions after a year",
             "subscription",
             count,
-            chapters,
+            monthly_events,
         )
     }
 
     /// Created and then renewed thirty times: almost as many events as an entity retains.
     pub(crate) fn subscriptions_of_years(count: usize) -> Self {
-        const CHAPTERS: [Chapter; 31] = {
-            let mut chapters = [renewed as Chapter; 31];
-            chapters[0] = created;
-            chapters
+        const CHAPTERS: [MonthlyEvent; 31] = {
+            let mut monthly_events = [renewed as MonthlyEvent; 31];
+            monthly_events[0] = created;
+            monthly_events
         };
         Self::new(
             "active subscriptions after years",
@@ -119,17 +125,17 @@ impl Story {
         about: &'static str,
         kind: &'static str,
         count: usize,
-        chapters: &'static [Chapter],
+        monthly_events: &'static [MonthlyEvent],
     ) -> Self {
-        let mut story = Self {
+        let mut histories = Self {
             about,
             kind,
             count,
             events: 0,
-            chapters,
+            monthly_events,
         };
-        story.events = story.bodies().count();
-        story
+        histories.events = histories.bodies().count();
+        histories
     }
 
     /// Month by month, in the order of a queue.
@@ -151,10 +157,10 @@ impl Story {
     }
 
     fn bodies(&self) -> impl Iterator<Item = Value> + use<> {
-        let (chapters, count) = (self.chapters, self.count);
-        (0..chapters.len()).flat_map(move |month| {
+        let (monthly_events, count) = (self.monthly_events, self.count);
+        (0..monthly_events.len()).flat_map(move |month| {
             (0..count).filter_map(move |n| {
-                chapters[month](&mut Teller {
+                monthly_events[month](&mut EventBuilder {
                     n,
                     month,
                     rng: Rng::with_seed(n as u64),
@@ -164,23 +170,23 @@ impl Story {
     }
 }
 
-struct Teller {
+struct EventBuilder {
     n: usize,
     month: usize,
-    /// Gives an entity the same ids in each of its chapters.
+    /// Gives an entity the same ids in all of its events.
     rng: Rng,
 }
 
-fn created(t: &mut Teller) -> Option<Value> {
+fn created(t: &mut EventBuilder) -> Option<Value> {
     Some(t.subscription("customer.subscription.created", "active", 1, None))
 }
 
-fn renewed(t: &mut Teller) -> Option<Value> {
+fn renewed(t: &mut EventBuilder) -> Option<Value> {
     let previous = t.period_before();
     Some(t.subscription("customer.subscription.updated", "active", 1, Some(previous)))
 }
 
-fn renewed_or_grown(t: &mut Teller) -> Option<Value> {
+fn renewed_or_grown(t: &mut EventBuilder) -> Option<Value> {
     if t.n % 10 != 3 {
         return renewed(t);
     }
@@ -188,7 +194,7 @@ fn renewed_or_grown(t: &mut Teller) -> Option<Value> {
     Some(t.subscription("customer.subscription.updated", "active", 2, Some(previous)))
 }
 
-fn renewed_or_past_due(t: &mut Teller) -> Option<Value> {
+fn renewed_or_past_due(t: &mut EventBuilder) -> Option<Value> {
     match t.n % 20 {
         0 => {
             let mut previous = t.period_before();
@@ -205,7 +211,7 @@ fn renewed_or_past_due(t: &mut Teller) -> Option<Value> {
     }
 }
 
-impl Teller {
+impl EventBuilder {
     /// An id as long as Stripe's: the same for an entity and `what`, and different for each month
     /// if `monthly`.
     fn id(&self, prefix: &str, length: usize, monthly: bool) -> String {
@@ -227,7 +233,7 @@ impl Teller {
     ) -> Value {
         let mut event = json!({
             "id": self.id("evt", 24, true), "object": "event", "account": account, "type": kind,
-            "created": BEGAN_S + self.month as i64 * MONTH_S + self.rng.i64(0..MONTH_S / 2), "data": {"object": object},
+            "created": START_S + self.month as i64 * MONTH_S + self.rng.i64(0..MONTH_S / 2), "data": {"object": object},
         });
         if let Some(previous) = previous {
             event["data"]["previous_attributes"] = previous;
@@ -320,7 +326,7 @@ impl Teller {
             _ => json!([]),
         };
         let object = json!({
-            "id": id, "object": "account", "country": "DE", "created": BEGAN_S, "charges_enabled": enabled,
+            "id": id, "object": "account", "country": "DE", "created": START_S, "charges_enabled": enabled,
             "payouts_enabled": enabled && !restricted, "details_submitted": state != "begun",
             "external_accounts": {"total_count": i32::from(state != "begun")},
             "requirements": {"currently_due": due, "past_due": if restricted { &due } else { &nothing },

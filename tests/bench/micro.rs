@@ -119,7 +119,7 @@ mod entity {
     use revwatch_core::entity::{EntityKind, Observation};
 
     use super::*;
-    use crate::business::Story;
+    use crate::business::Histories;
 
     /// Events of a subscription; the 8 are an account's.
     const EVENTS: [usize; 3] = [3, 8, 30];
@@ -215,12 +215,15 @@ mod entity {
 
     /// An entity with this many events, and the update of the next event.
     fn known(events: usize) -> (Entity, EntityKey, Observation) {
-        let (story, kind) = match events {
-            8 => (Story::accounts(1), EntityKind::Account),
-            _ => (Story::subscriptions_of_years(1), EntityKind::Subscription),
+        let (histories, kind) = match events {
+            8 => (Histories::accounts(1), EntityKind::Account),
+            _ => (
+                Histories::subscriptions_of_years(1),
+                EntityKind::Subscription,
+            ),
         };
         let plans = business::plans();
-        let updates = story.deliveries(1).take(events + 1).map(|delivery| {
+        let updates = histories.deliveries(1).take(events + 1).map(|delivery| {
             let seen = observe(&Event::parse(&delivery.body).expect("an event"), &plans)
                 .expect("readable");
             seen.into_iter()
@@ -243,7 +246,7 @@ mod plan {
     use revwatch_worker::plan::Batch;
 
     use super::*;
-    use crate::business::Story;
+    use crate::business::Histories;
 
     const DELIVERIES: [usize; 3] = [1, 64, 256];
 
@@ -291,8 +294,8 @@ mod plan {
 
     impl Scene {
         fn of(deliveries: usize) -> Self {
-            let story = Story::subscriptions_of_a_year(deliveries);
-            let mut earlier: Vec<_> = story
+            let histories = Histories::subscriptions_of_a_year(deliveries);
+            let mut earlier: Vec<_> = histories
                 .deliveries(1)
                 .take(4 * deliveries)
                 .map(bodies::usual)
@@ -360,7 +363,7 @@ mod alerting {
     use revwatch_storage::ports::ConditionChange;
 
     use super::*;
-    use crate::business::Story;
+    use crate::business::Histories;
 
     const NOW_S: i64 = 1_780_000_000;
 
@@ -378,8 +381,8 @@ mod alerting {
     ];
 
     #[divan::bench(args = RULES)]
-    fn figure(bencher: Bencher, rule: &str) {
-        let (rule, counters) = (figure_rule(rule), counters());
+    fn metric_rule(bencher: Bencher, rule: &str) {
+        let (rule, counters) = (built_in_metric_rule(rule), counters());
         let facts = MetricInputs {
             counters: &counters,
             pipeline: &PipelineStatus::default(),
@@ -390,77 +393,77 @@ mod alerting {
 
     /// All built-in metric rules, with unchanged values.
     #[divan::bench]
-    fn all_figures(bencher: Bencher) {
-        let (mut book, counters) = (book(), counters());
+    fn all_metric_rules(bencher: Bencher) {
+        let (mut engine, counters) = (new_engine(), counters());
         let facts = MetricInputs {
             counters: &counters,
             pipeline: &PipelineStatus::default(),
             now_s: NOW_S,
         };
-        let mut look = || {
-            book.on_counters(divan::black_box(facts));
-            book.settle(NOW_S)
+        let mut evaluate_all = || {
+            engine.on_counters(divan::black_box(facts));
+            engine.settle(NOW_S)
         };
-        // Alerts that fire do so now.
-        look();
-        bencher.bench_local(look);
+        // The first evaluation fires alerts; the measured ones change nothing.
+        evaluate_all();
+        bencher.bench_local(evaluate_all);
     }
 
     /// A condition opens while nothing else is open.
     #[divan::bench]
     fn condition_opens(bencher: Bencher) {
         let change = changes(1);
-        bencher.with_inputs(book).bench_local_refs(|book| {
-            book.on_changes(divan::black_box(&change), NOW_S);
-            book.settle(NOW_S)
+        bencher.with_inputs(new_engine).bench_local_refs(|engine| {
+            engine.on_changes(divan::black_box(&change), NOW_S);
+            engine.settle(NOW_S)
         });
     }
 
     /// One of this many open conditions is updated.
     #[divan::bench(args = [1, 10_000])]
-    fn condition_goes_on(bencher: Bencher, open: usize) {
-        let (mut book, changes) = (book(), changes(open));
-        book.on_changes(&changes, NOW_S);
-        book.settle(NOW_S);
+    fn condition_is_updated(bencher: Bencher, open: usize) {
+        let (mut engine, changes) = (new_engine(), changes(open));
+        engine.on_changes(&changes, NOW_S);
+        engine.settle(NOW_S);
         bencher.bench_local(|| {
-            book.on_changes(divan::black_box(&changes[..1]), NOW_S);
-            book.settle(NOW_S)
+            engine.on_changes(divan::black_box(&changes[..1]), NOW_S);
+            engine.settle(NOW_S)
         });
     }
 
     /// One step of an ongoing alert.
     #[divan::bench]
     fn step_alone(bencher: Bencher) {
-        let reading = || Evaluation::Breached {
+        let evaluation = || Evaluation::Breached {
             since_s: NOW_S,
             evidence: Default::default(),
         };
         let phase = Phase::Firing {
             clear_since_s: None,
         };
-        bencher.with_inputs(reading).bench_values(|reading| {
+        bencher.with_inputs(evaluation).bench_values(|evaluation| {
             step(
                 HoldTimes::default(),
                 divan::black_box(phase),
-                reading,
+                evaluation,
                 NOW_S,
             )
         });
     }
 
-    fn figure_rule(name: &str) -> MetricRule {
+    fn built_in_metric_rule(name: &str) -> MetricRule {
         let rule = built_in()
             .expect("valid")
             .into_iter()
             .find(|rule| rule.name == name);
-        match rule.expect("it is shipped").kind {
+        match rule.expect("a built-in rule").kind {
             RuleKind::Metric(rule) => *rule,
             RuleKind::Condition { .. } => panic!("{name} has no metric"),
         }
     }
 
     /// A new engine with the built-in rules and settings.
-    fn book() -> Engine {
+    fn new_engine() -> Engine {
         let config = Config::load(None, &|_| None)
             .expect("the defaults")
             .alerting;
@@ -478,9 +481,9 @@ mod alerting {
     /// This many accounts can no longer take charges.
     fn changes(accounts: usize) -> Vec<ConditionChange> {
         let (plans, mut entities) = (business::plans(), BTreeMap::new());
-        let deliveries = Story::enabled(accounts)
+        let deliveries = Histories::enabled(accounts)
             .deliveries(1)
-            .chain(Story::lost(accounts).deliveries(1));
+            .chain(Histories::lost(accounts).deliveries(1));
         for delivery in deliveries {
             for seen in
                 observe(&Event::parse(&delivery.body).expect("an event"), &plans).expect("readable")
@@ -498,8 +501,8 @@ mod alerting {
         changes
     }
 
-    /// A business with three currencies and four countries, for as long as the built-in rules look
-    /// back. Each hour has realistic values of every family of counters.
+    /// A business with three currencies and four countries, for the hours that the built-in rules
+    /// read. Each hour has realistic values of every family of counters.
     fn counters() -> Counters {
         const STAGES: [&str; 4] = [
             "account_created",
@@ -510,7 +513,7 @@ mod alerting {
         let mut rng = Rng::with_seed(7);
         let mut counters = Counters::default();
         let now = hour_of(NOW_S);
-        for hour in now - book().hours_needed()..=now {
+        for hour in now - new_engine().hours_needed()..=now {
             let hour = Bucket::Hour(hour);
             let mut some = |parts: &[&str], most: i64| counters.add(hour, parts, rng.i64(1..=most));
             some(&["events", "created"], 5000);
@@ -518,8 +521,8 @@ mod alerting {
                 some(&["events", "processing", bound], 2000);
             }
             for currency in ["usd", "eur", "brl"] {
-                for (family, good) in [("payouts", "paid"), ("payments", "succeeded")] {
-                    some(&[family, good, currency], 400);
+                for (family, succeeded) in [("payouts", "paid"), ("payments", "succeeded")] {
+                    some(&[family, succeeded, currency], 400);
                     some(&[family, "failed", currency], 4);
                 }
                 some(&["payouts_minor", "paid", currency], 9_000_000);
@@ -546,7 +549,7 @@ mod alerting {
             }
             some(&["charging_change"], 20);
         }
-        let standing = [
+        let current = [
             (&["events", "applied"][..], 9_000_000),
             (&["mrr", "usd"], 900_000_000),
             (&["mrr", "eur"], 400_000_000),
@@ -559,7 +562,7 @@ mod alerting {
             (&["invoices_retrying"], 300),
             (&["invoices_open_minor", "usd"], 7_000_000),
         ];
-        for (parts, value) in standing {
+        for (parts, value) in current {
             counters.add(Bucket::Current, parts, value);
         }
         counters

@@ -12,7 +12,7 @@ use super::events::SECRET;
 use super::load::Plan;
 use super::pipeline::Pipeline;
 use super::process::{Loaded, Variables};
-use super::report::Figures;
+use super::report::Values;
 use super::support::slack::Slack;
 
 /// The built-in rules, and one for an event that the mix lacks. It has its own channel; that and
@@ -42,7 +42,7 @@ const EVERY: Duration = Duration::from_millis(210);
 
 /// Latency in milliseconds at `plan`'s rate, from sending a webhook to Slack's receipt of the
 /// message about it.
-pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan: Plan) -> Figures {
+pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan: Plan) -> Values {
     let folder = tempfile::tempdir().expect("a folder");
     let slack = Slack::start(&[]).await;
     let (rules, settings) = (
@@ -66,7 +66,7 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     let (seed, seconds) = (plan.seed, plan.seconds);
     let client = reqwest::Client::new();
     // Alerting is busy until it has evaluated the existing state.
-    notified(
+    wait_for_messages(
         &slack,
         &mut HashMap::from([dispute(&client, &started.webhooks, format!("dp_{seed}_first")).await]),
     )
@@ -88,8 +88,12 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
     }
     let background = sending.await.expect("no panic");
     let mut micros = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("bounds");
-    for took in notified(&slack, &mut sent).await {
-        micros.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1));
+    for latency in wait_for_messages(&slack, &mut sent).await {
+        micros.saturating_record(
+            u64::try_from(latency.as_micros())
+                .unwrap_or(u64::MAX)
+                .max(1),
+        );
     }
     #[expect(clippy::cast_precision_loss, reason = "microseconds of minutes")]
     let ms = |value: u64| value as f64 / 1000.0;
@@ -102,11 +106,11 @@ pub(crate) async fn webhook_to_slack(kind: Pipeline, variables: &Variables, plan
 }
 
 /// Waits until Slack has a message about each; returns the latencies.
-async fn notified(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
-    let (patience, mut took) = (Instant::now() + Duration::from_secs(60), Vec::new());
+async fn wait_for_messages(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Duration> {
+    let (deadline, mut latencies) = (Instant::now() + Duration::from_secs(60), Vec::new());
     while !sent.is_empty() {
         assert!(
-            Instant::now() < patience,
+            Instant::now() < deadline,
             "{} of the messages are missing",
             sent.len()
         );
@@ -115,15 +119,15 @@ async fn notified(slack: &Slack, sent: &mut HashMap<String, Instant>) -> Vec<Dur
             .into_iter()
             .filter(|call| call.method == "chat.postMessage")
         {
-            let text = call.body.to_string();
-            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let body = call.body.to_string();
+            let mut words = body.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             if let Some((_, at)) = words.find_map(|word| sent.remove_entry(word)) {
-                took.push(call.at - at);
+                latencies.push(call.at - at);
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    took
+    latencies
 }
 
 /// Opens a dispute; returns the start time.

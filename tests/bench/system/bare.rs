@@ -23,7 +23,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::events::{self, SECRET};
-use super::process::{cpu_s, say};
+use super::process::{cpu_s, print_line};
 
 /// The minimal write of a commit.
 pub(crate) const COMMIT: &str = include_str!("../prototype.lua");
@@ -73,7 +73,7 @@ async fn serve(outlet: Option<Arc<Outlet>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
-    say(&serde_json::json!({"message": "listening", "listen": listener.local_addr().expect("an address")}).to_string());
+    print_line(&serde_json::json!({"message": "listening", "listen": listener.local_addr().expect("an address")}).to_string());
     axum::serve(listener, router).await.expect("served");
 }
 
@@ -297,7 +297,7 @@ impl Measure {
             cpu_s(std::process::id()) - self.cpu_s,
         );
         let done = serde_json::json!({"message": "done", "count": count, "seconds": seconds, "cpu_s": cpu_s});
-        say(&done.to_string());
+        print_line(&done.to_string());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The load: a normal mix of webhooks by the demo's simulator, for many businesses at once, signed,
+//! The load: a normal mix of webhooks by the demo's simulator, for many businesses together, signed,
 //! as complete HTTP requests that are prepared before the measurement.
 
 use bytes::Bytes;
@@ -77,12 +77,12 @@ impl Mix {
 /// order, interleaved with those of the others.
 pub(crate) fn bodies(seed: u64, count: usize, now_s: i64) -> Vec<String> {
     let businesses = count.div_ceil(EACH).max(1) as u64;
-    let mut histories: Vec<_> = (0..businesses)
+    let mut streams: Vec<_> = (0..businesses)
         .map(|n| history((seed << 20) + n, now_s).into_iter())
         .collect();
     let mut bodies = Vec::with_capacity(count);
     while bodies.len() < count {
-        for history in &mut histories {
+        for history in &mut streams {
             bodies.extend(history.next().map(|event| padded(event.body, BYTES)));
         }
     }

@@ -11,7 +11,7 @@ use super::events::Mix;
 use super::memory::bytes_per_entity;
 use super::pipeline::{Bench, Group, Pipeline, shipped};
 use super::process::{Measured, Variables};
-use super::report::Figures;
+use super::report::Values;
 use super::support::redis::{RedisCluster, RedisServer};
 use super::tick::{Size, StoreKind, idle_ticks};
 
@@ -25,13 +25,13 @@ impl Bench<'_> {
             );
         }
         self.mixes();
-        if self.wants(Group::Growth) {
+        if self.is_selected(Group::Growth) {
             self.partitions_and_workers();
         }
         self.ticks();
         self.bytes();
         // Last: its servers keep running during later measurements.
-        if self.wants(Group::Growth) {
+        if self.is_selected(Group::Growth) {
             self.replicas();
         }
     }
@@ -145,7 +145,7 @@ impl Bench<'_> {
     }
 
     /// The speed of `revwatch rebuild` through the archive, with nothing else running.
-    fn rebuilt(&mut self, pipeline: Pipeline) -> Figures {
+    fn rebuilt(&mut self, pipeline: Pipeline) -> Values {
         let (redis, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
         let variables = self.new_store(pipeline, &redis, folder.path());
         let (process, started) = Measured::revwatch(&variables, "ingest");
@@ -170,7 +170,7 @@ impl Bench<'_> {
     /// An idle tick with more and more entities, with more and more alerts, and with ten times as
     /// many rules.
     fn ticks(&mut self) {
-        if !self.wants(Group::Tick) {
+        if !self.is_selected(Group::Tick) {
             return;
         }
         let [some, many, alerts] = if self.options.quick {
@@ -196,15 +196,15 @@ impl Bench<'_> {
                 Pipeline::Embedded => ("SQLite", StoreKind::Sqlite),
             };
             eprintln!("  ticks: {name}");
-            let figures = self.runtime.block_on(idle_ticks(kind, &sizes));
+            let values = self.runtime.block_on(idle_ticks(kind, &sizes));
             for (
                 Size {
                     entities,
                     alerts,
                     rules,
                 },
-                figures,
-            ) in sizes.iter().zip(figures)
+                values,
+            ) in sizes.iter().zip(values)
             {
                 let more = if *rules > 1 {
                     format!(", {rules} times the rules")
@@ -213,20 +213,20 @@ impl Bench<'_> {
                 };
                 self.report.add(
                     &format!("tick: {entities} entities, {alerts} alerts{more}, {name}"),
-                    figures,
+                    values,
                 );
             }
         }
     }
 
     fn bytes(&mut self) {
-        if !self.wants(Group::Memory) {
+        if !self.is_selected(Group::Memory) {
             return;
         }
         eprintln!("  bytes per entity");
         let count = if self.options.quick { 2_000 } else { 20_000 };
-        for (name, figures) in self.runtime.block_on(bytes_per_entity(count)) {
-            self.report.add(&name, figures);
+        for (name, values) in self.runtime.block_on(bytes_per_entity(count)) {
+            self.report.add(&name, values);
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::events::{self, Mix};
-use super::process::say;
+use super::process::print_line;
 
 /// The load, its target, and its mode.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub(crate) fn main() {
     let now_s = jiff::Timestamp::now().as_second();
     let due = plan
         .rate
-        .map_or(plan.most, |rate| whole(rate * plan.seconds));
+        .map_or(plan.most, |rate| rounded(rate * plan.seconds));
     let bodies = plan.mix.bodies(plan.seed, due, now_s);
     let requests: Vec<Bytes> = bodies
         .iter()
@@ -82,11 +82,11 @@ pub(crate) fn main() {
             stream.set_nodelay(true).expect("a socket");
             connections.push(stream);
         }
-        say("ready");
+        print_line("ready");
         line();
         send(&plan, requests, connections).await
     });
-    say(&serde_json::to_string(&sent).expect("JSON"));
+    print_line(&serde_json::to_string(&sent).expect("JSON"));
 }
 
 /// The shared state of the connections.
@@ -134,9 +134,9 @@ async fn send(plan: &Plan, requests: Vec<Bytes>, connections: Vec<TcpStream>) ->
 
 impl Shared {
     async fn connection(self: Rc<Self>, mut stream: TcpStream) {
-        let mut answer = vec![0; 4096];
+        let mut buffer = vec![0; 4096];
         while let Some((request, due)) = self.take() {
-            let begun = match due {
+            let started = match due {
                 Some(due) => {
                     sleep_until(due).await;
                     due
@@ -144,8 +144,8 @@ impl Shared {
                 None => Instant::now(),
             };
             stream.write_all(&request).await.expect("sent");
-            let stored = answered(&mut stream, &mut answer).await;
-            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let stored = read_response(&mut stream, &mut buffer).await;
+            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.micros.borrow_mut().saturating_record(took.max(1));
             let counter = if stored { &self.stored } else { &self.refused };
             counter.set(counter.get() + 1);
@@ -157,7 +157,7 @@ impl Shared {
         let n = self.next.get();
         let request = self.requests.get(n)?.clone();
         let due = match self.plan.rate {
-            #[expect(clippy::cast_precision_loss, reason = "some hundred thousand")]
+            #[expect(clippy::cast_precision_loss, reason = "below a million")]
             Some(rate) => Some(self.began + Duration::from_secs_f64(n as f64 / rate)),
             None if self.began.elapsed().as_secs_f64() >= self.plan.seconds => return None,
             None => None,
@@ -168,7 +168,7 @@ impl Shared {
 }
 
 /// Reads one response; returns whether the event is stored.
-async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+async fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     let mut length = 0;
     loop {
         let read = stream.read(&mut buffer[length..]).await.expect("an answer");
@@ -178,13 +178,13 @@ async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
             String::from_utf8_lossy(&buffer[..length])
         );
         length += read;
-        if is_whole(&buffer[..length]) {
+        if is_complete(&buffer[..length]) {
             return buffer.starts_with(b"HTTP/1.1 200");
         }
     }
 }
 
-fn is_whole(answer: &[u8]) -> bool {
+fn is_complete(answer: &[u8]) -> bool {
     let Some(head) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
         return false;
     };
@@ -200,8 +200,8 @@ fn is_whole(answer: &[u8]) -> bool {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "some hundred thousand"
+    reason = "below a million"
 )]
-fn whole(count: f64) -> usize {
+fn rounded(count: f64) -> usize {
     count.round() as usize
 }

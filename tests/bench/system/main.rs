@@ -12,13 +12,13 @@ mod events;
 mod growth;
 mod load;
 mod memory;
-mod notified;
 mod others;
 mod pipeline;
 mod postgresql;
 mod process;
 mod ratios;
 mod report;
+mod stored_history;
 mod tick;
 
 #[path = "../business.rs"]

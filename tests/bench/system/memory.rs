@@ -9,9 +9,9 @@ use revwatch_storage::redis::RedisStore;
 use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use rusqlite::Connection;
 
-use super::business::Story;
-use super::notified::{PARTITIONS, store_history};
-use super::report::Figures;
+use super::business::Histories;
+use super::report::Values;
+use super::stored_history::{PARTITIONS, store_history};
 use super::support::redis::RedisServer;
 
 /// Parts of the stores: the value, Redis's keys, SQLite's tables and indexes. The first two exist
@@ -33,30 +33,33 @@ const PARTS: [(&str, &[&str], &[&str]); 5] = [
 ];
 
 /// Bytes per entity of each kind, in both stores.
-pub(crate) async fn bytes_per_entity(count: usize) -> Vec<(String, Figures)> {
+pub(crate) async fn bytes_per_entity(count: usize) -> Vec<(String, Values)> {
     let mut found = Vec::new();
-    for story in [
-        Story::subscriptions(count),
-        Story::subscriptions_of_a_year(count / 4),
-        Story::accounts(count),
+    for histories in [
+        Histories::subscriptions(count),
+        Histories::subscriptions_of_a_year(count / 4),
+        Histories::accounts(count),
     ] {
         for (name, bytes) in [
-            ("Redis", redis_bytes(&story).await),
-            ("SQLite", sqlite_bytes(&story).await),
+            ("Redis", redis_bytes(&histories).await),
+            ("SQLite", sqlite_bytes(&histories).await),
         ] {
-            let mut figures: Figures = PARTS
+            let mut values: Values = PARTS
                 .iter()
                 .map(|(column, ..)| *column)
                 .zip(bytes)
                 .collect();
-            figures.push(("events_each", story.events as f64 / story.count as f64));
-            found.push((format!("bytes: {}, {name}", story.about), figures));
+            values.push((
+                "events_each",
+                histories.events as f64 / histories.count as f64,
+            ));
+            found.push((format!("bytes: {}, {name}", histories.about), values));
         }
     }
     found
 }
 
-async fn redis_bytes(story: &Story) -> [f64; 5] {
+async fn redis_bytes(histories: &Histories) -> [f64; 5] {
     // The interval of writes to the file does not affect memory.
     let server = RedisServer::start_with(&[
         "--appendfsync",
@@ -67,17 +70,17 @@ async fn redis_bytes(story: &Story) -> [f64; 5] {
     let store = RedisStore::connect(&server.url(), PARTITIONS)
         .await
         .expect("a Redis");
-    store_history(&store, story).await;
+    store_history(&store, histories).await;
     drop(store);
     PARTS.map(|(_, keys, _)| {
         let before = used_memory(&server);
         for key in keys {
-            let pattern = format!("revwatch:{{p*}}:{}", key.replace("{kind}", story.kind));
+            let pattern = format!("revwatch:{{p*}}:{}", key.replace("{kind}", histories.kind));
             for found in server.run::<Vec<String>>(&format!("KEYS {pattern}")) {
                 server.run::<i64>(&format!("DEL {found}"));
             }
         }
-        (before - used_memory(&server)) / story.count as f64
+        (before - used_memory(&server)) / histories.count as f64
     })
 }
 
@@ -89,7 +92,7 @@ fn used_memory(server: &RedisServer) -> f64 {
     bytes.expect("Redis reports its memory")
 }
 
-async fn sqlite_bytes(story: &Story) -> [f64; 5] {
+async fn sqlite_bytes(histories: &Histories) -> [f64; 5] {
     let folder = tempfile::tempdir().expect("a folder");
     let open = || {
         Sqlite::open(
@@ -102,11 +105,11 @@ async fn sqlite_bytes(story: &Story) -> [f64; 5] {
     };
     let store = open();
     let empty = file_bytes(folder.path());
-    store_history(&store, story).await;
+    store_history(&store, histories).await;
     let file = file_bytes(folder.path());
     PARTS.map(|(_, _, tables)| {
         let grown = tables.iter().map(|table| file[*table] - empty[*table]);
-        grown.sum::<f64>() / story.count as f64
+        grown.sum::<f64>() / histories.count as f64
     })
 }
 

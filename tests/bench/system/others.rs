@@ -7,7 +7,7 @@ use super::events::Mix;
 use super::pipeline::{Bench, Group};
 use super::postgresql::Postgres;
 use super::process::{Measured, Started, Variables};
-use super::report::Figures;
+use super::report::Values;
 use super::{Options, bare};
 
 /// Slow stacks get a fraction of the load, or a measurement would take minutes.
@@ -74,15 +74,15 @@ impl Bench<'_> {
     }
 
     /// The sync engine's throughput; PostgreSQL has committed when it responds.
-    fn synced(&mut self, node: &Path, postgresql: &Path) -> Figures {
+    fn synced(&mut self, node: &Path, postgresql: &Path) -> Values {
         let postgres = Postgres::start(postgresql);
         let variables = vec![("POSTGRES_URL", postgres.url())];
         let (process, address) = start(&node.join("node"), &node.join("sync.js"), &variables);
         let (count, before) = (self.count / FEWER, postgres.cpu_s());
-        let mut figures = self.ingested_of(count, &process, &address);
-        figures.retain(|(name, _)| *name != "broker_us");
-        figures.push(("store_us", (postgres.cpu_s() - before) * 1e6 / count as f64));
-        figures
+        let mut values = self.ingested_of(count, &process, &address);
+        values.retain(|(name, _)| *name != "broker_us");
+        values.push(("store_us", (postgres.cpu_s() - before) * 1e6 / count as f64));
+        values
     }
 }
 

@@ -13,7 +13,7 @@ use super::bare;
 use super::events::Mix;
 use super::load::{Plan, Sent};
 use super::process::{Loaded, Measured, Started, Variables, cpu_s};
-use super::report::{Figures, Report};
+use super::report::{Report, Values};
 use super::support::rabbitmq::RabbitServer;
 use super::support::redis::RedisServer;
 use super::{Options, alerts};
@@ -120,14 +120,14 @@ impl Pipeline {
         match self {
             Self::Embedded => {
                 let (process, started) = Measured::revwatch(variables, "ingest,worker,alerting");
-                has_looked(&started.admin);
+                has_evaluated(&started.admin);
                 (vec![process], started)
             }
             Self::Servers => {
                 let (ingest, started) = Measured::revwatch(variables, "ingest");
                 let (worker, Started { admin, .. }) = Measured::revwatch(variables, "worker");
-                let (alerting, looking) = Measured::revwatch(variables, "alerting");
-                has_looked(&looking.admin);
+                let (alerting, alerting_addresses) = Measured::revwatch(variables, "alerting");
+                has_evaluated(&alerting_addresses.admin);
                 (
                     vec![ingest, worker, alerting],
                     Started {
@@ -148,7 +148,7 @@ impl Pipeline {
 }
 
 impl Bench<'_> {
-    pub(super) fn wants(&self, group: Group) -> bool {
+    pub(super) fn is_selected(&self, group: Group) -> bool {
         self.options.only.is_empty() || self.options.only.contains(&group)
     }
 
@@ -165,11 +165,11 @@ impl Bench<'_> {
         &mut self,
         group: Group,
         name: &str,
-        measuring: impl FnOnce(&mut Self) -> Figures,
+        measuring: impl FnOnce(&mut Self) -> Values,
     ) {
-        if self.wants(group) {
-            let figures = measuring(self);
-            self.report.add(name, figures);
+        if self.is_selected(group) {
+            let values = measuring(self);
+            self.report.add(name, values);
         }
     }
 
@@ -237,7 +237,7 @@ impl Bench<'_> {
 
     /// The memory of each role while idle and unused.
     fn idle(&mut self, pipeline: Pipeline, rounds: usize) {
-        if !self.wants(Group::Idle) {
+        if !self.is_selected(Group::Idle) {
             return;
         }
         let (redis, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
@@ -363,17 +363,12 @@ impl Bench<'_> {
     }
 
     /// Sends as many as possible to an ingest.
-    pub(super) fn ingested(&mut self, process: &Measured, address: &str) -> Figures {
+    pub(super) fn ingested(&mut self, process: &Measured, address: &str) -> Values {
         self.ingested_of(self.count, process, address)
     }
 
     /// Sends this many to an ingest.
-    pub(super) fn ingested_of(
-        &mut self,
-        most: usize,
-        process: &Measured,
-        address: &str,
-    ) -> Figures {
+    pub(super) fn ingested_of(&mut self, most: usize, process: &Measured, address: &str) -> Values {
         let loaded = Loaded::new(&Plan {
             address: address.to_owned(),
             most,
@@ -383,17 +378,17 @@ impl Bench<'_> {
         let sent = loaded.send();
         let after = [process.cpu_s(), self.broker_s()];
         let [us, broker_us] = per_event(before, after, sent.stored);
-        let mut figures = vec![
+        let mut values = vec![
             ("us", us),
             ("broker_us", broker_us),
             ("rss_mb", process.rss_mb()),
         ];
-        figures.extend(latency(&sent));
-        figures
+        values.extend(latency(&sent));
+        values
     }
 
     /// Response latencies at 5,000 webhooks a second.
-    fn accepted(&mut self, processes: &[Measured], address: &str) -> Figures {
+    fn accepted(&mut self, processes: &[Measured], address: &str) -> Values {
         let seconds = self.seconds;
         let plan = Plan {
             rate: Some(5_000.0),
@@ -404,9 +399,9 @@ impl Bench<'_> {
         };
         let loaded = Loaded::new(&plan);
         let sent = loaded.send();
-        let mut figures = latency(&sent);
-        figures.push(("rss_mb", processes.iter().map(Measured::rss_mb).sum()));
-        figures
+        let mut values = latency(&sent);
+        values.push(("rss_mb", processes.iter().map(Measured::rss_mb).sum()));
+        values
     }
 
     /// Lets workers process all waiting deliveries.
@@ -415,14 +410,14 @@ impl Bench<'_> {
         variables: &Variables,
         workers: usize,
         stores: &[RedisServer],
-    ) -> Figures {
+    ) -> Values {
         let processes: Vec<_> = (0..workers)
             .map(|_| Measured::revwatch(variables, "worker"))
             .collect();
         let dealt = || {
             processes
                 .iter()
-                .map(|(_, started)| dealt_with(&started.admin))
+                .map(|(_, started)| processed(&started.admin))
                 .sum::<u64>()
         };
         let cpu_s = || {
@@ -450,7 +445,7 @@ impl Bench<'_> {
         ]
     }
 
-    fn job(&mut self, part: &str) -> Figures {
+    fn job(&mut self, part: &str) -> Values {
         self.seed += 1;
         let mut variables = self.variables_of_a_part();
         variables.extend([
@@ -477,7 +472,7 @@ impl Bench<'_> {
         processes: &[Measured],
         started: &Started,
         mix: Mix,
-    ) -> Figures {
+    ) -> Values {
         let address = started.webhooks.clone();
         let loaded = Loaded::new(&Plan {
             address,
@@ -492,17 +487,17 @@ impl Bench<'_> {
                 self.redis_s(),
             ]
         };
-        let (before, began, already) = (cpu_s(), Instant::now(), dealt_with(&started.admin));
+        let (before, began, already) = (cpu_s(), Instant::now(), processed(&started.admin));
         let sent = loaded.send();
         let (ended, _) =
-            until(|| Some(dealt_with(&started.admin)).filter(|n| *n >= already + sent.stored));
+            until(|| Some(processed(&started.admin)).filter(|n| *n >= already + sent.stored));
         let [us, broker_us, store_us] = per_event(before, cpu_s(), sent.stored);
-        let mut figures = vec![("us", us), ("broker_us", broker_us), ("store_us", store_us)];
-        figures.extend(latency(&sent));
-        figures.retain(|(name, _)| *name != "per_s");
-        figures.push(("per_s", sent.stored as f64 / (ended - began).as_secs_f64()));
-        figures.push(("rss_mb", processes.iter().map(Measured::rss_mb).sum()));
-        figures
+        let mut values = vec![("us", us), ("broker_us", broker_us), ("store_us", store_us)];
+        values.extend(latency(&sent));
+        values.retain(|(name, _)| *name != "per_s");
+        values.push(("per_s", sent.stored as f64 / (ended - began).as_secs_f64()));
+        values.push(("rss_mb", processes.iter().map(Measured::rss_mb).sum()));
+        values
     }
 
     pub(super) fn broker_s(&self) -> f64 {
@@ -518,7 +513,7 @@ impl Bench<'_> {
 }
 
 /// The memory of an idle process, and its startup time.
-fn idle(variables: &Variables, roles: &str) -> Figures {
+fn idle(variables: &Variables, roles: &str) -> Values {
     let began = Instant::now();
     let (process, _) = Measured::revwatch(variables, roles);
     let start_ms = began.elapsed().as_secs_f64() * 1000.0;
@@ -532,7 +527,7 @@ fn per_event<const N: usize>(before: [f64; N], after: [f64; N], events: u64) -> 
     std::array::from_fn(|i| (after[i] - before[i]) * 1e6 / events as f64)
 }
 
-fn latency(sent: &Sent) -> Figures {
+fn latency(sent: &Sent) -> Values {
     assert_eq!(sent.refused, 0, "no webhook is refused");
     vec![
         ("per_s", sent.stored as f64 / sent.seconds),
@@ -544,27 +539,27 @@ fn latency(sent: &Sent) -> Figures {
 }
 
 /// Polls until there is a result; returns the time as well.
-fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Instant, T) {
+fn until<T>(mut poll: impl FnMut() -> Option<T>) -> (Instant, T) {
     let began = Instant::now();
     loop {
-        if let Some(answer) = ask() {
+        if let Some(answer) = poll() {
             return (Instant::now(), answer);
         }
         assert!(
             began.elapsed() < Duration::from_secs(60),
-            "it takes too long"
+            "timed out after 60 s"
         );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// Deliveries that a worker has processed, whatever the result.
-fn dealt_with(admin: &str) -> u64 {
+fn processed(admin: &str) -> u64 {
     counted(admin, "revwatch_worker_events_total{")
 }
 
 /// Waits until alerting has evaluated everything one time.
-fn has_looked(admin: &str) {
+fn has_evaluated(admin: &str) {
     until(|| (counted(admin, "revwatch_rule_evaluation_seconds_count") > 0).then_some(()));
 }
 
@@ -583,7 +578,7 @@ fn page(address: &str, path: &str) -> String {
         stream,
         "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
     )
-    .expect("asked");
+    .expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("a page");
     text

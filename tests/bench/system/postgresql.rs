@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::process::{cpu_s, says};
+use super::process::{cpu_s, output_of};
 use super::support::port::free_port;
 
 /// A running PostgreSQL, stopped on drop.
@@ -23,9 +23,9 @@ impl Postgres {
     pub(crate) fn start(programs: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         // PostgreSQL refuses to be root.
-        let is_root = says("id", &["-u"]).trim() == "0";
+        let is_root = output_of("id", &["-u"]).trim() == "0";
         if is_root {
-            says(
+            output_of(
                 "chown",
                 &["nobody:nogroup", folder.path().to_str().expect("a path")],
             );
@@ -76,7 +76,7 @@ impl Postgres {
     /// Seconds of processor time so far, of all its running processes.
     pub(crate) fn cpu_s(&self) -> f64 {
         let server = self.server.id();
-        let children = says("pgrep", &["-P", &server.to_string()]);
+        let children = output_of("pgrep", &["-P", &server.to_string()]);
         children
             .lines()
             .filter_map(|line| line.parse().ok())
@@ -89,7 +89,7 @@ impl Postgres {
 impl Drop for Postgres {
     /// A fast shutdown, which ends its child processes too.
     fn drop(&mut self) {
-        says("kill", &["-INT", &self.server.id().to_string()]);
+        output_of("kill", &["-INT", &self.server.id().to_string()]);
         let _ = self.server.wait();
     }
 }

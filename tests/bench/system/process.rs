@@ -23,10 +23,10 @@ pub(crate) type Variables = Vec<(&'static str, String)>;
 pub(crate) struct Loaded {
     child: Child,
     input: ChildStdin,
-    said: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Measured {
     /// `revwatch serve --roles …`, ready.
@@ -94,7 +94,7 @@ impl Measured {
 
     /// The first line of JSON with this message.
     pub(crate) fn wait_for(&self, message: &str) -> Value {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let output =
                 std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Drop for Measured {
             .arg(self.child.id().to_string())
             .stderr(Stdio::null())
             .status();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -172,35 +172,35 @@ impl Loaded {
             .stdout(Stdio::piped())
             .spawn()
             .expect("setpriv");
-        let (input, said) = (
+        let (input, output) = (
             child.stdin.take().expect("a pipe"),
             child.stdout.take().expect("a pipe"),
         );
         let mut loaded = Self {
             child,
             input,
-            said: BufReader::new(said),
+            output: BufReader::new(output),
         };
-        loaded.say(&serde_json::to_string(plan).expect("JSON"));
-        assert_eq!(loaded.hear().trim(), "ready");
+        loaded.send_line(&serde_json::to_string(plan).expect("JSON"));
+        assert_eq!(loaded.receive().trim(), "ready");
         loaded
     }
 
     /// Sends all requests.
     pub(crate) fn send(mut self) -> Sent {
-        self.say("go");
-        serde_json::from_str(&self.hear()).expect("what came of it")
+        self.send_line("go");
+        serde_json::from_str(&self.receive()).expect("the result")
     }
 
-    fn say(&mut self, line: &str) {
+    fn send_line(&mut self, line: &str) {
         writeln!(self.input, "{line}")
             .and_then(|()| self.input.flush())
             .expect("the load generator listens");
     }
 
-    fn hear(&mut self) -> String {
+    fn receive(&mut self) -> String {
         let mut line = String::new();
-        self.said
+        self.output
             .read_line(&mut line)
             .expect("the load generator answers");
         line
@@ -214,16 +214,16 @@ impl Drop for Loaded {
     }
 }
 
-/// A message of a part to the process that started it.
-pub(crate) fn say(line: &str) {
+/// Sends one line to the process that started this part.
+pub(crate) fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .expect("the parent listens");
 }
 
-/// A message of a small program.
-pub(crate) fn says(program: &str, args: &[&str]) -> String {
+/// Standard output of a small program.
+pub(crate) fn output_of(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())

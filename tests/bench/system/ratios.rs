@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::report::Report;
 
 /// A goal.
-pub(crate) struct Wish {
+pub(crate) struct Goal {
     what: &'static str,
     value: fn(&Report) -> Option<f64>,
-    wanted: Wanted,
+    wanted: Target,
 }
 
 /// The result.
@@ -18,25 +18,25 @@ pub(crate) struct Wish {
 pub(crate) struct Ratio {
     what: &'static str,
     value: f64,
-    wanted: Wanted,
+    wanted: Target,
     reached: bool,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Wanted {
+enum Target {
     AtMost(f64),
     AtLeast(f64),
 }
 
-use Wanted::{AtLeast, AtMost};
+use Target::{AtLeast, AtMost};
 
 const SERVERS: &str = "RabbitMQ + Redis";
 
 /// All goals, whether measured or not.
-pub(crate) fn all() -> impl Iterator<Item = Wish> {
+pub(crate) fn all() -> impl Iterator<Item = Goal> {
     [
-        wish(
+        goal(
             "ingest: processor time / (bare axum + bare publish)",
             AtMost(1.2),
             |r| {
@@ -45,25 +45,25 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 Some(r.median(&format!("ingest: {SERVERS}"), "us")? / parts)
             },
         ),
-        wish("ingest: rate / the prototype's", AtLeast(0.9), |r| {
+        goal("ingest: rate / the prototype's", AtLeast(0.9), |r| {
             Some(
                 r.median(&format!("ingest: {SERVERS}"), "per_s")?
                     / r.median("ingest: prototype", "per_s")?,
             )
         }),
-        wish("ingest: rate embedded / on RabbitMQ", AtLeast(1.5), |r| {
+        goal("ingest: rate embedded / on RabbitMQ", AtLeast(1.5), |r| {
             Some(
                 r.median("ingest: embedded", "per_s")?
                     / r.median(&format!("ingest: {SERVERS}"), "per_s")?,
             )
         }),
-        wish("worker: rate / the prototype's", AtLeast(0.6), |r| {
+        goal("worker: rate / the prototype's", AtLeast(0.6), |r| {
             Some(
                 r.median(&format!("worker: {SERVERS}"), "per_s")?
                     / r.median("worker: prototype", "per_s")?,
             )
         }),
-        wish(
+        goal(
             "end to end: rate on RabbitMQ + Redis / Node's",
             AtLeast(16.0 / 6.5),
             |r| {
@@ -73,7 +73,7 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        wish(
+        goal(
             "end to end: rate embedded / Node's",
             AtLeast(20.0 / 6.5),
             |r| {
@@ -83,7 +83,7 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        wish(
+        goal(
             "accept at 5,000/s, ingest alone: p99 / the prototype's",
             AtMost(5.0 / 1.7),
             |r| {
@@ -94,7 +94,7 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        wish(
+        goal(
             "accept at 5,000/s, whole pipeline: p99 / prototype's",
             AtMost(15.0 / 14.0),
             |r| {
@@ -105,26 +105,26 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        wish("webhook to Slack at 1000/s, p99 ms", AtMost(1_000.0), |r| {
+        goal("webhook to Slack at 1000/s, p99 ms", AtMost(1_000.0), |r| {
             r.median(&format!("webhook to Slack at 1000/s: {SERVERS}"), "p99_ms")
         }),
-        wish(
+        goal(
             "idle tick on Redis: 1,000,000 entities / 100",
             AtMost(1.2),
             |r| ticks(r, "Redis"),
         ),
-        wish(
+        goal(
             "idle tick on SQLite: 1,000,000 entities / 100",
             AtMost(1.2),
             |r| ticks(r, "SQLite"),
         ),
-        wish("memory of the largest idle role, MB", AtMost(25.0), |r| {
+        goal("memory of the largest idle role, MB", AtMost(25.0), |r| {
             of_roles(r, "rss_mb")
         }),
-        wish("start of the slowest role, ms", AtMost(100.0), |r| {
+        goal("start of the slowest role, ms", AtMost(100.0), |r| {
             of_roles(r, "start_ms")
         }),
-        wish(
+        goal(
             "rebuild: rate on RabbitMQ + Redis / prototype worker's",
             AtLeast(30.0 / 54.0),
             |r| {
@@ -134,7 +134,7 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        wish(
+        goal(
             "rebuild: rate embedded / the prototype worker's",
             AtLeast(30.0 / 54.0),
             |r| {
@@ -147,23 +147,23 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
         // From a machine on which bare axum reaches 90,000, Node's pair 6,500, the prototype's
         // worker 54,000, and the prototype responds in 1.7 and 14 ms; the ratios above hold on any
         // machine.
-        wish(
+        goal(
             "rebuild on RabbitMQ + Redis, events/s",
             AtLeast(30_000.0),
             |r| r.median(&format!("rebuild: {SERVERS}"), "per_s"),
         ),
-        wish("rebuild embedded, events/s", AtLeast(30_000.0), |r| {
+        goal("rebuild embedded, events/s", AtLeast(30_000.0), |r| {
             r.median("rebuild: embedded", "per_s")
         }),
-        wish(
+        goal(
             "end to end on RabbitMQ + Redis, events/s",
             AtLeast(16_000.0),
             |r| r.median(&format!("end to end: {SERVERS}"), "per_s"),
         ),
-        wish("end to end embedded, events/s", AtLeast(20_000.0), |r| {
+        goal("end to end embedded, events/s", AtLeast(20_000.0), |r| {
             r.median("end to end: embedded", "per_s")
         }),
-        wish(
+        goal(
             "accept at 5,000/s, ingest alone, p99 ms",
             AtMost(5.0),
             |r| {
@@ -173,7 +173,7 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
                 )
             },
         ),
-        wish(
+        goal(
             "accept at 5,000/s, whole pipeline, p99 ms",
             AtMost(15.0),
             |r| {
@@ -187,8 +187,8 @@ pub(crate) fn all() -> impl Iterator<Item = Wish> {
     .into_iter()
 }
 
-fn wish(what: &'static str, wanted: Wanted, value: fn(&Report) -> Option<f64>) -> Wish {
-    Wish {
+fn goal(what: &'static str, wanted: Target, value: fn(&Report) -> Option<f64>) -> Goal {
+    Goal {
         what,
         value,
         wanted,
@@ -218,7 +218,7 @@ fn of_roles(report: &Report, column: &str) -> Option<f64> {
         .reduce(f64::max)
 }
 
-impl Wish {
+impl Goal {
     /// `None` if it was not measured.
     pub(crate) fn of(&self, report: &Report) -> Option<Ratio> {
         let value = (self.value)(report)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::ratios::{self, Ratio};
 
 /// The values of one measurement, by name.
-pub(crate) type Figures = Vec<(&'static str, f64)>;
+pub(crate) type Values = Vec<(&'static str, f64)>;
 
 /// All values, in the order of the first measurement.
 #[derive(Default)]
@@ -28,8 +28,8 @@ struct Line<'a> {
 
 impl Report {
     /// Records values and prints them as progress.
-    pub(crate) fn add(&mut self, name: &str, figures: Figures) {
-        let line: Vec<String> = figures
+    pub(crate) fn add(&mut self, name: &str, values: Values) {
+        let line: Vec<String> = values
             .iter()
             .map(|(column, value)| format!("{column} {}", shown(*value)))
             .collect();
@@ -38,7 +38,7 @@ impl Report {
             self.names.push(name.to_owned());
         }
         let rounds = self.rounds.entry(name.to_owned()).or_default();
-        for (column, value) in figures {
+        for (column, value) in values {
             rounds.entry(column).or_default().push(value);
         }
     }

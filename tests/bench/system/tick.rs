@@ -24,9 +24,9 @@ use revwatch_storage::system::{SystemClock, SystemIds};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::business::Story;
-use super::notified::{PARTITIONS, store_history};
-use super::report::Figures;
+use super::business::Histories;
+use super::report::Values;
+use super::stored_history::{PARTITIONS, store_history};
 use super::support::redis::RedisServer;
 
 /// The number of compared ticks of each.
@@ -53,7 +53,7 @@ pub(crate) enum StoreKind {
 }
 
 /// Microseconds of an idle tick for each size, and seconds of the first tick.
-pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Figures> {
+pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Values> {
     let mut watches = Vec::new();
     for (size, period_ms) in sizes.iter().zip(PERIODS_MS) {
         let period = Duration::from_millis(period_ms);
@@ -65,16 +65,16 @@ pub(crate) async fn idle_ticks(kind: StoreKind, sizes: &[Size]) -> Vec<Figures> 
         }
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
-    let mut figures = Vec::new();
+    let mut values = Vec::new();
     for (watch, mut samples) in watches {
         samples.sort_by(f64::total_cmp);
-        figures.push(vec![
+        values.push(vec![
             ("tick_us", samples[samples.len() / 2] * 1e6),
             ("first_s", watch.first_s),
         ]);
         watch.end().await;
     }
-    figures
+    values
 }
 
 /// An evaluator that has processed everything.
@@ -126,8 +126,8 @@ impl Watch {
                     .expect("answered")
             );
         }
-        store_history(store.as_ref(), &Story::enabled(size.entities)).await;
-        store_history(store.as_ref(), &Story::lost(size.alerts / size.rules)).await;
+        store_history(store.as_ref(), &Histories::enabled(size.entities)).await;
+        store_history(store.as_ref(), &Histories::lost(size.alerts / size.rules)).await;
         let mut config = Config::load(None, &|_| None)
             .expect("the defaults")
             .alerting;
@@ -224,7 +224,7 @@ fn shipped_again(time: usize) -> Vec<Rule> {
         .collect()
 }
 
-/// Sends everything at once.
+/// Sends every notification immediately.
 struct Everybody;
 
 #[async_trait]

@@ -4,7 +4,7 @@ use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Committed, Delivery, StateStore};
 use revwatch_worker::plan::Batch;
 
-use super::business::{self, Story};
+use super::business::{self, Histories};
 
 pub(crate) const PARTITIONS: u32 = 8;
 
@@ -12,9 +12,9 @@ pub(crate) const PARTITIONS: u32 = 8;
 const BATCH: usize = 250;
 
 /// The work of a worker: one batch after another, of all partitions concurrently.
-pub(crate) async fn store_history(store: &dyn StateStore, story: &Story) {
+pub(crate) async fn store_history(store: &dyn StateStore, histories: &Histories) {
     let plans = business::plans();
-    let mut deliveries = story.deliveries(PARTITIONS).peekable();
+    let mut deliveries = histories.deliveries(PARTITIONS).peekable();
     while deliveries.peek().is_some() {
         let mut batches: Vec<Vec<Delivery>> = vec![Vec::new(); PARTITIONS as usize];
         for delivery in deliveries.by_ref().take(BATCH * PARTITIONS as usize) {
