@@ -1,4 +1,4 @@
-//! Rules about the repository as a whole.
+//! Rules about the complete repository.
 
 use std::collections::BTreeSet;
 use std::path::Path;

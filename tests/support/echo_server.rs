@@ -38,16 +38,18 @@ async fn repeat(
         .unwrap_or_default()
         .to_owned();
     let bare = secret.rsplit(' ').next().unwrap_or_default();
-    let said = format!("{uri} {headers:?} {body}");
+    let echoed = format!("{uri} {headers:?} {body}");
     let text = match n % 3 {
-        0 => json!({"ok": false, "error": bare, "code": said, "message": said, "status": said})
-            .to_string(),
-        1 => said.clone(),
-        _ => json!({"error": {"message": said, "code": bare}, "errors": [said]}).to_string(),
+        0 => {
+            json!({"ok": false, "error": bare, "code": echoed, "message": echoed, "status": echoed})
+                .to_string()
+        }
+        1 => echoed.clone(),
+        _ => json!({"error": {"message": echoed, "code": bare}, "errors": [echoed]}).to_string(),
     };
     let status = StatusCode::from_u16(STATUS[n / 3 % STATUS.len()]).expect("a status");
     // Line breaks are not valid in a header.
-    let place: String = said
+    let place: String = echoed
         .chars()
         .filter(|c| c.is_ascii_graphic())
         .take(500)
@@ -57,7 +59,7 @@ async fn repeat(
         [
             ("location", place.clone()),
             ("retry-after", "1".to_owned()),
-            ("x-said", place),
+            ("x-echoed", place),
         ],
         text,
     )

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the range for outgoing connections: a server takes seconds to listen, and meanwhile the
+/// Below the range for outgoing connections: a server takes seconds to listen, and until then the
 /// system could give its port to any connection.
 const FIRST: u16 = 15_000;
 

@@ -112,10 +112,10 @@ pub(crate) fn promtool(args: &[&str], input: &str) -> (bool, String) {
         .write_all(input.as_bytes())
         .expect("read");
     let output = child.wait_with_output().expect("it ends");
-    let said = [output.stdout, output.stderr]
+    let text = [output.stdout, output.stderr]
         .map(|out| String::from_utf8_lossy(&out).into_owned())
         .concat();
-    (output.status.success(), said)
+    (output.status.success(), text)
 }
 
 fn spawn(folder: &Path, port: u16) -> Child {

@@ -96,12 +96,12 @@ pub(crate) fn alerts(variables: &Variables) -> Vec<Value> {
 }
 
 /// Whether `alert` is in state `state` and the notification was delivered.
-pub(crate) fn is_told(alert: &Value, state: &str) -> bool {
-    is_told_by("slack", alert, state)
+pub(crate) fn is_notified(alert: &Value, state: &str) -> bool {
+    is_notified_by("slack", alert, state)
 }
 
 /// The same for another notifier.
-pub(crate) fn is_told_by(notifier: &str, alert: &Value, state: &str) -> bool {
+pub(crate) fn is_notified_by(notifier: &str, alert: &Value, state: &str) -> bool {
     let notification = &alert["notifications"][notifier];
     alert["state"] == state
         && notification["delivered_revision"].as_i64() >= alert["revision"].as_i64()

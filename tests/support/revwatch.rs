@@ -77,7 +77,7 @@ impl Revwatch {
     pub(crate) fn url(&self, path: &str) -> String {
         format!(
             "http://{}{path}",
-            self.webhooks.expect("the process plays ingest")
+            self.webhooks.expect("the process has the ingest role")
         )
     }
 
@@ -118,7 +118,7 @@ impl Revwatch {
     }
 
     /// Whether the process handles SIGHUP.
-    pub(crate) fn hears_hangups(&self) -> bool {
+    pub(crate) fn handles_hangups(&self) -> bool {
         const HANGUP: u64 = 1;
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .unwrap_or_default();

@@ -21,19 +21,19 @@ pub(crate) struct Call {
     pub(crate) body: Value,
     /// The authorization header.
     pub(crate) authorization: String,
-    /// The status of the response; 0 if Slack returned an error in the body, or nothing.
-    pub(crate) answered: u16,
+    /// The status of the response; 0 if Slack returned an error in the body, or no response.
+    pub(crate) status: u16,
     /// The time of the request.
     pub(crate) at: Instant,
 }
 
 /// Faults of the first responses.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Trouble {
+pub(crate) enum ScriptedFault {
     /// 429 with Retry-After: 1.
     TooMany,
     /// 500.
-    Broken,
+    ServerError,
     /// 200 with `ok: false` and this error.
     Error(&'static str),
 }
@@ -69,31 +69,31 @@ pub(crate) enum Fault {
     /// 429 with Retry-After: 1.
     TooMany,
     /// 500, done or not.
-    Broken { done: bool },
+    ServerError { done: bool },
     /// `internal_error`, done or not.
     Internal { done: bool },
     /// The connection is closed before anything is read.
     Closed,
     /// The request is read, not done, and the connection is closed.
-    Lost,
+    DroppedRequest,
     /// Done; then the connection is closed.
-    Unsaid,
+    DroppedResponse,
     /// Done; then no response until the client times out.
-    Silent,
+    Timeout,
     /// Success; but before it, a user deletes one of the app's messages.
     Deleted,
 }
 
 const FAULTS: [Fault; 10] = [
     Fault::TooMany,
-    Fault::Broken { done: false },
-    Fault::Broken { done: true },
+    Fault::ServerError { done: false },
+    Fault::ServerError { done: true },
     Fault::Internal { done: false },
     Fault::Internal { done: true },
     Fault::Closed,
-    Fault::Lost,
-    Fault::Unsaid,
-    Fault::Silent,
+    Fault::DroppedRequest,
+    Fault::DroppedResponse,
+    Fault::Timeout,
     Fault::Deleted,
 ];
 
@@ -107,7 +107,7 @@ pub(crate) struct Slack {
 #[derive(Default)]
 struct Inner {
     calls: Vec<Call>,
-    troubles: VecDeque<Trouble>,
+    scripted_faults: VecDeque<ScriptedFault>,
     messages: Vec<Posted>,
     /// The number of messages so far, including deleted ones.
     posted: u64,
@@ -136,12 +136,12 @@ const CHANNELS_PER_PAGE: usize = 2;
 const MESSAGES_PER_PAGE: usize = 100;
 
 impl Slack {
-    /// Starts it; the first responses to requests that change something are `troubles`.
-    pub(crate) async fn start(troubles: &[Trouble]) -> Self {
+    /// Starts it; the first responses to requests that change something are `scripted_faults`.
+    pub(crate) async fn start(scripted_faults: &[ScriptedFault]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let inner = Inner {
-            troubles: troubles.iter().copied().collect(),
+            scripted_faults: scripted_faults.iter().copied().collect(),
             rng: Rng::with_seed(0),
             ..Inner::default()
         };
@@ -187,11 +187,11 @@ impl Slack {
         self.inner().is_unreadable = true;
     }
 
-    /// Requests that were answered with success.
+    /// Requests that succeeded.
     pub(crate) fn accepted(&self) -> Vec<Call> {
         self.calls()
             .into_iter()
-            .filter(|c| c.answered == 200)
+            .filter(|c| c.status == 200)
             .collect()
     }
 
@@ -251,8 +251,8 @@ async fn converse(slack: Slack, mut stream: TcpStream) -> Option<()> {
     let reply = slack.inner().act(&request, fault);
     pause(after).await;
     match fault {
-        Some(Fault::Lost | Fault::Unsaid) => return None,
-        Some(Fault::Silent) => {
+        Some(Fault::DroppedRequest | Fault::DroppedResponse) => return None,
+        Some(Fault::Timeout) => {
             // Until the client closes the connection.
             while stream.read(&mut [0; 64]).await.ok()? > 0 {}
             return None;
@@ -298,8 +298,8 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
     };
     let head = String::from_utf8_lossy(&bytes[..head_ends]).into_owned();
     let mut lines = head.lines();
-    let mut words = lines.next()?.split(' ');
-    let (verb, target) = (words.next()?, words.next()?);
+    let mut parts = lines.next()?.split(' ');
+    let (verb, target) = (parts.next()?, parts.next()?);
     let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
     let header = |name: &str| {
         headers
@@ -345,39 +345,38 @@ impl Inner {
 
     /// Carries out the call, as far as the fault allows, and records it.
     fn act(&mut self, request: &Request, fault: Option<Fault>) -> Reply {
-        let trouble = if request.is_read {
+        let scripted = if request.is_read {
             None
         } else {
-            self.troubles.pop_front()
+            self.scripted_faults.pop_front()
         };
         let plain = |status: u16, body: &str| Reply {
             status,
             body: body.to_owned(),
         };
-        let word = |word: &str| Reply {
+        let error_reply = |error: &str| Reply {
             status: 200,
-            body: json!({"ok": false, "error": word}).to_string(),
+            body: json!({"ok": false, "error": error}).to_string(),
         };
-        let (reply, answered) = match (trouble, fault) {
-            (Some(Trouble::TooMany), _) | (None, Some(Fault::TooMany)) => {
+        let (reply, status) = match (scripted, fault) {
+            (Some(ScriptedFault::TooMany), _) | (None, Some(Fault::TooMany)) => {
                 (plain(429, "slow down"), 429)
             }
-            (Some(Trouble::Broken), _) | (None, Some(Fault::Broken { done: false })) => {
-                (plain(500, ""), 500)
-            }
+            (Some(ScriptedFault::ServerError), _)
+            | (None, Some(Fault::ServerError { done: false })) => (plain(500, ""), 500),
             // An error, although the HTTP status is 200.
-            (Some(Trouble::Error(error)), _) => (word(error), 0),
-            (None, Some(Fault::Internal { done: false })) => (word("internal_error"), 0),
-            (None, Some(Fault::Lost | Fault::Closed)) => (plain(0, ""), 0),
-            (None, Some(Fault::Broken { done: true })) => {
+            (Some(ScriptedFault::Error(error)), _) => (error_reply(error), 0),
+            (None, Some(Fault::Internal { done: false })) => (error_reply("internal_error"), 0),
+            (None, Some(Fault::DroppedRequest | Fault::Closed)) => (plain(0, ""), 0),
+            (None, Some(Fault::ServerError { done: true })) => {
                 let _ = self.answer(&request.method, &request.parameters);
                 (plain(500, ""), 500)
             }
             (None, Some(Fault::Internal { done: true })) => {
                 let _ = self.answer(&request.method, &request.parameters);
-                (word("internal_error"), 0)
+                (error_reply("internal_error"), 0)
             }
-            (None, Some(Fault::Unsaid | Fault::Silent)) => {
+            (None, Some(Fault::DroppedResponse | Fault::Timeout)) => {
                 let _ = self.answer(&request.method, &request.parameters);
                 (plain(0, ""), 0)
             }
@@ -396,7 +395,7 @@ impl Inner {
                         },
                         200,
                     ),
-                    Err(error) => (word(error), 0),
+                    Err(error) => (error_reply(error), 0),
                 }
             }
         };
@@ -405,7 +404,7 @@ impl Inner {
                 method: request.method.clone(),
                 body: request.parameters.clone(),
                 authorization: request.authorization.clone(),
-                answered,
+                status,
                 at: Instant::now(),
             });
         }
@@ -478,13 +477,13 @@ impl Inner {
             }
             "conversations.history" => {
                 let channel = channel()?;
-                let is_seen =
+                let in_range =
                     |m: &&Posted| m.channel == channel && (m.thread_ts.is_none() || m.is_broadcast);
                 let found = self
                     .messages
                     .iter()
                     .rev()
-                    .filter(is_seen)
+                    .filter(in_range)
                     .filter(|m| ts_of(m) >= oldest);
                 let found = found.map(|m| m.shown(parameters)).collect();
                 Ok(page("messages", found, parameters, MESSAGES_PER_PAGE))

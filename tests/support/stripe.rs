@@ -1,4 +1,4 @@
-//! A simulated Stripe API on a loopback port: has accounts and events, and answers as configured.
+//! A simulated Stripe API on a loopback port: has accounts and events, and injects the configured faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -21,20 +21,20 @@ pub(crate) struct Call {
     /// The requested API version.
     pub(crate) version: String,
     /// The status of the response; 0 for none.
-    pub(crate) answered: u16,
+    pub(crate) status: u16,
 }
 
 /// Faults of the first responses.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Trouble {
+pub(crate) enum Fault {
     /// 429 with Retry-After: 1.
     TooMany,
     /// A response with this status.
     Status(u16),
     /// 302 to a URL that must not be requested.
-    Elsewhere,
+    Redirect,
     /// No response.
-    Silence,
+    NoResponse,
     /// The connection is closed in the middle of the response.
     Closed,
 }
@@ -47,7 +47,7 @@ pub(crate) struct ListCall {
     /// `starting_after`
     pub(crate) after: Option<String>,
     /// The status of the response; 0 for none.
-    pub(crate) answered: u16,
+    pub(crate) status: u16,
 }
 
 /// A running Stripe API.
@@ -60,7 +60,7 @@ pub(crate) struct Stripe {
 #[derive(Default)]
 struct Inner {
     calls: Vec<Call>,
-    troubles: VecDeque<Trouble>,
+    faults: VecDeque<Fault>,
     accounts: BTreeMap<String, Value>,
     lists: Vec<ListCall>,
     /// In the order of the list: newest first, without the account.
@@ -78,21 +78,21 @@ pub(crate) fn account(id: &str, charges: bool) -> Value {
 }
 
 impl Stripe {
-    /// Starts it; the first responses are `troubles`.
-    pub(crate) async fn start(troubles: &[Trouble]) -> Self {
+    /// Starts it; the first responses are `faults`.
+    pub(crate) async fn start(faults: &[Fault]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
         let addr = listener.local_addr().expect("an address");
         let inner = Arc::new(Mutex::new(Inner {
-            troubles: troubles.iter().copied().collect(),
+            faults: faults.iter().copied().collect(),
             ..Inner::default()
         }));
         let stripe = Self { addr, inner };
         let router = Router::new()
             .route("/v1/accounts", axum::routing::get(list_accounts))
-            .route("/v1/accounts/{id}", axum::routing::get(answer))
-            .route("/v1/events", axum::routing::get(list))
+            .route("/v1/accounts/{id}", axum::routing::get(retrieve_account))
+            .route("/v1/events", axum::routing::get(list_events))
             .with_state(stripe.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         stripe
@@ -104,7 +104,7 @@ impl Stripe {
     }
 
     /// Sets the current state of this account.
-    pub(crate) fn knows(&self, account: Value) {
+    pub(crate) fn set_account(&self, account: Value) {
         let id = account["id"].as_str().expect("an id").to_owned();
         self.inner
             .lock()
@@ -113,8 +113,8 @@ impl Stripe {
             .insert(id, account);
     }
 
-    /// Adds these events, in the form of Connect's webhooks; `key` may list them.
-    pub(crate) fn happened(&self, events: &[String], key: &str) {
+    /// Adds these events, given in the form of Connect's webhooks; `key` may list them.
+    pub(crate) fn add_events(&self, events: &[String], key: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.key = Some(key.to_owned());
         for event in events {
@@ -148,12 +148,12 @@ impl Stripe {
     }
 
     /// The status of each response, in order.
-    pub(crate) fn answers(&self) -> Vec<u16> {
-        self.calls().iter().map(|call| call.answered).collect()
+    pub(crate) fn statuses(&self) -> Vec<u16> {
+        self.calls().iter().map(|call| call.status).collect()
     }
 }
 
-async fn answer(
+async fn retrieve_account(
     State(stripe): State<Stripe>,
     Path(account): Path<String>,
     headers: HeaderMap,
@@ -165,15 +165,15 @@ async fn answer(
             .unwrap_or_default()
             .to_owned()
     };
-    let (trouble, known) = {
+    let (fault, known) = {
         let mut inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = inner.troubles.pop_front();
+        let fault = inner.faults.pop_front();
         let known = inner.accounts.get(&account).cloned();
-        let answered = match (trouble, &known) {
-            (Some(Trouble::TooMany), _) => 429,
-            (Some(Trouble::Status(status)), _) => status,
-            (Some(Trouble::Elsewhere), _) => 302,
-            (Some(Trouble::Silence | Trouble::Closed), _) => 0,
+        let status = match (fault, &known) {
+            (Some(Fault::TooMany), _) => 429,
+            (Some(Fault::Status(status)), _) => status,
+            (Some(Fault::Redirect), _) => 302,
+            (Some(Fault::NoResponse | Fault::Closed), _) => 0,
             (None, Some(_)) => 200,
             (None, None) => 404,
         };
@@ -182,12 +182,12 @@ async fn answer(
             account,
             authorization,
             version,
-            answered,
+            status,
         });
-        (trouble, known)
+        (fault, known)
     };
-    match trouble {
-        Some(trouble) => trouble.answer().await,
+    match fault {
+        Some(fault) => fault.respond().await,
         None => match known {
             Some(account) => axum::Json(account).into_response(),
             None => (
@@ -199,8 +199,8 @@ async fn answer(
     }
 }
 
-impl Trouble {
-    async fn answer(self) -> Response {
+impl Fault {
+    async fn respond(self) -> Response {
         match self {
             Self::TooMany => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -211,10 +211,10 @@ impl Trouble {
             Self::Status(status) => StatusCode::from_u16(status)
                 .expect("a status")
                 .into_response(),
-            Self::Elsewhere => {
+            Self::Redirect => {
                 (StatusCode::FOUND, [("location", "/v1/accounts/acct_trap")]).into_response()
             }
-            Self::Silence => std::future::pending().await,
+            Self::NoResponse => std::future::pending().await,
             Self::Closed => {
                 let parts = [
                     Ok("{\"object\": \"list\","),
@@ -227,40 +227,41 @@ impl Trouble {
 }
 
 /// `GET /v1/events`. Source: <https://docs.stripe.com/api/events/list>.
-async fn list(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Response {
+async fn list_events(State(stripe): State<Stripe>, uri: Uri, headers: HeaderMap) -> Response {
     let url = reqwest::Url::parse(&format!("http://stripe{uri}")).expect("a URL");
-    let asked: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+    let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
     let account = headers
         .get("stripe-account")
         .and_then(|v| v.to_str().ok())
         .map(str::to_owned);
-    let (trouble, page) = {
+    let (fault, page) = {
         let mut inner = stripe.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = inner.troubles.pop_front();
+        let fault = inner.faults.pop_front();
         let key = inner.key.as_ref().map(|key| format!("Bearer {key}"));
-        let is_known = headers.get("authorization").and_then(|v| v.to_str().ok()) == key.as_deref();
+        let is_authorized =
+            headers.get("authorization").and_then(|v| v.to_str().ok()) == key.as_deref();
         let page = match &account {
-            _ if !is_known => Err(401),
+            _ if !is_authorized => Err(401),
             Some(id) if !inner.events.iter().any(|(of, ..)| of.as_ref() == Some(id)) => Err(403),
-            _ => inner.page(account.as_ref(), &asked),
+            _ => inner.page(account.as_ref(), &query),
         };
-        let answered = match (trouble, &page) {
-            (Some(Trouble::TooMany), _) => 429,
-            (Some(Trouble::Status(status)), _) => status,
-            (Some(Trouble::Elsewhere), _) => 302,
-            (Some(Trouble::Silence | Trouble::Closed), _) => 0,
+        let status = match (fault, &page) {
+            (Some(Fault::TooMany), _) => 429,
+            (Some(Fault::Status(status)), _) => status,
+            (Some(Fault::Redirect), _) => 302,
+            (Some(Fault::NoResponse | Fault::Closed), _) => 0,
             (None, Ok(_)) => 200,
             (None, Err(status)) => *status,
         };
         inner.lists.push(ListCall {
             account,
-            after: asked.get("starting_after").cloned(),
-            answered,
+            after: query.get("starting_after").cloned(),
+            status,
         });
-        (trouble, page)
+        (fault, page)
     };
-    match (trouble, page) {
-        (Some(trouble), _) => trouble.answer().await,
+    match (fault, page) {
+        (Some(fault), _) => fault.respond().await,
         (None, Ok(page)) => axum::Json(page).into_response(),
         (None, Err(status)) => StatusCode::from_u16(status)
             .expect("a status")
@@ -293,9 +294,9 @@ impl Inner {
     fn page(
         &self,
         account: Option<&String>,
-        asked: &BTreeMap<String, String>,
+        query: &BTreeMap<String, String>,
     ) -> Result<Value, u16> {
-        let number = |name: &str| asked.get(name).and_then(|text| text.parse::<i64>().ok());
+        let number = |name: &str| query.get(name).and_then(|text| text.parse::<i64>().ok());
         let limit = usize::try_from(number("limit").unwrap_or(10)).expect("a limit");
         assert!(limit <= 100, "Stripe gives no more than 100");
         let (since_s, until_s) = (
@@ -307,7 +308,7 @@ impl Inner {
             .iter()
             .filter(|(of, at_s, _)| of.as_ref() == account && (since_s..until_s).contains(at_s));
         let mut listed: Vec<&Value> = listed.map(|(_, _, event)| event).collect();
-        if let Some(after) = asked.get("starting_after") {
+        if let Some(after) = query.get("starting_after") {
             // The event to continue from must exist.
             let at = listed
                 .iter()

@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The polling interval.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Polls until there is a result.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
-    ask: impl FnMut() -> F,
+    poll: impl FnMut() -> F,
 ) -> T {
-    until_within(DEADLINE, what, ask).await
+    until_within(DEADLINE, what, poll).await
 }
 
 /// The same with a longer timeout.
 pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
     deadline: Duration,
     what: &str,
-    mut ask: impl FnMut() -> F,
+    mut poll: impl FnMut() -> F,
 ) -> T {
     until_or(deadline, what, || {
-        let asked = ask();
-        async { asked.await.ok_or_else(String::new) }
+        let polled = poll();
+        async { polled.await.ok_or_else(String::new) }
     })
     .await
 }
@@ -33,33 +33,33 @@ pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
 pub(crate) async fn until_or<T, F: Future<Output = Result<T, String>>>(
     deadline: Duration,
     what: &str,
-    mut ask: impl FnMut() -> F,
+    mut poll: impl FnMut() -> F,
 ) -> T {
-    let began = Instant::now();
+    let started = Instant::now();
     loop {
-        let why = match ask().await {
-            Ok(answer) => return answer,
-            Err(why) => why,
+        let reason = match poll().await {
+            Ok(result) => return result,
+            Err(reason) => reason,
         };
         assert!(
-            began.elapsed() < deadline,
-            "timed out after {deadline:?} waiting until {what}: {why}"
+            started.elapsed() < deadline,
+            "timed out after {deadline:?} waiting until {what}: {reason}"
         );
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// The same without a runtime.
-pub(crate) fn until_blocking<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+pub(crate) fn until_blocking<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(result) = poll() {
+            return result;
         }
         assert!(
-            began.elapsed() < DEADLINE,
+            started.elapsed() < DEADLINE,
             "timed out after {DEADLINE:?} waiting until {what}"
         );
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

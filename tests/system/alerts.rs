@@ -57,9 +57,9 @@ fn read(variables: &Variables, args: &[&str]) -> Value {
 
 fn refused(variables: &Variables, args: &[&str], code: i32, why: &str) {
     let output = cli(variables, &[&["alerts"], args].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
-    assert!(said.contains(why), "{args:?}: {said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {printed}");
+    assert!(printed.contains(why), "{args:?}: {printed}");
 }
 
 /// The open alert about an account.
@@ -91,15 +91,15 @@ fn id(alert: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_are_acknowledged_silenced_and_resolved_from_the_command_line() {
-    answered_from_the_command_line(&Home::embedded()).await;
+    acknowledged_silenced_and_resolved(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_are_acknowledged_silenced_and_resolved_on_rabbitmq_and_redis() {
-    answered_from_the_command_line(&Home::servers().await).await;
+    acknowledged_silenced_and_resolved(&Home::servers().await).await;
 }
 
-async fn answered_from_the_command_line(home: &Home) {
+async fn acknowledged_silenced_and_resolved(home: &Home) {
     let slack = Slack::start(&[]).await;
     let rules = shipped_rules(&["provider_lost_charges"]);
     let variables = home.variables(&[
@@ -148,8 +148,8 @@ async fn answered_from_the_command_line(home: &Home) {
         assert!(shown.contains(words), "{words}: {shown}");
     }
 
-    let said = print(&variables, &["alerts", "ack", id(&first)]);
-    assert!(said.contains("acknowledged by ana at "), "{said}");
+    let printed = print(&variables, &["alerts", "ack", id(&first)]);
+    assert!(printed.contains("acknowledged by ana at "), "{printed}");
     notified(&slack, "acct_1", "by ana").await;
     assert_eq!(
         slack.accepted().last().expect("a call").method,
@@ -209,8 +209,8 @@ async fn answered_from_the_command_line(home: &Home) {
     assert_eq!(read(&variables, &["silences"]), json!([]));
     assert_eq!(read(&variables, &["silences", "--all"])[0]["state"], "over");
 
-    let said = print(&variables, &["alerts", "resolve", id(&first)]);
-    assert!(said.contains("resolved by ana at "), "{said}");
+    let printed = print(&variables, &["alerts", "resolve", id(&first)]);
+    assert!(printed.contains("resolved by ana at "), "{printed}");
     notified(&slack, "acct_1", "RESOLVED").await;
     stripe.update("acct_1", false).await;
     stripe.lose("acct_4").await;
@@ -218,7 +218,7 @@ async fn answered_from_the_command_line(home: &Home) {
     assert_eq!(
         read(&variables, &["list", "--members", "--account", "acct_1"]),
         json!([]),
-        "it still holds"
+        "the rule is still true"
     );
     for (args, why) in [
         (&["ack", id(&first)][..], "resolved already"),
@@ -281,10 +281,11 @@ async fn answered_from_the_command_line(home: &Home) {
 
     // Without an evaluator, a command stays pending.
     process.stop();
-    let said = print(&variables, &["alerts", "ack", id(&second), "--wait", "1"]);
+    let printed = print(&variables, &["alerts", "ack", id(&second), "--wait", "1"]);
     assert!(
-        said.contains("firing") && said.contains("no alerting process carried it out within 1 s"),
-        "{said}"
+        printed.contains("firing")
+            && printed.contains("no alerting process carried it out within 1 s"),
+        "{printed}"
     );
     let silence = read(
         &variables,
@@ -373,10 +374,10 @@ async fn a_group_stands_for_its_members() {
         &variables,
         &["list", "--group", group, "--account", "acct_3"],
     )[0];
-    let said = print(&variables, &["alerts", "ack", id(member)]);
+    let printed = print(&variables, &["alerts", "ack", id(member)]);
     assert!(
-        said.contains(&format!("notified by its group {group}")),
-        "{said}"
+        printed.contains(&format!("notified by its group {group}")),
+        "{printed}"
     );
     assert!(print(&variables, &["alerts", "list"]).contains("7 alerts"));
     let shown = print(&variables, &["alerts", "show", group]);

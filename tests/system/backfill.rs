@@ -9,7 +9,7 @@ use super::Home;
 use super::crash::{load, same_exports};
 use crate::support::history::History;
 use crate::support::revwatch::{Revwatch, Variables, begin, cli, metrics, print};
-use crate::support::stripe::{ListCall, Stripe, Trouble, account};
+use crate::support::stripe::{Fault, ListCall, Stripe, account};
 use crate::support::wait::{until, until_blocking};
 
 const KEY: &str = "sk_test_never_shown";
@@ -80,12 +80,13 @@ async fn a_gap_in_deliveries_is_filled_on_servers() {
 async fn a_gap_in_deliveries_is_filled(home: &Home) {
     let history = History::new(41, 60, now_s());
     let stripe = Stripe::start(&[]).await;
-    stripe.happened(&history.events, KEY);
+    stripe.add_events(&history.events, KEY);
     let variables = asking(home, &stripe, KEY);
     // Every second event, and one of each account, so that revwatch knows the accounts to read. Two
     // accounts are known to Stripe only.
     let new: Vec<String> = accounts_of(&history.events).into_iter().take(2).collect();
-    new.iter().for_each(|id| stripe.knows(account(id, true)));
+    new.iter()
+        .for_each(|id| stripe.set_account(account(id, true)));
     let mut known = HashSet::new();
     let by_webhook: Vec<String> = history
         .events
@@ -129,7 +130,7 @@ async fn a_gap_in_deliveries_is_filled(home: &Home) {
         &["--since", "1d", "--all-accounts", "--restart"],
     );
     assert_eq!(again["read"], printed["read"]);
-    until("they are dealt with", || async {
+    until("they are processed", || async {
         let shown: Value =
             serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
         (shown["waiting"] == 0).then_some(())
@@ -147,16 +148,16 @@ async fn a_gap_in_deliveries_is_filled(home: &Home) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backfill_continues_embedded() {
-    a_backfill_that_is_killed_goes_on(&Home::embedded()).await;
+    killed_backfill_continues(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backfill_continues_on_servers() {
-    a_backfill_that_is_killed_goes_on(&Home::servers().await).await;
+    killed_backfill_continues(&Home::servers().await).await;
 }
 
 /// Killed repeatedly while it publishes: the same command finishes, and no event is missing.
-async fn a_backfill_that_is_killed_goes_on(home: &Home) {
+async fn killed_backfill_continues(home: &Home) {
     let history = History::new(42, 120, now_s());
     let (own, connected): (Vec<_>, Vec<_>) = history
         .events
@@ -165,7 +166,7 @@ async fn a_backfill_that_is_killed_goes_on(home: &Home) {
         .partition(|e| account_of(e).is_none());
     assert!(own.len() > 500, "many pages: {}", own.len());
     let stripe = Stripe::start(&[]).await;
-    stripe.happened(&own, KEY);
+    stripe.add_events(&own, KEY);
     // Progress is kept in this folder, wherever the events are stored.
     let folder = tempfile::tempdir().expect("a folder");
     let data = match home {
@@ -261,9 +262,9 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
         .collect();
     events.extend((350..460).map(|n| payout(n, at_s + n as i64, Some("acct_1"))));
     events.push(payout(460, at_s, Some("acct_2")));
-    let troubles = [Trouble::TooMany, Trouble::Status(500), Trouble::Closed];
-    let stripe = Stripe::start(&troubles).await;
-    stripe.happened(&events, KEY);
+    let faults = [Fault::TooMany, Fault::Status(500), Fault::Closed];
+    let stripe = Stripe::start(&faults).await;
+    stripe.add_events(&events, KEY);
     let home = Home::embedded();
     let variables = asking(&home, &stripe, KEY);
 
@@ -275,12 +276,12 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
         (&printed["read"], &printed["pages"], &printed["oldest"]),
         (&330.into(), &4.into(), &since.clone().into())
     );
-    let call = |after: Option<usize>, answered| {
+    let call = |after: Option<usize>, status| {
         let after = after.map(|n| format!("evt_{n}"));
         ListCall {
             account: None,
             after,
-            answered,
+            status,
         }
     };
     let expected = [
@@ -358,7 +359,7 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn impossible_backfills_are_refused_with_a_reason() {
     let stripe = Stripe::start(&[]).await;
-    stripe.happened(&[payout(1, now_s(), None)], KEY);
+    stripe.add_events(&[payout(1, now_s(), None)], KEY);
     let home = Home::embedded();
     let keyless = home.variables(&[]);
     assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));

@@ -54,8 +54,8 @@ async fn each_role_killed_under_load_loses_nothing_on_rabbitmq_and_redis() {
     all_applied(&variables, &history).await;
 }
 
-/// Posts until `enough` deliveries were answered 200, then returns while others are in flight.
-pub(super) async fn load(process: &Revwatch, events: &[String], enough: usize) -> HashSet<String> {
+/// Posts until `wanted` deliveries were answered 200, then returns while others are in flight.
+pub(super) async fn load(process: &Revwatch, events: &[String], wanted: usize) -> HashSet<String> {
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let accepted = Mutex::new(HashSet::new());
     let posts = futures_util::stream::iter(events).map(|body| {
@@ -67,7 +67,7 @@ pub(super) async fn load(process: &Revwatch, events: &[String], enough: usize) -
         if answer.is_ok_and(|status| status == 200) {
             let mut accepted = accepted.lock().expect("no panic while locked");
             accepted.insert(body.clone());
-            if accepted.len() >= enough {
+            if accepted.len() >= wanted {
                 break;
             }
         }
@@ -96,19 +96,19 @@ async fn all_applied(variables: &Variables, history: &History) {
 
 /// The exports equal those of a run without the faults of this one.
 pub(super) async fn same_exports(variables: &Variables, events: &[String]) {
-    let calm = Home::embedded();
-    let calm = calm.variables(&[]);
-    let process = Revwatch::serve(&calm, "ingest,worker");
+    let reference = Home::embedded();
+    let reference = reference.variables(&[]);
+    let process = Revwatch::serve(&reference, "ingest,worker");
     load(&process, events, events.len()).await;
-    until("the calm run has caught up", || async {
-        (metrics(&calm)["events_applied"] == events.len()).then_some(())
+    until("the reference run has applied all events", || async {
+        (metrics(&reference)["events_applied"] == events.len()).then_some(())
     })
     .await;
     process.stop();
     for kind in ["subscriptions", "invoices", "payouts", "accounts"] {
         assert_eq!(
             print(variables, &["export", kind]),
-            print(&calm, &["export", kind]),
+            print(&reference, &["export", kind]),
             "{kind}"
         );
     }

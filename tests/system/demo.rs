@@ -31,7 +31,7 @@ fn every_alert_fires_and_resolves() {
     assert!(output.status.success(), "{text}\n{errors}");
     assert_eq!(
         errors, "",
-        "without a terminal there is no status line, and there is nothing to log"
+        "no status line without a terminal, and nothing to log"
     );
     for rule in [
         "past_due_share",

@@ -13,7 +13,7 @@ const EXPOSURE: &str = "20";
 #[test]
 fn every_referenced_file_and_setting_exists() {
     let output = deploy_py(Path::new("/usr/bin/python3"), &[]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", text_of(&output));
 }
 
 /// Uses the Kubernetes schemas that `tests/run` installs from PyPI.
@@ -26,7 +26,7 @@ fn manifests_conform_to_the_kubernetes_schemas() {
         python.display()
     );
     let output = deploy_py(&python, &[]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", text_of(&output));
     for folder in ["base", "overlays/example"] {
         let Ok(rendered) = Command::new("kubectl")
             .arg("kustomize")
@@ -36,11 +36,15 @@ fn manifests_conform_to_the_kubernetes_schemas() {
             eprintln!("skipped: kustomize output (kubectl is not installed)");
             return;
         };
-        assert!(rendered.status.success(), "{folder}: {}", said(&rendered));
+        assert!(
+            rendered.status.success(),
+            "{folder}: {}",
+            text_of(&rendered)
+        );
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), &rendered.stdout).expect("written");
         let output = deploy_py(&python, &["--rendered", &file.path().display().to_string()]);
-        assert!(output.status.success(), "{folder}: {}", said(&output));
+        assert!(output.status.success(), "{folder}: {}", text_of(&output));
     }
 }
 
@@ -74,7 +78,7 @@ fn systemd_accepts_the_units_and_rates_their_exposure_low() {
         return;
     };
     // The output covers other units of this machine, too.
-    let ours: Vec<String> = said(&verified)
+    let ours: Vec<String> = text_of(&verified)
         .lines()
         .filter(|l| l.contains("revwatch"))
         .map(str::to_owned)
@@ -86,12 +90,12 @@ fn systemd_accepts_the_units_and_rates_their_exposure_low() {
             .args(["security", "--offline=true", &threshold])
             .arg(&unit)
             .output();
-        let judged = judged.expect("it was there a moment ago");
+        let judged = judged.expect("the tool was found above");
         assert!(
             judged.status.success(),
             "{}: {}",
             unit.display(),
-            said(&judged)
+            text_of(&judged)
         );
     }
 }
@@ -105,8 +109,8 @@ fn docker_reads_the_compose_file() {
         return;
     }
     let output = docker(&["-f", &file.display().to_string(), "config", "--quiet"])
-        .expect("it was there a moment ago");
-    assert!(output.status.success(), "{}", said(&output));
+        .expect("the tool was found above");
+    assert!(output.status.success(), "{}", text_of(&output));
 }
 
 /// The health check of the containers.
@@ -126,9 +130,9 @@ fn health_reports_the_readiness_of_the_local_process() {
     let output = cli(&asked, &["health"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        said(&output).contains("does not answer"),
+        text_of(&output).contains("does not answer"),
         "{}",
-        said(&output)
+        text_of(&output)
     );
 }
 
@@ -144,7 +148,7 @@ fn deploy_py(python: &Path, more: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("{}: {error}", python.display()))
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     [&output.stdout, &output.stderr]
         .map(|out| String::from_utf8_lossy(out).into_owned())
         .concat()

@@ -168,16 +168,16 @@ async fn every_kind_can_be_exported_and_shown_with_its_events() {
         );
     }
     // K10: the audit trail names each state change and the event that caused it.
-    let trail: Value =
+    let audit: Value =
         serde_json::from_str(&print(&variables, &["audit", "--changes", "--json"])).expect("JSON");
     for (kind, _, _, _, object, _) in cases() {
         let of_it = |change: &&Value| change["kind"] == kind && change["id"] == object["id"];
-        let change = trail
+        let change = audit
             .as_array()
             .expect("a list")
             .iter()
             .find(of_it)
-            .unwrap_or_else(|| panic!("{kind}: {trail}"));
+            .unwrap_or_else(|| panic!("{kind}: {audit}"));
         assert!(
             change["event"]
                 .as_str()

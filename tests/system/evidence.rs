@@ -64,7 +64,7 @@ fn rules() -> tempfile::NamedTempFile {
     let rule = |name: &str, condition: &str| {
         format!(
             "[[rule]]\nname = \"{name}\"\nkind = \"condition\"\ncondition = \"{condition}\"\nseverity = \"critical\"\n\
-             route = \"alerts-critical\"\ntitle = \"t\"\nactions = [\"Look.\"]\n\n"
+             route = \"alerts-critical\"\ntitle = \"t\"\nactions = [\"Check it.\"]\n\n"
         )
     };
     let file = tempfile::Builder::new()
@@ -146,7 +146,7 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
         &["export", "subscriptions", "--by", "Ana Santos"],
     );
     // The evaluator writes the audit entry after it has carried out the command.
-    until("the answer is in the audit", || async {
+    until("the acknowledgement is in the audit", || async {
         print(&variables, &["audit"])
             .contains("alert acknowledged")
             .then_some(())
@@ -201,12 +201,12 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
         subjects.contains(&accounts[0]),
         "also where it is the subject: {cases}"
     );
-    let answered: Vec<_> = column(&cases, "acknowledged_by")
+    let acknowledged_by: Vec<_> = column(&cases, "acknowledged_by")
         .into_iter()
         .filter(|by| !by.is_empty())
         .collect();
     assert!(
-        matches!(&answered[..], [by] if by.starts_with("person-")),
+        matches!(&acknowledged_by[..], [by] if by.starts_with("person-")),
         "{cases}"
     );
     assert!(
@@ -232,24 +232,24 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
         snapshot.contains("sub_maria,cus_maria,acct_maria,past_due,"),
         "{snapshot}"
     );
-    let figures = read(&first, "scorecard.csv");
+    let scorecard = read(&first, "scorecard.csv");
     let value_of = |name: &str| {
-        figures
+        scorecard
             .lines()
             .find(|line| line.starts_with(&format!("{name},")))
             .expect("a value")
     };
     assert!(
         value_of("past_due_share").starts_with("past_due_share,1.0000,share,"),
-        "{figures}"
+        "{scorecard}"
     );
     assert!(
         value_of("first_answer_to_tickets_mean").contains(",not known,"),
-        "{figures}"
+        "{scorecard}"
     );
     assert!(
         value_of("critical_alerts").starts_with("critical_alerts,2,count,"),
-        "{figures}"
+        "{scorecard}"
     );
     let log = read(&first, "decision-log.csv");
     for act in ["alert acknowledged", "export", "evidence"] {
@@ -278,7 +278,7 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
             name.to_owned()
         })
         .collect();
-    let mut there: BTreeSet<String> = fs::read_dir(&first)
+    let mut files: BTreeSet<String> = fs::read_dir(&first)
         .expect("the folder")
         .map(|entry| {
             entry
@@ -288,8 +288,8 @@ async fn a_review_leaves_evidence_without_names(home: &Home) {
                 .expect("text")
         })
         .collect();
-    assert!(there.remove("manifest.json"));
-    assert_eq!(listed, there);
+    assert!(files.remove("manifest.json"));
+    assert_eq!(listed, files);
 
     // A second review has its own folder with other pseudonyms, and no names in its log either.
     let again = write(&variables, &["--pseudonyms"]);

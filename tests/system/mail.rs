@@ -57,7 +57,7 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
     };
     post_all(&url, &[event(0, "acct_1", true), event(1, "acct_2", true)]).await;
     post_all(&url, &[event(2, "acct_1", false)]).await;
-    let mails = until("the first mail is there", || async {
+    let mails = until("the first mail has arrived", || async {
         let mails = server.mails();
         (!mails.is_empty()).then_some(mails)
     })
@@ -94,19 +94,19 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
     })
     .await;
     server.restart();
-    let mails = until("the rest is there", || async {
+    let mails = until("the other mails have arrived", || async {
         let mails = server.mails();
         (mails.len() >= 3).then_some(mails)
     })
     .await;
-    let over = about(
+    let resolution = about(
         &mails,
         "acct_1",
         "✅ RESOLVED: A provider can no longer take charges",
     );
-    assert_eq!(header(over, "in-reply-to"), id);
-    assert_eq!(header(over, "references"), id);
-    assert_ne!(header(over, "message-id"), id);
+    assert_eq!(header(resolution, "in-reply-to"), id);
+    assert_eq!(header(resolution, "references"), id);
+    assert_ne!(header(resolution, "message-id"), id);
     about(&mails, "acct_2", "🔴 CRITICAL");
     process.stop();
     let mails = server.mails();
@@ -115,7 +115,7 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
         let text = mail["text"].as_str().expect("a text");
         assert!(
             text.contains(" · charges_lost") && text.contains("Reason: requirements.past_due")
-                || mail == over,
+                || mail == resolution,
             "{text}"
         );
         assert_eq!(

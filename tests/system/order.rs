@@ -62,12 +62,12 @@ async fn check(one: &Home, other: &Home) {
 }
 
 /// Serves, posts all deliveries, waits until all are processed, and returns the metrics.
-async fn serve_and_post(variables: &Variables, deliveries: &[String], at_once: usize) -> Value {
+async fn serve_and_post(variables: &Variables, deliveries: &[String], concurrency: usize) -> Value {
     let process = Revwatch::serve(variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let answers = futures_util::stream::iter(deliveries)
         .map(|body| post(&client, &url, body))
-        .buffer_unordered(at_once);
+        .buffer_unordered(concurrency);
     let answers: Vec<_> = answers.collect().await;
     assert!(
         answers
@@ -75,7 +75,7 @@ async fn serve_and_post(variables: &Variables, deliveries: &[String], at_once: u
             .all(|a| *a.as_ref().expect("answered") == 200),
         "{answers:?}"
     );
-    let shown = until("every delivery is dealt with", || async {
+    let shown = until("every delivery is processed", || async {
         let shown = metrics(variables);
         let count = |key: &str| shown[key].as_u64().unwrap_or(0);
         assert_eq!((count("events_dead"), count("events_ignored")), (0, 0));

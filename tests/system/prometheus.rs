@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Home;
 use crate::support::history::History;
 use crate::support::prometheus::{Prometheus, promtool};
-use crate::support::providers::{Settings, alerts, is_told_by, post_all, updated};
+use crate::support::providers::{Settings, alerts, is_notified_by, post_all, updated};
 use crate::support::revwatch::{Revwatch, print};
 use crate::support::wait::{until, until_within};
 
@@ -18,20 +18,14 @@ const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 1
 /// Metrics without a value in this run, with the reason.
 const NOT_SHOWN: [(&str, &str); 2] = [
     ("revwatch_config_reloads_total", "nothing was reloaded"),
-    (
-        "revwatch_refreshes_total",
-        "there is no API key to ask Stripe with",
-    ),
+    ("revwatch_refreshes_total", "no API key is configured"),
 ];
 
 /// Expressions that may be empty after a run of seconds, by a part of them, with the reason.
 const MAY_BE_EMPTY: [(&str, &str); 3] = [
-    ("offset 24h", "nothing is a day old"),
+    ("offset 24h", "the run is shorter than a day"),
     ("revwatch_config_reloads_total", "nothing was reloaded"),
-    (
-        "revwatch_refreshes_total",
-        "there is no API key to ask Stripe with",
-    ),
+    ("revwatch_refreshes_total", "no API key is configured"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +83,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     let notified = until("an alert was sent", || async {
         alerts(&variables)
             .into_iter()
-            .find(|alert| is_told_by("log", alert, "firing"))
+            .find(|alert| is_notified_by("log", alert, "firing"))
     })
     .await;
     print(
@@ -172,7 +166,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
     }
 
     every_rule_is_evaluated(&prometheus).await;
-    every_panel_shows_something(&prometheus).await;
+    every_panel_has_data(&prometheus).await;
     for (_, process) in roles {
         process.stop();
     }
@@ -201,10 +195,10 @@ fn promtool_accepts_configuration_and_rules() {
             .collect(),
     ] {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let (content, said) = promtool(&args, "");
+        let (content, message) = promtool(&args, "");
         assert!(
-            content && !said.contains("FAILED"),
-            "promtool {args:?}: {said}"
+            content && !message.contains("FAILED"),
+            "promtool {args:?}: {message}"
         );
     }
 }
@@ -237,13 +231,13 @@ fn every_alert_has_a_severity_a_runbook_and_tests_for_firing_and_not_firing() {
     }
     assert!(alerts.len() > 15, "{alerts:?}");
     for name in alerts {
-        let asks = format!("alertname: {name}\n");
-        let cases = tests.values().flat_map(|text| text.split(&asks).skip(1));
-        let silent: Vec<bool> = cases
+        let heading = format!("alertname: {name}\n");
+        let cases = tests.values().flat_map(|text| text.split(&heading).skip(1));
+        let is_quiet: Vec<bool> = cases
             .map(|rest| rest.trim_start().starts_with("exp_alerts: []"))
             .collect();
         assert!(
-            silent.contains(&true) && silent.contains(&false),
+            is_quiet.contains(&true) && is_quiet.contains(&false),
             "{name}: one that fires and one that does not"
         );
     }
@@ -260,7 +254,7 @@ fn rules_and_dashboards_use_existing_metrics_only() {
     let source = read(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("shared/runtime/src/telemetry/metrics.rs"),
     );
-    let there: BTreeSet<&str> = words(&source).collect();
+    let known_metrics: BTreeSet<&str> = words(&source).collect();
     let mut files = vec![
         ("recording.rules.yml".to_owned(), recording.clone()),
         (
@@ -284,7 +278,9 @@ fn rules_and_dashboards_use_existing_metrics_only() {
                 .into_iter()
                 .find_map(|end| word.strip_suffix(end))
                 .unwrap_or(word);
-            let known = recorded.contains(word) || there.contains(word) || there.contains(plain);
+            let known = recorded.contains(word)
+                || known_metrics.contains(word)
+                || known_metrics.contains(plain);
             assert!(known, "{name} names {word}, which does not exist");
         }
     }
@@ -393,7 +389,7 @@ async fn every_rule_is_evaluated(prometheus: &Prometheus) {
     }
 }
 
-async fn every_panel_shows_something(prometheus: &Prometheus) {
+async fn every_panel_has_data(prometheus: &Prometheus) {
     let mut excused = BTreeSet::new();
     for (name, dashboard) in dashboards() {
         for (title, expr) in expressions(&dashboard) {
@@ -424,7 +420,7 @@ async fn every_panel_shows_something(prometheus: &Prometheus) {
     assert_eq!(
         excused.len(),
         MAY_BE_EMPTY.len(),
-        "every excuse is needed by some panel"
+        "every listed reason applies to a panel"
     );
 }
 
@@ -433,10 +429,10 @@ fn config(targets: &[(&str, String)]) -> String {
     let shipped = read(&deploy("prometheus/prometheus.yml"));
     let (before, discovery) = shipped
         .split_once("    dns_sd_configs:\n")
-        .expect("the way targets are found");
+        .expect("the service discovery");
     let (_, after) = discovery
         .split_once("    relabel_configs:\n")
-        .expect("the replaced names");
+        .expect("the replaced targets");
     let mut text = before
         .replace(
             "scrape_interval: 15s",

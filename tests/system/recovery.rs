@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Home;
 use super::crash::{load, same_exports};
 use crate::support::history::History;
-use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::slack::Slack;
 use crate::support::wait::until;
@@ -39,7 +39,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     let process = Revwatch::serve(&variables, "ingest,worker");
     assert!(print(&variables, &["pause", "--by", "ada"]).contains("all paused"));
     until("the worker has paused", || async {
-        page_says(&process, "revwatch_paused 1").await
+        metrics_contain(&process, "revwatch_paused 1").await
     })
     .await;
     load(&process, &events, events.len()).await;
@@ -73,7 +73,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
             "--by",
             "ada",
             "--reason",
-            "mended",
+            "fixed",
         ],
     );
     until("one account resumes", || async {
@@ -103,7 +103,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     process.kill9();
     let process = Revwatch::serve(&variables, "ingest,worker");
     until("the worker knows the pauses", || async {
-        page_says(&process, "revwatch_parked_deliveries 30").await
+        metrics_contain(&process, "revwatch_parked_deliveries 30").await
     })
     .await;
     assert_eq!(applied(), Some(60));
@@ -114,7 +114,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     })
     .await;
     until("nothing is parked", || async {
-        page_says(&process, "revwatch_parked_deliveries 0").await
+        metrics_contain(&process, "revwatch_parked_deliveries 0").await
     })
     .await;
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
@@ -130,7 +130,7 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
     let expected = [
         ("pause", "everything"),
         ("resume", "test mode"),
-        ("resume", "account acct_1: mended"),
+        ("resume", "account acct_1: fixed"),
     ];
     for (n, (what, detail)) in expected.into_iter().enumerate() {
         assert_eq!(acts[n], (what.into(), detail.into()));
@@ -179,16 +179,16 @@ async fn a_pause_is_added_to_pauses_that_the_store_has_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_while_serving_sends_no_notification_embedded() {
-    a_rebuild_beside_all_roles_tells_nobody_anything(&Home::embedded()).await;
+    rebuild_while_serving_notifies_nothing(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_while_serving_sends_no_notification_on_servers() {
-    a_rebuild_beside_all_roles_tells_nobody_anything(&Home::servers().await).await;
+    rebuild_while_serving_notifies_nothing(&Home::servers().await).await;
 }
 
 /// Between the drop and the last replayed event no condition holds; no notification may result.
-async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
+async fn rebuild_while_serving_notifies_nothing(home: &Home) {
     let slack = Slack::start(&[]).await;
     let text =
         "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 200.0\ngroup_above = 100000\n";
@@ -221,7 +221,7 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
         async move {
             (alerts(variables)
                 .iter()
-                .filter(|alert| is_told(alert, "firing"))
+                .filter(|alert| is_notified(alert, "firing"))
                 .count()
                 == count)
                 .then_some(())
@@ -249,15 +249,15 @@ async fn a_rebuild_beside_all_roles_tells_nobody_anything(home: &Home) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_requeued_and_discarded_embedded() {
-    dead_letters_are_shown_sent_again_and_dropped(&Home::embedded()).await;
+    dead_letters_are_listed_requeued_and_discarded(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_requeued_and_discarded_on_servers() {
-    dead_letters_are_shown_sent_again_and_dropped(&Home::servers().await).await;
+    dead_letters_are_listed_requeued_and_discarded(&Home::servers().await).await;
 }
 
-async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
+async fn dead_letters_are_listed_requeued_and_discarded(home: &Home) {
     let variables = home.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let client = reqwest::Client::new();
@@ -272,7 +272,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     let list = || -> Vec<Value> {
         serde_json::from_str(&print(&variables, &["dead", "list", "--json"])).expect("JSON")
     };
-    until("three are dead", || async {
+    until("three are dead letters", || async {
         (list().len() == 3).then_some(())
     })
     .await;
@@ -289,7 +289,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
     let before = list();
     let replayed = print(&variables, &["dead", "replay", "evt_1"]);
     assert!(replayed.contains("1 requeued, 2 left"), "{replayed}");
-    until("it is dead again", || async {
+    until("it is a dead letter again", || async {
         (metrics(&variables)["events_dead"] == 4).then_some(())
     })
     .await;
@@ -323,7 +323,10 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
         .contains("0 discarded")
     );
     assert!(print(&variables, &["dead", "drop", "--all"]).contains("2 discarded, 0 left"));
-    until("none is left", || async { list().is_empty().then_some(()) }).await;
+    until("no dead letter is left", || async {
+        list().is_empty().then_some(())
+    })
+    .await;
     assert!(print(&variables, &["audit"]).contains("evt_0: 1 dead letters discarded"));
 
     // The archive has all of them. A replay does not bring handled dead letters back, and every
@@ -334,7 +337,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped(home: &Home) {
             .expect("answered"),
         200
     );
-    until("one is dead", || async {
+    until("one is a dead letter", || async {
         (list().len() == 1).then_some(())
     })
     .await;
@@ -374,7 +377,7 @@ async fn a_blocked_partition_is_reported() {
     })
     .await;
     until("nothing fails", || async {
-        page_says(&process, "revwatch_partition_failing{partition=\"0\"} 0").await
+        metrics_contain(&process, "revwatch_partition_failing{partition=\"0\"} 0").await
     })
     .await;
     process.stop();
@@ -393,7 +396,10 @@ async fn a_blocked_partition_is_reported() {
     let again = of_payout.replacen("evt_", "evt_again_", 1);
     load(&process, &[again], 1).await;
     let fails = format!("revwatch_partition_failing{{partition=\"{partition}\"}} 1");
-    until("it is seen", || async { page_says(&process, &fails).await }).await;
+    until("the failing partition is reported", || async {
+        metrics_contain(&process, &fails).await
+    })
+    .await;
     let page = reqwest::get(process.admin("/metrics"))
         .await
         .expect("answered")
@@ -411,10 +417,10 @@ async fn a_blocked_partition_is_reported() {
             .expect("answered");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     };
-    let says = format!("partition {partition}: the store holds something unreadable, see the log");
+    let reason = format!("partition {partition}: the store holds unreadable data, see the log");
     until("the process is not ready", || async {
         let (status, text) = ready().await;
-        (status == 503 && text.contains(&says)).then_some(())
+        (status == 503 && text.contains(&reason)).then_some(())
     })
     .await;
     let is_error =
@@ -429,7 +435,7 @@ async fn a_blocked_partition_is_reported() {
     rusqlite::Connection::open(folder.path().join(FILE_NAME))
         .expect("the file")
         .execute(mend, [])
-        .expect("mended");
+        .expect("fixed");
     until("it is ready again", || async {
         (ready().await.0 == 200).then_some(())
     })
@@ -439,16 +445,16 @@ async fn a_blocked_partition_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_is_rebuilt_from_the_archive_embedded() {
-    state_is_rebuilt_from_nothing(&Home::embedded()).await;
+    state_is_rebuilt_from_the_archive(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_is_rebuilt_from_the_archive_on_servers() {
-    state_is_rebuilt_from_nothing(&Home::servers().await).await;
+    state_is_rebuilt_from_the_archive(&Home::servers().await).await;
 }
 
 /// Without a running process, and while processes run and receive more.
-async fn state_is_rebuilt_from_nothing(home: &Home) {
+async fn state_is_rebuilt_from_the_archive(home: &Home) {
     let variables = home.variables(&[]);
     let history = History::new(31, 60, jiff::Timestamp::now().as_second());
     let deliveries = history.delivered(5);
@@ -495,7 +501,7 @@ async fn state_is_rebuilt_from_nothing(home: &Home) {
     same_exports(&variables, &history.events).await;
 }
 
-pub(super) async fn page_says(process: &Revwatch, line: &str) -> Option<()> {
+pub(super) async fn metrics_contain(process: &Revwatch, line: &str) -> Option<()> {
     let page = reqwest::get(process.admin("/metrics"))
         .await
         .ok()?

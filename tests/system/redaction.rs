@@ -53,14 +53,14 @@ const TRACES_OF_THEM: [&str; 14] = [
 ];
 
 /// An excessive length.
-const EVERYTHING: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,revwatch_worker=trace,revwatch_alerting=trace,revwatch_core=trace,revwatch_storage=trace,revwatch_runtime=trace";
+const LOG_ALL: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,revwatch_worker=trace,revwatch_alerting=trace,revwatch_core=trace,revwatch_storage=trace,revwatch_runtime=trace";
 
 /// Every notifier is configured and connects to a peer that echoes its input.
 async fn variables_of(home: &Home, settings: &Settings, port: u16) -> Variables {
     let (peer, _) = echo_server::over_http().await;
     let mail = echo_server::over_smtp();
     settings.variables(home.variables(&[
-        ("RUST_LOG", EVERYTHING),
+        ("RUST_LOG", LOG_ALL),
         ("STRIPE_WEBHOOK_SECRET", STRIPE),
         ("STRIPE_KERNEL_WEBHOOK_SECRET", "whsec_hush03kernel"),
         ("STRIPE_SECRET_KEY", "sk_test_hush04key"),
@@ -145,11 +145,11 @@ fn hostile_events() -> Vec<String> {
         pointers(model, &mut String::new(), &mut places);
         for (place, personal) in places.iter().zip(PERSONAL.iter().cycle()) {
             let mut spoilt = model.clone();
-            *spoilt.pointer_mut(place).expect("a place of it") = json!(personal);
+            *spoilt.pointer_mut(place).expect("a field of it") = json!(personal);
             events.push(spoilt);
             // An object in place of a string.
             let mut nested = model.clone();
-            *nested.pointer_mut(place).expect("a place of it") = json!({*personal: [personal]});
+            *nested.pointer_mut(place).expect("a field of it") = json!({*personal: [personal]});
             events.push(nested);
         }
         // Values that are displayed, counted by, or compared: all of them in each event.
@@ -172,7 +172,7 @@ fn hostile_events() -> Vec<String> {
                 let mut spoilt = model.clone();
                 // A new type about which nothing is known.
                 spoilt["data"]["object"]["id"] = json!(format!("new_{}", events.len()));
-                *spoilt.pointer_mut(place).expect("a place of it") = json!(personal);
+                *spoilt.pointer_mut(place).expect("a field of it") = json!(personal);
                 events.push(spoilt);
             }
         }
@@ -199,7 +199,7 @@ fn hostile_events() -> Vec<String> {
     bodies
 }
 
-/// A place with a value that is neither an object nor a list.
+/// A field with a value that is neither an object nor a list.
 fn pointers(value: &Value, at: &mut String, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(map) => map
@@ -343,15 +343,15 @@ fn lines(log: &[Value]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_with_every_feature_logs_no_secrets_or_personal_data() {
-    keeps_it_to_itself(&Home::embedded()).await;
+    logs_no_secrets_or_personal_data(&Home::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_on_rabbitmq_and_redis_log_no_secrets_or_personal_data() {
-    keeps_it_to_itself(&Home::servers().await).await;
+    logs_no_secrets_or_personal_data(&Home::servers().await).await;
 }
 
-async fn keeps_it_to_itself(home: &Home) {
+async fn logs_no_secrets_or_personal_data(home: &Home) {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
@@ -368,16 +368,16 @@ async fn keeps_it_to_itself(home: &Home) {
         .map(|body| post_signed(&client, &url, body))
         .buffer_unordered(16);
     let answers: Vec<u16> = posts.collect().await;
-    let taken = answers.iter().filter(|answer| **answer == 200).count();
+    let accepted = answers.iter().filter(|answer| **answer == 200).count();
     assert!(
-        taken > bodies.len() / 2 && answers.iter().all(|answer| matches!(answer, 200 | 400)),
+        accepted > bodies.len() / 2 && answers.iter().all(|answer| matches!(answer, 200 | 400)),
         "{answers:?}"
     );
     knock(&client, &process).await;
     press(&client, port).await;
     until_within(
         std::time::Duration::from_secs(60),
-        "all is dealt with",
+        "all deliveries are processed",
         || async {
             let now = metrics(&variables);
             let count = |name: &str| now[name].as_u64().unwrap_or_default();
@@ -385,7 +385,7 @@ async fn keeps_it_to_itself(home: &Home) {
                 + count("events_duplicate")
                 + count("events_ignored")
                 + count("events_dead");
-            (done >= taken as u64).then_some(())
+            (done >= accepted as u64).then_some(())
         },
     )
     .await;
@@ -432,7 +432,7 @@ async fn keeps_it_to_itself(home: &Home) {
                 .await
                 .expect("left");
         }
-        until("they are thrown away", || async {
+        until("they are discarded", || async {
             (process
                 .logged("a command cannot be read; it is discarded")
                 .len()
@@ -441,7 +441,7 @@ async fn keeps_it_to_itself(home: &Home) {
         })
         .await;
     }
-    let looks = std::cell::Cell::new(0);
+    let polls = std::cell::Cell::new(0);
     until_within(
         std::time::Duration::from_secs(60),
         "every notifier was tried and failed in many ways",
@@ -457,8 +457,8 @@ async fn keeps_it_to_itself(home: &Home) {
                 .all(|notifier| is_tried(notifier));
             // Permanently failed notifications are retried when settings are reloaded, and get the
             // next answer of the echo server.
-            looks.set(looks.get() + 1);
-            if looks.get() % 40 == 0 {
+            polls.set(polls.get() + 1);
+            if polls.get() % 40 == 0 {
                 process.hang_up();
             }
             (all && asked.load(std::sync::atomic::Ordering::SeqCst) > 10).then_some(())
@@ -498,20 +498,20 @@ async fn alerts_in_the_log_hold_no_personal_data() {
         revwatch_alerting::rule_text::DEFAULT_RULES,
     );
     let variables = settings
-        .variables(home.variables(&[("RUST_LOG", EVERYTHING), ("STRIPE_WEBHOOK_SECRET", STRIPE)]));
+        .variables(home.variables(&[("RUST_LOG", LOG_ALL), ("STRIPE_WEBHOOK_SECRET", STRIPE)]));
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let bodies = hostile_events();
     let posts = futures_util::stream::iter(&bodies)
         .map(|body| post_signed(&client, &url, body))
         .buffer_unordered(16);
-    let taken = posts
+    let accepted = posts
         .filter(|answer| std::future::ready(*answer == 200))
         .count()
         .await;
     until_within(
         std::time::Duration::from_secs(60),
-        "all is dealt with",
+        "all deliveries are processed",
         || async {
             let now = metrics(&variables);
             let count = |name: &str| now[name].as_u64().unwrap_or_default();
@@ -519,7 +519,7 @@ async fn alerts_in_the_log_hold_no_personal_data() {
                 + count("events_duplicate")
                 + count("events_ignored")
                 + count("events_dead");
-            (done >= taken as u64).then_some(())
+            (done >= accepted as u64).then_some(())
         },
     )
     .await;
@@ -528,11 +528,11 @@ async fn alerts_in_the_log_hold_no_personal_data() {
         let lines = process.logged("notification");
         lines.iter().find_map(|line| {
             let id = line["alert_id"].as_str()?;
-            let said = cli(
+            let stderr = cli(
                 &variables,
                 &["alerts", "resolve", id, "--by", PERSONAL[3], "--wait", "5"],
             );
-            said.status.success().then(|| id.to_owned())
+            stderr.status.success().then(|| id.to_owned())
         })
     })
     .await;
@@ -584,16 +584,16 @@ async fn unreachable_servers_are_named_without_their_passwords() {
         let variables = home.variables(&[
             ("REVWATCH_AMQP_URL", &amqp),
             ("REVWATCH_REDIS_URL", &redis),
-            ("RUST_LOG", EVERYTHING),
+            ("RUST_LOG", LOG_ALL),
             ("STRIPE_WEBHOOK_SECRET", STRIPE),
         ]);
         let output = tokio::task::spawn_blocking(move || cli(&variables, &["serve"]))
             .await
             .expect("it ends");
         assert!(!output.status.success());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!said.is_empty());
-        assert_clean("standard error", &said);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!stderr.is_empty());
+        assert_clean("standard error", &stderr);
     }
     let home = Home::embedded();
     for (name, value) in [
@@ -610,8 +610,8 @@ async fn unreachable_servers_are_named_without_their_passwords() {
             &home.variables(&[(name, value), ("STRIPE_WEBHOOK_SECRET", STRIPE)]),
             &["config", "check"],
         );
-        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned()
             + &String::from_utf8_lossy(&output.stdout);
-        assert_clean(name, &said);
+        assert_clean(name, &stderr);
     }
 }

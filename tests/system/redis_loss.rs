@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::Home;
 use super::crash::{load, same_exports};
-use super::recovery::page_says;
+use super::recovery::metrics_contain;
 use crate::support::history::History;
-use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::rabbitmq::RabbitServer;
 use crate::support::redis::RedisServer;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
@@ -53,7 +53,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     until("twelve alerts are notified", || async {
         (alerts(&variables)
             .iter()
-            .filter(|alert| is_told(alert, "firing"))
+            .filter(|alert| is_notified(alert, "firing"))
             .count()
             == 12)
             .then_some(())
@@ -125,7 +125,12 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
             .into_iter()
             .filter(of_providers)
             .collect();
-        let count = |state: &str| found.iter().filter(|alert| is_told(alert, state)).count();
+        let count = |state: &str| {
+            found
+                .iter()
+                .filter(|alert| is_notified(alert, state))
+                .count()
+        };
         (count("firing") + count("acknowledged") == 12 && count("resolved") == 6).then_some(())
     })
     .await;
@@ -141,11 +146,11 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
     let ack = found
         .iter()
         .find(|alert| alert["id"] == *acknowledged)
-        .expect("still there");
+        .expect("the silence still exists");
     assert_eq!(ack["acknowledged_by"], "ada", "{ack}");
     assert!(
         print(&variables, &["alerts", "silences"]).contains("acct_p5"),
-        "the silence is still there"
+        "the silence still exists"
     );
     let audit = print(&variables, &["audit", "--who", "ada"]);
     assert!(
@@ -195,9 +200,9 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
             .text()
             .await
             .ok()?;
-        let says = |line: &str| page.lines().any(|found| found.starts_with(line));
-        (says("revwatch_recoveries_total{reason=\"restarted\"}")
-            && says("revwatch_partitions_recovering 0"))
+        let has_line = |line: &str| page.lines().any(|found| found.starts_with(line));
+        (has_line("revwatch_recoveries_total{reason=\"restarted\"}")
+            && has_line("revwatch_partitions_recovering 0"))
         .then_some(())
     })
     .await;
@@ -240,7 +245,7 @@ async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
 }
 
 /// A pause holds later deliveries back. Those applied before it must be applied again after a loss:
-/// otherwise they would be lost for good, because no other process has them.
+/// otherwise they would be lost permanently, because no other process has them.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_from_before_a_pause_is_recovered_during_the_pause() {
     let mut home = Home::servers().await;
@@ -261,7 +266,7 @@ async fn state_from_before_a_pause_is_recovered_during_the_pause() {
     for pause in [&["pause", "--account", "acct_1"][..], &["pause"]] {
         print(&variables, pause);
         until("the worker has paused", || {
-            page_says(&process, "revwatch_paused 1")
+            metrics_contain(&process, "revwatch_paused 1")
         })
         .await;
         home.redis().run::<()>("FLUSHALL");
@@ -291,14 +296,14 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
     };
     print(&variables, &["pause", "--mode", "test"]);
     until("the worker has paused", || {
-        page_says(&process, "revwatch_paused 1")
+        metrics_contain(&process, "revwatch_paused 1")
     })
     .await;
     // All belong to one account, so that they share a partition.
     let held: Vec<String> = (0..5).map(|n| payout(n, false, "acct_1")).collect();
     post_all(&url, &held).await;
     until("they are parked", || {
-        page_says(&process, "revwatch_parked_deliveries 5")
+        metrics_contain(&process, "revwatch_parked_deliveries 5")
     })
     .await;
     let began = std::time::Instant::now();
@@ -312,11 +317,11 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
     print(&variables, &["resume"]);
     until("parked deliveries are applied", || applied(6)).await;
     until("nothing is parked", || {
-        page_says(&process, "revwatch_parked_deliveries 0")
+        metrics_contain(&process, "revwatch_parked_deliveries 0")
     })
     .await;
     home.redis().restart_at(appended);
-    until("all is back", || applied(6)).await;
+    until("all state is recovered", || applied(6)).await;
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
 }
 

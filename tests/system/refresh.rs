@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Home;
 use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
-use crate::support::stripe::{Stripe, Trouble, account};
+use crate::support::stripe::{Fault, Stripe, account};
 use crate::support::wait::until;
 
 const KEY: &str = "sk_test_never_shown";
@@ -117,7 +117,7 @@ async fn an_account_is_fetched_on_rabbitmq_and_redis_too() {
 
 async fn fetched_and_applied(home: &Home) {
     let stripe = Stripe::start(&[]).await;
-    stripe.knows(account("acct_1", true));
+    stripe.set_account(account("acct_1", true));
     let variables = asking(home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
@@ -152,7 +152,7 @@ async fn fetched_and_applied(home: &Home) {
 #[tokio::test]
 async fn a_change_after_the_fetch_is_fetched_too() {
     let stripe = Stripe::start(&[]).await;
-    stripe.knows(account("acct_1", false));
+    stripe.set_account(account("acct_1", false));
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -161,11 +161,11 @@ async fn a_change_after_the_fetch_is_fetched_too() {
         (!stripe.calls().is_empty()).then_some(())
     })
     .await;
-    // Probably within the second of the response, where a clock of whole seconds could miss the
+    // Probably within the second of the response, where a clock with a resolution of seconds could miss the
     // change.
-    stripe.knows(account("acct_1", true));
+    stripe.set_account(account("acct_1", true));
     post_all(&process, &[thin("evt_2", "acct_1", now_s())]).await;
-    until("the new state is there", || async {
+    until("the new state is applied", || async {
         exported(&variables, "acct_1")
             .starts_with("acct_1,PT,true,true,true,")
             .then_some(())
@@ -177,15 +177,15 @@ async fn a_change_after_the_fetch_is_fetched_too() {
 
 #[tokio::test]
 async fn errors_of_stripes_api_are_retried() {
-    let stripe = Stripe::start(&[Trouble::TooMany, Trouble::Status(500)]).await;
-    stripe.knows(account("acct_1", true));
+    let stripe = Stripe::start(&[Fault::TooMany, Fault::Status(500)]).await;
+    stripe.set_account(account("acct_1", true));
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     applied(&variables, 2).await;
     none_needs_refresh(&variables).await;
-    assert_eq!(stripe.answers(), [429, 500, 200]);
+    assert_eq!(stripe.statuses(), [429, 500, 200]);
     assert_eq!(api_errors(&home).await, 1, "a rate limit is not an error");
     process.stop();
     print(&variables, &["verify"]);
@@ -193,37 +193,37 @@ async fn errors_of_stripes_api_are_retried() {
 
 #[tokio::test]
 async fn a_deleted_account_is_fetched_only_after_another_event() {
-    let stripe = Stripe::start(&[Trouble::Status(403)]).await;
+    let stripe = Stripe::start(&[Fault::Status(403)]).await;
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
-    let told_s = now_s();
-    post_all(&process, &[thin("evt_1", "acct_1", told_s)]).await;
+    let named_s = now_s();
+    post_all(&process, &[thin("evt_1", "acct_1", named_s)]).await;
     until("it is deleted", || async {
         (process.logged("account not refreshed").len() == 1).then_some(())
     })
     .await;
     // Another account is fetched after several reads of the open requests.
-    stripe.knows(account("acct_2", true));
+    stripe.set_account(account("acct_2", true));
     post_all(&process, &[thin("evt_2", "acct_2", now_s())]).await;
     applied(&variables, 3).await;
-    assert_eq!(stripe.answers(), [403, 200]);
+    assert_eq!(stripe.statuses(), [403, 200]);
     assert_eq!(metrics(&variables)["accounts_needing_refresh"], 1);
-    stripe.knows(account("acct_1", true));
-    post_all(&process, &[thin("evt_3", "acct_1", told_s + 1)]).await;
+    stripe.set_account(account("acct_1", true));
+    post_all(&process, &[thin("evt_3", "acct_1", named_s + 1)]).await;
     none_needs_refresh(&variables).await;
-    assert_eq!(stripe.answers(), [403, 200, 200]);
+    assert_eq!(stripe.statuses(), [403, 200, 200]);
     assert_eq!(api_errors(&home).await, 0, "nor is a deleted account");
     process.stop();
 }
 
 #[tokio::test]
-async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_at_once() {
-    for (trouble, status, advice) in [
-        (Trouble::Elsewhere, 302, "STRIPE_API_BASE"),
-        (Trouble::Status(401), 401, "STRIPE_SECRET_KEY"),
+async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_immediately() {
+    for (fault, status, advice) in [
+        (Fault::Redirect, 302, "STRIPE_API_BASE"),
+        (Fault::Status(401), 401, "STRIPE_SECRET_KEY"),
     ] {
-        let stripe = Stripe::start(&[trouble]).await;
+        let stripe = Stripe::start(&[fault]).await;
         let home = Home::embedded();
         let process = Revwatch::serve(&asking(&home, &stripe), "ingest,worker");
         post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
@@ -235,7 +235,7 @@ async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_at_on
             line["outcome"] == "refused" && line["reason"].as_str().expect("text").contains(advice),
             "{line}"
         );
-        assert_eq!(stripe.answers(), [status]);
+        assert_eq!(stripe.statuses(), [status]);
         assert_eq!(api_errors(&home).await, 1);
         process.stop();
     }
@@ -245,7 +245,7 @@ async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_at_on
 #[tokio::test]
 async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
     let stripe = Stripe::start(&[]).await;
-    stripe.knows(account("acct_1", true));
+    stripe.set_account(account("acct_1", true));
     let home = Home::embedded();
     let proxy = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -270,14 +270,14 @@ async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
         _ = refreshed => {}
         _ = proxy.accept() => panic!("the proxy was used"),
     }
-    assert_eq!(stripe.answers(), [200]);
+    assert_eq!(stripe.statuses(), [200]);
     process.stop();
 }
 
 #[tokio::test]
 async fn a_burst_of_events_about_one_account_causes_few_fetches() {
     let stripe = Stripe::start(&[]).await;
-    stripe.knows(account("acct_1", true));
+    stripe.set_account(account("acct_1", true));
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -296,8 +296,8 @@ async fn a_burst_of_events_about_one_account_causes_few_fetches() {
 
 #[tokio::test]
 async fn a_process_killed_during_a_fetch_repeats_it() {
-    let stripe = Stripe::start(&[Trouble::Silence]).await;
-    stripe.knows(account("acct_1", true));
+    let stripe = Stripe::start(&[Fault::NoResponse]).await;
+    stripe.set_account(account("acct_1", true));
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -310,7 +310,7 @@ async fn a_process_killed_during_a_fetch_repeats_it() {
     assert_eq!(metrics(&variables)["accounts_needing_refresh"], 1);
     let process = Revwatch::serve(&variables, "worker");
     none_needs_refresh(&variables).await;
-    assert_eq!(stripe.answers(), [0, 200]);
+    assert_eq!(stripe.statuses(), [0, 200]);
     process.stop();
 }
 
@@ -320,12 +320,12 @@ async fn an_account_with_a_later_snapshot_is_not_fetched() {
     let home = Home::embedded();
     let variables = asking(&home, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
-    let told_s = now_s() - 10;
-    stripe.knows(account("acct_2", true));
+    let named_s = now_s() - 10;
+    stripe.set_account(account("acct_2", true));
     let events = [
-        snapshot("evt_1", &account("acct_1", true), told_s + 1),
-        thin("evt_2", "acct_1", told_s),
-        thin("evt_3", "acct_2", told_s),
+        snapshot("evt_1", &account("acct_1", true), named_s + 1),
+        thin("evt_2", "acct_1", named_s),
+        thin("evt_3", "acct_2", named_s),
     ];
     post_all(&process, &events).await;
     // The other account shows that the open requests have been read.

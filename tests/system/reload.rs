@@ -12,13 +12,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Home;
 use crate::support::port::free_port;
-use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::{Revwatch, SECRET, Variables, post_signed};
-use crate::support::slack::{Slack, Trouble};
+use crate::support::slack::{ScriptedFault, Slack};
 use crate::support::stripe::{Stripe, account};
 use crate::support::wait::until;
 
-/// Short intervals, with every notification sent at once.
+/// Short intervals, with a high rate limit, so that notifications are not delayed.
 const ALERTING: &str = "[alerting]\ntick_seconds = 0.1\nmessages_per_second = 100.0\n";
 
 /// One line of the metrics page.
@@ -72,7 +72,7 @@ struct Senders {
 }
 
 impl Senders {
-    const MOST: usize = 20_000;
+    const MAX_REQUESTS: usize = 20_000;
 
     fn start(url: &str, valid: &[&'static str]) -> Self {
         let (valid, stop) = (
@@ -85,7 +85,7 @@ impl Senders {
                 (url.to_owned(), valid.clone(), stop.clone(), sent.clone());
             tokio::spawn(async move {
                 let (client, mut answers) = (reqwest::Client::new(), Vec::new());
-                while !stop.load(Ordering::SeqCst) && answers.len() < Self::MOST {
+                while !stop.load(Ordering::SeqCst) && answers.len() < Self::MAX_REQUESTS {
                     let n = answers.len();
                     let secret = {
                         let valid = valid.lock().expect("no panic");
@@ -168,12 +168,12 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     variables.push(("STRIPE_WEBHOOK_SECRET".into(), String::new()));
     let process = Revwatch::serve(&variables, roles);
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
-    let once = async |path: &str, id: &str, secret: &str| {
+    let post = async |path: &str, id: &str, secret: &str| {
         post_signed(&client, &process.url(path), &event(id), secret)
             .await
             .expect("answered")
     };
-    assert_eq!(once("/webhooks/stripe", "evt_early", NEW).await, 400);
+    assert_eq!(post("/webhooks/stripe", "evt_early", NEW).await, 400);
     let senders = Senders::start(&url, &[OLD]);
     senders.sign_with(&[OLD]).await;
     settings.write("secret", &format!("{OLD},{NEW}\n"));
@@ -190,12 +190,12 @@ async fn rotated_under_load(home: &Home, roles: &str) {
         "revwatch.toml",
         &format!("[[endpoints]]\nname = \"eu\"\npath = \"/webhooks/eu\"\nsecret_file = \"{eu}\"\n"),
     );
-    assert_eq!(once("/webhooks/eu", "evt_eu_0", "whsec_eu").await, 404);
+    assert_eq!(post("/webhooks/eu", "evt_eu_0", "whsec_eu").await, 404);
     reload(&process, "applied").await;
     assert_eq!(
-        once("/webhooks/stripe", "evt_late", OLD).await,
+        post("/webhooks/stripe", "evt_late", OLD).await,
         400,
-        "the old one is refused at once"
+        "the old one is refused immediately"
     );
     senders.sign_with(&[NEW]).await;
     let answers = senders.stop().await;
@@ -222,14 +222,14 @@ async fn rotated_under_load(home: &Home, roles: &str) {
     .await;
     assert_eq!(usize::try_from(stored).expect("positive"), answers.len());
     // An endpoint's file is read again as well, and a removed endpoint is gone.
-    assert_eq!(once("/webhooks/eu", "evt_eu_1", "whsec_eu").await, 200);
+    assert_eq!(post("/webhooks/eu", "evt_eu_1", "whsec_eu").await, 200);
     settings.write("eu", "whsec_eu_new");
     reload(&process, "applied").await;
-    assert_eq!(once("/webhooks/eu", "evt_eu_2", "whsec_eu").await, 400);
-    assert_eq!(once("/webhooks/eu", "evt_eu_3", "whsec_eu_new").await, 200);
+    assert_eq!(post("/webhooks/eu", "evt_eu_2", "whsec_eu").await, 400);
+    assert_eq!(post("/webhooks/eu", "evt_eu_3", "whsec_eu_new").await, 200);
     settings.write("revwatch.toml", "partitions = 16\n");
     reload(&process, "applied").await;
-    assert_eq!(once("/webhooks/eu", "evt_eu_4", "whsec_eu_new").await, 404);
+    assert_eq!(post("/webhooks/eu", "evt_eu_4", "whsec_eu_new").await, 404);
     let waiting = process.logged("some changed settings need a restart");
     assert_eq!(waiting.last().expect("a warning")["settings"], "partitions");
     let log = format!("{:?}", process.log());
@@ -382,15 +382,15 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
     let (others, process) = start(&variables);
     let url = others.first().unwrap_or(&process).url("/webhooks/stripe");
     post_all(&url, &losing(&["acct_1"])).await;
-    let both = |variables: &Variables| {
+    let both_fired = |variables: &Variables| {
         alerts(variables)
             .iter()
-            .filter(|alert| is_told(alert, "firing"))
+            .filter(|alert| is_notified(alert, "firing"))
             .count()
             == 2
     };
     until("both rules have fired", || async {
-        both(&variables).then_some(())
+        both_fired(&variables).then_some(())
     })
     .await;
     let stays = of_rule(&variables, "stays").remove(0);
@@ -417,7 +417,7 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
         let notified = |name: &str| {
             of_rule(&variables, name)
                 .iter()
-                .filter(|alert| is_told(alert, "firing"))
+                .filter(|alert| is_notified(alert, "firing"))
                 .count()
         };
         (notified("goes") == 2 && notified("stays") == 2).then_some(())
@@ -444,7 +444,7 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
         || async {
             let all = |name: &str, state: &str| {
                 let found = of_rule(&variables, name);
-                found.len() == 2 && found.iter().all(|alert| is_told(alert, state))
+                found.len() == 2 && found.iter().all(|alert| is_notified(alert, state))
             };
             (all("comes", "firing") && all("goes", "resolved") && all("stays", "firing"))
                 .then_some(())
@@ -499,7 +499,7 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
     let accounts: Vec<String> = (0..25).map(|n| format!("acct_{n}")).collect();
     let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
     post_all(&process.url("/webhooks/stripe"), &losing(&names)).await;
-    let taken_over = || process.logged("alerting uses new settings").len();
+    let reloads = || process.logged("alerting uses new settings").len();
     for round in 1..=5 {
         let notified = slack.messages().len();
         until("a notification arrives", || async {
@@ -507,14 +507,14 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
         })
         .await;
         reload(&process, "applied").await;
-        until("alerting has taken over", || async {
-            (taken_over() >= round).then_some(())
+        until("alerting uses the new settings", || async {
+            (reloads() >= round).then_some(())
         })
         .await;
     }
     until("all are notified", || async {
         let found = alerts(&variables);
-        (found.len() == 25 && found.iter().all(|alert| is_told(alert, "firing"))).then_some(())
+        (found.len() == 25 && found.iter().all(|alert| is_notified(alert, "firing"))).then_some(())
     })
     .await;
     process.stop();
@@ -535,10 +535,10 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
 }
 
 #[tokio::test]
-async fn failed_notifications_are_retried_at_once_with_the_new_token() {
+async fn failed_notifications_are_retried_immediately_with_the_new_token() {
     let (home, slack) = (
         Home::embedded(),
-        Slack::start(&[Trouble::Error("token_revoked")]).await,
+        Slack::start(&[ScriptedFault::Error("token_revoked")]).await,
     );
     let settings = Settings::of_providers(ALERTING);
     let token = settings.write("token", "xoxb-revoked");
@@ -549,7 +549,7 @@ async fn failed_notifications_are_retried_at_once_with_the_new_token() {
     let variables = settings.variables(of_home);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     post_all(&process.url("/webhooks/stripe"), &losing(&["acct_1"])).await;
-    until("Slack has refused it for good", || async {
+    until("Slack has refused it permanently", || async {
         alerts(&variables)
             .pop()
             .filter(|alert| !alert["notifications"]["slack"]["broken"].is_null())
@@ -560,7 +560,7 @@ async fn failed_notifications_are_retried_at_once_with_the_new_token() {
     until("Slack has it", || async {
         alerts(&variables)
             .pop()
-            .filter(|alert| is_told(alert, "firing"))
+            .filter(|alert| is_notified(alert, "firing"))
     })
     .await;
     let tokens: Vec<_> = slack
@@ -621,7 +621,7 @@ async fn accounts_are_fetched_with_the_reloaded_key() {
         Stripe::start(&[]).await,
         Settings::of_providers(ALERTING),
     );
-    stripe.knows(account("acct_1", true));
+    stripe.set_account(account("acct_1", true));
     let variables = settings.variables(home.variables(&[("STRIPE_API_BASE", &stripe.url())]));
     let process = Revwatch::serve(&variables, "ingest,worker");
     let url = process.url("/webhooks/stripe");
@@ -646,7 +646,7 @@ async fn accounts_are_fetched_with_the_reloaded_key() {
         }
         until("the account is requested", || async {
             let call = stripe.calls().pop()?;
-            (call.authorization == format!("Bearer {key}") && call.answered == 200).then_some(())
+            (call.authorization == format!("Bearer {key}") && call.status == 200).then_some(())
         })
         .await;
     }
@@ -666,8 +666,8 @@ async fn a_hangup_during_startup_is_handled_after_it() {
         .execute_batch("BEGIN IMMEDIATE")
         .expect("no request can begin");
     let mut process = Revwatch::spawn(&variables, "ingest,worker");
-    until("it hears hangups", || async {
-        process.hears_hangups().then_some(())
+    until("it handles SIGHUP", || async {
+        process.handles_hangups().then_some(())
     })
     .await;
     assert_eq!(process.logged("started").len(), 0);

@@ -96,7 +96,7 @@ fn a_failed_expectation_and_an_invalid_test_fail() {
         folder.path(),
         "providers.toml",
         &TEST
-            .replace("notified = 1", "tell = 1")
+            .replace("notified = 1", "notifies = 1")
             .replace("+1h", "1h"),
     );
     let output = cli(&nothing, &["rules", "test", &file]);
@@ -107,7 +107,7 @@ fn a_failed_expectation_and_an_invalid_test_fail() {
         "{text}"
     );
     assert!(
-        text.contains("providers.toml:12:") && text.contains("unknown field `tell`"),
+        text.contains("providers.toml:12:") && text.contains("unknown field `notifies`"),
         "{text}"
     );
 }

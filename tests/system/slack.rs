@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Home;
 use crate::support::revwatch::{Revwatch, post};
-use crate::support::slack::{Slack, Trouble};
+use crate::support::slack::{ScriptedFault, Slack};
 use crate::support::wait::until;
 
 fn account(event: &str, created_s: i64, charges: bool) -> String {
@@ -46,7 +46,7 @@ async fn fire_and_resolve(process: &Revwatch, slack: &Slack) {
             .expect("posted"),
         200
     );
-    until("Slack has the end of it", || async {
+    until("Slack has the resolution", || async {
         (slack.accepted().len() >= 2).then_some(())
     })
     .await;
@@ -109,13 +109,13 @@ async fn a_webhook_gets_one_message_on_firing_and_one_on_resolution() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_slack_answers_429_or_500_first_or_the_process_is_killed() {
-    let troubles = [
-        Trouble::TooMany,
-        Trouble::Broken,
-        Trouble::Error("internal_error"),
-        Trouble::TooMany,
+    let faults = [
+        ScriptedFault::TooMany,
+        ScriptedFault::ServerError,
+        ScriptedFault::Error("internal_error"),
+        ScriptedFault::TooMany,
     ];
-    let slack = Slack::start(&troubles).await;
+    let slack = Slack::start(&faults).await;
     let home = Home::embedded();
     let variables = home.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
@@ -153,7 +153,7 @@ async fn nothing_is_lost_when_slack_answers_429_or_500_first_or_the_process_is_k
         .expect("posted"),
         200
     );
-    until("Slack has the end of it", || async {
+    until("Slack has the resolution", || async {
         (slack.accepted().len() >= 2).then_some(())
     })
     .await;

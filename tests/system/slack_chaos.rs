@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Home;
 use crate::support::is_long;
-use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::Revwatch;
 use crate::support::slack::{Posted, Slack};
 use crate::support::wait::until_within;
@@ -16,7 +16,7 @@ const ALERTS: usize = 60;
 const SETTINGS: &str = "[alerting]\ntick_seconds = 0.05\nlease_seconds = 1.5\nmessages_per_second = 200.0\n\
                         group_above = 100000\n";
 /// Each failed attempt doubles the wait.
-const LONG: Duration = Duration::from_secs(120);
+const LONG_TIMEOUT: Duration = Duration::from_secs(120);
 /// The seed of the faults.
 const SEED: u64 = 20_261_118;
 
@@ -51,10 +51,10 @@ fn seeds() -> Range<u64> {
 /// 60 accounts lose charges, for one reason and then another, and regain them, while most possible
 /// faults occur. Returns the messages of the channel in the end, by alert and oldest first; each
 /// alert has one that says RESOLVED.
-async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
+async fn day(seed: u64, may_read_history: bool) -> BTreeMap<String, Vec<Posted>> {
     eprintln!("seed {seed}");
     let slack = Slack::start(&[]).await;
-    if !may_look {
+    if !may_read_history {
         slack.forbid_reading();
     }
     slack.misbehave(seed, 40);
@@ -92,8 +92,8 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         }
         // The next change comes when at least half of the notifications are delivered and the
         // others are in flight.
-        until_within(LONG, "half are notified", || async {
-            let says = |m: &Posted| {
+        until_within(LONG_TIMEOUT, "half are notified", || async {
+            let is_delivered = |m: &Posted| {
                 if charges {
                     m.text.contains("RESOLVED")
                 } else {
@@ -103,7 +103,7 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
             let notified: HashSet<_> = slack
                 .messages()
                 .iter()
-                .filter(|m| says(m))
+                .filter(|m| is_delivered(m))
                 .map(|m| m.alert_id().to_owned())
                 .collect();
             (notified.len() * 2 >= ALERTS).then_some(())
@@ -111,9 +111,9 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         .await;
     }
     slack.behave();
-    until_within(LONG, "all are notified", || async {
+    until_within(LONG_TIMEOUT, "all are notified", || async {
         let alerts = alerts(&variables);
-        (alerts.len() == ALERTS && alerts.iter().all(|alert| is_told(alert, "resolved")))
+        (alerts.len() == ALERTS && alerts.iter().all(|alert| is_notified(alert, "resolved")))
             .then_some(())
     })
     .await;
@@ -127,7 +127,7 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
     );
     assert!(
         faults.len() >= 30 && kinds.len() >= 7 && !deleted.is_empty(),
-        "a bad day: {faults:?}"
+        "too few or too uniform faults: {faults:?}"
     );
     process.stop();
     let mut messages = BTreeMap::<String, Vec<Posted>>::new();
@@ -142,10 +142,10 @@ async fn day(seed: u64, may_look: bool) -> BTreeMap<String, Vec<Posted>> {
         let copies = messages.get(id).map_or(&[][..], Vec::as_slice);
         // A message deleted after the final update stays deleted, as intended by the person who
         // deleted it.
-        let says_so = |m: &Posted| m.alert_id() == id && m.text.contains("RESOLVED");
+        let is_resolution = |m: &Posted| m.alert_id() == id && m.text.contains("RESOLVED");
         assert!(
-            copies.iter().chain(&deleted).any(says_so),
-            "{id} does not end: {copies:#?}"
+            copies.iter().chain(&deleted).any(is_resolution),
+            "{id} has no resolution: {copies:#?}"
         );
     }
     messages

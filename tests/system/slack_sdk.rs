@@ -144,9 +144,9 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
             .filter(|message| message.text.contains("(acknowledged)"))
     })
     .await;
-    let says_who =
+    let names_user =
         |line: &str| line.starts_with("Acknowledged: ") && line.ends_with(" by Ana &amp; Söhne");
-    assert!(shown.text.lines().any(says_who), "{}", shown.text);
+    assert!(shown.text.lines().any(names_user), "{}", shown.text);
     assert_eq!(
         (shown.place(), slack.messages().len()),
         (message.place(), 1),
@@ -155,7 +155,7 @@ async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
     // A repeated press, as Slack retries it, changes nothing.
     let calls = slack.calls().len();
     assert_eq!(press(&interactivity, &payload, SECRET, 0).await, 200);
-    until("the repeat is dealt with", || async {
+    until("the repeated press is handled", || async {
         (process.logged("action in Slack").len() >= 2).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! Ten thousand payouts fail at once: readers get few messages with the right sums. (That the rate
+//! Ten thousand payouts fail together: readers get few messages with the right sums. (That the rate
 //! limit of a destination is kept is tested with a simulated clock, in `alerting/src/dispatch.rs`.)
 
 use std::collections::BTreeMap;
@@ -8,14 +8,14 @@ use revwatch_core::money::Money;
 use serde_json::{Value, json};
 
 use super::Home;
-use crate::support::providers::{Settings, alerts, is_told, post_all};
+use crate::support::providers::{Settings, alerts, is_notified, post_all};
 use crate::support::revwatch::{Revwatch, metrics};
 use crate::support::slack::{Posted, Slack};
 use crate::support::wait::{until, until_within};
 
 const PAYOUTS: i64 = 10_000;
 const ACCOUNTS: i64 = 40;
-const LONG: Duration = Duration::from_secs(120);
+const LONG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The built-in rule, without the others.
 fn rule() -> String {
@@ -73,9 +73,9 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
     post_all(&url, &failed).await;
     let posted = began.elapsed();
     // Groups state their number of alerts; others stand for one.
-    let shown = until_within(LONG, "the messages speak of all", || async {
+    let shown = until_within(LONG_TIMEOUT, "the messages cover all alerts", || async {
         let messages = slack.messages();
-        (messages.iter().map(of_how_many).sum::<i64>() == PAYOUTS).then_some(messages)
+        (messages.iter().map(alert_count).sum::<i64>() == PAYOUTS).then_some(messages)
     })
     .await;
     let (notified_after, calls) = (began.elapsed(), slack.calls().len());
@@ -107,12 +107,12 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
         let (count, minor) = sums[message.alert_id()];
         let money = format!("Money: {}", Money::new(minor, "usd"));
         assert!(
-            count == of_how_many(message) && message.text.contains(&money),
+            count == alert_count(message) && message.text.contains(&money),
             "{count}, {money}: {}",
             message.text
         );
     }
-    let group = shown.iter().find(|m| of_how_many(m) > 1).expect("a group");
+    let group = shown.iter().find(|m| alert_count(m) > 1).expect("a group");
     assert!(
         group.text.contains(" more: ") && groups.len() == 1,
         "{}",
@@ -122,7 +122,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
     let paid: Vec<_> = (0..PAYOUTS).map(|n| payout(n, "paid", now_s)).collect();
     post_all(&url, &paid).await;
     until_within(
-        LONG,
+        LONG_TIMEOUT,
         "the channel shows that all alerts are resolved",
         || async {
             slack
@@ -133,21 +133,25 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
         },
     )
     .await;
-    let over = began.elapsed();
-    let stored = until_within(LONG, "all alerts are stored as resolved", || async {
-        let stored = alerts(&variables);
-        stored
-            .iter()
-            .all(|alert| alert["state"] == "resolved")
-            .then_some(stored)
-    })
+    let resolved_after = began.elapsed();
+    let stored = until_within(
+        LONG_TIMEOUT,
+        "all alerts are stored as resolved",
+        || async {
+            let stored = alerts(&variables);
+            stored
+                .iter()
+                .all(|alert| alert["state"] == "resolved")
+                .then_some(stored)
+        },
+    )
     .await;
     let alone_or_group = |alert: &&Value| alert["part_of"].is_null();
     assert!(
         stored
             .iter()
             .filter(alone_or_group)
-            .all(|alert| is_told(alert, "resolved"))
+            .all(|alert| is_notified(alert, "resolved"))
     );
     assert_eq!(
         slack.messages().len(),
@@ -157,7 +161,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
     process.stop();
     let all = slack.calls();
     eprintln!(
-        "posted in {posted:.1?}, all notified after {notified_after:.1?} with {} messages in {calls} calls, resolved after {over:.1?} with {} calls in {:.1?}",
+        "posted in {posted:.1?}, all notified after {notified_after:.1?} with {} messages in {calls} calls, resolved after {resolved_after:.1?} with {} calls in {:.1?}",
         shown.len(),
         all.len(),
         all[all.len() - 1].at - all[0].at
@@ -168,7 +172,7 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
 /// before alerting started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
-    const OVER: i64 = 400;
+    const RECOVERED: i64 = 400;
     let (home, slack) = (Home::servers().await, Slack::start(&[]).await);
     let settings = Settings::new("[alerting]\ntick_seconds = 0.05\n", &rule());
     let of_home = home.variables(&[
@@ -188,19 +192,21 @@ async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
         })
     };
     // Two changes of one payout in one batch would cancel out.
-    let failed: Vec<_> = (0..OVER)
+    let failed: Vec<_> = (0..RECOVERED)
         .map(|n| payout_of(1, n, "failed", now_s - 60))
         .collect();
     post_all(&url, &failed).await;
-    applied(OVER).await;
-    let paid: Vec<_> = (0..OVER).map(|n| payout_of(1, n, "paid", now_s)).collect();
+    applied(RECOVERED).await;
+    let paid: Vec<_> = (0..RECOVERED)
+        .map(|n| payout_of(1, n, "paid", now_s))
+        .collect();
     post_all(&url, &paid).await;
-    post_all(&url, &[payout_of(2, OVER, "failed", now_s)]).await;
-    applied(2 * OVER + 1).await;
+    post_all(&url, &[payout_of(2, RECOVERED, "failed", now_s)]).await;
+    applied(2 * RECOVERED + 1).await;
 
     let process = Revwatch::serve(&variables, "alerting");
     until_within(
-        LONG,
+        LONG_TIMEOUT,
         "the open alert is notified, and all other events have been read",
         || async {
             let page = reqwest::get(process.admin("/metrics"))
@@ -218,7 +224,7 @@ async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
     .await;
     let (messages, stored) = (slack.messages(), alerts(&variables));
     assert!(
-        messages.len() == 1 && messages[0].text.contains(&format!("po_{OVER}")),
+        messages.len() == 1 && messages[0].text.contains(&format!("po_{RECOVERED}")),
         "{messages:#?}"
     );
     assert_eq!(stored.len(), 1, "{stored:#?}");
@@ -228,7 +234,7 @@ async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
 
 /// The number of alerts that a message stands for, for example 9,995 in `🔴 CRITICAL: 9,995 × A
 /// payout failed`.
-fn of_how_many(message: &Posted) -> i64 {
+fn alert_count(message: &Posted) -> i64 {
     let headline = message.text.lines().next().unwrap_or_default();
     let number = headline
         .split_once(" × ")

@@ -25,7 +25,7 @@ async fn ingest_publishes_over_tls_if_it_trusts_the_certificate() {
     let url = rabbit.url().expose_secret().replace("amqp://", "amqps://");
     let url = url.replace(&rabbit.address(), &format!("127.0.0.1:{tls_port}"));
 
-    // The variable by which OpenSSL, and so the system, is told of another file of authorities.
+    // OpenSSL reads the certificate authorities from the file that this variable names.
     let trusting: Variables = vec![
         ("REVWATCH_AMQP_URL".into(), url.clone()),
         ("SSL_CERT_FILE".into(), path("ca.pem")),

@@ -109,15 +109,15 @@ async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_spans_three_processes_to_the_notification() {
-    leads_to_the_notification(&Home::servers().await, &["ingest", "worker", "alerting"]).await;
+    one_trace_to_the_notification(&Home::servers().await, &["ingest", "worker", "alerting"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_spans_one_process_to_the_notification() {
-    leads_to_the_notification(&Home::embedded(), &["ingest,worker,alerting"]).await;
+    one_trace_to_the_notification(&Home::embedded(), &["ingest,worker,alerting"]).await;
 }
 
-async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
+async fn one_trace_to_the_notification(home: &Home, roles: &[&str]) {
     let (slack, collector) = (Slack::start(&[]).await, Collector::start().await);
     let rules = shipped_rules(&["payout_failed", "account_disabled"]);
     let variables = home.variables(&[
@@ -289,7 +289,7 @@ async fn leads_to_the_notification(home: &Home, roles: &[&str]) {
         collector
             .authorizations()
             .iter()
-            .all(|said| said == "Bearer t0ken")
+            .all(|header| header == "Bearer t0ken")
     );
 
     let running: Vec<&Revwatch> = processes.iter().collect();
@@ -348,16 +348,16 @@ async fn pending_spans_are_exported_at_shutdown_unless_not_sampled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_or_silent_collector_has_no_effect() {
     // One collector refuses connections, one accepts them and never responds.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
+    let refusing = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
-    let gone_url = format!("http://{}", gone.local_addr().expect("an address"));
-    drop(gone);
+    let refusing_url = format!("http://{}", refusing.local_addr().expect("an address"));
+    drop(refusing);
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
     let silent_url = format!("http://{}", silent.local_addr().expect("an address"));
-    for (url, is_answered) in [(gone_url, true), (silent_url, false)] {
+    for (url, is_answered) in [(refusing_url, true), (silent_url, false)] {
         let home = Home::embedded();
         let variables = home.variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
         let process = Revwatch::serve(&variables, "ingest,worker,alerting");

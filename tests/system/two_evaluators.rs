@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::Home;
 use crate::support::is_long;
-use crate::support::providers::{Settings, alerts, is_told, post_all, updated};
+use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::{Revwatch, Variables, metrics};
 use crate::support::slack::Slack;
 use crate::support::wait::{until, until_or};
@@ -92,7 +92,7 @@ fn evaluator(pair: &[Revwatch]) -> Option<usize> {
 }
 
 /// Whether it has evaluated and stored its position.
-async fn has_looked(process: &Revwatch) -> Option<()> {
+async fn has_evaluated(process: &Revwatch) -> Option<()> {
     let page = reqwest::get(process.admin("/metrics"))
         .await
         .ok()?
@@ -138,7 +138,9 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
     // Before the first complete evaluation it is unknown which accounts lost charges and regained
     // them.
     until("one of them has evaluated", || async {
-        has_looked(&pair[0]).await.or(has_looked(&pair[1]).await)
+        has_evaluated(&pair[0])
+            .await
+            .or(has_evaluated(&pair[1]).await)
     })
     .await;
     let (began, mut evaluators_killed) = (Instant::now(), 0);
@@ -168,7 +170,7 @@ async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates(
         let alerts = alerts(&variables);
         let open: Vec<_> = alerts
             .iter()
-            .filter(|alert| !is_told(alert, "resolved"))
+            .filter(|alert| !is_notified(alert, "resolved"))
             .collect();
         if alerts.len() < business.losses || !open.is_empty() {
             let count = alerts.len();

@@ -32,20 +32,20 @@ pub(crate) struct Expected {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) part: u32,
-    pub(crate) whole: u32,
+    pub(crate) total: u32,
 }
 
 impl Share {
     pub(crate) fn count(&mut self, is_part: bool) {
-        self.whole += 1;
+        self.total += 1;
         self.part += u32::from(is_part);
     }
 
     fn shown(self) -> Value {
-        if self.whole == 0 {
+        if self.total == 0 {
             Value::Null
         } else {
-            (f64::from(self.part) / f64::from(self.whole)).into()
+            (f64::from(self.part) / f64::from(self.total)).into()
         }
     }
 }

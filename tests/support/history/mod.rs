@@ -17,7 +17,7 @@ pub(crate) struct History {
     pub(crate) expected: Expected,
 }
 
-struct Teller {
+struct HistoryBuilder {
     rng: Rng,
     /// Unix seconds.
     now_s: i64,
@@ -28,24 +28,24 @@ impl History {
     /// `size` subscriptions, as many payouts and payments, and some accounts and transfers; ends
     /// shortly before `end_s`.
     pub(crate) fn new(seed: u64, size: usize, end_s: i64) -> Self {
-        let mut teller = Teller {
+        let mut builder = HistoryBuilder {
             rng: Rng::with_seed(seed),
             now_s: end_s - 20_000,
             events: Vec::new(),
         };
         let mut expected = Expected::default();
         for n in 0..size {
-            teller.subscription(n, &mut expected);
-            teller.payout(n, &mut expected);
-            teller.payment(n, &mut expected);
+            builder.subscription(n, &mut expected);
+            builder.payout(n, &mut expected);
+            builder.payment(n, &mut expected);
             if n % 4 == 0 {
-                teller.account(n, &mut expected);
-                teller.transfer(n, &mut expected);
+                builder.account(n, &mut expected);
+                builder.transfer(n, &mut expected);
             }
         }
-        assert!(teller.now_s < end_s, "the story fits before its end");
+        assert!(builder.now_s < end_s, "the history ends before end_s");
         Self {
-            events: teller.events,
+            events: builder.events,
             expected,
         }
     }
@@ -66,7 +66,7 @@ impl History {
     }
 }
 
-impl Teller {
+impl HistoryBuilder {
     /// Up to two seconds pass, often none: events within one second are the hard case.
     fn pass(&mut self) {
         self.now_s += self.rng.i64(0..=2);
@@ -176,7 +176,7 @@ impl Teller {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a story has many people in it")]
+    #[expect(clippy::too_many_arguments, reason = "a history has many customers")]
     fn invoices(
         &mut self,
         n: usize,
@@ -202,7 +202,7 @@ impl Teller {
             }
             object
         };
-        // All within one second, as at Stripe when a card works at once.
+        // All within one second, as at Stripe when a card works immediately.
         self.emit("invoice.created", None, &object("draft", 0), None);
         self.emit("invoice.finalized", None, &object("open", 0), None);
         let status = match self.rng.u8(..3) {

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Teller;
+use super::HistoryBuilder;
 use super::expected::{Expected, add};
 
-impl Teller {
+impl HistoryBuilder {
     /// Payments that are sometimes refused, whether they succeed in the end or not. Every fourth
     /// success is disputed, every third refunded.
     pub(super) fn payment(&mut self, n: usize, expected: &mut Expected) {

@@ -9,20 +9,20 @@ use fastrand::Rng;
 use serde_json::json;
 
 use super::expected::{Share, add};
-use super::{Expected, History, Teller};
+use super::{Expected, History, HistoryBuilder};
 
 const DAY_S: i64 = 86_400;
 
 /// The status of a subscription from some day on.
 #[derive(Clone, Copy, PartialEq)]
-struct Stood {
+struct Period {
     /// Days before the end.
     day: i64,
     status: &'static str,
     unit: i64,
 }
 
-impl Stood {
+impl Period {
     fn in_base(self) -> bool {
         matches!(self.status, "active" | "past_due")
     }
@@ -31,7 +31,7 @@ impl Stood {
 impl History {
     /// `size` subscriptions, each of which begins on one of the last seventy days.
     pub(crate) fn of_ten_weeks(seed: u64, size: usize, end_s: i64) -> Self {
-        let mut teller = Teller {
+        let mut builder = HistoryBuilder {
             rng: Rng::with_seed(seed),
             now_s: 0,
             events: Vec::new(),
@@ -46,9 +46,9 @@ impl History {
         .map(|name| (name, Share::default()))
         .into();
         for n in 0..size {
-            let life = life(&mut teller.rng);
-            teller.tell(n, &life, end_s);
-            let last = life.last().expect("it began");
+            let periods = periods(&mut builder.rng);
+            builder.add_subscription(n, &periods, end_s);
+            let last = periods.last().expect("it began");
             add(&mut expected.subscriptions, last.status, 1);
             if last.in_base() {
                 add(&mut expected.mrr_minor, "usd", last.unit);
@@ -56,27 +56,27 @@ impl History {
             if last.status == "past_due" {
                 add(&mut expected.mrr_past_due_minor, "usd", last.unit);
             }
-            judge(&life, &mut rates);
+            count_rates(&periods, &mut rates);
         }
         expected.rates = rates;
         Self {
-            events: teller.events,
+            events: builder.events,
             expected,
         }
     }
 }
 
-fn life(rng: &mut Rng) -> Vec<Stood> {
-    let mut now = Stood {
+fn periods(rng: &mut Rng) -> Vec<Period> {
+    let mut now = Period {
         day: rng.i64(0..70),
         status: ["trialing", "active"][rng.usize(..2)],
         unit: 1000,
     };
-    let mut life = vec![now];
+    let mut periods = vec![now];
     loop {
         now.day -= rng.i64(1..15);
-        if now.day < 0 || life.len() > 20 {
-            return life;
+        if now.day < 0 || periods.len() > 20 {
+            return periods;
         }
         match (now.status, rng.u8(..6)) {
             ("trialing", 0) | ("active", 0) | ("past_due", 0 | 1) => now.status = "canceled",
@@ -85,26 +85,26 @@ fn life(rng: &mut Rng) -> Vec<Stood> {
             ("active", 3) => now.unit += 500,
             ("active", _) if now.unit > 500 => now.unit -= 500,
             ("active", _) => continue,
-            _ => return life,
+            _ => return periods,
         }
-        life.push(now);
+        periods.push(now);
     }
 }
 
-fn judge(life: &[Stood], rates: &mut BTreeMap<&'static str, Share>) {
+fn count_rates(periods: &[Period], rates: &mut BTreeMap<&'static str, Share>) {
     let mut count = |name, is_part| rates.entry(name).or_default().count(is_part);
     // The denominator: paying thirty days ago, or again since. The numerator: stopped since.
-    let paid_then = life
+    let paid_then = periods
         .iter()
         .rev()
         .find(|s| s.day >= 30)
         .is_some_and(|s| s.in_base());
     let mut losses = 0;
     let mut gains = u32::from(paid_then);
-    for (i, now) in life.iter().enumerate() {
-        let before = i.checked_sub(1).map(|i| life[i]);
-        let after = &life[i + 1..];
-        let was_in_base = before.is_some_and(Stood::in_base);
+    for (i, now) in periods.iter().enumerate() {
+        let before = i.checked_sub(1).map(|i| periods[i]);
+        let after = &periods[i + 1..];
+        let was_in_base = before.is_some_and(Period::in_base);
         if now.day < 30 {
             losses += u32::from(was_in_base && !now.in_base());
             gains += u32::from(!was_in_base && now.in_base());
@@ -131,17 +131,17 @@ fn judge(life: &[Stood], rates: &mut BTreeMap<&'static str, Share>) {
     }
     let churn = rates.entry("churn_rate_30d").or_default();
     churn.part += losses;
-    churn.whole += gains;
+    churn.total += gains;
 }
 
-impl Teller {
-    fn tell(&mut self, n: usize, life: &[Stood], end_s: i64) {
+impl HistoryBuilder {
+    fn add_subscription(&mut self, n: usize, periods: &[Period], end_s: i64) {
         let items = |unit: i64| {
             json!({"object": "list", "data": [{"id": format!("si_{n}"), "quantity": 1, "price": {"id": format!("price_{unit}"),
                 "unit_amount": unit, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}}]})
         };
-        let mut before: Option<Stood> = None;
-        for now in life {
+        let mut before: Option<Period> = None;
+        for now in periods {
             self.now_s = end_s - now.day * DAY_S - 10 * 3600;
             let object = json!({"id": format!("sub_{n}"), "object": "subscription", "customer": format!("cus_{n}"), "currency": "usd",
                 "status": now.status, "cancel_at_period_end": false, "items": items(now.unit)});
