@@ -352,8 +352,8 @@ pub(crate) mod tests {
 
     use async_trait::async_trait;
     use revwatch_storage::ports::{
-        Archive, Consumer, Coordination as _, Delivery, Disposition, Documents as _, HeldDelivery,
-        HoldingQueue, QueueError, TriageSummary,
+        Archive, Consume, Consumer, Coordination as _, Delivery, Disposition, Documents as _,
+        HeldDelivery, Holding, HoldingQueue, Journal, Publish, QueueError, Replay, TriageSummary,
     };
     use revwatch_storage::sqlite::{Open, Sqlite};
 
@@ -392,7 +392,7 @@ pub(crate) mod tests {
     }
 
     #[async_trait]
-    impl EventQueue for Broken {
+    impl Publish for Broken {
         fn partitions(&self) -> u32 {
             1
         }
@@ -400,11 +400,21 @@ pub(crate) mod tests {
         async fn publish(&self, _: Delivery) -> Result<(), QueueError> {
             unreachable!()
         }
+    }
 
+    #[async_trait]
+    impl Consume for Broken {
         async fn consume(&self, _: u32) -> Result<Box<dyn Consumer>, QueueError> {
             unreachable!()
         }
 
+        async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+            Ok(vec![0])
+        }
+    }
+
+    #[async_trait]
+    impl Holding for Broken {
         async fn hold(&self, _: HoldingQueue, _: HeldDelivery) -> Result<(), QueueError> {
             unreachable!()
         }
@@ -425,18 +435,20 @@ pub(crate) mod tests {
             unreachable!()
         }
 
-        async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-            Ok(vec![0])
-        }
-
         async fn held_count(&self, _: HoldingQueue) -> Result<u64, QueueError> {
             Ok(0)
         }
+    }
 
+    #[async_trait]
+    impl Replay for Broken {
         async fn archive(&self, _: i64) -> Result<Box<dyn Archive>, QueueError> {
             unreachable!()
         }
+    }
 
+    #[async_trait]
+    impl Journal for Broken {
         async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
             self.asked.lock().expect("no panic").push(entries);
             if self.fails {
@@ -452,7 +464,10 @@ pub(crate) mod tests {
         ) -> Result<(), QueueError> {
             Ok(())
         }
+    }
 
+    #[async_trait]
+    impl EventQueue for Broken {
         async fn close(&self) {}
     }
 

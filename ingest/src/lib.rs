@@ -5,7 +5,7 @@
 //! signature over the raw bytes → envelope → mode → publish → answer. The body is published
 //! unchanged.
 //!
-//! Invariant: a 200 `stored` is sent only after [`EventQueue::publish`] returned `Ok`. Correctly
+//! Invariant: a 200 `stored` is sent only after [`Publish::publish`] returned `Ok`. Correctly
 //! signed deliveries are never rate limited: only a refusal can become a 429.
 //!
 //! | status | `reason` (also the metric's `outcome`) | when |
@@ -44,7 +44,7 @@
 //! not match and a reload replaced the endpoints before the body was complete, it is verified
 //! against the new ones too: the secret may be one of theirs.
 //!
-//! [`EventQueue::publish`]: revwatch_storage::ports::EventQueue::publish
+//! [`Publish::publish`]: revwatch_storage::ports::Publish::publish
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ use revwatch_runtime::config::{ConfigError, Endpoint, Limits, TrustedProxies};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::EventQueue;
+use revwatch_storage::ports::Publish;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -91,7 +91,7 @@ pub struct Settings {
     /// Sizes, counts and deadlines.
     pub limits: Limits,
     /// Where accepted deliveries go.
-    pub queue: Arc<dyn EventQueue>,
+    pub queue: Arc<dyn Publish>,
     /// The wall clock: signatures expire, deliveries are stamped.
     pub clock: Arc<dyn Clock>,
     /// The ids of deliveries.
@@ -157,7 +157,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 
 impl Ingest {
     /// Opens the public listener with the settings of `process`; accepted deliveries go to `queue`.
-    pub async fn of(process: &Process, queue: Arc<dyn EventQueue>) -> Result<Self, StartError> {
+    pub async fn of(process: &Process, queue: Arc<dyn Publish>) -> Result<Self, StartError> {
         let ingest = Self::bind(Settings {
             listen: process.config.listen,
             trusted_proxies: process.config.trusted_proxies.clone(),

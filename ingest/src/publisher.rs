@@ -14,7 +14,7 @@ use std::time::Duration;
 use revwatch_core::ports::Clock;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
-use revwatch_storage::ports::{Delivery, EventQueue, QueueError};
+use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -29,7 +29,7 @@ use crate::request_span::RequestSpan;
 
 /// Access to the queue, with limits on concurrency and time.
 pub(crate) struct Publisher {
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<dyn Publish>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
@@ -55,7 +55,7 @@ const ABANDON_AFTER_DEADLINES: u32 = 3;
 
 impl Publisher {
     pub(crate) fn new(
-        queue: Arc<dyn EventQueue>,
+        queue: Arc<dyn Publish>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         tracer: Tracer,

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use revwatch_core::ports::Clock;
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
-    Commit, Committed, ConditionFeed, Entities, EventQueue, Recovery, StateStore,
+    Commit, Committed, ConditionFeed, Consume, Entities, EventQueue, Publish, Recovery, StateStore,
 };
 
 use super::queue::{self, PARTITIONS, QueueHome, delivery, take};

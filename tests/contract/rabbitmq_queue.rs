@@ -12,7 +12,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use revwatch_storage::ports::{
-    Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, QueueError, TriageSummary,
+    Consume, Delivery, Disposition, EventQueue, HeldDelivery, Holding, HoldingQueue, Publish,
+    QueueError, Replay, TriageSummary,
 };
 use revwatch_storage::rabbitmq::{RabbitOptions, RabbitQueue};
 use secrecy::{ExposeSecret, SecretString};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use revwatch_storage::ports::{
-    Aggregates, Documents, Entities, EventQueue, HoldingQueue, ReadSet, Recovery,
+    Aggregates, Consume, Documents, Entities, EventQueue, Holding, HoldingQueue, ReadSet, Recovery,
 };
 use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use tempfile::TempDir;

@@ -14,8 +14,8 @@ use revwatch_runtime::config::Config;
 use revwatch_runtime::supervise::Supervisor;
 use revwatch_runtime::telemetry::{Metrics, Tracer};
 use revwatch_storage::ports::{
-    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
-    QueueError, TriageSummary,
+    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
+    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
 use revwatch_storage::sqlite::{Open, Sqlite};
 use revwatch_storage::system::{SystemClock, SystemIds};
@@ -35,7 +35,7 @@ fn panic_on_first_call(called: &AtomicBool) {
 }
 
 #[async_trait]
-impl EventQueue for PanickingQueue {
+impl Publish for PanickingQueue {
     fn partitions(&self) -> u32 {
         self.queue.partitions()
     }
@@ -43,12 +43,22 @@ impl EventQueue for PanickingQueue {
     async fn publish(&self, delivery: Delivery) -> Result<(), QueueError> {
         self.queue.publish(delivery).await
     }
+}
 
+#[async_trait]
+impl Consume for PanickingQueue {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         panic_on_first_call(&self.consumed);
         self.queue.consume(partition).await
     }
 
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        self.queue.depth().await
+    }
+}
+
+#[async_trait]
+impl Holding for PanickingQueue {
     async fn hold(&self, queue: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
         self.queue.hold(queue, held).await
     }
@@ -69,10 +79,6 @@ impl EventQueue for PanickingQueue {
         self.queue.triage(queue, decide).await
     }
 
-    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        self.queue.depth().await
-    }
-
     async fn held_count(&self, queue: HoldingQueue) -> Result<u64, QueueError> {
         if queue == HoldingQueue::Parked {
             // Maintenance calls this.
@@ -80,11 +86,17 @@ impl EventQueue for PanickingQueue {
         }
         self.queue.held_count(queue).await
     }
+}
 
+#[async_trait]
+impl Replay for PanickingQueue {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         self.queue.archive(from_ms).await
     }
+}
 
+#[async_trait]
+impl Journal for PanickingQueue {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         self.queue.append_journal(entries).await
     }
@@ -95,7 +107,10 @@ impl EventQueue for PanickingQueue {
     ) -> Result<(), QueueError> {
         self.queue.read_journal(each).await
     }
+}
 
+#[async_trait]
+impl EventQueue for PanickingQueue {
     async fn close(&self) {
         self.queue.close().await;
     }

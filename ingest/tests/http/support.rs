@@ -1,7 +1,6 @@
 //! A started edge on port 0, a queue whose behavior a test chooses, and a client that writes bytes.
 
 use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +10,7 @@ use revwatch_core::signature::SigningKey;
 use revwatch_ingest::{Ingest, Settings};
 use revwatch_runtime::config::{Endpoint, Limits, Mode};
 use revwatch_runtime::telemetry::Metrics;
-use revwatch_storage::ports::{
-    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
-    QueueError, TriageSummary,
-};
+use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use revwatch_storage::system::{SystemClock, SystemIds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -62,7 +58,7 @@ impl TestQueue {
 }
 
 #[async_trait]
-impl EventQueue for TestQueue {
+impl Publish for TestQueue {
     fn partitions(&self) -> u32 {
         8
     }
@@ -83,55 +79,6 @@ impl EventQueue for TestQueue {
         self.stored.lock().expect("unpoisoned").push(delivery);
         Ok(())
     }
-
-    async fn consume(&self, _: u32) -> Result<Box<dyn Consumer>, QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn hold(&self, _: HoldingQueue, _: HeldDelivery) -> Result<(), QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn visit_held(
-        &self,
-        _: HoldingQueue,
-        _: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
-    ) -> Result<(), QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn triage(
-        &self,
-        _: HoldingQueue,
-        _: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
-    ) -> Result<TriageSummary, QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn held_count(&self, _: HoldingQueue) -> Result<u64, QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn archive(&self, _: i64) -> Result<Box<dyn Archive>, QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn append_journal(&self, _: Vec<JournalEntry>) -> Result<(), QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn read_journal(
-        &self,
-        _: &mut (dyn FnMut(JournalEntry) + Send),
-    ) -> Result<(), QueueError> {
-        unimplemented!("the edge only publishes")
-    }
-
-    async fn close(&self) {}
 }
 
 /// Deadlines long enough that none is reached by accident; a test shortens the one it tests.

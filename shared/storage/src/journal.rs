@@ -6,7 +6,7 @@ use revwatch_core::pauses::Pauses;
 use revwatch_core::ports::{Clock, Ids};
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{EventQueue, JournalEntry, PAUSES, QueueError, StateStore, StoreError};
+use crate::ports::{Documents, Journal, JournalEntry, PAUSES, QueueError, StoreError};
 
 /// The space of acts: each has a key of its own.
 pub const ACTIONS: &str = "act";
@@ -35,7 +35,7 @@ pub fn requeued(received_ms: i64, clock: &dyn Clock, ids: &dyn Ids) -> JournalEn
 }
 
 /// The pauses as the store has them; `None`: nobody ever paused anything, or it has lost them.
-pub async fn pauses_in_store(store: &dyn StateStore) -> Result<Option<Pauses>, StoreError> {
+pub async fn pauses_in_store(store: &dyn Documents) -> Result<Option<Pauses>, StoreError> {
     let found = store.documents(PAUSES).await?;
     let read = |body: &String| {
         serde_json::from_str(body)
@@ -63,13 +63,13 @@ pub struct OperatorAction {
 
 /// Writes down an act.
 pub async fn record_action(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     act: &OperatorAction,
     ids: &dyn Ids,
 ) -> Result<(), QueueError> {
     let key = ids.fresh().to_string();
     let body = serde_json::to_string(act).unwrap_or_default();
-    queue
+    journal
         .append_journal(vec![JournalEntry {
             at_ms: act.at_ms,
             space: ACTIONS.to_owned(),
@@ -80,8 +80,8 @@ pub async fn record_action(
 }
 
 /// All acts, oldest first.
-pub async fn operator_actions(queue: &dyn EventQueue) -> Result<Vec<OperatorAction>, QueueError> {
-    let found = newest_documents(queue, &[ACTIONS]).await?;
+pub async fn operator_actions(journal: &dyn Journal) -> Result<Vec<OperatorAction>, QueueError> {
+    let found = newest_documents(journal, &[ACTIONS]).await?;
     let mut acts: Vec<OperatorAction> = found
         .into_values()
         .filter_map(|body| serde_json::from_str(&body).ok())
@@ -92,7 +92,7 @@ pub async fn operator_actions(queue: &dyn EventQueue) -> Result<Vec<OperatorActi
 
 /// The newest text of each key of some spaces; what is no more is left out.
 pub async fn newest_documents(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     spaces: &[&str],
 ) -> Result<BTreeMap<(String, String), String>, QueueError> {
     let mut found = BTreeMap::new();
@@ -106,6 +106,6 @@ pub async fn newest_documents(
             }
         }
     };
-    queue.read_journal(&mut each).await?;
+    journal.read_journal(&mut each).await?;
     Ok(found)
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use revwatch_core::ports::Clock;
-use revwatch_storage::ports::{Delivery, EventQueue, QueueError};
+use revwatch_storage::ports::{Delivery, Publish, QueueError};
 use revwatch_stripe::{ApiError, ApiErrorKind, Request, StripeApi};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -55,7 +55,7 @@ pub struct Listing {
 /// Lists events at a limited rate and publishes them.
 pub struct Backfill {
     api: StripeApi,
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<dyn Publish>,
     clock: Arc<dyn Clock>,
     pace: Interval,
 }
@@ -93,7 +93,7 @@ impl Backfill {
     /// `per_second` limits the requests to Stripe.
     pub fn new(
         api: StripeApi,
-        queue: Arc<dyn EventQueue>,
+        queue: Arc<dyn Publish>,
         clock: Arc<dyn Clock>,
         per_second: f64,
     ) -> Self {
@@ -221,7 +221,7 @@ impl BackfillError {
 
 /// Publishes a delivery to the queue until it is durable, up to a limit. Each adapter limits the
 /// time of one attempt.
-async fn publish(queue: &dyn EventQueue, delivery: Delivery) -> Result<(), QueueError> {
+async fn publish(queue: &dyn Publish, delivery: Delivery) -> Result<(), QueueError> {
     let mut attempts = 0;
     loop {
         match queue.publish(delivery.clone()).await {

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 
 use super::{Gate, Memory, Shared, lock, take_one};
 use crate::ports::{
-    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
-    QueueError, TriageSummary,
+    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
+    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
 
 /// All that the queue holds.
@@ -68,7 +68,7 @@ impl Memory {
 }
 
 #[async_trait]
-impl EventQueue for Memory {
+impl Publish for Memory {
     fn partitions(&self) -> u32 {
         self.shared.partitions
     }
@@ -91,7 +91,10 @@ impl EventQueue for Memory {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl Consume for Memory {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         self.enter(partition).await?;
         let state = lock(&self.shared.queue);
@@ -105,6 +108,16 @@ impl EventQueue for Memory {
         }))
     }
 
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        self.shared.pass(&self.gate).await;
+        let state = lock(&self.shared.queue);
+        let depth = |partition: &Partition| (partition.log.len() - partition.acknowledged) as u64;
+        Ok(state.partitions.iter().map(depth).collect())
+    }
+}
+
+#[async_trait]
+impl Holding for Memory {
     async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
         self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.queue);
@@ -163,18 +176,14 @@ impl EventQueue for Memory {
         Ok(summary)
     }
 
-    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.queue);
-        let depth = |partition: &Partition| (partition.log.len() - partition.acknowledged) as u64;
-        Ok(state.partitions.iter().map(depth).collect())
-    }
-
     async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
         self.shared.pass(&self.gate).await;
         Ok(self.all_held(place).len() as u64)
     }
+}
 
+#[async_trait]
+impl Replay for Memory {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         self.shared.pass(&self.gate).await;
         let state = lock(&self.shared.queue);
@@ -185,7 +194,10 @@ impl EventQueue for Memory {
             .collect();
         Ok(Box::new(MemoryArchive(found.into_iter())))
     }
+}
 
+#[async_trait]
+impl Journal for Memory {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         self.shared.pass(&self.gate).await;
         let mut state = lock(&self.shared.queue);
@@ -209,7 +221,10 @@ impl EventQueue for Memory {
         lines.into_iter().for_each(each);
         Ok(())
     }
+}
 
+#[async_trait]
+impl EventQueue for Memory {
     async fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }

@@ -1,7 +1,17 @@
 //! Two of the three ports: the queue ([`EventQueue`]) and the store ([`StateStore`]). The third,
 //! `Notifier`, is in the alerting crate with its only user.
 //!
-//! The store is several small traits, so that a signature shows what a caller may touch:
+//! Each is several small traits, so that a signature shows what a caller may do. The queue:
+//!
+//! | trait | what it does | used by |
+//! |---|---|---|
+//! | [`Publish`] | makes deliveries durable | ingest, backfill, the fetcher of accounts |
+//! | [`Consume`] | hands out deliveries, partition by partition | the worker |
+//! | [`Holding`] | keeps dead letters and parked deliveries | the worker, operators' commands |
+//! | [`Replay`] | reads the archive | recovery, backtests |
+//! | [`Journal`] | keeps what must survive the store | alerting, pauses, operators' commands |
+//!
+//! The store:
 //!
 //! | trait | state | written by |
 //! |---|---|---|
@@ -13,20 +23,30 @@
 //! | [`Coordination`] | leases, group membership | every process |
 //! | [`Recovery`] | whether the data is complete | the worker |
 //!
+//! The composition of a process holds [`EventQueue`] and [`StateStore`]; a part of a role takes the
+//! traits it needs: `Arc<dyn StateStore>` coerces to `Arc<dyn Documents>`.
+//!
 //! One contract suite runs against every adapter. Errors state what the caller can do next.
 
 mod aggregates;
 mod audit;
 mod conditions;
+mod consume;
 mod coordination;
 mod documents;
 mod entities;
-mod queue;
+mod holding;
+mod journal;
+mod publish;
 mod recovery;
+mod replay;
+
+use async_trait::async_trait;
 
 pub use self::aggregates::Aggregates;
 pub use self::audit::{AuditEntry, AuditTrail};
 pub use self::conditions::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow};
+pub use self::consume::{Consume, Consumer};
 pub use self::coordination::{Coordination, Fence};
 pub use self::documents::{
     ALERTING_LEASE, COMMANDS, Document, DocumentPage, DocumentUpdate, DocumentUpdated,
@@ -36,16 +56,23 @@ pub use self::entities::{
     Commit, Committed, DedupeKey, Entities, EntityCursor, EntityFilter, EntityPage, EntityWrite,
     MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, StoredEntity,
 };
-pub use self::queue::{
-    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
-    QueueError, TriageSummary,
-};
+pub use self::holding::{Disposition, HeldDelivery, Holding, HoldingQueue, TriageSummary};
+pub use self::journal::{Journal, JournalEntry};
+pub use self::publish::{Delivery, Publish};
 pub use self::recovery::{Health, Recovery};
+pub use self::replay::{Archive, Replay};
 
 /// The cause of an error, kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The complete store. A role that needs less should ask for the narrower traits.
+/// The complete queue.
+#[async_trait]
+pub trait EventQueue: Publish + Consume + Holding + Replay + Journal {
+    /// Closes connections cleanly, within a bounded time.
+    async fn close(&self);
+}
+
+/// The complete store.
 pub trait StateStore:
     Entities + Aggregates + ConditionFeed + AuditTrail + Documents + Coordination + Recovery
 {
@@ -61,6 +88,17 @@ impl<T> StateStore for T where
         + Recovery
         + ?Sized
 {
+}
+
+/// Why a queue operation failed, by what the caller can do next.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Try again later; whether the last request took effect is unknown.
+    #[error("the queue is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
+    /// A retry fails until an operator changes something.
+    #[error("the queue cannot be used: {0}")]
+    Misconfigured(String),
 }
 
 /// Why a store operation failed, by what the caller can do next.

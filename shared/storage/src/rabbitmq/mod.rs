@@ -30,8 +30,8 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::ports::{
-    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
-    QueueError, TriageSummary,
+    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
+    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
 use intake::Intake;
 use link::{Broker, Link, REQUEST_TIMEOUT};
@@ -130,7 +130,7 @@ impl RabbitQueue {
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[async_trait]
-impl EventQueue for RabbitQueue {
+impl Publish for RabbitQueue {
     fn partitions(&self) -> u32 {
         self.partitions
     }
@@ -141,7 +141,10 @@ impl EventQueue for RabbitQueue {
         }
         Ok(self.intake.publish(delivery).await?)
     }
+}
 
+#[async_trait]
+impl Consume for RabbitQueue {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         if partition >= self.partitions {
             return Err(no_such_partition(partition, self.partitions));
@@ -153,6 +156,35 @@ impl EventQueue for RabbitQueue {
         Ok(Box::new(consumer))
     }
 
+    /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
+    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here. A message
+    /// counts as one, and may hold several deliveries that came under load.
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        let open = self.consuming.open(REQUEST_TIMEOUT).await?;
+        let channel = self.consuming.channel(&open).await?;
+        let mut depth = Vec::new();
+        for partition in 0..self.partitions {
+            depth.push(
+                self.consuming
+                    .count(&open, &channel, &topology::partition_queue(partition))
+                    .await?,
+            );
+        }
+        // Depth is asked for regularly, and this is what it cannot show.
+        if self
+            .consuming
+            .count(&open, &channel, topology::UNROUTABLE)
+            .await?
+            > 0
+        {
+            self.requeue_unroutable();
+        }
+        Ok(depth)
+    }
+}
+
+#[async_trait]
+impl Holding for RabbitQueue {
     async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
         Ok(self
             .publisher
@@ -190,32 +222,6 @@ impl EventQueue for RabbitQueue {
         .await?)
     }
 
-    /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
-    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here. A message
-    /// counts as one, and may hold several deliveries that came under load.
-    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        let open = self.consuming.open(REQUEST_TIMEOUT).await?;
-        let channel = self.consuming.channel(&open).await?;
-        let mut depth = Vec::new();
-        for partition in 0..self.partitions {
-            depth.push(
-                self.consuming
-                    .count(&open, &channel, &topology::partition_queue(partition))
-                    .await?,
-            );
-        }
-        // Depth is asked for regularly, and this is what it cannot show.
-        if self
-            .consuming
-            .count(&open, &channel, topology::UNROUTABLE)
-            .await?
-            > 0
-        {
-            self.requeue_unroutable();
-        }
-        Ok(depth)
-    }
-
     /// One that was set aside twice, because its confirm was lost, counts twice.
     async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
         let _alone = self.looking_aside.lock().await;
@@ -226,13 +232,19 @@ impl EventQueue for RabbitQueue {
             .count(&open, &channel, queue_of(place))
             .await?)
     }
+}
 
+#[async_trait]
+impl Replay for RabbitQueue {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         Ok(Box::new(
             archive::ArchiveReader::begin(&self.consuming, from_ms).await?,
         ))
     }
+}
 
+#[async_trait]
+impl Journal for RabbitQueue {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         Ok(journal::record(&self.publisher, entries).await?)
     }
@@ -243,7 +255,10 @@ impl EventQueue for RabbitQueue {
     ) -> Result<(), QueueError> {
         Ok(journal::read(&self.consuming, each).await?)
     }
+}
 
+#[async_trait]
+impl EventQueue for RabbitQueue {
     async fn close(&self) {
         futures_util::future::join(self.publishing.close(), self.consuming.close()).await;
     }

@@ -186,7 +186,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ports::{Delivery, EventQueue as _};
+    use crate::ports::{Delivery, Publish as _};
     use crate::sqlite::{FILE_NAME, Open, Sqlite};
 
     /// How often the log of the store in `folder` was begun anew. Source:

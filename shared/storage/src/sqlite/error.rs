@@ -121,7 +121,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ports::{Delivery, Entities as _, EventQueue as _};
+    use crate::ports::{Consume as _, Delivery, Entities as _, Publish as _};
     use crate::sqlite::{FILE_NAME, Open, Sqlite};
     use revwatch_core::entity::EntityKind;
 

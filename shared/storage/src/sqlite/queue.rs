@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use super::{Sqlite, queue_error};
 use crate::ports::{
-    Archive, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
-    QueueError, TriageSummary,
+    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
+    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
 
 #[async_trait]
-impl EventQueue for Sqlite {
+impl Publish for Sqlite {
     fn partitions(&self) -> u32 {
         self.partition_count()
     }
@@ -29,7 +29,10 @@ impl EventQueue for Sqlite {
         self.0.published[partition as usize].notify_waiters();
         Ok(())
     }
+}
 
+#[async_trait]
+impl Consume for Sqlite {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         self.takes(partition)?;
         // Asked of the writer, so that what was acknowledged in this process counts.
@@ -52,6 +55,28 @@ impl EventQueue for Sqlite {
         }))
     }
 
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        let partitions = self.partition_count();
+        self.read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT coalesce((SELECT max(id) FROM archive WHERE id BETWEEN ?1 AND ?2), ?1 - 1)
+                      - coalesce((SELECT id FROM cursors WHERE partition = ?3), ?1 - 1)",
+            )?;
+            (0..partitions)
+                .map(|p| {
+                    let waiting: i64 = statement
+                        .query_row(params![first_id(p), first_id(p + 1) - 1, p], |r| r.get(0))?;
+                    Ok(u64::try_from(waiting).unwrap_or(0))
+                })
+                .collect()
+        })
+        .await
+        .map_err(queue_error)
+    }
+}
+
+#[async_trait]
+impl Holding for Sqlite {
     async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
         self.write(move |c| insert_aside(c, place, &aside))
             .await
@@ -140,25 +165,6 @@ impl EventQueue for Sqlite {
         Ok(swept)
     }
 
-    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
-        let partitions = self.partition_count();
-        self.read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT coalesce((SELECT max(id) FROM archive WHERE id BETWEEN ?1 AND ?2), ?1 - 1)
-                      - coalesce((SELECT id FROM cursors WHERE partition = ?3), ?1 - 1)",
-            )?;
-            (0..partitions)
-                .map(|p| {
-                    let waiting: i64 = statement
-                        .query_row(params![first_id(p), first_id(p + 1) - 1, p], |r| r.get(0))?;
-                    Ok(u64::try_from(waiting).unwrap_or(0))
-                })
-                .collect()
-        })
-        .await
-        .map_err(queue_error)
-    }
-
     async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
         self.read(move |c| {
             c.query_row(
@@ -170,7 +176,10 @@ impl EventQueue for Sqlite {
         .await
         .map_err(queue_error)
     }
+}
 
+#[async_trait]
+impl Replay for Sqlite {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         let partitions = self.partition_count();
         let ends = self
@@ -192,7 +201,10 @@ impl EventQueue for Sqlite {
             after: 0,
         }))
     }
+}
 
+#[async_trait]
+impl Journal for Sqlite {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
         /// What is published meanwhile must not have to wait for all of it.
         const AT_ONCE: usize = 250;
@@ -230,7 +242,10 @@ impl EventQueue for Sqlite {
         entries.into_iter().for_each(each);
         Ok(())
     }
+}
 
+#[async_trait]
+impl EventQueue for Sqlite {
     async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         // What was acknowledged is on disk after this.

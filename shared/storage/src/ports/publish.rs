@@ -1,0 +1,40 @@
+//! The publishing side of the queue: a delivery, and how it becomes durable.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::QueueError;
+
+/// One accepted webhook: the raw body, byte for byte, and what ingest knows about it.
+///
+/// Stripe may deliver one event several times. Each time is a delivery with its own id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Assigned by ingest (UUID v7). A redelivery keeps it.
+    pub id: Uuid,
+    /// `evt_…`
+    pub event_id: String,
+    /// For example `payout.failed`.
+    pub event_type: String,
+    /// The queue partition the delivery belongs to.
+    pub partition: u32,
+    /// Name of the endpoint that accepted it.
+    pub endpoint: String,
+    /// Unix milliseconds at which ingest had read it.
+    pub received_ms: i64,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What Stripe sent.
+    pub body: Bytes,
+}
+
+/// Accepts deliveries.
+#[async_trait]
+pub trait Publish: Send + Sync {
+    /// The number of partitions the deployment was created with.
+    fn partitions(&self) -> u32;
+
+    /// Returns `Ok` only when the delivery is durable. After an error the delivery may or may not be stored.
+    async fn publish(&self, delivery: Delivery) -> Result<(), QueueError>;
+}
