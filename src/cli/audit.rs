@@ -8,7 +8,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::{self, OperatorAction};
-use revwatch_storage::ports::{AuditEntry, EventQueue, QueueError};
+use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
 use revwatch_storage::system::SystemIds;
 
 use super::Common;
@@ -136,7 +136,7 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
 
 /// Adds an entry to the audit.
 pub async fn note(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     by: &By,
     what: &str,
     detail: &str,
@@ -148,5 +148,5 @@ pub async fn note(
         what: what.to_owned(),
         detail: detail.to_owned(),
     };
-    journal::record_action(queue, &act, &SystemIds).await
+    journal::record_action(journal, &act, &SystemIds).await
 }

@@ -13,7 +13,7 @@ use revwatch_core::event::Event;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::DISMISSED;
 use revwatch_storage::ports::{
-    Delivery, Disposition, EventQueue, HeldDelivery, HoldingQueue, JournalEntry,
+    Delivery, Disposition, EventQueue, HeldDelivery, Holding, HoldingQueue, JournalEntry,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -87,7 +87,7 @@ pub async fn run(common: &Common, command: &DeadCommand) -> anyhow::Result<()> {
     result
 }
 
-async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::Result<()> {
+async fn list(common: &Common, queue: &dyn Holding, limit: usize) -> anyhow::Result<()> {
     let letters = queue.oldest_held(HoldingQueue::DeadLetters, limit).await?;
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -119,7 +119,7 @@ async fn list(common: &Common, queue: &dyn EventQueue, limit: usize) -> anyhow::
     Ok(())
 }
 
-async fn show(common: &Common, queue: &dyn EventQueue, ids: &[String]) -> anyhow::Result<()> {
+async fn show(common: &Common, queue: &dyn Holding, ids: &[String]) -> anyhow::Result<()> {
     // All are visited, because several may belong to one event. Only requested ones are kept.
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     let mut visit = |letter: HeldDelivery| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use revwatch_core::kpi::{Kpis, hours_needed};
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Aggregates;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -22,7 +22,7 @@ use super::summary;
 pub struct Director {
     pub screen: Screen,
     pub poster: Poster,
-    pub store: Arc<dyn StateStore>,
+    pub store: Arc<dyn Aggregates>,
     pub alerts: mpsc::UnboundedReceiver<SentAlert>,
     pub simulator: Simulator,
     pub delivery: Delivery,

@@ -14,8 +14,8 @@ use revwatch_core::pauses::{PauseHistory, Pauses, Scope};
 use revwatch_core::ports::{Clock, Ids};
 use revwatch_storage::journal::{self, DISMISSED, PAUSES_KEY, REQUEUED, pauses_in_store};
 use revwatch_storage::ports::{
-    Delivery, EventQueue, Fence, Health, HeldDelivery, HoldingQueue, JournalEntry, PAUSES,
-    StateStore,
+    Coordination, Delivery, Documents, EventQueue, Fence, Health, HeldDelivery, HoldingQueue,
+    Journal, JournalEntry, PAUSES, StateStore,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -139,7 +139,7 @@ pub async fn recover(
 
 /// Moves the start back to include deliveries that were received earlier but requeued after it.
 async fn include_requeued(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     from: &mut BTreeMap<u32, i64>,
 ) -> Result<(), PartitionError> {
     if from.values().all(|from_ms| *from_ms <= 0) {
@@ -153,7 +153,7 @@ async fn include_requeued(
             requeued.push((entry.at_ms, received_ms));
         }
     };
-    queue.read_journal(&mut each).await?;
+    journal.read_journal(&mut each).await?;
     for from_ms in from.values_mut() {
         let sent_since = requeued
             .iter()
@@ -305,7 +305,7 @@ async fn known_dead(queue: &dyn EventQueue) -> Result<HashSet<Uuid>, PartitionEr
 
 /// The pauses in force.
 pub async fn pauses(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     store: &dyn StateStore,
 ) -> Result<Pauses, PartitionError> {
     // In this order: a loss before the pauses were read shows in the health.
@@ -314,20 +314,20 @@ pub async fn pauses(
     Ok(if is_complete {
         stored.unwrap_or_default()
     } else {
-        pause_history(queue, store).await?.now()
+        pause_history(journal, store).await?.now()
     })
 }
 
 /// Reads the history of pauses from the journal and writes the latest pauses back into the store,
 /// which may have lost them.
 pub async fn restore_pauses(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     store: &dyn StateStore,
     ids: &dyn Ids,
 ) -> Result<PauseHistory, PartitionError> {
     loop {
         let lease = PausesLease::begin(store, ids).await?;
-        let pause_history = pause_history(queue, store).await?;
+        let pause_history = pause_history(journal, store).await?;
         if lease.renew().await? {
             store
                 .submit(PAUSES, PAUSES_KEY, &write(&pause_history.now())?)
@@ -341,7 +341,7 @@ pub async fn restore_pauses(
 /// Changes the pauses. The journal is written first, so that the pauses survive a loss of the
 /// store.
 pub async fn change_pauses(
-    queue: &dyn EventQueue,
+    journal: &dyn Journal,
     store: &dyn StateStore,
     scope: &Scope,
     paused: bool,
@@ -349,12 +349,12 @@ pub async fn change_pauses(
 ) -> Result<Pauses, PartitionError> {
     loop {
         let lease = PausesLease::begin(store, ids).await?;
-        let mut now = pauses(queue, store).await?;
+        let mut now = pauses(journal, store).await?;
         now.set(scope, paused);
         if lease.renew().await? {
             let (at_ms, body) = (clock.now_ms(), write(&now)?);
             let (space, key) = (PAUSES.to_owned(), PAUSES_KEY.to_owned());
-            queue
+            journal
                 .append_journal(vec![JournalEntry {
                     at_ms,
                     space,
@@ -371,8 +371,8 @@ pub async fn change_pauses(
 
 /// The history in the journal, or the store's pauses if the journal has none.
 async fn pause_history(
-    queue: &dyn EventQueue,
-    store: &dyn StateStore,
+    journal: &dyn Journal,
+    store: &dyn Documents,
 ) -> Result<PauseHistory, PartitionError> {
     let mut entries = Vec::new();
     let mut each = |entry: JournalEntry| {
@@ -383,7 +383,7 @@ async fn pause_history(
             entries.push((entry.at_ms, body));
         }
     };
-    queue.read_journal(&mut each).await?;
+    journal.read_journal(&mut each).await?;
     if entries.is_empty() {
         return Ok(pauses_in_store(store).await?.unwrap_or_default().into());
     }
@@ -409,7 +409,7 @@ fn write(pauses: &Pauses) -> Result<String, PartitionError> {
 /// The lease for changing pauses: writers read, change and write them, so only one may do so at a
 /// time.
 struct PausesLease<'a> {
-    store: &'a dyn StateStore,
+    leases: &'a dyn Coordination,
     holder: String,
     fence: Fence,
 }
@@ -420,12 +420,12 @@ impl<'a> PausesLease<'a> {
     /// over.
     const TTL_MS: u64 = 20_000;
 
-    async fn begin(store: &'a dyn StateStore, ids: &dyn Ids) -> Result<Self, PartitionError> {
+    async fn begin(leases: &'a dyn Coordination, ids: &dyn Ids) -> Result<Self, PartitionError> {
         let holder = ids.fresh().to_string();
         loop {
-            if let Some(fence) = store.lease(Self::LEASE, &holder, Self::TTL_MS).await? {
+            if let Some(fence) = leases.lease(Self::LEASE, &holder, Self::TTL_MS).await? {
                 return Ok(Self {
-                    store,
+                    leases,
                     holder,
                     fence,
                 });
@@ -436,13 +436,13 @@ impl<'a> PausesLease<'a> {
 
     async fn renew(&self) -> Result<bool, PartitionError> {
         Ok(self
-            .store
+            .leases
             .lease(Self::LEASE, &self.holder, Self::TTL_MS)
             .await?
             == Some(self.fence))
     }
 
     async fn end(self) -> Result<(), PartitionError> {
-        Ok(self.store.release(Self::LEASE, &self.holder).await?)
+        Ok(self.leases.release(Self::LEASE, &self.holder).await?)
     }
 }

@@ -27,7 +27,7 @@ use revwatch_core::signature::SigningKey;
 use revwatch_runtime::bounded::{Bounds, serve};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
 use revwatch_runtime::reload::Reloadable;
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,7 @@ impl Interactivity {
     pub async fn bind(
         addr: SocketAddr,
         keys: Vec<SigningKey>,
-        store: Arc<dyn StateStore>,
+        store: Arc<dyn Documents>,
     ) -> Result<Self, ListenError> {
         let setting = ListenSetting::SlackInteractivity;
         let listener = listen(addr, setting).await?;
@@ -223,7 +223,7 @@ mod tests {
     struct Served {
         url: String,
         folder: TempDir,
-        store: Arc<dyn StateStore>,
+        store: Arc<dyn Documents>,
         shutdown: CancellationToken,
     }
 

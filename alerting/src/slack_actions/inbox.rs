@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revwatch_core::redact;
-use revwatch_storage::ports::{COMMANDS, StateStore, StoreError};
+use revwatch_storage::ports::{COMMANDS, Documents, StoreError};
 use tokio::time::timeout;
 
 use super::payload::Interaction;
@@ -12,7 +12,7 @@ use crate::command::CommandKind;
 
 /// See the module's documentation.
 #[derive(Clone)]
-pub(super) struct Inbox(Arc<dyn StateStore>);
+pub(super) struct Inbox(Arc<dyn Documents>);
 
 /// The command may or may not be stored; the sender must repeat it.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub(super) enum InboxError {
 const STORE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 impl Inbox {
-    pub(super) fn new(store: Arc<dyn StateStore>) -> Self {
+    pub(super) fn new(store: Arc<dyn Documents>) -> Self {
         Self(store)
     }
 

@@ -19,7 +19,7 @@ use revwatch_core::signature::SigningKey;
 use revwatch_runtime::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
 use revwatch_runtime::listen::ListenError;
 use revwatch_runtime::reload::{Apply, Reloadable};
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ pub struct SlackActions {
 pub struct Switch {
     keys: Option<Reloadable<Vec<SigningKey>>>,
     socket: Option<watch::Sender<Option<SocketMode>>>,
-    store: Arc<dyn StateStore>,
+    store: Arc<dyn Documents>,
 }
 
 /// Interactions cannot be received; the message names the setting and the fix.
@@ -61,7 +61,7 @@ impl SlackActions {
     pub async fn bind(
         config: &SlackConfig,
         egress: &EgressClient,
-        store: Arc<dyn StateStore>,
+        store: Arc<dyn Documents>,
     ) -> Result<Self, StartError> {
         let http = match keys(config)? {
             Some(keys) => {
@@ -90,7 +90,7 @@ impl SlackActions {
     }
 
     /// The handle with which a reload replaces secrets and tokens.
-    pub fn switch(&self, store: Arc<dyn StateStore>) -> Switch {
+    pub fn switch(&self, store: Arc<dyn Documents>) -> Switch {
         Switch {
             keys: self.http.as_ref().map(Interactivity::keys),
             socket: self.socket.clone(),
@@ -169,7 +169,7 @@ fn keys(config: &SlackConfig) -> Result<Option<Vec<SigningKey>>, StartError> {
 fn socket(
     config: &SlackConfig,
     egress: &EgressClient,
-    store: Arc<dyn StateStore>,
+    store: Arc<dyn Documents>,
 ) -> Result<Option<SocketMode>, StartError> {
     let token = config.app_token.clone();
     token
@@ -224,12 +224,12 @@ mod tests {
     /// Maximum duration of any step before a test fails.
     pub(super) const LONG: Duration = Duration::from_secs(30);
 
-    pub(super) fn open(folder: &Path) -> Arc<dyn StateStore> {
+    pub(super) fn open(folder: &Path) -> Arc<dyn Documents> {
         Arc::new(Sqlite::open(folder, Open::Create { partitions: 1 }).expect("a store"))
     }
 
     /// The commands that wait for the evaluator, by key.
-    pub(super) async fn pending_commands(store: &Arc<dyn StateStore>) -> Vec<(String, Command)> {
+    pub(super) async fn pending_commands(store: &Arc<dyn Documents>) -> Vec<(String, Command)> {
         let documents = store.documents(COMMANDS).await.expect("documents");
         documents
             .into_iter()

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use reqwest::{Client, StatusCode, header};
 use revwatch_core::redact;
 use revwatch_runtime::config::{EgressConfig, ExposeSecret as _, SecretString};
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -97,7 +97,7 @@ impl SocketMode {
         token: SecretString,
         api_base: &str,
         egress: &EgressClient,
-        store: Arc<dyn StateStore>,
+        store: Arc<dyn Documents>,
     ) -> Result<Self, StartError> {
         let api_base = egress.base(SETTING, api_base).map_err(SetupError::from)?;
         let client = egress.client().map_err(SetupError::from)?;

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_runtime::backend::Backend;
 use revwatch_runtime::config::{Config, ExposeSecret as _, SecretString};
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Entities;
 use revwatch_storage::system::SystemClock;
 use revwatch_stripe::{ApiErrorKind, StripeApi};
 use revwatch_worker::backfill::{
@@ -272,7 +272,7 @@ fn identity(args: &BackfillArgs, config: &Config) -> Vec<String> {
 async fn begin(
     args: &BackfillArgs,
     range: TimeRange,
-    store: &dyn StateStore,
+    store: &dyn Entities,
     backfill: &mut Backfill,
     bar: &ProgressBar,
 ) -> anyhow::Result<Progress> {
@@ -306,7 +306,7 @@ async fn begin(
 }
 
 /// Connected accounts and disconnected ones. Requests for a disconnected account fail.
-async fn known_accounts(store: &dyn StateStore) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+async fn known_accounts(store: &dyn Entities) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let (mut connected, mut disconnected, mut unreadable) = (Vec::new(), Vec::new(), None);
     store
         .entities(EntityKind::Account, &mut |id, body| match Entity::decode(

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use revwatch_core::observe::Plans;
 use revwatch_core::span::Span;
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::ports::{Delivery, EventQueue};
+use revwatch_storage::ports::{Delivery, Replay};
 use serde_json::{Value, json};
 
 use super::{BacktestArgs, Common};
@@ -96,7 +96,7 @@ fn since(text: &str, now_s: i64) -> anyhow::Result<i64> {
 }
 
 /// Reads the complete archive, in the order in which it was received.
-async fn read(queue: &dyn EventQueue) -> anyhow::Result<Vec<Delivery>> {
+async fn read(queue: &dyn Replay) -> anyhow::Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
     let progress = ProgressBar::hidden();
     let mut archive = queue.archive(0).await?;

@@ -24,7 +24,8 @@ use revwatch_runtime::config::ConfigError;
 use revwatch_runtime::process::Process;
 use revwatch_runtime::telemetry::{Correlation, Metrics};
 use revwatch_storage::ports::{
-    ChangeCursor, Commit, DedupeKey, Delivery, EventQueue, StateStore, StoreError,
+    ChangeCursor, Commit, ConditionFeed, Coordination, DedupeKey, Delivery, Entities, Publish,
+    StoreError,
 };
 use revwatch_stripe::StripeApi;
 use tokio::sync::watch;
@@ -40,8 +41,11 @@ use self::snapshot::Snapshot;
 pub struct Refresher {
     /// `None` while no key is configured.
     api: watch::Receiver<Option<Arc<StripeApi>>>,
-    queue: Arc<dyn EventQueue>,
-    store: Arc<dyn StateStore>,
+    queue: Arc<dyn Publish>,
+    leases: Arc<dyn Coordination>,
+    conditions: Arc<dyn ConditionFeed>,
+    /// Only counts failed requests.
+    entities: Arc<dyn Entities>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     metrics: Metrics,
@@ -91,7 +95,9 @@ impl Refresher {
         Ok(Self {
             api,
             queue: backend.queue.clone(),
-            store: backend.store.clone(),
+            leases: backend.store.clone(),
+            conditions: backend.store.clone(),
+            entities: backend.store.clone(),
             clock: process.clock.clone(),
             ids: process.ids.clone(),
             metrics: process.metrics.clone(),
@@ -203,7 +209,7 @@ async fn hold(
                 scan |= agenda.needs_scan();
                 scan |= refresher.follow(&mut agenda, &mut cursor, started, scan).await?;
                 if scan {
-                    let open = refresher.store.conditions().await?;
+                    let open = refresher.conditions.conditions().await?;
                     agenda.on_scan(&open, started.elapsed());
                     scan = false;
                 }
@@ -216,12 +222,12 @@ async fn hold(
 impl Refresher {
     async fn release(&self, holder: &str) {
         let _ =
-            tokio::time::timeout(Duration::from_secs(2), self.store.release(LEASE, holder)).await;
+            tokio::time::timeout(Duration::from_secs(2), self.leases.release(LEASE, holder)).await;
     }
 
     async fn renew(&self, holder: &str) -> Result<bool, StoreError> {
         let ttl_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
-        Ok(self.store.lease(LEASE, holder, ttl_ms).await?.is_some())
+        Ok(self.leases.lease(LEASE, holder, ttl_ms).await?.is_some())
     }
 
     /// Reads the changes since `cursor`; the cost is proportional to the changes. Returns whether
@@ -236,7 +242,7 @@ impl Refresher {
         const PAGE: usize = 1000;
         let mut gap = false;
         loop {
-            let found = self.store.condition_changes(cursor, PAGE).await?;
+            let found = self.conditions.condition_changes(cursor, PAGE).await?;
             // An adapter may return less than a page although there is more.
             let caught_up = found.changes.is_empty() && found.cursor == *cursor;
             *cursor = found.cursor;
@@ -329,7 +335,7 @@ impl Refresher {
             counters,
             ..Commit::default()
         };
-        if let Err(error) = self.store.commit(&commit).await {
+        if let Err(error) = self.entities.commit(&commit).await {
             tracing::warn!(account = %redact::id(account), %error, "cannot count a failed request");
         }
     }

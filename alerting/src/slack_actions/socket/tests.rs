@@ -31,7 +31,7 @@ struct Slack {
     api: Arc<Api>,
     sockets: TcpListener,
     folder: TempDir,
-    store: Arc<dyn StateStore>,
+    store: Arc<dyn Documents>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -55,7 +55,7 @@ async fn opened(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoRes
 
 impl Slack {
     async fn start(errors: &[(u16, Value)], set: impl FnOnce(&mut SocketMode)) -> Self {
-        let make = |api_base: String, store: Arc<dyn StateStore>| async move {
+        let make = |api_base: String, store: Arc<dyn Documents>| async move {
             let mut socket =
                 SocketMode::new("xapp-1".into(), &api_base, &egress(), store).expect("a client");
             set(&mut socket);
@@ -71,7 +71,7 @@ impl Slack {
         F: Future<Output = ()> + Send + 'static,
     >(
         errors: &[(u16, Value)],
-        make: impl FnOnce(String, Arc<dyn StateStore>) -> M,
+        make: impl FnOnce(String, Arc<dyn Documents>) -> M,
     ) -> Self {
         let sockets = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!(
