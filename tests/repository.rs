@@ -54,6 +54,44 @@ fn depends_on_none(package: &str, forbidden: impl Iterator<Item = String>) {
     }
 }
 
+/// Each crate is code to review and to keep current, in the program that the internet can reach.
+#[test]
+fn the_edge_links_few_crates_and_neither_a_store_nor_the_rule_engine() {
+    const MAX_CRATES: usize = 170;
+    let command = "tree -p revwatch-ingest --target x86_64-unknown-linux-gnu -e normal --prefix none \
+                   --locked";
+    let listed = Command::new(env!("CARGO"))
+        .args(command.split_whitespace())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo lists dependencies");
+    assert!(listed.status.success(), "{listed:?}");
+    let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+    let crates: BTreeSet<&str> = listed
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    for name in [
+        "redis",
+        "rusqlite",
+        "reqwest",
+        "clap",
+        "revwatch-worker",
+        "revwatch-alerting",
+    ] {
+        let found = crates
+            .iter()
+            .any(|line| line.starts_with(&format!("{name} ")));
+        assert!(!found, "revwatch-ingest must not link {name}");
+    }
+    assert!(
+        crates.len() <= MAX_CRATES,
+        "revwatch-ingest links {} crates, more than {MAX_CRATES}. The list, and `-i CRATE` for the \
+         reason of one: cargo {command} | sed 's/ (\\*)$//' | sort -u",
+        crates.len()
+    );
+}
+
 #[test]
 fn event_types_are_sorted_and_unique() {
     let text = read("shared/core/src/event_types.txt");

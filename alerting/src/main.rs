@@ -1,8 +1,7 @@
 //! revwatch's alerting alone.
 
-use clap::Parser as _;
 use revwatch_alerting::Alerting;
-use revwatch_runtime::process::{Process, RoleArgs, prepare};
+use revwatch_runtime::process::Process;
 use tokio::task::JoinSet;
 
 #[global_allocator]
@@ -10,8 +9,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let start = prepare(RoleArgs::parse().config.as_deref())?;
-    let process = Process::start(start, "revwatch-alerting").await?;
+    let process =
+        Process::of_program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION")).await?;
     let backend = process.open().await?;
     let alerting = Alerting::of(&process, &backend).await?;
     process.started();

@@ -1,16 +1,16 @@
 //! Counts refusals by address and reports when an address exceeds its limit.
 //!
-//! Invariant: memory is bounded, whatever is sent. Entries that are indistinguishable from a new
-//! address are dropped every [`SWEEP_EVERY`] refusals, and beyond [`MAX_ADDRESSES`] all addresses
-//! share one budget.
+//! The generic cell rate algorithm: each refusal advances its sender's next arrival by one interval,
+//! and a sender whose next arrival is more than a burst ahead of the clock is over its limit.
+//!
+//! Invariant: memory is bounded, whatever is sent. Senders whose next arrival has passed are
+//! indistinguishable from new ones and are dropped every [`SWEEP_EVERY`] refusals. Beyond
+//! [`MAX_SENDERS`] all senders share one budget.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
-
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The unit that shares one budget of refusals, and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,45 +23,66 @@ pub(crate) enum Sender {
 }
 
 pub(crate) struct Limiter {
-    budgets: DefaultKeyedRateLimiter<Sender>,
-    clock: DefaultClock,
-    refusals: AtomicU32,
-    full: AtomicBool,
+    interval: Duration,
+    burst: Duration,
+    budgets: Mutex<Budgets>,
+}
+
+#[derive(Default)]
+struct Budgets {
+    /// Hashed with a random key, because senders choose their addresses.
+    next_arrivals: HashMap<Sender, Instant>,
+    refusals: u32,
+    is_full: bool,
 }
 
 const SWEEP_EVERY: u32 = 1024;
-const MAX_ADDRESSES: usize = 65_536;
+const MAX_SENDERS: usize = 65_536;
 
 impl Limiter {
     /// Allows `per_second` refusals sustained and bursts of `burst`; zero counts as one.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
-        let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
+        let interval = Duration::from_secs(1) / per_second.max(1);
         Self {
-            budgets: DefaultKeyedRateLimiter::keyed(quota),
-            clock: DefaultClock::default(),
-            refusals: AtomicU32::new(0),
-            full: AtomicBool::new(false),
+            interval,
+            burst: interval * burst.max(1),
+            budgets: Mutex::default(),
         }
     }
 
     /// Counts one refusal. `Err` means that the address is over its limit, and holds the seconds to
     /// wait.
     pub(crate) fn refused(&self, from: IpAddr) -> Result<(), u64> {
-        if self.refusals.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
-            self.budgets.retain_recent();
-            self.full
-                .store(self.budgets.len() >= MAX_ADDRESSES, Ordering::Relaxed);
-        }
-        let sender = if self.full.load(Ordering::Relaxed) {
+        self.refused_at(from, Instant::now())
+    }
+
+    fn refused_at(&self, from: IpAddr, now: Instant) -> Result<(), u64> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.sweep(now);
+        let sender = if budgets.is_full {
             Sender::Overflow
         } else {
             sender(from)
         };
-        self.budgets.check_key(&sender).map_err(|not_until| {
-            let wait = not_until.wait_time_from(self.clock.now());
-            (wait + Duration::from_millis(999)).as_secs().max(1)
-        })
+        let next_arrival = budgets.next_arrivals.entry(sender).or_insert(now);
+        let advanced = (*next_arrival).max(now) + self.interval;
+        let wait = advanced.saturating_duration_since(now + self.burst);
+        if wait.is_zero() {
+            *next_arrival = advanced;
+            return Ok(());
+        }
+        Err((wait + Duration::from_millis(999)).as_secs().max(1))
+    }
+}
+
+impl Budgets {
+    fn sweep(&mut self, now: Instant) {
+        self.refusals += 1;
+        if self.refusals == SWEEP_EVERY {
+            self.refusals = 0;
+            self.next_arrivals.retain(|_, next| *next > now);
+            self.is_full = self.next_arrivals.len() >= MAX_SENDERS;
+        }
     }
 }
 
@@ -84,54 +105,78 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn senders(limiter: &Limiter) -> usize {
+        limiter
+            .budgets
+            .lock()
+            .expect("unpoisoned")
+            .next_arrivals
+            .len()
+    }
+
     #[test]
     fn each_address_and_each_v6_network_has_its_own_budget() {
-        let limiter = Limiter::new(1, 2);
+        let (limiter, now) = (Limiter::new(1, 2), Instant::now());
+        let refused = |text| limiter.refused_at(ip(text), now);
         assert_eq!(
-            [
-                limiter.refused(ip("192.0.2.1")),
-                limiter.refused(ip("::ffff:192.0.2.1"))
-            ],
+            [refused("192.0.2.1"), refused("::ffff:192.0.2.1")],
             [Ok(()), Ok(())]
         );
-        assert_eq!(limiter.refused(ip("192.0.2.1")), Err(1));
-        assert_eq!(limiter.refused(ip("192.0.2.2")), Ok(()));
+        assert_eq!(refused("192.0.2.1"), Err(1));
+        assert_eq!(refused("192.0.2.2"), Ok(()));
         assert_eq!(
-            [
-                limiter.refused(ip("2001:db8::1")),
-                limiter.refused(ip("2001:db8::2:1"))
-            ],
+            [refused("2001:db8::1"), refused("2001:db8::2:1")],
             [Ok(()), Ok(())]
         );
-        assert_eq!(limiter.refused(ip("2001:db8::3")), Err(1));
-        assert_eq!(limiter.refused(ip("2001:db8:0:1::1")), Ok(()));
+        assert_eq!(refused("2001:db8::3"), Err(1));
+        assert_eq!(refused("2001:db8:0:1::1"), Ok(()));
+    }
+
+    #[test]
+    fn a_burst_is_followed_by_the_sustained_rate() {
+        let (limiter, began, from) = (Limiter::new(2, 3), Instant::now(), ip("192.0.2.1"));
+        let refused = |ms| limiter.refused_at(from, began + Duration::from_millis(ms));
+        let burst = [refused(0), refused(0), refused(0), refused(0)];
+        assert_eq!(burst, [Ok(()), Ok(()), Ok(()), Err(1)]);
+        // One every 500 ms, however often it is asked in between.
+        assert_eq!(
+            [refused(499), refused(500), refused(501), refused(1000)],
+            [Err(1), Ok(()), Err(1), Ok(())]
+        );
+        // A pause restores the burst, and no more than the burst.
+        let burst = [60_000; 4].map(refused);
+        assert_eq!(burst, [Ok(()), Ok(()), Ok(()), Err(1)]);
+    }
+
+    #[test]
+    fn the_wait_is_rounded_up_to_seconds() {
+        let (limiter, began, from) = (Limiter::new(0, 0), Instant::now(), ip("192.0.2.1"));
+        assert_eq!(limiter.refused_at(from, began), Ok(()));
+        assert_eq!(limiter.refused_at(from, began), Err(1));
+        let earlier = began
+            .checked_sub(Duration::from_millis(1100))
+            .expect("a running clock");
+        assert_eq!(limiter.refused_at(from, earlier), Err(3));
     }
 
     #[test]
     fn memory_stays_bounded() {
-        // One refusal expires only after a second, so nothing is swept during the test.
-        let limiter = Limiter::new(1, 1_000);
+        let (limiter, now) = (Limiter::new(1, 1_000), Instant::now());
         for n in 0..150_000_u32 {
-            let _ = limiter.refused(IpAddr::V4(Ipv4Addr::from_bits(n)));
+            let _ = limiter.refused_at(IpAddr::V4(Ipv4Addr::from_bits(n)), now);
         }
-        assert!(
-            limiter.budgets.len() <= MAX_ADDRESSES + SWEEP_EVERY as usize + 1,
-            "{}",
-            limiter.budgets.len()
-        );
+        let known = senders(&limiter);
+        assert!(known <= MAX_SENDERS + SWEEP_EVERY as usize + 1, "{known}");
     }
 
     #[test]
-    fn drops_addresses_without_recent_refusals() {
-        // A refusal expires after a microsecond.
-        let limiter = Limiter::new(1_000_000, 10);
+    fn drops_senders_without_recent_refusals() {
+        let (limiter, began) = (Limiter::new(1_000, 10), Instant::now());
         for n in 0..100_000_u32 {
-            let _ = limiter.refused(IpAddr::V4(Ipv4Addr::from_bits(n)));
+            let now = began + Duration::from_millis(n.into());
+            let _ = limiter.refused_at(IpAddr::V4(Ipv4Addr::from_bits(n)), now);
         }
-        assert!(
-            limiter.budgets.len() <= 2 * SWEEP_EVERY as usize,
-            "{}",
-            limiter.budgets.len()
-        );
+        let known = senders(&limiter);
+        assert!(known <= SWEEP_EVERY as usize + 1, "{known}");
     }
 }

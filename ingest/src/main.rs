@@ -1,8 +1,7 @@
 //! revwatch's HTTP edge as a program of its own.
 
-use clap::Parser as _;
 use revwatch_ingest::Ingest;
-use revwatch_runtime::process::{Process, RoleArgs, prepare};
+use revwatch_runtime::process::Process;
 use tokio::task::JoinSet;
 
 #[global_allocator]
@@ -10,9 +9,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let start = prepare(RoleArgs::parse().config.as_deref())?;
-    start.config.webhook_endpoints()?;
-    let process = Process::start(start, "revwatch-ingest").await?;
+    let process =
+        Process::of_program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION")).await?;
+    process.config.webhook_endpoints()?;
     let queue = process.open_rabbitmq().await?;
     let ingest = Ingest::of(&process, queue.clone()).await?;
     process.started();

@@ -1,7 +1,6 @@
 //! revwatch's worker as a program of its own.
 
-use clap::Parser as _;
-use revwatch_runtime::process::{Process, RoleArgs, prepare};
+use revwatch_runtime::process::Process;
 use revwatch_worker::Worker;
 use tokio::task::JoinSet;
 
@@ -10,8 +9,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let start = prepare(RoleArgs::parse().config.as_deref())?;
-    let process = Process::start(start, "revwatch-worker").await?;
+    let process =
+        Process::of_program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION")).await?;
     let backend = process.open().await?;
     let worker = Worker::of(&process, &backend)?;
     process.started();

@@ -1,12 +1,14 @@
 //! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
 //! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
 //! [`bounded`]), outgoing requests ([`egress`]), the queue and the store behind the ports
-//! ([`backend`]), and orderly start and shutdown ([`process`], [`supervise`]).
+//! ([`backend`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
 
 pub mod admin;
+pub mod arguments;
 pub mod backend;
 pub mod bounded;
 pub mod config;
+#[cfg(feature = "client")]
 pub mod egress;
 pub mod listen;
 pub mod process;

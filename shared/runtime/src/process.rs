@@ -3,13 +3,14 @@
 //! are opened by the roles that need them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Check, Readiness};
+use crate::arguments::RoleArguments;
 #[cfg(feature = "store")]
 use crate::backend::Backend;
 use crate::backend::{BackendError, Uses, open_rabbitmq};
@@ -21,16 +22,6 @@ use crate::telemetry::{Metrics, SetupError, Tracer, init_logs};
 use revwatch_core::ports::{Clock, Ids};
 use revwatch_storage::ports::EventQueue;
 use revwatch_storage::system::{SystemClock, SystemIds};
-
-/// The options of a binary that runs one role.
-#[derive(Debug, clap::Parser)]
-#[command(version, about, long_about = None)]
-pub struct RoleArgs {
-    /// TOML file with settings; environment variables override it. `revwatch config print
-    /// --defaults` lists all keys.
-    #[arg(long, env = "REVWATCH_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
 
 /// The inputs of a starting process.
 pub struct Start {
@@ -102,6 +93,13 @@ pub enum StartError {
 pub struct RoleEndedError;
 
 impl Process {
+    /// Starts a program that runs one role: reads its command line and its settings, installs the
+    /// logger and the signal handlers, and opens the admin listener.
+    pub async fn of_program(name: &str, about: &str) -> Result<Self, StartError> {
+        let arguments = RoleArguments::of_process(name, about);
+        Self::start(prepare(arguments.config.as_deref())?, name).await
+    }
+
     /// Opens the admin listener. `service` is the process's name in traces, unless the settings
     /// name it.
     pub async fn start(start: Start, service: &str) -> Result<Self, StartError> {

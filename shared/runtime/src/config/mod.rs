@@ -38,6 +38,7 @@ pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
 pub use self::proxies::TrustedProxies;
 pub use self::traces::TracesConfig;
 pub use self::variables::{Lookup, Variable, unknown_in_environment, variables};
+pub(crate) use self::variables::{closest_match, log_filter};
 
 /// The file of defaults, comments included.
 pub const DEFAULTS: &str = include_str!("../../../../deploy/revwatch.toml");

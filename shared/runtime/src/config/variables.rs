@@ -160,6 +160,11 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The levels to log that `RUST_LOG` names.
+pub(crate) fn log_filter() -> Option<String> {
+    environment("RUST_LOG").filter(|text| !text.trim().is_empty())
+}
+
 /// A warning for every variable of the process's environment that looks like one of revwatch's but
 /// is unknown.
 #[expect(
@@ -211,7 +216,7 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// The entry of `known` that was probably meant.
-pub(super) fn closest_match<'a>(
+pub(crate) fn closest_match<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -9,14 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use axum::http::header::{HeaderValue, USER_AGENT};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, RetryPolicy, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter};
 use prometheus::IntCounter;
-use reqwest::{Client, redirect};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::trace::MAX_QUEUED_SPANS;
 use crate::config::{ConfigError, TracesConfig};
@@ -27,16 +33,18 @@ pub enum SetupError {
     /// A wrong setting.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The HTTP client.
+    /// No certificate authority was found.
     #[error(
         "cannot set up HTTPS for traces: {0}. Are CA certificates installed (Debian: ca-certificates)?"
     )]
-    Tls(#[from] reqwest::Error),
+    Tls(#[from] std::io::Error),
     /// OpenTelemetry's own settings.
     #[error("traces cannot be set up: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
+/// The name that requests carry.
+const NAME: &str = concat!("revwatch/", env!("CARGO_PKG_VERSION"));
 /// A collector that has not answered within this time has not accepted the spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Spans are sent in batches after this interval, or earlier when a batch is full.
@@ -57,13 +65,14 @@ pub(super) fn processor(
     let Some(url) = config.url() else {
         return Ok(None);
     };
-    let client = Client::builder()
-        .timeout(EXPORT_TIMEOUT)
-        // Headers may hold a secret: they are sent only to the configured URL.
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
-        .build()?;
+    let connector = HttpsConnectorBuilder::new()
+        .with_native_roots()?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    // Headers may hold a secret: this client follows no redirect and uses no proxy, so they are sent
+    // only to the configured URL.
+    let client = Client::builder(TokioExecutor::new()).build(connector);
     let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_http_client(OnRuntime {
@@ -110,29 +119,26 @@ pub(super) fn processor(
 /// answer.
 #[derive(Debug)]
 struct OnRuntime {
-    client: Client,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
 }
 
 #[async_trait]
 impl HttpClient for OnRuntime {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let request = reqwest::Request::try_from(request)?;
+        let mut request = request.map(Full::new);
+        request
+            .headers_mut()
+            .insert(USER_AGENT, HeaderValue::from_static(NAME));
         let client = self.client.clone();
-        let answered = self.runtime.spawn(async move {
-            let mut answer = client.execute(request).await?;
+        let answered = self.runtime.spawn(timeout(EXPORT_TIMEOUT, async move {
+            let (head, body) = client.request(request).await?.into_parts();
             // The body is not used, but must be read for the connection to be reused.
-            let mut bytes_left = MAX_RESPONSE_BYTES;
-            while let Some(chunk) = answer.chunk().await? {
-                bytes_left = bytes_left.saturating_sub(chunk.len());
-                if bytes_left == 0 {
-                    break;
-                }
-            }
-            Ok::<_, reqwest::Error>(answer.status())
-        });
+            let _ = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+            Ok::<_, HttpError>(head.status)
+        }));
         let mut response = Response::new(Bytes::new());
-        *response.status_mut() = answered.await?.map_err(reqwest::Error::without_url)?;
+        *response.status_mut() = answered.await???;
         Ok(response)
     }
 }

@@ -12,11 +12,15 @@ use std::io::{self, IsTerminal as _, Write as _};
 use jiff::Timestamp;
 use serde::{Serializer as _, ser::SerializeMap as _};
 use tracing::{Event, Subscriber};
+#[cfg(feature = "client")]
 use tracing_log::NormalizeEvent as _;
 use tracing_serde::{AsSerde as _, SerdeMapVisitor};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt, registry};
+use tracing_subscriber::{fmt, registry};
+
+use crate::config::log_filter;
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +32,17 @@ pub enum LogFormat {
 }
 
 /// Installs the process's logger: JSON lines, or readable ones when standard error is a terminal.
-/// `RUST_LOG` selects what is logged; the default is `info` and the spans of revwatch.
+/// `RUST_LOG` selects the levels that are logged, for instance `debug` or `info,lapin=debug`.
 pub fn init_logs(format: Option<LogFormat>) {
     init_logs_or(format, "info,lapin=warn");
 }
 
 /// The same with another default for when `RUST_LOG` is not set.
 pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+    let configured = log_filter();
+    let filter = configured.as_deref().unwrap_or(default_filter).parse();
+    let is_valid = filter.is_ok();
+    let filter = filter.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let format = format.unwrap_or(if io::stderr().is_terminal() {
         LogFormat::Pretty
     } else {
@@ -50,6 +56,11 @@ pub fn init_logs_or(format: Option<LogFormat>, default_filter: &str) {
             .with(fmt::layer().with_writer(io::stderr).compact())
             .try_init(),
     };
+    if !is_valid {
+        tracing::warn!(
+            "RUST_LOG is not a log filter such as info or info,lapin=debug: the level is info"
+        );
+    }
 }
 
 /// One JSON object per line: `timestamp`, `level`, the fields of the event, `target`. The
@@ -71,9 +82,12 @@ impl<S: Subscriber> Layer<S> for JsonLines {
 }
 
 fn render(now: Timestamp, event: &Event<'_>, line: &mut Vec<u8>) -> io::Result<()> {
-    // Records of libraries that use the crate `log` carry their target and level among their
+    // Records of libraries that use the crate `log`, such as the client, carry their target and level among their
     // fields.
+    #[cfg(feature = "client")]
     let normalized = event.normalized_metadata();
+    #[cfg(not(feature = "client"))]
+    let normalized: Option<tracing::Metadata<'_>> = None;
     let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
     let mut json = serde_json::Serializer::new(&mut *line);
     let mut map = json.serialize_map(None)?;
