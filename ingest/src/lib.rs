@@ -183,12 +183,7 @@ impl Ingest {
     /// Opens the public listener. Connections queue in the kernel until [`Ingest::serve`].
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let deadlines = Deadlines::new(&settings.limits)?;
-        let listener = listen(settings.listen, ListenSetting::Public).await?;
-        let local_addr = listener.local_addr().map_err(|source| ListenError {
-            setting: ListenSetting::Public,
-            addr: settings.listen,
-            source,
-        })?;
+        let (listener, local_addr) = listen(settings.listen, ListenSetting::Public).await?;
         let edge = Arc::new(Edge::new(settings, deadlines));
         Ok(Self {
             listener,

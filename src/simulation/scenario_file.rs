@@ -11,6 +11,7 @@ use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::{self, NamedText};
 use revwatch_core::event::Event;
 use revwatch_core::span::Span;
+use revwatch_runtime::files::place;
 use revwatch_storage::ports::Delivery;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -285,7 +286,7 @@ impl Reader<'_> {
         };
         let mut scenario = Scenario {
             name: raw.name,
-            place: placed(self.file, Some(item.span())),
+            place: place(self.file, Some(item.span())),
             start_s,
             tick_s: raw.tick.map_or(tick_s, |tick| tick.0).max(1),
             rules: rules.to_vec(),
@@ -375,7 +376,7 @@ impl Reader<'_> {
         for expect in items_of(expects.as_ref()) {
             if let Some(want) = self.expect(expect, scenario) {
                 let check = Check {
-                    place: placed(self.file, Some(expect.span())),
+                    place: place(self.file, Some(expect.span())),
                     want,
                 };
                 scenario.moments.entry(at_s).or_default().checks.push(check);
@@ -385,7 +386,7 @@ impl Reader<'_> {
             && let Some(want) = self.quiet(&quiet, scenario)
         {
             let check = Check {
-                place: placed(self.file, Some(quiet.span())),
+                place: place(self.file, Some(quiet.span())),
                 want,
             };
             scenario.moments.entry(at_s).or_default().checks.push(check);
@@ -559,7 +560,7 @@ impl Reader<'_> {
         Some(Order {
             by,
             what,
-            place: placed(self.file, Some(item.span())),
+            place: place(self.file, Some(item.span())),
         })
     }
 
@@ -660,7 +661,7 @@ impl Reader<'_> {
             .any(|rule| rule.name == *name.get_ref())
         {
             let what = format!("there is no rule {:?} here", name.get_ref());
-            let place = format!("{}: {what}", placed(self.file, Some(name.span())));
+            let place = format!("{}: {what}", place(self.file, Some(name.span())));
             scenario.missing.push((name.get_ref().clone(), place));
         }
     }
@@ -681,7 +682,7 @@ impl Reader<'_> {
 
     fn fault(&mut self, span: Option<Range<usize>>, what: &str) {
         self.faults
-            .push(format!("{}: {what}", placed(self.file, span)));
+            .push(format!("{}: {what}", place(self.file, span)));
     }
 }
 
@@ -787,14 +788,6 @@ fn only_rules(text: &str, table: &DeTable<'_>) -> String {
         });
     }
     kept
-}
-
-fn placed((file, text): &NamedText, span: Option<Range<usize>>) -> String {
-    let at = span.map_or(0, |s| s.start).min(text.len());
-    let before = &text[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    format!("{file}:{line}:{column}")
 }
 
 #[cfg(test)]

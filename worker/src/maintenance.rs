@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use revwatch_core::event::Event;
 use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_runtime::retries::Retries;
 use revwatch_storage::journal::pauses_in_store;
 use revwatch_storage::ports::{Disposition, HeldDelivery, HoldingQueue};
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Worker;
-use crate::partition::{PartitionError, backoff};
+use crate::partition::{BACKOFF, PartitionError};
 use crate::recovery::{self, IncompletePartition};
 
 /// How often it checks the store.
@@ -67,16 +68,16 @@ impl Maintenance {
 
     /// Checks until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut pauses = backoff();
+        let mut retries = Retries::new(BACKOFF);
         while !stop.is_cancelled() {
             let round = async {
                 let pause = match self.check().await {
                     Ok(()) => {
-                        pauses = backoff();
+                        retries.reset();
                         CHECK_INTERVAL
                     }
                     Err(error) => {
-                        let pause = pauses.next().unwrap_or(CHECK_INTERVAL).max(CHECK_INTERVAL);
+                        let pause = retries.pause().max(CHECK_INTERVAL);
                         tracing::warn!(%error, ?pause, "recovery check failed");
                         pause
                     }

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use revwatch_core::backoff::Backoff;
 use revwatch_core::pauses::{PauseHistory, Pauses};
+use revwatch_runtime::retries::Retries;
 use revwatch_storage::ports::{
     Committed, Delivery, HeldDelivery, HoldingQueue, QueueError, StoreError,
 };
@@ -120,7 +121,7 @@ impl Partition {
     /// the deliveries that were not acknowledged. `has_failed` is set after a panic, until a batch
     /// is processed.
     pub async fn run(mut self, has_failed: bool, stop: CancellationToken) {
-        let mut pauses = backoff();
+        let mut retries = Retries::new(BACKOFF);
         self.set_error(None);
         self.worker.metrics.partition_fails(self.number, has_failed);
         while !stop.is_cancelled() {
@@ -129,10 +130,10 @@ impl Partition {
                 break;
             };
             if processed {
-                pauses = backoff();
+                retries.reset();
             }
             self.set_error(Some(&error));
-            let pause = pauses.next().unwrap_or(MAX_BACKOFF);
+            let pause = retries.pause();
             match error.persistent_reason() {
                 None => {
                     tracing::warn!(partition = self.number, %error, ?pause, "partition backs off");
@@ -299,13 +300,8 @@ async fn hold_dead_and_paused(
     futures_util::future::try_join_all(storing).await.map(drop)
 }
 
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
-
-pub(crate) fn backoff() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(MAX_BACKOFF)
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
+/// After an error of the queue or the store.
+pub(crate) const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    max: Duration::from_secs(5),
+};

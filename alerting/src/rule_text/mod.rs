@@ -6,6 +6,8 @@ mod raw;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub use revwatch_runtime::files::NamedText;
+use revwatch_runtime::files::place;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -15,9 +17,6 @@ use crate::rule::Rule;
 
 /// The rules included with revwatch.
 pub const DEFAULT_RULES: &str = include_str!("../../../deploy/rules/default.toml");
-
-/// A rule file's name, for messages, and its text.
-pub type NamedText = (String, String);
 
 /// Invalid rule files: every fault with file, line and column.
 #[derive(Debug, thiserror::Error)]
@@ -255,12 +254,8 @@ fn quoted(what: &str) -> impl Iterator<Item = &str> {
     what.split('`').skip(1).step_by(2)
 }
 
-fn located((file, text): &NamedText, span: Option<Range<usize>>, what: &str) -> String {
-    let at = span.map_or(0, |s| s.start).min(text.len());
-    let before = &text[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    format!("{file}:{line}:{column}: {what}")
+fn located(file: &NamedText, span: Option<Range<usize>>, what: &str) -> String {
+    format!("{}: {what}", place(file, span))
 }
 
 #[cfg(test)]

@@ -71,13 +71,7 @@ impl Interactivity {
         keys: Vec<SigningKey>,
         store: Arc<dyn Documents>,
     ) -> Result<Self, ListenError> {
-        let setting = ListenSetting::SlackInteractivity;
-        let listener = listen(addr, setting).await?;
-        let local_addr = listener.local_addr().map_err(|source| ListenError {
-            setting,
-            addr,
-            source,
-        })?;
+        let (listener, local_addr) = listen(addr, ListenSetting::SlackInteractivity).await?;
         Ok(Self {
             listener,
             local_addr,

@@ -15,12 +15,13 @@ mod envelope;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode, header};
+use revwatch_core::backoff::Backoff;
 use revwatch_core::redact;
-use revwatch_runtime::config::{EgressConfig, ExposeSecret as _, SecretString};
+use revwatch_runtime::config::{EgressConfig, ExposeSecret as _, SecretString, names_loopback};
+use revwatch_runtime::retries::Retries;
 use revwatch_storage::ports::Documents;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -29,7 +30,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use tokio_util::sync::CancellationToken;
-use url::{Host, Url};
+use url::Url;
 
 use self::envelope::{Disconnect, Envelope};
 use super::StartError;
@@ -60,7 +61,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that lasted this long was stable: the next failure starts a new backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    max: Duration::from_secs(30),
+};
 /// The same limit as over HTTP.
 const MESSAGE_BYTES: usize = super::http::BODY_BYTES;
 
@@ -120,20 +124,20 @@ impl SocketMode {
 
     /// Receives interactions until `shutdown`. If Slack is unreachable, it retries with backoff.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut pauses = backoff();
+        let mut retries = Retries::new(BACKOFF);
         loop {
             let began = Instant::now();
             let ended = self.connection(&shutdown).await;
             let was_stable = began.elapsed() >= self.stable_after;
             if was_stable {
-                pauses = backoff();
+                retries.reset();
             }
             let pause = match ended {
                 Ok(SessionEnd::Shutdown) => return,
                 Ok(SessionEnd::Asked) if was_stable => Duration::ZERO,
-                Ok(SessionEnd::Asked) => pauses.next().unwrap_or(MAX_BACKOFF),
+                Ok(SessionEnd::Asked) => retries.pause(),
                 Err(error) => {
-                    let own = pauses.next().unwrap_or(MAX_BACKOFF);
+                    let own = retries.pause();
                     let pause = if let SocketError::Later(wait) = error {
                         own.max(wait)
                     } else {
@@ -193,7 +197,10 @@ impl SocketMode {
         let request = request
             .bearer_auth(self.token.expose_secret())
             .header(header::CONTENT_LENGTH, 0);
-        let failed = |error: reqwest::Error| SocketError::Refused(causes(&error.without_url()));
+        let failed = |error: reqwest::Error| {
+            // `#` adds the causes.
+            SocketError::Refused(format!("{:#}", anyhow::Error::new(error.without_url())))
+        };
         let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
@@ -309,34 +316,8 @@ impl SocketMode {
 
 /// Whether the connection is encrypted or local: the scheme `secure`, or `plain` on this machine.
 fn is_private(url: &str, secure: &str, plain: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| {
-        let is_local = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
-        url.scheme() == secure || (url.scheme() == plain && is_local)
-    })
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
-}
-
-fn backoff() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(MAX_BACKOFF)
-        .with_jitter()
-        .without_max_times()
-        .build()
+    Url::parse(url)
+        .is_ok_and(|url| url.scheme() == secure || (url.scheme() == plain && names_loopback(&url)))
 }
 
 #[cfg(test)]

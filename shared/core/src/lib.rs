@@ -10,6 +10,7 @@
 //! same events gives entities that encode to the same bytes.
 
 pub mod alert;
+pub mod backoff;
 pub mod condition;
 pub mod counters;
 pub mod entity;

@@ -89,13 +89,7 @@ impl Admin {
         metrics: Metrics,
         readiness: Readiness,
     ) -> Result<Self, ListenError> {
-        let setting = ListenSetting::Admin;
-        let listener = listen(addr, setting).await?;
-        let local_addr = listener.local_addr().map_err(|source| ListenError {
-            setting,
-            addr,
-            source,
-        })?;
+        let (listener, local_addr) = listen(addr, ListenSetting::Admin).await?;
         Ok(Self {
             listener,
             local_addr,

@@ -1,7 +1,7 @@
 //! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
 //! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
 //! [`bounded`]), outgoing requests ([`egress`]), the queue and the store behind the ports
-//! ([`backend`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
+//! ([`backend`]), files that people write ([`files`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
 
 pub mod admin;
 pub mod arguments;
@@ -10,8 +10,10 @@ pub mod bounded;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod egress;
+pub mod files;
 pub mod listen;
 pub mod process;
 pub mod reload;
+pub mod retries;
 pub mod supervise;
 pub mod telemetry;

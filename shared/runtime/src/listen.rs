@@ -28,9 +28,17 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Opens `addr`; port 0 lets the system choose, as tests do.
-pub async fn listen(addr: SocketAddr, setting: ListenSetting) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(addr).await.map_err(|source| ListenError {
+/// Opens `addr`, and returns the address with the port that the system chose if `addr` has port 0.
+pub async fn listen(
+    addr: SocketAddr,
+    setting: ListenSetting,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let bind = async {
+        let listener = TcpListener::bind(addr).await?;
+        let local_addr = listener.local_addr()?;
+        Ok((listener, local_addr))
+    };
+    bind.await.map_err(|source| ListenError {
         setting,
         addr,
         source,
@@ -75,10 +83,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_bind_names_the_setting_and_the_fix() {
-        let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0)), ListenSetting::Public)
+        let (_taken, addr) = listen(SocketAddr::from(([127, 0, 0, 1], 0)), ListenSetting::Public)
             .await
             .expect("a free port");
-        let addr = taken.local_addr().expect("an address");
         let error = listen(addr, ListenSetting::Admin)
             .await
             .expect_err("the port is taken")

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use prometheus::IntCounter;
+use revwatch_core::backoff::Backoff;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Check, Readiness};
+use crate::retries::Retries;
 
 /// Keeps tasks running, and fails the check `tasks` while one of them is down. Clones share the
 /// check.
@@ -22,13 +24,15 @@ pub struct Supervisor {
     check: Check,
     failing: Arc<Mutex<BTreeSet<String>>>,
     stable_after: Duration,
-    first_pause: Duration,
+    backoff: Backoff,
 }
 
 /// A task that has run for this long has recovered.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    max: Duration::from_secs(30),
+};
 
 impl Supervisor {
     /// Creates a supervisor with a check of its own, which passes until a task panics.
@@ -39,7 +43,7 @@ impl Supervisor {
             check,
             failing: Arc::default(),
             stable_after: STABLE_AFTER,
-            first_pause: FIRST_PAUSE,
+            backoff: BACKOFF,
         }
     }
 
@@ -52,7 +56,7 @@ impl Supervisor {
         stop: CancellationToken,
         mut begin: impl FnMut(CancellationToken) -> F,
     ) {
-        let mut pause = self.first_pause;
+        let mut retries = Retries::new(self.backoff);
         loop {
             let mut running =
                 Box::pin(AssertUnwindSafe(async { begin(stop.clone()).await }).catch_unwind());
@@ -60,7 +64,7 @@ impl Supervisor {
                 Ok(ended) => ended,
                 Err(_) => {
                     self.note(&name, false);
-                    pause = self.first_pause;
+                    retries.reset();
                     running.await
                 }
             };
@@ -68,13 +72,13 @@ impl Supervisor {
                 break;
             }
             self.note(&name, true);
+            let pause = retries.pause();
             tracing::error!(task = name, ?pause, "a task panicked; restarting it");
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = (pause * 2).min(MAX_BACKOFF);
         }
         self.note(&name, false);
     }
@@ -143,7 +147,10 @@ mod tests {
         let quick = Duration::from_millis(1);
         Supervisor {
             stable_after: quick,
-            first_pause: quick,
+            backoff: Backoff {
+                first: quick,
+                ..BACKOFF
+            },
             ..Supervisor::new(readiness)
         }
     }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::bail;
 use revwatch_alerting::rule_text::{self, RulesError};
 use revwatch_alerting::rules_file::{self, RuleError};
+use revwatch_runtime::files::read_toml;
 use serde_json::{Value, json};
 
-use super::{Common, files};
+use super::Common;
 
 /// Runs `rules check`.
 pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
@@ -21,7 +22,7 @@ pub fn run(common: &Common, paths: &[PathBuf]) -> anyhow::Result<()> {
     } else {
         let mut texts = Vec::new();
         for path in paths {
-            texts.extend(files::texts(path)?);
+            texts.extend(read_toml(path)?);
         }
         rule_text::parse(&texts).map_err(Ok)
     };

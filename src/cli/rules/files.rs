@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use revwatch_alerting::rule_text::NamedText;
+use revwatch_runtime::files::{NamedText, read_text, read_toml};
 
 use crate::simulation::scenario_file::FileSource;
 
@@ -43,30 +42,6 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Reads a file, or all `*.toml` files of a folder, sorted.
-pub fn texts(path: &Path) -> anyhow::Result<Vec<NamedText>> {
-    let mut files = vec![path.to_owned()];
-    if path.is_dir() {
-        let entries =
-            std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-        files = entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<std::io::Result<Vec<PathBuf>>>()?;
-        files.retain(|file| {
-            file.extension()
-                .is_some_and(|extension| extension == "toml")
-        });
-        files.sort();
-        if files.is_empty() {
-            bail!("there is no *.toml file in {}", path.display());
-        }
-    }
-    files
-        .iter()
-        .map(|file| Ok((file.display().to_string(), text(file)?)))
-        .collect()
-}
-
 /// The folder of a test file.
 pub struct Folder(PathBuf);
 
@@ -84,11 +59,11 @@ impl Folder {
 
 impl FileSource for Folder {
     fn rules(&self, path: &str) -> Result<Vec<NamedText>, String> {
-        texts(&self.0.join(path)).map_err(|error| format!("{error:#}"))
+        read_toml(&self.0.join(path)).map_err(|error| error.to_string())
     }
 
     fn events(&self, path: &str) -> Result<String, String> {
-        text(&self.0.join(path)).map_err(|error| format!("{error:#}"))
+        read_text(&self.0.join(path)).map_err(|error| error.to_string())
     }
 }
 
@@ -107,10 +82,6 @@ impl FileSource for Nothing {
     }
 }
 
-fn text(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +89,7 @@ mod tests {
     #[test]
     fn every_test_file_is_compiled_in() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rules/tests");
-        let there: Vec<String> = texts(&folder)
+        let there: Vec<String> = read_toml(&folder)
             .expect("readable")
             .into_iter()
             .map(|(name, _)| name)

@@ -7,9 +7,10 @@ use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::Rule;
 use revwatch_alerting::rule_text::NamedText;
 use revwatch_runtime::config::Config;
+use revwatch_runtime::files::read_toml;
 use serde_json::{Value, json};
 
-use super::files::{Folder, Nothing, SHIPPED, texts};
+use super::files::{Folder, Nothing, SHIPPED};
 use super::{Common, TestArgs};
 use crate::simulation::runner::{Failure, Verdict, moment_text, play};
 use crate::simulation::scenario::Scenario;
@@ -28,7 +29,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     let policy = super::policy(&Config::load(None, &|_| None)?.alerting)?;
     let mut files: Vec<(NamedText, bool)> = Vec::new();
     for path in &args.paths {
-        files.extend(texts(path)?.into_iter().map(|text| (text, false)));
+        files.extend(read_toml(path)?.into_iter().map(|text| (text, false)));
     }
     if args.paths.is_empty() {
         files.extend(

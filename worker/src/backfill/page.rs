@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use revwatch_core::backoff::Backoff;
 use revwatch_core::event::{Event, event_id_of, partition_of};
 use revwatch_storage::ports::Delivery;
 use serde::{Deserialize, Deserializer};
@@ -18,6 +19,10 @@ pub const ENDPOINT: &str = "backfill";
 /// Attempts to read one page before the backfill fails. A restarted command continues where it
 /// stopped.
 pub const MAX_ATTEMPTS: u32 = 8;
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    max: Duration::from_secs(30),
+};
 
 /// A page, newest event first.
 /// Source: <https://docs.stripe.com/api/events/list>, <https://docs.stripe.com/api/pagination>.
@@ -126,8 +131,7 @@ pub fn delivery(
 /// How long to wait before the page is requested again, after `attempts` failures; `None` to give
 /// up.
 pub fn wait(kind: ApiErrorKind, attempts: u32) -> Option<Duration> {
-    let backoff =
-        Duration::from_millis(500) * 2_u32.saturating_pow(attempts.saturating_sub(1)).min(60);
+    let backoff = BACKOFF.wait(attempts.saturating_sub(1));
     match kind {
         _ if attempts >= MAX_ATTEMPTS => None,
         ApiErrorKind::Limited { wait: Some(wait) } => Some(wait),

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use revwatch_core::backoff::Backoff;
 use revwatch_core::condition::{Condition, ConditionKind};
 use revwatch_storage::ports::ConditionChange;
 
@@ -249,13 +250,14 @@ impl Outcome {
 const FAILED_BACKOFF: Duration = Duration::from_secs(1);
 const UNAPPLIED_BACKOFF: Duration = Duration::from_secs(60);
 const REFUSED_BACKOFF: Duration = Duration::from_secs(300);
-const MAX_BACKOFF: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// No account is fetched while the key is refused. A new key takes effect by reload or restart.
 const KEY_REFUSED_BACKOFF: Duration = Duration::from_secs(60);
 
 fn backoff(first: Duration, attempts: u32) -> Duration {
-    (first * 2_u32.saturating_pow(attempts.min(12))).min(MAX_BACKOFF)
+    let max = MAX_WAIT;
+    Backoff { first, max }.wait(attempts)
 }
 
 /// The thin event behind a condition, if its account can be fetched.

@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, KeyPath};
-use super::variables::{Kind, Lookup, VARIABLES, environment, is_secret, read_file, variable};
+use super::variables::{Kind, Lookup, VARIABLES, environment, is_secret, variable};
 use super::{Config, ConfigError, DEFAULTS};
+use crate::files::read_text;
 
 /// Settings, with their sources. They hold secrets and are not shown as they are: see
 /// [`Effective::toml`].
@@ -77,9 +78,9 @@ impl Effective {
         let mut table: toml::Table = DEFAULTS.parse().expect("the defaults are tested");
         let (mut origins, mut faults) = (BTreeMap::new(), Vec::new());
         if let Some(path) = file.map(Path::to_path_buf).or(named) {
-            let text = match read_file(&path) {
+            let text = match read_text(&path) {
                 Ok(text) => text,
-                Err(fault) => return (None, vec![fault]),
+                Err(error) => return (None, vec![error.to_string()]),
             };
             let file = file::read(&path.display().to_string(), &text);
             if !file.is_toml {

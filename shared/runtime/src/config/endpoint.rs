@@ -5,8 +5,8 @@ use revwatch_core::signature::SigningKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::variables::read_file;
 use super::{Config, ConfigError};
+use crate::files::read_text;
 
 /// One webhook endpoint.
 #[derive(Debug, Clone, Deserialize)]
@@ -127,7 +127,7 @@ impl EndpointConfig {
             .map(|s| s.expose_secret().to_owned())
             .collect();
         if let Some(file) = secret_file {
-            let text = read_file(file)
+            let text = read_text(file)
                 .map_err(|fault| ConfigError::of(format!("endpoint {name:?}: {fault}")))?;
             texts.extend(
                 text.lines()

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::variables::{closest_match, is_secret};
 use super::{Config, DEFAULTS};
+use crate::files;
 
 /// The keys that lead to a setting.
 pub(super) type KeyPath = Vec<String>;
@@ -36,7 +37,7 @@ enum Removal {
 /// Reads `text` and names every fault.
 pub(super) fn read(name: &str, text: &str) -> File {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    let line = |at| files::line(text, at);
     // Not the error's own display: it quotes the line, which may hold a secret.
     let mut faults: Vec<(usize, String)> = errors
         .iter()

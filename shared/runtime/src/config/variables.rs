@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::reload::is_reloadable;
+use crate::files::read_text;
 
 /// How a variable is looked up: the process's environment, or a table in tests.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -138,7 +139,7 @@ pub(super) fn variable(
     match (set(name), file) {
         (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set: keep one")),
         (None, Some(path)) => {
-            let text = read_file(Path::new(path.trim()))
+            let text = read_text(Path::new(path.trim()))
                 .map_err(|fault| format!("{file_name}: {fault}"))?;
             match text.trim() {
                 "" => Err(format!(
@@ -226,12 +227,6 @@ pub(crate) fn closest_match<'a>(
         .filter(|(alike, _)| *alike >= MIN_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     closest.map(|(_, known)| known)
-}
-
-/// The text of `path`, or an error message.
-pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -2,16 +2,14 @@
 //!
 //! Invariant: labels are bounded, and never hold secrets, card data or personal data.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder as _, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use super::registrar::{Family, GaugeSet, Registrar};
 
 /// Every metric of the process, registered once.
 #[derive(Clone)]
@@ -98,70 +96,17 @@ pub struct Metrics {
     pub kernel_churn_rate: prometheus::Gauge,
 }
 
-/// One metric, for its documentation. The metrics page itself omits metrics without a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Family {
-    /// For example `revwatch_queue_depth`.
-    pub name: String,
-    /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// Names of its labels.
-    pub labels: Vec<String>,
-    /// What it counts or measures.
-    pub help: String,
-}
-
-/// Values that are shown together, from one read of the state. Until the state was read they are
-/// absent: a number that starts at zero with every process would look like one that grew.
-#[derive(Clone)]
-pub struct GaugeSet {
-    gauges: IntGaugeVec,
-    shown: Arc<Mutex<BTreeSet<Vec<String>>>>,
-}
-
-impl GaugeSet {
-    /// Shows these values, by label values in the order of the labels. A series that was shown
-    /// before and is missing now becomes 0: a series that vanishes would look like a failed scrape.
-    pub fn show<'a>(&self, values: impl IntoIterator<Item = (Vec<&'a str>, i64)>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut missing = shown.clone();
-        for (labels, value) in values {
-            let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
-            self.gauges.with_label_values(&labels).set(value);
-            missing.remove(&key);
-            shown.insert(key);
-        }
-        for labels in missing {
-            self.gauges.with_label_values(&labels).set(0);
-        }
-    }
-}
-
-/// Values of the state that never decrease (unless the state is lost), exposed to Prometheus as
-/// counters.
-#[derive(Clone)]
-struct MonotonicGauges(IntGaugeVec);
-
-impl Collector for MonotonicGauges {
-    fn desc(&self) -> Vec<&Desc> {
-        self.0.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.0.collect();
-        for family in &mut families {
-            family.set_field_type(MetricType::COUNTER);
-            for metric in family.mut_metric() {
-                let mut counter = Counter::default();
-                counter.set_value(metric.get_gauge().get_value());
-                let mut counter_set = Metric::from_label(metric.take_label());
-                counter_set.set_counter(counter);
-                *metric = counter_set;
-            }
-        }
-        families
-    }
-}
+/// Buckets in seconds.
+const FAST: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const SLOW: &[f64] = &[
+    0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0,
+];
+// Includes the deadlines of the default severities.
+const RESPONSE_TIMES: &[f64] = &[
+    60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0, 604_800.0,
+];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -172,211 +117,152 @@ impl Default for Metrics {
 impl Metrics {
     /// A fresh set, all at zero.
     pub fn new() -> Self {
-        let registrar = Registrar::default();
-        let r = &registrar;
-        let counters = |name, help, labels: &[&str]| {
-            register(r, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let gauges = |name, help, labels: &[&str]| {
-            register(r, IntGaugeVec::new(Opts::new(name, help), labels))
-        };
-        let gauge_set = |name, help, labels: &[&str]| GaugeSet {
-            gauges: gauges(name, help, labels),
-            shown: Arc::default(),
-        };
-        let counter_set = |name, help, labels: &[&str]| {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
-            GaugeSet {
-                gauges: register(r, gauges.map(MonotonicGauges)).0,
-                shown: Arc::default(),
-            }
-        };
-        let response_times = |name, help| {
-            register(
-                r,
-                HistogramVec::new(
-                    HistogramOpts::new(name, help).buckets(RESPONSE_TIMES.to_vec()),
-                    &["severity"],
-                ),
-            )
-        };
-        gauges(
+        let r = Registrar::default();
+        r.gauges(
             "revwatch_build_info",
             "Always 1; the label names the running version",
             &["version"],
         )
         .with_label_values(&[env!("CARGO_PKG_VERSION")])
         .set(1);
-        let seconds = |name, help, buckets: &[f64]| {
-            register(
-                r,
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())),
-            )
-        };
-        const FAST: &[f64] = &[
-            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-        ];
-        const SLOW: &[f64] = &[
-            0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0, 259_200.0,
-        ];
-        // Includes the deadlines of the default severities.
-        const RESPONSE_TIMES: &[f64] = &[
-            60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0,
-            604_800.0,
-        ];
-        let config_last_reload_ok = register(
-            r,
-            IntGauge::new(
-                "revwatch_config_last_reload_ok",
-                "1 if the last reload of settings was accepted, 0 if it was refused",
-            ),
-        );
+        let config_last_reload_ok = r.register(IntGauge::new(
+            "revwatch_config_last_reload_ok",
+            "1 if the last reload of settings was accepted, 0 if it was refused",
+        ));
         // The settings at startup were accepted.
         config_last_reload_ok.set(1);
         Self {
-            ingest_requests: counters(
+            ingest_requests: r.counters(
                 "revwatch_ingest_requests_total",
                 "Webhook requests by endpoint and reason of the answer",
                 &["endpoint", "outcome"],
             ),
-            ingest_publish_seconds: seconds(
+            ingest_publish_seconds: r.seconds(
                 "revwatch_ingest_publish_seconds",
                 "From verified to durable in the queue",
                 FAST,
             ),
-            worker_events: counters(
+            worker_events: r.counters(
                 "revwatch_worker_events_total",
                 "Deliveries processed, by event type and outcome: applied, duplicate, ignored (a type that Stripe does not \
                  document), dead",
                 &["type", "outcome"],
             ),
-            refreshes: counters(
+            refreshes: r.counters(
                 "revwatch_refreshes_total",
                 "Accounts requested from Stripe's API, by outcome: refreshed, gone (no such account, or not visible to this \
                  key), refused (check the key and the base URL), limited, failed",
                 &["outcome"],
             ),
-            event_age_seconds: seconds(
+            event_age_seconds: r.seconds(
                 "revwatch_event_age_seconds",
                 "From created at Stripe to applied",
                 SLOW,
             ),
-            processing_seconds: seconds(
+            processing_seconds: r.seconds(
                 "revwatch_processing_seconds",
                 "From received to applied",
                 FAST,
             ),
-            queue_depth: gauges(
+            queue_depth: r.gauges(
                 "revwatch_queue_depth",
                 "Deliveries waiting, by partition; on RabbitMQ messages, which under load hold several deliveries each",
                 &["partition"],
             ),
-            dead_letters: register(
-                r,
-                IntGauge::new(
+            dead_letters: r.register(IntGauge::new(
                     "revwatch_dead_letters",
                     "Dead letters: deliveries that cannot be applied",
                 ),
             ),
-            parked_deliveries: register(
-                r,
-                IntGauge::new(
+            parked_deliveries: r.register(IntGauge::new(
                     "revwatch_parked_deliveries",
                     "Deliveries parked while their account or mode is paused",
                 ),
             ),
-            paused: register(
-                r,
-                IntGauge::new(
+            paused: r.register(IntGauge::new(
                     "revwatch_paused",
                     "1 while an operator has paused any processing",
                 ),
             ),
-            partition_failing: gauges(
+            partition_failing: r.gauges(
                 "revwatch_partition_failing",
                 "1 while the partition's worker is backing off after an error (see its log)",
                 &["partition"],
             ),
-            partitions_recovering: register(
-                r,
-                IntGauge::new(
+            partitions_recovering: r.register(IntGauge::new(
                     "revwatch_partitions_recovering",
                     "Partitions whose state is being replayed from the archive",
                 ),
             ),
-            recoveries: counters(
+            recoveries: r.counters(
                 "revwatch_recoveries_total",
                 "Replays of the archive begun because the store had lost data, by reason",
                 &["reason"],
             ),
-            config_reloads: counters(
+            config_reloads: r.counters(
                 "revwatch_config_reloads_total",
                 "Reloads of settings, by outcome",
                 &["outcome"],
             ),
             config_last_reload_ok,
-            panics: register(
-                r,
-                IntCounter::new(
+            panics: r.register(IntCounter::new(
                     "revwatch_panics_total",
                     "Panics in the process: bugs of revwatch",
                 ),
             ),
-            spans_dropped: register(
-                r,
-                IntCounter::new(
+            spans_dropped: r.register(IntCounter::new(
                     "revwatch_spans_dropped_total",
                     "Spans that did not reach the collector: it failed, or too many were waiting",
                 ),
             ),
-            alerts: gauge_set(
+            alerts: r.gauge_set(
                 "revwatch_alerts",
                 "Active alerts, by rule, severity and state",
                 &["rule", "severity", "state"],
             ),
-            alerts_overdue: gauge_set(
+            alerts_overdue: r.gauge_set(
                 "revwatch_alerts_overdue",
                 "Alerts past the deadline to respond (clock respond) or to resolve (clock resolve)",
                 &["severity", "clock"],
             ),
-            alert_acknowledge_seconds: response_times(
+            alert_acknowledge_seconds: r.seconds_by(
                 "revwatch_alert_acknowledge_seconds",
                 "From firing to acknowledged, of alerts for which people were notified; as in revwatch alerts report",
+                RESPONSE_TIMES,
+                "severity",
             ),
-            alert_resolve_seconds: response_times(
+            alert_resolve_seconds: r.seconds_by(
                 "revwatch_alert_resolve_seconds",
                 "From firing to resolved, of alerts for which people were notified; as in revwatch alerts report",
+                RESPONSE_TIMES,
+                "severity",
             ),
-            notifications: counters(
+            notifications: r.counters(
                 "revwatch_notifications_total",
                 "Notification attempts, by notifier and outcome",
                 &["notifier", "outcome"],
             ),
-            rule_evaluation_seconds: seconds(
+            rule_evaluation_seconds: r.seconds(
                 "revwatch_rule_evaluation_seconds",
                 "One evaluation of all rules",
                 FAST,
             ),
-            subscriptions: gauge_set(
+            subscriptions: r.gauge_set(
                 "revwatch_subscriptions",
                 "Subscriptions by status and plan",
                 &["status", "plan"],
             ),
-            past_due_ratio: register(
-                r,
-                prometheus::Gauge::new(
+            past_due_ratio: r.register(prometheus::Gauge::new(
                     "revwatch_past_due_ratio",
                     "Past-due subscriptions as a share of active and past-due ones",
                 ),
             ),
-            payouts: counter_set(
+            payouts: r.counter_set(
                 "revwatch_payouts_total",
                 "Payouts that ever reached an outcome, by outcome and currency; one that was paid and then failed counts twice",
                 &["outcome", "currency"],
             ),
-            payout_failure_ratio: register(
-                r,
-                GaugeVec::new(
+            payout_failure_ratio: r.register(GaugeVec::new(
                     Opts::new(
                         "revwatch_payout_failure_ratio",
                         "Failed payouts as a share of those that were paid or failed",
@@ -384,66 +270,64 @@ impl Metrics {
                     &["window"],
                 ),
             ),
-            accounts: gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]),
-            onboarding_funnel: gauge_set(
+            accounts: r.gauge_set("revwatch_accounts", "Connected accounts by risk", &["risk"]),
+            onboarding_funnel: r.gauge_set(
                 "revwatch_onboarding_funnel",
                 "Connected accounts that reached each onboarding stage",
                 &["stage"],
             ),
-            mrr_minor: gauge_set(
+            mrr_minor: r.gauge_set(
                 "revwatch_mrr_minor",
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
             ),
-            onboarding_seconds: gauge_set(
+            onboarding_seconds: r.gauge_set(
                 "revwatch_onboarding_seconds",
                 "From a connected account's creation to enabled charges: p50, p75, p90, p99; at most an eighth too high",
                 &["percentile"],
             ),
-            mrr_past_due_minor: gauge_set(
+            mrr_past_due_minor: r.gauge_set(
                 "revwatch_mrr_past_due_minor",
                 "Monthly recurring revenue of past-due subscriptions in the currency's smallest unit",
                 &["currency"],
             ),
-            invoices_open_minor: gauge_set(
+            invoices_open_minor: r.gauge_set(
                 "revwatch_invoices_open_minor",
                 "Amount remaining on open invoices, in the currency's smallest unit",
                 &["currency"],
             ),
-            payout_volume_minor: gauge_set(
+            payout_volume_minor: r.gauge_set(
                 "revwatch_payout_volume_minor",
                 "Payouts paid in the last 30 days, in the currency's smallest unit",
                 &["currency"],
             ),
-            kernel_checkouts: counter_set(
+            kernel_checkouts: r.counter_set(
                 "kernel_billing_checkout_total",
                 "Checkout sessions that were completed",
                 &[],
             ),
-            kernel_payments_succeeded: counter_set(
+            kernel_payments_succeeded: r.counter_set(
                 "kernel_billing_payment_success_total",
                 "Payments that succeeded",
                 &[],
             ),
-            kernel_payments_failed: counter_set(
+            kernel_payments_failed: r.counter_set(
                 "kernel_billing_payment_failed_total",
                 "Payment attempts that failed",
                 &[],
             ),
-            kernel_mrr: gauge_set(
+            kernel_mrr: r.gauge_set(
                 "kernel_billing_mrr",
                 "Monthly recurring revenue in the currency's smallest unit",
                 &["currency"],
             ),
-            kernel_churn_rate: register(
-                r,
-                prometheus::Gauge::new(
+            kernel_churn_rate: r.register(prometheus::Gauge::new(
                     "kernel_billing_churn_rate",
                     "Churned share of paying subscriptions over 30 days",
                 ),
             ),
-            registry: registrar.registry,
-            families: registrar.families.into_inner().into(),
+            registry: r.registry,
+            families: r.families.into_inner().into(),
         }
     }
 
@@ -466,49 +350,6 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut buffer);
         String::from_utf8_lossy(&buffer).into_owned()
     }
-}
-
-const VALID_NAMES: &str = "metric names and labels are valid: they are written in this file";
-const ONCE: &str = "each metric is registered once";
-
-/// A registry, and the families registered with it: the registry itself names only metrics that
-/// have a value.
-#[derive(Default)]
-struct Registrar {
-    registry: Registry,
-    families: RefCell<Vec<Family>>,
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registrar: &Registrar,
-    made: prometheus::Result<C>,
-) -> C {
-    let metric = made.expect(VALID_NAMES);
-    registrar
-        .registry
-        .register(Box::new(metric.clone()))
-        .expect(ONCE);
-    // A metric with labels has a family, and so a type, even while it has no value.
-    let kind = metric
-        .collect()
-        .first()
-        .map_or("untyped", |family| match family.get_field_type() {
-            MetricType::COUNTER => "counter",
-            MetricType::GAUGE => "gauge",
-            MetricType::HISTOGRAM => "histogram",
-            _ => "untyped",
-        });
-    let family = |desc: &Desc| Family {
-        name: desc.fq_name.clone(),
-        kind,
-        labels: desc.variable_labels.clone(),
-        help: desc.help.clone(),
-    };
-    registrar
-        .families
-        .borrow_mut()
-        .extend(metric.desc().into_iter().map(family));
-    metric
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ mod correlation;
 mod export;
 mod logs;
 mod metrics;
+mod registrar;
 mod trace;
 
 pub use self::correlation::{Correlation, parse_traceparent};
 pub use self::export::SetupError;
 pub use self::logs::{LogFormat, init_logs, init_logs_or};
-pub use self::metrics::{Family, GaugeSet, Metrics};
+pub use self::metrics::Metrics;
+pub use self::registrar::{Family, GaugeSet};
 pub use self::trace::{Span, SpanContext, SpanId, SpanKind, Tracer, new_span_id};

@@ -1,0 +1,161 @@
+//! Registers metrics, and keeps a description of each: the registry itself names only metrics that
+//! have a value.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+/// One metric, for its documentation. The metrics page itself omits metrics without a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// For example `revwatch_queue_depth`.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it counts or measures.
+    pub help: String,
+}
+
+/// Values that are shown together, from one read of the state. Until the state was read they are
+/// absent: a number that starts at zero with every process would look like one that grew.
+#[derive(Clone)]
+pub struct GaugeSet {
+    gauges: IntGaugeVec,
+    shown: Arc<Mutex<BTreeSet<Vec<String>>>>,
+}
+
+impl GaugeSet {
+    fn new(gauges: IntGaugeVec) -> Self {
+        Self {
+            gauges,
+            shown: Arc::default(),
+        }
+    }
+
+    /// Shows these values, by label values in the order of the labels. A series that was shown
+    /// before and is missing now becomes 0: a series that vanishes would look like a failed scrape.
+    pub fn show<'a>(&self, values: impl IntoIterator<Item = (Vec<&'a str>, i64)>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = shown.clone();
+        for (labels, value) in values {
+            let key: Vec<String> = labels.iter().map(|l| (*l).to_owned()).collect();
+            self.gauges.with_label_values(&labels).set(value);
+            missing.remove(&key);
+            shown.insert(key);
+        }
+        for labels in missing {
+            self.gauges.with_label_values(&labels).set(0);
+        }
+    }
+}
+
+/// Values of the state that never decrease (unless the state is lost), exposed to Prometheus as
+/// counters.
+#[derive(Clone)]
+struct MonotonicGauges(IntGaugeVec);
+
+/// A registry, and the families registered with it.
+#[derive(Default)]
+pub(super) struct Registrar {
+    pub(super) registry: Registry,
+    pub(super) families: RefCell<Vec<Family>>,
+}
+
+const VALID_NAMES: &str = "metric names and labels are valid: they are written in `metrics.rs`";
+const ONCE: &str = "each metric is registered once";
+
+impl Registrar {
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    pub(super) fn gauge_set(&self, name: &str, help: &str, labels: &[&str]) -> GaugeSet {
+        GaugeSet::new(self.gauges(name, help, labels))
+    }
+
+    /// A gauge set that is exposed as counters.
+    pub(super) fn counter_set(&self, name: &str, help: &str, labels: &[&str]) -> GaugeSet {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
+        GaugeSet::new(self.register(gauges.map(MonotonicGauges)).0)
+    }
+
+    pub(super) fn seconds(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options))
+    }
+
+    pub(super) fn seconds_by(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        label: &str,
+    ) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(options, &[label]))
+    }
+
+    pub(super) fn register<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> C {
+        let metric = made.expect(VALID_NAMES);
+        self.registry
+            .register(Box::new(metric.clone()))
+            .expect(ONCE);
+        // A metric with labels has a family, and so a type, even while it has no value.
+        let kind =
+            metric
+                .collect()
+                .first()
+                .map_or("untyped", |family| match family.get_field_type() {
+                    MetricType::COUNTER => "counter",
+                    MetricType::GAUGE => "gauge",
+                    MetricType::HISTOGRAM => "histogram",
+                    _ => "untyped",
+                });
+        let family = |desc: &Desc| Family {
+            name: desc.fq_name.clone(),
+            kind,
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        };
+        self.families
+            .borrow_mut()
+            .extend(metric.desc().into_iter().map(family));
+        metric
+    }
+}
+
+impl Collector for MonotonicGauges {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.0.collect();
+        for family in &mut families {
+            family.set_field_type(MetricType::COUNTER);
+            for metric in family.mut_metric() {
+                let mut counter = Counter::default();
+                counter.set_value(metric.get_gauge().get_value());
+                let mut counter_set = Metric::from_label(metric.take_label());
+                counter_set.set_counter(counter);
+                *metric = counter_set;
+            }
+        }
+        families
+    }
+}
