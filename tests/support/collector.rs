@@ -58,10 +58,7 @@ struct Inner {
 impl Collector {
     /// Starts the collector.
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let addr = listener.local_addr().expect("an address");
+        let (listener, addr) = revwatch_test_servers::listen().await;
         let collector = Self {
             addr,
             inner: Arc::default(),

@@ -14,14 +14,10 @@ use serde_json::json;
 
 /// Starts an HTTP peer; returns its base URL and its request counter.
 pub(crate) async fn over_http() -> (String, Arc<AtomicUsize>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(AtomicUsize::new(0));
     let router = Router::new().fallback(repeat).with_state(asked.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, asked)
+    let addr = revwatch_test_servers::serve(router).await;
+    (format!("http://{addr}"), asked)
 }
 
 async fn repeat(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// One recorded request that changes something.
 #[derive(Debug, Clone)]
@@ -138,8 +138,7 @@ const MESSAGES_PER_PAGE: usize = 100;
 impl Slack {
     /// Starts it; the first responses to requests that change something are `scripted_faults`.
     pub(crate) async fn start(scripted_faults: &[ScriptedFault]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let addr = listener.local_addr().expect("an address");
+        let (listener, addr) = revwatch_test_servers::listen().await;
         let inner = Inner {
             scripted_faults: scripted_faults.iter().copied().collect(),
             rng: Rng::with_seed(0),

@@ -80,10 +80,7 @@ pub(crate) fn account(id: &str, charges: bool) -> Value {
 impl Stripe {
     /// Starts it; the first responses are `faults`.
     pub(crate) async fn start(faults: &[Fault]) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let addr = listener.local_addr().expect("an address");
+        let (listener, addr) = revwatch_test_servers::listen().await;
         let inner = Arc::new(Mutex::new(Inner {
             faults: faults.iter().copied().collect(),
             ..Inner::default()

@@ -552,10 +552,7 @@ async fn alerts_in_the_log_hold_no_personal_data() {
 /// No server listens, the passwords are wrong, or the URL is not valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_servers_are_named_without_their_passwords() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let addr = listener.local_addr().expect("an address");
+    let (listener, addr) = revwatch_test_servers::listen().await;
     drop(listener);
     for (amqp, redis) in [
         (

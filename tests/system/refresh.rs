@@ -247,10 +247,8 @@ async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
     let stripe = Stripe::start(&[]).await;
     stripe.set_account(account("acct_1", true));
     let home = Home::embedded();
-    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = format!("http://{}", proxy.local_addr().expect("an address"));
+    let (proxy, addr) = revwatch_test_servers::listen().await;
+    let address = format!("http://{addr}");
     let proxies = [
         "HTTP_PROXY",
         "http_proxy",

@@ -348,15 +348,11 @@ async fn pending_spans_are_exported_at_shutdown_unless_not_sampled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_or_silent_collector_has_no_effect() {
     // One collector refuses connections, one accepts them and never responds.
-    let refusing = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let refusing_url = format!("http://{}", refusing.local_addr().expect("an address"));
+    let (refusing, addr) = revwatch_test_servers::listen().await;
+    let refusing_url = format!("http://{addr}");
     drop(refusing);
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let silent_url = format!("http://{}", silent.local_addr().expect("an address"));
+    let (_silent, addr) = revwatch_test_servers::listen().await;
+    let silent_url = format!("http://{addr}");
     for (url, is_answered) in [(refusing_url, true), (silent_url, false)] {
         let home = Home::embedded();
         let variables = home.variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);

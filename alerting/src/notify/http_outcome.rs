@@ -148,34 +148,12 @@ pub fn clamp(text: &str, max_chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
     use revwatch_runtime::config::EgressConfig;
-    use revwatch_runtime::egress::{EgressClient, Resolution};
+    use revwatch_runtime::egress::EgressClient;
+    use revwatch_test_servers::names;
 
     use super::super::stub::{Reply, Stub};
     use super::*;
-
-    /// Names resolve to these addresses, all of them at the port of the URL.
-    fn with_names(
-        config: EgressConfig,
-        names: &'static [(&'static str, &'static [&'static str])],
-    ) -> EgressClient {
-        let lookup = move |name: String| -> Resolution {
-            let found = names.iter().find(|(known, _)| *known == name);
-            let addresses = found.map(|(_, list)| {
-                list.iter()
-                    .map(|a| SocketAddr::new(a.parse().expect("address"), 0))
-            });
-            let addresses = addresses
-                .map(Iterator::collect)
-                .ok_or_else(|| io::Error::other("no such name"));
-            Box::pin(async move { addresses })
-        };
-        EgressClient::with_lookup(config, Arc::new(lookup))
-    }
 
     const NAMES: &[(&str, &[&str])] = &[
         ("rebound.example", &["127.0.0.1"]),
@@ -185,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_resolves_to_a_private_address_is_not_connected_to() {
         let stub = Stub::answering(|_| Reply::ok("{}")).await;
-        let client = with_names(EgressConfig::default(), NAMES)
+        let client = EgressClient::with_lookup(EgressConfig::default(), names(NAMES))
             .client()
             .expect("a client");
         // Over http, which no setting allows for names: it would reach the stub.

@@ -150,23 +150,11 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use revwatch_test_servers::get as fetch;
     use tokio::net::TcpStream;
     use tokio::time::timeout;
 
     use super::*;
-
-    async fn fetch(addr: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(addr).await.expect("the admin listener");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("to send");
-        let mut answer = String::new();
-        timeout(Duration::from_secs(10), stream.read_to_string(&mut answer))
-            .await
-            .expect("in time")
-            .expect("text");
-        answer
-    }
 
     #[tokio::test]
     async fn serves_metrics_health_and_readiness_until_shutdown() {

@@ -167,8 +167,7 @@ mod tests {
     const LATE: Duration = Duration::from_secs(60);
 
     async fn start(idle: Duration, life: Option<Duration>) -> (SocketAddr, CancellationToken) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let addr = listener.local_addr().expect("an address");
+        let (listener, addr) = revwatch_test_servers::listen().await;
         let shutdown = CancellationToken::new();
         let bounds = Bounds {
             connections: 1,
@@ -189,15 +188,7 @@ mod tests {
             slow.write_all(b"GET / HTTP/1.1\r\nx: ")
                 .await
                 .expect("sent");
-            let mut next = TcpStream::connect(addr).await.expect("queued");
-            next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-                .await
-                .expect("sent");
-            let mut answer = String::new();
-            timeout(LATE, next.read_to_string(&mut answer))
-                .await
-                .expect("in time")
-                .expect("an answer");
+            let answer = revwatch_test_servers::get(addr, "/").await;
             assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
             let rest = timeout(LATE, slow.read_to_end(&mut Vec::new()))
                 .await

@@ -117,26 +117,9 @@ impl Resolve for EgressClient {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use revwatch_test_servers::names;
 
-    /// Names resolve to these addresses, all of them at the port of the URL.
-    fn with_names(
-        config: EgressConfig,
-        names: &'static [(&'static str, &'static [&'static str])],
-    ) -> EgressClient {
-        let lookup = move |name: String| -> Resolution {
-            let found = names.iter().find(|(known, _)| *known == name);
-            let addresses = found.map(|(_, list)| {
-                list.iter()
-                    .map(|a| SocketAddr::new(a.parse().expect("address"), 0))
-            });
-            let addresses = addresses
-                .map(Iterator::collect)
-                .ok_or_else(|| io::Error::other("no such name"));
-            Box::pin(async move { addresses })
-        };
-        EgressClient::with_lookup(config, Arc::new(lookup))
-    }
+    use super::*;
 
     const NAMES: &[(&str, &[&str])] = &[
         ("private.example", &["10.0.0.1", "192.168.1.1"]),
@@ -161,7 +144,7 @@ mod tests {
                 allow_private_addresses: true,
             },
         );
-        let closed = with_names(closed, NAMES);
+        let closed = EgressClient::with_lookup(closed, names(NAMES));
         for name in [
             "private.example",
             "rebound.example",
@@ -179,7 +162,7 @@ mod tests {
             resolved(&closed, "mixed.example").await,
             Ok(vec!["2606:4700::1".into(), "1.1.1.1".into()])
         );
-        let open = with_names(open, NAMES);
+        let open = EgressClient::with_lookup(open, names(NAMES));
         assert_eq!(
             resolved(&open, "private.example").await,
             Ok(vec!["10.0.0.1".into(), "192.168.1.1".into()])

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
 use revwatch_runtime::config::{Config, EgressConfig};
+use revwatch_test_servers::names;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -73,22 +74,18 @@ impl Slack {
         errors: &[(u16, Value)],
         make: impl FnOnce(String, Arc<dyn Documents>) -> M,
     ) -> Self {
-        let sockets = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!(
-            "ws://{}/link/?ticket=t",
-            sockets.local_addr().expect("an address")
-        );
+        let (sockets, addr) = revwatch_test_servers::listen().await;
+        let url = format!("ws://{addr}/link/?ticket=t");
         let api = Arc::new(Api {
             errors: Mutex::new(errors.to_vec().into()),
             url,
             ..Api::default()
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let api_base = format!("http://{}/api/", listener.local_addr().expect("an address"));
         let router = Router::new()
             .route("/api/apps.connections.open", post(opened))
             .with_state(api.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let addr = revwatch_test_servers::serve(router).await;
+        let api_base = format!("http://{addr}/api/");
 
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
@@ -283,8 +280,8 @@ async fn a_failing_api_is_retried() {
 
 #[tokio::test]
 async fn an_unusable_url_is_not_connected_to() {
-    let no_tls = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let no_tls_url = format!("wss://{}/", no_tls.local_addr().expect("an address"));
+    let (no_tls, addr) = revwatch_test_servers::listen().await;
+    let no_tls_url = format!("wss://{addr}/");
     tokio::spawn(async move { while no_tls.accept().await.is_ok() {} });
     let errors = ["ws://192.0.2.1/link/?ticket=t", &no_tls_url]
         .map(|url| (200, json!({"ok": true, "url": url})));
@@ -330,8 +327,8 @@ async fn errors_name_the_fix_and_show_no_secret() {
     let errors: Vec<_> = ["missing_scope", "invalid_auth", "not_allowed_token_type"]
         .map(|word| (200, json!({"ok": false, "error": word})))
         .into();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let api_base = format!("http://{}", listener.local_addr().expect("an address"));
+    let (listener, addr) = revwatch_test_servers::listen().await;
+    let api_base = format!("http://{addr}");
     let api = Arc::new(Api {
         errors: Mutex::new(errors.into()),
         ..Api::default()
@@ -386,10 +383,10 @@ fn only_this_machine_is_contacted_without_tls() {
 
 /// The DNS resolves `slack.example` to this machine.
 fn egress() -> EgressClient {
-    let lookup = |_| -> revwatch_runtime::egress::Resolution {
-        Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) })
-    };
-    EgressClient::with_lookup(EgressConfig::default(), Arc::new(lookup))
+    EgressClient::with_lookup(
+        EgressConfig::default(),
+        names(&[("slack.example", &["127.0.0.1"])]),
+    )
 }
 
 #[tokio::test]
