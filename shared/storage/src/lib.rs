@@ -15,6 +15,8 @@ pub mod memory;
 pub mod ports;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+mod reconnecting;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]

@@ -4,6 +4,7 @@ use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
 use crate::ports::QueueError;
+use crate::reconnecting::SlotError;
 
 /// A [`QueueError`] that several waiting callers can be given.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -21,6 +22,12 @@ pub(super) struct Trouble {
     text: String,
     #[source]
     source: Option<lapin::Error>,
+}
+
+impl SlotError for AmqpError {
+    fn unavailable(text: String) -> Self {
+        Self::unavailable(text)
+    }
 }
 
 impl AmqpError {

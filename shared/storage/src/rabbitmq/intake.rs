@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 
 use super::error::AmqpError;
 use super::publish::{OutboundMessage, Publisher};
-use super::reconnecting::lock;
+use crate::reconnecting::lock;
 use super::{message, pack, topology};
 use crate::ports::Delivery;
 

@@ -13,8 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
 use super::error::AmqpError;
-use super::reconnecting::Reconnecting;
 use super::{topology, transport};
+use crate::reconnecting::Reconnecting;
 
 /// Where RabbitMQ is and what is expected there. Not `Debug`: it holds the password.
 pub(super) struct Broker {
@@ -30,7 +30,7 @@ pub(super) struct Broker {
 pub(super) struct Link {
     broker: Arc<Broker>,
     role: &'static str,
-    slot: Reconnecting<Open>,
+    slot: Reconnecting<Open, AmqpError>,
 }
 
 /// An open connection. It closes once nobody holds it any more.

@@ -16,7 +16,6 @@ mod link;
 mod message;
 mod pack;
 mod publish;
-mod reconnecting;
 mod stream;
 mod topology;
 mod transport;

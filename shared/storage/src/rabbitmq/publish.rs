@@ -16,12 +16,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::AmqpError;
 use super::link::{Link, Open};
-use super::reconnecting::{Reconnecting, lock};
+use crate::reconnecting::{Reconnecting, lock};
 
 /// See the module.
 pub(super) struct Publisher {
     link: Arc<Link>,
-    outlet: Reconnecting<PublishChannel>,
+    outlet: Reconnecting<PublishChannel, AmqpError>,
     patience: Duration,
 }
 

@@ -1,8 +1,38 @@
 //! What an error of the Redis client means for the caller.
 
+use std::sync::Arc;
+
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::ports::StoreError;
+use crate::reconnecting::SlotError;
+
+/// Why there is no connection. All callers that waited for it receive it.
+#[derive(Debug, Clone)]
+pub(super) struct OpenError(Arc<StoreError>);
+
+impl OpenError {
+    pub(super) fn new(error: StoreError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl SlotError for OpenError {
+    fn unavailable(text: String) -> Self {
+        Self::new(StoreError::Unavailable(text.into()))
+    }
+}
+
+impl From<OpenError> for StoreError {
+    fn from(OpenError(error): OpenError) -> Self {
+        match &*error {
+            Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
+            Self::Fenced => Self::Fenced,
+            Self::Misconfigured(text) => Self::Misconfigured(text.clone()),
+            Self::Corrupt(text) => Self::Corrupt(text.clone()),
+        }
+    }
+}
 
 /// Sorts by what the caller does next. The client's texts name commands and server answers, never
 /// credentials.

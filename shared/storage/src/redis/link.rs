@@ -5,24 +5,26 @@
 //! examined like the first, for it may lead to another server. A Cluster connection does the like by
 //! itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult,
-    ServerErrorKind,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind,
 };
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::checks;
-use super::error::{spoils_connection, store_error};
+use super::error::{OpenError, spoils_connection, store_error};
 use super::script::Call;
 use super::target::Target;
 use crate::ports::StoreError;
+use crate::reconnecting::Reconnecting;
 
 /// How long a server may take to answer. The client's default of half a second is less than what a
 /// slow disk under `appendfsync always` needs at times.
@@ -53,25 +55,25 @@ impl Link {
                 return Ok(Self::Cluster(open_cluster(nodes, partitions).await?));
             }
             Target::Single(info) => {
-                Source::Address(Box::new(redis::Client::open(info).map_err(store_error)?))
+                Source::Address(redis::Client::open(info).map_err(store_error)?)
             }
             Target::Sentinel {
                 sentinels,
                 master,
                 node,
-            } => Source::Sentinel(Box::new(
+            } => Source::Sentinel(Mutex::new(
                 SentinelClient::build(sentinels, master, Some(node), SentinelServerType::Master)
                     .map_err(store_error)?,
             )),
         };
         let single = Single {
             partitions,
-            state: Mutex::new(State {
-                source,
-                live: None,
-                opened: 0,
-                failed: None,
-            }),
+            source: Arc::new(source),
+            slot: Reconnecting::new(
+                "the connection to Redis".to_owned(),
+                |_| true,
+                Duration::ZERO,
+            ),
         };
         single.connection().await?;
         Ok(Self::Single(Box::new(single)))
@@ -100,9 +102,9 @@ impl Link {
                 .await
                 .map_err(store_error),
             Self::Single(single) => {
-                let mut live = single.connection().await?;
-                let answer = pipeline.query_async(&mut live.connection).await;
-                single.heed(&live, answer).await.map_err(store_error)
+                let connection = single.connection().await?;
+                let answer = pipeline.query_async(&mut one_of(&connection)).await;
+                single.heed(&connection, answer).map_err(store_error)
             }
         }
     }
@@ -122,9 +124,9 @@ impl Link {
         match self {
             Self::Cluster(connection) => Ok(cmd.query_async(&mut connection.clone()).await),
             Self::Single(single) => {
-                let mut live = single.connection().await?;
-                let answer = cmd.query_async(&mut live.connection).await;
-                Ok(single.heed(&live, answer).await)
+                let connection = single.connection().await?;
+                let answer = cmd.query_async(&mut one_of(&connection)).await;
+                Ok(single.heed(&connection, answer))
             }
         }
     }
@@ -151,90 +153,54 @@ async fn open_cluster(
         .unwrap_or_else(|_| Err(too_slow()))
 }
 
-/// One multiplexed connection, and how to get the next.
+/// One multiplexed connection, and the source of the next.
 pub(super) struct Single {
     partitions: u32,
-    state: Mutex<State>,
-}
-
-struct State {
-    source: Source,
-    live: Option<Live>,
-    /// How many connections there have been: tells a new one from the one that failed.
-    opened: u64,
-    /// The last attempt that failed, for those who waited for it.
-    failed: Option<(Instant, String)>,
+    source: Arc<Source>,
+    slot: Reconnecting<MultiplexedConnection, OpenError>,
 }
 
 enum Source {
-    Address(Box<redis::Client>),
-    /// Asked anew for each connection.
-    Sentinel(Box<SentinelClient>),
-}
-
-#[derive(Clone)]
-struct Live {
-    number: u64,
-    connection: MultiplexedConnection,
+    Address(redis::Client),
+    /// Asked for the primary before each connection.
+    Sentinel(Mutex<SentinelClient>),
 }
 
 impl Single {
-    /// The connection, opened if there is none. Whoever waits while an attempt fails fails with it, so
-    /// that a hundred callers of a dead server do not make a hundred attempts one after the other.
-    async fn connection(&self) -> Result<Live, StoreError> {
-        let asked = Instant::now();
-        let mut state = self.state.lock().await;
-        if let Some(live) = &state.live {
-            return Ok(live.clone());
-        }
-        if let Some((_, why)) = state.failed.as_ref().filter(|(at, _)| *at >= asked) {
-            return Err(StoreError::Unavailable(why.clone().into()));
-        }
-        let opened = timeout(OPEN_TIMEOUT, state.source.open(self.partitions))
-            .await
-            .unwrap_or_else(|_| Err(too_slow()));
-        match opened {
-            Ok(connection) => {
-                state.opened += 1;
-                let live = Live {
-                    number: state.opened,
-                    connection,
-                };
-                state.live = Some(live.clone());
-                Ok(live)
+    /// The connection, opened if there is none.
+    async fn connection(&self) -> Result<Arc<MultiplexedConnection>, StoreError> {
+        let open = || {
+            let (source, partitions) = (self.source.clone(), self.partitions);
+            async move {
+                let opened = timeout(OPEN_TIMEOUT, source.open(partitions)).await;
+                opened
+                    .unwrap_or_else(|_| Err(too_slow()))
+                    .map_err(OpenError::new)
             }
-            Err(err) => {
-                state.failed = Some((Instant::now(), err.to_string()));
-                Err(err)
-            }
-        }
+            .boxed()
+        };
+        Ok(self.slot.get(OPEN_TIMEOUT, open).await?)
     }
 
-    /// Discards the connection if the answer says that it is no good any more.
-    async fn heed<T>(&self, used: &Live, answer: RedisResult<T>) -> RedisResult<T> {
-        if let Err(err) = &answer
-            && spoils_connection(err)
+    /// Discards the connection if the answer says that it is not usable any more.
+    fn heed<T>(&self, used: &Arc<MultiplexedConnection>, answer: RedisResult<T>) -> RedisResult<T> {
+        if let Err(error) = &answer
+            && spoils_connection(error)
+            && self.slot.discard(used)
         {
-            self.discard(used, err).await;
+            tracing::warn!(%error, "the connection to Redis is given up; the next request opens a new one");
         }
         answer
     }
+}
 
-    async fn discard(&self, used: &Live, why: &RedisError) {
-        let mut state = self.state.lock().await;
-        if state
-            .live
-            .as_ref()
-            .is_some_and(|live| live.number == used.number)
-        {
-            tracing::warn!(error = %why, "the connection to Redis is given up; the next request opens a new one");
-            state.live = None;
-        }
-    }
+/// A handle of a connection that all requests share.
+fn one_of(connection: &Arc<MultiplexedConnection>) -> MultiplexedConnection {
+    MultiplexedConnection::clone(connection)
 }
 
 impl Source {
-    async fn open(&mut self, partitions: u32) -> Result<MultiplexedConnection, StoreError> {
+    async fn open(&self, partitions: u32) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
@@ -244,7 +210,10 @@ impl Source {
                     .get_multiplexed_async_connection_with_config(&config)
                     .await
             }
-            Self::Sentinel(client) => client.get_async_connection_with_config(&config).await,
+            Self::Sentinel(client) => {
+                let mut client = client.lock().await;
+                client.get_async_connection_with_config(&config).await
+            }
         };
         let mut connection = opened.map_err(store_error)?;
         checks::examine_single(&mut connection, partitions).await?;

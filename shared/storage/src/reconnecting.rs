@@ -1,45 +1,50 @@
-//! Something that takes a while to open, breaks at times and is then opened again: a connection, a
-//! channel.
+//! A slot for something that takes time to open, breaks at times and is then opened again: a
+//! connection, a channel.
 //!
-//! Invariant: at most one attempt to open it is under way, in a task of its own, so that a caller who
-//! loses patience neither interrupts it nor starts another; after a failure nobody tries again before
-//! the backoff has passed, and callers are told at once instead of being kept waiting.
+//! Invariant: at most one attempt to open it is in progress. It runs in a task of its own: a caller
+//! whose patience ends neither interrupts it nor starts another. After a failure no caller starts an
+//! attempt before the backoff has passed: all of them receive the failure at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
+use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-
-use super::error::AmqpError;
+use revwatch_core::backoff::Backoff;
 
 /// See the module.
-pub(super) struct Reconnecting<T> {
-    /// What is kept, for messages.
+pub(crate) struct Reconnecting<T, E> {
+    /// The name of the content, for messages.
     name: String,
-    usable: fn(&T) -> bool,
-    longest_backoff: Duration,
-    state: Arc<Mutex<State<T>>>,
+    is_usable: fn(&T) -> bool,
+    backoff: Backoff,
+    state: Arc<Mutex<State<T, E>>>,
 }
 
-struct State<T> {
+/// A failure that several waiting callers can receive.
+pub(crate) trait SlotError: Clone + Send + Sync + 'static {
+    /// The content cannot be had at the moment.
+    fn unavailable(text: String) -> Self;
+}
+
+struct State<T, E> {
     current: Option<Arc<T>>,
-    attempt: Option<Attempt<T>>,
+    attempt: Option<Attempt<T, E>>,
     /// In a row.
     failures: u32,
-    /// The latest failure, and until when it is the answer to everybody.
-    failed: Option<(AmqpError, Instant)>,
+    /// The latest failure, and until when all callers receive it.
+    failed: Option<(E, Instant)>,
     closed: bool,
 }
 
-type Attempt<T> = Shared<BoxFuture<'static, Result<Arc<T>, AmqpError>>>;
+type Attempt<T, E> = Shared<BoxFuture<'static, Result<Arc<T>, E>>>;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-impl<T: Send + Sync + 'static> Reconnecting<T> {
-    /// An empty slot. What is in it is replaced as soon as it is no longer `usable`; a `longest_backoff`
-    /// of zero means none.
-    pub(super) fn new(name: String, usable: fn(&T) -> bool, longest_backoff: Duration) -> Self {
+impl<T: Send + Sync + 'static, E: SlotError> Reconnecting<T, E> {
+    /// An empty slot. Its content is replaced when it is no longer usable; a `max_backoff` of zero
+    /// means none.
+    pub(crate) fn new(name: String, is_usable: fn(&T) -> bool, max_backoff: Duration) -> Self {
         let state = State {
             current: None,
             attempt: None,
@@ -49,25 +54,29 @@ impl<T: Send + Sync + 'static> Reconnecting<T> {
         };
         Self {
             name,
-            usable,
-            longest_backoff,
+            is_usable,
+            backoff: Backoff {
+                first: FIRST_BACKOFF,
+                max: max_backoff,
+            },
             state: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// What is in the slot, opened with `open` if need be, waiting for that no longer than `patience`.
-    pub(super) async fn get(
+    /// The content of the slot. If there is none, it is opened with `open`, and waited for no longer
+    /// than `patience`.
+    pub(crate) async fn get(
         &self,
         patience: Duration,
-        open: impl FnOnce() -> BoxFuture<'static, Result<T, AmqpError>>,
-    ) -> Result<Arc<T>, AmqpError> {
+        open: impl FnOnce() -> BoxFuture<'static, Result<T, E>>,
+    ) -> Result<Arc<T>, E> {
         let attempt = {
             let mut state = lock(&self.state);
             if state.closed {
-                return Err(AmqpError::unavailable(format!("{} was closed", self.name)));
+                return Err(E::unavailable(format!("{} was closed", self.name)));
             }
             match &state.current {
-                Some(current) if (self.usable)(current) => return Ok(Arc::clone(current)),
+                Some(current) if (self.is_usable)(current) => return Ok(Arc::clone(current)),
                 Some(_) => {
                     tracing::warn!(what = self.name, "lost; opening it again");
                     state.current = None;
@@ -88,35 +97,35 @@ impl<T: Send + Sync + 'static> Reconnecting<T> {
         };
         match tokio::time::timeout(patience, attempt).await {
             Ok(result) => result,
-            Err(_) => Err(AmqpError::unavailable(format!(
+            Err(_) => Err(E::unavailable(format!(
                 "{} did not open within {patience:?}",
                 self.name
             ))),
         }
     }
 
-    /// Forgets `which`, unless it has been replaced already. Those who hold it may finish with it.
-    pub(super) fn discard(&self, which: &Arc<T>) {
+    /// Empties the slot if it holds `which`, and returns whether it did. Callers that hold `which`
+    /// may finish with it.
+    pub(crate) fn discard(&self, which: &Arc<T>) -> bool {
         let mut state = lock(&self.state);
-        if state
+        let is_current = |current: &Arc<T>| Arc::ptr_eq(current, which);
+        state
             .current
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, which))
-        {
-            state.current = None;
-        }
+            .take_if(|current| is_current(current))
+            .is_some()
     }
 
-    /// Nothing is opened any more. Returns what was open.
-    pub(super) fn close(&self) -> Option<Arc<T>> {
+    /// From now on nothing is opened. Returns the content.
+    #[cfg(any(feature = "rabbitmq", test))]
+    pub(crate) fn close(&self) -> Option<Arc<T>> {
         let mut state = lock(&self.state);
         state.closed = true;
         state.current.take()
     }
 
-    fn attempt(&self, opening: BoxFuture<'static, Result<T, AmqpError>>) -> Attempt<T> {
+    fn attempt(&self, opening: BoxFuture<'static, Result<T, E>>) -> Attempt<T, E> {
         let shared_state = Arc::clone(&self.state);
-        let longest_backoff = self.longest_backoff;
+        let backoff = self.backoff;
         let task = tokio::spawn(async move {
             let result = opening.await.map(Arc::new);
             let mut state = lock(&shared_state);
@@ -129,30 +138,25 @@ impl<T: Send + Sync + 'static> Reconnecting<T> {
                     state.failed = None;
                 }
                 Err(failure) => {
-                    let backoff = FIRST_BACKOFF
-                        .saturating_mul(1 << state.failures.min(10))
-                        .min(longest_backoff);
+                    let until = Instant::now() + backoff.wait(state.failures);
                     state.failures += 1;
-                    state.failed = Some((failure.clone(), Instant::now() + backoff));
+                    state.failed = Some((failure.clone(), until));
                 }
             }
             result
         });
         let name = self.name.clone();
         async move {
-            task.await.unwrap_or_else(|_| {
-                Err(AmqpError::unavailable(format!(
-                    "opening {name} was interrupted"
-                )))
-            })
+            task.await
+                .unwrap_or_else(|_| Err(E::unavailable(format!("opening {name} was interrupted"))))
         }
         .boxed()
         .shared()
     }
 }
 
-/// A panic elsewhere does not make the value behind the lock any worse: it is replaced as a whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A panic of another holder leaves the value as it was: it is only ever replaced.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -164,9 +168,18 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Failure(String);
+
+    impl SlotError for Failure {
+        fn unavailable(text: String) -> Self {
+            Self(text)
+        }
+    }
+
     #[tokio::test]
     async fn many_callers_share_one_attempt_and_its_result() {
-        let slot: Reconnecting<u32> = Reconnecting::new("it".into(), |_| true, LONG);
+        let slot: Reconnecting<u32, Failure> = Reconnecting::new("it".into(), |_| true, LONG);
         let opened = AtomicU32::new(0);
         let open = || {
             opened.fetch_add(1, Ordering::SeqCst);
@@ -183,13 +196,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_impatient_caller_does_not_interrupt_the_attempt() {
-        let slot: Reconnecting<u32> = Reconnecting::new("it".into(), |_| true, LONG);
+        let slot: Reconnecting<u32, Failure> = Reconnecting::new("it".into(), |_| true, LONG);
         let (go, wait) = tokio::sync::oneshot::channel::<()>();
         let open = || {
             async move {
                 wait.await
                     .map(|()| 7)
-                    .map_err(|_| AmqpError::unavailable("dropped".into()))
+                    .map_err(|_| Failure("dropped".into()))
             }
             .boxed()
         };
@@ -197,31 +210,29 @@ mod tests {
         go.send(()).expect("the attempt still waits");
         let second = slot
             .get(LONG, || {
-                async { Err(AmqpError::unavailable("a second attempt".into())) }.boxed()
+                async { Err(Failure("a second attempt".into())) }.boxed()
             })
             .await;
         assert_eq!(*second.expect("the first attempt's result"), 7);
     }
 
     #[tokio::test]
-    async fn after_a_failure_callers_are_told_at_once() {
-        let slot: Reconnecting<u32> = Reconnecting::new("it".into(), |_| true, LONG);
+    async fn after_a_failure_callers_receive_it_at_once() {
+        let slot: Reconnecting<u32, Failure> = Reconnecting::new("it".into(), |_| true, LONG);
         let first = slot
-            .get(LONG, || {
-                async { Err(AmqpError::unavailable("down".into())) }.boxed()
-            })
+            .get(LONG, || async { Err(Failure("down".into())) }.boxed())
             .await;
         assert!(first.is_err());
         let second = slot
             .get(LONG, || async { Ok(1) }.boxed())
             .await
             .expect_err("the backoff has not passed");
-        assert!(second.to_string().contains("down"), "{second}");
+        assert_eq!(second, Failure("down".into()));
     }
 
     #[tokio::test]
     async fn the_unusable_and_the_discarded_are_replaced() {
-        let slot: Reconnecting<u32> = Reconnecting::new("it".into(), |v| *v != 0, LONG);
+        let slot: Reconnecting<u32, Failure> = Reconnecting::new("it".into(), |v| *v != 0, LONG);
         assert_eq!(
             *slot
                 .get(LONG, || async { Ok(0) }.boxed())
@@ -233,7 +244,7 @@ mod tests {
             .get(LONG, || async { Ok(1) }.boxed())
             .await
             .expect("opened again");
-        slot.discard(&Arc::new(1));
+        assert!(!slot.discard(&Arc::new(1)));
         assert_eq!(
             *slot
                 .get(LONG, || async { Ok(2) }.boxed())
@@ -241,7 +252,7 @@ mod tests {
                 .expect("kept"),
             1
         );
-        slot.discard(&one);
+        assert!(slot.discard(&one));
         assert_eq!(
             *slot
                 .get(LONG, || async { Ok(3) }.boxed())
