@@ -24,20 +24,16 @@ async fn a_sender_with_slow_headers_is_disconnected() {
         ..limits()
     })
     .await;
-    let mut stream = server.connect().await;
-    stream
-        .write_all(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\n")
-        .await
-        .expect("to send");
+    let mut stream = server
+        .sending(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\n")
+        .await;
     assert_eq!(read_answer(&mut stream).await.status, 0);
     until(|| server.count("none", "header_timeout") == 1).await;
 
     // A connection that has served a request is closed as well, but that is not a failure.
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await
-        .expect("to send");
+    let mut stream = server
+        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await;
     assert_eq!(read_answer(&mut stream).await.status, 200);
     assert_eq!(read_answer(&mut stream).await.status, 0);
     assert_eq!(server.counted(), 2);
@@ -51,11 +47,7 @@ async fn a_sender_with_a_slow_body_is_answered_408() {
     })
     .await;
     let request = signed(PATH, SECRET, &event("evt_1", true));
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&request[..request.len() - 1])
-        .await
-        .expect("to send");
+    let mut stream = server.sending(&request[..request.len() - 1]).await;
     let answer = read_answer(&mut stream).await;
     assert_eq!((answer.status, answer.outcome().as_str()), (408, "timeout"));
     assert_eq!(answer.header("connection"), Some("close"));
@@ -147,8 +139,7 @@ async fn too_many_in_flight_is_answered_503_at_once() {
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut waiting = Vec::new();
     for _ in 0..2 {
-        let mut stream = server.connect().await;
-        stream.write_all(&request).await.expect("to send");
+        let stream = server.sending(&request).await;
         waiting.push(stream);
     }
     until(|| server.queue.begun() == 2).await;
@@ -227,11 +218,9 @@ async fn a_publish_confirmed_after_the_answer_is_counted_as_unavailable() {
 async fn a_disconnecting_sender_does_not_cancel_its_publish() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await
-        .expect("to send");
+    let stream = server
+        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await;
     until(|| server.queue.begun() == 1).await;
     // With or without unread data, dropping the connection here is all that the edge can notice.
     stream
@@ -253,13 +242,11 @@ async fn connections_beyond_the_cap_wait_for_one_to_end() {
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut open = Vec::new();
     for _ in 0..2 {
-        let mut stream = server.connect().await;
-        stream.write_all(&request).await.expect("to send");
+        let mut stream = server.sending(&request).await;
         assert_eq!(read_answer(&mut stream).await.status, 200);
         open.push(stream);
     }
-    let mut third = server.connect().await;
-    third.write_all(&request).await.expect("to send");
+    let mut third = server.sending(&request).await;
     let mut byte = [0; 1];
     let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut byte)).await;
     assert!(early.is_err(), "the third is not served while two are open");
@@ -288,10 +275,7 @@ async fn answered(streams: &[TcpStream]) -> usize {
 async fn slow_senders(server: &Server, count: usize, request: &[u8]) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..count {
-        let mut stream = server.connect().await;
-        within(stream.write_all(&request[..request.len() - 1000]))
-            .await
-            .expect("to send");
+        let stream = server.sending(&request[..request.len() - 1000]).await;
         streams.push(stream);
     }
     streams
@@ -328,8 +312,7 @@ async fn incomplete_bodies_share_a_budget_and_one_beyond_it_is_answered_503() {
         "a typical event needs no budget"
     );
     let (head, tail) = small.split_at(small.len() - 1);
-    let mut stream = server.connect().await;
-    stream.write_all(head).await.expect("to send");
+    let mut stream = server.sending(head).await;
     stream.write_all(tail).await.expect("to send");
     assert_eq!(read_answer(&mut stream).await.outcome(), "stored");
 
@@ -413,8 +396,7 @@ async fn one_peer_is_limited_to_its_number_of_connections() {
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut open = Vec::new();
     for _ in 0..2 {
-        let mut stream = server.connect().await;
-        stream.write_all(&request).await.expect("to send");
+        let mut stream = server.sending(&request).await;
         assert_eq!(read_answer(&mut stream).await.status, 200);
         open.push(stream);
     }
@@ -449,8 +431,7 @@ async fn a_trusted_proxy_has_no_limit_on_connections() {
     let request = signed(PATH, SECRET, &event("evt_1", true));
     let mut open = Vec::new();
     for _ in 0..3 {
-        let mut stream = server.connect().await;
-        stream.write_all(&request).await.expect("to send");
+        let mut stream = server.sending(&request).await;
         assert_eq!(read_answer(&mut stream).await.status, 200);
         open.push(stream);
     }

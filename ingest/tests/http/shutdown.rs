@@ -13,11 +13,9 @@ async fn a_request_in_progress_is_finished() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
     let idle = server.connect().await;
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await
-        .expect("to send");
+    let mut stream = server
+        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await;
     until(|| server.queue.begun() == 1).await;
 
     server.shutdown.cancel();
@@ -68,11 +66,9 @@ async fn a_publish_outlives_its_connection() {
     })
     .await;
     server.queue.set(Behaviour::Gated);
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await
-        .expect("to send");
+    let mut stream = server
+        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await;
     until(|| server.queue.begun() == 1).await;
     server.shutdown.cancel();
     assert_eq!(
@@ -96,11 +92,9 @@ async fn a_publish_outlives_its_connection() {
 async fn shutdown_waits_for_a_publish_without_a_sender() {
     let server = Server::start(limits()).await;
     server.queue.set(Behaviour::Gated);
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await
-        .expect("to send");
+    let stream = server
+        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await;
     until(|| server.queue.begun() == 1).await;
     stream
         .set_zero_linger()
@@ -121,11 +115,9 @@ async fn a_hanging_publish_does_not_keep_the_process_alive() {
     })
     .await;
     server.queue.set(Behaviour::Hang);
-    let mut stream = server.connect().await;
-    stream
-        .write_all(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await
-        .expect("to send");
+    let stream = server
+        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+        .await;
     until(|| server.queue.begun() == 1).await;
     server.shutdown.cancel();
     within(server.serving).await.expect("no panic");

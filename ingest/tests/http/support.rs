@@ -167,6 +167,13 @@ impl Server {
         TcpStream::connect(self.addr).await.expect("the listener")
     }
 
+    /// A connection on which `request`, or the beginning of one, was sent.
+    pub(crate) async fn sending(&self, request: &[u8]) -> TcpStream {
+        let mut stream = self.connect().await;
+        within(stream.write_all(request)).await.expect("to send");
+        stream
+    }
+
     /// Connects from another address of this machine.
     pub(crate) async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
