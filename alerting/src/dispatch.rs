@@ -121,7 +121,7 @@ impl Alerting {
     ) -> Result<(), EvaluatorError> {
         let now = Instant::now();
         let mut jobs = Vec::new();
-        for lane in engine.due(self.clock.now_ms()) {
+        for lane in engine.due_lanes(self.clock.now_ms()) {
             let Some(notifier) = self.notifier(&lane.0).cloned() else {
                 continue;
             };
@@ -136,7 +136,7 @@ impl Alerting {
             if !turn.is_free(now) {
                 continue;
             }
-            let Some(job) = engine.begin(&lane, self.clock.now_ms()) else {
+            let Some(job) = engine.begin_attempt(&lane, self.clock.now_ms()) else {
                 continue;
             };
             turn.begin(notifier.per_second(), now);
@@ -145,7 +145,8 @@ impl Alerting {
         if jobs.is_empty() {
             return Ok(());
         }
-        self.write(engine, held).await?;
+        self.write(engine.take_writes(self.clock.now_s()), held)
+            .await?;
         // An attempt ends before the lease could go to another evaluator, who would look for the message.
         let within = ATTEMPT_TIMEOUT.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {

@@ -2,9 +2,10 @@
 //!
 //! Invariant: decisions are written before messages are sent; a process that has lost the lease stops.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use revwatch_core::counters::hour_of;
+use revwatch_core::ports::Clock;
 use revwatch_core::redact;
 use revwatch_runtime::telemetry::Correlation;
 use revwatch_storage::journal;
@@ -17,26 +18,18 @@ use tokio_util::sync::CancellationToken;
 use crate::Alerting;
 use crate::alert::Alert;
 use crate::dispatch::InFlight;
-use crate::engine::{self, Documents, Engine, LastCounterRead, TransitionEvent};
+use crate::engine::{
+    self, ChangeRead, CounterRead, DELIVERIES, Decisions, Documents, Engine, HoursRead,
+    PipelineRead, ReadResult, ReadSet, TickTime, TransitionEvent, UnreadableCommand,
+};
 use crate::journal_sync::{self, JournalWriter};
-use crate::metric_value::{MetricInputs, PipelineStatus};
+use crate::metric_value::PipelineStatus;
 use crate::notify::ATTEMPT_TIMEOUT;
 use crate::policy::PolicyError;
 use crate::setup::PendingConfig;
 
-/// Key figures need 60 days of hours, and the queue is another server: they are not read every second.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The history is cut this often.
-const HISTORY_PERIOD_S: i64 = 86_400;
-
-/// The counters that grow with every delivery that a worker has processed.
-const DELIVERIES: [&str; 4] = [
-    "events|applied",
-    "events|duplicate",
-    "events|ignored",
-    "events|dead",
-];
+/// A standby shows the key figures this often: they need 60 days of hours.
+const KPI_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The lease that makes one process of several the evaluator.
 const LEASE: &str = "alerting";
@@ -129,31 +122,20 @@ pub(crate) struct LeaseGuard<'a> {
     fence: Fence,
     renewed: Instant,
     /// The store's last recovery when the engine was opened.
-    healed_by: String,
+    recovery_id: String,
+    /// Since when this process has held the lease.
+    since: Instant,
     keeping: &'a mut JournalWriter,
 }
 
-/// What the evaluator has read and need not read again in every tick.
-struct TickCache {
-    figures: Option<CounterRead>,
-    looked: Option<Instant>,
-    pipeline: PipelineStatus,
-    waiting: Option<Waiting>,
-}
-
-/// Counters as they were read.
-struct CounterRead {
-    at: Instant,
-    took: Duration,
-    hour: u32,
-    /// Of all deliveries processed: while it stands still, so do the counters.
-    deliveries: i64,
-}
-
-/// Deliveries wait, and none was processed since.
-struct Waiting {
-    since: Instant,
-    deliveries: i64,
+impl LeaseGuard<'_> {
+    /// The time, as the engine needs it.
+    fn time(&self, clock: &dyn Clock) -> TickTime {
+        TickTime {
+            now_s: clock.now_s(),
+            elapsed: self.since.elapsed(),
+        }
+    }
 }
 
 impl Alerting {
@@ -171,7 +153,7 @@ impl Alerting {
             arriving,
             took_over,
         } = lasting;
-        if shown.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
+        if shown.is_none_or(|at| at.elapsed() > KPI_INTERVAL) {
             self.recovery_id().await?;
             self.show_kpis().await?;
             *shown = Some(Instant::now());
@@ -182,8 +164,8 @@ impl Alerting {
             return Ok(());
         };
         self.ready.pass();
-        let healed_by = self.recovery_id().await?;
-        let mut engine = self.open_engine(fence, &healed_by, keeping).await?;
+        let recovery_id = self.recovery_id().await?;
+        let mut engine = self.open_engine(fence, &recovery_id, keeping).await?;
         keeping
             .catch_up(self.store.as_ref(), self.clock.now_ms())
             .await?;
@@ -197,14 +179,9 @@ impl Alerting {
             holder,
             fence,
             renewed,
-            healed_by,
+            recovery_id,
+            since: renewed,
             keeping,
-        };
-        let mut seen = TickCache {
-            figures: None,
-            looked: None,
-            pipeline: PipelineStatus::default(),
-            waiting: None,
         };
         // New settings have arrived: they are taken over once no attempt is under way, or at this time.
         let mut yields_by: Option<Instant> = None;
@@ -220,12 +197,12 @@ impl Alerting {
                 () = shutdown.cancelled() => break,
                 Some((destination, told)) = attempts.results.recv() => {
                     self.on_attempt_result(&mut engine, attempts, &destination, &told);
-                    self.write(&mut engine, &mut held).await?;
+                    self.write(engine.take_writes(self.clock.now_s()), &mut held).await?;
                 }
                 _ = ticks.tick() => {
                     self.keep_lease(&mut held).await?;
                     let started = Instant::now();
-                    self.evaluate(&mut engine, &mut seen, &mut held).await?;
+                    self.evaluate(&mut engine, &mut held).await?;
                     self.metrics.rule_evaluation_seconds.observe(started.elapsed().as_secs_f64());
                     self.show_alerts(&engine);
                 }
@@ -245,7 +222,8 @@ impl Alerting {
                 break;
             };
             self.on_attempt_result(&mut engine, attempts, &destination, &told);
-            self.write(&mut engine, &mut held).await?;
+            self.write(engine.take_writes(self.clock.now_s()), &mut held)
+                .await?;
         }
         self.keep_lease(&mut held).await?;
         held.keeping.end(&self.queue, self.journal_within()).await;
@@ -299,11 +277,11 @@ impl Alerting {
     async fn open_engine(
         &self,
         fence: Fence,
-        healed_by: &str,
+        recovery_id: &str,
         keeping: &JournalWriter,
     ) -> Result<Engine, EvaluatorError> {
         let mut engine = self.stored_engine().await?;
-        if engine.position.recovery_id != healed_by {
+        if engine.recovery_id() != recovery_id {
             let writes =
                 journal_sync::differences(self.queue.as_ref(), self.store.as_ref(), keeping)
                     .await?;
@@ -315,9 +293,7 @@ impl Alerting {
                 self.store.write_documents(fence, part).await?;
             }
             engine = self.stored_engine().await?;
-            engine.position.recovery_id = healed_by.to_owned();
-            // Changes since then cannot be followed: all open conditions are evaluated.
-            engine.position.rules.clear();
+            engine.on_recovery(recovery_id);
         }
         Ok(engine)
     }
@@ -336,154 +312,80 @@ impl Alerting {
     async fn evaluate(
         &self,
         engine: &mut Engine,
-        seen: &mut TickCache,
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
-        const PAGE: usize = 1000;
-        /// More changes than these are not kept in memory: to evaluate all open conditions costs less.
-        const MOST_UNREAD: usize = 50_000;
-        if seen.looked.is_none_or(|at| at.elapsed() > CHECK_INTERVAL) {
-            if self.recovery_id().await? != held.healed_by {
+        loop {
+            let reads = engine.required_reads(held.time(self.clock.as_ref()));
+            let read = self.read(engine, reads, held).await?;
+            let output = engine.tick(read, held.time(self.clock.as_ref()));
+            for (key, command) in &output.commands {
+                held.keeping.note_action(key, command);
+            }
+            for UnreadableCommand { key, place } in &output.unreadable {
+                let key = redact::id(key);
+                tracing::error!(%key, at = place, "a command cannot be read; it is discarded");
+            }
+            self.write(output.decisions, held).await?;
+            if output.cut_history {
+                self.cut_history(held, self.clock.now_s()).await?;
+            }
+            if output.unfinished.is_none() {
+                return Ok(());
+            }
+            self.keep_lease(held).await?;
+        }
+    }
+
+    /// Reads what a round of a tick requires.
+    async fn read(
+        &self,
+        engine: &Engine,
+        reads: ReadSet,
+        held: &LeaseGuard<'_>,
+    ) -> Result<ReadResult<'static>, EvaluatorError> {
+        let mut read = ReadResult::default();
+        if reads.pipeline {
+            if self.recovery_id().await? != held.recovery_id {
                 return Err(EvaluatorError::Incomplete);
             }
             self.show_kpis().await?;
             self.show_overdue(engine);
-            seen.pipeline = self.pipeline().await;
-            seen.looked = Some(Instant::now());
+            read.pipeline = Some(self.pipeline().await);
         }
-        let now_s = self.clock.now_s();
-        self.read_metrics(engine, seen, now_s).await?;
-        let (mut scan, mut unread) = (engine.needs_scan(now_s), Vec::new());
-        // To the end before anything is decided: what a page shows as open, a later one may close.
-        loop {
-            let found = self
-                .store
-                .condition_changes(&engine.position.cursor, PAGE)
-                .await?;
-            engine.position.cursor = found.cursor;
-            unread.extend(found.changes);
-            scan |= found.gap || unread.len() > MOST_UNREAD;
-            // Changes need not be followed when all open conditions are evaluated.
-            if scan {
-                unread.clear();
-            }
-            if !found.more && !found.gap {
-                break;
-            }
-            self.keep_lease(held).await?;
+        if reads.deliveries {
+            read.deliveries = Some(self.store.current_counters(&DELIVERIES).await?);
         }
-        if scan {
-            self.scan(engine, held, now_s).await?;
-        } else {
-            engine.on_changes(&unread, now_s);
+        if let Some(HoursRead { hours, .. }) = reads.counters {
+            let began = Instant::now();
+            let counters = self.store.counters(*hours.start(), *hours.end()).await?;
+            read.counters = Some(CounterRead {
+                counters: Cow::Owned(counters),
+                took: began.elapsed(),
+            });
         }
-        // Most ticks are within the second of the last one: nothing falls due in them.
-        let windows = engine.due_windows(now_s);
-        if !windows.is_empty() {
-            for condition in self.store.conditions_due(&windows).await? {
-                engine.on_open(&condition, now_s);
-            }
+        if let Some(ChangeRead { cursor, limit }) = reads.changes {
+            read.changes = Some(self.store.condition_changes(&cursor, limit).await?);
         }
-        engine.position.until_s = now_s;
-        for (key, body) in self.store.documents(COMMANDS).await? {
-            if let Ok(command) = serde_json::from_str(&body) {
-                held.keeping.note_action(&key, &command);
-            }
-            if let Err(error) = engine.on_command(&key, &body, now_s) {
-                // Not what serde says of it: that quotes what it found.
-                let (key, at) = (redact::id(&key), redact::place(&error));
-                tracing::error!(%key, at, "a command cannot be read; it is discarded");
-            }
+        if let Some(reason) = reads.conditions {
+            let open = self.store.conditions().await?;
+            tracing::info!(
+                conditions = open.len(),
+                ?reason,
+                "evaluating all open conditions"
+            );
+            read.conditions = Some(open);
         }
-        engine.on_time(now_s);
-        self.write(engine, held).await?;
-        if now_s - engine.position.history_cut_s > HISTORY_PERIOD_S {
-            self.cut_history(held, now_s).await?;
-            engine.position.history_cut_s = now_s;
+        if !reads.due.is_empty() {
+            read.due = self.store.conditions_due(&reads.due).await?;
         }
-        Ok(())
-    }
-
-    /// Evaluates all open conditions, some thousands at a time.
-    async fn scan(
-        &self,
-        engine: &mut Engine,
-        held: &mut LeaseGuard<'_>,
-        now_s: i64,
-    ) -> Result<(), EvaluatorError> {
-        let open = self.store.conditions().await?;
-        tracing::info!(conditions = open.len(), "evaluating all open conditions");
-        engine.begin_scan(&open, now_s);
-        // Until it has ended, an evaluator that continues from here starts it again.
-        engine.position.rules.clear();
-        for part in open.chunks(5000) {
-            for condition in part {
-                engine.on_open(condition, now_s);
-            }
-            self.write(engine, held).await?;
+        if reads.commands {
+            read.commands = self.store.documents(COMMANDS).await?;
         }
-        engine.end_scan();
-        engine.position.until_s = now_s;
-        Ok(())
-    }
-
-    /// Reads the counters if the engine has a reason to.
-    async fn read_metrics(
-        &self,
-        engine: &mut Engine,
-        seen: &mut TickCache,
-        now_s: i64,
-    ) -> Result<(), EvaluatorError> {
-        let hour = hour_of(now_s);
-        let deliveries = self.store.current_counters(&DELIVERIES).await?;
-        let last = seen.figures.as_ref().map(|last| LastCounterRead {
-            elapsed: last.at.elapsed(),
-            took: last.took,
-            hour: last.hour,
-            deliveries: last.deliveries,
-        });
-        if engine
-            .counter_read_reason(last.as_ref(), deliveries, now_s)
-            .is_none()
-        {
-            return Ok(());
-        }
-        let at = Instant::now();
-        let counters = self
-            .store
-            .counters(hour.saturating_sub(engine.hours_needed()), hour)
-            .await?;
-        let is_waiting = seen.pipeline.queue_depth.is_some_and(|depth| depth > 0);
-        let before = seen
-            .waiting
-            .take()
-            .filter(|waiting| is_waiting && waiting.deliveries == deliveries);
-        seen.waiting = before.or_else(|| {
-            is_waiting.then(|| Waiting {
-                since: Instant::now(),
-                deliveries,
-            })
-        });
-        seen.pipeline.stalled_s = seen.waiting.as_ref().map_or(0, |waiting| {
-            i64::try_from(waiting.since.elapsed().as_secs()).unwrap_or(i64::MAX)
-        });
-        seen.pipeline.broken_notifiers = engine.broken_notifiers().cloned().collect();
-        engine.on_counters(MetricInputs {
-            counters: &counters,
-            pipeline: &seen.pipeline,
-            now_s,
-        });
-        seen.figures = Some(CounterRead {
-            at,
-            took: at.elapsed(),
-            hour,
-            deliveries,
-        });
-        Ok(())
+        Ok(read)
     }
 
     /// What does not answer in time is unknown.
-    async fn pipeline(&self) -> PipelineStatus {
+    async fn pipeline(&self) -> PipelineRead {
         let asked = async {
             let depth = self
                 .queue
@@ -512,27 +414,33 @@ impl Alerting {
             .await
             .unwrap_or_default();
         let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        PipelineStatus {
-            queue_depth: count(depth),
-            dead_letters: count(dead),
-            parked: count(parked),
-            ..PipelineStatus::default()
+        PipelineRead {
+            status: PipelineStatus {
+                queue_depth: count(depth),
+                dead_letters: count(dead),
+                parked: count(parked),
+                ..PipelineStatus::default()
+            },
+            stalled_s: None,
         }
     }
 
-    /// Decides, and writes what was decided, unless the store has recovered since.
+    /// Writes what was decided, unless the store has recovered since.
     pub(crate) async fn write(
         &self,
-        engine: &mut Engine,
+        decisions: Decisions,
         held: &mut LeaseGuard<'_>,
     ) -> Result<(), EvaluatorError> {
-        let writes = engine.settle(self.clock.now_s());
-        if !writes.is_empty() && self.recovery_id().await? != held.healed_by {
+        let Decisions {
+            writes,
+            transitions,
+        } = decisions;
+        if !writes.is_empty() && self.recovery_id().await? != held.recovery_id {
             return Err(EvaluatorError::Incomplete);
         }
-        for happened in engine.take_transitions() {
-            log_transition(&happened);
-            self.clock(&happened);
+        for transition in &transitions {
+            log_transition(transition);
+            self.clock(transition);
         }
         for part in writes.chunks(WRITE_BATCH) {
             self.store.write_documents(held.fence, part).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use revwatch_alerting::engine::DELIVERIES;
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::EntityKey;
@@ -56,6 +57,15 @@ impl MemoryStore {
     /// Every counter that is still kept.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How many deliveries were processed.
+    pub fn deliveries(&self) -> i64 {
+        let count = |name: &&str| {
+            let parts: Vec<_> = name.split('|').collect();
+            self.counters.get(Bucket::Current, &parts)
+        };
+        DELIVERIES.iter().map(count).sum()
     }
 
     /// Whether nothing was ever applied.

@@ -1,22 +1,27 @@
-//! A pretended revwatch with a clock of its own: deliveries are applied by the worker's code, rules are
-//! evaluated by the evaluator's, and a pretended Slack takes every message. Pure.
+//! A simulated revwatch with a simulated clock: deliveries are applied by the worker's code, rules are evaluated by the
+//! evaluator's, and a simulated Slack takes every message. Pure.
 //!
-//! [`Simulator::tick`] does what a tick of `alerting/src/evaluator.rs` does. Between ticks time is skipped: [`Simulator::run_to`]
-//! stops only where time alone changes something.
+//! [`Simulator::tick`] is the engine's own tick on a store in memory; it reads everything in every tick. Between ticks
+//! time is skipped: [`Simulator::run_to`] stops only where time alone changes something.
 //!
 //! Invariant: everything that the evaluator remembers is in its documents; with [`SimulationConfig::restarts`] it is
-//! begun anew from them after every tick and in the middle of telling every message.
+//! restarted from them after every tick and within every notification.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use revwatch_alerting::alert::{Alert, NoticeKind, Subject};
-use revwatch_alerting::engine::{self, Attempt, AttemptResult, Documents, Engine, WatchKey};
+use revwatch_alerting::engine::{
+    self, Attempt, AttemptResult, CounterRead, Decisions, Documents, Engine, PipelineRead,
+    ReadIntervals, ReadResult, ReadSet, TickTime, WatchKey,
+};
 use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::message::Message;
-use revwatch_alerting::metric_value::{MetricInputs, PipelineStatus};
+use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::outcome::Outcome;
 use revwatch_alerting::policy::Policy;
 use revwatch_alerting::rule::{Measure, Rule, RuleKind};
@@ -58,13 +63,13 @@ pub struct Simulator {
     /// Hours after which a counter's hour begins or ceases to matter to some rule.
     edges: BTreeSet<u32>,
     zones: Vec<TimeZone>,
+    start_s: i64,
     now_s: i64,
-    /// Unix second of the last tick.
+    /// So many ticks there were, and the last was at this Unix second.
+    ticks: u64,
     ticked_s: Option<i64>,
     /// Unix second at which something last happened.
     busy_s: i64,
-    /// Whether something has happened since the figures were looked at.
-    moved: bool,
     pruned_hour: u32,
     /// By document, when the rule will have held for long enough.
     pending: BTreeMap<String, i64>,
@@ -116,19 +121,13 @@ struct Slack {
     cut_off: HashSet<(String, u32)>,
 }
 
-/// Changes read at once.
-const PAGE: usize = 1000;
 /// A figure that moves is told again after a while: so long after an event ticks go on.
 const BUSY_S: i64 = 600;
 
 impl Simulator {
     /// A new deployment, at `start_s`.
     pub fn new(setting: SimulationConfig, start_s: i64) -> anyhow::Result<Self> {
-        let engine = Engine::open(
-            setting.rules.clone(),
-            setting.policy.clone(),
-            &Documents::default(),
-        )?;
+        let engine = open(&setting, &Documents::default())?;
         let edges = setting.rules.iter().flat_map(edges).chain([0]).collect();
         let zones = setting.rules.iter().filter_map(zone).collect();
         Ok(Self {
@@ -139,10 +138,11 @@ impl Simulator {
             pipeline: PipelineStatus::default(),
             edges,
             zones,
+            start_s,
             now_s: start_s,
+            ticks: 0,
             ticked_s: None,
             busy_s: i64::MIN / 2,
-            moved: true,
             pruned_hour: 0,
             pending: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -175,7 +175,7 @@ impl Simulator {
 
     /// What the pipeline says of itself from now on.
     pub fn set_pipeline(&mut self, pipeline: PipelineStatus) {
-        (self.busy_s, self.moved) = (self.now_s, true);
+        self.busy_s = self.now_s;
         self.pipeline = pipeline;
     }
 
@@ -202,38 +202,26 @@ impl Simulator {
     /// One tick of the evaluator.
     pub fn tick(&mut self, now_s: i64) -> anyhow::Result<()> {
         self.now_s = now_s;
-        self.look_at_figures();
-        let (mut scan, mut unread) = (self.engine.needs_scan(now_s), Vec::new());
+        self.ticks += 1;
+        let time = self.time();
         loop {
-            let found = self.ledger.changes(&self.engine.position.cursor, PAGE);
-            self.engine.position.cursor = found.cursor;
-            scan |= found.gap;
-            unread.extend(found.changes);
-            if !found.more && !found.gap {
+            let reads = self.engine.required_reads(time);
+            let read = read(&self.ledger, &self.pipeline, &mut self.commands, &reads);
+            let output = self.engine.tick(read, time);
+            if let Some(command) = output.unreadable.first() {
+                bail!(
+                    "command {} cannot be read at {}",
+                    command.key,
+                    command.place
+                )
+            }
+            self.write(output.decisions)?;
+            if output.unfinished.is_none() {
                 break;
             }
         }
-        if scan {
-            self.engine.on_scan(&self.ledger.conditions(), now_s);
-            self.engine.position.until_s = now_s;
-        } else {
-            self.engine.on_changes(&unread, now_s);
-        }
-        for window in self.engine.due_windows(now_s) {
-            for condition in self.ledger.conditions_due(window) {
-                self.engine.on_open(&condition, now_s);
-            }
-        }
-        self.engine.position.until_s = now_s;
-        for (key, body) in std::mem::take(&mut self.commands) {
-            self.engine
-                .on_command(&key, &body, now_s)
-                .context("a command cannot be read")?;
-        }
-        self.engine.on_time(now_s);
-        self.write()?;
         self.ledger.forget_changes();
-        self.tell()?;
+        self.deliver_due()?;
         if self.setting.restarts {
             self.reopen()?;
         }
@@ -285,25 +273,13 @@ impl Simulator {
         &self.over
     }
 
-    /// Where nothing has moved, and nothing waits or fires, nothing new can be seen.
-    fn look_at_figures(&mut self) {
-        let now_s = self.now_s;
-        let turned = self
-            .ticked_s
-            .is_none_or(|ticked_s| self.next_turn_s(ticked_s).is_some_and(|at_s| at_s <= now_s));
-        let idle = self.pending.is_empty() && self.engine.alerts().next().is_none();
-        if !std::mem::take(&mut self.moved) && !turned && idle {
-            return;
+    fn time(&self) -> TickTime {
+        let since_start_s = (self.now_s - self.start_s).unsigned_abs();
+        TickTime {
+            now_s: self.now_s,
+            // No two ticks are at the same instant.
+            elapsed: Duration::from_secs(since_start_s) + Duration::from_millis(self.ticks),
         }
-        let mut pipeline = self.pipeline.clone();
-        pipeline
-            .broken_notifiers
-            .extend(self.engine.broken_notifiers().cloned());
-        self.engine.on_counters(MetricInputs {
-            counters: self.ledger.counters(),
-            pipeline: &pipeline,
-            now_s,
-        });
     }
 
     /// When, after `since_s`, time moves a figure: where counters come into a window or leave it, and where days
@@ -363,16 +339,22 @@ impl Simulator {
         now_ms: i64,
     ) -> anyhow::Result<Vec<plan::Outcome>> {
         if !deliveries.is_empty() {
-            (self.busy_s, self.moved) = (self.now_s, true);
+            self.busy_s = self.now_s;
         }
         self.ledger
             .apply(deliveries, now_ms)
             .map_err(anyhow::Error::msg)
     }
 
-    /// Writes what the engine says, and takes notes.
-    fn write(&mut self) -> anyhow::Result<()> {
-        for DocumentWrite { space, key, body } in self.engine.settle(self.now_s) {
+    /// Writes what follows from attempts.
+    fn write_attempts(&mut self) -> anyhow::Result<()> {
+        let decisions = self.engine.take_writes(self.now_s);
+        self.write(decisions)
+    }
+
+    /// Writes what the engine decided, and notes what it was.
+    fn write(&mut self, decisions: Decisions) -> anyhow::Result<()> {
+        for DocumentWrite { space, key, body } in decisions.writes {
             if space == engine::PENDING {
                 self.note_pending(&key, body.as_deref())?;
             }
@@ -387,14 +369,14 @@ impl Simulator {
                 Some(body) => drop(self.documents.insert((space, key), body)),
             }
         }
-        for happened in self.engine.take_transitions() {
-            if matches!(happened.to, Stage::Pending | Stage::Firing) {
-                let alert = happened
+        for transition in decisions.transitions {
+            if matches!(transition.to, Stage::Pending | Stage::Firing) {
+                let alert = transition
                     .alert_id
                     .as_ref()
                     .and_then(|id| self.engine.alert(id));
                 let account = alert.and_then(|alert| alert.account()).map(str::to_owned);
-                self.seen.insert(happened.key, account);
+                self.seen.insert(transition.key, account);
             }
         }
         Ok(())
@@ -421,22 +403,22 @@ impl Simulator {
     }
 
     /// Tells all that may be told.
-    fn tell(&mut self) -> anyhow::Result<()> {
+    fn deliver_due(&mut self) -> anyhow::Result<()> {
         /// Nothing is told for ever.
         const MOST: usize = 1_000_000;
         let now_ms = self.now_s.saturating_mul(1000);
         for _ in 0..MOST {
-            self.write()?;
+            self.write_attempts()?;
             let lane = self
                 .engine
                 .lanes()
                 .find(|(_, at_ms)| *at_ms <= now_ms)
                 .map(|(lane, _)| lane.clone());
             let Some(lane) = lane else { return Ok(()) };
-            let Some(job) = self.engine.begin(&lane, now_ms) else {
+            let Some(job) = self.engine.begin_attempt(&lane, now_ms) else {
                 bail!("{lane:?} has nothing to tell")
             };
-            self.write()?;
+            self.write_attempts()?;
             let attempt = (job.message.delivery_id.clone(), job.revision);
             if self.setting.restarts && self.slack.cut_off.insert(attempt) {
                 // Every second one arrives, and nobody is left to write that down.
@@ -522,13 +504,7 @@ impl Simulator {
             silences: space(engine::SILENCES),
             progress: space(engine::POSITION),
         };
-        self.engine = Engine::open(
-            self.setting.rules.clone(),
-            self.setting.policy.clone(),
-            &stored,
-        )?;
-        // It has seen no figures yet.
-        self.moved = true;
+        self.engine = open(&self.setting, &stored)?;
         Ok(())
     }
 
@@ -541,6 +517,42 @@ impl Simulator {
             self.ledger
                 .forget_hours_before(hour.saturating_sub(self.engine.hours_needed() + DAY));
         }
+    }
+}
+
+fn open(setting: &SimulationConfig, stored: &Documents) -> Result<Engine, serde_json::Error> {
+    let engine = Engine::open(setting.rules.clone(), setting.policy.clone(), stored)?;
+    Ok(engine.with_intervals(ReadIntervals::NONE))
+}
+
+/// What a round of a tick reads.
+fn read<'a>(
+    ledger: &'a MemoryStore,
+    pipeline: &PipelineStatus,
+    commands: &mut Vec<(String, String)>,
+    reads: &ReadSet,
+) -> ReadResult<'a> {
+    let changes = reads.changes.as_ref();
+    let due = reads.due.iter();
+    ReadResult {
+        pipeline: reads.pipeline.then(|| PipelineRead {
+            status: pipeline.clone(),
+            stalled_s: Some(pipeline.stalled_s),
+        }),
+        deliveries: reads.deliveries.then(|| ledger.deliveries()),
+        counters: reads.counters.as_ref().map(|_| CounterRead {
+            counters: Cow::Borrowed(ledger.counters()),
+            took: Duration::ZERO,
+        }),
+        changes: changes.map(|read| ledger.changes(&read.cursor, read.limit)),
+        conditions: reads.conditions.as_ref().map(|_| ledger.conditions()),
+        due: due
+            .flat_map(|window| ledger.conditions_due(*window))
+            .collect(),
+        commands: match reads.commands {
+            true => std::mem::take(commands),
+            false => Vec::new(),
+        },
     }
 }
 

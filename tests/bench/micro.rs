@@ -348,8 +348,13 @@ mod plan {
 
 /// The evaluator's work in a tick, without reads and writes.
 mod alerting {
+    use std::borrow::Cow;
+    use std::time::Duration;
+
     use fastrand::Rng;
-    use revwatch_alerting::engine::{Documents, Engine};
+    use revwatch_alerting::engine::{
+        CounterRead, Documents, Engine, PipelineRead, ReadResult, TickTime,
+    };
     use revwatch_alerting::evaluation::{Evaluation, evaluate};
     use revwatch_alerting::metric_value::{MetricInputs, PipelineStatus};
     use revwatch_alerting::notify::Capabilities;
@@ -360,7 +365,7 @@ mod alerting {
     use revwatch_core::condition::{Condition, ConditionKind};
     use revwatch_core::counters::{Bucket, Counters, hour_of};
     use revwatch_runtime::config::Config;
-    use revwatch_storage::ports::ConditionChange;
+    use revwatch_storage::ports::{Changes, ConditionChange, DocumentWrite};
 
     use super::*;
     use crate::business::Histories;
@@ -394,41 +399,28 @@ mod alerting {
     /// All built-in metric rules, with unchanged values.
     #[divan::bench]
     fn all_metric_rules(bencher: Bencher) {
-        let (mut engine, counters) = (new_engine(), counters());
-        let facts = MetricInputs {
-            counters: &counters,
-            pipeline: &PipelineStatus::default(),
-            now_s: NOW_S,
-        };
-        let mut evaluate_all = || {
-            engine.on_counters(divan::black_box(facts));
-            engine.settle(NOW_S)
-        };
-        // The first evaluation fires alerts; the measured ones change nothing.
-        evaluate_all();
-        bencher.bench_local(evaluate_all);
+        let (mut engine, counters) = (engine(), counters());
+        let mut evaluate = || engine.tick(Some(divan::black_box(&counters)), &[]);
+        // Alerts that fire do so now.
+        evaluate();
+        bencher.bench_local(evaluate);
     }
 
     /// A condition opens while nothing else is open.
     #[divan::bench]
     fn condition_opens(bencher: Bencher) {
         let change = changes(1);
-        bencher.with_inputs(new_engine).bench_local_refs(|engine| {
-            engine.on_changes(divan::black_box(&change), NOW_S);
-            engine.settle(NOW_S)
-        });
+        bencher
+            .with_inputs(engine)
+            .bench_local_refs(|engine| engine.tick(None, divan::black_box(&change)));
     }
 
     /// One of this many open conditions is updated.
     #[divan::bench(args = [1, 10_000])]
     fn condition_is_updated(bencher: Bencher, open: usize) {
-        let (mut engine, changes) = (new_engine(), changes(open));
-        engine.on_changes(&changes, NOW_S);
-        engine.settle(NOW_S);
-        bencher.bench_local(|| {
-            engine.on_changes(divan::black_box(&changes[..1]), NOW_S);
-            engine.settle(NOW_S)
-        });
+        let (mut engine, changes) = (engine(), changes(open));
+        engine.tick(None, &changes);
+        bencher.bench_local(|| engine.tick(None, divan::black_box(&changes[..1])));
     }
 
     /// One step of an ongoing alert.
@@ -462,8 +454,64 @@ mod alerting {
         }
     }
 
-    /// A new engine with the built-in rules and settings.
-    fn new_engine() -> Engine {
+    /// An engine and the number of its ticks: there is one in every millisecond.
+    struct Ticking(Engine, u32);
+
+    impl Ticking {
+        /// A tick that finds these. With counters, a delivery was processed.
+        fn tick(
+            &mut self,
+            counters: Option<&Counters>,
+            changes: &[ConditionChange],
+        ) -> Vec<DocumentWrite> {
+            let none = Counters::default();
+            let (mut writes, mut unread) = (Vec::new(), Some(changes));
+            self.1 += 1;
+            let time = TickTime {
+                now_s: NOW_S,
+                elapsed: Duration::from_millis(self.1.into()),
+            };
+            loop {
+                let reads = self.0.required_reads(time);
+                let page = |changes: &[ConditionChange]| Changes {
+                    changes: changes.to_vec(),
+                    ..Changes::default()
+                };
+                let output = self.0.tick(
+                    ReadResult {
+                        pipeline: reads.pipeline.then(PipelineRead::default),
+                        deliveries: reads
+                            .deliveries
+                            .then(|| counters.map_or(0, |_| self.1.into())),
+                        counters: reads.counters.as_ref().map(|_| CounterRead {
+                            counters: Cow::Borrowed(counters.unwrap_or(&none)),
+                            took: Duration::ZERO,
+                        }),
+                        changes: reads
+                            .changes
+                            .as_ref()
+                            .map(|_| page(unread.take().unwrap_or(&[]))),
+                        conditions: reads.conditions.as_ref().map(|_| Vec::new()),
+                        ..ReadResult::default()
+                    },
+                    time,
+                );
+                writes.extend(output.decisions.writes);
+                if output.unfinished.is_none() {
+                    return writes;
+                }
+            }
+        }
+    }
+
+    /// A new engine with the built-in rules and settings that has ticked once.
+    fn engine() -> Ticking {
+        let mut engine = Ticking(unticked(), 0);
+        engine.tick(None, &[]);
+        engine
+    }
+
+    fn unticked() -> Engine {
         let config = Config::load(None, &|_| None)
             .expect("the defaults")
             .alerting;
@@ -513,7 +561,7 @@ mod alerting {
         let mut rng = Rng::with_seed(7);
         let mut counters = Counters::default();
         let now = hour_of(NOW_S);
-        for hour in now - new_engine().hours_needed()..=now {
+        for hour in now - unticked().hours_needed()..=now {
             let hour = Bucket::Hour(hour);
             let mut some = |parts: &[&str], most: i64| counters.add(hour, parts, rng.i64(1..=most));
             some(&["events", "created"], 5000);

@@ -9,56 +9,43 @@ use crate::lifecycle::Stage;
 use crate::policy::silenced;
 
 impl Engine {
-    /// Carries out the command stored under `key` and takes it away. One that cannot be read is taken away
-    /// too, and its reason returned.
-    pub fn on_command(
+    /// Carries out the command stored under `key`, deletes it and returns it. One that cannot be read is deleted too.
+    pub(super) fn on_command(
         &mut self,
         key: &str,
         body: &str,
         now_s: i64,
-    ) -> Result<(), serde_json::Error> {
+    ) -> Result<Command, serde_json::Error> {
         self.changes.delete(COMMANDS, key);
-        let Command { ask, by, at_s, .. } = serde_json::from_str(body)?;
-        match ask {
+        let command: Command = serde_json::from_str(body)?;
+        let (by, at_s) = (command.by.as_str(), command.at_s.min(now_s));
+        match &command.ask {
             CommandKind::Acknowledge { alert_id } => {
-                for id in self.with_members(&alert_id) {
-                    self.acknowledge(&id, &by, at_s.min(now_s), now_s);
+                for id in self.with_members(alert_id) {
+                    self.acknowledge(&id, by, at_s, now_s);
                 }
             }
             CommandKind::Resolve { alert_id } => {
                 // Members first: a group resolves when they are resolved.
-                for id in self.with_members(&alert_id).into_iter().rev() {
-                    self.dismiss(&id, &by, now_s);
+                for id in self.with_members(alert_id).into_iter().rev() {
+                    self.dismiss(&id, by, now_s);
                 }
             }
             // The clock of the process that asked may be ahead; the silence begins now.
             CommandKind::Silence(silence) => {
-                self.silence(
-                    Silence {
-                        from_s: silence.from_s.min(now_s),
-                        ..silence
-                    },
-                    now_s,
-                );
+                let from_s = silence.from_s.min(now_s);
+                let silence = silence.clone();
+                self.silence(Silence { from_s, ..silence }, now_s);
             }
             CommandKind::Unsilence { silence_id } => {
-                if let Some(silence) = self
-                    .mutes
-                    .silence(&silence_id)
-                    .filter(|s| s.until_s > now_s)
-                    .cloned()
-                {
-                    self.silence(
-                        Silence {
-                            until_s: now_s,
-                            ..silence
-                        },
-                        now_s,
-                    );
+                let silence = self.mutes.silence(silence_id);
+                if let Some(silence) = silence.filter(|s| s.until_s > now_s).cloned() {
+                    let until_s = now_s;
+                    self.silence(Silence { until_s, ..silence }, now_s);
                 }
             }
         }
-        Ok(())
+        Ok(command)
     }
 
     /// Every silence, also those that ended of late.

@@ -4,16 +4,24 @@ use std::time::Duration;
 
 use revwatch_core::counters::hour_of;
 
+use super::TickTime;
+
+/// When the counters were last read, and whether they must be read again. See the module.
+#[derive(Default)]
+pub(super) struct CounterReads {
+    last: Option<LastCounterRead>,
+}
+
 /// How the counters were last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastCounterRead {
-    /// How long ago that began.
-    pub elapsed: Duration,
+pub(super) struct LastCounterRead {
+    /// When that began: [`TickTime::elapsed`].
+    pub at: Duration,
     /// How long it took.
     pub took: Duration,
     /// The Unix hour up to which they were read.
     pub hour: u32,
-    /// Of all deliveries dealt with by then: while it stands still, so do the counters.
+    /// Of all deliveries processed by then: while it stands still, so do the counters.
     pub deliveries: i64,
 }
 
@@ -22,7 +30,7 @@ pub struct LastCounterRead {
 pub enum CounterReadReason {
     /// They were not read before.
     NeverRead,
-    /// Deliveries were dealt with since.
+    /// Deliveries were processed since.
     NewDeliveries,
     /// An hour has ended: windows begin and end with hours.
     NewHour,
@@ -34,31 +42,41 @@ pub enum CounterReadReason {
 
 /// At most one part in so many of the time is spent reading counters.
 const REST: u32 = 10;
-/// Even when no event comes, time moves the windows of metrics.
-const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why the counters are read at `now_s`, when `deliveries` were dealt with; `None`: they are not.
-pub(super) fn reason(
-    last: Option<&LastCounterRead>,
-    deliveries: i64,
-    is_ripe: bool,
-    now_s: i64,
-) -> Option<CounterReadReason> {
-    let Some(last) = last else {
-        return Some(CounterReadReason::NeverRead);
-    };
-    let reasons = [
-        (
-            last.deliveries != deliveries,
-            CounterReadReason::NewDeliveries,
-        ),
-        (last.hour != hour_of(now_s), CounterReadReason::NewHour),
-        (last.elapsed > INTERVAL, CounterReadReason::IntervalElapsed),
-        (is_ripe, CounterReadReason::RuleRipe),
-    ];
-    let is_rested = last.elapsed > last.took * REST;
-    let holds = reasons.into_iter().filter(|(holds, _)| *holds && is_rested);
-    holds.map(|(_, reason)| reason).next()
+impl CounterReads {
+    /// Why the counters are read at `time`, when `deliveries` were processed; `None`: they are not. Even when no event
+    /// comes they are read after `interval`: time moves the windows of metrics.
+    pub fn reason(
+        &self,
+        deliveries: i64,
+        is_ripe: bool,
+        interval: Duration,
+        time: TickTime,
+    ) -> Option<CounterReadReason> {
+        let Some(last) = &self.last else {
+            return Some(CounterReadReason::NeverRead);
+        };
+        let elapsed = time.elapsed.saturating_sub(last.at);
+        if elapsed <= last.took * REST {
+            return None;
+        }
+        let reasons = [
+            (
+                last.deliveries != deliveries,
+                CounterReadReason::NewDeliveries,
+            ),
+            (last.hour != hour_of(time.now_s), CounterReadReason::NewHour),
+            (elapsed > interval, CounterReadReason::IntervalElapsed),
+            (is_ripe, CounterReadReason::RuleRipe),
+        ];
+        let mut holding = reasons.into_iter().filter(|(holds, _)| *holds);
+        holding.next().map(|(_, reason)| reason)
+    }
+
+    /// The counters were read.
+    pub fn note(&mut self, read: LastCounterRead) {
+        self.last = Some(read);
+    }
 }
 
 #[cfg(test)]
@@ -66,35 +84,52 @@ mod tests {
     use super::*;
 
     const NOW_S: i64 = 500 * 3600 + 60;
+    const INTERVAL: Duration = Duration::from_secs(30);
 
-    fn last(elapsed_ms: u64) -> LastCounterRead {
-        LastCounterRead {
-            elapsed: Duration::from_millis(elapsed_ms),
+    /// The counters were read for 50 ms in hour 500, when 7 deliveries were processed.
+    fn reads() -> CounterReads {
+        let mut reads = CounterReads::default();
+        reads.note(LastCounterRead {
+            at: Duration::from_secs(9),
             took: Duration::from_millis(50),
             hour: 500,
             deliveries: 7,
-        }
+        });
+        reads
+    }
+
+    /// The reason so long after [`reads`].
+    fn reason(
+        after_ms: u64,
+        deliveries: i64,
+        is_ripe: bool,
+        now_s: i64,
+    ) -> Option<CounterReadReason> {
+        let elapsed = Duration::from_secs(9) + Duration::from_millis(after_ms);
+        let time = TickTime { now_s, elapsed };
+        reads().reason(deliveries, is_ripe, INTERVAL, time)
     }
 
     #[test]
     fn counters_are_read_when_they_can_have_changed_what_rules_see() {
         use CounterReadReason::{IntervalElapsed, NeverRead, NewDeliveries, NewHour, RuleRipe};
-        let last = last(1000);
-        assert_eq!(reason(None, 0, false, NOW_S), Some(NeverRead));
-        assert_eq!(reason(Some(&last), 7, false, NOW_S), None);
-        assert_eq!(reason(Some(&last), 8, false, NOW_S), Some(NewDeliveries));
-        let next_hour_s = NOW_S + 3600;
-        assert_eq!(reason(Some(&last), 7, false, next_hour_s), Some(NewHour));
-        assert_eq!(reason(Some(&last), 7, true, NOW_S), Some(RuleRipe));
-        let old = super::tests::last(30_001);
-        assert_eq!(reason(Some(&old), 7, false, NOW_S), Some(IntervalElapsed));
-        let young = super::tests::last(30_000);
-        assert_eq!(reason(Some(&young), 7, false, NOW_S), None);
+        let time = TickTime {
+            now_s: NOW_S,
+            elapsed: Duration::ZERO,
+        };
+        let first = CounterReads::default().reason(0, false, INTERVAL, time);
+        assert_eq!(first, Some(NeverRead));
+        assert_eq!(reason(1000, 7, false, NOW_S), None);
+        assert_eq!(reason(1000, 8, false, NOW_S), Some(NewDeliveries));
+        assert_eq!(reason(1000, 7, false, NOW_S + 3600), Some(NewHour));
+        assert_eq!(reason(1000, 7, true, NOW_S), Some(RuleRipe));
+        assert_eq!(reason(30_001, 7, false, NOW_S), Some(IntervalElapsed));
+        assert_eq!(reason(30_000, 7, false, NOW_S), None);
     }
 
     #[test]
-    fn whatever_has_changed_they_are_not_read_all_the_time() {
-        assert_eq!(reason(Some(&last(500)), 8, true, NOW_S + 3600), None);
-        assert!(reason(Some(&last(501)), 8, true, NOW_S + 3600).is_some());
+    fn counters_rest_for_ten_times_as_long_as_reading_them_took() {
+        assert_eq!(reason(500, 8, true, NOW_S + 3600), None);
+        assert!(reason(501, 8, true, NOW_S + 3600).is_some());
     }
 }

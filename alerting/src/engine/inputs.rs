@@ -7,24 +7,23 @@ use revwatch_core::entity::EntityKey;
 use revwatch_storage::ports::{ConditionChange, DueWindow};
 
 use super::rule_set::rule_delay;
-use super::{Engine, WatchKey};
+use super::{Engine, ScanReason, WatchKey};
 use crate::alert::{Evidence, Subject};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::metric_value::{MetricInputs, newest_event_s};
 use crate::rule::{Rule, RuleKind};
 
 impl Engine {
-    /// Whether all open conditions must be evaluated before changes can be followed: at the first start, when
-    /// rules were added, changed or removed, and when events are no longer late.
-    pub fn needs_scan(&self, now_s: i64) -> bool {
+    /// Why all open conditions must be evaluated before changes can be followed; `None`: they need not.
+    pub(super) fn scan_reason(&self, now_s: i64) -> Option<ScanReason> {
+        if self.position.rules != self.rules.fingerprints() {
+            return Some(ScanReason::RulesChanged);
+        }
         let waited = |rule: &&Rule| self.position.waiting.contains(&rule.name);
-        self.position.rules != self.rules.fingerprints()
-            || self
-                .rules
-                .all()
-                .iter()
-                .filter(waited)
-                .any(|rule| self.freshness.lateness(rule, now_s).is_none())
+        let is_fresh = |rule: &&Rule| self.freshness.lateness(rule, now_s).is_none();
+        let rules = self.rules.all().iter().filter(waited).filter(is_fresh);
+        let rules: Vec<String> = rules.map(|rule| rule.name.clone()).collect();
+        (!rules.is_empty()).then_some(ScanReason::NoLongerLate(rules))
     }
 
     /// How long after a condition falls due its rules want to know.
@@ -33,7 +32,7 @@ impl Engine {
     }
 
     /// When the conditions fell due that rules must evaluate since the last tick. None within the same second.
-    pub fn due_windows(&self, now_s: i64) -> Vec<DueWindow> {
+    pub(super) fn due_windows(&self, now_s: i64) -> Vec<DueWindow> {
         if now_s <= self.position.until_s {
             return Vec::new();
         }
@@ -51,7 +50,7 @@ impl Engine {
 
     /// Follows changes of conditions: all that were not read yet, in their order. What began and ended among them was
     /// over before it could be read: no rule fires for it, and only alerts that fire already show it.
-    pub fn on_changes(&mut self, unread: &[ConditionChange], now_s: i64) {
+    pub(super) fn on_changes(&mut self, unread: &[ConditionChange], now_s: i64) {
         let mut ends = HashMap::<&ConditionKey, usize>::new();
         for (at, change) in unread.iter().enumerate() {
             if let ConditionChange::Close(key) = change {
@@ -70,7 +69,7 @@ impl Engine {
     }
 
     /// A condition that holds: rules whose time has come fire.
-    pub fn on_open(&mut self, condition: &Condition, now_s: i64) {
+    pub(super) fn on_open(&mut self, condition: &Condition, now_s: i64) {
         self.evaluate_open(condition, false, now_s);
     }
 
@@ -117,7 +116,8 @@ impl Engine {
     }
 
     /// Evaluates all open conditions at once, and resolves what fires for none of them.
-    pub fn on_scan(&mut self, open: &[Condition], now_s: i64) {
+    #[cfg(test)]
+    pub(super) fn on_scan(&mut self, open: &[Condition], now_s: i64) {
         self.begin_scan(open, now_s);
         for condition in open {
             self.on_open(condition, now_s);
@@ -127,7 +127,9 @@ impl Engine {
 
     /// An evaluation of all open conditions begins: what fires for none of them resolves. Call [`Engine::on_open`]
     /// for each of them, then [`Engine::end_scan`].
-    pub fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
+    pub(super) fn begin_scan(&mut self, open: &[Condition], now_s: i64) {
+        // Until it has ended, an evaluator that continues from here starts it again.
+        self.position.rules.clear();
         let held: BTreeSet<&ConditionKey> = open.iter().map(|c| &c.key).collect();
         self.position.waiting.clear();
         let watched: Vec<WatchKey> = self.watches.keys().cloned().collect();
@@ -170,12 +172,12 @@ impl Engine {
     }
 
     /// Every open condition has been evaluated.
-    pub fn end_scan(&mut self) {
+    pub(super) fn end_scan(&mut self) {
         self.position.rules = self.rules.fingerprints().to_vec();
     }
 
     /// Rules on metrics evaluate the counters.
-    pub fn on_counters(&mut self, facts: MetricInputs<'_>) {
+    pub(super) fn on_counters(&mut self, facts: MetricInputs<'_>) {
         self.freshness
             .update(newest_event_s(facts.counters), facts.pipeline.stalled_s);
         for index in 0..self.rules.all().len() {

@@ -1,18 +1,17 @@
 //! Alerting as an engine without I/O: what the evaluator remembers, and every decision. The shell in
 //! `alerting/src/evaluator.rs` reads the store, calls the engine, and writes and delivers what it decides.
 //!
-//! The order of the calls: [`Engine::open`] with the stored documents. Then, in every tick, [`Engine::on_counters`] if
-//! there is an [`Engine::counter_read_reason`]; [`Engine::on_changes`] with all unread changes, or, if some were lost or
-//! [`Engine::needs_scan`], [`Engine::begin_scan`], [`Engine::on_open`] for each open condition, and
-//! [`Engine::end_scan`]; [`Engine::on_open`] for what fell due within [`Engine::due_windows`]; [`Engine::on_command`];
-//! [`Engine::on_time`]; and [`Engine::settle`], whose documents are written. These only note what happened:
-//! [`Engine::settle`] decides for all of it at once. Messages are delivered between ticks: [`Engine::due`],
-//! [`Engine::begin`], [`Engine::settle`] and write, attempt, [`Engine::on_attempt_result`], [`Engine::settle`] and write.
+//! The order of the calls: [`Engine::open`] with the stored documents. A tick is [`Engine::required_reads`],
+//! [`Engine::tick`] with what was read, and writing what it returns, repeated until nothing is left
+//! ([`TickOutput::unfinished`]). Messages are delivered between ticks: [`Engine::due_lanes`],
+//! [`Engine::begin_attempt`], [`Engine::take_writes`] and write, attempt, [`Engine::on_attempt_result`],
+//! [`Engine::take_writes`] and write. Nothing else changes what the engine knows.
 //!
 //! The engine is made of parts, each with its own fields and tests: `RuleSet`, `AlertTable`, `Watches`, `Groups`,
-//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness` and `Changes`. A part knows no other; what concerns
-//! several of them is in the methods of [`Engine`]: `inputs.rs` (what rules see), `transitions.rs` (the life of an
-//! alert), `muting.rs`, `grouping.rs`, `notification.rs` (messages and notices) and `commands.rs`.
+//! `Mutes`, `SlaClocks`, `Outbox`, `Freshness`, `CounterReads`, `Pipeline` and `Changes`. A part knows no other; what
+//! concerns several of them is in the methods of [`Engine`]: `tick.rs` (what is read and when), `inputs.rs` (what rules
+//! evaluate), `transitions.rs` (the life of an alert), `muting.rs`, `grouping.rs`, `notification.rs` (messages and
+//! notices) and `commands.rs`. These only note what happened; `settle` decides for all of it at once.
 //!
 //! Invariant: every change comes with the documents that make it durable. The shell writes them before anything is
 //! delivered, and drops the engine when it cannot.
@@ -29,8 +28,10 @@ mod mutes;
 mod muting;
 mod notification;
 mod outbox;
+mod pipeline;
 mod rule_set;
 mod sla_clocks;
+mod tick;
 mod transitions;
 mod update;
 mod watches;
@@ -42,14 +43,22 @@ use serde::{Deserialize, Serialize};
 
 use self::alert_table::AlertTable;
 use self::changes::Changes;
-pub use self::counter_reads::{CounterReadReason, LastCounterRead};
+pub use self::counter_reads::CounterReadReason;
+use self::counter_reads::CounterReads;
 use self::freshness::Freshness;
 use self::groups::{Groups, place};
 use self::mutes::Mutes;
 pub use self::notification::{Attempt, AttemptResult, Origin};
 use self::outbox::Outbox;
+use self::pipeline::Pipeline;
+pub use self::pipeline::PipelineRead;
 use self::rule_set::RuleSet;
 use self::sla_clocks::SlaClocks;
+use self::tick::Progress;
+pub use self::tick::{
+    ChangeRead, CounterRead, DELIVERIES, Decisions, HoursRead, ReadIntervals, ReadResult, ReadSet,
+    ScanReason, TickOutput, TickTime, Unfinished, UnreadableCommand,
+};
 use self::watches::{StoredWatch, Watch, Watches};
 pub use crate::alert::{ALERTS, HISTORY, SILENCES};
 use crate::alert::{Alert, Subject};
@@ -135,9 +144,12 @@ pub struct Engine {
     clocks: SlaClocks,
     outbox: Outbox,
     freshness: Freshness,
+    intervals: ReadIntervals,
+    counter_reads: CounterReads,
+    pipeline: Pipeline,
+    progress: Progress,
     changes: Changes,
-    /// How far it has read.
-    pub position: EvaluatorPosition,
+    position: EvaluatorPosition,
 }
 
 /// A message shows a new metric value at most this often.
@@ -164,6 +176,10 @@ impl Engine {
             clocks: SlaClocks::default(),
             outbox: Outbox::default(),
             freshness: Freshness::default(),
+            intervals: ReadIntervals::default(),
+            counter_reads: CounterReads::default(),
+            pipeline: Pipeline::default(),
+            progress: Progress::default(),
             changes: Changes::since(position.clone()),
             position,
         };
@@ -180,6 +196,23 @@ impl Engine {
         }
         engine.mend_groups();
         Ok(engine)
+    }
+
+    /// Reads at other intervals than [`ReadIntervals::default`].
+    pub fn with_intervals(mut self, intervals: ReadIntervals) -> Self {
+        self.intervals = intervals;
+        self
+    }
+
+    /// The store's last recovery of which the engine knows.
+    pub fn recovery_id(&self) -> &str {
+        &self.position.recovery_id
+    }
+
+    /// The store has recovered: the changes since cannot be followed, and all open conditions are evaluated.
+    pub fn on_recovery(&mut self, recovery_id: &str) {
+        recovery_id.clone_into(&mut self.position.recovery_id);
+        self.position.rules.clear();
     }
 
     /// Adds an alert of an earlier evaluator.
@@ -236,12 +269,13 @@ impl Engine {
     }
 
     /// Notifiers that cannot deliver until a person repairs something.
-    pub fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
+    #[cfg(test)]
+    fn broken_notifiers(&self) -> impl Iterator<Item = &String> {
         self.outbox.broken_notifiers()
     }
 
     /// Time passes: notices fall due, what has been clear for long enough resolves, silences end.
-    pub fn on_time(&mut self, now_s: i64) {
+    fn on_time(&mut self, now_s: i64) {
         while let Some(key) = self.watches.pop_closing(now_s) {
             match self.rules.position(&key.rule) {
                 // It may be unknown by now: its next evaluation decides.
@@ -267,7 +301,7 @@ impl Engine {
 
     /// Decides which messages follow from what happened since the last time, and returns the documents that must be
     /// written, in this order, before any message is sent.
-    pub fn settle(&mut self, now_s: i64) -> Vec<DocumentWrite> {
+    fn settle(&mut self, now_s: i64) -> Vec<DocumentWrite> {
         let fired = self.changes.take_fired();
         self.mute_and_unmute(&fired, now_s);
         self.group(fired, now_s);
@@ -280,11 +314,6 @@ impl Engine {
         self.retire(now_s);
         self.changes.put_position(&self.position);
         self.changes.take_writes(|id| self.groups.is_group(id))
-    }
-
-    /// The transitions since this was last asked.
-    pub fn take_transitions(&mut self) -> Vec<TransitionEvent> {
-        self.changes.take_transitions()
     }
 
     /// Every alert that is not in the history; groups as well as their members.
@@ -306,16 +335,6 @@ impl Engine {
     pub fn next_moment_s(&self, now_s: i64) -> Option<i64> {
         let moments = [self.watches.next_s(now_s), self.clocks.next_s(now_s)];
         moments.into_iter().flatten().min()
-    }
-
-    /// Why the counters must be read at `now_s`, when so many deliveries were dealt with; `None`: they need not.
-    pub fn counter_read_reason(
-        &self,
-        last: Option<&LastCounterRead>,
-        deliveries: i64,
-        now_s: i64,
-    ) -> Option<CounterReadReason> {
-        counter_reads::reason(last, deliveries, self.watches.is_ripe(now_s), now_s)
     }
 
     /// Moves resolved alerts whose messages are delivered into the history.

@@ -78,12 +78,12 @@ impl Engine {
     }
 
     /// Lanes that may begin, that with the most severe message first.
-    pub fn due(&mut self, now_ms: i64) -> Vec<Lane> {
+    pub fn due_lanes(&mut self, now_ms: i64) -> Vec<Lane> {
         self.outbox.due(now_ms)
     }
 
-    /// Begins the next attempt of a lane. It must be written ([`Engine::settle`]) before it is made.
-    pub fn begin(&mut self, lane: &Lane, now_ms: i64) -> Option<Attempt> {
+    /// Begins the next attempt of a lane. It must be written ([`Engine::take_writes`]) before it is made.
+    pub fn begin_attempt(&mut self, lane: &Lane, now_ms: i64) -> Option<Attempt> {
         let (id, way) = self.outbox.next(lane, now_ms)?;
         let alert = self.alerts.get_mut(&id)?;
         self.groups.stop_waiting(alert);

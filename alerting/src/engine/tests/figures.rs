@@ -68,11 +68,11 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
     let hour = 3600;
     desk.engine.on_counters(facts(&counters, 4 * hour));
     desk.open(&due, 4 * hour);
-    assert!(!desk.engine.needs_scan(4 * hour));
+    assert!(desk.engine.scan_reason(4 * hour).is_none());
     counters.add(Bucket::Hour(3), &["events", "created"], 1);
     desk.engine.on_counters(facts(&counters, 4 * hour + 60));
     assert!(
-        desk.engine.needs_scan(4 * hour + 60),
+        desk.engine.scan_reason(4 * hour + 60).is_some(),
         "a stricter rule is late, which left nothing aside"
     );
     desk.engine
@@ -122,17 +122,17 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     assert!(
         desk.alerts().is_empty()
             && !desk.engine.position.waiting.is_empty()
-            && !desk.engine.needs_scan(4 * hour)
+            && desk.engine.scan_reason(4 * hour).is_none()
     );
     desk.reopen();
     counters.add(Bucket::Hour(4), &["events", "created"], 1);
     desk.engine.on_counters(facts(&counters, 4 * hour + 60));
-    assert!(desk.engine.needs_scan(4 * hour + 60));
+    assert!(desk.engine.scan_reason(4 * hour + 60).is_some());
     desk.engine
         .on_scan(std::slice::from_ref(&due), 4 * hour + 60);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
     desk.settle(4 * hour + 60);
-    assert!(!desk.engine.needs_scan(4 * hour + 60));
+    assert!(desk.engine.scan_reason(4 * hour + 60).is_none());
     // Deliveries wait and none is applied: what would show it may be among them.
     let stalled = PipelineStatus {
         stalled_s: 301,
@@ -147,7 +147,7 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     desk.open(&due, 4 * hour + 90);
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
     desk.engine.on_counters(facts(&counters, 4 * hour + 120));
-    assert!(desk.engine.needs_scan(4 * hour + 120));
+    assert!(desk.engine.scan_reason(4 * hour + 120).is_some());
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
         }
         assert_eq!(desk.alerts(), ["failures currency usd firing"]);
         desk.reopen();
-        assert!(!desk.engine.needs_scan(160));
+        assert!(desk.engine.scan_reason(160).is_none());
         let changed =
             crate::rule_text::parse(&[("test".into(), RULES.replace(from, to))]).expect("valid");
         desk.reopen_with(changed, policy());
-        assert!(desk.engine.needs_scan(170), "{to}");
+        assert!(desk.engine.scan_reason(170).is_some(), "{to}");
         desk.engine.on_scan(&[], 170);
         assert_eq!(desk.alerts(), ["failures currency usd resolved"], "{to}");
     }

@@ -6,6 +6,7 @@ mod figures;
 mod groups;
 mod old_names;
 mod telling;
+mod ticks;
 
 use std::collections::BTreeMap;
 
@@ -117,10 +118,14 @@ impl Desk {
     }
 
     fn settle(&mut self, now_s: i64) {
-        for write in self.engine.settle(now_s) {
+        let Decisions {
+            writes,
+            transitions,
+        } = self.engine.take_writes(now_s);
+        for write in writes {
             self.put(write);
         }
-        self.happened.extend(self.engine.take_transitions());
+        self.happened.extend(transitions);
     }
 
     fn put(&mut self, write: DocumentWrite) {
@@ -192,7 +197,7 @@ impl Desk {
             };
             let job = self
                 .engine
-                .begin(&lane, now_s * 1000)
+                .begin_attempt(&lane, now_s * 1000)
                 .expect("something to tell");
             self.settle(now_s);
             told.push(format!("{} {}", job.message_key, job.message.headline));
@@ -320,7 +325,7 @@ fn a_rule_that_is_gone_resolves_what_it_fired() {
         .filter(|r| r.name != "lost" && r.inhibited_by.is_empty())
         .collect();
     desk.engine = Engine::open(others, policy(), &stored).expect("readable");
-    assert!(desk.engine.needs_scan(30));
+    assert!(desk.engine.scan_reason(30).is_some());
     desk.engine.on_scan(&[lost("acct_1")], 30);
     assert_eq!(desk.alerts(), ["lost account acct_1 resolved"]);
 }

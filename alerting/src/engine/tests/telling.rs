@@ -38,11 +38,11 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
     desk.open(&lost("acct_1"), 20);
     desk.settle(20);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk.engine.begin(&lane, 20_000).expect("a job");
+    let job = desk.engine.begin_attempt(&lane, 20_000).expect("a job");
     assert!(job.unconfirmed.is_none());
     desk.settle(20);
     desk.reopen();
-    let job = desk.engine.begin(&lane, 20_000).expect("a job");
+    let job = desk.engine.begin_attempt(&lane, 20_000).expect("a job");
     let (doubtful, revision) = job.unconfirmed.expect("it may have arrived");
     assert_eq!(
         (
@@ -70,7 +70,7 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
     };
     desk.engine.on_attempt_result(&told, 20_000);
     desk.settle(20);
-    assert!(desk.engine.begin(&lane, i64::MAX).is_none());
+    assert!(desk.engine.begin_attempt(&lane, i64::MAX).is_none());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
     let lane = ("email".to_owned(), "alerts-critical".to_owned());
     assert!(
         desk.engine
-            .begin(&lane, 30_000)
+            .begin_attempt(&lane, 30_000)
             .expect("it is over")
             .unconfirmed
             .is_none()
@@ -149,7 +149,7 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
     desk.reopen();
     let (doubtful, _) = desk
         .engine
-        .begin(&lane, 30_000)
+        .begin_attempt(&lane, 30_000)
         .expect("again")
         .unconfirmed
         .expect("it may have arrived");
@@ -258,7 +258,10 @@ fn a_deleted_message_is_posted_anew() {
     );
     desk.settle(30);
     let lane = ("slack".to_owned(), "alerts-critical".to_owned());
-    let job = desk.engine.begin(&lane, 30_000).expect("the change");
+    let job = desk
+        .engine
+        .begin_attempt(&lane, 30_000)
+        .expect("the change");
     assert_eq!(job.message.receipt.as_deref(), Some("r"));
     let Attempt {
         alert_id,
@@ -277,7 +280,10 @@ fn a_deleted_message_is_posted_anew() {
         30_000,
     );
     desk.settle(30);
-    let job = desk.engine.begin(&lane, 30_000).expect("a second attempt");
+    let job = desk
+        .engine
+        .begin_attempt(&lane, 30_000)
+        .expect("a second attempt");
     assert_eq!(
         (job.message.receipt, job.unconfirmed.is_none()),
         (None, true)

@@ -14,9 +14,9 @@ use tokio::time::{Duration, Instant};
 
 use super::error::AmqpError;
 use super::publish::{OutboundMessage, Publisher};
-use crate::reconnecting::lock;
 use super::{message, pack, topology};
 use crate::ports::Delivery;
+use crate::reconnecting::lock;
 
 /// See the module.
 pub(super) struct Intake {

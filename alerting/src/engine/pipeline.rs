@@ -1,0 +1,137 @@
+//! What is known of the pipeline: its status as it was last read, and for how long it has been stalled.
+
+use std::time::Duration;
+
+use crate::metric_value::PipelineStatus;
+
+/// What was read of the pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PipelineRead {
+    /// The status. Notifiers that cannot deliver are added by the engine.
+    pub status: PipelineStatus,
+    /// For how many seconds deliveries have waited while none was processed; `None`: the engine measures it.
+    pub stalled_s: Option<i64>,
+}
+
+/// See the module. Nothing is known before the first read.
+#[derive(Default)]
+pub(super) struct Pipeline {
+    last: PipelineRead,
+    /// When it was read: [`super::TickTime::elapsed`].
+    read_at: Option<Duration>,
+    waiting: Option<Waiting>,
+}
+
+/// Deliveries wait, and none was processed since.
+struct Waiting {
+    since: Duration,
+    deliveries: i64,
+}
+
+impl Pipeline {
+    /// Whether the status must be read: it never was, or that is more than `interval` ago.
+    pub fn is_read_due(&self, interval: Duration, elapsed: Duration) -> bool {
+        self.read_at
+            .is_none_or(|at| elapsed.saturating_sub(at) > interval)
+    }
+
+    /// The status was read.
+    pub fn update(&mut self, read: PipelineRead, elapsed: Duration) {
+        (self.last, self.read_at) = (read, Some(elapsed));
+    }
+
+    /// The status for rules, when `deliveries` were processed.
+    pub fn status<'a>(
+        &mut self,
+        deliveries: i64,
+        broken_notifiers: impl Iterator<Item = &'a String>,
+        elapsed: Duration,
+    ) -> PipelineStatus {
+        let measured_s = self.stalled_s(deliveries, elapsed);
+        let mut status = self.last.status.clone();
+        status.stalled_s = self.last.stalled_s.unwrap_or(measured_s);
+        status.broken_notifiers.extend(broken_notifiers.cloned());
+        status
+    }
+
+    fn stalled_s(&mut self, deliveries: i64, elapsed: Duration) -> i64 {
+        let is_waiting = self.last.status.queue_depth.is_some_and(|depth| depth > 0);
+        if !is_waiting {
+            self.waiting = None;
+            return 0;
+        }
+        let begin = Waiting {
+            since: elapsed,
+            deliveries,
+        };
+        let before = self.waiting.take();
+        let waiting = before.filter(|waiting| waiting.deliveries == deliveries);
+        let waiting = self.waiting.insert(waiting.unwrap_or(begin));
+        let stalled = elapsed.saturating_sub(waiting.since);
+        i64::try_from(stalled.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn depth(depth: i64) -> PipelineRead {
+        PipelineRead {
+            status: PipelineStatus {
+                queue_depth: Some(depth),
+                ..PipelineStatus::default()
+            },
+            stalled_s: None,
+        }
+    }
+
+    #[test]
+    fn the_status_is_read_once_per_interval() {
+        let mut pipeline = Pipeline::default();
+        assert!(pipeline.is_read_due(at(10), at(3)));
+        pipeline.update(depth(0), at(3));
+        assert!(!pipeline.is_read_due(at(10), at(13)));
+        assert!(pipeline.is_read_due(at(10), at(13) + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn the_pipeline_is_stalled_while_deliveries_wait_and_none_is_processed() {
+        let mut pipeline = Pipeline::default();
+        let stalled_s = |pipeline: &mut Pipeline, deliveries, seconds| {
+            let status = pipeline.status(deliveries, [].iter(), at(seconds));
+            status.stalled_s
+        };
+        assert_eq!(stalled_s(&mut pipeline, 7, 0), 0, "nothing is known");
+        pipeline.update(depth(3), at(10));
+        assert_eq!(stalled_s(&mut pipeline, 7, 10), 0);
+        assert_eq!(stalled_s(&mut pipeline, 7, 310), 300);
+        assert_eq!(stalled_s(&mut pipeline, 8, 320), 0, "one was processed");
+        assert_eq!(stalled_s(&mut pipeline, 8, 350), 30);
+        pipeline.update(depth(0), at(360));
+        assert_eq!(stalled_s(&mut pipeline, 8, 370), 0, "none waits");
+        pipeline.update(depth(1), at(380));
+        assert_eq!(stalled_s(&mut pipeline, 8, 390), 0, "it waits from now on");
+    }
+
+    #[test]
+    fn a_stall_that_is_given_is_not_measured() {
+        let mut pipeline = Pipeline::default();
+        let given = PipelineRead {
+            stalled_s: Some(5),
+            ..depth(3)
+        };
+        pipeline.update(given, at(0));
+        let broken = "slack".to_owned();
+        pipeline.status(7, [].iter(), at(0));
+        let status = pipeline.status(7, [broken.clone()].iter(), at(900));
+        assert_eq!(
+            (status.stalled_s, status.broken_notifiers),
+            (5, vec![broken])
+        );
+    }
+}

@@ -1,0 +1,396 @@
+//! What a tick reads, in how many rounds, and what it writes between them.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use revwatch_storage::ports::Changes as ChangePage;
+
+use super::super::tick::{MAX_UNREAD, SCAN_PART};
+use super::*;
+
+/// What a tick finds in the store.
+#[derive(Default)]
+struct Found {
+    deliveries: i64,
+    /// Each is read once; after the last there are no more changes.
+    pages: Vec<ChangePage>,
+    open: Vec<Condition>,
+    due: Vec<Condition>,
+    commands: Vec<(String, String)>,
+    counters: Counters,
+}
+
+/// The rounds of a tick: what each read, and why there was another one.
+type Rounds = Vec<(ReadSet, Option<Unfinished>)>;
+
+const HOUR_S: i64 = 3600;
+
+impl Found {
+    fn read(&mut self, reads: &ReadSet) -> ReadResult<'_> {
+        let page = |read: &ChangeRead| match self.pages.is_empty() {
+            false => self.pages.remove(0),
+            true => page(vec![], read.cursor.clone()),
+        };
+        ReadResult {
+            pipeline: reads.pipeline.then(PipelineRead::default),
+            deliveries: reads.deliveries.then_some(self.deliveries),
+            changes: reads.changes.as_ref().map(page),
+            counters: reads.counters.as_ref().map(|_| CounterRead {
+                counters: Cow::Borrowed(&self.counters),
+                took: Duration::ZERO,
+            }),
+            conditions: reads.conditions.as_ref().map(|_| self.open.clone()),
+            due: match reads.due.is_empty() {
+                true => vec![],
+                false => std::mem::take(&mut self.due),
+            },
+            commands: match reads.commands {
+                true => std::mem::take(&mut self.commands),
+                false => vec![],
+            },
+        }
+    }
+}
+
+impl Desk {
+    fn round(&mut self, found: &mut Found, now_s: i64) -> (ReadSet, TickOutput) {
+        let reads = self.engine.required_reads(time(now_s));
+        let mut output = self.engine.tick(found.read(&reads), time(now_s));
+        for write in &output.decisions.writes {
+            self.put(write.clone());
+        }
+        self.happened.append(&mut output.decisions.transitions);
+        (reads, output)
+    }
+
+    fn tick(&mut self, found: &mut Found, now_s: i64) -> Rounds {
+        let mut rounds = Rounds::new();
+        loop {
+            let (reads, output) = self.round(found, now_s);
+            let has_ended = output.unfinished.is_none();
+            rounds.push((reads, output.unfinished));
+            if has_ended {
+                return rounds;
+            }
+        }
+    }
+}
+
+fn time(now_s: i64) -> TickTime {
+    TickTime {
+        now_s,
+        elapsed: Duration::from_secs(now_s.unsigned_abs()),
+    }
+}
+
+/// The last page of some changes.
+fn page(changes: Vec<ConditionChange>, cursor: ChangeCursor) -> ChangePage {
+    ChangePage {
+        changes,
+        cursor,
+        ..ChangePage::default()
+    }
+}
+
+fn read_up_to(number: u64) -> ChangeCursor {
+    ChangeCursor::from([(0, number)])
+}
+
+fn probe() -> ReadSet {
+    ReadSet {
+        deliveries: true,
+        ..ReadSet::default()
+    }
+}
+
+fn changes_after(cursor: ChangeCursor) -> ReadSet {
+    ReadSet {
+        changes: Some(ChangeRead {
+            cursor,
+            limit: 1000,
+        }),
+        ..ReadSet::default()
+    }
+}
+
+fn scan(reason: ScanReason) -> ReadSet {
+    ReadSet {
+        conditions: Some(reason),
+        ..ReadSet::default()
+    }
+}
+
+fn commands() -> ReadSet {
+    ReadSet {
+        commands: true,
+        ..ReadSet::default()
+    }
+}
+
+fn reads(rounds: &Rounds) -> Vec<ReadSet> {
+    rounds.iter().map(|(reads, _)| reads.clone()).collect()
+}
+
+fn accounts(count: usize) -> Vec<Condition> {
+    (0..count).map(|n| lost(&format!("acct_{n}"))).collect()
+}
+
+/// An engine that has ticked at second 100 and found nothing.
+fn ticked() -> (Desk, Found) {
+    let (mut desk, mut found) = (Desk::new(), Found::default());
+    desk.tick(&mut found, 100);
+    (desk, found)
+}
+
+#[test]
+fn the_first_tick_of_all_reads_everything() {
+    let mut desk = Desk::open_engine(&Documents::default());
+    let mut found = Found {
+        open: vec![lost("acct_1")],
+        ..Found::default()
+    };
+    let rounds = desk.tick(&mut found, 500 * HOUR_S);
+    let first = ReadSet {
+        pipeline: true,
+        ..probe()
+    };
+    let with_counters = ReadSet {
+        counters: Some(HoursRead {
+            hours: 500 - desk.engine.hours_needed()..=500,
+            reason: CounterReadReason::NeverRead,
+        }),
+        ..changes_after(ChangeCursor::new())
+    };
+    let expected = [
+        first,
+        with_counters,
+        scan(ScanReason::RulesChanged),
+        commands(),
+    ];
+    assert_eq!(reads(&rounds), expected, "nothing falls due after a scan");
+    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+}
+
+#[test]
+fn an_idle_tick_reads_the_probe_one_page_of_changes_and_the_commands() {
+    let (mut desk, mut found) = ticked();
+    let rounds = desk.tick(&mut found, 100);
+    let expected = [
+        (probe(), Some(Unfinished::ChangesUnread)),
+        (
+            changes_after(ChangeCursor::new()),
+            Some(Unfinished::CommandsUnread),
+        ),
+        (commands(), None),
+    ];
+    assert_eq!(rounds, expected);
+}
+
+#[test]
+fn a_tick_in_the_next_second_reads_what_fell_due_in_it() {
+    let (mut desk, mut found) = ticked();
+    found.due.push(lost("acct_1"));
+    let rounds = desk.tick(&mut found, 101);
+    let window = |after_s, until_s| DueWindow { after_s, until_s };
+    let expected = [window(100, 101), window(100 - HOUR_S, 101 - HOUR_S)];
+    assert_eq!(rounds[2].0.due, expected);
+    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+}
+
+#[test]
+fn the_pipeline_is_read_again_after_its_interval() {
+    let (mut desk, mut found) = ticked();
+    let reads_at =
+        |desk: &mut Desk, found: &mut Found, now_s| desk.tick(found, now_s)[0].0.pipeline;
+    assert!(!reads_at(&mut desk, &mut found, 110));
+    assert!(reads_at(&mut desk, &mut found, 111));
+    assert!(!reads_at(&mut desk, &mut found, 112));
+}
+
+#[test]
+fn counters_are_read_when_deliveries_were_processed_and_not_a_second_time() {
+    let (mut desk, mut found) = ticked();
+    found.deliveries += 1;
+    found
+        .counters
+        .add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
+    let reason = |rounds: &Rounds| rounds[1].0.counters.as_ref().map(|read| read.reason);
+    let rounds = desk.tick(&mut found, 101);
+    assert_eq!(reason(&rounds), Some(CounterReadReason::NewDeliveries));
+    let key = WatchKey {
+        rule: "failures".into(),
+        subject: Subject::Segment {
+            by: "currency".into(),
+            value: "usd".into(),
+        },
+    };
+    assert_eq!(desk.engine.stage_of(&key), Stage::Pending);
+    assert_eq!(reason(&desk.tick(&mut found, 102)), None);
+    let rounds = desk.tick(&mut found, 161);
+    assert_eq!(reason(&rounds), Some(CounterReadReason::IntervalElapsed));
+    assert_eq!(desk.engine.stage_of(&key), Stage::Firing);
+}
+
+#[test]
+fn changes_are_read_to_the_end_before_anything_is_decided() {
+    let (mut desk, mut found) = ticked();
+    let opened = vec![ConditionChange::Open(lost("acct_1"))];
+    let closed = vec![ConditionChange::Close(lost("acct_1").key)];
+    let first = ChangePage {
+        more: true,
+        ..page(opened, read_up_to(1))
+    };
+    found.pages = vec![first, page(closed, read_up_to(2))];
+    let rounds = desk.tick(&mut found, 100);
+    let expected = [
+        probe(),
+        changes_after(ChangeCursor::new()),
+        changes_after(read_up_to(1)),
+        commands(),
+    ];
+    assert_eq!(reads(&rounds), expected);
+    assert!(desk.alerts().is_empty() && desk.happened.is_empty());
+    let next = desk.tick(&mut found, 100);
+    assert_eq!(next[1].0, changes_after(read_up_to(2)));
+}
+
+#[test]
+fn lost_changes_are_replaced_by_a_scan_after_the_newest_was_read() {
+    let (mut desk, mut found) = ticked();
+    let gap = ChangePage {
+        gap: true,
+        ..page(vec![], read_up_to(9))
+    };
+    let since = ConditionChange::Open(lost("acct_2"));
+    found.pages = vec![gap, page(vec![since], read_up_to(10))];
+    found.open = accounts(1);
+    let rounds = desk.tick(&mut found, 100);
+    let expected = [
+        probe(),
+        changes_after(ChangeCursor::new()),
+        changes_after(read_up_to(9)),
+        scan(ScanReason::ChangesLost),
+        commands(),
+    ];
+    assert_eq!(reads(&rounds), expected);
+    assert_eq!(desk.alerts(), ["lost account acct_0 firing"]);
+}
+
+#[test]
+fn too_many_changes_are_replaced_by_a_scan() {
+    let (mut desk, mut found) = ticked();
+    let closed = ConditionChange::Close(lost("acct_1").key);
+    found.pages = vec![page(vec![closed; MAX_UNREAD + 1], read_up_to(9))];
+    let rounds = desk.tick(&mut found, 100);
+    assert_eq!(rounds[2].0, scan(ScanReason::TooManyChanges));
+}
+
+#[test]
+fn a_scan_is_written_in_parts_and_an_evaluator_that_dies_within_it_starts_it_again() {
+    let (mut desk, mut found) = ticked();
+    desk.engine.on_recovery("run_2");
+    found.open = accounts(SCAN_PART + 1);
+    for _ in 0..2 {
+        desk.round(&mut found, 100)
+            .1
+            .unfinished
+            .expect("another round");
+    }
+    let (_, part) = desk.round(&mut found, 100);
+    assert_eq!(part.unfinished, Some(Unfinished::ScanUnderWay(1)));
+    let written = |desk: &Desk| {
+        desk.store
+            .keys()
+            .filter(|(space, _)| *space == ALERTS)
+            .count()
+    };
+    assert_eq!(written(&desk), SCAN_PART + 1, "with the group");
+    let (before, in_flight) = (desk.store.clone(), desk.engine.required_reads(time(100)));
+    assert_eq!(in_flight, ReadSet::default(), "the rest is in memory");
+    // It goes on …
+    let rounds = desk.tick(&mut found, 100);
+    assert_eq!(reads(&rounds), [ReadSet::default(), commands()]);
+    assert_eq!(written(&desk), SCAN_PART + 2);
+    assert_eq!(desk.engine.scan_reason(100), None);
+    // … or another evaluator begins where it stopped.
+    desk.store = before;
+    desk.reopen();
+    assert_eq!(desk.engine.scan_reason(100), Some(ScanReason::RulesChanged));
+    desk.tick(&mut found, 100);
+    assert_eq!(written(&desk), SCAN_PART + 2);
+}
+
+#[test]
+fn conditions_that_were_not_read_do_not_count_as_closed() {
+    let (mut desk, mut found) = ticked();
+    desk.open(&lost("acct_1"), 100);
+    desk.engine.on_recovery("run_2");
+    desk.round(&mut found, 101)
+        .1
+        .unfinished
+        .expect("another round");
+    desk.round(&mut found, 101)
+        .1
+        .unfinished
+        .expect("another round");
+    let output = desk.engine.tick(ReadResult::default(), time(101));
+    assert_eq!(output.unfinished, Some(Unfinished::ScanDue));
+    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+    found.open = vec![lost("acct_1")];
+    desk.tick(&mut found, 101);
+    assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
+}
+
+#[test]
+fn a_command_is_carried_out_or_discarded_with_its_place() {
+    let (mut desk, mut found) = ticked();
+    desk.open(&lost("acct_1"), 100);
+    let command = Command {
+        ask: CommandKind::Acknowledge {
+            alert_id: desk.id("lost"),
+        },
+        by: "ana".into(),
+        via: "cli".into(),
+        at_s: 100,
+    };
+    found.commands = vec![
+        ("c1".into(), json(&command)),
+        ("c2".into(), "{\"ask\": 4242}".into()),
+    ];
+    for _ in 0..2 {
+        desk.round(&mut found, 100)
+            .1
+            .unfinished
+            .expect("another round");
+    }
+    let (_, output) = desk.round(&mut found, 100);
+    assert_eq!(output.commands, [("c1".to_owned(), command)]);
+    let [unreadable] = &output.unreadable[..] else {
+        panic!("{:?}", output.unreadable)
+    };
+    assert_eq!(unreadable.key, "c2");
+    assert!(unreadable.place.starts_with("line 1, column ") && !unreadable.place.contains("4242"));
+    let deleted = output
+        .decisions
+        .writes
+        .iter()
+        .filter(|write| write.space == COMMANDS);
+    assert_eq!(deleted.filter(|write| write.body.is_none()).count(), 2);
+    assert_eq!(desk.alerts(), ["lost account acct_1 acknowledged"]);
+}
+
+#[test]
+fn the_history_is_cut_once_a_day() {
+    let (mut desk, mut found) = ticked();
+    let mut cuts_at = |now_s| {
+        let mut output = TickOutput::default();
+        for _ in 0..3 {
+            output = desk.round(&mut found, now_s).1;
+        }
+        assert_eq!(output.unfinished, None);
+        output.cut_history
+    };
+    let first_s = 86_401;
+    assert!(cuts_at(first_s) && !cuts_at(first_s + 86_400));
+    assert!(cuts_at(first_s + 86_401));
+}
