@@ -45,9 +45,9 @@ impl Settings {
     }
 
     /// The variables that name its files.
-    pub(crate) fn variables(&self, of_home: Variables) -> Variables {
+    pub(crate) fn variables(&self, of_deployment: Variables) -> Variables {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
-        let mut variables = of_home;
+        let mut variables = of_deployment;
         variables.push(("REVWATCH_CONFIG".into(), file("revwatch.toml")));
         variables.push(("REVWATCH_RULES".into(), file("rules.toml")));
         variables

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Home, shipped_rules};
+use super::{Deployment, shipped_rules};
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::slack::Slack;
 use crate::support::wait::until;
@@ -91,18 +91,18 @@ fn id(alert: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_are_acknowledged_silenced_and_resolved_from_the_command_line() {
-    acknowledged_silenced_and_resolved(&Home::embedded()).await;
+    acknowledged_silenced_and_resolved(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_are_acknowledged_silenced_and_resolved_on_rabbitmq_and_redis() {
-    acknowledged_silenced_and_resolved(&Home::servers().await).await;
+    acknowledged_silenced_and_resolved(&Deployment::servers().await).await;
 }
 
-async fn acknowledged_silenced_and_resolved(home: &Home) {
+async fn acknowledged_silenced_and_resolved(deployment: &Deployment) {
     let slack = Slack::start(&[]).await;
     let rules = shipped_rules(&["provider_lost_charges"]);
-    let variables = home.variables(&[
+    let variables = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
         ("REVWATCH_RULES", &rules.path().display().to_string()),
@@ -312,9 +312,9 @@ async fn acknowledged_silenced_and_resolved(home: &Home) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_stands_for_its_members() {
     let slack = Slack::start(&[]).await;
-    let home = Home::embedded();
+    let deployment = Deployment::embedded();
     let rules = shipped_rules(&["provider_lost_charges"]);
-    let variables = home.variables(&[
+    let variables = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
         ("REVWATCH_RULES", &rules.path().display().to_string()),
@@ -407,8 +407,8 @@ async fn a_group_stands_for_its_members() {
 
 #[test]
 fn a_silence_needs_an_end_a_reason_and_a_matcher() {
-    let home = Home::embedded();
-    let variables = home.variables(&[("USER", "ana")]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[("USER", "ana")]);
     for (args, why) in [
         (&["--rule", "r", "--reason", "r"][..], "--for"),
         (&["--rule", "r", "--for", "1h"], "--reason"),
@@ -438,5 +438,5 @@ fn a_silence_needs_an_end_a_reason_and_a_matcher() {
     ] {
         refused(&variables, &[&["silence"], args].concat(), 2, why);
     }
-    refused(&home.variables(&[]), &["ack", "al_1"], 2, "--by");
+    refused(&deployment.variables(&[]), &["ack", "al_1"], 2, "--by");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use super::crash::{load, same_exports};
 use crate::support::history::History;
 use crate::support::revwatch::{Revwatch, Variables, begin, cli, metrics, print};
@@ -14,8 +14,8 @@ use crate::support::wait::{until, until_blocking};
 
 const KEY: &str = "sk_test_never_shown";
 
-fn asking(home: &Home, stripe: &Stripe, key: &str) -> Variables {
-    home.variables(&[
+fn asking(deployment: &Deployment, stripe: &Stripe, key: &str) -> Variables {
+    deployment.variables(&[
         ("STRIPE_SECRET_KEY", key),
         ("STRIPE_API_BASE", &stripe.url()),
     ])
@@ -68,20 +68,20 @@ fn payout(n: usize, created_s: i64, account: Option<&str>) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_in_deliveries_is_filled_embedded() {
-    a_gap_in_deliveries_is_filled(&Home::embedded()).await;
+    a_gap_in_deliveries_is_filled(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_in_deliveries_is_filled_on_servers() {
-    a_gap_in_deliveries_is_filled(&Home::servers().await).await;
+    a_gap_in_deliveries_is_filled(&Deployment::servers().await).await;
 }
 
 /// Half of the events arrive by webhook; then a backfill reads all of them while revwatch serves.
-async fn a_gap_in_deliveries_is_filled(home: &Home) {
+async fn a_gap_in_deliveries_is_filled(deployment: &Deployment) {
     let history = History::new(41, 60, now_s());
     let stripe = Stripe::start(&[]).await;
     stripe.add_events(&history.events, KEY);
-    let variables = asking(home, &stripe, KEY);
+    let variables = asking(deployment, &stripe, KEY);
     // Every second event, and one of each account, so that revwatch knows the accounts to read. Two
     // accounts are known to Stripe only.
     let new: Vec<String> = accounts_of(&history.events).into_iter().take(2).collect();
@@ -148,16 +148,16 @@ async fn a_gap_in_deliveries_is_filled(home: &Home) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backfill_continues_embedded() {
-    killed_backfill_continues(&Home::embedded()).await;
+    killed_backfill_continues(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backfill_continues_on_servers() {
-    killed_backfill_continues(&Home::servers().await).await;
+    killed_backfill_continues(&Deployment::servers().await).await;
 }
 
 /// Killed repeatedly while it publishes: the same command finishes, and no event is missing.
-async fn killed_backfill_continues(home: &Home) {
+async fn killed_backfill_continues(deployment: &Deployment) {
     let history = History::new(42, 120, now_s());
     let (own, connected): (Vec<_>, Vec<_>) = history
         .events
@@ -169,11 +169,11 @@ async fn killed_backfill_continues(home: &Home) {
     stripe.add_events(&own, KEY);
     // Progress is kept in this folder, wherever the events are stored.
     let folder = tempfile::tempdir().expect("a folder");
-    let data = match home {
-        Home::Embedded(folder) => folder.path().to_owned(),
-        Home::Servers(_) => folder.path().join("not/there/yet"),
+    let data = match deployment {
+        Deployment::Embedded(folder) => folder.path().to_owned(),
+        Deployment::Servers(_) => folder.path().join("not/there/yet"),
     };
-    let mut variables = asking(home, &stripe, KEY);
+    let mut variables = asking(deployment, &stripe, KEY);
     variables.retain(|(name, _)| name != "REVWATCH_DATA");
     variables.push(("REVWATCH_DATA".into(), data.display().to_string()));
     let args = ["backfill", "--since", "1d", "--rate", "100"];
@@ -265,8 +265,8 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
     let faults = [Fault::TooMany, Fault::Status(500), Fault::Closed];
     let stripe = Stripe::start(&faults).await;
     stripe.add_events(&events, KEY);
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe, KEY);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe, KEY);
 
     // From the 10th event to before the 340th.
     let iso = |s: i64| jiff::Timestamp::from_second(s).expect("a time").to_string();
@@ -360,10 +360,10 @@ async fn pages_time_ranges_accounts_and_api_errors_are_handled() {
 async fn impossible_backfills_are_refused_with_a_reason() {
     let stripe = Stripe::start(&[]).await;
     stripe.add_events(&[payout(1, now_s(), None)], KEY);
-    let home = Home::embedded();
-    let keyless = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let keyless = deployment.variables(&[]);
     assert!(refused(&keyless, &["backfill", "--since", "1d"]).contains("STRIPE_SECRET_KEY"));
-    let wrong = asking(&home, &stripe, "sk_test_another");
+    let wrong = asking(&deployment, &stripe, "sk_test_another");
     let printed = refused(&wrong, &["backfill", "--since", "1d"]);
     assert!(
         printed.contains("401")
@@ -372,7 +372,7 @@ async fn impossible_backfills_are_refused_with_a_reason() {
         "{printed}"
     );
     assert_eq!(stripe.lists().len(), 1, "a wrong key is not tried again");
-    let variables = asking(&home, &stripe, KEY);
+    let variables = asking(&deployment, &stripe, KEY);
     for (args, expected) in [
         (&["--since", "40d"][..], "30 days"),
         (&["--since", "soon"], "--since"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Home;
+use super::Deployment;
 use crate::support::providers::Settings;
 use crate::support::revwatch::{Revwatch, Variables, cli, print};
 
@@ -135,8 +135,11 @@ fn settings_in_effect_are_printed_with_their_source() {
 
 #[tokio::test]
 async fn an_unknown_variable_causes_a_warning_at_start() {
-    let home = Home::embedded();
-    let process = Revwatch::serve(&home.variables(&[("REVWATCH_PARTITION", "16")]), "worker");
+    let deployment = Deployment::embedded();
+    let process = Revwatch::serve(
+        &deployment.variables(&[("REVWATCH_PARTITION", "16")]),
+        "worker",
+    );
     let wanted = "REVWATCH_PARTITION is set, but revwatch has no such variable; did you mean REVWATCH_PARTITIONS?";
     assert_eq!(process.logged(wanted).len(), 1, "{:?}", process.log());
     process.stop();

@@ -5,15 +5,15 @@ use std::sync::Mutex;
 
 use futures_util::StreamExt as _;
 
-use super::Home;
+use super::Deployment;
 use crate::support::history::History;
 use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeatedly_killed_embedded_process_loses_nothing() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
     let history = History::new(7, 60, jiff::Timestamp::now().as_second());
     let mut rest = history.events.clone();
     let mut kills = 0;
@@ -32,8 +32,8 @@ async fn a_repeatedly_killed_embedded_process_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_killed_under_load_loses_nothing_on_rabbitmq_and_redis() {
-    let home = Home::servers().await;
-    let variables = home.variables(&[]);
+    let deployment = Deployment::servers().await;
+    let variables = deployment.variables(&[]);
     let history = History::new(8, 80, jiff::Timestamp::now().as_second());
     let alerting = Revwatch::serve(&variables, "alerting");
     let mut rest = history.events.clone();
@@ -96,7 +96,7 @@ async fn all_applied(variables: &Variables, history: &History) {
 
 /// The exports equal those of a run without the faults of this one.
 pub(super) async fn same_exports(variables: &Variables, events: &[String]) {
-    let reference = Home::embedded();
+    let reference = Deployment::embedded();
     let reference = reference.variables(&[]);
     let process = Revwatch::serve(&reference, "ingest,worker");
     load(&process, events, events.len()).await;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::Home;
+use super::Deployment;
 use crate::support::revwatch::{Revwatch, cli};
 
 /// `systemd-analyze security` rates exposure from 0 (safe) to 10; this is in tenths.
@@ -116,8 +116,8 @@ fn docker_reads_the_compose_file() {
 /// The health check of the containers.
 #[test]
 fn health_reports_the_readiness_of_the_local_process() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let address = process.admin("").trim_start_matches("http://").to_owned();
     let asked = [variables, vec![("REVWATCH_ADMIN_LISTEN".into(), address)]].concat();

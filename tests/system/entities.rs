@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use crate::support::revwatch::{Revwatch, metrics, post, print};
 use crate::support::wait::until;
 
@@ -110,8 +110,8 @@ fn cases() -> Vec<Case> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_can_be_exported_and_shown_with_its_events() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let mut posted = 0;

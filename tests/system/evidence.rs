@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::Home;
+use super::Deployment;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
 use crate::support::wait::until;
 
@@ -97,17 +97,18 @@ fn column(csv: &str, name: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_leaves_evidence_without_names_embedded() {
-    a_review_leaves_evidence_without_names(&Home::embedded()).await;
+    a_review_leaves_evidence_without_names(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_leaves_evidence_without_names_on_servers() {
-    a_review_leaves_evidence_without_names(&Home::servers().await).await;
+    a_review_leaves_evidence_without_names(&Deployment::servers().await).await;
 }
 
-async fn a_review_leaves_evidence_without_names(home: &Home) {
+async fn a_review_leaves_evidence_without_names(deployment: &Deployment) {
     let rules = rules();
-    let variables = home.variables(&[("REVWATCH_RULES", &rules.path().display().to_string())]);
+    let variables =
+        deployment.variables(&[("REVWATCH_RULES", &rules.path().display().to_string())]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let client = reqwest::Client::new();
     for body in events() {

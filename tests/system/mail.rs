@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Home;
+use super::Deployment;
 use crate::support::mail::MailServer;
 use crate::support::providers::{Settings, post_all, updated};
 use crate::support::revwatch::Revwatch;
@@ -35,12 +35,12 @@ fn about<'a>(mails: &'a [Value], account: &str, subject: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
-    let (home, settings, mut server) = (
-        Home::embedded(),
+    let (deployment, settings, mut server) = (
+        Deployment::embedded(),
         Settings::of_providers(SETTINGS),
         MailServer::start(),
     );
-    let variables = settings.variables(home.variables(&[("SMTP_URL", &server.url())]));
+    let variables = settings.variables(deployment.variables(&[("SMTP_URL", &server.url())]));
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let (url, begin_s) = (
         process.url("/webhooks/stripe"),

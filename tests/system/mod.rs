@@ -33,13 +33,13 @@ use crate::support::rabbitmq::RabbitServer;
 use crate::support::redis::RedisServer;
 use crate::support::revwatch::Variables;
 
-/// An environment for revwatch, removed at the end of the test.
-pub(crate) enum Home {
+/// A deployment of revwatch: the store and the queue, removed at the end of the test.
+pub(crate) enum Deployment {
     Embedded(TempDir),
     Servers(Box<(RabbitServer, RedisServer)>),
 }
 
-impl Home {
+impl Deployment {
     pub(crate) fn embedded() -> Self {
         Self::Embedded(tempfile::tempdir().expect("a folder"))
     }
@@ -51,15 +51,15 @@ impl Home {
         )))
     }
 
-    /// The Redis of an environment that has one.
+    /// The Redis of a deployment on servers.
     pub(crate) fn redis(&mut self) -> &mut RedisServer {
         match self {
             Self::Servers(servers) => &mut servers.1,
-            Self::Embedded(_) => panic!("an embedded home has no Redis"),
+            Self::Embedded(_) => panic!("an embedded deployment has no Redis"),
         }
     }
 
-    /// The variables for this environment, and more.
+    /// The variables for this deployment, and `more`.
     pub(crate) fn variables(&self, more: &[(&str, &str)]) -> Variables {
         use secrecy::ExposeSecret as _;
         let mut variables: Variables = more

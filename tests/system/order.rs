@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use super::Home;
+use super::Deployment;
 use crate::support::history::History;
 use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
 use crate::support::wait::until;
@@ -15,16 +15,16 @@ const KINDS: [&str; 4] = ["subscriptions", "invoices", "payouts", "accounts"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_and_duplicates_do_not_matter_on_the_embedded_store() {
-    check(&Home::embedded(), &Home::embedded()).await;
+    check(&Deployment::embedded(), &Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_and_duplicates_do_not_matter_on_rabbitmq_and_redis() {
-    check(&Home::embedded(), &Home::servers().await).await;
+    check(&Deployment::embedded(), &Deployment::servers().await).await;
 }
 
 /// Posts the history to `one` in its true order and to `other` shuffled with duplicates.
-async fn check(one: &Home, other: &Home) {
+async fn check(one: &Deployment, other: &Deployment) {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let history = History::new(seed, 60, jiff::Timestamp::now().as_second());

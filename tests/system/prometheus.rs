@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use revwatch_runtime::telemetry::Metrics;
 use serde_json::Value;
 
-use super::Home;
+use super::Deployment;
 use crate::support::history::History;
 use crate::support::prometheus::{Prometheus, promtool};
 use crate::support::providers::{Settings, alerts, is_notified_by, post_all, updated};
@@ -30,9 +30,9 @@ const MAY_BE_EMPTY: [(&str, &str); 3] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
-    let home = Home::servers().await;
+    let deployment = Deployment::servers().await;
     let settings = Settings::of_providers(SETTINGS);
-    let variables = settings.variables(home.variables(&[]));
+    let variables = settings.variables(deployment.variables(&[]));
     let roles =
         ["ingest", "worker", "alerting"].map(|role| (role, Revwatch::serve(&variables, role)));
     let targets = roles

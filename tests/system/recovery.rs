@@ -4,7 +4,7 @@
 use revwatch_storage::sqlite::FILE_NAME;
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use super::crash::{load, same_exports};
 use crate::support::history::History;
 use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
@@ -14,17 +14,17 @@ use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_holds_events_back_and_loses_none_embedded() {
-    pausing_holds_back_and_loses_nothing(&Home::embedded()).await;
+    pausing_holds_back_and_loses_nothing(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_holds_events_back_and_loses_none_on_servers() {
-    pausing_holds_back_and_loses_nothing(&Home::servers().await).await;
+    pausing_holds_back_and_loses_nothing(&Deployment::servers().await).await;
 }
 
 /// K15: everything is paused; then test mode resumes, then one account, then everything.
-async fn pausing_holds_back_and_loses_nothing(home: &Home) {
-    let variables = home.variables(&[]);
+async fn pausing_holds_back_and_loses_nothing(deployment: &Deployment) {
+    let variables = deployment.variables(&[]);
     let payout = |n: usize, live: bool, account: &str| {
         json!({
             "id": format!("evt_{n}"), "object": "event", "api_version": "2025-03-31.basil", "type": "payout.paid",
@@ -141,8 +141,8 @@ async fn pausing_holds_back_and_loses_nothing(home: &Home) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_pauses_do_not_undo_each_other() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
     Revwatch::serve(&variables, "ingest,worker").stop();
     std::thread::scope(|scope| {
         for n in 0..8 {
@@ -162,11 +162,11 @@ async fn concurrent_pauses_do_not_undo_each_other() {
 /// A new pause is added to the existing ones, although the store has lost them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_added_to_pauses_that_the_store_has_lost() {
-    let mut home = Home::servers().await;
-    let variables = home.variables(&[]);
+    let mut deployment = Deployment::servers().await;
+    let variables = deployment.variables(&[]);
     Revwatch::serve(&variables, "ingest,worker").stop();
     print(&variables, &["pause", "--mode", "live"]);
-    home.redis().run::<()>("FLUSHALL");
+    deployment.redis().run::<()>("FLUSHALL");
     print(&variables, &["pause", "--account", "acct_1"]);
     let shown: Value =
         serde_json::from_str(&print(&variables, &["pause", "--show", "--json"])).expect("JSON");
@@ -179,25 +179,25 @@ async fn a_pause_is_added_to_pauses_that_the_store_has_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_while_serving_sends_no_notification_embedded() {
-    rebuild_while_serving_notifies_nothing(&Home::embedded()).await;
+    rebuild_while_serving_notifies_nothing(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_while_serving_sends_no_notification_on_servers() {
-    rebuild_while_serving_notifies_nothing(&Home::servers().await).await;
+    rebuild_while_serving_notifies_nothing(&Deployment::servers().await).await;
 }
 
 /// Between the drop and the last replayed event no condition holds; no notification may result.
-async fn rebuild_while_serving_notifies_nothing(home: &Home) {
+async fn rebuild_while_serving_notifies_nothing(deployment: &Deployment) {
     let slack = Slack::start(&[]).await;
     let text =
         "[alerting]\ntick_seconds = 0.05\nmessages_per_second = 200.0\ngroup_above = 100000\n";
     let settings = Settings::of_providers(text);
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let url = process.url("/webhooks/stripe");
     let now_s = jiff::Timestamp::now().as_second();
@@ -249,16 +249,16 @@ async fn rebuild_while_serving_notifies_nothing(home: &Home) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_requeued_and_discarded_embedded() {
-    dead_letters_are_listed_requeued_and_discarded(&Home::embedded()).await;
+    dead_letters_are_listed_requeued_and_discarded(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_requeued_and_discarded_on_servers() {
-    dead_letters_are_listed_requeued_and_discarded(&Home::servers().await).await;
+    dead_letters_are_listed_requeued_and_discarded(&Deployment::servers().await).await;
 }
 
-async fn dead_letters_are_listed_requeued_and_discarded(home: &Home) {
-    let variables = home.variables(&[]);
+async fn dead_letters_are_listed_requeued_and_discarded(deployment: &Deployment) {
+    let variables = deployment.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let client = reqwest::Client::new();
     for n in 0..3 {
@@ -363,10 +363,10 @@ fn unreadable(n: usize) -> String {
 /// continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_partition_is_reported() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
-    let Home::Embedded(folder) = &home else {
-        panic!("an embedded home")
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
+    let Deployment::Embedded(folder) = &deployment else {
+        panic!("an embedded deployment")
     };
     let history = History::new(61, 8, jiff::Timestamp::now().as_second());
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -445,17 +445,17 @@ async fn a_blocked_partition_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_is_rebuilt_from_the_archive_embedded() {
-    state_is_rebuilt_from_the_archive(&Home::embedded()).await;
+    state_is_rebuilt_from_the_archive(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_is_rebuilt_from_the_archive_on_servers() {
-    state_is_rebuilt_from_the_archive(&Home::servers().await).await;
+    state_is_rebuilt_from_the_archive(&Deployment::servers().await).await;
 }
 
 /// Without a running process, and while processes run and receive more.
-async fn state_is_rebuilt_from_the_archive(home: &Home) {
-    let variables = home.variables(&[]);
+async fn state_is_rebuilt_from_the_archive(deployment: &Deployment) {
+    let variables = deployment.variables(&[]);
     let history = History::new(31, 60, jiff::Timestamp::now().as_second());
     let deliveries = history.delivered(5);
     let repeats = deliveries.len() - history.events.len();

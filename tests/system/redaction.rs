@@ -8,7 +8,7 @@ use revwatch_storage::ports::{COMMANDS, Documents as _};
 use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use crate::support::echo_server;
 use crate::support::history::History;
 use crate::support::providers::Settings;
@@ -56,10 +56,10 @@ const TRACES_OF_THEM: [&str; 14] = [
 const LOG_ALL: &str = "info,lapin=warn,revwatch=trace,revwatch_ingest=trace,revwatch_worker=trace,revwatch_alerting=trace,revwatch_core=trace,revwatch_storage=trace,revwatch_runtime=trace";
 
 /// Every notifier is configured and connects to a peer that echoes its input.
-async fn variables_of(home: &Home, settings: &Settings, port: u16) -> Variables {
+async fn variables_of(deployment: &Deployment, settings: &Settings, port: u16) -> Variables {
     let (peer, _) = echo_server::over_http().await;
     let mail = echo_server::over_smtp();
-    settings.variables(home.variables(&[
+    settings.variables(deployment.variables(&[
         ("RUST_LOG", LOG_ALL),
         ("STRIPE_WEBHOOK_SECRET", STRIPE),
         ("STRIPE_KERNEL_WEBHOOK_SECRET", "whsec_hush03kernel"),
@@ -343,15 +343,15 @@ fn lines(log: &[Value]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_with_every_feature_logs_no_secrets_or_personal_data() {
-    logs_no_secrets_or_personal_data(&Home::embedded()).await;
+    logs_no_secrets_or_personal_data(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_on_rabbitmq_and_redis_log_no_secrets_or_personal_data() {
-    logs_no_secrets_or_personal_data(&Home::servers().await).await;
+    logs_no_secrets_or_personal_data(&Deployment::servers().await).await;
 }
 
-async fn logs_no_secrets_or_personal_data(home: &Home) {
+async fn logs_no_secrets_or_personal_data(deployment: &Deployment) {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
@@ -359,7 +359,7 @@ async fn logs_no_secrets_or_personal_data(home: &Home) {
     drop(free);
     let (peer, asked) = echo_server::over_http().await;
     let settings = settings(&peer);
-    let variables = variables_of(home, &settings, port).await;
+    let variables = variables_of(deployment, &settings, port).await;
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let client = reqwest::Client::new();
     let url = process.url("/webhooks/stripe");
@@ -420,7 +420,7 @@ async fn logs_no_secrets_or_personal_data(home: &Home) {
             "{output:?}"
         );
     }
-    if let Home::Embedded(folder) = home {
+    if let Deployment::Embedded(folder) = deployment {
         let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
         for (n, body) in PERSONAL
             .iter()
@@ -492,13 +492,14 @@ async fn logs_no_secrets_or_personal_data(home: &Home) {
 /// Without another notifier, alerts go to the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_in_the_log_hold_no_personal_data() {
-    let home = Home::embedded();
+    let deployment = Deployment::embedded();
     let settings = Settings::new(
         "[alerting]\ntick_seconds = 0.1\nlease_seconds = 5.0\n",
         revwatch_alerting::rule_text::DEFAULT_RULES,
     );
-    let variables = settings
-        .variables(home.variables(&[("RUST_LOG", LOG_ALL), ("STRIPE_WEBHOOK_SECRET", STRIPE)]));
+    let variables = settings.variables(
+        deployment.variables(&[("RUST_LOG", LOG_ALL), ("STRIPE_WEBHOOK_SECRET", STRIPE)]),
+    );
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
     let bodies = hostile_events();
@@ -577,8 +578,8 @@ async fn unreachable_servers_are_named_without_their_passwords() {
         ),
         ("hush".to_owned(), "hush".to_owned()),
     ] {
-        let home = Home::embedded();
-        let variables = home.variables(&[
+        let deployment = Deployment::embedded();
+        let variables = deployment.variables(&[
             ("REVWATCH_AMQP_URL", &amqp),
             ("REVWATCH_REDIS_URL", &redis),
             ("RUST_LOG", LOG_ALL),
@@ -592,7 +593,7 @@ async fn unreachable_servers_are_named_without_their_passwords() {
         assert!(!stderr.is_empty());
         assert_clean("standard error", &stderr);
     }
-    let home = Home::embedded();
+    let deployment = Deployment::embedded();
     for (name, value) in [
         ("SLACK_WEBHOOK_URL", "hush"),
         ("SLACK_APP_TOKEN", "hush"),
@@ -604,7 +605,7 @@ async fn unreachable_servers_are_named_without_their_passwords() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "hush"),
     ] {
         let output = cli(
-            &home.variables(&[(name, value), ("STRIPE_WEBHOOK_SECRET", STRIPE)]),
+            &deployment.variables(&[(name, value), ("STRIPE_WEBHOOK_SECRET", STRIPE)]),
             &["config", "check"],
         );
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned()

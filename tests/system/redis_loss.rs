@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use super::crash::{load, same_exports};
 use super::recovery::metrics_contain;
 use crate::support::history::History;
@@ -25,14 +25,14 @@ const SETTINGS: &str = "[alerting]\ntick_seconds = 0.1\nlease_seconds = 2.0\nmes
 /// state equals that of a run without the loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_emptied_under_load_is_recovered_completely() {
-    let mut home = Home::servers().await;
+    let mut deployment = Deployment::servers().await;
     let slack = Slack::start(&[]).await;
     let settings = Settings::of_providers(SETTINGS);
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let now_s = jiff::Timestamp::now().as_second();
     let history = History::new(21, 150, now_s);
     let provider = |n: usize, at_s: i64, charges| {
@@ -102,7 +102,7 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
                 .map(|n| provider(20 + round * 3 + n, now_s - 100, false))
                 .collect();
             post_all(&url, &more).await;
-            home.redis().run::<()>("FLUSHALL");
+            deployment.redis().run::<()>("FLUSHALL");
             post_all(&url, &newer).await;
             posted.extend(more.into_iter().chain(newer));
         }
@@ -163,8 +163,8 @@ async fn a_redis_emptied_under_load_is_recovered_completely() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
-    let mut home = Home::servers().await;
-    let variables = home.variables(&[]);
+    let mut deployment = Deployment::servers().await;
+    let variables = deployment.variables(&[]);
     let history = History::new(22, 120, jiff::Timestamp::now().as_second());
     let ingest = Revwatch::serve(&variables, "ingest");
     let worker = Revwatch::serve(&variables, "worker");
@@ -177,7 +177,7 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
     };
     load(&ingest, &history.events[..half], half).await;
     until("half are applied", || applied(half)).await;
-    home.redis().restart_empty();
+    deployment.redis().restart_empty();
     until("half are applied again", || applied(half)).await;
     load(&ingest, &history.events[half..], total - half).await;
     until("all are applied", || applied(total)).await;
@@ -185,7 +185,7 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
 
     // Now without any process that remembers the progress.
     worker.stop();
-    home.redis().restart_behind(20_000);
+    deployment.redis().restart_behind(20_000);
     assert!(
         metrics(&variables)["events_applied"] != total,
         "something is missing"
@@ -213,9 +213,9 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
 /// The worker that recovers is killed, another continues, and Redis is emptied again during that.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
-    let mut home = Home::servers().await;
+    let mut deployment = Deployment::servers().await;
     let settings = Settings::of_providers("[worker]\nmember_seconds = 1.0\nbatch = 1\n");
-    let variables = settings.variables(home.variables(&[]));
+    let variables = settings.variables(deployment.variables(&[]));
     let history = History::new(23, 100, jiff::Timestamp::now().as_second());
     let ingest = Revwatch::serve(&variables, "ingest");
     let total = history.events.len();
@@ -227,7 +227,7 @@ async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
     until("all are applied", applied).await;
     for _ in 0..3 {
         let before = worker.logged("replaying the archive").len();
-        home.redis().run::<()>("FLUSHALL");
+        deployment.redis().run::<()>("FLUSHALL");
         until("it is noticed", || async {
             (worker.logged("replaying the archive").len() > before).then_some(())
         })
@@ -248,8 +248,8 @@ async fn an_interrupted_recovery_continues_and_restarts_after_another_loss() {
 /// otherwise they would be lost permanently, because no other process has them.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_from_before_a_pause_is_recovered_during_the_pause() {
-    let mut home = Home::servers().await;
-    let variables = home.variables(&[]);
+    let mut deployment = Deployment::servers().await;
+    let variables = deployment.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let payouts: Vec<String> = (0..20)
         .map(|n| payout(n, true, ["acct_1", "acct_2"][n % 2]))
@@ -269,7 +269,7 @@ async fn state_from_before_a_pause_is_recovered_during_the_pause() {
             metrics_contain(&process, "revwatch_paused 1")
         })
         .await;
-        home.redis().run::<()>("FLUSHALL");
+        deployment.redis().run::<()>("FLUSHALL");
         until("earlier state is recovered", || applied(20)).await;
         assert!(print(&variables, &["pause", "--show"]).contains("paused"));
     }
@@ -283,9 +283,9 @@ async fn state_from_before_a_pause_is_recovered_during_the_pause() {
 /// replay must reach back far enough.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
-    let mut home = Home::servers().await;
+    let mut deployment = Deployment::servers().await;
     let settings = Settings::of_providers("[worker]\nrecovery_margin_seconds = 0.2\n");
-    let variables = settings.variables(home.variables(&[]));
+    let variables = settings.variables(deployment.variables(&[]));
     let process = Revwatch::serve(&variables, "ingest,worker");
     let url = process.url("/webhooks/stripe");
     let applied = |count: usize| {
@@ -313,14 +313,14 @@ async fn long_parked_deliveries_are_recovered_when_redis_loses_their_commit() {
     .await;
     post_all(&url, &[payout(5, true, "acct_1")]).await;
     until("the other mode resumes", || applied(1)).await;
-    let appended = home.redis().appended();
+    let appended = deployment.redis().appended();
     print(&variables, &["resume"]);
     until("parked deliveries are applied", || applied(6)).await;
     until("nothing is parked", || {
         metrics_contain(&process, "revwatch_parked_deliveries 0")
     })
     .await;
-    home.redis().restart_at(appended);
+    deployment.redis().restart_at(appended);
     until("all state is recovered", || applied(6)).await;
     assert_eq!(metrics(&variables)["events_duplicate"], 0);
 }

@@ -4,7 +4,7 @@ use revwatch_storage::ports::Aggregates as _;
 use revwatch_storage::sqlite::{Open, Sqlite};
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use crate::support::revwatch::{Revwatch, Variables, metrics, post, print};
 use crate::support::stripe::{Fault, Stripe, account};
 use crate::support::wait::until;
@@ -12,8 +12,8 @@ use crate::support::wait::until;
 const KEY: &str = "sk_test_never_shown";
 
 /// A deployment that uses `stripe` as the API.
-fn asking(home: &Home, stripe: &Stripe) -> Variables {
-    home.variables(&[
+fn asking(deployment: &Deployment, stripe: &Stripe) -> Variables {
+    deployment.variables(&[
         ("STRIPE_SECRET_KEY", KEY),
         ("STRIPE_API_BASE", &stripe.url()),
     ])
@@ -81,9 +81,9 @@ fn exported(variables: &Variables, account: &str) -> String {
 }
 
 /// The number of requests counted as failed.
-async fn api_errors(home: &Home) -> i64 {
-    let Home::Embedded(folder) = home else {
-        panic!("an embedded home")
+async fn api_errors(deployment: &Deployment) -> i64 {
+    let Deployment::Embedded(folder) = deployment else {
+        panic!("an embedded deployment")
     };
     let store = Sqlite::open(folder.path(), Open::Existing).expect("the store");
     let counters = store.counters(0, u32::MAX).await.expect("counters");
@@ -96,8 +96,8 @@ async fn api_errors(home: &Home) -> i64 {
 
 #[tokio::test]
 async fn accounts_that_cannot_be_fetched_without_a_key_are_counted() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     applied(&variables, 1).await;
@@ -107,18 +107,18 @@ async fn accounts_that_cannot_be_fetched_without_a_key_are_counted() {
 
 #[tokio::test]
 async fn an_account_is_fetched_and_its_state_applied() {
-    fetched_and_applied(&Home::embedded()).await;
+    fetched_and_applied(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_fetched_on_rabbitmq_and_redis_too() {
-    fetched_and_applied(&Home::servers().await).await;
+    fetched_and_applied(&Deployment::servers().await).await;
 }
 
-async fn fetched_and_applied(home: &Home) {
+async fn fetched_and_applied(deployment: &Deployment) {
     let stripe = Stripe::start(&[]).await;
     stripe.set_account(account("acct_1", true));
-    let variables = asking(home, &stripe);
+    let variables = asking(deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     applied(&variables, 2).await;
@@ -153,8 +153,8 @@ async fn fetched_and_applied(home: &Home) {
 async fn a_change_after_the_fetch_is_fetched_too() {
     let stripe = Stripe::start(&[]).await;
     stripe.set_account(account("acct_1", false));
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     until("it was requested", || async {
@@ -179,14 +179,18 @@ async fn a_change_after_the_fetch_is_fetched_too() {
 async fn errors_of_stripes_api_are_retried() {
     let stripe = Stripe::start(&[Fault::TooMany, Fault::Status(500)]).await;
     stripe.set_account(account("acct_1", true));
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     applied(&variables, 2).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.statuses(), [429, 500, 200]);
-    assert_eq!(api_errors(&home).await, 1, "a rate limit is not an error");
+    assert_eq!(
+        api_errors(&deployment).await,
+        1,
+        "a rate limit is not an error"
+    );
     process.stop();
     print(&variables, &["verify"]);
 }
@@ -194,8 +198,8 @@ async fn errors_of_stripes_api_are_retried() {
 #[tokio::test]
 async fn a_deleted_account_is_fetched_only_after_another_event() {
     let stripe = Stripe::start(&[Fault::Status(403)]).await;
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let named_s = now_s();
     post_all(&process, &[thin("evt_1", "acct_1", named_s)]).await;
@@ -213,7 +217,7 @@ async fn a_deleted_account_is_fetched_only_after_another_event() {
     post_all(&process, &[thin("evt_3", "acct_1", named_s + 1)]).await;
     none_needs_refresh(&variables).await;
     assert_eq!(stripe.statuses(), [403, 200, 200]);
-    assert_eq!(api_errors(&home).await, 0, "nor is a deleted account");
+    assert_eq!(api_errors(&deployment).await, 0, "nor is a deleted account");
     process.stop();
 }
 
@@ -224,8 +228,8 @@ async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_immed
         (Fault::Status(401), 401, "STRIPE_SECRET_KEY"),
     ] {
         let stripe = Stripe::start(&[fault]).await;
-        let home = Home::embedded();
-        let process = Revwatch::serve(&asking(&home, &stripe), "ingest,worker");
+        let deployment = Deployment::embedded();
+        let process = Revwatch::serve(&asking(&deployment, &stripe), "ingest,worker");
         post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
         let line = until("it is refused", || async {
             process.logged("account not refreshed").pop()
@@ -236,7 +240,7 @@ async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_immed
             "{line}"
         );
         assert_eq!(stripe.statuses(), [status]);
-        assert_eq!(api_errors(&home).await, 1);
+        assert_eq!(api_errors(&deployment).await, 1);
         process.stop();
     }
 }
@@ -246,7 +250,7 @@ async fn the_key_is_not_sent_to_redirects_and_a_refused_key_is_not_retried_immed
 async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
     let stripe = Stripe::start(&[]).await;
     stripe.set_account(account("acct_1", true));
-    let home = Home::embedded();
+    let deployment = Deployment::embedded();
     let (proxy, addr) = revwatch_test_servers::listen().await;
     let address = format!("http://{addr}");
     let proxies = [
@@ -257,7 +261,7 @@ async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
         "ALL_PROXY",
         "all_proxy",
     ];
-    let mut variables = asking(&home, &stripe);
+    let mut variables = asking(&deployment, &stripe);
     variables.extend(proxies.map(|name| (name.to_owned(), address.clone())));
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
@@ -276,8 +280,8 @@ async fn the_key_is_not_sent_through_a_proxy_of_the_environment() {
 async fn a_burst_of_events_about_one_account_causes_few_fetches() {
     let stripe = Stripe::start(&[]).await;
     stripe.set_account(account("acct_1", true));
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let burst: Vec<_> = (0..20)
         .map(|n| thin(&format!("evt_{n}"), "acct_1", now_s() - 19 + n))
@@ -296,8 +300,8 @@ async fn a_burst_of_events_about_one_account_causes_few_fetches() {
 async fn a_process_killed_during_a_fetch_repeats_it() {
     let stripe = Stripe::start(&[Fault::NoResponse]).await;
     stripe.set_account(account("acct_1", true));
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     post_all(&process, &[thin("evt_1", "acct_1", now_s())]).await;
     until("it was requested", || async {
@@ -315,8 +319,8 @@ async fn a_process_killed_during_a_fetch_repeats_it() {
 #[tokio::test]
 async fn an_account_with_a_later_snapshot_is_not_fetched() {
     let stripe = Stripe::start(&[]).await;
-    let home = Home::embedded();
-    let variables = asking(&home, &stripe);
+    let deployment = Deployment::embedded();
+    let variables = asking(&deployment, &stripe);
     let process = Revwatch::serve(&variables, "ingest,worker");
     let named_s = now_s() - 10;
     stripe.set_account(account("acct_2", true));

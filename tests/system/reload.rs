@@ -10,7 +10,7 @@ use revwatch_storage::sqlite::FILE_NAME;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::Home;
+use super::Deployment;
 use crate::support::port::free_port;
 use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::{Revwatch, SECRET, Variables, post_signed};
@@ -146,25 +146,26 @@ impl Senders {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_rotated_under_load_without_refusing_an_event() {
-    rotated_under_load(&Home::embedded(), "ingest,worker,alerting").await;
+    rotated_under_load(&Deployment::embedded(), "ingest,worker,alerting").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_rotated_under_load_on_rabbitmq_and_redis() {
-    let home = Home::servers().await;
-    let others = ["worker", "alerting"].map(|roles| Revwatch::serve(&home.variables(&[]), roles));
-    rotated_under_load(&home, "ingest").await;
+    let deployment = Deployment::servers().await;
+    let others =
+        ["worker", "alerting"].map(|roles| Revwatch::serve(&deployment.variables(&[]), roles));
+    rotated_under_load(&deployment, "ingest").await;
     others.into_iter().for_each(Revwatch::stop);
 }
 
-async fn rotated_under_load(home: &Home, roles: &str) {
+async fn rotated_under_load(deployment: &Deployment, roles: &str) {
     const OLD: &str = "whsec_old";
     const NEW: &str = "whsec_new";
     let settings = Settings::of_providers("");
     let eu = settings.write("eu", "whsec_eu\n");
     let file = settings.write("secret", OLD);
     let mut variables =
-        settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
+        settings.variables(deployment.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
     variables.push(("STRIPE_WEBHOOK_SECRET".into(), String::new()));
     let process = Revwatch::serve(&variables, roles);
     let (client, url) = (reqwest::Client::new(), process.url("/webhooks/stripe"));
@@ -278,10 +279,10 @@ async fn post_around(
 
 #[tokio::test]
 async fn a_request_in_flight_may_use_the_old_or_the_new_secret() {
-    let (home, settings) = (Home::embedded(), Settings::of_providers(""));
+    let (deployment, settings) = (Deployment::embedded(), Settings::of_providers(""));
     let file = settings.write("secret", "whsec_first");
     let mut variables =
-        settings.variables(home.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
+        settings.variables(deployment.variables(&[("STRIPE_WEBHOOK_SECRET_FILE", &file)]));
     variables.push(("STRIPE_WEBHOOK_SECRET".into(), String::new()));
     let process = Revwatch::serve(&variables, "ingest,worker");
     let swap = async |secret: &str| {
@@ -350,8 +351,8 @@ fn losing(accounts: &[&str]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_survive_changes_of_rules_routes_and_tokens() {
-    let home = Home::embedded();
-    rules_change(&home, |variables| {
+    let deployment = Deployment::embedded();
+    rules_change(&deployment, |variables| {
         let all = Revwatch::serve(variables, "ingest,worker,alerting");
         (vec![], all)
     })
@@ -360,8 +361,8 @@ async fn alerts_survive_changes_of_rules_routes_and_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_survive_changes_of_rules_on_rabbitmq_and_redis() {
-    let home = Home::servers().await;
-    rules_change(&home, |variables| {
+    let deployment = Deployment::servers().await;
+    rules_change(&deployment, |variables| {
         let others = ["ingest", "worker"].map(|roles| Revwatch::serve(variables, roles));
         (others.into(), Revwatch::serve(variables, "alerting"))
     })
@@ -370,15 +371,18 @@ async fn alerts_survive_changes_of_rules_on_rabbitmq_and_redis() {
 
 /// `start` returns the other processes, the one with the ingest role first, and the one that
 /// alerts.
-async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwatch>, Revwatch)) {
+async fn rules_change(
+    deployment: &Deployment,
+    start: impl FnOnce(&Variables) -> (Vec<Revwatch>, Revwatch),
+) {
     let slack = Slack::start(&[]).await;
     let settings = Settings::new(ALERTING, &(rule("goes", "Goes") + &rule("stays", "Stays")));
     let token = settings.write("token", "xoxb-old");
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN_FILE", &token),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let (others, process) = start(&variables);
     let url = others.first().unwrap_or(&process).url("/webhooks/stripe");
     post_all(&url, &losing(&["acct_1"])).await;
@@ -485,16 +489,16 @@ async fn rules_change(home: &Home, start: impl FnOnce(&Variables) -> (Vec<Revwat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
-    let (home, slack) = (Home::embedded(), Slack::start(&[]).await);
+    let (deployment, slack) = (Deployment::embedded(), Slack::start(&[]).await);
     slack.dawdle(7, Duration::from_millis(150));
     // An aborted attempt could not be verified, and its message would be repeated.
     slack.forbid_reading();
     let settings = Settings::of_providers(&format!("{ALERTING}group_above = 100\n"));
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let accounts: Vec<String> = (0..25).map(|n| format!("acct_{n}")).collect();
     let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
@@ -536,17 +540,17 @@ async fn a_notification_in_flight_during_a_reload_is_sent_one_time() {
 
 #[tokio::test]
 async fn failed_notifications_are_retried_immediately_with_the_new_token() {
-    let (home, slack) = (
-        Home::embedded(),
+    let (deployment, slack) = (
+        Deployment::embedded(),
         Slack::start(&[ScriptedFault::Error("token_revoked")]).await,
     );
     let settings = Settings::of_providers(ALERTING);
     let token = settings.write("token", "xoxb-revoked");
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN_FILE", &token),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     post_all(&process.url("/webhooks/stripe"), &losing(&["acct_1"])).await;
     until("Slack has refused it permanently", || async {
@@ -576,9 +580,9 @@ async fn failed_notifications_are_retried_immediately_with_the_new_token() {
 async fn slacks_signing_secret_is_rotated() {
     let port = free_port();
     let listen = format!("127.0.0.1:{port}");
-    let (home, settings) = (Home::embedded(), Settings::of_providers(ALERTING));
+    let (deployment, settings) = (Deployment::embedded(), Settings::of_providers(ALERTING));
     let file = settings.write("signing", "old");
-    let variables = settings.variables(home.variables(&[
+    let variables = settings.variables(deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", "http://127.0.0.1:9"),
         ("SLACK_SIGNING_SECRET_FILE", &file),
@@ -616,13 +620,13 @@ async fn slacks_signing_secret_is_rotated() {
 
 #[tokio::test]
 async fn accounts_are_fetched_with_the_reloaded_key() {
-    let (home, stripe, settings) = (
-        Home::embedded(),
+    let (deployment, stripe, settings) = (
+        Deployment::embedded(),
         Stripe::start(&[]).await,
         Settings::of_providers(ALERTING),
     );
     stripe.set_account(account("acct_1", true));
-    let variables = settings.variables(home.variables(&[("STRIPE_API_BASE", &stripe.url())]));
+    let variables = settings.variables(deployment.variables(&[("STRIPE_API_BASE", &stripe.url())]));
     let process = Revwatch::serve(&variables, "ingest,worker");
     let url = process.url("/webhooks/stripe");
     let thin = |event: &str| {
@@ -655,11 +659,11 @@ async fn accounts_are_fetched_with_the_reloaded_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_during_startup_is_handled_after_it() {
-    let home = Home::embedded();
-    let Home::Embedded(folder) = &home else {
-        panic!("an embedded home")
+    let deployment = Deployment::embedded();
+    let Deployment::Embedded(folder) = &deployment else {
+        panic!("an embedded deployment")
     };
-    let variables = home.variables(&[]);
+    let variables = deployment.variables(&[]);
     Revwatch::serve(&variables, "ingest,worker").stop();
     let store = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file");
     store

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 
 use secrecy::ExposeSecret as _;
 
-use super::Home;
+use super::Deployment;
 use crate::support::history::History;
 use crate::support::port::free_port;
 use crate::support::rabbitmq::RabbitServer;
@@ -14,8 +14,8 @@ use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_partitions_and_one_takes_over_when_the_other_stops() {
-    let home = Home::servers().await;
-    let variables = home.variables(&[]);
+    let deployment = Deployment::servers().await;
+    let variables = deployment.variables(&[]);
     let ingest = Revwatch::serve(&variables, "ingest");
     let alerting = Revwatch::serve(&variables, "alerting");
     let workers = [

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Home, shipped_rules};
+use super::{Deployment, shipped_rules};
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, print};
 use crate::support::wait::until;
 
@@ -160,11 +160,12 @@ fn check_reports_every_fault_of_every_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_archive_is_backtested_with_other_rules() {
-    let home = Home::embedded();
+    let deployment = Deployment::embedded();
     let shipped = shipped_rules(&["provider_lost_charges", "payout_failure_rate"]);
-    let variables = home.variables(&[("REVWATCH_RULES", &shipped.path().display().to_string())]);
-    let Home::Embedded(folder) = &home else {
-        panic!("an embedded home")
+    let variables =
+        deployment.variables(&[("REVWATCH_RULES", &shipped.path().display().to_string())]);
+    let Deployment::Embedded(folder) = &deployment else {
+        panic!("an embedded deployment")
     };
     let process = Revwatch::serve(&variables, "ingest,worker");
     let now_s = jiff::Timestamp::now().as_second();

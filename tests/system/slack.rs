@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Home;
+use super::Deployment;
 use crate::support::revwatch::{Revwatch, post};
 use crate::support::slack::{ScriptedFault, Slack};
 use crate::support::wait::until;
@@ -54,17 +54,17 @@ async fn fire_and_resolve(process: &Revwatch, slack: &Slack) {
 
 #[tokio::test]
 async fn a_bot_posts_once_and_updates_the_same_message() {
-    posts_once_and_updates(&Home::embedded()).await;
+    posts_once_and_updates(&Deployment::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_posts_once_on_rabbitmq_and_redis() {
-    posts_once_and_updates(&Home::servers().await).await;
+    posts_once_and_updates(&Deployment::servers().await).await;
 }
 
-async fn posts_once_and_updates(home: &Home) {
+async fn posts_once_and_updates(deployment: &Deployment) {
     let slack = Slack::start(&[]).await;
-    let variables = home.variables(&[
+    let variables = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
@@ -99,8 +99,9 @@ async fn posts_once_and_updates(home: &Home) {
 #[tokio::test]
 async fn a_webhook_gets_one_message_on_firing_and_one_on_resolution() {
     let slack = Slack::start(&[]).await;
-    let home = Home::embedded();
-    let variables = home.variables(&[("SLACK_WEBHOOK_URL", &format!("{}/hook", slack.url()))]);
+    let deployment = Deployment::embedded();
+    let variables =
+        deployment.variables(&[("SLACK_WEBHOOK_URL", &format!("{}/hook", slack.url()))]);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     fire_and_resolve(&process, &slack).await;
     process.stop();
@@ -116,8 +117,8 @@ async fn nothing_is_lost_when_slack_answers_429_or_500_first_or_the_process_is_k
         ScriptedFault::TooMany,
     ];
     let slack = Slack::start(&faults).await;
-    let home = Home::embedded();
-    let variables = home.variables(&[
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::Home;
+use super::Deployment;
 use crate::support::is_long;
 use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::Revwatch;
@@ -58,12 +58,12 @@ async fn day(seed: u64, may_read_history: bool) -> BTreeMap<String, Vec<Posted>>
         slack.forbid_reading();
     }
     slack.misbehave(seed, 40);
-    let (home, settings) = (Home::embedded(), Settings::of_providers(SETTINGS));
-    let of_home = home.variables(&[
+    let (deployment, settings) = (Deployment::embedded(), Settings::of_providers(SETTINGS));
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let url = process.url("/webhooks/stripe");
     let begin_s = jiff::Timestamp::now().as_second() - 100;

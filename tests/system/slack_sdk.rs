@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use crate::support::port::free_port;
 use crate::support::providers::{Settings, alerts, post_all, updated};
 use crate::support::revwatch::Revwatch;
@@ -72,18 +72,18 @@ fn sign(payload: &str, secret: &str, timestamp: &str) -> Value {
 async fn a_button_signed_by_slacks_own_sdk_acknowledges_the_alert() {
     let port = free_port();
     let listen = format!("127.0.0.1:{port}");
-    let (home, slack, settings) = (
-        Home::embedded(),
+    let (deployment, slack, settings) = (
+        Deployment::embedded(),
         Slack::start(&[]).await,
         Settings::of_providers(SETTINGS),
     );
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
         ("SLACK_SIGNING_SECRET", SECRET),
         ("SLACK_INTERACTIVITY_LISTEN", &listen),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let (url, now_s) = (
         process.url("/webhooks/stripe"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use revwatch_core::money::Money;
 use serde_json::{Value, json};
 
-use super::Home;
+use super::Deployment;
 use crate::support::providers::{Settings, alerts, is_notified, post_all};
 use crate::support::revwatch::{Revwatch, metrics};
 use crate::support::slack::{Posted, Slack};
@@ -51,16 +51,16 @@ fn payout_of(account: i64, n: i64, status: &str, created_s: i64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_causes_few_messages_with_the_right_sums() {
-    let (home, slack, settings) = (
-        Home::embedded(),
+    let (deployment, slack, settings) = (
+        Deployment::embedded(),
         Slack::start(&[]).await,
         Settings::new("", &rule()),
     );
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let process = Revwatch::serve(&variables, "ingest,worker,alerting");
     let (url, now_s) = (
         process.url("/webhooks/stripe"),
@@ -173,13 +173,13 @@ async fn a_storm_causes_few_messages_with_the_right_sums() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_that_ended_before_alerting_started_is_not_notified() {
     const RECOVERED: i64 = 400;
-    let (home, slack) = (Home::servers().await, Slack::start(&[]).await);
+    let (deployment, slack) = (Deployment::servers().await, Slack::start(&[]).await);
     let settings = Settings::new("[alerting]\ntick_seconds = 0.05\n", &rule());
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let front = Revwatch::serve(&variables, "ingest,worker");
     let (url, now_s) = (
         front.url("/webhooks/stripe"),

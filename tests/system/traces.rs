@@ -7,7 +7,7 @@ use revwatch_core::signature::SigningKey;
 use revwatch_runtime::telemetry::{Correlation, SpanContext, parse_traceparent};
 use serde_json::json;
 
-use super::{Home, shipped_rules};
+use super::{Deployment, shipped_rules};
 use crate::support::collector::{Collector, Span};
 use crate::support::revwatch::{Revwatch, SECRET, Variables, metrics, post};
 use crate::support::slack::Slack;
@@ -109,18 +109,22 @@ async fn traceparent_in_the_queue(variables: &Variables) -> SpanContext {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_spans_three_processes_to_the_notification() {
-    one_trace_to_the_notification(&Home::servers().await, &["ingest", "worker", "alerting"]).await;
+    one_trace_to_the_notification(
+        &Deployment::servers().await,
+        &["ingest", "worker", "alerting"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_spans_one_process_to_the_notification() {
-    one_trace_to_the_notification(&Home::embedded(), &["ingest,worker,alerting"]).await;
+    one_trace_to_the_notification(&Deployment::embedded(), &["ingest,worker,alerting"]).await;
 }
 
-async fn one_trace_to_the_notification(home: &Home, roles: &[&str]) {
+async fn one_trace_to_the_notification(deployment: &Deployment, roles: &[&str]) {
     let (slack, collector) = (Slack::start(&[]).await, Collector::start().await);
     let rules = shipped_rules(&["payout_failed", "account_disabled"]);
-    let variables = home.variables(&[
+    let variables = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
         ("REVWATCH_RULES", &rules.path().display().to_string()),
@@ -310,8 +314,8 @@ async fn one_trace_to_the_notification(home: &Home, roles: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn pending_spans_are_exported_at_shutdown_unless_not_sampled() {
     let collector = Collector::start().await;
-    let home = Home::embedded();
-    let variables = home.variables(&[
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_SERVICE_NAME", "billing"),
@@ -354,8 +358,8 @@ async fn an_unreachable_or_silent_collector_has_no_effect() {
     let (_silent, addr) = revwatch_test_servers::listen().await;
     let silent_url = format!("http://{addr}");
     for (url, is_answered) in [(refusing_url, true), (silent_url, false)] {
-        let home = Home::embedded();
-        let variables = home.variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
+        let deployment = Deployment::embedded();
+        let variables = deployment.variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
         let process = Revwatch::serve(&variables, "ingest,worker,alerting");
         let client = reqwest::Client::new();
         for n in 0..20 {

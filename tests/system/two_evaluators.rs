@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::Home;
+use super::Deployment;
 use crate::support::is_long;
 use crate::support::providers::{Settings, alerts, is_notified, post_all, updated};
 use crate::support::revwatch::{Revwatch, Variables, metrics};
@@ -109,16 +109,16 @@ async fn has_evaluated(process: &Revwatch) -> Option<()> {
 async fn the_standby_takes_over_from_a_killed_leader_without_loss_or_duplicates() {
     let kills = if is_long() { 200 } else { 15 };
     eprintln!("seed {SEED}, {kills} kills");
-    let home = Home::servers().await;
+    let deployment = Deployment::servers().await;
     let slack = Slack::start(&[]).await;
     // A kill meets an attempt that has not arrived, or one that has arrived and is unanswered.
     slack.dawdle(SEED, Duration::from_millis(40));
     let settings = Settings::of_providers(SETTINGS);
-    let of_home = home.variables(&[
+    let of_deployment = deployment.variables(&[
         ("SLACK_BOT_TOKEN", "xoxb-secret"),
         ("SLACK_API_BASE", &slack.url()),
     ]);
-    let variables = settings.variables(of_home);
+    let variables = settings.variables(of_deployment);
     let front = Revwatch::serve(&variables, "ingest,worker");
     let mut pair = vec![
         Revwatch::serve(&variables, "alerting"),

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::Home;
+use super::Deployment;
 use crate::support::history::History;
 use crate::support::redis::RedisServer;
 use crate::support::revwatch::{Revwatch, Variables, cli, metrics, post, print};
@@ -15,11 +15,11 @@ const COUNTER: &str = "subscriptions|active|unmapped";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tampering_with_the_embedded_store_is_found() {
-    let home = Home::embedded();
-    let variables = home.variables(&[]);
+    let deployment = Deployment::embedded();
+    let variables = deployment.variables(&[]);
     apply_a_history(&variables).await;
-    let Home::Embedded(folder) = &home else {
-        panic!("an embedded home")
+    let Deployment::Embedded(folder) = &deployment else {
+        panic!("an embedded deployment")
     };
     let tamper = |sql: &str| {
         let file = Connection::open(folder.path().join("revwatch.sqlite3")).expect("the store");
@@ -41,11 +41,11 @@ async fn tampering_with_the_embedded_store_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tampering_with_redis_is_found() {
-    let home = Home::servers().await;
-    let variables = home.variables(&[]);
+    let deployment = Deployment::servers().await;
+    let variables = deployment.variables(&[]);
     apply_a_history(&variables).await;
-    let Home::Servers(servers) = &home else {
-        panic!("a home on servers")
+    let Deployment::Servers(servers) = &deployment else {
+        panic!("a deployment on servers")
     };
     let redis = &servers.1;
     let counters = key_with(redis, "counters", COUNTER);
