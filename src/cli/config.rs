@@ -157,7 +157,7 @@ impl Checked {
         }
     }
 
-    fn alerts_to(&self) -> Vec<&'static str> {
+    fn notifiers(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self
             .alerting
             .iter()
@@ -180,7 +180,7 @@ impl Checked {
         let endpoints: Vec<_> = self.endpoints.iter().map(endpoint).collect();
         let value = json!({
             "listen": self.config.listen, "admin_listen": self.config.admin_listen, "backend": self.backend(),
-            "endpoints": endpoints, "rules": self.rules(), "alerts_to": self.alerts_to(),
+            "endpoints": endpoints, "rules": self.rules(), "notifiers": self.notifiers(),
         });
         value.as_object().cloned().unwrap_or_default()
     }
@@ -201,7 +201,7 @@ impl Checked {
         writeln!(out, "backend   {}", self.backend())?;
         if self.alerting.is_some() {
             writeln!(out, "rules     {}", self.rules())?;
-            writeln!(out, "alerts to {}", self.alerts_to().join(", "))?;
+            writeln!(out, "notifiers {}", self.notifiers().join(", "))?;
         }
         writeln!(out, "The configuration is valid.")
     }

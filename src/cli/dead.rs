@@ -103,9 +103,13 @@ async fn list(common: &Common, queue: &dyn Holding, limit: usize) -> anyhow::Res
         return Ok(());
     }
     let mut table = Table::new();
-    table
-        .load_style(UTF8_BORDERS_ONLY)
-        .set_header(["delivery", "event", "type", "reason", "died"]);
+    table.load_style(UTF8_BORDERS_ONLY).set_header([
+        "delivery",
+        "event",
+        "type",
+        "reason",
+        "dead since",
+    ]);
     for letter in &letters {
         table.add_row([
             letter.delivery.id.to_string(),
@@ -166,7 +170,7 @@ async fn show(common: &Common, queue: &dyn Holding, ids: &[String]) -> anyhow::R
             delivery.endpoint, delivery.partition
         )?;
         writeln!(out, "received  {}", iso_ms(delivery.received_ms))?;
-        writeln!(out, "died      {}", iso_ms(*at_ms))?;
+        writeln!(out, "dead      {}", iso_ms(*at_ms))?;
         writeln!(out, "reason    {reason}\n")?;
         writeln!(out, "{}\n", String::from_utf8_lossy(&delivery.body))?;
     }
@@ -240,7 +244,7 @@ async fn triage(
         .collect();
     let mut out = std::io::stdout().lock();
     if common.json {
-        let value = json!({"processed": summary.requeued, "dropped": summary.discarded, "kept": summary.kept, "unknown": missing});
+        let value = json!({"requeued": summary.requeued, "discarded": summary.discarded, "kept": summary.kept, "unknown": missing});
         writeln!(out, "{value:#}")?;
     } else {
         writeln!(out, "{count} {done}, {} left.", summary.kept)?;
@@ -277,7 +281,7 @@ fn describe(letter: &HeldDelivery) -> Value {
     } = letter;
     json!({
         "delivery_id": delivery.id, "event_id": delivery.event_id, "type": delivery.event_type, "reason": reason,
-        "died_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),
+        "dead_lettered_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),
         "readable": Event::parse(&delivery.body).is_ok(),
     })
 }

@@ -48,7 +48,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if common.json {
         let mut value = describe(entities, recounts, &comparison);
-        value["partitions_not_whole"] = incomplete.into();
+        value["incomplete_partitions"] = incomplete.into();
         writeln!(out, "{value:#}")?;
     } else if comparison.differences.is_empty() {
         let (counters, conditions) = (comparison.counters, comparison.conditions);

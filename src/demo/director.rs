@@ -45,7 +45,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const WAVE: Duration = Duration::from_millis(1000);
 
 impl Director {
-    /// Runs the scenario to its end. The error lists what was not seen.
+    /// Runs the scenario to its end. The error lists alerts that did not fire or resolve.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let outcome = self.run_phases().await;
         let kpis = match outcome {

@@ -94,7 +94,7 @@ impl Poster {
         self.queued - self.accepted()
     }
 
-    /// The first delivery that was refused for good, with the reason.
+    /// The first delivery that was permanently refused, with the reason.
     pub fn refusal(&self) -> Option<&str> {
         self.counts.refusal.get().map(String::as_str)
     }

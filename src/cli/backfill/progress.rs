@@ -1,7 +1,7 @@
 //! The progress of a backfill, in a small file in the data folder, so that the same command
 //! continues after an interruption.
 //!
-//! Invariant: the file never claims more than what is durable in the queue. It is replaced
+//! Invariant: the file never claims more than the queue has durably. It is replaced
 //! atomically.
 
 use std::fs::{self, File};
@@ -128,7 +128,7 @@ mod tests {
         fs::write(&file.path, "{").expect("written");
         assert!(
             file.load()
-                .expect_err("spoilt")
+                .expect_err("invalid")
                 .to_string()
                 .contains("--restart")
         );
