@@ -44,7 +44,7 @@ pub(crate) struct Connection {
     linger: Option<Linger>,
 }
 
-/// Reading and discarding what arrives after the last answer.
+/// Reading and discarding data that arrives after the last answer.
 struct Linger {
     until: Pin<Box<Sleep>>,
     bytes_left: usize,

@@ -42,7 +42,7 @@
 //!
 //! A request is verified against the endpoints configured when it arrives. If its signature does
 //! not match and a reload replaced the endpoints before the body was complete, it is verified
-//! against the new ones too: the secret may be one of theirs.
+//! against the new ones too: its secret may be new.
 //!
 //! [`Publish::publish`]: revwatch_storage::ports::Publish::publish
 

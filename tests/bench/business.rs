@@ -80,7 +80,7 @@ impl Histories {
         )
     }
 
-    /// Connected, onboarded step by step, with two capabilities; in the end one in twenty is
+    /// Connected, onboarded step by step, with two capabilities; finally one in twenty is
     /// restricted.
     pub(crate) fn accounts(count: usize) -> Self {
         Self::new(

@@ -52,7 +52,7 @@ fn show(observations: &[Observation]) -> Shown {
         assert_eq!(
             Entity::decode(&key, &entity.encode()).as_ref(),
             Ok(&entity),
-            "what is written can be read"
+            "an encoded entity can be decoded"
         );
         for (bucket, name, value) in entity.contributions().iter() {
             *shown.numbers.entry((bucket, name.to_owned())).or_default() += value;

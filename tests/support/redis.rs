@@ -170,7 +170,7 @@ impl RedisServer {
         let newest = files
             .map(|file| file.path())
             .find(|path| path.to_string_lossy().contains(".incr."));
-        newest.expect("what was appended")
+        newest.expect("an append-only file")
     }
 
     /// Waits until it responds; `false` if it ended instead.

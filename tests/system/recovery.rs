@@ -382,9 +382,9 @@ async fn a_blocked_partition_is_reported() {
     .await;
     process.stop();
     let file = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("the file");
-    let spoilt = "UPDATE entities SET body = x'ff' WHERE kind = 'payout' AND id = 'po_1' RETURNING partition";
+    let corrupt = "UPDATE entities SET body = x'ff' WHERE kind = 'payout' AND id = 'po_1' RETURNING partition";
     let partition: u32 = file
-        .query_row(spoilt, [], |row| row.get(0))
+        .query_row(corrupt, [], |row| row.get(0))
         .expect("a payout");
     drop(file);
     let process = Revwatch::serve(&variables, "ingest,worker");
@@ -431,10 +431,10 @@ async fn a_blocked_partition_is_reported() {
         process.logged("partition backs off")
     );
 
-    let mend = "DELETE FROM entities WHERE kind = 'payout' AND id = 'po_1'";
+    let repair = "DELETE FROM entities WHERE kind = 'payout' AND id = 'po_1'";
     rusqlite::Connection::open(folder.path().join(FILE_NAME))
         .expect("the file")
-        .execute(mend, [])
+        .execute(repair, [])
         .expect("fixed");
     until("it is ready again", || async {
         (ready().await.0 == 200).then_some(())

@@ -144,9 +144,9 @@ fn hostile_events() -> Vec<String> {
         let mut places = Vec::new();
         pointers(model, &mut String::new(), &mut places);
         for (place, personal) in places.iter().zip(PERSONAL.iter().cycle()) {
-            let mut spoilt = model.clone();
-            *spoilt.pointer_mut(place).expect("a field of it") = json!(personal);
-            events.push(spoilt);
+            let mut event = model.clone();
+            *event.pointer_mut(place).expect("a field of it") = json!(personal);
+            events.push(event);
             // An object in place of a string.
             let mut nested = model.clone();
             *nested.pointer_mut(place).expect("a field of it") = json!({*personal: [personal]});
@@ -169,11 +169,11 @@ fn hostile_events() -> Vec<String> {
             .filter(|place| watched.iter().any(|end| place.ends_with(end)))
         {
             for personal in PERSONAL {
-                let mut spoilt = model.clone();
+                let mut event = model.clone();
                 // A new type about which nothing is known.
-                spoilt["data"]["object"]["id"] = json!(format!("new_{}", events.len()));
-                *spoilt.pointer_mut(place).expect("a field of it") = json!(personal);
-                events.push(spoilt);
+                event["data"]["object"]["id"] = json!(format!("new_{}", events.len()));
+                *event.pointer_mut(place).expect("a field of it") = json!(personal);
+                events.push(event);
             }
         }
     }

@@ -192,7 +192,7 @@ async fn hold(
             }
             Some(ended) = fetches.join_next() => match ended {
                 Ok((mention, outcome)) => agenda.ended(mention, outcome, started.elapsed()),
-                // The account would stay in progress for good, so restart as after a panic of this
+                // The account would stay in progress forever, so restart as after a panic of this
                 // task.
                 Err(error) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
