@@ -41,7 +41,7 @@ pub enum DeadCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Requeue dead letters, for example after an upgrade that understands them. One that still
+    /// Requeue dead letters, for example after an upgrade that can apply them. A delivery that still
     /// cannot be applied becomes a dead letter again.
     #[command(
         after_help = "Examples:\n  revwatch dead replay evt_1NG8Du2eZvKYlo2CUI79vXWy\n  revwatch dead replay --all"

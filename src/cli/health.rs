@@ -24,7 +24,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
         .get(&url)
         .send()
         .await
-        .with_context(|| format!("{url} does not answer"))?;
+        .with_context(|| format!("{url} does not respond"))?;
     let report: Value = answer
         .json()
         .await

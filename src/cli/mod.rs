@@ -138,7 +138,7 @@ Examples:
   revwatch backfill --since 7d --all-accounts --rate 20
   revwatch backfill --since 36h --account acct_1032D82eZvKYlo2C --json")]
     Backfill(backfill::BackfillArgs),
-    /// Apply the archived events since a time again.
+    /// Apply archived events again, from a given time on.
     ///
     /// Events that were applied before are recognised and change nothing. It is safe while `serve`
     /// runs.
@@ -167,7 +167,7 @@ Examples:
   revwatch resume                          everything
   revwatch pause --show")]
     Pause(pause::PauseArgs),
-    /// Resume what `revwatch pause` paused.
+    /// Resume processing after `revwatch pause`.
     #[command(after_help = "Examples:\n  revwatch resume --mode test\n  revwatch resume")]
     Resume(pause::PauseArgs),
     /// List who acknowledged, resolved, silenced, paused, replayed, rebuilt or exported, and when.
@@ -189,7 +189,7 @@ Examples:
   revwatch verify
   revwatch verify --json || echo 'the store needs attention'")]
     Verify,
-    /// Ask the process on this machine whether it is ready; exits with 1 if it is not.
+    /// Check whether the process on this machine is ready; exits with 1 if it is not.
     ///
     /// It requests /readyz at REVWATCH_ADMIN_LISTEN.
     #[command(after_help = "\

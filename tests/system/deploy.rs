@@ -130,7 +130,7 @@ fn health_reports_the_readiness_of_the_local_process() {
     let output = cli(&asked, &["health"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text_of(&output).contains("does not answer"),
+        text_of(&output).contains("does not respond"),
         "{}",
         text_of(&output)
     );
