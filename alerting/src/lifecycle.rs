@@ -26,14 +26,14 @@ pub const TRANSITIONS: [Transition; 8] = [
     (
         Stage::Inactive,
         Stage::Pending,
-        "the rule is true and has a `for`",
+        "the rule is true and has a hold time",
     ),
     (Stage::Inactive, Stage::Firing, "the rule is true"),
     (Stage::Pending, Stage::Inactive, "the rule is false"),
     (
         Stage::Pending,
         Stage::Firing,
-        "the rule has been true for `for`",
+        "the rule has been true for its hold time",
     ),
     (Stage::Firing, Stage::Acknowledged, "a person acknowledges"),
     (
