@@ -131,12 +131,16 @@ impl HttpClient for OnRuntime {
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(NAME));
         let client = self.client.clone();
-        let answered = self.runtime.spawn(timeout(EXPORT_TIMEOUT, async move {
+        let exchange = async move {
             let (head, body) = client.request(request).await?.into_parts();
             // The body is not used, but must be read for the connection to be reused.
             let _ = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
             Ok::<_, HttpError>(head.status)
-        }));
+        };
+        // The timer, too, belongs to the runtime and is created there.
+        let answered = self
+            .runtime
+            .spawn(async { timeout(EXPORT_TIMEOUT, exchange).await });
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = answered.await???;
         Ok(response)
