@@ -9,7 +9,7 @@ use revwatch_core::entity::account::Account;
 use revwatch_core::entity::risk::Risk;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::{Entities, StateStore};
 
 use super::Common;
 use super::alerts::load_alerts;
@@ -165,7 +165,7 @@ fn header(kind: ExportKind) -> &'static [&'static str] {
     }
 }
 
-async fn entity_rows(store: &dyn StateStore, kind: EntityKind) -> anyhow::Result<Vec<Vec<String>>> {
+async fn entity_rows(store: &dyn Entities, kind: EntityKind) -> anyhow::Result<Vec<Vec<String>>> {
     let mut rows = Vec::new();
     let mut unreadable = None;
     store

@@ -14,7 +14,7 @@ use revwatch_core::counters::Bucket;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::recount::{Comparison, Difference, Held, Recount, first_hour};
 use revwatch_runtime::backend::Backend;
-use revwatch_storage::ports::{StateStore, StoreError};
+use revwatch_storage::ports::{Recovery, StateStore, StoreError};
 use serde_json::{Value, json};
 
 use super::Common;
@@ -82,7 +82,7 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
 
 /// How many partitions remain incomplete. A new deployment, or a restarted Redis, is complete
 /// within a moment.
-async fn wait_until_complete(store: &dyn StateStore) -> anyhow::Result<usize> {
+async fn wait_until_complete(store: &dyn Recovery) -> anyhow::Result<usize> {
     let began = Instant::now();
     loop {
         let incomplete = store

@@ -10,7 +10,7 @@ use revwatch_alerting::alert::Alert;
 use revwatch_alerting::message::duration;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_core::span::Span;
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::load_alerts;
@@ -35,11 +35,7 @@ pub struct HistoryArgs {
 }
 
 /// Runs `alerts history`.
-pub async fn run(
-    common: &Common,
-    store: &dyn StateStore,
-    args: &HistoryArgs,
-) -> anyhow::Result<()> {
+pub async fn run(common: &Common, store: &dyn Documents, args: &HistoryArgs) -> anyhow::Result<()> {
     let now_s = now_s();
     let mut alerts = load_alerts(store).await?;
     alerts.retain(|alert| {

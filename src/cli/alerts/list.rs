@@ -10,7 +10,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::{Alert, AlertState, Mute};
 use revwatch_alerting::rule::Severity;
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 
 use super::stored::load_alerts;
 use super::{Common, money, now_s, state, subject};
@@ -52,7 +52,7 @@ enum ListedState {
 }
 
 /// Runs `alerts list`.
-pub async fn run(common: &Common, store: &dyn StateStore, args: &ListArgs) -> anyhow::Result<()> {
+pub async fn run(common: &Common, store: &dyn Documents, args: &ListArgs) -> anyhow::Result<()> {
     let mut alerts = selected(load_alerts(store).await?, args);
     alerts.sort_by_key(|a| (a.is_over(), Reverse(a.severity), a.since_s, a.id.clone()));
     let mut out = std::io::stdout().lock();

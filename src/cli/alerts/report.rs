@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::message::duration;
 use revwatch_alerting::report::report;
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 
 use super::stored::load_alerts;
 use super::{Common, now_s};
@@ -21,7 +21,7 @@ pub struct ReportArgs {
 }
 
 /// Runs `alerts report`.
-pub async fn run(common: &Common, store: &dyn StateStore, args: &ReportArgs) -> anyhow::Result<()> {
+pub async fn run(common: &Common, store: &dyn Documents, args: &ReportArgs) -> anyhow::Result<()> {
     let lines = report(&load_alerts(store).await?, args.months, now_s());
     let mut out = std::io::stdout().lock();
     if common.json {

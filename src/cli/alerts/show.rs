@@ -10,7 +10,7 @@ use revwatch_alerting::alert::{Alert, MessageKey, Mute, NoticeKind};
 use revwatch_alerting::command::Silence;
 use revwatch_alerting::message::{duration, render};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::silences::end;
@@ -26,7 +26,7 @@ pub struct ShowArgs {
 }
 
 /// Runs `alerts show`.
-pub async fn run(common: &Common, store: &dyn StateStore, args: &ShowArgs) -> anyhow::Result<()> {
+pub async fn run(common: &Common, store: &dyn Documents, args: &ShowArgs) -> anyhow::Result<()> {
     let (mut members, rest): (Vec<_>, Vec<_>) = load_alerts(store)
         .await?
         .into_iter()

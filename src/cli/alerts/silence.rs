@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, Mute};
 use revwatch_alerting::command::{CommandKind, Matcher, Silence};
 use revwatch_core::span::Span;
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -64,7 +64,7 @@ const MAX_SILENCE_S: i64 = 366 * 86_400;
 /// Runs `alerts silence`.
 pub async fn silence(
     common: &Common,
-    store: &dyn StateStore,
+    store: &dyn Documents,
     args: &SilenceArgs,
 ) -> anyhow::Result<()> {
     let alert = load_open(store, args.id.as_slice()).await?.pop();
@@ -107,7 +107,7 @@ pub async fn silence(
 /// Runs `alerts unsilence`.
 pub async fn unsilence(
     common: &Common,
-    store: &dyn StateStore,
+    store: &dyn Documents,
     args: &UnsilenceArgs,
 ) -> anyhow::Result<()> {
     let UnsilenceArgs { id, submission } = args;
@@ -188,7 +188,7 @@ impl SilenceArgs {
 }
 
 /// The alerts that the silence mutes now.
-async fn muted_by(store: &dyn StateStore, silence: &Silence) -> anyhow::Result<Vec<Alert>> {
+async fn muted_by(store: &dyn Documents, silence: &Silence) -> anyhow::Result<Vec<Alert>> {
     let by = Some(Mute::Silence(silence.id.clone()));
     Ok(load_alerts(store)
         .await?

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::Mute;
 use revwatch_alerting::command::{Matcher, Silence};
-use revwatch_storage::ports::StateStore;
+use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::{load_alerts, load_pending_silences, load_silences};
@@ -25,7 +25,7 @@ pub struct SilencesArgs {
 /// Runs `alerts silences`.
 pub async fn run(
     common: &Common,
-    store: &dyn StateStore,
+    store: &dyn Documents,
     args: &SilencesArgs,
 ) -> anyhow::Result<()> {
     let now_s = now_s();

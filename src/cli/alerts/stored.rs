@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail};
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::command::{Command, CommandKind, Silence};
 use revwatch_alerting::engine;
-use revwatch_storage::ports::{COMMANDS, StateStore};
+use revwatch_storage::ports::{COMMANDS, Documents};
 use serde::de::DeserializeOwned;
 
 /// All stored alerts: open ones first, then newest first.
-pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
+pub async fn load_alerts(store: &dyn Documents) -> anyhow::Result<Vec<Alert>> {
     // The history is read last: an alert that moves there meanwhile is read at least once. The map
     // removes the duplicate.
     let mut alerts = BTreeMap::new();
@@ -24,7 +24,7 @@ pub async fn load_alerts(store: &dyn StateStore) -> anyhow::Result<Vec<Alert>> {
 }
 
 /// The open alerts with these ids, each once. Fails if one of them is resolved.
-pub async fn load_open(store: &dyn StateStore, ids: &[String]) -> anyhow::Result<Vec<Alert>> {
+pub async fn load_open(store: &dyn Documents, ids: &[String]) -> anyhow::Result<Vec<Alert>> {
     let mut stored: BTreeMap<_, _> = load_alerts(store)
         .await?
         .into_iter()
@@ -45,13 +45,13 @@ pub async fn load_open(store: &dyn StateStore, ids: &[String]) -> anyhow::Result
 }
 
 /// All stored silences, including those that ended recently.
-pub async fn load_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
+pub async fn load_silences(store: &dyn Documents) -> anyhow::Result<Vec<Silence>> {
     load(store, engine::SILENCES).await
 }
 
 /// Silences that were requested and that the evaluator has not applied yet. Read them before
 /// [`load_silences`]: a silence that is applied meanwhile is then in both lists, never in neither.
-pub async fn load_pending_silences(store: &dyn StateStore) -> anyhow::Result<Vec<Silence>> {
+pub async fn load_pending_silences(store: &dyn Documents) -> anyhow::Result<Vec<Silence>> {
     // The evaluator discards commands that cannot be decoded, too.
     let pending = |(_, body): (String, String)| match serde_json::from_str(&body).ok()? {
         Command {
@@ -74,7 +74,7 @@ pub fn unknown_alert(id: &str) -> String {
 }
 
 async fn load<T: DeserializeOwned>(
-    store: &dyn StateStore,
+    store: &dyn Documents,
     space: &'static str,
 ) -> anyhow::Result<Vec<T>> {
     let read = |(key, body): &(String, String)| {

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use revwatch_alerting::alert::{Alert, AlertState};
 use revwatch_alerting::command::{Command, CommandKind};
-use revwatch_storage::ports::{COMMANDS, StateStore};
+use revwatch_storage::ports::{COMMANDS, Documents};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -53,7 +53,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs `alerts ack`.
 pub async fn acknowledge(
     common: &Common,
-    store: &dyn StateStore,
+    store: &dyn Documents,
     args: &AlertIds,
 ) -> anyhow::Result<()> {
     let open = load_open(store, &args.ids).await?;
@@ -73,7 +73,7 @@ pub async fn acknowledge(
 /// Runs `alerts resolve`.
 pub async fn resolve(
     common: &Common,
-    store: &dyn StateStore,
+    store: &dyn Documents,
     args: &AlertIds,
 ) -> anyhow::Result<()> {
     let open = load_open(store, &args.ids).await?;
@@ -91,7 +91,7 @@ impl Submission {
     /// Stores commands and waits until none of them is left.
     pub async fn submit(
         &self,
-        store: &dyn StateStore,
+        store: &dyn Documents,
         commands: Vec<CommandKind>,
     ) -> anyhow::Result<CommandState> {
         let at_s = now_s();
@@ -138,7 +138,7 @@ impl Submission {
 /// Prints the state of the alerts and whether the command was carried out.
 async fn print(
     common: &Common,
-    store: &dyn StateStore,
+    store: &dyn Documents,
     args: &AlertIds,
     selected: &[Alert],
     outcome: CommandState,
