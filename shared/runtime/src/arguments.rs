@@ -121,10 +121,6 @@ mod tests {
                 "--config a --config b",
                 "the option '--config' cannot be used twice",
             ),
-            (
-                "--help=yes",
-                "unexpected argument for option '--help': \"yes\"",
-            ),
             ("-x", "invalid option '-x'"),
             ("serve", "unexpected argument \"serve\""),
         ];
