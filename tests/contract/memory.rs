@@ -112,6 +112,11 @@ async fn rolled_back_commits_leave_every_partition_incomplete_and_a_gap_for_read
     assert!(health.iter().all(|partition| !partition.is_complete()));
     assert_eq!(health[1].high_watermark_ms, Some(10));
 
+    let seen = memory.condition_changes(&late, 10).await.expect("changes");
+    assert!(seen.gap);
+    let seen = memory.condition_changes(&seen.cursor, 10).await;
+    assert!(!seen.expect("changes").gap, "a gap is reported once");
+
     // The lost commit applies again, and only the reader that saw it has a gap.
     let again = memory.commit(&lost).await.expect("an answer");
     assert_eq!(again, Committed::Applied);

@@ -124,6 +124,8 @@ impl StoreState {
         }
         if last < newest {
             self.lost.push((last, newest));
+            // A reader that has learned of the gap continues from here.
+            self.sequence += 1;
         }
     }
 
