@@ -7,5 +7,6 @@ mod property;
 mod purity;
 mod reference;
 mod repository;
+mod simulation;
 mod support;
 mod system;

@@ -1,0 +1,225 @@
+//! A seeded simulation of ingest, worker and alerting in one process, on the memory adapters and in
+//! virtual time: a business as Stripe's events, a Stripe that reorders, repeats and retries them, a
+//! Slack that fails, and crashes, stalls, rollbacks and clock jumps. A seed decides all of it.
+//!
+//! Once the faults end, every run must come to rest; `oracle.rs` says what must be true then.
+
+mod faults;
+mod oracle;
+mod panics;
+mod slack;
+mod stripe;
+mod trace;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use revwatch_core::event::Event;
+use revwatch_core::ports::Clock as _;
+use revwatch_storage::ports::{Delivery, EventQueue as _, Recovery as _};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use self::oracle::Broken;
+use self::trace::Trace;
+use self::world::{PARTITIONS, START_S, World};
+use crate::support::history::History;
+
+/// How long events arrive and faults happen, in virtual time.
+const FAULTY: Duration = Duration::from_secs(90);
+/// How long a run may take to come to rest, in virtual time.
+const REST_WITHIN: Duration = Duration::from_secs(1200);
+/// Nothing changes for this long: the run is at rest. Longer than a lease.
+const REST_SECONDS: u32 = 10;
+/// Runs by default; `REVWATCH_SIMULATION_RUNS` requests another number.
+const RUNS: u64 = 200;
+
+#[test]
+fn what_is_accepted_is_applied_once_and_alerts_reach_slack_whatever_fails() {
+    let first = variable("REVWATCH_SIMULATION_SEED").unwrap_or_else(|| fastrand::u64(..1 << 48));
+    let runs = variable("REVWATCH_SIMULATION_RUNS").unwrap_or(RUNS);
+    eprintln!("seeds {first} to {}", first + runs - 1);
+    let next = AtomicU64::new(0);
+    let failed: Vec<(u64, Broken)> = std::thread::scope(|scope| {
+        let work = || {
+            let mut failed = Vec::new();
+            while failed.is_empty() {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= runs {
+                    break;
+                }
+                let seed = first + number;
+                failed.extend(run(seed).err().map(|broken| (seed, broken)));
+            }
+            failed
+        };
+        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        let ended = workers
+            .into_iter()
+            .map(|worker| worker.join().expect("no panic"));
+        ended.flatten().collect()
+    });
+    for (seed, broken) in &failed {
+        eprintln!(
+            "seed {seed}: {broken}\nrepeat it: REVWATCH_SIMULATION_SEED={seed} REVWATCH_SIMULATION_RUNS=1 \
+             cargo test -p revwatch --test all -- simulation::what"
+        );
+    }
+    assert!(failed.is_empty(), "{} runs failed", failed.len());
+}
+
+#[test]
+fn a_seed_repeats_the_same_run() {
+    for seed in 1..=3 {
+        let [one, two] = [(); 2].map(|()| run(seed).expect("a run without fault"));
+        let different = one
+            .lines()
+            .into_iter()
+            .zip(two.lines())
+            .find(|(a, b)| a != b);
+        assert_eq!(different, None, "seed {seed}");
+        assert_eq!(one.hash(), two.hash(), "seed {seed}");
+    }
+}
+
+/// One run on a thread and a runtime of its own.
+fn run(seed: u64) -> Result<Trace, Broken> {
+    let body = move || {
+        // Backoffs draw from the thread's generator.
+        fastrand::seed(seed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let (trace, result) = runtime.block_on(simulate(seed));
+        drop(runtime);
+        let panics = panics::take();
+        let result = match panics.first() {
+            Some(panic) => Err(format!("a panic: {panic}")),
+            None => result,
+        };
+        match result {
+            Ok(()) => Ok(trace),
+            Err(broken) => {
+                if variable("REVWATCH_SIMULATION_TRACE").is_some() {
+                    eprintln!("{}", trace.lines().join("\n"));
+                }
+                Err(broken)
+            }
+        }
+    };
+    panics::record(body)
+}
+
+async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
+    let mut rng = Rng::with_seed(seed);
+    let size = rng.usize(4..12);
+    // The story begins twenty minutes before the run.
+    let history = History::new(rng.u64(..), size, START_S - 1200 + 20_000);
+    let world = World::new(&mut rng);
+    for process in 0..world::PROCESSES.len() {
+        world.start(process);
+    }
+    let mut senders = stripe::begin(&world, &history.events, FAULTY, rng.u64(..));
+    faults::inflict(world.clone(), rng.fork(), FAULTY).await;
+    let result = async {
+        let at_rest = async {
+            while senders.join_next().await.is_some() {}
+            come_to_rest(&world).await;
+        };
+        if timeout(REST_WITHIN, at_rest).await.is_err() {
+            let (senders, status) = (senders.len(), status(&world).await);
+            return Err(format!("no rest: {senders} senders, {status:?}"));
+        }
+        check(&world, &history.events).await
+    };
+    let result = result.await;
+    (world.trace.clone(), result)
+}
+
+async fn check(world: &Arc<World>, events: &[String]) -> Result<(), Broken> {
+    let applied = oracle::applied(world, events).await?;
+    oracle::state(&world.memory, &applied).await?;
+    let alerts = oracle::alerts(&world.memory).await;
+    oracle::messages(world, &alerts)?;
+    // Its tasks would go on in the background.
+    (0..world::PROCESSES.len()).for_each(|process| world.kill(process));
+    let (found, expected) = (oracle::firing(&alerts), undisturbed(world, &applied).await?);
+    if found != expected {
+        return Err(format!("firing are {found:#?} instead of {expected:#?}"));
+    }
+    Ok(())
+}
+
+/// What fires when a new deployment receives the same events in order and without faults.
+async fn undisturbed(
+    after: &World,
+    applied: &[String],
+) -> Result<std::collections::BTreeSet<String>, Broken> {
+    let world = World::new(&mut Rng::with_seed(0));
+    world.slack.behave();
+    let passed_s = after.clock.now_s() - START_S;
+    world
+        .clock
+        .jump(Duration::from_secs(u64::try_from(passed_s).unwrap_or(0)));
+    for (number, body) in (1..).zip(applied) {
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        let delivery = Delivery {
+            id: Uuid::from_u128(number),
+            event_id: event.id.clone().into_owned(),
+            event_type: event.kind.clone().into_owned(),
+            partition: event.partition(PARTITIONS),
+            endpoint: "stripe".into(),
+            received_ms: world.clock.now_ms(),
+            traceparent: None,
+            body: Bytes::from(body.clone()),
+        };
+        world.memory.publish(delivery).await.expect("published");
+    }
+    // A worker, then alerting.
+    for process in [1, 3] {
+        world.start(process);
+        if timeout(REST_WITHIN, come_to_rest(&world)).await.is_err() {
+            return Err(format!(
+                "no rest without faults: {:?}",
+                status(&world).await
+            ));
+        }
+    }
+    let alerts = oracle::alerts(&world.memory).await;
+    Ok(oracle::firing(&alerts))
+}
+
+/// Whether everything is processed and delivered, and what would have to change.
+async fn status(world: &World) -> (bool, u64, usize, Vec<serde_json::Value>) {
+    let waiting = world.memory.depth().await.expect("read").iter().sum();
+    let health = world.memory.health().await.expect("read");
+    let incomplete = health.iter().filter(|health| !health.is_complete()).count();
+    let alerts = oracle::alerts(&world.memory).await;
+    let is_done = waiting == 0 && incomplete == 0 && alerts.iter().all(oracle::is_delivered);
+    (is_done, waiting, incomplete, alerts)
+}
+
+async fn come_to_rest(world: &World) {
+    let (mut last, mut unchanged) = (None, 0);
+    while unchanged < REST_SECONDS {
+        sleep(Duration::from_secs(1)).await;
+        let now = Some(status(world).await);
+        let same = now == last && now.as_ref().is_some_and(|now| now.0);
+        unchanged = if same { unchanged + 1 } else { 0 };
+        last = now;
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting of revwatch: it is about the tests themselves"
+)]
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}

@@ -1,0 +1,161 @@
+//! What must be true once a run has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use revwatch_alerting::engine::{ALERTS, HISTORY};
+use revwatch_core::counters::hour_of;
+use revwatch_core::entity::{Entity, EntityKey};
+use revwatch_core::event::Event;
+use revwatch_core::observe::{Plans, observe};
+use revwatch_core::recount::{Held, Recount, first_hour};
+use revwatch_storage::memory::Memory;
+use revwatch_storage::ports::{
+    Aggregates as _, ConditionFeed as _, Documents as _, Entities as _, EventQueue as _,
+    HoldingQueue, ReadSet,
+};
+use serde_json::Value;
+
+use super::world::{PARTITIONS, START_S, World};
+
+/// A broken promise.
+pub(super) type Broken = String;
+
+/// The events that the store has applied, in the order of their ids; each that was accepted, none
+/// that was never sent, each counted once.
+pub(super) async fn applied(world: &World, events: &[String]) -> Result<Vec<String>, Broken> {
+    let (accepted, attempted) = (world.sent.accepted(), world.sent.attempted());
+    let mut applied = BTreeMap::new();
+    for body in events {
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        let id = event.id.clone().into_owned();
+        let want = ReadSet {
+            dedupe_keys: vec![(event.created_day(), id.clone())],
+            entities: Vec::new(),
+        };
+        let found = world.memory.read(event.partition(PARTITIONS), &want).await;
+        if found.expect("read").dedupe_keys[0].is_some() {
+            applied.insert(id, body.clone());
+        } else if accepted.contains(&id) {
+            return Err(format!("{id} was answered 2xx and is not applied"));
+        }
+    }
+    if let Some(id) = applied.keys().find(|id| !attempted.contains(*id)) {
+        return Err(format!("{id} was never sent and is applied"));
+    }
+    let counted = world
+        .memory
+        .current_counters(&["events|applied", "events|ignored"]);
+    let counted = counted.await.expect("read");
+    if usize::try_from(counted) != Ok(applied.len()) {
+        return Err(format!(
+            "{} events are applied and {counted} counted",
+            applied.len()
+        ));
+    }
+    let dead = world.memory.held_count(HoldingQueue::DeadLetters).await;
+    match dead.expect("read") {
+        0 => Ok(applied.into_values().collect()),
+        dead => Err(format!("{dead} dead letters")),
+    }
+}
+
+/// Entities are the observations of the applied events, merged; aggregates are those of the
+/// entities.
+pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Broken> {
+    let mut model: BTreeMap<(u32, EntityKey), Entity> = BTreeMap::new();
+    for body in applied {
+        let event = Event::parse(body.as_bytes()).expect("an event");
+        for observation in observe(&event, &Plans::default()).expect("readable") {
+            let place = (event.partition(PARTITIONS), observation.key.clone());
+            let entity = model
+                .entry(place)
+                .or_insert_with(|| Entity::new(&observation.key));
+            entity.merge(&observation);
+        }
+    }
+    model.retain(|(_, key), entity| *entity != Entity::new(key));
+    let mut recount = Recount::default();
+    for ((partition, key), entity) in &model {
+        let want = ReadSet {
+            dedupe_keys: Vec::new(),
+            entities: vec![key.clone()],
+        };
+        let found = memory.read(*partition, &want).await.expect("read");
+        let stored = found.entities[0].as_ref().map(|stored| &stored.body);
+        if stored != Some(&entity.encode()) {
+            return Err(format!("{key:?} differs from the model: {entity:?}"));
+        }
+        recount.add(entity);
+    }
+    let held = Held {
+        counters: memory
+            .counters(0, hour_of(START_S) + 24)
+            .await
+            .expect("read"),
+        conditions: memory.conditions().await.expect("read"),
+    };
+    let compared = recount.compare(&held, &held, first_hour(START_S));
+    if compared.differences.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("aggregates differ: {:#?}", compared.differences))
+    }
+}
+
+/// All alerts, open ones first.
+pub(super) async fn alerts(memory: &Memory) -> Vec<Value> {
+    let mut alerts = Vec::new();
+    for space in [ALERTS, HISTORY] {
+        let found = memory.documents(space).await.expect("read");
+        alerts.extend(
+            found
+                .iter()
+                .map(|(_, body)| serde_json::from_str::<Value>(body).expect("JSON")),
+        );
+    }
+    alerts
+}
+
+/// Rule and subject of each alert that is not resolved. Groups depend on when their members fired.
+pub(super) fn firing(alerts: &[Value]) -> BTreeSet<String> {
+    alerts
+        .iter()
+        .filter(|alert| alert["state"] != "resolved" && alert["group"].is_null())
+        .map(|alert| format!("{} {}", alert["rule"], alert["subject"]))
+        .collect()
+}
+
+/// Whether readers have seen the alert as it is now.
+pub(super) fn is_delivered(alert: &Value) -> bool {
+    let Some(notifications) = alert["notifications"].as_object() else {
+        return true;
+    };
+    notifications.values().all(|notification| {
+        notification["attempting_revision"].is_null()
+            && notification["delivered_revision"].as_u64() >= alert["revision"].as_u64()
+    })
+}
+
+/// Each alert that is not a member of a group reached Slack as it is now, and once, unless its
+/// message says that it may be a duplicate.
+pub(super) fn messages(world: &Arc<World>, alerts: &[Value]) -> Result<(), Broken> {
+    let posts = world.slack.posts();
+    for (id, posts) in &posts {
+        if let Some(post) = posts[1..].iter().find(|post| !post.possible_duplicate) {
+            return Err(format!("{id} was posted again without saying so: {post:?}"));
+        }
+    }
+    let own = alerts.iter().filter(|alert| alert["part_of"].is_null());
+    for alert in own {
+        let id = alert["id"].as_str().unwrap_or_default();
+        let shown = ["", "-resolved"]
+            .iter()
+            .filter_map(|end| posts.get(&format!("{id}-0{end}")));
+        let newest = shown.flatten().map(|post| u64::from(post.revision)).max();
+        if newest != alert["revision"].as_u64() {
+            return Err(format!("Slack shows revision {newest:?} of {alert}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! The processes of a deployment on one set of memory adapters: ingest, two workers and two
+//! alerting replicas, each of which can be killed, stopped, stalled and started again.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use fastrand::Rng;
+use jiff::Timestamp;
+use revwatch_alerting::rule::Rule;
+use revwatch_alerting::slack_actions::SlackActions;
+use revwatch_alerting::{Alerting, PendingConfig, rules_file};
+use revwatch_core::observe::Plans;
+use revwatch_ingest::{Settings, Webhooks};
+use revwatch_runtime::admin::Readiness;
+use revwatch_runtime::config::Config;
+use revwatch_runtime::supervise::Supervisor;
+use revwatch_runtime::telemetry::{Metrics, Tracer};
+use revwatch_storage::memory::{Faults, Gate, GateState, Memory, NumberedIds, VirtualClock};
+use revwatch_worker::{BatchPermits, Worker};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::slack::{Slack, SlackOfProcess};
+use super::stripe::Sent;
+use super::trace::{Trace, lock};
+
+pub(super) const PARTITIONS: u32 = 4;
+pub(super) const SECRET: &str = "whsec_simulation";
+/// The virtual time at which a run begins: 2026-09-21.
+pub(super) const START_S: i64 = 1_790_000_000;
+
+const RULES: &str = r#"
+[[rule]]
+name = "charges_lost"
+kind = "condition"
+condition = "charges_lost"
+severity = "critical"
+route = "critical"
+title = "A provider can no longer accept charges"
+actions = ["Call the provider."]
+
+[[rule]]
+name = "payout_failed"
+kind = "condition"
+condition = "payout_failed"
+severity = "high"
+route = "payouts"
+title = "A payout failed"
+actions = ["Read the reason."]
+
+[[rule]]
+name = "dispute_open"
+kind = "condition"
+condition = "dispute_open"
+severity = "high"
+route = "payouts"
+title = "A charge is disputed"
+actions = ["Answer the dispute."]
+
+[[rule]]
+name = "invoice_payment_failed"
+kind = "condition"
+condition = "invoice_payment_failed"
+after = "10m"
+severity = "medium"
+route = "billing"
+title = "An invoice is not paid"
+actions = ["Write to the customer."]
+"#;
+
+const SETTINGS: &str = "stripe_webhook_secret = \"whsec_simulation\"\n\
+    [worker]\nbatch = 8\nmember_seconds = 3.0\nrecovery_margin_seconds = 120.0\n\
+    [alerting]\ntick_seconds = 0.5\nlease_seconds = 6.0\ngroup_above = 4\ngroup_open = \"20s\"\n";
+
+/// A process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Ingest,
+    Worker,
+    Alerting,
+}
+
+/// The processes, by index.
+pub(super) const PROCESSES: [Role; 5] = [
+    Role::Ingest,
+    Role::Worker,
+    Role::Worker,
+    Role::Alerting,
+    Role::Alerting,
+];
+
+/// The deployment and its surroundings.
+pub(super) struct World {
+    pub(super) trace: Trace,
+    /// Of the processes. The store's own clock never jumps.
+    pub(super) clock: Arc<VirtualClock>,
+    pub(super) memory: Memory,
+    pub(super) faults: Faults,
+    pub(super) slack: Arc<Slack>,
+    pub(super) sent: Sent,
+    ids: Arc<NumberedIds>,
+    config: &'static Config,
+    running: Mutex<[Option<Process>; PROCESSES.len()]>,
+}
+
+struct Process {
+    gate: Gate,
+    shutdown: CancellationToken,
+    killed: CancellationToken,
+    task: Option<JoinHandle<()>>,
+    webhooks: Option<Arc<Webhooks>>,
+}
+
+impl World {
+    /// Nothing runs yet.
+    pub(super) fn new(rng: &mut Rng) -> Arc<Self> {
+        let clock = || {
+            let start = Timestamp::from_second(START_S).expect("a time");
+            Arc::new(VirtualClock::starting_at(start))
+        };
+        let (trace, memory) = (Trace::begin(), Memory::new(PARTITIONS, clock()));
+        Arc::new(Self {
+            slack: Slack::new(rng.u64(..), trace.clone()),
+            trace,
+            clock: clock(),
+            faults: memory.faults(),
+            memory,
+            sent: Sent::default(),
+            ids: Arc::default(),
+            config: config(),
+            running: Mutex::default(),
+        })
+    }
+
+    /// Starts a process if it does not run.
+    pub(super) fn start(&self, index: usize) {
+        let running = &mut lock(&self.running)[index];
+        if running.is_some() {
+            return;
+        }
+        self.trace.add(&format!("start {index}"));
+        let handle = Arc::new(self.memory.reopen());
+        let (gate, shutdown) = (handle.gate(), CancellationToken::new());
+        let (mut task, mut webhooks) = (None, None);
+        match PROCESSES[index] {
+            Role::Ingest => webhooks = Some(Arc::new(self.ingest(handle))),
+            Role::Worker => {
+                let role = revwatch_worker::run(self.worker(handle), shutdown.clone());
+                task = Some(tokio::spawn(role));
+            }
+            Role::Alerting => {
+                let role = revwatch_alerting::run(self.alerting(handle), shutdown.clone());
+                task = Some(tokio::spawn(role));
+            }
+        }
+        *running = Some(Process {
+            gate,
+            shutdown,
+            killed: CancellationToken::new(),
+            task,
+            webhooks,
+        });
+    }
+
+    /// Kills a process: what it was doing has no further effect.
+    pub(super) fn kill(&self, index: usize) {
+        if let Some(process) = lock(&self.running)[index].take() {
+            self.trace.add(&format!("kill {index}"));
+            process.gate.set(GateState::Killed);
+            process.killed.cancel();
+            if let Some(task) = process.task {
+                task.abort();
+            }
+        }
+    }
+
+    /// Asks a process to stop; it ends in its own time.
+    pub(super) fn stop(&self, index: usize) {
+        if let Some(process) = lock(&self.running)[index].take() {
+            self.trace.add(&format!("stop {index}"));
+            process.gate.set(GateState::Open);
+            process.shutdown.cancel();
+        }
+    }
+
+    /// Stalls a process, or lets it continue.
+    pub(super) fn stall(&self, index: usize, stalled: bool) {
+        if let Some(process) = &lock(&self.running)[index] {
+            self.trace.add(&format!("stall {index} {stalled}"));
+            process.gate.set(if stalled {
+                GateState::Stalled
+            } else {
+                GateState::Open
+            });
+        }
+    }
+
+    /// The running ingest, and the token that is cancelled when it is killed.
+    pub(super) fn webhooks(&self) -> Option<(Arc<Webhooks>, CancellationToken)> {
+        let running = lock(&self.running);
+        let process = running[0].as_ref()?;
+        Some((process.webhooks.clone()?, process.killed.clone()))
+    }
+
+    fn ingest(&self, queue: Arc<Memory>) -> Webhooks {
+        let settings = Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            trusted_proxies: Default::default(),
+            endpoints: self.config.webhook_endpoints().expect("an endpoint"),
+            limits: self.config.limits.clone(),
+            queue,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            metrics: Metrics::new(),
+            tracer: Tracer::default(),
+        };
+        Webhooks::new(settings).expect("valid settings")
+    }
+
+    pub(super) fn worker(&self, memory: Arc<Memory>) -> Worker {
+        let readiness = Readiness::default();
+        Worker {
+            queue: memory.clone(),
+            store: memory,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            config: self.config.worker.clone(),
+            plans: Arc::new(Plans::default()),
+            metrics: Metrics::new(),
+            tracer: Tracer::default(),
+            ready: readiness.check("worker"),
+            tasks: Supervisor::new(&readiness),
+            batch_permits: BatchPermits::default(),
+            refresher: None,
+        }
+    }
+
+    pub(super) fn alerting(&self, memory: Arc<Memory>) -> Alerting {
+        let gate = memory.gate();
+        Alerting {
+            queue: memory.clone(),
+            store: memory,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            rules: rules(),
+            notifiers: vec![Arc::new(SlackOfProcess {
+                slack: self.slack.clone(),
+                gate,
+            })],
+            actions: SlackActions::default(),
+            config: self.config.alerting.clone(),
+            metrics: Metrics::new(),
+            tracer: Tracer::default(),
+            ready: Readiness::default().check("alerting"),
+            arriving: PendingConfig::default(),
+        }
+    }
+}
+
+fn config() -> &'static Config {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    CONFIG.get_or_init(|| {
+        with_file(SETTINGS, |path| {
+            Config::load(Some(path), &|_| None).expect("valid")
+        })
+    })
+}
+
+fn rules() -> Vec<Rule> {
+    static RULES_READ: OnceLock<Vec<Rule>> = OnceLock::new();
+    let read = || {
+        with_file(RULES, |path| {
+            rules_file::load(Some(path)).expect("valid rules")
+        })
+    };
+    RULES_READ.get_or_init(read).clone()
+}
+
+fn with_file<T>(text: &str, read: impl FnOnce(&std::path::Path) -> T) -> T {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("simulation.toml");
+    std::fs::write(&path, text).expect("written");
+    read(&path)
+}
