@@ -3,11 +3,13 @@
 //! Invariant: the key is sent only to the configured address; neither it nor a response is ever
 //! logged.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
+use revwatch_core::ports::Clock;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
 use revwatch_runtime::egress::EgressClient;
 
@@ -22,6 +24,7 @@ pub struct StripeApi {
     key: SecretString,
     base: String,
     egress: EgressConfig,
+    clock: Arc<dyn Clock>,
     /// Whether the key is a live-mode key.
     pub livemode: bool,
 }
@@ -86,7 +89,7 @@ pub enum ApiErrorKind {
 impl StripeApi {
     /// Creates a client from a validated `config`; `None` without a key. Fails if no TLS roots are
     /// found.
-    pub fn of(config: &Config) -> Result<Option<Self>, reqwest::Error> {
+    pub fn of(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Self>, reqwest::Error> {
         let Some(key) = &config.stripe_secret_key else {
             return Ok(None);
         };
@@ -105,6 +108,7 @@ impl StripeApi {
             key: key.clone(),
             base: config.stripe_api_base.trim_end_matches('/').to_owned(),
             egress: config.egress,
+            clock,
             livemode: key.expose_secret().contains("_live_"),
         }))
     }
@@ -128,7 +132,7 @@ impl StripeApi {
             max_bytes,
             timeout,
         } = request;
-        let (sent_s, sent) = (Timestamp::now().as_second(), Instant::now());
+        let (sent_s, sent) = (self.clock.now_s(), Instant::now());
         let url = format!("{}{path}", self.base);
         let url = if query.is_empty() {
             Url::parse(&url)

@@ -79,7 +79,8 @@ pub async fn run(common: &Common, args: &BackfillArgs) -> anyhow::Result<()> {
         );
     }
     let config = common.config()?;
-    let api = StripeApi::of(&config).context("cannot set up HTTPS for Stripe's API")?.context(
+    let api = StripeApi::of(&config, Arc::new(SystemClock));
+    let api = api.context("cannot set up HTTPS for Stripe's API")?.context(
         "backfill reads from Stripe's API: set STRIPE_SECRET_KEY (a restricted key that may read events is enough, and with \
          --account or --all-accounts it must be one of the platform)",
     )?;

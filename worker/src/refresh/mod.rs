@@ -75,7 +75,8 @@ impl Refresher {
     /// Creates a refresher from the configuration of `process`, on `backend`. Without a key it
     /// waits until a reload brings one.
     pub fn of(process: &Process, backend: &Backend) -> Result<Self, reqwest::Error> {
-        let first = StripeApi::of(&process.config)?.map(Arc::new);
+        let clock = process.clock.clone();
+        let first = StripeApi::of(&process.config, clock.clone())?.map(Arc::new);
         let (keep, api) = watch::channel(first);
         process.on_reload(move |config| {
             let keep = keep.clone();
@@ -87,7 +88,7 @@ impl Refresher {
             if same {
                 return Ok(Box::new(|| {}));
             }
-            let api = StripeApi::of(config)
+            let api = StripeApi::of(config, clock.clone())
                 .map_err(|error| ConfigError::of(crate::StartError::Tls(error).to_string()))?;
             Ok(Box::new(move || drop(keep.send_replace(api.map(Arc::new)))))
         });
