@@ -8,7 +8,7 @@ use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
-use revwatch_runtime::egress::BlockedAddressError;
+use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind};
 use serde::de::DeserializeOwned;
 
 use super::Outcome;
@@ -16,7 +16,7 @@ use super::Outcome;
 /// The outcome of a request without an answer. If the connection was never made, nothing was
 /// delivered; any later failure leaves that unknown. `provider` names the receiver; the URL, which
 /// may be secret, is not included.
-pub fn no_answer(provider: &str, error: &reqwest::Error) -> Outcome {
+pub fn no_answer(provider: &str, error: &HttpError) -> Outcome {
     let mut reason = format!(
         "{provider}: {}",
         if error.is_timeout() {
@@ -32,10 +32,10 @@ pub fn no_answer(provider: &str, error: &reqwest::Error) -> Outcome {
         reason = format!("{reason}: {inner}");
         cause = inner.source();
     }
-    if error.is_connect() || error.is_builder() || is_refused {
+    if error.kind() != HttpErrorKind::NoAnswer || is_refused {
         Outcome::Failed {
             reason,
-            permanent: error.is_builder() || is_refused,
+            permanent: error.kind() == HttpErrorKind::Invalid || is_refused,
         }
     } else {
         Outcome::Unknown { reason }
@@ -43,19 +43,21 @@ pub fn no_answer(provider: &str, error: &reqwest::Error) -> Outcome {
 }
 
 /// The outcome that an answer's status alone determines; `None` for success. `settings` names the
-/// settings to check if the destination refuses the request.
+/// settings to check if the destination refuses the request; the wait may be given as a date after
+/// `now`.
 pub fn refused(
     provider: &str,
     status: StatusCode,
     headers: &HeaderMap,
     settings: &str,
+    now: Timestamp,
 ) -> Option<Outcome> {
     if status.is_success() {
         return None;
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Some(Outcome::RetryAfter {
-            wait_ms: retry_after_ms(headers, Timestamp::now()),
+            wait_ms: retry_after_ms(headers, now),
         });
     }
     let permanent = !(status.is_server_error()
@@ -205,7 +207,13 @@ mod tests {
             .client()
             .expect("a client");
         let response = client.get(stub.url()).send().await.expect("answered");
-        let outcome = refused("X", response.status(), response.headers(), "x.url");
+        let outcome = refused(
+            "X",
+            response.status(),
+            response.headers(),
+            "x.url",
+            client.now(),
+        );
         let Some(Outcome::Failed {
             reason,
             permanent: true,

@@ -7,8 +7,8 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::Client;
 use revwatch_runtime::config::PagerDutyConfig;
+use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::rule::Severity;
 
 /// Triggers, acknowledges and resolves incidents.
 pub struct PagerDuty {
-    client: Client,
+    client: HttpClient,
     routing_key: SecretString,
     url: String,
     per_second: f64,
@@ -122,10 +122,16 @@ impl Notifier for PagerDuty {
             Err(error) => return http_outcome::no_answer(PROVIDER, &error),
         };
         let settings = "pagerduty.routing_key (PAGERDUTY_ROUTING_KEY) and pagerduty.api_base";
-        http_outcome::refused(PROVIDER, response.status(), response.headers(), settings)
-            .unwrap_or_else(|| Outcome::Delivered {
-                receipt: Some(message.alert_id.clone()),
-            })
+        http_outcome::refused(
+            PROVIDER,
+            response.status(),
+            response.headers(),
+            settings,
+            self.client.now(),
+        )
+        .unwrap_or_else(|| Outcome::Delivered {
+            receipt: Some(message.alert_id.clone()),
+        })
     }
 
     /// Events cannot be queried with a routing key, and need not be: sending the same event again

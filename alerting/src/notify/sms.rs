@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::fmt::rfc2822;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::StatusCode;
 use revwatch_runtime::config::SmsConfig;
+use revwatch_runtime::egress::{HttpClient, HttpRequest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -23,7 +24,7 @@ use crate::message::Message;
 
 /// Sends text messages.
 pub struct Sms {
-    client: Client,
+    client: HttpClient,
     account_sid: String,
     auth_token: SecretString,
     from: String,
@@ -152,7 +153,7 @@ impl Sms {
         format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid)
     }
 
-    fn signed(&self, request: RequestBuilder) -> RequestBuilder {
+    fn signed(&self, request: HttpRequest) -> HttpRequest {
         request.basic_auth(
             &self.account_sid,
             Some(self.auth_token.expose_secret().trim()),
@@ -183,8 +184,13 @@ impl Sms {
             StatusCode::NOT_FOUND => format!("{ACCOUNT_SID} and sms.api_base"),
             _ => format!("sms.from and the numbers of [sms.to] {list}"),
         };
-        let refused =
-            http_outcome::refused(PROVIDER, response.status(), response.headers(), &settings);
+        let refused = http_outcome::refused(
+            PROVIDER,
+            response.status(),
+            response.headers(),
+            &settings,
+            self.client.now(),
+        );
         if let Some(outcome) = refused {
             // Only the code: Twilio's message quotes the number.
             let error_reply = http_outcome::json::<TwilioError>(response, MAX_RESPONSE_BYTES)

@@ -10,9 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
 use revwatch_runtime::config::WebhookConfig;
+use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -23,7 +23,7 @@ use crate::message::Message;
 
 /// Posts signed webhooks.
 pub struct Webhook {
-    client: Client,
+    client: HttpClient,
     url: SecretString,
     keys: Vec<Key>,
     per_second: f64,
@@ -123,7 +123,7 @@ impl Notifier for Webhook {
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
-        let (id, now) = (id(message), Timestamp::now());
+        let (id, now) = (id(message), self.client.now());
         let body = body(message, now).to_string();
         let request = self
             .client
@@ -142,8 +142,14 @@ impl Notifier for Webhook {
         };
         let settings =
             "webhook.url (REVWATCH_WEBHOOK_URL) and webhook.secret (REVWATCH_WEBHOOK_SECRET)";
-        http_outcome::refused(PROVIDER, response.status(), response.headers(), settings)
-            .unwrap_or(Outcome::Delivered { receipt: Some(id) })
+        http_outcome::refused(
+            PROVIDER,
+            response.status(),
+            response.headers(),
+            settings,
+            self.client.now(),
+        )
+        .unwrap_or(Outcome::Delivered { receipt: Some(id) })
     }
 }
 

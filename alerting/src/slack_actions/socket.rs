@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
-use reqwest::{Client, StatusCode, header};
+use reqwest::{StatusCode, header};
 use revwatch_core::backoff::Backoff;
 use revwatch_core::redact;
 use revwatch_runtime::config::{EgressConfig, ExposeSecret as _, SecretString, names_loopback};
+use revwatch_runtime::egress::{HttpClient, HttpError};
 use revwatch_runtime::retries::Retries;
 use revwatch_storage::ports::Documents;
 use serde::Deserialize;
@@ -41,7 +42,7 @@ use crate::notify::{EgressClient, SetupError, http_outcome};
 /// Maintains one connection to Slack.
 #[derive(Clone)]
 pub struct SocketMode {
-    client: Client,
+    client: HttpClient,
     token: SecretString,
     api_base: String,
     policy: EgressConfig,
@@ -197,10 +198,7 @@ impl SocketMode {
         let request = request
             .bearer_auth(self.token.expose_secret())
             .header(header::CONTENT_LENGTH, 0);
-        let failed = |error: reqwest::Error| {
-            // `#` adds the causes.
-            SocketError::Refused(format!("{:#}", anyhow::Error::new(error.without_url())))
-        };
+        let failed = |error: HttpError| SocketError::Refused(causes(&error));
         let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {

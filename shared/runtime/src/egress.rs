@@ -5,6 +5,8 @@
 //! for names whenever they are resolved. Redirects are not followed and the environment's proxies
 //! are not used: a request goes to the configured destination or fails.
 
+mod http;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url, redirect};
 
+pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest, Transport};
 use crate::config::{ConfigError, EgressConfig};
 
 /// Maximum duration of a request, unless specified otherwise.
@@ -74,13 +77,13 @@ impl EgressClient {
     }
 
     /// A client that connects only to allowed addresses. Fails if no TLS roots are found.
-    pub fn client(&self) -> Result<Client, reqwest::Error> {
+    pub fn client(&self) -> Result<HttpClient, reqwest::Error> {
         self.client_with(HeaderMap::new())
     }
 
     /// The same with headers that are sent with every request.
-    pub fn client_with(&self, headers: HeaderMap) -> Result<Client, reqwest::Error> {
-        Client::builder()
+    pub fn client_with(&self, headers: HeaderMap) -> Result<HttpClient, reqwest::Error> {
+        let client = Client::builder()
             .default_headers(headers)
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(Duration::from_secs(5))
@@ -88,7 +91,8 @@ impl EgressClient {
             .no_proxy()
             .dns_resolver(Arc::new(self.clone()))
             .user_agent(concat!("revwatch/", env!("CARGO_PKG_VERSION")))
-            .build()
+            .build()?;
+        Ok(HttpClient::new(client))
     }
 }
 

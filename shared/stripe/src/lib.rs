@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use revwatch_core::ports::Clock;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
-use revwatch_runtime::egress::EgressClient;
+use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError};
 
 /// The version of the returned objects. It is pinned because otherwise the default version of the
 /// Stripe account applies, and every user of the dashboard can change that. Events are not
@@ -20,7 +20,7 @@ pub const API_VERSION: &str = "2025-03-31.basil";
 
 /// Stripe's API with a key. The key is in the client's headers, marked as sensitive.
 pub struct StripeApi {
-    client: Client,
+    client: HttpClient,
     key: SecretString,
     base: String,
     egress: EgressConfig,
@@ -156,7 +156,11 @@ impl StripeApi {
             .get(DATE)
             .and_then(|v| date(v.to_str().ok()?));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| ApiError::failed(&e))? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|e| ApiError::failed(&e.into()))?
+        {
             if body.len() + chunk.len() > max_bytes {
                 return Err(ApiError::refused("the response is too large"));
             }
@@ -215,7 +219,7 @@ impl ApiError {
 
     /// The message has nothing of the request: the error's causes contain only addresses and TLS
     /// details.
-    fn failed(error: &reqwest::Error) -> Self {
+    fn failed(error: &HttpError) -> Self {
         let mut reason = if error.is_timeout() {
             "timeout"
         } else {

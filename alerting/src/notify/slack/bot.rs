@@ -5,8 +5,8 @@
 //! <https://docs.slack.dev/apis/web-api/rate-limits>.
 
 use async_trait::async_trait;
-use reqwest::Client;
 use revwatch_runtime::config::SlackConfig;
+use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use crate::message::Message;
 
 /// The notifier for a Slack app.
 pub struct SlackBot {
-    client: Client,
+    client: HttpClient,
     token: SecretString,
     api_base: String,
     channels: Channels,
@@ -94,7 +94,13 @@ impl SlackBot {
             let sent = request.bearer_auth(self.token.expose_secret()).send().await;
             let response = sent.map_err(|error| http_outcome::no_answer(PROVIDER, &error))?;
             let settings = "slack.api_base (SLACK_API_BASE)";
-            match http_outcome::refused(PROVIDER, response.status(), response.headers(), settings) {
+            match http_outcome::refused(
+                PROVIDER,
+                response.status(),
+                response.headers(),
+                settings,
+                self.client.now(),
+            ) {
                 // A proxy in between has given up; Slack itself may have processed the request.
                 Some(Outcome::Failed {
                     reason,

@@ -8,7 +8,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
+use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,7 +22,7 @@ use crate::message::Message;
 
 /// Reads channels as a Slack app.
 pub struct Search {
-    client: Client,
+    client: HttpClient,
     token: SecretString,
     api_base: String,
     /// Whether the missing scope was logged.
@@ -94,7 +95,7 @@ enum ApiError {
 
 impl Search {
     /// `api_base` without a trailing slash.
-    pub fn new(client: Client, token: SecretString, api_base: String) -> Self {
+    pub fn new(client: HttpClient, token: SecretString, api_base: String) -> Self {
         Self {
             client,
             token,

@@ -2,8 +2,8 @@
 //! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>.
 
 use async_trait::async_trait;
-use reqwest::Client;
 use revwatch_runtime::config::SlackConfig;
+use revwatch_runtime::egress::HttpClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::message::Message;
 
 /// The notifier for an incoming webhook.
 pub struct SlackWebhook {
-    client: Client,
+    client: HttpClient,
     url: SecretString,
     per_second: f64,
     /// Whether interactions with its messages are received.
@@ -84,7 +84,9 @@ impl Notifier for SlackWebhook {
             .unwrap_or_default();
         let word = http_outcome::word(&String::from_utf8_lossy(&answer));
         failed(&word)
-            .or_else(|| http_outcome::refused(PROVIDER, status, &headers, SETTING))
+            .or_else(|| {
+                http_outcome::refused(PROVIDER, status, &headers, SETTING, self.client.now())
+            })
             .unwrap_or(Outcome::Delivered { receipt: None })
     }
 }
