@@ -58,13 +58,13 @@ fn one(world: &Arc<World>, rng: &mut Rng, later: &mut JoinSet<()>) {
         5..=6 => {
             world.kill(process);
             until(world, later, ms(rng, 0..6000), move |world| {
-                world.start(process)
+                world.start(process);
             });
         }
         7 => {
             world.stop(process);
             until(world, later, ms(rng, 0..3000), move |world| {
-                world.start(process)
+                world.start(process);
             });
         }
         8 => {

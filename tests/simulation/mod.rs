@@ -12,6 +12,7 @@ mod stripe;
 mod trace;
 mod world;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -122,6 +123,8 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
     // The story begins twenty minutes before the run.
     let history = History::new(rng.u64(..), size, START_S - 1200 + 20_000);
     let world = World::new(&mut rng);
+    let latency_ms = [0, 1, 10, 40][rng.usize(..4)];
+    world.faults.delay(Duration::from_millis(latency_ms));
     for process in 0..world::PROCESSES.len() {
         world.start(process);
     }
@@ -133,7 +136,7 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
             come_to_rest(&world).await;
         };
         if timeout(REST_WITHIN, at_rest).await.is_err() {
-            let (senders, status) = (senders.len(), status(&world).await);
+            let (senders, status) = (senders.len(), Status::of(&world).await);
             return Err(format!("no rest: {senders} senders, {status:?}"));
         }
         check(&world, &history.events).await
@@ -147,8 +150,6 @@ async fn check(world: &Arc<World>, events: &[String]) -> Result<(), Broken> {
     oracle::state(&world.memory, &applied).await?;
     let alerts = oracle::alerts(&world.memory).await;
     oracle::messages(world, &alerts)?;
-    // Its tasks would go on in the background.
-    (0..world::PROCESSES.len()).for_each(|process| world.kill(process));
     let (found, expected) = (oracle::firing(&alerts), undisturbed(world, &applied).await?);
     if found != expected {
         return Err(format!("firing are {found:#?} instead of {expected:#?}"));
@@ -157,10 +158,7 @@ async fn check(world: &Arc<World>, events: &[String]) -> Result<(), Broken> {
 }
 
 /// What fires when a new deployment receives the same events in order and without faults.
-async fn undisturbed(
-    after: &World,
-    applied: &[String],
-) -> Result<std::collections::BTreeSet<String>, Broken> {
+async fn undisturbed(after: &World, applied: &[String]) -> Result<BTreeSet<String>, Broken> {
     let world = World::new(&mut Rng::with_seed(0));
     world.slack.behave();
     let passed_s = after.clock.now_s() - START_S;
@@ -181,38 +179,64 @@ async fn undisturbed(
         };
         world.memory.publish(delivery).await.expect("published");
     }
-    // A worker, then alerting.
-    for process in [1, 3] {
-        world.start(process);
-        if timeout(REST_WITHIN, come_to_rest(&world)).await.is_err() {
-            return Err(format!(
-                "no rest without faults: {:?}",
-                status(&world).await
-            ));
-        }
+    // The worker first: what fires and resolves before it is done is of no interest.
+    world.start(1);
+    nothing_changes(&world).await;
+    world.start(3);
+    if timeout(REST_WITHIN, come_to_rest(&world)).await.is_err() {
+        let status = Status::of(&world).await;
+        return Err(format!("no rest without faults: {status:?}"));
     }
     let alerts = oracle::alerts(&world.memory).await;
     Ok(oracle::firing(&alerts))
 }
 
-/// Whether everything is processed and delivered, and what would have to change.
-async fn status(world: &World) -> (bool, u64, usize, Vec<serde_json::Value>) {
-    let waiting = world.memory.depth().await.expect("read").iter().sum();
-    let health = world.memory.health().await.expect("read");
-    let incomplete = health.iter().filter(|health| !health.is_complete()).count();
-    let alerts = oracle::alerts(&world.memory).await;
-    let is_done = waiting == 0 && incomplete == 0 && alerts.iter().all(oracle::is_delivered);
-    (is_done, waiting, incomplete, alerts)
+/// What must not change any more.
+#[derive(Debug, PartialEq)]
+struct Status {
+    waiting: u64,
+    incomplete: usize,
+    alerts: Vec<serde_json::Value>,
 }
 
+impl Status {
+    async fn of(world: &World) -> Self {
+        let depth = world.memory.depth().await.expect("read");
+        let health = world.memory.health().await.expect("read");
+        Self {
+            waiting: depth.iter().sum(),
+            incomplete: health.iter().filter(|health| !health.is_complete()).count(),
+            alerts: oracle::alerts(&world.memory).await,
+        }
+    }
+
+    /// Whether everything is processed and delivered.
+    fn is_done(&self) -> bool {
+        self.waiting == 0 && self.incomplete == 0 && self.alerts.iter().all(oracle::is_delivered)
+    }
+}
+
+/// Waits until nothing changes any more, and ends the processes.
 async fn come_to_rest(world: &World) {
+    loop {
+        nothing_changes(world).await;
+        (0..world::PROCESSES.len()).for_each(|process| world.kill(process));
+        // A deadline may have passed at this very moment.
+        if Status::of(world).await.is_done() {
+            return;
+        }
+        (0..world::PROCESSES.len()).for_each(|process| world.start(process));
+    }
+}
+
+async fn nothing_changes(world: &World) {
     let (mut last, mut unchanged) = (None, 0);
     while unchanged < REST_SECONDS {
         sleep(Duration::from_secs(1)).await;
-        let now = Some(status(world).await);
-        let same = now == last && now.as_ref().is_some_and(|now| now.0);
+        let now = Status::of(world).await;
+        let same = now.is_done() && last.as_ref() == Some(&now);
         unchanged = if same { unchanged + 1 } else { 0 };
-        last = now;
+        last = Some(now);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A scripted Slack behind the port [`Notifier`]: it accepts, refuses, fails, and loses answers.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use super::trace::{Trace, lock};
 
 /// The workspace. What arrived stays, whoever sent it.
 pub(super) struct Slack {
+    seed: u64,
     state: Mutex<State>,
     trace: Trace,
 }
 
 struct State {
-    rng: Rng,
+    /// How often each message was called for.
+    calls: BTreeMap<String, u64>,
     /// Whether it misbehaves.
     faulty: bool,
     /// By delivery id, each message that was posted for it.
@@ -56,8 +59,9 @@ pub(super) struct SlackOfProcess {
 impl Slack {
     pub(super) fn new(seed: u64, trace: Trace) -> Arc<Self> {
         Arc::new(Self {
+            seed,
             state: Mutex::new(State {
-                rng: Rng::with_seed(seed),
+                calls: BTreeMap::new(),
                 faulty: true,
                 posts: BTreeMap::new(),
             }),
@@ -74,10 +78,16 @@ impl Slack {
         lock(&self.state).posts.clone()
     }
 
-    fn script(&self) -> (Script, Duration) {
+    /// Drawn for each message by itself, so that the order of messages does not matter.
+    fn script(&self, message: &Message) -> (Script, Duration) {
         let state = &mut *lock(&self.state);
-        let delay = Duration::from_millis(state.rng.u64(5..300));
-        let script = match state.rng.u8(..20) {
+        let calls = state.calls.entry(message.delivery_id.clone()).or_default();
+        *calls += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, &message.delivery_id, *calls).hash(&mut hasher);
+        let mut rng = Rng::with_seed(hasher.finish());
+        let delay = Duration::from_millis(rng.u64(5..300));
+        let script = match rng.u8(..20) {
             _ if !state.faulty => Script::Accept,
             0..=1 => Script::TooMany,
             2..=3 => Script::ServerError,
@@ -91,7 +101,6 @@ impl Slack {
     /// The message takes effect; returns its receipt.
     fn arrive(&self, message: &Message) -> String {
         let state = &mut *lock(&self.state);
-        let number: usize = state.posts.values().map(Vec::len).sum();
         let posts = state.posts.entry(message.delivery_id.clone()).or_default();
         let edited = posts
             .iter_mut()
@@ -100,7 +109,7 @@ impl Slack {
             post.revision = message.revision;
             return post.receipt.clone();
         }
-        let receipt = format!("C1:{number}");
+        let receipt = format!("{}:{}", message.delivery_id, posts.len());
         posts.push(Post {
             receipt: receipt.clone(),
             revision: message.revision,
@@ -142,7 +151,7 @@ impl Notifier for SlackOfProcess {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         self.gate.pass().await;
-        let (script, delay) = self.slack.script();
+        let (script, delay) = self.slack.script(message);
         self.slack.note(&format!("{script:?}"), message);
         match script {
             Script::TooMany => {
@@ -176,7 +185,7 @@ impl Notifier for SlackOfProcess {
 
     async fn find(&self, message: &Message) -> Lookup {
         self.gate.pass().await;
-        let (script, delay) = self.slack.script();
+        let (script, delay) = self.slack.script(message);
         sleep(delay).await;
         let found = {
             let state = lock(&self.slack.state);

@@ -29,12 +29,16 @@ impl Trace {
     /// Equal for runs in which the same happened at the same times.
     pub(super) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        lock(&self.lines).hash(&mut hasher);
+        self.lines().hash(&mut hasher);
         hasher.finish()
     }
 
+    /// By time. What happens at one time has no order: roles keep hash maps, and tokio's `watch`
+    /// wakes its receivers in a random order.
     pub(super) fn lines(&self) -> Vec<String> {
-        lock(&self.lines).clone()
+        let mut lines = lock(&self.lines).clone();
+        lines.sort_unstable();
+        lines
     }
 }
 

@@ -8,11 +8,12 @@ mod fakes;
 mod queue;
 mod store;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use revwatch_core::ports::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 pub use self::fakes::{NumberedIds, VirtualClock};
 use self::queue::QueueState;
@@ -38,7 +39,7 @@ pub enum GateState {
 
 /// Stalls or kills the process that uses a handle.
 #[derive(Clone)]
-pub struct Gate(Arc<watch::Sender<GateState>>);
+pub struct Gate(Arc<(Mutex<GateState>, Notify)>);
 
 /// Makes the adapter fail. Every handle of one [`Memory`] is affected.
 #[derive(Clone)]
@@ -51,8 +52,10 @@ struct Shared {
     queue: Mutex<QueueState>,
     /// Wakes consumers.
     published: Notify,
-    /// Every operation waits while this is true.
-    blocked: watch::Sender<bool>,
+    /// Of all handles.
+    gate: Gate,
+    /// How long an operation is on its way.
+    latency_ms: AtomicU64,
     plan: Mutex<Plan>,
 }
 
@@ -74,7 +77,8 @@ impl Memory {
             store: Mutex::new(StoreState::new(partitions)),
             queue: Mutex::new(QueueState::new(partitions)),
             published: Notify::new(),
-            blocked: watch::channel(false).0,
+            gate: Gate::default(),
+            latency_ms: AtomicU64::new(0),
             plan: Mutex::default(),
         }))
     }
@@ -127,47 +131,69 @@ impl Faults {
         self.0.published.notify_waiters();
     }
 
+    /// From now on every operation takes this long before it has its effect. Without it, operations
+    /// that need not wait complete at once, so nothing happens between two of them.
+    pub fn delay(&self, latency: Duration) {
+        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        self.0.latency_ms.store(latency_ms, Ordering::Relaxed);
+    }
+
     /// Lets every operation wait, until it is called with `false`.
     pub fn block(&self, blocked: bool) {
-        self.0.blocked.send_replace(blocked);
+        self.0.gate.set(if blocked {
+            GateState::Stalled
+        } else {
+            GateState::Open
+        });
     }
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self(Arc::new(watch::channel(GateState::Open).0))
+        Self(Arc::new((Mutex::new(GateState::Open), Notify::new())))
     }
 }
 
 impl Gate {
     /// From now on. A killed process stays killed.
     pub fn set(&self, state: GateState) {
-        self.0.send_if_modified(|now| {
-            *now != GateState::Killed && std::mem::replace(now, state) != state
-        });
+        let (now, changed) = &*self.0;
+        let mut now = lock(now);
+        if *now != GateState::Killed {
+            *now = state;
+            changed.notify_waiters();
+        }
     }
 
-    /// Waits while the process is stalled; never returns once it is killed.
+    /// Waits while the process is stalled; never returns once it is killed. Waiters continue in the
+    /// order in which they came.
     pub async fn pass(&self) {
-        // The sender lives as long as `self`.
-        let _ = self
-            .0
-            .subscribe()
-            .wait_for(|state| *state == GateState::Open)
-            .await;
+        let (_, changed) = &*self.0;
+        loop {
+            // Created before the check, so that a change in between wakes this waiter.
+            let changed = changed.notified();
+            if self.is_open() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        *lock(&self.0.0) == GateState::Open
     }
 }
 
 impl Shared {
-    /// Waits while operations, or those of this handle, have to wait.
+    /// Waits while all operations, or those of this handle, have to wait.
     async fn pass(&self, gate: &Gate) {
-        loop {
-            // The sender lives as long as `self`.
-            let _ = self.blocked.subscribe().wait_for(|blocked| !blocked).await;
+        let latency_ms = self.latency_ms.load(Ordering::Relaxed);
+        if latency_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(latency_ms)).await;
+        }
+        while !(self.gate.is_open() && gate.is_open()) {
+            self.gate.pass().await;
             gate.pass().await;
-            if !*self.blocked.borrow() {
-                return;
-            }
         }
     }
 }
