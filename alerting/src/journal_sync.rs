@@ -4,6 +4,7 @@
 //! Invariant: a line is written after its document, and lines of one key in their order; a journal that does not answer
 //! holds up nothing. Until it has answered, its lines stay here, and count as if they were written.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, NotificationState};
 use crate::command::{Command, CommandKind};
 use crate::engine::{ALERTS, HISTORY, PENDING, SILENCES};
 use crate::evaluator::EvaluatorError;
@@ -313,35 +314,55 @@ pub(crate) async fn differences(
             over.extend(stored.keys().cloned());
         }
         for (key, (_, kept)) in newest.get(space).into_iter().flatten() {
-            let write = match (stored.get(key), kept) {
-                // What is over is not open, whatever was not written down any more.
-                (None, Some(_)) if space == ALERTS && over.contains(key) => false,
-                (None, kept) => kept.is_some(),
-                (Some(_), None) => true,
-                (Some(stored), Some(kept)) => stored != kept && !is_newer(stored, kept),
+            let stored = stored.get(key);
+            // What is over is not open, whatever was not written down any more.
+            if stored.is_none() && space == ALERTS && over.contains(key) {
+                continue;
+            }
+            let body = match (stored, kept) {
+                (Some(stored), Some(kept)) => Some(latest(stored, kept)),
+                (_, kept) => kept.clone(),
             };
-            if write {
-                writes.push(DocumentWrite {
-                    space,
-                    key: key.clone(),
-                    body: kept.clone(),
-                });
+            if stored != body.as_ref() {
+                let key = key.clone();
+                writes.push(DocumentWrite { space, key, body });
             }
         }
     }
     Ok(writes)
 }
 
-/// Whether the first is an alert that was changed after the second.
-fn is_newer(stored: &str, kept: &str) -> bool {
-    let revision = |body| {
-        serde_json::from_str::<Alert>(body)
-            .ok()
-            .map(|alert| (alert.revision, alert.revised_s))
+/// The document as it was last written: the journal's, unless it is an alert that was changed since.
+fn latest(stored: &str, kept: &str) -> String {
+    let alert = |body| serde_json::from_str::<Alert>(body).ok();
+    let Some((ours, mut merged)) = alert(stored).zip(alert(kept)) else {
+        return kept.to_owned();
     };
-    revision(stored)
-        .zip(revision(kept))
-        .is_some_and(|(stored, kept)| stored > kept)
+    let revision = |alert: &Alert| (alert.revision, alert.revised_s);
+    match revision(&ours).cmp(&revision(&merged)) {
+        Ordering::Greater => stored.to_owned(),
+        Ordering::Less => kept.to_owned(),
+        Ordering::Equal => {
+            let mut is_behind = false;
+            for (way, state) in ours.notifications {
+                let kept = merged.notifications.entry(way).or_default();
+                if progress(&state) > progress(kept) {
+                    (*kept, is_behind) = (state, true);
+                }
+            }
+            // Only what differs is encoded again: texts are compared.
+            match serde_json::to_string(&merged) {
+                Ok(body) if is_behind => body,
+                _ => kept.to_owned(),
+            }
+        }
+    }
+}
+
+/// How far a message came. An attempt that either side has is kept, also if it may have ended since:
+/// to forget it would repeat the message, to keep it only looks for it.
+fn progress(state: &NotificationState) -> (u32, Option<u32>) {
+    (state.delivered_revision, state.attempting_revision)
 }
 
 #[cfg(test)]
@@ -361,6 +382,7 @@ pub(crate) mod tests {
     use revwatch_storage::system::SystemClock;
 
     use super::*;
+    use crate::alert::{Evidence, MessageKey, Subject};
 
     const LONG: Duration = Duration::from_secs(30);
 
@@ -541,6 +563,49 @@ pub(crate) mod tests {
         keeping.flush(&silent, LONG);
         assert!(keeping.is_under_way());
         assert_eq!(lost(&keeping).await, after);
+    }
+
+    /// An alerting process died after it had stored an attempt and before the journal had it; then the
+    /// store restarted, losing nothing.
+    #[tokio::test]
+    async fn an_attempt_that_the_journal_does_not_have_yet_is_not_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sqlite, queue) = opened(&folder);
+        let fence = sqlite
+            .lease("alerting", "me", 60_000)
+            .await
+            .expect("answered")
+            .expect("free");
+        let rule = crate::rule_text::built_in().expect("valid").remove(0);
+        let mut alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
+        let mut write = |attempting_revision, delivered_revision| {
+            let state = NotificationState {
+                attempting_revision,
+                delivered_revision,
+                ..NotificationState::default()
+            };
+            alert.notifications.insert(MessageKey::main("slack"), state);
+            DocumentWrite {
+                space: ALERTS,
+                key: alert.id.clone(),
+                body: Some(serde_json::to_string(&alert).expect("plain data")),
+            }
+        };
+        let (fired, attempted, delivered) = (write(None, 0), write(Some(1), 0), write(None, 1));
+        // What the store and the journal have, and what the store gets.
+        for (stored, journaled, restored) in [
+            (&attempted, &fired, None),
+            (&delivered, &attempted, None),
+            (&fired, &attempted, Some(&attempted)),
+            (&attempted, &delivered, Some(&delivered)),
+        ] {
+            let mut keeping = JournalWriter::default();
+            let own = std::slice::from_ref(stored);
+            sqlite.write_documents(fence, own).await.expect("written");
+            keeping.note(std::slice::from_ref(journaled), SystemClock.now_ms());
+            let writes = differences(&*queue, &*sqlite, &keeping).await;
+            assert_eq!(writes.expect("read").first(), restored);
+        }
     }
 
     /// While lines waited here, another evaluator went further, and could write.
