@@ -21,7 +21,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use revwatch_core::event::Event;
 use revwatch_core::ports::Clock as _;
-use revwatch_storage::ports::{Delivery, EventQueue as _, Recovery as _};
+use revwatch_storage::ports::{Consume as _, Delivery, Publish as _, Recovery as _};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 

@@ -11,7 +11,7 @@ use revwatch_core::observe::{Plans, observe};
 use revwatch_core::recount::{Held, Recount, first_hour};
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
-    Aggregates as _, ConditionFeed as _, Documents as _, Entities as _, EventQueue as _,
+    Aggregates as _, ConditionFeed as _, Documents as _, Entities as _, Holding as _,
     HoldingQueue, ReadSet,
 };
 use serde_json::Value;

@@ -198,7 +198,10 @@ impl SocketMode {
         let request = request
             .bearer_auth(self.token.expose_secret())
             .header(header::CONTENT_LENGTH, 0);
-        let failed = |error: HttpError| SocketError::Refused(causes(&error));
+        let failed = |error: HttpError| {
+            // `#` adds the causes.
+            SocketError::Refused(format!("{:#}", anyhow::Error::new(error)))
+        };
         let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
