@@ -74,10 +74,13 @@ async fn memory_keeps_the_queue_contract() {
 }
 
 #[tokio::test]
-async fn a_commit_that_times_out_is_applied() {
+async fn a_commit_that_times_out_is_applied_and_a_refused_one_is_not() {
     let memory = InMemory::new().memory;
-    memory.faults().time_out_commits(1);
     let commit = full(1, "po_1", uuid::Uuid::now_v7());
+    memory.faults().refuse_commits(1);
+    assert!(memory.commit(&commit).await.is_err());
+    assert_eq!(memory.entity(&payout("po_1")).await.expect("read"), None);
+    memory.faults().time_out_commits(1);
     assert!(memory.commit(&commit).await.is_err());
     let again = memory.commit(&commit).await.expect("an answer");
     assert_eq!(again, Committed::AlreadyApplied);

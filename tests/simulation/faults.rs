@@ -9,13 +9,49 @@ use tokio::time::{Instant, sleep};
 
 use super::world::{PROCESSES, World};
 
-/// Inflicts faults for `period`, then repairs everything.
+/// The kinds of fault.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    FailPublishes,
+    RefuseCommits,
+    TimeOutCommits,
+    RollBack,
+    Redeliver,
+    Block,
+    Kill,
+    Stop,
+    Stall,
+    ClockJump,
+}
+
+const ALL: [Fault; 10] = [
+    Fault::FailPublishes,
+    Fault::RefuseCommits,
+    Fault::TimeOutCommits,
+    Fault::RollBack,
+    Fault::Redeliver,
+    Fault::Block,
+    Fault::Kill,
+    Fault::Stop,
+    Fault::Stall,
+    Fault::ClockJump,
+];
+
+/// Inflicts faults for `period`, then repairs everything. Each run has only some kinds of fault: one
+/// may hide what another does, as the replay after a rollback repairs what a worker forgot.
 pub(super) async fn inflict(world: Arc<World>, mut rng: Rng, period: Duration) {
     let end = Instant::now() + period;
     let mut later = JoinSet::new();
+    let kinds = rng.usize(1..=ALL.len());
+    let mut kinds = rng.choose_multiple(ALL, kinds);
+    if kinds.len() > 1 && rng.bool() {
+        kinds.retain(|kind| !matches!(kind, Fault::RollBack));
+    }
+    world.trace.add(&format!("faults: {kinds:?}"));
     while Instant::now() < end {
         sleep(ms(&mut rng, 200..3000)).await;
-        one(&world, &mut rng, &mut later);
+        let fault = kinds[rng.usize(..kinds.len())];
+        one(&world, fault, &mut rng, &mut later);
     }
     later.abort_all();
     while later.join_next().await.is_some() {}
@@ -23,31 +59,36 @@ pub(super) async fn inflict(world: Arc<World>, mut rng: Rng, period: Duration) {
 }
 
 /// One fault. What ends it is left to a task in `later`.
-fn one(world: &Arc<World>, rng: &mut Rng, later: &mut JoinSet<()>) {
+fn one(world: &Arc<World>, fault: Fault, rng: &mut Rng, later: &mut JoinSet<()>) {
     let process = rng.usize(..PROCESSES.len());
-    match rng.u8(..10) {
-        0 => {
+    match fault {
+        Fault::FailPublishes => {
             let (count, stored) = (rng.u32(1..4), rng.bool());
             world
                 .trace
                 .add(&format!("fail {count} publishes, stored: {stored}"));
             world.faults.fail_publishes(count, stored);
         }
-        1 => {
+        Fault::RefuseCommits => {
+            let count = rng.u32(1..3);
+            world.trace.add(&format!("refuse {count} commits"));
+            world.faults.refuse_commits(count);
+        }
+        Fault::TimeOutCommits => {
             let count = rng.u32(1..3);
             world.trace.add(&format!("time out {count} commits"));
             world.faults.time_out_commits(count);
         }
-        2 => {
+        Fault::RollBack => {
             let count = rng.usize(1..6);
             world.trace.add(&format!("roll back {count} commits"));
             world.faults.roll_back_commits(count);
         }
-        3 => {
+        Fault::Redeliver => {
             world.trace.add("redeliver");
             world.faults.redeliver();
         }
-        4 => {
+        Fault::Block => {
             world.trace.add("block");
             world.faults.block(true);
             until(world, later, ms(rng, 100..12_000), |world| {
@@ -55,25 +96,25 @@ fn one(world: &Arc<World>, rng: &mut Rng, later: &mut JoinSet<()>) {
                 world.faults.block(false);
             });
         }
-        5..=6 => {
+        Fault::Kill => {
             world.kill(process);
             until(world, later, ms(rng, 0..6000), move |world| {
                 world.start(process);
             });
         }
-        7 => {
+        Fault::Stop => {
             world.stop(process);
             until(world, later, ms(rng, 0..3000), move |world| {
                 world.start(process);
             });
         }
-        8 => {
+        Fault::Stall => {
             world.stall(process, true);
             until(world, later, ms(rng, 100..15_000), move |world| {
                 world.stall(process, false);
             });
         }
-        _ => {
+        Fault::ClockJump => {
             let by = ms(rng, 1000..60_000);
             world.trace.add(&format!("the clocks jump by {by:?}"));
             world.clock.jump(by);
@@ -85,6 +126,7 @@ fn repair(world: &World) {
     world.trace.add("no more faults");
     world.faults.fail_publishes(0, false);
     world.faults.time_out_commits(0);
+    world.faults.refuse_commits(0);
     world.faults.block(false);
     world.slack.behave();
     for process in 0..PROCESSES.len() {

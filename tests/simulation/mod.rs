@@ -29,6 +29,7 @@ use self::oracle::Broken;
 use self::trace::Trace;
 use self::world::{PARTITIONS, START_S, World};
 use crate::support::history::History;
+use crate::support::is_long;
 
 /// How long events arrive and faults happen, in virtual time.
 const FAULTY: Duration = Duration::from_secs(90);
@@ -36,13 +37,15 @@ const FAULTY: Duration = Duration::from_secs(90);
 const REST_WITHIN: Duration = Duration::from_secs(1200);
 /// Nothing changes for this long: the run is at rest. Longer than a lease.
 const REST_SECONDS: u32 = 10;
-/// Runs by default; `REVWATCH_SIMULATION_RUNS` requests another number.
+/// Runs by default, and ten times as many in long tests; `REVWATCH_SIMULATION_RUNS` requests another
+/// number.
 const RUNS: u64 = 200;
 
 #[test]
 fn what_is_accepted_is_applied_once_and_alerts_reach_slack_whatever_fails() {
     let first = variable("REVWATCH_SIMULATION_SEED").unwrap_or_else(|| fastrand::u64(..1 << 48));
-    let runs = variable("REVWATCH_SIMULATION_RUNS").unwrap_or(RUNS);
+    let default = if is_long() { 10 * RUNS } else { RUNS };
+    let runs = variable("REVWATCH_SIMULATION_RUNS").unwrap_or(default);
     eprintln!("seeds {first} to {}", first + runs - 1);
     let next = AtomicU64::new(0);
     let failed: Vec<(u64, Broken)> = std::thread::scope(|scope| {
@@ -104,15 +107,10 @@ fn run(seed: u64) -> Result<Trace, Broken> {
             Some(panic) => Err(format!("a panic: {panic}")),
             None => result,
         };
-        match result {
-            Ok(()) => Ok(trace),
-            Err(broken) => {
-                if variable("REVWATCH_SIMULATION_TRACE").is_some() {
-                    eprintln!("{}", trace.lines().join("\n"));
-                }
-                Err(broken)
-            }
+        if variable("REVWATCH_SIMULATION_TRACE").is_some() {
+            eprintln!("{}", trace.lines().join("\n"));
         }
+        result.map(|()| trace)
     };
     panics::record(body)
 }
@@ -123,7 +121,7 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
     // The story begins twenty minutes before the run.
     let history = History::new(rng.u64(..), size, START_S - 1200 + 20_000);
     let world = World::new(&mut rng);
-    let latency_ms = [0, 1, 10, 40][rng.usize(..4)];
+    let latency_ms = [0, 1, 10, 40, 150][rng.usize(..5)];
     world.faults.delay(Duration::from_millis(latency_ms));
     for process in 0..world::PROCESSES.len() {
         world.start(process);
@@ -148,6 +146,7 @@ async fn simulate(seed: u64) -> (Trace, Result<(), Broken>) {
 async fn check(world: &Arc<World>, events: &[String]) -> Result<(), Broken> {
     let applied = oracle::applied(world, events).await?;
     oracle::state(&world.memory, &applied).await?;
+    oracle::audit(&world.memory, &applied).await?;
     let alerts = oracle::alerts(&world.memory).await;
     oracle::messages(world, &alerts)?;
     let (found, expected) = (oracle::firing(&alerts), undisturbed(world, &applied).await?);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use revwatch_alerting::engine::{ALERTS, HISTORY};
 use revwatch_core::counters::hour_of;
 use revwatch_core::entity::{Entity, EntityKey};
-use revwatch_core::event::Event;
+use revwatch_core::event::{Event, event_id_of};
 use revwatch_core::observe::{Plans, observe};
 use revwatch_core::recount::{Held, Recount, first_hour};
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
-    Aggregates as _, ConditionFeed as _, Documents as _, Entities as _, Holding as _,
-    HoldingQueue, ReadSet,
+    Aggregates as _, AuditTrail as _, ConditionFeed as _, Documents as _, Entities as _,
+    Holding as _, HoldingQueue, ReadSet,
 };
 use serde_json::Value;
 
@@ -100,6 +100,22 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         Ok(())
     } else {
         Err(format!("aggregates differ: {:#?}", compared.differences))
+    }
+}
+
+/// The audit names applied events only.
+pub(super) async fn audit(memory: &Memory, applied: &[String]) -> Result<(), Broken> {
+    let id = |body: &String| event_id_of(body.as_bytes());
+    let applied: BTreeSet<String> = applied.iter().filter_map(id).collect();
+    let entries = memory.audit(usize::MAX).await.expect("read");
+    match entries
+        .iter()
+        .find(|entry| !applied.contains(&entry.event_id))
+    {
+        None => Ok(()),
+        Some(entry) => Err(format!(
+            "the audit has an event that is not applied: {entry:?}"
+        )),
     }
 }
 

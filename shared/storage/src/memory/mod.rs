@@ -63,6 +63,7 @@ struct Shared {
 #[derive(Default)]
 struct Plan {
     commits_to_time_out: u32,
+    commits_to_refuse: u32,
     publishes_to_fail: u32,
     /// Whether the publishes that fail are stored.
     store_failed_publishes: bool,
@@ -113,6 +114,11 @@ impl Faults {
         lock(&self.0.plan).commits_to_time_out = count;
     }
 
+    /// The next `count` commits fail and have no effect.
+    pub fn refuse_commits(&self, count: u32) {
+        lock(&self.0.plan).commits_to_refuse = count;
+    }
+
     /// The next `count` publishes fail; with `stored` the deliveries are stored nevertheless.
     pub fn fail_publishes(&self, count: u32, stored: bool) {
         let mut plan = lock(&self.0.plan);
@@ -131,8 +137,9 @@ impl Faults {
         self.0.published.notify_waiters();
     }
 
-    /// From now on every operation takes this long before it has its effect. Without it, operations
-    /// that need not wait complete at once, so nothing happens between two of them.
+    /// From now on every operation takes this long before it has its effect, and one on a partition
+    /// takes the partition's number of milliseconds more, so that their order is always the same.
+    /// Without it, operations that need not wait complete at once, so nothing happens between two.
     pub fn delay(&self, latency: Duration) {
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
         self.0.latency_ms.store(latency_ms, Ordering::Relaxed);
@@ -187,9 +194,14 @@ impl Gate {
 impl Shared {
     /// Waits while all operations, or those of this handle, have to wait.
     async fn pass(&self, gate: &Gate) {
+        self.pass_to(gate, 0).await;
+    }
+
+    /// The same for an operation on a partition.
+    async fn pass_to(&self, gate: &Gate, partition: u32) {
         let latency_ms = self.latency_ms.load(Ordering::Relaxed);
         if latency_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(latency_ms)).await;
+            tokio::time::sleep(Duration::from_millis(latency_ms + u64::from(partition))).await;
         }
         while !(self.gate.is_open() && gate.is_open()) {
             self.gate.pass().await;

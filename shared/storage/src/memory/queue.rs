@@ -48,7 +48,7 @@ impl QueueState {
 
 impl Memory {
     async fn enter(&self, partition: u32) -> Result<(), QueueError> {
-        self.shared.pass(&self.gate).await;
+        self.shared.pass_to(&self.gate, partition).await;
         if partition >= self.shared.partitions {
             return Err(QueueError::Misconfigured(format!(
                 "there is no partition {partition}"
@@ -102,7 +102,7 @@ impl Consume for Memory {
             shared: self.shared.clone(),
             closed: self.closed.clone(),
             gate: self.gate.clone(),
-            partition: partition as usize,
+            partition,
             at: state.partitions[partition as usize].acknowledged,
             epoch: state.epoch,
         }))
@@ -234,7 +234,7 @@ struct MemoryConsumer {
     shared: Arc<Shared>,
     closed: Arc<AtomicBool>,
     gate: Gate,
-    partition: usize,
+    partition: u32,
     /// How many deliveries of the log were returned.
     at: usize,
     epoch: u64,
@@ -244,7 +244,7 @@ impl MemoryConsumer {
     /// At most `max` of what is there; moves on only if `taken`.
     fn available(&mut self, max: usize, taken: bool) -> Vec<Delivery> {
         let state = lock(&self.shared.queue);
-        let partition = &state.partitions[self.partition];
+        let partition = &state.partitions[self.partition as usize];
         if self.epoch != state.epoch {
             (self.epoch, self.at) = (state.epoch, partition.acknowledged);
         }
@@ -258,7 +258,7 @@ impl MemoryConsumer {
     async fn wait(&mut self, max: usize, taken: bool) -> Result<Vec<Delivery>, QueueError> {
         let shared = self.shared.clone();
         loop {
-            shared.pass(&self.gate).await;
+            shared.pass_to(&self.gate, self.partition).await;
             // Created before the check, so that a publish in between wakes this consumer.
             let published = shared.published.notified();
             if self.closed.load(Ordering::Acquire) {
@@ -284,11 +284,11 @@ impl Consumer for MemoryConsumer {
     }
 
     async fn ack(&mut self) -> Result<(), QueueError> {
-        self.shared.pass(&self.gate).await;
+        self.shared.pass_to(&self.gate, self.partition).await;
         let mut state = lock(&self.shared.queue);
         // What was returned before a redelivery can no longer be acknowledged.
         if self.epoch == state.epoch {
-            let partition = &mut state.partitions[self.partition];
+            let partition = &mut state.partitions[self.partition as usize];
             partition.acknowledged = partition.acknowledged.max(self.at);
         }
         Ok(())

@@ -220,7 +220,7 @@ impl Derived {
 #[async_trait]
 impl Entities for Memory {
     async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
-        self.shared.pass(&self.gate).await;
+        self.shared.pass_to(&self.gate, partition).await;
         let state = lock(&self.shared.store);
         let dedupe_keys = want.dedupe_keys.iter().map(|(day, key)| {
             let key = (partition, *day, key.clone());
@@ -237,7 +237,10 @@ impl Entities for Memory {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        self.shared.pass(&self.gate).await;
+        self.shared.pass_to(&self.gate, commit.partition).await;
+        if take_one(&mut lock(&self.shared.plan).commits_to_refuse) {
+            return Err(StoreError::Unavailable("the connection failed".into()));
+        }
         let committed = lock(&self.shared.store).commit(commit);
         if take_one(&mut lock(&self.shared.plan).commits_to_time_out) {
             return Err(StoreError::Unavailable("the commit timed out".into()));
@@ -586,7 +589,7 @@ impl Recovery for Memory {
         recovery_id: &str,
         margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
-        self.shared.pass(&self.gate).await;
+        self.shared.pass_to(&self.gate, partition).await;
         let mut state = lock(&self.shared.store);
         let health = &mut state.health[partition as usize];
         let begin = match (&health.complete_in, health.high_watermark_ms) {
@@ -607,7 +610,7 @@ impl Recovery for Memory {
         recovery_id: &str,
         server_run_id: &str,
     ) -> Result<bool, StoreError> {
-        self.shared.pass(&self.gate).await;
+        self.shared.pass_to(&self.gate, partition).await;
         let mut state = lock(&self.shared.store);
         let health = &mut state.health[partition as usize];
         let same = health
