@@ -97,7 +97,13 @@ impl Alerting {
         } = Setup::of(&process.config)?;
         let egress = EgressClient::new(process.config.egress);
         let store = backend.store.clone();
-        let actions = SlackActions::bind(&process.config.slack, &egress, store.clone()).await?;
+        let actions = SlackActions::bind(
+            &process.config.slack,
+            &egress,
+            store.clone(),
+            process.clock.clone(),
+        )
+        .await?;
         let (send, arriving) = PendingConfig::new();
         let switch = actions.switch(store.clone());
         process.on_reload(move |config| {

@@ -22,7 +22,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use jiff::Timestamp;
+use revwatch_core::ports::Clock;
 use revwatch_core::signature::SigningKey;
 use revwatch_runtime::bounded::{Bounds, serve};
 use revwatch_runtime::listen::{ListenError, ListenSetting, listen};
@@ -61,6 +61,7 @@ const BOUNDS: Bounds = Bounds {
 struct Handler {
     keys: Reloadable<Vec<SigningKey>>,
     inbox: Inbox,
+    clock: Arc<dyn Clock>,
 }
 
 impl Interactivity {
@@ -70,6 +71,7 @@ impl Interactivity {
         addr: SocketAddr,
         keys: Vec<SigningKey>,
         store: Arc<dyn Documents>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, ListenError> {
         let (listener, local_addr) = listen(addr, ListenSetting::SlackInteractivity).await?;
         Ok(Self {
@@ -78,6 +80,7 @@ impl Interactivity {
             handler: Arc::new(Handler {
                 keys: Reloadable::new(keys),
                 inbox: Inbox::new(store),
+                clock,
             }),
         })
     }
@@ -131,7 +134,7 @@ impl Handler {
         body: Result<Bytes, BytesRejection>,
     ) -> Result<(), RequestError> {
         let body = body.map_err(RequestError::Body)?;
-        let now_s = Timestamp::now().as_second();
+        let now_s = self.clock.now_s();
         let header = |name| headers.get(name).map(|value| value.as_bytes());
         let (timestamp, signature) = (
             header("x-slack-request-timestamp"),
@@ -204,6 +207,7 @@ impl IntoResponse for RequestError {
 
 #[cfg(test)]
 mod tests {
+    use revwatch_storage::system::SystemClock;
     use tempfile::TempDir;
     use tokio::time::timeout;
 
@@ -225,9 +229,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let keys = keys("old,new").expect("keys");
-        let bound = Interactivity::bind(([127, 0, 0, 1], 0).into(), keys, store.clone())
-            .await
-            .expect("a port");
+        let bound = Interactivity::bind(
+            ([127, 0, 0, 1], 0).into(),
+            keys,
+            store.clone(),
+            Arc::new(SystemClock),
+        )
+        .await
+        .expect("a port");
         let url = format!("http://{}{PATH}", bound.local_addr());
         let shutdown = CancellationToken::new();
         tokio::spawn(bound.serve(shutdown.clone()));
@@ -240,7 +249,7 @@ mod tests {
     }
 
     fn now_s() -> i64 {
-        Timestamp::now().as_second()
+        SystemClock.now_s()
     }
 
     fn form(payload: &str) -> String {
@@ -431,8 +440,13 @@ mod tests {
     #[tokio::test]
     async fn it_stops_on_shutdown() {
         let folder = tempfile::tempdir().expect("a folder");
-        let bound =
-            Interactivity::bind(([127, 0, 0, 1], 0).into(), Vec::new(), open(folder.path())).await;
+        let bound = Interactivity::bind(
+            ([127, 0, 0, 1], 0).into(),
+            Vec::new(),
+            open(folder.path()),
+            Arc::new(SystemClock),
+        )
+        .await;
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(bound.expect("a port").serve(shutdown.clone()));
         shutdown.cancel();

@@ -15,6 +15,7 @@ mod socket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use revwatch_core::ports::Clock;
 use revwatch_core::signature::SigningKey;
 use revwatch_runtime::config::{Config, ConfigError, ExposeSecret as _, SlackConfig};
 use revwatch_runtime::listen::ListenError;
@@ -62,11 +63,13 @@ impl SlackActions {
         config: &SlackConfig,
         egress: &EgressClient,
         store: Arc<dyn Documents>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let http = match keys(config)? {
-            Some(keys) => {
-                Some(Interactivity::bind(config.interactivity_listen, keys, store.clone()).await?)
-            }
+            Some(keys) => Some(
+                Interactivity::bind(config.interactivity_listen, keys, store.clone(), clock)
+                    .await?,
+            ),
             None => None,
         };
         let socket = socket(config, egress, store)?;
@@ -215,6 +218,7 @@ mod tests {
     use revwatch_runtime::config::EgressConfig;
     use revwatch_storage::ports::COMMANDS;
     use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
+    use revwatch_storage::system::SystemClock;
     use serde_json::json;
     use tokio::time::{Instant, sleep};
 
@@ -304,7 +308,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(folder.path());
         let egress = EgressClient::new(EgressConfig::default());
-        let off = SlackActions::bind(&config(&[]), &egress, store.clone())
+        let off = SlackActions::bind(&config(&[]), &egress, store.clone(), Arc::new(SystemClock))
             .await
             .expect("nothing to open");
         assert!(off.local_addr().is_none());
@@ -316,7 +320,7 @@ mod tests {
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", "127.0.0.1:0"),
         ]);
-        let on = SlackActions::bind(&on, &egress, store.clone())
+        let on = SlackActions::bind(&on, &egress, store.clone(), Arc::new(SystemClock))
             .await
             .expect("a port");
         let addr = on.local_addr().expect("an address").to_string();
@@ -324,7 +328,7 @@ mod tests {
             ("SLACK_SIGNING_SECRET", "s"),
             ("SLACK_INTERACTIVITY_LISTEN", &addr),
         ]);
-        let error = SlackActions::bind(&taken, &egress, store.clone())
+        let error = SlackActions::bind(&taken, &egress, store.clone(), Arc::new(SystemClock))
             .await
             .err()
             .expect("taken")

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use jiff::Timestamp;
 use reqwest::{StatusCode, header};
 use revwatch_core::backoff::Backoff;
 use revwatch_core::redact;
@@ -299,7 +298,7 @@ impl SocketMode {
 
     /// Whether the envelope is settled, so that Slack need not send it again.
     async fn take(&self, payload: &str) -> bool {
-        match commands(payload, Timestamp::now().as_second()) {
+        match commands(payload, self.client.now().as_second()) {
             Ok(interaction) => {
                 let taken = self.inbox.take(&interaction).await;
                 if let Err(error) = &taken {

@@ -10,6 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use revwatch_runtime::config::{Config, EgressConfig};
 use revwatch_test_servers::names;
+use revwatch_storage::system::SystemClock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -424,9 +425,14 @@ async fn a_new_token_replaces_the_connection_and_the_same_one_keeps_it() {
             };
             Config::load(None, &find).expect("valid")
         };
-        let actions = SlackActions::bind(&config("xapp-1").slack, &egress(), store.clone())
-            .await
-            .expect("usable");
+        let actions = SlackActions::bind(
+            &config("xapp-1").slack,
+            &egress(),
+            store.clone(),
+            Arc::new(SystemClock),
+        )
+        .await
+        .expect("usable");
         let switch = actions.switch(store);
         let _ = send.send(move |token: &str| switch.prepare(&config(token)).expect("usable")());
         |shutdown: CancellationToken| actions.run(shutdown)
