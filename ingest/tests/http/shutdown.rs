@@ -91,15 +91,7 @@ async fn a_publish_outlives_its_connection() {
 #[tokio::test]
 async fn shutdown_waits_for_a_publish_without_a_sender() {
     let server = Server::start(limits()).await;
-    server.queue.set(Behaviour::Gated);
-    let stream = server
-        .sending(&signed(PATH, SECRET, &event("evt_1", true)))
-        .await;
-    until(|| server.queue.begun() == 1).await;
-    stream
-        .set_zero_linger()
-        .expect("to reset the connection when it is dropped");
-    drop(stream);
+    server.abandoned_publish().await;
     server.shutdown.cancel();
     server.queue.gate.add_permits(1);
     within(server.serving).await.expect("no panic");

@@ -174,6 +174,30 @@ impl Server {
         stream
     }
 
+    /// Connections that were served `request` and stay open.
+    pub(crate) async fn served(&self, count: usize, request: &[u8]) -> Vec<TcpStream> {
+        let mut open = Vec::new();
+        for _ in 0..count {
+            let mut stream = self.sending(request).await;
+            assert_eq!(read_answer(&mut stream).await.status, 200);
+            open.push(stream);
+        }
+        open
+    }
+
+    /// A sender that disconnects while its delivery is being published, until `gate` opens.
+    pub(crate) async fn abandoned_publish(&self) {
+        self.queue.set(Behaviour::Gated);
+        let stream = self
+            .sending(&signed(PATH, SECRET, &event("evt_1", true)))
+            .await;
+        until(|| self.queue.begun() == 1).await;
+        // With or without unread data, dropping the connection here is all that the edge can notice.
+        stream
+            .set_zero_linger()
+            .expect("to reset the connection when it is dropped");
+    }
+
     /// Connects from another address of this machine.
     pub(crate) async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
