@@ -81,6 +81,19 @@ impl Revwatch {
         )
     }
 
+    /// The metrics page, if the process answers.
+    pub(crate) async fn metrics_page(&self) -> Option<String> {
+        let answer = reqwest::get(self.admin("/metrics")).await.ok()?;
+        answer.text().await.ok()
+    }
+
+    /// The value of one series, `name{label="value"}`, if it is on the metrics page.
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.metrics_page().await?;
+        page.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// The URL of `path` on the admin listener.
     pub(crate) fn admin(&self, path: &str) -> String {
         format!(

@@ -132,12 +132,7 @@ async fn every_metrics_page_rule_and_dashboard_is_valid_and_has_data() {
 
     let mut pages = String::new();
     for (role, process) in &roles {
-        let page = reqwest::get(process.admin("/metrics"))
-            .await
-            .expect("answered")
-            .text()
-            .await
-            .expect("text");
+        let page = process.metrics_page().await.expect("a page");
         assert_eq!(
             promtool(&["check", "metrics"], &page),
             (true, String::new()),

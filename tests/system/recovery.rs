@@ -400,12 +400,7 @@ async fn a_blocked_partition_is_reported() {
         metrics_contain(&process, &fails).await
     })
     .await;
-    let page = reqwest::get(process.admin("/metrics"))
-        .await
-        .expect("answered")
-        .text()
-        .await
-        .expect("text");
+    let page = process.metrics_page().await.expect("a page");
     let failing = page
         .lines()
         .filter(|line| line.starts_with("revwatch_partition_failing{") && line.ends_with(" 1"));
@@ -502,11 +497,6 @@ async fn state_is_rebuilt_from_the_archive(deployment: &Deployment) {
 }
 
 pub(super) async fn metrics_contain(process: &Revwatch, line: &str) -> Option<()> {
-    let page = reqwest::get(process.admin("/metrics"))
-        .await
-        .ok()?
-        .text()
-        .await
-        .ok()?;
+    let page = process.metrics_page().await?;
     page.lines().any(|found| found == line).then_some(())
 }

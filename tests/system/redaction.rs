@@ -467,12 +467,7 @@ async fn logs_no_secrets_or_personal_data(deployment: &Deployment) {
     .await;
     // Metrics of the state are refreshed every ten seconds.
     let page = until("metrics of the state are shown", || async {
-        let page = reqwest::get(process.admin("/metrics"))
-            .await
-            .ok()?
-            .text()
-            .await
-            .ok()?;
+        let page = process.metrics_page().await?;
         page.contains("revwatch_payouts_total{").then_some(page)
     })
     .await;

@@ -194,12 +194,7 @@ async fn a_redis_that_restarts_empty_or_with_older_data_is_recovered() {
     until("the missing state is recovered", || applied(total)).await;
     history.expected.assert_shown(&metrics(&variables));
     until("the metrics page shows the recovery", || async {
-        let page = reqwest::get(worker.admin("/metrics"))
-            .await
-            .ok()?
-            .text()
-            .await
-            .ok()?;
+        let page = worker.metrics_page().await?;
         let has_line = |line: &str| page.lines().any(|found| found.starts_with(line));
         (has_line("revwatch_recoveries_total{reason=\"restarted\"}")
             && has_line("revwatch_partitions_recovering 0"))

@@ -131,12 +131,7 @@ async fn fetched_and_applied(deployment: &Deployment) {
         ("acct_1", "2025-03-31.basil")
     );
     assert_eq!(calls[0].authorization, format!("Bearer {KEY}"));
-    let page = reqwest::get(process.admin("/metrics"))
-        .await
-        .expect("a page")
-        .text()
-        .await
-        .expect("text");
+    let page = process.metrics_page().await.expect("a page");
     assert!(
         page.contains("revwatch_refreshes_total{outcome=\"refreshed\"} 1"),
         "{page}"

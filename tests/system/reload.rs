@@ -21,18 +21,9 @@ use crate::support::wait::until;
 /// Short intervals, with a high rate limit, so that notifications are not delayed.
 const ALERTING: &str = "[alerting]\ntick_seconds = 0.1\nmessages_per_second = 100.0\n";
 
-/// One line of the metrics page.
-async fn metric(process: &Revwatch, name: &str) -> i64 {
-    let page = reqwest::get(process.admin("/metrics"))
-        .await
-        .expect("a page")
-        .text()
-        .await
-        .expect("text");
-    let line = page
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0, |value| value.parse().expect("an integer"))
+/// The value of a series; 0 if it is not on the metrics page.
+async fn metric(process: &Revwatch, series: &str) -> f64 {
+    process.metric(series).await.unwrap_or_default()
 }
 
 /// Makes `process` reload its settings, and waits for the result.
@@ -44,7 +35,7 @@ async fn reload(process: &Revwatch, outcome: &str) {
         (metric(process, &name).await > before).then_some(())
     })
     .await;
-    let ok = i64::from(outcome == "applied");
+    let ok = f64::from(outcome == "applied");
     assert_eq!(
         metric(process, "revwatch_config_last_reload_ok").await,
         ok,
@@ -221,7 +212,8 @@ async fn rotated_under_load(deployment: &Deployment, roles: &str) {
         "revwatch_ingest_requests_total{endpoint=\"stripe\",outcome=\"stored\"}",
     )
     .await;
-    assert_eq!(usize::try_from(stored).expect("positive"), answers.len());
+    let answered = u32::try_from(answers.len()).expect("few");
+    assert_eq!(stored, f64::from(answered));
     // An endpoint's file is read again as well, and a removed endpoint is gone.
     assert_eq!(post("/webhooks/eu", "evt_eu_1", "whsec_eu").await, 200);
     settings.write("eu", "whsec_eu_new");
@@ -680,7 +672,7 @@ async fn a_hangup_during_startup_is_handled_after_it() {
     process.has_started("ingest,worker");
     let name = "revwatch_config_reloads_total{outcome=\"applied\"}";
     until("it is answered", || async {
-        (metric(&process, name).await == 1).then_some(())
+        (metric(&process, name).await == 1.0).then_some(())
     })
     .await;
     let status = post_signed(

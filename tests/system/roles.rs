@@ -66,12 +66,7 @@ async fn two_workers_share_partitions_and_one_takes_over_when_the_other_stops() 
     history.expected.assert_shown(&metrics(&variables));
     // Metrics of the state are refreshed every ten seconds.
     until("alerting shows metrics of the state", || async {
-        let page = reqwest::get(alerting.admin("/metrics"))
-            .await
-            .ok()?
-            .text()
-            .await
-            .ok()?;
+        let page = alerting.metrics_page().await?;
         page.contains("revwatch_payouts_total{").then_some(())
     })
     .await;

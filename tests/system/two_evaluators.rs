@@ -93,16 +93,10 @@ fn evaluator(pair: &[Revwatch]) -> Option<usize> {
 
 /// Whether it has evaluated and stored its position.
 async fn has_evaluated(process: &Revwatch) -> Option<()> {
-    let page = reqwest::get(process.admin("/metrics"))
-        .await
-        .ok()?
-        .text()
-        .await
-        .ok()?;
-    let ticks = page
-        .lines()
-        .find_map(|line| line.strip_prefix("revwatch_rule_evaluation_seconds_count "))?;
-    (ticks != "0").then_some(())
+    let ticks = process
+        .metric("revwatch_rule_evaluation_seconds_count")
+        .await?;
+    (ticks > 0.0).then_some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
