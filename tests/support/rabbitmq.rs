@@ -33,7 +33,7 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// Virtual hosts created at the start: a test that takes one has an empty RabbitMQ.
-const VIRTUAL_HOSTS: u32 = 24;
+const VIRTUAL_HOSTS: u32 = 32;
 const PASSWORD: &str = "pa55-of-the-test";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 

@@ -1,4 +1,4 @@
-//! The memory adapter: the queue contract, and the failures it makes on request.
+//! Memory: the failures that it makes on request.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,26 +8,29 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use revwatch_core::ports::Clock;
-use revwatch_storage::memory::Memory;
+use revwatch_storage::memory;
 use revwatch_storage::ports::{
     Commit, Committed, ConditionFeed, Consume, Entities, EventQueue, Publish, Recovery, StateStore,
 };
 
-use super::queue::{self, PARTITIONS, QueueHome, delivery, take};
-use super::store::{Place, full, payout};
+use crate::contract::fixtures::{PARTITIONS, delivery, full, payout, receive};
+use crate::contract::{QueuePlace, StorePlace};
 
-/// A home and a place for the contracts. Its time begins with the hours that they count, and days
-/// pass on request.
-pub(super) struct InMemory {
-    memory: Memory,
+/// Its clock starts at the hours that the cases count, and days pass on request.
+pub(crate) struct Memory {
+    adapter: memory::Memory,
     clock: Arc<ShiftedClock>,
 }
 
-impl InMemory {
-    pub(super) fn new() -> Self {
+impl Memory {
+    pub(crate) async fn empty() -> Self {
+        Self::new()
+    }
+
+    fn new() -> Self {
         let clock = Arc::new(ShiftedClock::default());
         Self {
-            memory: Memory::new(PARTITIONS, clock.clone()),
+            adapter: memory::Memory::new(PARTITIONS, clock.clone()),
             clock,
         }
     }
@@ -37,7 +40,7 @@ struct ShiftedClock(AtomicI64);
 
 impl Default for ShiftedClock {
     fn default() -> Self {
-        // 2024-10-04, the first of the hours that the contract counts.
+        // 2024-10-04, the first of the hours that the cases count.
         let start_ms = 480_000 * 3_600_000;
         Self(AtomicI64::new(start_ms - Timestamp::now().as_millisecond()))
     }
@@ -50,45 +53,44 @@ impl Clock for ShiftedClock {
 }
 
 #[async_trait]
-impl QueueHome for InMemory {
-    async fn open(&self) -> Box<dyn EventQueue> {
-        Box::new(self.memory.reopen())
+impl QueuePlace for Memory {
+    async fn queue(&self) -> Box<dyn EventQueue> {
+        Box::new(self.adapter.reopen())
     }
 }
 
 #[async_trait]
-impl Place for InMemory {
-    async fn open(&self) -> Box<dyn StateStore> {
-        Box::new(self.memory.reopen())
+impl StorePlace for Memory {
+    async fn store(&self) -> Box<dyn StateStore> {
+        Box::new(self.adapter.reopen())
     }
 
-    async fn let_pass(&self, days: Range<u32>) {
+    async fn let_days_pass(&self, days: Range<u32>) {
         let shift_ms = i64::from(days.end) * 86_400_000;
         self.clock.0.store(shift_ms, Ordering::Relaxed);
     }
 }
 
-#[tokio::test]
-async fn memory_keeps_the_queue_contract() {
-    queue::check(async || InMemory::new()).await;
+fn system_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 #[tokio::test]
 async fn a_commit_that_times_out_is_applied_and_a_refused_one_is_not() {
-    let memory = InMemory::new().memory;
+    let memory = Memory::new().adapter;
     let commit = full(1, "po_1", uuid::Uuid::now_v7());
     memory.faults().refuse_commits(1);
     assert!(memory.commit(&commit).await.is_err());
     assert_eq!(memory.entity(&payout("po_1")).await.expect("read"), None);
     memory.faults().time_out_commits(1);
     assert!(memory.commit(&commit).await.is_err());
-    let again = memory.commit(&commit).await.expect("an answer");
+    let again = memory.commit(&commit).await.expect("commit");
     assert_eq!(again, Committed::AlreadyApplied);
 }
 
 #[tokio::test]
 async fn rolled_back_commits_leave_every_partition_incomplete_and_a_gap_for_readers() {
-    let memory = InMemory::new().memory;
+    let memory = Memory::new().adapter;
     let commit = |id: &str, high_watermark_ms| Commit {
         high_watermark_ms,
         ..full(1, id, uuid::Uuid::now_v7())
@@ -121,23 +123,23 @@ async fn rolled_back_commits_leave_every_partition_incomplete_and_a_gap_for_read
     assert!(!seen.expect("changes").gap, "a gap is reported once");
 
     // The lost commit applies again, and only the reader that saw it has a gap.
-    let again = memory.commit(&lost).await.expect("an answer");
+    let again = memory.commit(&lost).await.expect("commit");
     assert_eq!(again, Committed::Applied);
     let seen = memory.condition_changes(&late, 10).await;
     assert!(seen.expect("changes").gap);
     let seen = memory.condition_changes(&early, 10).await.expect("changes");
     assert_eq!((seen.gap, seen.changes), (false, lost.conditions));
 
-    let (id, from_ms) = memory.begin_recovery(1, "r", 3).await.expect("begun");
+    let (id, from_ms) = memory.begin_recovery(1, "r", 3).await.expect("begin");
     assert_eq!((id.as_str(), from_ms), ("r", 7));
     let run = &health[1].server_run_id;
-    assert!(memory.end_recovery(1, "r", run).await.expect("ended"));
+    assert!(memory.end_recovery(1, "r", run).await.expect("end"));
     assert!(memory.health().await.expect("health")[1].is_complete());
 }
 
 #[tokio::test]
 async fn a_failed_publish_is_stored_or_not_as_requested() {
-    let memory = InMemory::new().memory;
+    let memory = Memory::new().adapter;
     for (stored, depth) in [(false, 0), (true, 1)] {
         memory.faults().fail_publishes(1, stored);
         assert!(memory.publish(delivery(0, 1)).await.is_err());
@@ -149,23 +151,26 @@ async fn a_failed_publish_is_stored_or_not_as_requested() {
 
 #[tokio::test]
 async fn a_redelivery_returns_unacknowledged_deliveries_again() {
-    let memory = InMemory::new().memory;
+    let memory = Memory::new().adapter;
     let sent = [delivery(0, 1), delivery(0, 2)];
     for delivery in &sent {
         memory.publish(delivery.clone()).await.expect("published");
     }
     let mut consumer = memory.consume(0).await.expect("a consumer");
-    take(&mut *consumer, 1, true).await;
-    assert_eq!(take(&mut *consumer, 1, false).await, sent[1..]);
+    receive(&mut *consumer, 1, true).await;
+    assert_eq!(receive(&mut *consumer, 1, false).await, sent[1..]);
     memory.faults().redeliver();
-    consumer.ack().await.expect("too late, so without effect");
-    assert_eq!(take(&mut *consumer, 1, true).await, sent[1..]);
+    consumer
+        .ack()
+        .await
+        .expect("an acknowledgement without effect");
+    assert_eq!(receive(&mut *consumer, 1, true).await, sent[1..]);
     assert_eq!(memory.depth().await.expect("depth")[0], 0);
 }
 
 #[tokio::test]
 async fn blocked_operations_wait_until_they_are_unblocked() {
-    let memory = InMemory::new().memory;
+    let memory = Memory::new().adapter;
     memory.faults().block(true);
     let mut health = memory.health();
     assert!((&mut health).now_or_never().is_none());

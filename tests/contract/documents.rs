@@ -1,15 +1,30 @@
 //! Documents: fenced writes, pages, compare-and-set.
 
 use revwatch_storage::ports::{
-    COMMANDS, DocumentUpdate, DocumentUpdated, DocumentWrite, Fence, KeyRange,
+    COMMANDS, DocumentUpdate, DocumentUpdated, DocumentWrite, Fence, KeyRange, StateStore,
+    StoreError,
 };
+use uuid::Uuid;
 
-use super::coordination::{LONG_MS, SHORT_MS, take};
-use super::*;
+use crate::contract::StorePlace;
+use crate::contract::fixtures::{LONG_MS, SHORT_MS, take_lease};
+use crate::support::wait::until;
 
-pub(super) async fn documents_are_sorted_replaced_and_deleted(place: &dyn Place) {
-    let store = place.open().await;
-    let fence = take(&*store, "one", LONG_MS).await.expect("free");
+contract!(store: [
+    documents_are_sorted_replaced_and_deleted,
+    an_outdated_fence_writes_nothing,
+    a_fence_without_a_lease_writes_nothing,
+    any_process_submits_and_the_lease_holder_deletes,
+    the_fence_of_any_lease_guards_a_write,
+    a_key_range_is_read_page_by_page,
+    an_unchanged_document_is_on_a_page_while_others_change,
+    an_update_needs_the_expected_version,
+    one_of_concurrent_updates_wins_each_version,
+]);
+
+async fn documents_are_sorted_replaced_and_deleted(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let fence = take_lease(&*store, "one", LONG_MS).await.expect("free");
     let writes = [
         put("alert", "b", "{\"n\":1}"),
         put("silence", "b", "…"),
@@ -36,8 +51,8 @@ pub(super) async fn documents_are_sorted_replaced_and_deleted(place: &dyn Place)
     store
         .write_documents(fence, &writes)
         .await
-        .expect("the same again");
-    store.write_documents(fence, &[]).await.expect("nothing");
+        .expect("a repeat");
+    store.write_documents(fence, &[]).await.expect("no writes");
     assert_eq!(
         store.documents("alert").await.expect("documents"),
         pairs(&[("b", "2"), ("c", "3")])
@@ -52,7 +67,7 @@ pub(super) async fn documents_are_sorted_replaced_and_deleted(place: &dyn Place)
     drop(store);
     assert_eq!(
         place
-            .open()
+            .store()
             .await
             .documents("alert")
             .await
@@ -61,14 +76,14 @@ pub(super) async fn documents_are_sorted_replaced_and_deleted(place: &dyn Place)
     );
 }
 
-pub(super) async fn an_outdated_fence_writes_nothing(place: &dyn Place) {
-    let store = place.open().await;
-    let old = take(&*store, "one", SHORT_MS).await.expect("free");
+async fn an_outdated_fence_writes_nothing(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let old = take_lease(&*store, "one", SHORT_MS).await.expect("free");
     store
         .write_documents(old, &[put("alert", "a", "1")])
         .await
         .expect("write");
-    let new = until("the lease runs out", || take(&*store, "two", LONG_MS)).await;
+    let new = until("the lease expires", || take_lease(&*store, "two", LONG_MS)).await;
     let refused = store
         .write_documents(old, &[put("alert", "a", "2"), put("alert", "b", "2")])
         .await;
@@ -87,8 +102,8 @@ pub(super) async fn an_outdated_fence_writes_nothing(place: &dyn Place) {
     );
 }
 
-pub(super) async fn a_fence_without_a_lease_writes_nothing(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_fence_without_a_lease_writes_nothing(place: &dyn StorePlace) {
+    let store = place.store().await;
     for fence in [Fence(0), Fence(1)] {
         let refused = store
             .write_documents(fence, &[put("alert", "a", "1")])
@@ -97,23 +112,26 @@ pub(super) async fn a_fence_without_a_lease_writes_nothing(place: &dyn Place) {
     }
 }
 
-pub(super) async fn any_process_submits_a_request_and_the_holder_removes_it(place: &dyn Place) {
-    let (asking, alerting) = (place.open().await, place.open().await);
-    asking
+async fn any_process_submits_and_the_lease_holder_deletes(place: &dyn StorePlace) {
+    let (submitter, alerting) = (place.store().await, place.store().await);
+    submitter
         .submit(COMMANDS, "b", "1")
         .await
-        .expect("nobody holds the lease");
-    let old = take(&*alerting, "one", SHORT_MS).await.expect("free");
-    let new = until("the lease runs out", || take(&*alerting, "two", LONG_MS)).await;
-    asking
+        .expect("no lease is held");
+    let old = take_lease(&*alerting, "one", SHORT_MS).await.expect("free");
+    let new = until("the lease expires", || {
+        take_lease(&*alerting, "two", LONG_MS)
+    })
+    .await;
+    submitter
         .submit(COMMANDS, "a", "{\"n\":1}")
         .await
-        .expect("another holds the lease");
+        .expect("another process holds the lease");
     for _ in 0..2 {
-        asking
+        submitter
             .submit(COMMANDS, "b", "2")
             .await
-            .expect("replaced, and repeated");
+            .expect("replaced, then repeated");
     }
     assert_eq!(
         alerting.documents(COMMANDS).await.expect("documents"),
@@ -134,23 +152,23 @@ pub(super) async fn any_process_submits_a_request_and_the_holder_removes_it(plac
         .await
         .expect("write");
     assert_eq!(
-        asking.documents(COMMANDS).await.expect("documents"),
+        submitter.documents(COMMANDS).await.expect("documents"),
         pairs(&[("a", "{\"n\":1}")])
     );
-    asking
+    submitter
         .submit(COMMANDS, "b", "4")
         .await
         .expect("the same key again");
     assert_eq!(
-        asking.documents(COMMANDS).await.expect("documents"),
+        submitter.documents(COMMANDS).await.expect("documents"),
         pairs(&[("a", "{\"n\":1}"), ("b", "4")])
     );
 }
 
-pub(super) async fn the_fence_of_any_lease_guards_a_write(place: &dyn Place) {
-    let store = place.open().await;
-    let alerting = take(&*store, "one", LONG_MS).await.expect("free");
-    // Taken twice, so that its fence differs from the other one on every adapter.
+async fn the_fence_of_any_lease_guards_a_write(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let alerting = take_lease(&*store, "one", LONG_MS).await.expect("free");
+    // Taken twice, so that its fence differs from the other lease's on every adapter.
     store.lease("jobs", "zero", LONG_MS).await.expect("lease");
     store.release("jobs", "zero").await.expect("release");
     let jobs = store
@@ -174,9 +192,9 @@ pub(super) async fn the_fence_of_any_lease_guards_a_write(place: &dyn Place) {
     );
 }
 
-pub(super) async fn a_key_range_is_read_page_by_page(place: &dyn Place) {
-    let store = place.open().await;
-    let fence = take(&*store, "one", LONG_MS).await.expect("free");
+async fn a_key_range_is_read_page_by_page(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let fence = take_lease(&*store, "one", LONG_MS).await.expect("free");
     let mut keys: Vec<String> = (0..25).map(|n| format!("k{n:02}")).collect();
     keys.extend(["".into(), "-2".into(), "K".into(), "z".into(), "ü".into()]);
     let writes: Vec<_> = keys.iter().map(|key| put("job", key, key)).collect();
@@ -236,9 +254,9 @@ pub(super) async fn a_key_range_is_read_page_by_page(place: &dyn Place) {
     assert_eq!(store.documents_by_key("job", &[]).await.expect("none"), []);
 }
 
-pub(super) async fn a_document_that_stays_is_on_a_page_while_others_change(place: &dyn Place) {
-    let store = place.open().await;
-    let fence = take(&*store, "one", LONG_MS).await.expect("free");
+async fn an_unchanged_document_is_on_a_page_while_others_change(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let fence = take_lease(&*store, "one", LONG_MS).await.expect("free");
     let writes: Vec<_> = (0..40)
         .map(|n| put("job", &format!("{n:02}"), "x"))
         .collect();
@@ -250,7 +268,7 @@ pub(super) async fn a_document_that_stays_is_on_a_page_while_others_change(place
         let page = page.expect("a page");
         found.extend(page.documents.into_iter().map(|d| d.key));
         let Some(next) = page.next else { break };
-        // The document the cursor names goes away, and one before it appears.
+        // The document at the cursor is deleted, and one before it appears.
         let writes = [delete("job", &next), put("job", &format!("!{round}"), "x")];
         store.write_documents(fence, &writes).await.expect("write");
         after = Some(next);
@@ -259,16 +277,16 @@ pub(super) async fn a_document_that_stays_is_on_a_page_while_others_change(place
     assert_eq!(found, expected);
 }
 
-pub(super) async fn an_update_needs_the_expected_version(place: &dyn Place) {
-    let store = place.open().await;
+async fn an_update_needs_the_expected_version(place: &dyn StorePlace) {
+    let store = place.store().await;
     let apply =
-        async |update: &DocumentUpdate| store.update_document(update).await.expect("an answer");
+        async |update: &DocumentUpdate| store.update_document(update).await.expect("update");
     let create = update("a", 0, Some("1"));
     let DocumentUpdated::Applied(first) = apply(&create).await else {
         panic!("not applied");
     };
     assert_eq!(apply(&create).await, DocumentUpdated::AlreadyApplied(first));
-    // The same text under another id is another write.
+    // The same text with another write id is another write.
     let other = update("a", 0, Some("1"));
     assert_eq!(apply(&other).await, DocumentUpdated::Conflict(first));
 
@@ -286,14 +304,14 @@ pub(super) async fn an_update_needs_the_expected_version(place: &dyn Place) {
     let found = found.expect("documents").remove(0).expect("a document");
     assert_eq!((found.version, found.body.as_str()), (second, "2"));
 
-    // Every other way of writing also makes a new version.
+    // Every other kind of write also makes a new version.
     store.submit("job", "a", "3").await.expect("submitted");
     assert!(matches!(apply(&change).await, DocumentUpdated::Conflict(third) if third > second));
 
     let versions = store.documents_by_key("job", &["a".into()]).await;
     let third = versions.expect("documents")[0]
         .as_ref()
-        .expect("it")
+        .expect("a document")
         .version;
     assert_eq!(
         apply(&update("a", second, None)).await,
@@ -303,7 +321,7 @@ pub(super) async fn an_update_needs_the_expected_version(place: &dyn Place) {
     assert_eq!(apply(&remove).await, DocumentUpdated::Applied(0));
     assert_eq!(apply(&remove).await, DocumentUpdated::Conflict(0));
     assert_eq!(store.documents("job").await.expect("documents"), []);
-    // A version never comes back: an update that saw the old document cannot hit the new one.
+    // A version is never reused: an update that read the old document cannot change the new one.
     let again = apply(&update("a", 0, Some("4"))).await;
     assert!(
         matches!(again, DocumentUpdated::Applied(fourth) if fourth > third),
@@ -311,8 +329,8 @@ pub(super) async fn an_update_needs_the_expected_version(place: &dyn Place) {
     );
 }
 
-pub(super) async fn of_concurrent_updates_one_wins_each_version(place: &dyn Place) {
-    let store: std::sync::Arc<dyn StateStore> = place.open().await.into();
+async fn one_of_concurrent_updates_wins_each_version(place: &dyn StorePlace) {
+    let store: std::sync::Arc<dyn StateStore> = place.store().await.into();
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let store = store.clone();
@@ -320,7 +338,7 @@ pub(super) async fn of_concurrent_updates_one_wins_each_version(place: &dyn Plac
                 let mut expected = 0;
                 loop {
                     let update = update("a", expected, Some("x"));
-                    match store.update_document(&update).await.expect("an answer") {
+                    match store.update_document(&update).await.expect("update") {
                         DocumentUpdated::Applied(version) => return (expected, version),
                         DocumentUpdated::Conflict(version) => expected = version,
                         DocumentUpdated::AlreadyApplied(_) => panic!("each write has its own id"),

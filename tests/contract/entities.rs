@@ -1,25 +1,50 @@
-//! Batches: whole or not at all, and safe to repeat.
+//! Entities and commits: a commit applies completely or not at all, and is safe to repeat.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use revwatch_storage::ports::{EntityCursor, EntityFilter, MAX_ENTITIES_EXAMINED};
+use revwatch_core::counters::{Bucket, Counters};
+use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_storage::ports::{
+    Commit, Committed, ConditionChange, DedupeKey, EntityCursor, EntityFilter, EntityWrite,
+    MAX_ENTITIES_EXAMINED, ReadSet, StateStore, StoreError,
+};
+use uuid::Uuid;
 
-use super::*;
+use crate::contract::StorePlace;
+use crate::contract::fixtures::{
+    DAY, PARTITIONS, applied, audit, condition, dedupe_key, everything, full, payout, window, write,
+};
 
-pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
-    let store = place.open().await;
+contract!(store: [
+    a_commit_is_read_back,
+    a_repeated_commit_is_already_applied,
+    a_stale_version_conflicts_and_changes_nothing,
+    a_dedupe_key_of_another_delivery_conflicts_and_changes_nothing,
+    a_partly_applied_batch_conflicts_and_changes_nothing,
+    one_of_two_concurrent_commits_wins,
+    a_large_commit_is_applied,
+    a_commit_survives_reopening,
+    an_entity_is_found_in_any_partition,
+    every_entity_of_every_partition_is_listed,
+    entities_are_read_page_by_page_while_others_change,
+    a_filtered_page_examines_a_bounded_number_of_entities,
+]);
+
+async fn a_commit_is_read_back(place: &dyn StorePlace) {
+    let store = place.store().await;
     let every_byte: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
     let deliveries = [Uuid::now_v7(), Uuid::from_bytes([0; 16])];
     let account = EntityKey::new(EntityKind::Account, "acct_1");
     let commit = Commit {
         partition: 2,
         dedupe_keys: vec![
-            mark("evt_1", deliveries[0]),
+            dedupe_key("evt_1", deliveries[0]),
             DedupeKey {
                 day: DAY + 1,
-                ..mark("evt_2", deliveries[1])
+                ..dedupe_key("evt_2", deliveries[1])
             },
         ],
         entities: vec![
@@ -35,7 +60,7 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     };
     applied(&*store, &commit).await;
 
-    let want = ReadSet {
+    let read_set = ReadSet {
         dedupe_keys: vec![
             (DAY + 1, "evt_2".into()),
             (DAY, "evt_2".into()),
@@ -49,7 +74,7 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
             payout("po_1"),
         ],
     };
-    let found = store.read(2, &want).await.expect("read");
+    let found = store.read(2, &read_set).await.expect("read");
     assert_eq!(
         found.dedupe_keys,
         [Some(deliveries[1]), None, Some(deliveries[0]), None]
@@ -69,9 +94,9 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
         ]
     );
 
-    let elsewhere = store.read(1, &want).await.expect("read");
-    assert_eq!(elsewhere.dedupe_keys, [None; 4]);
-    assert_eq!(elsewhere.entities, [const { None }; 4]);
+    let other_partition = store.read(1, &read_set).await.expect("read");
+    assert_eq!(other_partition.dedupe_keys, [None; 4]);
+    assert_eq!(other_partition.entities, [const { None }; 4]);
 
     applied(
         &*store,
@@ -103,8 +128,8 @@ pub(super) async fn what_was_committed_is_read(place: &dyn Place) {
     assert_eq!(nothing, Default::default());
 }
 
-pub(super) async fn a_commit_sent_again_is_already_applied(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_repeated_commit_is_already_applied(place: &dyn StorePlace) {
+    let store = place.store().await;
     let commit = full(1, "po_1", Uuid::now_v7());
     applied(&*store, &commit).await;
     let before = everything(&*store, 1, &["po_1"]).await;
@@ -120,49 +145,41 @@ pub(super) async fn a_commit_sent_again_is_already_applied(place: &dyn Place) {
     assert_eq!(everything(&*store, 1, &["po_1"]).await, before);
 }
 
-pub(super) async fn a_stale_version_conflicts_and_leaves_nothing(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_stale_version_conflicts_and_changes_nothing(place: &dyn StorePlace) {
+    let store = place.store().await;
     applied(&*store, &full(1, "po_1", Uuid::now_v7())).await;
     for expected in [0, 2] {
         let mut commit = full(1, "po_2", Uuid::now_v7());
         commit.entities.push(write("po_1", expected, b"never"));
-        conflicts_and_leaves_nothing(&*store, &commit).await;
+        conflicts_and_changes_nothing(&*store, &commit).await;
     }
     let mut commit = full(1, "po_2", Uuid::now_v7());
-    commit.entities.push(write("po_3", 1, b"never was"));
-    conflicts_and_leaves_nothing(&*store, &commit).await;
+    commit.entities.push(write("po_3", 1, b"never existed"));
+    conflicts_and_changes_nothing(&*store, &commit).await;
 }
 
-pub(super) async fn a_foreign_mark_conflicts_and_leaves_nothing(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_dedupe_key_of_another_delivery_conflicts_and_changes_nothing(place: &dyn StorePlace) {
+    let store = place.store().await;
     applied(&*store, &full(1, "po_1", Uuid::now_v7())).await;
     let mut commit = full(1, "po_2", Uuid::now_v7());
-    commit.dedupe_keys.push(mark("evt_po_1", Uuid::now_v7()));
-    conflicts_and_leaves_nothing(&*store, &commit).await;
+    commit
+        .dedupe_keys
+        .push(dedupe_key("evt_po_1", Uuid::now_v7()));
+    conflicts_and_changes_nothing(&*store, &commit).await;
 }
 
-/// To answer "already applied" would lose the deliveries that were not.
-pub(super) async fn a_batch_applied_in_part_conflicts_and_leaves_nothing(place: &dyn Place) {
-    let store = place.open().await;
+/// "Already applied" would lose the deliveries that were not applied.
+async fn a_partly_applied_batch_conflicts_and_changes_nothing(place: &dyn StorePlace) {
+    let store = place.store().await;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     applied(&*store, &full(1, "po_1", first)).await;
     let mut commit = full(1, "po_2", second);
-    commit.dedupe_keys.push(mark("evt_po_1", first));
-    conflicts_and_leaves_nothing(&*store, &commit).await;
+    commit.dedupe_keys.push(dedupe_key("evt_po_1", first));
+    conflicts_and_changes_nothing(&*store, &commit).await;
 }
 
-async fn conflicts_and_leaves_nothing(store: &dyn StateStore, commit: &Commit) {
-    let ids = ["po_1", "po_2", "po_3"];
-    let before = everything(store, 1, &ids).await;
-    assert_eq!(
-        store.commit(commit).await.expect("commit"),
-        Committed::Conflict
-    );
-    assert_eq!(everything(store, 1, &ids).await, before);
-}
-
-pub(super) async fn one_of_two_concurrent_commits_wins(place: &dyn Place) {
-    let (one, two) = (place.open().await, place.open().await);
+async fn one_of_two_concurrent_commits_wins(place: &dyn StorePlace) {
+    let (one, two) = (place.store().await, place.store().await);
     for round in 0..20 {
         let id = format!("po_{round}");
         let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
@@ -186,8 +203,8 @@ pub(super) async fn one_of_two_concurrent_commits_wins(place: &dyn Place) {
     }
 }
 
-pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_large_commit_is_applied(place: &dyn StorePlace) {
+    let store = place.store().await;
     let delivery = Uuid::now_v7();
     let mut counters = Counters::default();
     for i in 0..2_000_u32 {
@@ -200,7 +217,7 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
     let commit = Commit {
         partition: 0,
         dedupe_keys: (0..10_000)
-            .map(|i| mark(&format!("evt_{i}"), delivery))
+            .map(|i| dedupe_key(&format!("evt_{i}"), delivery))
             .collect(),
         entities: (0..2_000)
             .map(|i| write(&format!("po_{i}"), 0, &[7; 300]))
@@ -218,11 +235,11 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
         Committed::AlreadyApplied
     );
 
-    let want = ReadSet {
+    let read_set = ReadSet {
         dedupe_keys: commit
             .dedupe_keys
             .iter()
-            .map(|mark| (mark.day, mark.key.clone()))
+            .map(|key| (key.day, key.key.clone()))
             .collect(),
         entities: commit
             .entities
@@ -230,8 +247,13 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
             .map(|write| write.key.clone())
             .collect(),
     };
-    let found = store.read(0, &want).await.expect("read");
-    assert!(found.dedupe_keys.iter().all(|mark| *mark == Some(delivery)));
+    let found = store.read(0, &read_set).await.expect("read");
+    assert!(
+        found
+            .dedupe_keys
+            .iter()
+            .all(|found| *found == Some(delivery))
+    );
     assert!(found.entities.iter().all(|e| {
         e.as_ref()
             .is_some_and(|e| e.version == 1 && e.body == [7; 300])
@@ -251,8 +273,22 @@ pub(super) async fn a_large_commit_goes_through(place: &dyn Place) {
     );
 }
 
-pub(super) async fn an_entity_is_found_in_any_partition(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_commit_survives_reopening(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let commit = full(1, "po_1", Uuid::now_v7());
+    applied(&*store, &commit).await;
+    let before = everything(&*store, 1, &["po_1"]).await;
+    drop(store);
+    let store = place.store().await;
+    assert_eq!(everything(&*store, 1, &["po_1"]).await, before);
+    assert_eq!(
+        store.commit(&commit).await.expect("commit"),
+        Committed::AlreadyApplied
+    );
+}
+
+async fn an_entity_is_found_in_any_partition(place: &dyn StorePlace) {
+    let store = place.store().await;
     for partition in 0..PARTITIONS {
         applied(
             &*store,
@@ -265,7 +301,7 @@ pub(super) async fn an_entity_is_found_in_any_partition(place: &dyn Place) {
             .entity(&payout(&format!("po_{partition}")))
             .await
             .expect("entity")
-            .expect("is there");
+            .expect("an entity");
         assert_eq!(
             (found.version, found.body.as_slice()),
             (1, b"first".as_slice())
@@ -284,8 +320,8 @@ pub(super) async fn an_entity_is_found_in_any_partition(place: &dyn Place) {
     );
 }
 
-pub(super) async fn every_entity_of_every_partition_is_listed(place: &dyn Place) {
-    let store = place.open().await;
+async fn every_entity_of_every_partition_is_listed(place: &dyn StorePlace) {
+    let store = place.store().await;
     let mut expected = BTreeMap::new();
     for partition in 0..PARTITIONS {
         let entities: Vec<_> = (0..700)
@@ -316,67 +352,14 @@ pub(super) async fn every_entity_of_every_partition_is_listed(place: &dyn Place)
     assert_eq!(listed.into_iter().collect::<BTreeMap<_, _>>(), expected);
     store
         .entities(EntityKind::Invoice, &mut |id, _| {
-            panic!("{id} is no invoice")
+            panic!("{id} is not an invoice")
         })
         .await
         .expect("entities");
 }
 
-pub(super) async fn the_newest_audit_comes_first(place: &dyn Place) {
-    let store = place.open().await;
-    for at_s in 0..12 {
-        let audit = vec![
-            audit(2 * at_s, "first"),
-            audit(2 * at_s + 1, "second → last"),
-        ];
-        let partition = u32::try_from(at_s).expect("small") % PARTITIONS;
-        applied(
-            &*store,
-            &Commit {
-                partition,
-                audit,
-                ..Commit::default()
-            },
-        )
-        .await;
-    }
-    let seconds = |entries: Vec<AuditEntry>| {
-        entries
-            .into_iter()
-            .map(|entry| entry.at_s)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        seconds(store.audit(5).await.expect("audit")),
-        [23, 22, 21, 20, 19]
-    );
-    assert_eq!(
-        seconds(store.audit(100).await.expect("audit")),
-        (0..24).rev().collect::<Vec<_>>()
-    );
-    assert_eq!(
-        store.audit(1).await.expect("audit"),
-        [audit(23, "second → last")]
-    );
-    assert_eq!(store.audit(0).await.expect("audit"), []);
-}
-
-pub(super) async fn what_was_committed_outlives_the_store(place: &dyn Place) {
-    let store = place.open().await;
-    let commit = full(1, "po_1", Uuid::now_v7());
-    applied(&*store, &commit).await;
-    let before = everything(&*store, 1, &["po_1"]).await;
-    drop(store);
-    let store = place.open().await;
-    assert_eq!(everything(&*store, 1, &["po_1"]).await, before);
-    assert_eq!(
-        store.commit(&commit).await.expect("commit"),
-        Committed::AlreadyApplied
-    );
-}
-
-pub(super) async fn entities_are_read_page_by_page_while_others_change(place: &dyn Place) {
-    let store = place.open().await;
+async fn entities_are_read_page_by_page_while_others_change(place: &dyn StorePlace) {
+    let store = place.store().await;
     let put = async |range: Range<u32>, round: &str| {
         let ids: Vec<_> = range.map(|n| format!("po_{n:04}{round}")).collect();
         for (partition, ids) in (0..PARTITIONS).cycle().zip(ids.chunks(100)) {
@@ -397,7 +380,7 @@ pub(super) async fn entities_are_read_page_by_page_while_others_change(place: &d
         ..Commit::default()
     };
     applied(&*store, &commit).await;
-    // Enough that each partition's part is larger than what Redis returns in one step.
+    // Enough that each partition holds more than Redis returns in one scan step.
     put(0..2_400, "").await;
     let all: EntityFilter = Arc::new(|_, _| true);
     for limit in [0, 7, 1_000] {
@@ -429,8 +412,8 @@ pub(super) async fn entities_are_read_page_by_page_while_others_change(place: &d
     }
 }
 
-pub(super) async fn a_filtered_page_examines_a_bounded_number_of_entities(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_filtered_page_examines_a_bounded_number_of_entities(place: &dyn StorePlace) {
+    let store = place.store().await;
     let ids: Vec<_> = (0..MAX_ENTITIES_EXAMINED * 2)
         .map(|n| format!("po_{n:05}"))
         .collect();
@@ -466,4 +449,14 @@ pub(super) async fn a_filtered_page_examines_a_bounded_number_of_entities(place:
     let wrong = EntityCursor("x".into());
     let refused = store.entity_page(EntityKind::Payout, last, Some(&wrong), 10);
     assert!(matches!(refused.await, Err(StoreError::Misconfigured(_))));
+}
+
+async fn conflicts_and_changes_nothing(store: &dyn StateStore, commit: &Commit) {
+    let ids = ["po_1", "po_2", "po_3"];
+    let before = everything(store, 1, &ids).await;
+    assert_eq!(
+        store.commit(commit).await.expect("commit"),
+        Committed::Conflict
+    );
+    assert_eq!(everything(store, 1, &ids).await, before);
 }

@@ -1,12 +1,24 @@
-//! Whether a partition still has all that was committed to it.
+//! Whether a partition still has everything that was committed to it.
 
-use revwatch_storage::ports::{DocumentWrite, PAUSES};
+use revwatch_core::counters::Counters;
+use revwatch_storage::ports::{Commit, DocumentWrite, Health, PAUSES};
+use uuid::Uuid;
 
-use super::*;
+use crate::contract::StorePlace;
+use crate::contract::fixtures::{
+    Everything, PARTITIONS, applied, everything, full, make_complete, window,
+};
 
-pub(super) async fn a_partition_is_whole_once_it_was_made_so(place: &dyn Place) {
-    let store = place.open().await;
-    let lives = make_whole(&*store, "first").await;
+contract!(store: [
+    a_recovered_partition_is_complete,
+    the_high_watermark_is_the_newest_commit_while_complete,
+    a_recovery_is_shared_and_ends_only_under_its_id_and_run_id,
+    dropped_state_keeps_documents_and_leaves_partitions_incomplete,
+]);
+
+async fn a_recovered_partition_is_complete(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let run_ids = make_complete(&*store, "first").await;
     let health = store.health().await.expect("health");
     assert_eq!(health.len(), PARTITIONS as usize);
     assert!(
@@ -15,38 +27,38 @@ pub(super) async fn a_partition_is_whole_once_it_was_made_so(place: &dyn Place) 
             .all(|h| h.is_complete() && h.recovery_id.as_deref() == Some("first")),
         "{health:?}"
     );
-    assert!(lives.iter().all(|life| !life.is_empty()));
+    assert!(run_ids.iter().all(|run_id| !run_id.is_empty()));
     drop(store);
-    let again = place.open().await.health().await.expect("health");
-    assert_eq!(again, health, "it is another process, not another life");
+    let again = place.store().await.health().await.expect("health");
+    assert_eq!(again, health, "another process, but the same server run");
 }
 
-pub(super) async fn reach_is_the_newest_that_was_committed_while_whole(place: &dyn Place) {
-    let store = place.open().await;
-    make_whole(&*store, "first").await;
-    for reach_ms in [2_000_000_000_123, 2_000_000_000_005] {
+async fn the_high_watermark_is_the_newest_commit_while_complete(place: &dyn StorePlace) {
+    let store = place.store().await;
+    make_complete(&*store, "first").await;
+    for received_ms in [2_000_000_000_123, 2_000_000_000_005] {
         applied(
             &*store,
             &Commit {
-                high_watermark_ms: reach_ms,
-                ..full(1, &format!("po_{reach_ms}"), Uuid::now_v7())
+                high_watermark_ms: received_ms,
+                ..full(1, &format!("po_{received_ms}"), Uuid::now_v7())
             },
         )
         .await;
     }
-    let reached: Vec<_> = store
+    let high_watermarks: Vec<_> = store
         .health()
         .await
         .expect("health")
         .into_iter()
         .map(|h| h.high_watermark_ms)
         .collect();
-    assert_eq!(reached, [None, Some(2_000_000_000_123), None, None]);
+    assert_eq!(high_watermarks, [None, Some(2_000_000_000_123), None, None]);
 }
 
-pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(place: &dyn Place) {
-    let store = place.open().await;
-    let life = make_whole(&*store, "first").await.remove(2);
+async fn a_recovery_is_shared_and_ends_only_under_its_id_and_run_id(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let run_id = make_complete(&*store, "first").await.remove(2);
     applied(
         &*store,
         &Commit {
@@ -55,30 +67,30 @@ pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(pla
         },
     )
     .await;
-    let begin = async |name, margin_ms| {
+    let begin = async |recovery_id, margin_ms| {
         store
-            .begin_recovery(2, name, margin_ms)
+            .begin_recovery(2, recovery_id, margin_ms)
             .await
-            .expect("begun")
+            .expect("begin")
     };
     assert_eq!(begin("a", 30).await, ("a".to_owned(), 2_000_000_000_070));
     assert_eq!(
         begin("b", 10).await,
         ("a".to_owned(), 2_000_000_000_070),
-        "who comes later joins"
+        "a later caller joins"
     );
     assert_eq!(
         begin("b", 90).await,
         ("a".to_owned(), 2_000_000_000_010),
-        "and may reach further back"
+        "and may move the start back"
     );
     assert_eq!(
         begin("b", i64::MAX).await,
         ("a".to_owned(), 0),
-        "to the beginning"
+        "as far as the beginning"
     );
     assert_eq!(begin("a", 30).await, ("a".to_owned(), 0));
-    let whole = async || -> Vec<bool> {
+    let complete = async || -> Vec<bool> {
         store
             .health()
             .await
@@ -87,22 +99,22 @@ pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(pla
             .map(Health::is_complete)
             .collect()
     };
-    assert_eq!(whole().await, [true, true, false, true]);
-    for (name, in_life) in [("b", life.as_str()), ("a", "another life")] {
+    assert_eq!(complete().await, [true, true, false, true]);
+    for (recovery_id, in_run) in [("b", run_id.as_str()), ("a", "another run id")] {
         assert!(
             !store
-                .end_recovery(2, name, in_life)
+                .end_recovery(2, recovery_id, in_run)
                 .await
-                .expect("answered"),
-            "{name} {in_life}"
+                .expect("end"),
+            "{recovery_id} {in_run}"
         );
-        assert_eq!(whole().await, [true, true, false, true]);
+        assert_eq!(complete().await, [true, true, false, true]);
     }
-    assert!(store.end_recovery(2, "a", &life).await.expect("answered"));
-    assert_eq!(whole().await, [true; 4]);
+    assert!(store.end_recovery(2, "a", &run_id).await.expect("end"));
+    assert_eq!(complete().await, [true; 4]);
     assert!(
-        !store.end_recovery(2, "a", &life).await.expect("answered"),
-        "there is none any more"
+        !store.end_recovery(2, "a", &run_id).await.expect("end"),
+        "it has ended already"
     );
     assert_eq!(
         store.health().await.expect("health")[2]
@@ -112,9 +124,9 @@ pub(super) async fn a_healing_is_shared_and_ends_under_its_own_name_and_life(pla
     );
 }
 
-pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(place: &dyn Place) {
-    let store = place.open().await;
-    let life = make_whole(&*store, "first").await.remove(1);
+async fn dropped_state_keeps_documents_and_leaves_partitions_incomplete(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let run_id = make_complete(&*store, "first").await.remove(1);
     let commit = full(1, "po_1", Uuid::now_v7());
     applied(&*store, &commit).await;
     let cursor = store
@@ -125,7 +137,7 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
     let fence = store
         .lease("alerting", "me", 60_000)
         .await
-        .expect("answered")
+        .expect("end")
         .expect("free");
     let alert = DocumentWrite {
         space: "alert",
@@ -136,24 +148,24 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
         .write_documents(fence, std::slice::from_ref(&alert))
         .await
         .expect("written");
-    store.submit(PAUSES, "pauses", "{}").await.expect("put");
+    store.submit(PAUSES, "pauses", "{}").await.expect("submit");
     store
-        .begin_recovery(3, "under way", 5)
+        .begin_recovery(3, "in progress", 5)
         .await
-        .expect("begun");
+        .expect("begin");
 
-    store.drop_state().await.expect("forgotten");
-    store.drop_state().await.expect("repeated");
-    let left = everything(&*store, 1, &["po_1"]).await;
+    store.drop_state().await.expect("drop");
+    store.drop_state().await.expect("drop again");
+    let found = everything(&*store, 1, &["po_1"]).await;
     let nothing = Everything {
-        marks: vec![None],
+        dedupe_keys: vec![None],
         versions: vec![None],
         counters: Counters::default(),
         conditions: Vec::new(),
         changes: 0,
         audit: Vec::new(),
     };
-    assert_eq!(left, nothing);
+    assert_eq!(found, nothing);
     assert!(
         store
             .conditions_due(&[window(0, i64::MAX - 1)])
@@ -176,13 +188,13 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
     );
     assert!(
         !store
-            .end_recovery(3, "under way", &life)
+            .end_recovery(3, "in progress", &run_id)
             .await
-            .expect("answered"),
-        "what it had done is gone"
+            .expect("end"),
+        "the recovery was dropped, too"
     );
 
-    // Everything can be committed again; it does not hide that something is missing, and alerting sees a gap.
+    // Everything can be committed again. The partition stays incomplete, and alerting sees a gap.
     applied(
         &*store,
         &Commit {
@@ -197,23 +209,4 @@ pub(super) async fn what_is_forgotten_leaves_documents_and_no_partition_whole(pl
     );
     let changes = store.condition_changes(&cursor, 10).await.expect("changes");
     assert!(changes.gap || !changes.changes.is_empty(), "{changes:?}");
-}
-
-/// What a worker does that has nothing to replay. The present life of each partition.
-pub(super) async fn make_whole(store: &dyn StateStore, name: &str) -> Vec<String> {
-    let mut lives = Vec::new();
-    for (partition, health) in (0..).zip(store.health().await.expect("health")) {
-        store
-            .begin_recovery(partition, name, 0)
-            .await
-            .expect("begun");
-        assert!(
-            store
-                .end_recovery(partition, name, &health.server_run_id)
-                .await
-                .expect("answered")
-        );
-        lives.push(health.server_run_id);
-    }
-    lives
 }

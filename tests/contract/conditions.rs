@@ -1,11 +1,23 @@
-//! Open conditions, when they fall due, and how alerting hears of them.
+//! Open conditions, when they fall due, and how alerting reads their changes.
 
-use revwatch_storage::ports::ChangeCursor;
+use revwatch_core::condition::Condition;
+use revwatch_storage::ports::{ChangeCursor, Commit, ConditionChange, StateStore};
 
-use super::*;
+use crate::contract::StorePlace;
+use crate::contract::fixtures::{PARTITIONS, applied, condition, open, window};
 
-pub(super) async fn they_open_change_and_close(place: &dyn Place) {
-    let store = place.open().await;
+contract!(store: [
+    a_condition_opens_changes_and_closes,
+    a_condition_falls_due_in_one_window,
+    changes_are_read_once_and_in_order,
+    a_limited_reader_reads_every_change,
+    a_busy_partition_is_read_in_full_pages,
+    a_busy_partition_does_not_starve_the_others,
+    a_cursor_survives_reopening,
+]);
+
+async fn a_condition_opens_changes_and_closes(place: &dyn StorePlace) {
+    let store = place.store().await;
     let (first, second) = (condition("po_1", 100), condition("po_2", 200));
     open(&*store, 0, &first).await;
     open(&*store, 1, &second).await;
@@ -41,7 +53,7 @@ pub(super) async fn they_open_change_and_close(place: &dyn Place) {
         left
     );
 
-    // Within one commit the last word counts.
+    // Within one commit the last change counts.
     let conditions = vec![
         ConditionChange::Close(second.key.clone()),
         ConditionChange::Open(first.clone()),
@@ -60,8 +72,8 @@ pub(super) async fn they_open_change_and_close(place: &dyn Place) {
     assert_eq!(store.conditions().await.expect("conditions"), [second]);
 }
 
-pub(super) async fn they_fall_due_in_one_window_only(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_condition_falls_due_in_one_window(place: &dyn StorePlace) {
+    let store = place.store().await;
     for (partition, due_s) in [(0, 100), (1, 101), (2, 102), (0, 103)] {
         open(
             &*store,
@@ -100,8 +112,8 @@ pub(super) async fn they_fall_due_in_one_window_only(place: &dyn Place) {
     assert_eq!(store.conditions_due(&[]).await.expect("due"), []);
 }
 
-pub(super) async fn changes_are_told_once_and_in_order(place: &dyn Place) {
-    let store = place.open().await;
+async fn changes_are_read_once_and_in_order(place: &dyn StorePlace) {
+    let store = place.store().await;
     let nothing = store
         .condition_changes(&ChangeCursor::new(), 100)
         .await
@@ -112,39 +124,39 @@ pub(super) async fn changes_are_told_once_and_in_order(place: &dyn Place) {
     open(&*store, 0, &first).await;
     close(&*store, 0, &first).await;
     open(&*store, 2, &second).await;
-    let told = store
+    let read = store
         .condition_changes(&nothing.cursor, 100)
         .await
         .expect("changes");
-    assert!(!told.gap);
+    assert!(!read.gap);
     let expected = [
         ConditionChange::Open(first.clone()),
         ConditionChange::Close(first.key.clone()),
         ConditionChange::Open(second.clone()),
     ];
-    assert_eq!(told.changes, expected);
+    assert_eq!(read.changes, expected);
     let again = store
         .condition_changes(&nothing.cursor, 100)
         .await
         .expect("changes");
-    assert_eq!((again.changes, &again.cursor), (told.changes, &told.cursor));
+    assert_eq!((again.changes, &again.cursor), (read.changes, &read.cursor));
 
-    let news = store
-        .condition_changes(&told.cursor, 100)
+    let found = store
+        .condition_changes(&read.cursor, 100)
         .await
         .expect("changes");
-    assert!(news.changes.is_empty() && !news.gap);
-    assert_eq!(news.cursor, told.cursor);
+    assert!(found.changes.is_empty() && !found.gap);
+    assert_eq!(found.cursor, read.cursor);
 
     open(&*store, 0, &first).await;
     open(&*store, 3, &condition("po_3", 300)).await;
-    let news = store
-        .condition_changes(&news.cursor, 100)
+    let found = store
+        .condition_changes(&found.cursor, 100)
         .await
         .expect("changes");
-    assert!(!news.gap);
+    assert!(!found.gap);
     assert_eq!(
-        news.changes,
+        found.changes,
         [
             ConditionChange::Open(first),
             ConditionChange::Open(condition("po_3", 300))
@@ -152,8 +164,8 @@ pub(super) async fn changes_are_told_once_and_in_order(place: &dyn Place) {
     );
 }
 
-pub(super) async fn a_limited_reader_gets_everything_in_the_end(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_limited_reader_reads_every_change(place: &dyn StorePlace) {
+    let store = place.store().await;
     for i in 0..40 {
         open(
             &*store,
@@ -162,32 +174,32 @@ pub(super) async fn a_limited_reader_gets_everything_in_the_end(place: &dyn Plac
         )
         .await;
     }
-    let (mut cursor, mut told, mut rounds) = (ChangeCursor::new(), Vec::new(), 0);
+    let (mut cursor, mut read, mut rounds) = (ChangeCursor::new(), Vec::new(), 0);
     loop {
-        let news = store.condition_changes(&cursor, 8).await.expect("changes");
-        assert!(!news.gap && news.changes.len() <= 8);
-        told.extend(news.changes);
-        (cursor, rounds) = (news.cursor, rounds + 1);
-        if !news.more {
+        let found = store.condition_changes(&cursor, 8).await.expect("changes");
+        assert!(!found.gap && found.changes.len() <= 8);
+        read.extend(found.changes);
+        (cursor, rounds) = (found.cursor, rounds + 1);
+        if !found.more {
             break;
         }
     }
     assert!(rounds > 2, "{rounds}");
-    let mut due: Vec<i64> = told
+    let mut due: Vec<i64> = read
         .into_iter()
         .map(|change| match change {
             ConditionChange::Open(condition) => condition.due_s,
-            ConditionChange::Close(key) => panic!("{key:?} was never closed"),
+            ConditionChange::Close(key) => panic!("{key:?} was closed"),
         })
         .collect();
     due.sort_unstable();
     assert_eq!(due, (0..40).collect::<Vec<_>>());
 }
 
-/// A storm of one account is in one partition. What says that there are more is `more`, not how many came.
-pub(super) async fn a_hot_partition_is_read_to_its_end_at_full_speed(place: &dyn Place) {
+/// A burst of one account is in one partition. `more` states whether there are more changes, not their number.
+async fn a_busy_partition_is_read_in_full_pages(place: &dyn StorePlace) {
     const LIMIT: usize = 8;
-    let store = place.open().await;
+    let store = place.store().await;
     let mut expected = Vec::new();
     for i in 0..6 * LIMIT as i64 {
         let condition = condition(&format!("po_{i}"), i);
@@ -198,91 +210,80 @@ pub(super) async fn a_hot_partition_is_read_to_its_end_at_full_speed(place: &dyn
             ConditionChange::Close(condition.key),
         ]);
     }
-    let (mut cursor, mut told, mut rounds) = (ChangeCursor::new(), Vec::new(), 0);
+    let (mut cursor, mut read, mut rounds) = (ChangeCursor::new(), Vec::new(), 0);
     loop {
-        let news = store
+        let found = store
             .condition_changes(&cursor, LIMIT)
             .await
             .expect("changes");
-        assert!(!news.gap);
-        told.extend(news.changes);
-        (cursor, rounds) = (news.cursor, rounds + 1);
-        if !news.more {
+        assert!(!found.gap);
+        read.extend(found.changes);
+        (cursor, rounds) = (found.cursor, rounds + 1);
+        if !found.more {
             break;
         }
     }
-    assert_eq!(told, expected);
+    assert_eq!(read, expected);
     assert_eq!(
         rounds,
         expected.len() / LIMIT,
-        "as many as if there were no other partitions"
+        "as many as without other partitions"
     );
-    let news = store
+    let found = store
         .condition_changes(&cursor, LIMIT)
         .await
         .expect("changes");
-    assert!(news.changes.is_empty() && !news.more && news.cursor == cursor);
+    assert!(found.changes.is_empty() && !found.more && found.cursor == cursor);
 }
 
-pub(super) async fn a_hot_partition_leaves_the_others_their_share(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_busy_partition_does_not_starve_the_others(place: &dyn StorePlace) {
+    let store = place.store().await;
     open(&*store, 0, &condition("po_early", 0)).await;
     for i in 1..40 {
         open(&*store, 2, &condition(&format!("po_{i}"), i)).await;
     }
     open(&*store, 3, &condition("po_late", 40)).await;
-    let (mut cursor, mut told) = (ChangeCursor::new(), Vec::new());
+    let (mut cursor, mut read) = (ChangeCursor::new(), Vec::new());
     loop {
-        let news = store.condition_changes(&cursor, 8).await.expect("changes");
-        assert!(!news.gap && news.changes.len() <= 8 && !(news.more && news.changes.is_empty()));
-        told.extend(news.changes);
-        cursor = news.cursor;
-        if !news.more {
+        let found = store.condition_changes(&cursor, 8).await.expect("changes");
+        assert!(
+            !found.gap && found.changes.len() <= 8 && !(found.more && found.changes.is_empty())
+        );
+        read.extend(found.changes);
+        cursor = found.cursor;
+        if !found.more {
             break;
         }
     }
     let expected: Vec<_> = (1..40)
         .map(|i| ConditionChange::Open(condition(&format!("po_{i}"), i)))
         .collect();
-    let (of_others, hot): (Vec<_>, Vec<_>) = told
+    let (of_others, hot): (Vec<_>, Vec<_>) = read
         .into_iter()
         .partition(|change| !expected.contains(change));
     assert_eq!((hot, of_others.len()), (expected, 2));
 }
 
-pub(super) async fn a_cursor_outlives_the_store(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_cursor_survives_reopening(place: &dyn StorePlace) {
+    let store = place.store().await;
     open(&*store, 0, &condition("po_1", 100)).await;
     open(&*store, 1, &condition("po_2", 200)).await;
-    let told = store
+    let read = store
         .condition_changes(&ChangeCursor::new(), 100)
         .await
         .expect("changes");
     drop(store);
-    let store = place.open().await;
+    let store = place.store().await;
     open(&*store, 1, &condition("po_3", 300)).await;
-    let news = store
-        .condition_changes(&told.cursor, 100)
+    let found = store
+        .condition_changes(&read.cursor, 100)
         .await
         .expect("changes");
-    assert!(!news.gap);
+    assert!(!found.gap);
     assert_eq!(
-        news.changes,
+        found.changes,
         [ConditionChange::Open(condition("po_3", 300))]
     );
-}
-
-pub(super) async fn open(store: &dyn StateStore, partition: u32, condition: &Condition) {
-    let conditions = vec![ConditionChange::Open(condition.clone())];
-    applied(
-        store,
-        &Commit {
-            partition,
-            conditions,
-            ..Commit::default()
-        },
-    )
-    .await;
 }
 
 async fn close(store: &dyn StateStore, partition: u32, condition: &Condition) {

@@ -1,38 +1,58 @@
-//! The queue contract on the embedded store.
+//! SQLite: the number of partitions, and files of earlier formats.
+
+use std::ops::Range;
 
 use async_trait::async_trait;
 use revwatch_storage::ports::{
     Aggregates, Consume, Documents, Entities, EventQueue, Holding, HoldingQueue, ReadSet, Recovery,
+    StateStore,
 };
 use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
 use tempfile::TempDir;
 
-use super::queue::{self, PARTITIONS, QueueHome};
+use crate::contract::fixtures::{PARTITIONS, now_s};
+use crate::contract::{QueuePlace, StorePlace};
 
-struct Folder(TempDir);
+/// A data folder.
+pub(crate) struct SqliteFile(TempDir);
 
-#[async_trait]
-impl QueueHome for Folder {
-    async fn open(&self) -> Box<dyn EventQueue> {
-        Box::new(
-            Sqlite::open(
-                self.0.path(),
-                Open::Create {
-                    partitions: PARTITIONS,
-                },
-            )
-            .expect("open"),
-        )
+impl SqliteFile {
+    pub(crate) async fn empty() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn open(&self) -> Box<Sqlite> {
+        let create = Open::Create {
+            partitions: PARTITIONS,
+        };
+        Box::new(Sqlite::open(self.0.path(), create).expect("open"))
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sqlite_keeps_the_queue_contract() {
-    queue::check(async || Folder(tempfile::tempdir().expect("a folder"))).await;
+#[async_trait]
+impl QueuePlace for SqliteFile {
+    async fn queue(&self) -> Box<dyn EventQueue> {
+        self.open()
+    }
+}
+
+#[async_trait]
+impl StorePlace for SqliteFile {
+    async fn store(&self) -> Box<dyn StateStore> {
+        self.open()
+    }
+
+    async fn let_days_pass(&self, days: Range<u32>) {
+        let store = Sqlite::open(self.0.path(), Open::Existing).expect("open");
+        store
+            .forget_old(now_s() + i64::from(days.end) * 86_400)
+            .await
+            .expect("pruned");
+    }
 }
 
 #[test]
-fn another_number_of_partitions_is_refused_with_the_fix() {
+fn another_number_of_partitions_is_refused_with_a_correction() {
     let folder = tempfile::tempdir().expect("a folder");
     Sqlite::open(folder.path(), Open::Create { partitions: 4 }).expect("created");
     let error = Sqlite::open(folder.path(), Open::Create { partitions: 8 })
@@ -47,11 +67,11 @@ fn another_number_of_partitions_is_refused_with_the_fix() {
     assert!(missing.contains("REVWATCH_DATA"), "{missing}");
 }
 
-/// Its tables, as they were.
+/// The tables of format 1.
 const FORMAT_1: &str = include_str!("format_1.sql");
 
 #[tokio::test]
-async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
+async fn a_file_of_format_1_is_converted_with_all_its_data() {
     let folder = tempfile::tempdir().expect("a folder");
     let old = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("a file");
     old.execute_batch(FORMAT_1).expect("the tables");
@@ -68,7 +88,7 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
          INSERT INTO documents VALUES ('alert', 'a', '1');
          PRAGMA user_version = 1;",
     )
-    .expect("what it holds");
+    .expect("its data");
     drop(old);
     let refused = Sqlite::open(folder.path(), Open::Existing)
         .err()
@@ -77,17 +97,17 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
     assert!(refused.contains("revwatch serve"), "{refused}");
     for _ in 0..2 {
         let db = Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("converted");
-        let letters = db
+        let dead_letters = db
             .oldest_held(HoldingQueue::DeadLetters, 10)
             .await
             .expect("dead letters");
-        let told: Vec<_> = letters
+        let found: Vec<_> = dead_letters
             .iter()
             .map(|l| (l.delivery.id.as_u128(), l.reason.as_str(), l.at_ms))
             .collect();
-        assert_eq!(told, [(0xa1, "no id", 7)]);
+        assert_eq!(found, [(0xa1, "no id", 7)]);
         assert_eq!(
-            db.held_count(HoldingQueue::Parked).await.expect("a number"),
+            db.held_count(HoldingQueue::Parked).await.expect("a count"),
             0
         );
         let waiting = db
@@ -104,12 +124,12 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
                 .collect::<Vec<_>>(),
             ["evt_2"]
         );
-        let want = ReadSet {
+        let read_set = ReadSet {
             dedupe_keys: vec![(20_000, "evt_0".to_owned())],
             entities: Vec::new(),
         };
         assert_eq!(
-            db.read(0, &want).await.expect("read").dedupe_keys[0].map(|id| id.as_u128()),
+            db.read(0, &read_set).await.expect("read").dedupe_keys[0].map(|id| id.as_u128()),
             Some(0xa0)
         );
         assert_eq!(
@@ -125,14 +145,14 @@ async fn a_file_of_format_1_is_converted_with_all_that_it_holds() {
                 .expect("health")
                 .iter()
                 .all(|health| health.is_complete()),
-            "nothing is replayed"
+            "no partition needs a replay"
         );
     }
-    Sqlite::open(folder.path(), Open::Existing).expect("for commands, too");
+    Sqlite::open(folder.path(), Open::Existing).expect("open for commands");
 }
 
 #[tokio::test]
-async fn a_file_of_format_2_is_converted_and_its_documents_begin_with_version_1() {
+async fn a_file_of_format_2_is_converted_and_its_documents_get_version_1() {
     let folder = tempfile::tempdir().expect("a folder");
     Sqlite::open(folder.path(), Open::Create { partitions: 2 }).expect("created");
     let old = rusqlite::Connection::open(folder.path().join(FILE_NAME)).expect("a file");

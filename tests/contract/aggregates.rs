@@ -1,12 +1,22 @@
-//! Aggregates as sums.
+//! Counters, as sums over commits.
 
-use revwatch_core::counters::{HOURS_KEPT_DAYS, hour_of};
+use revwatch_core::counters::{Bucket, Counters, HOURS_KEPT_DAYS, hour_of};
 use revwatch_core::recount::first_hour;
+use revwatch_storage::ports::{Commit, StateStore};
 
-use super::*;
+use crate::contract::StorePlace;
+use crate::contract::fixtures::{DAY, PARTITIONS, applied, now_s};
 
-pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) {
-    let store = place.open().await;
+contract!(store: [
+    current_counters_are_summed_over_partitions,
+    a_counter_at_zero_is_removed,
+    only_the_requested_hours_are_summed,
+    hours_are_kept_while_they_are_compared_and_then_dropped,
+    large_numbers_stay_exact,
+]);
+
+async fn current_counters_are_summed_over_partitions(place: &dyn StorePlace) {
+    let store = place.store().await;
     for partition in 0..PARTITIONS {
         add(&*store, partition, Bucket::Current, "failed", 3).await;
         add(&*store, partition, Bucket::Current, "failed", -1).await;
@@ -25,15 +35,15 @@ pub(super) async fn standing_counters_add_up_over_partitions(place: &dyn Place) 
         (&["payouts|never"], 0),
     ] {
         assert_eq!(
-            store.current_counters(names).await.expect("a sum"),
+            store.current_counters(names).await.expect("sum"),
             expected,
             "{names:?}"
         );
     }
 }
 
-pub(super) async fn a_counter_at_zero_is_gone(place: &dyn Place) {
-    let store = place.open().await;
+async fn a_counter_at_zero_is_removed(place: &dyn StorePlace) {
+    let store = place.store().await;
     for bucket in [Bucket::Current, Bucket::Hour(DAY * 24)] {
         add(&*store, 0, bucket, "failed", 2).await;
         add(&*store, 0, bucket, "failed", -2).await;
@@ -46,8 +56,8 @@ pub(super) async fn a_counter_at_zero_is_gone(place: &dyn Place) {
     );
 }
 
-pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
-    let store = place.open().await;
+async fn only_the_requested_hours_are_summed(place: &dyn StorePlace) {
+    let store = place.store().await;
     let last = DAY * 24 + 5;
     for back in [0, 1, 5, 6, 23, 24, 1_000, 3_000] {
         add(
@@ -84,36 +94,34 @@ pub(super) async fn only_the_hours_asked_for_are_counted(place: &dyn Place) {
     }
 }
 
-/// As `verify` compares them.
-pub(super) async fn hours_are_kept_as_long_as_they_are_compared_and_then_forgotten(
-    place: &dyn Place,
-) {
-    let store = place.open().await;
+/// `revwatch verify` compares the hours that are kept.
+async fn hours_are_kept_while_they_are_compared_and_then_dropped(place: &dyn StorePlace) {
+    let store = place.store().await;
     let today = hour_of(now_s()) / 24 * 24;
     add(&*store, 0, Bucket::Hour(today), "failed", 2).await;
     add(&*store, 1, Bucket::Current, "failed", 3).await;
-    let held = async |from_hour| {
+    let stored = async |from_hour| {
         let counters = store.counters(from_hour, u32::MAX).await.expect("counters");
         [Bucket::Hour(today), Bucket::Current]
             .map(|bucket| counters.get(bucket, &["payouts", "failed"]))
     };
     let days_later = |days: u32| first_hour(now_s() + i64::from(days) * 86_400);
-    place.let_pass(0..HOURS_KEPT_DAYS - 1).await;
+    place.let_days_pass(0..HOURS_KEPT_DAYS - 1).await;
     assert_eq!(
-        held(days_later(HOURS_KEPT_DAYS - 1)).await,
+        stored(days_later(HOURS_KEPT_DAYS - 1)).await,
         [2, 3],
-        "it is still compared"
+        "still compared"
     );
     assert!(today < days_later(HOURS_KEPT_DAYS), "no longer compared");
     place
-        .let_pass(HOURS_KEPT_DAYS - 1..HOURS_KEPT_DAYS + 1)
+        .let_days_pass(HOURS_KEPT_DAYS - 1..HOURS_KEPT_DAYS + 1)
         .await;
-    assert_eq!(held(0).await, [0, 3], "forgotten, unlike what stands");
+    assert_eq!(stored(0).await, [0, 3], "dropped, unlike current counters");
 }
 
-/// Beyond 2^53, where a double loses count.
-pub(super) async fn large_numbers_stay_exact(place: &dyn Place) {
-    let store = place.open().await;
+/// Above 2^53, where a double loses precision.
+async fn large_numbers_stay_exact(place: &dyn StorePlace) {
+    let store = place.store().await;
     let large = (1_i64 << 60) + 1;
     add(&*store, 0, Bucket::Current, "failed", large).await;
     add(&*store, 0, Bucket::Current, "failed", 1).await;

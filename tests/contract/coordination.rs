@@ -1,0 +1,126 @@
+//! Leases and group membership.
+
+use revwatch_storage::ports::DocumentWrite;
+
+use crate::contract::StorePlace;
+use crate::contract::fixtures::{LONG_MS, SHORT_MS, take_lease};
+use crate::support::wait::until;
+
+contract!(store: [
+    a_lease_has_one_holder,
+    an_expired_lease_is_taken_under_a_higher_fence,
+    a_released_lease_is_free,
+    leases_are_independent,
+    members_are_alive_until_they_leave_or_expire,
+]);
+
+async fn a_lease_has_one_holder(place: &dyn StorePlace) {
+    let (one, two) = (place.store().await, place.store().await);
+    let fence = take_lease(&*one, "one", LONG_MS).await.expect("free");
+    assert_eq!(take_lease(&*two, "two", LONG_MS).await, None);
+    assert_eq!(
+        take_lease(&*one, "one", LONG_MS).await,
+        Some(fence),
+        "a renewal keeps its fence"
+    );
+    assert_eq!(
+        take_lease(&*two, "one", LONG_MS).await,
+        Some(fence),
+        "the name identifies the holder, not the connection"
+    );
+}
+
+async fn an_expired_lease_is_taken_under_a_higher_fence(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let first = take_lease(&*store, "one", SHORT_MS).await.expect("free");
+    let second = until("the lease expires", || take_lease(&*store, "two", LONG_MS)).await;
+    assert!(second > first, "{second:?} {first:?}");
+    assert_eq!(take_lease(&*store, "one", LONG_MS).await, None);
+
+    // A renewal counts from now, not from the first time.
+    store.release("alerting", "two").await.expect("release");
+    let third = take_lease(&*store, "three", LONG_MS).await.expect("free");
+    assert_eq!(take_lease(&*store, "three", SHORT_MS).await, Some(third));
+    let fourth = until("the lease expires", || take_lease(&*store, "four", LONG_MS)).await;
+    assert!(fourth > third);
+}
+
+async fn a_released_lease_is_free(place: &dyn StorePlace) {
+    let store = place.store().await;
+    store
+        .release("alerting", "one")
+        .await
+        .expect("releasing a free lease");
+    let first = take_lease(&*store, "one", LONG_MS).await.expect("free");
+    store
+        .release("alerting", "two")
+        .await
+        .expect("releasing another holder's lease");
+    assert_eq!(take_lease(&*store, "two", LONG_MS).await, None);
+    store.release("alerting", "one").await.expect("release");
+    let second = take_lease(&*store, "two", LONG_MS).await.expect("free");
+    assert!(second > first);
+}
+
+async fn leases_are_independent(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let fence = take_lease(&*store, "one", LONG_MS).await.expect("free");
+    assert!(
+        store
+            .lease("other", "two words", LONG_MS)
+            .await
+            .expect("lease")
+            .is_some()
+    );
+    assert_eq!(
+        store.lease("other", "two", LONG_MS).await.expect("lease"),
+        None
+    );
+    let write = DocumentWrite {
+        space: "alert",
+        key: "a".into(),
+        body: Some("{}".into()),
+    };
+    store
+        .write_documents(fence, &[write])
+        .await
+        .expect("the fence of another lease has no effect");
+}
+
+async fn members_are_alive_until_they_leave_or_expire(place: &dyn StorePlace) {
+    let store = place.store().await;
+    let heartbeat = async |member: &str, ttl_ms| {
+        store
+            .heartbeat("workers", member, ttl_ms)
+            .await
+            .expect("heartbeat")
+    };
+    assert_eq!(heartbeat("b", LONG_MS).await, ["b"]);
+    assert_eq!(heartbeat("a", LONG_MS).await, ["a", "b"]);
+    assert_eq!(
+        store
+            .heartbeat("others", "c", LONG_MS)
+            .await
+            .expect("heartbeat"),
+        ["c"]
+    );
+
+    store.leave("workers", "b").await.expect("leave");
+    store.leave("workers", "unknown").await.expect("leave");
+    assert_eq!(heartbeat("a", LONG_MS).await, ["a"]);
+
+    heartbeat("brief", SHORT_MS).await;
+    let alive = until("a silent member expires", || async {
+        let alive = heartbeat("a", LONG_MS).await;
+        (!alive.contains(&"brief".to_owned())).then_some(alive)
+    });
+    assert_eq!(alive.await, ["a"]);
+
+    // A heartbeat counts from now, even if its lifetime is shorter than the previous one.
+    heartbeat("leaving", LONG_MS).await;
+    heartbeat("leaving", SHORT_MS).await;
+    until("a silent member expires", || async {
+        (heartbeat("a", LONG_MS).await == ["a"]).then_some(())
+    })
+    .await;
+}
