@@ -1,5 +1,5 @@
-//! What is written into the journal: documents that must survive a store that loses its data, and what people
-//! did.
+//! The spaces of the journal: documents that must survive a loss of the store's data, and operators' actions.
+
 use std::collections::BTreeMap;
 
 use revwatch_core::pauses::Pauses;
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::{Documents, Journal, JournalEntry, PAUSES, QueueError, StoreError};
 
-/// The space of acts: each has a key of its own.
+/// The space of operators' actions; each has its own key.
 pub const ACTIONS: &str = "act";
 
 /// The key of the one document in [`PAUSES`].
 pub const PAUSES_KEY: &str = "pauses";
 
-/// The space of dead letters that somebody threw away or sent again, by delivery id: the archive still has them, and
-/// they must not come back from there.
+/// The space of dead letters that an operator discarded or requeued, by delivery id: the archive still has them, and
+/// a replay must not apply them again.
 pub const DISMISSED: &str = "dead letter dismissed";
 
-/// The space of what went to partitions long after it was received, and so is committed out of order: each line
-/// says from which `received_ms` on, and its time is that of the sending. A partition takes things in their order, so
-/// whoever has lost only what was committed after some time finds here how much further back it was received.
+/// The space of deliveries requeued long after they were received, and thus committed out of order: the line's text is
+/// the earliest `received_ms` among them, its time that of requeuing. A store that lost the commits after some time
+/// finds here how much further back the replay must start.
 pub const REQUEUED: &str = "sent on";
 
 /// A line of [`REQUEUED`].
@@ -34,7 +34,7 @@ pub fn requeued(received_ms: i64, clock: &dyn Clock, ids: &dyn Ids) -> JournalEn
     }
 }
 
-/// The pauses as the store has them; `None`: nobody ever paused anything, or it has lost them.
+/// The pauses in the store. `None`: nothing was ever paused, or the store lost them.
 pub async fn pauses_in_store(store: &dyn Documents) -> Result<Option<Pauses>, StoreError> {
     let found = store.documents(PAUSES).await?;
     let read = |body: &String| {
@@ -48,30 +48,30 @@ pub async fn pauses_in_store(store: &dyn Documents) -> Result<Option<Pauses>, St
         .transpose()
 }
 
-/// Something a person had revwatch do.
+/// An action of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorAction {
     /// Unix milliseconds.
     pub at_ms: i64,
     /// The user of the machine, or of Slack.
     pub who: String,
-    /// One word or two, such as `pause`.
+    /// For example `pause`.
     pub what: String,
-    /// To what, and how it went.
+    /// Its target and outcome.
     pub detail: String,
 }
 
-/// Writes down an act.
+/// Records an action.
 pub async fn record_action(
     journal: &dyn Journal,
-    act: &OperatorAction,
+    action: &OperatorAction,
     ids: &dyn Ids,
 ) -> Result<(), QueueError> {
     let key = ids.fresh().to_string();
-    let body = serde_json::to_string(act).unwrap_or_default();
+    let body = serde_json::to_string(action).unwrap_or_default();
     journal
         .append_journal(vec![JournalEntry {
-            at_ms: act.at_ms,
+            at_ms: action.at_ms,
             space: ACTIONS.to_owned(),
             key,
             body: Some(body),
@@ -79,18 +79,18 @@ pub async fn record_action(
         .await
 }
 
-/// All acts, oldest first.
+/// All actions, oldest first.
 pub async fn operator_actions(journal: &dyn Journal) -> Result<Vec<OperatorAction>, QueueError> {
     let found = newest_documents(journal, &[ACTIONS]).await?;
-    let mut acts: Vec<OperatorAction> = found
+    let mut actions: Vec<OperatorAction> = found
         .into_values()
         .filter_map(|body| serde_json::from_str(&body).ok())
         .collect();
-    acts.sort_by_key(|act| act.at_ms);
-    Ok(acts)
+    actions.sort_by_key(|action| action.at_ms);
+    Ok(actions)
 }
 
-/// The newest text of each key of some spaces; what is no more is left out.
+/// The newest text of each key of some spaces, without deleted keys.
 pub async fn newest_documents(
     journal: &dyn Journal,
     spaces: &[&str],

@@ -1,4 +1,4 @@
-//! Reading the archive stream from a time up to now.
+//! Reads the archive stream from a time up to its present end.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::stream::StreamReader;
 use super::{message, topology};
 use crate::ports::{Archive, Delivery, QueueError};
 
-/// The stream is entered by the broker's clock, deliveries are stamped by ingest's.
+/// Stream positions use the broker's clock, deliveries ingest's.
 const CLOCK_SKEW_SECONDS: i64 = 600;
 
 /// Every delivery received at or after a time.
@@ -44,8 +44,8 @@ impl Archive for ArchiveReader {
     }
 }
 
-/// Where to enter the stream. Chunks are found by the time they were written, which is later than the
-/// time ingest received what is in them.
+/// The start position in the stream. Chunks are found by the time they were written, which is later than
+/// the time at which ingest received their deliveries.
 fn entry(from_ms: i64) -> AMQPValue {
     match u64::try_from(from_ms / 1000 - CLOCK_SKEW_SECONDS) {
         Ok(seconds) if seconds > 0 => AMQPValue::Timestamp(seconds),

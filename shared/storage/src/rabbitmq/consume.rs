@@ -1,5 +1,5 @@
-//! Consuming one partition: a channel of its own, a bounded number of deliveries ahead, and one
-//! acknowledgement for all that was handed out.
+//! Consuming one partition: a separate channel, a bounded prefetch, and one acknowledgement for everything
+//! returned.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::link::{Link, Open, REQUEST_TIMEOUT};
 use super::{message, topology};
 use crate::ports::{Consumer, Delivery, QueueError};
 
-/// Dropping it closes the channel, whereupon RabbitMQ hands out again what was not acknowledged.
+/// Dropping it closes the channel; RabbitMQ then redelivers what is unacknowledged.
 pub(super) struct RabbitConsumer {
     partition: u32,
     link: Arc<Link>,
     open: Arc<Open>,
     channel: Channel,
     messages: lapin::Consumer,
-    /// The rest of the newest message that came.
+    /// The rest of the newest message received.
     unpacked: VecDeque<Delivery>,
-    /// The newest message that came.
+    /// The newest message received.
     newest: DeliveryTag,
-    /// The newest message of which everything was handed out.
-    handed_out: DeliveryTag,
+    /// The newest message of which every delivery was returned.
+    returned: DeliveryTag,
     acknowledged: DeliveryTag,
-    /// Why nothing more will come.
+    /// The reason why the consumer ended.
     ended: Option<AmqpError>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct RabbitConsumer {
 const NONE: DeliveryTag = 0;
 
 impl RabbitConsumer {
-    /// Subscribes, connecting if need be.
+    /// Subscribes; connects if necessary.
     pub(super) async fn new(
         link: &Arc<Link>,
         partition: u32,
@@ -66,13 +66,13 @@ impl RabbitConsumer {
             messages,
             unpacked: VecDeque::new(),
             newest: NONE,
-            handed_out: NONE,
+            returned: NONE,
             acknowledged: NONE,
             ended: None,
         })
     }
 
-    /// Unpacks a message; those before it were handed out.
+    /// Unpacks a message; everything before it was returned.
     fn unpack(
         &mut self,
         received: Option<lapin::Result<lapin::message::Delivery>>,
@@ -90,13 +90,13 @@ impl RabbitConsumer {
                 self.partition
             )),
         };
-        // Perhaps the queue is gone: connecting anew declares it again.
+        // The queue may be missing: the next connect declares it again.
         self.link.discard(&self.open);
         self.ended = Some(failure.clone());
         Err(failure)
     }
 
-    /// As many as there are here and now.
+    /// The deliveries available without waiting.
     fn take(&mut self, max: usize) -> Vec<Delivery> {
         let mut batch = Vec::new();
         loop {
@@ -105,19 +105,19 @@ impl RabbitConsumer {
             if !self.unpacked.is_empty() {
                 break;
             }
-            self.handed_out = self.newest;
+            self.returned = self.newest;
             if batch.len() == max {
                 break;
             }
             let Some(received) = self.messages.next().now_or_never() else {
                 break;
             };
-            // Told at the next call; acknowledging this batch fails, and it is handed out again.
+            // Reported by the next call. Acknowledging this batch fails, and it is redelivered.
             if self.unpack(received).is_err() {
                 break;
             }
         }
-        // Where it is counts, whatever a message published by hand may say of itself.
+        // The queue decides the partition, whatever a message published by hand claims.
         batch
             .iter_mut()
             .for_each(|delivery| delivery.partition = self.partition);
@@ -140,22 +140,22 @@ impl Consumer for RabbitConsumer {
 
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         self.ready().await?;
-        // No waiting from here on: a cancelled call must not have taken anything.
+        // No await after this point: a cancelled call must not lose deliveries.
         Ok(self.take(max.max(1)))
     }
 
     async fn ack(&mut self) -> Result<(), QueueError> {
-        // A message of which a part was not handed out yet waits for its rest.
-        if self.handed_out == self.acknowledged {
+        // A partly returned message is acknowledged with its rest.
+        if self.returned == self.acknowledged {
             return Ok(());
         }
         let acknowledgement = self
             .channel
-            .basic_ack(self.handed_out, BasicAckOptions { multiple: true });
+            .basic_ack(self.returned, BasicAckOptions { multiple: true });
         self.link
             .request(&self.open, "acknowledging", acknowledgement)
             .await?;
-        self.acknowledged = self.handed_out;
+        self.acknowledged = self.returned;
         Ok(())
     }
 }

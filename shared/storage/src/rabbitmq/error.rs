@@ -1,4 +1,4 @@
-//! What can go wrong with RabbitMQ, sorted by what the caller does next.
+//! Errors of RabbitMQ, by what the caller does next.
 
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
@@ -6,19 +6,19 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use crate::ports::QueueError;
 use crate::reconnecting::SlotError;
 
-/// A [`QueueError`] that several waiting callers can be given.
+/// A [`QueueError`] that can be cloned for several waiting callers.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum AmqpError {
     #[error(transparent)]
-    Unavailable(Trouble),
+    Unavailable(UnavailableError),
     #[error("{0}")]
     Misconfigured(String),
 }
 
-/// Trouble that may pass. The text never holds a password: it names hosts, queues and what RabbitMQ said.
+/// A temporary failure. The text never holds a password: it names hosts, queues and RabbitMQ's reply.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct Trouble {
+pub(super) struct UnavailableError {
     text: String,
     #[source]
     source: Option<lapin::Error>,
@@ -32,7 +32,7 @@ impl SlotError for AmqpError {
 
 impl AmqpError {
     pub(super) fn unavailable(text: String) -> Self {
-        Self::Unavailable(Trouble { text, source: None })
+        Self::Unavailable(UnavailableError { text, source: None })
     }
 
     /// `doing` completes "while …".
@@ -44,7 +44,7 @@ impl AmqpError {
             Some(AMQPErrorKind::Hard(
                 AMQPHardError::NOTALLOWED | AMQPHardError::NOTIMPLEMENTED,
             )) => Self::Misconfigured(format!("RabbitMQ refuses {doing}: {error}")),
-            _ => Self::Unavailable(Trouble {
+            _ => Self::Unavailable(UnavailableError {
                 text: format!("{doing}: {error}"),
                 source: Some(error),
             }),
@@ -55,13 +55,13 @@ impl AmqpError {
 impl From<AmqpError> for QueueError {
     fn from(failure: AmqpError) -> Self {
         match failure {
-            AmqpError::Unavailable(trouble) => Self::Unavailable(Box::new(trouble)),
+            AmqpError::Unavailable(error) => Self::Unavailable(Box::new(error)),
             AmqpError::Misconfigured(text) => Self::Misconfigured(text),
         }
     }
 }
 
-/// Whether RabbitMQ says that something exists with other properties than those asked for.
+/// Whether RabbitMQ reports that something exists with other properties.
 pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
     matches!(
         soft_or_hard(error),

@@ -1,4 +1,4 @@
-//! What stands aside: looking at it without taking it, and deciding what becomes of it.
+//! Holding queues: visiting held deliveries without removing them, and triage.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -18,27 +18,27 @@ use super::publish::{OutboundMessage, Publisher};
 use super::{journal, message, topology};
 use crate::ports::{Disposition, HeldDelivery, TriageSummary};
 
-/// Returned messages are back within milliseconds; if not, looking again soon shows fewer.
+/// Returned messages are ready again within milliseconds; if not, a visit soon after passes fewer.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Messages held in memory, or decided on, together.
+/// The most messages in memory at once.
 const PAGE: u16 = 256;
 
-/// Longer than RabbitMQ takes to send what is there.
+/// Longer than RabbitMQ takes to send the messages that are ready.
 const EMPTY_AFTER: Duration = Duration::from_secs(2);
 
-const READING: &str = "reading what stands aside";
+const READING: &str = "reading held deliveries";
 
-/// Shows `look` all that stand in `queue` now, until it breaks off.
+/// Passes every delivery that is in `queue` now to `visit`, until it breaks.
 ///
-/// They are consumed on a channel of their own and returned at the end: returned earlier, they would come again at once.
-/// No consumer can hold more than 65,535 messages, and the memory of this process must not hold many; so there is one
-/// for each page. RabbitMQ does not keep the order of what is returned. A process that looks at the same moment does
-/// not see those that are held just then.
-pub(super) async fn look(
+/// The messages are consumed on a separate channel and returned at the end: if they were returned earlier, RabbitMQ
+/// would send them again at once. A consumer can hold at most 65,535 unacknowledged messages, and this process must not
+/// keep many in memory, so each page has its own consumer. RabbitMQ does not keep the order of returned messages. A
+/// concurrent visit by another process misses the messages that this one holds.
+pub(super) async fn visit(
     link: &Link,
     queue: &str,
-    look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+    visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
 ) -> Result<(), AmqpError> {
     let open = link.open(REQUEST_TIMEOUT).await?;
     let channel = link.channel(&open).await?;
@@ -46,7 +46,7 @@ pub(super) async fn look(
     let mut waiting = ready;
     while waiting > 0 {
         let size = u16::try_from(waiting).unwrap_or(PAGE).min(PAGE);
-        if look_at_page(link, &open, &channel, queue, size, look)
+        if visit_page(link, &open, &channel, queue, size, visit)
             .await?
             .is_break()
         {
@@ -62,7 +62,7 @@ pub(super) async fn look(
                 requeue: true,
             },
         );
-        link.request(&open, "returning what stands aside", back)
+        link.request(&open, "returning held deliveries", back)
             .await?;
         let _ = tokio::time::timeout(RETURN_TIMEOUT, async {
             while link.count(&open, &channel, queue).await? < ready {
@@ -80,17 +80,17 @@ pub(super) async fn look(
     .await
 }
 
-/// In an acknowledgement: everything that was not acknowledged yet.
+/// In an acknowledgement: everything unacknowledged.
 const ALL: DeliveryTag = 0;
 
-/// Consumes up to `size` messages without acknowledging. Whether to go on.
-async fn look_at_page(
+/// Consumes up to `size` messages without acknowledging them. Returns whether to continue.
+async fn visit_page(
     link: &Link,
     open: &Arc<Open>,
     channel: &Channel,
     queue: &str,
     size: u16,
-    look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+    visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
 ) -> Result<ControlFlow<()>, AmqpError> {
     link.request(
         open,
@@ -104,9 +104,9 @@ async fn look_at_page(
     let mut flow = ControlFlow::Continue(());
     for _ in 0..size {
         flow = match next(link, open, channel, queue, &mut messages).await? {
-            Some(message) => message::asides(message)
+            Some(message) => message::held_deliveries(message)
                 .into_iter()
-                .try_for_each(&mut *look),
+                .try_for_each(&mut *visit),
             None => ControlFlow::Break(()),
         };
         if flow.is_break() {
@@ -141,18 +141,18 @@ async fn next(
             }
             Ok(None) => break,
             Err(_) if link.count(open, channel, queue).await? == 0 => return Ok(None),
-            // It has some and is slow.
+            // There are messages, and RabbitMQ is slow.
             Err(_) => {}
         }
     }
     Err(AmqpError::unavailable(format!(
-        "{READING}: RabbitMQ does not send what is in {queue}"
+        "{READING}: RabbitMQ does not send the messages of {queue}"
     )))
 }
 
-/// Lets `decide` say of each delivery that is in `place` now what becomes of it. Each is first published to where it
-/// is to be, the end of the same queue if it stays, and then removed: cut short in between it is there twice.
-pub(super) async fn sweep(
+/// Applies the decision of `decide` to each delivery that is in `place` now. A delivery is first published to its
+/// destination (the end of the same queue if it stays) and then removed, so an interruption leaves it in both.
+pub(super) async fn triage(
     link: &Link,
     publisher: &Arc<Publisher>,
     place: &'static str,
@@ -160,9 +160,9 @@ pub(super) async fn sweep(
 ) -> Result<TriageSummary, AmqpError> {
     let open = link.open(REQUEST_TIMEOUT).await?;
     let channel = link.channel(&open).await?;
-    // Counted once: what stays comes to the end, and must not be decided on for ever.
+    // Counted once: kept deliveries move to the end and must not be decided on again.
     let mut waiting = link.count(&open, &channel, place).await?;
-    let mut swept = TriageSummary::default();
+    let mut summary = TriageSummary::default();
     if waiting == 0 {
         link.request(
             &open,
@@ -170,10 +170,10 @@ pub(super) async fn sweep(
             channel.close(200, "done".into()),
         )
         .await?;
-        return Ok(swept);
+        return Ok(summary);
     }
-    // Consumed, not fetched one by one: an acknowledgement of many of those becomes many commands to the queue, and
-    // RabbitMQ drops some of them when the channel ends.
+    // Consumed, not fetched with basic.get: acknowledging many fetched messages becomes many commands to the queue,
+    // and RabbitMQ drops some of them when the channel closes.
     link.request(
         &open,
         "limiting prefetch",
@@ -183,38 +183,38 @@ pub(super) async fn sweep(
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let subscription = channel.basic_consume(place.into(), "".into(), options, arguments);
     let mut messages = link.request(&open, READING, subscription).await?;
-    // A delivery whose confirm was lost was stored again, and is dealt with once.
-    let mut gone = HashSet::new();
+    // A delivery whose confirm was lost was held twice; it is decided on once.
+    let mut done = HashSet::new();
     while waiting > 0 {
-        let (mut parcels, mut sent_on) = (Vec::new(), Vec::new());
-        // Of this round only: what comes again later may be what was published here, and must stay.
+        let (mut messages_out, mut requeued_ms) = (Vec::new(), Vec::new());
+        // Only of this page: a delivery that appears again later may be the copy published here, and must stay.
         let mut kept = HashSet::new();
         let mut last = 0;
         for _ in 0..waiting.min(u64::from(PAGE)) {
             let next = async { messages.next().await.transpose() };
-            // Somebody else may sweep, too: then there are fewer than there were.
+            // Another process may triage, too: then fewer messages are left than counted.
             let next = tokio::time::timeout(EMPTY_AFTER, link.request(&open, READING, next));
             let Ok(received) = next.await else { break };
             let Some(message) = received? else { break };
             last = message.delivery_tag;
-            for aside in message::asides(message) {
-                let id = aside.delivery.id;
-                if gone.contains(&id) {
+            for held in message::held_deliveries(message) {
+                let id = held.delivery.id;
+                if done.contains(&id) {
                     continue;
                 }
-                match decide(&aside) {
+                match decide(&held) {
                     Disposition::Keep if !kept.insert(id) => {}
                     Disposition::Keep => {
-                        swept.kept += 1;
-                        parcels.push(parcel_of(place, aside));
+                        summary.kept += 1;
+                        messages_out.push(message_for(place, held));
                     }
                     Disposition::Requeue(delivery) => {
-                        gone.insert(id);
-                        swept.requeued += 1;
-                        sent_on.push(delivery.received_ms);
-                        // Not by way of the intake if the archive has it already.
+                        done.insert(id);
+                        summary.requeued += 1;
+                        requeued_ms.push(delivery.received_ms);
+                        // Not through the intake if the archive has it already.
                         let is_archived = delivery.id == id;
-                        parcels.push(OutboundMessage {
+                        messages_out.push(OutboundMessage {
                             exchange: if is_archived {
                                 topology::EVENTS
                             } else {
@@ -226,8 +226,8 @@ pub(super) async fn sweep(
                         });
                     }
                     Disposition::Discard => {
-                        gone.insert(id);
-                        swept.discarded += 1;
+                        done.insert(id);
+                        summary.discarded += 1;
                     }
                 }
             }
@@ -237,35 +237,38 @@ pub(super) async fn sweep(
         }
         waiting = waiting.saturating_sub(u64::from(PAGE));
         if waiting == 0 {
-            // What stays comes to the end of the queue, where whoever looks next must find it: not on its way to us.
+            // Kept deliveries move to the end of the queue. The next reader must find them there, not in transit to
+            // this consumer.
             let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
             link.request(&open, "ending a consumer", cancel).await?;
         }
-        journal::note_sent_on(publisher, sent_on.into_iter()).await?;
+        journal::note_requeued(publisher, requeued_ms.into_iter()).await?;
         futures_util::future::try_join_all(
-            parcels.into_iter().map(|parcel| publisher.publish(parcel)),
+            messages_out
+                .into_iter()
+                .map(|message| publisher.publish(message)),
         )
         .await?;
-        let done = channel.basic_ack(last, BasicAckOptions { multiple: true });
-        link.request(&open, "removing what stood aside", done)
+        let removal = channel.basic_ack(last, BasicAckOptions { multiple: true });
+        link.request(&open, "removing held deliveries", removal)
             .await?;
     }
-    // What was sent ahead goes back to where it was.
+    // Prefetched messages return to the queue.
     link.request(
         &open,
         "closing a channel",
         channel.close(200, "done".into()),
     )
     .await?;
-    Ok(swept)
+    Ok(summary)
 }
 
-/// To be published to where it stands aside.
-pub(super) fn parcel_of(place: &'static str, aside: HeldDelivery) -> OutboundMessage {
+/// The message that puts a delivery into a holding queue.
+pub(super) fn message_for(place: &'static str, held: HeldDelivery) -> OutboundMessage {
     OutboundMessage {
         exchange: place,
-        routing_key: topology::routing_key(aside.delivery.partition),
-        properties: message::aside_properties(&aside),
-        body: aside.delivery.body,
+        routing_key: topology::routing_key(held.delivery.partition),
+        properties: message::held_properties(&held),
+        body: held.delivery.body,
     }
 }

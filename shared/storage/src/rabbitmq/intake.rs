@@ -1,10 +1,10 @@
-//! Deliveries on their way into the intake: one message each, or, under load, several in one.
+//! Publishes deliveries to the intake: one message each, or several in one message under load.
 //!
-//! Of each partition one message is unconfirmed at a time. What is published meanwhile waits for that, and then goes
-//! together: the more there is to do, the fewer messages an event costs, and nobody waits where nothing is under way.
+//! Each partition has at most one unconfirmed message. What is published meanwhile waits for the confirm and then goes
+//! together: the higher the load, the fewer messages per event; without load nothing waits.
 //!
-//! Invariants: a confirm is awaited in a task of its own, so a caller who goes away takes nothing with it; each
-//! delivery is answered by the confirm of the message it was in.
+//! Invariants: a confirm is awaited in a separate task, so a cancelled caller does not affect it; the result of each
+//! delivery is the confirm of its message.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ pub(super) struct Intake {
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Waiting>,
-    /// A task takes from `waiting` until there is nothing left.
+    /// A task publishes from `waiting` until it is empty.
     is_served: bool,
 }
 
@@ -39,8 +39,7 @@ struct Waiting {
     tell: oneshot::Sender<Result<(), AmqpError>>,
 }
 
-/// Deliveries in one message. The broker's work for each shrinks little beyond that, while whoever reads them holds
-/// that many more.
+/// The most deliveries in one message. Larger messages save the broker little, and readers need more memory.
 const MAX_PACK_DELIVERIES: usize = 32;
 const MAX_PACK_BYTES: usize = 256 * 1024;
 
@@ -54,10 +53,10 @@ impl Intake {
         }
     }
 
-    /// Returns `Ok` once RabbitMQ has the delivery safe. Its partition must be one of ours.
+    /// Returns `Ok` once RabbitMQ has confirmed the delivery. Its partition must exist.
     pub(super) async fn publish(self: &Arc<Self>, delivery: Delivery) -> Result<(), AmqpError> {
         let partition = delivery.partition;
-        let (tell, told) = oneshot::channel();
+        let (tell, result) = oneshot::channel();
         let is_served = {
             let mut lane = lock(&self.lanes[partition as usize]);
             lane.waiting.push_back(Waiting {
@@ -77,9 +76,9 @@ impl Intake {
                 .serve(),
             );
         }
-        told.await.unwrap_or_else(|_| {
+        result.await.unwrap_or_else(|_| {
             Err(AmqpError::unavailable(
-                "publishing was cut short".to_owned(),
+                "publishing was interrupted".to_owned(),
             ))
         })
     }
@@ -89,7 +88,7 @@ impl Intake {
 struct PublishTurn {
     intake: Arc<Intake>,
     partition: u32,
-    /// It was given back.
+    /// It was released.
     is_over: bool,
 }
 
@@ -111,14 +110,14 @@ impl PublishTurn {
             });
             let stored = stored.await;
             for tell in tell {
-                // Whoever asked may have gone away.
+                // The caller may have been cancelled.
                 let _ = tell.send(stored.clone());
             }
         }
     }
 
-    /// What goes into the next message; `None` ends the turn. Those who have waited too long, because RabbitMQ did
-    /// not confirm what went before, are told so.
+    /// The deliveries of the next message; `None` ends the turn. Deliveries that waited too long for an earlier
+    /// confirm fail.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut lane = lock(&self.intake.lanes[self.partition as usize]);
         let now = Instant::now();
@@ -136,7 +135,7 @@ impl PublishTurn {
             }
             load.push(waiting);
         }
-        // With the lane still locked: whoever comes next begins another turn.
+        // While the lane is locked: the next delivery starts another turn.
         lane.is_served = !load.is_empty();
         self.is_over = load.is_empty();
         (!self.is_over).then_some(load)
@@ -144,7 +143,7 @@ impl PublishTurn {
 }
 
 impl Drop for PublishTurn {
-    /// A turn that was cut short does not keep others from beginning one; those who wait for it hear so at once.
+    /// An interrupted turn does not block the next one; its waiting deliveries fail at once.
     fn drop(&mut self) {
         if !self.is_over {
             *lock(&self.intake.lanes[self.partition as usize]) = Lane::default();
@@ -191,13 +190,14 @@ mod tests {
         let mut publishing = std::pin::pin!(intake.publish(delivery));
         assert!(futures_util::poll!(publishing.as_mut()).is_pending());
         drop(turn);
-        let told = tokio::time::timeout(Duration::from_secs(30), publishing)
+        let result = tokio::time::timeout(Duration::from_secs(30), publishing)
             .await
             .expect("at once");
         assert!(
-            told.expect_err("not published")
+            result
+                .expect_err("not published")
                 .to_string()
-                .contains("cut short")
+                .contains("interrupted")
         );
         assert!(!lock(&intake.lanes[0]).is_served);
     }

@@ -9,12 +9,12 @@ use super::error::AmqpError;
 use super::link::Link;
 use super::publish::{OutboundMessage, Publisher};
 use super::stream::StreamReader;
-use super::{message, topology};
+use super::topology;
 use crate::journal;
 use crate::ports::JournalEntry;
 use crate::system::{SystemClock, SystemIds};
 
-/// Lines under way at once.
+/// The most lines published at the same time.
 const WRITE_BATCH: usize = 256;
 
 /// Returns once all lines are confirmed.
@@ -24,7 +24,7 @@ pub(super) async fn record(
 ) -> Result<(), AmqpError> {
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
-        // Those under way at once may overtake each other, and of several lines for one key the last must come last.
+        // Lines published at the same time may overtake each other. The last line for a key must stay the last.
         let mut keys = HashSet::new();
         let next = rest
             .iter()
@@ -32,7 +32,7 @@ pub(super) async fn record(
             .map(|entry| (entry.space.as_str(), entry.key.as_str()));
         let (some, later) = rest.split_at(next.take_while(|key| keys.insert(*key)).count());
         futures_util::future::try_join_all(
-            some.iter().map(|entry| publisher.publish(parcel(entry))),
+            some.iter().map(|entry| publisher.publish(message(entry))),
         )
         .await?;
         rest = later;
@@ -40,18 +40,18 @@ pub(super) async fn record(
     Ok(())
 }
 
-fn parcel(entry: &JournalEntry) -> OutboundMessage {
+fn message(entry: &JournalEntry) -> OutboundMessage {
     OutboundMessage {
-        // The default exchange leads to the queue that the routing key names.
+        // The default exchange routes to the queue named by the routing key.
         exchange: "",
         routing_key: topology::JOURNAL.to_owned(),
-        properties: message::journal_properties(),
+        properties: super::message::journal_properties(),
         body: serde_json::to_vec(entry).unwrap_or_default().into(),
     }
 }
 
-/// Notes, before it is done, that deliveries go to their partitions long after they were received.
-pub(super) async fn note_sent_on(
+/// Records, before it happens, that deliveries are requeued long after they were received.
+pub(super) async fn note_requeued(
     publisher: &Arc<Publisher>,
     received_ms: impl Iterator<Item = i64>,
 ) -> Result<(), AmqpError> {
@@ -64,7 +64,7 @@ pub(super) async fn note_sent_on(
     }
 }
 
-/// Hands out every line; what is none is left out, and said.
+/// Passes every line to `each`. Unreadable messages are skipped and logged.
 pub(super) async fn read(
     link: &Arc<Link>,
     each: &mut (dyn FnMut(JournalEntry) + Send),
@@ -83,7 +83,7 @@ pub(super) async fn read(
         }
     }
     if unreadable > 0 {
-        tracing::warn!(unreadable, "the journal holds lines that are none");
+        tracing::warn!(unreadable, "skipped unreadable lines of the journal");
     }
     Ok(())
 }

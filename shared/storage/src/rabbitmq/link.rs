@@ -1,5 +1,5 @@
-//! One connection to RabbitMQ, kept open: opened when needed, together with its exchanges and queues,
-//! and again after it was lost or after something turned out to be missing.
+//! One connection to RabbitMQ: opened when needed, together with exchanges and queues, and opened again
+//! after it was lost or after an exchange or queue turned out to be missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::error::AmqpError;
 use super::{topology, transport};
 use crate::reconnecting::Reconnecting;
 
-/// Where RabbitMQ is and what is expected there. Not `Debug`: it holds the password.
+/// The address of RabbitMQ and the expected deployment. Not `Debug`: it holds the password.
 pub(super) struct Broker {
     uri: AMQPUri,
-    /// `host:port`, for people.
+    /// `host:port`, for messages.
     pub(super) address: String,
     /// Shown in RabbitMQ's list of connections.
     name: String,
@@ -33,20 +33,20 @@ pub(super) struct Link {
     slot: Reconnecting<Open, AmqpError>,
 }
 
-/// An open connection. It closes once nobody holds it any more.
+/// An open connection. It closes when its last holder drops it.
 pub(super) struct Open {
     connection: Connection,
-    /// Why RabbitMQ takes no messages at present, if so.
+    /// The reason why RabbitMQ accepts no messages at present.
     blocked: watch::Receiver<Option<String>>,
 }
 
-/// For any question to RabbitMQ that it answers at once when it is well.
+/// For any request that a healthy RabbitMQ answers at once.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For connecting and declaring everything, the first time too.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 const TCP_CONNECT_MS: u64 = 5_000;
-/// A silent peer is noticed after about twice this.
+/// A silent peer is detected after about twice this time.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// lapin has 32 frames of memory in each direction: with RabbitMQ's own 128 KiB, 8 MiB for each connection. A webhook
 /// fits as a rule; what does not is sent in several frames.
@@ -55,14 +55,14 @@ const MAX_BACKOFF: Duration = Duration::from_secs(3);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Broker {
-    /// Reads the URL; what is wrong with it is told without repeating it.
+    /// Parses the URL. Errors do not repeat it.
     pub(super) fn new(
         url: &SecretString,
         name: String,
         partitions: u32,
     ) -> Result<Self, AmqpError> {
         let bad = |why: String| {
-            AmqpError::Misconfigured(format!("the URL of RabbitMQ is not usable: {why}"))
+            AmqpError::Misconfigured(format!("the URL of RabbitMQ is not valid: {why}"))
         };
         let parsed =
             url::Url::parse(url.expose_secret()).map_err(|error| bad(error.to_string()))?;
@@ -99,7 +99,7 @@ impl Broker {
 }
 
 impl Link {
-    /// Connects at the first use. `role` tells one connection of the process from another.
+    /// Connects at the first use. `role` names this connection of the process.
     pub(super) fn new(broker: Arc<Broker>, role: &'static str) -> Self {
         let name = format!("the {role} connection to RabbitMQ at {}", broker.address);
         Self {
@@ -109,7 +109,7 @@ impl Link {
         }
     }
 
-    /// The connection, opened within `patience` if it is not.
+    /// The connection, opened within `patience` if necessary.
     pub(super) async fn open(&self, patience: Duration) -> Result<Arc<Open>, AmqpError> {
         let (broker, role) = (Arc::clone(&self.broker), self.role);
         self.slot
@@ -117,7 +117,7 @@ impl Link {
             .await
     }
 
-    /// Has the next caller connect and declare anew; those who hold `open` may finish with it.
+    /// Makes the next caller connect and declare again. Holders of `open` may finish with it.
     pub(super) fn discard(&self, open: &Arc<Open>) {
         self.slot.discard(open);
     }
@@ -133,7 +133,7 @@ impl Link {
         let channel = self.channel(open).await?;
         self.request(
             open,
-            "asking for confirms",
+            "enabling confirms",
             channel.confirm_select(ConfirmSelectOptions::default()),
         )
         .await?;
@@ -159,8 +159,8 @@ impl Link {
         ))
     }
 
-    /// Waits for the answer to a question asked on `open`. Without a good answer in time the connection is
-    /// not trusted any further.
+    /// Awaits the response to a request on `open`. Without a successful response in time the connection is
+    /// discarded.
     pub(super) async fn request<T>(
         &self,
         open: &Arc<Open>,
@@ -171,7 +171,7 @@ impl Link {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => AmqpError::while_doing(doing, error),
             Err(_) => AmqpError::unavailable(format!(
-                "{doing}: no answer from {} within {REQUEST_TIMEOUT:?}",
+                "{doing}: no response from {} within {REQUEST_TIMEOUT:?}",
                 self.broker.address
             )),
         };
@@ -182,7 +182,7 @@ impl Link {
     /// Ends the connection and all further use, within a bounded time.
     pub(super) async fn close(&self) {
         if let Some(open) = self.slot.close() {
-            // lapin waits for the answer of a broker that may be gone.
+            // lapin awaits the response of a broker that may be gone.
             let _ = tokio::time::timeout(
                 CLOSE_TIMEOUT,
                 open.connection.close(200, "closed by revwatch".into()),
@@ -193,12 +193,12 @@ impl Link {
 }
 
 impl Open {
-    /// Whether the connection still stands, and it would be known if RabbitMQ took no messages on it.
+    /// Whether the connection is open and its blocked state is known.
     pub(super) fn usable(&self) -> bool {
         self.connection.status().connected() && self.blocked.has_changed().is_ok()
     }
 
-    /// Fails while RabbitMQ takes no messages, for want of memory or disk.
+    /// Fails while RabbitMQ accepts no messages because it is low on memory or disk.
     pub(super) fn ensure_unblocked(&self) -> Result<(), AmqpError> {
         self.blocked
             .borrow()
@@ -206,7 +206,7 @@ impl Open {
             .map_or(Ok(()), |reason| Err(blocked(reason)))
     }
 
-    /// Returns once RabbitMQ takes no messages any more.
+    /// Returns once RabbitMQ accepts no messages.
     pub(super) async fn until_blocked(&self) -> AmqpError {
         let mut changes = self.blocked.clone();
         let reason = changes
@@ -216,7 +216,7 @@ impl Open {
             .and_then(|reason| reason.clone());
         match reason {
             Some(reason) => blocked(&reason),
-            // The connection is gone; whoever uses it learns that from lapin.
+            // The connection is lost; lapin reports it to its users.
             None => std::future::pending().await,
         }
     }
@@ -365,7 +365,7 @@ mod tests {
             "amqp://u:s3cret@h?heartbeat=x",
         ] {
             let Err(error) = broker(url) else {
-                panic!("{url} was taken")
+                panic!("{url} was accepted")
             };
             assert!(
                 matches!(error, AmqpError::Misconfigured(_))

@@ -1,7 +1,7 @@
-//! Deliveries as AMQP messages and back. A message with one delivery is as plain as can be: the body is the webhook's, byte for byte; facts about it are
-//! message properties and headers.
+//! Deliveries as AMQP messages and back. In a message with one delivery the body is the webhook's, byte for byte;
+//! everything else is in message properties and headers.
 //!
-//! Invariant: every message reads back as some delivery, even one that somebody published by hand.
+//! Invariant: every message reads back as some delivery, even one published by hand.
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -20,7 +20,7 @@ const PARTITION: &str = "revwatch-partition";
 const RECEIVED_MS: &str = "revwatch-received-ms";
 const TRACEPARENT: &str = "traceparent";
 const REASON: &str = "revwatch-reason";
-const ASIDE_MS: &str = "revwatch-died-ms";
+const HELD_MS: &str = "revwatch-died-ms";
 const MARKER: &str = "revwatch-marker";
 
 const PERSISTENT: u8 = 2;
@@ -30,12 +30,12 @@ pub(super) fn properties(delivery: &Delivery) -> BasicProperties {
     with_headers(delivery, headers(delivery))
 }
 
-/// The properties of what stands aside: those of its delivery, and why and since when.
-pub(super) fn aside_properties(aside: &HeldDelivery) -> BasicProperties {
-    let mut headers = headers(&aside.delivery);
-    headers.insert(REASON.into(), text(&aside.reason));
-    headers.insert(ASIDE_MS.into(), AMQPValue::LongLongInt(aside.at_ms));
-    with_headers(&aside.delivery, headers)
+/// The properties of a held delivery: those of the delivery, the reason and the time.
+pub(super) fn held_properties(held: &HeldDelivery) -> BasicProperties {
+    let mut headers = headers(&held.delivery);
+    headers.insert(REASON.into(), text(&held.reason));
+    headers.insert(HELD_MS.into(), AMQPValue::LongLongInt(held.at_ms));
+    with_headers(&held.delivery, headers)
 }
 
 /// The properties of a message with several deliveries.
@@ -52,7 +52,7 @@ pub(super) fn journal_properties() -> BasicProperties {
         .with_content_type("application/json".into())
 }
 
-/// The properties of a message that only marks a place in the archive.
+/// The properties of a message that only marks a position in a stream.
 pub(super) fn marker_properties(marker: Uuid) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(MARKER.into(), text(&marker.to_string()));
@@ -74,22 +74,22 @@ pub(super) fn deliveries(mut message: lapin::message::Delivery, partition: u32) 
     }
 }
 
-/// Reads a message that stands aside, put there by us or by the broker.
-pub(super) fn asides(mut message: lapin::message::Delivery) -> Vec<HeldDelivery> {
+/// Reads a message of a holding queue, published by revwatch or dead-lettered by the broker.
+pub(super) fn held_deliveries(mut message: lapin::message::Delivery) -> Vec<HeldDelivery> {
     let Some(deliveries) = packed(&mut message, 0) else {
-        return vec![aside(message)];
+        return vec![held(message)];
     };
-    // Only the broker sets such a message aside.
+    // Only the broker dead-letters such a message.
     let (reason, at_ms) = reason(&message.properties);
-    let aside = |delivery: Delivery| HeldDelivery {
+    let held = |delivery: Delivery| HeldDelivery {
         at_ms: at_ms.unwrap_or(delivery.received_ms),
         reason: reason.clone(),
         delivery,
     };
-    deliveries.into_iter().map(aside).collect()
+    deliveries.into_iter().map(held).collect()
 }
 
-/// The deliveries of a message that holds several; they share its body. Any other message is left as it was.
+/// The deliveries of a message that holds several; they share its body. Any other message is returned unchanged.
 fn packed(message: &mut lapin::message::Delivery, partition: u32) -> Option<Vec<Delivery>> {
     if message.properties.content_type().as_ref()?.as_str() != pack::CONTENT_TYPE {
         return None;
@@ -103,8 +103,8 @@ fn packed(message: &mut lapin::message::Delivery, partition: u32) -> Option<Vec<
     deliveries
 }
 
-/// Reads a message. What its headers do not tell comes from elsewhere in the message, as well as it goes:
-/// the same message always reads as the same delivery. `partition` is the answer if all else is silent.
+/// Reads a message. Missing headers are derived from the rest of the message as far as possible: the same message
+/// always reads as the same delivery. `partition` is used if the message names none.
 fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
     let properties = &message.properties;
     let body = Bytes::from(message.data);
@@ -143,7 +143,7 @@ fn delivery(message: lapin::message::Delivery, partition: u32) -> Delivery {
     }
 }
 
-fn aside(message: lapin::message::Delivery) -> HeldDelivery {
+fn held(message: lapin::message::Delivery) -> HeldDelivery {
     let (reason, at_ms) = reason(&message.properties);
     let delivery = delivery(message, 0);
     HeldDelivery {
@@ -153,7 +153,7 @@ fn aside(message: lapin::message::Delivery) -> HeldDelivery {
     }
 }
 
-/// Why a message stands aside, and since when.
+/// The reason and time of holding.
 fn reason(properties: &BasicProperties) -> (String, Option<i64>) {
     let by_broker = broker_death(properties);
     let reason = string(properties, REASON)
@@ -161,7 +161,7 @@ fn reason(properties: &BasicProperties) -> (String, Option<i64>) {
         .unwrap_or_else(|| "unknown".to_owned());
     (
         reason,
-        integer(properties, ASIDE_MS).or(by_broker.and_then(|(_, ms)| ms)),
+        integer(properties, HELD_MS).or(by_broker.and_then(|(_, ms)| ms)),
     )
 }
 
@@ -196,7 +196,7 @@ fn headers(delivery: &Delivery) -> FieldTable {
     if let Some(traceparent) = &delivery.traceparent {
         headers.insert(TRACEPARENT.into(), text(traceparent));
     }
-    // Properties hold 255 bytes; whatever is longer goes into a header instead.
+    // A property holds at most 255 bytes; a longer value goes into a header.
     for (header, value) in [
         (EVENT_ID, &delivery.event_id),
         (EVENT_TYPE, &delivery.event_type),
@@ -208,7 +208,7 @@ fn headers(delivery: &Delivery) -> FieldTable {
     headers
 }
 
-/// For a message that came without a delivery id: made from what it is, so that it stays the same.
+/// An id for a message without a delivery id, derived from its content so that it stays the same.
 fn made_up_id(event_id: &str, body: &[u8]) -> Uuid {
     let digest = Sha256::new()
         .chain_update(event_id)
@@ -219,7 +219,7 @@ fn made_up_id(event_id: &str, body: &[u8]) -> Uuid {
     uuid::Builder::from_custom_bytes(head).into_uuid()
 }
 
-/// Reason and time of the latest entry in the broker's own record of deaths.
+/// Reason and time of the latest entry in the broker's `x-death` header.
 fn broker_death(properties: &BasicProperties) -> Option<(String, Option<i64>)> {
     let AMQPValue::FieldArray(deaths) = header(properties, "x-death")? else {
         return None;
@@ -271,7 +271,7 @@ fn as_string(value: &AMQPValue) -> Option<String> {
 }
 
 fn integer(properties: &BasicProperties, name: &str) -> Option<i64> {
-    // A broker may hand a number back in a narrower type than it was given.
+    // A broker may return a number in a narrower type.
     match header(properties, name)? {
         AMQPValue::LongLongInt(n) => Some(*n),
         AMQPValue::LongInt(n) => Some(i64::from(*n)),
@@ -341,8 +341,8 @@ mod tests {
             at_ms: 5,
         };
         assert_eq!(
-            aside(message(
-                aside_properties(&letter),
+            held(message(
+                held_properties(&letter),
                 "p3",
                 &letter.delivery.body
             )),
@@ -405,7 +405,7 @@ mod tests {
         let properties = BasicProperties::default()
             .with_headers(headers)
             .with_timestamp(u64::MAX);
-        let letter = aside(message(properties, "p4", b"x"));
+        let letter = held(message(properties, "p4", b"x"));
         assert_eq!(
             (letter.delivery.partition, letter.reason.as_str()),
             (4, "unknown")
@@ -423,7 +423,7 @@ mod tests {
             "x-death".into(),
             AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()),
         );
-        let letter = aside(message(
+        let letter = held(message(
             with_headers(&sample(), headers),
             "p3",
             &sample().body,

@@ -1,8 +1,8 @@
 //! RabbitMQ as the queue: a quorum queue per partition, a stream as the archive, 3.10 or newer.
 //!
-//! Publishing and consuming have a connection each, because RabbitMQ stops reading from a connection
-//! that publishes more than it can store. Nothing here retries on its own behalf: a connection that was
-//! lost is opened again by the next call that needs it, and until that works every call says so.
+//! Publishing and consuming use separate connections, because RabbitMQ stops reading from a connection
+//! that publishes more than it can store. Nothing retries in the background: the next call that needs a
+//! lost connection opens it again, and until that succeeds every call fails.
 //!
 //! Invariant: no message, log line or error holds the password of the URL.
 
@@ -41,7 +41,7 @@ use publish::Publisher;
 pub struct RabbitOptions {
     /// `amqp://user:password@host:5672/virtual-host`, or `amqps://…`.
     pub url: SecretString,
-    /// Must be what the virtual host was set up for.
+    /// Must be the number that the virtual host was set up for.
     pub partitions: u32,
     /// A publish not confirmed by then has failed.
     pub publish_timeout: Duration,
@@ -59,18 +59,18 @@ pub struct RabbitQueue {
     publishing: Arc<Link>,
     publisher: Arc<Publisher>,
     intake: Arc<Intake>,
-    /// Two looks at what stands aside would hide some from each other.
-    looking_aside: tokio::sync::Mutex<()>,
-    bringing_home: Arc<tokio::sync::Mutex<()>>,
+    /// Two concurrent visits to a holding queue would hide deliveries from each other.
+    visiting: tokio::sync::Mutex<()>,
+    requeuing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl RabbitQueue {
-    /// Whether [`RabbitQueue::connect`] would understand the URL.
+    /// Checks the URL as [`RabbitQueue::connect`] does.
     pub fn check_url(url: &SecretString) -> Result<(), QueueError> {
         Ok(Broker::new(url, String::new(), 1).map(drop)?)
     }
 
-    /// Connects, and declares what is not there yet.
+    /// Connects, and declares what is missing.
     pub async fn connect(options: RabbitOptions) -> Result<Self, QueueError> {
         if options.partitions == 0 {
             return Err(QueueError::Misconfigured(
@@ -97,29 +97,29 @@ impl RabbitQueue {
             publisher,
             consuming,
             publishing,
-            looking_aside: tokio::sync::Mutex::new(()),
-            bringing_home: Arc::default(),
+            visiting: tokio::sync::Mutex::new(()),
+            requeuing: Arc::default(),
         };
         queue.requeue_unroutable();
         Ok(queue)
     }
 
-    /// Starts to move what is in the unroutable queue to where it belongs. Best effort: what stays there is
-    /// safe, and the next time will do.
+    /// Starts to requeue unroutable messages. Best effort: what stays in the unroutable queue is safe until
+    /// the next attempt.
     fn requeue_unroutable(&self) {
-        let Ok(alone) = Arc::clone(&self.bringing_home).try_lock_owned() else {
+        let Ok(alone) = Arc::clone(&self.requeuing).try_lock_owned() else {
             return;
         };
         let (link, publisher) = (Arc::clone(&self.consuming), Arc::clone(&self.publisher));
         let partitions = self.partitions;
         tokio::spawn(async move {
             let _alone = alone;
-            match unroutable::bring_home(&link, &publisher, partitions).await {
+            match unroutable::requeue(&link, &publisher, partitions).await {
                 Ok(0) => {}
                 Ok(moved) => {
-                    tracing::warn!(moved, "found unroutable messages and brought them home");
+                    tracing::warn!(moved, "requeued unroutable messages");
                 }
-                Err(error) => tracing::warn!(%error, "could not bring unroutable messages home"),
+                Err(error) => tracing::warn!(%error, "cannot requeue unroutable messages"),
             }
         });
     }
@@ -150,14 +150,14 @@ impl Consume for RabbitQueue {
         }
         let consumer =
             consume::RabbitConsumer::new(&self.consuming, partition, self.prefetch).await?;
-        // Whoever lost a consumer because its queue was deleted comes by here.
+        // A consumer that was lost because its queue was deleted is replaced here.
         self.requeue_unroutable();
         Ok(Box::new(consumer))
     }
 
-    /// Over AMQP 0.9.1 RabbitMQ tells how many messages are ready, not how many were sent to consumers
-    /// and wait for their acknowledgement: up to `prefetch` for each consumer are missing here. A message
-    /// counts as one, and may hold several deliveries that came under load.
+    /// Over AMQP 0.9.1 RabbitMQ reports how many messages are ready, not how many were sent to consumers
+    /// and are unacknowledged: up to `prefetch` for each consumer are missing here. A message counts as
+    /// one, and holds several deliveries under load.
     async fn depth(&self) -> Result<Vec<u64>, QueueError> {
         let open = self.consuming.open(REQUEST_TIMEOUT).await?;
         let channel = self.consuming.channel(&open).await?;
@@ -169,7 +169,7 @@ impl Consume for RabbitQueue {
                     .await?,
             );
         }
-        // Depth is asked for regularly, and this is what it cannot show.
+        // Depth is requested regularly, and does not include unroutable messages.
         if self
             .consuming
             .count(&open, &channel, topology::UNROUTABLE)
@@ -184,20 +184,20 @@ impl Consume for RabbitQueue {
 
 #[async_trait]
 impl Holding for RabbitQueue {
-    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
+    async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
         Ok(self
             .publisher
-            .publish(holding::parcel_of(queue_of(place), aside))
+            .publish(holding::message_for(queue_of(place), held))
             .await?)
     }
 
     async fn visit_held(
         &self,
         place: HoldingQueue,
-        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+        visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
-        let _alone = self.looking_aside.lock().await;
-        Ok(holding::look(&self.consuming, queue_of(place), look).await?)
+        let _alone = self.visiting.lock().await;
+        Ok(holding::visit(&self.consuming, queue_of(place), visit).await?)
     }
 
     async fn triage(
@@ -205,14 +205,14 @@ impl Holding for RabbitQueue {
         place: HoldingQueue,
         decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
     ) -> Result<TriageSummary, QueueError> {
-        let _alone = self.looking_aside.lock().await;
+        let _alone = self.visiting.lock().await;
         let partitions = self.partitions;
-        let mut checked = |aside: &HeldDelivery| match decide(aside) {
-            // It would go to the unroutable ones and on to the dead: it may as well stay.
+        let mut checked = |held: &HeldDelivery| match decide(held) {
+            // It would become unroutable and then a dead letter.
             Disposition::Requeue(delivery) if delivery.partition >= partitions => Disposition::Keep,
-            fate => fate,
+            disposition => disposition,
         };
-        Ok(holding::sweep(
+        Ok(holding::triage(
             &self.consuming,
             &self.publisher,
             queue_of(place),
@@ -221,9 +221,9 @@ impl Holding for RabbitQueue {
         .await?)
     }
 
-    /// One that was set aside twice, because its confirm was lost, counts twice.
+    /// A delivery that was held twice, because its confirm was lost, counts twice.
     async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
-        let _alone = self.looking_aside.lock().await;
+        let _alone = self.visiting.lock().await;
         let open = self.consuming.open(REQUEST_TIMEOUT).await?;
         let channel = self.consuming.channel(&open).await?;
         Ok(self

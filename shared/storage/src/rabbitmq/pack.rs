@@ -1,6 +1,6 @@
 //! Several deliveries of one partition in one message, MessagePack; each body in it is the webhook's, byte for byte.
 //!
-//! Invariant: what is packed reads back as it was; what cannot be read as a pack is left as it is.
+//! Invariant: a pack reads back unchanged; a body that is not a pack stays unchanged.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub(super) fn pack(deliveries: &[Delivery]) -> Vec<u8> {
         .sum();
     let mut packed = Vec::with_capacity(bytes);
     let all: Vec<Packed<'_>> = deliveries.iter().map(Packed::of).collect();
-    rmp_serde::encode::write(&mut packed, &all).expect("memory takes whatever is written");
+    rmp_serde::encode::write(&mut packed, &all).expect("writing to memory cannot fail");
     packed
 }
 
@@ -50,7 +50,7 @@ pub(super) fn unpack(body: &Bytes, partition: u32) -> Option<Vec<Delivery>> {
     )
 }
 
-/// What is said of a delivery beside its body, in bytes.
+/// The size of a delivery without its body, in bytes.
 const ABOUT_A_DELIVERY: usize = 192;
 
 impl<'a> Packed<'a> {
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn what_is_no_pack_is_none() {
-        let whole = pack(&[delivery(1, b"{}"), delivery(2, b"{}")]);
-        let cut = |length: usize| unpack(&Bytes::copy_from_slice(&whole[..length]), 0);
+        let complete = pack(&[delivery(1, b"{}"), delivery(2, b"{}")]);
+        let cut = |length: usize| unpack(&Bytes::copy_from_slice(&complete[..length]), 0);
         assert!(
-            (0..whole.len()).all(|length| cut(length).is_none()),
+            (0..complete.len()).all(|length| cut(length).is_none()),
             "a part of one"
         );
         assert_eq!(unpack(&Bytes::from_static(br#"{"id":"evt_1"}"#), 0), None);

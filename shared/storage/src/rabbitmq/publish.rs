@@ -1,7 +1,7 @@
-//! Publishing, so that `Ok` means stored: only a plain positive confirm counts, and every publish has a
-//! deadline.
+//! Publishing with confirms: `Ok` means stored. Only a positive confirm without a returned message counts, and every
+//! publish has a deadline.
 //!
-//! Invariant: hundreds of publishes share one channel and wait for their confirms side by side.
+//! Invariant: hundreds of publishes share one channel and await their confirms concurrently.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -25,7 +25,7 @@ pub(super) struct Publisher {
     patience: Duration,
 }
 
-/// What is published, and where to.
+/// A message and its destination.
 pub(super) struct OutboundMessage {
     pub(super) exchange: &'static str,
     pub(super) routing_key: String,
@@ -41,7 +41,7 @@ pub(super) struct PublishChannel {
 }
 
 impl Publisher {
-    /// Every publish has at most `patience`, connecting included.
+    /// Every publish takes at most `patience`, connecting included.
     pub(super) fn new(link: Arc<Link>, patience: Duration) -> Self {
         // No backoff of its own: it has the link's.
         let outlet = Reconnecting::new(
@@ -56,7 +56,7 @@ impl Publisher {
         }
     }
 
-    /// Returns `Ok` once RabbitMQ has the message safe; a caller who goes away takes nothing with it.
+    /// Returns `Ok` once RabbitMQ has confirmed the message. A cancelled caller does not interrupt it.
     pub(super) async fn publish(
         self: &Arc<Self>,
         parcel: OutboundMessage,
@@ -67,7 +67,7 @@ impl Publisher {
             .unwrap_or_else(|_| Err(AmqpError::unavailable("the process is stopping".to_owned())))
     }
 
-    /// The same for callers who stay.
+    /// The same, cancelled with its caller.
     pub(super) async fn store(&self, parcel: OutboundMessage) -> Result<(), AmqpError> {
         let deadline = Instant::now() + self.patience;
         let link = Arc::clone(&self.link);
@@ -89,7 +89,7 @@ impl Publisher {
                 "RabbitMQ could not store the message for {}",
                 parcel.routing_key
             ))),
-            // Returned: not even the alternate exchange leads anywhere. Connecting anew declares it again.
+            // Returned: even the alternate exchange has no queue. The next connect declares it again.
             Ok(Ok(_)) => {
                 self.outlet.discard(&outlet);
                 self.link.discard(&outlet.open);
@@ -104,8 +104,8 @@ impl Publisher {
                 self.link.discard(&outlet.open);
                 Err(AmqpError::while_doing("publishing", error))
             }
-            // The broker may be frozen, or this one queue's majority gone: a confirm that comes later is
-            // nobody's, so the channel is not used again.
+            // The broker may hang, or this queue may have lost its majority. A late confirm belongs to no caller, so
+            // the channel is not used again.
             Err(_) => {
                 self.outlet.discard(&outlet);
                 Err(AmqpError::unavailable(format!(

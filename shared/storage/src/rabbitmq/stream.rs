@@ -1,7 +1,7 @@
-//! Reading a stream from a place up to now.
+//! Reads a stream from a position up to its present end.
 //!
-//! A stream has no end that could be asked for: RabbitMQ's count lags by seconds. So a marker is
-//! published into the stream itself, and reading stops there. Readers skip the markers of others.
+//! The end of a stream cannot be queried: RabbitMQ's count lags by seconds. So a marker is published to
+//! the stream, and reading stops there. Readers skip the markers of others.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::system::SystemIds;
 
 /// Messages RabbitMQ sends ahead.
 const PREFETCH: u16 = 1000;
-/// Acknowledging only asks for more, so not every message needs it.
+/// An acknowledgement only requests more messages, so not every message needs one.
 const ACK_EVERY: u64 = 250;
 
-/// One walk through a stream.
+/// One pass through a stream.
 pub(super) struct StreamReader {
     link: Arc<Link>,
     open: Arc<Open>,
@@ -34,7 +34,7 @@ pub(super) struct StreamReader {
 }
 
 impl StreamReader {
-    /// From `entry` on, a value of `x-stream-offset`, to what is the end now.
+    /// From `entry`, a value of `x-stream-offset`, to the present end.
     pub(super) async fn begin(
         link: &Arc<Link>,
         stream: &str,
@@ -61,8 +61,8 @@ impl StreamReader {
             .request(&open, "reading a stream", subscription)
             .await?;
 
-        // On the channel that subscribed, so that RabbitMQ has found the place to begin before the marker is
-        // there: if that place is the end, the marker is still to come.
+        // On the subscribing channel, so that RabbitMQ resolves the start position before it stores the marker: even
+        // if that position is the end, the marker comes after it.
         let end = SystemIds.fresh();
         let marking = async {
             let options = BasicPublishOptions {
@@ -98,7 +98,7 @@ impl StreamReader {
     /// The next message; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, AmqpError> {
         while !self.ended {
-            // Most are here already: no need for a deadline then.
+            // Most messages have arrived already and need no deadline.
             let received = match self.messages.next().now_or_never() {
                 Some(received) => received
                     .transpose()

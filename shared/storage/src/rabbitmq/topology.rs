@@ -1,4 +1,4 @@
-//! The exchanges and queues of a deployment, declared by whoever connects. Declaring is idempotent.
+//! The exchanges and queues of a deployment, declared by every process that connects. Declaring is idempotent.
 //!
 //! ```text
 //! publish ─▶ revwatch.intake (fanout) ─┬▶ revwatch.archive (stream)
@@ -8,13 +8,13 @@
 //!                                  revwatch.unroutable (fanout, quorum)   revwatch.dead (fanout, quorum)
 //! ```
 //!
-//! Beside them, for deliveries that an operator holds back, revwatch.parked (fanout, quorum); and the journal, a
+//! Also revwatch.parked (fanout, quorum), for deliveries that an operator holds back, and the journal, a
 //! stream that is published to directly.
 //!
-//! Invariant: a publish is confirmed only when a quorum queue has it: its partition's, or, should that
-//! be missing, the unroutable one. That is why the archive is not bound to `revwatch.events` itself: a
+//! Invariant: a publish is confirmed only when a quorum queue has it: its partition's, or, if that
+//! is missing, the unroutable one. That is why the archive is not bound to `revwatch.events` itself: a
 //! message that reached the archive would count as routed there, and the alternate exchange would never
-//! be asked. (Somebody who deletes both queues leaves only the archive, and the next connect heals.)
+//! be used. (If both queues are deleted, only the archive is left, until the next connect declares them.)
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -28,31 +28,31 @@ use super::error::{AmqpError, is_precondition_failed};
 pub(super) const INTAKE: &str = "revwatch.intake";
 /// Routes to the partitions, without archiving.
 pub(super) const EVENTS: &str = "revwatch.events";
-/// Exchange and queue of what no partition's queue took.
+/// Exchange and queue of unroutable messages.
 pub(super) const UNROUTABLE: &str = "revwatch.unroutable";
-/// Exchange and queue of what can never be applied.
+/// Exchange and queue of dead letters.
 pub(super) const DEAD: &str = "revwatch.dead";
-/// Exchange and queue of what an operator holds back.
+/// Exchange and queue of parked deliveries.
 pub(super) const PARKED: &str = "revwatch.parked";
-/// Stream of what must survive the store, beside the deliveries.
+/// Stream of the journal.
 pub(super) const JOURNAL: &str = "revwatch.journal";
 /// Stream of everything accepted.
 pub(super) const ARCHIVE: &str = "revwatch.archive";
 
-/// An exchange nobody uses. Its alternate exchange, which need not exist, is named after the number of
+/// An unused exchange. Its alternate exchange, which need not exist, is named after the number of
 /// partitions: RabbitMQ itself compares that argument whenever the exchange is declared again, so two
-/// processes that disagree cannot both connect, not even when both are the first. So whoever only publishes need not ask
+/// processes that disagree cannot both connect, not even when both are the first. So a process that only publishes need not read
 /// the store.
 const PARTITIONS: &str = "revwatch.partitions";
 
-/// RabbitMQ 4 drops (or dead-letters) a message after 20 returns unless told otherwise; for us a return
-/// only means that a worker went away. "No limit" cannot be written in a way that 3.10 takes as well.
+/// RabbitMQ 4 drops (or dead-letters) a message after 20 returns by default; here a return
+/// only means that a worker stopped. "No limit" has no notation that 3.10 accepts, too.
 const DELIVERY_LIMIT: i32 = 1_000_000_000;
-/// Longer than the 30 days for which Stripe can be asked for events.
+/// Longer than the 30 days for which Stripe's API lists events.
 const ARCHIVE_AGE: &str = "35D";
-/// What is kept of the journal: years, for all but the largest.
+/// The size of the journal: years for all but the largest deployments.
 const JOURNAL_BYTES: i64 = 2_000_000_000;
-/// A stream forgets whole segments only; smaller ones forget closer to the age.
+/// A stream drops complete segments only; smaller segments follow the maximum age more closely.
 const SEGMENT_BYTES: i64 = 100_000_000;
 
 /// The routing key of a partition.
@@ -76,7 +76,7 @@ pub(super) async fn declare(channel: &Channel, partitions: u32) -> Result<(), Am
     declare_all(channel, partitions).await.map_err(|error| {
         if is_precondition_failed(&error) {
             AmqpError::Misconfigured(format!(
-                "an exchange or queue of revwatch exists in RabbitMQ with other properties than it must have \
+                "an exchange or queue of revwatch exists in RabbitMQ with other properties than required \
                  (delete it if it is empty, or use another virtual host): {error}"
             ))
         } else {
@@ -93,7 +93,7 @@ async fn agree_on_partitions(channel: &Channel, partitions: u32) -> Result<(), A
             Err(AmqpError::Misconfigured(match marked(&error.to_string()) {
                 Some(existing) => format!(
                     "this RabbitMQ virtual host was set up for {existing} partitions, not {partitions}: \
-                 set `partitions = {existing}` (REVWATCH_PARTITIONS={existing}), or start afresh in another virtual host"
+                 set `partitions = {existing}` (REVWATCH_PARTITIONS={existing}), or use another virtual host"
                 ),
                 None => format!(
                     "this RabbitMQ virtual host was set up for another number of partitions: {error}"
@@ -142,7 +142,7 @@ async fn declare_all(channel: &Channel, partitions: u32) -> lapin::Result<()> {
         bind(channel, &queue, EVENTS, &routing_key(partition)).await?;
     }
 
-    // Last: once something can be published, there is a way for it.
+    // Last: once a message can be published, it can be routed.
     exchange(channel, INTAKE, ExchangeKind::Fanout, None).await?;
     stream(
         channel,
@@ -212,7 +212,7 @@ async fn quorum_queue(
             "x-dead-letter-exchange".into(),
             AMQPValue::LongString(exchange.into()),
         );
-        // Without these two RabbitMQ moves dead letters at most once: it may lose them on the way.
+        // Without these two RabbitMQ moves dead letters at most once: it may lose them.
         arguments.insert(
             "x-dead-letter-strategy".into(),
             AMQPValue::LongString("at-least-once".into()),

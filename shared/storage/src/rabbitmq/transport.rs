@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-/// Connects as `uri` says, and performs AMQP's handshake.
+/// Connects to `uri` and performs AMQP's handshake.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
@@ -34,7 +34,7 @@ pub(super) async fn connect(
     Connection::connector(uri, runtime, open, properties).await
 }
 
-/// A stream of bytes, whatever carries it.
+/// A byte stream, with or without TLS.
 trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}

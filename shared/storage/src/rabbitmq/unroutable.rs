@@ -1,7 +1,7 @@
-//! Bringing home what no partition's queue took.
+//! Requeues messages that were unroutable.
 //!
-//! While a partition's queue is missing (somebody deleted it), its messages wait in the unroutable
-//! queue. Connecting declares the missing queue again; then they are moved to where they belong.
+//! While a partition's queue is missing (an operator deleted it), its messages wait in the unroutable
+//! queue. Connecting declares the missing queue again, and then they are requeued.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use super::link::{Link, REQUEST_TIMEOUT};
 use super::publish::{OutboundMessage, Publisher};
 use super::{journal, message, topology};
 
-/// Moves the messages that are in the unroutable queue now, and returns how many. What names no
-/// partition of ours becomes a dead letter, by way of the dead-letter exchange.
-pub(super) async fn bring_home(
+/// Requeues the messages that are in the unroutable queue now, and returns how many. A message for an
+/// unknown partition goes to the dead-letter exchange.
+pub(super) async fn requeue(
     link: &Link,
     publisher: &Arc<Publisher>,
     partitions: u32,
 ) -> Result<u64, AmqpError> {
     let open = link.open(REQUEST_TIMEOUT).await?;
     let channel = link.channel(&open).await?;
-    // Counted once: what cannot be routed even now comes back, and must not be moved for ever.
+    // Counted once: a message that is still unroutable comes back and must not be moved again.
     let waiting = link.count(&open, &channel, topology::UNROUTABLE).await?;
     let (mut moved, mut noted_ms) = (0, i64::MAX);
     while moved < waiting {
@@ -34,12 +34,12 @@ pub(super) async fn bring_home(
             break;
         };
         let tag = got.delivery.delivery_tag;
-        let (received_ms, parcel) = parcel(got.delivery, partitions);
+        let (received_ms, outbound) = outbound(got.delivery, partitions);
         if received_ms < noted_ms {
             noted_ms = received_ms;
-            journal::note_sent_on(publisher, std::iter::once(received_ms)).await?;
+            journal::note_requeued(publisher, std::iter::once(received_ms)).await?;
         }
-        publisher.publish(parcel).await?;
+        publisher.publish(outbound).await?;
         let ack = channel.basic_ack(tag, BasicAckOptions::default());
         link.request(&open, "acknowledging", ack).await?;
         moved += 1;
@@ -53,8 +53,9 @@ pub(super) async fn bring_home(
     Ok(moved)
 }
 
-/// Not by way of the intake: the archive has it already. Also the time of the earliest delivery in it.
-fn parcel(message: lapin::message::Delivery, partitions: u32) -> (i64, OutboundMessage) {
+/// The message to publish, not through the intake because the archive has it already, and the time of its earliest
+/// delivery.
+fn outbound(message: lapin::message::Delivery, partitions: u32) -> (i64, OutboundMessage) {
     let (properties, body) = (
         message.properties.clone(),
         Bytes::copy_from_slice(&message.data),
@@ -66,11 +67,11 @@ fn parcel(message: lapin::message::Delivery, partitions: u32) -> (i64, OutboundM
         .map(|delivery| delivery.received_ms)
         .min()
         .unwrap_or_default();
-    let home = deliveries
+    let partition = deliveries
         .first()
         .map(|delivery| delivery.partition)
         .filter(|partition| *partition < partitions);
-    let (exchange, routing_key) = match home {
+    let (exchange, routing_key) = match partition {
         Some(partition) => (topology::EVENTS, topology::routing_key(partition)),
         None => (topology::DEAD, routing_key),
     };

@@ -1,4 +1,4 @@
-//! What must be true of a Redis before it is trusted: version, persistence, eviction, partitions.
+//! Requirements that a Redis server must meet: version, persistence, eviction, partitions.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,7 @@ use super::error::store_error;
 use super::keys;
 use crate::ports::StoreError;
 
-/// The oldest Redis whose scripts refuse to start when they could not be finished, and whose EXPIRE
-/// knows NX.
+/// The oldest Redis that refuses to start a script that could not finish, and that supports EXPIRE NX.
 const MINIMUM: (u32, u32) = (7, 0);
 
 /// Examines the server behind a new connection.
@@ -38,10 +37,10 @@ pub(super) async fn examine_cluster(
     connection: &mut ClusterConnection,
     partitions: u32,
 ) -> Result<(), StoreError> {
-    let infos: HashMap<String, String> = ask_primaries(connection, info_cmd())
+    let infos: HashMap<String, String> = query_primaries(connection, info_cmd())
         .await
         .map_err(store_error)?;
-    let configs = ask_primaries(connection, config_cmd()).await;
+    let configs = query_primaries(connection, config_cmd()).await;
     let mut configs: HashMap<String, HashMap<String, String>> =
         optional(configs)?.unwrap_or_default();
     let mut found = Vec::with_capacity(infos.len());
@@ -56,11 +55,11 @@ pub(super) async fn examine_cluster(
     claim_partitions(connection, partitions).await
 }
 
-async fn ask_primaries<T: FromRedisValue>(
+async fn query_primaries<T: FromRedisValue>(
     connection: &mut ClusterConnection,
     cmd: Cmd,
 ) -> RedisResult<T> {
-    // Without a response policy the answer is a map from node to answer.
+    // Without a response policy the response is a map by node.
     let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
     Ok(redis::from_redis_value(
         connection.route_command(cmd, everywhere).await?,
@@ -78,7 +77,7 @@ fn config_cmd() -> Cmd {
     cmd
 }
 
-/// Managed servers forbid CONFIG, by rights or by renaming it; only then is there no answer.
+/// Managed servers forbid CONFIG with permissions or by renaming it; only then there is no response.
 fn optional<T>(answer: RedisResult<T>) -> Result<Option<T>, StoreError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -94,23 +93,23 @@ fn optional<T>(answer: RedisResult<T>) -> Result<Option<T>, StoreError> {
     }
 }
 
-/// What a server says about itself.
+/// What a server reports about itself.
 #[derive(Debug, Default)]
 struct Facts {
     info: HashMap<String, String>,
     config: Option<HashMap<String, String>>,
 }
 
-/// What holds for batches that were committed.
+/// The durability of committed batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Durability {
     /// On disk before the answer.
     Always,
     /// On disk within about a second.
     EverySecond,
-    /// On disk when the kernel likes.
+    /// On disk when the kernel writes it.
     Kernel,
-    /// The server does not tell.
+    /// The server does not report it.
     Unknown,
 }
 
@@ -121,7 +120,7 @@ fn parse_info(text: &str) -> HashMap<String, String> {
         .collect()
 }
 
-/// Whether the server can be trusted with the state, and how far.
+/// Whether the server may hold the state, and how durably.
 fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
     let said = |name: &str| facts.info.get(name).map(String::as_str);
     let version = said("redis_version").unwrap_or("unknown");
@@ -134,7 +133,7 @@ fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
             MINIMUM.0, MINIMUM.1
         )));
     }
-    // During a failover this passes by itself.
+    // Temporary during a failover.
     if said("role") == Some("slave") {
         return Err(StoreError::Unavailable(
             "this Redis is a replica; revwatch needs the primary".into(),
@@ -163,30 +162,30 @@ fn verdict(facts: &Facts) -> Result<Durability, StoreError> {
     })
 }
 
-/// Says once per connection how far committed batches are safe: the weakest of the servers decides.
+/// Logs once per connection how durable committed batches are: the weakest server decides.
 fn report(found: &[Durability]) {
     match found.iter().max() {
         Some(Durability::Always) => {
             tracing::info!(
-                "Redis has appendfsync always: a committed batch survives a crash of its machine"
+                "Redis uses appendfsync always: a committed batch survives a crash of its machine"
             );
         }
         Some(Durability::EverySecond) => tracing::info!(
-            "Redis has appendfsync everysec: a crash of its machine may lose up to about a second of committed \
-             batches with their marks; with appendfsync always nothing is lost"
+            "Redis uses appendfsync everysec: a crash of its machine may lose up to about a second of committed \
+             batches with their dedupe keys; with appendfsync always nothing is lost"
         ),
         Some(Durability::Kernel) => tracing::warn!(
-            "Redis has appendfsync no: a crash of its machine may lose half a minute of committed batches; \
+            "Redis uses appendfsync no: a crash of its machine may lose half a minute of committed batches; \
              set appendfsync to always, or at least to everysec"
         ),
         Some(Durability::Unknown) | None => tracing::warn!(
-            "Redis does not let CONFIG GET be used, so whether it keeps its data over a restart could not be checked; \
-             it must have append-only persistence or its like"
+            "Redis does not permit CONFIG GET, so it cannot be checked whether its data survives a restart; \
+             it needs append-only persistence or an equivalent"
         ),
     }
 }
 
-/// The first to come decides how many partitions the deployment has, for good.
+/// The first process to connect sets the number of partitions of the deployment for good.
 async fn claim_partitions<C: ConnectionLike>(
     connection: &mut C,
     partitions: u32,

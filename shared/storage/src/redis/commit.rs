@@ -1,4 +1,4 @@
-//! Packs a [`Commit`] for `commit.lua`, which writes it whole or not at all.
+//! Packs a [`Commit`] for `commit.lua`, which applies it completely or not at all.
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use crate::ports::{Commit, Committed, ConditionChange, DedupeKey, EntityWrite, S
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/commit.lua")));
 
-/// What is sent for a commit, beside the script and its keys: the batch, and the bytes that travel beside it.
+/// The arguments of a commit's script: the batch, and the byte strings that it refers to.
 /// Public for benchmarks.
 #[doc(hidden)]
 pub fn packed(commit: &Commit) -> Result<(Vec<u8>, Vec<Vec<u8>>), StoreError> {
@@ -47,7 +47,7 @@ impl RedisStore {
     }
 }
 
-/// What the script gets. Redis's MessagePack has no type for bytes, so those travel beside it.
+/// The batch as the script reads it. Redis's MessagePack has no type for bytes, so they are separate arguments.
 #[derive(Serialize)]
 struct Batch<'a> {
     marks: Vec<Marks<'a>>,
@@ -63,7 +63,7 @@ struct Batch<'a> {
     reach_ms: i64,
 }
 
-/// Marks of one day.
+/// Dedupe keys of one day.
 #[derive(Serialize)]
 struct Marks<'a> {
     /// Index into KEYS, from 1.
@@ -78,17 +78,17 @@ struct Marks<'a> {
 struct Entities<'a> {
     key: usize,
     fields: Vec<&'a str>,
-    /// The version each has now, 0 for none.
+    /// The present version of each, 0 if absent.
     expected: Vec<u64>,
     bytes: usize,
 }
 
-/// Standing counters, or those of one day's hours.
+/// Current counters, or those of one day's hours.
 #[derive(Serialize)]
 struct Sums<'a> {
     key: usize,
     fields: Vec<&'a str>,
-    /// As text, because Lua's numbers lose count at 2^53.
+    /// As text, because Lua's numbers lose precision at 2^53.
     deltas: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     day: Option<u32>,
@@ -102,12 +102,11 @@ struct Change {
     condition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     due: Option<i64>,
-    /// The whole change, for alerting.
+    /// The complete change, for alerting.
     change: String,
 }
 
-/// What stands beside the batch: the keys the script may touch, in the order in which it expects them,
-/// and bytes.
+/// The script's other parameters: the keys that it may access, in the order that it expects, and byte strings.
 struct Params {
     partition: u32,
     keys: Vec<String>,
@@ -131,7 +130,7 @@ impl Params {
         }
     }
 
-    /// Adds a key and returns its index, as Lua counts.
+    /// Adds a key and returns its index, from 1.
     fn key(&mut self, name: String) -> usize {
         self.keys.push(name);
         self.keys.len()
@@ -217,7 +216,7 @@ fn at_rest(version: u64, body: &[u8]) -> Vec<u8> {
     [&version.to_be_bytes(), body].concat()
 }
 
-/// Counters as they are named in their hash, by day; no day: the standing ones.
+/// Counters by day and by their field in the hash; no day: the current ones.
 fn named_counters(counters: &Counters) -> BTreeMap<Option<u32>, Vec<(String, i64)>> {
     let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (bucket, name, by) in counters.iter() {

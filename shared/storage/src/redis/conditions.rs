@@ -1,4 +1,4 @@
-//! Reads open conditions and what became of them.
+//! Reads open conditions and their changes.
 use redis::streams::StreamRangeReply;
 use revwatch_core::condition::Condition;
 use revwatch_core::redact;
@@ -50,7 +50,7 @@ impl RedisStore {
                 let mut fetch = redis::cmd("HMGET");
                 fetch.arg(keys::conditions(partition)).arg(members);
                 let found: Vec<Option<Vec<u8>>> = self.link.run(&fetch).await?;
-                // One that is gone was closed between the two requests.
+                // A missing condition was closed between the two requests.
                 found
                     .into_iter()
                     .flatten()
@@ -58,7 +58,7 @@ impl RedisStore {
                     .collect()
             })
             .await?;
-        // One that was moved between the two requests may not be due any more.
+        // A condition that changed between the two requests may not be due any more.
         let due = |condition: &Condition| {
             windows
                 .iter()
@@ -78,8 +78,8 @@ impl RedisStore {
                 self.partition_changes(partition, cursor.get(&partition).copied(), share)
             })
             .await?;
-        // What the others leave of the limit goes to those that have more: a storm is often one account's, and so
-        // in one partition.
+        // What some partitions leave of the limit goes to those with more changes: a burst is often one account's
+        // and thus in one partition.
         let left = limit.saturating_sub(partitions.iter().map(|found| found.changes.len()).sum());
         let hot = partitions.iter().filter(|found| found.more).count();
         if let Some(share) = left.checked_div(hot).filter(|share| *share > 0) {
@@ -113,16 +113,16 @@ impl RedisStore {
         Ok(all)
     }
 
-    /// The change that the cursor names is read again: only if it is still there is nothing missing
-    /// between it and the next. It is gone when the stream was cut behind it, and when the server lost
-    /// data, for a sequence number never comes again.
+    /// The change at the cursor is read again: only if it still exists is nothing missing between it and
+    /// the next one. It is missing if the stream was trimmed or the server lost data, because a sequence
+    /// number is never reused.
     async fn partition_changes(
         &self,
         partition: u32,
         seen: Option<u64>,
         share: usize,
     ) -> Result<Found, StoreError> {
-        // One more than asked for shows whether there are more.
+        // One more than requested shows whether there are more.
         let asked = share.saturating_add(1);
         let mut range = redis::cmd("XRANGE");
         range.arg(keys::changes(partition));
@@ -184,7 +184,7 @@ impl RedisStore {
     }
 }
 
-/// What one partition has to tell.
+/// The changes of one partition.
 struct Found {
     changes: Vec<ConditionChange>,
     seen: Option<u64>,

@@ -1,4 +1,4 @@
-//! Documents: a hash for each space, with the versions and a sorted index of the keys in keys of their own.
+//! Documents: for each space a hash, a hash of versions and a sorted index of the keys.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -22,7 +22,7 @@ static PAGE: LazyLock<Script> =
 static INDEX: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/index_documents.lua")));
 
-/// How often a page waits for an index that another process makes incomplete again.
+/// How often an index is rebuilt for a page while another process keeps making it incomplete.
 const MAX_INDEX_ATTEMPTS: u32 = 5;
 
 #[async_trait]
@@ -75,7 +75,7 @@ impl Documents for RedisStore {
             None => "+".to_owned(),
         };
         let [hash, versions, index] = keys::document_space(space);
-        // One more shows whether there is a next page.
+        // One more than requested shows whether there is a next page.
         let call = PAGE
             .on(vec![hash.clone(), versions, index.clone()])
             .arg(from)

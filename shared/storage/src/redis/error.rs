@@ -1,4 +1,4 @@
-//! What an error of the Redis client means for the caller.
+//! Errors of the Redis client, by what the caller does next.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl From<OpenError> for StoreError {
     }
 }
 
-/// Sorts by what the caller does next. The client's texts name commands and server answers, never
+/// The client's texts name commands and server answers, never
 /// credentials.
 pub(super) fn store_error(err: RedisError) -> StoreError {
     match err.kind() {
@@ -45,7 +45,7 @@ pub(super) fn store_error(err: RedisError) -> StoreError {
             StoreError::Misconfigured(format!("REVWATCH_REDIS_URL does not work: {err}"))
         }
         ErrorKind::Server(ServerErrorKind::NoPerm) => StoreError::Misconfigured(format!(
-            "the Redis user may not do what revwatch needs ({err}); grant it ~revwatch:* +@all -@dangerous +info +role +config|get"
+            "the Redis user lacks permissions that revwatch needs ({err}); grant it ~revwatch:* +@all -@dangerous +info +role +config|get"
         )),
         ErrorKind::Server(ServerErrorKind::CrossSlot) => StoreError::Misconfigured(format!(
             "this Redis is a Cluster ({err}); name it with redis-cluster:// in REVWATCH_REDIS_URL"
@@ -64,9 +64,8 @@ pub(super) fn store_error(err: RedisError) -> StoreError {
     }
 }
 
-/// Whether the connection that gave this error must not be used again. READONLY says that its server
-/// was demoted: the address, or Sentinel, leads to another one by now. A timeout may come from a
-/// connection whose other end is long gone.
+/// Whether the connection must not be used again after this error. READONLY means that its server was
+/// demoted: the address or Sentinel now leads to another one. After a timeout the peer may be gone.
 pub(super) fn spoils_connection(err: &RedisError) -> bool {
     err.is_io_error()
         || err.is_unrecoverable_error()

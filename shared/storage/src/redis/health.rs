@@ -1,7 +1,7 @@
-//! Whether each partition still has all that was committed to it; see [`Health`].
+//! Whether each partition still has everything that was committed to it; see [`Health`].
 //!
-//! The life of a server is its run id, another one after each restart, and another server's after a failover.
-//! Where a managed Redis does not tell it, only the loss of everything is noticed.
+//! The server's run id changes with each restart and failover. If a managed Redis does not report it, only the loss
+//! of all data is noticed.
 
 use std::sync::LazyLock;
 

@@ -1,31 +1,31 @@
-//! Names of keys, and what is kept for how long.
+//! Names of keys, and how long they are kept.
 //!
-//! | key | what it is |
+//! | key | value |
 //! |---|---|
 //! | `revwatch:{pN}:entity:<kind>` | hash: Stripe's id → version (8 bytes, big endian), then the body |
 //! | `revwatch:{pN}:marks:<day>` | hash: event or delivery id → delivery id (16 bytes); expires |
-//! | `revwatch:{pN}:counters` | hash: name → value of the standing counters; never a zero |
+//! | `revwatch:{pN}:counters` | hash: name → value of the current counters; never a zero |
 //! | `revwatch:{pN}:hours:<day>` | hash: `<hour of the day>\|<name>` → value; never a zero; expires |
 //! | `revwatch:{pN}:days` | set of the days that have, or had, a `hours:<day>` |
 //! | `revwatch:{pN}:conditions` | hash: `<kind> <entity kind> <id>` → the open condition as JSON |
 //! | `revwatch:{pN}:due` | sorted set of the same members by `due_s` |
 //! | `revwatch:{pN}:changes` | stream of condition changes, ids `<sequence number>-0`; bounded |
 //! | `revwatch:{pN}:audit` | stream of audit entries; bounded |
-//! | `revwatch:{pN}:health` | hash: in which life of the server the partition was made whole, how far it has come, its healing |
+//! | `revwatch:{pN}:health` | hash: the run id under which the partition was last complete, its high watermark, its recovery |
 //! | `revwatch:{alerting}:lease:<name>` | `<fence> <holder>`; expires |
-//! | `revwatch:{alerting}:fence:<name>` | the newest fence given out |
+//! | `revwatch:{alerting}:fence:<name>` | the newest fence issued |
 //! | `revwatch:{alerting}:doc:<space>` | hash: key → JSON |
 //! | `revwatch:{alerting}:doc-version:<space>` | hash: key → `<version> <write id>`; absent: version 1 |
 //! | `revwatch:{alerting}:doc-index:<space>` | sorted set of the keys, all with score 0; rebuilt when it is incomplete |
 //! | `revwatch:{alerting}:doc-sequence` | the newest version of any document |
-//! | `revwatch:{alerting}:members:<group>` | sorted set: member by the Unix millisecond it lives until |
+//! | `revwatch:{alerting}:members:<group>` | sorted set: member by the Unix millisecond at which it expires |
 //! | `revwatch:{meta}:partitions` | how many partitions the deployment was created with |
 
 use revwatch_core::condition::ConditionKey;
 use revwatch_core::counters::HOURS_KEPT_DAYS;
 use revwatch_core::entity::EntityKind;
 
-/// How long marks are kept: longer than the 30 days in which Stripe can send an event again.
+/// How long dedupe keys are kept: longer than the 30 days in which an event can be sent again.
 pub(super) const MARK_SECONDS: u64 = 40 * 86_400;
 
 /// How long hours are kept, from the first count in their day.
@@ -87,7 +87,7 @@ pub(super) fn health(partition: u32) -> String {
     of_partition(partition, format_args!("health"))
 }
 
-/// All keys of a partition, as a pattern. (No character of it but the star has a meaning.)
+/// A pattern of all keys of a partition. Only its star is special.
 pub(super) fn all(partition: u32) -> String {
     of_partition(partition, format_args!("*"))
 }
@@ -121,7 +121,7 @@ pub(super) fn members(group: &str) -> String {
     format!("revwatch:{{alerting}}:members:{group}")
 }
 
-/// The member that stands for a condition in `conditions` and `due`.
+/// The member for a condition in `conditions` and `due`.
 pub(super) fn condition_member(key: &ConditionKey) -> String {
     format!("{} {}", key.kind.as_str(), key.subject)
 }

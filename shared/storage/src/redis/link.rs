@@ -1,9 +1,8 @@
-//! The way to the server: connections that are replaced when they go bad, explicit timeouts.
+//! Connections to the servers: replaced when they fail, with explicit timeouts.
 //!
-//! A single server and Sentinel are served by one multiplexed connection that is opened when needed
-//! and thrown away when it fails, times out, or turns out to lead to a demoted primary; each new one is
-//! examined like the first, for it may lead to another server. A Cluster connection does the like by
-//! itself.
+//! A single server and Sentinel use one multiplexed connection that is opened when needed and discarded
+//! when it fails, times out, or leads to a demoted primary. Each new one is checked like the first,
+//! because it may lead to another server. A Cluster connection does the same internally.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +25,17 @@ use super::target::Target;
 use crate::ports::StoreError;
 use crate::reconnecting::Reconnecting;
 
-/// How long a server may take to answer. The client's default of half a second is less than what a
-/// slow disk under `appendfsync always` needs at times.
+/// The response timeout. The client's default of half a second is too short for a slow disk under
+/// `appendfsync always`.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one connection may take to be set up.
+/// The timeout for setting up one connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request to a Cluster may take with all redirections and resends.
+/// The timeout of a Cluster request with all redirections and resends.
 const CLUSTER_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long finding the primary, connecting to it and examining it may take together.
+/// The timeout for finding the primary, connecting to it and checking it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to the store.
@@ -48,7 +47,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Connects and examines what is there.
+    /// Connects and checks the servers.
     pub(super) async fn open(target: Target, partitions: u32) -> Result<Self, StoreError> {
         let source = match target {
             Target::Cluster(nodes) => {
@@ -109,8 +108,8 @@ impl Link {
         }
     }
 
-    /// Calls a script, teaching it to the server if it does not know it: a new primary, or one that
-    /// was restarted.
+    /// Calls a script, and loads it if the server does not have it: a new primary, or one that was
+    /// restarted.
     pub(super) async fn call<T: FromRedisValue>(&self, call: &Call) -> Result<T, StoreError> {
         match self.try_run(&call.by_digest()).await? {
             Err(err) if err.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {

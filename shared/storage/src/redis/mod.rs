@@ -1,14 +1,14 @@
-//! The store for many machines: Redis, one server, behind Sentinel, or a Cluster.
+//! The store on Redis: a single server, behind Sentinel, or a Cluster.
 //!
-//! Everything of partition N lives under one hash tag, `{pN}`, so that a batch is one read round trip
-//! and one script, in a Cluster too; what alerting writes lives under `{alerting}`. See `keys.rs` for
-//! what is where. Each write is one Lua script that checks everything before it changes anything,
-//! because an error in a script does not undo what it has done; and each may be sent again, because
-//! a write that timed out may have happened and Cluster connections resend on their own.
+//! All keys of partition N share one hash tag, `{pN}`, so that a batch is one read round trip and one
+//! script, in a Cluster, too. What alerting writes is under `{alerting}`. `keys.rs` lists the keys. Each
+//! write is one Lua script that checks everything before it changes anything, because an error in a
+//! script does not undo its writes. Each write is safe to repeat, because a write that timed out may have
+//! been applied and Cluster connections resend.
 //!
-//! Sequence numbers and fences begin at the server's clock instead of 1 and only grow. So those given
-//! out after a loss of data are higher than all that were given out before it, and nobody's old cursor
-//! or fence is mistaken for a new one.
+//! Sequence numbers and fences start at the server's clock instead of 1 and only grow. Those issued after
+//! a data loss are higher than all issued before it, so an old cursor or fence is never taken for a new
+//! one.
 
 mod checks;
 mod commit;
@@ -46,8 +46,8 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects, and checks what the promises stand on: version, persistence, eviction policy, and
-    /// that the deployment was created with this number of partitions (a new one is, now).
+    /// Connects, and checks the version, persistence, eviction policy, and that the deployment was created
+    /// with this number of partitions. A new deployment is created.
     ///
     /// The address is one of
     /// - `redis://[user:password@]host[:port][/db]`, with TLS `rediss://…`
@@ -69,12 +69,12 @@ impl RedisStore {
         })
     }
 
-    /// Whether [`RedisStore::connect`] would understand the address.
+    /// Checks the address as [`RedisStore::connect`] does.
     pub fn check_url(url: &SecretString) -> Result<(), StoreError> {
         Target::parse(url.expose_secret()).map(drop)
     }
 
-    /// Runs one future per partition at once; over one connection that makes one pipeline of them.
+    /// Runs one future per partition concurrently; on one connection they form a pipeline.
     async fn each_partition<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         ask: impl Fn(u32) -> F,

@@ -1,4 +1,4 @@
-//! Reads marks, entities, counters and the audit trail.
+//! Reads dedupe keys, entities, counters and the audit trail.
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use redis::streams::StreamRangeReply;
@@ -15,10 +15,10 @@ use crate::ports::{
     StoreError, StoredEntity,
 };
 
-/// How many fields a scan asks for at once: some hundred kilobytes of entities.
+/// The number of fields requested per scan step: some hundred kilobytes of entities.
 const SCAN: usize = 1_000;
 
-/// Up to how many days are asked for by name; for more the days that exist are looked up first.
+/// The most days that are read by name; for more, the existing days are read first.
 const DAYS_BY_NAME: u32 = 62;
 
 impl RedisStore {
@@ -70,7 +70,7 @@ impl RedisStore {
         Ok(found)
     }
 
-    /// The partition of an entity follows from its event, not from its id: all are asked.
+    /// The partition of an entity follows from its event, not from its id: all are read.
     pub(super) async fn find_entity(
         &self,
         key: &EntityKey,
@@ -106,7 +106,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Whole steps of HSCAN: to cut one short and resume inside it could miss entities when the hash shrinks.
+    /// Complete steps of HSCAN: resuming within a step could miss entities when the hash shrinks.
     pub(super) async fn scan_page(
         &self,
         kind: EntityKind,
@@ -227,7 +227,7 @@ impl RedisStore {
             .collect())
     }
 
-    /// Newest is what was committed last; within one millisecond, what Stripe says happened last.
+    /// The newest entry is the one committed last; within a millisecond, the one that happened last according to Stripe.
     pub(super) async fn newest_audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new());
@@ -258,7 +258,7 @@ impl RedisStore {
     }
 }
 
-/// How far a hash was read.
+/// The position in a hash.
 pub(super) struct Scan {
     key: String,
     cursor: Option<u64>,
@@ -282,7 +282,7 @@ pub(super) fn stream_id(id: &str) -> Result<(u64, u64), StoreError> {
         .ok_or_else(|| StoreError::Corrupt(format!("{id:?} is not the id of a stream entry")))
 }
 
-/// What a stream's entry says.
+/// The value of a stream entry.
 pub(super) fn from_json<T: serde::de::DeserializeOwned>(
     entry: &std::collections::HashMap<String, Value>,
     what: &str,
@@ -295,7 +295,7 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(
         .map_err(|err| StoreError::Corrupt(format!("{what}, {}", redact::place(&err))))
 }
 
-/// Groups what is wanted by the hash it is in, and remembers where the answer goes.
+/// Groups requested fields by hash, and records the position of each in the result.
 fn positions<'a, K: Ord>(
     wanted: impl Iterator<Item = (K, &'a str)>,
 ) -> BTreeMap<K, Vec<(usize, &'a str)>> {
@@ -316,8 +316,9 @@ fn hmget(key: String, wanted: &[(usize, &str)]) -> Cmd {
 }
 
 fn delivery(bytes: &[u8]) -> Result<Uuid, StoreError> {
-    Uuid::from_slice(bytes)
-        .map_err(|err| StoreError::Corrupt(format!("a mark is no delivery id: {err}")))
+    Uuid::from_slice(bytes).map_err(|err| {
+        StoreError::Corrupt(format!("a dedupe key's value is not a delivery id: {err}"))
+    })
 }
 
 /// Partition and HSCAN's cursor.

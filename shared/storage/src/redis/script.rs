@@ -1,4 +1,4 @@
-//! Lua scripts, and calls of them.
+//! Lua scripts and their calls.
 
 use redis::Cmd;
 
@@ -14,7 +14,7 @@ impl Script {
         Self { source, digest }
     }
 
-    /// A call with all the keys the script may touch. They share one hash tag.
+    /// A call with all keys that the script may access. They share one hash tag.
     pub(super) fn on(&'static self, keys: Vec<String>) -> Call {
         Call {
             script: self,
@@ -37,13 +37,13 @@ impl Call {
         self
     }
 
-    /// The short form, for a server that knows the script.
+    /// By digest, for a server that has the script.
     pub(super) fn by_digest(&self) -> Cmd {
         self.command("EVALSHA", &self.script.digest)
     }
 
-    /// The long form, from which the server also learns the script. Unlike SCRIPT LOAD it goes to the
-    /// one node that has the keys, so another node being down does not matter.
+    /// With the script's text, which also loads it. Unlike SCRIPT LOAD it goes only to the node with the keys,
+    /// so it works while another node is down.
     pub(super) fn by_source(&self) -> Cmd {
         self.command("EVAL", self.script.source)
     }

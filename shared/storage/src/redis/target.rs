@@ -1,4 +1,4 @@
-//! Which servers an address means. Pure: it resolves no name and opens no connection.
+//! Parses the address of the store. Pure: it resolves no name and opens no connection.
 //!
 //! Invariant: no error repeats any part of the address, which may hold a password.
 
@@ -7,20 +7,20 @@ use redis::{ConnectionInfo, IntoConnectionInfo, TlsMode};
 
 use crate::ports::StoreError;
 
-/// Where the store is.
+/// The servers of the store.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
-    /// One server, or one name that leads to the current primary.
+    /// One server, or one name that resolves to the current primary.
     Single(ConnectionInfo),
-    /// Some nodes of a Cluster; the others are found through them.
+    /// Some nodes of a Cluster; the others are discovered.
     Cluster(Vec<ConnectionInfo>),
-    /// Sentinels that know where the primary is.
+    /// Sentinels that know the primary.
     Sentinel {
         /// The Sentinels.
         sentinels: Vec<ConnectionInfo>,
-        /// The name under which they watch it.
+        /// The name of the primary in Sentinel.
         master: String,
-        /// How to log in to the primary.
+        /// The login for the primary.
         node: SentinelNodeConnectionInfo,
     },
 }
@@ -94,7 +94,7 @@ impl Target {
     }
 }
 
-/// What stands behind the scheme of an address with several hosts.
+/// An address with several hosts, without its scheme.
 struct Parts<'a> {
     /// `user:password@`, still percent-encoded, or empty.
     login: &'a str,
@@ -157,7 +157,7 @@ fn server(url: &str) -> Result<ConnectionInfo, StoreError> {
 }
 
 fn wrong(why: &str) -> StoreError {
-    StoreError::Misconfigured(format!("REVWATCH_REDIS_URL is not understood: {why}"))
+    StoreError::Misconfigured(format!("REVWATCH_REDIS_URL is not valid: {why}"))
 }
 
 #[cfg(test)]
@@ -240,7 +240,7 @@ mod tests {
     #[case("redis-sentinel://a/m?tls=hunter2")]
     fn errors_do_not_show_the_password(#[case] url: &str) {
         let Err(StoreError::Misconfigured(text)) = Target::parse(url) else {
-            panic!("{url} was understood")
+            panic!("{url} was accepted")
         };
         assert!(
             text.contains("REVWATCH_REDIS_URL") && !text.contains("ter2"),

@@ -1,10 +1,10 @@
-//! Moving pages from the write-ahead log to their place in the file, beside the writer.
+//! Checkpoints: copies pages from the write-ahead log into the file, concurrently with the writer.
 //!
-//! SQLite would have the writer do that in the middle of a commit, and everybody whose event is in it wait for two
-//! syncs and thousands of pages. Here a thread does most of it while the writer goes on, and the writer the little that
-//! is left, between two rounds; only then can it begin the log anew, which nobody else can do for it.
+//! By default SQLite makes the writer do this within a commit, and every event of that commit waits for two syncs and
+//! thousands of pages. Here a thread copies most pages while the writer continues. The writer copies the few that are
+//! left, between two rounds, and restarts the log, which only it can do.
 //!
-//! Invariant: what is moved, and when, changes nothing of what is stored: a log that is never moved only grows.
+//! Invariant: a checkpoint does not change what is stored; a log without checkpoints only grows.
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
@@ -22,17 +22,17 @@ use super::thread::keep_thread;
 use super::{BUSY_TIMEOUT, connect};
 use crate::ports::BoxError;
 
-/// The log is moved once it has so many pages (of 4 KiB). A page that changes again and again until then is moved once;
-/// but while many are moved at once, the disk has less time for commits.
+/// A checkpoint starts at this many pages (of 4 KiB) in the log. A page that changes repeatedly until then is copied
+/// once, but a longer checkpoint leaves the disk less time for commits.
 const START_PAGES: u32 = 8_000;
-/// Moving goes on while the writer writes, until so few were moved at once: the writer gets about as many.
+/// The thread repeats its passes until one copies at most this many pages; about as many are left for the writer.
 const REMAINING_PAGES: u32 = 100;
-/// After so many times it leaves more than that.
+/// After this many passes it leaves more.
 const MAX_PASSES: u32 = 10;
-/// The writer moves all of it, whoever waits, rather than let the log grow further.
+/// At this size the writer copies all pages itself, although callers wait, so that the log does not grow further.
 const MAX_LOG_PAGES: u32 = 8 * START_PAGES;
-/// The writer waits for those who read from the log at that moment: so often, so long. Reads are short; but whoever
-/// exports everything must not hold up those who write.
+/// The writer waits this often, this long, for readers of the log. Reads are short, but a long export must not block
+/// the writer.
 const READER_CHECKS: i32 = 250;
 const CHECK_INTERVAL: Duration = Duration::from_micros(100);
 
@@ -42,14 +42,14 @@ pub(super) struct Checkpoints {
     pages: Arc<AtomicU32>,
     begin: SyncSender<()>,
     is_under_way: bool,
-    /// Little is left.
+    /// Few pages are left.
     is_nearly_done: Arc<AtomicBool>,
-    /// With so many pages something is to be done.
+    /// The number of pages at which to act next.
     next: u32,
 }
 
 impl Checkpoints {
-    /// Takes over from SQLite, for commits of `writer`. The thread ends with what this returns.
+    /// Replaces SQLite's checkpoints for commits of `writer`. The thread ends when the returned value is dropped.
     pub(super) fn of(writer: &mut Connection, path: PathBuf) -> rusqlite::Result<Self> {
         let (pages, is_nearly_done) = (
             Arc::new(AtomicU32::new(0)),
@@ -66,7 +66,7 @@ impl Checkpoints {
             begins,
             is_nearly_done: is_nearly_done.clone(),
         };
-        // Without the thread the writer does all of it, in time.
+        // Without the thread the writer copies all pages itself.
         let _ = std::thread::Builder::new()
             .name("sqlite-checkpoint".into())
             .spawn(move || keep_thread("sqlite-checkpoint", || moves.run()));
@@ -79,7 +79,7 @@ impl Checkpoints {
         })
     }
 
-    /// To be called between two rounds.
+    /// Must be called between two rounds.
     pub(super) fn after_round(&mut self, writer: &mut Connection) {
         let pages = self.pages.load(Ordering::Relaxed);
         if self.is_nearly_done.swap(false, Ordering::AcqRel)
@@ -87,16 +87,16 @@ impl Checkpoints {
         {
             self.is_under_way = false;
             let began = Instant::now();
-            let is_new = begin_anew(writer).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the log of the embedded store cannot begin anew; trying again");
+            let restarted = restart_log(writer).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot restart the log of the embedded store; trying again");
                 false
             });
-            tracing::debug!(pages, is_new, took = ?began.elapsed(), "moved the log of the embedded store to its file");
-            if is_new {
+            tracing::debug!(pages, restarted, took = ?began.elapsed(), "copied the log of the embedded store to its file");
+            if restarted {
                 self.pages.store(0, Ordering::Relaxed);
                 self.next = START_PAGES;
             } else {
-                // Somebody reads from the log: it has to grow a little before the next try.
+                // The log has readers: it has to grow a little before the next attempt.
                 self.next = pages.max(START_PAGES) + START_PAGES / 16;
             }
         } else if pages >= self.next && !self.is_under_way {
@@ -105,11 +105,12 @@ impl Checkpoints {
     }
 }
 
-/// Moves what is left, so that the next commit is at the beginning of the log. Whether that was possible.
-fn begin_anew(writer: &mut Connection) -> rusqlite::Result<bool> {
-    writer.busy_handler(Some(|looks| {
+/// Copies the remaining pages, so that the next commit is at the beginning of the log. Returns whether that was
+/// possible.
+fn restart_log(writer: &mut Connection) -> rusqlite::Result<bool> {
+    writer.busy_handler(Some(|checks| {
         std::thread::sleep(CHECK_INTERVAL);
-        looks < READER_CHECKS
+        checks < READER_CHECKS
     }))?;
     let moved = writer.wal_checkpoint_v2(None::<&str>, CheckpointMode::RESTART);
     writer.busy_timeout(BUSY_TIMEOUT)?;
@@ -133,10 +134,10 @@ impl Moves {
     fn run(&self) {
         let mut open = None;
         while let Ok(()) = self.begins.recv() {
-            // However it ends, the writer has to know that it did.
+            // The writer must learn about the end, however it ends.
             let _done = Done(&self.is_nearly_done);
             if let Err(error) = self.make_room(&mut open) {
-                tracing::warn!(%error, "the log of the embedded store is not moved to its file; trying again");
+                tracing::warn!(%error, "cannot copy the log of the embedded store to its file; trying again");
             }
         }
     }
@@ -152,9 +153,9 @@ impl Moves {
         let mut before = 0;
         for _ in 0..MAX_PASSES {
             let (_, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
-            // SQLite leaves this to whoever reaches the end of the log: that would be the writer.
+            // SQLite leaves this sync to the connection that reaches the end of the log: the writer.
             file.sync_data()?;
-            // Each time there is what was written meanwhile, which is less, as it takes less time.
+            // Each pass copies what was written during the previous one, which is less each time.
             if u32::try_from(moved - before).unwrap_or(0) <= REMAINING_PAGES {
                 break;
             }
@@ -164,7 +165,7 @@ impl Moves {
     }
 }
 
-/// Says when it is dropped that the writer may do the rest.
+/// When dropped, signals that the writer may copy the rest.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -173,7 +174,7 @@ impl Drop for Done<'_> {
     }
 }
 
-/// To close it would take away the locks that SQLite has on the same file, from all connections of the process. Source:
+/// Never closed: closing would drop SQLite's locks on the same file for all connections of the process. Source:
 /// <https://sqlite.org/howtocorrupt.html>, "Posix advisory locks canceled".
 type Unclosed = ManuallyDrop<File>;
 
@@ -189,16 +190,16 @@ mod tests {
     use crate::ports::{Delivery, Publish as _};
     use crate::sqlite::{FILE_NAME, Open, Sqlite};
 
-    /// How often the log of the store in `folder` was begun anew. Source:
+    /// How often the log of the store in `folder` was restarted. Source:
     /// <https://sqlite.org/fileformat2.html#walformat>, "Checkpoint sequence number".
-    fn times_begun(folder: &Path) -> u32 {
+    fn restarts(folder: &Path) -> u32 {
         let mut log = File::open(folder.join(format!("{FILE_NAME}-wal"))).expect("a log");
         let mut head = [0; 16];
         log.read_exact(&mut head).expect("its head");
         u32::from_be_bytes(head[12..].try_into().expect("four bytes"))
     }
 
-    /// Publishes until `enough`; 16 pages each time, and not so often that the writer would have to move all of it.
+    /// Publishes until `enough`, 16 pages each time, but not so often that the writer would have to copy all pages.
     async fn publish_until(sqlite: &Sqlite, mut enough: impl FnMut(u32) -> bool) {
         let mut count = 0;
         while !enough(count) {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_begins_anew_once_nobody_reads_from_it() {
+    async fn the_log_restarts_once_it_has_no_readers() {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         publish_until(&sqlite, |count| count == 1).await;
@@ -230,15 +231,15 @@ mod tests {
         reader
             .execute_batch("BEGIN; SELECT count(*) FROM archive")
             .expect("it reads");
-        let first = times_begun(folder.path());
+        let first = restarts(folder.path());
         publish_until(&sqlite, |count| {
             count > (START_PAGES + START_PAGES / 4) / 16
         })
         .await;
-        assert_eq!(times_begun(folder.path()), first, "somebody reads from it");
+        assert_eq!(restarts(folder.path()), first, "the log has a reader");
         reader.execute_batch("COMMIT").expect("it has read");
-        publish_until(&sqlite, |_| times_begun(folder.path()) > first).await;
-        let again = times_begun(folder.path());
-        publish_until(&sqlite, |_| times_begun(folder.path()) > again).await;
+        publish_until(&sqlite, |_| restarts(folder.path()) > first).await;
+        let again = restarts(folder.path());
+        publish_until(&sqlite, |_| restarts(folder.path()) > again).await;
     }
 }

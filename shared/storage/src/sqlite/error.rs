@@ -1,37 +1,37 @@
-//! What an error of SQLite means, sorted by what the caller does next.
+//! Errors of SQLite, by what the caller does next.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::ports::{QueueError, StoreError};
 
-/// A [`StoreError`] or [`QueueError`] that everyone whose work was in one transaction can be given.
+/// A [`StoreError`] or [`QueueError`] that can be cloned for every caller of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SqliteError {
     /// Try again later.
     #[error("{0}")]
     Unavailable(String),
-    /// Somebody has to change something first.
+    /// An operator has to change something first.
     #[error("{0}")]
     Misconfigured(String),
-    /// The file holds what revwatch never writes.
+    /// The file contains something that revwatch never writes.
     #[error("{0}")]
     Corrupt(String),
 }
 
 impl SqliteError {
-    /// What `error` means for the file at `path`.
+    /// Classifies `error` of the file at `path`.
     pub(super) fn of(path: &str, error: &Error) -> Self {
         let file = format!("{path} (in the folder of REVWATCH_DATA)");
         let (sqlite, error): (_, &dyn std::fmt::Display) = match error {
             Error::SqliteFailure(sqlite, _) => (sqlite, error),
-            // Its own text repeats the whole statement.
+            // The error's own text repeats the complete statement.
             Error::SqlInputError {
                 error: sqlite, msg, ..
             } => (sqlite, msg),
-            // A value of another type than that of its column.
+            // A value of a type other than its column's.
             _ => {
                 return Self::Corrupt(format!(
-                    "{file} holds what revwatch does not write: {error}. {RESTORE}"
+                    "{file} contains something that revwatch does not write: {error}. {RESTORE}"
                 ));
             }
         };
@@ -76,20 +76,20 @@ impl SqliteError {
             ErrorCode::DatabaseCorrupt => {
                 Self::Corrupt(format!("{file} is damaged: {error}. {RESTORE}"))
             }
-            // A table that is not there, a row that is there twice.
+            // A missing table, a duplicate row.
             _ => Self::Corrupt(format!(
                 "{file} is not as revwatch writes it: {error}. {RESTORE}"
             )),
         }
     }
 
-    /// The same for work that could not be handed to SQLite.
+    /// The same for work that did not reach SQLite.
     pub(super) fn not_run(why: &str) -> Self {
         Self::Unavailable(why.to_owned())
     }
 }
 
-/// What to do about a file that cannot be read.
+/// How to proceed with an unreadable file.
 const RESTORE: &str =
     "Stop revwatch, keep a copy of the file, and restore a backup or name an empty folder";
 
@@ -230,11 +230,15 @@ mod tests {
                 'c',
                 "UNIQUE constraint",
             ),
-            (column(memory()), 'c', "holds what revwatch does not write"),
+            (
+                column(memory()),
+                'c',
+                "contains something that revwatch does not write",
+            ),
             (
                 negative(memory()),
                 'c',
-                "holds what revwatch does not write",
+                "contains something that revwatch does not write",
             ),
         ] {
             let failure = SqliteError::of("/data/revwatch.sqlite3", &error);

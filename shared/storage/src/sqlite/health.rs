@@ -1,4 +1,4 @@
-//! Whether the file has all that was committed to it. It cannot lose anything by itself: only
+//! Whether the file has everything that was committed to it. It cannot lose data by itself: only
 //! `revwatch rebuild` empties it.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -6,31 +6,35 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Sqlite, store_error};
 use crate::ports::{Health, StoreError};
 
-/// The file lives only once.
-const LIFE: &str = "file";
+/// The file never changes its run id.
+const RUN_ID: &str = "file";
 
-/// Of a new file, or one from before there was healing.
-pub(super) fn all_whole(c: &Connection, partitions: u32) -> rusqlite::Result<()> {
+/// Marks every partition as complete, in a new file or one without recorded health.
+pub(super) fn mark_complete(c: &Connection, partitions: u32) -> rusqlite::Result<()> {
     for partition in 0..partitions {
         c.execute(
             "INSERT INTO health (partition, whole_in, healed_by) VALUES (?1, ?2, 'new')",
-            params![partition, LIFE],
+            params![partition, RUN_ID],
         )?;
     }
     Ok(())
 }
 
-/// Part of a commit.
-pub(super) fn reach(c: &Connection, partition: u32, reach_ms: i64) -> rusqlite::Result<()> {
+/// Raises the high watermark; part of a commit.
+pub(super) fn raise_high_watermark(
+    c: &Connection,
+    partition: u32,
+    high_watermark_ms: i64,
+) -> rusqlite::Result<()> {
     c.prepare_cached(
         "UPDATE health SET reach_ms = ?2 WHERE partition = ?1 AND whole_in IS NOT NULL AND ifnull(reach_ms, ?2 - 1) < ?2",
     )?
-    .execute(params![partition, reach_ms])
+    .execute(params![partition, high_watermark_ms])
     .map(drop)
 }
 
 impl Sqlite {
-    pub(super) async fn look_at_health(&self) -> Result<Vec<Health>, StoreError> {
+    pub(super) async fn read_health(&self) -> Result<Vec<Health>, StoreError> {
         self.read(|c| {
             c.prepare_cached("SELECT whole_in, healed_by, reach_ms, healing, from_ms FROM health ORDER BY partition")?
                 .query_map([], health)?
@@ -40,20 +44,20 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn note_healing(
+    pub(super) async fn start_recovery(
         &self,
         partition: u32,
-        healing: &str,
+        recovery_id: &str,
         margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
-        let healing = healing.to_owned();
+        let recovery_id = recovery_id.to_owned();
         self.write(move |c| {
             c.query_row(
                 "UPDATE health SET healing = ifnull(healing, ?2), from_ms = min(ifnull(from_ms, begin), begin)
                  FROM (SELECT iif(whole_in IS NULL, 0, max(0, ifnull(reach_ms - ?3, 0))) AS begin
                        FROM health WHERE partition = ?1)
                  WHERE partition = ?1 RETURNING healing, from_ms",
-                params![partition, healing, margin_ms],
+                params![partition, recovery_id, margin_ms],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
         })
@@ -61,19 +65,19 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn note_healed(
+    pub(super) async fn finish_recovery(
         &self,
         partition: u32,
-        healing: &str,
-        life: &str,
+        recovery_id: &str,
+        server_run_id: &str,
     ) -> Result<bool, StoreError> {
-        let (healing, life) = (healing.to_owned(), life.to_owned());
+        let (recovery_id, server_run_id) = (recovery_id.to_owned(), server_run_id.to_owned());
         self.write(move |c| {
             let done = c
                 .query_row(
                     "UPDATE health SET whole_in = ?3, healed_by = healing, healing = NULL, from_ms = NULL
                      WHERE partition = ?1 AND healing = ?2 AND ?3 = ?4 RETURNING 1",
-                    params![partition, healing, life, LIFE],
+                    params![partition, recovery_id, server_run_id, RUN_ID],
                     |_| Ok(()),
                 )
                 .optional()?;
@@ -83,7 +87,7 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn forget_events(&self) -> Result<(), StoreError> {
+    pub(super) async fn drop_events(&self) -> Result<(), StoreError> {
         self.write(|c| {
             c.execute("UPDATE health SET whole_in = NULL, reach_ms = NULL, healing = NULL, from_ms = NULL", [])?;
             for table in ["marks", "entities", "counters", "conditions", "changes", "audit"] {
@@ -97,12 +101,12 @@ impl Sqlite {
 }
 
 fn health(row: &Row<'_>) -> rusqlite::Result<Health> {
-    let healing: Option<String> = row.get(3)?;
+    let recovery_id: Option<String> = row.get(3)?;
     Ok(Health {
-        server_run_id: LIFE.to_owned(),
+        server_run_id: RUN_ID.to_owned(),
         complete_in: row.get(0)?,
         recovery_id: row.get(1)?,
         high_watermark_ms: row.get(2)?,
-        recovery: healing.zip(row.get(4)?),
+        recovery: recovery_id.zip(row.get(4)?),
     })
 }

@@ -1,10 +1,10 @@
 //! The embedded adapters: queue, archive and store in one SQLite file.
 //!
 //! WAL with `synchronous=FULL`: a committed transaction survives a crash of process and machine.
-//! One thread writes; whatever is waiting when it begins goes into one transaction, so that many
-//! webhooks share one fsync. Readers have connections of their own and never wait for the writer.
+//! One thread writes. All requests that wait when it starts a round go into one transaction, so that many
+//! webhooks share one fsync. Readers use separate connections and never wait for the writer.
 //!
-//! Several processes may open the same file (the CLI beside a running `serve`).
+//! Several processes may open the same file (the CLI and a running `serve`).
 
 mod checkpoint;
 mod documents;
@@ -45,26 +45,26 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     /// One per partition: something was published.
     published: Vec<Notify>,
-    /// The queue was closed: it takes nothing more.
+    /// The queue was closed and accepts nothing.
     closed: AtomicBool,
-    /// Not by commands that only look.
+    /// Whether old data is pruned: not by commands that only read.
     prunes: bool,
 }
 
-/// What the writer runs inside a transaction.
+/// Work of the writer inside a transaction.
 trait Job: Send {
-    /// It may be run once more, after all that it did was undone.
+    /// May be called again after a rollback.
     fn run(&mut self, connection: &Connection) -> Result<(), SqliteError>;
 
-    /// Called when what it did is on disk, or is not.
+    /// Called once the transaction is on disk or has failed.
     fn answer(self: Box<Self>, committed: Result<(), SqliteError>);
 }
 
-/// A job that somebody waits for, perhaps.
+/// A job whose result a caller may await.
 struct Task<F, T> {
     work: F,
     result: Option<Result<T, SqliteError>>,
-    tell: oneshot::Sender<Result<T, SqliteError>>,
+    sender: oneshot::Sender<Result<T, SqliteError>>,
 }
 
 /// How the data folder is opened.
@@ -75,7 +75,7 @@ pub enum Open {
         /// Partitions of a new deployment.
         partitions: u32,
     },
-    /// For commands that look at what is there.
+    /// For commands that only read.
     Existing,
 }
 
@@ -144,8 +144,8 @@ impl Sqlite {
         self.0.partitions
     }
 
-    /// Forgets some of what is too old at `now_s` (Unix seconds), as a process that serves does from time to time by
-    /// itself. Public for tests, which move the clock.
+    /// Prunes some of the data that is too old at `now_s` (Unix seconds), as a serving process does periodically.
+    /// Public for tests, which move the clock.
     #[doc(hidden)]
     pub async fn forget_old(&self, now_s: i64) -> Result<(), StoreError> {
         let partitions = self.0.partitions;
@@ -166,7 +166,7 @@ impl Sqlite {
             .map_err(|_| SqliteError::not_run(WRITER_ENDED))?
     }
 
-    /// The same without waiting for the disk. Work is done in the order in which it was begun.
+    /// The same without waiting for the disk. Work runs in the order of the calls.
     async fn begin_write<T, F>(
         &self,
         work: F,
@@ -175,22 +175,22 @@ impl Sqlite {
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
+        let (sender, result) = oneshot::channel();
         let task = Box::new(Task {
             work,
             result: None,
-            tell,
+            sender,
         });
         self.0
             .jobs
             .send(task)
             .await
             .map_err(|_| SqliteError::not_run(WRITER_ENDED))?;
-        Ok(told)
+        Ok(result)
     }
 
-    /// Runs `work` on a reader connection, off the async threads. All that it reads is of one moment; and one
-    /// transaction for all of it is far cheaper than one for each statement.
+    /// Runs `work` on a reader connection, outside the async threads. One transaction gives it one consistent view,
+    /// and is far cheaper than one per statement.
     async fn read<T, F>(&self, work: F) -> Result<T, SqliteError>
     where
         T: Send + 'static,
@@ -226,7 +226,7 @@ impl Sqlite {
 
 const WRITER_ENDED: &str = "the thread that writes the embedded store has ended";
 
-/// How long one waits for a lock that another process has.
+/// The timeout for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -240,10 +240,10 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // Of commands beside a server; its own writer does that in a better way.
+    // For commands that write during `serve`; its own writer uses `Checkpoints`.
     connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    // What must be undone, if it must, is small: by default it goes to a file.
+    // Rollback data is small; by default it goes to a file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -263,7 +263,7 @@ impl From<rusqlite::Error> for Prepare {
 /// Creates the schema in a new file; checks version and partitions of an old one.
 fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     const SCHEMA_VERSION: u32 = 3;
-    // Looking needs no lock, and must not wait for a busy writer.
+    // Reading needs no lock and must not wait for a busy writer.
     let behavior = if how == Open::Existing {
         TransactionBehavior::Deferred
     } else {
@@ -276,7 +276,7 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             transaction.execute_batch(include_str!("schema.sql"))?;
             transaction.execute_batch(include_str!("schema_2.sql"))?;
             transaction.execute_batch(include_str!("schema_3.sql"))?;
-            health::all_whole(&transaction, partitions)?;
+            health::mark_complete(&transaction, partitions)?;
             transaction.execute(
                 "INSERT INTO meta VALUES ('partitions', ?1)",
                 [partitions.to_string()],
@@ -293,7 +293,7 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
             if version == 1 {
                 transaction.execute_batch(include_str!("schema_2.sql"))?;
                 transaction.execute_batch(include_str!("from_1_to_2.sql"))?;
-                health::all_whole(&transaction, partitions)?;
+                health::mark_complete(&transaction, partitions)?;
             }
             transaction.execute_batch(include_str!("schema_3.sql"))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -323,24 +323,23 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     if partitions != stored {
         return Err(Prepare::Wrong(format!(
             "this store was created with {stored} partitions, and that cannot change: set REVWATCH_PARTITIONS={stored} \
-             (or `partitions` in the configuration), or start with a new data folder; {partitions} was asked for"
+             (or `partitions` in the configuration), or start with a new data folder; {partitions} was requested"
         )));
     }
     transaction.commit()?;
     Ok(stored)
 }
 
-/// One transaction per round, with all that waits when the round begins. It may begin again after a panic: what was not
-/// committed is undone, and who waits for it hears that it was not.
+/// One transaction per round, with all requests that wait when it starts. It can be restarted after a panic: what was
+/// not committed is rolled back, and its callers get an error.
 fn write_loop(
     connection: &mut Connection,
     inbox: &mut mpsc::Receiver<Box<dyn Job>>,
     checkpoints: &mut Checkpoints,
 ) {
-    // Under load the pages of a round, and those it looks for, are more than the usual 2 MiB. The memory is taken when
-    // it is needed.
+    // Under load a round reads and writes more pages than the default 2 MiB. The memory is allocated when needed.
     if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
-        tracing::warn!(%error, "the embedded store works with little memory");
+        tracing::warn!(%error, "the embedded store runs with a small cache");
     }
     const MAX_TASKS_PER_TRANSACTION: usize = 1024;
     while let Some(first) = inbox.blocking_recv() {
@@ -353,13 +352,13 @@ fn write_loop(
         write_round(connection, jobs);
         checkpoints.after_round(connection);
     }
-    // The last handle is gone: leave one tidy file behind.
+    // The last handle was dropped: leave a single file.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
 
 fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
-    // Nearly always all of it works. If something does not, it is done again, each job so that it can be undone alone:
-    // that costs SQLite a copy of every page it changes.
+    // Almost always all jobs succeed. If one fails, they run again, each in a savepoint so that it can be rolled back
+    // alone: that costs SQLite a copy of every page it changes.
     let committed = match attempt(connection, &mut jobs, false) {
         Ok(true) => Ok(()),
         Ok(false) => attempt(connection, &mut jobs, true).map(drop),
@@ -373,7 +372,7 @@ fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
     }
 }
 
-/// One transaction. `Ok(false)`: a job failed, and nothing was written; not when each stands `apart`.
+/// One transaction. `Ok(false)`: a job failed and nothing was written; never with a savepoint per job (`apart`).
 fn attempt(
     connection: &mut Connection,
     jobs: &mut [Box<dyn Job>],
@@ -391,16 +390,16 @@ fn attempt(
             }
             continue;
         }
-        let mark = |sql| transaction.prepare_cached(sql)?.execute([]);
-        mark("SAVEPOINT job").map_err(failure)?;
+        let savepoint = |sql| transaction.prepare_cached(sql)?.execute([]);
+        savepoint("SAVEPOINT job").map_err(failure)?;
         if let Err(why) = job.run(&transaction) {
-            // A full disk, for one, ends the transaction: nothing of it is left, nor a mark to go back to.
+            // A full disk, for example, ends the transaction: nothing of it is left, not even the savepoint.
             if transaction.is_autocommit() {
                 return Err(why);
             }
-            mark("ROLLBACK TO job").map_err(failure)?;
+            savepoint("ROLLBACK TO job").map_err(failure)?;
         }
-        mark("RELEASE job").map_err(failure)?;
+        savepoint("RELEASE job").map_err(failure)?;
     }
     transaction.commit().map(|()| true).map_err(failure)
 }
@@ -432,8 +431,8 @@ where
             (_, Err(failure)) => Err(failure),
             (None, Ok(())) => Err(SqliteError::not_run("it was not run")),
         };
-        // A caller who has gone away does not undo what it asked for.
-        let _ = self.tell.send(answer);
+        // A cancelled caller does not undo its request.
+        let _ = self.sender.send(answer);
     }
 }
 
@@ -444,8 +443,8 @@ fn watch(inner: &std::sync::Weak<Inner>) {
     const CHECKS_PER_PRUNING: u32 = 100;
     let mut connection = None;
     let mut last = 0;
-    let mut looks = 0_u32;
-    // The last mark that was looked at when marks were pruned.
+    let mut checks = 0_u32;
+    // The last dedupe key that pruning checked.
     let pruned_until = Arc::<Mutex<String>>::default();
     while let Some(inner) = inner.upgrade() {
         let version = match &connection {
@@ -460,15 +459,15 @@ fn watch(inner: &std::sync::Weak<Inner>) {
             last = version;
             inner.published.iter().for_each(Notify::notify_waiters);
         }
-        looks = looks.wrapping_add(1);
-        if inner.prunes && looks.is_multiple_of(CHECKS_PER_PRUNING) {
+        checks = checks.wrapping_add(1);
+        if inner.prunes && checks.is_multiple_of(CHECKS_PER_PRUNING) {
             let partitions = inner.partitions;
             let pruned_until = pruned_until.clone();
             let now_s = inner.clock.now_s();
             let work = move |c: &Connection| {
                 let mut until = pruned_until.lock().unwrap_or_else(PoisonError::into_inner);
                 *until = prune(c, partitions, &until, now_s).inspect_err(|error| {
-                    tracing::warn!(%error, "what is too old cannot be forgotten");
+                    tracing::warn!(%error, "cannot prune old data");
                 })?;
                 Ok(())
             };
@@ -476,7 +475,7 @@ fn watch(inner: &std::sync::Weak<Inner>) {
             let _ = inner.jobs.try_send(Box::new(Task {
                 work,
                 result: None,
-                tell: oneshot::channel().0,
+                sender: oneshot::channel().0,
             }));
         }
         drop(inner);
@@ -484,7 +483,7 @@ fn watch(inner: &std::sync::Weak<Inner>) {
     }
 }
 
-/// Forgets what is too old, a little at a time, so that nobody waits long.
+/// Prunes old data, some rows at a time, so that the writer is not blocked for long.
 fn prune(
     connection: &Connection,
     partitions: u32,
@@ -493,21 +492,21 @@ fn prune(
 ) -> rusqlite::Result<String> {
     queue::prune(connection, partitions, now_s * 1000 - ARCHIVE_KEPT_MS)?;
     store::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
-    store::prune_marks(
+    store::prune_dedupe_keys(
         connection,
         until,
-        revwatch_core::event::day_of(now_s).saturating_sub(MARKS_KEPT_DAYS),
+        revwatch_core::event::day_of(now_s).saturating_sub(DEDUPE_KEYS_KEPT_DAYS),
     )
 }
 
-/// Stripe resends for 30 days at most; the archive reaches five days further back, as RabbitMQ's does.
+/// Stripe resends for 30 days at most; the archive keeps five days more, as RabbitMQ's does.
 const ARCHIVE_KEPT_MS: i64 = 35 * 86_400_000;
 
-/// Hours are kept for a day longer than they are compared: a comparison may take from one day into the next.
+/// Hours are kept for a day longer than they are compared: a comparison may run past midnight.
 const DAY_S: i64 = 86_400;
 
 /// Ten days longer than Stripe resends.
-const MARKS_KEPT_DAYS: u32 = 40;
+const DEDUPE_KEYS_KEPT_DAYS: u32 = 40;
 
 fn data_version(connection: &Connection) -> Option<i64> {
     connection
@@ -527,15 +526,15 @@ fn queue_error(failure: SqliteError) -> QueueError {
 mod tests {
     use super::*;
 
-    /// Neither those in the same round nor those who come later notice it.
+    /// Other jobs of the same round and later jobs are not affected.
     #[tokio::test]
-    async fn one_job_that_panics_is_undone_and_answered_and_the_writer_goes_on() {
+    async fn a_panicking_job_is_rolled_back_alone_and_the_writer_continues() {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         let put = |key: &'static str, panics: bool| {
             sqlite.write(move |c| {
                 c.execute("INSERT INTO meta VALUES (?1, 'x')", [key])?;
-                assert!(!panics, "as asked");
+                assert!(!panics, "the intended panic");
                 Ok(())
             })
         };
@@ -548,7 +547,7 @@ mod tests {
                 .to_string()
                 .contains("panicked")
         );
-        put("d", false).await.expect("the writer goes on");
+        put("d", false).await.expect("the writer continues");
         let keys = sqlite.read(|c| {
             c.query_row(
                 "SELECT group_concat(key, '') FROM meta WHERE value = 'x'",
@@ -560,11 +559,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_writer_that_panics_between_jobs_goes_on_and_nobody_waits_for_ever() {
+    async fn a_writer_that_panics_between_jobs_continues_and_every_caller_gets_a_result() {
         struct Faulty;
         impl Job for Faulty {
             fn run(&mut self, _: &Connection) -> Result<(), SqliteError> {
-                panic!("as asked")
+                panic!("the intended panic")
             }
 
             fn answer(self: Box<Self>, _: Result<(), SqliteError>) {}
@@ -572,7 +571,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store");
         assert!(sqlite.0.jobs.send(Box::new(Faulty)).await.is_ok());
-        // It may be of the same round, and fails then; the next one cannot be.
+        // This one may be in the same round and fail; the next one cannot be.
         let put =
             || sqlite.write(|c| c.execute("INSERT OR REPLACE INTO meta VALUES ('a', 'x')", []));
         let deadline = Duration::from_secs(30);
@@ -582,6 +581,6 @@ mod tests {
         tokio::time::timeout(deadline, put())
             .await
             .expect("answered")
-            .expect("the writer goes on");
+            .expect("the writer continues");
     }
 }

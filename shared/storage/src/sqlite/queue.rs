@@ -35,7 +35,7 @@ impl Publish for Sqlite {
 impl Consume for Sqlite {
     async fn consume(&self, partition: u32) -> Result<Box<dyn Consumer>, QueueError> {
         self.takes(partition)?;
-        // Asked of the writer, so that what was acknowledged in this process counts.
+        // Read by the writer, so that acknowledgements of this process are included.
         let at = self
             .write(move |c| {
                 c.prepare_cached(
@@ -77,8 +77,8 @@ impl Consume for Sqlite {
 
 #[async_trait]
 impl Holding for Sqlite {
-    async fn hold(&self, place: HoldingQueue, aside: HeldDelivery) -> Result<(), QueueError> {
-        self.write(move |c| insert_aside(c, place, &aside))
+    async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
+        self.write(move |c| insert_held(c, place, &held))
             .await
             .map(drop)
             .map_err(queue_error)
@@ -87,19 +87,19 @@ impl Holding for Sqlite {
     async fn visit_held(
         &self,
         place: HoldingQueue,
-        look: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+        visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
     ) -> Result<(), QueueError> {
         const PAGE: i64 = 100;
-        let (mut after, last) = (0, self.last_aside(place).await?);
+        let (mut after, last) = (0, self.last_held(place).await?);
         while after < last {
             let page = self
-                .read(move |c| page_aside(c, place, after, PAGE))
+                .read(move |c| held_page(c, place, after, PAGE))
                 .await
                 .map_err(queue_error)?;
             let Some((seq, _)) = page.last() else { break };
             after = *seq;
-            for (_, aside) in page.into_iter().take_while(|(seq, _)| *seq <= last) {
-                if look(aside).is_break() {
+            for (_, held) in page.into_iter().take_while(|(seq, _)| *seq <= last) {
+                if visit(held).is_break() {
                     return Ok(());
                 }
             }
@@ -113,42 +113,42 @@ impl Holding for Sqlite {
         decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
     ) -> Result<TriageSummary, QueueError> {
         const PAGE: i64 = 500;
-        let (mut after, mut swept, last) =
-            (0, TriageSummary::default(), self.last_aside(place).await?);
+        let (mut after, mut summary, last) =
+            (0, TriageSummary::default(), self.last_held(place).await?);
         while after < last {
             let page = self
-                .read(move |c| page_aside(c, place, after, PAGE))
+                .read(move |c| held_page(c, place, after, PAGE))
                 .await
                 .map_err(queue_error)?;
             let Some((seq, _)) = page.last() else { break };
             after = *seq;
             let mut done = Vec::new();
-            for (seq, aside) in page.into_iter().filter(|(seq, _)| *seq <= last) {
-                let process = match decide(&aside) {
+            for (seq, held) in page.into_iter().filter(|(seq, _)| *seq <= last) {
+                let requeued = match decide(&held) {
                     Disposition::Keep => {
-                        swept.kept += 1;
+                        summary.kept += 1;
                         continue;
                     }
                     Disposition::Requeue(delivery) => {
                         self.takes(delivery.partition)?;
-                        swept.requeued += 1;
+                        summary.requeued += 1;
                         Some(*delivery)
                     }
                     Disposition::Discard => {
-                        swept.discarded += 1;
+                        summary.discarded += 1;
                         None
                     }
                 };
-                done.push((seq, process));
+                done.push((seq, requeued));
             }
-            // Out of here and into the queue in one transaction.
+            // Deleted here and inserted into the queue in one transaction.
             let touched: Vec<u32> = done
                 .iter()
                 .filter_map(|(_, d)| d.as_ref().map(|d| d.partition))
                 .collect();
             self.write(move |c| {
-                for (seq, process) in &done {
-                    if let Some(delivery) = process {
+                for (seq, requeued) in &done {
+                    if let Some(delivery) = requeued {
                         insert(c, delivery)?;
                     }
                     c.prepare_cached("DELETE FROM aside WHERE seq = ?1")?
@@ -162,14 +162,14 @@ impl Holding for Sqlite {
                 .into_iter()
                 .for_each(|p| self.0.published[p as usize].notify_waiters());
         }
-        Ok(swept)
+        Ok(summary)
     }
 
     async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
         self.read(move |c| {
             c.query_row(
                 "SELECT count(*) FROM aside WHERE place = ?1",
-                [word(place)],
+                [column_value(place)],
                 |row| row.get::<_, u64>(0),
             )
         })
@@ -193,7 +193,7 @@ impl Replay for Sqlite {
             })
             .await
             .map_err(queue_error)?;
-        Ok(Box::new(Walk {
+        Ok(Box::new(ArchiveCursor {
             db: self.clone(),
             from_ms,
             ends,
@@ -206,11 +206,11 @@ impl Replay for Sqlite {
 #[async_trait]
 impl Journal for Sqlite {
     async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        /// What is published meanwhile must not have to wait for all of it.
-        const AT_ONCE: usize = 250;
+        /// A concurrent publish must not wait for all lines.
+        const MAX_LINES_PER_WRITE: usize = 250;
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
-            let some: Vec<_> = entries.by_ref().take(AT_ONCE).collect();
+            let some: Vec<_> = entries.by_ref().take(MAX_LINES_PER_WRITE).collect();
             self.write(move |c| some.iter().try_for_each(|entry| put_line(c, entry)))
                 .await
                 .map_err(queue_error)?;
@@ -248,16 +248,16 @@ impl Journal for Sqlite {
 impl EventQueue for Sqlite {
     async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
-        // What was acknowledged is on disk after this.
+        // After this write every acknowledgement is on disk.
         let _ = self.write(|_| Ok(())).await;
     }
 }
 
 impl Sqlite {
-    /// The number of the last that stands there.
-    async fn last_aside(&self, place: HoldingQueue) -> Result<i64, QueueError> {
+    /// The sequence number of the last held delivery.
+    async fn last_held(&self, place: HoldingQueue) -> Result<i64, QueueError> {
         let last = "SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1";
-        self.read(move |c| c.query_row(last, [word(place)], |row| row.get(0)))
+        self.read(move |c| c.query_row(last, [column_value(place)], |row| row.get(0)))
             .await
             .map_err(queue_error)
     }
@@ -275,13 +275,13 @@ impl Sqlite {
     }
 }
 
-/// Reads on from where the partition was acknowledged.
+/// Reads a partition from its last acknowledgement.
 struct Cursor {
     db: Sqlite,
     partition: u32,
-    /// Last id handed out.
+    /// The last id returned.
     at: i64,
-    /// Last id acknowledged.
+    /// The last id acknowledged.
     acknowledged: i64,
 }
 
@@ -289,13 +289,13 @@ struct Cursor {
 impl Consumer for Cursor {
     async fn ready(&mut self) -> Result<(), QueueError> {
         loop {
-            // Asked for before looking, so that what is published in between wakes us.
+            // Created before the check, so that a publish in between wakes this consumer.
             let published = self.db.0.published[self.partition as usize].notified();
             let ids = [self.at, first_id(self.partition + 1)];
-            let look = "SELECT EXISTS (SELECT 1 FROM archive WHERE id > ?1 AND id < ?2)";
+            let check = "SELECT EXISTS (SELECT 1 FROM archive WHERE id > ?1 AND id < ?2)";
             let is_there = self
                 .db
-                .read(move |c| c.prepare_cached(look)?.query_row(ids, |row| row.get(0)));
+                .read(move |c| c.prepare_cached(check)?.query_row(ids, |row| row.get(0)));
             if is_there.await.map_err(queue_error)? {
                 return Ok(());
             }
@@ -310,7 +310,7 @@ impl Consumer for Cursor {
             i64::try_from(max.max(1)).unwrap_or(i64::MAX),
         );
         loop {
-            // Asked for before looking, so that what is published in between wakes us.
+            // Created before the check, so that a publish in between wakes this consumer.
             let published = db.0.published[partition as usize].notified();
             let after = self.at;
             let found = db
@@ -325,8 +325,8 @@ impl Consumer for Cursor {
         }
     }
 
-    /// Goes into the writer's next transaction, and is not waited for: as on RabbitMQ, all that can come of an
-    /// acknowledgement that a crash has lost is that deliveries are handed out again, and their marks tell.
+    /// Goes into the writer's next transaction and is not awaited. As with RabbitMQ, an acknowledgement lost in a crash
+    /// only means redelivery, and dedupe keys make that harmless.
     async fn ack(&mut self) -> Result<(), QueueError> {
         let (partition, at) = (self.partition, self.at);
         if at == self.acknowledged {
@@ -342,8 +342,8 @@ impl Consumer for Cursor {
     }
 }
 
-/// Through the archive, one partition after the other.
-struct Walk {
+/// Reads the archive, one partition after the other.
+struct ArchiveCursor {
     db: Sqlite,
     from_ms: i64,
     /// The last id of each partition.
@@ -353,7 +353,7 @@ struct Walk {
 }
 
 #[async_trait]
-impl Archive for Walk {
+impl Archive for ArchiveCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let limit = i64::try_from(max.max(1)).unwrap_or(i64::MAX);
         while let Some(end) = self.ends.get(self.partition as usize).copied() {
@@ -405,25 +405,25 @@ fn put_line(
     Ok(())
 }
 
-fn word(place: HoldingQueue) -> &'static str {
+fn column_value(place: HoldingQueue) -> &'static str {
     match place {
         HoldingQueue::DeadLetters => "dead",
         HoldingQueue::Parked => "parked",
     }
 }
 
-fn insert_aside(
+fn insert_held(
     c: &Connection,
     place: HoldingQueue,
-    aside: &HeldDelivery,
+    held: &HeldDelivery,
 ) -> rusqlite::Result<usize> {
-    let d = &aside.delivery;
+    let d = &held.delivery;
     c.prepare_cached(
         "INSERT OR IGNORE INTO aside (place, delivery, event_id, event_type, partition, endpoint, received_ms,
          traceparent, body, reason, at_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
     )?
     .execute(params![
-        word(place),
+        column_value(place),
         d.id.as_bytes(),
         d.event_id,
         d.event_type,
@@ -432,12 +432,12 @@ fn insert_aside(
         d.received_ms,
         d.traceparent,
         d.body.as_ref(),
-        aside.reason,
-        aside.at_ms
+        held.reason,
+        held.at_ms
     ])
 }
 
-fn page_aside(
+fn held_page(
     c: &Connection,
     place: HoldingQueue,
     after: i64,
@@ -446,26 +446,26 @@ fn page_aside(
     c.prepare_cached(&format!(
         "SELECT seq, partition, reason, at_ms, {DELIVERY} FROM aside WHERE place = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
     ))?
-    .query_map(params![word(place), after, limit], |row| {
+    .query_map(params![column_value(place), after, limit], |row| {
         let delivery = delivery(row, 4, row.get(1)?)?;
         Ok((row.get(0)?, HeldDelivery { delivery, reason: row.get(2)?, at_ms: row.get(3)? }))
     })?
     .collect()
 }
 
-/// Partitions lie one after the other in the table, each with room for 2^40 deliveries.
+/// Partitions are consecutive ranges of ids, each with room for 2^40 deliveries.
 fn first_id(partition: u32) -> i64 {
     (i64::from(partition) << 40) + 1
 }
 
-/// Forgets deliveries that were received before `before_ms` and are acknowledged: the oldest of each
-/// partition, some at a time, so that nobody waits long for the writer.
+/// Drops acknowledged deliveries that were received before `before_ms`: the oldest of each partition,
+/// some at a time, so that the writer is not blocked for long.
 pub(super) fn prune(
     connection: &Connection,
     partitions: u32,
     before_ms: i64,
 ) -> rusqlite::Result<()> {
-    const AT_ONCE: u32 = 2000;
+    const MAX_ROWS_PER_RUN: u32 = 2000;
     let mut oldest = connection.prepare_cached(
         "SELECT received_ms < ?3 FROM archive WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1",
     )?;
@@ -485,13 +485,13 @@ pub(super) fn prune(
             .query_row(params![range.0, range.1, before_ms], |row| row.get(0))
             .optional()?;
         if due == Some(true) {
-            delete.execute(params![range.0, range.1, before_ms, AT_ONCE])?;
+            delete.execute(params![range.0, range.1, before_ms, MAX_ROWS_PER_RUN])?;
         }
     }
     Ok(())
 }
 
-/// Numbers go on even when the archive has been cleared up to the cursor.
+/// Ids continue even after the archive was pruned up to the cursor.
 fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usize> {
     let first = first_id(delivery.partition);
     connection
@@ -551,7 +551,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_old_and_acknowledged_is_forgotten_and_numbers_go_on() {
+    fn only_old_acknowledged_deliveries_are_pruned_and_ids_continue() {
         let c = Connection::open_in_memory().expect("a database");
         c.execute_batch(include_str!("schema.sql"))
             .expect("the schema");
@@ -591,6 +591,6 @@ mod tests {
         );
         prune(&c, 2, 99).expect("pruned");
         add(0, 100);
-        assert_eq!(kept()[0], (4, 100), "a number is never given twice");
+        assert_eq!(kept()[0], (4, 100), "an id is never reused");
     }
 }

@@ -1,4 +1,5 @@
-//! The state store.
+//! The store.
+
 use async_trait::async_trait;
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
@@ -19,13 +20,13 @@ use crate::ports::{
 
 #[async_trait]
 impl Entities for Sqlite {
-    async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
-        let want = want.clone();
+    async fn read(&self, partition: u32, read_set: &ReadSet) -> Result<ReadResult, StoreError> {
+        let read_set = read_set.clone();
         Sqlite::read(self, move |c| {
             let mut marks = c.prepare_cached(
                 "SELECT delivery FROM marks WHERE key = ?1 AND day = ?2 AND partition = ?3",
             )?;
-            let marks = want.dedupe_keys.iter().map(|(day, key)| {
+            let marks = read_set.dedupe_keys.iter().map(|(day, key)| {
                 let id = marks
                     .query_row(params![key, day, partition], |row| row.get(0))
                     .optional()?;
@@ -33,7 +34,7 @@ impl Entities for Sqlite {
             });
             Ok(ReadResult {
                 dedupe_keys: marks.collect::<rusqlite::Result<_>>()?,
-                entities: want
+                entities: read_set
                     .entities
                     .iter()
                     .map(|key| entity(c, key, Some(partition)))
@@ -116,7 +117,7 @@ impl Aggregates for Sqlite {
                 "SELECT hour, name, value FROM counters WHERE hour = ?1 UNION ALL
                  SELECT hour, name, value FROM counters WHERE hour BETWEEN ?2 AND ?3",
             )?;
-            let mut rows = statement.query(params![STANDING, from_hour, to_hour])?;
+            let mut rows = statement.query(params![CURRENT, from_hour, to_hour])?;
             while let Some(row) = rows.next()? {
                 let bucket =
                     u32::try_from(row.get::<_, i64>(0)?).map_or(Bucket::Current, Bucket::Hour);
@@ -134,7 +135,7 @@ impl Aggregates for Sqlite {
             let mut one =
                 c.prepare_cached("SELECT value FROM counters WHERE hour = ?1 AND name = ?2")?;
             let values = names.iter().map(|name| {
-                one.query_row(params![STANDING, name], |row| row.get(0))
+                one.query_row(params![CURRENT, name], |row| row.get(0))
                     .optional()
             });
             values.map(|value| Ok(value?.unwrap_or(0))).sum()
@@ -185,7 +186,7 @@ impl ConditionFeed for Sqlite {
             if known.is_some() && (after + 1 < oldest || after > newest) {
                 return Ok((true, false, newest, Vec::new()));
             }
-            // One more than asked for shows whether there are more.
+            // One more than requested shows whether there are more.
             let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
             let mut rows: Vec<(u64, String)> = c
                 .prepare_cached(
@@ -307,43 +308,44 @@ impl Coordination for Sqlite {
 #[async_trait]
 impl Recovery for Sqlite {
     async fn health(&self) -> Result<Vec<Health>, StoreError> {
-        self.look_at_health().await
+        self.read_health().await
     }
 
     async fn begin_recovery(
         &self,
         partition: u32,
-        healing: &str,
+        recovery_id: &str,
         margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
-        self.note_healing(partition, healing, margin_ms).await
+        self.start_recovery(partition, recovery_id, margin_ms).await
     }
 
     async fn end_recovery(
         &self,
         partition: u32,
-        healing: &str,
-        life: &str,
+        recovery_id: &str,
+        server_run_id: &str,
     ) -> Result<bool, StoreError> {
-        self.note_healed(partition, healing, life).await
+        self.finish_recovery(partition, recovery_id, server_run_id)
+            .await
     }
 
     async fn drop_state(&self) -> Result<(), StoreError> {
-        self.forget_events().await
+        self.drop_events().await
     }
 }
 
-/// Looks at some marks after the one with key `after`, forgets those set before `before_day`, and returns where to go
-/// on: at the beginning again, after the last.
-pub(super) fn prune_marks(
+/// Checks some dedupe keys after `after`, drops those set before `before_day`, and returns where to continue: at the
+/// beginning after the last one.
+pub(super) fn prune_dedupe_keys(
     c: &Connection,
     after: &str,
     before_day: u32,
 ) -> rusqlite::Result<String> {
-    const AT_ONCE: u32 = 5000;
+    const MAX_ROWS_PER_RUN: u32 = 5000;
     let until: Option<String> = c
         .prepare_cached("SELECT key FROM marks WHERE key > ?1 ORDER BY key LIMIT 1 OFFSET ?2")?
-        .query_row(params![after, AT_ONCE - 1], |row| row.get(0))
+        .query_row(params![after, MAX_ROWS_PER_RUN - 1], |row| row.get(0))
         .optional()?;
     // In SQLite every BLOB comes after every text.
     c.prepare_cached(
@@ -353,20 +355,21 @@ pub(super) fn prune_marks(
     Ok(until.unwrap_or_default())
 }
 
-/// Forgets the oldest of the counters of hours before `first_hour`.
+/// Drops the oldest counters of hours before `first_hour`.
 pub(super) fn prune_hours(c: &Connection, first_hour: u32) -> rusqlite::Result<()> {
-    const AT_ONCE: u32 = 5000;
+    const MAX_ROWS_PER_RUN: u32 = 5000;
     c.prepare_cached(
         "DELETE FROM counters WHERE (hour, name) IN
            (SELECT hour, name FROM counters WHERE hour > ?1 AND hour < ?2 ORDER BY hour, name LIMIT ?3)",
     )?
-    .execute(params![STANDING, first_hour, AT_ONCE])
+    .execute(params![CURRENT, first_hour, MAX_ROWS_PER_RUN])
     .map(drop)
 }
 
-const STANDING: i64 = -1;
+/// The hour of current counters.
+const CURRENT: i64 = -1;
 
-/// How many condition changes and audit entries are kept.
+/// The numbers of condition changes and audit entries that are kept.
 const CHANGES_KEPT: i64 = 100_000;
 const AUDIT_KEPT: i64 = 1_000_000;
 
@@ -440,7 +443,7 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     let mut zero = c.prepare_cached("DELETE FROM counters WHERE hour = ?1 AND name = ?2")?;
     for (bucket, name, by) in commit.counters.iter() {
         let hour = match bucket {
-            Bucket::Current => STANDING,
+            Bucket::Current => CURRENT,
             Bucket::Hour(hour) => i64::from(hour),
         };
         let value: i64 = counter.query_row(params![hour, name, by], |row| row.get(0))?;
@@ -455,7 +458,7 @@ fn apply(c: &Connection, commit: &Commit, today: u32) -> rusqlite::Result<()> {
     for entry in &commit.audit {
         audit.execute([to_json(entry)?])?;
     }
-    health::reach(c, commit.partition, commit.high_watermark_ms)?;
+    health::raise_high_watermark(c, commit.partition, commit.high_watermark_ms)?;
     trim(c, "changes", CHANGES_KEPT, !commit.conditions.is_empty())?;
     trim(c, "audit", AUDIT_KEPT, !commit.audit.is_empty())
 }
@@ -497,7 +500,7 @@ fn trim(c: &Connection, table: &str, keep: i64, grew: bool) -> rusqlite::Result<
     Ok(())
 }
 
-/// Reads on after the entity with this id and partition.
+/// Reads after the entity with this id and partition.
 fn entity_page(
     c: &Connection,
     kind: EntityKind,
@@ -536,7 +539,7 @@ fn page_position(cursor: &EntityCursor) -> Result<(u32, &str), StoreError> {
         .ok_or_else(|| StoreError::Misconfigured(format!("{:?} is not an entity cursor", cursor.0)))
 }
 
-/// `None`: in whatever partition it is.
+/// `None`: in any partition.
 fn entity(
     c: &Connection,
     key: &EntityKey,
@@ -577,7 +580,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_marks_are_forgotten_some_at_a_time() {
+    fn old_dedupe_keys_are_pruned_some_at_a_time() {
         let c = Connection::open_in_memory().expect("a database");
         c.execute_batch(include_str!("schema.sql"))
             .expect("the schema");
@@ -591,9 +594,9 @@ mod tests {
             c.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))
                 .expect("numbers")
         };
-        let next = prune_marks(&c, "", 11).expect("pruned");
+        let next = prune_dedupe_keys(&c, "", 11).expect("pruned");
         assert_eq!((next.as_str(), left()), ("evt_04999", (5500, 1500)));
-        let next = prune_marks(&c, &next, 11).expect("pruned");
+        let next = prune_dedupe_keys(&c, &next, 11).expect("pruned");
         assert_eq!(
             (next.as_str(), left()),
             ("", (4000, 0)),
@@ -602,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn old_hours_are_forgotten_some_at_a_time_and_standing_counters_never() {
+    fn old_hours_are_pruned_some_at_a_time_and_current_counters_never() {
         let c = Connection::open_in_memory().expect("a database");
         c.execute_batch(include_str!("schema.sql"))
             .expect("the schema");

@@ -1,5 +1,5 @@
 #!lua
--- Keeps a member alive and returns all that are. KEYS: members. ARGV: member, milliseconds.
+-- Renews a member and returns all live members. KEYS: members. ARGV: member, milliseconds.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,7 +1,7 @@
 #!lua
--- Notes a healing, or joins the one under way, which then reaches as far back as either asks for: to the margin before
--- the newest that was committed while the partition was whole, or, if nothing of it is left, to the beginning.
--- KEYS: health. ARGV: name of the healing, margin in milliseconds.
+-- Starts a recovery, or joins the one in progress, which then starts at the earlier of both times: the margin before
+-- the newest commit while the partition was complete, or the beginning if none is recorded.
+-- KEYS: health. ARGV: recovery id, margin in milliseconds.
 
 redis.call('HSETNX', KEYS[1], 'healing', ARGV[1])
 local known = redis.call('HMGET', KEYS[1], 'from_ms', 'whole_in', 'reach_ms')

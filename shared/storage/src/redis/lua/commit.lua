@@ -1,15 +1,15 @@
 #!lua
--- One batch of one partition: whole or not at all.
+-- Applies one batch of one partition completely or not at all.
 -- Because of the first line Redis refuses the script before it starts when it is out of memory, cannot
--- persist, or is a replica. Everything else that could fail is found out before the first write.
+-- persist, or is a replica. Everything else that can fail is checked before the first write.
 -- KEYS: conditions, due, changes, audit, days, health, then those that the groups of the batch name by index.
 -- ARGV[1]: the batch, MessagePack, see commit.rs. ARGV[2..]: the bytes it refers to.
 
 local batch = cmsgpack.unpack(ARGV[1])
 local CONDITIONS, DUE, CHANGES, AUDIT, DAYS, HEALTH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local CHUNK = 1000 -- unpack() puts its result on the stack, which holds a few thousand
+local CHUNK = 1000 -- unpack() is limited by Lua's stack to some thousand values
 
--- Calls each(i, value) for every field of the group that the hash has; value is false if it has not.
+-- Calls each(i, value) for every field of the group; value is false if the hash does not have it.
 local function lookup(group, each)
   for from = 1, #group.fields, CHUNK do
     local to = math.min(from + CHUNK - 1, #group.fields)
@@ -48,7 +48,7 @@ end
 if own > 0 and foreign == 0 and absent == 0 then
   return 'already applied'
 end
--- Some deliveries of the batch were applied, others not: to call that applied would lose the others.
+-- Some deliveries of the batch were applied, others not: 'already applied' would lose the others.
 if own > 0 or foreign > 0 then
   return 'conflict'
 end
@@ -78,7 +78,7 @@ for _, group in ipairs(batch.counters) do
   end
 end
 
--- A key of the wrong type fails here instead of half way through.
+-- A key of the wrong type fails here, before the first write.
 redis.call('HLEN', CONDITIONS)
 redis.call('ZCARD', DUE)
 redis.call('XLEN', AUDIT)
@@ -109,8 +109,8 @@ for _, group in ipairs(batch.counters) do
   end
 end
 
--- Microseconds of the clock, or one more than the newest: a number given out before a loss of data
--- never comes again after it.
+-- Microseconds of the clock, or one more than the newest: a number issued before a data loss is never
+-- reused.
 local time = redis.call('TIME')
 local sequence = time[1] * 1000000 + time[2]
 if newest then
@@ -134,9 +134,9 @@ for _, entry in ipairs(batch.audit) do
   redis.call('XADD', AUDIT, 'MAXLEN', '~', batch.audit_kept, '*', batch.stream_field, entry)
 end
 
--- Only of a partition that is whole: in one that lost something, were it a moment ago, this would hide that it did.
--- To ask for the life of the server costs more than the rest of a small batch: once a second has to do. Where this
--- lags, a healing begins earlier than it must, never too late.
+-- Only for a complete partition: in a partition that lost data, even a moment ago, this would hide the loss.
+-- Reading the server's run id costs more than the rest of a small batch, so it is read once a second. This value may
+-- lag: a recovery then starts earlier than necessary, never too late.
 if health[1] and (tonumber(health[2] or -1000) or -1000) + 1000 <= batch.reach_ms
   and health[1] == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown') then
   redis.call('HSET', HEALTH, 'reach_ms', string.format('%.0f', batch.reach_ms))

@@ -1,5 +1,5 @@
 #!lua
--- Forgets all that events have told of a partition, its health first. There are few keys, if large ones.
+-- Drops everything derived from events of a partition, its health first. The keys are few, but can be large.
 -- KEYS: health. ARGV: the pattern of the partition's keys, which share the hash tag of KEYS[1].
 
 redis.call('DEL', KEYS[1])

@@ -1,8 +1,8 @@
 #!lua
--- Rebuilds the index of a space from its documents. Needed once for a space from before there was an index.
+-- Rebuilds the index of a space from its documents. Needed once for a space that was written before there was an index.
 -- KEYS: hash, index.
 
-local CHUNK = 1000 -- unpack() puts its result on the stack, which holds a few thousand
+local CHUNK = 1000 -- unpack() is limited by Lua's stack to some thousand values
 local keys = redis.call('HKEYS', KEYS[1])
 redis.call('UNLINK', KEYS[2])
 for from = 1, #keys, CHUNK do

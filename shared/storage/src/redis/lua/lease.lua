@@ -1,5 +1,5 @@
 #!lua
--- Takes or renews a lease; returns its fence, or false if somebody else holds it.
+-- Takes or renews a lease; returns its fence, or false if another holder has it.
 -- KEYS: lease, fence. ARGV: holder, milliseconds.
 
 local held = redis.call('GET', KEYS[1])
@@ -12,8 +12,8 @@ if held then
   return fence
 end
 
--- Microseconds of the clock, or one more than the last: higher than any given out before, even if that
--- one was lost with the data.
+-- Microseconds of the clock, or one more than the last: higher than any fence issued before, even if the
+-- last one was lost with the data.
 local time = redis.call('TIME')
 local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[2]) or 0) + 1)
 fence = string.format('%.0f', fence)

@@ -1,5 +1,5 @@
 #!lua
--- Gives a lease back if it is the holder's. KEYS: lease. ARGV: holder.
+-- Releases a lease if it is the holder's. KEYS: lease. ARGV: holder.
 
 local held = redis.call('GET', KEYS[1])
 if held and string.match(held, '^%d+ (.*)$') == ARGV[1] then

@@ -5,7 +5,7 @@
 local key = ARGV[1]
 local exists = redis.call('HEXISTS', KEYS[2], key) == 1
 local stored = redis.call('HGET', KEYS[3], key)
--- A document from before there were versions has version 1.
+-- A document written before there were versions has version 1.
 local version, writer = '0', nil
 if exists then
   version, writer = string.match(stored or '1', '^(%d+) ?(.*)$')
