@@ -71,10 +71,6 @@ impl StorePlace for Memory {
     }
 }
 
-fn system_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
-}
-
 #[tokio::test]
 async fn a_commit_that_times_out_is_applied_and_a_refused_one_is_not() {
     let memory = Memory::new().adapter;
