@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::entity::kind::is_grouped_by_customer;
+
 /// The envelope of an event, borrowed from its body.
 ///
 /// Snapshot events (`"object": "event"`) carry their object; thin events
@@ -177,10 +179,11 @@ impl<'a> Head<'a> {
 /// one partition for its lifetime, and a payment intent, for example, can get its customer later.
 impl Keyed for Head<'_> {
     fn key(&self) -> Option<Cow<'_, str>> {
-        if matches!(
-            self.object.as_ref().map(|s| s.0.as_ref()),
-            Some("subscription" | "invoice")
-        ) {
+        if self
+            .object
+            .as_ref()
+            .is_some_and(|object| is_grouped_by_customer(&object.0))
+        {
             let customer = self
                 .customer
                 .and_then(|raw| serde_json::from_str(raw.get()).ok());

@@ -4,7 +4,6 @@
 use revwatch_alerting::alert::Alert;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_alerting::rule::Severity;
-use revwatch_core::entity::EntityKind;
 use revwatch_core::kpi::Kpis;
 
 /// One line of the scorecard.
@@ -130,16 +129,8 @@ impl Line {
 
 /// Whether the alert is about a subscription or a payment for one.
 fn is_billing(alert: &Alert) -> bool {
-    let kind = alert.subject.entity().map(|key| key.kind);
-    matches!(
-        kind,
-        Some(
-            EntityKind::Subscription
-                | EntityKind::Invoice
-                | EntityKind::Payment
-                | EntityKind::Checkout
-        )
-    )
+    let subject = alert.subject.entity();
+    subject.is_some_and(|key| key.kind.row().is_billing)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
@@ -165,7 +156,7 @@ fn mean(seconds: impl Iterator<Item = i64>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use revwatch_alerting::alert::Subject;
-    use revwatch_core::entity::EntityKey;
+    use revwatch_core::entity::{EntityKey, EntityKind};
 
     use super::super::cases::tests::alert;
     use super::*;

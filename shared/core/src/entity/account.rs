@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::events::{EventRef, event_refs};
 use super::risk::{AccountStanding, Risk, risk, standing};
 use super::stripe_enums::CapabilityStatus;
 use super::timeline::{Facts, RecordedState, Timeline};
 use super::{
-    EntityKey, EntityKind, Transition, compact, keep_greater, keep_smaller, value_fingerprint,
+    EntityKey, EntityKind, EntityState, Transition, compact, keep_greater, keep_smaller,
+    value_fingerprint,
 };
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
@@ -330,55 +332,6 @@ impl Account {
             && self.external_accounts.is_empty()
     }
 
-    /// See [`super::Entity::contributions`]. Cohorts count in the hour in which onboarding began,
-    /// everything else in the hour in which it happened.
-    pub fn contributions(&self, tally: &mut Tally) {
-        let Some(began_s) = self.began_s() else {
-            return;
-        };
-        tally.add(
-            Bucket::Current,
-            &["accounts", self.risk().map_or("unknown", Risk::as_str)],
-            1,
-        );
-        if self.connected() && self.current().is_some_and(|f| f.charges_enabled) {
-            tally.add(Bucket::Current, &["accounts_charging"], 1);
-        }
-        if self.is_stale() {
-            tally.add(Bucket::Current, &["accounts_stale"], 1);
-        }
-        let country = self.country.as_deref().unwrap_or("unknown");
-        let furthest = self.stage();
-        for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
-            tally.add(Bucket::Current, &["funnel", milestone.as_str()], 1);
-            if !self.is_only_named() {
-                tally.add(
-                    Bucket::hour_of(began_s),
-                    &["cohort", milestone.as_str(), country],
-                    1,
-                );
-            }
-        }
-        if let Some((seconds, done_s)) = self
-            .onboarding_seconds()
-            .zip(self.milestones.get(&Milestone::ChargesEnabled))
-        {
-            let bucket = histogram::bucket(seconds).to_string();
-            tally.add(Bucket::Current, &["onboarding", &bucket], 1);
-            let hour = Bucket::hour_of(*done_s);
-            tally.add(hour, &["onboarded", "count"], 1);
-            tally.add(hour, &["onboarded", "seconds"], seconds);
-            tally.add(hour, &["onboarded_bucket", &bucket], 1);
-        }
-        if !self.is_only_named() {
-            self.stages(tally);
-        }
-        self.charging(tally);
-        if let Some((removed_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
-            tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
-        }
-    }
-
     /// When each milestone was reached, and the time since the previous one. Missing milestones are
     /// skipped, and one that came before its predecessor took no time.
     fn stages(&self, tally: &mut Tally) {
@@ -455,8 +408,101 @@ impl Account {
         }
     }
 
-    /// See [`super::Entity::conditions`]. A removed account has no other condition.
-    pub fn conditions(&self) -> Vec<Condition> {
+    fn reach(&mut self, milestone: Milestone, at_s: i64) {
+        self.milestones
+            .entry(milestone)
+            .and_modify(|first_s| *first_s = at_s.min(*first_s))
+            .or_insert(at_s);
+    }
+
+    /// The earliest remembered event; empty if there is none.
+    fn first_event(&self) -> &str {
+        self.timeline
+            .in_order()
+            .first()
+            .map_or("", |s| s.event_id.as_str())
+    }
+
+    /// `at` is the start, and the seconds after which the condition counts.
+    fn condition(
+        &self,
+        kind: ConditionKind,
+        at: (i64, i64),
+        event_id: &str,
+        detail: Option<String>,
+    ) -> Condition {
+        Condition {
+            key: ConditionKey {
+                kind,
+                subject: EntityKey::new(EntityKind::Account, &self.id),
+            },
+            since_s: at.0,
+            due_s: at.0.saturating_add(at.1),
+            account: Some(self.id.clone()),
+            customer: None,
+            money: None,
+            detail,
+            event_id: event_id.to_owned(),
+        }
+    }
+}
+
+impl EntityState for Account {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.id.clone_from(&key.id);
+    }
+
+    /// Cohorts count in the hour in which onboarding began,
+    /// everything else in the hour in which it happened.
+    fn contributions(&self, tally: &mut Tally) {
+        let Some(began_s) = self.began_s() else {
+            return;
+        };
+        tally.add(
+            Bucket::Current,
+            &["accounts", self.risk().map_or("unknown", Risk::as_str)],
+            1,
+        );
+        if self.connected() && self.current().is_some_and(|f| f.charges_enabled) {
+            tally.add(Bucket::Current, &["accounts_charging"], 1);
+        }
+        if self.is_stale() {
+            tally.add(Bucket::Current, &["accounts_stale"], 1);
+        }
+        let country = self.country.as_deref().unwrap_or("unknown");
+        let furthest = self.stage();
+        for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
+            tally.add(Bucket::Current, &["funnel", milestone.as_str()], 1);
+            if !self.is_only_named() {
+                tally.add(
+                    Bucket::hour_of(began_s),
+                    &["cohort", milestone.as_str(), country],
+                    1,
+                );
+            }
+        }
+        if let Some((seconds, done_s)) = self
+            .onboarding_seconds()
+            .zip(self.milestones.get(&Milestone::ChargesEnabled))
+        {
+            let bucket = histogram::bucket(seconds).to_string();
+            tally.add(Bucket::Current, &["onboarding", &bucket], 1);
+            let hour = Bucket::hour_of(*done_s);
+            tally.add(hour, &["onboarded", "count"], 1);
+            tally.add(hour, &["onboarded", "seconds"], seconds);
+            tally.add(hour, &["onboarded_bucket", &bucket], 1);
+        }
+        if !self.is_only_named() {
+            self.stages(tally);
+        }
+        self.charging(tally);
+        if let Some((removed_s, _)) = self.deauthorized.as_ref().filter(|_| !self.connected()) {
+            tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
+        }
+    }
+
+    /// A removed account has no other condition.
+    fn conditions(&self) -> Vec<Condition> {
         use ConditionKind as K;
         if let Some((removed_s, event_id)) =
             self.deauthorized.as_ref().filter(|_| !self.connected())
@@ -553,7 +599,7 @@ impl Account {
     }
 
     /// Every change for the audit trail, oldest first.
-    pub fn transitions(&self) -> Vec<Transition> {
+    fn transitions(&self) -> Vec<Transition> {
         let mut found = Vec::new();
         let mut before: Option<&AccountFacts> = None;
         for recorded in self.timeline.in_order() {
@@ -599,42 +645,35 @@ impl Account {
         found
     }
 
-    fn reach(&mut self, milestone: Milestone, at_s: i64) {
-        self.milestones
-            .entry(milestone)
-            .and_modify(|first_s| *first_s = at_s.min(*first_s))
-            .or_insert(at_s);
-    }
-
-    /// The earliest remembered event; empty if there is none.
-    fn first_event(&self) -> &str {
-        self.timeline
-            .in_order()
-            .first()
-            .map_or("", |s| s.event_id.as_str())
-    }
-
-    /// `at` is the start, and the seconds after which the condition counts.
-    fn condition(
-        &self,
-        kind: ConditionKind,
-        at: (i64, i64),
-        event_id: &str,
-        detail: Option<String>,
-    ) -> Condition {
-        Condition {
-            key: ConditionKey {
-                kind,
-                subject: EntityKey::new(EntityKind::Account, &self.id),
-            },
-            since_s: at.0,
-            due_s: at.0.saturating_add(at.1),
-            account: Some(self.id.clone()),
-            customer: None,
-            money: None,
-            detail,
-            event_id: event_id.to_owned(),
+    fn events(&self) -> Vec<EventRef> {
+        let mut found = event_refs(&self.timeline, None);
+        for (name, timeline) in &self.capabilities {
+            found.extend(event_refs(timeline, Some(&format!("capability {name}"))));
         }
+        let external = self
+            .external_accounts
+            .iter()
+            .map(|(id, view)| (&view.last_event, format!("external account {id}")));
+        let single = [
+            (&self.authorized, "authorization"),
+            (&self.deauthorized, "deauthorization"),
+            (&self.thin, "a change that only the API shows"),
+        ];
+        let single = single
+            .into_iter()
+            .filter_map(|(event, about)| Some((event.as_ref()?, about.to_owned())));
+        found.extend(
+            external
+                .chain(single)
+                .map(|((created_s, event_id), about)| EventRef {
+                    created_s: *created_s,
+                    event_id: event_id.clone(),
+                    stage: None,
+                    about: Some(about),
+                }),
+        );
+        found.sort_by_key(|t| t.created_s);
+        found
     }
 }
 

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::{EventRef, event_refs};
 use super::stripe_enums::InvoiceStatus;
 use super::timeline::{Facts, RecordedState, Timeline};
-use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
+use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -63,9 +64,14 @@ impl Invoice {
     pub fn current(&self) -> Option<&InvoiceFacts> {
         self.timeline.last().map(|s| &s.facts)
     }
+}
 
-    /// See [`super::Entity::contributions`].
-    pub fn contributions(&self, tally: &mut Tally) {
+impl EntityState for Invoice {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.id.clone_from(&key.id);
+    }
+
+    fn contributions(&self, tally: &mut Tally) {
         let Some(facts) = self.current() else { return };
         tally.add(Bucket::Current, &["invoices", facts.status.label()], 1);
         if let Some(currency) = self
@@ -85,8 +91,7 @@ impl Invoice {
         }
     }
 
-    /// See [`super::Entity::conditions`].
-    pub fn conditions(&self) -> Vec<Condition> {
+    fn conditions(&self) -> Vec<Condition> {
         let Some(facts) = self.current().filter(|f| f.status == InvoiceStatus::Open) else {
             return Vec::new();
         };
@@ -134,8 +139,12 @@ impl Invoice {
     }
 
     /// Every change of status, oldest first.
-    pub fn transitions(&self) -> Vec<Transition> {
+    fn transitions(&self) -> Vec<Transition> {
         super::status_changes(&self.timeline, |facts| facts.status.as_str())
+    }
+
+    fn events(&self) -> Vec<EventRef> {
+        event_refs(&self.timeline, None)
     }
 }
 

@@ -10,22 +10,26 @@ pub mod account;
 mod compact;
 pub mod events;
 pub mod invoice;
+pub mod kind;
 pub mod movement;
 pub mod payout;
 pub mod risk;
+mod state;
 pub mod stripe_enums;
 pub mod subscription;
 pub mod timeline;
 
 use std::collections::HashSet;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::account::{Account, AccountUpdate};
+use self::events::EventRef;
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
+pub use self::kind::EntityKind;
 use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
+pub use self::state::EntityState;
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
 use self::timeline::{Facts, RecordedState, Timeline, fingerprint};
 use crate::condition::Condition;
@@ -89,30 +93,7 @@ pub struct Transition {
 impl Entity {
     /// An entity without any known state.
     pub fn new(key: &EntityKey) -> Self {
-        let id = key.id.clone();
-        match key.kind {
-            EntityKind::Subscription => Self::Subscription(Subscription {
-                id,
-                ..Default::default()
-            }),
-            EntityKind::Invoice => Self::Invoice(Invoice {
-                id,
-                ..Default::default()
-            }),
-            EntityKind::Payout => Self::Payout(Payout {
-                id,
-                ..Default::default()
-            }),
-            EntityKind::Account => Self::Account(Account {
-                id,
-                ..Default::default()
-            }),
-            EntityKind::Payment
-            | EntityKind::Checkout
-            | EntityKind::Dispute
-            | EntityKind::Refund
-            | EntityKind::Transfer => Self::Movement(MoneyMovement::new(key.kind, id)),
-        }
+        (key.kind.row().state.empty)(key)
     }
 
     /// Merges an observation of this entity.
@@ -139,94 +120,55 @@ impl Entity {
     /// The contributions before they are summed up.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
-        match self {
-            Self::Subscription(s) => s.contributions(&mut tally),
-            Self::Invoice(i) => i.contributions(&mut tally),
-            Self::Payout(p) => p.contributions(&mut tally),
-            Self::Account(a) => a.contributions(&mut tally),
-            Self::Movement(m) => m.contributions(&mut tally),
-        }
+        self.state().contributions(&mut tally);
         tally
     }
 
     /// Its problems, present and scheduled.
     pub fn conditions(&self) -> Vec<Condition> {
-        match self {
-            Self::Subscription(s) => s.conditions(),
-            Self::Invoice(i) => i.conditions(),
-            Self::Payout(p) => p.conditions(),
-            Self::Account(a) => a.conditions(),
-            Self::Movement(m) => m.conditions(),
-        }
+        self.state().conditions()
     }
 
-    /// All remembered transitions.
+    /// All remembered transitions, oldest first.
     pub fn history(&self) -> Vec<Transition> {
-        match self {
-            Self::Subscription(s) => s.transitions(),
-            Self::Invoice(i) => i.transitions(),
-            Self::Payout(p) => p.transitions(),
-            Self::Account(a) => a.transitions(),
-            Self::Movement(m) => m.transitions(),
-        }
+        self.state().transitions()
+    }
+
+    /// Every remembered event, whether it changed anything or not, in the order in which things
+    /// happened. Where only the latest event counts (authorization, a bank account), only that one.
+    pub fn events(&self) -> Vec<EventRef> {
+        self.state().events()
     }
 
     /// The stored bytes: a format number, then MessagePack with fields by position. New fields are
     /// appended and have a default.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
-        let written = match self {
-            Self::Subscription(s) => rmp_serde::encode::write(&mut bytes, s),
-            Self::Invoice(i) => rmp_serde::encode::write(&mut bytes, i),
-            Self::Payout(p) => rmp_serde::encode::write(&mut bytes, p),
-            Self::Account(a) => rmp_serde::encode::write(&mut bytes, a),
-            Self::Movement(m) => rmp_serde::encode::write(&mut bytes, m),
-        };
-        written.expect("plain structs encode, and writing to a Vec cannot fail");
+        self.state().encode(&mut bytes);
         bytes
     }
 
     /// Decodes the output of [`Entity::encode`].
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
-        fn read<T: DeserializeOwned>(key: &EntityKey, bytes: &[u8]) -> Result<T, String> {
-            match bytes.split_first() {
-                Some((&FORMAT, rest)) => {
-                    rmp_serde::from_slice(rest).map_err(|e| format!("{key}: {e}"))
-                }
-                Some((other, _)) => Err(format!(
-                    "{key}: format {other} was written by another version of revwatch"
-                )),
-                None => Err(format!("{key}: empty")),
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => {
+                (key.kind.row().state.decode)(key, rest).map_err(|e| format!("{key}: {e}"))
             }
+            Some((other, _)) => Err(format!(
+                "{key}: format {other} was written by another version of revwatch"
+            )),
+            None => Err(format!("{key}: empty")),
         }
-        let id = key.id.clone();
-        Ok(match key.kind {
-            EntityKind::Subscription => Self::Subscription(Subscription {
-                id,
-                ..read(key, bytes)?
-            }),
-            EntityKind::Invoice => Self::Invoice(Invoice {
-                id,
-                ..read(key, bytes)?
-            }),
-            EntityKind::Payout => Self::Payout(Payout {
-                id,
-                ..read(key, bytes)?
-            }),
-            EntityKind::Account => Self::Account(Account {
-                id,
-                ..read(key, bytes)?
-            }),
-            EntityKind::Payment
-            | EntityKind::Checkout
-            | EntityKind::Dispute
-            | EntityKind::Refund
-            | EntityKind::Transfer => Self::Movement(MoneyMovement {
-                kind: key.kind,
-                id,
-                ..read(key, bytes)?
-            }),
-        })
+    }
+
+    fn state(&self) -> &dyn EntityState {
+        match self {
+            Self::Subscription(s) => s,
+            Self::Invoice(i) => i,
+            Self::Payout(p) => p,
+            Self::Account(a) => a,
+            Self::Movement(m) => m,
+        }
     }
 }
 
@@ -242,91 +184,6 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 }
 
 const FORMAT: u8 = 1;
-
-/// The kinds of entity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EntityKind {
-    /// `sub_…`
-    Subscription,
-    /// `in_…`
-    Invoice,
-    /// `po_…`
-    Payout,
-    /// `acct_…`
-    Account,
-    /// `pi_…`
-    #[serde(rename = "payment_intent")]
-    Payment,
-    /// `cs_…`
-    #[serde(rename = "checkout_session")]
-    Checkout,
-    /// `dp_…` or `du_…`
-    Dispute,
-    /// `re_…` or `pyr_…`
-    Refund,
-    /// `tr_…`
-    Transfer,
-}
-
-impl EntityKind {
-    /// Every kind.
-    pub const ALL: [Self; 9] = [
-        Self::Subscription,
-        Self::Invoice,
-        Self::Payout,
-        Self::Account,
-        Self::Payment,
-        Self::Checkout,
-        Self::Dispute,
-        Self::Refund,
-        Self::Transfer,
-    ];
-
-    /// The name that commands and keys use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Subscription => "subscription",
-            Self::Invoice => "invoice",
-            Self::Payout => "payout",
-            Self::Account => "account",
-            Self::Payment => "payment_intent",
-            Self::Checkout => "checkout_session",
-            Self::Dispute => "dispute",
-            Self::Refund => "refund",
-            Self::Transfer => "transfer",
-        }
-    }
-
-    /// The name that exports and counters use.
-    pub fn plural(self) -> &'static str {
-        match self {
-            Self::Subscription => "subscriptions",
-            Self::Invoice => "invoices",
-            Self::Payout => "payouts",
-            Self::Account => "accounts",
-            Self::Payment => "payment_intents",
-            Self::Checkout => "checkout_sessions",
-            Self::Dispute => "disputes",
-            Self::Refund => "refunds",
-            Self::Transfer => "transfers",
-        }
-    }
-}
-
-impl std::str::FromStr for EntityKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| {
-                let known = Self::ALL.map(Self::as_str).join(", ");
-                format!("unknown kind {text:?}: one of {known}")
-            })
-    }
-}
 
 /// Identifies an entity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -392,3 +249,6 @@ fn status_changes<F: Facts>(
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

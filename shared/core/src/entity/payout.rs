@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::events::{EventRef, event_refs};
 use super::stripe_enums::PayoutStatus;
 use super::timeline::{Facts, RecordedState, Timeline};
-use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
+use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -79,11 +80,17 @@ impl Payout {
             .since(|f| f.status == *status)
             .map(|s| (s.created_s, s.event_id.as_str()))
     }
+}
 
-    /// See [`super::Entity::contributions`]. An outcome counts in the hour in which it was reached:
+impl EntityState for Payout {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.id.clone_from(&key.id);
+    }
+
+    /// An outcome counts in the hour in which it was reached:
     /// a payout that fails after it was paid moves from the hour of `paid` to that of `failed`.
     /// `payouts_reached` counts every outcome ever reached and only grows.
-    pub fn contributions(&self, tally: &mut Tally) {
+    fn contributions(&self, tally: &mut Tally) {
         let reached: BTreeSet<_> = self
             .reached
             .iter()
@@ -104,8 +111,7 @@ impl Payout {
         tally.add(hour, &["payouts_minor", status, currency], amount_minor);
     }
 
-    /// See [`super::Entity::conditions`].
-    pub fn conditions(&self) -> Vec<Condition> {
+    fn conditions(&self) -> Vec<Condition> {
         let Some(facts) = self.current().filter(|f| f.status == PayoutStatus::Failed) else {
             return Vec::new();
         };
@@ -132,8 +138,12 @@ impl Payout {
     }
 
     /// Every change of status, oldest first.
-    pub fn transitions(&self) -> Vec<Transition> {
+    fn transitions(&self) -> Vec<Transition> {
         super::status_changes(&self.timeline, |facts| facts.status.as_str())
+    }
+
+    fn events(&self) -> Vec<EventRef> {
+        event_refs(&self.timeline, None)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::{EventRef, event_refs};
 use super::stripe_enums::SubscriptionStatus;
 use super::timeline::{Facts, RecordedState, Timeline};
-use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
+use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -80,30 +81,6 @@ impl Subscription {
     /// Current monthly recurring revenue.
     pub fn mrr_minor(&self) -> i64 {
         self.current().map_or(0, SubscriptionFacts::mrr_minor)
-    }
-
-    /// See [`super::Entity::contributions`].
-    ///
-    /// Events count in the hour in which they happened. The outcome of a start (did the past-due
-    /// subscription recover, did the trial convert, was the downgraded one lost) counts in the hour
-    /// of that start, next to its cohort.
-    pub fn contributions(&self, tally: &mut Tally) {
-        let ordered = self.timeline.in_order();
-        let Some(last) = ordered.last() else { return };
-        tally.add(
-            Bucket::Current,
-            &["subscriptions", last.facts.status.label(), &last.facts.plan],
-            1,
-        );
-        if let Some(currency) = &self.origin.currency {
-            let mrr_minor = last.facts.mrr_minor();
-            tally.add(Bucket::Current, &["mrr", currency], mrr_minor);
-            if last.facts.status == SubscriptionStatus::PastDue {
-                tally.add(Bucket::Current, &["mrr_past_due", currency], mrr_minor);
-            }
-        }
-        self.levels(&ordered, tally);
-        self.cohorts(&ordered, tally);
     }
 
     /// The hourly changes of the active base, its past-due part and the paying subscriptions. The
@@ -189,9 +166,36 @@ impl Subscription {
             }
         }
     }
+}
 
-    /// See [`super::Entity::conditions`].
-    pub fn conditions(&self) -> Vec<Condition> {
+impl EntityState for Subscription {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.id.clone_from(&key.id);
+    }
+
+    /// Events count in the hour in which they happened. The outcome of a start (did the past-due
+    /// subscription recover, did the trial convert, was the downgraded one lost) counts in the hour
+    /// of that start, next to its cohort.
+    fn contributions(&self, tally: &mut Tally) {
+        let ordered = self.timeline.in_order();
+        let Some(last) = ordered.last() else { return };
+        tally.add(
+            Bucket::Current,
+            &["subscriptions", last.facts.status.label(), &last.facts.plan],
+            1,
+        );
+        if let Some(currency) = &self.origin.currency {
+            let mrr_minor = last.facts.mrr_minor();
+            tally.add(Bucket::Current, &["mrr", currency], mrr_minor);
+            if last.facts.status == SubscriptionStatus::PastDue {
+                tally.add(Bucket::Current, &["mrr_past_due", currency], mrr_minor);
+            }
+        }
+        self.levels(&ordered, tally);
+        self.cohorts(&ordered, tally);
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
         let Some(facts) = self.current() else {
             return Vec::new();
         };
@@ -230,7 +234,7 @@ impl Subscription {
     }
 
     /// Every change of status, plan and amount, and every scheduled cancellation, oldest first.
-    pub fn transitions(&self) -> Vec<Transition> {
+    fn transitions(&self) -> Vec<Transition> {
         let mut before: Option<&SubscriptionFacts> = None;
         let mut found = Vec::new();
         for state in self.timeline.in_order() {
@@ -280,6 +284,10 @@ impl Subscription {
             before = Some(facts);
         }
         found
+    }
+
+    fn events(&self) -> Vec<EventRef> {
+        event_refs(&self.timeline, None)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Payments, checkouts, disputes, refunds and transfers.
 
-use super::objects::{
-    CheckoutObject, DisputeObject, PaymentObject, Reference, RefundObject, TransferObject,
-};
-use super::{ObserveError, read, recorded_state};
+use serde::Deserialize;
+
+use super::fields::{Minor, Reference, currency, required_currency};
+use super::{ObserveError, Plans, observation, read, recorded_state};
 use crate::entity::movement::{MoneyMovementFacts, MoneyMovementOrigin};
-use crate::entity::{EntityKey, EntityKind, Observation, Update};
+use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
-pub(super) fn payment(event: &Event<'_>) -> Result<Observation, ObserveError> {
+pub(crate) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: PaymentObject = read(event)?;
     let error = object.last_payment_error;
     let facts = MoneyMovementFacts {
@@ -34,7 +34,7 @@ pub(super) fn payment(event: &Event<'_>) -> Result<Observation, ObserveError> {
 
 /// A session that was paid after it completed stays complete: if the status is missing, the event's
 /// type decides.
-pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, ObserveError> {
+pub(crate) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: CheckoutObject = read(event)?;
     let status_by_type = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("expired") => "expired",
@@ -52,7 +52,7 @@ pub(super) fn checkout(event: &Event<'_>) -> Result<Observation, ObserveError> {
     movement(event, EntityKind::Checkout, object.id, &origin, facts)
 }
 
-pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, ObserveError> {
+pub(crate) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: DisputeObject = read(event)?;
     let (status, reason) = (object.status, object.reason);
     let facts = MoneyMovementFacts {
@@ -66,7 +66,7 @@ pub(super) fn dispute(event: &Event<'_>) -> Result<Observation, ObserveError> {
     movement(event, EntityKind::Dispute, object.id, &origin, facts)
 }
 
-pub(super) fn refund(event: &Event<'_>) -> Result<Observation, ObserveError> {
+pub(crate) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: RefundObject = read(event)?;
     let facts = MoneyMovementFacts {
         status: object.status.unwrap_or_else(|| "succeeded".to_owned()),
@@ -79,7 +79,7 @@ pub(super) fn refund(event: &Event<'_>) -> Result<Observation, ObserveError> {
     movement(event, EntityKind::Refund, object.id, &origin, facts)
 }
 
-pub(super) fn transfer(event: &Event<'_>) -> Result<Observation, ObserveError> {
+pub(crate) fn transfer(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: TransferObject = read(event)?;
     let status = match (object.reversed, object.amount_reversed.0) {
         (true, _) => "reversed",
@@ -117,11 +117,77 @@ fn movement(
     id: String,
     origin: &MoneyMovementOrigin,
     facts: MoneyMovementFacts,
-) -> Result<Observation, ObserveError> {
+) -> Result<Option<Observation>, ObserveError> {
     let update = Update::Movement(origin.clone(), recorded_state(event, facts)?);
-    Ok(Observation {
-        key: EntityKey::new(kind, id),
-        created_s: event.created_s,
-        update,
-    })
+    Ok(Some(observation(event, kind, id, update)))
+}
+
+#[derive(Deserialize)]
+struct PaymentObject {
+    id: String,
+    status: String,
+    amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
+    currency: String,
+    customer: Option<Reference>,
+    /// Up to acacia.
+    invoice: Option<Reference>,
+    last_payment_error: Option<PaymentError>,
+    latest_charge: Option<Reference>,
+}
+
+/// Excludes the message: it may name a person or a card.
+#[derive(Deserialize)]
+struct PaymentError {
+    /// Every error has a type; only some have codes.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    code: Option<String>,
+    decline_code: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CheckoutObject {
+    id: String,
+    status: Option<String>,
+    payment_status: Option<String>,
+    amount_total: Option<Minor>,
+    #[serde(default, deserialize_with = "currency")]
+    currency: Option<String>,
+    customer: Option<Reference>,
+    subscription: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+struct DisputeObject {
+    id: String,
+    status: String,
+    amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
+    currency: String,
+    reason: Option<String>,
+    charge: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+struct RefundObject {
+    id: String,
+    /// Absent in the oldest API versions, which reported only refunds that had succeeded.
+    status: Option<String>,
+    amount: Minor,
+    #[serde(deserialize_with = "required_currency")]
+    currency: String,
+    failure_reason: Option<String>,
+    charge: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+struct TransferObject {
+    id: String,
+    amount: Minor,
+    amount_reversed: Minor,
+    reversed: bool,
+    #[serde(deserialize_with = "required_currency")]
+    currency: String,
+    destination: Option<Reference>,
 }

@@ -9,9 +9,9 @@
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::objects::{
-    Coupon, CouponValue, Discount, Item, Minor, Price, SubscriptionObject, Transform,
-};
+use super::fields::Minor;
+use super::prices::{Coupon, CouponValue, Discount, Item, Price, Transform};
+use super::subscription::SubscriptionObject;
 
 /// In minor units, rounded once, half to even.
 pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {

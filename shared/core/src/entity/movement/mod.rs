@@ -1,13 +1,20 @@
 //! One movement of money, or an attempt at one: payment intent, checkout session, dispute, refund,
 //! transfer. They all have an amount and a status that mostly moves in one direction, so they share
-//! one type.
+//! one type. What is different for one kind is in its own file.
+
+pub mod checkout;
+pub mod dispute;
+pub mod payment;
+pub mod refund;
+pub mod transfer;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Facts, RecordedState, Timeline, fingerprint};
-use super::{EntityKey, EntityKind, Transition, keep_greater, value_fingerprint};
+use super::events::{EventRef, event_refs};
+use super::timeline::{Facts, RecordedState, Timeline};
+use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -40,10 +47,6 @@ pub struct Reached {
     pub failed: BTreeSet<u32>,
 }
 
-/// The maximum of failed attempts that are counted separately per payment. The smallest of a union
-/// are among the smallest of its parts, so the result does not depend on the order.
-const MAX_ATTEMPTS: usize = 64;
-
 /// Facts that Stripe never changes during a movement's lifetime; the customer may be added later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyMovementOrigin {
@@ -74,22 +77,45 @@ pub struct MoneyMovementFacts {
     pub charge: Option<String>,
 }
 
+/// What is different for one kind of movement.
+#[derive(Debug)]
+pub struct MovementRules {
+    /// Records an outcome that is never revoked.
+    pub record: fn(&mut Reached, &RecordedState<MoneyMovementFacts>),
+    /// What it adds to aggregates in addition to its status.
+    pub contributions: fn(&MoneyMovement, &mut Tally),
+    /// The problem that its current state is.
+    pub condition: fn(&MoneyMovementFacts) -> Option<ConditionKind>,
+}
+
+/// A kind without outcomes, contributions and conditions of its own.
+const NO_RULES: MovementRules = MovementRules {
+    record: |_, _| {},
+    contributions: |_, _| {},
+    condition: |_| None,
+};
+
+/// The currency of a movement whose events have none.
+const UNKNOWN: &str = "unknown";
+
 fn any_kind() -> EntityKind {
     EntityKind::Payment
 }
 
-impl MoneyMovement {
-    /// A movement without any known state.
-    pub fn new(kind: EntityKind, id: String) -> Self {
+/// The key sets the kind.
+impl Default for MoneyMovement {
+    fn default() -> Self {
         Self {
-            kind,
-            id,
+            kind: any_kind(),
+            id: String::new(),
             origin: MoneyMovementOrigin::default(),
             timeline: Timeline::default(),
             reached: Reached::default(),
         }
     }
+}
 
+impl MoneyMovement {
     /// Merges one event.
     pub fn merge(
         &mut self,
@@ -100,7 +126,7 @@ impl MoneyMovement {
         keep_greater(&mut self.origin.customer, &origin.customer);
         keep_greater(&mut self.origin.currency, &origin.currency);
         keep_greater(&mut self.origin.of, &origin.of);
-        self.reached.record(self.kind, &state);
+        (self.rules().record)(&mut self.reached, &state);
         self.timeline.insert(state);
     }
 
@@ -109,73 +135,35 @@ impl MoneyMovement {
         self.timeline.last().map(|s| &s.facts)
     }
 
-    /// See [`super::Entity::contributions`]. Payments count in the hour of each failed attempt and
-    /// of the success. Outcomes ever reached (`payments_reached`, `checkouts_reached`) only grow.
-    pub fn contributions(&self, tally: &mut Tally) {
-        self.reached.contributions(self.kind, tally);
-        let ordered = self.timeline.in_order();
-        let Some(last) = ordered.last() else { return };
-        let family = self.kind.plural();
-        tally.add(Bucket::Current, &[family, &last.facts.status], 1);
-        let currency = self.origin.currency.as_deref().unwrap_or("unknown");
-        match self.kind {
-            EntityKind::Payment => {
-                let mut charges = BTreeSet::new();
-                for failed in ordered.iter().filter(|s| s.facts.attempt_failed) {
-                    if failed
-                        .facts
-                        .charge
-                        .as_ref()
-                        .is_some_and(|charge| !charges.insert(charge))
-                    {
-                        continue;
-                    }
-                    tally.add(
-                        Bucket::hour_of(failed.created_s),
-                        &["payments", "failed", currency],
-                        1,
-                    );
-                    tally.add(Bucket::Current, &["payment_attempts", "failed"], 1);
-                }
-                if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
-                    let hour = Bucket::hour_of(done.created_s);
-                    tally.add(hour, &["payments", "succeeded", currency], 1);
-                    tally.add(
-                        hour,
-                        &["payments_minor", "succeeded", currency],
-                        done.facts.amount_minor,
-                    );
-                    tally.add(Bucket::Current, &["payment_attempts", "succeeded"], 1);
-                }
-            }
-            EntityKind::Dispute if self.is_open_dispute() => {
-                tally.add(
-                    Bucket::Current,
-                    &["disputed_minor", currency],
-                    last.facts.amount_minor,
-                );
-            }
-            _ => {}
+    fn rules(&self) -> &'static MovementRules {
+        self.kind.row().movement.unwrap_or(&NO_RULES)
+    }
+
+    fn currency(&self) -> &str {
+        self.origin.currency.as_deref().unwrap_or(UNKNOWN)
+    }
+}
+
+impl EntityState for MoneyMovement {
+    fn set_key(&mut self, key: &EntityKey) {
+        self.kind = key.kind;
+        self.id.clone_from(&key.id);
+    }
+
+    fn contributions(&self, tally: &mut Tally) {
+        (self.rules().contributions)(self, tally);
+        if let Some(facts) = self.current() {
+            tally.add(Bucket::Current, &[self.kind.plural(), &facts.status], 1);
         }
     }
 
-    /// See [`super::Entity::conditions`].
-    pub fn conditions(&self) -> Vec<Condition> {
+    fn conditions(&self) -> Vec<Condition> {
         let Some(facts) = self.current() else {
             return Vec::new();
         };
-        let kind = match (self.kind, facts.status.as_str()) {
-            (EntityKind::Payment, "requires_payment_method") if facts.reason.is_some() => {
-                ConditionKind::PaymentFailed
-            }
-            (EntityKind::Dispute, _) if self.is_open_dispute() => ConditionKind::DisputeOpen,
-            (EntityKind::Refund, "failed") => ConditionKind::RefundFailed,
-            (EntityKind::Transfer, "reversed" | "partially_reversed") => {
-                ConditionKind::TransferReversed
-            }
-            _ => return Vec::new(),
-        };
-        let Some(first) = self.timeline.since(|f| f.status == facts.status) else {
+        let kind = (self.rules().condition)(facts);
+        let first = self.timeline.since(|f| f.status == facts.status);
+        let Some((kind, first)) = kind.zip(first) else {
             return Vec::new();
         };
         vec![Condition {
@@ -198,58 +186,12 @@ impl MoneyMovement {
     }
 
     /// Every change of status, oldest first.
-    pub fn transitions(&self) -> Vec<Transition> {
+    fn transitions(&self) -> Vec<Transition> {
         super::status_changes(&self.timeline, |facts| &facts.status)
     }
 
-    fn is_open_dispute(&self) -> bool {
-        let open = |f: &MoneyMovementFacts| {
-            !matches!(
-                f.status.as_str(),
-                "won" | "lost" | "warning_closed" | "prevented"
-            )
-        };
-        self.kind == EntityKind::Dispute && self.current().is_some_and(open)
-    }
-}
-
-impl Reached {
-    fn record(&mut self, kind: EntityKind, state: &RecordedState<MoneyMovementFacts>) {
-        let facts = &state.facts;
-        self.done |= matches!(
-            (kind, facts.status.as_str()),
-            (EntityKind::Payment, "succeeded") | (EntityKind::Checkout, "complete")
-        );
-        if kind == EntityKind::Payment && facts.attempt_failed {
-            self.failed.insert(fingerprint(
-                facts.charge.as_ref().unwrap_or(&state.event_id),
-            ));
-            while self.failed.len() > MAX_ATTEMPTS {
-                self.failed.pop_last();
-            }
-        }
-    }
-
-    fn contributions(&self, kind: EntityKind, tally: &mut Tally) {
-        let failed = i64::try_from(self.failed.len()).unwrap_or(i64::MAX);
-        match kind {
-            EntityKind::Payment => {
-                tally.add(
-                    Bucket::Current,
-                    &["payments_reached", "succeeded"],
-                    self.done.into(),
-                );
-                tally.add(Bucket::Current, &["payments_reached", "failed"], failed);
-            }
-            EntityKind::Checkout => {
-                tally.add(
-                    Bucket::Current,
-                    &["checkouts_reached", "complete"],
-                    self.done.into(),
-                );
-            }
-            _ => {}
-        }
+    fn events(&self) -> Vec<EventRef> {
+        event_refs(&self.timeline, None)
     }
 }
 

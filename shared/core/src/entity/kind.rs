@@ -1,0 +1,315 @@
+//! The kinds of Stripe object whose state revwatch keeps. Everything that differs by kind, other than
+//! the functions in the kind's own file, is one row of [`KINDS`].
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::movement::{MovementRules, checkout, dispute, payment, refund, transfer};
+use super::state::{DecodeError, decode, empty};
+use super::{Entity, EntityKey};
+use crate::observe::{self, Observe};
+
+/// The kinds of entity, in the order of [`KINDS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityKind {
+    /// `sub_…`
+    Subscription,
+    /// `in_…`
+    Invoice,
+    /// `po_…`
+    Payout,
+    /// `acct_…`
+    Account,
+    /// `pi_…`
+    Payment,
+    /// `cs_…`
+    Checkout,
+    /// `dp_…` or `du_…`
+    Dispute,
+    /// `re_…` or `pyr_…`
+    Refund,
+    /// `tr_…`
+    Transfer,
+}
+
+/// What is different for one kind: a row of [`KINDS`].
+pub struct KindRow {
+    /// The kind.
+    pub kind: EntityKind,
+    /// The name in commands, stored keys and JSON. It must never change.
+    pub name: &'static str,
+    /// The name in exports and counters. It must never change.
+    pub plural: &'static str,
+    /// How Stripe's ids of this kind begin.
+    pub id_prefixes: &'static [&'static str],
+    /// Stripe's events about it, without the last part of their type. A `*` stands for any rest.
+    pub event_families: &'static [&'static str],
+    /// Reads such an event.
+    pub(crate) observe: Observe,
+    /// Whether its events share the partition of their customer. Only for objects whose customer
+    /// Stripe never changes: an object must stay in one partition. It must never change.
+    pub(crate) is_grouped_by_customer: bool,
+    /// Whether it is a subscription, or a payment for one.
+    pub is_billing: bool,
+    /// The path of its page in Stripe's dashboard, without the id; `None`: it has no page of its own.
+    pub dashboard_path: Option<&'static str>,
+    /// How its state is made.
+    pub(super) state: StateFns,
+    /// What is different for this kind of movement, if it is one.
+    pub(super) movement: Option<&'static MovementRules>,
+}
+
+/// Makes the state of an entity.
+pub(super) struct StateFns {
+    /// Without any known state.
+    pub(super) empty: fn(&EntityKey) -> Entity,
+    /// From the bytes that follow the format number.
+    pub(super) decode: fn(&EntityKey, &[u8]) -> Result<Entity, DecodeError>,
+}
+
+/// Every kind.
+pub const KINDS: [KindRow; 9] = [
+    KindRow {
+        kind: EntityKind::Subscription,
+        name: "subscription",
+        plural: "subscriptions",
+        id_prefixes: &["sub_"],
+        event_families: &["customer.subscription"],
+        observe: observe::subscription::observe,
+        is_grouped_by_customer: true,
+        is_billing: true,
+        dashboard_path: Some("subscriptions"),
+        state: StateFns {
+            empty: |key| Entity::Subscription(empty(key)),
+            decode: |key, bytes| Ok(Entity::Subscription(decode(key, bytes)?)),
+        },
+        movement: None,
+    },
+    KindRow {
+        kind: EntityKind::Invoice,
+        name: "invoice",
+        plural: "invoices",
+        id_prefixes: &["in_"],
+        event_families: &["invoice"],
+        observe: observe::invoice::observe,
+        is_grouped_by_customer: true,
+        is_billing: true,
+        dashboard_path: Some("invoices"),
+        state: StateFns {
+            empty: |key| Entity::Invoice(empty(key)),
+            decode: |key, bytes| Ok(Entity::Invoice(decode(key, bytes)?)),
+        },
+        movement: None,
+    },
+    KindRow {
+        kind: EntityKind::Payout,
+        name: "payout",
+        plural: "payouts",
+        id_prefixes: &["po_"],
+        event_families: &["payout"],
+        observe: observe::payout::observe,
+        is_grouped_by_customer: false,
+        is_billing: false,
+        dashboard_path: Some("payouts"),
+        state: StateFns {
+            empty: |key| Entity::Payout(empty(key)),
+            decode: |key, bytes| Ok(Entity::Payout(decode(key, bytes)?)),
+        },
+        movement: None,
+    },
+    KindRow {
+        kind: EntityKind::Account,
+        name: "account",
+        plural: "accounts",
+        id_prefixes: &["acct_"],
+        event_families: &[
+            "account",
+            "account.application",
+            "account.external_account",
+            "capability",
+            "v2.core.account*",
+        ],
+        observe: observe::account::observe,
+        is_grouped_by_customer: false,
+        is_billing: false,
+        dashboard_path: Some("connect/accounts"),
+        state: StateFns {
+            empty: |key| Entity::Account(empty(key)),
+            decode: |key, bytes| Ok(Entity::Account(decode(key, bytes)?)),
+        },
+        movement: None,
+    },
+    KindRow {
+        kind: EntityKind::Payment,
+        name: "payment_intent",
+        plural: "payment_intents",
+        id_prefixes: &["pi_"],
+        event_families: &["payment_intent"],
+        observe: observe::movements::payment,
+        is_grouped_by_customer: false,
+        is_billing: true,
+        dashboard_path: Some("payments"),
+        state: MOVEMENT,
+        movement: Some(&payment::RULES),
+    },
+    KindRow {
+        kind: EntityKind::Checkout,
+        name: "checkout_session",
+        plural: "checkout_sessions",
+        id_prefixes: &["cs_"],
+        event_families: &["checkout.session"],
+        observe: observe::movements::checkout,
+        is_grouped_by_customer: false,
+        is_billing: true,
+        dashboard_path: None,
+        state: MOVEMENT,
+        movement: Some(&checkout::RULES),
+    },
+    KindRow {
+        kind: EntityKind::Dispute,
+        name: "dispute",
+        plural: "disputes",
+        id_prefixes: &["dp_", "du_"],
+        event_families: &["charge.dispute"],
+        observe: observe::movements::dispute,
+        is_grouped_by_customer: false,
+        is_billing: false,
+        dashboard_path: Some("disputes"),
+        state: MOVEMENT,
+        movement: Some(&dispute::RULES),
+    },
+    KindRow {
+        kind: EntityKind::Refund,
+        name: "refund",
+        plural: "refunds",
+        id_prefixes: &["re_", "pyr_"],
+        event_families: &["refund", "charge.refund"],
+        observe: observe::movements::refund,
+        is_grouped_by_customer: false,
+        is_billing: false,
+        dashboard_path: None,
+        state: MOVEMENT,
+        movement: Some(&refund::RULES),
+    },
+    KindRow {
+        kind: EntityKind::Transfer,
+        name: "transfer",
+        plural: "transfers",
+        id_prefixes: &["tr_"],
+        event_families: &["transfer"],
+        observe: observe::movements::transfer,
+        is_grouped_by_customer: false,
+        is_billing: false,
+        dashboard_path: Some("connect/transfers"),
+        state: MOVEMENT,
+        movement: Some(&transfer::RULES),
+    },
+];
+
+/// All movements of money have one type of state.
+const MOVEMENT: StateFns = StateFns {
+    empty: |key| Entity::Movement(empty(key)),
+    decode: |key, bytes| Ok(Entity::Movement(decode(key, bytes)?)),
+};
+
+static ROWS: [KindRow; KINDS.len()] = KINDS;
+
+/// The names of the objects that are grouped by customer. Made by the compiler, so that a program
+/// that only needs the partition of an event does not contain the functions of the table.
+const GROUPED_BY_CUSTOMER: [Option<&str>; KINDS.len()] = {
+    let mut names = [None; KINDS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        if KINDS[i].is_grouped_by_customer {
+            names[i] = Some(KINDS[i].name);
+        }
+        i += 1;
+    }
+    names
+};
+
+impl EntityKind {
+    /// Every kind.
+    pub const ALL: [Self; KINDS.len()] = {
+        let mut kinds = [Self::Subscription; KINDS.len()];
+        let mut i = 0;
+        while i < kinds.len() {
+            kinds[i] = KINDS[i].kind;
+            i += 1;
+        }
+        kinds
+    };
+
+    /// Its row of the table.
+    pub fn row(self) -> &'static KindRow {
+        &ROWS[self as usize]
+    }
+
+    /// The name that commands and keys use.
+    pub fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The name that exports and counters use.
+    pub fn plural(self) -> &'static str {
+        self.row().plural
+    }
+
+    /// The page of an object of this kind in Stripe's dashboard, if it has one; `account` is the
+    /// connected account that it belongs to. Ids come from outside: an id with other characters than
+    /// Stripe's gets no link.
+    pub fn dashboard_url(self, id: &str, account: Option<&str>) -> Option<String> {
+        let is_id = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let path = self.row().dashboard_path?;
+        let of_account = account.map_or_else(String::new, |account| format!("/{account}"));
+        (is_id(id) && account.is_none_or(is_id))
+            .then(|| format!("https://dashboard.stripe.com{of_account}/{path}/{id}"))
+    }
+}
+
+/// The row whose events have this type.
+pub(crate) fn row_of_event(event_type: &str) -> Option<&'static KindRow> {
+    let family = event_type
+        .rsplit_once('.')
+        .map_or(event_type, |(family, _)| family);
+    let is_in = |pattern: &&str| match pattern.strip_suffix('*') {
+        Some(start) => event_type.starts_with(start),
+        None => *pattern == family,
+    };
+    ROWS.iter().find(|row| row.event_families.iter().any(is_in))
+}
+
+/// Whether objects with this value of Stripe's `object` share the partition of their customer.
+pub(crate) fn is_grouped_by_customer(object: &str) -> bool {
+    GROUPED_BY_CUSTOMER.contains(&Some(object))
+}
+
+impl std::str::FromStr for EntityKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let known = Self::ALL.map(Self::as_str).join(", ");
+                format!("unknown kind {text:?}: one of {known}")
+            })
+    }
+}
+
+impl Serialize for EntityKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for EntityKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,29 @@
+//! A dispute: open until it is decided.
+
+use super::{MoneyMovement, MoneyMovementFacts, MovementRules, NO_RULES};
+use crate::condition::ConditionKind;
+use crate::counters::{Bucket, Tally};
+
+/// What is different for disputes.
+pub const RULES: MovementRules = MovementRules {
+    contributions,
+    condition: |facts| is_open(facts).then_some(ConditionKind::DisputeOpen),
+    ..NO_RULES
+};
+
+fn contributions(dispute: &MoneyMovement, tally: &mut Tally) {
+    if let Some(facts) = dispute.current().filter(|facts| is_open(facts)) {
+        tally.add(
+            Bucket::Current,
+            &["disputed_minor", dispute.currency()],
+            facts.amount_minor,
+        );
+    }
+}
+
+fn is_open(facts: &MoneyMovementFacts) -> bool {
+    !matches!(
+        facts.status.as_str(),
+        "won" | "lost" | "warning_closed" | "prevented"
+    )
+}

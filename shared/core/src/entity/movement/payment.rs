@@ -1,0 +1,69 @@
+//! A payment intent: its attempts, and whether it ever succeeded.
+
+use std::collections::BTreeSet;
+
+use super::{MoneyMovement, MoneyMovementFacts, MovementRules, Reached};
+use crate::condition::ConditionKind;
+use crate::counters::{Bucket, Tally};
+use crate::entity::timeline::{RecordedState, fingerprint};
+
+/// What is different for payments.
+pub const RULES: MovementRules = MovementRules {
+    record,
+    contributions,
+    condition: |facts| {
+        let waits = facts.status == "requires_payment_method" && facts.reason.is_some();
+        waits.then_some(ConditionKind::PaymentFailed)
+    },
+};
+
+/// The maximum of failed attempts that are counted separately per payment. The smallest of a union
+/// are among the smallest of its parts, so the result does not depend on the order.
+const MAX_ATTEMPTS: usize = 64;
+
+fn record(reached: &mut Reached, state: &RecordedState<MoneyMovementFacts>) {
+    let facts = &state.facts;
+    reached.done |= facts.status == "succeeded";
+    if facts.attempt_failed {
+        let attempt = facts.charge.as_ref().unwrap_or(&state.event_id);
+        reached.failed.insert(fingerprint(attempt));
+        while reached.failed.len() > MAX_ATTEMPTS {
+            reached.failed.pop_last();
+        }
+    }
+}
+
+/// Payments count in the hour of each failed attempt and of the success. `payments_reached` counts
+/// what ever happened and only grows.
+fn contributions(payment: &MoneyMovement, tally: &mut Tally) {
+    let failed = i64::try_from(payment.reached.failed.len()).unwrap_or(i64::MAX);
+    let succeeded = payment.reached.done.into();
+    tally.add(
+        Bucket::Current,
+        &["payments_reached", "succeeded"],
+        succeeded,
+    );
+    tally.add(Bucket::Current, &["payments_reached", "failed"], failed);
+    let currency = payment.currency();
+    let ordered = payment.timeline.in_order();
+    let mut charges = BTreeSet::new();
+    for failed in ordered.iter().filter(|s| s.facts.attempt_failed) {
+        let charge = failed.facts.charge.as_ref();
+        if charge.is_some_and(|charge| !charges.insert(charge)) {
+            continue;
+        }
+        let hour = Bucket::hour_of(failed.created_s);
+        tally.add(hour, &["payments", "failed", currency], 1);
+        tally.add(Bucket::Current, &["payment_attempts", "failed"], 1);
+    }
+    if let Some(done) = ordered.iter().find(|s| s.facts.status == "succeeded") {
+        let hour = Bucket::hour_of(done.created_s);
+        tally.add(hour, &["payments", "succeeded", currency], 1);
+        tally.add(
+            hour,
+            &["payments_minor", "succeeded", currency],
+            done.facts.amount_minor,
+        );
+        tally.add(Bucket::Current, &["payment_attempts", "succeeded"], 1);
+    }
+}

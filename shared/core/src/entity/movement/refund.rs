@@ -1,0 +1,10 @@
+//! A refund: a problem when it did not arrive.
+
+use super::{MovementRules, NO_RULES};
+use crate::condition::ConditionKind;
+
+/// What is different for refunds.
+pub const RULES: MovementRules = MovementRules {
+    condition: |facts| (facts.status == "failed").then_some(ConditionKind::RefundFailed),
+    ..NO_RULES
+};

@@ -1,0 +1,232 @@
+//! Goes over the table of kinds: every kind is observed, merged, encoded and found by its names.
+
+use serde_json::{Value, json};
+
+use super::kind::{KINDS, is_grouped_by_customer, row_of_event};
+use super::{Entity, EntityKey, EntityKind};
+use crate::event::{Event, known_kinds};
+use crate::observe::{Plans, observe};
+
+/// An event type and object of each kind, and the bytes that are stored of it.
+fn samples() -> Vec<(EntityKind, &'static str, Value, &'static str)> {
+    let money = |mut object: Value| {
+        object["amount"] = json!(500);
+        object["currency"] = json!("USD");
+        object
+    };
+    let price = json!({"id": "pro", "unit_amount": 2000, "recurring": {"interval": "month", "interval_count": 1}});
+    vec![
+        (
+            EntityKind::Subscription,
+            "customer.subscription.created",
+            json!({"id": "sub_1", "object": "subscription", "status": "past_due", "customer": "cus_1", "currency": "usd",
+                "trial_end": 2000, "items": {"data": [{"price": price, "quantity": 3}]}}),
+            "019293c0a56375735f31a37573649195cd03e8a56576745f31009804a8756e6d6170706564cd1770c2c0cd07d0ce06704bef92ce74234e98ce74234e9890",
+        ),
+        (
+            EntityKind::Invoice,
+            "invoice.payment_failed",
+            json!({"id": "in_1", "object": "invoice", "status": "open", "customer": "cus_1", "subscription": "sub_1",
+                "currency": "usd", "amount_due": 500, "amount_paid": 20, "attempt_count": 1}),
+            "019294c0a56375735f31a57375625f31a37573649195cd03e8a56576745f31019501cd01f41401c290",
+        ),
+        (
+            EntityKind::Payout,
+            "payout.failed",
+            money(
+                json!({"id": "po_1", "object": "payout", "status": "failed", "failure_code": "account_closed"}),
+            ),
+            "019393c0cd01f4a37573649195cd03e8a56576745f31019303ae6163636f756e745f636c6f736564c090919203a3757364",
+        ),
+        (
+            EntityKind::Account,
+            "account.updated",
+            json!({"id": "acct_1", "object": "account", "country": "DE", "created": 500, "charges_enabled": true,
+                "payouts_enabled": false, "requirements": {"currently_due": ["x"], "disabled_reason": "listed"}}),
+            "019aa24445cd01f4cd03e88103cd03e8c0c0809195cd03e8a56576745f310197c3c2c2a66c6973746564010092cecd65ea2cce74234e989080c0",
+        ),
+        (
+            EntityKind::Payment,
+            "payment_intent.payment_failed",
+            money(
+                json!({"id": "pi_1", "object": "payment_intent", "status": "requires_payment_method", "customer": "cus_1",
+                "latest_charge": "ch_1", "last_payment_error": {"code": "card_declined"}}),
+            ),
+            "019394c0a56375735f31a3757364c09195cd03e8a56576745f310195b772657175697265735f7061796d656e745f6d6574686f64cd01f4ad636172645f6465636c696e6564c3a463685f319092c291cea434dc27",
+        ),
+        (
+            EntityKind::Checkout,
+            "checkout.session.completed",
+            json!({"id": "cs_1", "object": "checkout.session", "status": "complete", "amount_total": 500, "currency": "usd"}),
+            "019394c0c0a3757364c09195cd03e8a56576745f310195a8636f6d706c657465cd01f4c0c2c09092c390",
+        ),
+        (
+            EntityKind::Dispute,
+            "charge.dispute.created",
+            money(
+                json!({"id": "du_1", "object": "dispute", "status": "needs_response", "reason": "fraudulent", "charge": "ch_1"}),
+            ),
+            "019394c0c0a3757364a463685f319195cd03e8a56576745f310095ae6e656564735f726573706f6e7365cd01f4aa6672617564756c656e74c2c09092c290",
+        ),
+        (
+            EntityKind::Refund,
+            "refund.failed",
+            money(
+                json!({"id": "re_1", "object": "refund", "status": "failed", "failure_reason": "lost", "charge": "ch_1"}),
+            ),
+            "019394c0c0a3757364a463685f319195cd03e8a56576745f310195a66661696c6564cd01f4a46c6f7374c2c09092c290",
+        ),
+        (
+            EntityKind::Transfer,
+            "transfer.reversed",
+            money(
+                json!({"id": "tr_1", "object": "transfer", "reversed": true, "amount_reversed": 500, "destination": "acct_1"}),
+            ),
+            "019394c0c0a3757364a6616363745f319195cd03e8a56576745f310195a87265766572736564cd01f4c0c2c09092c290",
+        ),
+    ]
+}
+
+/// The entity after one event about it.
+fn sample(event_type: &str, object: &Value) -> (EntityKey, Entity) {
+    let body =
+        json!({"id": "evt_1", "type": event_type, "created": 1000, "data": {"object": object}})
+            .to_string();
+    let event = Event::parse(body.as_bytes()).expect("an event");
+    let observations = observe(&event, &Plans::default()).expect("readable");
+    let [observation] = observations.as_slice() else {
+        panic!("one observation of {event_type}: {observations:?}");
+    };
+    let mut entity = Entity::new(&observation.key);
+    entity.merge(observation);
+    (observation.key.clone(), entity)
+}
+
+#[test]
+fn the_stored_bytes_of_each_kind_do_not_change() {
+    for (kind, event_type, object, expected) in samples() {
+        let (key, entity) = sample(event_type, &object);
+        assert_eq!(
+            key,
+            EntityKey::new(kind, object["id"].as_str().expect("an id"))
+        );
+        assert_eq!(hex::encode(entity.encode()), expected, "{key}");
+        assert_eq!(Entity::decode(&key, &entity.encode()), Ok(entity), "{key}");
+    }
+}
+
+#[test]
+fn a_row_of_the_table_is_found_by_its_kind_its_name_and_its_events() {
+    for (index, row) in KINDS.iter().enumerate() {
+        let name = row.name;
+        assert_eq!(
+            row.kind as usize, index,
+            "{name} is in the order of the enum"
+        );
+        assert_eq!(name.parse(), Ok(row.kind));
+        let json = serde_json::to_string(&row.kind).expect("JSON");
+        assert_eq!(json, format!("{name:?}"));
+        assert_eq!(
+            serde_json::from_str::<EntityKind>(&json).expect("JSON"),
+            row.kind
+        );
+        assert_eq!(row.plural, format!("{name}s"));
+        for family in row
+            .event_families
+            .iter()
+            .filter(|family| !family.ends_with('*'))
+        {
+            let mut types = known_kinds().filter(|known| {
+                known
+                    .rsplit_once('.')
+                    .is_some_and(|(start, _)| start == *family)
+            });
+            let event_type = types
+                .next()
+                .unwrap_or_else(|| panic!("Stripe has events {family}.*"));
+            assert_eq!(row_of_event(event_type).map(|row| row.kind), Some(row.kind));
+        }
+    }
+    assert!(row_of_event("v2.core.account[requirements].updated").is_some());
+    for unknown in [
+        "balance.available",
+        "v2.core.event_destination.ping",
+        "",
+        "payout",
+    ] {
+        let found = row_of_event(unknown).map(|row| row.name);
+        assert_eq!(
+            found,
+            (unknown == "payout").then_some("payout"),
+            "{unknown}"
+        );
+    }
+}
+
+#[test]
+fn each_sample_has_an_id_of_its_kind_and_covers_the_table() {
+    let samples = samples();
+    assert_eq!(
+        samples.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
+        EntityKind::ALL
+    );
+    for (kind, event_type, object, _) in samples {
+        let id = object["id"].as_str().expect("an id");
+        let row = kind.row();
+        assert!(
+            row.id_prefixes.iter().any(|prefix| id.starts_with(prefix)),
+            "{id}"
+        );
+        let (_, entity) = sample(event_type, &object);
+        assert_eq!(entity.events().len(), 1, "{id}");
+        let is_row = |name: &str| name.split('|').any(|part| part == row.plural);
+        let counters = entity.contributions();
+        assert!(
+            counters.iter().any(|(_, name, _)| is_row(name)),
+            "{id} counts as {}",
+            row.plural
+        );
+        assert!(
+            entity
+                .conditions()
+                .iter()
+                .all(|condition| condition.key.subject.kind == kind)
+        );
+        assert!(!entity.history().is_empty(), "{id}");
+    }
+}
+
+#[test]
+fn only_subscriptions_and_invoices_are_grouped_by_customer() {
+    for row in KINDS {
+        let expected = matches!(row.kind, EntityKind::Subscription | EntityKind::Invoice);
+        assert_eq!(is_grouped_by_customer(row.name), expected, "{}", row.name);
+    }
+}
+
+#[test]
+fn an_object_with_a_page_in_the_dashboard_has_a_link() {
+    let table = [
+        (
+            EntityKind::Payout,
+            "po_1",
+            Some("acct_1"),
+            Some("/acct_1/payouts/po_1"),
+        ),
+        (EntityKind::Payment, "pi_1", None, Some("/payments/pi_1")),
+        (
+            EntityKind::Account,
+            "acct_1",
+            None,
+            Some("/connect/accounts/acct_1"),
+        ),
+        (EntityKind::Refund, "re_1", None, None),
+        (EntityKind::Payout, "po_1/../x", None, None),
+        (EntityKind::Payout, "po_1", Some("a?b"), None),
+        (EntityKind::Payout, "", None, None),
+    ];
+    for (kind, id, account, path) in table {
+        let expected = path.map(|path| format!("https://dashboard.stripe.com{path}"));
+        assert_eq!(kind.dashboard_url(id, account), expected, "{kind:?} {id}");
+    }
+}

@@ -1,0 +1,344 @@
+use serde_json::json;
+
+use super::*;
+use crate::entity::Entity;
+
+fn observe_object(
+    kind: &str,
+    account: Option<&str>,
+    object: &Value,
+) -> Result<Vec<Observation>, ObserveError> {
+    let body = json!({"id": "evt_1", "type": kind, "created": 1000, "account": account, "data": {"object": object}});
+    let body = body.to_string();
+    let plans = Plans::new(BTreeMap::from([("pro".to_owned(), "PRO".to_owned())]));
+    observe(&Event::parse(body.as_bytes()).expect("an event"), &plans)
+}
+
+fn monthly(price: &Value, quantity: u64) -> i64 {
+    let object = json!({"id": "sub_1", "status": "active", "currency": "usd",
+        "items": {"data": [{"price": price, "quantity": quantity}]}});
+    match &observe_object("customer.subscription.updated", None, &object).expect("readable")[0]
+        .update
+    {
+        Update::Subscription(_, state) => state.facts.recurring_minor,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn recurring_amounts_are_normalised_to_a_month() {
+    let every = |interval: &str, n: u32| json!({"interval": interval, "interval_count": n, "usage_type": "licensed"});
+    let table = [
+        (
+            json!({"unit_amount": 2000, "recurring": every("month", 1)}),
+            3,
+            6000,
+        ),
+        (
+            json!({"unit_amount_decimal": "0.5", "unit_amount": null, "recurring": every("month", 1)}),
+            3,
+            2,
+        ),
+        (
+            json!({"unit_amount": 12_000, "recurring": every("year", 1)}),
+            1,
+            1000,
+        ),
+        (
+            json!({"unit_amount": 3000, "recurring": every("month", 3)}),
+            1,
+            1000,
+        ),
+        (
+            json!({"unit_amount": 700, "recurring": every("week", 1)}),
+            1,
+            3042,
+        ),
+        (
+            json!({"unit_amount": 100, "recurring": every("day", 1)}),
+            1,
+            3042,
+        ),
+        (
+            json!({"unit_amount": 100, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "metered"}}),
+            9,
+            0,
+        ),
+        (
+            json!({"unit_amount": null, "recurring": every("month", 1)}),
+            9,
+            0,
+        ),
+        (json!({"unit_amount": 100, "recurring": null}), 9, 0),
+        (
+            json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "up"}}),
+            21,
+            300,
+        ),
+        (
+            json!({"unit_amount": 100, "recurring": every("month", 1), "transform_quantity": {"divide_by": 10, "round": "down"}}),
+            29,
+            200,
+        ),
+    ];
+    for (price, quantity, expected) in table {
+        assert_eq!(monthly(&price, quantity), expected, "{price} × {quantity}");
+    }
+}
+
+#[test]
+fn only_permanent_discounts_count_items_first_then_the_subscription() {
+    let price =
+        json!({"unit_amount": 1000, "recurring": {"interval": "month", "interval_count": 2}});
+    let percent = |p: f64, d: &str| json!({"id": "di_1", "coupon": {"id": "c", "duration": d, "percent_off": p}});
+    let off = json!({"id": "di_2", "source": {"type": "coupon", "coupon": {"id": "c", "duration": "forever", "amount_off": 300}}});
+    let table: [(Value, Value, i64); 9] = [
+        (json!([]), json!({}), 1000),
+        (json!([percent(25.5, "forever")]), json!({}), 745),
+        (json!([percent(50.0, "once")]), json!({}), 1000),
+        (
+            json!([percent(50.0, "repeating")]),
+            json!({"discounts": ["di_9"]}),
+            1000,
+        ),
+        // 20.00 per two months, less 3.00 per two months.
+        (json!([]), json!({"discounts": [off]}), 850),
+        (
+            json!([percent(50.0, "forever")]),
+            json!({"discounts": [percent(50.0, "forever")]}),
+            250,
+        ),
+        // Old versions: one discount next to the ids of all.
+        (
+            json!(null),
+            json!({"discount": percent(10.0, "forever"), "discounts": ["di_1"]}),
+            900,
+        ),
+        (
+            json!(null),
+            json!({"discount": percent(10.0, "forever"), "discounts": [percent(10.0, "forever")]}),
+            900,
+        ),
+        (
+            json!([]),
+            json!({"discounts": [json!({"id": "d", "coupon": {"duration": "forever", "amount_off": 9_999_999}})]}),
+            0,
+        ),
+    ];
+    for (of_item, of_subscription, expected) in table {
+        let mut object = json!({"id": "sub_1", "status": "active", "currency": "usd",
+            "items": {"data": [{"price": price, "quantity": 2, "discounts": of_item}]}});
+        object
+            .as_object_mut()
+            .expect("an object")
+            .extend(of_subscription.as_object().expect("an object").clone());
+        match &observe_object("customer.subscription.updated", None, &object).expect("readable")[0]
+            .update
+        {
+            Update::Subscription(_, state) => {
+                assert_eq!(state.facts.recurring_minor, expected, "{object}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn payments_disputes_refunds_and_transfers_become_movements() {
+    let amount = json!({"amount": 500, "currency": "USD"});
+    let table = [
+        (
+            "payment_intent.payment_failed",
+            json!({"id": "pi_1", "status": "requires_payment_method", "last_payment_error": {"code": "card_declined", "decline_code": "do_not_honor", "message": "Maria"}}),
+            "payment_intent pi_1 requires_payment_method Some(\"do_not_honor\") true",
+        ),
+        (
+            "payment_intent.succeeded",
+            json!({"id": "pi_1", "status": "succeeded", "last_payment_error": null}),
+            "payment_intent pi_1 succeeded None false",
+        ),
+        (
+            "charge.dispute.created",
+            json!({"id": "du_1", "status": "needs_response", "reason": "fraudulent", "charge": "ch_1"}),
+            "dispute du_1 needs_response Some(\"fraudulent\") false",
+        ),
+        (
+            "refund.failed",
+            json!({"id": "re_1", "status": "failed", "failure_reason": "expired_or_canceled_card"}),
+            "refund re_1 failed Some(\"expired_or_canceled_card\") false",
+        ),
+        (
+            "charge.refund.updated",
+            json!({"id": "re_1"}),
+            "refund re_1 succeeded None false",
+        ),
+        (
+            "transfer.created",
+            json!({"id": "tr_1", "reversed": false, "amount_reversed": 0, "destination": "acct_1"}),
+            "transfer tr_1 created None false",
+        ),
+        (
+            "transfer.reversed",
+            json!({"id": "tr_1", "reversed": false, "amount_reversed": 20}),
+            "transfer tr_1 partially_reversed None false",
+        ),
+        (
+            "checkout.session.expired",
+            json!({"id": "cs_1", "status": null}),
+            "checkout_session cs_1 expired None false",
+        ),
+    ];
+    for (kind, mut object, expected) in table {
+        object
+            .as_object_mut()
+            .expect("an object")
+            .extend(amount.as_object().expect("an object").clone());
+        let observation = observe_object(kind, None, &object)
+            .expect("readable")
+            .remove(0);
+        let Update::Movement(_, state) = &observation.update else {
+            panic!("{observation:?}")
+        };
+        let facts = &state.facts;
+        let got = format!(
+            "{} {} {:?} {}",
+            observation.key, facts.status, facts.reason, facts.attempt_failed
+        );
+        assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn overflow_and_division_by_zero_are_unreadable() {
+    for price in [
+        json!({"unit_amount": i64::MAX, "recurring": {"interval": "day", "interval_count": 1}}),
+        json!({"unit_amount": 1, "recurring": {"interval": "day", "interval_count": 1}, "transform_quantity": {"divide_by": 0, "round": "up"}}),
+    ] {
+        let object = json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price, "quantity": u64::MAX}]}});
+        let error = observe_object("customer.subscription.updated", None, &object)
+            .expect_err("too large")
+            .to_string();
+        assert!(error.contains("overflow"), "{error}");
+    }
+}
+
+#[test]
+fn an_invoice_names_its_subscription_in_either_form() {
+    for link in [
+        json!({"subscription": "sub_1"}),
+        json!({"subscription": {"id": "sub_1", "object": "subscription"}}),
+        json!({"subscription": null, "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}}}),
+        json!({"parent": {"subscription_details": {"subscription": {"id": "sub_1"}}}}),
+    ] {
+        let mut object = json!({"id": "in_1", "status": "open", "amount_due": 5, "amount_paid": 0, "attempt_count": 0});
+        object
+            .as_object_mut()
+            .expect("an object")
+            .extend(link.as_object().expect("an object").clone());
+        match &observe_object("invoice.finalized", None, &object).expect("readable")[0].update {
+            Update::Invoice(origin, _) => {
+                assert_eq!(origin.subscription.as_deref(), Some("sub_1"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        observe_object("invoice.upcoming", None, &json!({"status": "draft"})),
+        Ok(Vec::new())
+    );
+}
+
+#[test]
+fn the_plan_is_found_by_price_product_or_lookup_key() {
+    for price in [
+        json!({"id": "pro", "recurring": null}),
+        json!({"id": "p", "lookup_key": "pro", "recurring": null}),
+        json!({"id": "p", "product": {"id": "pro"}, "recurring": null}),
+    ] {
+        let object =
+            json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": price}]}});
+        match &observe_object("customer.subscription.created", None, &object).expect("readable")[0]
+            .update
+        {
+            Update::Subscription(_, state) => assert_eq!(state.facts.plan, "PRO"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_field_and_never_the_value() {
+    let table = [
+        (
+            "payout.paid",
+            json!({"id": "po_1", "status": "paid", "amount": "4242424242424242", "currency": "usd"}),
+            "payout.paid: data.object.amount: does not have the documented type",
+        ),
+        (
+            "payout.paid",
+            json!({"id": "po_1", "amount": 1, "currency": "usd"}),
+            "payout.paid: data.object: missing field `status`",
+        ),
+        (
+            "account.updated",
+            json!({"id": "acct_1", "charges_enabled": true, "payouts_enabled": true, "requirements": {"past_due": "secret"}}),
+            "account.updated: data.object.requirements.past_due: does not have the documented type",
+        ),
+        (
+            "customer.subscription.updated",
+            json!({"id": "sub_1", "status": "active", "items": {"data": [{"price": {"unit_amount_decimal": "secret"}}]}}),
+            "customer.subscription.updated: data.object.items.data[0].price.unit_amount_decimal: does not have the documented type",
+        ),
+        (
+            "invoice.paid",
+            json!({"id": "in_1", "amount_due": 5, "amount_paid": 0, "attempt_count": 0}),
+            "invoice.paid: status: missing",
+        ),
+        (
+            "customer.subscription.updated",
+            json!({"id": "sub_1", "status": "active", "items": []}),
+            "customer.subscription.updated: data.object.items: does not have the documented type",
+        ),
+        (
+            "payout.paid",
+            json!({"id": "po_1", "status": "paid", "amount": i64::MAX, "currency": "usd"}),
+            "payout.paid: data.object.amount: does not have the documented type",
+        ),
+        (
+            "invoice.paid",
+            json!(7),
+            "invoice.paid: data.object: does not have the documented type",
+        ),
+    ];
+    for (kind, object, expected) in table {
+        assert_eq!(
+            observe_object(kind, None, &object)
+                .expect_err("unreadable")
+                .to_string(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn any_event_with_an_account_makes_it_known() {
+    let observations =
+        observe_object("balance.available", Some("acct_1"), &json!({})).expect("readable");
+    assert_eq!(observations.len(), 1);
+    let mut entity = Entity::new(&observations[0].key);
+    entity.merge(&observations[0]);
+    assert_eq!(
+        Entity::decode(&observations[0].key, &entity.encode()),
+        Ok(entity)
+    );
+    assert_eq!(
+        observe_object(
+            "account.application.deauthorized",
+            Some("acct_1"),
+            &json!({"id": "ca_1"})
+        )
+        .expect("readable")
+        .len(),
+        2
+    );
+}
