@@ -9,16 +9,13 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
-use revwatch_core::condition::Condition;
-use revwatch_core::counters::Bucket;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
-use revwatch_core::recount::{Comparison, Difference, Held, Recount, first_hour};
+use revwatch_core::recount::{Comparison, Difference, Recount, StoredAggregates, first_hour};
+use revwatch_core::view::verification::{self, Verification};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Recovery, StateStore, StoreError};
-use serde_json::{Value, json};
 
 use super::Common;
-use super::export::iso;
 
 /// How many recounts confirm a difference while events are applied.
 const MAX_CHECKS: u32 = 10;
@@ -47,9 +44,13 @@ pub async fn run(common: &Common) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     if common.json {
-        let mut value = describe(entities, recounts, &comparison);
-        value["incomplete_partitions"] = incomplete.into();
-        writeln!(out, "{value:#}")?;
+        let shown = verification::describe(&Verification {
+            entities,
+            recounts,
+            incomplete_partitions: incomplete,
+            comparison: &comparison,
+        });
+        writeln!(out, "{shown:#}")?;
     } else if comparison.differences.is_empty() {
         let (counters, conditions) = (comparison.counters, comparison.conditions);
         let caveat = if comparison.undisturbed {
@@ -126,9 +127,12 @@ async fn recount(store: &dyn StateStore, first_hour: u32) -> anyhow::Result<(u64
     ))
 }
 
-async fn stored_values(store: &dyn StateStore, first_hour: u32) -> Result<Held, StoreError> {
+async fn stored_values(
+    store: &dyn StateStore,
+    first_hour: u32,
+) -> Result<StoredAggregates, StoreError> {
     // Up to the last hour: Stripe's clock may be ahead of this one.
-    Ok(Held {
+    Ok(StoredAggregates {
         counters: store.counters(first_hour, u32::MAX).await?,
         conditions: store.conditions().await?,
     })
@@ -150,102 +154,7 @@ fn table(differences: &[Difference]) -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_BORDERS_ONLY)
-        .set_header(["name", "bucket", "stored", "recomputed"]);
-    for difference in differences {
-        table.add_row(match difference {
-            Difference::Counter {
-                name,
-                bucket,
-                stored,
-                recomputed,
-                ..
-            } => [
-                name.clone(),
-                bucket_text(*bucket),
-                stored.to_string(),
-                recomputed.to_string(),
-            ],
-            Difference::MissingCondition(c) => condition_row(c, "missing", &attributes(c)),
-            Difference::LeftOverCondition(c) => {
-                condition_row(c, &attributes(c), "left over: no entity causes it")
-            }
-            Difference::OtherCondition { stored, recomputed } => {
-                condition_row(stored, &attributes(stored), &attributes(recomputed))
-            }
-        });
-    }
+        .set_header(verification::HEADER)
+        .add_rows(differences.iter().map(verification::row));
     table
-}
-
-fn condition_row(condition: &Condition, stored: &str, recomputed: &str) -> [String; 4] {
-    let name = format!(
-        "{} of {}",
-        condition.key.kind.as_str(),
-        condition.key.subject
-    );
-    [
-        name,
-        "condition".to_owned(),
-        stored.to_owned(),
-        recomputed.to_owned(),
-    ]
-}
-
-/// All attributes in which two conditions with the same key may differ.
-fn attributes(condition: &Condition) -> String {
-    let mut text = format!(
-        "since {}, due {}",
-        iso(Some(condition.since_s)),
-        iso(Some(condition.due_s))
-    );
-    for part in [
-        condition.account.clone(),
-        condition.money.as_ref().map(ToString::to_string),
-        condition.detail.clone(),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        text.push_str(", ");
-        text.push_str(&part);
-    }
-    text + ", " + &condition.event_id
-}
-
-fn describe(entities: u64, recounts: u32, comparison: &Comparison) -> Value {
-    let mut counters = Vec::new();
-    let mut conditions = Vec::new();
-    for difference in &comparison.differences {
-        let (what, stored, recomputed) = match difference {
-            Difference::Counter {
-                name,
-                bucket,
-                stored,
-                recomputed,
-                ..
-            } => {
-                let bucket = bucket_text(*bucket);
-                counters.push(json!({"name": name, "bucket": bucket, "stored": stored, "recomputed": recomputed}));
-                continue;
-            }
-            Difference::MissingCondition(condition) => ("missing", None, Some(condition)),
-            Difference::LeftOverCondition(condition) => ("left_over", Some(condition), None),
-            Difference::OtherCondition { stored, recomputed } => {
-                ("different", Some(stored), Some(recomputed))
-            }
-        };
-        conditions.push(json!({"what": what, "stored": stored, "recomputed": recomputed}));
-    }
-    json!({
-        "agree": comparison.differences.is_empty(), "entities": entities, "counters": comparison.counters,
-        "conditions": comparison.conditions, "recounts": recounts, "undisturbed": comparison.undisturbed,
-        "differences": {"counters": counters, "conditions": conditions},
-    })
-}
-
-fn bucket_text(bucket: Bucket) -> String {
-    match bucket {
-        Bucket::Current => "current".to_owned(),
-        Bucket::Hour(hour) => iso(Some(i64::from(hour) * 3600)),
-    }
 }

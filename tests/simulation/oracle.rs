@@ -8,7 +8,7 @@ use revwatch_core::counters::hour_of;
 use revwatch_core::entity::{Entity, EntityKey};
 use revwatch_core::event::{Event, event_id_of};
 use revwatch_core::observe::{Plans, observe};
-use revwatch_core::recount::{Held, Recount, first_hour};
+use revwatch_core::recount::{Recount, StoredAggregates, first_hour};
 use revwatch_storage::memory::Memory;
 use revwatch_storage::ports::{
     Aggregates as _, AuditTrail as _, ConditionFeed as _, Documents as _, Entities as _,
@@ -88,7 +88,7 @@ pub(super) async fn state(memory: &Memory, applied: &[String]) -> Result<(), Bro
         }
         recount.add(entity);
     }
-    let held = Held {
+    let held = StoredAggregates {
         counters: memory
             .counters(0, hour_of(START_S) + 24)
             .await

@@ -207,7 +207,10 @@ async fn acknowledged_silenced_and_resolved(deployment: &Deployment) {
         "has ended already",
     );
     assert_eq!(read(&variables, &["silences"]), json!([]));
-    assert_eq!(read(&variables, &["silences", "--all"])[0]["state"], "over");
+    assert_eq!(
+        read(&variables, &["silences", "--all"])[0]["state"],
+        "ended"
+    );
 
     let printed = print(&variables, &["alerts", "resolve", id(&first)]);
     assert!(printed.contains("resolved by ana at "), "{printed}");

@@ -4,7 +4,7 @@
 //! [`event`] parses the envelope, [`observe`] derives from an event what it says about which
 //! entities, [`entity`] merges these observations in any order. [`counters`], [`condition`] and
 //! [`kpi`] are functions of entities; [`recount`] computes them again to verify a store. [`alert`] has
-//! the documents of alerting.
+//! the documents of alerting. [`view`] is what interfaces show of all this.
 //!
 //! Invariant: this crate depends on no runtime and no client. Any permutation and repetition of the
 //! same events gives entities that encode to the same bytes.
@@ -25,3 +25,4 @@ pub mod recount;
 pub mod redact;
 pub mod signature;
 pub mod span;
+pub mod view;

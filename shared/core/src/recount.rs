@@ -25,7 +25,7 @@ pub struct Recount {
 
 /// The aggregates of a store, read at one time.
 #[derive(Debug, Clone, Default)]
-pub struct Held {
+pub struct StoredAggregates {
     /// The current counters and those of the hours since [`first_hour`].
     pub counters: Counters,
     /// All open conditions.
@@ -96,7 +96,12 @@ impl Recount {
     /// Compares with the store's aggregates before and after the entities were read, from
     /// `first_hour` on. Counters of deliveries and requests are left out: an entity does not know
     /// how many deliveries reached it.
-    pub fn compare(&self, before: &Held, after: &Held, first_hour: u32) -> Comparison {
+    pub fn compare(
+        &self,
+        before: &StoredAggregates,
+        after: &StoredAggregates,
+        first_hour: u32,
+    ) -> Comparison {
         // Every commit counts the events that it applied.
         let mut comparison = Comparison {
             undisturbed: before.counters == after.counters,
@@ -268,7 +273,7 @@ mod tests {
     use crate::entity::{EntityKey, EntityKind, Observation, Update};
 
     /// One payout that failed in the given hour, and a store that has it.
-    fn failed_payout(hour: u32) -> (Recount, Held) {
+    fn failed_payout(hour: u32) -> (Recount, StoredAggregates) {
         let key = EntityKey::new(EntityKind::Payout, "po_1");
         let created_s = i64::from(hour) * 3600;
         let origin = PayoutOrigin {
@@ -296,7 +301,7 @@ mod tests {
         });
         let mut recount = Recount::default();
         recount.add(&entity);
-        let mut held = Held {
+        let mut held = StoredAggregates {
             counters: entity.contributions(),
             conditions: entity.conditions(),
         };
@@ -353,7 +358,7 @@ mod tests {
     fn conditions_can_be_missing_left_over_or_different() {
         let (recount, held) = failed_payout(100);
         let stored = &held.conditions[0];
-        let empty = Held {
+        let empty = StoredAggregates {
             conditions: Vec::new(),
             ..held.clone()
         };
@@ -370,7 +375,7 @@ mod tests {
                 recomputed: stored.clone()
             }]
         );
-        let left_over = Held {
+        let left_over = StoredAggregates {
             counters: Counters::default(),
             conditions: held.conditions.clone(),
         };
@@ -385,7 +390,7 @@ mod tests {
     #[test]
     fn a_concurrent_commit_is_not_a_difference_and_vanished_differences_are_not_confirmed() {
         let (recount, held) = failed_payout(100);
-        let empty = Held::default();
+        let empty = StoredAggregates::default();
         let disturbed = recount.compare(&empty, &held, 0);
         assert!(
             disturbed.differences.is_empty(),

@@ -10,11 +10,12 @@ use revwatch_alerting::alert::Alert;
 use revwatch_alerting::message::duration;
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
 use revwatch_core::span::Span;
+use revwatch_core::view::alert as view;
 use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
 use super::stored::load_alerts;
-use super::{Common, now_s, subject};
+use super::{Common, now_s};
 use crate::cli::export::iso;
 
 /// Options of `alerts history`.
@@ -74,7 +75,7 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &HistoryArgs) -> 
             alert.id.as_str(),
             alert.severity.as_str(),
             &alert.rule,
-            &subject(alert),
+            &view::subject(alert),
             &iso(Some(alert.fired_s)),
             &step(
                 alert,

@@ -10,11 +10,11 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::{Alert, AlertState, Mute};
 use revwatch_alerting::rule::Severity;
+use revwatch_core::view::alert as view;
 use revwatch_storage::ports::Documents;
 
 use super::stored::load_alerts;
-use super::{Common, money, now_s, state, subject};
-use crate::cli::export::iso;
+use super::{Common, now_s};
 
 /// Options of `alerts list`.
 #[derive(Debug, Args)]
@@ -67,28 +67,8 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &ListArgs) -> any
     let now_s = now_s();
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header([
-        "id",
-        "severity",
-        "state",
-        "rule",
-        "subject",
-        "money",
-        "since",
-        "respond by",
-    ]);
-    for alert in &alerts {
-        table.add_row([
-            alert.id.as_str(),
-            alert.severity.as_str(),
-            &state(alert),
-            &alert.rule,
-            &subject(alert),
-            &money(alert),
-            &iso(Some(alert.since_s)),
-            &respond_by(alert, now_s),
-        ]);
-    }
+    table.set_header(view::LIST_HEADER);
+    table.add_rows(alerts.iter().map(|alert| view::list_row(alert, now_s)));
     writeln!(out, "{table}")?;
     Ok(())
 }
@@ -158,19 +138,6 @@ impl ListedState {
     }
 }
 
-/// Empty once the alert is acknowledged, and while it is muted.
-fn respond_by(alert: &Alert, now_s: i64) -> String {
-    let due_s = alert.sla.respond_due_s;
-    if alert.state != AlertState::Firing || due_s == 0 || alert.part_of.is_some() {
-        return String::new();
-    }
-    format!(
-        "{}{}",
-        iso(Some(due_s)),
-        if now_s > due_s { " (overdue)" } else { "" }
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use revwatch_alerting::alert::{Evidence, Group, Subject};
@@ -190,31 +157,7 @@ mod tests {
         };
         let mut alert = Alert::fire(&rule, &Subject::Business, 0, 0, evidence);
         alert.id = format!("al_{account}");
-        alert.sla.respond_due_s = 600;
         alert
-    }
-
-    #[test]
-    fn the_response_deadline_is_shown_until_the_alert_is_acknowledged() {
-        let acknowledged = Alert {
-            state: AlertState::Acknowledged,
-            ..alert("a")
-        };
-        let member = Alert {
-            part_of: Some("al_g".into()),
-            ..alert("a")
-        };
-        let mut never_told = alert("a");
-        never_told.sla.respond_due_s = 0;
-        for (alert, now_s, expected) in [
-            (alert("a"), 600, "1970-01-01T00:10:00Z"),
-            (alert("a"), 601, "1970-01-01T00:10:00Z (overdue)"),
-            (acknowledged, 601, ""),
-            (member, 601, ""),
-            (never_told, 601, ""),
-        ] {
-            assert_eq!(respond_by(&alert, now_s), expected);
-        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod stored;
 mod submit;
 
 use clap::Subcommand;
-use revwatch_alerting::alert::{Alert, Mute};
 use revwatch_runtime::backend::Backend;
 
 pub use self::stored::load_alerts;
@@ -92,38 +91,6 @@ pub async fn run(common: &Common, command: &AlertsCommand) -> anyhow::Result<()>
         AlertsCommand::History(args) => history::run(common, store, args).await,
         AlertsCommand::Report(args) => report::run(common, store, args).await,
     }
-}
-
-/// For example `firing, silenced`.
-fn state(alert: &Alert) -> String {
-    let muted = match alert.muted.as_ref().filter(|_| !alert.is_over()) {
-        None => "",
-        Some(Mute::Silence(_)) => ", silenced",
-        Some(Mute::Inhibited(_)) => ", inhibited",
-    };
-    format!("{}{muted}", alert.state.as_str())
-}
-
-/// What the alert is about, for display.
-fn subject(alert: &Alert) -> String {
-    match &alert.group {
-        Some(group) if group.open == group.joined || alert.is_over() => {
-            format!("{} alerts", group.joined)
-        }
-        Some(group) => format!("{} alerts, {} open", group.joined, group.open),
-        None if alert.subject_text().is_empty() => "the business".to_owned(),
-        None => alert.subject_text(),
-    }
-}
-
-fn money(alert: &Alert) -> String {
-    let amounts: Vec<_> = alert
-        .evidence
-        .money
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    amounts.join(" + ")
 }
 
 fn now_s() -> i64 {

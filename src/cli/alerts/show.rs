@@ -6,16 +6,16 @@ use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use revwatch_alerting::alert::{Alert, MessageKey, Mute, NoticeKind};
+use revwatch_alerting::alert::{Alert, MessageKey};
 use revwatch_alerting::command::Silence;
 use revwatch_alerting::message::{duration, render};
 use revwatch_alerting::report::{Verdict, counts, resolution, response};
+use revwatch_core::view::alert as view;
 use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
-use super::silences::end;
 use super::stored::{load_alerts, load_silences, unknown_alert};
-use super::{Common, money, now_s, state, subject};
+use super::{Common, now_s};
 use crate::cli::export::iso;
 
 /// Options of `alerts show`.
@@ -48,7 +48,7 @@ pub async fn run(common: &Common, store: &dyn Documents, args: &ShowArgs) -> any
     let tables = [
         ("Upcoming deadlines", deadlines(alert)),
         ("Follow-up notices", notices(alert)),
-        ("Messages", deliveries(alert)),
+        ("Messages", messages(alert)),
         (
             "Members",
             table(
@@ -84,9 +84,9 @@ fn status(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
             duration(at_s - alert.fired_s)
         )
     };
-    let mut rows = vec![("State", state(alert))];
+    let mut rows = vec![("State", view::state(alert))];
     if let Some(mute) = alert.muted.as_ref().filter(|_| !alert.is_over()) {
-        rows.push(("Muted", mute_reason(mute, silences)));
+        rows.push(("Muted", view::mute_reason(mute, silences)));
     }
     if let Some(group_id) = &alert.part_of {
         rows.push(("Notified by group", group_id.clone()));
@@ -122,21 +122,11 @@ fn status(alert: &Alert, silences: &[Silence], now_s: i64) -> Table {
     table
 }
 
-fn mute_reason(mute: &Mute, silences: &[Silence]) -> String {
-    match mute {
-        Mute::Inhibited(id) => format!("{id} inhibits it"),
-        Mute::Silence(id) => match silences.iter().find(|silence| silence.id == *id) {
-            Some(silence) => format!("{id} {}: {} ({})", end(silence), silence.reason, silence.by),
-            None => id.clone(),
-        },
-    }
-}
-
 fn deadlines(alert: &Alert) -> Table {
-    let ahead = alert.sla.upcoming.iter().filter(|_| !alert.is_over());
+    let upcoming = alert.sla.upcoming.iter().filter(|_| !alert.is_over());
     table(
         &["at", "what"],
-        ahead.map(|(at_s, kind)| vec![iso(Some(*at_s)), notice_text(*kind)]),
+        upcoming.map(|(at_s, kind)| vec![iso(Some(*at_s)), view::notice(*kind)]),
     )
 }
 
@@ -145,7 +135,7 @@ fn notices(alert: &Alert) -> Table {
         vec![
             notice.number.to_string(),
             iso(Some(notice.at_s)),
-            notice_text(notice.kind),
+            view::notice(notice.kind),
             notice.route.clone(),
             notice.notifiers.join(", "),
         ]
@@ -153,24 +143,24 @@ fn notices(alert: &Alert) -> Table {
     table(&["number", "at", "what", "route", "by"], rows)
 }
 
-fn deliveries(alert: &Alert) -> Table {
-    let rows = alert.notifications.iter().map(|(key, progress)| {
-        let delivered = match progress.delivered_revision {
+fn messages(alert: &Alert) -> Table {
+    let rows = alert.notifications.iter().map(|(key, message)| {
+        let delivered = match message.delivered_revision {
             0 => "nothing yet".to_owned(),
             revision => format!("revision {revision} of {}", alert.revision),
         };
         let mut remarks = Vec::new();
-        if let Some(revision) = progress.attempting_revision {
+        if let Some(revision) = message.attempting_revision {
             remarks.push(format!("revision {revision} is being sent"));
         }
-        if progress.attempts > 0 {
-            remarks.push(format!("{} attempt(s) failed", progress.attempts));
+        if message.attempts > 0 {
+            remarks.push(format!("{} attempt(s) failed", message.attempts));
         }
-        if progress.possible_duplicate {
+        if message.possible_duplicate {
             remarks.push("possible duplicate".to_owned());
         }
         remarks.extend(
-            progress
+            message
                 .broken
                 .as_ref()
                 .map(|reason| format!("broken: {reason}")),
@@ -178,7 +168,7 @@ fn deliveries(alert: &Alert) -> Table {
         vec![
             key.to_string(),
             delivered,
-            progress.receipt.clone().unwrap_or_default(),
+            message.receipt.clone().unwrap_or_default(),
             remarks.join("; "),
         ]
     });
@@ -188,9 +178,9 @@ fn deliveries(alert: &Alert) -> Table {
 fn member(alert: &Alert) -> Vec<String> {
     vec![
         alert.id.clone(),
-        state(alert),
-        subject(alert),
-        money(alert),
+        view::state(alert),
+        view::subject(alert),
+        view::money(alert),
         iso(Some(alert.since_s)),
     ]
 }
@@ -202,16 +192,6 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table 
         .set_header(header.iter().copied());
     table.add_rows(rows);
     table
-}
-
-fn notice_text(kind: NoticeKind) -> String {
-    match kind {
-        NoticeKind::RespondSoon => "response due soon".to_owned(),
-        NoticeKind::RespondBreached => "no response in time".to_owned(),
-        NoticeKind::Escalated(step) => format!("escalation {}", step + 1),
-        NoticeKind::ResolveSoon => "resolution due soon".to_owned(),
-        NoticeKind::ResolveBreached => "not resolved in time".to_owned(),
-    }
 }
 
 fn verdict_text(verdict: Verdict) -> &'static str {

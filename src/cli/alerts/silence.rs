@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use revwatch_alerting::alert::{Alert, Mute};
 use revwatch_alerting::command::{CommandKind, Matcher, Silence};
 use revwatch_core::span::Span;
+use revwatch_core::view::alert::{matcher, silence_end};
 use revwatch_storage::ports::Documents;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::silences::{about, end};
 use super::stored::{load_alerts, load_open, load_pending_silences, load_silences};
 use super::submit::{CommandState, Submission, group_note};
 use super::{Common, now_s};
@@ -88,8 +88,8 @@ pub async fn silence(
     writeln!(
         out,
         "{id} silences {}{member} {}",
-        about(&silence.matches),
-        end(&silence)
+        matcher(&silence.matches),
+        silence_end(&silence)
     )?;
     match outcome {
         CommandState::Applied => {
@@ -147,7 +147,7 @@ pub async fn unsilence(
         CommandState::Pending => writeln!(
             out,
             "{id} {}\n{}",
-            end(&silence),
+            silence_end(&silence),
             submission.pending_message()
         )?,
     }

@@ -6,7 +6,8 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_alerting::alert::Mute;
-use revwatch_alerting::command::{Matcher, Silence};
+use revwatch_alerting::command::Silence;
+use revwatch_core::view::alert::matcher;
 use revwatch_storage::ports::Documents;
 use serde_json::{Value, json};
 
@@ -40,11 +41,11 @@ pub async fn run(
         let state = if silence.until_s > now_s {
             "active"
         } else {
-            "over"
+            "ended"
         };
         (silence, state)
     }));
-    rows.retain(|(_, state)| args.all || *state != "over");
+    rows.retain(|(_, state)| args.all || *state != "ended");
     rows.sort_by_key(|(silence, _)| (silence.until_s, silence.id.clone()));
     let alerts = load_alerts(store).await?;
     let mutes = |silence: &Silence| {
@@ -80,7 +81,7 @@ pub async fn run(
         table.add_row([
             silence.id.as_str(),
             state,
-            &about(&silence.matches),
+            &matcher(&silence.matches),
             &iso(Some(silence.until_s)),
             &mutes(silence).to_string(),
             &silence.by,
@@ -89,25 +90,4 @@ pub async fn run(
     }
     writeln!(out, "{table}")?;
     Ok(())
-}
-
-/// For example `rule payout_failed, account acct_1`.
-pub fn about(matches: &Matcher) -> String {
-    let Matcher {
-        alert_id,
-        rule,
-        account,
-        labels,
-    } = matches;
-    let named = [("alert", alert_id), ("rule", rule), ("account", account)];
-    let named = named
-        .into_iter()
-        .filter_map(|(what, value)| Some(format!("{what} {}", value.as_ref()?)));
-    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
-    named.chain(labels).collect::<Vec<_>>().join(", ")
-}
-
-/// For example `until 2026-12-24T18:00:00Z`.
-pub fn end(silence: &Silence) -> String {
-    format!("until {}", iso(Some(silence.until_s)))
 }

@@ -8,13 +8,14 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use revwatch_alerting::alert::{Alert, AlertState};
 use revwatch_alerting::command::{Command, CommandKind};
+use revwatch_core::view::alert::state;
 use revwatch_storage::ports::{COMMANDS, Documents};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::stored::{load_alerts, load_open};
-use super::{Common, now_s, state};
+use super::{Common, now_s};
 use crate::cli::export::iso;
 
 /// Options of `alerts ack` and `alerts resolve`.

@@ -49,7 +49,6 @@ pub struct Account {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ExternalAccount {
     /// The latest event about it: Unix seconds and id.
-    #[serde(rename = "told")]
     pub last_event: (i64, String),
     /// Whether it was removed.
     pub removed: bool,
@@ -92,7 +91,6 @@ pub struct AccountFacts {
     /// How many requirements are overdue.
     pub past_due: u32,
     /// Fingerprints of the two lists.
-    #[serde(rename = "due_prints")]
     pub due_fingerprints: (u32, u32),
 }
 

@@ -161,7 +161,8 @@ impl Entity {
         }
     }
 
-    fn state(&self) -> &dyn EntityState {
+    /// The state, without its type.
+    pub fn state(&self) -> &dyn EntityState {
         match self {
             Self::Subscription(s) => s,
             Self::Invoice(i) => i,

@@ -7,13 +7,14 @@ use super::events::EventRef;
 use super::{EntityKey, Transition};
 use crate::condition::Condition;
 use crate::counters::Tally;
+use crate::view::entity::Fields;
 
 /// Why stored bytes are not the state of an entity.
 pub(super) type DecodeError = rmp_serde::decode::Error;
 
 /// The state of an entity, and everything that is a function of it. Each kind implements this in its
 /// own file.
-pub trait EntityState: Encode {
+pub trait EntityState: Encode + Fields {
     /// Sets what the stored bytes do not contain, because the key has it.
     fn set_key(&mut self, key: &EntityKey);
 

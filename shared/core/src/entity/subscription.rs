@@ -49,10 +49,9 @@ pub struct SubscriptionFacts {
     /// `trial_end`, Unix seconds.
     pub trial_end_s: Option<i64>,
     /// Fingerprint of `items.data`, from which plan and amount are derived.
-    #[serde(rename = "items_print")]
     pub items_fingerprint: u32,
     /// Fingerprints of `discount` and `discounts`, which reduce the amount.
-    #[serde(default, rename = "discount_prints")]
+    #[serde(default)]
     pub discount_fingerprints: (u32, u32),
 }
 

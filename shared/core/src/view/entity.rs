@@ -1,0 +1,298 @@
+//! Entities as rows and as JSON. Each type of state has one table of columns: an export has a column
+//! for each, and the JSON of an entity has a key for each.
+
+use serde_json::{Map, Value, json};
+
+use super::column::{Column, Unit, cell, column, time};
+use crate::entity::account::Account;
+use crate::entity::invoice::Invoice;
+use crate::entity::movement::MoneyMovement;
+use crate::entity::payout::Payout;
+use crate::entity::risk::Risk;
+use crate::entity::subscription::Subscription;
+use crate::entity::timeline::Stage;
+use crate::entity::{Entity, EntityKey, EntityKind};
+
+/// A column of one entity, with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// See [`Column::name`].
+    pub name: &'static str,
+    /// See [`Column::unit`].
+    pub unit: Unit,
+    /// See [`Column::value`].
+    pub value: Value,
+}
+
+/// What is shown of a type of state.
+pub trait Columns: Sized + 'static {
+    /// The columns, in the order of exports.
+    const COLUMNS: &'static [Column<Self>];
+
+    /// What JSON contains in addition to the columns.
+    fn details(&self) -> Value;
+}
+
+/// [`Columns`] without knowing the type.
+pub trait Fields {
+    /// Every column with its value.
+    fn fields(&self) -> Vec<Field>;
+
+    /// See [`Columns::details`].
+    fn details(&self) -> Value;
+}
+
+impl<T: Columns> Fields for T {
+    fn fields(&self) -> Vec<Field> {
+        let field = |column: &Column<T>| Field {
+            name: column.name,
+            unit: column.unit,
+            value: (column.value)(self),
+        };
+        T::COLUMNS.iter().map(field).collect()
+    }
+
+    fn details(&self) -> Value {
+        Columns::details(self)
+    }
+}
+
+/// The names of the columns of a kind.
+pub fn header(kind: EntityKind) -> Vec<&'static str> {
+    let empty = Entity::new(&EntityKey::new(kind, ""));
+    empty
+        .state()
+        .fields()
+        .into_iter()
+        .map(|field| field.name)
+        .collect()
+}
+
+/// The values of the columns as text; what is not known is empty. `None` for an object that events
+/// only mentioned. An account has a row from its first mention: it is a customer of the platform.
+pub fn row(entity: &Entity) -> Option<Vec<String>> {
+    let state = entity.state();
+    let is_mentioned_only = state.details()["current"].is_null();
+    if is_mentioned_only && !matches!(entity, Entity::Account(_)) {
+        return None;
+    }
+    Some(
+        state
+            .fields()
+            .iter()
+            .map(|field| cell(&field.value))
+            .collect(),
+    )
+}
+
+/// Everything that is known of an entity: its columns and details, its history, its events and its
+/// problems.
+pub fn describe(key: &EntityKey, entity: &Entity) -> Value {
+    let state = entity.state();
+    let mut shown = Map::new();
+    shown.insert("kind".to_owned(), json!(key.kind));
+    for field in state.fields() {
+        shown.insert(field.name.to_owned(), field.value);
+    }
+    if let Value::Object(details) = state.details() {
+        shown.extend(details);
+    }
+    let history = entity.history().into_iter().map(|change| {
+        json!({"at": time(Some(change.at_s)), "event": change.event_id, "change": change.what, "expected": change.expected})
+    });
+    let events = entity.events().into_iter().map(|event| {
+        json!({"event": event.event_id, "created": time(Some(event.created_s)), "stage": event.stage.map(stage),
+            "about": event.about})
+    });
+    let conditions = entity.conditions().into_iter().map(|condition| {
+        json!({"kind": condition.key.kind, "since": time(Some(condition.since_s)), "event": condition.event_id,
+            "detail": condition.detail})
+    });
+    shown.insert("history".to_owned(), history.collect());
+    shown.insert("events".to_owned(), events.collect());
+    shown.insert("conditions".to_owned(), conditions.collect());
+    Value::Object(shown)
+}
+
+impl Columns for Subscription {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |s| json!(s.id)),
+        column("customer", Unit::Text, |s| json!(s.origin.customer)),
+        column("account", Unit::Text, |s| json!(s.origin.account)),
+        column("status", Unit::Text, |s| {
+            json!(s.current().map(|f| &f.status))
+        }),
+        column("plan", Unit::Text, |s| json!(s.current().map(|f| &f.plan))),
+        column("currency", Unit::Text, |s| json!(s.origin.currency)),
+        column("mrr_minor", Unit::Minor, |s| json!(s.mrr_minor())),
+        column("cancel_scheduled", Unit::Flag, |s| {
+            json!(s.current().map(|f| f.cancel_scheduled()))
+        }),
+        column("past_due_since", Unit::Time, |s| {
+            time(s.past_due_since().map(|(at_s, _)| at_s))
+        }),
+        column("updated_at", Unit::Time, |s| {
+            time(s.timeline.last().map(|state| state.created_s))
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": self.current()})
+    }
+}
+
+impl Columns for Invoice {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |i| json!(i.id)),
+        column("customer", Unit::Text, |i| json!(i.origin.customer)),
+        column("subscription", Unit::Text, |i| json!(i.origin.subscription)),
+        column("status", Unit::Text, |i| {
+            json!(i.current().map(|f| &f.status))
+        }),
+        column("currency", Unit::Text, |i| json!(i.origin.currency)),
+        column("amount_due_minor", Unit::Minor, |i| {
+            json!(i.current().map(|f| f.amount_due_minor))
+        }),
+        column("amount_paid_minor", Unit::Minor, |i| {
+            json!(i.current().map(|f| f.amount_paid_minor))
+        }),
+        column("attempts", Unit::Count, |i| {
+            json!(i.current().map(|f| f.attempts))
+        }),
+        column("account", Unit::Text, |i| json!(i.origin.account)),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": self.current()})
+    }
+}
+
+impl Columns for Payout {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |p| json!(p.id)),
+        column("account", Unit::Text, |p| json!(p.origin.account)),
+        column("status", Unit::Text, |p| {
+            json!(p.current().map(|f| &f.status))
+        }),
+        column("currency", Unit::Text, |p| json!(p.origin.currency)),
+        column("amount_minor", Unit::Minor, |p| {
+            json!(p.origin.amount_minor)
+        }),
+        column("failure_code", Unit::Text, |p| {
+            json!(p.current().and_then(|f| f.failure_code.as_ref()))
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": self.current()})
+    }
+}
+
+impl Columns for Account {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |a| json!(a.id)),
+        column("country", Unit::Text, |a| json!(a.country)),
+        column("charges_enabled", Unit::Flag, |a| {
+            json!(a.current().map(|f| f.charges_enabled))
+        }),
+        column("payouts_enabled", Unit::Flag, |a| {
+            json!(a.current().map(|f| f.payouts_enabled))
+        }),
+        column("connected", Unit::Flag, |a| json!(a.connected())),
+        column("risk", Unit::Text, |a| {
+            json!(a.risk().map_or("unknown", Risk::as_str))
+        }),
+        column("stage", Unit::Text, |a| json!(a.stage())),
+        column("onboarding_seconds", Unit::Seconds, |a| {
+            json!(a.onboarding_seconds())
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        let status = self
+            .capabilities
+            .iter()
+            .map(|(name, states)| (name.clone(), json!(states.last().map(|s| &s.facts.status))));
+        json!({
+            "current": self.current(), "milestones": self.milestones, "capabilities": status.collect::<Map<_, _>>(),
+            "external_accounts": self.external_accounts,
+        })
+    }
+}
+
+impl Columns for MoneyMovement {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("id", Unit::Text, |m| json!(m.id)),
+        column("account", Unit::Text, |m| json!(m.origin.account)),
+        column("customer", Unit::Text, |m| json!(m.origin.customer)),
+        column("status", Unit::Text, |m| {
+            json!(m.current().map(|f| &f.status))
+        }),
+        column("currency", Unit::Text, |m| json!(m.origin.currency)),
+        column("amount_minor", Unit::Minor, |m| {
+            json!(m.current().map(|f| f.amount_minor))
+        }),
+        column("reason", Unit::Text, |m| {
+            json!(m.current().and_then(|f| f.reason.as_ref()))
+        }),
+        column("of", Unit::Text, |m| json!(m.origin.of)),
+        column("updated_at", Unit::Time, |m| {
+            time(m.timeline.last().map(|state| state.created_s))
+        }),
+    ];
+
+    fn details(&self) -> Value {
+        json!({"current": self.current()})
+    }
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Created => "created",
+        Stage::Updated => "updated",
+        Stage::Deleted => "deleted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_column_says_its_unit() {
+        for kind in EntityKind::ALL {
+            let fields = Entity::new(&EntityKey::new(kind, "x")).state().fields();
+            assert_eq!(fields[0].name, "id", "{kind:?}");
+            for Field { name, unit, .. } in &fields {
+                let suffix = match unit {
+                    Unit::Minor => Some("_minor"),
+                    Unit::Seconds => Some("_seconds"),
+                    Unit::Time if name.ends_with("_since") => None,
+                    Unit::Time => Some("_at"),
+                    Unit::Text | Unit::Flag | Unit::Count => None,
+                };
+                assert!(suffix.is_none_or(|suffix| name.ends_with(suffix)), "{name}");
+            }
+            let has_amount = fields.iter().any(|field| field.unit == Unit::Minor);
+            let has_currency = fields.iter().any(|field| field.name == "currency");
+            assert_eq!(has_amount, has_currency, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_entity_without_any_state_shows_that_nothing_is_known() {
+        for kind in EntityKind::ALL {
+            let key = EntityKey::new(kind, "x_1");
+            let entity = Entity::new(&key);
+            let shown = describe(&key, &entity);
+            assert_eq!(
+                (&shown["id"], &shown["kind"]),
+                (&json!("x_1"), &json!(kind))
+            );
+            assert_eq!(shown["current"], Value::Null);
+            assert!(header(kind).iter().all(|name| shown.get(name).is_some()));
+            let row = row(&entity);
+            assert_eq!(row.is_some(), kind == EntityKind::Account, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Read models: what commands, and any other interface, show of entities, alerts, key figures and
+//! verifications, as rows of a table or as JSON. Interfaces fetch, call a function from here, and
+//! print.
+
+pub mod alert;
+pub mod column;
+pub mod entity;
+pub mod kpi;
+pub mod verification;
+
+use jiff::Timestamp;
+
+/// What is shown for a value that is not known.
+pub const NOT_KNOWN: &str = "–";
+
+/// RFC 3339 in UTC; empty for `None`.
+pub fn rfc3339(unix_s: Option<i64>) -> String {
+    let time = unix_s.and_then(|s| Timestamp::from_second(s).ok());
+    time.map_or_else(String::new, |t| t.to_string())
+}
