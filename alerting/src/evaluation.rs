@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
-
-use crate::alert::{Evidence, MetricValue, Point, Side};
-use crate::metric_value::{MetricInputs, Sample, missing, samples};
-use crate::rule::{ClosedDays, Measure, MetricRule, NoData, Threshold};
+use crate::alert::{Evidence, MetricValue, Point};
+use crate::metric_value::{MetricInputs, MetricQuery, Sample, Samples};
+use crate::rule::{MetricRule, NoData, Verdict};
 
 /// The result of evaluating a rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,30 +34,28 @@ pub fn evaluate(
     inputs: MetricInputs<'_>,
     watched: impl IntoIterator<Item = String>,
 ) -> BTreeMap<String, Evaluation> {
-    let mut found = samples(&rule.measure, rule.by.as_deref(), inputs, inputs.now_s);
-    for part in watched {
-        found.entry(part).or_insert_with(|| missing(&rule.measure));
-    }
-    if rule.by.is_none() {
+    let mut found = samples_at(rule, inputs, inputs.now_s);
+    let business = rule.by.is_none().then(String::new);
+    for segment in watched.into_iter().chain(business) {
         found
-            .entry(String::new())
-            .or_insert_with(|| missing(&rule.measure));
+            .entry(segment)
+            .or_insert_with(|| rule.measure.missing());
     }
     found
         .into_iter()
-        .map(|(part, sample)| (part, evaluate_sample(rule, inputs, &sample)))
+        .map(|(segment, sample)| (segment, evaluate_sample(rule, inputs, &sample)))
         .collect()
 }
 
 /// The recent values of one segment: six points, the last one is now.
-pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, part: &str) -> Vec<Point> {
-    if !rule.measure.has_past() {
+pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, segment: &str) -> Vec<Point> {
+    let Some(step_hours) = rule.measure.history().trend_step_hours else {
         return Vec::new();
-    }
-    let step_s = i64::from(rule.measure.trend_step_hours()) * 3600;
+    };
+    let step_s = i64::from(step_hours) * 3600;
     let point = |back: i64| {
         let at_s = inputs.now_s - back * step_s;
-        let sample = samples(&rule.measure, rule.by.as_deref(), inputs, at_s).remove(part);
+        let sample = samples_at(rule, inputs, at_s).remove(segment);
         let known = sample.filter(|sample| sample.samples >= rule.threshold.min_samples);
         Point {
             at_s,
@@ -73,113 +68,49 @@ pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, part: &str) -> Vec<Poi
 /// The number of points of a trend.
 pub const POINTS: i64 = 6;
 
+fn samples_at(rule: &MetricRule, inputs: MetricInputs<'_>, at_s: i64) -> Samples {
+    let query = MetricQuery::new(inputs, rule.by.as_deref(), at_s);
+    rule.measure.samples(query)
+}
+
 fn evaluate_sample(rule: &MetricRule, inputs: MetricInputs<'_>, sample: &Sample) -> Evaluation {
-    let threshold = &rule.threshold;
-    let evidence = || {
-        let metric_value = sample.value.map(|value| MetricValue {
-            value,
-            threshold: threshold.limit,
-            side: threshold.side,
-            unit: rule.measure.unit(),
-            parts: sample.parts,
-        });
-        Evidence {
-            metric_value,
-            money: sample.money.clone(),
-            ..Evidence::default()
-        }
+    let breached = |since_s| Evaluation::Breached {
+        since_s,
+        evidence: evidence(rule, sample),
     };
-    let verdict = compare(sample, threshold);
-    if let Measure::Consecutive(_, days) = &rule.measure {
-        // A value that has recovered by now is not worth an alert, and a firing one resolves.
-        if matches!(verdict, Verdict::Breached | Verdict::Between) {
-            return match all_closed_days_breached(rule, days, inputs) {
-                Some(since_s) => Evaluation::Breached {
-                    since_s,
-                    evidence: evidence(),
-                },
-                None => Evaluation::Between,
-            };
-        }
-    }
-    match (verdict, rule.no_data) {
-        (Verdict::Breached, _) | (Verdict::NoData, NoData::Breach) => Evaluation::Breached {
-            since_s: inputs.now_s,
-            evidence: evidence(),
+    match (rule.threshold.compare(sample), rule.no_data) {
+        (verdict @ (Verdict::Breached | Verdict::Between), _) => rule
+            .measure
+            .breached_since(verdict, &rule.threshold, inputs)
+            .map_or(Evaluation::Between, breached),
+        (Verdict::Clear, _) => Evaluation::Clear {
+            evidence: Some(evidence(rule, sample)),
         },
-        (Verdict::Between, _) => Evaluation::Between,
-        (Verdict::Well, _) => Evaluation::Clear {
-            evidence: Some(evidence()),
-        },
+        (Verdict::NoData, NoData::Breach) => breached(inputs.now_s),
         (Verdict::NoData, NoData::Clear) => Evaluation::Clear { evidence: None },
         (Verdict::NoData, NoData::Unknown) => Evaluation::Unknown,
     }
 }
 
-/// When the first of the days began, if the value was too high at the end of each. A day with too
-/// few samples breaks the sequence.
-fn all_closed_days_breached(
-    rule: &MetricRule,
-    days: &ClosedDays,
-    inputs: MetricInputs<'_>,
-) -> Option<i64> {
-    let midnights = midnights(inputs.now_s, &days.time_zone, days.days)?;
-    let (since_s, ends) = midnights.split_last()?;
-    let breached = |end_s: &i64| {
-        // The last hour of the day.
-        let closing = samples(&rule.measure, None, inputs, end_s - 1).remove("");
-        closing.is_some_and(|sample| compare(&sample, &rule.threshold) == Verdict::Breached)
-    };
-    ends.iter().all(breached).then_some(*since_s)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Breached,
-    Between,
-    Well,
-    NoData,
-}
-
-fn compare(sample: &Sample, threshold: &Threshold) -> Verdict {
-    let Some(value) = sample
-        .value
-        .filter(|_| sample.samples >= threshold.min_samples)
-    else {
-        return Verdict::NoData;
-    };
-    // Mirrored, so that a breach is always above the limit.
-    let (value, limit, clear) = match threshold.side {
-        Side::Above => (value, threshold.limit, threshold.clear),
-        Side::Below => (-value, -threshold.limit, -threshold.clear),
-    };
-    if value > limit {
-        Verdict::Breached
-    } else if value > clear {
-        Verdict::Between
-    } else {
-        Verdict::Well
+fn evidence(rule: &MetricRule, sample: &Sample) -> Evidence {
+    let threshold = &rule.threshold;
+    let metric_value = sample.value.map(|value| MetricValue {
+        value,
+        threshold: threshold.limit,
+        side: threshold.side,
+        unit: rule.measure.unit(),
+        parts: sample.parts,
+    });
+    Evidence {
+        metric_value,
+        money: sample.money.clone(),
+        ..Evidence::default()
     }
-}
-
-/// The midnight that began today, and those before it: `days + 1` of them, newest first. `None`
-/// only at the end of the calendar. Days are calendar days: 23 or 25 hours long where clocks
-/// change.
-fn midnights(now_s: i64, zone: &TimeZone, days: u32) -> Option<Vec<i64>> {
-    let today = Timestamp::from_second(now_s)
-        .ok()?
-        .to_zoned(zone.clone())
-        .date();
-    (0..=days)
-        .map(|back| {
-            let date = today.checked_sub(i64::from(back).days()).ok()?;
-            Some(date.to_zoned(zone.clone()).ok()?.timestamp().as_second())
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use revwatch_core::counters::{Bucket, Counters};
 
     use super::*;

@@ -15,7 +15,6 @@ mod gauges;
 mod journal_sync;
 pub mod lifecycle;
 pub mod message;
-pub mod metric;
 pub mod metric_value;
 mod notification_telemetry;
 pub mod notify;

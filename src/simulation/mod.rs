@@ -3,10 +3,9 @@
 //!
 //! [`memory_store`] holds the state, [`simulator`] runs the evaluator, [`scenario_file`] reads
 //! tests, [`template`] builds their events, [`runner`] runs tests in several variants, [`backtest`]
-//! runs past events, [`describe`] describes rules in words.
+//! runs past events.
 
 pub mod backtest;
-pub mod describe;
 pub mod memory_store;
 pub mod runner;
 pub mod scenario;

@@ -24,7 +24,7 @@ use revwatch_alerting::message::Message;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::outcome::Outcome;
 use revwatch_alerting::policy::Policy;
-use revwatch_alerting::rule::{Measure, Rule, RuleKind};
+use revwatch_alerting::rule::{Rule, RuleKind};
 use revwatch_core::counters::hour_of;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Delivery, DocumentWrite};
@@ -561,26 +561,14 @@ fn edges(rule: &Rule) -> Vec<u32> {
     let RuleKind::Metric(figure) = &rule.kind else {
         return Vec::new();
     };
-    match &figure.measure {
-        Measure::Ratio(_, w)
-        | Measure::Count(_, w)
-        | Measure::Absence(_, w)
-        | Measure::Percentile(_, _, w) => {
-            vec![w.delay_hours, w.delay_hours + w.hours + 1]
-        }
-        Measure::Drop(_, fall) => vec![fall.hours],
-        Measure::Gauge(_) | Measure::Consecutive(..) => Vec::new(),
-    }
+    figure.measure.history().edges_hours
 }
 
 fn zone(rule: &Rule) -> Option<TimeZone> {
     let RuleKind::Metric(figure) = &rule.kind else {
         return None;
     };
-    match &figure.measure {
-        Measure::Consecutive(_, days) => Some(days.time_zone.clone()),
-        _ => None,
-    }
+    figure.measure.time_zone().cloned()
 }
 
 fn next_midnight_s(now_s: i64, zone: &TimeZone) -> Option<i64> {

@@ -1,18 +1,18 @@
 //! The text form of rules: TOML, every field checked, every fault reported with its line and
 //! column. Pure: [`crate::rules_file`] reads the files.
 
-mod raw;
+mod fields;
+mod names;
+mod rule;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub use revwatch_runtime::files::NamedText;
 use revwatch_runtime::files::place;
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::DeTable;
 
-use self::raw::RawRule;
+pub(crate) use self::fields::Fields;
+use self::names::Names;
 use crate::rule::Rule;
 
 /// The rules included with revwatch.
@@ -59,7 +59,12 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
             .and_then(|value| value.get_ref().as_array());
         for item in items.into_iter().flatten() {
             names.record(file, item, &mut fault);
-            rules.extend(read(item, &mut fault));
+            match rule::read(item) {
+                Ok(rule) => rules.push(rule),
+                Err(found) => found
+                    .iter()
+                    .for_each(|found| fault(Some(found.span.clone()), &found.what)),
+            }
         }
     }
     names.check(&mut faults);
@@ -74,198 +79,13 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
     }
 }
 
-/// The names of rules, and the names that rules refer to.
-#[derive(Default)]
-struct Names<'a> {
-    /// The first position of each rule.
-    first: BTreeMap<String, String>,
-    /// The names in each rule's `inhibited_by`, and their positions.
-    inhibited_by: BTreeMap<String, Vec<InhibitingRule<'a>>>,
-}
-
-/// A rule that explains another: its name, and the position where it is named.
-type InhibitingRule<'a> = (String, &'a NamedText, Range<usize>);
-
-impl<'a> Names<'a> {
-    /// Also records rules that are otherwise faulty.
-    fn record(
-        &mut self,
-        file: &'a NamedText,
-        item: &Spanned<DeValue<'_>>,
-        fault: &mut dyn FnMut(Option<Range<usize>>, &str),
-    ) {
-        let Some(table) = item.get_ref().as_table() else {
-            return;
-        };
-        let Some(name) = table.get("name").filter(|name| name.get_ref().is_str()) else {
-            return;
-        };
-        let (text, span) = (
-            name.get_ref().as_str().unwrap_or_default().to_owned(),
-            name.span(),
-        );
-        if let Some(first) = self.first.get(&text) {
-            fault(
-                Some(span),
-                &format!("there are two rules named {text:?}; the first is at {first}"),
-            );
-            return;
-        }
-        let place = located(file, Some(span), "");
-        self.first
-            .insert(text.clone(), place.trim_end_matches([':', ' ']).to_owned());
-        let inhibiting = table
-            .get("inhibited_by")
-            .and_then(|value| value.get_ref().as_array());
-        let named = inhibiting
-            .into_iter()
-            .flatten()
-            .filter_map(|value| Some((value.get_ref().as_str()?.to_owned(), file, value.span())));
-        self.inhibited_by.insert(text, named.collect());
-    }
-
-    /// Checks that inhibiting rules exist, and that none explains itself: two rules that explain
-    /// each other would mute each other.
-    fn check(&self, faults: &mut Vec<String>) {
-        for (rule, inhibited_by) in &self.inhibited_by {
-            for (name, file, span) in inhibited_by {
-                if !self.first.contains_key(name) {
-                    faults.push(located(
-                        file,
-                        Some(span.clone()),
-                        &format!("`inhibited_by` names {name:?}, which is not a rule"),
-                    ));
-                } else if self.leads_to(name, rule) {
-                    let what = format!(
-                        "`inhibited_by` leads from {rule:?} via {name:?} back to {rule:?}: no notification would be sent"
-                    );
-                    faults.push(located(file, Some(span.clone()), &what));
-                }
-            }
-        }
-    }
-
-    /// Whether `from` is `to`, or is explained by it, directly or through other rules.
-    fn leads_to(&self, from: &str, to: &str) -> bool {
-        let mut seen = std::collections::BTreeSet::new();
-        let mut ahead = vec![from];
-        while let Some(rule) = ahead.pop() {
-            if rule == to {
-                return true;
-            }
-            if seen.insert(rule) {
-                ahead.extend(
-                    self.inhibited_by
-                        .get(rule)
-                        .into_iter()
-                        .flatten()
-                        .map(|(name, ..)| name.as_str()),
-                );
-            }
-        }
-        false
-    }
-}
-
-/// Reads one rule and names every fault: a faulty field is removed, and the rest is checked again.
-fn read(
-    item: &Spanned<DeValue<'_>>,
-    fault: &mut dyn FnMut(Option<Range<usize>>, &str),
-) -> Option<Rule> {
-    let mut rest = item.clone();
-    let mut removed: Vec<String> = Vec::new();
-    loop {
-        match RawRule::deserialize(ValueDeserializer::from(rest.clone())) {
-            Ok(raw) => match raw.check() {
-                Ok(rule) => return removed.is_empty().then_some(rule),
-                Err(complaints) => {
-                    // Not about removed fields: those have their own fault.
-                    for what in complaints
-                        .iter()
-                        .filter(|what| !quoted(what).any(|name| removed.iter().any(|t| t == name)))
-                    {
-                        fault(Some(position_of(item, what)), what);
-                    }
-                    return None;
-                }
-            },
-            Err(error) => {
-                let message = error.message();
-                fault(error.span(), message);
-                let missing = message
-                    .strip_prefix("missing field ")
-                    .and_then(|_| quoted(message).next());
-                let field = match missing {
-                    Some(field) => field.to_owned(),
-                    None => remove_field(&mut rest, &error.span()?)?,
-                };
-                insert_placeholder(&mut rest, &field);
-                // A field that is wrong again after its replacement cannot be repaired here.
-                if removed.contains(&field) {
-                    return None;
-                }
-                removed.push(field);
-            }
-        }
-    }
-}
-
-/// Removes the field that a fault at `span` refers to.
-fn remove_field(rule: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
-    let DeValue::Table(table) = rule.get_mut() else {
-        return None;
-    };
-    let concerned = table.iter().find(|(key, value)| {
-        key.span() == *span || value.span().start <= span.start && span.end <= value.span().end
-    });
-    let key = concerned.map(|(key, _)| key.get_ref().to_string())?;
-    table.remove(key.as_str()).map(|_| key)
-}
-
-/// Inserts a harmless value for a mandatory field, so that the other fields can be checked.
-fn insert_placeholder(rule: &mut Spanned<DeValue<'_>>, field: &str) {
-    let text = |text: &'static str| DeValue::String(text.into());
-    let value = match field {
-        "name" | "route" | "title" => text("x"),
-        "severity" => text("low"),
-        "actions" => DeValue::Array([Spanned::new(rule.span(), text("x"))].into_iter().collect()),
-        _ => return,
-    };
-    let span = rule.span();
-    if let DeValue::Table(table) = rule.get_mut() {
-        table.insert(
-            Spanned::new(span.clone(), field.to_owned().into()),
-            Spanned::new(span, value),
-        );
-    }
-}
-
-/// The field that a fault quotes first, or the rule itself.
-fn position_of(rule: &Spanned<DeValue<'_>>, what: &str) -> Range<usize> {
-    let table = rule.get_ref().as_table();
-    let field = quoted(what)
-        .filter_map(|name| table?.iter().find(|(key, _)| key.get_ref() == name))
-        .next();
-    field.map_or_else(|| rule.span(), |(key, _)| key.span())
-}
-
-/// The fields that a fault quotes in backticks.
-fn quoted(what: &str) -> impl Iterator<Item = &str> {
-    what.split('`').skip(1).step_by(2)
-}
-
 fn located(file: &NamedText, span: Option<Range<usize>>, what: &str) -> String {
     format!("{}: {what}", place(file, span))
 }
 
 #[cfg(test)]
 mod tests {
-    use revwatch_core::condition::ConditionKind;
-
     use super::*;
-    use crate::metric::{
-        CountMetric, DurationMetric, GaugeMetric, LevelMetric, Named as _, RatioMetric,
-    };
 
     #[test]
     fn the_built_in_rules_are_valid_and_name_their_requirements() {
@@ -297,30 +117,6 @@ mod tests {
                 "stripe_api_error_spike"
             ]
         );
-    }
-
-    #[test]
-    fn the_built_in_file_lists_every_condition_and_metric() {
-        for kind in ConditionKind::ALL {
-            assert!(
-                DEFAULT_RULES.contains(kind.as_str()),
-                "{} is not documented",
-                kind.as_str()
-            );
-        }
-        let metrics = [
-            RatioMetric::ALL
-                .iter()
-                .map(|m| m.name())
-                .collect::<Vec<_>>(),
-            CountMetric::ALL.iter().map(|m| m.name()).collect(),
-            GaugeMetric::ALL.iter().map(|m| m.name()).collect(),
-            LevelMetric::ALL.iter().map(|m| m.name()).collect(),
-            DurationMetric::ALL.iter().map(|m| m.name()).collect(),
-        ];
-        for name in metrics.into_iter().flatten() {
-            assert!(DEFAULT_RULES.contains(name), "{name} is not documented");
-        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use revwatch_alerting::rule::Rule;
 use serde_json::{Value, json};
 
 use super::Common;
-use crate::simulation::describe;
 
 /// Runs `rules list`.
 pub fn run(common: &Common) -> anyhow::Result<()> {
@@ -26,8 +25,8 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
                 ..
             } = rule;
             json!({
-                "name": name, "kind": describe::kind(rule), "severity": severity, "route": route, "title": title,
-                "threshold": describe::threshold(rule), "requirement": requirement, "labels": labels,
+                "name": name, "kind": rule.kind.name(), "severity": severity, "route": route, "title": title,
+                "threshold": rule.describe(), "requirement": requirement, "labels": labels,
             })
         };
         writeln!(out, "{:#}", rules.iter().map(row).collect::<Value>())?;
@@ -45,10 +44,10 @@ pub fn run(common: &Common) -> anyhow::Result<()> {
     for rule in &rules {
         table.add_row([
             rule.name.as_str(),
-            describe::kind(rule),
+            rule.kind.name(),
             rule.severity.as_str(),
             &rule.route,
-            &describe::threshold(rule),
+            &rule.describe(),
             &rule.requirement.join(" "),
         ]);
     }

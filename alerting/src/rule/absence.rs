@@ -1,0 +1,72 @@
+//! `absence`: no occurrence in a sliding window. Pure.
+
+use super::count::CountMetric;
+use super::metric::Named;
+use super::{History, Kind, Measure, MetricRule, RuleKind, Threshold, Window};
+use crate::alert::{Side, Unit};
+use crate::metric_value::{MetricQuery, Samples};
+use crate::rule_text::Fields;
+
+/// See [`Absence`].
+pub const KIND: Kind = Kind {
+    name: "absence",
+    fields: &["metric", "window", "delay", "no_data", "for"],
+    evaluates: CountMetric::names,
+    sample: "metric = \"events\"\nwindow = \"24h\"",
+    read,
+};
+
+/// Fewer than one occurrence. Every number of samples is enough.
+const FEWER_THAN_ONE: Threshold = Threshold {
+    side: Side::Below,
+    limit: 1.0,
+    clear: 1.0,
+    min_samples: 0,
+};
+
+/// No occurrence in a sliding window.
+#[derive(Debug)]
+pub struct Absence {
+    metric: CountMetric,
+    window: Window,
+}
+
+fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
+    let (metric, window) = (fields.metric(), Window::read(fields));
+    let measure = metric.map(|metric| Absence { metric, window });
+    MetricRule::read_with(fields, measure, |_, _| Some(FEWER_THAN_ONE))
+}
+
+impl Measure for Absence {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn metric(&self) -> &'static str {
+        self.metric.name()
+    }
+
+    fn segments(&self) -> &'static [&'static str] {
+        self.metric.segments()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Count
+    }
+
+    fn history(&self) -> History {
+        self.window.history()
+    }
+
+    fn samples(&self, query: MetricQuery<'_>) -> Samples {
+        self.metric.occurrences(query, self.window)
+    }
+
+    fn describe(&self) -> String {
+        format!("no {} in {}", self.metric(), self.window)
+    }
+
+    fn has_threshold(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,156 @@
+//! `count`: a number of occurrences in a sliding window. Pure.
+
+use std::collections::BTreeMap;
+
+use revwatch_core::counters::Bucket;
+
+use super::metric::{Named, metrics};
+use super::{History, Kind, Measure, MetricRule, RuleKind, Window};
+use crate::alert::Unit;
+use crate::metric_value::{MetricQuery, Sample, Samples};
+use crate::rule_text::Fields;
+
+/// See [`Count`].
+pub const KIND: Kind = Kind {
+    name: "count",
+    fields: &[
+        "metric",
+        "by",
+        "window",
+        "delay",
+        "above",
+        "clear_below",
+        "below",
+        "clear_above",
+        "no_data",
+        "for",
+    ],
+    evaluates: CountMetric::names,
+    sample: "metric = \"deauthorizations\"\nwindow = \"24h\"\nabove = 3",
+    read,
+};
+
+metrics! {
+    /// Occurrences.
+    CountMetric {
+        /// Events of any documented type, by the time at which Stripe created them.
+        Events = "events" by [],
+        /// Connected accounts seen for the first time.
+        AccountsCreated = "accounts_created" by ["country"],
+        /// Accounts that may accept charges for the first time.
+        OnboardingsCompleted = "onboardings_completed" by [],
+        /// Steps of onboarding reached.
+        Milestones = "milestones" by ["milestone"],
+        /// Accounts that removed the platform.
+        Deauthorizations = "deauthorizations" by [],
+        /// Payouts that failed.
+        PayoutsFailed = "payouts_failed" by ["currency"],
+        /// Payouts that were paid.
+        PayoutsPaid = "payouts_paid" by ["currency"],
+        /// Payment attempts that failed.
+        PaymentsFailed = "payments_failed" by ["currency"],
+        /// Payments that succeeded.
+        PaymentsSucceeded = "payments_succeeded" by ["currency"],
+        /// Subscriptions whose MRR fell to zero.
+        SubscriptionsLost = "subscriptions_lost" by [],
+        /// Requests of revwatch to Stripe's API that failed or were refused.
+        ApiErrors = "api_errors" by [],
+    }
+}
+
+/// A number of occurrences in a sliding window.
+#[derive(Debug)]
+pub struct Count {
+    metric: CountMetric,
+    window: Window,
+}
+
+fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
+    let (metric, window) = (fields.metric(), Window::read(fields));
+    MetricRule::read(fields, metric.map(|metric| Count { metric, window }))
+}
+
+impl Measure for Count {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn metric(&self) -> &'static str {
+        self.metric.name()
+    }
+
+    fn segments(&self) -> &'static [&'static str] {
+        self.metric.segments()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Count
+    }
+
+    fn history(&self) -> History {
+        self.window.history()
+    }
+
+    fn samples(&self, query: MetricQuery<'_>) -> Samples {
+        self.metric.occurrences(query, self.window)
+    }
+
+    fn missing(&self) -> Sample {
+        Sample::count(0)
+    }
+
+    fn describe(&self) -> String {
+        format!("{} in {}", self.metric(), self.window)
+    }
+}
+
+impl CountMetric {
+    /// The number of occurrences in the window, for each segment.
+    pub fn occurrences(self, query: MetricQuery<'_>, window: Window) -> Samples {
+        // Before the first event was applied, nothing is missing.
+        if !query.has_data() {
+            return Sample::default().alone();
+        }
+        let (family, label) = self.counter();
+        let mut sums = BTreeMap::<String, i64>::new();
+        if query.by.is_none() {
+            sums.insert(String::new(), 0);
+        }
+        for (hour, rest, n) in query.family(window, family) {
+            let segment = match (label, rest.as_slice()) {
+                ("", [segment]) => segment,
+                (label, [first]) if *first == label => "",
+                (label, [first, segment]) if *first == label => segment,
+                _ => continue,
+            };
+            *sums.entry(query.segment(hour, segment)).or_default() += n;
+        }
+        if self == Self::Deauthorizations {
+            let counters = query.inputs.counters;
+            let hours = query
+                .hours(window)
+                .map(|hour| counters.get(Bucket::Hour(hour), &["deauthorized"]));
+            *sums.entry(String::new()).or_default() += hours.sum::<i64>();
+        }
+        sums.into_iter()
+            .map(|(segment, sum)| (segment, Sample::count(sum)))
+            .collect()
+    }
+
+    /// The family, and the first label to count (empty: all); the segment is the label after it.
+    fn counter(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Events => ("events", "created"),
+            Self::AccountsCreated => ("cohort", "account_created"),
+            Self::OnboardingsCompleted => ("onboarded", "count"),
+            Self::Milestones => ("milestone", ""),
+            Self::Deauthorizations => ("deauthorized", ""),
+            Self::PayoutsFailed => ("payouts", "failed"),
+            Self::PayoutsPaid => ("payouts", "paid"),
+            Self::PaymentsFailed => ("payments", "failed"),
+            Self::PaymentsSucceeded => ("payments", "succeeded"),
+            Self::SubscriptionsLost => ("churn", "lost"),
+            Self::ApiErrors => ("events", "api_error"),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `gauge`: the current level. Pure.
+
+use std::collections::BTreeMap;
+
+use revwatch_core::counters::Bucket;
+
+use super::metric::{Named, metrics};
+use super::{Bounds, History, Kind, Measure, MetricRule, RuleKind};
+use crate::alert::Unit;
+use crate::metric_value::{MetricQuery, PipelineStatus, Sample, Samples};
+use crate::rule_text::Fields;
+
+/// See [`Gauge`].
+pub const KIND: Kind = Kind {
+    name: "gauge",
+    fields: &[
+        "metric",
+        "by",
+        "above",
+        "clear_below",
+        "below",
+        "clear_above",
+        "no_data",
+        "for",
+    ],
+    evaluates: GaugeMetric::names,
+    sample: "metric = \"retry_queue\"\nabove = 100",
+    read,
+};
+
+metrics! {
+    /// Current levels.
+    GaugeMetric {
+        /// Monthly recurring revenue.
+        Mrr = "mrr" by ["currency"],
+        /// That of past-due subscriptions.
+        MrrPastDue = "mrr_past_due" by ["currency"],
+        /// Past due ÷ (active + past due) subscriptions.
+        PastDueShare = "past_due_share" by [],
+        /// Connected accounts by risk.
+        Accounts = "accounts" by ["risk"],
+        /// Connected accounts that may accept charges.
+        AccountsCharging = "accounts_charging" by [],
+        /// Connected accounts whose latest change is only available from Stripe's API.
+        AccountsNeedingRefresh = "accounts_needing_refresh" by [],
+        /// Invoices open after a failed attempt to collect them.
+        RetryQueue = "retry_queue" by [],
+        /// Amount remaining on open invoices.
+        InvoicesOpen = "invoices_open" by ["currency"],
+        /// Amount in dispute.
+        Disputed = "disputed" by ["currency"],
+        /// Deliveries waiting to be applied.
+        QueueDepth = "queue_depth" by [],
+        /// Deliveries that cannot be applied.
+        DeadLetters = "dead_letters" by [],
+        /// Deliveries that an operator has parked.
+        Parked = "parked" by [],
+        /// Notifiers that cannot deliver until a setting is corrected.
+        BrokenNotifiers = "broken_notifiers" by ["notifier"],
+    }
+}
+
+/// The current level.
+#[derive(Debug)]
+pub struct Gauge {
+    metric: GaugeMetric,
+}
+
+/// Where a level is found.
+enum Source {
+    /// In the pipeline's status; `None`: it could not be queried.
+    Pipeline(fn(&PipelineStatus) -> Option<i64>),
+    /// In the pipeline's status, one for each notifier.
+    BrokenNotifiers,
+    /// The sum of a family of current counters.
+    Family(&'static str),
+    /// One current counter.
+    Counter(&'static str),
+    /// One current counter, with the amounts of a family.
+    CounterWithMoney(&'static str, &'static str),
+    /// See [`MetricQuery::past_due`].
+    PastDue,
+}
+
+fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
+    let metric = fields.metric();
+    MetricRule::read(fields, metric.map(|metric| Gauge { metric }))
+}
+
+impl Measure for Gauge {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn metric(&self) -> &'static str {
+        self.metric.name()
+    }
+
+    fn segments(&self) -> &'static [&'static str] {
+        self.metric.segments()
+    }
+
+    fn unit(&self) -> Unit {
+        match self.metric {
+            GaugeMetric::PastDueShare => Unit::Share,
+            _ if self.segments().contains(&"currency") => Unit::Minor,
+            _ => Unit::Count,
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        match self.metric {
+            GaugeMetric::Mrr | GaugeMetric::MrrPastDue => Bounds::Any,
+            GaugeMetric::PastDueShare => Bounds::Share,
+            _ => Bounds::NotNegative,
+        }
+    }
+
+    fn history(&self) -> History {
+        History {
+            trend_step_hours: (self.metric == GaugeMetric::PastDueShare).then_some(24),
+            ..History::default()
+        }
+    }
+
+    fn samples(&self, query: MetricQuery<'_>) -> Samples {
+        match self.metric.source() {
+            Source::Pipeline(level) => level(query.inputs.pipeline)
+                .map_or_else(Sample::default, Sample::count)
+                .alone(),
+            Source::BrokenNotifiers => broken_notifiers(query),
+            // Before the first event was applied, no level is too low.
+            _ if !query.has_data() && query.by.is_none() => Sample::default().alone(),
+            _ if !query.has_data() => Samples::new(),
+            Source::PastDue => query.past_due().alone(),
+            Source::Counter(name) => Sample::count(query.current(&[name])).alone(),
+            Source::CounterWithMoney(name, family) => Sample {
+                money: query.current_money(family),
+                ..Sample::count(query.current(&[name]))
+            }
+            .alone(),
+            Source::Family(family) => sums(query, family),
+        }
+    }
+
+    fn missing(&self) -> Sample {
+        match self.metric.source() {
+            Source::Pipeline(_) => Sample::default(),
+            _ => Sample::count(0),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.metric().to_owned()
+    }
+}
+
+impl GaugeMetric {
+    fn source(self) -> Source {
+        match self {
+            Self::Mrr => Source::Family("mrr"),
+            Self::MrrPastDue => Source::Family("mrr_past_due"),
+            Self::PastDueShare => Source::PastDue,
+            Self::Accounts => Source::Family("accounts"),
+            Self::AccountsCharging => Source::Counter("accounts_charging"),
+            Self::AccountsNeedingRefresh => Source::Counter("accounts_stale"),
+            Self::RetryQueue => {
+                Source::CounterWithMoney("invoices_retrying", "invoices_open_minor")
+            }
+            Self::InvoicesOpen => Source::Family("invoices_open_minor"),
+            Self::Disputed => Source::Family("disputed_minor"),
+            Self::QueueDepth => Source::Pipeline(|status| status.queue_depth),
+            Self::DeadLetters => Source::Pipeline(|status| status.dead_letters),
+            Self::Parked => Source::Pipeline(|status| status.parked),
+            Self::BrokenNotifiers => Source::BrokenNotifiers,
+        }
+    }
+}
+
+fn broken_notifiers(query: MetricQuery<'_>) -> Samples {
+    let broken = &query.inputs.pipeline.broken_notifiers;
+    if query.by.is_none() {
+        return Sample::count(i64::try_from(broken.len()).unwrap_or(i64::MAX)).alone();
+    }
+    broken
+        .iter()
+        .map(|name| (name.clone(), Sample::count(1)))
+        .collect()
+}
+
+fn sums<'a>(query: MetricQuery<'a>, family: &'a str) -> Samples {
+    let mut sums = BTreeMap::<String, i64>::new();
+    for (rest, value) in query.inputs.counters.under(Bucket::Current, family) {
+        *sums.entry(query.segment(query.hour, rest[0])).or_default() += value;
+    }
+    sums.into_iter()
+        .map(|(segment, sum)| (segment, Sample::count(sum)))
+        .collect()
+}

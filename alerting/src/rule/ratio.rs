@@ -1,0 +1,200 @@
+//! `ratio`: a share over a sliding window. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use revwatch_core::kpi::Ratio as Share;
+use revwatch_core::money::Money;
+
+use super::metric::{Named, metrics};
+use super::{History, Kind, Measure, MetricRule, RuleKind, Window};
+use crate::alert::Unit;
+use crate::metric_value::{MetricQuery, Sample, Samples};
+use crate::rule_text::Fields;
+
+/// See [`Ratio`].
+pub const KIND: Kind = Kind {
+    name: "ratio",
+    fields: &[
+        "metric",
+        "by",
+        "window",
+        "delay",
+        "above",
+        "clear_below",
+        "below",
+        "clear_above",
+        "min_denominator",
+        "no_data",
+        "for",
+    ],
+    evaluates: RatioMetric::names,
+    sample: "metric = \"payout_failures\"\nwindow = \"24h\"\nabove = 0.05",
+    read,
+};
+
+metrics! {
+    /// Shares over a window.
+    RatioMetric {
+        /// Failed ÷ (paid + failed) payouts.
+        PayoutFailures = "payout_failures" by ["currency"],
+        /// Failed ÷ all payment attempts.
+        PaymentFailures = "payment_failures" by ["currency"],
+        /// Of the accounts whose onboarding began in the window, those that cannot accept charges.
+        OnboardingAbandonment = "onboarding_abandonment" by ["country", "weekday"],
+        /// Of the accounts whose onboarding began in the window, those that can accept charges.
+        OnboardingConversion = "onboarding_conversion" by ["country", "weekday"],
+        /// Of the accounts that began in the window, those whose holder submitted the form.
+        StageStarted = "onboarding_started_share" by ["country", "weekday"],
+        /// Of those, the ones with an external account for payouts.
+        StageExternalAccount = "external_account_share" by ["country", "weekday"],
+        /// Of those, the ones that may accept charges.
+        StageCharges = "charges_enabled_share" by ["country", "weekday"],
+    }
+}
+
+/// A share over a sliding window.
+#[derive(Debug)]
+pub struct Ratio {
+    metric: RatioMetric,
+    window: Window,
+}
+
+/// The counters of a share: those of `part` belong to it, those of `rest` do not.
+enum Counted {
+    /// Two outcomes of the same thing.
+    Outcomes {
+        family: &'static str,
+        part: &'static str,
+        rest: &'static str,
+    },
+    /// Accounts that reached a step, of those that reached an earlier one.
+    Steps {
+        from: &'static str,
+        to: &'static str,
+        /// Whether the part are those that did not reach it.
+        is_lost: bool,
+    },
+}
+
+fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
+    let (metric, window) = (fields.metric(), Window::read(fields));
+    MetricRule::read(fields, metric.map(|metric| Ratio { metric, window }))
+}
+
+impl Measure for Ratio {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn metric(&self) -> &'static str {
+        self.metric.name()
+    }
+
+    fn segments(&self) -> &'static [&'static str] {
+        self.metric.segments()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Share
+    }
+
+    fn history(&self) -> History {
+        self.window.history()
+    }
+
+    fn samples(&self, query: MetricQuery<'_>) -> Samples {
+        let ratios = self.ratios(query);
+        let mut money = self.money(query);
+        let segments: BTreeSet<String> = ratios.keys().chain(money.keys()).cloned().collect();
+        let sample = |segment: String| {
+            let ratio = ratios.get(&segment).copied().unwrap_or_default();
+            let money = money.remove(&segment).unwrap_or_default();
+            let money = money
+                .into_iter()
+                .map(|(currency, minor)| Money::new(minor, &currency));
+            let sample = Sample::share(ratio, money.collect());
+            (segment, sample)
+        };
+        let samples: Samples = segments.into_iter().map(sample).collect();
+        if query.by.is_none() && samples.is_empty() {
+            return Sample::default().alone();
+        }
+        samples
+    }
+
+    fn describe(&self) -> String {
+        format!("{} in {}", self.metric(), self.window)
+    }
+}
+
+impl Ratio {
+    fn ratios(&self, query: MetricQuery<'_>) -> BTreeMap<String, Share> {
+        let mut ratios = BTreeMap::<String, Share>::new();
+        let mut add = |segment: String, part: i64, whole: i64| {
+            let ratio = ratios.entry(segment).or_default();
+            ratio.part += part;
+            ratio.whole += whole;
+        };
+        match self.metric.counted() {
+            Counted::Outcomes { family, part, rest } => {
+                for (hour, outcome, segment, n) in query.pairs(self.window, family) {
+                    if outcome == part {
+                        add(query.segment(hour, segment), n, n);
+                    } else if outcome == rest {
+                        add(query.segment(hour, segment), 0, n);
+                    }
+                }
+            }
+            Counted::Steps { from, to, is_lost } => {
+                for (hour, step, segment, n) in query.pairs(self.window, "cohort") {
+                    if step == from {
+                        add(query.segment(hour, segment), if is_lost { n } else { 0 }, n);
+                    } else if step == to {
+                        add(
+                            query.segment(hour, segment),
+                            if is_lost { -n } else { n },
+                            0,
+                        );
+                    }
+                }
+            }
+        }
+        ratios
+    }
+
+    /// The amounts concerned, by segment and currency.
+    fn money(&self, query: MetricQuery<'_>) -> BTreeMap<String, BTreeMap<String, i64>> {
+        let mut amounts = BTreeMap::<String, BTreeMap<String, i64>>::new();
+        if self.metric == RatioMetric::PayoutFailures {
+            for (hour, outcome, currency, minor) in query.pairs(self.window, "payouts_minor") {
+                if outcome == "failed" {
+                    let segment = amounts.entry(query.segment(hour, currency)).or_default();
+                    *segment.entry(currency.to_owned()).or_default() += minor;
+                }
+            }
+        }
+        amounts
+    }
+}
+
+impl RatioMetric {
+    fn counted(self) -> Counted {
+        let failed_of = |family, rest| Counted::Outcomes {
+            family,
+            part: "failed",
+            rest,
+        };
+        let steps = |from, to, is_lost| Counted::Steps { from, to, is_lost };
+        match self {
+            Self::PayoutFailures => failed_of("payouts", "paid"),
+            Self::PaymentFailures => failed_of("payments", "succeeded"),
+            Self::OnboardingAbandonment => steps("account_created", "charges_enabled", true),
+            Self::OnboardingConversion => steps("account_created", "charges_enabled", false),
+            Self::StageStarted => steps("account_created", "onboarding_started", false),
+            Self::StageExternalAccount => {
+                steps("onboarding_started", "external_account_added", false)
+            }
+            Self::StageCharges => steps("external_account_added", "charges_enabled", false),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The fields of one rule, read one by one, so that every fault is found. Pure.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, ValueDeserializer};
+
+use crate::rule::{Kind, Named};
+
+/// The fields of a rule, as written.
+pub(crate) struct Fields<'t> {
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    /// `None` until it has been read.
+    kind: Option<&'static Kind>,
+    faults: Vec<Fault>,
+}
+
+/// A fault and its position.
+pub(super) struct Fault {
+    /// The field, the value, or the rule.
+    pub span: Range<usize>,
+    /// It quotes the field that it refers to.
+    pub what: String,
+}
+
+impl<'t> Fields<'t> {
+    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Self {
+        Self {
+            table,
+            span,
+            kind: None,
+            faults: Vec::new(),
+        }
+    }
+
+    /// From here on the fields of this kind are read.
+    pub(super) fn of_kind(&mut self, kind: &'static Kind) {
+        self.kind = Some(kind);
+    }
+
+    /// The names of all fields, with their positions.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&'t str, Range<usize>)> + use<'t> {
+        self.table
+            .keys()
+            .map(|key| (key.get_ref().as_ref(), key.span()))
+    }
+
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.faults
+    }
+
+    /// Whether the field is written, even if its value has a fault.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// Whether rules of this kind have the field.
+    pub(crate) fn accepts(&self, name: &str) -> bool {
+        self.kind.is_none_or(|kind| kind.fields.contains(&name))
+    }
+
+    /// A field that may be left out. `None` also after a fault, and if the kind does not accept it.
+    pub(crate) fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let value = self.table.get(name).filter(|_| self.accepts(name))?;
+        let span = value.span();
+        T::deserialize(ValueDeserializer::from(value.clone()))
+            .map_err(|error| {
+                self.faults.push(Fault {
+                    span: error.span().unwrap_or(span),
+                    what: error.message().to_owned(),
+                });
+            })
+            .ok()
+    }
+
+    /// A field that must be given. `None` also after a fault.
+    pub(crate) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        if !self.has(name) {
+            self.fault_missing(name);
+        }
+        self.optional(name)
+    }
+
+    /// The metric, by its name.
+    pub(crate) fn metric<M: Named>(&mut self) -> Option<M> {
+        let name: String = self.required("metric")?;
+        let metric = M::ALL.iter().find(|metric| metric.name() == name);
+        if metric.is_none() {
+            let known = M::names().join(", ");
+            self.fault(
+                "metric",
+                format!("`metric` {name:?} is unknown here: use one of {known}"),
+            );
+        }
+        metric.copied()
+    }
+
+    /// Records a fault of a field, which may be missing.
+    pub(crate) fn fault(&mut self, name: &str, what: String) {
+        let key = self.table.keys().find(|key| key.get_ref() == name);
+        let span = key.map_or_else(|| self.span.clone(), |key| key.span());
+        self.fault_at(span, what);
+    }
+
+    /// Records that a field is missing.
+    pub(crate) fn fault_missing(&mut self, name: &str) {
+        let what = match self.kind {
+            Some(kind) => format!("a rule of kind {} needs `{name}`", kind.name),
+            None => format!("missing field `{name}`"),
+        };
+        self.fault_at(self.span.clone(), what);
+    }
+
+    pub(super) fn fault_at(&mut self, span: Range<usize>, what: String) {
+        self.faults.push(Fault { span, what });
+    }
+}

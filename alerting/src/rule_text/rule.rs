@@ -1,0 +1,205 @@
+//! One rule: the fields that every rule has, and which kinds have which others. Pure.
+
+use std::collections::BTreeMap;
+
+use revwatch_core::span::Span;
+use revwatch_runtime::config::Clock;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::fields::{Fault, Fields};
+use crate::rule::{KINDS, Kind, Rule, Severity, SlaOverride};
+
+/// The fields that every rule has.
+const COMMON: [&str; 15] = [
+    "name",
+    "kind",
+    "severity",
+    "route",
+    "title",
+    "actions",
+    "runbook",
+    "labels",
+    "requirement",
+    "inhibited_by",
+    "respond",
+    "resolve",
+    "clock",
+    "keep_firing_for",
+    "fresh_within",
+];
+
+/// Reads a rule, or finds all its faults.
+pub(super) fn read(item: &Spanned<DeValue<'_>>) -> Result<Rule, Vec<Fault>> {
+    let Some(table) = item.get_ref().as_table() else {
+        return Err(vec![Fault {
+            span: item.span(),
+            what: "rules are written as [[rule]]".into(),
+        }]);
+    };
+    let mut fields = Fields::new(table, item.span());
+    let rule = rule(&mut fields);
+    let faults = fields.into_faults();
+    rule.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
+    let kind = kind(fields);
+    check_names(fields, kind);
+    let (name, title) = (name(fields), title(fields));
+    let severity: Option<Severity> = fields.required("severity");
+    let route: Option<String> = fields.required("route");
+    let actions = actions(fields);
+    let runbook = runbook(fields);
+    let labels = labels(fields);
+    let requirement: Option<Vec<String>> = fields.optional("requirement");
+    let inhibited_by: Option<Vec<String>> = fields.optional("inhibited_by");
+    let sla = sla(fields);
+    let fresh_within_s = longer_than_0(fields, "fresh_within");
+    let keep_firing_for: Option<Span> = fields.optional("keep_firing_for");
+    let kind = kind?;
+    fields.of_kind(kind);
+    let hold: Option<Span> = fields.optional("for");
+    let kind = (kind.read)(fields);
+    Some(Rule {
+        name: name?,
+        kind: kind?,
+        severity: severity?,
+        route: route?,
+        labels: labels.unwrap_or_default(),
+        title: title?,
+        actions: actions?,
+        runbook,
+        for_s: hold.map_or(0, |span| span.0),
+        keep_firing_for_s: keep_firing_for.map_or(0, |span| span.0),
+        fresh_within_s,
+        sla,
+        inhibited_by: inhibited_by.unwrap_or_default(),
+        requirement: requirement.unwrap_or_default(),
+    })
+}
+
+fn kind(fields: &mut Fields<'_>) -> Option<&'static Kind> {
+    let name: Spanned<String> = fields.required("kind")?;
+    let kind = KINDS.into_iter().find(|kind| kind.name == name.get_ref());
+    if kind.is_none() {
+        let known = KINDS.map(|kind| format!("`{}`", kind.name)).join(", ");
+        let what = format!(
+            "unknown variant `{}`, expected one of {known}",
+            name.get_ref()
+        );
+        fields.fault_at(name.span(), what);
+    }
+    kind
+}
+
+/// Checks that every field exists, and that it applies to a rule of this kind.
+fn check_names(fields: &mut Fields<'_>, kind: Option<&Kind>) {
+    for (name, span) in fields.names() {
+        let of_kind = |kind: &Kind| kind.fields.contains(&name);
+        if COMMON.contains(&name) || kind.is_some_and(of_kind) {
+            continue;
+        }
+        match kind {
+            _ if !KINDS.into_iter().any(of_kind) => {
+                let known = known_fields().join(", ");
+                fields.fault_at(
+                    span,
+                    format!("unknown field `{name}`, expected one of {known}"),
+                );
+            }
+            Some(kind) => {
+                let kind = kind.name;
+                let what = format!("`{name}` does not apply to a rule of kind {kind}");
+                fields.fault_at(span, what);
+            }
+            None => {}
+        }
+    }
+}
+
+/// All fields in backticks: those of every rule, then those of the kinds.
+fn known_fields() -> Vec<String> {
+    let mut known: Vec<&str> = COMMON.to_vec();
+    for name in KINDS.iter().flat_map(|kind| kind.fields) {
+        if !known.contains(name) {
+            known.push(name);
+        }
+    }
+    known.iter().map(|name| format!("`{name}`")).collect()
+}
+
+fn name(fields: &mut Fields<'_>) -> Option<String> {
+    let name: String = fields.required("name")?;
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) {
+        let what = "`name` must be 1 to 100 lower-case letters, digits and _";
+        fields.fault("name", what.into());
+    }
+    Some(name)
+}
+
+fn title(fields: &mut Fields<'_>) -> Option<String> {
+    let title: String = fields.required("title")?;
+    if !is_line(&title) {
+        let what = "`title` must be one line that describes the problem";
+        fields.fault("title", what.into());
+    }
+    Some(title)
+}
+
+fn actions(fields: &mut Fields<'_>) -> Option<Vec<String>> {
+    let actions: Vec<String> = fields.required("actions")?;
+    if actions.is_empty() || !actions.iter().all(|action| is_line(action)) {
+        let what = "`actions` must have at least one line; each tells the reader what to do";
+        fields.fault("actions", what.into());
+    }
+    Some(actions)
+}
+
+fn is_line(text: &str) -> bool {
+    !text.trim().is_empty() && !text.contains('\n')
+}
+
+fn runbook(fields: &mut Fields<'_>) -> Option<String> {
+    let runbook: String = fields.optional("runbook")?;
+    if !runbook.starts_with("https://") && !runbook.starts_with("docs/") {
+        let what = "`runbook` must begin with https://, or with docs/ for a page of revwatch";
+        fields.fault("runbook", what.into());
+    }
+    Some(runbook)
+}
+
+fn labels(fields: &mut Fields<'_>) -> Option<BTreeMap<String, String>> {
+    let labels: BTreeMap<String, String> = fields.optional("labels")?;
+    if labels.keys().any(|name| name.trim().is_empty()) {
+        fields.fault("labels", "`labels` must have names".into());
+    }
+    Some(labels)
+}
+
+fn sla(fields: &mut Fields<'_>) -> SlaOverride {
+    let respond_s = longer_than_0(fields, "respond");
+    let resolve_s = longer_than_0(fields, "resolve");
+    let clock: Option<Clock> = fields.optional("clock");
+    if let (Some(respond_s), Some(resolve_s)) = (respond_s, resolve_s)
+        && resolve_s < respond_s
+    {
+        let what = "`resolve` must not be shorter than `respond`";
+        fields.fault("resolve", what.into());
+    }
+    SlaOverride {
+        respond_s,
+        resolve_s,
+        clock,
+    }
+}
+
+/// A duration in seconds.
+fn longer_than_0(fields: &mut Fields<'_>, name: &str) -> Option<i64> {
+    let span: Span = fields.optional(name)?;
+    if span == Span(0) {
+        fields.fault(name, format!("`{name}` must be longer than 0"));
+    }
+    Some(span.0)
+}
