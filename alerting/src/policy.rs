@@ -1,55 +1,52 @@
-//! Who is told how, by when they should answer, and what follows when they do not. Pure: a function of
-//! the settings and the alert.
+//! Which notifiers deliver an alert, its deadlines, and its escalation. Pure: a function of the
+//! settings and the alert.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use revwatch_runtime::config::{AlertingConfig, BusinessHours, Clock, Route, Treatment};
+use revwatch_runtime::config::{AlertingConfig, BusinessHours, Clock, NOTIFIERS, Route, Treatment};
 
 use crate::alert::{Alert, AlertState, Mute, Notice, NoticeKind, Sla};
 use crate::command::Silence;
 use crate::rule::{Rule, Severity};
 
-/// What a notifier tells.
+/// The notifications that a notifier delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Its message can be changed in place, or its reader puts messages of one alert together: it is told
-    /// of every change. Others are told when an alert fires.
+    /// Its message can be updated in place, or its reader groups messages of one alert: it delivers
+    /// every change. Others deliver an alert when it fires.
     pub edits: bool,
-    /// It is told when an alert is over.
+    /// It delivers that an alert is resolved.
     pub resolves: bool,
 }
 
-/// See the module.
+/// The settings of severities, routes and business hours.
 #[derive(Debug, Clone)]
 pub struct Policy {
     treatments: BTreeMap<Severity, Treatment>,
     routes: Vec<Route>,
     calendar: Calendar,
     notifiers: Vec<(String, Capabilities)>,
-    /// More untold alerts of one rule than these become a group.
+    /// Above this number, alerts of one rule that are not yet notified become a group.
     pub group_above: usize,
-    /// Seconds during which others may join it.
+    /// Seconds during which others may join such a group.
     pub group_open_s: i64,
-    /// Seconds for which alerts that are over are kept.
+    /// Seconds for which resolved alerts are kept.
     pub history_s: i64,
 }
 
-/// The settings do not make sense; the text names the setting and the fix.
+/// The settings are invalid; the text names the setting and the fix.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct PolicyError(String);
 
-/// The names that settings may use.
-pub const NOTIFIERS: [&str; 6] = ["slack", "email", "sms", "pagerduty", "webhook", "log"];
-
-/// Clocks warn when this share of the time is over, in percent.
+/// A warning is sent after this share of the time, in percent.
 const WARN_AT_PERCENT: i64 = 80;
 
 impl Policy {
-    /// `notifiers` are those that are set up, in order of preference; at least one.
+    /// `notifiers` are the configured ones, in order of preference; at least one.
     pub fn new(
         config: &AlertingConfig,
         notifiers: Vec<(String, Capabilities)>,
@@ -99,15 +96,15 @@ impl Policy {
         })
     }
 
-    /// What `notifier` tells; one that is not set up tells nothing.
+    /// The notifications that `notifier` delivers; `None` if it is not configured.
     pub fn capabilities(&self, notifier: &str) -> Option<Capabilities> {
         self.notifiers
             .iter()
             .find(|(name, _)| name == notifier)
-            .map(|(_, habits)| *habits)
+            .map(|(_, capabilities)| *capabilities)
     }
 
-    /// Decides whom `alert` tells, and starts its clocks at `start_s`.
+    /// Chooses the notifiers of `alert`, and starts its clocks at `start_s`.
     pub fn apply(&self, alert: &mut Alert, rule: &Rule, start_s: i64) {
         let fits = |route: &&Route| {
             (route.severity.is_empty()
@@ -127,7 +124,7 @@ impl Policy {
             .and_then(|r| r.notifiers.as_ref())
             .unwrap_or(&treatment.notifiers);
         alert.notifiers = self.available(wanted);
-        // What cannot tell anybody does not tell that it cannot.
+        // A broken notifier cannot deliver the alert about itself.
         if let Some(broken) = alert.labels.get("notifier") {
             alert.notifiers.retain(|name| name != broken);
             if alert.notifiers.is_empty() && !wanted.is_empty() {
@@ -139,7 +136,7 @@ impl Policy {
         alert.sla = self.clocks(rule, treatment, start_s);
     }
 
-    /// The notice that a clock makes.
+    /// The notice that a clock causes.
     pub fn notice(&self, alert: &Alert, kind: NoticeKind, now_s: i64) -> Notice {
         let step = match kind {
             NoticeKind::Escalated(step) => self.treatments[&alert.severity]
@@ -166,7 +163,7 @@ impl Policy {
         }
     }
 
-    /// The next way to take when `broken` cannot be used: the first that is set up and not in `used`.
+    /// The notifier to use instead of `broken`: the first that is configured and not in `used`.
     pub fn alternative_to(&self, broken: &str, used: &BTreeSet<&str>) -> Option<String> {
         let names = self.notifiers.iter().map(|(name, _)| name.as_str());
         names
@@ -175,7 +172,8 @@ impl Policy {
             .next()
     }
 
-    /// Those of `wanted` that are set up; if there is none although somebody was to be told, the preferred one.
+    /// Those of `wanted` that are configured; if there is none, the preferred one. If none is wanted,
+    /// none.
     fn available(&self, wanted: &[String]) -> Vec<String> {
         let known: Vec<_> = wanted
             .iter()
@@ -193,25 +191,25 @@ impl Policy {
         known
     }
 
-    /// What a stored alert still has to tell goes by another way if none of those it was to go by is set up any
-    /// more. Says whether that is so.
+    /// Chooses other notifiers for the pending notifications of a stored alert if none of its own is
+    /// configured any more. Returns whether it did.
     pub fn replace_missing(&self, alert: &mut Alert) -> bool {
         let Alert {
             notifiers,
             notices,
-            notifications: deliveries,
+            notifications,
             ..
         } = alert;
-        let is_over = alert.state == AlertState::Resolved;
-        let is_told = |number| {
-            deliveries
+        let is_resolved = alert.state == AlertState::Resolved;
+        let is_delivered = |number| {
+            notifications
                 .iter()
-                .any(|(way, progress)| way.notice == number && progress.delivered_revision > 0)
+                .any(|(key, state)| key.notice == number && state.delivered_revision > 0)
         };
-        let main = Some(notifiers).filter(|_| !is_over || !is_told(0));
+        let main = Some(notifiers).filter(|_| !is_resolved || !is_delivered(0));
         let notices = notices
             .iter_mut()
-            .filter(|notice| !is_over && !is_told(notice.number));
+            .filter(|notice| !is_resolved && !is_delivered(notice.number));
         let mut replaced = false;
         for list in main
             .into_iter()
@@ -234,7 +232,7 @@ impl Policy {
         };
         let respond_s = rule.sla.respond_s.unwrap_or(treatment.respond.0);
         let resolve_s = rule.sla.resolve_s.unwrap_or(treatment.resolve.0);
-        let mut ahead = vec![
+        let mut upcoming = vec![
             (
                 after(respond_s * WARN_AT_PERCENT / 100),
                 NoticeKind::RespondSoon,
@@ -247,23 +245,23 @@ impl Policy {
             (after(resolve_s), NoticeKind::ResolveBreached),
         ];
         for (step, number) in treatment.escalate.iter().zip(0..) {
-            ahead.push((
+            upcoming.push((
                 after(respond_s.saturating_add(step.after.0)),
                 NoticeKind::Escalated(number),
             ));
         }
-        ahead.sort_unstable();
+        upcoming.sort_unstable();
         Sla {
             respond_s,
             resolve_s,
             respond_due_s: after(respond_s),
             resolve_due_s: after(resolve_s),
-            upcoming: ahead,
+            upcoming,
         }
     }
 }
 
-/// Why nobody is to be told of `alert` now, as far as silences go.
+/// The silence that mutes `alert` now.
 pub fn silenced<'a>(
     alert: &Alert,
     silences: impl IntoIterator<Item = &'a Silence>,
@@ -276,7 +274,7 @@ pub fn silenced<'a>(
         .map(|silence| Mute::Silence(silence.id.clone()))
 }
 
-/// When people work.
+/// Business hours.
 #[derive(Debug, Clone)]
 struct Calendar {
     zone: TimeZone,
@@ -288,9 +286,9 @@ struct Calendar {
 
 impl Calendar {
     fn new(hours: &BusinessHours) -> Result<Self, PolicyError> {
-        let wrong = |what: String| PolicyError(format!("alerting.business_hours: {what}"));
+        let invalid = |what: String| PolicyError(format!("alerting.business_hours: {what}"));
         let zone = TimeZone::get(&hours.time_zone).map_err(|_| {
-            wrong(format!(
+            invalid(format!(
                 "time_zone {:?} is unknown: use a name such as Europe/Lisbon",
                 hours.time_zone
             ))
@@ -302,7 +300,7 @@ impl Calendar {
                 .position(|d| d == name)
                 .and_then(|place| i8::try_from(place + 1).ok());
             place.ok_or_else(|| {
-                wrong(format!(
+                invalid(format!(
                     "day {name:?} is unknown: there are {}",
                     days.join(", ")
                 ))
@@ -310,15 +308,15 @@ impl Calendar {
         };
         let time = |text: &str| -> Result<Time, _> {
             text.parse().map_err(|_| {
-                wrong(format!(
-                    "{text:?} is no time of day: write it like \"09:00\""
+                invalid(format!(
+                    "{text:?} is not a time of day: write it like \"09:00\""
                 ))
             })
         };
         let date = |text: &String| -> Result<Date, _> {
             text.parse().map_err(|_| {
-                wrong(format!(
-                    "holiday {text:?} is no date: write it like \"2026-12-25\""
+                invalid(format!(
+                    "holiday {text:?} is not a date: write it like \"2026-12-25\""
                 ))
             })
         };
@@ -330,17 +328,17 @@ impl Calendar {
             holidays: hours.holidays.iter().map(date).collect::<Result<_, _>>()?,
         };
         if calendar.days.is_empty() || calendar.from >= calendar.to {
-            return Err(wrong(
+            return Err(invalid(
                 "there must be a day, and `from` must be before `to`".into(),
             ));
         }
         Ok(calendar)
     }
 
-    /// The moment at which `seconds` of business hours have passed since `from_s`. Where clocks change, a
-    /// day has as many hours as people work.
+    /// The time at which `seconds` of business hours have passed since `from_s`. Where clocks change, a
+    /// day still has its business hours.
     fn after(&self, from_s: i64, seconds: i64) -> i64 {
-        // A hundred years of days: a calendar with a working day in it ends long before.
+        // A hundred years of days: any calendar with a business day ends long before.
         const MAX_DAYS: usize = 36_600;
         let Ok(start) = Timestamp::from_second(from_s) else {
             return from_s.saturating_add(seconds);
@@ -419,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_business_hours_is_named() {
+    fn a_fault_in_business_hours_is_named() {
         type Spoil = fn(&mut BusinessHours);
         let table: [(Spoil, &str); 6] = [
             (|h| h.time_zone = "Mars".into(), "Mars"),
@@ -430,9 +428,9 @@ mod tests {
             (|h| h.holidays = vec!["xmas".into()], "xmas"),
         ];
         for (spoil, expected) in table {
-            let mut wrong = hours();
-            spoil(&mut wrong);
-            let error = Calendar::new(&wrong).expect_err("wrong").to_string();
+            let mut invalid = hours();
+            spoil(&mut invalid);
+            let error = Calendar::new(&invalid).expect_err("invalid").to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

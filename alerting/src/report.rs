@@ -1,7 +1,8 @@
-//! How well alerts were answered: whether one kept its times (C13), and the sums over months (C18). Pure.
+//! How well alerts were handled: whether an alert met its deadlines (C13), and the sums over months
+//! (C18). Pure.
 //!
-//! What people were told counts, once: a group counts and its members do not, and what was muted from
-//! beginning to end does not count at all.
+//! Only delivered alerts count, each of them one time: a group counts and its members do not, and an
+//! alert that was muted from beginning to end does not count.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,40 +14,40 @@ use serde::Serialize;
 use crate::alert::Alert;
 use crate::rule::Severity;
 
-/// Whether something was done by the time at which it was due. At that very second it still was.
+/// Whether a deadline was met. The second of the deadline itself is in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It was.
+    /// It was met.
     Within,
-    /// It was done later, or is overdue.
+    /// It was missed, or is overdue.
     Breached,
-    /// It is not done, and there is still time.
+    /// There is still time.
     Open,
 }
 
 /// The alerts of one severity that fired in one month.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
-    /// By the calendar in UTC, for example `2026-11`.
+    /// In UTC, for example `2026-11`.
     pub month: String,
-    /// How bad they were.
+    /// Their severity.
     pub severity: Severity,
-    /// How many.
+    /// Their number.
     pub alerts: u32,
-    /// The share answered in time, of those that were answered or are overdue.
+    /// The share acknowledged in time, of those that were acknowledged or are overdue.
     pub acknowledged_within: Option<f64>,
-    /// The share over in time, of those that are over or overdue.
+    /// The share resolved in time, of those that are resolved or overdue.
     pub resolved_within: Option<f64>,
-    /// From firing to acknowledgement, of those that somebody acknowledged.
+    /// From firing to acknowledgement, of the acknowledged ones.
     pub mean_seconds_to_acknowledge: Option<i64>,
-    /// From firing to the end, of those that are over.
+    /// From firing to resolution, of the resolved ones.
     pub mean_seconds_to_resolve: Option<i64>,
-    /// Alerts that at this moment wait for an answer, or for their end, for longer than they should.
+    /// Alerts that are overdue now.
     pub breaches_open: u32,
 }
 
-/// Whether somebody acknowledged in time. What is over before that needs no answer any more.
+/// Whether it was acknowledged in time. An alert that is resolved before needs no acknowledgement.
 pub fn response(alert: &Alert, now_s: i64) -> Verdict {
     judge(
         alert.acknowledged_s.or(alert.resolved_s),
@@ -55,37 +56,37 @@ pub fn response(alert: &Alert, now_s: i64) -> Verdict {
     )
 }
 
-/// Whether it was over in time.
+/// Whether it was resolved in time.
 pub fn resolution(alert: &Alert, now_s: i64) -> Verdict {
     judge(alert.resolved_s, alert.sla.resolve_due_s, now_s)
 }
 
-/// Whether the alert's times are to be judged.
+/// Whether the alert counts.
 pub fn counts(alert: &Alert) -> bool {
-    let told = alert
+    let is_delivered = alert
         .notifications
         .values()
-        .any(|progress| progress.delivered_revision > 0);
-    // The clocks of an alert begin when it is not muted.
+        .any(|state| state.delivered_revision > 0);
+    // The clocks of an alert start when it is not muted.
     let has_clocks = alert.sla.respond_due_s > 0;
-    alert.part_of.is_none() && has_clocks && (told || alert.muted.is_none())
+    alert.part_of.is_none() && has_clocks && (is_delivered || alert.muted.is_none())
 }
 
-/// The clocks that ran out while somebody should still do something: `respond`, `resolve`.
+/// The deadlines that have passed on an open alert: `respond`, `resolve`.
 pub fn overdue(alert: &Alert, now_s: i64) -> impl Iterator<Item = &'static str> {
-    let waits = counts(alert) && !alert.is_over();
-    let unanswered = alert.acknowledged_s.is_none() && response(alert, now_s) == Verdict::Breached;
-    let unended = resolution(alert, now_s) == Verdict::Breached;
+    let is_open = counts(alert) && !alert.is_over();
+    let no_response = alert.acknowledged_s.is_none() && response(alert, now_s) == Verdict::Breached;
+    let no_resolution = resolution(alert, now_s) == Verdict::Breached;
     [
-        ("respond", waits && unanswered),
-        ("resolve", waits && unended),
+        ("respond", is_open && no_response),
+        ("resolve", is_open && no_resolution),
     ]
     .into_iter()
     .filter_map(|(clock, is_overdue)| is_overdue.then_some(clock))
 }
 
-/// The last `months` calendar months up to `now_s`, newest first, the most severe first in each. Months
-/// and severities without an alert have no line.
+/// The last `months` calendar months up to `now_s`, newest first, in each the most severe first.
+/// Months and severities without an alert have no line.
 pub fn report<'a>(
     alerts: impl IntoIterator<Item = &'a Alert>,
     months: u32,
@@ -222,13 +223,13 @@ mod tests {
 
     /// 1 November 2026, 00:00 UTC.
     const NOVEMBER_S: i64 = 1_793_491_200;
-    /// Every alert has ten minutes to be answered and an hour to be over.
+    /// Every alert must be acknowledged within ten minutes and resolved within an hour.
     const RESPOND_S: i64 = 600;
     const RESOLVE_S: i64 = 3600;
 
     fn alert(fired_s: i64, acknowledged_after: Option<i64>, resolved_after: Option<i64>) -> Alert {
         let text = "[[rule]]\nname = \"a\"\nkind = \"condition\"\ncondition = \"charges_lost\"\n\
-                    severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Look.\"]\n";
+                    severity = \"critical\"\nroute = \"x\"\ntitle = \"t\"\nactions = [\"Check it.\"]\n";
         let rule = crate::rule_text::parse(&[("test".into(), text.into())])
             .expect("valid")
             .remove(0);
@@ -257,10 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn each_clock_is_judged_at_the_second() {
+    fn a_deadline_is_met_until_its_second_has_passed() {
         use Verdict::{Breached, Open, Within};
-        // Acknowledged after, resolved after, looked at after: response, resolution, a breach that is open.
-        for (acknowledged, resolved, looked, responded, ended, open) in [
+        // Seconds until acknowledged, resolved and evaluated; response, resolution, open breaches.
+        for (acknowledged, resolved, evaluated, responded, ended, open) in [
             (Some(600), Some(3600), 9000, Within, Within, 0),
             (Some(601), Some(3601), 9000, Breached, Breached, 0),
             (None, Some(600), 9000, Within, Within, 0),
@@ -273,23 +274,23 @@ mod tests {
             (Some(700), None, 3600, Breached, Open, 0),
         ] {
             let alert = alert(NOVEMBER_S, acknowledged, resolved);
-            let now_s = NOVEMBER_S + looked;
+            let now_s = NOVEMBER_S + evaluated;
             let found = (response(&alert, now_s), resolution(&alert, now_s));
             assert_eq!(
                 found,
                 (responded, ended),
-                "{acknowledged:?} {resolved:?} {looked}"
+                "{acknowledged:?} {resolved:?} {evaluated}"
             );
             assert_eq!(
                 report([&alert], 1, now_s)[0].breaches_open,
                 open,
-                "{acknowledged:?} {resolved:?} {looked}"
+                "{acknowledged:?} {resolved:?} {evaluated}"
             );
         }
     }
 
     #[test]
-    fn what_people_were_told_counts_and_counts_once() {
+    fn only_delivered_alerts_count_and_groups_count_as_one() {
         let member = Alert {
             part_of: Some("al_group".into()),
             ..alert(NOVEMBER_S, None, None)
@@ -302,15 +303,15 @@ mod tests {
             muted: Some(Mute::Silence("si_1".into())),
             ..alert(NOVEMBER_S, None, None)
         };
-        let told = NotificationState {
+        let delivered = NotificationState {
             delivered_revision: 1,
             ..NotificationState::default()
         };
         let silenced_later = Alert {
-            notifications: [(MessageKey::main("slack"), told)].into(),
+            notifications: [(MessageKey::main("slack"), delivered)].into(),
             ..silenced.clone()
         };
-        let never_begun = Alert {
+        let never_started = Alert {
             sla: Sla::default(),
             ..alert(NOVEMBER_S, None, Some(5))
         };
@@ -323,9 +324,9 @@ mod tests {
             ("group", group, true),
             ("member", member, false),
             ("silenced from the beginning", silenced, false),
-            ("silenced after it was told", silenced_later, true),
-            ("over while it was muted", inhibited, false),
-            ("its clocks never began", never_begun, false),
+            ("silenced after it was delivered", silenced_later, true),
+            ("resolved while it was muted", inhibited, false),
+            ("its clocks never started", never_started, false),
         ] {
             assert_eq!(counts(&alert), expected, "{what}");
             assert_eq!(
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn months_are_those_of_the_calendar_and_sums_are_by_severity() {
+    fn sums_are_by_calendar_month_and_severity() {
         let december_s = NOVEMBER_S + 30 * 86_400;
         let high = Alert {
             severity: Severity::High,

@@ -5,17 +5,17 @@ mod email;
 pub(crate) mod http_outcome;
 mod pagerduty;
 mod partial_deliveries;
+mod recipients;
 mod slack;
 mod sms;
 #[cfg(test)]
 mod stub;
 mod webhook;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use revwatch_runtime::config::{Config, ConfigError, SlackConfig};
+use revwatch_runtime::config::{Config, ConfigError, NOTIFIERS};
 use revwatch_runtime::egress;
 pub use revwatch_runtime::egress::EgressClient;
 
@@ -28,7 +28,6 @@ pub use self::webhook::Webhook;
 use crate::message::Message;
 pub use crate::outcome::{Lookup, Outcome};
 pub use crate::policy::Capabilities;
-use crate::policy::NOTIFIERS;
 
 /// A channel for notifications.
 #[async_trait]
@@ -69,12 +68,12 @@ type Constructor = fn(&Config, &EgressClient, f64) -> Configured;
 
 /// Every notifier: its name ([`NOTIFIERS`]) and its constructor, in order of preference.
 const REGISTRY: [(&str, Constructor); NOTIFIERS.len()] = [
-    ("slack", slack),
-    ("email", email),
-    ("sms", sms),
-    ("pagerduty", pagerduty),
-    ("webhook", webhook),
-    ("log", log),
+    ("slack", slack::configured),
+    ("email", email::configured),
+    ("sms", sms::configured),
+    ("pagerduty", pagerduty::configured),
+    ("webhook", webhook::configured),
+    ("log", console::configured),
 ];
 
 /// Why a notifier cannot be set up.
@@ -114,56 +113,8 @@ pub(crate) fn all_configured(config: &Config) -> (Vec<Arc<dyn Notifier>>, Vec<Se
     (notifiers, errors)
 }
 
-/// The bot if there is a token, otherwise the incoming webhook.
-fn slack(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
-    if let Some(bot) = SlackBot::configured(&config.slack, egress, per_second)? {
-        return boxed(Some(bot));
-    }
-    match SlackWebhook::configured(&config.slack, egress, per_second)? {
-        Some(webhook) => boxed(Some(webhook)),
-        None => without_notifier(&config.slack),
-    }
-}
-
-fn email(config: &Config, _: &EgressClient, per_second: f64) -> Configured {
-    boxed(Email::configured(&config.email, per_second)?)
-}
-
-fn sms(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
-    boxed(Sms::configured(&config.sms, egress, per_second)?)
-}
-
-fn pagerduty(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
-    boxed(PagerDuty::configured(
-        &config.pagerduty,
-        egress,
-        per_second,
-    )?)
-}
-
-fn webhook(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
-    boxed(Webhook::configured(&config.webhook, egress, per_second)?)
-}
-
-fn log(_: &Config, _: &EgressClient, _: f64) -> Configured {
-    boxed(Some(Console))
-}
-
 fn boxed<N: Notifier + 'static>(notifier: Option<N>) -> Configured {
     Ok(notifier.map(|notifier| Arc::new(notifier) as Arc<dyn Notifier>))
-}
-
-/// A secret or token for interactions without a way to post messages is a partial configuration.
-fn without_notifier(slack: &SlackConfig) -> Configured {
-    let given = match (&slack.signing_secret, &slack.app_token) {
-        (Some(_), _) => "slack.signing_secret (SLACK_SIGNING_SECRET)",
-        (None, Some(_)) => "slack.app_token (SLACK_APP_TOKEN)",
-        (None, None) => return Ok(None),
-    };
-    Err(SetupError::Invalid(format!(
-        "Slack is only partly configured: {given} is set, but nothing to post messages with: set SLACK_BOT_TOKEN (or \
-         SLACK_WEBHOOK_URL), or unset it"
-    )))
 }
 
 /// Whether a notifier is configured: all of its `settings` are set, or none (`false`). An error names the missing
@@ -185,14 +136,6 @@ fn complete(notifier: &str, settings: &[(&str, bool)]) -> Result<bool, SetupErro
             missing.join(" and ")
         ))),
     }
-}
-
-/// The entry that serves `route`, and the name that it is listed under: its own, or `default`.
-fn for_route<'a, T>(lists: &'a BTreeMap<String, T>, route: &str) -> Option<(&'a str, &'a T)> {
-    let listed = lists
-        .get_key_value(route)
-        .or_else(|| lists.get_key_value("default"));
-    listed.map(|(name, list)| (name.as_str(), list))
 }
 
 #[cfg(test)]
@@ -248,7 +191,6 @@ mod tests {
             names(file, &all),
             Ok(vec!["slack", "email", "sms", "pagerduty", "webhook", "log"])
         );
-        assert!(crate::policy::NOTIFIERS.contains(&"webhook"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Email over SMTP: one mail when an alert fires, one when it resolves, and one per notice, in one
 //! thread.
 
+mod config;
 mod letter;
 mod server;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,12 +15,16 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use revwatch_runtime::config::EmailConfig;
+use revwatch_runtime::config::{Config, EmailConfig};
 use tokio::time::timeout;
 
+use self::config::{Settings, address};
 use self::server::{Server, cause, failed};
 use super::partial_deliveries::PartialDeliveries;
-use super::{ATTEMPT_TIMEOUT, Capabilities, Notifier, Outcome, SetupError, complete, for_route};
+use super::recipients::Recipients;
+use super::{
+    ATTEMPT_TIMEOUT, Capabilities, Configured, EgressClient, Notifier, Outcome, SetupError, boxed,
+};
 use crate::message::Message;
 
 /// Sends mails.
@@ -26,7 +32,7 @@ pub struct Email {
     server: Server,
     from: Mailbox,
     domain: String,
-    to: BTreeMap<String, Vec<Mailbox>>,
+    to: Recipients<Mailbox>,
     delivered: PartialDeliveries,
     per_second: f64,
 }
@@ -39,62 +45,20 @@ struct RecipientReplies {
     refused: usize,
 }
 
+/// See [`Email::configured`].
+pub(super) fn configured(config: &Config, _: &EgressClient, per_second: f64) -> Configured {
+    boxed(Email::configured(&config.email, per_second)?)
+}
+
 impl Email {
     /// `None` if nothing of it is configured. `per_second` are messages.
     pub fn configured(config: &EmailConfig, per_second: f64) -> Result<Option<Self>, SetupError> {
-        let has_recipients = config.to.values().any(|list| !list.is_empty());
-        let parts = [
-            (server::SETTING, config.smtp_url.is_some()),
-            ("email.from", !config.from.trim().is_empty()),
-            ("a list of addresses in [email.to]", has_recipients),
-        ];
-        complete("email", &parts)?;
-        let Some(url) = &config.smtp_url else {
+        let Some(Settings { server, from, to }) = Settings::new(config)? else {
             return Ok(None);
         };
-        let invalid = |what: String| SetupError::Invalid(what);
-        let from = mailbox(&config.from).ok_or_else(|| {
-            invalid(
-                "email.from is not an address: write it like \"revwatch <alerts@example.com>\""
-                    .into(),
-            )
-        })?;
-        let mut to = BTreeMap::new();
-        for (route, list) in &config.to {
-            match (list.is_empty(), route.as_str()) {
-                (false, _) => {}
-                (true, "default") => continue,
-                (true, _) => {
-                    return Err(invalid(format!(
-                        "[email.to] {route} is empty: give an address, or remove the line"
-                    )));
-                }
-            }
-            // Addresses are not quoted: errors are logged.
-            let parse = |(place, text): (usize, &String)| {
-                mailbox(text).ok_or_else(|| {
-                    invalid(format!(
-                        "[email.to] {route}: number {} is not an address",
-                        place + 1
-                    ))
-                })
-            };
-            to.insert(
-                route.clone(),
-                list.iter()
-                    .enumerate()
-                    .map(parse)
-                    .collect::<Result<Vec<_>, _>>()?,
-            );
-        }
-        if !to.contains_key("default") {
-            return Err(invalid(
-                "[email.to] has no default, for routes that are not listed: give one".into(),
-            ));
-        }
         let domain = from.email.domain().to_ascii_lowercase();
         Ok(Some(Self {
-            server: Server::new(url)?,
+            server,
             from,
             domain,
             to,
@@ -105,12 +69,7 @@ impl Email {
 
     /// Runs the complete SMTP session; `is_handed_over` is set before the mail itself is sent.
     async fn send(&self, message: &Message, is_handed_over: &AtomicBool) -> Outcome {
-        let Some((list, recipients)) = for_route(&self.to, &message.route) else {
-            return Outcome::Failed {
-                reason: "[email.to] has no default".into(),
-                permanent: true,
-            };
-        };
+        let (list, recipients) = self.to.for_route(&message.route);
         let id = letter::id(message, &self.domain);
         let delivered = self.delivered.receipts(&id);
         let pending: Vec<&Mailbox> = recipients
@@ -256,10 +215,7 @@ impl Notifier for Email {
     }
 
     fn destination(&self, route: &str) -> String {
-        format!(
-            "email {}",
-            for_route(&self.to, route).map_or("default", |(list, _)| list)
-        )
+        format!("email {}", self.to.for_route(route).0)
     }
 
     fn per_second(&self) -> f64 {
@@ -281,305 +237,5 @@ impl Notifier for Email {
                 }
             }
         })
-    }
-}
-
-/// An address with or without a name. Only ASCII: few servers accept others (SMTPUTF8).
-fn mailbox(text: &str) -> Option<Mailbox> {
-    let mailbox: Mailbox = text.trim().parse().ok()?;
-    address(&mailbox).is_ascii().then_some(mailbox)
-}
-
-fn address(mailbox: &Mailbox) -> &str {
-    mailbox.email.as_ref()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use secrecy::SecretString;
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::super::stub::message;
-    use super::*;
-
-    const ONE: &str = "one@example.com";
-    const TWO: &str = "two@example.com";
-
-    /// The server's answers to lines with these prefixes; `""` closes the connection without an
-    /// answer. All other lines succeed. `CONTENT` is the end of the mail, `GREETING` the beginning.
-    type Script = &'static [(&'static str, &'static str)];
-
-    /// A server that follows the script, and the lines it received.
-    async fn server(script: Script) -> (u16, Arc<Mutex<Vec<String>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        let received = lines.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, script, received.clone()));
-            }
-        });
-        (port, lines)
-    }
-
-    async fn serve(
-        mut stream: TcpStream,
-        script: Script,
-        received: Arc<Mutex<Vec<String>>>,
-    ) -> Option<()> {
-        let (read, mut write) = stream.split();
-        let mut lines = BufReader::new(read).lines();
-        let answer_to = |line: &str| {
-            let scripted = script
-                .iter()
-                .find(|(begins, _)| line.starts_with(begins))
-                .map(|(_, answer)| *answer);
-            scripted.unwrap_or(match line {
-                "GREETING" => "220 ready",
-                "DATA" => "354 go on",
-                _ if line.starts_with("EHLO") => "250-here\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME",
-                _ if line.starts_with("AUTH") => "235 welcome",
-                _ => "250 fine",
-            })
-        };
-        let mut is_content = false;
-        let mut line = "GREETING".to_owned();
-        loop {
-            received.lock().expect("not poisoned").push(line.clone());
-            let answer = match (is_content, line.as_str()) {
-                (true, ".") => {
-                    is_content = false;
-                    Some(answer_to("CONTENT"))
-                }
-                (true, _) => None,
-                (false, line) => Some(answer_to(line)),
-            };
-            if let Some(answer) = answer {
-                if answer.is_empty() {
-                    return None;
-                }
-                is_content |= line == "DATA" && answer.starts_with("354");
-                write
-                    .write_all(format!("{answer}\r\n").as_bytes())
-                    .await
-                    .ok()?;
-            }
-            line = lines.next_line().await.ok()??;
-        }
-    }
-
-    fn config(url: &str, to: &[&str]) -> EmailConfig {
-        EmailConfig {
-            smtp_url: (!url.is_empty()).then(|| SecretString::from(url.to_owned())),
-            from: "revwatch <alerts@Example.com>".into(),
-            to: [(
-                "default".to_owned(),
-                to.iter().map(|a| (*a).to_owned()).collect(),
-            )]
-            .into(),
-        }
-    }
-
-    fn email(port: u16, to: &[&str]) -> Email {
-        let config = config(&format!("smtp://me:hidden@localhost:{port}"), to);
-        Email::configured(&config, 1.0)
-            .expect("valid")
-            .expect("configured")
-    }
-
-    #[tokio::test]
-    async fn mails_are_handed_over_completely() {
-        let (port, lines) = server(&[]).await;
-        let outcome = email(port, &[ONE, TWO]).deliver(&message()).await;
-        assert_eq!(
-            outcome,
-            Outcome::Delivered {
-                receipt: Some("<al_1-0@example.com>".into())
-            }
-        );
-        let lines = lines.lock().expect("not poisoned").clone();
-        for expected in [
-            "EHLO example.com",
-            "AUTH PLAIN AG1lAGhpZGRlbg==",
-            "MAIL FROM:<alerts@Example.com>",
-            "RCPT TO:<one@example.com>",
-            "RCPT TO:<two@example.com>",
-            "To: one@example.com, two@example.com",
-            "Subject: Payouts fail =?utf-8?b?wrcgU3RyYcOfZQ==?=",
-            "Message-ID: <al_1-0@example.com>",
-            "X-Revwatch-Alert: al_1",
-            "Payouts fail.",
-            "Look at them.",
-        ] {
-            assert!(
-                lines.iter().any(|line| line == expected),
-                "{expected} is not in {lines:#?}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn responses_map_to_outcomes() {
-        let table: [(Script, &str, &str); 16] = [
-            (&[], "delivered", ""),
-            (&[("GREETING", "421 later")], "failed", "421"),
-            (&[("GREETING", "")], "failed", "connecting"),
-            (
-                &[("EHLO", "250 nothing")],
-                "permanent",
-                "leave user and password out",
-            ),
-            (
-                &[("AUTH", "535 one@example.com is wrong")],
-                "permanent",
-                "user and password in email.smtp_url (SMTP_URL)",
-            ),
-            (&[("AUTH", "454 later")], "failed", "454"),
-            (&[("MAIL", "550 no")], "permanent", "email.from"),
-            (&[("MAIL", "451 later")], "failed", "451"),
-            (
-                &[("RCPT", "550 one@example.com unknown")],
-                "permanent",
-                "[email.to] default",
-            ),
-            (&[("RCPT", "450 greylisted")], "failed", "temporarily"),
-            (&[("DATA", "554 no")], "permanent", "554"),
-            (&[("DATA", "")], "failed", ""),
-            (&[("CONTENT", "552 too long")], "permanent", "552"),
-            (&[("CONTENT", "452 full")], "failed", "452"),
-            (&[("CONTENT", "")], "unknown", ""),
-            (&[("CONTENT", "what?")], "unknown", ""),
-        ];
-        for (script, expected, part) in table {
-            let (port, _) = server(script).await;
-            let outcome = email(port, &[ONE]).deliver(&message()).await;
-            let outcome_text = format!("{outcome:?}");
-            assert_eq!(outcome.as_str(), expected, "{script:?}: {outcome_text}");
-            assert!(
-                outcome_text.contains(part)
-                    && !outcome_text.contains(ONE)
-                    && !outcome_text.contains("hidden"),
-                "{script:?}: {outcome_text}"
-            );
-        }
-        assert_eq!(
-            email(1, &[ONE]).deliver(&message()).await.as_str(),
-            "failed"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_retry_skips_recipients_who_have_the_mail() {
-        let (broken, _) = server(&[("RCPT TO:<two", "450 later")]).await;
-        let sender = email(broken, &[ONE, TWO]);
-        assert_eq!(sender.deliver(&message()).await.as_str(), "failed");
-        let (fixed, lines) = server(&[]).await;
-        let sender = Email {
-            server: email(fixed, &[ONE]).server,
-            ..sender
-        };
-        assert_eq!(sender.deliver(&message()).await.as_str(), "delivered");
-        let received = lines.lock().expect("not poisoned").clone();
-        assert_eq!(
-            received
-                .iter()
-                .filter(|line| line.starts_with("RCPT"))
-                .collect::<Vec<_>>(),
-            ["RCPT TO:<two@example.com>"]
-        );
-        // The next mail is sent to all recipients again.
-        sender.deliver(&message()).await;
-        assert_eq!(
-            lines
-                .lock()
-                .expect("not poisoned")
-                .iter()
-                .filter(|line| line.starts_with("RCPT"))
-                .count(),
-            3
-        );
-    }
-
-    #[tokio::test]
-    async fn an_unknown_recipient_does_not_block_the_others() {
-        let (port, _) = server(&[("RCPT TO:<two", "550 unknown")]).await;
-        assert_eq!(
-            email(port, &[ONE, TWO]).deliver(&message()).await.as_str(),
-            "delivered"
-        );
-    }
-
-    #[tokio::test]
-    async fn nothing_is_sent_to_a_remote_server_before_tls() {
-        let (port, lines) = server(&[]).await;
-        let mut sender = email(port, &[ONE]);
-        // The settings for any host that is not this machine.
-        sender.server = Server::new(&SecretString::from(format!(
-            "smtp://me:hidden@mail.example:{port}"
-        )))
-        .expect("valid");
-        sender.server.redirected("127.0.0.1");
-        let outcome = sender.deliver(&message()).await;
-        assert!(
-            matches!(&outcome, Outcome::Failed { permanent: true, reason } if reason.contains("STARTTLS")),
-            "{outcome:?}"
-        );
-        assert_eq!(
-            *lines.lock().expect("not poisoned"),
-            ["GREETING", "EHLO example.com"]
-        );
-    }
-
-    #[test]
-    fn missing_or_invalid_settings_are_named() {
-        let nothing = EmailConfig {
-            from: String::new(),
-            ..config("", &[])
-        };
-        assert!(Email::configured(&nothing, 1.0).expect("valid").is_none());
-        type Case = (fn(&mut EmailConfig), &'static str);
-        let table: [Case; 7] = [
-            (
-                |c| c.smtp_url = None,
-                "email.smtp_url (SMTP_URL) is missing",
-            ),
-            (|c| c.from.clear(), "email.from is missing"),
-            (|c| c.to.clear(), "[email.to] is missing"),
-            (
-                |c| c.from = "revwatch".into(),
-                "email.from is not an address",
-            ),
-            (
-                |c| c.to = [("default".into(), vec![ONE.into(), "one at example".into()])].into(),
-                "number 2",
-            ),
-            (
-                |c| c.to = [("x".into(), vec![ONE.into()])].into(),
-                "[email.to] has no default",
-            ),
-            (
-                |c| c.to.extend([("x".into(), Vec::new())]),
-                "[email.to] x is empty",
-            ),
-        ];
-        for (spoil, expected) in table {
-            let mut invalid = config("smtps://me:hidden@mail.example", &[ONE]);
-            spoil(&mut invalid);
-            let Err(error) = Email::configured(&invalid, 1.0) else {
-                panic!("{expected}")
-            };
-            let error = error.to_string();
-            assert!(
-                error.contains(expected)
-                    && !error.contains("one@")
-                    && !error.contains("one at")
-                    && !error.contains("hidden"),
-                "{error}"
-            );
-        }
     }
 }

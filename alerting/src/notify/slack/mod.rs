@@ -6,15 +6,17 @@
 
 mod bot;
 mod channels;
+mod config;
 mod search;
 mod webhook;
 
-use revwatch_runtime::config::SlackConfig;
+use revwatch_runtime::config::Config;
 use serde_json::Value;
 
 pub use self::bot::SlackBot;
+use self::config::{check_without_notifier, is_interactive};
 pub use self::webhook::SlackWebhook;
-use super::http_outcome;
+use super::{Configured, EgressClient, boxed, http_outcome};
 use crate::message::{Message, RESOLVED};
 
 /// Slack truncates longer texts; we truncate them ourselves and mark it. In characters. Source:
@@ -26,6 +28,19 @@ const EVENT_TYPE: &str = "revwatch_alert";
 
 /// The provider's name in reasons.
 const PROVIDER: &str = "Slack";
+
+/// The bot if there is a token, otherwise the incoming webhook.
+pub(super) fn configured(config: &Config, egress: &EgressClient, per_second: f64) -> Configured {
+    let config = &config.slack;
+    if let Some(bot) = SlackBot::configured(config, egress, per_second)? {
+        return boxed(Some(bot));
+    }
+    let webhook = SlackWebhook::configured(config, egress, per_second)?;
+    if webhook.is_none() {
+        check_without_notifier(config)?;
+    }
+    boxed(webhook)
+}
 
 /// The delivery id of a message that is updated in place: an alert and its resolution are one
 /// message, even if it was deleted and is posted again.
@@ -46,11 +61,6 @@ fn text(text: &str) -> String {
             .replace('>', "&gt;"),
         MAX_TEXT_CHARS,
     )
-}
-
-/// Whether interactions (pressed buttons) are received.
-fn is_interactive(config: &SlackConfig) -> bool {
-    config.signing_secret.is_some() || config.app_token.is_some()
 }
 
 /// The blocks of a message, without buttons if interactions are not received.

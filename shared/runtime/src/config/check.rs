@@ -2,8 +2,8 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::endpoint::keys;
-use super::{Config, SlackConfig};
+use super::Config;
+use super::channels::CHANNELS;
 
 impl Config {
     /// All faults among readable values; each names the setting and the fix.
@@ -38,7 +38,10 @@ impl Config {
                     .into(),
             );
         }
-        self.check_channels().into_iter().for_each(&mut add_fault);
+        CHANNELS
+            .iter()
+            .flat_map(|channel| (channel.check)(self))
+            .for_each(&mut add_fault);
         if let Err(error) = self.traces.check() {
             error.faults.into_iter().for_each(&mut add_fault);
         }
@@ -55,9 +58,6 @@ impl Config {
                     .into(),
             );
         }
-        check_slack_actions(&self.slack)
-            .into_iter()
-            .for_each(&mut add_fault);
         for (key, value) in self.seconds() {
             if !(0.001..=86_400.0).contains(&value) {
                 add_fault(format!(
@@ -117,30 +117,4 @@ impl Config {
             ("limits.refused_burst", self.limits.refused_burst as usize),
         ]
     }
-}
-
-/// Interactions in Slack arrive with a signing secret, an app-level token, both or neither.
-fn check_slack_actions(slack: &SlackConfig) -> Vec<String> {
-    let mut faults = Vec::new();
-    if slack
-        .signing_secret
-        .as_ref()
-        .is_some_and(|secrets| keys(secrets.expose_secret().split(',')).is_none())
-    {
-        faults.push(
-            "slack.signing_secret (SLACK_SIGNING_SECRET) holds an empty secret: separate several by single commas"
-                .into(),
-        );
-    }
-    let token = slack.app_token.as_ref().map(|token| token.expose_secret());
-    if token.is_some_and(|token| {
-        !token.starts_with("xapp-") || !token.bytes().all(|b| b.is_ascii_graphic())
-    }) {
-        faults.push(
-            "slack.app_token (SLACK_APP_TOKEN) is not an app-level token: give the `xapp-…` with the scope \
-             connections:write that the app's settings (Basic Information → App-Level Tokens) show, without spaces"
-                .into(),
-        );
-    }
-    faults
 }

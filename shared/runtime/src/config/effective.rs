@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, KeyPath};
-use super::variables::{Kind, Lookup, VARIABLES, environment, is_secret, variable};
+use super::variables::{Kind, Lookup, definitions, environment, is_secret, variable};
 use super::{Config, ConfigError, DEFAULTS};
 use crate::files::read_text;
 
@@ -98,7 +98,7 @@ impl Effective {
                     .map(|(keys, line)| (keys, origin(line))),
             );
         }
-        for (name, keys, kind) in VARIABLES {
+        for (name, keys, kind) in definitions() {
             match set_from_variable(&mut table, name, keys, *kind, lookup) {
                 Ok(None) => {}
                 Ok(Some(found)) => {

@@ -31,7 +31,9 @@ use serde::{Deserialize, Deserializer};
 pub use self::alerting::{
     AlertingConfig, BusinessHours, Clock, EscalationStep, Route, Severities, Treatment,
 };
-pub use self::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
+pub use self::channels::{
+    EmailConfig, NOTIFIERS, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig,
+};
 pub use self::effective::Effective;
 pub use self::egress::{EgressConfig, names_loopback};
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::channels::CHANNELS;
 use super::effective::{Effective, visit};
 use super::file::KeyPath;
 
-/// Tables and keys that a running process reloads. Everything else needs a restart.
-pub const RELOADABLE: [&str; 13] = [
+/// Tables and keys that a running process reloads, with those of [`CHANNELS`]. Everything else needs
+/// a restart.
+const RELOADABLE: [&str; 8] = [
     "stripe_webhook_secret",
     "stripe_kernel_webhook_secret",
     "stripe_secret_key",
@@ -15,15 +17,7 @@ pub const RELOADABLE: [&str; 13] = [
     "rules",
     "alerting",
     "egress",
-    "slack",
-    "email",
-    "sms",
-    "pagerduty",
-    "webhook",
 ];
-
-/// Exceptions among them: opened only at startup.
-const NOT_RELOADABLE: [&[&str]; 1] = [&["slack", "interactivity_listen"]];
 
 impl Effective {
     /// The keys that differ from those of `other`.
@@ -42,7 +36,7 @@ impl Effective {
             .filter(|path| !is_reloadable(path));
         let mut keys: Vec<String> = waiting.map(|path| path.join(".")).collect();
         // The listener for interactions is opened at startup, or not at all.
-        let opens = |effective: &Self| effective.config.slack.signing_secret.is_some();
+        let opens = |effective: &Self| effective.config.slack.opens_listener();
         if opens(self) && !opens(started) {
             keys.push("slack.signing_secret".to_owned());
         }
@@ -64,9 +58,13 @@ impl Effective {
 
 /// Whether a running process applies a new value of this key.
 pub(super) fn is_reloadable(path: &[String]) -> bool {
-    path.first()
-        .is_some_and(|first| RELOADABLE.contains(&first.as_str()))
-        && !NOT_RELOADABLE.iter().any(|keys| path == *keys)
+    let Some(first) = path.first().map(String::as_str) else {
+        return false;
+    };
+    match CHANNELS.iter().find(|channel| channel.name == first) {
+        Some(channel) => !channel.startup_only.iter().any(|keys| path == *keys),
+        None => RELOADABLE.contains(&first),
+    }
 }
 
 fn at<'a>(table: &'a toml::Table, path: &[String]) -> Option<&'a toml::Value> {

@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::channels::CHANNELS;
 use super::effective::{Effective, MASK, visit};
 use super::file::KeyPath;
 use super::variables::is_secret;
 
-/// The URLs of servers: their hosts help in diagnosing errors.
-const SERVERS: [&[&str]; 3] = [&["amqp_url"], &["redis_url"], &["email", "smtp_url"]];
+/// The URLs of servers, with those of [`CHANNELS`]: their hosts help in diagnosing errors.
+const SERVERS: [&[&str]; 2] = [&["amqp_url"], &["redis_url"]];
 
 impl Effective {
     /// TOML that can be loaded again once its secrets are filled in.
@@ -91,7 +92,8 @@ fn masked_value(value: &toml::Value, path: &mut KeyPath) -> toml::Value {
 }
 
 fn mask(text: &str, path: &[String]) -> String {
-    let is_server = SERVERS.iter().any(|keys| path == *keys);
+    let of_channels = CHANNELS.iter().flat_map(|channel| channel.server_urls);
+    let is_server = SERVERS.iter().chain(of_channels).any(|keys| path == *keys);
     match text.trim() {
         "" => String::new(),
         url if is_server => without_password(url).unwrap_or_else(|| MASK.to_owned()),
@@ -125,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::config::DEFAULTS;
-    use crate::config::variables::{Kind, VARIABLES};
+    use crate::config::variables::{Kind, definitions};
 
     const FILE: &str = "listen = \"0.0.0.0:80\"\nstripe_webhook_secret = \"whsec_hidden1\"\n\
         [slack.channels]\n\"odd name\" = \"#x\"\n[plans]\n\"price_1.x\" = \"PRO\"\n\
@@ -267,8 +269,7 @@ mod tests {
             assert!(!sounds || is_secret(path), "{path:?} would be shown");
         });
         assert!(
-            VARIABLES
-                .iter()
+            definitions()
                 .filter(|(_, _, kind)| *kind == Kind::Secret)
                 .count()
                 > 10

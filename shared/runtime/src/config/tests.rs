@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::variables::VARIABLES;
+use super::variables::definitions;
 use super::*;
 
 fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, String> {
@@ -33,7 +33,7 @@ fn the_commented_file_contains_all_defaults() {
     assert!(
         config.amqp_url.is_none() && config.slack.bot_token.is_none() && config.rules.is_none()
     );
-    for (name, _, _) in VARIABLES {
+    for (name, _, _) in definitions() {
         assert!(
             DEFAULTS.contains(name),
             "{name} is not explained in the file of defaults"

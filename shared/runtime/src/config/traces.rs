@@ -3,7 +3,27 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+use super::variables::{Definition, Kind};
 use super::{ConfigError, non_empty_secret};
+
+pub(super) const VARIABLES: &[Definition] = &[
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        &["traces", "endpoint"],
+        Kind::Text,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        &["traces", "headers"],
+        Kind::Secret,
+    ),
+    ("OTEL_SERVICE_NAME", &["traces", "service_name"], Kind::Text),
+    (
+        "OTEL_TRACES_SAMPLER_ARG",
+        &["traces", "sample_ratio"],
+        Kind::Ratio,
+    ),
+];
 
 /// Destination of traces.
 #[derive(Debug, Clone, Deserialize)]

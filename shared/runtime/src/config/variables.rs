@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::channels::CHANNELS;
 use super::reload::is_reloadable;
+use super::traces;
 use crate::files::read_text;
 
 /// How a variable is looked up: the process's environment, or a table in tests.
@@ -16,8 +18,16 @@ pub(super) enum Kind {
     Secret,
 }
 
-/// Environment variables and the keys they set. Secret ones can also be given as `NAME_FILE`.
-pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
+/// An environment variable and the key that it sets. Secret ones can also be given as `NAME_FILE`.
+pub(super) type Definition = (&'static str, &'static [&'static str], Kind);
+
+/// All variables, in the order of the settings file.
+pub(super) fn definitions() -> impl Iterator<Item = &'static Definition> {
+    let channels = CHANNELS.iter().flat_map(|channel| channel.variables);
+    COMMON.iter().chain(channels).chain(traces::VARIABLES)
+}
+
+const COMMON: &[Definition] = &[
     ("REVWATCH_LISTEN", &["listen"], Kind::Text),
     ("REVWATCH_ADMIN_LISTEN", &["admin_listen"], Kind::Text),
     ("REVWATCH_TRUSTED_PROXIES", &["trusted_proxies"], Kind::Text),
@@ -38,50 +48,6 @@ pub(super) const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("STRIPE_SECRET_KEY", &["stripe_secret_key"], Kind::Secret),
     ("STRIPE_API_BASE", &["stripe_api_base"], Kind::Text),
     ("REVWATCH_RULES", &["rules"], Kind::Text),
-    ("SLACK_WEBHOOK_URL", &["slack", "webhook_url"], Kind::Secret),
-    ("SLACK_BOT_TOKEN", &["slack", "bot_token"], Kind::Secret),
-    ("SLACK_API_BASE", &["slack", "api_base"], Kind::Text),
-    (
-        "SLACK_SIGNING_SECRET",
-        &["slack", "signing_secret"],
-        Kind::Secret,
-    ),
-    (
-        "SLACK_INTERACTIVITY_LISTEN",
-        &["slack", "interactivity_listen"],
-        Kind::Text,
-    ),
-    ("SLACK_APP_TOKEN", &["slack", "app_token"], Kind::Secret),
-    ("SMTP_URL", &["email", "smtp_url"], Kind::Secret),
-    ("TWILIO_ACCOUNT_SID", &["sms", "account_sid"], Kind::Text),
-    ("TWILIO_AUTH_TOKEN", &["sms", "auth_token"], Kind::Secret),
-    (
-        "PAGERDUTY_ROUTING_KEY",
-        &["pagerduty", "routing_key"],
-        Kind::Secret,
-    ),
-    ("REVWATCH_WEBHOOK_URL", &["webhook", "url"], Kind::Secret),
-    (
-        "REVWATCH_WEBHOOK_SECRET",
-        &["webhook", "secret"],
-        Kind::Secret,
-    ),
-    (
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        &["traces", "endpoint"],
-        Kind::Text,
-    ),
-    (
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        &["traces", "headers"],
-        Kind::Secret,
-    ),
-    ("OTEL_SERVICE_NAME", &["traces", "service_name"], Kind::Text),
-    (
-        "OTEL_TRACES_SAMPLER_ARG",
-        &["traces", "sample_ratio"],
-        Kind::Ratio,
-    ),
 ];
 
 /// One environment variable, for its documentation.
@@ -99,7 +65,7 @@ pub struct Variable {
 
 /// Every environment variable that sets a key, in the order of the settings file.
 pub fn variables() -> Vec<Variable> {
-    let variable = |(name, keys, kind): &(&'static str, &[&str], Kind)| {
+    let variable = |(name, keys, kind): &Definition| {
         let path: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         Variable {
             name,
@@ -108,7 +74,7 @@ pub fn variables() -> Vec<Variable> {
             reloadable: is_reloadable(&path),
         }
     };
-    VARIABLES.iter().map(variable).collect()
+    definitions().map(variable).collect()
 }
 
 /// Names that revwatch reads, but that set no key.
@@ -116,9 +82,7 @@ const OTHERS: [&str; 2] = ["REVWATCH_CONFIG", "REVWATCH_LONG_TESTS"];
 
 /// Whether the value at `path` must never be shown.
 pub(super) fn is_secret(path: &[String]) -> bool {
-    let variable = VARIABLES
-        .iter()
-        .any(|(_, keys, kind)| *kind == Kind::Secret && path == *keys);
+    let variable = definitions().any(|(_, keys, kind)| *kind == Kind::Secret && path == *keys);
     variable || matches!(path, [table, key] if table == "endpoints" && key == "secrets")
 }
 
@@ -189,8 +153,7 @@ fn is_set_by_kubernetes(name: &str, value: &str) -> bool {
 }
 
 fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
-    let known: Vec<String> = VARIABLES
-        .iter()
+    let known: Vec<String> = definitions()
         .flat_map(|(name, _, kind)| {
             let file = (*kind == Kind::Secret).then(|| format!("{name}_FILE"));
             [Some((*name).to_owned()), file].into_iter().flatten()

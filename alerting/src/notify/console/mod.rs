@@ -1,13 +1,19 @@
 //! Writes alerts to the log if nothing else is configured.
 
 use async_trait::async_trait;
+use revwatch_runtime::config::Config;
 
-use super::{Capabilities, Notifier, Outcome};
+use super::{Capabilities, Configured, EgressClient, Notifier, Outcome, boxed};
 use crate::message::Message;
 
 /// Writes each message as one log line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Console;
+
+/// Always configured.
+pub(super) fn configured(_: &Config, _: &EgressClient, _: f64) -> Configured {
+    boxed(Some(Console))
+}
 
 #[async_trait]
 impl Notifier for Console {

@@ -1,0 +1,38 @@
+//! Text messages.
+
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::super::non_empty_secret;
+use super::super::variables::Kind;
+use super::{Channel, url_faults};
+
+pub(in crate::config) const CHANNEL: Channel = Channel {
+    name: "sms",
+    variables: &[
+        ("TWILIO_ACCOUNT_SID", &["sms", "account_sid"], Kind::Text),
+        ("TWILIO_AUTH_TOKEN", &["sms", "auth_token"], Kind::Secret),
+    ],
+    server_urls: &[],
+    startup_only: &[],
+    check: |config| url_faults(&config.egress, "sms.api_base", &config.sms.api_base),
+};
+
+/// Text messages through Twilio.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmsConfig {
+    /// `AC…`
+    pub account_sid: String,
+    /// The account's secret.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub auth_token: Option<SecretString>,
+    /// Sender: a number like `+15550100`, a short code or name, or a messaging service, `MG…`.
+    pub from: String,
+    /// Twilio's API.
+    pub api_base: String,
+    /// Numbers like `+15550101` by a rule's `route`; `default` serves the rest.
+    pub to: BTreeMap<String, Vec<String>>,
+}
