@@ -22,7 +22,7 @@ const PURE: &[&str] = &[
     "alerting/src/engine",
     "alerting/src/metric_value.rs",
     "alerting/src/lifecycle.rs",
-    "alerting/src/message.rs",
+    "alerting/src/message",
     "alerting/src/outcome.rs",
     "alerting/src/policy.rs",
     "alerting/src/evaluation.rs",

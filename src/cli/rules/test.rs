@@ -176,7 +176,7 @@ fn describe(outcome: &Outcome) -> Value {
             };
             let result = if failures.is_empty() { "ok" } else { "failed" };
             let failures: Vec<Value> = failures.iter().map(failure).collect();
-            json!({"name": name, "place": place, "result": result, "failures": failures, "told": log})
+            json!({"name": name, "place": place, "result": result, "failures": failures, "notifications": log})
         }
     }
 }

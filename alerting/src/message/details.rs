@@ -1,0 +1,34 @@
+//! An alert for programs. Pure.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::links::stripe_url;
+use crate::alert::{Alert, Notice};
+
+/// The alert, and the kind of notice, as JSON.
+pub(super) fn details(alert: &Alert, notice: Option<&Notice>) -> Value {
+    let iso = |unix_s: Option<i64>| {
+        unix_s
+            .and_then(|s| Timestamp::from_second(s).ok())
+            .map(|t| t.to_string())
+    };
+    let money: Vec<_> = alert
+        .evidence
+        .money
+        .iter()
+        .map(|m| json!({"amount_minor": m.minor, "currency": m.currency}))
+        .collect();
+    json!({
+        "id": alert.id, "rule": alert.rule, "severity": alert.severity, "state": alert.state, "route": alert.route,
+        "title": alert.title, "subject": alert.subject_text(), "account": alert.evidence.account, "customer": alert.evidence.customer,
+        "labels": alert.labels, "since": iso(Some(alert.since_s)), "fired_at": iso(Some(alert.fired_s)),
+        "acknowledged_at": iso(alert.acknowledged_s), "acknowledged_by": alert.acknowledged_by,
+        "resolved_at": iso(alert.resolved_s), "respond_by": iso(Some(alert.sla.respond_due_s)),
+        "resolve_by": iso(Some(alert.sla.resolve_due_s)), "metric_value": alert.evidence.metric_value, "money": money,
+        "reason": alert.evidence.detail, "event_ids": alert.evidence.event_ids, "actions": alert.actions,
+        "runbook": alert.runbook, "stripe_url": stripe_url(alert), "revision": alert.revision,
+        "group": alert.group.as_ref().map(|group| json!({"joined": group.joined, "open": group.open})),
+        "notice": notice.map(|notice| notice.kind),
+    })
+}

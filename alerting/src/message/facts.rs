@@ -1,0 +1,166 @@
+//! The facts of an alert, as name and value. Pure.
+
+use revwatch_core::entity::EntityKind;
+
+use super::format::{duration, in_unit, measured, time};
+use super::links::{customer_page, dashboard, event_page};
+use super::slack_blocks::escape;
+use crate::alert::{Alert, AlertState, NotificationState, Point};
+
+/// One fact.
+pub(super) struct Fact {
+    pub name: &'static str,
+    pub plain: String,
+    /// In Slack's markup.
+    pub marked: String,
+}
+
+/// Maximum number of events that a message names.
+const MAX_EVENTS: usize = 3;
+
+impl Fact {
+    fn new(name: &'static str, plain: impl Into<String>) -> Self {
+        Self::linked(name, plain, None)
+    }
+
+    fn linked(name: &'static str, plain: impl Into<String>, link: Option<String>) -> Self {
+        let plain = plain.into();
+        let marked = link.map_or_else(
+            || escape(&plain),
+            |url| format!("<{url}|{}>", escape(&plain)),
+        );
+        Self {
+            name,
+            plain,
+            marked,
+        }
+    }
+}
+
+/// All facts, in the order in which people need them.
+pub(super) fn facts(alert: &Alert, state: &NotificationState) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    if state.possible_duplicate {
+        let what = "an earlier attempt at this message ended without an answer";
+        facts.push(Fact::new("Possible duplicate", what));
+    }
+    facts.extend(amounts(alert));
+    facts.extend(subjects(alert));
+    facts.push(Fact::new("Since", time(alert.since_s)));
+    facts.extend(trend_text(alert).map(|trend| Fact::new("Trend", trend)));
+    facts.extend(response(alert));
+    facts.extend(resolution(alert));
+    for event_id in alert.evidence.event_ids.iter().take(MAX_EVENTS) {
+        facts.push(Fact::linked("Event", event_id, event_page(event_id)));
+    }
+    facts
+}
+
+/// How much is affected.
+fn amounts(alert: &Alert) -> Vec<Fact> {
+    let evidence = &alert.evidence;
+    let mut facts = Vec::new();
+    if let Some(metric_value) = evidence.metric_value {
+        facts.push(Fact::new("Value", measured(metric_value, &alert.subject)));
+    }
+    if let Some(group) = &alert.group {
+        let text = match group.joined - group.open {
+            0 => group.joined.to_string(),
+            resolved => format!("{}, {resolved} of them resolved", group.joined),
+        };
+        facts.push(Fact::new("Alerts", text));
+    }
+    if !evidence.money.is_empty() {
+        let amounts: Vec<_> = evidence.money.iter().map(ToString::to_string).collect();
+        facts.push(Fact::new("Money", amounts.join(" + ")));
+    }
+    facts
+}
+
+/// Who is affected, and why.
+fn subjects(alert: &Alert) -> Vec<Fact> {
+    let evidence = &alert.evidence;
+    let account = evidence.account.as_deref();
+    let mut facts = Vec::new();
+    let entity = alert.subject.entity();
+    if let Some(key) = entity.filter(|key| key.kind != EntityKind::Account) {
+        let page = dashboard(key.kind, &key.id, account);
+        facts.push(Fact::linked("Object", key.to_string(), page));
+    }
+    if let Some(account) = account {
+        let page = dashboard(EntityKind::Account, account, None);
+        facts.push(Fact::linked("Account", account, page));
+    }
+    if let Some(customer) = &evidence.customer {
+        let page = customer_page(customer, account);
+        facts.push(Fact::linked("Customer", customer, page));
+    }
+    if let Some(detail) = &evidence.detail {
+        facts.push(Fact::new("Reason", detail));
+    }
+    facts
+}
+
+/// The deadline to respond, or the response.
+fn response(alert: &Alert) -> Option<Fact> {
+    match (alert.state, alert.acknowledged_s) {
+        (AlertState::Firing, _) if has_deadlines(alert) => {
+            Some(Fact::new("Respond by", time(alert.sla.respond_due_s)))
+        }
+        (_, Some(at_s)) => {
+            let by = person(alert.acknowledged_by.as_ref());
+            let is_late = at_s > alert.sla.respond_due_s;
+            let late = if is_late { " (late)" } else { "" };
+            Some(Fact::new(
+                "Acknowledged",
+                format!("{}{by}{late}", time(at_s)),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// The deadline to resolve, or the end.
+fn resolution(alert: &Alert) -> Option<Fact> {
+    match alert.resolved_s {
+        None if alert.sla.resolve_due_s > 0 && has_deadlines(alert) => {
+            Some(Fact::new("Resolve by", time(alert.sla.resolve_due_s)))
+        }
+        Some(at_s) => {
+            let by = person(alert.resolved_by.as_ref());
+            let lasted = duration(at_s - alert.since_s);
+            Some(Fact::new(
+                "Resolved",
+                format!("{}{by}, after {lasted}", time(at_s)),
+            ))
+        }
+        None => None,
+    }
+}
+
+fn has_deadlines(alert: &Alert) -> bool {
+    !(alert.sla.upcoming.is_empty() && alert.notices.is_empty())
+}
+
+fn person(name: Option<&String>) -> String {
+    name.map_or_else(String::new, |name| format!(" by {name}"))
+}
+
+/// For example `1.0 % → 2.0 % → 8.0 %`; `None` if no earlier value is known.
+fn trend_text(alert: &Alert) -> Option<String> {
+    let unit = alert.evidence.metric_value?.unit;
+    let known: Vec<&Point> = alert
+        .evidence
+        .trend
+        .iter()
+        .skip_while(|point| point.value.is_none())
+        .collect();
+    if known.len() < 2 {
+        return None;
+    }
+    let write = |point: &&Point| match point.value {
+        Some(value) => in_unit(value, unit, &alert.subject),
+        None => "?".to_owned(),
+    };
+    Some(known.iter().map(write).collect::<Vec<_>>().join(" → "))
+}

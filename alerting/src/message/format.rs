@@ -1,0 +1,72 @@
+//! Times, durations and metric values as people read them. Pure.
+
+use jiff::Timestamp;
+use revwatch_core::money::Money;
+
+use crate::alert::{MetricValue, Side, Subject, Unit};
+
+/// For example `12 of 150 (8.0 %), at most 5.0 % allowed`.
+pub(super) fn measured(metric_value: MetricValue, subject: &Subject) -> String {
+    let write = |value: f64| in_unit(value, metric_value.unit, subject);
+    let value = write(metric_value.value);
+    let value = match (metric_value.parts, metric_value.unit) {
+        (Some((part, total)), Unit::Share) => format!("{part} of {total} ({value})"),
+        _ => value,
+    };
+    let threshold = write(metric_value.threshold);
+    match metric_value.side {
+        Side::Above => format!("{value}, at most {threshold} allowed"),
+        Side::Below => format!("{value}, at least {threshold} expected"),
+    }
+}
+
+/// A value with its unit. Amounts of money are those of the subject's currency.
+pub(super) fn in_unit(value: f64, unit: Unit, subject: &Subject) -> String {
+    match (unit, subject) {
+        (Unit::Share, _) => format!("{:.1} %", value * 100.0),
+        (Unit::Seconds, _) if value < 60.0 => format!("{value:.1} s"),
+        (Unit::Seconds, _) => duration(rounded(value)),
+        (
+            Unit::Minor,
+            Subject::Segment {
+                value: currency, ..
+            },
+        ) => Money::new(rounded(value), currency).to_string(),
+        (Unit::Minor | Unit::Count, _) => format!("{value:.0}"),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "metric values stay far below 2^53"
+)]
+fn rounded(value: f64) -> i64 {
+    value.round() as i64
+}
+
+/// At most `max_chars` characters; a cut is marked.
+pub(super) fn clamp(text: &str, max_chars: usize) -> String {
+    if text.chars().count() <= max_chars {
+        return text.to_owned();
+    }
+    text.chars().take(max_chars - 1).chain(['…']).collect()
+}
+
+/// To the minute.
+pub(super) fn time(unix_s: i64) -> String {
+    Timestamp::from_second(unix_s).map_or_else(
+        |_| unix_s.to_string(),
+        |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
+}
+
+/// For example `3 h 20 min`: the two largest units.
+pub fn duration(seconds: i64) -> String {
+    let s = seconds.max(0);
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}

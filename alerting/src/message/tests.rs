@@ -1,0 +1,201 @@
+//! Messages from firing to resolved.
+
+use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::money::Money;
+use revwatch_runtime::config::Config;
+
+use super::format::{clamp, in_unit};
+use super::*;
+use crate::alert::{Evidence, Group, Member, MetricValue, Point, Side, Unit};
+use crate::policy::{Capabilities, Policy};
+use crate::rule::Rule;
+
+const FIRED_S: i64 = 1_790_000_300;
+
+fn rule(severity: Severity, title: &str) -> Rule {
+    let text = format!(
+        "[[rule]]\nname = \"a_rule\"\nkind = \"condition\"\ncondition = \"charges_lost\"\nseverity = \"{}\"\n\
+         route = \"alerts-critical\"\ntitle = \"{title}\"\nrunbook = \"https://docs.stripe.com/connect\"\n\
+         labels = {{ tag = \"billing_ops\" }}\nactions = [\"Open the account.\", \"Call the provider.\"]\n",
+        severity.as_str()
+    );
+    crate::rule_text::parse(&[("test".into(), text)])
+        .expect("valid")
+        .remove(0)
+}
+
+fn alert(severity: Severity, title: &str, subject: &Subject, evidence: Evidence) -> Alert {
+    let rule = rule(severity, title);
+    let mut alert = Alert::fire(&rule, subject, FIRED_S - 300, FIRED_S, evidence);
+    let config = Config::load(None, &|_| None).expect("the defaults");
+    let notifiers = vec![(
+        "slack".to_owned(),
+        Capabilities {
+            edits: true,
+            resolves: true,
+        },
+    )];
+    Policy::new(&config.alerting, notifiers)
+        .expect("valid")
+        .apply(&mut alert, &rule, FIRED_S);
+    alert
+}
+
+fn show(alert: &Alert) -> Message {
+    render(
+        alert,
+        &MessageKey::main("slack"),
+        &NotificationState::default(),
+    )
+}
+
+fn account() -> Alert {
+    let evidence = Evidence {
+        account: Some("acct_1".into()),
+        detail: Some("requirements.past_due".into()),
+        event_ids: vec!["evt_1".into()],
+        ..Evidence::default()
+    };
+    let subject = Subject::Entity(EntityKey::new(EntityKind::Account, "acct_1"));
+    alert(
+        Severity::Critical,
+        "A provider can no longer take charges",
+        &subject,
+        evidence,
+    )
+}
+
+fn pretty(blocks: &Value) -> String {
+    serde_json::to_string_pretty(blocks).expect("JSON")
+}
+
+#[test]
+fn one_account_from_firing_to_resolved() {
+    let mut alert = account();
+    insta::assert_snapshot!("fired_text", show(&alert).text);
+    insta::assert_snapshot!("fired_blocks", pretty(&show(&alert).blocks));
+    insta::assert_snapshot!("fired_short", show(&alert).short);
+    alert.notices.push(Notice {
+        number: 1,
+        kind: NoticeKind::Escalated(0),
+        at_s: FIRED_S + 900,
+        route: alert.route.clone(),
+        notifiers: vec!["slack".into()],
+    });
+    let key = MessageKey {
+        notifier: "slack".into(),
+        notice: 1,
+    };
+    insta::assert_snapshot!(
+        "escalated_text",
+        render(&alert, &key, &NotificationState::default()).text
+    );
+    alert.state = AlertState::Acknowledged;
+    alert.acknowledged_s = Some(FIRED_S + 1000);
+    alert.acknowledged_by = Some("ana".into());
+    insta::assert_snapshot!("acknowledged_text", show(&alert).text);
+    alert.state = AlertState::Resolved;
+    alert.resolved_s = Some(FIRED_S + 7200);
+    insta::assert_snapshot!("resolved_text", show(&alert).text);
+}
+
+#[test]
+fn a_share_of_the_business_with_money_and_trend() {
+    let points = [None, Some(0.01), Some(0.02), Some(0.08)];
+    let evidence = Evidence {
+        metric_value: Some(MetricValue {
+            value: 0.08,
+            threshold: 0.05,
+            side: Side::Above,
+            unit: Unit::Share,
+            parts: Some((12, 150)),
+        }),
+        money: vec![Money::new(1_234_500, "usd"), Money::new(90_000, "jpy")],
+        trend: points
+            .iter()
+            .zip(0..)
+            .map(|(value, n)| Point {
+                at_s: n,
+                value: *value,
+            })
+            .collect(),
+        ..Evidence::default()
+    };
+    let alert = alert(
+        Severity::High,
+        "More than 5 % of payouts are failing",
+        &Subject::Business,
+        evidence,
+    );
+    insta::assert_snapshot!(show(&alert).text);
+}
+
+#[test]
+fn a_group_lists_its_largest_members() {
+    let mut alert = account();
+    alert.subject = Subject::Business;
+    alert.evidence.account = None;
+    let member = |n: i64| Member {
+        alert_id: format!("al_{n}"),
+        subject: Subject::Entity(EntityKey::new(EntityKind::Payout, format!("po_{n}"))),
+        account: Some(format!("acct_{n}")),
+        money: Some(Money::new(10_000 - n, "eur")),
+    };
+    alert.group = Some(Group {
+        joined: 37,
+        open: 35,
+        top: (0..10).map(member).collect(),
+        money: Vec::new(),
+    });
+    alert.evidence.money = vec![Money::new(370_000, "eur")];
+    insta::assert_snapshot!("group_text", show(&alert).text);
+    insta::assert_snapshot!("group_blocks", pretty(&show(&alert).blocks));
+}
+
+#[test]
+fn metric_values_are_written_in_their_unit() {
+    let usd = Subject::Segment {
+        by: "currency".into(),
+        value: "usd".into(),
+    };
+    for (value, unit, subject, expected) in [
+        (0.0512, Unit::Share, &Subject::Business, "5.1 %"),
+        (7.0, Unit::Count, &Subject::Business, "7"),
+        (5.25, Unit::Seconds, &Subject::Business, "5.2 s"),
+        (172_801.0, Unit::Seconds, &Subject::Business, "2 d 0 h"),
+        (123_456.0, Unit::Minor, &usd, "USD 1,234.56"),
+    ] {
+        assert_eq!(in_unit(value, unit, subject), expected);
+    }
+}
+
+#[test]
+fn foreign_text_makes_no_markup_or_links_and_fits_slacks_limits() {
+    let mut alert = account();
+    alert.evidence.account = Some("acct_1|<!channel>".into());
+    alert.evidence.detail = Some("<!everyone> & ".repeat(1000));
+    alert.title = "t".repeat(400);
+    alert.actions = vec!["a".repeat(4000)];
+    let message = show(&alert);
+    let json = message.blocks.to_string();
+    assert!(!json.contains("<!"), "{json}");
+    let blocks = message.blocks.as_array().expect("blocks");
+    assert!(blocks.len() <= 50);
+    for block in blocks {
+        let max_chars = match block["type"].as_str() {
+            Some("header") => 150,
+            _ => 3000,
+        };
+        let text = block["text"]["text"].as_str().unwrap_or_default();
+        assert!(text.chars().count() <= max_chars, "{block}");
+        let fields = block["fields"].as_array().cloned().unwrap_or_default();
+        assert!(fields.len() <= 10);
+        assert!(
+            fields
+                .iter()
+                .all(|f| f["text"].as_str().expect("text").chars().count() <= 2000)
+        );
+    }
+    assert!(message.short.chars().count() <= 300 && message.short.contains(&alert.id));
+    assert_eq!(clamp("abcdef", 4), "abc…");
+}

@@ -1,0 +1,127 @@
+//! An alert as plain text, complete and short. Pure.
+
+use super::facts::Fact;
+use super::format::clamp;
+use super::links::dashboard;
+use crate::alert::Alert;
+
+/// Maximum number of characters of the short text.
+const MAX_SHORT_CHARS: usize = 300;
+
+/// Everything.
+pub(super) fn text(alert: &Alert, headline: &str, facts: &[Fact]) -> String {
+    let mut lines = vec![headline.to_owned()];
+    lines.extend(
+        facts
+            .iter()
+            .map(|fact| format!("{}: {}", fact.name, fact.plain)),
+    );
+    if !alert.is_over() {
+        lines.extend(
+            members(alert)
+                .into_iter()
+                .map(|(line, _)| format!("- {line}")),
+        );
+        lines.extend(
+            alert
+                .actions
+                .iter()
+                .enumerate()
+                .map(|(i, action)| format!("{}. {action}", i + 1)),
+        );
+    }
+    if let Some(runbook) = &alert.runbook {
+        lines.push(format!("Runbook: {runbook}"));
+    }
+    lines.push(footer(alert));
+    lines.join("\n")
+}
+
+/// Id, rule and labels, for example `al_1 · payout_failed · #billing_ops`.
+pub(super) fn footer(alert: &Alert) -> String {
+    let labels = alert
+        .labels
+        .iter()
+        .map(|(name, value)| match name.as_str() {
+            "tag" => format!("#{value}"),
+            _ => format!("{name}={value}"),
+        });
+    [alert.id.clone(), alert.rule.clone()]
+        .into_iter()
+        .chain(labels)
+        .collect::<Vec<_>>()
+        .join(" · ")
+}
+
+/// For text messages: the headline, the subject and the amounts.
+pub(super) fn short(alert: &Alert, headline: &str) -> String {
+    let money: Vec<_> = alert
+        .evidence
+        .money
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let about = [
+        alert
+            .evidence
+            .account
+            .clone()
+            .unwrap_or_else(|| alert.subject_text()),
+        money.join(" + "),
+    ];
+    let about: Vec<_> = about.into_iter().filter(|text| !text.is_empty()).collect();
+    let about = if about.is_empty() {
+        String::new()
+    } else {
+        format!(" – {}", about.join(", "))
+    };
+    let end = format!(" [{}]", alert.id);
+    format!(
+        "{}{end}",
+        clamp(
+            &format!("{headline}{about}"),
+            MAX_SHORT_CHARS - end.chars().count()
+        )
+    )
+}
+
+/// The members that a group lists, one line each with a link, and the number of the others.
+pub(super) fn members(alert: &Alert) -> Vec<(String, Option<String>)> {
+    let Some(group) = &alert.group else {
+        return Vec::new();
+    };
+    let mut lines: Vec<_> = group
+        .top
+        .iter()
+        .map(|member| {
+            let money = member
+                .money
+                .as_ref()
+                .map_or_else(String::new, |money| format!(", {money}"));
+            let link = member.subject.entity().and_then(|key| {
+                dashboard(
+                    key.kind,
+                    &key.id,
+                    member
+                        .account
+                        .as_deref()
+                        .filter(|account| *account != key.id),
+                )
+            });
+            (format!("{}{money}", member.subject), link)
+        })
+        .collect();
+    let rest = usize::try_from(group.open)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(group.top.len());
+    if rest > 0 {
+        lines.push((
+            format!(
+                "and {rest} more: `revwatch alerts list --group {}`",
+                alert.id
+            ),
+            None,
+        ));
+    }
+    lines
+}
