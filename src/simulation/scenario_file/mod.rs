@@ -1,0 +1,381 @@
+//! The file format of rule tests: TOML. Every field is checked, and every fault has its line and
+//! column. Pure; `docs/rules.md` explains the format.
+
+mod checks;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use revwatch_alerting::metric_value::PipelineStatus;
+use revwatch_alerting::rule::Rule;
+use revwatch_alerting::rule_text::{self, NamedText};
+use revwatch_core::span::Span;
+use revwatch_runtime::files::place;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::scenario::{Check, Scenario, When};
+
+/// Files that a test file refers to.
+pub trait FileSource {
+    /// The rule files at `path`, relative to the test file.
+    fn rules(&self, path: &str) -> Result<Vec<NamedText>, String>;
+    /// The events at `path`, relative to the test file.
+    fn events(&self, path: &str) -> Result<String, String>;
+}
+
+/// Parses a test file. `in_effect` are the rules of tests that name none.
+pub fn parse(
+    file: &NamedText,
+    in_effect: &[Rule],
+    files: &dyn FileSource,
+) -> Result<Vec<Scenario>, Vec<String>> {
+    let mut reader = Reader {
+        file,
+        faults: Vec::new(),
+    };
+    let scenarios = reader.file(in_effect, files);
+    if scenarios.is_empty() && reader.faults.is_empty() {
+        reader.faults.push(format!("no [[test]] in {}", file.0));
+    }
+    if reader.faults.is_empty() {
+        Ok(scenarios)
+    } else {
+        Err(reader.faults)
+    }
+}
+
+/// A Monday at midnight UTC, far from clock changes, so that daily windows have no edge at the
+/// start.
+const DEFAULT_START_S: i64 = 1_767_571_200; // 2026-01-05T00:00:00Z
+const DEFAULT_TICK_S: i64 = 300;
+
+type Item<'a> = Spanned<DeValue<'a>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    rules: Option<Spanned<String>>,
+    start: Option<When>,
+    tick: Option<Span>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTest {
+    name: String,
+    start: Option<When>,
+    tick: Option<Span>,
+    /// The rules under test; other rules are left out.
+    only: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStep {
+    at: When,
+    pipeline: Option<RawPipeline>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPipeline {
+    queue_depth: Option<i64>,
+    dead_letters: Option<i64>,
+    parked: Option<i64>,
+    stalled: Option<Span>,
+    #[serde(default)]
+    broken_notifiers: Vec<String>,
+}
+
+struct Reader<'f> {
+    file: &'f NamedText,
+    faults: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn file(&mut self, in_effect: &[Rule], files: &dyn FileSource) -> Vec<Scenario> {
+        let file = self.file;
+        let (table, errors) = DeTable::parse_recoverable(&file.1);
+        for error in &errors {
+            self.fault(error.span(), error.message());
+        }
+        let mut head = table.get_ref().clone();
+        let tests = head.remove("test");
+        let inline = head.remove("rule");
+        let all = 0..0;
+        let head = Spanned::new(table.span(), DeValue::Table(head));
+        let Some(raw) = self.read::<RawFile>(&head) else {
+            return Vec::new();
+        };
+        let rules = match (inline, raw.rules) {
+            (Some(_), Some(rules)) => {
+                self.fault(
+                    Some(rules.span()),
+                    "`rules` and [[rule]] exclude each other",
+                );
+                return Vec::new();
+            }
+            (Some(_), None) => {
+                rule_text::parse(&[(file.0.clone(), only_rules(&file.1, table.get_ref()))])
+            }
+            (None, Some(path)) => match files.rules(path.get_ref()) {
+                Ok(texts) => rule_text::parse(&texts),
+                Err(why) => {
+                    self.fault(Some(path.span()), &why);
+                    return Vec::new();
+                }
+            },
+            (None, None) => Ok(in_effect.to_vec()),
+        };
+        let rules = match rules {
+            Ok(rules) => rules,
+            Err(invalid) => {
+                self.faults.extend(invalid.faults);
+                return Vec::new();
+            }
+        };
+        let Some(tests) = tests else {
+            return Vec::new();
+        };
+        let start_s = match raw.start {
+            None => DEFAULT_START_S,
+            Some(When::At(start_s)) => start_s,
+            Some(_) => {
+                self.fault(
+                    Some(all),
+                    "`start` must be a time, like \"2026-03-01T09:00:00Z\"",
+                );
+                return Vec::new();
+            }
+        };
+        let DeValue::Array(items) = tests.get_ref() else {
+            self.fault(Some(tests.span()), "tests are written as [[test]]");
+            return Vec::new();
+        };
+        let mut scenarios: Vec<Scenario> = Vec::new();
+        for item in items.iter() {
+            let tick_s = raw.tick.map_or(DEFAULT_TICK_S, |tick| tick.0);
+            let Some(scenario) = self.test(item, &rules, start_s, tick_s, files) else {
+                continue;
+            };
+            if scenarios.iter().any(|other| other.name == scenario.name) {
+                self.fault(
+                    Some(item.span()),
+                    &format!("there are two tests named {:?}", scenario.name),
+                );
+            }
+            scenarios.push(scenario);
+        }
+        scenarios
+    }
+
+    fn test(
+        &mut self,
+        item: &Item<'_>,
+        rules: &[Rule],
+        start_s: i64,
+        tick_s: i64,
+        files: &dyn FileSource,
+    ) -> Option<Scenario> {
+        let mut item = item.clone();
+        let steps = self.take(&mut item, "step");
+        let raw: RawTest = self.read(&item)?;
+        let start_s = match raw.start {
+            None => start_s,
+            Some(When::At(start_s)) => start_s,
+            Some(_) => {
+                self.fault(
+                    Some(item.span()),
+                    "`start` must be a time, like \"2026-03-01T09:00:00Z\"",
+                );
+                return None;
+            }
+        };
+        let mut scenario = Scenario {
+            name: raw.name,
+            place: place(self.file, Some(item.span())),
+            start_s,
+            tick_s: raw.tick.map_or(tick_s, |tick| tick.0).max(1),
+            rules: rules.to_vec(),
+            missing: Vec::new(),
+            moments: BTreeMap::new(),
+        };
+        if let Some(only) = &raw.only {
+            for name in only {
+                self.note_rule(&mut scenario, name);
+            }
+            scenario
+                .rules
+                .retain(|rule| only.iter().any(|name| *name.get_ref() == rule.name));
+        }
+        let steps = items_of(steps.as_ref());
+        if steps.is_empty() {
+            self.fault(
+                Some(item.span()),
+                &format!("test {:?} has no [[test.step]]", scenario.name),
+            );
+        }
+        let (mut seq, mut before_s) = (0, start_s);
+        for step in steps {
+            self.step(step, &mut scenario, &mut seq, &mut before_s, files);
+        }
+        Some(scenario)
+    }
+
+    fn step(
+        &mut self,
+        item: &Item<'_>,
+        scenario: &mut Scenario,
+        seq: &mut u64,
+        before_s: &mut i64,
+        files: &dyn FileSource,
+    ) -> Option<()> {
+        let mut template = item.clone();
+        let sends = self.take(&mut template, "send");
+        let commands = self.take(&mut template, "command");
+        let expects = self.take(&mut template, "expect");
+        let quiet = self.take(&mut template, "expect_none");
+        let raw: RawStep = self.read(&template)?;
+        let at_s = match raw.at {
+            When::Before(_) => {
+                self.fault(
+                    Some(item.span()),
+                    "`at` must be a time, or an offset from the start like \"+1h\"",
+                );
+                return None;
+            }
+            at => at.second(scenario.start_s, scenario.start_s),
+        };
+        if at_s < *before_s {
+            self.fault(
+                Some(item.span()),
+                "`at` is before the start, or before the step above",
+            );
+            return None;
+        }
+        *before_s = at_s;
+        let moment = scenario.moments.entry(at_s).or_default();
+        if let Some(RawPipeline {
+            queue_depth,
+            dead_letters,
+            parked,
+            stalled,
+            broken_notifiers,
+        }) = raw.pipeline
+        {
+            let stalled_s = stalled.map_or(0, |span| span.0);
+            moment.pipeline = Some(PipelineStatus {
+                queue_depth,
+                dead_letters,
+                parked,
+                stalled_s,
+                broken_notifiers,
+            });
+        }
+        for send in items_of(sends.as_ref()) {
+            self.send(send, scenario, seq, at_s, files);
+        }
+        for command in items_of(commands.as_ref()) {
+            if let Some(order) = self.command(command, scenario) {
+                scenario.moments.entry(at_s).or_default().orders.push(order);
+            }
+        }
+        for expect in items_of(expects.as_ref()) {
+            if let Some(want) = self.expect(expect, scenario) {
+                let check = Check {
+                    place: place(self.file, Some(expect.span())),
+                    want,
+                };
+                scenario.moments.entry(at_s).or_default().checks.push(check);
+            }
+        }
+        if let Some(quiet) = quiet
+            && let Some(want) = self.quiet(&quiet, scenario)
+        {
+            let check = Check {
+                place: place(self.file, Some(quiet.span())),
+                want,
+            };
+            scenario.moments.entry(at_s).or_default().checks.push(check);
+        }
+        Some(())
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, item: &Item<'_>) -> Option<T> {
+        let read = T::deserialize(ValueDeserializer::from(item.clone()));
+        read.map_err(|error| self.fault(error.span().or(Some(item.span())), error.message()))
+            .ok()
+    }
+
+    /// Takes a field out of a table, to be read separately.
+    fn take<'a>(&mut self, item: &mut Item<'a>, field: &str) -> Option<Item<'a>> {
+        match item.get_mut() {
+            DeValue::Table(table) => table.remove(field),
+            _ => None,
+        }
+    }
+
+    fn fault(&mut self, span: Option<Range<usize>>, what: &str) {
+        self.faults
+            .push(format!("{}: {what}", place(self.file, span)));
+    }
+}
+
+/// A single value, or each item of a list.
+fn items_of<'i, 'a>(item: Option<&'i Item<'a>>) -> Vec<&'i Item<'a>> {
+    match item {
+        None => Vec::new(),
+        Some(item) => match item.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            _ => vec![item],
+        },
+    }
+}
+
+/// The text with everything but its `[[rule]]`s blanked, so that rules keep their line numbers.
+fn only_rules(text: &str, table: &DeTable<'_>) -> String {
+    let starts = |name: &str| -> Vec<usize> {
+        let items = table.get(name).and_then(|value| value.get_ref().as_array());
+        items
+            .into_iter()
+            .flatten()
+            .map(|item| item.span().start)
+            .collect()
+    };
+    let rules = starts("rule");
+    let mut others = starts("test");
+    let tests = table
+        .get("test")
+        .and_then(|value| value.get_ref().as_array());
+    for test in tests.into_iter().flatten() {
+        let steps = test
+            .get_ref()
+            .as_table()
+            .and_then(|t| t.get("step")?.get_ref().as_array());
+        others.extend(steps.into_iter().flatten().map(|step| step.span().start));
+    }
+    let mut sections: Vec<(usize, bool)> = rules.into_iter().map(|at| (at, true)).collect();
+    sections.extend(others.into_iter().map(|at| (at, false)));
+    sections.sort_unstable();
+    let blank = |part: &str| {
+        part.chars()
+            .map(|c| if c == '\n' { '\n' } else { ' ' })
+            .collect::<String>()
+    };
+    let mut kept = blank(&text[..sections.first().map_or(text.len(), |(at, _)| *at)]);
+    for (n, (at, is_rule)) in sections.iter().enumerate() {
+        let part = &text[*at..sections.get(n + 1).map_or(text.len(), |(next, _)| *next)];
+        kept.push_str(&if *is_rule {
+            part.to_owned()
+        } else {
+            blank(part)
+        });
+    }
+    kept
+}
