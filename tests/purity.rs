@@ -23,6 +23,8 @@ const PURE: &[&str] = &[
     "alerting/src/metric_value.rs",
     "alerting/src/lifecycle.rs",
     "alerting/src/message",
+    "alerting/src/notify/pagerduty/event.rs",
+    "alerting/src/notify/webhook/body.rs",
     "alerting/src/outcome.rs",
     "alerting/src/policy.rs",
     "alerting/src/evaluation.rs",

@@ -1,4 +1,4 @@
-//! An event as PagerDuty's Events API v2 takes it.
+//! An event as PagerDuty's Events API v2 takes it. Pure.
 //!
 //! Sources: <https://developer.pagerduty.com/docs/send-alert-event>,
 //! <https://github.com/PagerDuty/api-schema/blob/main/reference/events-v2/openapiv3.json>.

@@ -37,6 +37,9 @@ pub struct SlackBot {
     interactive: bool,
 }
 
+const POST: &str = "chat.postMessage";
+const UPDATE: &str = "chat.update";
+
 /// Maximum size of Slack's answers, which contain the posted message.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
@@ -85,6 +88,54 @@ impl SlackBot {
             _ => self.channels.is_one(),
         };
         is_there.then_some((id, ts))
+    }
+
+    /// The method that delivers `message`, and its arguments.
+    fn request(&self, message: &Message) -> (&'static str, Value) {
+        let mut body = json!({
+            "channel": self.channels.for_route(&message.route),
+            "text": text(&message.text),
+            "blocks": blocks(message, self.interactive),
+            "unfurl_links": false,
+            "metadata": {"event_type": EVENT_TYPE, "event_payload": {
+                "delivery_id": id(message),
+                "alert_id": message.alert_id,
+                "revision": message.revision,
+            }},
+        });
+        // A receipt is `channel:ts`, the two values that chat.update needs.
+        let posted = message.receipt.as_deref().and_then(|r| r.split_once(':'));
+        if let Some((channel, ts)) = posted {
+            body["channel"] = channel.into();
+            body["ts"] = ts.into();
+            return (UPDATE, body);
+        }
+        if let Some((id, ts)) = self.thread(message) {
+            body["channel"] = id.into();
+            body["thread_ts"] = ts.into();
+            // An escalation is also shown in the channel; other notices only in the thread.
+            if let Some(NoticeKind::Escalated(_)) = message.notice
+                && message.state != AlertState::Resolved
+            {
+                body["reply_broadcast"] = true.into();
+            }
+        }
+        (POST, body)
+    }
+
+    /// The outcome of a call that succeeded; learns the channel's id from it.
+    fn delivered(&self, message: &Message, body: &Value, answer: Answer) -> Outcome {
+        let channel = self.channels.for_route(&message.route);
+        if let Some(id) = &answer.channel
+            && body["channel"] == channel
+        {
+            self.channels.learn(channel, id);
+        }
+        let receipt = answer.channel.zip(answer.ts);
+        let receipt = receipt.map(|(id, ts)| format!("{id}:{ts}"));
+        Outcome::Delivered {
+            receipt: receipt.or_else(|| message.receipt.clone()),
+        }
     }
 
     /// Calls the API once. Returns within the time left of `until`.
@@ -168,80 +219,18 @@ impl Notifier for SlackBot {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let until = Instant::now() + ATTEMPT_TIMEOUT;
-        // A receipt is `channel:ts`, the two values that chat.update needs.
-        let posted = message.receipt.as_deref().and_then(|r| r.split_once(':'));
-        let channel = self.channels.for_route(&message.route);
-        let mut body = json!({
-            "channel": channel,
-            "text": text(&message.text),
-            "blocks": blocks(message, self.interactive),
-            "unfurl_links": false,
-            "metadata": {"event_type": EVENT_TYPE, "event_payload": {
-                "delivery_id": id(message),
-                "alert_id": message.alert_id,
-                "revision": message.revision,
-            }},
-        });
-        let method = match posted {
-            Some((channel, ts)) => {
-                body["channel"] = channel.into();
-                body["ts"] = ts.into();
-                "chat.update"
-            }
-            None => "chat.postMessage",
-        };
-        if posted.is_none()
-            && let Some((id, ts)) = self.thread(message)
-        {
-            body["channel"] = id.into();
-            body["thread_ts"] = ts.into();
-            // An escalation is also shown in the channel; other notices only in the thread.
-            if let Some(NoticeKind::Escalated(_)) = message.notice
-                && message.state != AlertState::Resolved
-            {
-                body["reply_broadcast"] = true.into();
-            }
-        }
+        let (method, mut body) = self.request(message);
         let mut answer = self.call(method, &body, until).await;
         // The alert's message was deleted, so the notice is posted on its own. It was not delivered
         // so far.
-        if let (
-            Ok(Answer {
-                ok: false,
-                error: Some(code),
-                ..
-            }),
-            Some(fields),
-        ) = (&answer, body.as_object_mut())
-            && matches!(
-                code.as_str(),
-                "thread_not_found" | "message_not_found" | "cannot_reply_to_message"
-            )
-            && fields.remove("thread_ts").is_some()
-        {
-            fields.remove("reply_broadcast");
+        if is_thread_missing(&answer) && leave_thread(&mut body) {
             answer = self.call(method, &body, until).await;
         }
         match answer {
-            Ok(Answer {
-                ok: true,
-                channel: id,
-                ts,
-                ..
-            }) => {
-                if let Some(id) = &id
-                    && body["channel"] == channel
-                {
-                    self.channels.learn(channel, id);
-                }
-                let receipt = id.zip(ts).map(|(id, ts)| format!("{id}:{ts}"));
-                Outcome::Delivered {
-                    receipt: receipt.or_else(|| message.receipt.clone()),
-                }
-            }
+            Ok(answer) if answer.ok => self.delivered(message, &body, answer),
             Ok(Answer { error, .. }) => {
                 let code = http_outcome::word(&error.unwrap_or_default());
-                failed(&code, posted.is_some())
+                failed(&code, method == UPDATE)
             }
             Err(outcome) => outcome,
         }
@@ -261,6 +250,32 @@ impl Notifier for SlackBot {
             },
         }
     }
+}
+
+fn is_thread_missing(answer: &Result<Answer, Outcome>) -> bool {
+    const CODES: [&str; 3] = [
+        "thread_not_found",
+        "message_not_found",
+        "cannot_reply_to_message",
+    ];
+    let Ok(Answer {
+        ok: false,
+        error: Some(code),
+        ..
+    }) = answer
+    else {
+        return false;
+    };
+    CODES.contains(&code.as_str())
+}
+
+/// Makes it a message of its own. Returns whether it was to be posted in a thread.
+fn leave_thread(body: &mut Value) -> bool {
+    let Some(fields) = body.as_object_mut() else {
+        return false;
+    };
+    fields.remove("reply_broadcast");
+    fields.remove("thread_ts").is_some()
 }
 
 /// Slack's error codes.

@@ -1,4 +1,4 @@
-//! What a webhook says: its id and its body.
+//! What a webhook says: its id and its body. Pure.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
