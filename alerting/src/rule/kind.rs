@@ -207,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn names_of_kinds_are_unique_and_their_fields_are_documented() {
+    fn each_kind_is_documented_with_its_fields_and_its_sample() {
         let names: BTreeSet<&str> = KINDS.iter().map(|kind| kind.name).collect();
-        assert_eq!(names.len(), KINDS.len());
+        assert_eq!(names.len(), KINDS.len(), "names are unique");
         for kind in KINDS {
             for field in kind.fields {
-                assert!(
-                    PAGE.contains(&format!("`{field}`")),
-                    "{field} of {}",
-                    kind.name
-                );
+                let name = kind.name;
+                assert!(PAGE.contains(&format!("`{field}`")), "{field} of {name}");
             }
+            let sample = format!("kind = \"{}\"\n{}", kind.name, kind.sample);
+            let block: String = sample.lines().map(|line| format!("    {line}\n")).collect();
+            assert!(PAGE.contains(&block), "the page does not show:\n{block}");
         }
     }
 

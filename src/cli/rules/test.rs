@@ -18,7 +18,7 @@ use crate::simulation::scenario_file::parse;
 
 /// A test with its result.
 enum Outcome {
-    Played(Verdict),
+    Ran(Verdict),
     Skipped { name: String, why: String },
 }
 
@@ -38,11 +38,11 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
                 .map(|(name, text)| (((*name).to_owned(), (*text).to_owned()), true)),
         );
     }
-    let scripts = read(&files, &rules)?;
+    let scenarios = read(&files, &rules)?;
     let mut out = std::io::stdout().lock();
     let mut outcome = Vec::new();
-    for (script, shipped) in &scripts {
-        let one = run_one(script, *shipped, &policy)?;
+    for (scenario, shipped) in &scenarios {
+        let one = run_one(scenario, *shipped, &policy)?;
         if !common.json {
             write!(out, "{}", report(&one))?;
         }
@@ -50,8 +50,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
     }
     let count = |of: fn(&Outcome) -> bool| outcome.iter().filter(|one| of(one)).count();
     let skipped = count(|one| matches!(one, Outcome::Skipped { .. }));
-    let failed =
-        count(|one| matches!(one, Outcome::Played(verdict) if !verdict.failures.is_empty()));
+    let failed = count(|one| matches!(one, Outcome::Ran(verdict) if !verdict.failures.is_empty()));
     let passed = outcome.len() - skipped - failed;
     if common.json {
         let described: Vec<Value> = outcome.iter().map(describe).collect();
@@ -71,7 +70,7 @@ pub fn run(common: &Common, args: &TestArgs) -> anyhow::Result<()> {
 
 /// Reads all files, or reports every fault in them.
 fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scenario, bool)>> {
-    let (mut scripts, mut faults) = (Vec::new(), Vec::new());
+    let (mut scenarios, mut faults) = (Vec::new(), Vec::new());
     for (file, shipped) in files {
         let parsed = if *shipped {
             parse(file, rules, &Nothing)
@@ -79,38 +78,38 @@ fn read(files: &[(NamedText, bool)], rules: &[Rule]) -> anyhow::Result<Vec<(Scen
             parse(file, rules, &Folder::of(&file.0))
         };
         match parsed {
-            Ok(read) => scripts.extend(read.into_iter().map(|script| (script, *shipped))),
+            Ok(read) => scenarios.extend(read.into_iter().map(|scenario| (scenario, *shipped))),
             Err(found) => faults.extend(found),
         }
     }
-    let strict = scripts.iter().filter(|(_, shipped)| !shipped);
+    let strict = scenarios.iter().filter(|(_, shipped)| !shipped);
     faults.extend(
-        strict.flat_map(|(script, _)| script.missing.iter().map(|(_, fault)| fault.clone())),
+        strict.flat_map(|(scenario, _)| scenario.missing.iter().map(|(_, fault)| fault.clone())),
     );
     if !faults.is_empty() {
         bail!("the tests cannot be read:\n{}", faults.join("\n"));
     }
-    Ok(scripts)
+    Ok(scenarios)
 }
 
-fn run_one(script: &Scenario, shipped: bool, policy: &Policy) -> anyhow::Result<Outcome> {
-    if let Some((rule, _)) = script.missing.first().filter(|_| shipped) {
+fn run_one(scenario: &Scenario, shipped: bool, policy: &Policy) -> anyhow::Result<Outcome> {
+    if let Some((rule, _)) = scenario.missing.first().filter(|_| shipped) {
         let why = format!("there is no rule {rule:?} in effect");
         return Ok(Outcome::Skipped {
-            name: script.name.clone(),
+            name: scenario.name.clone(),
             why,
         });
     }
-    Ok(Outcome::Played(play(script, policy)?))
+    Ok(Outcome::Ran(play(scenario, policy)?))
 }
 
 fn report(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Skipped { name, why } => format!("skipped  {name}: {why}\n"),
-        Outcome::Played(verdict) if verdict.failures.is_empty() => {
+        Outcome::Ran(verdict) if verdict.failures.is_empty() => {
             format!("ok       {}\n", verdict.name)
         }
-        Outcome::Played(verdict) => {
+        Outcome::Ran(verdict) => {
             let mut text = format!("FAILED   {} ({})\n", verdict.name, verdict.place);
             for Failure {
                 place,
@@ -161,7 +160,7 @@ fn listed(head: &str, lines: &[String]) -> String {
 fn describe(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Skipped { name, why } => json!({"name": name, "result": "skipped", "why": why}),
-        Outcome::Played(Verdict {
+        Outcome::Ran(Verdict {
             name,
             place,
             failures,
