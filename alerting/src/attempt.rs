@@ -1,4 +1,4 @@
-//! One attempt to tell somebody.
+//! One attempt to deliver a message.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use futures_util::FutureExt as _;
 use crate::engine::{Attempt, AttemptResult};
 use crate::notify::{Lookup, Notifier, Outcome};
 
-/// One attempt: looks first where an earlier one may have arrived. A panic ends it like an answer that was lost: without
-/// an outcome its destination would be busy for good.
+/// One attempt: searches first, where an earlier one may have arrived. A panic ends it like a lost response: without an
+/// outcome its destination would be busy for good.
 pub(crate) async fn attempt(
     notifier: &dyn Notifier,
     job: Attempt,
@@ -17,18 +17,18 @@ pub(crate) async fn attempt(
 ) -> AttemptResult {
     let Attempt {
         alert_id,
-        message_key: way,
+        message_key: key,
         revision,
         message,
-        unconfirmed: doubtful,
-        may_defer: may_wait,
+        unconfirmed,
+        may_defer,
         ..
     } = job;
     let mut possible_duplicate = false;
     let tried = async {
-        if let Some((doubtful, tried_revision)) = &doubtful {
+        if let Some((unconfirmed, tried_revision)) = &unconfirmed {
             match notifier.find(&message).await {
-                // What changed since is still to be told.
+                // What changed since is delivered next.
                 Lookup::Found { receipt, revision } => {
                     return (
                         Outcome::Delivered { receipt },
@@ -36,12 +36,12 @@ pub(crate) async fn attempt(
                     );
                 }
                 Lookup::Absent => {}
-                Lookup::Later { reason } if may_wait => {
+                Lookup::Later { reason } if may_defer => {
                     return (Outcome::Unknown { reason }, revision);
                 }
                 Lookup::Later { .. } | Lookup::CannotTell => {
                     possible_duplicate = true;
-                    return (notifier.deliver(doubtful).await, revision);
+                    return (notifier.deliver(unconfirmed).await, revision);
                 }
             }
         }
@@ -57,13 +57,13 @@ pub(crate) async fn attempt(
     };
     let (outcome, revision) =
         match tokio::time::timeout(within, AssertUnwindSafe(tried).catch_unwind()).await {
-            Ok(Ok(told)) => told,
-            Ok(Err(_)) => unknown("it panicked: a bug in revwatch"),
-            Err(_) => unknown("no answer in time"),
+            Ok(Ok(tried)) => tried,
+            Ok(Err(_)) => unknown("the notifier panicked: a bug in revwatch"),
+            Err(_) => unknown("no response in time"),
         };
     AttemptResult {
         alert_id,
-        message_key: way,
+        message_key: key,
         revision,
         outcome,
         possible_duplicate,
@@ -82,11 +82,11 @@ mod tests {
     use crate::message::{Message, render};
     use crate::notify::{ATTEMPT_TIMEOUT, Capabilities};
 
-    /// A destination that says this when it is asked, and counts what it is sent.
-    struct Stubborn(Lookup, AtomicUsize);
+    /// A destination that gives this when it is searched, and counts the messages that it gets.
+    struct Scripted(Lookup, AtomicUsize);
 
     #[async_trait]
-    impl Notifier for Stubborn {
+    impl Notifier for Scripted {
         fn name(&self) -> &'static str {
             "slack"
         }
@@ -107,7 +107,7 @@ mod tests {
         }
 
         async fn deliver(&self, message: &Message) -> Outcome {
-            assert_ne!(message.text, "panic", "as asked");
+            assert_ne!(message.text, "panic", "on request");
             self.1.fetch_add(1, Ordering::SeqCst);
             Outcome::Delivered { receipt: None }
         }
@@ -118,15 +118,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_doubtful_message_is_looked_for_and_not_for_ever() {
+    async fn an_unconfirmed_message_is_searched_for_but_not_for_ever() {
         let rule = crate::rule_text::built_in().expect("valid").remove(0);
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
-        let way = MessageKey::main("slack");
-        let message = render(&alert, &way, &NotificationState::default());
+        let key = MessageKey::main("slack");
+        let message = render(&alert, &key, &NotificationState::default());
         let later = || Lookup::Later {
             reason: "429".into(),
         };
-        for (answer, may_wait, sent, possible_duplicate) in [
+        for (answer, may_defer, sent, possible_duplicate) in [
             (
                 Lookup::Found {
                     receipt: None,
@@ -141,25 +141,25 @@ mod tests {
             (later(), true, 0, false),
             (later(), false, 1, true),
         ] {
-            let notifier = Stubborn(answer.clone(), AtomicUsize::new(0));
+            let notifier = Scripted(answer.clone(), AtomicUsize::new(0));
             let job = Attempt {
                 alert_id: alert.id.clone(),
-                message_key: way.clone(),
+                message_key: key.clone(),
                 revision: 1,
                 message: message.clone(),
                 unconfirmed: Some((message.clone(), 1)),
-                may_defer: may_wait,
+                may_defer,
                 origin: Origin::default(),
             };
-            let told = attempt(&notifier, job, ATTEMPT_TIMEOUT).await;
+            let result = attempt(&notifier, job, ATTEMPT_TIMEOUT).await;
             assert_eq!(
-                (notifier.1.into_inner(), told.possible_duplicate),
+                (notifier.1.into_inner(), result.possible_duplicate),
                 (sent, possible_duplicate),
                 "{answer:?}"
             );
             assert_eq!(
-                matches!(told.outcome, Outcome::Unknown { .. }),
-                sent == 0 && may_wait && answer == later()
+                matches!(result.outcome, Outcome::Unknown { .. }),
+                sent == 0 && may_defer && answer == later()
             );
         }
     }
@@ -167,27 +167,29 @@ mod tests {
     async fn a_notifier_that_panics_leaves_an_outcome() {
         let rule = crate::rule_text::built_in().expect("valid").remove(0);
         let alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
-        let way = MessageKey::main("slack");
+        let key = MessageKey::main("slack");
         let message = Message {
             text: "panic".into(),
-            ..render(&alert, &way, &NotificationState::default())
+            ..render(&alert, &key, &NotificationState::default())
         };
         let job = Attempt {
             alert_id: alert.id.clone(),
-            message_key: way,
+            message_key: key,
             revision: 1,
             message,
             unconfirmed: None,
             may_defer: true,
             origin: Origin::default(),
         };
-        let told = attempt(
-            &Stubborn(Lookup::Absent, AtomicUsize::new(0)),
+        let result = attempt(
+            &Scripted(Lookup::Absent, AtomicUsize::new(0)),
             job,
             ATTEMPT_TIMEOUT,
         )
         .await;
-        assert_eq!(told.alert_id, alert.id);
-        assert!(matches!(told.outcome, Outcome::Unknown { reason } if reason.contains("panicked")));
+        assert_eq!(result.alert_id, alert.id);
+        assert!(
+            matches!(result.outcome, Outcome::Unknown { reason } if reason.contains("panicked"))
+        );
     }
 }

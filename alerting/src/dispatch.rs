@@ -1,4 +1,4 @@
-//! When messages are sent: one at a time to each destination, not faster than its rate.
+//! When messages are sent: one at a time to each destination, not faster than its rate limit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl DestinationSlot {
     fn end(&mut self, outcome: &Outcome, now: Instant) {
         self.busy = false;
         if let Outcome::RetryAfter { wait_ms } = outcome {
-            // The destination has had enough, not this message.
+            // The limit is the destination's, not the message's.
             self.next = now + Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(0));
         }
     }
@@ -44,36 +44,36 @@ impl DestinationSlot {
 /// Attempts under way, by destination. They continue when the evaluator restarts.
 pub(crate) struct InFlight {
     pub(crate) slots: HashMap<String, DestinationSlot>,
-    tell: mpsc::Sender<(String, AttemptResult)>,
+    sender: mpsc::Sender<(String, AttemptResult)>,
     pub(crate) results: mpsc::Receiver<(String, AttemptResult)>,
 }
 
 impl InFlight {
     pub(crate) fn new() -> Self {
-        let (tell, told) = mpsc::channel(64);
+        let (sender, results) = mpsc::channel(64);
         Self {
             slots: HashMap::new(),
-            tell,
-            results: told,
+            sender,
+            results,
         }
     }
 
     pub(crate) fn is_any_pending(&self) -> bool {
-        self.slots.values().any(|turn| turn.busy)
+        self.slots.values().any(|slot| slot.busy)
     }
 
     pub(crate) fn note(&mut self, destination: &str, outcome: &Outcome) {
-        if let Some(turn) = self.slots.get_mut(destination) {
-            turn.end(outcome, Instant::now());
+        if let Some(slot) = self.slots.get_mut(destination) {
+            slot.end(outcome, Instant::now());
         }
     }
 
-    /// Waits until no attempt is under way. Their results are not noted: the destinations are asked later.
+    /// Waits until no attempt is under way. Their results are not stored: the destinations are searched later.
     pub(crate) async fn end(&mut self) {
         let deadline = Instant::now() + ATTEMPT_TIMEOUT;
         while self.is_any_pending() {
             match tokio::time::timeout_at(deadline, self.results.recv()).await {
-                Ok(Some((destination, told))) => self.note(&destination, &told.outcome),
+                Ok(Some((destination, result))) => self.note(&destination, &result.outcome),
                 // No result will come: the attempt must have panicked.
                 _ => self.slots.clear(),
             }
@@ -92,27 +92,27 @@ impl Alerting {
     pub(crate) fn next_dispatch(
         &self,
         engine: &Engine,
-        turns: &HashMap<String, DestinationSlot>,
+        slots: &HashMap<String, DestinationSlot>,
     ) -> Option<Instant> {
         let now = Instant::now();
         let moments = engine.lanes().filter_map(|((name, route), not_before_ms)| {
-            let turn = turns.get(&self.notifier(name)?.destination(route));
-            if turn.is_some_and(|turn| turn.busy) {
+            let slot = slots.get(&self.notifier(name)?.destination(route));
+            if slot.is_some_and(|slot| slot.busy) {
                 return None;
             }
             let wait = Duration::from_millis(
                 u64::try_from(not_before_ms - self.clock.now_ms()).unwrap_or(0),
             );
-            Some((now + wait).max(turn.map_or(now, |turn| turn.next)))
+            Some((now + wait).max(slot.map_or(now, |slot| slot.next)))
         });
-        // Never at once: what could be sent now has been.
+        // Never at once: messages that could be sent now were sent.
         moments
             .min()
             .map(|at| at.max(now + Duration::from_millis(1)))
     }
 
     /// Sends every free destination its next message. An attempt is written before it is made: after a crash the
-    /// destination is asked for the message before it is sent again.
+    /// destination is searched for the message before it is sent again.
     pub(crate) async fn dispatch_due(
         &self,
         engine: &mut Engine,
@@ -126,20 +126,20 @@ impl Alerting {
                 continue;
             };
             let destination = notifier.destination(&lane.1);
-            let turn = attempts
+            let slot = attempts
                 .slots
                 .entry(destination.clone())
                 .or_insert(DestinationSlot {
                     busy: false,
                     next: now,
                 });
-            if !turn.is_free(now) {
+            if !slot.is_free(now) {
                 continue;
             }
             let Some(job) = engine.begin_attempt(&lane, self.clock.now_ms()) else {
                 continue;
             };
-            turn.begin(notifier.per_second(), now);
+            slot.begin(notifier.per_second(), now);
             jobs.push((destination, notifier, job));
         }
         if jobs.is_empty() {
@@ -147,17 +147,17 @@ impl Alerting {
         }
         self.write(engine.take_writes(self.clock.now_s()), held)
             .await?;
-        // An attempt ends before the lease could go to another evaluator, who would look for the message.
+        // An attempt ends before another evaluator could take the lease and search for the message.
         let within = ATTEMPT_TIMEOUT.min(self.lease() * 2 / 3);
         for (destination, notifier, job) in jobs {
-            let (tell, tracer) = (attempts.tell.clone(), self.tracer.clone());
+            let (sender, tracer) = (attempts.sender.clone(), self.tracer.clone());
             let began = self.clock.now().into();
             tokio::spawn(async move {
                 let origin = job.origin.clone();
-                let told = attempt(notifier.as_ref(), job, within).await;
-                notification_telemetry::record(&tracer, &origin, &told, began);
-                // The evaluator may have lost its lease meanwhile; the next one looks for the message.
-                let _ = tell.send((destination, told)).await;
+                let result = attempt(notifier.as_ref(), job, within).await;
+                notification_telemetry::record(&tracer, &origin, &result, began);
+                // The evaluator may have lost its lease meanwhile; the next one searches for the message.
+                let _ = sender.send((destination, result)).await;
             });
         }
         Ok(())
@@ -168,14 +168,17 @@ impl Alerting {
         engine: &mut Engine,
         attempts: &mut InFlight,
         destination: &str,
-        told: &AttemptResult,
+        result: &AttemptResult,
     ) {
-        attempts.note(destination, &told.outcome);
+        attempts.note(destination, &result.outcome);
         self.metrics
             .notifications
-            .with_label_values(&[told.message_key.notifier.as_str(), told.outcome.as_str()])
+            .with_label_values(&[
+                result.message_key.notifier.as_str(),
+                result.outcome.as_str(),
+            ])
             .inc();
-        engine.on_attempt_result(told, self.clock.now_ms());
+        engine.on_attempt_result(result, self.clock.now_ms());
     }
 }
 
@@ -184,42 +187,42 @@ mod tests {
     use super::*;
 
     /// Advances the clock by 10 ms and dispatches to every free slot; an attempt takes `takes`.
-    fn told_at(per_second: f64, takes: Duration, outcome: &Outcome) -> Vec<u64> {
+    fn sent_at(per_second: f64, takes: Duration, outcome: &Outcome) -> Vec<u64> {
         let start = Instant::now();
-        let mut turn = DestinationSlot {
+        let mut slot = DestinationSlot {
             busy: false,
             next: start,
         };
-        let (mut told, mut ends) = (Vec::new(), None);
+        let (mut sent, mut ends) = (Vec::new(), None);
         for ms in (0..3_500).step_by(10) {
             let now = start + Duration::from_millis(ms);
             if ends.is_some_and(|ends| ends <= now) {
-                turn.end(outcome, now);
+                slot.end(outcome, now);
                 ends = None;
             }
-            if turn.is_free(now) {
-                turn.begin(per_second, now);
-                told.push(ms);
+            if slot.is_free(now) {
+                slot.begin(per_second, now);
+                sent.push(ms);
                 ends = Some(now + takes);
             }
         }
-        told
+        sent
     }
 
     #[test]
-    fn a_destination_is_told_one_message_at_a_time_and_not_faster_than_its_rate() {
+    fn a_destination_gets_one_message_at_a_time_and_not_faster_than_its_rate() {
         let delivered = Outcome::Delivered { receipt: None };
         let soon = Duration::from_millis(10);
-        assert_eq!(told_at(1.0, soon, &delivered), [0, 1000, 2000, 3000]);
-        assert_eq!(told_at(0.5, soon, &delivered), [0, 2000]);
-        // One that is slow is not told the next while it has this one.
+        assert_eq!(sent_at(1.0, soon, &delivered), [0, 1000, 2000, 3000]);
+        assert_eq!(sent_at(0.5, soon, &delivered), [0, 2000]);
+        // A slow destination does not get the next message before it has answered.
         assert_eq!(
-            told_at(1.0, Duration::from_millis(1500), &delivered),
+            sent_at(1.0, Duration::from_millis(1500), &delivered),
             [0, 1500, 3000]
         );
-        // One that says how long to leave it alone is left alone for so long, after its answer.
+        // A destination that asks for a pause gets it, counted from its answer.
         assert_eq!(
-            told_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }),
+            sent_at(1.0, soon, &Outcome::RetryAfter { wait_ms: 1700 }),
             [0, 1710, 3420]
         );
     }

@@ -1,4 +1,4 @@
-//! What the metrics page shows of the business and its alerts.
+//! The metrics of the business and its alerts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::report::overdue;
 use crate::rule::Severity;
 
 impl Alerting {
-    /// Shows the key figures on the metrics page.
+    /// Shows the KPIs on the metrics page.
     pub(crate) async fn show_kpis(&self) -> Result<(), StoreError> {
         let now_s = self.clock.now_s();
         let (from, to) = hours_needed(now_s);
@@ -24,15 +24,15 @@ impl Alerting {
 
     pub(crate) fn set_kpis(&self, kpis: &Kpis) {
         let m = &self.metrics;
-        let one = |counts: &BTreeMap<String, i64>, board: &GaugeSet| {
-            board.show(
+        let one = |counts: &BTreeMap<String, i64>, gauge: &GaugeSet| {
+            gauge.show(
                 counts
                     .iter()
                     .map(|(label, count)| (vec![label.as_str()], *count)),
             );
         };
-        let two = |counts: &[(String, String, i64)], board: &GaugeSet| {
-            board.show(
+        let two = |counts: &[(String, String, i64)], gauge: &GaugeSet| {
+            gauge.show(
                 counts
                     .iter()
                     .map(|(a, b, count)| (vec![a.as_str(), b], *count)),
@@ -62,12 +62,12 @@ impl Alerting {
             .set(kpis.payout_failure_ratio_24h.unwrap_or(0.0));
     }
 
-    /// Shows how many alerts wait for too long. It reads all of them: not in every tick.
+    /// Shows how many alerts are overdue. It reads all of them: not in every tick.
     pub(crate) fn show_overdue(&self, engine: &Engine) {
         let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         for severity in Severity::ALL {
             counts.extend(["respond", "resolve"].map(|clock| ((severity.as_str(), clock), 0)));
-            // A histogram that is there before its first value shows that value as growth.
+            // A histogram that exists before its first value shows that value as an increase.
             for histogram in [
                 &self.metrics.alert_acknowledge_seconds,
                 &self.metrics.alert_resolve_seconds,
@@ -88,13 +88,13 @@ impl Alerting {
     }
 
     /// Notes how long an alert took to be acknowledged or resolved.
-    pub(crate) fn clock(&self, happened: &TransitionEvent) {
-        let histogram = match happened.to {
+    pub(crate) fn clock(&self, transition: &TransitionEvent) {
+        let histogram = match transition.to {
             Stage::Acknowledged => &self.metrics.alert_acknowledge_seconds,
             Stage::Resolved => &self.metrics.alert_resolve_seconds,
             _ => return,
         };
-        if let Some((severity, seconds)) = happened.clocked {
+        if let Some((severity, seconds)) = transition.clocked {
             let seconds = Duration::from_secs(seconds.unsigned_abs()).as_secs_f64();
             histogram
                 .with_label_values(&[severity.as_str()])

@@ -61,7 +61,7 @@ pub struct Alerting {
     pub rules: Vec<Rule>,
     /// The notifiers, in order of preference; at least one.
     pub notifiers: Vec<Arc<dyn Notifier>>,
-    /// Where answers given in Slack arrive.
+    /// Where interactions in Slack arrive.
     pub actions: SlackActions,
     /// Ticks, leases, and what severities mean.
     pub config: AlertingConfig,
@@ -81,7 +81,7 @@ pub enum StartError {
     /// The rules, the notifiers, or the routes.
     #[error(transparent)]
     Setup(#[from] ConfigError),
-    /// The way back from Slack.
+    /// The receiver of Slack's interactions.
     #[error(transparent)]
     Actions(#[from] slack_actions::StartError),
 }
@@ -146,7 +146,7 @@ impl Alerting {
 }
 
 /// Evaluates and notifies until `shutdown`. Of several processes one works, the others stand by. Each of them takes
-/// what people press in Slack.
+/// interactions in Slack.
 pub async fn run(mut alerting: Alerting, shutdown: CancellationToken) {
     let actions = std::mem::take(&mut alerting.actions);
     tokio::join!(

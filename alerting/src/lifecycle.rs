@@ -1,5 +1,5 @@
-//! The stages in the life of an alert and the ways between them: the one list, which the engine is held to
-//! and which the picture in the documentation is drawn from. Pure.
+//! The stages in the life of an alert and the transitions between them: the one list, which the engine may not leave
+//! and from which the diagram in the documentation is made. Pure.
 
 use crate::alert::AlertState;
 
@@ -14,14 +14,14 @@ pub enum Stage {
     Firing,
     /// A person has acknowledged it.
     Acknowledged,
-    /// It has ended.
+    /// The alert has ended.
     Resolved,
 }
 
-/// A way from one stage to another, and what leads there.
+/// From one stage to another, and its cause.
 pub type Transition = (Stage, Stage, &'static str);
 
-/// Every way there is.
+/// Every transition.
 pub const TRANSITIONS: [Transition; 8] = [
     (
         Stage::Inactive,
@@ -72,12 +72,12 @@ impl From<AlertState> for Stage {
     }
 }
 
-/// Whether the list has this way.
+/// Whether [`TRANSITIONS`] has this one.
 pub fn is_drawn(from: Stage, to: Stage) -> bool {
     TRANSITIONS.iter().any(|(a, b, _)| (*a, *b) == (from, to))
 }
 
-/// The picture, in the language of Mermaid.
+/// The diagram, in Mermaid's language.
 pub fn diagram() -> String {
     let mut lines = vec![
         "stateDiagram-v2".to_owned(),

@@ -1,4 +1,4 @@
-//! What an attempt to tell leaves behind: a log line and a span, both in the trace of the event that led to it.
+//! The telemetry of an attempt: a log line and a span, both in the trace of the event that led to it.
 
 use std::time::SystemTime;
 
@@ -11,19 +11,19 @@ use crate::notify::Outcome;
 /// More events than these are not linked.
 const MAX_LINKS: usize = 8;
 
-/// Says how it ended.
-pub(crate) fn record(tracer: &Tracer, origin: &Origin, told: &AttemptResult, began: SystemTime) {
-    log(origin, told);
-    let of = correlation(origin, &told.alert_id);
+/// Logs and traces how an attempt ended.
+pub(crate) fn record(tracer: &Tracer, origin: &Origin, result: &AttemptResult, began: SystemTime) {
+    log(origin, result);
+    let of = correlation(origin, &result.alert_id);
     if !tracer.keeps(&of) {
         return;
     }
     let span = Span::new(of, "notify", SpanKind::Client, began)
         .with("revwatch.rule", origin.rule.clone())
-        .with("revwatch.alert.id", told.alert_id.clone())
-        .with("revwatch.notifier", told.message_key.notifier.clone())
-        .with("revwatch.outcome", told.outcome.as_str());
-    // The worker's span of the event; nobody has to tell its id.
+        .with("revwatch.alert.id", result.alert_id.clone())
+        .with("revwatch.notifier", result.message_key.notifier.clone())
+        .with("revwatch.outcome", result.outcome.as_str());
+    // The worker's span of the event; its id follows from the event's.
     let parent = (!origin.event_ids.is_empty()).then(|| of.span(of.applied));
     let others = origin
         .event_ids
@@ -34,9 +34,9 @@ pub(crate) fn record(tracer: &Tracer, origin: &Origin, told: &AttemptResult, beg
     let span = others.fold(span.after(parent.as_ref()), |span, other| {
         span.link(other.span(other.applied))
     });
-    tracer.end(match told.outcome {
+    tracer.end(match result.outcome {
         Outcome::Delivered { .. } => span,
-        _ => span.failed(told.outcome.as_str()),
+        _ => span.failed(result.outcome.as_str()),
     });
 }
 
@@ -45,18 +45,18 @@ fn correlation(origin: &Origin, alert_id: &str) -> Correlation {
     Correlation::of(origin.event_ids.first().map_or(alert_id, String::as_str))
 }
 
-fn log(origin: &Origin, told: &AttemptResult) {
+fn log(origin: &Origin, result: &AttemptResult) {
     let AttemptResult {
         alert_id,
-        message_key: way,
+        message_key: key,
         outcome,
         ..
-    } = told;
-    // Arguments are worked out only where the line is wanted.
+    } = result;
+    // Arguments are computed only if the line is logged.
     macro_rules! line {
         ($level:ident, $($more:ident,)* $message:literal) => {
             tracing::$level!(
-                alert_id, rule = origin.rule, notifier = way.notifier, %way, outcome = outcome.as_str(),
+                alert_id, rule = origin.rule, notifier = key.notifier, message_key = %key, outcome = outcome.as_str(),
                 event_id = origin.event_ids.first().map(|id| redact::id(id)).as_deref(),
                 trace_id = %correlation(origin, alert_id), $($more,)* $message
             )
@@ -71,13 +71,13 @@ fn log(origin: &Origin, told: &AttemptResult) {
             line!(
                 error,
                 reason,
-                "notification failed for good; another way is taken"
+                "notification failed permanently; another notifier is used"
             );
         }
         Outcome::Failed { reason, .. } | Outcome::Unknown { reason } => {
-            line!(warn, reason, "notification is tried again");
+            line!(warn, reason, "notification will be retried");
         }
-        Outcome::RetryAfter { wait_ms } => line!(warn, wait_ms, "notification must wait"),
-        Outcome::Gone => line!(warn, "the message is gone and is posted anew"),
+        Outcome::RetryAfter { wait_ms } => line!(warn, wait_ms, "notification is rate limited"),
+        Outcome::Gone => line!(warn, "the message was deleted and will be posted again"),
     }
 }

@@ -77,7 +77,7 @@ impl PendingConfig {
         if let Some(receiver) = &mut self.0
             && receiver.changed().await.is_ok()
         {
-            // Seen, not taken.
+            // Noticed, not taken.
             receiver.mark_changed();
             return;
         }

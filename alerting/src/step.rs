@@ -1,4 +1,4 @@
-//! The life of an alert, as a pure function: phase, reading and `now` in, new phase and effect out.
+//! The life of an alert, as a pure function: phase, evaluation and time in, new phase and effect out.
 
 use crate::alert::Evidence;
 use crate::evaluation::Evaluation;
@@ -58,8 +58,8 @@ pub struct HoldTimes {
 /// One step for one subject.
 ///
 /// Invariant: what is unknown neither fires nor resolves.
-pub fn step(patience: HoldTimes, phase: Phase, reading: Evaluation, now_s: i64) -> (Phase, Effect) {
-    match (phase, reading) {
+pub fn step(hold: HoldTimes, phase: Phase, evaluation: Evaluation, now_s: i64) -> (Phase, Effect) {
+    match (phase, evaluation) {
         (phase, Evaluation::Unknown) => (phase, Effect::Nothing),
         (Phase::Inactive | Phase::Pending { .. } | Phase::Dismissed, Evaluation::Clear { .. }) => {
             (Phase::Inactive, Effect::Nothing)
@@ -75,7 +75,7 @@ pub fn step(patience: HoldTimes, phase: Phase, reading: Evaluation, now_s: i64) 
                 Phase::Pending { since_s } => since_s,
                 _ => now_s,
             };
-            if now_s - holding_since_s < patience.for_s {
+            if now_s - holding_since_s < hold.for_s {
                 return (
                     Phase::Pending {
                         since_s: holding_since_s,
@@ -104,7 +104,7 @@ pub fn step(patience: HoldTimes, phase: Phase, reading: Evaluation, now_s: i64) 
         ),
         (Phase::Firing { clear_since_s }, Evaluation::Clear { evidence }) => {
             let clear_since_s = clear_since_s.unwrap_or(now_s);
-            if now_s - clear_since_s < patience.keep_firing_for_s {
+            if now_s - clear_since_s < hold.keep_firing_for_s {
                 return (
                     Phase::Firing {
                         clear_since_s: Some(clear_since_s),
@@ -132,13 +132,13 @@ mod tests {
         Evaluation::Clear { evidence: None }
     }
 
-    /// Feeds readings at times and notes what happens: F(ired), R(esolved), p(ending), - (inactive), f(iring),
+    /// Feeds evaluations at times and notes what happens: F(ired), R(esolved), p(ending), - (inactive), f(iring),
     /// d(ismissed).
-    fn check(patience: HoldTimes, start: Phase, readings: &[(i64, Evaluation)], expected: &str) {
+    fn check(hold: HoldTimes, start: Phase, evaluations: &[(i64, Evaluation)], expected: &str) {
         let mut phase = start;
         let mut log = String::new();
-        for (now_s, reading) in readings {
-            let (next, effect) = step(patience, phase, reading.clone(), *now_s);
+        for (now_s, evaluation) in evaluations {
+            let (next, effect) = step(hold, phase, evaluation.clone(), *now_s);
             log.push(match (effect, next) {
                 (Effect::Fire { .. }, Phase::Firing { .. }) => 'F',
                 (Effect::Resolve { .. }, Phase::Inactive) => 'R',
@@ -150,7 +150,7 @@ mod tests {
             });
             phase = next;
         }
-        assert_eq!(log, expected, "{readings:?}");
+        assert_eq!(log, expected, "{evaluations:?}");
     }
 
     #[test]
@@ -184,12 +184,12 @@ mod tests {
     fn waits_for_its_time_before_it_fires_and_before_it_resolves() {
         use Evaluation::{Between, Unknown};
         let b = breached;
-        let patience = HoldTimes {
+        let hold = HoldTimes {
             for_s: 10,
             keep_firing_for_s: 20,
         };
-        let go = |readings: &[(i64, Evaluation)], expected| {
-            check(patience, Phase::Inactive, readings, expected);
+        let go = |evaluations: &[(i64, Evaluation)], expected| {
+            check(hold, Phase::Inactive, evaluations, expected);
         };
         go(&[(0, b()), (9, b()), (10, b())], "ppF");
         go(
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_ended_by_hand_must_be_over_before_it_fires_again() {
+    fn a_dismissed_rule_fires_again_only_after_it_was_clear() {
         use Evaluation::{Between, Unknown};
         let b = breached;
         check(

@@ -118,7 +118,7 @@ fn report(simulator: &Simulator, since_s: i64, until_s: i64) -> Report {
         at_start: alert.fired_s == since_s,
     };
     let open = simulator.alerts().filter(|alert| alert.group.is_none());
-    let mut alerts: Vec<Fired> = simulator.over().iter().chain(open).map(fired).collect();
+    let mut alerts: Vec<Fired> = simulator.resolved().iter().chain(open).map(fired).collect();
     alerts.sort();
     let of_rule = |rule: &str| {
         let own: Vec<&Fired> = alerts.iter().filter(|alert| alert.rule == rule).collect();

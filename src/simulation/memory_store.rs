@@ -1,8 +1,14 @@
-//! The state of a pretended deployment, in memory. What changes it is decided by the worker's own code. Pure.
+//! The state of a simulated deployment, in memory. The worker's own code decides what changes it. Pure.
+//!
+//! It is not the memory adapter of the ports: these copy all counters with every read, and a tick reads them. In a
+//! backtest of 10,000 events over 60 days that alone took 20 times as long as applying the events. Here the engine
+//! borrows them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
-use revwatch_alerting::engine::DELIVERIES;
+use revwatch_alerting::engine::{self, CounterRead, DELIVERIES};
 use revwatch_core::condition::{Condition, ConditionKey};
 use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::EntityKey;
@@ -18,7 +24,7 @@ use uuid::Uuid;
 #[derive(Default)]
 pub struct MemoryStore {
     plans: Plans,
-    marks: HashMap<(u32, String), Uuid>,
+    dedupe_keys: HashMap<(u32, String), Uuid>,
     entities: HashMap<EntityKey, StoredEntity>,
     counters: Counters,
     /// The hours of `counters`, and perhaps some in which the sum is zero by now.
@@ -34,7 +40,7 @@ pub struct MemoryStore {
 const BATCH: usize = 256;
 
 impl MemoryStore {
-    /// Nothing has happened yet.
+    /// A new, empty store.
     pub fn new(plans: Plans) -> Self {
         Self {
             plans,
@@ -42,7 +48,7 @@ impl MemoryStore {
         }
     }
 
-    /// Applies deliveries at `now_ms` (Unix milliseconds), as a worker would: what became of each.
+    /// Applies deliveries at `now_ms` (Unix milliseconds), as a worker would; returns the outcome of each.
     pub fn apply(&mut self, deliveries: &[Delivery], now_ms: i64) -> Result<Vec<Outcome>, String> {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for part in deliveries.chunks(BATCH) {
@@ -54,13 +60,33 @@ impl MemoryStore {
         Ok(outcomes)
     }
 
+    /// What a round of the evaluator's tick reads, as far as it is in the store.
+    pub fn read(&self, reads: &engine::ReadSet) -> engine::ReadResult<'_> {
+        let changes = reads.changes.as_ref();
+        let due = reads.due.iter();
+        engine::ReadResult {
+            deliveries: reads.deliveries.then(|| self.deliveries()),
+            counters: reads.counters.as_ref().map(|_| CounterRead {
+                counters: Cow::Borrowed(&self.counters),
+                took: Duration::ZERO,
+            }),
+            changes: changes.map(|read| self.changes(&read.cursor, read.limit)),
+            conditions: reads.conditions.as_ref().map(|_| self.conditions()),
+            due: due
+                .flat_map(|window| self.conditions_due(*window))
+                .collect(),
+            ..engine::ReadResult::default()
+        }
+    }
+
     /// Every counter that is still kept.
-    pub fn counters(&self) -> &Counters {
+    #[cfg(test)]
+    fn counters(&self) -> &Counters {
         &self.counters
     }
 
     /// How many deliveries were processed.
-    pub fn deliveries(&self) -> i64 {
+    fn deliveries(&self) -> i64 {
         let count = |name: &&str| {
             let parts: Vec<_> = name.split('|').collect();
             self.counters.get(Bucket::Current, &parts)
@@ -70,7 +96,7 @@ impl MemoryStore {
 
     /// Whether nothing was ever applied.
     pub fn is_empty(&self) -> bool {
-        self.marks.is_empty()
+        self.dedupe_keys.is_empty()
     }
 
     /// The first hour from `hour` on that has counters.
@@ -78,7 +104,7 @@ impl MemoryStore {
         self.hours.range(hour..).next().copied()
     }
 
-    /// Forgets the counters of hours before `hour`: nothing looks at them any more.
+    /// Forgets the counters of hours before `hour`: no rule evaluates them any more.
     pub fn forget_hours_before(&mut self, hour: u32) {
         if self.hours.first().is_none_or(|first| *first >= hour) {
             return;
@@ -94,12 +120,12 @@ impl MemoryStore {
     }
 
     /// Every open condition.
-    pub fn conditions(&self) -> Vec<Condition> {
+    fn conditions(&self) -> Vec<Condition> {
         self.conditions.values().cloned().collect()
     }
 
     /// Open conditions that fall due in the window.
-    pub fn conditions_due(&self, window: DueWindow) -> Vec<Condition> {
+    fn conditions_due(&self, window: DueWindow) -> Vec<Condition> {
         let due = self
             .due
             .range((window.after_s.saturating_add(1), lowest())..);
@@ -117,10 +143,10 @@ impl MemoryStore {
     }
 
     /// Changes of conditions since `cursor`, at most `limit`.
-    pub fn changes(&self, cursor: &ChangeCursor, limit: usize) -> Changes {
-        let seen = cursor.get(&0).copied().unwrap_or(0);
+    fn changes(&self, cursor: &ChangeCursor, limit: usize) -> Changes {
+        let read = cursor.get(&0).copied().unwrap_or(0);
         let newest = self.forgotten + self.changes.len() as u64;
-        let Some(skipped) = seen.checked_sub(self.forgotten) else {
+        let Some(skipped) = read.checked_sub(self.forgotten) else {
             return Changes {
                 changes: Vec::new(),
                 cursor: ChangeCursor::from([(0, newest)]),
@@ -136,7 +162,7 @@ impl MemoryStore {
             .take(limit)
             .cloned()
             .collect();
-        let read = seen + changes.len() as u64;
+        let read = read + changes.len() as u64;
         Changes {
             changes,
             cursor: ChangeCursor::from([(0, read)]),
@@ -145,7 +171,7 @@ impl MemoryStore {
         }
     }
 
-    /// Forgets the changes so far. Whoever has not seen them must look at all open conditions.
+    /// Forgets the changes so far. An evaluator that has not read them must scan all open conditions.
     pub fn forget_changes(&mut self) {
         self.forgotten += self.changes.len() as u64;
         self.changes.clear();
@@ -156,7 +182,7 @@ impl MemoryStore {
             dedupe_keys: want
                 .dedupe_keys
                 .iter()
-                .map(|mark| self.marks.get(mark).copied())
+                .map(|mark| self.dedupe_keys.get(mark).copied())
                 .collect(),
             entities: want
                 .entities
@@ -168,7 +194,7 @@ impl MemoryStore {
 
     fn commit(&mut self, commit: Commit) {
         for mark in commit.dedupe_keys {
-            self.marks.insert((mark.day, mark.key), mark.delivery);
+            self.dedupe_keys.insert((mark.day, mark.key), mark.delivery);
         }
         for write in commit.entities {
             self.entities.insert(
@@ -268,23 +294,23 @@ mod tests {
     }
 
     #[test]
-    fn its_counters_and_conditions_follow_from_its_entities() {
-        let mut ledger = MemoryStore::new(Plans::default());
+    fn counters_and_conditions_follow_from_the_entities() {
+        let mut store = MemoryStore::new(Plans::default());
         let deliveries = deliveries();
         assert!(
-            ledger
+            store
                 .apply(&deliveries, 0)
                 .expect("applied")
                 .iter()
                 .all(|o| *o == Outcome::Applied)
         );
-        let again = ledger.apply(&deliveries, 0).expect("applied");
+        let again = store.apply(&deliveries, 0).expect("applied");
         assert!(again.iter().all(|o| *o == Outcome::Redelivered));
         let entities = |(key, stored): (&EntityKey, &StoredEntity)| {
             Entity::decode(key, &stored.body).expect("readable")
         };
-        let entities: Vec<Entity> = ledger.entities.iter().map(entities).collect();
-        let mut rest = ledger.counters().clone();
+        let entities: Vec<Entity> = store.entities.iter().map(entities).collect();
+        let mut rest = store.counters().clone();
         rest.merge(recompute(&entities), -1);
         assert!(
             rest.iter().all(|(_, name, _)| name.starts_with("events|")),
@@ -292,48 +318,48 @@ mod tests {
         );
         let mut conditions: Vec<_> = entities.iter().flat_map(Entity::conditions).collect();
         conditions.sort_by(|a, b| a.key.cmp(&b.key));
-        assert_eq!(ledger.conditions(), conditions);
+        assert_eq!(store.conditions(), conditions);
         assert!(conditions.len() > 100);
-        let due = |after_s, until_s| ledger.conditions_due(DueWindow { after_s, until_s }).len();
+        let due = |after_s, until_s| store.conditions_due(DueWindow { after_s, until_s }).len();
         assert_eq!(due(0, i64::MAX), conditions.len());
-        let first_s = ledger.next_due_s(0).expect("some");
+        let first_s = store.next_due_s(0).expect("some");
         assert!(due(first_s - 1, first_s) < conditions.len());
         assert_eq!(due(first_s, first_s), 0);
     }
 
     #[test]
-    fn changes_are_read_in_pages_and_what_is_forgotten_is_a_gap() {
-        let mut ledger = MemoryStore::new(Plans::default());
-        ledger.apply(&deliveries(), 0).expect("applied");
-        let first = ledger.changes(&ChangeCursor::new(), 3);
+    fn changes_are_read_in_pages_and_forgotten_ones_are_a_gap() {
+        let mut store = MemoryStore::new(Plans::default());
+        store.apply(&deliveries(), 0).expect("applied");
+        let first = store.changes(&ChangeCursor::new(), 3);
         assert_eq!(
             (first.changes.len(), first.gap, first.more),
             (3, false, true)
         );
-        let all = ledger.changes(&ChangeCursor::new(), usize::MAX).changes;
-        let (but_one, whole) = (all.len() - 1, all.len());
-        assert!(ledger.changes(&ChangeCursor::new(), but_one).more);
-        assert!(!ledger.changes(&ChangeCursor::new(), whole).more);
-        let next = ledger.changes(&first.cursor, 3);
+        let all = store.changes(&ChangeCursor::new(), usize::MAX).changes;
+        let (but_one, all_of_them) = (all.len() - 1, all.len());
+        assert!(store.changes(&ChangeCursor::new(), but_one).more);
+        assert!(!store.changes(&ChangeCursor::new(), all_of_them).more);
+        let next = store.changes(&first.cursor, 3);
         assert_ne!(next.changes, first.changes);
-        ledger.forget_changes();
-        let late = ledger.changes(&next.cursor, 3);
+        store.forget_changes();
+        let late = store.changes(&next.cursor, 3);
         assert!(late.gap && late.changes.is_empty());
-        assert!(!ledger.changes(&late.cursor, 3).gap);
+        assert!(!store.changes(&late.cursor, 3).gap);
     }
 
     #[test]
-    fn old_hours_are_forgotten_and_what_stands_is_not() {
-        let mut ledger = MemoryStore::new(Plans::default());
-        ledger.apply(&deliveries(), 0).expect("applied");
-        ledger.forget_hours_before(50);
-        let counters = ledger.counters();
+    fn old_hours_are_forgotten_and_current_counters_are_not() {
+        let mut store = MemoryStore::new(Plans::default());
+        store.apply(&deliveries(), 0).expect("applied");
+        store.forget_hours_before(50);
+        let counters = store.counters();
         assert!(
             counters
                 .iter()
                 .all(|(bucket, ..)| !matches!(bucket, Bucket::Hour(h) if h < 50))
         );
         assert!(counters.get(Bucket::Current, &["payouts", "paid", "usd"]) > 100);
-        assert_eq!(ledger.hour_from(0), Some(50));
+        assert_eq!(store.hour_from(0), Some(50));
     }
 }

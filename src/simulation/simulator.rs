@@ -7,94 +7,91 @@
 //! Invariant: everything that the evaluator remembers is in its documents; with [`SimulationConfig::restarts`] it is
 //! restarted from them after every tick and within every notification.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use anyhow::bail;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
 use revwatch_alerting::alert::{Alert, NoticeKind, Subject};
 use revwatch_alerting::engine::{
-    self, Attempt, AttemptResult, CounterRead, Decisions, Documents, Engine, PipelineRead,
-    ReadIntervals, ReadResult, ReadSet, TickTime, WatchKey,
+    self, Attempt, AttemptResult, Decisions, Documents, Engine, PipelineRead, ReadIntervals,
+    ReadResult, TickTime, WatchKey,
 };
 use revwatch_alerting::lifecycle::Stage;
 use revwatch_alerting::message::Message;
 use revwatch_alerting::metric_value::PipelineStatus;
 use revwatch_alerting::outcome::Outcome;
 use revwatch_alerting::policy::Policy;
-use revwatch_alerting::rule::{Rule, RuleKind};
+use revwatch_alerting::rule::Rule;
 use revwatch_core::counters::hour_of;
 use revwatch_core::observe::Plans;
 use revwatch_storage::ports::{Delivery, DocumentWrite};
 use revwatch_worker::plan;
 
+use super::calendar::Calendar;
 use super::memory_store::MemoryStore;
 
-/// What a bench is made of.
+/// The settings of a simulation.
 #[derive(Clone)]
 pub struct SimulationConfig {
-    /// What to look for.
+    /// The rules to evaluate.
     pub rules: Vec<Rule>,
-    /// What severities mean; its notifier is [`NOTIFIER`].
+    /// Routes and deadlines by severity; its notifier is [`NOTIFIER`].
     pub policy: Policy,
     /// Plan names, as configured.
     pub plans: Plans,
-    /// The evaluator is begun anew wherever it could end.
+    /// The evaluator is restarted wherever it could end.
     pub restarts: bool,
-    /// While something is pending, or something has just happened, a tick comes at least this often; seconds.
+    /// While something is pending, or something has just happened, there is a tick at least this often; seconds.
     pub tick_s: i64,
-    /// Ticks that time alone asks for come at most this often; seconds.
+    /// Ticks that time alone requires come at most this often; seconds.
     pub spacing_s: i64,
 }
 
-/// The one way to tell: its messages are changed in place, and it always delivers.
+/// The only notifier: its messages are changed in place, and it always delivers.
 pub const NOTIFIER: &str = "slack";
 
 /// See the module.
 pub struct Simulator {
     setting: SimulationConfig,
-    ledger: MemoryStore,
+    store: MemoryStore,
     engine: Engine,
     documents: BTreeMap<(&'static str, String), String>,
     commands: Vec<(String, String)>,
     pipeline: PipelineStatus,
-    /// Hours after which a counter's hour begins or ceases to matter to some rule.
-    edges: BTreeSet<u32>,
-    zones: Vec<TimeZone>,
+    calendar: Calendar,
     start_s: i64,
     now_s: i64,
-    /// So many ticks there were, and the last was at this Unix second.
+    /// The number of ticks, and the Unix second of the last one.
     ticks: u64,
     ticked_s: Option<i64>,
-    /// Unix second at which something last happened.
+    /// Unix second of the last change from outside.
     busy_s: i64,
     pruned_hour: u32,
-    /// By document, when the rule will have held for long enough.
+    /// By document, the Unix second at which the rule will have held for long enough.
     pending: BTreeMap<String, i64>,
-    seen: BTreeMap<WatchKey, Option<String>>,
-    over: Vec<Alert>,
+    /// Every rule and subject that was ever pending or firing, with its connected account.
+    observed: BTreeMap<WatchKey, Option<String>>,
+    resolved: Vec<Alert>,
     slack: Slack,
     log: Vec<SentMessage>,
 }
 
-/// A message as its readers got it.
+/// A message as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentMessage {
     /// Unix second.
     pub at_s: i64,
-    /// Whose.
+    /// The alert.
     pub alert_id: String,
     /// The alert's rule.
     pub rule: String,
-    /// Whom it is about.
+    /// The alert's subject.
     pub subject: Subject,
     /// The connected account concerned.
     pub account: Option<String>,
-    /// What is said beside the alert's own message; `None`: it is that.
+    /// The kind of notice; `None`: it is the alert's own message.
     pub notice: Option<NoticeKind>,
-    /// It was posted; else an earlier one was changed in place.
+    /// It was posted; otherwise an earlier one was changed in place.
     pub is_new: bool,
     /// One line.
     pub headline: String,
@@ -102,42 +99,40 @@ pub struct SentMessage {
     pub text: String,
 }
 
-/// A rule and a subject that was something else than inactive at some time.
+/// A rule and a subject that were pending or firing at some time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct View {
-    /// Which rule, about whom.
+    /// The rule and the subject.
     pub key: WatchKey,
     /// The connected account concerned.
     pub account: Option<String>,
-    /// What they are up to; resolved, when there was an alert and it is over.
+    /// The stage; resolved, when there was an alert and it has ended.
     pub stage: Stage,
 }
 
-/// A place where messages arrive.
+/// The simulated destination of messages.
 #[derive(Default)]
 struct Slack {
     arrived: BTreeMap<String, u32>,
-    /// Attempts that the evaluator did not live to see the end of.
+    /// Attempts during which the evaluator was restarted.
     cut_off: HashSet<(String, u32)>,
 }
 
-/// A figure that moves is told again after a while: so long after an event ticks go on.
+/// Ticks continue so long after an event: messages show a metric that moved after a while.
 const BUSY_S: i64 = 600;
 
 impl Simulator {
     /// A new deployment, at `start_s`.
     pub fn new(setting: SimulationConfig, start_s: i64) -> anyhow::Result<Self> {
         let engine = open(&setting, &Documents::default())?;
-        let edges = setting.rules.iter().flat_map(edges).chain([0]).collect();
-        let zones = setting.rules.iter().filter_map(zone).collect();
+        let calendar = Calendar::new(&setting.rules);
         Ok(Self {
-            ledger: MemoryStore::new(setting.plans.clone()),
+            store: MemoryStore::new(setting.plans.clone()),
             engine,
             documents: BTreeMap::new(),
             commands: Vec::new(),
             pipeline: PipelineStatus::default(),
-            edges,
-            zones,
+            calendar,
             start_s,
             now_s: start_s,
             ticks: 0,
@@ -145,20 +140,20 @@ impl Simulator {
             busy_s: i64::MIN / 2,
             pruned_hour: 0,
             pending: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            over: Vec::new(),
+            observed: BTreeMap::new(),
+            resolved: Vec::new(),
             slack: Slack::default(),
             log: Vec::new(),
             setting,
         })
     }
 
-    /// Applies deliveries, at the bench's time; they are looked at with the next tick.
+    /// Applies deliveries at the simulated time; the next tick evaluates them.
     pub fn apply(&mut self, deliveries: &[Delivery]) -> anyhow::Result<Vec<plan::Outcome>> {
         self.apply_at(deliveries, self.now_s.saturating_mul(1000))
     }
 
-    /// Applies deliveries of the past, of which it is not known how long they took.
+    /// Applies deliveries of the past; how long each took is unknown.
     pub fn apply_past(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
         let Some(first) = deliveries.first() else {
             return Ok(());
@@ -166,31 +161,31 @@ impl Simulator {
         self.apply_at(deliveries, first.received_ms).map(drop)
     }
 
-    /// Applies deliveries of the past, of which nobody is to be told.
+    /// Applies deliveries of the past whose changes no tick reads.
     pub fn apply_unseen(&mut self, deliveries: &[Delivery]) -> anyhow::Result<()> {
         self.apply_past(deliveries)?;
-        self.ledger.forget_changes();
+        self.store.forget_changes();
         Ok(())
     }
 
-    /// What the pipeline says of itself from now on.
+    /// Sets the status of the pipeline from now on.
     pub fn set_pipeline(&mut self, pipeline: PipelineStatus) {
         self.busy_s = self.now_s;
         self.pipeline = pipeline;
     }
 
-    /// Leaves a command for the next tick.
+    /// Submits a command for the next tick.
     pub fn submit(&mut self, body: String) {
         self.commands
             .push((format!("{:020}", self.commands.len()), body));
     }
 
-    /// Moves the clock without looking at anything.
+    /// Moves the clock without a tick.
     pub fn set_clock(&mut self, now_s: i64) {
         self.now_s = self.now_s.max(now_s);
     }
 
-    /// Lets time pass, up to just before `to_s`, with the ticks that it asks for.
+    /// Lets time pass, up to just before `to_s`, with the ticks that time alone requires.
     pub fn run_to(&mut self, to_s: i64) -> anyhow::Result<()> {
         while let Some(at_s) = self.next_moment_s().filter(|at_s| *at_s < to_s) {
             self.tick(at_s)?;
@@ -206,7 +201,14 @@ impl Simulator {
         let time = self.time();
         loop {
             let reads = self.engine.required_reads(time);
-            let read = read(&self.ledger, &self.pipeline, &mut self.commands, &reads);
+            let read = ReadResult {
+                pipeline: reads.pipeline.then(|| pipeline_read(&self.pipeline)),
+                commands: match reads.commands {
+                    true => std::mem::take(&mut self.commands),
+                    false => Vec::new(),
+                },
+                ..self.store.read(&reads)
+            };
             let output = self.engine.tick(read, time);
             if let Some(command) = output.unreadable.first() {
                 bail!(
@@ -220,7 +222,7 @@ impl Simulator {
                 break;
             }
         }
-        self.ledger.forget_changes();
+        self.store.forget_changes();
         self.deliver_due()?;
         if self.setting.restarts {
             self.reopen()?;
@@ -230,16 +232,16 @@ impl Simulator {
         Ok(())
     }
 
-    /// What every rule and subject is up to that was ever up to something.
+    /// The stage of every rule and subject that was ever pending or firing.
     pub fn views(&self) -> Vec<View> {
-        let over: HashSet<(&str, &Subject)> = self
-            .over
+        let resolved: HashSet<(&str, &Subject)> = self
+            .resolved
             .iter()
             .map(|a| (a.rule.as_str(), &a.subject))
             .collect();
         let view = |(key, account): (&WatchKey, &Option<String>)| {
             let stage = match self.engine.stage_of(key) {
-                Stage::Inactive if over.contains(&(key.rule.as_str(), &key.subject)) => {
+                Stage::Inactive if resolved.contains(&(key.rule.as_str(), &key.subject)) => {
                     Stage::Resolved
                 }
                 stage => stage,
@@ -250,10 +252,10 @@ impl Simulator {
                 stage,
             }
         };
-        self.seen.iter().map(view).collect()
+        self.observed.iter().map(view).collect()
     }
 
-    /// What it looks for.
+    /// The rules that are evaluated.
     pub fn rules(&self) -> &[Rule] {
         &self.setting.rules
     }
@@ -263,14 +265,14 @@ impl Simulator {
         &self.log
     }
 
-    /// Alerts that are not over, groups as well as their members.
+    /// Alerts that are not resolved, groups as well as their members.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
         self.engine.alerts().filter(|alert| !alert.is_over())
     }
 
-    /// Alerts that are over, without groups, in the order in which they ended.
-    pub fn over(&self) -> &[Alert] {
-        &self.over
+    /// Resolved alerts, without groups, in the order in which they ended.
+    pub fn resolved(&self) -> &[Alert] {
+        &self.resolved
     }
 
     fn time(&self) -> TickTime {
@@ -280,28 +282,6 @@ impl Simulator {
             // No two ticks are at the same instant.
             elapsed: Duration::from_secs(since_start_s) + Duration::from_millis(self.ticks),
         }
-    }
-
-    /// When, after `since_s`, time moves a figure: where counters come into a window or leave it, and where days
-    /// end.
-    fn next_turn_s(&self, since_s: i64) -> Option<i64> {
-        let hour = hour_of(since_s);
-        let of_hours = self.edges.iter().filter_map(|edge| {
-            let first = (hour + 1).saturating_sub(*edge);
-            Some(i64::from(self.ledger.hour_from(first)? + edge) * 3600)
-        });
-        let zones = if self.ledger.is_empty() {
-            &[][..]
-        } else {
-            &self.zones
-        };
-        of_hours
-            .chain(
-                zones
-                    .iter()
-                    .filter_map(|zone| next_midnight_s(since_s, zone)),
-            )
-            .min()
     }
 
     /// The next moment at which time alone changes something.
@@ -322,9 +302,9 @@ impl Simulator {
             .engine
             .delays_s()
             .into_iter()
-            .filter_map(|d| self.ledger.next_due_s(ticked_s - d).map(|s| s + d));
+            .filter_map(|d| self.store.next_due_s(ticked_s - d).map(|s| s + d));
         moments.extend(due);
-        moments.extend(self.next_turn_s(ticked_s));
+        moments.extend(self.calendar.next_s(ticked_s, &self.store));
         let earliest_s = (ticked_s + self.setting.spacing_s.max(1)).max(now_s);
         moments
             .into_iter()
@@ -341,7 +321,7 @@ impl Simulator {
         if !deliveries.is_empty() {
             self.busy_s = self.now_s;
         }
-        self.ledger
+        self.store
             .apply(deliveries, now_ms)
             .map_err(anyhow::Error::msg)
     }
@@ -363,7 +343,7 @@ impl Simulator {
                 Some(body) if space == engine::HISTORY => {
                     let alert: Alert = serde_json::from_str(&body)?;
                     if alert.group.is_none() {
-                        self.over.push(alert);
+                        self.resolved.push(alert);
                     }
                 }
                 Some(body) => drop(self.documents.insert((space, key), body)),
@@ -376,7 +356,7 @@ impl Simulator {
                     .as_ref()
                     .and_then(|id| self.engine.alert(id));
                 let account = alert.and_then(|alert| alert.account()).map(str::to_owned);
-                self.seen.insert(transition.key, account);
+                self.observed.insert(transition.key, account);
             }
         }
         Ok(())
@@ -404,10 +384,10 @@ impl Simulator {
 
     /// Tells all that may be told.
     fn deliver_due(&mut self) -> anyhow::Result<()> {
-        /// Nothing is told for ever.
-        const MOST: usize = 1_000_000;
+        /// More attempts than these would never end.
+        const MAX_ATTEMPTS: usize = 1_000_000;
         let now_ms = self.now_s.saturating_mul(1000);
-        for _ in 0..MOST {
+        for _ in 0..MAX_ATTEMPTS {
             self.write_attempts()?;
             let lane = self
                 .engine
@@ -416,54 +396,53 @@ impl Simulator {
                 .map(|(lane, _)| lane.clone());
             let Some(lane) = lane else { return Ok(()) };
             let Some(job) = self.engine.begin_attempt(&lane, now_ms) else {
-                bail!("{lane:?} has nothing to tell")
+                bail!("{lane:?} has no message to deliver")
             };
             self.write_attempts()?;
             let attempt = (job.message.delivery_id.clone(), job.revision);
             if self.setting.restarts && self.slack.cut_off.insert(attempt) {
-                // Every second one arrives, and nobody is left to write that down.
+                // Every second one arrives, and its result is not stored.
                 if self.slack.cut_off.len().is_multiple_of(2) {
                     self.deliver(&job.message);
                 }
                 self.reopen()?;
                 continue;
             }
-            let told = self.attempt(job);
-            self.engine.on_attempt_result(&told, now_ms);
+            let result = self.attempt(job);
+            self.engine.on_attempt_result(&result, now_ms);
         }
-        bail!(
-            "there is no end to what is to be told: {:?}",
-            self.log.last()
-        )
+        bail!("deliveries do not end: {:?}", self.log.last())
     }
 
-    /// As `alerting/src/attempt.rs`: looks first where an earlier one may have arrived.
+    /// As `alerting/src/attempt.rs`: searches first, where an earlier one may have arrived.
     fn attempt(&mut self, job: Attempt) -> AttemptResult {
         let Attempt {
             alert_id,
-            message_key: way,
+            message_key: key,
             mut revision,
             message,
-            unconfirmed: doubtful,
+            unconfirmed,
             ..
         } = job;
         let receipt = Some(message.delivery_id.clone());
-        match doubtful {
-            Some((_, doubted)) if self.slack.arrived.contains_key(&message.delivery_id) => {
-                revision = doubted;
+        match unconfirmed {
+            Some((_, unconfirmed_revision))
+                if self.slack.arrived.contains_key(&message.delivery_id) =>
+            {
+                revision = unconfirmed_revision;
             }
             _ => self.deliver(&message),
         }
         AttemptResult {
             alert_id,
-            message_key: way,
+            message_key: key,
             revision,
             outcome: Outcome::Delivered { receipt },
             possible_duplicate: false,
         }
     }
 
-    /// A message that shows what is there already changes nothing.
+    /// A message of the revision that is there already changes nothing.
     fn deliver(&mut self, message: &Message) {
         if self
             .slack
@@ -487,7 +466,7 @@ impl Simulator {
         });
     }
 
-    /// The evaluator ends, and another one begins with what is written.
+    /// The evaluator ends, and another one begins with the stored documents.
     fn reopen(&mut self) -> anyhow::Result<()> {
         let space = |wanted: &'static str| {
             let of_space = self
@@ -508,13 +487,13 @@ impl Simulator {
         Ok(())
     }
 
-    /// Forgets, from day to day, the hours that no rule looks at any more.
+    /// Forgets, once a day, the hours that no rule evaluates any more.
     fn prune(&mut self) {
         const DAY: u32 = 24;
         let hour = hour_of(self.now_s);
         if hour >= self.pruned_hour + DAY {
             self.pruned_hour = hour;
-            self.ledger
+            self.store
                 .forget_hours_before(hour.saturating_sub(self.engine.hours_needed() + DAY));
         }
     }
@@ -525,63 +504,9 @@ fn open(setting: &SimulationConfig, stored: &Documents) -> Result<Engine, serde_
     Ok(engine.with_intervals(ReadIntervals::NONE))
 }
 
-/// What a round of a tick reads.
-fn read<'a>(
-    ledger: &'a MemoryStore,
-    pipeline: &PipelineStatus,
-    commands: &mut Vec<(String, String)>,
-    reads: &ReadSet,
-) -> ReadResult<'a> {
-    let changes = reads.changes.as_ref();
-    let due = reads.due.iter();
-    ReadResult {
-        pipeline: reads.pipeline.then(|| PipelineRead {
-            status: pipeline.clone(),
-            stalled_s: Some(pipeline.stalled_s),
-        }),
-        deliveries: reads.deliveries.then(|| ledger.deliveries()),
-        counters: reads.counters.as_ref().map(|_| CounterRead {
-            counters: Cow::Borrowed(ledger.counters()),
-            took: Duration::ZERO,
-        }),
-        changes: changes.map(|read| ledger.changes(&read.cursor, read.limit)),
-        conditions: reads.conditions.as_ref().map(|_| ledger.conditions()),
-        due: due
-            .flat_map(|window| ledger.conditions_due(*window))
-            .collect(),
-        commands: match reads.commands {
-            true => std::mem::take(commands),
-            false => Vec::new(),
-        },
+fn pipeline_read(status: &PipelineStatus) -> PipelineRead {
+    PipelineRead {
+        status: status.clone(),
+        stalled_s: Some(status.stalled_s),
     }
-}
-
-/// A rule's windows: so many hours after a counter's own it begins or ceases to matter.
-fn edges(rule: &Rule) -> Vec<u32> {
-    let RuleKind::Metric(figure) = &rule.kind else {
-        return Vec::new();
-    };
-    figure.measure.history().edges_hours
-}
-
-fn zone(rule: &Rule) -> Option<TimeZone> {
-    let RuleKind::Metric(figure) = &rule.kind else {
-        return None;
-    };
-    figure.measure.time_zone().cloned()
-}
-
-fn next_midnight_s(now_s: i64, zone: &TimeZone) -> Option<i64> {
-    let today = Timestamp::from_second(now_s)
-        .ok()?
-        .to_zoned(zone.clone())
-        .date();
-    let tomorrow = today.checked_add(1.day()).ok()?;
-    Some(
-        tomorrow
-            .to_zoned(zone.clone())
-            .ok()?
-            .timestamp()
-            .as_second(),
-    )
 }

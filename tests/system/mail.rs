@@ -90,7 +90,7 @@ async fn mails_about_alerts_and_resolutions_arrive_after_a_server_outage() {
     server.kill9();
     post_all(&url, &[event(3, "acct_1", true), event(4, "acct_2", false)]).await;
     until("both notifications failed", || async {
-        (process.logged("notification is tried again").len() >= 2).then_some(())
+        (process.logged("notification will be retried").len() >= 2).then_some(())
     })
     .await;
     server.restart();

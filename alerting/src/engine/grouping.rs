@@ -212,7 +212,7 @@ impl Engine {
     fn joinable(&mut self, place: &Place, now_s: i64) -> Option<String> {
         let id = self.groups.open_at(place)?.clone();
         let open_s = self.policy.group_open_s;
-        // Whoever has taken a group has taken what it was then.
+        // A person who acknowledged a group acknowledged it as it was then.
         let takes = |g: &&Alert| g.state == AlertState::Firing && now_s - g.fired_s <= open_s;
         let group = self.alerts.get(&id).filter(takes);
         if group.is_none() {
@@ -255,7 +255,7 @@ impl Engine {
         };
         self.clocks.stop(id, &alert.sla);
         alert.part_of = Some(group_id.to_owned());
-        // The group speaks for it: its clocks, its words.
+        // The group has its clocks and its messages.
         alert.notifiers.clear();
         alert.actions.clear();
         alert.sla.upcoming.clear();

@@ -26,7 +26,7 @@ impl Engine {
         (!rules.is_empty()).then_some(ScanReason::NoLongerLate(rules))
     }
 
-    /// How long after a condition falls due its rules want to know.
+    /// How long after a condition falls due its rules evaluate it.
     pub fn delays_s(&self) -> BTreeSet<i64> {
         self.rules.delays_s()
     }
@@ -48,8 +48,8 @@ impl Engine {
         self.rules.hours_needed()
     }
 
-    /// Follows changes of conditions: all that were not read yet, in their order. What began and ended among them was
-    /// over before it could be read: no rule fires for it, and only alerts that fire already show it.
+    /// Follows changes of conditions: all that were not read yet, in their order. A condition that opened and
+    /// closed among them closed before it could be read: no rule fires for it, and only alerts that fire already show it.
     pub(super) fn on_changes(&mut self, unread: &[ConditionChange], now_s: i64) {
         let mut ends = HashMap::<&ConditionKey, usize>::new();
         for (at, change) in unread.iter().enumerate() {
@@ -87,16 +87,16 @@ impl Engine {
             if due_s > now_s {
                 continue;
             }
-            // What was due may have happened: its event is perhaps still on its way.
+            // The step that is due may have been taken: its event is perhaps still in the queue.
             if due_s > condition.since_s && self.freshness.lateness(rule, now_s).is_some() {
                 self.position.waiting.insert(rule.name.clone());
                 continue;
             }
-            let reading = Evaluation::Breached {
+            let evaluation = Evaluation::Breached {
                 since_s: condition.since_s,
                 evidence: Evidence::from(condition),
             };
-            self.observe(index, key, reading, now_s, None);
+            self.observe(index, key, evaluation, now_s, None);
         }
     }
 
@@ -153,17 +153,17 @@ impl Engine {
                         );
                     }
                 }
-                // The rule is gone, or has become another one.
+                // The rule was removed, or is a rule of another kind now.
                 (None | Some(RuleKind::Condition { .. }), _)
                 | (Some(RuleKind::Metric(_)), Subject::Entity(_)) => {
                     self.end_watch(&key, now_s, None);
                 }
-                (Some(RuleKind::Metric(figure)), subject) => {
+                (Some(RuleKind::Metric(metric)), subject) => {
                     let by = match subject {
                         Subject::Segment { by, .. } => Some(by),
                         _ => None,
                     };
-                    if by != figure.by.as_ref() {
+                    if by != metric.by.as_ref() {
                         self.end_watch(&key, now_s, None);
                     }
                 }
@@ -177,32 +177,38 @@ impl Engine {
     }
 
     /// Rules on metrics evaluate the counters.
-    pub(super) fn on_counters(&mut self, facts: MetricInputs<'_>) {
+    pub(super) fn on_counters(&mut self, inputs: MetricInputs<'_>) {
         self.freshness
-            .update(newest_event_s(facts.counters), facts.pipeline.stalled_s);
+            .update(newest_event_s(inputs.counters), inputs.pipeline.stalled_s);
         for index in 0..self.rules.all().len() {
             let rule = &self.rules.all()[index];
-            let RuleKind::Metric(figure) = rule.kind.clone() else {
+            let RuleKind::Metric(metric) = rule.kind.clone() else {
                 continue;
             };
-            if self.freshness.lateness(rule, facts.now_s).is_some() {
+            if self.freshness.lateness(rule, inputs.now_s).is_some() {
                 continue;
             }
             let watched = self.watches.segments(&rule.name);
             let name = rule.name.clone();
-            for (part, reading) in evaluate(&figure, facts, watched) {
-                let subject = match &figure.by {
+            for (segment, evaluation) in evaluate(&metric, inputs, watched) {
+                let subject = match &metric.by {
                     None => Subject::Business,
                     Some(by) => Subject::Segment {
                         by: by.clone(),
-                        value: part,
+                        value: segment,
                     },
                 };
                 let key = WatchKey {
                     rule: name.clone(),
                     subject,
                 };
-                self.observe(index, key, reading, facts.now_s, Some((&figure, facts)));
+                self.observe(
+                    index,
+                    key,
+                    evaluation,
+                    inputs.now_s,
+                    Some((&metric, inputs)),
+                );
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Alerting as an engine without I/O: what the evaluator remembers, and every decision. The shell in
-//! `alerting/src/evaluator.rs` reads the store, calls the engine, and writes and delivers what it decides.
+//! `alerting/src/evaluator/` reads the store, calls the engine, and writes and delivers what it decides.
 //!
 //! The order of the calls: [`Engine::open`] with the stored documents. A tick is [`Engine::required_reads`],
 //! [`Engine::tick`] with what was read, and writing what it returns, repeated until nothing is left
@@ -224,9 +224,9 @@ impl Engine {
         if let Some(group_id) = &alert.part_of {
             self.groups.add_member(group_id, &id);
         }
-        for (way, progress) in &alert.notifications {
-            if let Some(reason) = &progress.broken {
-                self.outbox.break_notifier(&way.notifier, reason);
+        for (key, state) in &alert.notifications {
+            if let Some(reason) = &state.broken {
+                self.outbox.break_notifier(&key.notifier, reason);
             }
         }
         if !alert.is_over() {

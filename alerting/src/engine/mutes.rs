@@ -57,7 +57,7 @@ impl Mutes {
         }
     }
 
-    /// The muted alerts, if the reason of some of them may have ended since this was last asked.
+    /// The muted alerts, if the reason of some of them may have ended since the last call.
     pub fn take_recheck(&mut self) -> Vec<String> {
         if std::mem::take(&mut self.recheck) {
             self.muted.iter().cloned().collect()

@@ -21,10 +21,10 @@ pub struct Attempt {
     pub revision: u32,
     /// What is sent.
     pub message: Message,
-    /// An earlier attempt, at this revision, ended without an answer: the destination is asked for it before
-    /// anything is sent again. If it cannot answer, this message is sent, which says that it may be a duplicate.
+    /// An earlier attempt, at this revision, ended without a response: the destination is searched for it before
+    /// anything is sent again. If it cannot be searched, this message is sent, which says that it may be a duplicate.
     pub unconfirmed: Option<(Message, u32)>,
-    /// A destination that cannot be asked now may be asked later; otherwise it counts as one that cannot answer.
+    /// A destination that cannot be searched now may be searched later; otherwise this counts as not found.
     pub may_defer: bool,
     /// For logs and traces.
     pub origin: Origin,
@@ -54,18 +54,18 @@ pub struct AttemptResult {
     pub possible_duplicate: bool,
 }
 
-/// What is sent. More people read the log than the messages: it gets ids and kinds, and no names.
-fn render_for(alert: &Alert, way: &MessageKey, progress: &NotificationState) -> Message {
-    if way.notifier == "log" {
-        render(&alert.redacted(), way, progress)
+/// The message as it is sent. More people read the log than the messages: it gets ids and kinds, and no names.
+fn render_for(alert: &Alert, key: &MessageKey, state: &NotificationState) -> Message {
+    if key.notifier == "log" {
+        render(&alert.redacted(), key, state)
     } else {
-        render(alert, way, progress)
+        render(alert, key, state)
     }
 }
 
-/// What cannot be delivered until a person repairs something is tried again this often.
+/// A message that cannot be delivered until a person repairs something is tried again this often.
 const BROKEN_RETRY_MS: i64 = 300_000;
-/// After so many failed attempts (about a minute) the engine no longer waits for a destination to say what it has:
+/// After so many failed attempts (about a minute) the engine no longer waits until a destination can be searched:
 /// a duplicate is better than nothing.
 const MAX_LOOKUPS: u32 = 5;
 /// That an alert is resolved is not delivered later than this.
@@ -84,26 +84,26 @@ impl Engine {
 
     /// Begins the next attempt of a lane. It must be written ([`Engine::take_writes`]) before it is made.
     pub fn begin_attempt(&mut self, lane: &Lane, now_ms: i64) -> Option<Attempt> {
-        let (id, way) = self.outbox.next(lane, now_ms)?;
+        let (id, key) = self.outbox.next(lane, now_ms)?;
         let alert = self.alerts.get_mut(&id)?;
         self.groups.stop_waiting(alert);
-        let progress = alert.notifications.get(&way).cloned().unwrap_or_default();
-        let message = render_for(alert, &way, &progress);
+        let state = alert.notifications.get(&key).cloned().unwrap_or_default();
+        let message = render_for(alert, &key, &state);
         // A change in place can be repeated; a message that cannot be changed would be sent twice.
         let is_change = message.receipt.is_some()
             && self
                 .policy
-                .capabilities(&way.notifier)
-                .is_some_and(|habits| habits.edits);
-        let doubtful = progress
+                .capabilities(&key.notifier)
+                .is_some_and(|capabilities| capabilities.edits);
+        let unconfirmed = state
             .attempting_revision
             .filter(|_| !is_change)
             .map(|revision| {
-                let progress = NotificationState {
+                let state = NotificationState {
                     possible_duplicate: true,
-                    ..progress.clone()
+                    ..state.clone()
                 };
-                (render_for(alert, &way, &progress), revision)
+                (render_for(alert, &key, &state), revision)
             });
         let revision = alert.revision;
         let origin = Origin {
@@ -112,19 +112,19 @@ impl Engine {
         };
         alert
             .notifications
-            .entry(way.clone())
+            .entry(key.clone())
             .or_default()
             .attempting_revision = Some(revision);
-        self.outbox.begin(&id, &way);
+        self.outbox.begin(&id, &key);
         self.changes.touch(&id);
-        let may_wait = progress.attempts < MAX_LOOKUPS;
+        let may_defer = state.attempts < MAX_LOOKUPS;
         Some(Attempt {
             alert_id: id,
-            message_key: way,
+            message_key: key,
             revision,
             message,
-            unconfirmed: doubtful,
-            may_defer: may_wait,
+            unconfirmed,
+            may_defer,
             origin,
         })
     }
@@ -133,30 +133,30 @@ impl Engine {
     pub fn on_attempt_result(&mut self, result: &AttemptResult, now_ms: i64) {
         let AttemptResult {
             alert_id,
-            message_key: way,
+            message_key: key,
             revision,
             outcome,
             possible_duplicate,
         } = result;
-        self.outbox.end(alert_id, way);
+        self.outbox.end(alert_id, key);
         let Some(alert) = self.alerts.get_mut(alert_id) else {
             return;
         };
-        let progress = alert.notifications.entry(way.clone()).or_default();
-        progress.possible_duplicate |= possible_duplicate;
-        let was_broken = progress.broken.is_some();
-        note(progress, *revision, outcome, now_ms);
+        let state = alert.notifications.entry(key.clone()).or_default();
+        state.possible_duplicate |= possible_duplicate;
+        let was_broken = state.broken.is_some();
+        note(state, *revision, outcome, now_ms);
         match outcome {
             Outcome::Failed {
                 reason,
                 permanent: true,
             } => {
-                self.outbox.break_notifier(&way.notifier, reason);
+                self.outbox.break_notifier(&key.notifier, reason);
                 // Another notifier is used as well, once for the alert and once for each notice.
                 let list = match alert
                     .notices
                     .iter_mut()
-                    .find(|notice| notice.number == way.notice)
+                    .find(|notice| notice.number == key.notice)
                 {
                     Some(notice) => &mut notice.notifiers,
                     None => &mut alert.notifiers,
@@ -167,45 +167,45 @@ impl Engine {
                     .chain(self.outbox.broken_notifiers().map(String::as_str))
                     .collect();
                 let all_broken = list.iter().all(|name| self.outbox.is_broken(name));
-                let is_wanted = all_broken || (way.notice == 0 && !was_broken);
+                let is_wanted = all_broken || (key.notice == 0 && !was_broken);
                 list.extend(
                     self.policy
-                        .alternative_to(&way.notifier, &used)
+                        .alternative_to(&key.notifier, &used)
                         .filter(|_| is_wanted),
                 );
             }
-            Outcome::Delivered { .. } if self.outbox.repair(&way.notifier) => {
-                self.retry_broken(&way.notifier);
+            Outcome::Delivered { .. } if self.outbox.repair(&key.notifier) => {
+                self.retry_broken(&key.notifier);
             }
             _ => {}
         }
         self.changes.touch(alert_id);
     }
 
-    /// Settings have changed, perhaps to repair a notifier: what could not be delivered is tried at once.
+    /// Settings have changed, perhaps to repair a notifier: messages that it could not deliver are tried at once.
     pub fn retry_broken_now(&mut self) {
         for alert in self.alerts.values_mut() {
-            for progress in alert
+            for state in alert
                 .notifications
                 .values_mut()
-                .filter(|progress| progress.broken.is_some())
+                .filter(|state| state.broken.is_some())
             {
-                progress.not_before_ms = 0;
+                state.not_before_ms = 0;
                 self.changes.touch(&alert.id);
             }
         }
     }
 
-    /// A notifier works again: what it could not deliver is delivered now.
+    /// A notifier works again: messages that it could not deliver are tried now.
     fn retry_broken(&mut self, notifier: &str) {
         for alert in self.alerts.values_mut() {
             let broken = alert
                 .notifications
                 .iter_mut()
-                .filter(|(way, p)| way.notifier == notifier && p.broken.is_some());
-            for (_, progress) in broken {
-                progress.broken = None;
-                progress.not_before_ms = 0;
+                .filter(|(key, p)| key.notifier == notifier && p.broken.is_some());
+            for (_, state) in broken {
+                state.broken = None;
+                state.not_before_ms = 0;
                 self.changes.touch(&alert.id);
             }
         }
@@ -227,10 +227,10 @@ impl Engine {
             self.groups.wait(alert);
         }
         let messages = message_keys(alert)
-            .filter(|(way, _)| self.update_reason(alert, way).is_some())
-            .map(|(way, route)| {
-                let not_before_ms = alert.notifications.get(&way).map_or(0, |p| p.not_before_ms);
-                (way, route, not_before_ms)
+            .filter(|(key, _)| self.update_reason(alert, key).is_some())
+            .map(|(key, route)| {
+                let not_before_ms = alert.notifications.get(&key).map_or(0, |p| p.not_before_ms);
+                (key, route, not_before_ms)
             })
             .collect();
         self.outbox.put(alert, messages);
@@ -244,9 +244,9 @@ impl Engine {
         let gives_up = alert
             .resolved_s
             .is_some_and(|at_s| now_s - at_s > GIVE_UP_S);
-        message_keys(alert).all(|(way, _)| {
-            !self.outbox.is_in_flight(id, &way)
-                && (gives_up || self.update_reason(alert, &way).is_none())
+        message_keys(alert).all(|(key, _)| {
+            !self.outbox.is_in_flight(id, &key)
+                && (gives_up || self.update_reason(alert, &key).is_none())
         })
     }
 
@@ -288,45 +288,45 @@ impl Engine {
     }
 }
 
-/// What an attempt means for the next one.
-fn note(progress: &mut NotificationState, revision: u32, outcome: &Outcome, now_ms: i64) {
-    progress.attempts += 1;
-    let pause_ms = 1000_i64 << progress.attempts.min(8);
+/// What the outcome of an attempt means for the next one.
+fn note(state: &mut NotificationState, revision: u32, outcome: &Outcome, now_ms: i64) {
+    state.attempts += 1;
+    let pause_ms = 1000_i64 << state.attempts.min(8);
     match outcome {
         Outcome::Delivered { receipt } => {
-            *progress = NotificationState {
+            *state = NotificationState {
                 delivered_revision: revision,
-                receipt: receipt.clone().or(progress.receipt.take()),
-                possible_duplicate: progress.possible_duplicate,
+                receipt: receipt.clone().or(state.receipt.take()),
+                possible_duplicate: state.possible_duplicate,
                 ..NotificationState::default()
             };
         }
         Outcome::RetryAfter { wait_ms } => {
-            progress.attempting_revision = None;
-            progress.not_before_ms = now_ms + (*wait_ms).max(1);
+            state.attempting_revision = None;
+            state.not_before_ms = now_ms + (*wait_ms).max(1);
         }
         // The engine does not give up: the token, the channel or the network may be repaired.
         Outcome::Failed {
             permanent: false, ..
         } => {
-            progress.attempting_revision = None;
-            progress.not_before_ms = now_ms + pause_ms;
+            state.attempting_revision = None;
+            state.not_before_ms = now_ms + pause_ms;
         }
         Outcome::Failed {
             permanent: true,
             reason,
         } => {
-            progress.attempting_revision = None;
-            progress.broken = Some(reason.clone());
-            progress.not_before_ms = now_ms + BROKEN_RETRY_MS;
+            state.attempting_revision = None;
+            state.broken = Some(reason.clone());
+            state.not_before_ms = now_ms + BROKEN_RETRY_MS;
         }
-        // `attempting_revision` stays: the next attempt asks the destination first.
-        Outcome::Unknown { .. } => progress.not_before_ms = now_ms + pause_ms,
+        // `attempting_revision` stays: the next attempt searches the destination first.
+        Outcome::Unknown { .. } => state.not_before_ms = now_ms + pause_ms,
         // The message was deleted: the next attempt posts a new one.
         Outcome::Gone => {
-            progress.attempting_revision = None;
-            progress.receipt = None;
-            progress.not_before_ms = now_ms;
+            state.attempting_revision = None;
+            state.receipt = None;
+            state.not_before_ms = now_ms;
         }
     }
 }

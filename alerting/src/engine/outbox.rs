@@ -39,16 +39,16 @@ impl Outbox {
     pub fn put(&mut self, alert: &Alert, messages: Vec<(MessageKey, String, i64)>) {
         self.clear(&alert.id);
         let mut places = Vec::new();
-        for (way, route, not_before_ms) in messages {
-            if self.is_in_flight(&alert.id, &way) {
+        for (key, route, not_before_ms) in messages {
+            if self.is_in_flight(&alert.id, &key) {
                 continue;
             }
-            let lane = (way.notifier, route);
+            let lane = (key.notifier, route);
             let rank = (
                 Reverse(alert.severity),
                 alert.fired_s,
                 alert.id.clone(),
-                way.notice,
+                key.notice,
             );
             self.lanes
                 .entry(lane.clone())
@@ -98,7 +98,7 @@ impl Outbox {
         due.into_iter().map(|(_, lane)| lane.clone()).collect()
     }
 
-    /// The alert and way that are next in a lane.
+    /// The alert and the message that are next in a lane.
     pub fn next(&mut self, lane: &Lane, now_ms: i64) -> Option<(String, MessageKey)> {
         let (_, _, id, notice) = self.lanes.get_mut(lane)?.first(now_ms)?;
         Some((
@@ -111,13 +111,13 @@ impl Outbox {
     }
 
     /// An attempt begins.
-    pub fn begin(&mut self, id: &str, way: &MessageKey) {
-        self.in_flight.insert((id.to_owned(), way.clone()));
+    pub fn begin(&mut self, id: &str, key: &MessageKey) {
+        self.in_flight.insert((id.to_owned(), key.clone()));
     }
 
     /// An attempt has ended.
-    pub fn end(&mut self, id: &str, way: &MessageKey) {
-        self.in_flight.remove(&(id.to_owned(), way.clone()));
+    pub fn end(&mut self, id: &str, key: &MessageKey) {
+        self.in_flight.remove(&(id.to_owned(), key.clone()));
     }
 
     /// A notifier cannot deliver until a person repairs something.
@@ -139,8 +139,8 @@ impl Outbox {
     }
 
     /// Whether an attempt is under way.
-    pub fn is_in_flight(&self, id: &str, way: &MessageKey) -> bool {
-        self.in_flight.contains(&(id.to_owned(), way.clone()))
+    pub fn is_in_flight(&self, id: &str, key: &MessageKey) -> bool {
+        self.in_flight.contains(&(id.to_owned(), key.clone()))
     }
 }
 

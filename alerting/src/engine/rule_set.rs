@@ -52,12 +52,12 @@ impl RuleSet {
         self.by_condition.get(&kind).cloned().unwrap_or_default()
     }
 
-    /// How long before its rule may fire a condition must hold: 0 when the rule is gone.
+    /// How long before its rule may fire a condition must hold: 0 when there is no such rule.
     pub fn for_s(&self, name: &str) -> i64 {
         self.named(name).map_or(0, |rule| rule.for_s)
     }
 
-    /// How long an alert keeps firing after its condition closed: 0 when the rule is gone.
+    /// How long an alert keeps firing after its condition closed: 0 when there is no such rule.
     pub fn keep_firing_for_s(&self, name: &str) -> i64 {
         self.named(name).map_or(0, |rule| rule.keep_firing_for_s)
     }

@@ -16,25 +16,25 @@ impl Engine {
         &mut self,
         index: usize,
         key: WatchKey,
-        reading: Evaluation,
+        evaluation: Evaluation,
         now_s: i64,
         metric: Option<(&MetricRule, MetricInputs<'_>)>,
     ) {
         let rule = &self.rules.all()[index];
-        let patience = HoldTimes {
+        let hold = HoldTimes {
             for_s: rule.for_s,
             keep_firing_for_s: rule.keep_firing_for_s,
         };
         let before = self.phase(&key);
-        let (after, effect) = step(patience, before, reading, now_s);
-        self.set_phase(&key, before, after, now_s, patience);
-        let part = match &key.subject {
+        let (after, effect) = step(hold, before, evaluation, now_s);
+        self.set_phase(&key, before, after, now_s, hold);
+        let segment = match &key.subject {
             Subject::Segment { value, .. } => value.as_str(),
             _ => "",
         };
         let with_trend = |mut evidence: Evidence| {
             if let Some((metric, inputs)) = metric {
-                evidence.trend = trend(metric, inputs, part);
+                evidence.trend = trend(metric, inputs, segment);
             }
             evidence
         };
@@ -103,7 +103,7 @@ impl Engine {
         before: Phase,
         after: Phase,
         now_s: i64,
-        patience: HoldTimes,
+        hold: HoldTimes,
     ) {
         if before == after {
             return;
@@ -118,11 +118,10 @@ impl Engine {
                 };
                 if let Some(earlier_s) = alert.clear_since_s {
                     self.watches
-                        .cancel_close(earlier_s + patience.keep_firing_for_s, key);
+                        .cancel_close(earlier_s + hold.keep_firing_for_s, key);
                 }
                 if clear_since_s.is_some() {
-                    self.watches
-                        .close_at(now_s + patience.keep_firing_for_s, key);
+                    self.watches.close_at(now_s + hold.keep_firing_for_s, key);
                 }
                 alert.clear_since_s = clear_since_s;
                 self.changes.touch(&alert_id);
@@ -147,7 +146,7 @@ impl Engine {
     }
 
     pub(super) fn fire(&mut self, key: WatchKey, before: Phase, mut alert: Alert) {
-        // One that comes back within its second is another one.
+        // An alert that fires again within its second is another alert.
         while self.alerts.contains(&alert.id) {
             alert.id = id(&alert.id);
         }
@@ -182,9 +181,9 @@ impl Engine {
         };
         self.clocks.stop(id, &alert.sla);
         if let Some(clear_since_s) = alert.clear_since_s {
-            let patience_s = self.rules.keep_firing_for_s(&alert.rule);
+            let keep_firing_s = self.rules.keep_firing_for_s(&alert.rule);
             self.watches
-                .cancel_close(clear_since_s + patience_s, &key_of(&alert));
+                .cancel_close(clear_since_s + keep_firing_s, &key_of(&alert));
         }
         self.record_transition(
             Some(&alert),
@@ -269,7 +268,7 @@ impl Engine {
     ) {
         debug_assert!(
             is_drawn(from, to),
-            "{from:?} → {to:?} is not in the picture"
+            "{from:?} → {to:?} is not in TRANSITIONS"
         );
         let (alert_id, by) = (alert.map(|alert| alert.id.clone()), by.map(str::to_owned));
         let event_id = alert.and_then(|alert| alert.evidence.event_ids.first().cloned());

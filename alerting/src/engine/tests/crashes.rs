@@ -1,9 +1,9 @@
-//! Restarts, and writes that a crash cut off.
+//! Restarts, and writes that a crash interrupts.
 
 use super::*;
 
 #[test]
-fn reopened_at_any_point_it_goes_on_where_it_was() {
+fn an_engine_reopened_at_any_point_continues_as_if_it_had_not_been() {
     let play = |restarts: bool| {
         let mut desk = Desk::new();
         let mut log: Vec<Vec<String>> = Vec::new();
@@ -20,7 +20,7 @@ fn reopened_at_any_point_it_goes_on_where_it_was() {
             );
             again(&mut desk, 20);
         }
-        log.push(desk.tell_all(20));
+        log.push(desk.deliver_all(20));
         again(&mut desk, 20);
         desk.command(
             CommandKind::Acknowledge {
@@ -31,7 +31,7 @@ fn reopened_at_any_point_it_goes_on_where_it_was() {
         again(&mut desk, 25);
         desk.engine.on_time(20 + 15 * 60);
         again(&mut desk, 20 + 15 * 60);
-        log.push(desk.tell_all(20 + 15 * 60));
+        log.push(desk.deliver_all(20 + 15 * 60));
         for n in 0..6 {
             desk.close(&payout(&format!("po_{n}"), "", 0), 2000);
             again(&mut desk, 2000);
@@ -41,7 +41,7 @@ fn reopened_at_any_point_it_goes_on_where_it_was() {
         log.push(desk.alerts());
         desk.engine.on_time(2060);
         again(&mut desk, 2060);
-        log.push(desk.tell_all(2060));
+        log.push(desk.deliver_all(2060));
         log.push(desk.alerts());
         log
     };
@@ -51,7 +51,7 @@ fn reopened_at_any_point_it_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_is_pending_is_counted_also_after_a_restart() {
+fn pending_rules_are_counted_after_a_restart_too() {
     let mut desk = Desk::new();
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
@@ -72,7 +72,7 @@ fn what_is_pending_is_counted_also_after_a_restart() {
 }
 
 #[test]
-fn an_alert_that_comes_back_within_its_second_is_another_one() {
+fn an_alert_that_fires_again_within_its_second_is_another_alert() {
     let mut desk = Desk::new();
     let again = Condition {
         event_id: "evt_3".into(),
@@ -81,23 +81,23 @@ fn an_alert_that_comes_back_within_its_second_is_another_one() {
     desk.open(&lost("acct_1"), 100);
     desk.close(&lost("acct_1"), 100);
     desk.open(&again, 100);
-    let told = desk.tell_all(100);
+    let sent = desk.deliver_all(100);
     assert!(
-        told.len() == 4 && told.iter().filter(|t| t.contains("RESOLVED")).count() == 2,
-        "{told:?}"
+        sent.len() == 4 && sent.iter().filter(|t| t.contains("RESOLVED")).count() == 2,
+        "{sent:?}"
     );
     assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
     desk.close(&again, 100);
-    assert_eq!(desk.tell_all(100).len(), 2);
+    assert_eq!(desk.deliver_all(100).len(), 2);
     assert_eq!(desk.alerts(), Vec::<String>::new());
 }
 
 /// The shell writes many documents in parts.
 #[test]
-fn what_was_ended_by_hand_stays_so_wherever_a_crash_cuts_off_the_write() {
+fn a_dismissed_alert_stays_dismissed_wherever_a_crash_interrupts_the_write() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     let (before, ask) = (
         desk.store.clone(),
         CommandKind::Resolve {
@@ -116,17 +116,17 @@ fn what_was_ended_by_hand_stays_so_wherever_a_crash_cuts_off_the_write() {
             desk.command(ask.clone(), 31);
         }
         desk.open(&lost("acct_1"), 40);
-        desk.tell_all(40);
+        desk.deliver_all(40);
         assert_eq!(desk.alerts(), Vec::<String>::new(), "cut at {cut}");
     }
 }
 
 /// The shell writes many documents in parts.
 #[test]
-fn documents_come_in_an_order_in_which_a_crash_loses_nothing() {
+fn documents_are_ordered_so_that_a_crash_loses_nothing() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.command(
         CommandKind::Resolve {
             alert_id: desk.id("lost"),
@@ -135,8 +135,8 @@ fn documents_come_in_an_order_in_which_a_crash_loses_nothing() {
     );
     desk.engine.position.cursor = ChangeCursor::default();
     desk.engine.position.until_s = 30;
-    let told = desk.engine.settle(30);
-    let kinds: Vec<_> = told.iter().map(|w| (w.space, w.body.is_some())).collect();
+    let sent = desk.engine.settle(30);
+    let kinds: Vec<_> = sent.iter().map(|w| (w.space, w.body.is_some())).collect();
     assert_eq!(
         kinds,
         [
@@ -149,7 +149,7 @@ fn documents_come_in_an_order_in_which_a_crash_loses_nothing() {
 }
 
 #[test]
-fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
+fn a_very_large_write_is_repaired_wherever_a_crash_interrupts_it() {
     let storm = |desk: &mut Desk, now_s| {
         for n in 0..8 {
             desk.open(
@@ -173,10 +173,10 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
         // How far was read is written last: the changes come again.
         storm(&mut desk, 25);
         desk.engine.on_time(25);
-        let told = desk.tell_all(25);
+        let sent = desk.deliver_all(25);
         assert!(
-            told.iter().all(|t| t.contains(" × A payout failed")) && !told.is_empty(),
-            "cut at {cut}: {told:?}"
+            sent.iter().all(|t| t.contains(" × A payout failed")) && !sent.is_empty(),
+            "cut at {cut}: {sent:?}"
         );
         let open: u32 = desk
             .engine
@@ -189,7 +189,7 @@ fn a_very_large_write_that_a_crash_cut_off_anywhere_is_mended() {
             desk.close(&payout(&format!("po_{n}"), "", 0), 100);
         }
         desk.engine.on_time(200);
-        desk.tell_all(200);
+        desk.deliver_all(200);
         assert!(
             desk.alerts().is_empty(),
             "cut at {cut}: {:?}",

@@ -3,16 +3,16 @@
 use super::*;
 
 #[test]
-fn a_group_adds_up_what_its_members_show_now() {
+fn a_group_shows_the_current_sum_of_its_members() {
     let mut desk = Desk::new();
     let of = |n: i64, minor| payout(&format!("po_{n}"), &format!("acct_{n}"), minor);
     for n in 0..5 {
         desk.open(&of(n, 100), 20);
     }
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.open(&of(0, 40), 30);
     assert_eq!(
-        desk.tell_all(30),
+        desk.deliver_all(30),
         ["slack 🔴 CRITICAL: 5 × A payout failed"]
     );
     let group = |desk: &Desk| {
@@ -33,17 +33,17 @@ fn a_group_adds_up_what_its_members_show_now() {
 }
 
 #[test]
-fn a_storm_is_told_as_one_and_few_are_told_each() {
+fn a_storm_is_delivered_as_one_group_and_a_few_alerts_one_by_one() {
     let mut desk = Desk::new();
     for n in 0..3 {
         desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
     }
-    assert_eq!(desk.tell_all(20).len(), 6, "three, to two notifiers");
+    assert_eq!(desk.deliver_all(20).len(), 6, "three, to two notifiers");
     for n in 3..10_000 {
         desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), n), 30);
     }
     assert_eq!(
-        desk.tell_all(30),
+        desk.deliver_all(30),
         [
             "email 🔴 CRITICAL: 9997 × A payout failed",
             "slack 🔴 CRITICAL: 9997 × A payout failed"
@@ -52,7 +52,7 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
     // Others join for a while; the message is changed in place.
     desk.open(&payout("po_late", "acct_x", 5), 60);
     assert_eq!(
-        desk.tell_all(60),
+        desk.deliver_all(60),
         ["slack 🔴 CRITICAL: 9998 × A payout failed"]
     );
     let group = desk
@@ -74,12 +74,12 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
         },
         70,
     );
-    desk.tell_all(70);
+    desk.deliver_all(70);
     desk.open(&payout("po_later", "acct_y", 5), 71);
-    let told = desk.tell_all(71);
+    let sent = desk.deliver_all(71);
     assert!(
-        told.contains(&"email 🔴 CRITICAL: A payout failed".to_owned()),
-        "the group is taken as it was: {told:?}"
+        sent.contains(&"email 🔴 CRITICAL: A payout failed".to_owned()),
+        "the group was acknowledged as it was: {sent:?}"
     );
     assert_eq!(
         desk.engine
@@ -94,18 +94,18 @@ fn a_storm_is_told_as_one_and_few_are_told_each() {
     desk.close(&payout("po_late", "", 0), 80);
     desk.close(&payout("po_later", "", 0), 80);
     desk.engine.on_time(140);
-    let told = desk.tell_all(140);
+    let sent = desk.deliver_all(140);
     assert_eq!(
-        told.iter().filter(|t| t.contains("RESOLVED")).count(),
+        sent.iter().filter(|t| t.contains("RESOLVED")).count(),
         10,
-        "four and the group, each twice: {told:?}"
+        "four and the group, each twice: {sent:?}"
     );
     assert!(desk.alerts().is_empty());
     assert!(desk.engine.counts().all(|(_, _, _, n)| n == 0));
 }
 
 #[test]
-fn a_group_that_is_ended_by_hand_says_by_whom() {
+fn a_group_that_a_person_resolved_says_who() {
     let mut desk = Desk::new();
     for n in 0..5 {
         desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
@@ -119,17 +119,17 @@ fn a_group_that_is_ended_by_hand_says_by_whom() {
         30,
     );
     desk.settle(30);
-    let group = desk.engine.alert(&id).expect("not told yet");
+    let group = desk.engine.alert(&id).expect("not delivered yet");
     assert_eq!(
         (group.state, group.resolved_by.as_deref()),
         (AlertState::Resolved, Some("ana"))
     );
-    desk.tell_all(30);
+    desk.deliver_all(30);
     assert!(desk.alerts().is_empty());
 }
 
 #[test]
-fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() {
+fn an_alert_silenced_or_acknowledged_before_delivery_joins_no_group() {
     let mut desk = Desk::new();
     for n in 0..3 {
         desk.open(&payout(&format!("po_{n}"), &format!("acct_{n}"), 100), 20);
@@ -186,7 +186,7 @@ fn what_is_silenced_or_taken_before_it_is_told_does_not_become_one_of_a_group() 
 }
 
 #[test]
-fn a_group_that_is_over_shows_what_it_was_about() {
+fn a_resolved_group_shows_the_sum_of_all_its_members() {
     let mut desk = Desk::new();
     for n in 0..6 {
         desk.open(
@@ -194,7 +194,7 @@ fn a_group_that_is_over_shows_what_it_was_about() {
             20,
         );
     }
-    desk.tell_all(20);
+    desk.deliver_all(20);
     for n in 0..6 {
         desk.close(&payout(&format!("po_{n}"), "", 0), 30);
     }

@@ -1,11 +1,11 @@
-//! A desk to try the engine on, and what concerns all of it.
+//! The engine on a pretended store, and tests that concern all of it.
 
-mod answers;
+mod commands;
 mod crashes;
-mod figures;
 mod groups;
+mod metrics;
+mod notifications;
 mod old_names;
-mod telling;
 mod ticks;
 
 use std::collections::BTreeMap;
@@ -71,11 +71,11 @@ title = "Payouts fail"
 actions = ["Look."]
 "##;
 
-/// An engine and what its store holds: every write goes there, and it can be reopened from there at any time.
+/// An engine and its stored documents: every write goes there, and it can be reopened from there at any time.
 struct Desk {
     engine: Engine,
     store: BTreeMap<(&'static str, String), String>,
-    happened: Vec<TransitionEvent>,
+    transitions: Vec<TransitionEvent>,
 }
 
 fn policy() -> Policy {
@@ -113,7 +113,7 @@ impl Desk {
         Self {
             engine: Engine::open(rules(), policy(), stored).expect("readable"),
             store: BTreeMap::new(),
-            happened: Vec::new(),
+            transitions: Vec::new(),
         }
     }
 
@@ -125,7 +125,7 @@ impl Desk {
         for write in writes {
             self.put(write);
         }
-        self.happened.extend(transitions);
+        self.transitions.extend(transitions);
     }
 
     fn put(&mut self, write: DocumentWrite) {
@@ -177,14 +177,14 @@ impl Desk {
     }
 
     /// Delivers every due message successfully and returns their keys and headlines.
-    fn tell_all(&mut self, now_s: i64) -> Vec<String> {
-        self.tell(now_s, |_| Outcome::Delivered {
+    fn deliver_all(&mut self, now_s: i64) -> Vec<String> {
+        self.deliver(now_s, |_| Outcome::Delivered {
             receipt: Some("r".into()),
         })
     }
 
-    fn tell(&mut self, now_s: i64, answer: impl Fn(&MessageKey) -> Outcome) -> Vec<String> {
-        let mut told = Vec::new();
+    fn deliver(&mut self, now_s: i64, answer: impl Fn(&MessageKey) -> Outcome) -> Vec<String> {
+        let mut sent = Vec::new();
         // Bounded: delivery must come to an end.
         for _ in 0..1000 {
             self.settle(now_s);
@@ -193,25 +193,25 @@ impl Desk {
                 .lanes()
                 .filter(|(_, at_ms)| *at_ms <= now_s * 1000);
             let Some(lane) = lanes.map(|(lane, _)| lane.clone()).next() else {
-                return told;
+                return sent;
             };
             let job = self
                 .engine
                 .begin_attempt(&lane, now_s * 1000)
-                .expect("something to tell");
+                .expect("a message to deliver");
             self.settle(now_s);
-            told.push(format!("{} {}", job.message_key, job.message.headline));
+            sent.push(format!("{} {}", job.message_key, job.message.headline));
             let Attempt {
                 alert_id,
-                message_key: way,
+                message_key: key,
                 revision,
                 ..
             } = job;
-            let outcome = answer(&way);
+            let outcome = answer(&key);
             self.engine.on_attempt_result(
                 &AttemptResult {
                     alert_id,
-                    message_key: way,
+                    message_key: key,
                     revision,
                     outcome,
                     possible_duplicate: false,
@@ -219,10 +219,10 @@ impl Desk {
                 now_s * 1000,
             );
         }
-        panic!("endless: {told:?}");
+        panic!("endless: {sent:?}");
     }
 
-    /// Subject and state of every alert that is not over and told.
+    /// Subject and state of every alert that is not in the history.
     fn alerts(&self) -> Vec<String> {
         let mut found: Vec<_> = self
             .engine
@@ -307,10 +307,10 @@ static PIPELINE: PipelineStatus = PipelineStatus {
 };
 
 #[test]
-fn a_rule_that_is_gone_resolves_what_it_fired() {
+fn a_removed_rule_resolves_its_alerts() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     let stored = Documents {
         alerts: desk
             .store
@@ -331,7 +331,7 @@ fn a_rule_that_is_gone_resolves_what_it_fired() {
 }
 
 #[test]
-fn what_fell_due_is_asked_for_once_per_second_and_delay() {
+fn due_windows_are_one_per_second_and_delay() {
     let mut desk = Desk::new();
     desk.engine.position.until_s = 10_000;
     assert_eq!(
@@ -352,10 +352,10 @@ fn what_fell_due_is_asked_for_once_per_second_and_delay() {
     );
 }
 
-/// Whatever comes in whatever order: the engine takes the ways that the picture shows, and no others, and in
-/// the end nothing is left.
+/// In whatever order inputs come, the engine takes the listed transitions and no others, and in the end nothing is
+/// left.
 #[test]
-fn every_way_in_the_picture_is_taken_and_no_other() {
+fn every_listed_transition_is_taken_and_no_other() {
     let mut taken = BTreeSet::new();
     for seed in 0..40_u64 {
         let mut random = seed;
@@ -409,7 +409,7 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
                     desk.reopen();
                 }
                 8 => desk.engine.on_time(now_s),
-                _ => drop(desk.tell_all(now_s)),
+                _ => drop(desk.deliver_all(now_s)),
             }
         }
         desk.engine.on_scan(&[], now_s);
@@ -428,7 +428,7 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
             desk.command(CommandKind::Resolve { alert_id }, now_s + 61);
         }
         desk.engine.on_time(now_s + 61);
-        desk.tell_all(now_s + 61);
+        desk.deliver_all(now_s + 61);
         assert!(desk.alerts().is_empty(), "seed {seed}: {:?}", desk.alerts());
         let is_left = |stage, n| n == 0 || (stage == Stage::Pending && n > 0);
         assert!(
@@ -437,7 +437,7 @@ fn every_way_in_the_picture_is_taken_and_no_other() {
                 .all(|(_, _, stage, n)| is_left(stage, n)),
             "seed {seed}"
         );
-        taken.extend(desk.happened.iter().map(|h| (h.from, h.to)));
+        taken.extend(desk.transitions.iter().map(|h| (h.from, h.to)));
     }
     let drawn: BTreeSet<_> = TRANSITIONS
         .iter()

@@ -59,7 +59,7 @@ impl Desk {
         for write in &output.decisions.writes {
             self.put(write.clone());
         }
-        self.happened.append(&mut output.decisions.transitions);
+        self.transitions.append(&mut output.decisions.transitions);
         (reads, output)
     }
 
@@ -249,7 +249,7 @@ fn changes_are_read_to_the_end_before_anything_is_decided() {
         commands(),
     ];
     assert_eq!(reads(&rounds), expected);
-    assert!(desk.alerts().is_empty() && desk.happened.is_empty());
+    assert!(desk.alerts().is_empty() && desk.transitions.is_empty());
     let next = desk.tick(&mut found, 100);
     assert_eq!(next[1].0, changes_after(read_up_to(2)));
 }
@@ -288,9 +288,13 @@ fn too_many_changes_are_replaced_by_a_scan() {
 #[test]
 fn a_scan_is_written_in_parts_and_an_evaluator_that_dies_within_it_starts_it_again() {
     let (mut desk, mut found) = ticked();
-    desk.engine.on_recovery("run_2");
+    let gap = ChangePage {
+        gap: true,
+        ..page(vec![], read_up_to(9))
+    };
+    found.pages = vec![gap];
     found.open = accounts(SCAN_PART + 1);
-    for _ in 0..2 {
+    for _ in 0..3 {
         desk.round(&mut found, 100)
             .1
             .unfinished

@@ -1,24 +1,24 @@
-//! What people ask for, what explains what, and what clocks say.
+//! Commands, inhibition, silences and SLA clocks.
 
 use super::*;
 
 #[test]
-fn what_another_alert_explains_is_told_only_if_it_outlives_it() {
+fn an_inhibited_alert_is_delivered_only_if_it_outlives_the_inhibitor() {
     let mut desk = Desk::new();
     desk.open(&payout("po_1", "acct_1", 100), 20);
     desk.open(&lost("acct_1"), 20);
     desk.open(&payout("po_2", "acct_2", 100), 20);
-    let told = desk.tell_all(20);
+    let sent = desk.deliver_all(20);
     assert_eq!(
-        told.len(),
+        sent.len(),
         4,
-        "the lost account and the payout of the other one: {told:?}"
+        "the lost account and the payout of the other one: {sent:?}"
     );
     desk.close(&lost("acct_1"), 30);
-    let told = desk.tell_all(30);
+    let sent = desk.deliver_all(30);
     assert!(
-        told.contains(&"slack 🔴 CRITICAL: A payout failed".to_owned()),
-        "{told:?}"
+        sent.contains(&"slack 🔴 CRITICAL: A payout failed".to_owned()),
+        "{sent:?}"
     );
     let clock = desk
         .engine
@@ -26,11 +26,11 @@ fn what_another_alert_explains_is_told_only_if_it_outlives_it() {
         .filter(|a| a.rule == "payout")
         .map(|a| a.sla.respond_due_s - 15 * 60)
         .max();
-    assert_eq!(clock, Some(30), "its clocks began when somebody could know");
+    assert_eq!(clock, Some(30), "its clocks began when it was delivered");
 }
 
 #[test]
-fn a_silence_ends_and_what_still_fires_is_told() {
+fn alerts_that_still_fire_when_a_silence_ends_are_delivered() {
     let mut desk = Desk::new();
     let silence = Silence {
         id: "si_1".into(),
@@ -46,13 +46,13 @@ fn a_silence_ends_and_what_still_fires_is_told() {
     desk.command(CommandKind::Silence(silence), 0);
     desk.open(&lost("acct_1"), 20);
     desk.open(&lost("acct_2"), 20);
-    assert_eq!(desk.tell_all(20).len(), 2, "the other one only");
+    assert_eq!(desk.deliver_all(20).len(), 2, "the other one only");
     desk.settle(20);
     desk.reopen();
     desk.engine.on_time(99);
-    assert!(desk.tell_all(99).is_empty());
+    assert!(desk.deliver_all(99).is_empty());
     desk.engine.on_time(100);
-    assert_eq!(desk.tell_all(100).len(), 2);
+    assert_eq!(desk.deliver_all(100).len(), 2);
     assert_eq!(desk.engine.silences().count(), 1, "still listed");
     // Ended early.
     let again = Silence {
@@ -68,56 +68,63 @@ fn a_silence_ends_and_what_still_fires_is_told() {
     };
     desk.command(CommandKind::Silence(again), 110);
     desk.open(&lost("acct_3"), 120);
-    assert!(desk.tell_all(120).is_empty());
+    assert!(desk.deliver_all(120).is_empty());
     desk.command(
         CommandKind::Unsilence {
             silence_id: "si_2".into(),
         },
         130,
     );
-    assert!(desk.tell_all(130).iter().any(|t| t.starts_with("slack 🔴")));
+    assert!(
+        desk.deliver_all(130)
+            .iter()
+            .any(|t| t.starts_with("slack 🔴"))
+    );
 }
 
 #[test]
-fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
+fn clocks_warn_and_escalate_until_a_person_acknowledges() {
     let mut desk = Desk::new();
     let minute = 60;
     desk.open(&lost("acct_1"), 0);
-    desk.tell_all(0);
+    desk.deliver_all(0);
     desk.engine.on_time(12 * minute);
-    let told = desk.tell_all(12 * minute);
+    let sent = desk.deliver_all(12 * minute);
     assert!(
-        told.iter()
+        sent.iter()
             .any(|t| t.starts_with("slack#1 ⏳ RESPONSE DUE SOON")),
-        "{told:?}"
+        "{sent:?}"
     );
     desk.engine.on_time(15 * minute);
-    let told = desk.tell_all(15 * minute);
+    let sent = desk.deliver_all(15 * minute);
     assert!(
-        told.iter().any(|t| t.contains("NO RESPONSE IN TIME")),
-        "{told:?}"
+        sent.iter().any(|t| t.contains("NO RESPONSE IN TIME")),
+        "{sent:?}"
     );
     desk.engine.on_time(30 * minute);
-    let told = desk.tell_all(30 * minute);
-    assert!(told.iter().any(|t| t.contains("ESCALATION 1")), "{told:?}");
+    let sent = desk.deliver_all(30 * minute);
+    assert!(sent.iter().any(|t| t.contains("ESCALATION 1")), "{sent:?}");
     desk.command(
         CommandKind::Acknowledge {
             alert_id: desk.id("lost"),
         },
         35 * minute,
     );
-    desk.tell_all(35 * minute);
+    desk.deliver_all(35 * minute);
     desk.engine.on_time(46 * minute);
-    assert!(desk.tell_all(46 * minute).is_empty(), "somebody has it");
-    desk.engine.on_time(60 * minute);
-    let told = desk.tell_all(60 * minute);
     assert!(
-        told.iter().any(|t| t.contains("NOT RESOLVED IN TIME")),
-        "{told:?}"
+        desk.deliver_all(46 * minute).is_empty(),
+        "it is acknowledged"
+    );
+    desk.engine.on_time(60 * minute);
+    let sent = desk.deliver_all(60 * minute);
+    assert!(
+        sent.iter().any(|t| t.contains("NOT RESOLVED IN TIME")),
+        "{sent:?}"
     );
     assert!(
-        !told.iter().any(|t| t.contains("DUE SOON")),
-        "a warning is not sent together with the breach it warned of: {told:?}"
+        !sent.iter().any(|t| t.contains("DUE SOON")),
+        "a warning is not sent together with the breach it warned of: {sent:?}"
     );
     let kinds: Vec<_> = desk
         .engine
@@ -136,17 +143,17 @@ fn clocks_warn_escalate_and_fall_silent_when_somebody_answers() {
 }
 
 #[test]
-fn what_was_ended_by_hand_does_not_fire_again_before_it_has_been_over() {
+fn a_dismissed_alert_fires_again_only_after_its_condition_closed() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.command(
         CommandKind::Resolve {
             alert_id: desk.id("lost"),
         },
         30,
     );
-    desk.tell_all(30);
+    desk.deliver_all(30);
     desk.reopen();
     desk.open(&lost("acct_1"), 40);
     desk.engine.on_scan(&[lost("acct_1")], 41);
@@ -158,13 +165,12 @@ fn what_was_ended_by_hand_does_not_fire_again_before_it_has_been_over() {
     assert_eq!(desk.alerts(), ["lost account acct_1 firing"]);
 }
 
-/// The rule of payouts keeps firing for a minute: in between, what was over is not the trouble that was
-/// ended by hand.
+/// The rule of payouts keeps firing for a minute: the condition that opens within it is not the one that was dismissed.
 #[test]
-fn what_was_ended_by_hand_after_it_was_over_fires_when_it_begins_again() {
+fn an_alert_dismissed_after_its_condition_closed_fires_when_it_opens_again() {
     let mut desk = Desk::new();
     desk.open(&payout("po_1", "acct_1", 100), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.close(&payout("po_1", "acct_1", 100), 30);
     desk.command(
         CommandKind::Resolve {
@@ -172,7 +178,7 @@ fn what_was_ended_by_hand_after_it_was_over_fires_when_it_begins_again() {
         },
         40,
     );
-    desk.tell_all(40);
+    desk.deliver_all(40);
     desk.reopen();
     desk.open(&payout("po_1", "acct_1", 100), 50);
     desk.settle(50);
@@ -180,7 +186,7 @@ fn what_was_ended_by_hand_after_it_was_over_fires_when_it_begins_again() {
 }
 
 #[test]
-fn a_silence_asked_for_by_a_clock_that_is_ahead_begins_at_once() {
+fn a_silence_from_a_clock_that_is_ahead_begins_at_once() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     let matches = Matcher {
@@ -199,11 +205,11 @@ fn a_silence_asked_for_by_a_clock_that_is_ahead_begins_at_once() {
         }),
         20,
     );
-    assert!(desk.tell_all(20).is_empty());
+    assert!(desk.deliver_all(20).is_empty());
 }
 
 #[test]
-fn what_stops_a_clock_says_how_long_it_took_and_what_nobody_was_told_of_does_not() {
+fn a_transition_that_stops_a_clock_says_how_long_it_took_unless_the_alert_was_silenced() {
     let mut desk = Desk::new();
     let silence = Silence {
         id: "si_1".into(),
@@ -218,7 +224,7 @@ fn what_stops_a_clock_says_how_long_it_took_and_what_nobody_was_told_of_does_not
     };
     desk.command(CommandKind::Silence(silence), 0);
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.command(
         CommandKind::Acknowledge {
             alert_id: desk.id("lost"),
@@ -226,11 +232,11 @@ fn what_stops_a_clock_says_how_long_it_took_and_what_nobody_was_told_of_does_not
         50,
     );
     desk.close(&lost("acct_1"), 95);
-    desk.tell_all(95);
+    desk.deliver_all(95);
     desk.open(&lost("acct_2"), 100);
     desk.close(&lost("acct_2"), 150);
     desk.settle(150);
-    let clocked: Vec<_> = desk.happened.iter().map(|h| (h.to, h.clocked)).collect();
+    let clocked: Vec<_> = desk.transitions.iter().map(|h| (h.to, h.clocked)).collect();
     assert_eq!(
         clocked,
         [

@@ -1,9 +1,9 @@
-//! Rules on figures, and late events.
+//! Rules on metrics, and late events.
 
 use super::*;
 
 #[test]
-fn figures_wait_for_their_time_and_are_judged_by_part() {
+fn a_metric_rule_waits_for_its_time_and_evaluates_each_segment() {
     let mut desk = Desk::new();
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
@@ -16,18 +16,18 @@ fn figures_wait_for_their_time_and_are_judged_by_part() {
     assert!(desk.alerts().is_empty());
     desk.engine.on_counters(facts(&counters, 160));
     assert!(
-        desk.tell_all(160)
+        desk.deliver_all(160)
             .contains(&"slack 🟠 HIGH: Payouts fail (usd)".to_owned())
     );
     assert_eq!(desk.alerts(), ["failures currency usd firing"]);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 3);
     desk.engine.on_counters(facts(&counters, 200));
-    desk.tell_all(200);
+    desk.deliver_all(200);
     assert!(desk.alerts().is_empty(), "half is not above half");
 }
 
 #[test]
-fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() {
+fn an_unknown_metric_does_not_resolve_by_time_alone() {
     let patient = RULES.replace(
         "for = \"1m\"\nseverity",
         "keep_firing_for = \"10m\"\nseverity",
@@ -50,7 +50,7 @@ fn a_figure_of_which_nothing_is_known_any_more_does_not_resolve_by_time_alone() 
 }
 
 #[test]
-fn what_was_left_aside_waits_for_its_own_rule_only() {
+fn a_skipped_condition_waits_for_its_own_rule_only() {
     let strict = RULES.replace("above = 0.5", "above = 0.5\nfresh_within = \"1s\"");
     let mut desk = Desk::new();
     let changed = crate::rule_text::parse(&[("test".into(), strict)]);
@@ -73,7 +73,7 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
     desk.engine.on_counters(facts(&counters, 4 * hour + 60));
     assert!(
         desk.engine.scan_reason(4 * hour + 60).is_some(),
-        "a stricter rule is late, which left nothing aside"
+        "only the stricter rule is late, and it skipped nothing"
     );
     desk.engine
         .on_scan(std::slice::from_ref(&due), 4 * hour + 60);
@@ -81,7 +81,7 @@ fn what_was_left_aside_waits_for_its_own_rule_only() {
 }
 
 #[test]
-fn a_figure_that_moved_too_soon_is_shown_when_it_may_be() {
+fn a_metric_that_moved_within_the_refresh_period_is_shown_after_it() {
     let mut desk = Desk::new();
     let mut counters = Counters::default();
     counters.add(Bucket::Hour(0), &["payouts", "failed", "usd"], 3);
@@ -89,21 +89,21 @@ fn a_figure_that_moved_too_soon_is_shown_when_it_may_be() {
         desk.engine.on_counters(facts(&counters, now_s));
         desk.settle(now_s);
     }
-    desk.tell_all(160);
+    desk.deliver_all(160);
     counters.add(Bucket::Hour(0), &["payouts", "paid", "usd"], 1);
     desk.engine.on_counters(facts(&counters, 200));
-    assert!(desk.tell_all(200).is_empty(), "not yet");
+    assert!(desk.deliver_all(200).is_empty(), "not yet");
     desk.reopen();
     desk.engine.on_counters(facts(&counters, 459));
-    assert!(desk.tell_all(459).is_empty());
+    assert!(desk.deliver_all(459).is_empty());
     desk.engine.on_counters(facts(&counters, 460));
-    assert_eq!(desk.tell_all(460), ["slack 🟠 HIGH: Payouts fail (usd)"]);
+    assert_eq!(desk.deliver_all(460), ["slack 🟠 HIGH: Payouts fail (usd)"]);
     desk.engine.on_counters(facts(&counters, 900));
-    assert!(desk.tell_all(900).is_empty(), "it has not moved");
+    assert!(desk.deliver_all(900).is_empty(), "it has not moved");
 }
 
 #[test]
-fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
+fn while_events_are_late_overdue_conditions_do_not_fire() {
     let mut desk = Desk::new();
     let hour = 3600;
     let mut due = condition(
@@ -133,7 +133,7 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
     assert_eq!(desk.alerts(), ["due account acct_1 firing"]);
     desk.settle(4 * hour + 60);
     assert!(desk.engine.scan_reason(4 * hour + 60).is_none());
-    // Deliveries wait and none is applied: what would show it may be among them.
+    // Deliveries wait and none is applied: the event that closes the condition may be among them.
     let stalled = PipelineStatus {
         stalled_s: 301,
         ..PIPELINE.clone()
@@ -151,7 +151,7 @@ fn while_events_are_late_nobody_is_accused_of_not_having_acted() {
 }
 
 #[test]
-fn a_figure_rule_that_is_gone_or_divides_otherwise_ends_what_it_fired() {
+fn a_metric_rule_that_is_removed_or_has_other_segments_ends_its_alerts() {
     for (from, to) in [
         ("name = \"failures\"", "name = \"other\""),
         ("by = \"currency\"\n", ""),

@@ -1,23 +1,23 @@
-//! Messages: when they are told, and what becomes of attempts that fail.
+//! Messages: when they are delivered, and how failed attempts continue.
 
 use super::*;
 
 #[test]
-fn an_alert_is_told_when_it_fires_and_when_it_is_over() {
+fn an_alert_is_delivered_when_it_fires_and_when_it_resolves() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     desk.open(&lost("acct_1"), 21);
     assert_eq!(
-        desk.tell_all(21),
+        desk.deliver_all(21),
         [
             "email 🔴 CRITICAL: A provider can no longer take charges",
             "slack 🔴 CRITICAL: A provider can no longer take charges"
         ]
     );
-    assert!(desk.tell_all(22).is_empty());
+    assert!(desk.deliver_all(22).is_empty());
     desk.close(&lost("acct_1"), 30);
     assert_eq!(
-        desk.tell_all(30),
+        desk.deliver_all(30),
         [
             "email ✅ RESOLVED: A provider can no longer take charges",
             "slack ✅ RESOLVED: A provider can no longer take charges"
@@ -33,7 +33,7 @@ fn an_alert_is_told_when_it_fires_and_when_it_is_over() {
 }
 
 #[test]
-fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
+fn an_attempt_that_a_crash_interrupted_is_searched_for_first() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
     desk.settle(20);
@@ -58,8 +58,8 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
         doubtful.text
     );
     assert_eq!(doubtful.delivery_id, job.message.delivery_id);
-    // Found: nothing more to tell.
-    let told = AttemptResult {
+    // Found: nothing is left to deliver.
+    let sent = AttemptResult {
         alert_id: job.alert_id,
         message_key: job.message_key,
         revision,
@@ -68,13 +68,13 @@ fn an_attempt_that_a_crash_cut_off_is_looked_for_first() {
         },
         possible_duplicate: false,
     };
-    desk.engine.on_attempt_result(&told, 20_000);
+    desk.engine.on_attempt_result(&sent, 20_000);
     desk.settle(20);
     assert!(desk.engine.begin_attempt(&lane, i64::MAX).is_none());
 }
 
 #[test]
-fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
+fn failed_attempts_are_repeated_later_and_a_broken_notifier_is_replaced() {
     let mut desk = Desk::new();
     desk.command(
         CommandKind::Silence(Silence {
@@ -91,29 +91,29 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
         0,
     );
     desk.open(&lost("acct_1"), 20);
-    let wait = |way: &MessageKey| match way.notifier.as_str() {
+    let wait = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::RetryAfter { wait_ms: 30_000 },
         _ => Outcome::Failed {
             reason: "550".into(),
             permanent: false,
         },
     };
-    assert_eq!(desk.tell(20, wait).len(), 2);
+    assert_eq!(desk.deliver(20, wait).len(), 2);
     assert_eq!(
-        desk.tell_all(49).len(),
+        desk.deliver_all(49).len(),
         1,
-        "email's pause is over, Slack's is not"
+        "email's pause has ended, Slack's has not"
     );
-    assert_eq!(desk.tell_all(50).len(), 1);
+    assert_eq!(desk.deliver_all(50).len(), 1);
     desk.close(&lost("acct_1"), 60);
-    let gone = |way: &MessageKey| match way.notifier.as_str() {
+    let gone = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::Failed {
             reason: "invalid_auth".into(),
             permanent: true,
         },
         _ => Outcome::Delivered { receipt: None },
     };
-    desk.tell(60, gone);
+    desk.deliver(60, gone);
     assert_eq!(
         desk.engine.broken_notifiers().collect::<Vec<_>>(),
         ["slack"]
@@ -123,25 +123,25 @@ fn failed_attempts_are_repeated_later_and_a_broken_way_is_replaced() {
         desk.engine.broken_notifiers().collect::<Vec<_>>(),
         ["slack"]
     );
-    // The failing channel is retried from time to time. A delivery mends it.
-    assert_eq!(desk.tell_all(60 + 299).len(), 0);
-    assert_eq!(desk.tell_all(60 + 300).len(), 1);
+    // The failing channel is retried from time to time. A delivery repairs it.
+    assert_eq!(desk.deliver_all(60 + 299).len(), 0);
+    assert_eq!(desk.deliver_all(60 + 300).len(), 1);
     assert_eq!(desk.engine.broken_notifiers().count(), 0);
     assert!(desk.alerts().is_empty());
 }
 
 #[test]
-fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
+fn a_later_mail_that_may_have_arrived_says_so_too() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.close(&lost("acct_1"), 30);
     desk.settle(30);
     let lane = ("email".to_owned(), "alerts-critical".to_owned());
     assert!(
         desk.engine
             .begin_attempt(&lane, 30_000)
-            .expect("it is over")
+            .expect("it is resolved")
             .unconfirmed
             .is_none()
     );
@@ -157,7 +157,7 @@ fn a_mail_that_may_have_arrived_says_so_also_when_it_is_not_the_first() {
 }
 
 #[test]
-fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
+fn a_broken_notifier_that_is_retried_is_replaced_once() {
     let mut desk = Desk::new();
     desk.reopen_with(
         rules(),
@@ -169,27 +169,27 @@ fn a_broken_way_that_is_tried_again_is_replaced_one_time() {
         desk.engine.on_counters(facts(&counters, now_s));
         desk.settle(now_s);
     }
-    let fails = |way: &MessageKey| match way.notifier.as_str() {
+    let fails = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::Failed {
             reason: "invalid_auth".into(),
             permanent: true,
         },
         _ => Outcome::Delivered { receipt: None },
     };
-    let told = |told: Vec<String>| -> Vec<String> {
-        told.iter()
+    let notifiers = |sent: Vec<String>| -> Vec<String> {
+        sent.iter()
             .map(|t| t.split(' ').next().unwrap_or_default().to_owned())
             .collect()
     };
     assert_eq!(
-        told(desk.tell(160, fails)),
+        notifiers(desk.deliver(160, fails)),
         ["email", "slack", "sms", "webhook"]
     );
-    assert_eq!(told(desk.tell(460, fails)), ["slack"]);
+    assert_eq!(notifiers(desk.deliver(460, fails)), ["slack"]);
 }
 
 #[test]
-fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
+fn another_notifier_delivers_for_one_that_is_no_longer_configured() {
     let fails = |_: &MessageKey| Outcome::Failed {
         reason: "502".into(),
         permanent: false,
@@ -197,35 +197,35 @@ fn what_a_notifier_that_is_no_longer_set_up_has_not_told_is_told_by_another() {
     let mut desk = Desk::new();
     desk.reopen_with(rules(), policy_with(&["slack"]));
     desk.open(&lost("acct_1"), 20);
-    desk.tell(20, fails);
+    desk.deliver(20, fails);
     desk.reopen_with(rules(), policy_with(&["email"]));
     assert_eq!(
-        desk.tell_all(30),
+        desk.deliver_all(30),
         ["email 🔴 CRITICAL: A provider can no longer take charges"]
     );
     desk.engine.on_time(20 + 15 * 60);
-    let told = desk.tell(20 + 15 * 60, fails);
+    let sent = desk.deliver(20 + 15 * 60, fails);
     assert_eq!(
-        told,
+        sent,
         ["email#1 ⏰ NO RESPONSE IN TIME · 🔴 CRITICAL: A provider can no longer take charges"]
     );
-    // It was told before by a way that is gone, and is open: so are those who have it now.
+    // A notifier that is gone delivered it before, and it is open: its present readers get it too.
     desk.reopen_with(rules(), policy_with(&["log"]));
-    assert_eq!(desk.tell_all(2000).len(), 2, "the alert and its notice");
+    assert_eq!(desk.deliver_all(2000).len(), 2, "the alert and its notice");
     desk.close(&lost("acct_1"), 2000);
     desk.settle(2000);
     desk.reopen_with(rules(), policy_with(&["sms"]));
     assert_eq!(
-        desk.tell_all(2000),
+        desk.deliver_all(2000),
         Vec::<String>::new(),
         "the channel never had the message"
     );
 }
 
 #[test]
-fn what_was_mended_is_used_at_once_for_all_that_waited() {
+fn a_repaired_notifier_delivers_everything_that_waited() {
     let mut desk = Desk::new();
-    let fails = |way: &MessageKey| match way.notifier.as_str() {
+    let fails = |key: &MessageKey| match key.notifier.as_str() {
         "slack" => Outcome::Failed {
             reason: "invalid_auth".into(),
             permanent: true,
@@ -234,10 +234,10 @@ fn what_was_mended_is_used_at_once_for_all_that_waited() {
     };
     for (n, now_s) in [(1, 20), (2, 200)] {
         desk.open(&lost(&format!("acct_{n}")), now_s);
-        desk.tell(now_s, fails);
+        desk.deliver(now_s, fails);
     }
     assert_eq!(
-        desk.tell_all(20 + 300).len(),
+        desk.deliver_all(20 + 300).len(),
         2,
         "the first is tried, and with it the second"
     );
@@ -246,10 +246,10 @@ fn what_was_mended_is_used_at_once_for_all_that_waited() {
 }
 
 #[test]
-fn a_deleted_message_is_posted_anew() {
+fn a_deleted_message_is_posted_again() {
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 20);
-    desk.tell_all(20);
+    desk.deliver_all(20);
     desk.command(
         CommandKind::Acknowledge {
             alert_id: desk.id("lost"),
@@ -265,14 +265,14 @@ fn a_deleted_message_is_posted_anew() {
     assert_eq!(job.message.receipt.as_deref(), Some("r"));
     let Attempt {
         alert_id,
-        message_key: way,
+        message_key: key,
         revision,
         ..
     } = job;
     desk.engine.on_attempt_result(
         &AttemptResult {
             alert_id,
-            message_key: way,
+            message_key: key,
             revision,
             outcome: Outcome::Gone,
             possible_duplicate: false,
@@ -291,25 +291,25 @@ fn a_deleted_message_is_posted_anew() {
 }
 
 #[test]
-fn what_is_over_before_anybody_looked_is_told_as_that() {
-    // It was read while it held, and is over before a message could go out.
+fn an_alert_that_resolved_before_delivery_is_delivered_as_resolved() {
+    // It was read while it was open, and closed before a message could be sent.
     let mut desk = Desk::new();
     desk.open(&lost("acct_1"), 100);
     desk.close(&lost("acct_1"), 100);
     let resolved = "✅ RESOLVED: A provider can no longer take charges";
     assert_eq!(
-        desk.tell_all(100),
+        desk.deliver_all(100),
         [format!("email {resolved}"), format!("slack {resolved}")]
     );
     assert_eq!(desk.alerts(), Vec::<String>::new());
-    // Many of them are told as one, and beside one that goes on.
+    // Many of them are delivered as one group, also together with one that still fires.
     for n in 2..=9 {
         desk.open(&lost(&format!("acct_{n}")), 200);
         desk.close(&lost(&format!("acct_{n}")), 200);
     }
     let many = "✅ RESOLVED: 8 × A provider can no longer take charges";
     assert_eq!(
-        desk.tell_all(200),
+        desk.deliver_all(200),
         [format!("email {many}"), format!("slack {many}")]
     );
     for n in 10..=19 {
@@ -319,9 +319,9 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
         }
     }
     assert!(
-        desk.tell_all(300)
+        desk.deliver_all(300)
             .iter()
-            .all(|told| told.contains("CRITICAL: 10 × "))
+            .all(|sent| sent.contains("CRITICAL: 10 × "))
     );
     let group = desk
         .engine
@@ -331,11 +331,11 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
     assert_eq!((group.joined, group.open), (10, 1));
     desk.close(&lost("acct_10"), 310);
     assert!(
-        desk.tell_all(310)
+        desk.deliver_all(310)
             .iter()
-            .all(|told| told.contains("RESOLVED: 10 × "))
+            .all(|sent| sent.contains("RESOLVED: 10 × "))
     );
-    // What is silenced is not told as over either.
+    // A silenced alert is not delivered as resolved either.
     let silence = Silence {
         id: "si_1".into(),
         matches: Matcher {
@@ -350,12 +350,12 @@ fn what_is_over_before_anybody_looked_is_told_as_that() {
     desk.command(CommandKind::Silence(silence), 400);
     desk.open(&lost("acct_1"), 410);
     desk.close(&lost("acct_1"), 410);
-    assert_eq!(desk.tell_all(410), Vec::<String>::new());
+    assert_eq!(desk.deliver_all(410), Vec::<String>::new());
     assert_eq!(desk.alerts(), Vec::<String>::new());
 }
 
 #[test]
-fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
+fn a_condition_that_closed_before_it_was_read_fires_nothing() {
     let mut desk = Desk::new();
     let opened = |n: usize| ConditionChange::Open(lost(&format!("acct_{n}")));
     let closed = |n: usize| ConditionChange::Close(lost(&format!("acct_{n}")).key);
@@ -366,26 +366,26 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
         .chain([opened(400)])
         .collect();
     desk.engine.on_changes(&unread, 100);
-    let told = desk.tell_all(100);
+    let sent = desk.deliver_all(100);
     assert!(
-        told.len() == 2
-            && told
+        sent.len() == 2
+            && sent
                 .iter()
-                .all(|told| told.contains("CRITICAL: A provider")),
-        "{told:?}"
+                .all(|sent| sent.contains("CRITICAL: A provider")),
+        "{sent:?}"
     );
-    assert_eq!((desk.alerts().len(), desk.happened.len()), (1, 1));
-    // The one that fires ends, and another one begins; what came between them is nobody's.
+    assert_eq!((desk.alerts().len(), desk.transitions.len()), (1, 1));
+    // The condition that fires closes, and another one opens; what came between them fires nothing.
     let came_back = [closed(400), opened(400), closed(400), opened(400)];
     desk.engine.on_changes(&came_back, 200);
-    let mut told = desk.tell_all(200);
-    told.retain(|told| told.starts_with("slack"));
-    told.sort();
+    let mut sent = desk.deliver_all(200);
+    sent.retain(|sent| sent.starts_with("slack"));
+    sent.sort();
     assert!(
-        told.len() == 2 && told[0].contains("RESOLVED") && told[1].contains("CRITICAL"),
-        "{told:?}"
+        sent.len() == 2 && sent[0].contains("RESOLVED") && sent[1].contains("CRITICAL"),
+        "{sent:?}"
     );
-    // What fires already shows how it was at last.
+    // An alert that fires already shows the last state.
     let changed = Condition {
         detail: Some("rejected".into()),
         ..lost("acct_400")
@@ -396,7 +396,7 @@ fn what_was_over_before_it_was_read_fires_nothing_and_is_told_to_nobody() {
         .engine
         .alerts()
         .find(|alert| alert.is_over())
-        .expect("told as over");
+        .expect("a resolved alert");
     assert!(
         format!("{:?}", last.evidence).contains("rejected"),
         "{:?}",

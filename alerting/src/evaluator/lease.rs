@@ -1,0 +1,106 @@
+//! The lease: of several processes one evaluates.
+
+use std::time::Duration;
+
+use revwatch_core::ports::Clock;
+use revwatch_storage::ports::{Fence, StoreError};
+use tokio::time::Instant;
+
+use super::EvaluatorError;
+use crate::Alerting;
+use crate::engine::TickTime;
+use crate::journal_sync::JournalWriter;
+
+/// The lease that makes one process of several the evaluator.
+pub(super) const LEASE: &str = "alerting";
+
+/// The lease, as this process holds it, and what it may write while it does.
+pub(crate) struct LeaseGuard<'a> {
+    holder: &'a str,
+    pub(super) fence: Fence,
+    /// Since when this process has held the lease.
+    since: Instant,
+    renewed: Instant,
+    /// The store's last recovery when the engine was opened.
+    pub(super) recovery_id: String,
+    pub(super) journal: &'a mut JournalWriter,
+}
+
+impl<'a> LeaseGuard<'a> {
+    pub(super) fn new(
+        holder: &'a str,
+        fence: Fence,
+        renewed: Instant,
+        recovery_id: String,
+        journal: &'a mut JournalWriter,
+    ) -> Self {
+        Self {
+            holder,
+            fence,
+            since: renewed,
+            renewed,
+            recovery_id,
+            journal,
+        }
+    }
+
+    /// The time, as the engine needs it.
+    pub(super) fn time(&self, clock: &dyn Clock) -> TickTime {
+        TickTime {
+            now_s: clock.now_s(),
+            elapsed: self.since.elapsed(),
+        }
+    }
+}
+
+impl Alerting {
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs_f64(self.config.lease_seconds)
+    }
+
+    /// A line of the journal is written, or is not, before another evaluator could have the lease and write newer ones.
+    pub(super) fn journal_within(&self) -> Duration {
+        self.lease() / 3
+    }
+
+    /// The fence, and when the lease was requested: from then on it counts. `None`: another process holds it.
+    pub(super) async fn take_lease(
+        &self,
+        holder: &str,
+    ) -> Result<Option<(Fence, Instant)>, StoreError> {
+        let requested = Instant::now();
+        let ttl_ms = u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX);
+        let fence = self.store.lease(LEASE, holder, ttl_ms).await?;
+        Ok(fence.map(|fence| (fence, requested)))
+    }
+
+    /// Renews the lease in good time: two thirds of it, at least, are left afterwards.
+    pub(super) async fn keep_lease(&self, held: &mut LeaseGuard<'_>) -> Result<(), StoreError> {
+        if held.renewed.elapsed() <= self.lease() / 3 {
+            return Ok(());
+        }
+        match self.take_lease(held.holder).await? {
+            Some((fence, requested)) if fence == held.fence => {
+                held.renewed = requested;
+                Ok(())
+            }
+            _ => Err(StoreError::Fenced),
+        }
+    }
+
+    /// The store's last recovery. While data is missing nothing is decided: alerts would resolve and fire again.
+    pub(super) async fn recovery_id(&self) -> Result<String, EvaluatorError> {
+        let health = self.store.health().await?;
+        let incomplete = health.iter().filter(|health| !health.is_complete()).count();
+        self.metrics
+            .partitions_recovering
+            .set(i64::try_from(incomplete).unwrap_or(i64::MAX));
+        if incomplete > 0 {
+            return Err(EvaluatorError::Incomplete);
+        }
+        let ids = health
+            .iter()
+            .filter_map(|health| health.recovery_id.as_deref());
+        Ok(ids.collect::<Vec<_>>().join(" "))
+    }
+}

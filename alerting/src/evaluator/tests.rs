@@ -1,0 +1,354 @@
+//! The shell on an embedded store, with notifiers that tests control.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use revwatch_core::condition::{Condition, ConditionKey, ConditionKind};
+use revwatch_core::entity::{EntityKey, EntityKind};
+use revwatch_core::ports::Clock as _;
+use revwatch_runtime::admin::Readiness;
+use revwatch_runtime::config::{AlertingConfig, Config};
+use revwatch_runtime::telemetry::Metrics;
+use revwatch_storage::ports::{
+    Commit, ConditionChange, Coordination as _, DocumentWrite, Documents as _, Entities as _,
+    EventQueue,
+};
+use revwatch_storage::sqlite::{FILE_NAME, Open, Sqlite};
+use revwatch_storage::system::{SystemClock, SystemIds};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::alert::{Alert, Evidence, Subject};
+use crate::journal_sync::tests::BrokenJournal;
+use crate::message::Message;
+use crate::notify::{Capabilities, Lookup, Notifier, Outcome};
+use crate::rule::Rule;
+use crate::slack_actions::SlackActions;
+use crate::{rules_file, run};
+
+/// A test fails when something takes longer.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A notifier that takes as long as the test wants.
+#[derive(Default)]
+struct SlowNotifier {
+    is_delivering: AtomicBool,
+    begun: Notify,
+    go_on: Notify,
+    searched: Notify,
+}
+
+#[async_trait]
+impl Notifier for SlowNotifier {
+    fn name(&self) -> &'static str {
+        "slack"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            edits: true,
+            resolves: true,
+        }
+    }
+
+    fn destination(&self, _route: &str) -> String {
+        "slack".to_owned()
+    }
+
+    fn per_second(&self) -> f64 {
+        1000.0
+    }
+
+    async fn deliver(&self, _message: &Message) -> Outcome {
+        self.is_delivering.store(true, Ordering::SeqCst);
+        self.begun.notify_one();
+        self.go_on.notified().await;
+        self.is_delivering.store(false, Ordering::SeqCst);
+        Outcome::Delivered { receipt: None }
+    }
+
+    async fn find(&self, _message: &Message) -> Lookup {
+        if self.is_delivering.load(Ordering::SeqCst) {
+            self.searched.notify_one();
+        }
+        Lookup::Absent
+    }
+}
+
+/// A notifier that delivers every message, and keeps its text.
+#[derive(Default)]
+struct RecordingNotifier {
+    texts: Mutex<Vec<String>>,
+    delivered: Notify,
+}
+
+#[async_trait]
+impl Notifier for RecordingNotifier {
+    fn name(&self) -> &'static str {
+        "slack"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            edits: true,
+            resolves: true,
+        }
+    }
+
+    fn destination(&self, _route: &str) -> String {
+        "slack".to_owned()
+    }
+
+    fn per_second(&self) -> f64 {
+        1000.0
+    }
+
+    async fn deliver(&self, message: &Message) -> Outcome {
+        self.texts
+            .lock()
+            .expect("no panic")
+            .push(message.text.clone());
+        self.delivered.notify_one();
+        Outcome::Delivered {
+            receipt: Some("r".to_owned()),
+        }
+    }
+
+    async fn find(&self, _message: &Message) -> Lookup {
+        Lookup::Absent
+    }
+}
+
+fn shipped_rules() -> Vec<Rule> {
+    rules_file::load(None).expect("the shipped rules")
+}
+
+fn alerting(
+    store: &Arc<Sqlite>,
+    queue: Arc<dyn EventQueue>,
+    notifier: Arc<dyn Notifier>,
+) -> (Alerting, Readiness) {
+    let readiness = Readiness::default();
+    let alerting = Alerting {
+        store: store.clone(),
+        queue,
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SystemIds),
+        rules: shipped_rules(),
+        notifiers: vec![notifier],
+        actions: SlackActions::default(),
+        config: AlertingConfig {
+            tick_seconds: 0.02,
+            ..Config::load(None, &|_| None).expect("valid").alerting
+        },
+        metrics: Metrics::new(),
+        tracer: Default::default(),
+        ready: readiness.check("alerting"),
+        arriving: PendingConfig::default(),
+    };
+    (alerting, readiness)
+}
+
+/// An alert of an earlier evaluator of which no message was delivered.
+async fn leave_alert(sqlite: &Sqlite) {
+    let mut alert = Alert::fire(
+        &shipped_rules()[0],
+        &Subject::Business,
+        0,
+        SystemClock.now_s(),
+        Evidence::default(),
+    );
+    alert.notifiers.push("slack".to_owned());
+    let fence = sqlite
+        .lease(LEASE, "before", 60_000)
+        .await
+        .expect("answered")
+        .expect("free");
+    let body = serde_json::to_string(&alert).expect("plain data");
+    let write = DocumentWrite {
+        space: engine::ALERTS,
+        key: alert.id,
+        body: Some(body),
+    };
+    sqlite
+        .write_documents(fence, &[write])
+        .await
+        .expect("written");
+    sqlite.release(LEASE, "before").await.expect("released");
+}
+
+fn payout_failed(n: usize) -> Condition {
+    let subject = EntityKey::new(EntityKind::Payout, format!("po_{n}"));
+    Condition {
+        key: ConditionKey {
+            kind: ConditionKind::PayoutFailed,
+            subject,
+        },
+        since_s: 100,
+        due_s: 100,
+        account: Some("acct_1".into()),
+        customer: None,
+        money: None,
+        detail: None,
+        event_id: format!("evt_{n}"),
+    }
+}
+
+fn rename(folder: &Path, from: &str, to: &str) {
+    let other = rusqlite::Connection::open(folder.join(FILE_NAME)).expect("the file");
+    other.busy_timeout(LONG).expect("set");
+    other
+        .execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}"))
+        .expect("renamed");
+}
+
+#[tokio::test]
+async fn a_message_is_not_searched_for_while_its_delivery_is_under_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite =
+        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    leave_alert(&sqlite).await;
+
+    let (slow, shutdown) = (Arc::new(SlowNotifier::default()), CancellationToken::new());
+    let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), slow.clone());
+    let running = tokio::spawn(run(alerting, shutdown.clone()));
+    timeout(LONG, slow.begun.notified())
+        .await
+        .expect("it is delivered");
+    rename(folder.path(), "documents", "elsewhere");
+    let fails = async {
+        while readiness.is_ready() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, fails).await.expect("the store fails");
+    rename(folder.path(), "elsewhere", "documents");
+    let searched = timeout(Duration::from_millis(500), slow.searched.notified()).await;
+    assert!(
+        searched.is_err(),
+        "searched for, and perhaps sent twice, while it was being sent"
+    );
+    slow.go_on.notify_one();
+    timeout(LONG, slow.begun.notified())
+        .await
+        .expect("it was not found, and is sent again");
+    slow.go_on.notify_one();
+    shutdown.cancel();
+    timeout(LONG, running)
+        .await
+        .expect("it ends")
+        .expect("no panic");
+}
+
+#[tokio::test]
+async fn a_silent_journal_delays_no_alert() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite =
+        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    leave_alert(&sqlite).await;
+    let (silent, recording) = (
+        Arc::new(BrokenJournal::default()),
+        Arc::new(RecordingNotifier::default()),
+    );
+    let (mut alerting, _readiness) = alerting(&sqlite, silent.clone(), recording.clone());
+    // It does not end within the test: an alert that waits for the journal is never delivered.
+    alerting.config.lease_seconds = 3_000.0;
+    let running = tokio::spawn(run(alerting, CancellationToken::new()));
+    timeout(LONG, recording.delivered.notified())
+        .await
+        .expect("it is delivered");
+    assert!(!silent.is_cancelled(), "the alert waited for the journal");
+    let written = async {
+        while !silent.is_written_to() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, written)
+        .await
+        .expect("the journal is written to");
+    running.abort();
+}
+
+/// More than a page of payouts failed and were paid while no evaluator ran.
+#[tokio::test]
+async fn conditions_that_closed_before_they_were_read_notify_no_one() {
+    const PAYOUTS: usize = 1_100;
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite =
+        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    let evaluating = |recording: &Arc<RecordingNotifier>| {
+        let (alerting, readiness) = alerting(&sqlite, sqlite.clone(), recording.clone());
+        let shutdown = CancellationToken::new();
+        (
+            tokio::spawn(run(alerting, shutdown.clone())),
+            shutdown,
+            readiness,
+        )
+    };
+    let recording = Arc::new(RecordingNotifier::default());
+    let (running, shutdown, _readiness) = evaluating(&recording);
+    let has_ticked = async {
+        while sqlite
+            .documents(engine::POSITION)
+            .await
+            .expect("answered")
+            .is_empty()
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, has_ticked)
+        .await
+        .expect("it has evaluated everything once");
+    shutdown.cancel();
+    timeout(LONG, running)
+        .await
+        .expect("it ends")
+        .expect("no panic");
+
+    let failed = (0..PAYOUTS).map(|n| ConditionChange::Open(payout_failed(n)));
+    let paid = (0..PAYOUTS).map(|n| ConditionChange::Close(payout_failed(n).key));
+    let fails = [ConditionChange::Open(payout_failed(PAYOUTS))];
+    let conditions = failed.chain(paid).chain(fails).collect();
+    sqlite
+        .commit(&Commit {
+            conditions,
+            ..Commit::default()
+        })
+        .await
+        .expect("committed");
+
+    let (running, shutdown, _readiness) = evaluating(&recording);
+    timeout(LONG, recording.delivered.notified())
+        .await
+        .expect("one still fails");
+    shutdown.cancel();
+    timeout(LONG, running)
+        .await
+        .expect("it ends")
+        .expect("no panic");
+    let texts = recording.texts.lock().expect("no panic").clone();
+    assert!(
+        texts.len() == 1 && texts[0].contains(&format!("po_{PAYOUTS}")),
+        "{texts:#?}"
+    );
+    assert_eq!(
+        sqlite
+            .documents(engine::ALERTS)
+            .await
+            .expect("answered")
+            .len(),
+        1
+    );
+    assert_eq!(
+        sqlite
+            .documents(engine::HISTORY)
+            .await
+            .expect("answered")
+            .len(),
+        0
+    );
+}

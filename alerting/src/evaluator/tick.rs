@@ -1,0 +1,218 @@
+//! A tick in the shell: reads what the engine requires and writes what it decides.
+
+use std::borrow::Cow;
+
+use revwatch_core::redact;
+use revwatch_runtime::telemetry::Correlation;
+use revwatch_storage::journal;
+use revwatch_storage::ports::{COMMANDS, DocumentWrite, HoldingQueue};
+use tokio::time::Instant;
+
+use super::{EvaluatorError, LeaseGuard};
+use crate::Alerting;
+use crate::alert::Alert;
+use crate::engine::{
+    self, ChangeRead, CounterRead, DELIVERIES, Decisions, Engine, HoursRead, PipelineRead,
+    ReadResult, ReadSet, TransitionEvent, UnreadableCommand,
+};
+use crate::metric_value::PipelineStatus;
+
+/// Documents written together, at most: in a storm of alerts the store must not keep webhooks and workers waiting for
+/// thousands of them at once.
+pub(super) const WRITE_BATCH: usize = 250;
+/// Old alerts that are deleted together, at most.
+const DELETE_BATCH: usize = 2000;
+
+impl Alerting {
+    /// One tick. Costs what changed since the last one, plus the rules.
+    pub(super) async fn tick(
+        &self,
+        engine: &mut Engine,
+        held: &mut LeaseGuard<'_>,
+    ) -> Result<(), EvaluatorError> {
+        loop {
+            let reads = engine.required_reads(held.time(self.clock.as_ref()));
+            let read = self.read(engine, reads, held).await?;
+            let output = engine.tick(read, held.time(self.clock.as_ref()));
+            for (key, command) in &output.commands {
+                held.journal.note_action(key, command);
+            }
+            for UnreadableCommand { key, place } in &output.unreadable {
+                let key = redact::id(key);
+                tracing::error!(%key, at = place, "a command cannot be read; it is discarded");
+            }
+            self.write(output.decisions, held).await?;
+            if output.cut_history {
+                self.cut_history(held, self.clock.now_s()).await?;
+            }
+            if output.unfinished.is_none() {
+                return Ok(());
+            }
+            self.keep_lease(held).await?;
+        }
+    }
+
+    /// Writes what was decided, unless the store has recovered since.
+    pub(crate) async fn write(
+        &self,
+        decisions: Decisions,
+        held: &mut LeaseGuard<'_>,
+    ) -> Result<(), EvaluatorError> {
+        let Decisions {
+            writes,
+            transitions,
+        } = decisions;
+        if !writes.is_empty() && self.recovery_id().await? != held.recovery_id {
+            return Err(EvaluatorError::Incomplete);
+        }
+        for transition in &transitions {
+            log_transition(transition);
+            self.clock(transition);
+        }
+        for part in writes.chunks(WRITE_BATCH) {
+            self.store.write_documents(held.fence, part).await?;
+            held.journal.note(part, self.clock.now_ms());
+            self.keep_lease(held).await?;
+            self.flush(held);
+        }
+        self.flush(held);
+        Ok(())
+    }
+
+    pub(super) fn flush(&self, held: &mut LeaseGuard<'_>) {
+        held.journal.flush(&self.queue, self.journal_within());
+    }
+
+    /// Reads what a round of a tick requires.
+    async fn read(
+        &self,
+        engine: &Engine,
+        reads: ReadSet,
+        held: &LeaseGuard<'_>,
+    ) -> Result<ReadResult<'static>, EvaluatorError> {
+        let mut read = ReadResult::default();
+        if reads.pipeline {
+            if self.recovery_id().await? != held.recovery_id {
+                return Err(EvaluatorError::Incomplete);
+            }
+            self.show_kpis().await?;
+            self.show_overdue(engine);
+            read.pipeline = Some(self.pipeline().await);
+        }
+        if reads.deliveries {
+            read.deliveries = Some(self.store.current_counters(&DELIVERIES).await?);
+        }
+        if let Some(HoursRead { hours, .. }) = reads.counters {
+            let began = Instant::now();
+            let counters = self.store.counters(*hours.start(), *hours.end()).await?;
+            read.counters = Some(CounterRead {
+                counters: Cow::Owned(counters),
+                took: began.elapsed(),
+            });
+        }
+        if let Some(ChangeRead { cursor, limit }) = reads.changes {
+            read.changes = Some(self.store.condition_changes(&cursor, limit).await?);
+        }
+        if let Some(reason) = reads.conditions {
+            let open = self.store.conditions().await?;
+            let conditions = open.len();
+            tracing::info!(conditions, ?reason, "evaluating all open conditions");
+            read.conditions = Some(open);
+        }
+        if !reads.due.is_empty() {
+            read.due = self.store.conditions_due(&reads.due).await?;
+        }
+        if reads.commands {
+            read.commands = self.store.documents(COMMANDS).await?;
+        }
+        Ok(read)
+    }
+
+    /// The status of the pipeline. A server that sends no response in time leaves its part unknown.
+    async fn pipeline(&self) -> PipelineRead {
+        let reads = async {
+            let depth = self.queue.depth().await.ok();
+            let depth = depth.map(|depth| depth.iter().sum::<u64>());
+            let count = async |queue| self.queue.held_count(queue).await.ok();
+            // While everything is paused, parked deliveries wait in their queues.
+            let pauses = journal::pauses_in_store(self.store.as_ref()).await;
+            let pauses = pauses.ok().flatten();
+            let waiting = match pauses.is_some_and(|pauses| pauses.is_everything_paused()) {
+                true => depth,
+                false => Some(0),
+            };
+            let parked = count(HoldingQueue::Parked).await.zip(waiting);
+            let parked = parked.map(|(parked, waiting)| parked + waiting);
+            (depth, count(HoldingQueue::DeadLetters).await, parked)
+        };
+        let (depth, dead, parked) = tokio::time::timeout(self.lease() / 4, reads)
+            .await
+            .unwrap_or_default();
+        let count = |n: Option<u64>| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        PipelineRead {
+            status: PipelineStatus {
+                queue_depth: count(depth),
+                dead_letters: count(dead),
+                parked: count(parked),
+                ..PipelineStatus::default()
+            },
+            stalled_s: None,
+        }
+    }
+
+    /// Deletes alerts that were resolved for longer than the settings say. Open documents are written to the journal
+    /// again: its own lines may be so old that it drops them.
+    async fn cut_history(
+        &self,
+        held: &mut LeaseGuard<'_>,
+        now_s: i64,
+    ) -> Result<(), EvaluatorError> {
+        let keep_s = self.config.history.0;
+        let mut old = Vec::new();
+        for (key, body) in self.store.documents(engine::HISTORY).await? {
+            let alert: Alert = serde_json::from_str(&body)?;
+            if alert.resolved_s.is_some_and(|at_s| at_s + keep_s < now_s) {
+                old.push(document(engine::HISTORY, key, None));
+            }
+        }
+        for part in old.chunks(DELETE_BATCH) {
+            self.store.write_documents(held.fence, part).await?;
+            held.journal.note(part, self.clock.now_ms());
+        }
+        for space in [engine::ALERTS, engine::SILENCES, engine::PENDING] {
+            let open = self.store.documents(space).await?.into_iter();
+            let open: Vec<_> = open
+                .map(|(key, body)| document(space, key, Some(body)))
+                .collect();
+            held.journal.note(&open, self.clock.now_ms());
+        }
+        Ok(())
+    }
+}
+
+fn document(space: &'static str, key: String, body: Option<String>) -> DocumentWrite {
+    DocumentWrite { space, key, body }
+}
+
+fn log_transition(transition: &TransitionEvent) {
+    let TransitionEvent {
+        alert_id,
+        key,
+        from,
+        to,
+        by,
+        event_id,
+        ..
+    } = transition;
+    let (rule, subject) = (key.rule.as_str(), key.subject.for_the_log());
+    let by_hand = by.is_some();
+    let trace_id = event_id
+        .as_ref()
+        .or(alert_id.as_ref())
+        .map(|id| Correlation::of(id).to_string());
+    let event_id = event_id.as_deref().map(redact::id);
+    tracing::info!(
+        alert_id, rule, %subject, from = from.as_str(), to = to.as_str(), by_hand,
+        event_id = event_id.as_deref(), trace_id, "alert"
+    );
+}

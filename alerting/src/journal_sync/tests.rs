@@ -1,0 +1,391 @@
+//! The journal writer with an embedded queue and with one that fails or never responds.
+
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use revwatch_storage::ports::{
+    Archive, Consume, Consumer, Coordination as _, Delivery, Disposition, Documents as _,
+    HeldDelivery, Holding, HoldingQueue, Journal, Publish, QueueError, Replay, TriageSummary,
+};
+use revwatch_storage::sqlite::{Open, Sqlite};
+
+use revwatch_core::ports::Clock as _;
+use revwatch_storage::system::SystemClock;
+
+use super::*;
+use crate::alert::{Evidence, MessageKey, Subject};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// An empty queue with a journal that fails, or never responds.
+#[derive(Default)]
+pub(crate) struct BrokenJournal {
+    fails: bool,
+    requests: Mutex<Vec<Vec<JournalEntry>>>,
+    /// A caller stopped waiting.
+    is_cancelled: AtomicBool,
+}
+
+impl BrokenJournal {
+    pub(crate) fn is_written_to(&self) -> bool {
+        !self.requests.lock().expect("no panic").is_empty()
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+}
+
+struct Waiting<'a>(&'a BrokenJournal);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.is_cancelled.store(true, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Publish for BrokenJournal {
+    fn partitions(&self) -> u32 {
+        1
+    }
+
+    async fn publish(&self, _: Delivery) -> Result<(), QueueError> {
+        unreachable!()
+    }
+}
+
+#[async_trait]
+impl Consume for BrokenJournal {
+    async fn consume(&self, _: u32) -> Result<Box<dyn Consumer>, QueueError> {
+        unreachable!()
+    }
+
+    async fn depth(&self) -> Result<Vec<u64>, QueueError> {
+        Ok(vec![0])
+    }
+}
+
+#[async_trait]
+impl Holding for BrokenJournal {
+    async fn hold(&self, _: HoldingQueue, _: HeldDelivery) -> Result<(), QueueError> {
+        unreachable!()
+    }
+
+    async fn visit_held(
+        &self,
+        _: HoldingQueue,
+        _: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
+    ) -> Result<(), QueueError> {
+        unreachable!()
+    }
+
+    async fn triage(
+        &self,
+        _: HoldingQueue,
+        _: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
+    ) -> Result<TriageSummary, QueueError> {
+        unreachable!()
+    }
+
+    async fn held_count(&self, _: HoldingQueue) -> Result<u64, QueueError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Replay for BrokenJournal {
+    async fn archive(&self, _: i64) -> Result<Box<dyn Archive>, QueueError> {
+        unreachable!()
+    }
+}
+
+#[async_trait]
+impl Journal for BrokenJournal {
+    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
+        self.requests.lock().expect("no panic").push(entries);
+        if self.fails {
+            return Err(QueueError::Misconfigured("out of order".into()));
+        }
+        let _waiting = Waiting(self);
+        std::future::pending().await
+    }
+
+    async fn read_journal(
+        &self,
+        _: &mut (dyn FnMut(JournalEntry) + Send),
+    ) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EventQueue for BrokenJournal {
+    async fn close(&self) {}
+}
+
+fn opened(folder: &tempfile::TempDir) -> (Arc<Sqlite>, Arc<dyn EventQueue>) {
+    let sqlite =
+        Arc::new(Sqlite::open(folder.path(), Open::Create { partitions: 1 }).expect("a store"));
+    (sqlite.clone(), sqlite)
+}
+
+fn silence(key: &str, body: Option<&str>) -> DocumentWrite {
+    DocumentWrite {
+        space: SILENCES,
+        key: key.to_owned(),
+        body: body.map(str::to_owned),
+    }
+}
+
+/// The queue was unavailable when a silence was ended and another set; then the store restarts and loses nothing.
+#[tokio::test]
+async fn documents_that_the_journal_does_not_have_yet_are_not_undone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sqlite, queue) = opened(&folder);
+    let fence = sqlite
+        .lease("alerting", "me", 60_000)
+        .await
+        .expect("answered")
+        .expect("free");
+    let (before, after) = (
+        [silence("ended", Some("1")), silence("longer", Some("1"))],
+        [
+            silence("ended", None),
+            silence("longer", Some("2")),
+            silence("new", Some("3")),
+        ],
+    );
+    let mut journal = JournalWriter::default();
+    sqlite
+        .write_documents(fence, &before)
+        .await
+        .expect("written");
+    journal.note(&before, SystemClock.now_ms());
+    journal.end(&queue, LONG).await;
+    sqlite
+        .write_documents(fence, &after)
+        .await
+        .expect("written");
+    journal.note(&after, SystemClock.now_ms());
+    assert_eq!(
+        differences(&*queue, &*sqlite, &journal)
+            .await
+            .expect("read"),
+        []
+    );
+    // Nor forgotten, if the store has lost them.
+    sqlite
+        .write_documents(fence, &before)
+        .await
+        .expect("written");
+    sqlite
+        .write_documents(fence, &[silence("new", None)])
+        .await
+        .expect("written");
+    let lost = async |journal: &JournalWriter| {
+        let mut lost = differences(&*queue, &*sqlite, journal).await.expect("read");
+        lost.sort_by(|a, b| a.key.cmp(&b.key));
+        lost
+    };
+    assert_eq!(lost(&journal).await, after);
+    // Also while the lines are in flight.
+    let silent: Arc<dyn EventQueue> = Arc::new(BrokenJournal::default());
+    journal.flush(&silent, LONG);
+    assert!(journal.is_in_flight());
+    assert_eq!(lost(&journal).await, after);
+}
+
+/// An alerting process died after it had stored an attempt and before the journal had it; then the
+/// store restarted, losing nothing.
+#[tokio::test]
+async fn an_attempt_that_the_journal_does_not_have_yet_is_not_forgotten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sqlite, queue) = opened(&folder);
+    let fence = sqlite
+        .lease("alerting", "me", 60_000)
+        .await
+        .expect("answered")
+        .expect("free");
+    let rule = crate::rule_text::built_in().expect("valid").remove(0);
+    let mut alert = Alert::fire(&rule, &Subject::Business, 0, 0, Evidence::default());
+    let mut write = |attempting_revision, delivered_revision| {
+        let state = NotificationState {
+            attempting_revision,
+            delivered_revision,
+            ..NotificationState::default()
+        };
+        alert.notifications.insert(MessageKey::main("slack"), state);
+        DocumentWrite {
+            space: ALERTS,
+            key: alert.id.clone(),
+            body: Some(serde_json::to_string(&alert).expect("plain data")),
+        }
+    };
+    let (fired, attempted, delivered) = (write(None, 0), write(Some(1), 0), write(None, 1));
+    // What the store and the journal have, and what the store gets.
+    for (stored, journaled, restored) in [
+        (&attempted, &fired, None),
+        (&delivered, &attempted, None),
+        (&fired, &attempted, Some(&attempted)),
+        (&attempted, &delivered, Some(&delivered)),
+    ] {
+        let mut journal = JournalWriter::default();
+        let own = std::slice::from_ref(stored);
+        sqlite.write_documents(fence, own).await.expect("written");
+        journal.note(std::slice::from_ref(journaled), SystemClock.now_ms());
+        let writes = differences(&*queue, &*sqlite, &journal).await;
+        assert_eq!(writes.expect("read").first(), restored);
+    }
+}
+
+/// While lines waited here, another evaluator went further, and could write.
+#[tokio::test]
+async fn writes_of_another_evaluator_are_not_undone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sqlite, queue) = opened(&folder);
+    let fence = sqlite
+        .lease("alerting", "other", 60_000)
+        .await
+        .expect("answered")
+        .expect("free");
+    let silence = |body: &str| silence("a", Some(body));
+    let (mut own, mut others) = (JournalWriter::default(), JournalWriter::default());
+    own.note(&[silence("older")], SystemClock.now_ms());
+    own.waiting.values_mut().for_each(|line| line.at_ms -= 1);
+    sqlite
+        .write_documents(fence, &[silence("newer")])
+        .await
+        .expect("written");
+    others.note(&[silence("newer")], SystemClock.now_ms());
+    others.end(&queue, LONG).await;
+    assert_eq!(
+        differences(&*queue, &*sqlite, &own).await.expect("read"),
+        []
+    );
+    own.catch_up(&*sqlite, SystemClock.now_ms())
+        .await
+        .expect("read");
+    own.end(&queue, LONG).await;
+    sqlite
+        .write_documents(
+            fence,
+            &[DocumentWrite {
+                body: None,
+                ..silence("")
+            }],
+        )
+        .await
+        .expect("written");
+    assert_eq!(
+        differences(&*queue, &*sqlite, &own).await.expect("read"),
+        [silence("newer")]
+    );
+}
+
+#[tokio::test]
+async fn lines_wait_for_the_result_and_the_newest_of_each_key_is_sent_next() {
+    let silent = Arc::new(BrokenJournal::default());
+    let queue: Arc<dyn EventQueue> = silent.clone();
+    let mut journal = JournalWriter::default();
+    journal.note(
+        &[silence("a", Some("1")), silence("b", Some("1"))],
+        SystemClock.now_ms(),
+    );
+    journal.flush(&queue, LONG);
+    journal.note(&[silence("a", Some("2"))], SystemClock.now_ms());
+    journal.note(&[silence("a", Some("3"))], SystemClock.now_ms());
+    // One at a time, so that the older line does not come last.
+    journal.flush(&queue, LONG);
+    tokio::task::yield_now().await;
+    assert_eq!(silent.requests.lock().expect("no panic").len(), 1);
+    assert_eq!(journal.waiting.len(), 2);
+    journal.on_result(Ok(()));
+    let waiting: Vec<_> = journal
+        .waiting
+        .values()
+        .map(|line| (line.key.as_str(), line.body.as_deref()))
+        .collect();
+    assert_eq!(waiting, [("a", Some("3"))]);
+    journal.flush(&queue, LONG);
+    journal.on_result(Ok(()));
+    assert!(journal.waiting.is_empty() && journal.newest.is_empty());
+}
+
+#[tokio::test]
+async fn a_failing_journal_is_retried_after_a_backoff_and_once_at_the_end() {
+    let failing = Arc::new(BrokenJournal {
+        fails: true,
+        ..BrokenJournal::default()
+    });
+    let queue: Arc<dyn EventQueue> = failing.clone();
+    let requests = || failing.requests.lock().expect("no panic").len();
+    let mut journal = JournalWriter::default();
+    journal.note(&[silence("a", Some("1"))], SystemClock.now_ms());
+    journal.flush(&queue, LONG);
+    journal.take_result().await;
+    journal.backoff.until = Some(Instant::now() + LONG);
+    journal.flush(&queue, LONG);
+    assert!(!journal.is_in_flight() && requests() == 1 && journal.waiting.len() == 1);
+    journal.end(&queue, LONG).await;
+    assert_eq!((requests(), journal.waiting.len()), (2, 1));
+
+    let (mut backoff, now) = (Backoff::default(), Instant::now());
+    for seconds in [1, 2, 4, 8, 16, 30, 30] {
+        backoff.begin(now);
+        let until = now + Duration::from_secs(seconds);
+        assert!(
+            backoff.is_over(until) && !backoff.is_over(until - Duration::from_millis(1)),
+            "{seconds}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn waiting_lines_are_bounded_and_sent_in_batches_in_their_order() {
+    let silent = Arc::new(BrokenJournal::default());
+    let queue: Arc<dyn EventQueue> = silent.clone();
+    let mut journal = JournalWriter::default();
+    let writes: Vec<_> = (0..MAX_WAITING + 5)
+        .rev()
+        .map(|n| silence(&n.to_string(), None))
+        .collect();
+    journal.note(&writes, SystemClock.now_ms());
+    assert_eq!(
+        (journal.waiting.len(), journal.newest.len()),
+        (MAX_WAITING, MAX_WAITING)
+    );
+    assert_eq!(journal.dropped, 5);
+    journal.flush(&queue, LONG);
+    tokio::task::yield_now().await;
+    let requests = silent.requests.lock().expect("no panic");
+    let first: Vec<_> = requests.concat().into_iter().map(|line| line.key).collect();
+    let expected: Vec<_> = writes
+        .into_iter()
+        .skip(5)
+        .take(WRITE_BATCH)
+        .map(|write| write.key)
+        .collect();
+    assert_eq!(first, expected);
+}
+
+/// A crash came between two batches: the alert was added to the history, and its open document not deleted.
+#[tokio::test]
+async fn a_resolved_alert_does_not_come_back_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sqlite, queue) = opened(&folder);
+    let write = |space| DocumentWrite {
+        space,
+        key: "al_1".to_owned(),
+        body: Some("{}".to_owned()),
+    };
+    let mut journal = JournalWriter::default();
+    journal.note(&[write(ALERTS), write(HISTORY)], SystemClock.now_ms());
+    journal.end(&queue, LONG).await;
+    let lost = differences(&*queue, &*sqlite, &JournalWriter::default())
+        .await
+        .expect("read");
+    assert_eq!(lost, [write(HISTORY)]);
+}

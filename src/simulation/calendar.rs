@@ -1,0 +1,68 @@
+//! When time alone moves a metric: where counters come into a window or leave it, and where days end. Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use revwatch_alerting::rule::{Rule, RuleKind};
+use revwatch_core::counters::hour_of;
+
+use super::memory_store::MemoryStore;
+
+/// See the module.
+pub struct Calendar {
+    /// So many hours after a counter's own hour it begins or ceases to matter to some rule.
+    edges: BTreeSet<u32>,
+    /// Time zones in which some rule counts days.
+    zones: Vec<TimeZone>,
+}
+
+impl Calendar {
+    /// For these rules.
+    pub fn new(rules: &[Rule]) -> Self {
+        Self {
+            edges: rules.iter().flat_map(edges).chain([0]).collect(),
+            zones: rules.iter().filter_map(zone).collect(),
+        }
+    }
+
+    /// The first Unix second after `since_s` at which time alone moves a metric.
+    pub fn next_s(&self, since_s: i64, store: &MemoryStore) -> Option<i64> {
+        let hour = hour_of(since_s);
+        let of_hours = self.edges.iter().filter_map(|edge| {
+            let first = (hour + 1).saturating_sub(*edge);
+            Some(i64::from(store.hour_from(first)? + edge) * 3600)
+        });
+        let zones = match store.is_empty() {
+            true => &[][..],
+            false => &self.zones,
+        };
+        let of_days = zones
+            .iter()
+            .filter_map(|zone| next_midnight_s(since_s, zone));
+        of_hours.chain(of_days).min()
+    }
+}
+
+/// The edges of a rule's windows.
+fn edges(rule: &Rule) -> Vec<u32> {
+    let RuleKind::Metric(metric) = &rule.kind else {
+        return Vec::new();
+    };
+    metric.measure.history().edges_hours
+}
+
+fn zone(rule: &Rule) -> Option<TimeZone> {
+    let RuleKind::Metric(metric) = &rule.kind else {
+        return None;
+    };
+    metric.measure.time_zone().cloned()
+}
+
+fn next_midnight_s(now_s: i64, zone: &TimeZone) -> Option<i64> {
+    let now = Timestamp::from_second(now_s).ok()?;
+    let today = now.to_zoned(zone.clone()).date();
+    let tomorrow = today.checked_add(1.day()).ok()?;
+    let midnight = tomorrow.to_zoned(zone.clone()).ok()?;
+    Some(midnight.timestamp().as_second())
+}
