@@ -176,8 +176,9 @@ fn pages_name_settings_and_metrics_that_exist() {
         for word in words(&text, is_of_variable).filter(|word| is_prefixed(word)) {
             let name = word.strip_suffix("_FILE").unwrap_or(word);
             // A prefix, and variables of compose and of the tests.
-            let is_other =
-                word.ends_with('_') || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
+            let is_other = word.ends_with('_')
+                || word.starts_with("REVWATCH_SIMULATION_")
+                || ["REVWATCH_PUBLISH", "REVWATCH_LONG_TESTS"].contains(&word);
             if !settings.contains(name) && !is_other {
                 faults.push(format!("{page}: the variable {word}"));
             }
