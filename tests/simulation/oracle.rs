@@ -142,14 +142,22 @@ pub(super) fn firing(alerts: &[Value]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether readers have seen the alert as it is now.
+/// Whether readers have seen the alert as it is now, and its notices. A notice is not changed later,
+/// and need not be sent any more once the alert is resolved.
 pub(super) fn is_delivered(alert: &Value) -> bool {
     let Some(notifications) = alert["notifications"].as_object() else {
         return true;
     };
-    notifications.values().all(|notification| {
-        notification["attempting_revision"].is_null()
-            && notification["delivered_revision"].as_u64() >= alert["revision"].as_u64()
+    notifications.iter().all(|(way, notification)| {
+        let is_notice = way.contains('#');
+        let wanted = if is_notice {
+            Some(1)
+        } else {
+            alert["revision"].as_u64()
+        };
+        let is_seen = notification["attempting_revision"].is_null()
+            && notification["delivered_revision"].as_u64() >= wanted;
+        is_seen || (is_notice && alert["state"] == "resolved")
     })
 }
 
