@@ -204,6 +204,29 @@ mod tests {
     }
 
     #[test]
+    fn names_in_other_scripts_are_encoded_for_the_dns() {
+        let table = [
+            (
+                "https://BÜCHER.example/ä",
+                "https://xn--bcher-kva.example/%C3%A4",
+            ),
+            ("https://faß.example/", "https://xn--fa-hia.example/"),
+            ("https://例え.example/", "https://xn--r8jz45g.example/"),
+            ("https://مثال.example/", "https://xn--mgbh0fb.example/"),
+        ];
+        for (text, expected) in table {
+            let url = EgressConfig::default().url("x", text).expect("allowed");
+            assert_eq!(url.as_str(), expected);
+        }
+        // Letters of both directions in one label.
+        assert!(
+            EgressConfig::default()
+                .url("x", "https://aب.example/")
+                .is_err()
+        );
+    }
+
+    #[test]
     fn a_refused_url_is_reported_with_setting_and_reason_but_not_quoted() {
         let table = [
             ("https://hooks.example/T0/B0/secret", None),
