@@ -1,7 +1,8 @@
 //! The parts common to every process of revwatch, whichever roles it runs: settings ([`config`],
 //! [`reload`]), metrics, logs and traces ([`telemetry`]), listeners ([`admin`], [`listen`],
-//! [`bounded`]), outgoing requests ([`egress`]), the queue and the store behind the ports
-//! ([`backend`]), files that people write ([`files`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
+//! [`bounded`]), outgoing requests (`egress`, with the feature `client`), the queue and the store
+//! behind the ports ([`backend`]), files that people write ([`files`]), pauses between attempts
+//! ([`retries`]), and orderly start and shutdown ([`arguments`], [`process`], [`supervise`]).
 
 pub mod admin;
 pub mod arguments;
