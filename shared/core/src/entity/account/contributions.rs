@@ -1,0 +1,117 @@
+//! What an account adds to aggregates.
+
+use super::{Account, AccountFacts, Milestone};
+use crate::counters::{Bucket, Tally};
+use crate::entity::risk::Risk;
+use crate::histogram;
+
+/// Cohorts count in the hour in which onboarding began, everything else in the hour in which it
+/// happened.
+pub(super) fn add(account: &Account, tally: &mut Tally) {
+    let Some(began_s) = account.began_s() else {
+        return;
+    };
+    let risk = account.risk().map_or("unknown", Risk::as_str);
+    tally.add(Bucket::Current, &["accounts", risk], 1);
+    if account.connected() && account.current().is_some_and(|f| f.charges_enabled) {
+        tally.add(Bucket::Current, &["accounts_charging"], 1);
+    }
+    if account.is_stale() {
+        tally.add(Bucket::Current, &["accounts_stale"], 1);
+    }
+    add_funnel(account, began_s, tally);
+    add_onboarding(account, tally);
+    if !account.is_only_named() {
+        add_stages(account, tally);
+    }
+    add_charging(account, tally);
+    let removed = account
+        .deauthorized
+        .as_ref()
+        .filter(|_| !account.connected());
+    if let Some((removed_s, _)) = removed {
+        tally.add(Bucket::hour_of(*removed_s), &["deauthorized"], 1);
+    }
+}
+
+/// Every milestone up to the furthest one, now and in the cohort of the account.
+fn add_funnel(account: &Account, began_s: i64, tally: &mut Tally) {
+    let country = account.country.as_deref().unwrap_or("unknown");
+    let furthest = account.stage();
+    for milestone in Milestone::ALL.into_iter().filter(|m| *m <= furthest) {
+        let name = milestone.as_str();
+        tally.add(Bucket::Current, &["funnel", name], 1);
+        if !account.is_only_named() {
+            tally.add(Bucket::hour_of(began_s), &["cohort", name, country], 1);
+        }
+    }
+}
+
+/// How long it took until the account could take charges.
+fn add_onboarding(account: &Account, tally: &mut Tally) {
+    let done_s = account.milestones.get(&Milestone::ChargesEnabled);
+    let Some((seconds, done_s)) = account.onboarding_seconds().zip(done_s) else {
+        return;
+    };
+    let bucket = histogram::bucket(seconds).to_string();
+    tally.add(Bucket::Current, &["onboarding", &bucket], 1);
+    let hour = Bucket::hour_of(*done_s);
+    tally.add(hour, &["onboarded", "count"], 1);
+    tally.add(hour, &["onboarded", "seconds"], seconds);
+    tally.add(hour, &["onboarded_bucket", &bucket], 1);
+}
+
+/// When each milestone was reached, and the time since the previous one. Missing milestones are
+/// skipped, and one that came before its predecessor took no time.
+fn add_stages(account: &Account, tally: &mut Tally) {
+    let mut before_s = None;
+    for milestone in Milestone::ALL {
+        let Some(at_s) = account.milestone_s(milestone) else {
+            continue;
+        };
+        let (hour, name) = (Bucket::hour_of(at_s), milestone.as_str());
+        tally.add(hour, &["milestone", name], 1);
+        if let Some(before_s) = before_s.replace(at_s) {
+            let seconds = at_s.saturating_sub(before_s).max(0);
+            let bucket = histogram::bucket(seconds).to_string();
+            tally.add(hour, &["stage", name, "count"], 1);
+            tally.add(hour, &["stage", name, "seconds"], seconds);
+            tally.add(hour, &["stage_bucket", name, &bucket], 1);
+        }
+    }
+}
+
+/// The hourly changes of `accounts_charging`: the level at the end of an earlier hour is the current
+/// level minus the changes since.
+fn add_charging(account: &Account, tally: &mut Tally) {
+    let ordered = account.timeline.in_order();
+    let Some(first) = ordered.first() else { return };
+    let level =
+        |facts: &AccountFacts, at_s| i64::from(facts.charges_enabled && account.connected_at(at_s));
+    // If older states were dropped, the oldest remembered one is not a gain.
+    let mut before = if account.timeline.is_cut() {
+        level(&first.facts, first.created_s)
+    } else {
+        0
+    };
+    let connections = [&account.deauthorized, &account.authorized]
+        .into_iter()
+        .flatten()
+        .map(|(at_s, _)| *at_s);
+    let mut moments: Vec<i64> = ordered
+        .iter()
+        .map(|s| s.created_s)
+        .chain(connections)
+        .collect();
+    moments.sort_unstable();
+    for at_s in moments {
+        // The state before the first event is unknown.
+        let until = ordered.partition_point(|s| s.created_s <= at_s);
+        let Some(recorded) = ordered[..until].last() else {
+            continue;
+        };
+        let now = level(&recorded.facts, at_s);
+        tally.add(Bucket::hour_of(at_s), &["charging_change"], now - before);
+        before = now;
+    }
+}

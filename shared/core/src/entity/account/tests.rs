@@ -1,0 +1,285 @@
+use super::super::timeline::{KEEP, Stage};
+use super::*;
+use crate::counters::{Bucket, Counters};
+use crate::histogram;
+
+const HOUR_S: i64 = 3600;
+
+/// Time and event: `+` a state that may take charges, `-` one that may not, `a` authorized, `d`
+/// deauthorized.
+type Story = [(i64, char)];
+
+fn account_after(story: &Story) -> Account {
+    let mut account = Account {
+        id: "acct_1".into(),
+        ..Account::default()
+    };
+    for (i, (at_s, symbol)) in story.iter().enumerate() {
+        let event_id = format!("evt_{i:03}");
+        let update = match symbol {
+            '+' | '-' => view(*at_s, event_id, *symbol == '+'),
+            _ => AccountUpdate::Connection {
+                connected: *symbol == 'a',
+                event_id,
+            },
+        };
+        account.merge(*at_s, update);
+    }
+    account
+}
+
+fn view(created_s: i64, event_id: String, charges_enabled: bool) -> AccountUpdate {
+    let facts = AccountFacts {
+        charges_enabled,
+        payouts_enabled: false,
+        details_submitted: false,
+        disabled_reason: None,
+        currently_due: 0,
+        past_due: 0,
+        due_fingerprints: (0, 0),
+    };
+    let state = RecordedState {
+        created_s,
+        event_id,
+        stage: Stage::Updated,
+        facts,
+        changes: Vec::new(),
+    };
+    AccountUpdate::Snapshot {
+        country: None,
+        created_s: None,
+        state,
+        has_external_account: false,
+    }
+}
+
+fn counters_of(account: &Account) -> Counters {
+    let mut tally = Tally::default();
+    account.contributions(&mut tally);
+    Counters::from(&tally)
+}
+
+/// How many are charging now, and by how much that changed in which hour.
+fn charging(account: &Account) -> (i64, BTreeMap<Bucket, i64>) {
+    let counters = counters_of(account);
+    let changes = counters
+        .iter()
+        .filter(|(_, name, _)| *name == "charging_change");
+    let changes = changes.map(|(bucket, _, by)| (bucket, by)).collect();
+    (
+        counters.get(Bucket::Current, &["accounts_charging"]),
+        changes,
+    )
+}
+
+#[test]
+fn charging_changes_count_in_their_hour() {
+    const H: i64 = HOUR_S;
+    let table: [(&Story, &[(u32, i64)]); 12] = [
+        (&[], &[]),
+        (&[(H, '-')], &[]),
+        (&[(H, '+'), (2 * H, '+')], &[(1, 1)]),
+        (
+            &[(H, '+'), (2 * H, '-'), (5 * H, '+')],
+            &[(1, 1), (2, -1), (5, 1)],
+        ),
+        (&[(H, '+'), (H + 1, '-'), (H + 1, '+'), (H + 2, '-')], &[]),
+        (&[(H, '+'), (3 * H, 'd')], &[(1, 1), (3, -1)]),
+        (
+            &[(H, '+'), (3 * H, 'd'), (4 * H, 'a')],
+            &[(1, 1), (3, -1), (4, 1)],
+        ),
+        (&[(H, '+'), (3 * H, 'd'), (3 * H, 'a')], &[(1, 1), (3, -1)]),
+        (
+            &[
+                (0, 'a'),
+                (H, '+'),
+                (3 * H, 'd'),
+                (4 * H, '-'),
+                (5 * H, 'a'),
+                (6 * H, '+'),
+            ],
+            &[(1, 1), (3, -1), (6, 1)],
+        ),
+        // Only the latest removal is remembered, so the first interruption is lost.
+        (
+            &[(H, '+'), (3 * H, 'd'), (4 * H, 'a'), (5 * H, 'd')],
+            &[(1, 1), (5, -1)],
+        ),
+        (&[(3 * H, 'd'), (4 * H, '+')], &[]),
+        (&[(3 * H, 'd'), (4 * H, '+'), (5 * H, 'a')], &[(5, 1)]),
+    ];
+    for (story, changes) in table {
+        let standing = changes.iter().map(|(_, by)| by).sum();
+        let changes = changes
+            .iter()
+            .map(|(hour, by)| (Bucket::Hour(*hour), *by))
+            .collect();
+        assert_eq!(
+            charging(&account_after(story)),
+            (standing, changes),
+            "{story:?}"
+        );
+    }
+}
+
+#[test]
+fn changes_of_charging_add_up_to_the_current_level() {
+    const SYMBOLS: [char; 4] = ['+', '-', 'a', 'd'];
+    // Some in the same second, some in the same hour.
+    const TIMES: [i64; 6] = [3600, 3600, 3601, 7200, 7200, 20_000];
+    for number in 0..SYMBOLS.len().pow(6) {
+        let mut rest = number;
+        let story = TIMES.map(|at_s| {
+            let symbol = SYMBOLS[rest % SYMBOLS.len()];
+            rest /= SYMBOLS.len();
+            (at_s, symbol)
+        });
+        let (standing, changes) = charging(&account_after(&story));
+        assert_eq!(changes.values().sum::<i64>(), standing, "{story:?}");
+        // The level at the end of an earlier hour is the current level minus the changes since,
+        // unless a removal or an authorization was replaced by a later one.
+        let repeated = |symbol| story.iter().filter(|(_, w)| *w == symbol).count() > 1;
+        for hour in (0..6).filter(|_| !repeated('a') && !repeated('d')) {
+            let until_hour: Vec<_> = story
+                .iter()
+                .copied()
+                .filter(|(at_s, _)| at_s / 3600 <= i64::from(hour))
+                .collect();
+            let since: i64 = changes
+                .range(Bucket::Hour(hour + 1)..)
+                .map(|(_, by)| by)
+                .sum();
+            assert_eq!(
+                charging(&account_after(&until_hour)).0,
+                standing - since,
+                "{story:?} at the end of hour {hour}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_oldest_remembered_state_is_not_a_gain_of_charging() {
+    let mut story: Vec<_> = (0..40).map(|hour| (hour * HOUR_S, '+')).collect();
+    assert!(story.len() > KEEP);
+    assert_eq!(charging(&account_after(&story)), (1, BTreeMap::new()));
+    assert_eq!(
+        charging(&account_after(&story[..5])),
+        (1, BTreeMap::from([(Bucket::Hour(0), 1)]))
+    );
+    story.push((40 * HOUR_S, 'd'));
+    assert_eq!(
+        charging(&account_after(&story)),
+        (0, BTreeMap::from([(Bucket::Hour(40), -1)]))
+    );
+    // It was disconnected and reconnected before the oldest remembered state.
+    story.pop();
+    story.extend([(HOUR_S, 'd'), (2 * HOUR_S, 'a')]);
+    assert_eq!(charging(&account_after(&story)), (1, BTreeMap::new()));
+}
+
+#[test]
+fn an_account_named_only_by_other_events_starts_no_onboarding() {
+    let starts_onboarding = |account: &Account| {
+        let counters = counters_of(account);
+        let found = counters
+            .iter()
+            .any(|(_, name, _)| name.starts_with("cohort|") || name.starts_with("milestone|"));
+        (
+            found,
+            counters.get(Bucket::Current, &["accounts", "unknown"]),
+        )
+    };
+    let named = Account {
+        first_seen_s: Some(100),
+        ..Account::default()
+    };
+    assert_eq!(
+        starts_onboarding(&named),
+        (false, 1),
+        "it is only counted as known"
+    );
+    assert_eq!(
+        starts_onboarding(&Account {
+            created_s: Some(50),
+            ..named.clone()
+        }),
+        (true, 1)
+    );
+    assert_eq!(
+        starts_onboarding(&Account {
+            thin: Some((100, "evt_1".into())),
+            ..named
+        }),
+        (true, 1)
+    );
+}
+
+#[test]
+fn stages_are_timed_from_the_previous_milestone() {
+    use Milestone as M;
+    // For an account created at 100: when each milestone was reached, and how long that took.
+    let table: [&[(M, i64, i64)]; 4] = [
+        &[],
+        &[
+            (M::OnboardingStarted, 3700, 3600),
+            (M::ExternalAccountAdded, 7300, 3600),
+            (M::ChargesEnabled, 11_000, 3700),
+            (M::OnboardingCompleted, 15_000, 4000),
+        ],
+        // Missing milestones are skipped.
+        &[
+            (M::ExternalAccountAdded, 3700, 3600),
+            (M::OnboardingCompleted, 7300, 3600),
+        ],
+        // One that came before its predecessor took no time, and the next is measured from it.
+        &[
+            (M::ExternalAccountAdded, 9000, 8900),
+            (M::ChargesEnabled, 4000, 0),
+            (M::OnboardingCompleted, 8000, 4000),
+        ],
+    ];
+    for reached in table {
+        let milestones = reached
+            .iter()
+            .map(|(milestone, at_s, _)| (*milestone, *at_s))
+            .collect();
+        let counters = counters_of(&Account {
+            created_s: Some(100),
+            milestones,
+            ..Account::default()
+        });
+        let mut expected = Counters::default();
+        expected.add(Bucket::Hour(0), &["milestone", "account_created"], 1);
+        for (milestone, at_s, seconds) in reached {
+            let (hour, name) = (Bucket::hour_of(*at_s), milestone.as_str());
+            expected.add(hour, &["milestone", name], 1);
+            expected.add(hour, &["stage", name, "count"], 1);
+            expected.add(hour, &["stage", name, "seconds"], *seconds);
+            expected.add(
+                hour,
+                &[
+                    "stage_bucket",
+                    name,
+                    &histogram::bucket(*seconds).to_string(),
+                ],
+                1,
+            );
+            if *milestone == M::ChargesEnabled {
+                let all = histogram::bucket(at_s - 100).to_string();
+                expected.add(hour, &["onboarded_bucket", &all], 1);
+            }
+        }
+        let mut found = Counters::default();
+        for (bucket, name, by) in counters.iter() {
+            if ["milestone|", "stage|", "stage_bucket|", "onboarded_bucket|"]
+                .iter()
+                .any(|f| name.starts_with(f))
+            {
+                found.add_named(bucket, name.to_owned(), by);
+            }
+        }
+        assert_eq!(found, expected, "{reached:?}");
+    }
+}
