@@ -3,7 +3,7 @@
 use revwatch_core::entity::EntityKind;
 
 use super::format::{duration, in_unit, measured, time};
-use super::links::{customer_page, dashboard, event_page};
+use super::links::{customer_page, event_page};
 use super::slack_blocks::escape;
 use crate::alert::{Alert, AlertState, NotificationState, Point};
 
@@ -84,11 +84,11 @@ fn subjects(alert: &Alert) -> Vec<Fact> {
     let mut facts = Vec::new();
     let entity = alert.subject.entity();
     if let Some(key) = entity.filter(|key| key.kind != EntityKind::Account) {
-        let page = dashboard(key.kind, &key.id, account);
+        let page = key.kind.dashboard_url(&key.id, account);
         facts.push(Fact::linked("Object", key.to_string(), page));
     }
     if let Some(account) = account {
-        let page = dashboard(EntityKind::Account, account, None);
+        let page = EntityKind::Account.dashboard_url(account, None);
         facts.push(Fact::linked("Account", account, page));
     }
     if let Some(customer) = &evidence.customer {

@@ -1,7 +1,5 @@
 //! Links to Stripe's dashboard. Pure.
 
-use revwatch_core::entity::EntityKind;
-
 use crate::alert::Alert;
 
 /// Whether it is an id that may be part of a link: ids come from outside.
@@ -9,36 +7,12 @@ pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The page of an entity. Source: the URLs of Stripe's dashboard.
-pub(super) fn dashboard(kind: EntityKind, id: &str, account: Option<&str>) -> Option<String> {
-    if !is_plain(id) || !account.is_none_or(is_plain) {
-        return None;
-    }
-    let base = account.map_or_else(
-        || "https://dashboard.stripe.com".to_owned(),
-        |account| format!("https://dashboard.stripe.com/{account}"),
-    );
-    Some(match kind {
-        EntityKind::Account => format!("https://dashboard.stripe.com/connect/accounts/{id}"),
-        EntityKind::Payout => format!("{base}/payouts/{id}"),
-        EntityKind::Subscription => format!("{base}/subscriptions/{id}"),
-        EntityKind::Invoice => format!("{base}/invoices/{id}"),
-        EntityKind::Payment => format!("{base}/payments/{id}"),
-        EntityKind::Dispute => format!("{base}/disputes/{id}"),
-        EntityKind::Transfer => format!("{base}/connect/transfers/{id}"),
-        // The dashboard has no page of its own for these.
-        EntityKind::Checkout | EntityKind::Refund => return None,
-    })
-}
-
 /// The target of "Open in Stripe".
 pub(super) fn stripe_url(alert: &Alert) -> Option<String> {
     match alert.subject.entity() {
-        Some(key) => dashboard(
-            key.kind,
-            &key.id,
-            alert.evidence.account.as_deref().filter(|a| *a != key.id),
-        ),
+        Some(key) => key
+            .kind
+            .dashboard_url(&key.id, alert.evidence.account.as_deref()),
         None => event_page(alert.evidence.event_ids.first()?),
     }
 }

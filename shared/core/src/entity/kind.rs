@@ -53,6 +53,7 @@ pub struct KindRow {
     /// Whether it is a subscription, or a payment for one.
     pub is_billing: bool,
     /// The path of its page in Stripe's dashboard, without the id; `None`: it has no page of its own.
+    /// Source: the URLs of the dashboard.
     pub dashboard_path: Option<&'static str>,
     /// How its state is made.
     pub(super) state: StateFns,
@@ -257,13 +258,14 @@ impl EntityKind {
     }
 
     /// The page of an object of this kind in Stripe's dashboard, if it has one; `account` is the
-    /// connected account that it belongs to. Ids come from outside: an id with other characters than
-    /// Stripe's gets no link.
+    /// connected account that it belongs to. The page of an account itself is the platform's. Ids come
+    /// from outside: an id with other characters than Stripe's gets no link.
     pub fn dashboard_url(self, id: &str, account: Option<&str>) -> Option<String> {
         let is_id = |text: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         let path = self.row().dashboard_path?;
+        let account = account.filter(|account| *account != id);
         let of_account = account.map_or_else(String::new, |account| format!("/{account}"));
         (is_id(id) && account.is_none_or(is_id))
             .then(|| format!("https://dashboard.stripe.com{of_account}/{path}/{id}"))

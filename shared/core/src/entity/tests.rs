@@ -220,6 +220,12 @@ fn an_object_with_a_page_in_the_dashboard_has_a_link() {
             None,
             Some("/connect/accounts/acct_1"),
         ),
+        (
+            EntityKind::Account,
+            "acct_1",
+            Some("acct_1"),
+            Some("/connect/accounts/acct_1"),
+        ),
         (EntityKind::Refund, "re_1", None, None),
         (EntityKind::Payout, "po_1/../x", None, None),
         (EntityKind::Payout, "po_1", Some("a?b"), None),
