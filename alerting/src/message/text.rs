@@ -2,7 +2,7 @@
 
 use super::facts::Fact;
 use super::format::clamp;
-use super::links::dashboard;
+
 use crate::alert::Alert;
 
 /// Maximum number of characters of the short text.
@@ -99,8 +99,7 @@ pub(super) fn members(alert: &Alert) -> Vec<(String, Option<String>)> {
                 .as_ref()
                 .map_or_else(String::new, |money| format!(", {money}"));
             let link = member.subject.entity().and_then(|key| {
-                dashboard(
-                    key.kind,
+                key.kind.dashboard_url(
                     &key.id,
                     member
                         .account

@@ -1,10 +1,13 @@
 //! Alerts as rows, and the words for their parts.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::column::{Column, Unit, cell, column, time};
 use super::rfc3339;
-use crate::alert::{Alert, AlertState, Matcher, Mute, NoticeKind, Silence};
+use crate::alert::{Alert, AlertState, Matcher, Mute, NoticeKind, Severity, Silence};
 
 /// The columns of the export of alerts.
 pub const EXPORT: &[Column<Alert>] = &[
@@ -23,6 +26,40 @@ pub const EXPORT: &[Column<Alert>] = &[
     column("group", Unit::Text, |a| json!(a.part_of)),
 ];
 
+/// Which alerts a list shows. All given criteria must match.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Also resolved alerts.
+    pub resolved: bool,
+    /// Only alerts of this rule.
+    pub rule: Option<String>,
+    /// Only alerts of this severity.
+    pub severity: Option<Severity>,
+    /// Only alerts in this state; [`ListedState::Resolved`] includes resolved alerts.
+    pub state: Option<ListedState>,
+    /// Only alerts on this connected account, and groups with such a member.
+    pub account: Option<String>,
+    /// Only the members of this group.
+    pub group: Option<String>,
+    /// Also the members of groups.
+    pub members: bool,
+}
+
+/// The states by which a list can be restricted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListedState {
+    /// See [`AlertState::Firing`].
+    Firing,
+    /// See [`AlertState::Acknowledged`].
+    Acknowledged,
+    /// See [`AlertState::Resolved`].
+    Resolved,
+    /// See [`Mute::Silence`].
+    Silenced,
+    /// See [`Mute::Inhibited`].
+    Inhibited,
+}
+
 /// The header of [`list_row`].
 pub const LIST_HEADER: [&str; 8] = [
     "id",
@@ -34,6 +71,73 @@ pub const LIST_HEADER: [&str; 8] = [
     "since",
     "respond by",
 ];
+
+impl Selection {
+    /// The selected alerts: open before resolved, the most severe first, and then the oldest.
+    pub fn of(&self, alerts: Vec<Alert>) -> Vec<Alert> {
+        let groups: HashSet<String> = alerts
+            .iter()
+            .filter(|alert| alert.group.is_some())
+            .map(|alert| alert.id.clone())
+            .collect();
+        // The accounts of a group are those of its members.
+        let concerned: HashSet<String> = alerts
+            .iter()
+            .filter(|alert| self.concerns(alert) && self.includes_state(alert))
+            .filter_map(|alert| alert.part_of.clone())
+            .collect();
+        let is_folded = |alert: &Alert| {
+            !self.members
+                && self.group.is_none()
+                && alert.part_of.as_ref().is_some_and(|id| groups.contains(id))
+        };
+        let mut selected = alerts;
+        selected.retain(|alert| {
+            self.matches(alert)
+                && !is_folded(alert)
+                && (self.concerns(alert) || concerned.contains(&alert.id))
+        });
+        selected.sort_by_key(|a| (a.is_over(), Reverse(a.severity), a.since_s, a.id.clone()));
+        selected
+    }
+
+    /// Every criterion except the account, which a group has by its members.
+    fn matches(&self, alert: &Alert) -> bool {
+        self.includes_state(alert)
+            && self.rule.as_ref().is_none_or(|rule| alert.rule == *rule)
+            && self
+                .severity
+                .is_none_or(|severity| alert.severity == severity)
+            && self.state.is_none_or(|state| state.matches(alert))
+            && self
+                .group
+                .as_ref()
+                .is_none_or(|id| alert.part_of.as_ref() == Some(id))
+    }
+
+    fn includes_state(&self, alert: &Alert) -> bool {
+        self.resolved || self.state == Some(ListedState::Resolved) || !alert.is_over()
+    }
+
+    fn concerns(&self, alert: &Alert) -> bool {
+        let account = self.account.as_deref();
+        account.is_none_or(|account| alert.account() == Some(account))
+    }
+}
+
+impl ListedState {
+    fn matches(self, alert: &Alert) -> bool {
+        let is_muted =
+            |by: fn(&Mute) -> bool| !alert.is_over() && alert.muted.as_ref().is_some_and(by);
+        match self {
+            Self::Firing => alert.state == AlertState::Firing,
+            Self::Acknowledged => alert.state == AlertState::Acknowledged,
+            Self::Resolved => alert.is_over(),
+            Self::Silenced => is_muted(|mute| matches!(mute, Mute::Silence(_))),
+            Self::Inhibited => is_muted(|mute| matches!(mute, Mute::Inhibited(_))),
+        }
+    }
+}
 
 /// The values of [`EXPORT`] as text.
 pub fn export_row(alert: &Alert) -> Vec<String> {
@@ -151,14 +255,14 @@ fn due(at_s: i64) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{AlertTemplate, Evidence, Severity, Subject};
+    use crate::alert::{AlertTemplate, Evidence, Group, Subject};
 
     fn alert() -> Alert {
         let template = AlertTemplate {
             rule: "charges_lost".into(),
             severity: Severity::Critical,
             route: "x".into(),
-            labels: Default::default(),
+            labels: std::collections::BTreeMap::new(),
             title: "t".into(),
             actions: Vec::new(),
             runbook: None,
@@ -198,6 +302,69 @@ mod tests {
         assert_eq!(
             export_row(&alert).join(","),
             "al_1,charges_lost,critical,firing,,1970-01-01T00:00:00Z,,,,,1970-01-01T00:10:00Z,,"
+        );
+    }
+
+    #[test]
+    fn members_are_listed_if_their_group_is_not_stored() {
+        let named = |name: &str| Alert {
+            id: format!("al_{name}"),
+            evidence: Evidence {
+                account: Some(name.into()),
+                ..Evidence::default()
+            },
+            ..alert()
+        };
+        let resolved = |alert: Alert| Alert {
+            state: AlertState::Resolved,
+            ..alert
+        };
+        let member = |name: &str, group: &str| Alert {
+            part_of: Some(group.into()),
+            ..named(name)
+        };
+        let group = Alert {
+            group: Some(Group::default()),
+            ..named("g")
+        };
+        let silenced = Alert {
+            muted: Some(Mute::Silence("si_1".into())),
+            ..named("a")
+        };
+        let all = [
+            group,
+            member("1", "al_g"),
+            resolved(member("2", "al_g")),
+            member("3", "al_gone"),
+            silenced,
+        ];
+        let select = |given: fn(&mut Selection)| {
+            let mut selection = Selection::default();
+            given(&mut selection);
+            let selected = selection.of(all.to_vec());
+            selected.into_iter().map(|a| a.id).collect::<Vec<_>>()
+        };
+        assert_eq!(select(|_| ()), ["al_3", "al_a", "al_g"]);
+        assert_eq!(
+            select(|s| s.members = true),
+            ["al_1", "al_3", "al_a", "al_g"]
+        );
+        assert_eq!(select(|s| s.group = Some("al_g".into())), ["al_1"]);
+        assert_eq!(
+            select(|s| (s.group, s.resolved) = (Some("al_g".into()), true)),
+            ["al_1", "al_2"]
+        );
+        assert_eq!(select(|s| s.account = Some("1".into())), ["al_g"]);
+        assert!(select(|s| s.account = Some("2".into())).is_empty());
+        assert_eq!(
+            select(|s| (s.account, s.resolved) = (Some("2".into()), true)),
+            ["al_g"]
+        );
+        assert_eq!(select(|s| s.state = Some(ListedState::Silenced)), ["al_a"]);
+        assert!(select(|s| s.state = Some(ListedState::Inhibited)).is_empty());
+        assert_eq!(
+            select(|s| (s.state, s.members) = (Some(ListedState::Resolved), true)),
+            ["al_2"]
         );
     }
 }
