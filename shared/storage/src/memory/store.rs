@@ -15,8 +15,8 @@ use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionChange,
     ConditionFeed, Coordination, Document, DocumentPage, DocumentUpdate, DocumentUpdated,
     DocumentWrite, Documents, DueWindow, Entities, EntityCursor, EntityFilter, EntityPage, Fence,
-    Health, KeyRange, MAX_DOCUMENTS_PER_PAGE, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, Recovery,
-    StoreError, StoredEntity,
+    Health, KeyRange, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, Recovery, StoreError,
+    StoredEntity,
 };
 
 /// Hours are kept for a day longer than they are compared, as the other adapters do.
@@ -281,7 +281,10 @@ impl Entities for Memory {
         self.shared.pass(&self.gate).await;
         let from = match after {
             None => Bound::Included((kind, String::new(), 0)),
-            Some(cursor) => Bound::Excluded(position(kind, cursor)?),
+            Some(cursor) => {
+                let (partition, id) = cursor.parts()?;
+                Bound::Excluded((kind, id, partition))
+            }
         };
         let state = lock(&self.shared.store);
         let found = state.derived.entities.range((from, Bound::Unbounded));
@@ -292,7 +295,7 @@ impl Entities for Memory {
                 page.entities.push((id.clone(), entity.clone()));
             }
             if page.entities.len() >= limit.max(1) || examined + 1 >= MAX_ENTITIES_EXAMINED {
-                page.next = Some(EntityCursor(format!("{partition} {id}")));
+                page.next = Some(EntityCursor::new(*partition, id));
                 break;
             }
         }
@@ -439,7 +442,6 @@ impl Documents for Memory {
         limit: usize,
     ) -> Result<DocumentPage, StoreError> {
         self.shared.pass(&self.gate).await;
-        let limit = limit.clamp(1, MAX_DOCUMENTS_PER_PAGE);
         let from = match after {
             Some(after) if after >= range.from.as_str() => {
                 Bound::Excluded((space, after.to_owned()))
@@ -448,18 +450,13 @@ impl Documents for Memory {
         };
         let state = lock(&self.shared.store);
         let inside = |key: &str| range.before.as_deref().is_none_or(|before| key < before);
-        let mut found = state
+        let found = state
             .documents
             .range((from, Bound::Unbounded))
             .take_while(|((found, key), _)| *found == space && inside(key))
             .map(|((_, key), found)| document(key, found));
-        let documents: Vec<Document> = found.by_ref().take(limit).collect();
-        let more = found.next().is_some();
-        let next = documents
-            .last()
-            .filter(|_| more)
-            .map(|last| last.key.clone());
-        Ok(DocumentPage { documents, next })
+        let documents = found.take(DocumentPage::rows_to_read(limit)).collect();
+        Ok(DocumentPage::of(documents, limit))
     }
 
     async fn write_documents_under(
@@ -491,12 +488,8 @@ impl Documents for Memory {
         let key = (update.space, update.key.clone());
         let found = state.documents.get(&key);
         let (version, writer) = found.map_or((0, None), |found| (found.version, found.write_id));
-        if version != update.expected {
-            return Ok(if writer == Some(update.write_id) {
-                DocumentUpdated::AlreadyApplied(version)
-            } else {
-                DocumentUpdated::Conflict(version)
-            });
+        if let Some(refused) = update.refused(version, writer) {
+            return Ok(refused);
         }
         Ok(DocumentUpdated::Applied(match &update.body {
             Some(body) => state.put(update.space, &update.key, body, Some(update.write_id)),
@@ -645,16 +638,6 @@ fn document(key: &str, found: &StoredDocument) -> Document {
         version: found.version,
         body: found.body.clone(),
     }
-}
-
-fn position(
-    kind: EntityKind,
-    cursor: &EntityCursor,
-) -> Result<(EntityKind, String, u32), StoreError> {
-    let parts = cursor.0.split_once(' ');
-    parts
-        .and_then(|(partition, id)| Some((kind, id.to_owned(), partition.parse().ok()?)))
-        .ok_or_else(|| StoreError::Misconfigured(format!("{:?} is not an entity cursor", cursor.0)))
 }
 
 fn run_id(run: u64) -> String {

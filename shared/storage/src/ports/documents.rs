@@ -88,6 +88,44 @@ pub struct DocumentPage {
     pub next: Option<String>,
 }
 
+impl DocumentUpdate {
+    /// The outcome without a write: `None` if the document has the expected version. `version` is 0 if it is
+    /// absent, and `last_write_id` that of its last compare-and-set, unless another kind of write came after it.
+    #[cfg(any(feature = "memory", feature = "sqlite"))]
+    pub(crate) fn refused(
+        &self,
+        version: u64,
+        last_write_id: Option<Uuid>,
+    ) -> Option<DocumentUpdated> {
+        if version == self.expected {
+            None
+        } else if last_write_id == Some(self.write_id) {
+            Some(DocumentUpdated::AlreadyApplied(version))
+        } else {
+            Some(DocumentUpdated::Conflict(version))
+        }
+    }
+}
+
+impl DocumentPage {
+    /// The number of documents to read for a page of `limit`: one more shows whether there is a next page.
+    #[cfg(any(feature = "memory", feature = "redis", feature = "sqlite"))]
+    pub(crate) fn rows_to_read(limit: usize) -> usize {
+        limit.clamp(1, MAX_DOCUMENTS_PER_PAGE) + 1
+    }
+
+    /// A page of `limit` from the [`DocumentPage::rows_to_read`] first documents.
+    #[cfg(any(feature = "memory", feature = "redis", feature = "sqlite"))]
+    pub(crate) fn of(mut documents: Vec<Document>, limit: usize) -> Self {
+        let size = Self::rows_to_read(limit) - 1;
+        let more = documents.len() > size;
+        documents.truncate(size);
+        let last = documents.last().filter(|_| more);
+        let next = last.map(|last| last.key.clone());
+        Self { documents, next }
+    }
+}
+
 /// Reads and writes documents.
 #[async_trait]
 pub trait Documents: Send + Sync {

@@ -106,6 +106,26 @@ pub type EntityFilter = Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
 #[serde(transparent)]
 pub struct EntityCursor(pub String);
 
+#[cfg(any(feature = "memory", feature = "redis", feature = "sqlite"))]
+impl EntityCursor {
+    /// A position within a partition.
+    pub(crate) fn new(partition: u32, position: impl std::fmt::Display) -> Self {
+        Self(format!("{partition} {position}"))
+    }
+
+    /// The partition and the position.
+    pub(crate) fn parts<T: std::str::FromStr>(&self) -> Result<(u32, T), StoreError> {
+        let parts = self.0.split_once(' ');
+        parts
+            .and_then(|(partition, position)| {
+                Some((partition.parse().ok()?, position.parse().ok()?))
+            })
+            .ok_or_else(|| {
+                StoreError::Misconfigured(format!("{:?} is not an entity cursor", self.0))
+            })
+    }
+}
+
 /// Some entities of a kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntityPage {

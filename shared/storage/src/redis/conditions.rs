@@ -1,4 +1,6 @@
 //! Reads open conditions and their changes.
+
+use async_trait::async_trait;
 use redis::streams::StreamRangeReply;
 use revwatch_core::condition::Condition;
 use revwatch_core::redact;
@@ -6,10 +8,11 @@ use revwatch_core::redact;
 use super::RedisStore;
 use super::keys;
 use super::read::{Scan, from_json, stream_id};
-use crate::ports::{ChangeCursor, Changes, ConditionChange, DueWindow, StoreError};
+use crate::ports::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow, StoreError};
 
-impl RedisStore {
-    pub(super) async fn open_conditions(&self) -> Result<Vec<Condition>, StoreError> {
+#[async_trait]
+impl ConditionFeed for RedisStore {
+    async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
         let partitions = self
             .each_partition(|partition| async move {
                 let mut found = Vec::new();
@@ -25,10 +28,7 @@ impl RedisStore {
         Ok(partitions.into_iter().flatten().collect())
     }
 
-    pub(super) async fn due_conditions(
-        &self,
-        windows: &[DueWindow],
-    ) -> Result<Vec<Condition>, StoreError> {
+    async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
         if windows.is_empty() {
             return Ok(Vec::new());
         }
@@ -67,7 +67,7 @@ impl RedisStore {
         Ok(partitions.into_iter().flatten().filter(due).collect())
     }
 
-    pub(super) async fn changes_since(
+    async fn condition_changes(
         &self,
         cursor: &ChangeCursor,
         limit: usize,
@@ -112,7 +112,9 @@ impl RedisStore {
         }
         Ok(all)
     }
+}
 
+impl RedisStore {
     /// The change at the cursor is read again: only if it still exists is nothing missing between it and
     /// the next one. It is missing if the stream was trimmed or the server lost data, because a sequence
     /// number is never reused.

@@ -2,17 +2,20 @@
 
 use std::sync::LazyLock;
 
+use async_trait::async_trait;
+
 use super::RedisStore;
 use super::keys;
 use super::script::Script;
-use crate::ports::{Fence, StoreError};
+use crate::ports::{Coordination, Fence, StoreError};
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/lease.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
-static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/beat.lua")));
+static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/beat.lua")));
 
-impl RedisStore {
-    pub(super) async fn take_lease(
+#[async_trait]
+impl Coordination for RedisStore {
+    async fn lease(
         &self,
         name: &str,
         holder: &str,
@@ -23,19 +26,19 @@ impl RedisStore {
         Ok(self.link.call::<Option<u64>>(&call).await?.map(Fence))
     }
 
-    pub(super) async fn give_back_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         self.link
             .call(&RELEASE.on(vec![keys::lease(name)]).arg(holder))
             .await
     }
 
-    pub(super) async fn heartbeat(
+    async fn heartbeat(
         &self,
         group: &str,
         member: &str,
         ttl_ms: u64,
     ) -> Result<Vec<String>, StoreError> {
-        let call = BEAT
+        let call = HEARTBEAT
             .on(vec![keys::members(group)])
             .arg(member)
             .arg(ttl_ms.max(1).to_string());
@@ -44,7 +47,7 @@ impl RedisStore {
         Ok(alive)
     }
 
-    pub(super) async fn leave_group(&self, group: &str, member: &str) -> Result<(), StoreError> {
+    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
         let mut cmd = redis::cmd("ZREM");
         cmd.arg(keys::members(group)).arg(member);
         self.link.run(&cmd).await

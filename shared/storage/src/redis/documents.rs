@@ -11,7 +11,7 @@ use super::keys;
 use super::script::Script;
 use crate::ports::{
     Document, DocumentPage, DocumentUpdate, DocumentUpdated, DocumentWrite, Documents, Fence,
-    KeyRange, MAX_DOCUMENTS_PER_PAGE, StoreError,
+    KeyRange, StoreError,
 };
 
 static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/documents.lua")));
@@ -65,7 +65,6 @@ impl Documents for RedisStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<DocumentPage, StoreError> {
-        let limit = limit.clamp(1, MAX_DOCUMENTS_PER_PAGE);
         let from = match after {
             Some(after) if after >= range.from.as_str() => format!("({after}"),
             _ => format!("[{}", range.from),
@@ -75,12 +74,11 @@ impl Documents for RedisStore {
             None => "+".to_owned(),
         };
         let [hash, versions, index] = keys::document_space(space);
-        // One more than requested shows whether there is a next page.
         let call = PAGE
             .on(vec![hash.clone(), versions, index.clone()])
             .arg(from)
             .arg(before)
-            .arg((limit + 1).to_string());
+            .arg(DocumentPage::rows_to_read(limit).to_string());
         let mut attempts = 0;
         let flat = loop {
             if let Some(flat) = self.link.call::<Option<Vec<String>>>(&call).await? {
@@ -102,13 +100,7 @@ impl Documents for RedisStore {
         while let (Some(key), Some(version), Some(body)) = (flat.next(), flat.next(), flat.next()) {
             documents.push(document(key, &version, body)?);
         }
-        let more = documents.len() > limit;
-        documents.truncate(limit);
-        let next = documents
-            .last()
-            .filter(|_| more)
-            .map(|last: &Document| last.key.clone());
-        Ok(DocumentPage { documents, next })
+        Ok(DocumentPage::of(documents, limit))
     }
 
     async fn write_documents_under(

@@ -5,21 +5,24 @@
 
 use std::sync::LazyLock;
 
+use async_trait::async_trait;
+
 use super::RedisStore;
 use super::keys;
 use super::script::Script;
-use crate::ports::{Health, StoreError};
+use crate::ports::{Health, Recovery, StoreError};
 
 static HEALTH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/health.lua")));
 static BEGIN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/begin_healing.lua")));
 static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/end_healing.lua")));
-static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
+static DROP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
 
-impl RedisStore {
-    pub(super) async fn look_at_health(&self) -> Result<Vec<Health>, StoreError> {
+#[async_trait]
+impl Recovery for RedisStore {
+    async fn health(&self) -> Result<Vec<Health>, StoreError> {
         self.each_partition(|partition| async move {
-            type Told = (
+            type Recorded = (
                 String,
                 Option<String>,
                 Option<String>,
@@ -27,49 +30,54 @@ impl RedisStore {
                 Option<String>,
                 Option<i64>,
             );
-            let told: Told = self
+            let recorded: Recorded = self
                 .link
                 .call(&HEALTH.on(vec![keys::health(partition)]))
                 .await?;
-            let (life, whole_in, healed_by, reach_ms, healing, from_ms) = told;
+            let (server_run_id, complete_in, recovery_id, high_watermark_ms, recovery, from_ms) =
+                recorded;
             Ok(Health {
-                server_run_id: life,
-                complete_in: whole_in,
-                recovery_id: healed_by,
-                high_watermark_ms: reach_ms,
-                recovery: healing.zip(from_ms),
+                server_run_id,
+                complete_in,
+                recovery_id,
+                high_watermark_ms,
+                recovery: recovery.zip(from_ms),
             })
         })
         .await
     }
 
-    pub(super) async fn note_healing(
+    async fn begin_recovery(
         &self,
         partition: u32,
-        healing: &str,
+        recovery_id: &str,
         margin_ms: i64,
     ) -> Result<(String, i64), StoreError> {
         let call = BEGIN
             .on(vec![keys::health(partition)])
-            .arg(healing)
+            .arg(recovery_id)
             .arg(margin_ms.to_string());
         self.link.call(&call).await
     }
 
-    pub(super) async fn note_healed(
+    async fn end_recovery(
         &self,
         partition: u32,
-        healing: &str,
-        life: &str,
+        recovery_id: &str,
+        server_run_id: &str,
     ) -> Result<bool, StoreError> {
         self.link
-            .call(&END.on(vec![keys::health(partition)]).arg(healing).arg(life))
+            .call(
+                &END.on(vec![keys::health(partition)])
+                    .arg(recovery_id)
+                    .arg(server_run_id),
+            )
             .await
     }
 
-    pub(super) async fn forget_events(&self) -> Result<(), StoreError> {
+    async fn drop_state(&self) -> Result<(), StoreError> {
         self.each_partition(|partition| async move {
-            let call = FORGET
+            let call = DROP
                 .on(vec![keys::health(partition)])
                 .arg(keys::all(partition));
             self.link.call::<()>(&call).await

@@ -23,21 +23,13 @@ mod read;
 mod script;
 mod target;
 
-use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
 #[doc(hidden)]
 pub use self::commit::packed;
 use self::link::Link;
 use self::target::Target;
-use crate::ports::{
-    Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionFeed,
-    Coordination, DueWindow, Entities, EntityCursor, EntityFilter, EntityPage, Fence, Health,
-    ReadResult, ReadSet, Recovery, StoreError, StoredEntity,
-};
-use revwatch_core::condition::Condition;
-use revwatch_core::counters::Counters;
-use revwatch_core::entity::{EntityKey, EntityKind};
+use crate::ports::StoreError;
 
 /// [`StateStore`](crate::ports::StateStore) on Redis 7.0 or later.
 pub struct RedisStore {
@@ -92,133 +84,5 @@ impl std::fmt::Debug for RedisStore {
             self.link.kind(),
             self.partitions
         )
-    }
-}
-
-#[async_trait]
-impl Entities for RedisStore {
-    async fn read(&self, partition: u32, want: &ReadSet) -> Result<ReadResult, StoreError> {
-        self.read_batch(partition, want).await
-    }
-
-    async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        self.commit_batch(commit).await
-    }
-
-    async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError> {
-        self.find_entity(key).await
-    }
-
-    async fn entities(
-        &self,
-        kind: EntityKind,
-        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
-    ) -> Result<(), StoreError> {
-        self.scan_entities(kind, each).await
-    }
-
-    async fn entity_page(
-        &self,
-        kind: EntityKind,
-        filter: EntityFilter,
-        after: Option<&EntityCursor>,
-        limit: usize,
-    ) -> Result<EntityPage, StoreError> {
-        self.scan_page(kind, &filter, after, limit).await
-    }
-}
-
-#[async_trait]
-impl Aggregates for RedisStore {
-    async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
-        self.sum_counters(from_hour, to_hour).await
-    }
-
-    async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
-        self.sum_standing(names).await
-    }
-}
-
-#[async_trait]
-impl ConditionFeed for RedisStore {
-    async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
-        self.open_conditions().await
-    }
-
-    async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
-        self.due_conditions(windows).await
-    }
-
-    async fn condition_changes(
-        &self,
-        cursor: &ChangeCursor,
-        limit: usize,
-    ) -> Result<Changes, StoreError> {
-        self.changes_since(cursor, limit).await
-    }
-}
-
-#[async_trait]
-impl AuditTrail for RedisStore {
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        self.newest_audit(limit).await
-    }
-}
-
-#[async_trait]
-impl Coordination for RedisStore {
-    async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        ttl_ms: u64,
-    ) -> Result<Option<Fence>, StoreError> {
-        self.take_lease(name, holder, ttl_ms).await
-    }
-
-    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.give_back_lease(name, holder).await
-    }
-
-    async fn heartbeat(
-        &self,
-        group: &str,
-        member: &str,
-        ttl_ms: u64,
-    ) -> Result<Vec<String>, StoreError> {
-        self.heartbeat(group, member, ttl_ms).await
-    }
-
-    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
-        self.leave_group(group, member).await
-    }
-}
-
-#[async_trait]
-impl Recovery for RedisStore {
-    async fn health(&self) -> Result<Vec<Health>, StoreError> {
-        self.look_at_health().await
-    }
-
-    async fn begin_recovery(
-        &self,
-        partition: u32,
-        healing: &str,
-        margin_ms: i64,
-    ) -> Result<(String, i64), StoreError> {
-        self.note_healing(partition, healing, margin_ms).await
-    }
-
-    async fn end_recovery(
-        &self,
-        partition: u32,
-        healing: &str,
-        life: &str,
-    ) -> Result<bool, StoreError> {
-        self.note_healed(partition, healing, life).await
-    }
-
-    async fn drop_state(&self) -> Result<(), StoreError> {
-        self.forget_events().await
     }
 }

@@ -1,6 +1,8 @@
 //! Reads dedupe keys, entities, counters and the audit trail.
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use async_trait::async_trait;
 use redis::streams::StreamRangeReply;
 use redis::{Cmd, Value};
 use revwatch_core::counters::{Bucket, Counters};
@@ -11,8 +13,8 @@ use uuid::Uuid;
 use super::RedisStore;
 use super::keys;
 use crate::ports::{
-    AuditEntry, EntityCursor, EntityFilter, EntityPage, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet,
-    StoreError, StoredEntity,
+    Aggregates, AuditEntry, AuditTrail, Commit, Committed, Entities, EntityCursor, EntityFilter,
+    EntityPage, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, StoreError, StoredEntity,
 };
 
 /// The number of fields requested per scan step: some hundred kilobytes of entities.
@@ -21,21 +23,24 @@ const SCAN: usize = 1_000;
 /// The most days that are read by name; for more, the existing days are read first.
 const DAYS_BY_NAME: u32 = 62;
 
-impl RedisStore {
-    pub(super) async fn read_batch(
-        &self,
-        partition: u32,
-        want: &ReadSet,
-    ) -> Result<ReadResult, StoreError> {
+#[async_trait]
+impl Entities for RedisStore {
+    async fn read(&self, partition: u32, read_set: &ReadSet) -> Result<ReadResult, StoreError> {
         let marks = positions(
-            want.dedupe_keys
+            read_set
+                .dedupe_keys
                 .iter()
                 .map(|(day, key)| (*day, key.as_str())),
         );
-        let entities = positions(want.entities.iter().map(|key| (key.kind, key.id.as_str())));
+        let entities = positions(
+            read_set
+                .entities
+                .iter()
+                .map(|key| (key.kind, key.id.as_str())),
+        );
         let mut found = ReadResult {
-            dedupe_keys: vec![None; want.dedupe_keys.len()],
-            entities: vec![None; want.entities.len()],
+            dedupe_keys: vec![None; read_set.dedupe_keys.len()],
+            entities: vec![None; read_set.entities.len()],
         };
         if marks.is_empty() && entities.is_empty() {
             return Ok(found);
@@ -61,7 +66,7 @@ impl RedisStore {
             for ((at, _), value) in wanted.iter().zip(answers.next().unwrap_or_default()) {
                 found.entities[*at] = value
                     .map(|bytes| {
-                        let key = &want.entities[*at];
+                        let key = &read_set.entities[*at];
                         stored(key.kind, &key.id, &bytes)
                     })
                     .transpose()?;
@@ -70,11 +75,12 @@ impl RedisStore {
         Ok(found)
     }
 
+    async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
+        self.commit_batch(commit).await
+    }
+
     /// The partition of an entity follows from its event, not from its id: all are read.
-    pub(super) async fn find_entity(
-        &self,
-        key: &EntityKey,
-    ) -> Result<Option<StoredEntity>, StoreError> {
+    async fn entity(&self, key: &EntityKey) -> Result<Option<StoredEntity>, StoreError> {
         let answers = self
             .each_partition(|partition| async move {
                 let mut cmd = redis::cmd("HGET");
@@ -90,10 +96,10 @@ impl RedisStore {
             .transpose()
     }
 
-    pub(super) async fn scan_entities(
+    async fn entities(
         &self,
         kind: EntityKind,
-        each: &mut (dyn FnMut(&str, &[u8]) + Send),
+        each: &mut (dyn for<'a, 'b> FnMut(&'a str, &'b [u8]) + Send),
     ) -> Result<(), StoreError> {
         for partition in 0..self.partitions {
             let mut scan = Scan::new(keys::entities(partition, kind));
@@ -107,19 +113,19 @@ impl RedisStore {
     }
 
     /// Complete steps of HSCAN: resuming within a step could miss entities when the hash shrinks.
-    pub(super) async fn scan_page(
+    async fn entity_page(
         &self,
         kind: EntityKind,
-        filter: &EntityFilter,
+        filter: EntityFilter,
         after: Option<&EntityCursor>,
         limit: usize,
     ) -> Result<EntityPage, StoreError> {
-        let (mut partition, mut cursor) = after.map_or(Ok((0, 0)), scan_position)?;
+        let (mut partition, mut cursor) = after.map_or(Ok((0, 0)), EntityCursor::parts)?;
         let (mut page, mut examined) = (EntityPage::default(), 0);
         let step = limit.clamp(1, SCAN);
         while partition < self.partitions {
             if page.entities.len() >= limit.max(1) || examined >= MAX_ENTITIES_EXAMINED {
-                page.next = Some(EntityCursor(format!("{partition} {cursor}")));
+                page.next = Some(EntityCursor::new(partition, cursor));
                 break;
             }
             let mut cmd = redis::cmd("HSCAN");
@@ -138,32 +144,11 @@ impl RedisStore {
         }
         Ok(page)
     }
+}
 
-    /// One page of a hash, without the fields that were in earlier pages: Redis repeats some when the
-    /// hash is resized meanwhile.
-    pub(super) async fn next_page(
-        &self,
-        scan: &mut Scan,
-    ) -> Result<Option<Vec<(String, Vec<u8>)>>, StoreError> {
-        let Some(cursor) = scan.cursor else {
-            return Ok(None);
-        };
-        let mut cmd = redis::cmd("HSCAN");
-        cmd.arg(&scan.key).arg(cursor).arg("COUNT").arg(SCAN);
-        let (next, page): (u64, Vec<(String, Vec<u8>)>) = self.link.run(&cmd).await?;
-        scan.cursor = (next != 0).then_some(next);
-        Ok(Some(
-            page.into_iter()
-                .filter(|(field, _)| scan.seen.insert(field.clone()))
-                .collect(),
-        ))
-    }
-
-    pub(super) async fn sum_counters(
-        &self,
-        from_hour: u32,
-        to_hour: u32,
-    ) -> Result<Counters, StoreError> {
+#[async_trait]
+impl Aggregates for RedisStore {
+    async fn counters(&self, from_hour: u32, to_hour: u32) -> Result<Counters, StoreError> {
         let partitions = self
             .each_partition(|partition| async move {
                 let days = self.days_between(partition, from_hour, to_hour).await?;
@@ -194,7 +179,7 @@ impl RedisStore {
         Ok(sum)
     }
 
-    pub(super) async fn sum_standing(&self, names: &[&str]) -> Result<i64, StoreError> {
+    async fn current_counters(&self, names: &[&str]) -> Result<i64, StoreError> {
         let partitions = self
             .each_partition(|partition| async move {
                 let mut cmd = redis::cmd("HMGET");
@@ -204,31 +189,12 @@ impl RedisStore {
             .await?;
         Ok(partitions.into_iter().flatten().flatten().sum())
     }
+}
 
-    async fn days_between(
-        &self,
-        partition: u32,
-        from_hour: u32,
-        to_hour: u32,
-    ) -> Result<Vec<u32>, StoreError> {
-        if from_hour > to_hour {
-            return Ok(Vec::new());
-        }
-        let asked = from_hour / 24..=to_hour / 24;
-        if asked.end() - asked.start() < DAYS_BY_NAME {
-            return Ok(asked.collect());
-        }
-        let mut cmd = redis::cmd("SMEMBERS");
-        cmd.arg(keys::days(partition));
-        let exist: BTreeSet<u32> = self.link.run(&cmd).await?;
-        Ok(exist
-            .into_iter()
-            .filter(|day| asked.contains(day))
-            .collect())
-    }
-
+#[async_trait]
+impl AuditTrail for RedisStore {
     /// The newest entry is the one committed last; within a millisecond, the one that happened last according to Stripe.
-    pub(super) async fn newest_audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -254,6 +220,50 @@ impl RedisStore {
             .into_iter()
             .map(|(_, entry)| entry)
             .take(limit)
+            .collect())
+    }
+}
+
+impl RedisStore {
+    /// One page of a hash, without the fields that were in earlier pages: Redis repeats some when the
+    /// hash is resized meanwhile.
+    pub(super) async fn next_page(
+        &self,
+        scan: &mut Scan,
+    ) -> Result<Option<Vec<(String, Vec<u8>)>>, StoreError> {
+        let Some(cursor) = scan.cursor else {
+            return Ok(None);
+        };
+        let mut cmd = redis::cmd("HSCAN");
+        cmd.arg(&scan.key).arg(cursor).arg("COUNT").arg(SCAN);
+        let (next, page): (u64, Vec<(String, Vec<u8>)>) = self.link.run(&cmd).await?;
+        scan.cursor = (next != 0).then_some(next);
+        Ok(Some(
+            page.into_iter()
+                .filter(|(field, _)| scan.seen.insert(field.clone()))
+                .collect(),
+        ))
+    }
+
+    async fn days_between(
+        &self,
+        partition: u32,
+        from_hour: u32,
+        to_hour: u32,
+    ) -> Result<Vec<u32>, StoreError> {
+        if from_hour > to_hour {
+            return Ok(Vec::new());
+        }
+        let asked = from_hour / 24..=to_hour / 24;
+        if asked.end() - asked.start() < DAYS_BY_NAME {
+            return Ok(asked.collect());
+        }
+        let mut cmd = redis::cmd("SMEMBERS");
+        cmd.arg(keys::days(partition));
+        let exist: BTreeSet<u32> = self.link.run(&cmd).await?;
+        Ok(exist
+            .into_iter()
+            .filter(|day| asked.contains(day))
             .collect())
     }
 }
@@ -319,14 +329,6 @@ fn delivery(bytes: &[u8]) -> Result<Uuid, StoreError> {
     Uuid::from_slice(bytes).map_err(|err| {
         StoreError::Corrupt(format!("a dedupe key's value is not a delivery id: {err}"))
     })
-}
-
-/// Partition and HSCAN's cursor.
-fn scan_position(cursor: &EntityCursor) -> Result<(u32, u64), StoreError> {
-    let parts = cursor.0.split_once(' ');
-    parts
-        .and_then(|(partition, scan)| Some((partition.parse().ok()?, scan.parse().ok()?)))
-        .ok_or_else(|| StoreError::Misconfigured(format!("{:?} is not an entity cursor", cursor.0)))
 }
 
 fn stored(kind: EntityKind, id: &str, bytes: &[u8]) -> Result<StoredEntity, StoreError> {

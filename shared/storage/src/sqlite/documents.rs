@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Sqlite, store_error};
 use crate::ports::{
     Document, DocumentPage, DocumentUpdate, DocumentUpdated, DocumentWrite, Documents, Fence,
-    KeyRange, MAX_DOCUMENTS_PER_PAGE, StoreError,
+    KeyRange, StoreError,
 };
 
 #[async_trait]
@@ -48,9 +48,9 @@ impl Documents for Sqlite {
         limit: usize,
     ) -> Result<DocumentPage, StoreError> {
         let (range, after) = (range.clone(), after.map(str::to_owned));
-        let limit = limit.clamp(1, MAX_DOCUMENTS_PER_PAGE);
-        let mut documents: Vec<Document> = Sqlite::read(self, move |c| {
-            // In SQLite every BLOB sorts after every text. One more row shows whether there is a next page.
+        let rows = DocumentPage::rows_to_read(limit);
+        let documents = Sqlite::read(self, move |c| {
+            // In SQLite every BLOB sorts after every text.
             c.prepare_cached(
                 "SELECT key, version, body FROM documents
                  WHERE space = ?1 AND key >= ?2 AND (?3 IS NULL OR key > ?3) AND key < ifnull(?4, x'')
@@ -62,7 +62,7 @@ impl Documents for Sqlite {
                     range.from.max(after.clone().unwrap_or_default()),
                     after,
                     range.before,
-                    limit + 1
+                    rows
                 ],
                 document,
             )?
@@ -70,13 +70,7 @@ impl Documents for Sqlite {
         })
         .await
         .map_err(store_error)?;
-        let more = documents.len() > limit;
-        documents.truncate(limit);
-        let next = documents
-            .last()
-            .filter(|_| more)
-            .map(|last| last.key.clone());
-        Ok(DocumentPage { documents, next })
+        Ok(DocumentPage::of(documents, limit))
     }
 
     async fn write_documents_under(
@@ -118,9 +112,9 @@ impl Documents for Sqlite {
             let DocumentUpdate {
                 space,
                 key,
-                expected,
                 body,
                 write_id,
+                ..
             } = &update;
             let found: Option<(u64, Option<[u8; 16]>)> = c
                 .prepare_cached(
@@ -129,12 +123,8 @@ impl Documents for Sqlite {
                 .query_row(params![space, key], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let (version, writer) = found.unwrap_or((0, None));
-            if version != *expected {
-                return Ok(if writer == Some(write_id.into_bytes()) {
-                    DocumentUpdated::AlreadyApplied(version)
-                } else {
-                    DocumentUpdated::Conflict(version)
-                });
+            if let Some(refused) = update.refused(version, writer.map(Uuid::from_bytes)) {
+                return Ok(refused);
             }
             Ok(DocumentUpdated::Applied(match body {
                 Some(body) => put(c, space, key, body, Some(*write_id))?,

@@ -1,10 +1,11 @@
 //! Whether the file has everything that was committed to it. It cannot lose data by itself: only
 //! `revwatch rebuild` empties it.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Sqlite, store_error};
-use crate::ports::{Health, StoreError};
+use crate::ports::{Health, Recovery, StoreError};
 
 /// The file never changes its run id.
 const RUN_ID: &str = "file";
@@ -33,9 +34,10 @@ pub(super) fn raise_high_watermark(
     .map(drop)
 }
 
-impl Sqlite {
-    pub(super) async fn read_health(&self) -> Result<Vec<Health>, StoreError> {
-        self.read(|c| {
+#[async_trait]
+impl Recovery for Sqlite {
+    async fn health(&self) -> Result<Vec<Health>, StoreError> {
+        Sqlite::read(self, |c| {
             c.prepare_cached("SELECT whole_in, healed_by, reach_ms, healing, from_ms FROM health ORDER BY partition")?
                 .query_map([], health)?
                 .collect()
@@ -44,7 +46,7 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn start_recovery(
+    async fn begin_recovery(
         &self,
         partition: u32,
         recovery_id: &str,
@@ -65,7 +67,7 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn finish_recovery(
+    async fn end_recovery(
         &self,
         partition: u32,
         recovery_id: &str,
@@ -87,7 +89,7 @@ impl Sqlite {
         .map_err(store_error)
     }
 
-    pub(super) async fn drop_events(&self) -> Result<(), StoreError> {
+    async fn drop_state(&self) -> Result<(), StoreError> {
         self.write(|c| {
             c.execute("UPDATE health SET whole_in = NULL, reach_ms = NULL, healing = NULL, from_ms = NULL", [])?;
             for table in ["marks", "entities", "counters", "conditions", "changes", "audit"] {

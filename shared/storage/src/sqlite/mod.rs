@@ -6,13 +6,21 @@
 //!
 //! Several processes may open the same file (the CLI and a running `serve`).
 
+mod aggregates;
 mod checkpoint;
+mod commit;
+mod conditions;
+mod coordination;
 mod documents;
+mod entities;
 mod error;
 mod health;
+mod holding;
+mod journal;
+mod json;
 mod queue;
-mod store;
 mod thread;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -491,8 +499,8 @@ fn prune(
     now_s: i64,
 ) -> rusqlite::Result<String> {
     queue::prune(connection, partitions, now_s * 1000 - ARCHIVE_KEPT_MS)?;
-    store::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
-    store::prune_dedupe_keys(
+    aggregates::prune_hours(connection, recount::first_hour(now_s - DAY_S))?;
+    commit::prune_dedupe_keys(
         connection,
         until,
         revwatch_core::event::day_of(now_s).saturating_sub(DEDUPE_KEYS_KEPT_DAYS),

@@ -1,6 +1,5 @@
 //! The queue and the archive: one table, and a cursor per partition.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -9,10 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{Sqlite, queue_error};
-use crate::ports::{
-    Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
-    HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
-};
+use crate::ports::{Archive, Consume, Consumer, Delivery, EventQueue, Publish, QueueError, Replay};
 
 #[async_trait]
 impl Publish for Sqlite {
@@ -76,109 +72,6 @@ impl Consume for Sqlite {
 }
 
 #[async_trait]
-impl Holding for Sqlite {
-    async fn hold(&self, place: HoldingQueue, held: HeldDelivery) -> Result<(), QueueError> {
-        self.write(move |c| insert_held(c, place, &held))
-            .await
-            .map(drop)
-            .map_err(queue_error)
-    }
-
-    async fn visit_held(
-        &self,
-        place: HoldingQueue,
-        visit: &mut (dyn FnMut(HeldDelivery) -> ControlFlow<()> + Send),
-    ) -> Result<(), QueueError> {
-        const PAGE: i64 = 100;
-        let (mut after, last) = (0, self.last_held(place).await?);
-        while after < last {
-            let page = self
-                .read(move |c| held_page(c, place, after, PAGE))
-                .await
-                .map_err(queue_error)?;
-            let Some((seq, _)) = page.last() else { break };
-            after = *seq;
-            for (_, held) in page.into_iter().take_while(|(seq, _)| *seq <= last) {
-                if visit(held).is_break() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn triage(
-        &self,
-        place: HoldingQueue,
-        decide: &mut (dyn for<'a> FnMut(&'a HeldDelivery) -> Disposition + Send),
-    ) -> Result<TriageSummary, QueueError> {
-        const PAGE: i64 = 500;
-        let (mut after, mut summary, last) =
-            (0, TriageSummary::default(), self.last_held(place).await?);
-        while after < last {
-            let page = self
-                .read(move |c| held_page(c, place, after, PAGE))
-                .await
-                .map_err(queue_error)?;
-            let Some((seq, _)) = page.last() else { break };
-            after = *seq;
-            let mut done = Vec::new();
-            for (seq, held) in page.into_iter().filter(|(seq, _)| *seq <= last) {
-                let requeued = match decide(&held) {
-                    Disposition::Keep => {
-                        summary.kept += 1;
-                        continue;
-                    }
-                    Disposition::Requeue(delivery) => {
-                        self.takes(delivery.partition)?;
-                        summary.requeued += 1;
-                        Some(*delivery)
-                    }
-                    Disposition::Discard => {
-                        summary.discarded += 1;
-                        None
-                    }
-                };
-                done.push((seq, requeued));
-            }
-            // Deleted here and inserted into the queue in one transaction.
-            let touched: Vec<u32> = done
-                .iter()
-                .filter_map(|(_, d)| d.as_ref().map(|d| d.partition))
-                .collect();
-            self.write(move |c| {
-                for (seq, requeued) in &done {
-                    if let Some(delivery) = requeued {
-                        insert(c, delivery)?;
-                    }
-                    c.prepare_cached("DELETE FROM aside WHERE seq = ?1")?
-                        .execute([seq])?;
-                }
-                Ok(())
-            })
-            .await
-            .map_err(queue_error)?;
-            touched
-                .into_iter()
-                .for_each(|p| self.0.published[p as usize].notify_waiters());
-        }
-        Ok(summary)
-    }
-
-    async fn held_count(&self, place: HoldingQueue) -> Result<u64, QueueError> {
-        self.read(move |c| {
-            c.query_row(
-                "SELECT count(*) FROM aside WHERE place = ?1",
-                [column_value(place)],
-                |row| row.get::<_, u64>(0),
-            )
-        })
-        .await
-        .map_err(queue_error)
-    }
-}
-
-#[async_trait]
 impl Replay for Sqlite {
     async fn archive(&self, from_ms: i64) -> Result<Box<dyn Archive>, QueueError> {
         let partitions = self.partition_count();
@@ -204,47 +97,6 @@ impl Replay for Sqlite {
 }
 
 #[async_trait]
-impl Journal for Sqlite {
-    async fn append_journal(&self, entries: Vec<JournalEntry>) -> Result<(), QueueError> {
-        /// A concurrent publish must not wait for all lines.
-        const MAX_LINES_PER_WRITE: usize = 250;
-        let mut entries = entries.into_iter().peekable();
-        while entries.peek().is_some() {
-            let some: Vec<_> = entries.by_ref().take(MAX_LINES_PER_WRITE).collect();
-            self.write(move |c| some.iter().try_for_each(|entry| put_line(c, entry)))
-                .await
-                .map_err(queue_error)?;
-        }
-        Ok(())
-    }
-
-    async fn read_journal(
-        &self,
-        each: &mut (dyn FnMut(JournalEntry) + Send),
-    ) -> Result<(), QueueError> {
-        let entries: Vec<JournalEntry> = self
-            .read(|c| {
-                c.prepare_cached(
-                    "SELECT at_ms, space, key, body FROM journal ORDER BY at_ms, space, key",
-                )?
-                .query_map([], |row| {
-                    Ok(JournalEntry {
-                        at_ms: row.get(0)?,
-                        space: row.get(1)?,
-                        key: row.get(2)?,
-                        body: row.get(3)?,
-                    })
-                })?
-                .collect()
-            })
-            .await
-            .map_err(queue_error)?;
-        entries.into_iter().for_each(each);
-        Ok(())
-    }
-}
-
-#[async_trait]
 impl EventQueue for Sqlite {
     async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
@@ -254,15 +106,7 @@ impl EventQueue for Sqlite {
 }
 
 impl Sqlite {
-    /// The sequence number of the last held delivery.
-    async fn last_held(&self, place: HoldingQueue) -> Result<i64, QueueError> {
-        let last = "SELECT ifnull(max(seq), 0) FROM aside WHERE place = ?1";
-        self.read(move |c| c.query_row(last, [column_value(place)], |row| row.get(0)))
-            .await
-            .map_err(queue_error)
-    }
-
-    fn takes(&self, partition: u32) -> Result<(), QueueError> {
+    pub(super) fn takes(&self, partition: u32) -> Result<(), QueueError> {
         if partition >= self.partition_count() {
             return Err(QueueError::Misconfigured(format!(
                 "there is no partition {partition}"
@@ -382,77 +226,6 @@ impl Archive for ArchiveCursor {
     }
 }
 
-fn put_line(
-    c: &Connection,
-    JournalEntry {
-        at_ms,
-        space,
-        key,
-        body,
-    }: &JournalEntry,
-) -> rusqlite::Result<()> {
-    match body {
-        Some(body) => c
-            .prepare_cached(
-                "INSERT INTO journal VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body",
-            )?
-            .execute(params![space, key, at_ms, body])?,
-        None => c
-            .prepare_cached("DELETE FROM journal WHERE space = ?1 AND key = ?2")?
-            .execute(params![space, key])?,
-    };
-    Ok(())
-}
-
-fn column_value(place: HoldingQueue) -> &'static str {
-    match place {
-        HoldingQueue::DeadLetters => "dead",
-        HoldingQueue::Parked => "parked",
-    }
-}
-
-fn insert_held(
-    c: &Connection,
-    place: HoldingQueue,
-    held: &HeldDelivery,
-) -> rusqlite::Result<usize> {
-    let d = &held.delivery;
-    c.prepare_cached(
-        "INSERT OR IGNORE INTO aside (place, delivery, event_id, event_type, partition, endpoint, received_ms,
-         traceparent, body, reason, at_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
-    )?
-    .execute(params![
-        column_value(place),
-        d.id.as_bytes(),
-        d.event_id,
-        d.event_type,
-        d.partition,
-        d.endpoint,
-        d.received_ms,
-        d.traceparent,
-        d.body.as_ref(),
-        held.reason,
-        held.at_ms
-    ])
-}
-
-fn held_page(
-    c: &Connection,
-    place: HoldingQueue,
-    after: i64,
-    limit: i64,
-) -> rusqlite::Result<Vec<(i64, HeldDelivery)>> {
-    c.prepare_cached(&format!(
-        "SELECT seq, partition, reason, at_ms, {DELIVERY} FROM aside WHERE place = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-    ))?
-    .query_map(params![column_value(place), after, limit], |row| {
-        let delivery = delivery(row, 4, row.get(1)?)?;
-        Ok((row.get(0)?, HeldDelivery { delivery, reason: row.get(2)?, at_ms: row.get(3)? }))
-    })?
-    .collect()
-}
-
 /// Partitions are consecutive ranges of ids, each with room for 2^40 deliveries.
 fn first_id(partition: u32) -> i64 {
     (i64::from(partition) << 40) + 1
@@ -492,7 +265,7 @@ pub(super) fn prune(
 }
 
 /// Ids continue even after the archive was pruned up to the cursor.
-fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usize> {
+pub(super) fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usize> {
     let first = first_id(delivery.partition);
     connection
         .prepare_cached(
@@ -515,7 +288,9 @@ fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<usiz
         ])
 }
 
-const DELIVERY: &str = "delivery, event_id, event_type, endpoint, received_ms, traceparent, body";
+/// The columns of a delivery, as [`delivery`] reads them.
+pub(super) const DELIVERY: &str =
+    "delivery, event_id, event_type, endpoint, received_ms, traceparent, body";
 
 fn page(
     connection: &Connection,
@@ -533,7 +308,7 @@ fn page(
         .collect()
 }
 
-fn delivery(row: &Row<'_>, from: usize, partition: u32) -> rusqlite::Result<Delivery> {
+pub(super) fn delivery(row: &Row<'_>, from: usize, partition: u32) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         id: Uuid::from_bytes(row.get(from)?),
         event_id: row.get(from + 1)?,

@@ -1,0 +1,83 @@
+//! Leases and group membership.
+
+use async_trait::async_trait;
+use rusqlite::{OptionalExtension as _, params};
+
+use super::json::texts;
+use super::{Sqlite, store_error};
+use crate::ports::{Coordination, Fence, StoreError};
+
+#[async_trait]
+impl Coordination for Sqlite {
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<Fence>, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let clock = self.0.clock.clone();
+        self.write(move |c| {
+            let now_ms = clock.now_ms();
+            let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
+            c.prepare_cached(
+                "INSERT INTO leases VALUES (?1, ?2, 1, ?3) ON CONFLICT (name) DO UPDATE SET
+                   fence = fence + (holder <> excluded.holder OR until_ms < ?4), holder = excluded.holder,
+                   until_ms = excluded.until_ms
+                 WHERE holder = excluded.holder OR until_ms < ?4
+                 RETURNING fence",
+            )?
+            .query_row(params![name, holder, until_ms, now_ms], |row| row.get(0).map(Fence))
+            .optional()
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |c| {
+            c.execute(
+                "UPDATE leases SET until_ms = 0 WHERE name = ?1 AND holder = ?2",
+                [&name, &holder],
+            )
+        })
+        .await
+        .map(drop)
+        .map_err(store_error)
+    }
+
+    async fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        ttl_ms: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        let (group, member) = (group.to_owned(), member.to_owned());
+        let clock = self.0.clock.clone();
+        self.write(move |c| {
+            let now_ms = clock.now_ms();
+            c.execute("DELETE FROM members WHERE grp = ?1 AND until_ms < ?2", params![group, now_ms])?;
+            c.execute(
+                "INSERT INTO members VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms",
+                params![group, member, now_ms.saturating_add_unsigned(ttl_ms)],
+            )?;
+            texts(c, "SELECT member FROM members WHERE grp = ?1 ORDER BY member", [&group])
+        })
+        .await
+        .map_err(store_error)
+    }
+
+    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
+        let (group, member) = (group.to_owned(), member.to_owned());
+        self.write(move |c| {
+            c.execute(
+                "DELETE FROM members WHERE grp = ?1 AND member = ?2",
+                [&group, &member],
+            )
+        })
+        .await
+        .map(drop)
+        .map_err(store_error)
+    }
+}
