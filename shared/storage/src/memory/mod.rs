@@ -4,8 +4,12 @@
 //! It is deterministic: time comes from a [`Clock`], server run ids are numbered, and nothing is random.
 //! What it holds lives as long as its handles; [`Memory::reopen`] stands for a restarted process.
 
+mod conditions;
+mod coordination;
+mod documents;
 mod fakes;
 mod queue;
+mod recovery;
 mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -12,10 +12,8 @@ use uuid::Uuid;
 
 use super::{Memory, lock, take_one};
 use crate::ports::{
-    Aggregates, AuditEntry, AuditTrail, ChangeCursor, Changes, Commit, Committed, ConditionChange,
-    ConditionFeed, Coordination, Document, DocumentPage, DocumentUpdate, DocumentUpdated,
-    DocumentWrite, Documents, DueWindow, Entities, EntityCursor, EntityFilter, EntityPage, Fence,
-    Health, KeyRange, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, Recovery, StoreError,
+    Aggregates, AuditEntry, Commit, Committed, ConditionChange, Entities, EntityCursor,
+    EntityFilter, EntityPage, Health, MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, StoreError,
     StoredEntity,
 };
 
@@ -24,43 +22,43 @@ const DAY_S: i64 = 86_400;
 
 /// All state except the queue's.
 pub(super) struct StoreState {
-    derived: Derived,
+    pub(super) derived: Derived,
     /// Every commit since the state was last dropped, and whether its partition was complete.
-    log: Vec<(Commit, bool)>,
-    health: Vec<Health>,
-    run: u64,
+    pub(super) log: Vec<(Commit, bool)>,
+    pub(super) health: Vec<Health>,
+    pub(super) run: u64,
     /// Sequence number of the newest change. It never goes back.
-    sequence: u64,
+    pub(super) sequence: u64,
     /// Rollbacks lost the changes after the first and up to the second sequence number.
-    lost: Vec<(u64, u64)>,
-    documents: BTreeMap<(&'static str, String), StoredDocument>,
-    version: u64,
-    leases: HashMap<String, Lease>,
-    members: BTreeMap<(String, String), i64>,
+    pub(super) lost: Vec<(u64, u64)>,
+    pub(super) documents: BTreeMap<(&'static str, String), StoredDocument>,
+    pub(super) version: u64,
+    pub(super) leases: HashMap<String, Lease>,
+    pub(super) members: BTreeMap<(String, String), i64>,
 }
 
 /// What follows from commits.
 #[derive(Default)]
-struct Derived {
-    dedupe_keys: HashMap<(u32, u32, String), Uuid>,
+pub(super) struct Derived {
+    pub(super) dedupe_keys: HashMap<(u32, u32, String), Uuid>,
     /// By kind, id and partition.
-    entities: BTreeMap<(EntityKind, String, u32), StoredEntity>,
-    counters: BTreeMap<(Option<u32>, String), i64>,
-    conditions: BTreeMap<ConditionKey, Condition>,
-    changes: BTreeMap<u64, ConditionChange>,
-    audit: Vec<AuditEntry>,
+    pub(super) entities: BTreeMap<(EntityKind, String, u32), StoredEntity>,
+    pub(super) counters: BTreeMap<(Option<u32>, String), i64>,
+    pub(super) conditions: BTreeMap<ConditionKey, Condition>,
+    pub(super) changes: BTreeMap<u64, ConditionChange>,
+    pub(super) audit: Vec<AuditEntry>,
 }
 
-struct StoredDocument {
-    version: u64,
-    body: String,
-    write_id: Option<Uuid>,
+pub(super) struct StoredDocument {
+    pub(super) version: u64,
+    pub(super) body: String,
+    pub(super) write_id: Option<Uuid>,
 }
 
-struct Lease {
-    holder: String,
-    fence: u64,
-    until_ms: i64,
+pub(super) struct Lease {
+    pub(super) holder: String,
+    pub(super) fence: u64,
+    pub(super) until_ms: i64,
 }
 
 impl StoreState {
@@ -146,7 +144,13 @@ impl StoreState {
         Committed::Applied
     }
 
-    fn put(&mut self, space: &'static str, key: &str, body: &str, write_id: Option<Uuid>) -> u64 {
+    pub(super) fn put(
+        &mut self,
+        space: &'static str,
+        key: &str,
+        body: &str,
+        write_id: Option<Uuid>,
+    ) -> u64 {
         self.version += 1;
         let document = StoredDocument {
             version: self.version,
@@ -328,315 +332,6 @@ impl Aggregates for Memory {
         let state = lock(&self.shared.store);
         let value = |name: &&str| state.derived.counters.get(&(None, (*name).to_owned()));
         Ok(names.iter().filter_map(value).sum())
-    }
-}
-
-#[async_trait]
-impl ConditionFeed for Memory {
-    async fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        Ok(state.derived.conditions.values().cloned().collect())
-    }
-
-    async fn conditions_due(&self, windows: &[DueWindow]) -> Result<Vec<Condition>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        let due = |condition: &&Condition| {
-            let due_s = condition.due_s;
-            windows
-                .iter()
-                .any(|w| due_s > w.after_s && due_s <= w.until_s)
-        };
-        Ok(state
-            .derived
-            .conditions
-            .values()
-            .filter(due)
-            .cloned()
-            .collect())
-    }
-
-    async fn condition_changes(
-        &self,
-        cursor: &ChangeCursor,
-        limit: usize,
-    ) -> Result<Changes, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        let known = cursor.get(&0).copied();
-        let after = known.unwrap_or(0);
-        let lost = state
-            .lost
-            .iter()
-            .any(|(from, to)| (from + 1..=*to).contains(&after));
-        if known.is_some() && (after > state.sequence || lost) {
-            return Ok(Changes {
-                cursor: ChangeCursor::from([(0, state.sequence)]),
-                gap: true,
-                ..Changes::default()
-            });
-        }
-        let mut found = state.derived.changes.range(after + 1..);
-        let (mut changes, mut last) = (Vec::new(), after);
-        for (number, change) in found.by_ref().take(limit) {
-            changes.push(change.clone());
-            last = *number;
-        }
-        Ok(Changes {
-            changes,
-            cursor: ChangeCursor::from([(0, last)]),
-            gap: false,
-            more: found.next().is_some(),
-        })
-    }
-}
-
-#[async_trait]
-impl AuditTrail for Memory {
-    async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        Ok(state
-            .derived
-            .audit
-            .iter()
-            .rev()
-            .take(limit)
-            .cloned()
-            .collect())
-    }
-}
-
-#[async_trait]
-impl Documents for Memory {
-    async fn documents(&self, space: &'static str) -> Result<Vec<(String, String)>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        let of_space = state.documents.range((space, String::new())..);
-        Ok(of_space
-            .take_while(|((found, _), _)| *found == space)
-            .map(|((_, key), document)| (key.clone(), document.body.clone()))
-            .collect())
-    }
-
-    async fn documents_by_key(
-        &self,
-        space: &'static str,
-        keys: &[String],
-    ) -> Result<Vec<Option<Document>>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let state = lock(&self.shared.store);
-        let one = |key: &String| {
-            let found = state.documents.get(&(space, key.clone()))?;
-            Some(document(key, found))
-        };
-        Ok(keys.iter().map(one).collect())
-    }
-
-    async fn document_page(
-        &self,
-        space: &'static str,
-        range: &KeyRange,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<DocumentPage, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let from = match after {
-            Some(after) if after >= range.from.as_str() => {
-                Bound::Excluded((space, after.to_owned()))
-            }
-            _ => Bound::Included((space, range.from.clone())),
-        };
-        let state = lock(&self.shared.store);
-        let inside = |key: &str| range.before.as_deref().is_none_or(|before| key < before);
-        let found = state
-            .documents
-            .range((from, Bound::Unbounded))
-            .take_while(|((found, key), _)| *found == space && inside(key))
-            .map(|((_, key), found)| document(key, found));
-        let documents = found.take(DocumentPage::rows_to_read(limit)).collect();
-        Ok(DocumentPage::of(documents, limit))
-    }
-
-    async fn write_documents_under(
-        &self,
-        lease: &str,
-        fence: Fence,
-        writes: &[DocumentWrite],
-    ) -> Result<(), StoreError> {
-        self.shared.pass(&self.gate).await;
-        let mut state = lock(&self.shared.store);
-        if state.leases.get(lease).map(|lease| lease.fence) != Some(fence.0) {
-            return Err(StoreError::Fenced);
-        }
-        for DocumentWrite { space, key, body } in writes {
-            match body {
-                Some(body) => drop(state.put(space, key, body, None)),
-                None => drop(state.documents.remove(&(*space, key.clone()))),
-            }
-        }
-        Ok(())
-    }
-
-    async fn update_document(
-        &self,
-        update: &DocumentUpdate,
-    ) -> Result<DocumentUpdated, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let mut state = lock(&self.shared.store);
-        let key = (update.space, update.key.clone());
-        let found = state.documents.get(&key);
-        let (version, writer) = found.map_or((0, None), |found| (found.version, found.write_id));
-        if let Some(refused) = update.refused(version, writer) {
-            return Ok(refused);
-        }
-        Ok(DocumentUpdated::Applied(match &update.body {
-            Some(body) => state.put(update.space, &update.key, body, Some(update.write_id)),
-            None => {
-                state.documents.remove(&key);
-                0
-            }
-        }))
-    }
-
-    async fn submit(&self, space: &'static str, key: &str, body: &str) -> Result<(), StoreError> {
-        self.shared.pass(&self.gate).await;
-        lock(&self.shared.store).put(space, key, body, None);
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Coordination for Memory {
-    async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        ttl_ms: u64,
-    ) -> Result<Option<Fence>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let now_ms = self.shared.clock.now_ms();
-        let mut state = lock(&self.shared.store);
-        let found = state.leases.get(name);
-        let fence = match found {
-            Some(lease) if lease.until_ms >= now_ms && lease.holder == holder => lease.fence,
-            Some(lease) if lease.until_ms >= now_ms => return Ok(None),
-            Some(lease) => lease.fence + 1,
-            None => 1,
-        };
-        let lease = Lease {
-            holder: holder.to_owned(),
-            fence,
-            until_ms: now_ms.saturating_add_unsigned(ttl_ms),
-        };
-        state.leases.insert(name.to_owned(), lease);
-        Ok(Some(Fence(fence)))
-    }
-
-    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.shared.pass(&self.gate).await;
-        let mut state = lock(&self.shared.store);
-        if let Some(lease) = state.leases.get_mut(name).filter(|l| l.holder == holder) {
-            lease.until_ms = i64::MIN;
-        }
-        Ok(())
-    }
-
-    async fn heartbeat(
-        &self,
-        group: &str,
-        member: &str,
-        ttl_ms: u64,
-    ) -> Result<Vec<String>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        let now_ms = self.shared.clock.now_ms();
-        let mut state = lock(&self.shared.store);
-        state.members.retain(|_, until_ms| *until_ms >= now_ms);
-        let until_ms = now_ms.saturating_add_unsigned(ttl_ms);
-        state
-            .members
-            .insert((group.to_owned(), member.to_owned()), until_ms);
-        let of_group = state.members.keys().filter(|(found, _)| found == group);
-        Ok(of_group.map(|(_, member)| member.clone()).collect())
-    }
-
-    async fn leave(&self, group: &str, member: &str) -> Result<(), StoreError> {
-        self.shared.pass(&self.gate).await;
-        let key = (group.to_owned(), member.to_owned());
-        lock(&self.shared.store).members.remove(&key);
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Recovery for Memory {
-    async fn health(&self) -> Result<Vec<Health>, StoreError> {
-        self.shared.pass(&self.gate).await;
-        Ok(lock(&self.shared.store).health.clone())
-    }
-
-    async fn begin_recovery(
-        &self,
-        partition: u32,
-        recovery_id: &str,
-        margin_ms: i64,
-    ) -> Result<(String, i64), StoreError> {
-        self.shared.pass_to(&self.gate, partition).await;
-        let mut state = lock(&self.shared.store);
-        let health = &mut state.health[partition as usize];
-        let begin = match (&health.complete_in, health.high_watermark_ms) {
-            (Some(_), Some(high_watermark_ms)) => (high_watermark_ms - margin_ms).max(0),
-            _ => 0,
-        };
-        let joined = match health.recovery.take() {
-            Some((id, from_ms)) => (id, from_ms.min(begin)),
-            None => (recovery_id.to_owned(), begin),
-        };
-        health.recovery = Some(joined.clone());
-        Ok(joined)
-    }
-
-    async fn end_recovery(
-        &self,
-        partition: u32,
-        recovery_id: &str,
-        server_run_id: &str,
-    ) -> Result<bool, StoreError> {
-        self.shared.pass_to(&self.gate, partition).await;
-        let mut state = lock(&self.shared.store);
-        let health = &mut state.health[partition as usize];
-        let same = health
-            .recovery
-            .as_ref()
-            .is_some_and(|(id, _)| id == recovery_id);
-        if !same || health.server_run_id != server_run_id {
-            return Ok(false);
-        }
-        health.complete_in = Some(server_run_id.to_owned());
-        health.recovery_id = Some(recovery_id.to_owned());
-        health.recovery = None;
-        Ok(true)
-    }
-
-    async fn drop_state(&self) -> Result<(), StoreError> {
-        self.shared.pass(&self.gate).await;
-        let mut state = lock(&self.shared.store);
-        state.derived = Derived::default();
-        state.log.clear();
-        for health in &mut state.health {
-            (health.complete_in, health.high_watermark_ms) = (None, None);
-            health.recovery = None;
-        }
-        Ok(())
-    }
-}
-
-fn document(key: &str, found: &StoredDocument) -> Document {
-    Document {
-        key: key.to_owned(),
-        version: found.version,
-        body: found.body.clone(),
     }
 }
 
