@@ -3,7 +3,7 @@
 //!
 //! The order of the calls: [`Engine::open`] with the stored documents. A tick is [`Engine::required_reads`],
 //! [`Engine::tick`] with what was read, and writing what it returns, repeated until nothing is left
-//! ([`TickOutput::unfinished`]). Messages are delivered between ticks: [`Engine::due_lanes`],
+//! ([`TickOutput::unfinished`](field@TickOutput::unfinished)). Messages are delivered between ticks: [`Engine::due_lanes`],
 //! [`Engine::begin_attempt`], [`Engine::take_writes`] and write, attempt, [`Engine::on_attempt_result`],
 //! [`Engine::take_writes`] and write. Nothing else changes what the engine knows.
 //!
