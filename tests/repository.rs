@@ -92,6 +92,21 @@ fn the_edge_links_few_crates_and_neither_a_store_nor_the_rule_engine() {
     );
 }
 
+/// Cargo finds tests beside a manifest only: elsewhere they are never run, and nothing says so.
+#[test]
+fn every_integration_test_belongs_to_a_crate() {
+    let Some(names) = tracked() else { return };
+    let orphans: Vec<&String> = names
+        .iter()
+        .filter(|name| name.ends_with(".rs") && !name.contains("/src/"))
+        .filter(|name| {
+            name.split_once("/tests/")
+                .is_some_and(|(folder, _)| !names.contains(&format!("{folder}/Cargo.toml")))
+        })
+        .collect();
+    assert!(orphans.is_empty(), "tests without a crate: {orphans:?}");
+}
+
 #[test]
 fn event_types_are_sorted_and_unique() {
     let text = read("shared/core/src/event_types.txt");
