@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use revwatch_core::entity::kind::KINDS;
 use revwatch_core::entity::{Entity, EntityKey, EntityKind};
 use revwatch_core::view;
 pub use revwatch_core::view::rfc3339 as iso;
@@ -17,23 +19,18 @@ use super::audit::{By, note};
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// What to export.
+    #[arg(value_parser = parser())]
     kind: ExportKind,
     #[command(flatten)]
     by: By,
 }
 
 /// What can be exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportKind {
-    Subscriptions,
-    Invoices,
-    Payouts,
-    Accounts,
-    PaymentIntents,
-    CheckoutSessions,
-    Disputes,
-    Refunds,
-    Transfers,
+    /// Every kind of entity.
+    Entities(EntityKind),
+    /// Alerts that are open and those in the history.
     Alerts,
 }
 
@@ -45,31 +42,27 @@ pub async fn run(common: &Common, args: &ExportArgs) -> anyhow::Result<()> {
         Backend::store(&config).await?,
     );
     // The audit entry comes first: every export is in the audit, even one that fails.
-    let kind = args
-        .kind
-        .to_possible_value()
-        .map_or_else(String::new, |value| value.get_name().to_owned());
-    note(queue.as_ref(), &args.by, "export", &kind).await?;
+    note(queue.as_ref(), &args.by, "export", &args.kind.name()).await?;
     queue.close().await;
     write(store.as_ref(), args.kind, std::io::stdout().lock()).await
 }
 
 /// Writes the header and the rows.
 pub async fn write(store: &dyn StateStore, kind: ExportKind, to: impl Write) -> anyhow::Result<()> {
-    let mut rows = match kind.entity() {
-        None => load_alerts(store)
-            .await?
-            .iter()
-            .map(view::alert::export_row)
-            .collect(),
-        Some(kind) => entity_rows(store, kind).await?,
+    let (header, mut rows) = match kind {
+        ExportKind::Alerts => (
+            view::alert::EXPORT.iter().map(|c| c.name).collect(),
+            load_alerts(store)
+                .await?
+                .iter()
+                .map(view::alert::export_row)
+                .collect(),
+        ),
+        ExportKind::Entities(kind) => (view::entity::header(kind), entity_rows(store, kind).await?),
     };
     rows.sort();
     let mut out = csv::Writer::from_writer(to);
-    out.write_record(match kind.entity() {
-        None => view::alert::EXPORT.iter().map(|c| c.name).collect(),
-        Some(kind) => view::entity::header(kind),
-    })?;
+    out.write_record(header)?;
     for row in rows {
         out.write_record(row)?;
     }
@@ -78,20 +71,27 @@ pub async fn write(store: &dyn StateStore, kind: ExportKind, to: impl Write) -> 
 }
 
 impl ExportKind {
-    fn entity(self) -> Option<EntityKind> {
-        Some(match self {
-            Self::Subscriptions => EntityKind::Subscription,
-            Self::Invoices => EntityKind::Invoice,
-            Self::Payouts => EntityKind::Payout,
-            Self::Accounts => EntityKind::Account,
-            Self::PaymentIntents => EntityKind::Payment,
-            Self::CheckoutSessions => EntityKind::Checkout,
-            Self::Disputes => EntityKind::Dispute,
-            Self::Refunds => EntityKind::Refund,
-            Self::Transfers => EntityKind::Transfer,
-            Self::Alerts => return None,
-        })
+    /// The name on the command line.
+    fn name(self) -> String {
+        match self {
+            Self::Entities(kind) => kind.plural().replace('_', "-"),
+            Self::Alerts => "alerts".to_owned(),
+        }
     }
+
+    fn all() -> impl Iterator<Item = Self> {
+        let entities = KINDS.iter().map(|row| Self::Entities(row.kind));
+        entities.chain([Self::Alerts])
+    }
+}
+
+fn parser() -> impl TypedValueParser<Value = ExportKind> {
+    let names = ExportKind::all().map(|kind| PossibleValue::new(kind.name()));
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).map(|name| {
+        ExportKind::all()
+            .find(|kind| kind.name() == name)
+            .expect("one of the possible values")
+    })
 }
 
 async fn entity_rows(store: &dyn Entities, kind: EntityKind) -> anyhow::Result<Vec<Vec<String>>> {

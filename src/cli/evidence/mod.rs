@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use jiff::Timestamp;
+use revwatch_core::entity::EntityKind;
 use revwatch_core::kpi::{Kpis, hours_needed};
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::{self, OperatorAction};
@@ -68,7 +69,12 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     queue.close().await;
 
     let mut subscriptions = Vec::new();
-    export::write(store, ExportKind::Subscriptions, &mut subscriptions).await?;
+    export::write(
+        store,
+        ExportKind::Entities(EntityKind::Subscription),
+        &mut subscriptions,
+    )
+    .await?;
     folder.write(
         "subscriptions.csv",
         "Every subscription and its status now, with Stripe's ids",
