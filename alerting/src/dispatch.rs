@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::attempt::attempt;
 use crate::engine::{AttemptResult, Engine};
-use crate::evaluator::{EvaluatorError, LeaseGuard};
+use crate::evaluator::error::EvaluatorError;
+use crate::evaluator::lease::LeaseGuard;
 use crate::notify::{ATTEMPT_TIMEOUT, Notifier, Outcome};
 use crate::{Alerting, notification_telemetry};
 

@@ -5,27 +5,26 @@
 //!
 //! Invariant: decisions are written before messages are sent; a process that has lost the lease stops.
 
-mod lease;
+pub(crate) mod error;
+pub(crate) mod lease;
 #[cfg(test)]
 mod tests;
 mod tick;
 
 use std::time::Duration;
 
-use revwatch_core::redact;
-use revwatch_storage::ports::{Fence, QueueError, StoreError};
+use revwatch_storage::ports::Fence;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::lease::LEASE;
-pub(crate) use self::lease::LeaseGuard;
+use self::error::EvaluatorError;
+use self::lease::{LEASE, LeaseGuard};
 use self::tick::WRITE_BATCH;
 use crate::Alerting;
 use crate::dispatch::InFlight;
 use crate::engine::{self, Documents, Engine};
 use crate::journal_sync::{self, JournalWriter};
 use crate::notify::ATTEMPT_TIMEOUT;
-use crate::policy::PolicyError;
 use crate::setup::PendingConfig;
 
 /// What this process remembers whether it holds the lease or not.
@@ -38,20 +37,6 @@ struct ProcessState {
     new_settings: PendingConfig,
     /// New settings were applied, and no notifier was tried with them yet.
     retry_broken: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EvaluatorError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    #[error("the store has lost data, or is recovering: nothing is decided until it is complete")]
-    Incomplete,
-    #[error("a stored alert cannot be read at {}", redact::place(.0))]
-    Unreadable(#[from] serde_json::Error),
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
 }
 
 /// A standby shows the KPIs this often: they need 60 days of hours.

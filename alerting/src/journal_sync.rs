@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::alert::{Alert, NotificationState};
 use crate::command::{Command, CommandKind};
 use crate::engine::{ALERTS, HISTORY, PENDING, SILENCES};
-use crate::evaluator::EvaluatorError;
+use crate::evaluator::error::EvaluatorError;
 
 /// The copied spaces of documents. (How far was read is found out again.)
 const JOURNALED: [&str; 4] = [HISTORY, ALERTS, SILENCES, PENDING];

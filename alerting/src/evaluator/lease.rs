@@ -6,7 +6,7 @@ use revwatch_core::ports::Clock;
 use revwatch_storage::ports::{Fence, StoreError};
 use tokio::time::Instant;
 
-use super::EvaluatorError;
+use super::error::EvaluatorError;
 use crate::Alerting;
 use crate::engine::TickTime;
 use crate::journal_sync::JournalWriter;

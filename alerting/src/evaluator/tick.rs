@@ -8,7 +8,8 @@ use revwatch_storage::journal;
 use revwatch_storage::ports::{COMMANDS, DocumentWrite, HoldingQueue};
 use tokio::time::Instant;
 
-use super::{EvaluatorError, LeaseGuard};
+use super::error::EvaluatorError;
+use super::lease::LeaseGuard;
 use crate::Alerting;
 use crate::alert::Alert;
 use crate::engine::{
