@@ -4,7 +4,7 @@ use revwatch_core::entity::EntityKind;
 
 use super::format::{duration, in_unit, measured, time};
 use super::links::{customer_page, event_page};
-use super::slack_blocks::escape;
+use super::markup::escape;
 use crate::alert::{Alert, AlertState, NotificationState, Point};
 
 /// One fact.

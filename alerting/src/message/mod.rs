@@ -4,6 +4,7 @@ mod details;
 mod facts;
 mod format;
 mod links;
+mod markup;
 mod slack_blocks;
 #[cfg(test)]
 mod tests;

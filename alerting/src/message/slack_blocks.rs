@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::facts::Fact;
 use super::format::clamp;
 use super::links::stripe_url;
+use super::markup::escape;
 use super::text::{footer, members};
 use crate::alert::{Alert, AlertState, Notice};
 
@@ -91,11 +92,4 @@ fn buttons(alert: &Alert) -> Vec<Value> {
         buttons.push(json!({"type": "button", "action_id": "open", "text": label("Open in Stripe"), "url": url}));
     }
     buttons
-}
-
-/// Source: <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
