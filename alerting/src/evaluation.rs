@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::alert::{Evidence, MetricValue, Point};
 use crate::metric_value::{MetricInputs, MetricQuery, Sample, Samples};
-use crate::rule::{MetricRule, NoData, Verdict};
+use crate::rule::{MetricRule, NoData, POINTS, Verdict};
 
 /// The result of evaluating a rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,9 +64,6 @@ pub fn trend(rule: &MetricRule, inputs: MetricInputs<'_>, segment: &str) -> Vec<
     };
     (0..POINTS).rev().map(point).collect()
 }
-
-/// The number of points of a trend.
-pub const POINTS: i64 = 6;
 
 fn samples_at(rule: &MetricRule, inputs: MetricInputs<'_>, at_s: i64) -> Samples {
     let query = MetricQuery::new(inputs, rule.by.as_deref(), at_s);

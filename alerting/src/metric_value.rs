@@ -8,7 +8,7 @@ use revwatch_core::counters::{Bucket, Counters, hour_of};
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
 
-use crate::rule::Window;
+use crate::rule::window::Window;
 
 /// The pipeline's own status, in addition to the counters; `None` where it could not be queried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,11 +1,15 @@
 //! `absence`: no occurrence in a sliding window. Pure.
 
 use super::count::CountMetric;
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::Named;
-use super::{History, Kind, Measure, MetricRule, RuleKind, Threshold, Window};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::threshold::Threshold;
+use super::window::{History, Window};
 use crate::alert::{Side, Unit};
 use crate::metric_value::{MetricQuery, Samples};
-use crate::rule_text::Fields;
 
 /// See [`Absence`].
 pub const KIND: Kind = Kind {
@@ -38,8 +42,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Absence {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

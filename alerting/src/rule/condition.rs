@@ -3,12 +3,13 @@
 use revwatch_core::condition::ConditionKind;
 use revwatch_core::span::Span;
 
-use super::{Kind, RuleKind};
-use crate::rule_text::Fields;
+use super::fields::Fields;
+use super::kind::Kind;
+use super::rule_kind::{CONDITION, RuleKind};
 
 /// See [`RuleKind::Condition`].
 pub const KIND: Kind = Kind {
-    name: "condition",
+    name: CONDITION,
     fields: &["condition", "after"],
     evaluates: || {
         ConditionKind::ALL
@@ -27,12 +28,4 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
         condition: condition?,
         after_s: after.map_or(0, |span| span.0),
     })
-}
-
-/// For example `past_due for 7d`.
-pub(super) fn describe(condition: ConditionKind, after_s: i64) -> String {
-    match after_s {
-        0 => condition.as_str().to_owned(),
-        after_s => format!("{} for {}", condition.as_str(), Span(after_s)),
-    }
 }

@@ -4,11 +4,15 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::{Named, metrics};
-use super::{History, Kind, Measure, MetricRule, RuleKind, Threshold, Verdict};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::threshold::{Threshold, Verdict};
+use super::window::History;
 use crate::alert::Unit;
 use crate::metric_value::{MetricInputs, MetricQuery, Samples};
-use crate::rule_text::Fields;
 
 /// See [`Consecutive`].
 pub const KIND: Kind = Kind {
@@ -70,8 +74,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Consecutive {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use revwatch_core::counters::Bucket;
 
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::{Named, metrics};
-use super::{History, Kind, Measure, MetricRule, RuleKind, Window};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples};
-use crate::rule_text::Fields;
 
 /// See [`Count`].
 pub const KIND: Kind = Kind {
@@ -71,8 +74,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Count {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

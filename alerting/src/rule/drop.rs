@@ -6,12 +6,15 @@ use revwatch_core::counters::Bucket;
 use revwatch_core::kpi::Ratio;
 use revwatch_core::money::Money;
 
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::{Named, metrics};
-use super::window::{hours_span, trend_step_hours};
-use super::{Bounds, History, Kind, Measure, MetricRule, RuleKind, Window};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::threshold::Bounds;
+use super::window::{History, Window, hours_span, trend_step_hours};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples, number};
-use crate::rule_text::Fields;
 
 /// See [`Drop`].
 pub const KIND: Kind = Kind {
@@ -68,8 +71,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Drop {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use revwatch_core::counters::Bucket;
 
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::{Named, metrics};
-use super::{Bounds, History, Kind, Measure, MetricRule, RuleKind};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::threshold::Bounds;
+use super::window::History;
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, PipelineStatus, Sample, Samples};
-use crate::rule_text::Fields;
 
 /// See [`Gauge`].
 pub const KIND: Kind = Kind {
@@ -88,8 +92,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Gauge {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use revwatch_core::histogram::{PROCESSING_BOUNDS_MS, percentile, rank};
 use serde::Deserialize;
 
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::{Named, metrics};
-use super::{Bounds, History, Kind, Measure, MetricRule, RuleKind, Window};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::threshold::Bounds;
+use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples, number};
-use crate::rule_text::Fields;
 
 /// See [`Percentile`].
 pub const KIND: Kind = Kind {
@@ -95,8 +99,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Percentile {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

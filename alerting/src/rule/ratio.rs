@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use revwatch_core::kpi::Ratio as Share;
 use revwatch_core::money::Money;
 
+use super::fields::Fields;
+use super::kind::Kind;
+use super::measure::Measure;
 use super::metric::{Named, metrics};
-use super::{History, Kind, Measure, MetricRule, RuleKind, Window};
+use super::rule_kind::{MetricRule, RuleKind};
+use super::window::{History, Window};
 use crate::alert::Unit;
 use crate::metric_value::{MetricQuery, Sample, Samples};
-use crate::rule_text::Fields;
 
 /// See [`Ratio`].
 pub const KIND: Kind = Kind {
@@ -82,8 +85,8 @@ fn read(fields: &mut Fields<'_>) -> Option<RuleKind> {
 }
 
 impl Measure for Ratio {
-    fn kind(&self) -> &'static Kind {
-        &KIND
+    fn kind(&self) -> &'static str {
+        KIND.name
     }
 
     fn metric(&self) -> &'static str {

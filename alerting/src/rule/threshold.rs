@@ -1,8 +1,8 @@
 //! Thresholds with hysteresis: how they are written, checked, compared and described. Pure.
 
+use super::fields::Fields;
 use crate::alert::{Side, Unit};
 use crate::metric_value::Sample;
-use crate::rule_text::Fields;
 
 /// Fires strictly beyond `limit`; resolves at `clear` or better; not evaluated below `min_samples`.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use revwatch_core::span::Span;
 
-use crate::rule_text::Fields;
+use super::fields::Fields;
 
 /// Full hours of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct History {
     /// How many hours after its own a counter begins or ceases to matter.
     pub edges_hours: Vec<u32>,
 }
+
+/// The number of points of a trend.
+pub const POINTS: i64 = 6;
 
 /// The longest window: metric values are computed from hours, all of which are read.
 const MAX_HOURS: i64 = 24 * 62;

@@ -1,17 +1,16 @@
 //! The text form of rules: TOML, every field checked, every fault reported with its line and
 //! column. Pure: [`crate::rules_file`] reads the files.
 
-mod fields;
+mod located;
 mod names;
 mod rule;
 
 use std::ops::Range;
 
 pub use revwatch_runtime::files::NamedText;
-use revwatch_runtime::files::place;
 use toml::de::DeTable;
 
-pub(crate) use self::fields::Fields;
+use self::located::located;
 use self::names::Names;
 use crate::rule::Rule;
 
@@ -77,10 +76,6 @@ pub fn parse(files: &[NamedText]) -> Result<Vec<Rule>, RulesError> {
     } else {
         Err(RulesError { faults })
     }
-}
-
-fn located(file: &NamedText, span: Option<Range<usize>>, what: &str) -> String {
-    format!("{}: {what}", place(file, span))
 }
 
 #[cfg(test)]

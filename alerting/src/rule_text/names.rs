@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use revwatch_runtime::files::NamedText;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{NamedText, located};
+use super::located::located;
 
 /// The names of rules, and the names that rules refer to.
 #[derive(Default)]

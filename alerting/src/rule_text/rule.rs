@@ -7,7 +7,7 @@ use revwatch_runtime::config::Clock;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::fields::{Fault, Fields};
+use crate::rule::fields::{Fault, Fields};
 use crate::rule::{KINDS, Kind, Rule, Severity, SlaOverride};
 
 /// The fields that every rule has.
@@ -58,7 +58,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let fresh_within_s = longer_than_0(fields, "fresh_within");
     let keep_firing_for: Option<Span> = fields.optional("keep_firing_for");
     let kind = kind?;
-    fields.of_kind(kind);
+    fields.of_kind(kind.name, kind.fields);
     let hold: Option<Span> = fields.optional("for");
     let kind = (kind.read)(fields);
     Some(Rule {

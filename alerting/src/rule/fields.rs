@@ -5,19 +5,26 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, ValueDeserializer};
 
-use crate::rule::{Kind, Named};
+use super::metric::Named;
 
 /// The fields of a rule, as written.
 pub(crate) struct Fields<'t> {
     table: &'t DeTable<'t>,
     span: Range<usize>,
-    /// `None` until it has been read.
-    kind: Option<&'static Kind>,
+    /// `None` until the kind has been read.
+    kind: Option<KindFields>,
     faults: Vec<Fault>,
 }
 
+/// The kind of the rule: its name, and the fields that it accepts.
+#[derive(Clone, Copy)]
+struct KindFields {
+    name: &'static str,
+    fields: &'static [&'static str],
+}
+
 /// A fault and its position.
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The field, the value, or the rule.
     pub span: Range<usize>,
     /// It quotes the field that it refers to.
@@ -25,7 +32,7 @@ pub(super) struct Fault {
 }
 
 impl<'t> Fields<'t> {
-    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Self {
+    pub(crate) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Self {
         Self {
             table,
             span,
@@ -35,18 +42,18 @@ impl<'t> Fields<'t> {
     }
 
     /// From here on the fields of this kind are read.
-    pub(super) fn of_kind(&mut self, kind: &'static Kind) {
-        self.kind = Some(kind);
+    pub(crate) fn of_kind(&mut self, name: &'static str, fields: &'static [&'static str]) {
+        self.kind = Some(KindFields { name, fields });
     }
 
     /// The names of all fields, with their positions.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&'t str, Range<usize>)> + use<'t> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&'t str, Range<usize>)> + use<'t> {
         self.table
             .keys()
             .map(|key| (key.get_ref().as_ref(), key.span()))
     }
 
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
         self.faults
     }
 
@@ -112,7 +119,7 @@ impl<'t> Fields<'t> {
         self.fault_at(self.span.clone(), what);
     }
 
-    pub(super) fn fault_at(&mut self, span: Range<usize>, what: String) {
+    pub(crate) fn fault_at(&mut self, span: Range<usize>, what: String) {
         self.faults.push(Fault { span, what });
     }
 }

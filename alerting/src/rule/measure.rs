@@ -1,0 +1,85 @@
+//! What differs between the kinds of rules on metrics. Pure.
+
+use std::fmt;
+
+use jiff::tz::TimeZone;
+
+use super::threshold::{Bounds, Threshold, Verdict};
+use super::window::{History, POINTS};
+use crate::alert::Unit;
+use crate::metric_value::{MetricInputs, MetricQuery, Sample, Samples};
+
+/// How the metric values of one rule are computed: the part in which kinds of rules differ.
+pub trait Measure: fmt::Debug + Send + Sync {
+    /// The name of its kind.
+    fn kind(&self) -> &'static str;
+
+    /// The metric's name in rule files.
+    fn metric(&self) -> &'static str;
+
+    /// The dimensions that the metric can be divided by.
+    fn segments(&self) -> &'static [&'static str];
+
+    /// The unit of its values.
+    fn unit(&self) -> Unit;
+
+    /// Whether it is computed from amounts of money, which exist per currency only.
+    fn is_money(&self) -> bool {
+        self.unit() == Unit::Minor
+    }
+
+    /// The thresholds that make sense.
+    fn bounds(&self) -> Bounds {
+        match self.unit() {
+            Unit::Share => Bounds::Share,
+            _ => Bounds::NotNegative,
+        }
+    }
+
+    /// The earlier hours that it reads.
+    fn history(&self) -> History;
+
+    /// The time zone whose midnights matter.
+    fn time_zone(&self) -> Option<&TimeZone> {
+        None
+    }
+
+    /// The values of all segments.
+    fn samples(&self, query: MetricQuery<'_>) -> Samples;
+
+    /// The value of a segment without any counter.
+    fn missing(&self) -> Sample {
+        Sample::default()
+    }
+
+    /// When the breach began, if the current value is one; `verdict` is [`Verdict::Breached`] or
+    /// [`Verdict::Between`].
+    fn breached_since(
+        &self,
+        verdict: Verdict,
+        _threshold: &Threshold,
+        inputs: MetricInputs<'_>,
+    ) -> Option<i64> {
+        (verdict == Verdict::Breached).then_some(inputs.now_s)
+    }
+
+    /// What is compared with the threshold, for example `payout_failures in 1d`.
+    fn describe(&self) -> String;
+
+    /// Whether people choose the threshold, so that a description names it.
+    fn has_threshold(&self) -> bool {
+        true
+    }
+}
+
+impl dyn Measure {
+    /// Number of hours before the current one that it needs, including its trend.
+    pub fn hours_needed(&self) -> u32 {
+        let History {
+            hours,
+            trend_step_hours,
+            ..
+        } = self.history();
+        hours + trend_step_hours.unwrap_or(0) * u32::try_from(POINTS).unwrap_or(0)
+    }
+}

@@ -1,0 +1,153 @@
+//! What a rule evaluates: a condition, or a metric and its threshold. Pure.
+
+use std::sync::Arc;
+
+use revwatch_core::condition::ConditionKind;
+use revwatch_core::span::Span;
+use serde::Deserialize;
+
+use super::fields::Fields;
+use super::measure::Measure;
+use super::threshold::{Bounds, Threshold};
+
+/// What a rule evaluates.
+#[derive(Debug, Clone)]
+pub enum RuleKind {
+    /// One alert for every entity that has the condition.
+    Condition {
+        /// The condition.
+        condition: ConditionKind,
+        /// How long after it began the rule fires.
+        after_s: i64,
+    },
+    /// One alert for the business, or for each segment of it.
+    Metric(Box<MetricRule>),
+}
+
+/// A metric and its threshold.
+#[derive(Debug, Clone)]
+pub struct MetricRule {
+    /// What is measured.
+    pub measure: Arc<dyn Measure>,
+    /// The dimension that divides the business into segments, for example `currency`.
+    pub by: Option<String>,
+    /// When the value is out of bounds.
+    pub threshold: Threshold,
+    /// The meaning of too few samples.
+    pub no_data: NoData,
+}
+
+/// The meaning of too few samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoData {
+    /// Unknown: a firing alert keeps firing, and none begins.
+    #[default]
+    Unknown,
+    /// The value counts as good.
+    Clear,
+    /// The value counts as a breach.
+    Breach,
+}
+
+/// The name of [`RuleKind::Condition`] in rule files.
+pub(super) const CONDITION: &str = "condition";
+
+impl RuleKind {
+    /// Its name in rule files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Condition { .. } => CONDITION,
+            Self::Metric(rule) => rule.measure.kind(),
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Condition { condition, after_s } => describe_condition(*condition, *after_s),
+            Self::Metric(rule) => rule.describe(),
+        }
+    }
+}
+
+impl MetricRule {
+    /// Reads the fields that rules on metrics have in common. `measure` is `None` if it has a
+    /// fault.
+    pub(super) fn read<M: Measure + 'static>(
+        fields: &mut Fields<'_>,
+        measure: Option<M>,
+    ) -> Option<RuleKind> {
+        Self::read_with(fields, measure, Threshold::read)
+    }
+
+    /// The same with another threshold.
+    pub(super) fn read_with<M: Measure + 'static>(
+        fields: &mut Fields<'_>,
+        measure: Option<M>,
+        threshold: fn(&mut Fields<'_>, Option<&Bounds>) -> Option<Threshold>,
+    ) -> Option<RuleKind> {
+        let by: Option<String> = fields.optional("by");
+        if let Some(measure) = &measure {
+            check_segments(fields, measure, by.as_deref());
+        }
+        let bounds = measure.as_ref().map(Measure::bounds);
+        let threshold = threshold(fields, bounds.as_ref());
+        let no_data: Option<NoData> = fields.optional("no_data");
+        Some(RuleKind::Metric(Box::new(Self {
+            measure: Arc::new(measure?),
+            by,
+            threshold: threshold?,
+            no_data: no_data.unwrap_or_default(),
+        })))
+    }
+
+    fn describe(&self) -> String {
+        let mut text = self.measure.describe();
+        if self.measure.has_threshold() {
+            text.push(' ');
+            text.push_str(&self.threshold.describe(self.measure.unit()));
+        }
+        if self.threshold.min_samples > 1 {
+            text.push_str(&format!(", of at least {}", self.threshold.min_samples));
+        }
+        if let Some(by) = &self.by {
+            text.push_str(&format!(", each {by}"));
+        }
+        match self.no_data {
+            NoData::Unknown => {}
+            NoData::Clear => text.push_str(", no data is fine"),
+            NoData::Breach => text.push_str(", or no data"),
+        }
+        text
+    }
+}
+
+/// Checks the dimension that divides the business.
+fn check_segments(fields: &mut Fields<'_>, measure: &dyn Measure, by: Option<&str>) {
+    let known = measure.segments();
+    match by {
+        None if measure.is_money() && !fields.has("by") => fields.fault(
+            "metric",
+            format!(
+                "`metric` {:?} is money, and amounts of different currencies are never added: set `by = \"currency\"`",
+                measure.metric()
+            ),
+        ),
+        Some(by) if !known.contains(&by) => {
+            let fix = match known {
+                [] => "leave it out".to_owned(),
+                known => format!("use one of {}", known.join(", ")),
+            };
+            fields.fault("by", format!("`by` {by:?} is unknown to this metric: {fix}"));
+        }
+        _ => {}
+    }
+}
+
+/// For example `past_due for 7d`.
+fn describe_condition(condition: ConditionKind, after_s: i64) -> String {
+    match after_s {
+        0 => condition.as_str().to_owned(),
+        after_s => format!("{} for {}", condition.as_str(), Span(after_s)),
+    }
+}
