@@ -7,7 +7,7 @@ use revwatch_runtime::telemetry::{Correlation, Span, SpanKind, new_span_id, pars
 use revwatch_storage::ports::Delivery;
 
 use crate::Worker;
-use crate::partition::Applied;
+use crate::applied::Applied;
 use crate::plan::{Outcome, label};
 
 pub(crate) fn report(worker: &Worker, deliveries: &[Delivery], applied: &Applied) {

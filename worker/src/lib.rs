@@ -10,6 +10,7 @@
 //! Invariant: a delivery is acknowledged only after its commit is durable, or after it is durable
 //! in the dead-letter queue and counted there.
 
+mod applied;
 pub mod backfill;
 mod batch_telemetry;
 mod concurrency;

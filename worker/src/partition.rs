@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use revwatch_core::backoff::Backoff;
 use revwatch_core::pauses::{PauseHistory, Pauses};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Worker;
+use crate::applied::Applied;
 use crate::batch_telemetry::report;
 use crate::plan::{Batch, Decision, Outcome};
 
@@ -213,17 +214,6 @@ impl Partition {
             ready = runnable => ready.ok()?.clone(),
         }
     }
-}
-
-/// A committed batch.
-pub(crate) struct Applied {
-    pub(crate) decision: Decision,
-    /// When the batch was read.
-    pub(crate) began: SystemTime,
-    /// When it was decided and the commit was sent.
-    pub(crate) commit_began: SystemTime,
-    /// When the store confirmed the commit.
-    pub(crate) commit_ended: SystemTime,
 }
 
 /// Reads, decides and commits one batch. Stores dead and paused deliveries in their holding queues

@@ -22,7 +22,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::Worker;
-use crate::partition::{Applied, PartitionError, Source, apply};
+use crate::applied::Applied;
+use crate::partition::{PartitionError, Source, apply};
 use crate::plan::{Outcome, label};
 
 /// In a replay, a pause takes effect this long after it was ordered: until every worker knew of the
