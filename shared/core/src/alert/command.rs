@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Alert;
+use super::document::Alert;
 
 /// A request, its author and its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
