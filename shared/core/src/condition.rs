@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::entity::EntityKey;
+use crate::entity::key::EntityKey;
 use crate::money::Money;
 
 /// The kinds of problem that an entity can have.

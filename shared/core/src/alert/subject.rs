@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entity::EntityKey;
+use crate::entity::key::EntityKey;
 use crate::redact;
 
 /// What an alert is about.

@@ -1,14 +1,13 @@
-//! The kinds of Stripe object whose state revwatch keeps. Everything that differs by kind, other than
-//! the functions in the kind's own file, is one row of [`KINDS`].
+//! The kinds of Stripe object whose state revwatch keeps. The names and properties that differ by kind
+//! are one row of [`KINDS`].
+//!
+//! Invariant: this file names no function of a kind, so that the envelope, conditions and the kinds
+//! themselves can use it. [`super::Entity`], [`crate::observe::observe`] and [`super::movement`] choose
+//! the functions of a kind, each with a `match` that names every kind.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::movement::{MovementRules, checkout, dispute, payment, refund, transfer};
-use super::state::{DecodeError, decode, empty};
-use super::{Entity, EntityKey};
-use crate::observe::{self, Observe};
 
 /// The kinds of entity, in the order of [`KINDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,8 +44,6 @@ pub struct KindRow {
     pub id_prefixes: &'static [&'static str],
     /// Stripe's events about it, without the last part of their type. A `*` stands for any rest.
     pub event_families: &'static [&'static str],
-    /// Reads such an event.
-    pub(crate) observe: Observe,
     /// Whether its events share the partition of their customer. Only for objects whose customer
     /// Stripe never changes: an object must stay in one partition. It must never change.
     pub(crate) is_grouped_by_customer: bool,
@@ -55,18 +52,6 @@ pub struct KindRow {
     /// The path of its page in Stripe's dashboard, without the id; `None`: it has no page of its own.
     /// Source: the URLs of the dashboard.
     pub dashboard_path: Option<&'static str>,
-    /// How its state is made.
-    pub(super) state: StateFns,
-    /// What is different for this kind of movement, if it is one.
-    pub(super) movement: Option<&'static MovementRules>,
-}
-
-/// Makes the state of an entity.
-pub(super) struct StateFns {
-    /// Without any known state.
-    pub(super) empty: fn(&EntityKey) -> Entity,
-    /// From the bytes that follow the format number.
-    pub(super) decode: fn(&EntityKey, &[u8]) -> Result<Entity, DecodeError>,
 }
 
 /// Every kind.
@@ -77,15 +62,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "subscriptions",
         id_prefixes: &["sub_"],
         event_families: &["customer.subscription"],
-        observe: observe::subscription::observe,
         is_grouped_by_customer: true,
         is_billing: true,
         dashboard_path: Some("subscriptions"),
-        state: StateFns {
-            empty: |key| Entity::Subscription(empty(key)),
-            decode: |key, bytes| Ok(Entity::Subscription(decode(key, bytes)?)),
-        },
-        movement: None,
     },
     KindRow {
         kind: EntityKind::Invoice,
@@ -93,15 +72,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "invoices",
         id_prefixes: &["in_"],
         event_families: &["invoice"],
-        observe: observe::invoice::observe,
         is_grouped_by_customer: true,
         is_billing: true,
         dashboard_path: Some("invoices"),
-        state: StateFns {
-            empty: |key| Entity::Invoice(empty(key)),
-            decode: |key, bytes| Ok(Entity::Invoice(decode(key, bytes)?)),
-        },
-        movement: None,
     },
     KindRow {
         kind: EntityKind::Payout,
@@ -109,15 +82,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "payouts",
         id_prefixes: &["po_"],
         event_families: &["payout"],
-        observe: observe::payout::observe,
         is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("payouts"),
-        state: StateFns {
-            empty: |key| Entity::Payout(empty(key)),
-            decode: |key, bytes| Ok(Entity::Payout(decode(key, bytes)?)),
-        },
-        movement: None,
     },
     KindRow {
         kind: EntityKind::Account,
@@ -131,15 +98,9 @@ pub const KINDS: [KindRow; 9] = [
             "capability",
             "v2.core.account*",
         ],
-        observe: observe::account::observe,
         is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("connect/accounts"),
-        state: StateFns {
-            empty: |key| Entity::Account(empty(key)),
-            decode: |key, bytes| Ok(Entity::Account(decode(key, bytes)?)),
-        },
-        movement: None,
     },
     KindRow {
         kind: EntityKind::Payment,
@@ -147,12 +108,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "payment_intents",
         id_prefixes: &["pi_"],
         event_families: &["payment_intent"],
-        observe: observe::movements::payment,
         is_grouped_by_customer: false,
         is_billing: true,
         dashboard_path: Some("payments"),
-        state: MOVEMENT,
-        movement: Some(&payment::RULES),
     },
     KindRow {
         kind: EntityKind::Checkout,
@@ -160,12 +118,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "checkout_sessions",
         id_prefixes: &["cs_"],
         event_families: &["checkout.session"],
-        observe: observe::movements::checkout,
         is_grouped_by_customer: false,
         is_billing: true,
         dashboard_path: None,
-        state: MOVEMENT,
-        movement: Some(&checkout::RULES),
     },
     KindRow {
         kind: EntityKind::Dispute,
@@ -173,12 +128,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "disputes",
         id_prefixes: &["dp_", "du_"],
         event_families: &["charge.dispute"],
-        observe: observe::movements::dispute,
         is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("disputes"),
-        state: MOVEMENT,
-        movement: Some(&dispute::RULES),
     },
     KindRow {
         kind: EntityKind::Refund,
@@ -186,12 +138,9 @@ pub const KINDS: [KindRow; 9] = [
         plural: "refunds",
         id_prefixes: &["re_", "pyr_"],
         event_families: &["refund", "charge.refund"],
-        observe: observe::movements::refund,
         is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: None,
-        state: MOVEMENT,
-        movement: Some(&refund::RULES),
     },
     KindRow {
         kind: EntityKind::Transfer,
@@ -199,36 +148,13 @@ pub const KINDS: [KindRow; 9] = [
         plural: "transfers",
         id_prefixes: &["tr_"],
         event_families: &["transfer"],
-        observe: observe::movements::transfer,
         is_grouped_by_customer: false,
         is_billing: false,
         dashboard_path: Some("connect/transfers"),
-        state: MOVEMENT,
-        movement: Some(&transfer::RULES),
     },
 ];
 
-/// All movements of money have one type of state.
-const MOVEMENT: StateFns = StateFns {
-    empty: |key| Entity::Movement(empty(key)),
-    decode: |key, bytes| Ok(Entity::Movement(decode(key, bytes)?)),
-};
-
 static ROWS: [KindRow; KINDS.len()] = KINDS;
-
-/// The names of the objects that are grouped by customer. Made by the compiler, so that a program
-/// that only needs the partition of an event does not contain the functions of the table.
-const GROUPED_BY_CUSTOMER: [Option<&str>; KINDS.len()] = {
-    let mut names = [None; KINDS.len()];
-    let mut i = 0;
-    while i < names.len() {
-        if KINDS[i].is_grouped_by_customer {
-            names[i] = Some(KINDS[i].name);
-        }
-        i += 1;
-    }
-    names
-};
 
 impl EntityKind {
     /// Every kind.
@@ -286,7 +212,8 @@ pub(crate) fn row_of_event(event_type: &str) -> Option<&'static KindRow> {
 
 /// Whether objects with this value of Stripe's `object` share the partition of their customer.
 pub(crate) fn is_grouped_by_customer(object: &str) -> bool {
-    GROUPED_BY_CUSTOMER.contains(&Some(object))
+    ROWS.iter()
+        .any(|row| row.is_grouped_by_customer && row.name == object)
 }
 
 impl std::str::FromStr for EntityKind {

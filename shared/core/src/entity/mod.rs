@@ -10,7 +10,9 @@ pub mod account;
 mod compact;
 pub mod events;
 pub mod invoice;
+pub mod key;
 pub mod kind;
+mod merge;
 pub mod movement;
 pub mod payout;
 pub mod risk;
@@ -18,20 +20,22 @@ mod state;
 pub mod stripe_enums;
 pub mod subscription;
 pub mod timeline;
+pub mod transition;
 
 use std::collections::HashSet;
-
-use serde::{Deserialize, Serialize};
 
 use self::account::{Account, AccountUpdate};
 use self::events::EventRef;
 use self::invoice::{Invoice, InvoiceFacts, InvoiceOrigin};
+pub use self::key::EntityKey;
 pub use self::kind::EntityKind;
 use self::movement::{MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin};
 use self::payout::{Payout, PayoutFacts, PayoutOrigin};
 pub use self::state::EntityState;
+use self::state::{DecodeError, decode, empty};
 use self::subscription::{Subscription, SubscriptionFacts, SubscriptionOrigin};
-use self::timeline::{Facts, RecordedState, Timeline, fingerprint};
+use self::timeline::RecordedState;
+pub use self::transition::Transition;
 use crate::condition::Condition;
 use crate::counters::{Counters, Tally};
 
@@ -76,24 +80,20 @@ pub enum Update {
     Movement(MoneyMovementOrigin, RecordedState<MoneyMovementFacts>),
 }
 
-/// A change worth a log line and an audit entry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Transition {
-    /// Unix seconds.
-    pub at_s: i64,
-    /// The event that caused it.
-    pub event_id: String,
-    /// For example `status active → past_due`.
-    pub what: String,
-    /// Whether the documented lifecycle of such an object has this change (K3); otherwise it is
-    /// flagged.
-    pub expected: bool,
-}
-
 impl Entity {
     /// An entity without any known state.
     pub fn new(key: &EntityKey) -> Self {
-        (key.kind.row().state.empty)(key)
+        match key.kind {
+            EntityKind::Subscription => Self::Subscription(empty(key)),
+            EntityKind::Invoice => Self::Invoice(empty(key)),
+            EntityKind::Payout => Self::Payout(empty(key)),
+            EntityKind::Account => Self::Account(empty(key)),
+            EntityKind::Payment
+            | EntityKind::Checkout
+            | EntityKind::Dispute
+            | EntityKind::Refund
+            | EntityKind::Transfer => Self::Movement(empty(key)),
+        }
     }
 
     /// Merges an observation of this entity.
@@ -152,13 +152,28 @@ impl Entity {
     pub fn decode(key: &EntityKey, bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => {
-                (key.kind.row().state.decode)(key, rest).map_err(|e| format!("{key}: {e}"))
+                Self::decode_state(key, rest).map_err(|e| format!("{key}: {e}"))
             }
             Some((other, _)) => Err(format!(
                 "{key}: format {other} was written by another version of revwatch"
             )),
             None => Err(format!("{key}: empty")),
         }
+    }
+
+    /// Decodes the bytes that follow the format number.
+    fn decode_state(key: &EntityKey, bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match key.kind {
+            EntityKind::Subscription => Self::Subscription(decode(key, bytes)?),
+            EntityKind::Invoice => Self::Invoice(decode(key, bytes)?),
+            EntityKind::Payout => Self::Payout(decode(key, bytes)?),
+            EntityKind::Account => Self::Account(decode(key, bytes)?),
+            EntityKind::Payment
+            | EntityKind::Checkout
+            | EntityKind::Dispute
+            | EntityKind::Refund
+            | EntityKind::Transfer => Self::Movement(decode(key, bytes)?),
+        })
     }
 
     /// The state, without its type.
@@ -185,71 +200,6 @@ pub fn transitions(before: &Entity, after: &Entity) -> Vec<Transition> {
 }
 
 const FORMAT: u8 = 1;
-
-/// Identifies an entity.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct EntityKey {
-    /// The kind.
-    pub kind: EntityKind,
-    /// Stripe's id.
-    pub id: String,
-}
-
-impl EntityKey {
-    /// `id` is Stripe's id.
-    pub fn new(kind: EntityKind, id: impl Into<String>) -> Self {
-        Self {
-            kind,
-            id: id.into(),
-        }
-    }
-}
-
-impl std::fmt::Display for EntityKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kind.as_str(), self.id)
-    }
-}
-
-/// For immutable facts: the greater value wins, so that even contradicting events merge equally in
-/// any order.
-fn keep_greater<T: Ord + Clone>(kept: &mut Option<T>, new: &Option<T>) {
-    if *new > *kept {
-        kept.clone_from(new);
-    }
-}
-
-/// The earliest time wins.
-fn keep_smaller(kept: &mut Option<i64>, new: i64) {
-    *kept = Some(kept.map_or(new, |k| k.min(new)));
-}
-
-/// The fingerprint of a value in Stripe's JSON.
-fn value_fingerprint<T: Serialize>(value: T) -> u32 {
-    fingerprint(&serde_json::to_string(&value).unwrap_or_default())
-}
-
-/// Every change of a status without forbidden transitions, oldest first.
-fn status_changes<F: Facts>(
-    timeline: &Timeline<F>,
-    status: impl Fn(&F) -> &str,
-) -> Vec<Transition> {
-    let mut before: Option<&str> = None;
-    let mut found = Vec::new();
-    for state in timeline.in_order() {
-        let now = status(&state.facts);
-        if before != Some(now) {
-            found.push(Transition {
-                at_s: state.created_s,
-                event_id: state.event_id.clone(),
-                what: format!("status {} → {now}", before.unwrap_or("(new)")),
-                expected: true,
-            });
-        }
-        before = Some(now);
-    }
-    found
-}
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::events::{EventRef, event_refs};
+use super::key::EntityKey;
+use super::kind::EntityKind;
+use super::merge::keep_greater;
+use super::state::EntityState;
 use super::stripe_enums::PayoutStatus;
-use super::timeline::{Facts, RecordedState, Timeline};
-use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
+use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::transition::{Transition, status_changes};
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
@@ -139,7 +143,7 @@ impl EntityState for Payout {
 
     /// Every change of status, oldest first.
     fn transitions(&self) -> Vec<Transition> {
-        super::status_changes(&self.timeline, |facts| facts.status.as_str())
+        status_changes(&self.timeline, |facts| facts.status.as_str())
     }
 
     fn events(&self) -> Vec<EventRef> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::account::AccountFacts;
+use super::account::facts::AccountFacts;
 
 /// How much revenue the account's state puts at risk (C9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,10 +4,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::events::EventRef;
-use super::{EntityKey, Transition};
+use super::key::EntityKey;
+use super::transition::Transition;
 use crate::condition::Condition;
 use crate::counters::Tally;
-use crate::view::entity::Fields;
+use crate::view::field::Fields;
 
 /// Why stored bytes are not the state of an entity.
 pub(super) type DecodeError = rmp_serde::decode::Error;

@@ -3,9 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::events::{EventRef, event_refs};
+use super::key::EntityKey;
+use super::kind::EntityKind;
+use super::merge::keep_greater;
+use super::state::EntityState;
 use super::stripe_enums::SubscriptionStatus;
-use super::timeline::{Facts, RecordedState, Timeline};
-use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
+use super::timeline::{Facts, RecordedState, Timeline, value_fingerprint};
+use super::transition::Transition;
 use crate::condition::{Condition, ConditionKey, ConditionKind};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;

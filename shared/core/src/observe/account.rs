@@ -3,13 +3,15 @@
 use serde::Deserialize;
 
 use super::fields::{Fingerprinted, Reference, Seconds, currency, record};
-use super::{ObserveError, Plans, observation, read, recorded_state};
+use super::object::{ObserveError, read};
+use super::plans::Plans;
+use super::record::{observation, recorded_state};
 use crate::entity::account::{AccountFacts, AccountUpdate, CapabilityFacts, ExternalAccount};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The account of an event about it, its capabilities, its payout destinations or its connection.
-pub(crate) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let event_type = event.kind.as_ref();
     if event_type.starts_with("v2.") {
         return Ok(thin(event));

@@ -3,12 +3,14 @@
 use serde::Deserialize;
 
 use super::fields::{Minor, Reference, currency, required_currency};
-use super::{ObserveError, Plans, observation, read, recorded_state};
+use super::object::{ObserveError, read};
+use super::plans::Plans;
+use super::record::{observation, recorded_state};
 use crate::entity::movement::{MoneyMovementFacts, MoneyMovementOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
-pub(crate) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: PaymentObject = read(event)?;
     let error = object.last_payment_error;
     let facts = MoneyMovementFacts {
@@ -34,7 +36,7 @@ pub(crate) fn payment(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
 
 /// A session that was paid after it completed stays complete: if the status is missing, the event's
 /// type decides.
-pub(crate) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: CheckoutObject = read(event)?;
     let status_by_type = match event.kind.rsplit_once('.').map(|(_, last)| last) {
         Some("expired") => "expired",
@@ -52,7 +54,7 @@ pub(crate) fn checkout(event: &Event<'_>, _: &Plans) -> Result<Option<Observatio
     movement(event, EntityKind::Checkout, object.id, &origin, facts)
 }
 
-pub(crate) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: DisputeObject = read(event)?;
     let (status, reason) = (object.status, object.reason);
     let facts = MoneyMovementFacts {
@@ -66,7 +68,7 @@ pub(crate) fn dispute(event: &Event<'_>, _: &Plans) -> Result<Option<Observation
     movement(event, EntityKind::Dispute, object.id, &origin, facts)
 }
 
-pub(crate) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: RefundObject = read(event)?;
     let facts = MoneyMovementFacts {
         status: object.status.unwrap_or_else(|| "succeeded".to_owned()),
@@ -79,7 +81,7 @@ pub(crate) fn refund(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>
     movement(event, EntityKind::Refund, object.id, &origin, facts)
 }
 
-pub(crate) fn transfer(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn transfer(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: TransferObject = read(event)?;
     let status = match (object.reversed, object.amount_reversed.0) {
         (true, _) => "reversed",

@@ -11,29 +11,29 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::fields::Minor;
 use super::prices::{Coupon, CouponValue, Discount, Item, Price, Transform};
-use super::subscription::SubscriptionObject;
 
-/// In minor units, rounded once, half to even.
-pub(super) fn recurring_minor(subscription: &SubscriptionObject) -> Result<i64, &'static str> {
+/// In minor units, rounded once, half to even. `legacy` is the single discount of old API versions.
+pub(super) fn recurring_minor(
+    items: &[Item],
+    discounts: &[Discount],
+    legacy: Option<&Discount>,
+) -> Result<i64, &'static str> {
     let licensed = |item: &&Item| Interval::of(&item.price).is_some();
     // Stripe omits the quantity only for metered items.
-    if subscription
-        .items
-        .data
-        .0
+    if items
         .iter()
         .filter(licensed)
         .any(|item| item.quantity.is_none())
     {
         return Err("quantity missing");
     }
-    sum_minor(subscription).ok_or("amounts overflow")
+    sum_minor(items, discounts, legacy).ok_or("amounts overflow")
 }
 
-fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
+fn sum_minor(items: &[Item], discounts: &[Discount], legacy: Option<&Discount>) -> Option<i64> {
     let mut total = Decimal::ZERO;
     let mut first_interval = None;
-    for item in &subscription.items.data.0 {
+    for item in items {
         let Some(interval) = Interval::of(&item.price) else {
             continue;
         };
@@ -49,12 +49,9 @@ fn sum_minor(subscription: &SubscriptionObject) -> Option<i64> {
         months: Decimal::ONE,
         parts: Decimal::ONE,
     });
-    let total = apply_discounts(
-        total,
-        &subscription.discounts.0,
-        subscription.discount.0.as_ref(),
-        |amount_off| interval.monthly(amount_off),
-    )?;
+    let total = apply_discounts(total, discounts, legacy, |amount_off| {
+        interval.monthly(amount_off)
+    })?;
     let total = total
         .round_dp_with_strategy(0, RoundingStrategy::MidpointNearestEven)
         .to_i64()?;

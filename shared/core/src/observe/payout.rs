@@ -3,13 +3,15 @@
 use serde::Deserialize;
 
 use super::fields::{Minor, required_currency};
-use super::{ObserveError, Plans, observation, read, recorded_state};
+use super::object::{ObserveError, read};
+use super::plans::Plans;
+use super::record::{observation, recorded_state};
 use crate::entity::payout::{PayoutFacts, PayoutOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The payout of a `payout.*` event.
-pub(crate) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
+pub(super) fn observe(event: &Event<'_>, _: &Plans) -> Result<Option<Observation>, ObserveError> {
     let object: PayoutObject = read(event)?;
     let facts = PayoutFacts {
         status: object.status.into(),

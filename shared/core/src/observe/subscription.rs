@@ -5,28 +5,25 @@ use serde::Deserialize;
 use super::fields::{
     Fingerprinted, FingerprintedItem, Reference, Seconds, currency, not_null, record,
 };
+use super::mrr;
+use super::object::{ObserveError, read, unreadable};
+use super::plans::{Plans, UNMAPPED_PLAN};
 use super::prices::{Discount, Item};
-use super::{
-    ObserveError, Plans, UNMAPPED_PLAN, mrr, observation, read, recorded_state, unreadable,
-};
+use super::record::{observation, recorded_state};
 use crate::entity::subscription::{SubscriptionFacts, SubscriptionOrigin};
 use crate::entity::{EntityKind, Observation, Update};
 use crate::event::Event;
 
 /// The subscription of a `customer.subscription.*` event.
-pub(crate) fn observe(
+pub(super) fn observe(
     event: &Event<'_>,
     plans: &Plans,
 ) -> Result<Option<Observation>, ObserveError> {
     let object: SubscriptionObject = read(event)?;
-    let recurring = mrr::recurring_minor(&object)
+    let items = &object.items.data.0;
+    let recurring = mrr::recurring_minor(items, &object.discounts.0, object.discount.0.as_ref())
         .map_err(|reason| unreadable(event, &format!("items: {reason}")))?;
-    let plan = object
-        .items
-        .data
-        .0
-        .iter()
-        .find_map(|item| plans.name(&item.price));
+    let plan = items.iter().find_map(|item| plans.name(&item.price));
     let facts = SubscriptionFacts {
         status: object.status.into(),
         plan: plan.unwrap_or(UNMAPPED_PLAN).to_owned(),
@@ -52,26 +49,26 @@ pub(crate) fn observe(
 }
 
 #[derive(Deserialize)]
-pub(super) struct SubscriptionObject {
+struct SubscriptionObject {
     id: String,
     status: String,
     customer: Option<Reference>,
     #[serde(default, deserialize_with = "currency")]
     currency: Option<String>,
     #[serde(deserialize_with = "record")]
-    pub(super) items: Items,
+    items: Items,
     /// Up to acacia; later versions have only `discounts`.
     #[serde(default)]
-    pub(super) discount: FingerprintedItem<Discount>,
+    discount: FingerprintedItem<Discount>,
     #[serde(default)]
-    pub(super) discounts: Fingerprinted<Discount>,
+    discounts: Fingerprinted<Discount>,
     cancel_at_period_end: Option<bool>,
     cancel_at: Option<Seconds>,
     trial_end: Option<Seconds>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Items {
+struct Items {
     #[serde(deserialize_with = "not_null")]
-    pub(super) data: Fingerprinted<Item>,
+    data: Fingerprinted<Item>,
 }

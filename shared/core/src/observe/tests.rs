@@ -1,7 +1,9 @@
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::*;
-use crate::entity::Entity;
+use crate::entity::{Entity, Update};
 
 fn observe_object(
     kind: &str,

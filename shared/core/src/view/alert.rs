@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use super::column::{Column, Unit, cell, column, time};
-use super::rfc3339;
+use super::text::rfc3339;
 use crate::alert::{Alert, AlertState, Matcher, Mute, NoticeKind, Severity, Silence};
 
 /// The columns of the export of alerts.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::rfc3339;
+use super::text::rfc3339;
 
 /// A column of the things of one type.
 pub struct Column<T> {

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::column::{Column, Unit, cell, column, time};
+use super::field::Columns;
 use crate::entity::account::Account;
 use crate::entity::invoice::Invoice;
 use crate::entity::movement::MoneyMovement;
@@ -12,50 +13,6 @@ use crate::entity::risk::Risk;
 use crate::entity::subscription::Subscription;
 use crate::entity::timeline::Stage;
 use crate::entity::{Entity, EntityKey, EntityKind};
-
-/// A column of one entity, with its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
-    /// See [`Column::name`].
-    pub name: &'static str,
-    /// See [`Column::unit`].
-    pub unit: Unit,
-    /// See [`Column::value`].
-    pub value: Value,
-}
-
-/// What is shown of a type of state.
-pub trait Columns: Sized + 'static {
-    /// The columns, in the order of exports.
-    const COLUMNS: &'static [Column<Self>];
-
-    /// What JSON contains in addition to the columns.
-    fn details(&self) -> Value;
-}
-
-/// [`Columns`] without knowing the type.
-pub trait Fields {
-    /// Every column with its value.
-    fn fields(&self) -> Vec<Field>;
-
-    /// See [`Columns::details`].
-    fn details(&self) -> Value;
-}
-
-impl<T: Columns> Fields for T {
-    fn fields(&self) -> Vec<Field> {
-        let field = |column: &Column<T>| Field {
-            name: column.name,
-            unit: column.unit,
-            value: (column.value)(self),
-        };
-        T::COLUMNS.iter().map(field).collect()
-    }
-
-    fn details(&self) -> Value {
-        Columns::details(self)
-    }
-}
 
 /// The names of the columns of a kind.
 pub fn header(kind: EntityKind) -> Vec<&'static str> {
@@ -257,6 +214,7 @@ fn stage(stage: Stage) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::field::Field;
 
     #[test]
     fn the_name_of_a_column_says_its_unit() {

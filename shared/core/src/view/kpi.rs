@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::NOT_KNOWN;
+use super::text::NOT_KNOWN;
 use crate::kpi::Kpis;
 use crate::money::Money;
 

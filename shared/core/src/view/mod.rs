@@ -5,16 +5,9 @@
 pub mod alert;
 pub mod column;
 pub mod entity;
+pub mod field;
 pub mod kpi;
+mod text;
 pub mod verification;
 
-use jiff::Timestamp;
-
-/// What is shown for a value that is not known.
-pub const NOT_KNOWN: &str = "–";
-
-/// RFC 3339 in UTC; empty for `None`.
-pub fn rfc3339(unix_s: Option<i64>) -> String {
-    let time = unix_s.and_then(|s| Timestamp::from_second(s).ok());
-    time.map_or_else(String::new, |t| t.to_string())
-}
+pub use self::text::{NOT_KNOWN, rfc3339};

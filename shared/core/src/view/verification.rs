@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::rfc3339;
+use super::text::rfc3339;
 use crate::condition::Condition;
 use crate::counters::Bucket;
 use crate::recount::{Comparison, Difference};

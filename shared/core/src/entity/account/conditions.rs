@@ -1,11 +1,14 @@
 //! The problems of an account.
 
-use super::{Account, AccountFacts, Milestone};
+use super::facts::AccountFacts;
+use super::milestone::Milestone;
+use super::state::Account;
 use crate::condition::{Condition, ConditionKey, ConditionKind};
+use crate::entity::key::EntityKey;
+use crate::entity::kind::EntityKind;
 use crate::entity::risk::{AccountStanding, standing};
 use crate::entity::stripe_enums::CapabilityStatus;
 use crate::entity::timeline::RecordedState;
-use crate::entity::{EntityKey, EntityKind};
 
 const HOUR_S: i64 = 3600;
 

@@ -1,6 +1,8 @@
 //! What an account adds to aggregates.
 
-use super::{Account, AccountFacts, Milestone};
+use super::facts::AccountFacts;
+use super::milestone::Milestone;
+use super::state::Account;
 use crate::counters::{Bucket, Tally};
 use crate::entity::risk::Risk;
 use crate::histogram;

@@ -1,6 +1,8 @@
-use super::super::timeline::{KEEP, Stage};
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::counters::{Bucket, Counters};
+use crate::entity::timeline::{KEEP, RecordedState, Stage};
 use crate::histogram;
 
 const HOUR_S: i64 = 3600;

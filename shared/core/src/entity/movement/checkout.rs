@@ -1,6 +1,6 @@
 //! A checkout session: whether it was ever completed.
 
-use super::{MovementRules, NO_RULES};
+use super::facts::{MovementRules, NO_RULES};
 use crate::counters::Bucket;
 
 /// What is different for checkouts.

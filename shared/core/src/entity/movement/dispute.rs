@@ -1,6 +1,6 @@
 //! A dispute: open until it is decided.
 
-use super::{MoneyMovement, MoneyMovementFacts, MovementRules, NO_RULES};
+use super::facts::{MoneyMovement, MoneyMovementFacts, MovementRules, NO_RULES};
 use crate::condition::ConditionKind;
 use crate::counters::{Bucket, Tally};
 

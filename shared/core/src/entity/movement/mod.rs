@@ -4,116 +4,25 @@
 
 pub mod checkout;
 pub mod dispute;
+pub mod facts;
 pub mod payment;
 pub mod refund;
 pub mod transfer;
 
-use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
-
+use self::facts::NO_RULES;
+pub use self::facts::{
+    MoneyMovement, MoneyMovementFacts, MoneyMovementOrigin, MovementRules, Reached,
+};
 use super::events::{EventRef, event_refs};
-use super::timeline::{Facts, RecordedState, Timeline};
-use super::{EntityKey, EntityKind, EntityState, Transition, keep_greater, value_fingerprint};
-use crate::condition::{Condition, ConditionKey, ConditionKind};
+use super::key::EntityKey;
+use super::kind::EntityKind;
+use super::merge::keep_greater;
+use super::state::EntityState;
+use super::timeline::RecordedState;
+use super::transition::{Transition, status_changes};
+use crate::condition::{Condition, ConditionKey};
 use crate::counters::{Bucket, Tally};
 use crate::money::Money;
-
-/// The state of a movement, as known from its events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MoneyMovement {
-    /// The kind of movement.
-    #[serde(skip, default = "any_kind")]
-    pub kind: EntityKind,
-    /// `pi_…`, `cs_…`, `dp_…`, `re_…`, `tr_…`
-    #[serde(skip)]
-    pub id: String,
-    /// Facts that never change.
-    pub origin: MoneyMovementOrigin,
-    /// The recorded states.
-    pub timeline: Timeline<MoneyMovementFacts>,
-    /// Outcomes that are never revoked.
-    #[serde(default)]
-    pub reached: Reached,
-}
-
-/// The outcomes that a payment or a checkout ever reached. They are never revoked, whatever comes
-/// later and whatever the timeline drops.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reached {
-    /// Whether any event showed the payment as succeeded, or the checkout as completed.
-    pub done: bool,
-    /// Fingerprints of a payment's failed attempts, at most the 64 smallest.
-    pub failed: BTreeSet<u32>,
-}
-
-/// Facts that Stripe never changes during a movement's lifetime; the customer may be added later.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MoneyMovementOrigin {
-    /// The connected account it belongs to.
-    pub account: Option<String>,
-    /// `cus_…`
-    pub customer: Option<String>,
-    /// Lower case.
-    pub currency: Option<String>,
-    /// The related object: a payment's invoice, a dispute's or refund's charge, a transfer's
-    /// destination, a checkout's subscription.
-    pub of: Option<String>,
-}
-
-/// The state of a movement in one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MoneyMovementFacts {
-    /// Stripe's status, or for a transfer `created`, `reversed`, `partially_reversed`.
-    pub status: String,
-    /// Minor units.
-    pub amount_minor: i64,
-    /// A failure code or a dispute's reason.
-    pub reason: Option<String>,
-    /// The event itself reports a failed attempt (`payment_intent.payment_failed`).
-    pub attempt_failed: bool,
-    /// The charge of a payment's latest attempt. It identifies two events about the same attempt.
-    #[serde(default)]
-    pub charge: Option<String>,
-}
-
-/// What is different for one kind of movement.
-#[derive(Debug)]
-pub struct MovementRules {
-    /// Records an outcome that is never revoked.
-    pub record: fn(&mut Reached, &RecordedState<MoneyMovementFacts>),
-    /// What it adds to aggregates in addition to its status.
-    pub contributions: fn(&MoneyMovement, &mut Tally),
-    /// The problem that its current state is.
-    pub condition: fn(&MoneyMovementFacts) -> Option<ConditionKind>,
-}
-
-/// A kind without outcomes, contributions and conditions of its own.
-const NO_RULES: MovementRules = MovementRules {
-    record: |_, _| {},
-    contributions: |_, _| {},
-    condition: |_| None,
-};
-
-/// The currency of a movement whose events have none.
-const UNKNOWN: &str = "unknown";
-
-fn any_kind() -> EntityKind {
-    EntityKind::Payment
-}
-
-/// The key sets the kind.
-impl Default for MoneyMovement {
-    fn default() -> Self {
-        Self {
-            kind: any_kind(),
-            id: String::new(),
-            origin: MoneyMovementOrigin::default(),
-            timeline: Timeline::default(),
-            reached: Reached::default(),
-        }
-    }
-}
 
 impl MoneyMovement {
     /// Merges one event.
@@ -130,17 +39,19 @@ impl MoneyMovement {
         self.timeline.insert(state);
     }
 
-    /// The current state.
-    pub fn current(&self) -> Option<&MoneyMovementFacts> {
-        self.timeline.last().map(|s| &s.facts)
-    }
-
+    /// What is different for its kind.
     fn rules(&self) -> &'static MovementRules {
-        self.kind.row().movement.unwrap_or(&NO_RULES)
-    }
-
-    fn currency(&self) -> &str {
-        self.origin.currency.as_deref().unwrap_or(UNKNOWN)
+        match self.kind {
+            EntityKind::Payment => &payment::RULES,
+            EntityKind::Checkout => &checkout::RULES,
+            EntityKind::Dispute => &dispute::RULES,
+            EntityKind::Refund => &refund::RULES,
+            EntityKind::Transfer => &transfer::RULES,
+            EntityKind::Subscription
+            | EntityKind::Invoice
+            | EntityKind::Payout
+            | EntityKind::Account => &NO_RULES,
+        }
     }
 }
 
@@ -187,40 +98,10 @@ impl EntityState for MoneyMovement {
 
     /// Every change of status, oldest first.
     fn transitions(&self) -> Vec<Transition> {
-        super::status_changes(&self.timeline, |facts| &facts.status)
+        status_changes(&self.timeline, |facts| &facts.status)
     }
 
     fn events(&self) -> Vec<EventRef> {
         event_refs(&self.timeline, None)
-    }
-}
-
-impl Facts for MoneyMovementFacts {
-    /// Final statuses come last; a refund or transfer can still change after it succeeded. The
-    /// statuses of all kinds share one list, because none has two meanings.
-    ///
-    /// A failed payment can be retried, but hardly in the same way within one second. Within a
-    /// second, a payment therefore fails after it was processing, and moves on in another way after
-    /// it failed.
-    /// Sources: the `status` of <https://docs.stripe.com/api/payment_intents/object>,
-    /// `checkout/sessions`, `disputes`, `refunds` under the same address.
-    fn progress(&self) -> u64 {
-        match self.status.as_str() {
-            "processing" => 1,
-            "requires_payment_method" if self.attempt_failed => 2,
-            "requires_action" => 3,
-            "requires_capture" => 4,
-            "succeeded" | "complete" | "partially_reversed" => 5,
-            "canceled" | "expired" | "won" | "lost" | "warning_closed" | "prevented" | "failed"
-            | "reversed" => 6,
-            _ => 0,
-        }
-    }
-
-    fn fields(&self) -> Vec<(&'static str, u32)> {
-        vec![
-            ("status", value_fingerprint(&self.status)),
-            ("amount", value_fingerprint(self.amount_minor)),
-        ]
     }
 }

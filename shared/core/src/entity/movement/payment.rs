@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{MoneyMovement, MoneyMovementFacts, MovementRules, Reached};
+use super::facts::{MoneyMovement, MoneyMovementFacts, MovementRules, Reached};
 use crate::condition::ConditionKind;
 use crate::counters::{Bucket, Tally};
 use crate::entity::timeline::{RecordedState, fingerprint};

@@ -1,6 +1,6 @@
 //! A refund: a problem when it did not arrive.
 
-use super::{MovementRules, NO_RULES};
+use super::facts::{MovementRules, NO_RULES};
 use crate::condition::ConditionKind;
 
 /// What is different for refunds.

@@ -1,6 +1,6 @@
 //! A transfer to a connected account: a problem when it was reversed.
 
-use super::{MovementRules, NO_RULES};
+use super::facts::{MovementRules, NO_RULES};
 use crate::condition::ConditionKind;
 
 /// What is different for transfers.

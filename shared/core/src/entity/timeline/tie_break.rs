@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{Facts, RecordedState};
+use super::recorded::{Facts, RecordedState};
 
 /// Orders `class`, which is sorted by event id, so that as many states as possible follow from
 /// their predecessor; event ids break ties. Returns indices of `class`.

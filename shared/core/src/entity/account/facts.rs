@@ -1,0 +1,125 @@
+//! What events say about an account.
+
+use serde::{Deserialize, Serialize};
+
+use crate::entity::stripe_enums::CapabilityStatus;
+use crate::entity::timeline::{Facts, RecordedState, value_fingerprint};
+
+/// A payout destination: only last four digits, country and currency, never more (C4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ExternalAccount {
+    /// The latest event about it: Unix seconds and id.
+    pub last_event: (i64, String),
+    /// Whether it was removed.
+    pub removed: bool,
+    /// Last four digits.
+    pub last4: Option<String>,
+    /// Two letters.
+    pub country: Option<String>,
+    /// Lower case.
+    pub currency: Option<String>,
+}
+
+/// The state of an account in one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountFacts {
+    /// May take charges.
+    pub charges_enabled: bool,
+    /// May be paid out.
+    pub payouts_enabled: bool,
+    /// The onboarding form was submitted.
+    pub details_submitted: bool,
+    /// `requirements.disabled_reason`
+    pub disabled_reason: Option<String>,
+    /// How many requirements are due.
+    pub currently_due: u32,
+    /// How many requirements are overdue.
+    pub past_due: u32,
+    /// Fingerprints of the two lists.
+    pub due_fingerprints: (u32, u32),
+}
+
+/// The state of a capability in one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilityFacts {
+    /// Stripe's status.
+    pub status: CapabilityStatus,
+}
+
+/// What one event says about an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountUpdate {
+    /// The account exists: any event that names it.
+    Seen,
+    /// `account.updated`
+    Snapshot {
+        /// Two letters.
+        country: Option<String>,
+        /// Unix seconds.
+        created_s: Option<i64>,
+        /// The state in the event.
+        state: RecordedState<AccountFacts>,
+        /// Whether it lists an external account.
+        has_external_account: bool,
+    },
+    /// `account.external_account.*`
+    ExternalAccount {
+        /// `ba_…` or `card_…`
+        id: String,
+        /// The state in the event.
+        view: ExternalAccount,
+    },
+    /// A thin event about it.
+    Thin {
+        /// The event.
+        event_id: String,
+    },
+    /// `account.application.authorized` or `.deauthorized`
+    Connection {
+        /// Which of the two.
+        connected: bool,
+        /// The event.
+        event_id: String,
+    },
+    /// `capability.updated`
+    Capability {
+        /// For example `transfers`.
+        name: String,
+        /// The state in the event.
+        state: RecordedState<CapabilityFacts>,
+    },
+}
+
+impl Facts for AccountFacts {
+    /// All fields can change back and forth.
+    fn progress(&self) -> u64 {
+        0
+    }
+
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![
+            ("charges_enabled", value_fingerprint(self.charges_enabled)),
+            ("payouts_enabled", value_fingerprint(self.payouts_enabled)),
+            (
+                "details_submitted",
+                value_fingerprint(self.details_submitted),
+            ),
+            (
+                "requirements.disabled_reason",
+                value_fingerprint(self.disabled_reason.as_deref()),
+            ),
+            ("requirements.currently_due", self.due_fingerprints.0),
+            ("requirements.past_due", self.due_fingerprints.1),
+        ]
+    }
+}
+
+impl Facts for CapabilityFacts {
+    fn progress(&self) -> u64 {
+        0
+    }
+
+    fn fields(&self) -> Vec<(&'static str, u32)> {
+        vec![("status", value_fingerprint(self.status.as_str()))]
+    }
+}

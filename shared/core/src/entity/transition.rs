@@ -1,0 +1,39 @@
+//! The changes that an entity remembers.
+
+use super::timeline::{Facts, Timeline};
+
+/// A change worth a log line and an audit entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Transition {
+    /// Unix seconds.
+    pub at_s: i64,
+    /// The event that caused it.
+    pub event_id: String,
+    /// For example `status active → past_due`.
+    pub what: String,
+    /// Whether the documented lifecycle of such an object has this change (K3); otherwise it is
+    /// flagged.
+    pub expected: bool,
+}
+
+/// Every change of a status without forbidden transitions, oldest first.
+pub(super) fn status_changes<F: Facts>(
+    timeline: &Timeline<F>,
+    status: impl Fn(&F) -> &str,
+) -> Vec<Transition> {
+    let mut before: Option<&str> = None;
+    let mut found = Vec::new();
+    for state in timeline.in_order() {
+        let now = status(&state.facts);
+        if before != Some(now) {
+            found.push(Transition {
+                at_s: state.created_s,
+                event_id: state.event_id.clone(),
+                what: format!("status {} → {now}", before.unwrap_or("(new)")),
+                expected: true,
+            });
+        }
+        before = Some(now);
+    }
+    found
+}
