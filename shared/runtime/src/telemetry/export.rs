@@ -24,7 +24,6 @@ use prometheus::IntCounter;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::trace::MAX_QUEUED_SPANS;
 use crate::config::{ConfigError, TracesConfig};
 
 /// Traces cannot be sent until a setting is corrected.
@@ -43,6 +42,9 @@ pub enum SetupError {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
+/// Maximum number of spans that wait to be sent; about a kilobyte each. Further ones are dropped
+/// and counted.
+pub(super) const MAX_QUEUED_SPANS: usize = 8192;
 /// The name that requests carry.
 const NAME: &str = concat!("revwatch/", env!("CARGO_PKG_VERSION"));
 /// A collector that has not answered within this time has not accepted the spans.

@@ -21,12 +21,8 @@ use opentelemetry_sdk::trace::{
 use prometheus::IntCounter;
 
 use super::correlation::Correlation;
-use super::export::{self, SetupError};
+use super::export::{self, MAX_QUEUED_SPANS, SetupError};
 use crate::config::TracesConfig;
-
-/// Maximum number of spans that wait to be sent; about a kilobyte each. Further ones are dropped
-/// and counted.
-pub(super) const MAX_QUEUED_SPANS: usize = 8192;
 
 /// Maximum time for sending the last spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
