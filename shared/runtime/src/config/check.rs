@@ -2,8 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::Config;
-use super::channels::CHANNELS;
+use super::settings::Config;
 
 impl Config {
     /// All faults among readable values; each names the setting and the fix.
@@ -38,10 +37,7 @@ impl Config {
                     .into(),
             );
         }
-        CHANNELS
-            .iter()
-            .flat_map(|channel| (channel.check)(self))
-            .for_each(&mut add_fault);
+        self.channel_faults().into_iter().for_each(&mut add_fault);
         if let Err(error) = self.traces.check() {
             error.faults.into_iter().for_each(&mut add_fault);
         }
@@ -74,6 +70,16 @@ impl Config {
             }
         }
         faults
+    }
+
+    fn channel_faults(&self) -> Vec<String> {
+        [
+            self.slack.check(&self.egress),
+            self.sms.check(&self.egress),
+            self.pagerduty.check(&self.egress),
+            self.webhook.check(&self.egress),
+        ]
+        .concat()
     }
 
     fn seconds(&self) -> [(&'static str, f64); 10] {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::definition::Kind;
+use super::error::ConfigError;
 use super::file::{self, KeyPath};
-use super::variables::{Kind, Lookup, definitions, environment, is_secret, variable};
-use super::{Config, ConfigError, DEFAULTS};
+use super::settings::{Config, DEFAULTS};
+use super::variables::{Lookup, definitions, environment, is_secret, variable};
 use crate::files::read_text;
 
 /// Settings, with their sources. They hold secrets and are not shown as they are: see
@@ -147,6 +149,18 @@ impl Effective {
             }
         });
         faults
+    }
+}
+
+impl Config {
+    /// Loads the defaults, then `file` (or the one in `REVWATCH_CONFIG`), then the environment.
+    pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        Effective::load(file, lookup).map(|effective| effective.config)
+    }
+
+    /// The same with the process's environment.
+    pub fn from_environment(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Effective::from_environment(file).map(|effective| effective.config)
     }
 }
 

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// The egress policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -1,11 +1,12 @@
-//! Webhook endpoints: their paths, their secrets, and the events they accept.
+//! One webhook endpoint: its path, its secrets, and the events it accepts.
+
 use std::path::PathBuf;
 
 use revwatch_core::signature::SigningKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Config, ConfigError};
+use super::error::ConfigError;
 use crate::files::read_text;
 
 /// One webhook endpoint.
@@ -63,58 +64,9 @@ pub struct Endpoint {
     pub mode: Mode,
 }
 
-impl Config {
-    /// The endpoints to serve, in the order of their paths. Secret files are read now.
-    pub fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
-        let (mut endpoints, mut faults) = (Vec::<Endpoint>::new(), Vec::new());
-        let built_in = [
-            (
-                "stripe",
-                "/webhooks/stripe",
-                "STRIPE_WEBHOOK_SECRET",
-                &self.stripe_webhook_secret,
-            ),
-            (
-                "kernel",
-                "/webhooks/kernel/stripe",
-                "STRIPE_KERNEL_WEBHOOK_SECRET",
-                &self.stripe_kernel_webhook_secret,
-            ),
-        ];
-        for (name, path, variable, secrets) in built_in {
-            let Some(secrets) = secrets else { continue };
-            match keys(secrets.expose_secret().split(',')) {
-                Some(keys) => endpoints.push(Endpoint {
-                    name: name.into(),
-                    path: path.into(),
-                    keys,
-                    mode: Mode::Any,
-                }),
-                None => faults.push(format!(
-                    "{variable} holds an empty secret: separate several by single commas"
-                )),
-            }
-        }
-        for endpoint in &self.endpoints {
-            match endpoint.read(&endpoints) {
-                Ok(endpoint) => endpoints.push(endpoint),
-                Err(error) => faults.extend(error.faults),
-            }
-        }
-        if endpoints.is_empty() && faults.is_empty() {
-            faults.push(
-                "no webhook endpoint has a signing secret: set STRIPE_WEBHOOK_SECRET to the `whsec_…` that Stripe's \
-                 dashboard (Developers → Webhooks) or `stripe listen --print-secret` shows"
-                    .into(),
-            );
-        }
-        ConfigError::none_of(faults).map(|()| endpoints)
-    }
-}
-
 impl EndpointConfig {
     /// `before` are the endpoints read so far, whose names and paths are in use.
-    fn read(&self, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
+    pub(super) fn read(&self, before: &[Endpoint]) -> Result<Endpoint, ConfigError> {
         let Self {
             name,
             path,

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::variables::{closest_match, is_secret};
-use super::{Config, DEFAULTS};
+use super::closest_match::closest_match;
+use super::settings::{Config, DEFAULTS};
+use super::variables::is_secret;
 use crate::files;
 
 /// The keys that lead to a setting.

@@ -1,32 +1,34 @@
 //! Configuration: defaults, then a TOML file, then the environment; later sources win.
 //!
 //! The commented file `deploy/revwatch.toml` *is* the defaults: it is compiled in and read first,
-//! so the two cannot diverge. [`effective`] merges the three sources and records the origin of each
-//! value, `file.rs` and `variables.rs` read what people wrote, `check.rs` validates values against
-//! each other, `show.rs` prints them without secrets, and [`reload`] compares them with those of
-//! the running process.
+//! so the two cannot diverge. `settings.rs` has the types. [`effective`] merges the three sources and
+//! records the origin of each value, `file.rs` and `variables.rs` read what people wrote, `check.rs`
+//! validates values against each other, `show.rs` prints them without secrets, and [`reload`]
+//! compares them with those of the running process.
 //!
 //! Every secret can also be given as a file: `NAME_FILE` for `NAME`.
 
 mod alerting;
 mod channels;
 mod check;
+mod closest_match;
+mod definition;
 pub mod effective;
 mod egress;
 mod endpoint;
+mod error;
 mod file;
+mod non_empty;
 mod proxies;
 pub mod reload;
+mod reloadable;
+mod settings;
 mod show;
 mod traces;
 mod variables;
-
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod webhook_endpoints;
 
 pub use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
 
 pub use self::alerting::{
     AlertingConfig, BusinessHours, Clock, EscalationStep, Route, Severities, Treatment,
@@ -34,195 +36,16 @@ pub use self::alerting::{
 pub use self::channels::{
     EmailConfig, NOTIFIERS, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig,
 };
+pub(crate) use self::closest_match::closest_match;
 pub use self::effective::Effective;
 pub use self::egress::{EgressConfig, names_loopback};
 pub use self::endpoint::{Endpoint, EndpointConfig, Mode};
+pub use self::error::ConfigError;
 pub use self::proxies::TrustedProxies;
+pub use self::settings::{Config, DEFAULTS, Limits, WorkerConfig};
 pub use self::traces::TracesConfig;
+pub(crate) use self::variables::log_filter;
 pub use self::variables::{Lookup, Variable, unknown_in_environment, variables};
-pub(crate) use self::variables::{closest_match, log_filter};
-
-/// The file of defaults, comments included.
-pub const DEFAULTS: &str = include_str!("../../../../deploy/revwatch.toml");
-
-/// All settings. Key names are those of the TOML file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Public webhook listener.
-    pub listen: SocketAddr,
-    /// `/metrics`, `/healthz`, `/readyz`.
-    pub admin_listen: SocketAddr,
-    /// Reverse proxies whose `X-Forwarded-For` names the client.
-    #[serde(default)]
-    pub trusted_proxies: TrustedProxies,
-    /// Folder of the embedded store.
-    pub data: PathBuf,
-    /// RabbitMQ; set together with `redis_url`, except where `ingest` is the only role.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub amqp_url: Option<SecretString>,
-    /// Redis; set together with `amqp_url`.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub redis_url: Option<SecretString>,
-    /// Partitions of a new deployment; fixed afterwards.
-    pub partitions: u32,
-    /// Secrets of `/webhooks/stripe`, comma-separated.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub stripe_webhook_secret: Option<SecretString>,
-    /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub stripe_kernel_webhook_secret: Option<SecretString>,
-    /// API key: with it, accounts named by thin events are fetched.
-    #[serde(default, deserialize_with = "non_empty_secret")]
-    pub stripe_secret_key: Option<SecretString>,
-    /// Stripe's API.
-    pub stripe_api_base: String,
-    /// More endpoints, in addition to the two above.
-    #[serde(default)]
-    pub endpoints: Vec<EndpointConfig>,
-    /// A file or folder of rules that replaces the built-in ones; empty: built-in.
-    #[serde(default, deserialize_with = "non_empty_path")]
-    pub rules: Option<PathBuf>,
-    /// Limits of the public listener.
-    pub limits: Limits,
-    /// The worker's batches.
-    pub worker: WorkerConfig,
-    /// Evaluation of rules.
-    pub alerting: AlertingConfig,
-    /// The egress policy.
-    pub egress: EgressConfig,
-    /// Slack.
-    pub slack: SlackConfig,
-    /// Email.
-    pub email: EmailConfig,
-    /// Text messages.
-    pub sms: SmsConfig,
-    /// PagerDuty.
-    pub pagerduty: PagerDutyConfig,
-    /// Signed webhooks.
-    pub webhook: WebhookConfig,
-    /// Traces.
-    pub traces: TracesConfig,
-    /// Plan names by price id, product id or lookup key (R1).
-    #[serde(default)]
-    pub plans: BTreeMap<String, String>,
-}
-
-/// Limits of the public listener.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Larger bodies are answered 413.
-    pub body_bytes: usize,
-    /// Memory for all incomplete bodies, except small ones.
-    pub unfinished_body_bytes: usize,
-    /// Open connections; further ones wait to be accepted.
-    pub connections: usize,
-    /// Open connections of one address; further ones are closed.
-    pub connections_per_peer: usize,
-    /// Deliveries being published at once; above it the answer is 503.
-    pub in_flight: usize,
-    /// A sender whose headers are not complete by then is disconnected.
-    pub header_seconds: f64,
-    /// A sender whose body is not complete by then is answered 408.
-    pub body_seconds: f64,
-    /// A publish not confirmed by then is answered 503.
-    pub publish_seconds: f64,
-    /// On shutdown, requests in progress have this long to finish.
-    pub drain_seconds: f64,
-    /// Oldest signature accepted, in seconds.
-    pub signature_tolerance_seconds: i64,
-    /// Refused requests per second and address, sustained, before the answer is 429. A correctly
-    /// signed delivery is never limited.
-    pub refused_per_second: u32,
-    /// Refused requests of one address in a burst before the answer is 429.
-    pub refused_burst: u32,
-}
-
-/// The worker's batches.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorkerConfig {
-    /// Maximum deliveries merged and committed together.
-    pub batch: usize,
-    /// A worker without a heartbeat for this long loses its partitions to the others.
-    pub member_seconds: f64,
-    /// After a restart or failover of the store, the archive is replayed from this long before the
-    /// store's newest delivery.
-    pub recovery_margin_seconds: f64,
-    /// Maximum accounts fetched from Stripe's API per second, by all workers together.
-    pub refreshes_per_second: f64,
-}
-
-/// The faults in the settings: each names the setting, its origin and the fix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", faults.join("\n"))]
-pub struct ConfigError {
-    /// One line each; at least one.
-    pub faults: Vec<String>,
-}
-
-impl ConfigError {
-    /// A single fault.
-    pub fn of(fault: impl Into<String>) -> Self {
-        Self {
-            faults: vec![fault.into()],
-        }
-    }
-
-    /// `Ok` if there are no faults.
-    pub fn none_of(faults: Vec<String>) -> Result<(), Self> {
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Self { faults })
-        }
-    }
-}
-
-impl Config {
-    /// Loads the defaults, then `file` (or the one in `REVWATCH_CONFIG`), then the environment.
-    pub fn load(file: Option<&Path>, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
-        Effective::load(file, lookup).map(|effective| effective.config)
-    }
-
-    /// The same with the process's environment.
-    pub fn from_environment(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Effective::from_environment(file).map(|effective| effective.config)
-    }
-
-    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store: what every role and
-    /// command needs that uses state.
-    pub fn servers(&self) -> Result<Option<(&SecretString, &SecretString)>, ConfigError> {
-        match (self.queue_server()?, &self.redis_url) {
-            (None, _) => Ok(None),
-            (Some(amqp_url), Some(redis_url)) => Ok(Some((amqp_url, redis_url))),
-            (Some(_), None) => Err(ConfigError::of(
-                "REVWATCH_AMQP_URL is set but REVWATCH_REDIS_URL is not: only a process whose one role is `ingest` does \
-                 without Redis; set both, or neither for the embedded store",
-            )),
-        }
-    }
-
-    /// The URL of RabbitMQ, or `None` for the embedded store: all that the `ingest` role alone
-    /// needs.
-    pub fn queue_server(&self) -> Result<Option<&SecretString>, ConfigError> {
-        match (&self.amqp_url, &self.redis_url) {
-            (None, Some(_)) => Err(ConfigError::of(
-                "REVWATCH_REDIS_URL is set but REVWATCH_AMQP_URL is not: set both, or neither for the embedded store",
-            )),
-            (amqp_url, _) => Ok(amqp_url.as_ref()),
-        }
-    }
-}
-
-fn non_empty_secret<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SecretString>, D::Error> {
-    Ok(Option::<SecretString>::deserialize(d)?.filter(|s| !s.expose_secret().trim().is_empty()))
-}
-
-fn non_empty_path<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PathBuf>, D::Error> {
-    Ok(Option::<PathBuf>::deserialize(d)?.filter(|p| p != Path::new("")))
-}
 
 #[cfg(test)]
 mod tests;

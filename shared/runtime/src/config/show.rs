@@ -126,8 +126,9 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::config::DEFAULTS;
-    use crate::config::variables::{Kind, definitions};
+    use crate::config::definition::Kind;
+    use crate::config::settings::DEFAULTS;
+    use crate::config::variables::definitions;
 
     const FILE: &str = "listen = \"0.0.0.0:80\"\nstripe_webhook_secret = \"whsec_hidden1\"\n\
         [slack.channels]\n\"odd name\" = \"#x\"\n[plans]\n\"price_1.x\" = \"PRO\"\n\

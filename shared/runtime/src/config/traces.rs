@@ -3,8 +3,10 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::variables::{Definition, Kind};
-use super::{ConfigError, non_empty_secret};
+use super::definition::{Definition, Kind};
+use super::egress::names_loopback;
+use super::error::ConfigError;
+use super::non_empty::non_empty_secret;
 
 pub(super) const VARIABLES: &[Definition] = &[
     (
@@ -107,7 +109,7 @@ impl TracesConfig {
         {
             return refused("must be a plain base URL: no user, no password, no ? and no #");
         }
-        if url.scheme() == "http" && !headers.is_empty() && !super::names_loopback(&url) {
+        if url.scheme() == "http" && !headers.is_empty() && !names_loopback(&url) {
             return Err(invalid(
                 "traces.headers (OTEL_EXPORTER_OTLP_HEADERS) go over https:// only (over http:// to this machine): \
                  they may hold a secret",

@@ -3,23 +3,14 @@
 use std::path::Path;
 
 use super::channels::CHANNELS;
-use super::reload::is_reloadable;
+use super::closest_match::closest_match;
+use super::definition::{Definition, Kind};
+use super::reloadable::is_reloadable;
 use super::traces;
 use crate::files::read_text;
 
 /// How a variable is looked up: the process's environment, or a table in tests.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Number,
-    Ratio,
-    Secret,
-}
-
-/// An environment variable and the key that it sets. Secret ones can also be given as `NAME_FILE`.
-pub(super) type Definition = (&'static str, &'static [&'static str], Kind);
 
 /// All variables, in the order of the settings file.
 pub(super) fn definitions() -> impl Iterator<Item = &'static Definition> {
@@ -177,19 +168,6 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// The entry of `known` that was probably meant.
-pub(crate) fn closest_match<'a>(
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    const MIN_SIMILARITY: f64 = 0.75;
-    let rated = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
-    let closest = rated
-        .filter(|(alike, _)| *alike >= MIN_SIMILARITY)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    closest.map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::super::non_empty_secret;
-use super::super::variables::Kind;
-use super::Channel;
+use super::channel::Channel;
+use crate::config::definition::Kind;
+use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "email",
     variables: &[("SMTP_URL", &["email", "smtp_url"], Kind::Secret)],
     server_urls: &[&["email", "smtp_url"]],
     startup_only: &[],
-    // The notifier checks them: only it reads SMTP URLs and addresses.
-    check: |_| Vec::new(),
 };
 
-/// Email over SMTP.
+/// Email over SMTP. The notifier checks the values: only it reads SMTP URLs and addresses.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmailConfig {

@@ -3,9 +3,10 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::super::non_empty_secret;
-use super::super::variables::Kind;
-use super::{Channel, url_faults};
+use super::channel::{Channel, url_faults};
+use crate::config::definition::Kind;
+use crate::config::egress::EgressConfig;
+use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "pagerduty",
@@ -16,13 +17,6 @@ pub(in crate::config) const CHANNEL: Channel = Channel {
     )],
     server_urls: &[],
     startup_only: &[],
-    check: |config| {
-        url_faults(
-            &config.egress,
-            "pagerduty.api_base",
-            &config.pagerduty.api_base,
-        )
-    },
 };
 
 /// PagerDuty.
@@ -34,4 +28,11 @@ pub struct PagerDutyConfig {
     pub routing_key: Option<SecretString>,
     /// PagerDuty's Events API.
     pub api_base: String,
+}
+
+impl PagerDutyConfig {
+    /// The faults in the values.
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
+        url_faults(egress, "pagerduty.api_base", &self.api_base)
+    }
 }

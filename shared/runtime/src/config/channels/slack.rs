@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::endpoint::keys;
-use super::super::variables::Kind;
-use super::super::{EgressConfig, non_empty_secret};
-use super::{Channel, secret_url_faults, url_faults};
+use super::channel::{Channel, secret_url_faults, url_faults};
+use crate::config::definition::Kind;
+use crate::config::egress::EgressConfig;
+use crate::config::endpoint::keys;
+use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "slack",
@@ -31,7 +32,6 @@ pub(in crate::config) const CHANNEL: Channel = Channel {
     ],
     server_urls: &[],
     startup_only: &[&["slack", "interactivity_listen"]],
-    check: |config| config.slack.check(&config.egress),
 };
 
 /// Slack.
@@ -65,7 +65,8 @@ impl SlackConfig {
         self.signing_secret.is_some()
     }
 
-    fn check(&self, egress: &EgressConfig) -> Vec<String> {
+    /// The faults in the values.
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
         let mut faults = url_faults(egress, "slack.api_base (SLACK_API_BASE)", &self.api_base);
         faults.extend(secret_url_faults(
             egress,

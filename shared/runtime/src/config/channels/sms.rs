@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::super::non_empty_secret;
-use super::super::variables::Kind;
-use super::{Channel, url_faults};
+use super::channel::{Channel, url_faults};
+use crate::config::definition::Kind;
+use crate::config::egress::EgressConfig;
+use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "sms",
@@ -17,7 +18,6 @@ pub(in crate::config) const CHANNEL: Channel = Channel {
     ],
     server_urls: &[],
     startup_only: &[],
-    check: |config| url_faults(&config.egress, "sms.api_base", &config.sms.api_base),
 };
 
 /// Text messages through Twilio.
@@ -35,4 +35,11 @@ pub struct SmsConfig {
     pub api_base: String,
     /// Numbers like `+15550101` by a rule's `route`; `default` serves the rest.
     pub to: BTreeMap<String, Vec<String>>,
+}
+
+impl SmsConfig {
+    /// The faults in the values.
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
+        url_faults(egress, "sms.api_base", &self.api_base)
+    }
 }

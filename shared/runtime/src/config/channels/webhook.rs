@@ -3,9 +3,10 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::super::non_empty_secret;
-use super::super::variables::Kind;
-use super::{Channel, secret_url_faults};
+use super::channel::{Channel, secret_url_faults};
+use crate::config::definition::Kind;
+use crate::config::egress::EgressConfig;
+use crate::config::non_empty::non_empty_secret;
 
 pub(in crate::config) const CHANNEL: Channel = Channel {
     name: "webhook",
@@ -19,10 +20,6 @@ pub(in crate::config) const CHANNEL: Channel = Channel {
     ],
     server_urls: &[],
     startup_only: &[],
-    check: |config| {
-        let setting = "webhook.url (REVWATCH_WEBHOOK_URL)";
-        secret_url_faults(&config.egress, setting, config.webhook.url.as_ref())
-    },
 };
 
 /// Signed webhooks to a program of yours.
@@ -35,4 +32,15 @@ pub struct WebhookConfig {
     /// `whsec_…`, several separated by spaces or commas while one is being rotated out.
     #[serde(default, deserialize_with = "non_empty_secret")]
     pub secret: Option<SecretString>,
+}
+
+impl WebhookConfig {
+    /// The faults in the values.
+    pub(in crate::config) fn check(&self, egress: &EgressConfig) -> Vec<String> {
+        secret_url_faults(
+            egress,
+            "webhook.url (REVWATCH_WEBHOOK_URL)",
+            self.url.as_ref(),
+        )
+    }
 }

@@ -1,0 +1,173 @@
+//! The settings, under the names of the TOML file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::alerting::AlertingConfig;
+use super::channels::{EmailConfig, PagerDutyConfig, SlackConfig, SmsConfig, WebhookConfig};
+use super::egress::EgressConfig;
+use super::endpoint::EndpointConfig;
+use super::error::ConfigError;
+use super::non_empty::{non_empty_path, non_empty_secret};
+use super::proxies::TrustedProxies;
+use super::traces::TracesConfig;
+
+/// The file of defaults, comments included.
+pub const DEFAULTS: &str = include_str!("../../../../deploy/revwatch.toml");
+
+/// All settings. Key names are those of the TOML file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Public webhook listener.
+    pub listen: SocketAddr,
+    /// `/metrics`, `/healthz`, `/readyz`.
+    pub admin_listen: SocketAddr,
+    /// Reverse proxies whose `X-Forwarded-For` names the client.
+    #[serde(default)]
+    pub trusted_proxies: TrustedProxies,
+    /// Folder of the embedded store.
+    pub data: PathBuf,
+    /// RabbitMQ; set together with `redis_url`, except where `ingest` is the only role.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub amqp_url: Option<SecretString>,
+    /// Redis; set together with `amqp_url`.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub redis_url: Option<SecretString>,
+    /// Partitions of a new deployment; fixed afterwards.
+    pub partitions: u32,
+    /// Secrets of `/webhooks/stripe`, comma-separated.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub stripe_webhook_secret: Option<SecretString>,
+    /// Secrets of `/webhooks/kernel/stripe`, comma-separated.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub stripe_kernel_webhook_secret: Option<SecretString>,
+    /// API key: with it, accounts named by thin events are fetched.
+    #[serde(default, deserialize_with = "non_empty_secret")]
+    pub stripe_secret_key: Option<SecretString>,
+    /// Stripe's API.
+    pub stripe_api_base: String,
+    /// More endpoints, in addition to the two above.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointConfig>,
+    /// A file or folder of rules that replaces the built-in ones; empty: built-in.
+    #[serde(default, deserialize_with = "non_empty_path")]
+    pub rules: Option<PathBuf>,
+    /// Limits of the public listener.
+    pub limits: Limits,
+    /// The worker's batches.
+    pub worker: WorkerConfig,
+    /// Evaluation of rules.
+    pub alerting: AlertingConfig,
+    /// The egress policy.
+    pub egress: EgressConfig,
+    /// Slack.
+    pub slack: SlackConfig,
+    /// Email.
+    pub email: EmailConfig,
+    /// Text messages.
+    pub sms: SmsConfig,
+    /// PagerDuty.
+    pub pagerduty: PagerDutyConfig,
+    /// Signed webhooks.
+    pub webhook: WebhookConfig,
+    /// Traces.
+    pub traces: TracesConfig,
+    /// Plan names by price id, product id or lookup key (R1).
+    #[serde(default)]
+    pub plans: BTreeMap<String, String>,
+}
+
+/// Limits of the public listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Larger bodies are answered 413.
+    pub body_bytes: usize,
+    /// Memory for all incomplete bodies, except small ones.
+    pub unfinished_body_bytes: usize,
+    /// Open connections; further ones wait to be accepted.
+    pub connections: usize,
+    /// Open connections of one address; further ones are closed.
+    pub connections_per_peer: usize,
+    /// Deliveries being published at once; above it the answer is 503.
+    pub in_flight: usize,
+    /// A sender whose headers are not complete by then is disconnected.
+    pub header_seconds: f64,
+    /// A sender whose body is not complete by then is answered 408.
+    pub body_seconds: f64,
+    /// A publish not confirmed by then is answered 503.
+    pub publish_seconds: f64,
+    /// On shutdown, requests in progress have this long to finish.
+    pub drain_seconds: f64,
+    /// Oldest signature accepted, in seconds.
+    pub signature_tolerance_seconds: i64,
+    /// Refused requests per second and address, sustained, before the answer is 429. A correctly
+    /// signed delivery is never limited.
+    pub refused_per_second: u32,
+    /// Refused requests of one address in a burst before the answer is 429.
+    pub refused_burst: u32,
+}
+
+/// The worker's batches.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Maximum deliveries merged and committed together.
+    pub batch: usize,
+    /// A worker without a heartbeat for this long loses its partitions to the others.
+    pub member_seconds: f64,
+    /// After a restart or failover of the store, the archive is replayed from this long before the
+    /// store's newest delivery.
+    pub recovery_margin_seconds: f64,
+    /// Maximum accounts fetched from Stripe's API per second, by all workers together.
+    pub refreshes_per_second: f64,
+}
+
+impl ConfigError {
+    /// A single fault.
+    pub fn of(fault: impl Into<String>) -> Self {
+        Self {
+            faults: vec![fault.into()],
+        }
+    }
+
+    /// `Ok` if there are no faults.
+    pub fn none_of(faults: Vec<String>) -> Result<(), Self> {
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { faults })
+        }
+    }
+}
+
+impl Config {
+    /// The URLs of RabbitMQ and Redis, or `None` for the embedded store: what every role and
+    /// command needs that uses state.
+    pub fn servers(&self) -> Result<Option<(&SecretString, &SecretString)>, ConfigError> {
+        match (self.queue_server()?, &self.redis_url) {
+            (None, _) => Ok(None),
+            (Some(amqp_url), Some(redis_url)) => Ok(Some((amqp_url, redis_url))),
+            (Some(_), None) => Err(ConfigError::of(
+                "REVWATCH_AMQP_URL is set but REVWATCH_REDIS_URL is not: only a process whose one role is `ingest` does \
+                 without Redis; set both, or neither for the embedded store",
+            )),
+        }
+    }
+
+    /// The URL of RabbitMQ, or `None` for the embedded store: all that the `ingest` role alone
+    /// needs.
+    pub fn queue_server(&self) -> Result<Option<&SecretString>, ConfigError> {
+        match (&self.amqp_url, &self.redis_url) {
+            (None, Some(_)) => Err(ConfigError::of(
+                "REVWATCH_REDIS_URL is set but REVWATCH_AMQP_URL is not: set both, or neither for the embedded store",
+            )),
+            (amqp_url, _) => Ok(amqp_url.as_ref()),
+        }
+    }
+}
