@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use revwatch_core::counters::Counters;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// Reads the aggregates.
 #[async_trait]

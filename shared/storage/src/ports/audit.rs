@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use revwatch_core::entity::EntityKey;
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// One line of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

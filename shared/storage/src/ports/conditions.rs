@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use revwatch_core::condition::{Condition, ConditionKey};
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// A condition that opened, changed or closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

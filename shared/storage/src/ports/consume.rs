@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{Delivery, QueueError};
+use super::error::QueueError;
+use super::publish::Delivery;
 
 /// Hands out deliveries.
 #[async_trait]

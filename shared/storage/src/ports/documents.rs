@@ -6,7 +6,8 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Fence, StoreError};
+use super::coordination::Fence;
+use super::error::StoreError;
 
 /// Requests to the evaluator: a space that every process may [`Documents::submit`] to.
 pub const COMMANDS: &str = "command";

@@ -8,7 +8,9 @@ use revwatch_core::entity::{EntityKey, EntityKind};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AuditEntry, ConditionChange, StoreError};
+use super::audit::AuditEntry;
+use super::conditions::ConditionChange;
+use super::error::StoreError;
 
 /// Records that a delivery was processed: this prevents an event from counting twice.
 ///

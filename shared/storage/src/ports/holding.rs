@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 
-use super::{Delivery, QueueError};
+use super::error::QueueError;
+use super::publish::Delivery;
 
 /// A queue for deliveries that are not applied now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

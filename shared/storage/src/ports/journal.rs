@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::QueueError;
+use super::error::QueueError;
 
 /// One line of the journal: state that must survive the loss of the store and cannot be rebuilt from
 /// deliveries. The newest line of a space and key counts.

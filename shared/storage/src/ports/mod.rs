@@ -35,6 +35,7 @@ mod consume;
 mod coordination;
 mod documents;
 mod entities;
+mod error;
 mod holding;
 mod journal;
 mod publish;
@@ -56,14 +57,12 @@ pub use self::entities::{
     Commit, Committed, DedupeKey, Entities, EntityCursor, EntityFilter, EntityPage, EntityWrite,
     MAX_ENTITIES_EXAMINED, ReadResult, ReadSet, StoredEntity,
 };
+pub use self::error::{BoxError, QueueError, StoreError};
 pub use self::holding::{Disposition, HeldDelivery, Holding, HoldingQueue, TriageSummary};
 pub use self::journal::{Journal, JournalEntry};
 pub use self::publish::{Delivery, Publish};
 pub use self::recovery::{Health, Recovery};
 pub use self::replay::{Archive, Replay};
-
-/// The cause of an error, kept for the log.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The complete queue.
 #[async_trait]
@@ -88,32 +87,4 @@ impl<T> StateStore for T where
         + Recovery
         + ?Sized
 {
-}
-
-/// Why a queue operation failed, by what the caller can do next.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// Try again later; whether the last request took effect is unknown.
-    #[error("the queue is unavailable: {0}")]
-    Unavailable(#[source] BoxError),
-    /// A retry fails until an operator changes something.
-    #[error("the queue cannot be used: {0}")]
-    Misconfigured(String),
-}
-
-/// Why a store operation failed, by what the caller can do next.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Try again later. A write may or may not have taken effect, and is safe to repeat.
-    #[error("the store is unavailable: {0}")]
-    Unavailable(#[source] BoxError),
-    /// Another process holds the lease now: stop acting as its holder.
-    #[error("another process holds the lease now")]
-    Fenced,
-    /// A retry fails until an operator changes something.
-    #[error("the store cannot be used: {0}")]
-    Misconfigured(String),
-    /// The stored data cannot be decoded.
-    #[error("the store contains unreadable data: {0}")]
-    Corrupt(String),
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::QueueError;
+use super::error::QueueError;
 
 /// One accepted webhook: the raw body, byte for byte, and what ingest knows about it.
 ///

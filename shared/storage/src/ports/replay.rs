@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{Delivery, QueueError};
+use super::error::QueueError;
+use super::publish::Delivery;
 
 /// Reads the archive.
 #[async_trait]
