@@ -6,7 +6,7 @@ use revwatch_core::counters::{Bucket, Counters};
 use revwatch_core::entity::EntityKind;
 use serde::Serialize;
 
-use super::RedisStore;
+use super::handle::RedisStore;
 use super::keys;
 use super::script::{Call, Script};
 use crate::ports::{Commit, Committed, ConditionChange, DedupeKey, EntityWrite, StoreError};

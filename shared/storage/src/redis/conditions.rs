@@ -5,7 +5,7 @@ use redis::streams::StreamRangeReply;
 use revwatch_core::condition::Condition;
 use revwatch_core::redact;
 
-use super::RedisStore;
+use super::handle::RedisStore;
 use super::keys;
 use super::read::{Scan, from_json, stream_id};
 use crate::ports::{ChangeCursor, Changes, ConditionChange, ConditionFeed, DueWindow, StoreError};

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 
-use super::RedisStore;
+use super::handle::RedisStore;
 use super::keys;
 use super::script::Script;
 use crate::ports::{Coordination, Fence, StoreError};

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::RedisStore;
+use super::handle::RedisStore;
 use super::keys;
 use super::script::Script;
 use crate::ports::{

@@ -10,7 +10,7 @@ use revwatch_core::entity::{EntityKey, EntityKind};
 use revwatch_core::redact;
 use uuid::Uuid;
 
-use super::RedisStore;
+use super::handle::RedisStore;
 use super::keys;
 use crate::ports::{
     Aggregates, AuditEntry, AuditTrail, Commit, Committed, Entities, EntityCursor, EntityFilter,
