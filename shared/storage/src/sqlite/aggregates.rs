@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use revwatch_core::counters::{Bucket, Counters};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Sqlite, store_error};
+use super::handle::{Sqlite, store_error};
 use crate::ports::{Aggregates, StoreError};
 
 /// The hour of current counters.

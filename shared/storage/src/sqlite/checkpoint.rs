@@ -18,8 +18,8 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 
+use super::connection::{BUSY_TIMEOUT, connect};
 use super::thread::keep_thread;
-use super::{BUSY_TIMEOUT, connect};
 use crate::ports::BoxError;
 
 /// A checkpoint starts at this many pages (of 4 KiB) in the log. A page that changes repeatedly until then is copied

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use revwatch_core::condition::Condition;
 use rusqlite::params;
 
+use super::handle::{Sqlite, store_error};
 use super::json::{from_json, texts};
-use super::{Sqlite, store_error};
 use crate::ports::{
     AuditEntry, AuditTrail, ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError,
 };

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension as _, params};
 
+use super::handle::{Sqlite, store_error};
 use super::json::texts;
-use super::{Sqlite, store_error};
 use crate::ports::{Coordination, Fence, StoreError};
 
 #[async_trait]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::{Sqlite, store_error};
+use super::handle::{Sqlite, store_error};
 use crate::ports::{
     Document, DocumentPage, DocumentUpdate, DocumentUpdated, DocumentWrite, Documents, Fence,
     KeyRange, StoreError,

@@ -6,7 +6,7 @@ use revwatch_core::event::day_of;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::{Sqlite, store_error};
+use super::handle::{Sqlite, store_error};
 use crate::ports::{
     Commit, Committed, Entities, EntityCursor, EntityFilter, EntityPage, MAX_ENTITIES_EXAMINED,
     ReadResult, ReadSet, StoreError, StoredEntity,

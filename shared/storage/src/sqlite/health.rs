@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Sqlite, store_error};
+use super::handle::{Sqlite, store_error};
 use crate::ports::{Health, Recovery, StoreError};
 
 /// The file never changes its run id.

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
+use super::handle::{Sqlite, queue_error};
 use super::queue::{DELIVERY, delivery, insert};
-use super::{Sqlite, queue_error};
 use crate::ports::{Disposition, HeldDelivery, Holding, HoldingQueue, QueueError, TriageSummary};
 
 #[async_trait]

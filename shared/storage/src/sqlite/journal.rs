@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::{Sqlite, queue_error};
+use super::handle::{Sqlite, queue_error};
 use crate::ports::{Journal, JournalEntry, QueueError};
 
 #[async_trait]

@@ -10,70 +10,42 @@ mod aggregates;
 mod checkpoint;
 mod commit;
 mod conditions;
+mod connection;
 mod coordination;
 mod documents;
 mod entities;
 mod error;
+mod handle;
 mod health;
 mod holding;
 mod journal;
 mod json;
 mod queue;
 mod thread;
+mod writer;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use revwatch_core::ports::Clock;
 use revwatch_core::recount;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::checkpoint::Checkpoints;
+use self::connection::connect;
 use self::error::SqliteError;
+use self::handle::Inner;
+pub use self::handle::Sqlite;
 use self::thread::keep_thread;
-use crate::ports::{QueueError, StoreError};
+use self::writer::{Task, write_loop};
+use crate::ports::StoreError;
 use crate::system::SystemClock;
 
 /// The file's name inside the data folder.
 pub const FILE_NAME: &str = "revwatch.sqlite3";
-
-/// Queue, archive and store in one file. Cheap to clone.
-#[derive(Clone)]
-pub struct Sqlite(Arc<Inner>);
-
-struct Inner {
-    path: PathBuf,
-    partitions: u32,
-    clock: Arc<dyn Clock>,
-    jobs: mpsc::Sender<Box<dyn Job>>,
-    readers: Mutex<Vec<Connection>>,
-    /// One per partition: something was published.
-    published: Vec<Notify>,
-    /// The queue was closed and accepts nothing.
-    closed: AtomicBool,
-    /// Whether old data is pruned: not by commands that only read.
-    prunes: bool,
-}
-
-/// Work of the writer inside a transaction.
-trait Job: Send {
-    /// May be called again after a rollback.
-    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError>;
-
-    /// Called once the transaction is on disk or has failed.
-    fn answer(self: Box<Self>, committed: Result<(), SqliteError>);
-}
-
-/// A job whose result a caller may await.
-struct Task<F, T> {
-    work: F,
-    result: Option<Result<T, SqliteError>>,
-    sender: oneshot::Sender<Result<T, SqliteError>>,
-}
 
 /// How the data folder is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,11 +119,6 @@ impl Sqlite {
         Ok(Self(inner))
     }
 
-    /// Partitions the deployment was created with.
-    pub fn partition_count(&self) -> u32 {
-        self.0.partitions
-    }
-
     /// Prunes some of the data that is too old at `now_s` (Unix seconds), as a serving process does periodically.
     /// Public for tests, which move the clock.
     #[doc(hidden)]
@@ -161,100 +128,6 @@ impl Sqlite {
             .write(move |c| prune(c, partitions, "", now_s).map(drop))
             .await?)
     }
-
-    /// Runs `work` in the next transaction; returns once that is on disk. An error undoes this work only.
-    async fn write<T, F>(&self, work: F) -> Result<T, SqliteError>
-    where
-        T: Send + 'static,
-        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        self.begin_write(work)
-            .await?
-            .await
-            .map_err(|_| SqliteError::not_run(WRITER_ENDED))?
-    }
-
-    /// The same without waiting for the disk. Work runs in the order of the calls.
-    async fn begin_write<T, F>(
-        &self,
-        work: F,
-    ) -> Result<oneshot::Receiver<Result<T, SqliteError>>, SqliteError>
-    where
-        T: Send + 'static,
-        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let (sender, result) = oneshot::channel();
-        let task = Box::new(Task {
-            work,
-            result: None,
-            sender,
-        });
-        self.0
-            .jobs
-            .send(task)
-            .await
-            .map_err(|_| SqliteError::not_run(WRITER_ENDED))?;
-        Ok(result)
-    }
-
-    /// Runs `work` on a reader connection, outside the async threads. One transaction gives it one consistent view,
-    /// and is far cheaper than one per statement.
-    async fn read<T, F>(&self, work: F) -> Result<T, SqliteError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let inner = self.0.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let failure =
-                |error: rusqlite::Error| SqliteError::of(&inner.path.display().to_string(), &error);
-            let pooled = inner
-                .readers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            let connection = match pooled {
-                Some(connection) => connection,
-                None => connect(&inner.path).map_err(failure)?,
-            };
-            let result = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
-                .and_then(|transaction| work(&transaction));
-            inner
-                .readers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(connection);
-            result.map_err(failure)
-        });
-        reading
-            .await
-            .unwrap_or_else(|error| Err(SqliteError::not_run(&error.to_string())))
-    }
-}
-
-const WRITER_ENDED: &str = "the thread that writes the embedded store has ended";
-
-/// The timeout for a lock that another process holds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    // For commands that write during `serve`; its own writer uses `Checkpoints`.
-    connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    // Rollback data is small; by default it goes to a file.
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
 }
 
 enum Prepare {
@@ -338,112 +211,6 @@ fn prepare(connection: &mut Connection, how: Open) -> Result<u32, Prepare> {
     Ok(stored)
 }
 
-/// One transaction per round, with all requests that wait when it starts. It can be restarted after a panic: what was
-/// not committed is rolled back, and its callers get an error.
-fn write_loop(
-    connection: &mut Connection,
-    inbox: &mut mpsc::Receiver<Box<dyn Job>>,
-    checkpoints: &mut Checkpoints,
-) {
-    // Under load a round reads and writes more pages than the default 2 MiB. The memory is allocated when needed.
-    if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
-        tracing::warn!(%error, "the embedded store runs with a small cache");
-    }
-    const MAX_TASKS_PER_TRANSACTION: usize = 1024;
-    while let Some(first) = inbox.blocking_recv() {
-        let mut jobs = vec![first];
-        while jobs.len() < MAX_TASKS_PER_TRANSACTION
-            && let Ok(job) = inbox.try_recv()
-        {
-            jobs.push(job);
-        }
-        write_round(connection, jobs);
-        checkpoints.after_round(connection);
-    }
-    // The last handle was dropped: leave a single file.
-    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
-}
-
-fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
-    // Almost always all jobs succeed. If one fails, they run again, each in a savepoint so that it can be rolled back
-    // alone: that costs SQLite a copy of every page it changes.
-    let committed = match attempt(connection, &mut jobs, false) {
-        Ok(true) => Ok(()),
-        Ok(false) => attempt(connection, &mut jobs, true).map(drop),
-        Err(failure) => Err(failure),
-    };
-    if let Err(error) = &committed {
-        tracing::error!(%error, "the embedded store cannot write");
-    }
-    for job in jobs {
-        job.answer(committed.clone());
-    }
-}
-
-/// One transaction. `Ok(false)`: a job failed and nothing was written; never with a savepoint per job (`apart`).
-fn attempt(
-    connection: &mut Connection,
-    jobs: &mut [Box<dyn Job>],
-    apart: bool,
-) -> Result<bool, SqliteError> {
-    let path = connection.path().unwrap_or_default().to_owned();
-    let failure = |error: rusqlite::Error| SqliteError::of(&path, &error);
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failure)?;
-    for job in jobs {
-        if !apart {
-            if job.run(&transaction).is_err() {
-                return Ok(false);
-            }
-            continue;
-        }
-        let savepoint = |sql| transaction.prepare_cached(sql)?.execute([]);
-        savepoint("SAVEPOINT job").map_err(failure)?;
-        if let Err(why) = job.run(&transaction) {
-            // A full disk, for example, ends the transaction: nothing of it is left, not even the savepoint.
-            if transaction.is_autocommit() {
-                return Err(why);
-            }
-            savepoint("ROLLBACK TO job").map_err(failure)?;
-        }
-        savepoint("RELEASE job").map_err(failure)?;
-    }
-    transaction.commit().map(|()| true).map_err(failure)
-}
-
-impl<F, T> Job for Task<F, T>
-where
-    T: Send,
-    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
-{
-    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError> {
-        // A panic of one job undoes that job alone: neither the others of its round nor the thread.
-        let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
-        let result = match done {
-            Ok(result) => result
-                .map_err(|error| SqliteError::of(connection.path().unwrap_or_default(), &error)),
-            Err(_) => Err(SqliteError::not_run("the work panicked: see the log")),
-        };
-        self.result
-            .insert(result)
-            .as_ref()
-            .map(drop)
-            .map_err(Clone::clone)
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), SqliteError>) {
-        let answer = match (self.result, committed) {
-            (Some(Err(failure)), _) => Err(failure),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (_, Err(failure)) => Err(failure),
-            (None, Ok(())) => Err(SqliteError::not_run("it was not run")),
-        };
-        // A cancelled caller does not undo its request.
-        let _ = self.sender.send(answer);
-    }
-}
-
 /// Wakes consumers when another process wrote to the file (this process wakes its own at once), and has
 /// the archive pruned from time to time.
 fn watch(inner: &std::sync::Weak<Inner>) {
@@ -522,16 +289,9 @@ fn data_version(connection: &Connection) -> Option<i64> {
         .ok()
 }
 
-fn store_error(failure: SqliteError) -> StoreError {
-    failure.into()
-}
-
-fn queue_error(failure: SqliteError) -> QueueError {
-    failure.into()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::writer::Job;
     use super::*;
 
     /// Other jobs of the same round and later jobs are not affected.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::{Sqlite, queue_error};
+use super::handle::{Sqlite, queue_error};
 use crate::ports::{Archive, Consume, Consumer, Delivery, EventQueue, Publish, QueueError, Replay};
 
 #[async_trait]

@@ -1,0 +1,131 @@
+//! The thread that writes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::checkpoint::Checkpoints;
+use super::error::SqliteError;
+
+/// Work of the writer inside a transaction.
+pub(super) trait Job: Send {
+    /// May be called again after a rollback.
+    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError>;
+
+    /// Called once the transaction is on disk or has failed.
+    fn answer(self: Box<Self>, committed: Result<(), SqliteError>);
+}
+
+/// A job whose result a caller may await.
+pub(super) struct Task<F, T> {
+    pub(super) work: F,
+    pub(super) result: Option<Result<T, SqliteError>>,
+    pub(super) sender: oneshot::Sender<Result<T, SqliteError>>,
+}
+
+/// One transaction per round, with all requests that wait when it starts. It can be restarted after a panic: what was
+/// not committed is rolled back, and its callers get an error.
+pub(super) fn write_loop(
+    connection: &mut Connection,
+    inbox: &mut mpsc::Receiver<Box<dyn Job>>,
+    checkpoints: &mut Checkpoints,
+) {
+    // Under load a round reads and writes more pages than the default 2 MiB. The memory is allocated when needed.
+    if let Err(error) = connection.pragma_update(None, "cache_size", -16_384) {
+        tracing::warn!(%error, "the embedded store runs with a small cache");
+    }
+    const MAX_TASKS_PER_TRANSACTION: usize = 1024;
+    while let Some(first) = inbox.blocking_recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < MAX_TASKS_PER_TRANSACTION
+            && let Ok(job) = inbox.try_recv()
+        {
+            jobs.push(job);
+        }
+        write_round(connection, jobs);
+        checkpoints.after_round(connection);
+    }
+    // The last handle was dropped: leave a single file.
+    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+fn write_round(connection: &mut Connection, mut jobs: Vec<Box<dyn Job>>) {
+    // Almost always all jobs succeed. If one fails, they run again, each in a savepoint so that it can be rolled back
+    // alone: that costs SQLite a copy of every page it changes.
+    let committed = match attempt(connection, &mut jobs, false) {
+        Ok(true) => Ok(()),
+        Ok(false) => attempt(connection, &mut jobs, true).map(drop),
+        Err(failure) => Err(failure),
+    };
+    if let Err(error) = &committed {
+        tracing::error!(%error, "the embedded store cannot write");
+    }
+    for job in jobs {
+        job.answer(committed.clone());
+    }
+}
+
+/// One transaction. `Ok(false)`: a job failed and nothing was written; never with a savepoint per job (`apart`).
+fn attempt(
+    connection: &mut Connection,
+    jobs: &mut [Box<dyn Job>],
+    apart: bool,
+) -> Result<bool, SqliteError> {
+    let path = connection.path().unwrap_or_default().to_owned();
+    let failure = |error: rusqlite::Error| SqliteError::of(&path, &error);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failure)?;
+    for job in jobs {
+        if !apart {
+            if job.run(&transaction).is_err() {
+                return Ok(false);
+            }
+            continue;
+        }
+        let savepoint = |sql| transaction.prepare_cached(sql)?.execute([]);
+        savepoint("SAVEPOINT job").map_err(failure)?;
+        if let Err(why) = job.run(&transaction) {
+            // A full disk, for example, ends the transaction: nothing of it is left, not even the savepoint.
+            if transaction.is_autocommit() {
+                return Err(why);
+            }
+            savepoint("ROLLBACK TO job").map_err(failure)?;
+        }
+        savepoint("RELEASE job").map_err(failure)?;
+    }
+    transaction.commit().map(|()| true).map_err(failure)
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    T: Send,
+    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), SqliteError> {
+        // A panic of one job undoes that job alone: neither the others of its round nor the thread.
+        let done = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
+        let result = match done {
+            Ok(result) => result
+                .map_err(|error| SqliteError::of(connection.path().unwrap_or_default(), &error)),
+            Err(_) => Err(SqliteError::not_run("the work panicked: see the log")),
+        };
+        self.result
+            .insert(result)
+            .as_ref()
+            .map(drop)
+            .map_err(Clone::clone)
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), SqliteError>) {
+        let answer = match (self.result, committed) {
+            (Some(Err(failure)), _) => Err(failure),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(failure)) => Err(failure),
+            (None, Ok(())) => Err(SqliteError::not_run("it was not run")),
+        };
+        // A cancelled caller does not undo its request.
+        let _ = self.sender.send(answer);
+    }
+}
