@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use revwatch_core::condition::Condition;
 
-use super::{Memory, lock};
+use super::handle::Memory;
+use super::lock::lock;
 use crate::ports::{
     AuditEntry, AuditTrail, ChangeCursor, Changes, ConditionFeed, DueWindow, StoreError,
 };

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::store::Lease;
-use super::{Memory, lock};
+use super::handle::Memory;
+use super::lock::lock;
+use super::store_state::Lease;
 use crate::ports::{Coordination, Fence, StoreError};
 
 #[async_trait]

@@ -4,8 +4,9 @@ use std::ops::Bound;
 
 use async_trait::async_trait;
 
-use super::store::StoredDocument;
-use super::{Memory, lock};
+use super::handle::Memory;
+use super::lock::lock;
+use super::store_state::StoredDocument;
 use crate::ports::{
     Document, DocumentPage, DocumentUpdate, DocumentUpdated, DocumentWrite, Documents, Fence,
     KeyRange, StoreError,

@@ -1,50 +1,19 @@
 //! The queue: one log for each partition, which is also the archive.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use super::{Gate, Memory, Shared, lock, take_one};
+use super::gate::Gate;
+use super::handle::{Memory, Shared, take_one};
+use super::lock::lock;
+use super::queue_state::Partition;
 use crate::ports::{
     Archive, Consume, Consumer, Delivery, Disposition, EventQueue, HeldDelivery, Holding,
     HoldingQueue, Journal, JournalEntry, Publish, QueueError, Replay, TriageSummary,
 };
-
-/// All that the queue holds.
-pub(super) struct QueueState {
-    partitions: Vec<Partition>,
-    held: Vec<(HoldingQueue, HeldDelivery)>,
-    journal: BTreeMap<(String, String), JournalEntry>,
-    /// Grows with each redelivery; consumers of an earlier epoch start over.
-    pub(super) epoch: u64,
-}
-
-#[derive(Clone, Default)]
-struct Partition {
-    log: Vec<Delivery>,
-    /// How many of them are acknowledged.
-    acknowledged: usize,
-}
-
-impl QueueState {
-    pub(super) fn new(partitions: u32) -> Self {
-        Self {
-            partitions: vec![Partition::default(); partitions as usize],
-            held: Vec::new(),
-            journal: BTreeMap::new(),
-            epoch: 0,
-        }
-    }
-
-    fn push(&mut self, delivery: Delivery) {
-        self.partitions[delivery.partition as usize]
-            .log
-            .push(delivery);
-    }
-}
 
 impl Memory {
     async fn enter(&self, partition: u32) -> Result<(), QueueError> {

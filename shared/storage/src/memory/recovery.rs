@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::store::Derived;
-use super::{Memory, lock};
+use super::handle::Memory;
+use super::lock::lock;
+use super::store_state::Derived;
 use crate::ports::{Health, Recovery, StoreError};
 
 #[async_trait]
