@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::notifier::SentAlert;
 use super::poster::Poster;
-use super::scenario::{Action, Phase, RULES, Scenario};
+use super::scenario::{Action, Phase, Scenario};
 use super::screen::Screen;
 use super::simulator::{Delivery, SimEvent, Simulator};
 use super::summary;
@@ -55,12 +55,19 @@ impl Director {
         // Also before an error is printed: otherwise the status line would overlap it.
         self.screen.close();
         let kpis = kpis?;
-        self.screen.print_line(&summary::text(&self, &kpis))?;
+        let difference = summary::difference(&self.simulator, self.events, &kpis);
+        self.screen.print_line(&summary::text(
+            &self.scenario,
+            &self.poster,
+            &self.delivery,
+            difference.as_deref(),
+            &kpis,
+        ))?;
         let missing = self.scenario.missing();
         if !missing.is_empty() {
             bail!("{}", missing.join(", "));
         }
-        match summary::difference(&self.simulator, self.events, &kpis) {
+        match difference {
             Some(difference) => bail!("revwatch and the simulator disagree: {difference}"),
             None => Ok(()),
         }
@@ -94,7 +101,7 @@ impl Director {
                     if last_read.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
                         last_read = Some(Instant::now());
                         let kpis = self.kpis().await?;
-                        self.screen.status(summary::status(self, &kpis));
+                        self.show_status(&kpis);
                     }
                 }
             }
@@ -213,7 +220,7 @@ impl Director {
                 bail!("a webhook was refused: {refusal}");
             }
             let kpis = self.kpis().await?;
-            self.screen.status(summary::status(self, &kpis));
+            self.show_status(&kpis);
             let counted = kpis.events_applied
                 + kpis.events_ignored
                 + kpis.events_duplicate
@@ -233,6 +240,11 @@ impl Director {
         }
     }
 
+    fn show_status(&self, kpis: &Kpis) {
+        let status = summary::status(&self.scenario, &self.poster, kpis);
+        self.screen.status(status);
+    }
+
     async fn kpis(&self) -> anyhow::Result<Kpis> {
         let now_s = now_s();
         let (from, to) = hours_needed(now_s);
@@ -244,14 +256,6 @@ impl Director {
                 .context("cannot read the metrics")?,
             now_s,
         ))
-    }
-
-    /// The rules of the scenario that fire now.
-    pub fn firing(&self) -> Vec<&str> {
-        RULES
-            .into_iter()
-            .filter(|rule| self.scenario.firing().any(|firing| firing == *rule))
-            .collect()
     }
 }
 

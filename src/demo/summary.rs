@@ -8,12 +8,13 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use revwatch_core::kpi::Kpis;
 use revwatch_core::money::Money;
 
-use super::director::Director;
-use super::simulator::Simulator;
+use super::poster::Poster;
+use super::scenario::{RULES, Scenario};
+use super::simulator::{Delivery, Simulator};
 
 /// The status line.
-pub fn status(director: &Director, kpis: &Kpis) -> String {
-    let firing = director.firing();
+pub fn status(scenario: &Scenario, poster: &Poster, kpis: &Kpis) -> String {
+    let firing = firing(scenario);
     format!(
         "{} · past due {} · payouts failing {} · posted {} · applied {} · duplicates {} · MRR {}",
         if firing.is_empty() {
@@ -23,15 +24,21 @@ pub fn status(director: &Director, kpis: &Kpis) -> String {
         },
         percent(kpis.past_due_ratio),
         percent(kpis.payout_failure_ratio_24h),
-        director.poster.accepted(),
+        poster.accepted(),
         kpis.events_applied,
         kpis.events_duplicate,
         mrr(&kpis.mrr_minor),
     )
 }
 
-/// The tables at the end.
-pub fn text(director: &Director, kpis: &Kpis) -> String {
+/// The tables at the end; `difference`: the first value that differs from the simulator's, if any.
+pub fn text(
+    scenario: &Scenario,
+    poster: &Poster,
+    delivery: &Delivery,
+    difference: Option<&str>,
+    kpis: &Kpis,
+) -> String {
     let mut alerts = Table::new();
     alerts.load_style(UTF8_BORDERS_ONLY).set_header([
         "Alert",
@@ -39,7 +46,7 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
         "Resolved after",
         "Lasted",
     ]);
-    for alert in director.scenario.alerts() {
+    for alert in scenario.alerts() {
         let seconds = |s: f64| format!("{s:.1} s");
         let open = || "still firing".to_owned();
         alerts.add_row([
@@ -53,7 +60,7 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
     }
     let mut metrics = Table::new();
     metrics.load_style(UTF8_BORDERS_ONLY);
-    let agrees = match difference(&director.simulator, director.events, kpis) {
+    let agrees = match difference {
         None => "yes, despite disorder and duplicates".to_owned(),
         Some(difference) => format!("NO: {difference}"),
     };
@@ -62,8 +69,8 @@ pub fn text(director: &Director, kpis: &Kpis) -> String {
             "Webhooks posted",
             format!(
                 "{}, shuffled, {} of them twice",
-                director.poster.accepted(),
-                director.delivery.duplicates()
+                poster.accepted(),
+                delivery.duplicates()
             ),
         ),
         (
@@ -117,6 +124,14 @@ pub fn difference(simulator: &Simulator, events: u64, kpis: &Kpis) -> Option<Str
         return Some(format!("{counted} events instead of {events}"));
     }
     (kpis.events_dead > 0).then(|| format!("{} dead letters", kpis.events_dead))
+}
+
+/// The rules of the scenario that fire now.
+fn firing(scenario: &Scenario) -> Vec<&'static str> {
+    RULES
+        .into_iter()
+        .filter(|rule| scenario.firing().any(|firing| firing == *rule))
+        .collect()
 }
 
 fn mrr(mrr_minor: &BTreeMap<String, i64>) -> String {
