@@ -1,8 +1,9 @@
 //! The marketplace: providers with connected accounts, and the payouts to their banks.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::event::{Draft, Mint, Shape, SimEvent, changed};
+use super::account::{Account, Payout};
+use super::event::{Mint, SimEvent, changed};
 use super::shapes;
 
 /// All connected accounts and the payouts that may still change.
@@ -15,29 +16,6 @@ pub struct Market {
     pub paid_count: u64,
     /// Payouts that failed.
     pub failed_count: u64,
-}
-
-pub struct Account {
-    pub id: String,
-    pub name: String,
-    pub country: &'static str,
-    pub currency: &'static str,
-    pub bank: String,
-    pub created_s: i64,
-    /// The stage of onboarding: 0 new, 1 form submitted, 2 bank account added, 3 active.
-    pub stage: u8,
-    /// It was active and lost the right to take charges.
-    pub disabled: bool,
-    connected: bool,
-    changed_s: i64,
-}
-
-pub struct Payout {
-    pub id: String,
-    account: usize,
-    pub amount_minor: i64,
-    pub status: &'static str,
-    pub created_s: i64,
 }
 
 /// The account that loses its charges; it is never disconnected at random.
@@ -58,41 +36,6 @@ const NAMES: [&str; 12] = [
     "Vista Tours",
 ];
 const HOMES: [(&str, &str); 4] = [("US", "usd"), ("DE", "eur"), ("BR", "brl"), ("JP", "jpy")];
-
-impl Account {
-    pub fn charges_enabled(&self) -> bool {
-        self.stage >= 3 && !self.disabled
-    }
-
-    pub fn payouts_enabled(&self) -> bool {
-        self.charges_enabled()
-    }
-
-    pub fn capability(&self) -> &'static str {
-        match (self.charges_enabled(), self.stage) {
-            (true, _) => "active",
-            (false, 2) => "pending",
-            _ => "inactive",
-        }
-    }
-
-    fn draft(
-        &self,
-        kind: &'static str,
-        at_s: i64,
-        object: Value,
-        previous: Option<Value>,
-    ) -> Draft<'_> {
-        Draft {
-            kind,
-            created_s: at_s,
-            account: Some(&self.id),
-            shape: Shape::Clover,
-            object,
-            previous,
-        }
-    }
-}
 
 impl Market {
     /// A provider signs up.

@@ -5,11 +5,13 @@
 //! byte; it reads no clock. Nothing here depends on revwatch's own code, so that the simulator
 //! cannot share its mistakes.
 
+mod account;
 mod delivery;
 mod event;
 mod market;
 mod saas;
 mod shapes;
+mod subscription;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +21,8 @@ pub use self::delivery::Delivery;
 pub use self::event::SimEvent;
 use self::event::{Draft, Mint, Shape};
 use self::market::{LARGEST, Market};
-use self::saas::{Saas, Status};
+use self::saas::Saas;
+use self::subscription::Status;
 
 /// The simulated business.
 pub struct Simulator {

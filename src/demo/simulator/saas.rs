@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::event::{Draft, Mint, Shape, SimEvent, changed};
 use super::shapes;
+use super::subscription::{CURRENCIES, Invoice, Plan, Status, Subscription};
 
 /// All subscriptions that have not ended.
 #[derive(Default)]
@@ -13,60 +14,6 @@ pub struct Saas {
     pub subscriptions: Vec<Subscription>,
     invoices: u32,
 }
-
-pub struct Subscription {
-    pub id: String,
-    pub item: String,
-    pub customer: String,
-    pub plan: &'static Plan,
-    pub currency: &'static str,
-    pub quantity: i64,
-    pub shape: Shape,
-    pub status: Status,
-    pub created_s: i64,
-    pub period_start_s: i64,
-    pub trial_end_s: Option<i64>,
-    pub cancelling: bool,
-    pub latest_invoice: Option<String>,
-    /// The unpaid invoice: the reason for being past due.
-    open_invoice: Option<Invoice>,
-    /// It stays past due until the incident ends.
-    pub stuck: bool,
-    /// Unix seconds of the latest change: the order of two changes within one second would be
-    /// undefined.
-    pub changed_s: i64,
-}
-
-pub struct Invoice {
-    pub id: String,
-    pub number: String,
-    pub payment_intent: String,
-    pub status: &'static str,
-    pub reason: &'static str,
-    pub amount_minor: i64,
-    pub attempts: u32,
-    pub created_s: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    Trialing,
-    Active,
-    PastDue,
-    Canceled,
-}
-
-pub struct Plan {
-    pub lookup_key: &'static str,
-    pub product: &'static str,
-    pub interval: &'static str,
-    /// In the order of [`CURRENCIES`]; yearly amounts are multiples of 12, so that the monthly
-    /// amount is an integer.
-    amounts_minor: [i64; 4],
-}
-
-/// JPY has no decimals.
-pub const CURRENCIES: [&str; 4] = ["usd", "eur", "brl", "jpy"];
 
 const PLANS: [Plan; 3] = [
     Plan {
@@ -89,59 +36,7 @@ const PLANS: [Plan; 3] = [
     },
 ];
 
-impl Plan {
-    pub fn amount_minor(&self, currency: &str) -> i64 {
-        let index = CURRENCIES.iter().position(|c| *c == currency);
-        index.map_or(0, |i| self.amounts_minor[i])
-    }
-}
-
-impl Status {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trialing => "trialing",
-            Self::Active => "active",
-            Self::PastDue => "past_due",
-            Self::Canceled => "canceled",
-        }
-    }
-}
-
 impl Subscription {
-    pub fn period_end_s(&self) -> i64 {
-        self.period_start_s
-            + if self.plan.interval == "year" {
-                365
-            } else {
-                30
-            } * 86_400
-    }
-
-    fn mrr_minor(&self) -> i64 {
-        if self.cancelling || !matches!(self.status, Status::Active | Status::PastDue) {
-            return 0;
-        }
-        let months = if self.plan.interval == "year" { 12 } else { 1 };
-        self.plan.amount_minor(self.currency) * self.quantity / months
-    }
-
-    fn draft(
-        &self,
-        kind: &'static str,
-        at_s: i64,
-        object: Value,
-        previous: Option<Value>,
-    ) -> Draft<'static> {
-        Draft {
-            kind,
-            created_s: at_s,
-            account: None,
-            shape: self.shape,
-            object,
-            previous,
-        }
-    }
-
     /// Changes the subscription; the event holds the previous values.
     fn change(&mut self, at_s: i64, change: impl FnOnce(&mut Self)) -> Draft<'static> {
         let before = shapes::subscription(self);

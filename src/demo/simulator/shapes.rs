@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::account::{Account, Payout};
 use super::event::Shape;
-use super::market::{Account, Payout};
-use super::saas::{Invoice, Subscription};
+use super::subscription::{Invoice, Subscription};
 
 /// `subscription`
 pub fn subscription(s: &Subscription) -> Value {

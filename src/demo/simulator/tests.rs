@@ -81,7 +81,7 @@ fn every_event_is_readable_and_all_shapes_and_types_occur() {
         ] {
             assert!(has(text), "seed {seed}: no {text}");
         }
-        for currency in saas::CURRENCIES {
+        for currency in subscription::CURRENCIES {
             assert!(
                 has(&format!("\"currency\": \"{currency}\"")),
                 "seed {seed}: no {currency}"
