@@ -12,7 +12,7 @@ use revwatch_runtime::backend::Backend;
 use revwatch_storage::ports::{Entities, StateStore};
 
 use super::Common;
-use super::alerts::load_alerts;
+use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
 
 /// Options of `export`.

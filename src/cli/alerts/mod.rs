@@ -6,13 +6,12 @@ mod report;
 mod show;
 mod silence;
 mod silences;
-mod stored;
+pub mod stored;
 mod submit;
 
 use clap::Subcommand;
 use revwatch_runtime::backend::Backend;
 
-pub use self::stored::load_alerts;
 use super::Common;
 
 /// Subcommands of `alerts`.

@@ -21,7 +21,7 @@ use serde_json::json;
 use self::folder::Folder;
 use self::pseudonym::Pseudonyms;
 use super::Common;
-use super::alerts::load_alerts;
+use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
 use super::dead::iso_ms;
 use super::export::{self, ExportKind, iso};
