@@ -6,6 +6,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
+use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::{self, OperatorAction};
 use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
@@ -13,7 +14,6 @@ use revwatch_storage::system::SystemIds;
 
 use super::Common;
 use super::dead::iso_ms;
-use super::export::iso;
 
 /// Options of `audit`.
 #[derive(Debug, Args)]
@@ -101,7 +101,7 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
             .iter()
             .map(|AuditEntry { at_s, subject, event_id, what }| {
                 let (kind, id) = (subject.kind.as_str(), &subject.id);
-                serde_json::json!({"at": iso(Some(*at_s)), "kind": kind, "id": id, "change": what, "event": event_id})
+                serde_json::json!({"at": rfc3339(Some(*at_s)), "kind": kind, "id": id, "change": what, "event": event_id})
             })
             .collect();
         writeln!(out, "{:#}", serde_json::Value::Array(rows))?;
@@ -123,7 +123,7 @@ async fn changes(common: &Common, limit: usize) -> anyhow::Result<()> {
     } in entries
     {
         table.add_row([
-            iso(Some(at_s)),
+            rfc3339(Some(at_s)),
             subject.kind.as_str().to_owned(),
             subject.id,
             what,

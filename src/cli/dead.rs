@@ -10,6 +10,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_core::event::Event;
+use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::DISMISSED;
 use revwatch_storage::ports::{
@@ -20,7 +21,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::Common;
 use super::audit::{By, note};
-use super::export::iso;
 
 /// Subcommands of `dead`.
 #[derive(Debug, Subcommand)]
@@ -287,5 +287,5 @@ fn describe(letter: &HeldDelivery) -> Value {
 }
 
 pub(super) fn iso_ms(ms: i64) -> String {
-    iso(Some(ms.div_euclid(1000)))
+    rfc3339(Some(ms.div_euclid(1000)))
 }

@@ -14,6 +14,7 @@ use clap::Args;
 use jiff::Timestamp;
 use revwatch_core::entity::EntityKind;
 use revwatch_core::kpi::{Kpis, hours_needed};
+use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::{self, OperatorAction};
 use serde_json::json;
@@ -24,7 +25,7 @@ use super::Common;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
 use super::dead::iso_ms;
-use super::export::{self, ExportKind, iso};
+use super::export::{self, ExportKind};
 use super::time::time;
 
 /// Options of `evidence`.
@@ -57,11 +58,11 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     let store = store.as_ref();
     let names = Pseudonyms::draw().context("the operating system returned no random numbers")?;
 
-    let mut folder = Folder::create(&args.out, &iso(Some(now_s))[..10])?;
+    let mut folder = Folder::create(&args.out, &rfc3339(Some(now_s))[..10])?;
     // Written before the files, so that it is in the log of this review.
     let detail = format!(
         "review since {} into {}",
-        iso(Some(since_s)),
+        rfc3339(Some(since_s)),
         folder.path().display()
     );
     note(queue.as_ref(), &args.by, "evidence", &detail).await?;
@@ -98,8 +99,8 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     )?;
     let mut page = format!(
         "# Scorecard\n\n{} to {}\n\n| figure | value | meaning |\n|---|---|---|\n",
-        iso(Some(since_s)),
-        iso(Some(now_s))
+        rfc3339(Some(since_s)),
+        rfc3339(Some(now_s))
     );
     for line in &lines {
         page.push_str(&format!(
@@ -132,7 +133,7 @@ pub async fn run(common: &Common, args: &EvidenceArgs) -> anyhow::Result<()> {
     )?;
     let path = folder.path().to_owned();
     let manifest = folder.finish(json!({
-        "made_at": iso(Some(now_s)), "since": iso(Some(since_s)), "until": iso(Some(now_s)),
+        "made_at": rfc3339(Some(now_s)), "since": rfc3339(Some(since_s)), "until": rfc3339(Some(now_s)),
         "revwatch": env!("CARGO_PKG_VERSION"), "critical_cases": handled.len(),
     }))?;
     let mut out = std::io::stdout().lock();
