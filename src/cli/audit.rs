@@ -13,7 +13,7 @@ use revwatch_storage::ports::{AuditEntry, Journal, QueueError};
 use revwatch_storage::system::SystemIds;
 
 use super::Common;
-use super::dead::iso_ms;
+use super::time::iso_ms;
 
 /// Options of `audit`.
 #[derive(Debug, Args)]

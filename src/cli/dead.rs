@@ -10,7 +10,6 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use jiff::Timestamp;
 use revwatch_core::event::Event;
-use revwatch_core::view::rfc3339;
 use revwatch_runtime::backend::Backend;
 use revwatch_storage::journal::DISMISSED;
 use revwatch_storage::ports::{
@@ -21,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Common;
 use super::audit::{By, note};
+use super::time::iso_ms;
 
 /// Subcommands of `dead`.
 #[derive(Debug, Subcommand)]
@@ -284,8 +284,4 @@ fn describe(letter: &HeldDelivery) -> Value {
         "dead_lettered_at": iso_ms(*at_ms), "received_at": iso_ms(delivery.received_ms),
         "readable": Event::parse(&delivery.body).is_ok(),
     })
-}
-
-pub(super) fn iso_ms(ms: i64) -> String {
-    rfc3339(Some(ms.div_euclid(1000)))
 }

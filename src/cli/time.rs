@@ -4,6 +4,7 @@ use anyhow::{Context as _, ensure};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Unit};
+use revwatch_core::view::rfc3339;
 
 /// A day (its start, in UTC), a time, or an age. The error names `option`.
 pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
@@ -31,6 +32,11 @@ pub fn time(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestam
         reason = "a fraction of a second does not matter"
     )]
     Ok(now.checked_sub(SignedDuration::from_secs(seconds as i64))?)
+}
+
+/// Unix milliseconds as a time to the second.
+pub fn iso_ms(ms: i64) -> String {
+    rfc3339(Some(ms.div_euclid(1000)))
 }
 
 #[cfg(test)]

@@ -24,9 +24,8 @@ use self::pseudonym::Pseudonyms;
 use super::Common;
 use super::alerts::stored::load_alerts;
 use super::audit::{By, note};
-use super::dead::iso_ms;
 use super::export::{self, ExportKind};
-use super::time::time;
+use super::time::{iso_ms, time};
 
 /// Options of `evidence`.
 #[derive(Debug, Args)]
