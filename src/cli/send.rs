@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode};
 use revwatch_core::signature::SigningKey;
+use revwatch_runtime::egress::retry_after;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -126,6 +126,8 @@ pub async fn post(
     body: String,
 ) -> anyhow::Result<Option<String>> {
     const MAX_ATTEMPTS: u32 = 5;
+    const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+    const MAX_WAIT: Duration = Duration::from_secs(10);
     let mut refusal = String::new();
     for attempt in 0..MAX_ATTEMPTS {
         let signature = key.header(Timestamp::now().as_second(), body.as_bytes());
@@ -144,15 +146,12 @@ pub async fn post(
         if status.is_success() {
             return Ok(None);
         }
-        let wait_s = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let wait = retry_after(response.headers(), Timestamp::now());
         refusal = format!("{status} {}", response.text().await.unwrap_or_default());
         if status != StatusCode::SERVICE_UNAVAILABLE || attempt + 1 == MAX_ATTEMPTS {
             break;
         }
-        tokio::time::sleep(Duration::from_secs(wait_s.unwrap_or(1).min(10))).await;
+        tokio::time::sleep(wait.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)).await;
     }
     Ok(Some(refusal))
 }

@@ -2,16 +2,19 @@
 //! makes the requests and decides where they may go.
 
 use std::error::Error;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode};
 use revwatch_core::redact;
-use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind};
+use revwatch_runtime::egress::{BlockedAddressError, HttpError, HttpErrorKind, retry_after};
 use serde::de::DeserializeOwned;
 
 use super::Outcome;
+
+/// The wait of a service that limits requests and names no time.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The outcome of a request without an answer. If the connection was never made, nothing was
 /// delivered; any later failure leaves that unknown. `provider` names the receiver; the URL, which
@@ -56,8 +59,9 @@ pub fn refused(
         return None;
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
+        let wait = retry_after(headers, now).unwrap_or(DEFAULT_WAIT);
         return Some(Outcome::RetryAfter {
-            wait_ms: retry_after_ms(headers, now),
+            wait_ms: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),
         });
     }
     let permanent = !(status.is_server_error()
@@ -72,30 +76,6 @@ pub fn refused(
         _ => format!("{provider} answered {status}: check {settings}"),
     };
     Some(Outcome::Failed { reason, permanent })
-}
-
-/// The time to wait, in milliseconds: `Retry-After` in seconds or as a date, between a second and
-/// an hour. Without the header the wait is short. Source:
-/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>.
-pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> i64 {
-    const DEFAULT_S: i64 = 5;
-    let text = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::trim);
-    let seconds = text.and_then(|text| {
-        let date = |text| {
-            Some(
-                rfc2822::parse(text)
-                    .ok()?
-                    .timestamp()
-                    .as_second()
-                    .saturating_sub(now.as_second()),
-            )
-        };
-        text.parse::<i64>().ok().or_else(|| date(text))
-    });
-    seconds.unwrap_or(DEFAULT_S).clamp(1, 3600) * 1000
 }
 
 /// The body of an answer as JSON, if it has at most `max_bytes`. The error gives the cause and
@@ -226,29 +206,6 @@ mod tests {
             "{reason}"
         );
         assert_eq!(stub.requests().len(), 1);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_within_bounds() {
-        let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
-        let table = [
-            (None, 5_000),
-            (Some("7"), 7_000),
-            (Some(" 30 "), 30_000),
-            (Some("0"), 1_000),
-            (Some("-5"), 1_000),
-            (Some("999999"), 3_600_000),
-            (Some("soon"), 5_000),
-            (Some("Fri, 20 Nov 2026 10:02:00 GMT"), 120_000),
-            (Some("Fri, 20 Nov 2026 09:00:00 GMT"), 1_000),
-        ];
-        for (value, expected) in table {
-            let mut headers = HeaderMap::new();
-            if let Some(value) = value {
-                headers.insert(RETRY_AFTER, value.parse().expect("a value"));
-            }
-            assert_eq!(retry_after_ms(&headers, now), expected, "{value:?}");
-        }
     }
 
     #[tokio::test]

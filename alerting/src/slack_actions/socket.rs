@@ -20,7 +20,7 @@ use reqwest::{StatusCode, header};
 use revwatch_core::backoff::Backoff;
 use revwatch_core::redact;
 use revwatch_runtime::config::{EgressConfig, ExposeSecret as _, SecretString, names_loopback};
-use revwatch_runtime::egress::{HttpClient, HttpError};
+use revwatch_runtime::egress::{HttpClient, HttpError, retry_after};
 use revwatch_runtime::retries::Retries;
 use revwatch_storage::ports::Documents;
 use serde::Deserialize;
@@ -65,6 +65,8 @@ const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(200),
     max: Duration::from_secs(30),
 };
+/// The wait after a 429 that names no time.
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// The same limit as over HTTP.
 const MESSAGE_BYTES: usize = super::http::BODY_BYTES;
 
@@ -204,13 +206,8 @@ impl SocketMode {
         let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
-                let seconds = response
-                    .headers()
-                    .get(header::RETRY_AFTER)
-                    .and_then(|v| v.to_str().ok()?.parse().ok());
-                return Err(SocketError::Later(Duration::from_secs(
-                    seconds.unwrap_or(30).clamp(1, 3600),
-                )));
+                let wait = retry_after(response.headers(), self.client.now());
+                return Err(SocketError::Later(wait.unwrap_or(DEFAULT_WAIT)));
             }
             status if !status.is_success() => {
                 return Err(SocketError::Refused(format!("Slack answered {status}")));

@@ -6,6 +6,7 @@
 //! are not used: a request goes to the configured destination or fails.
 
 mod http;
+mod retry_after;
 
 use std::future::Future;
 use std::io;
@@ -19,6 +20,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Url, redirect};
 
 pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest, Transport};
+pub use self::retry_after::retry_after;
 use crate::config::{ConfigError, EgressConfig};
 
 /// Maximum duration of a request, unless specified otherwise.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use revwatch_core::ports::Clock;
 use revwatch_runtime::config::{Config, EgressConfig, ExposeSecret as _, SecretString};
-use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError};
+use revwatch_runtime::egress::{EgressClient, HttpClient, HttpError, retry_after};
 
 /// The version of the returned objects. It is pinned because otherwise the default version of the
 /// Stripe account applies, and every user of the dashboard can change that. Events are not
@@ -149,7 +149,7 @@ impl StripeApi {
         let took = sent.elapsed();
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(ApiError::of(status, response.headers()));
+            return Err(ApiError::of(status, response.headers(), self.clock.now()));
         }
         let date_s = response
             .headers()
@@ -187,7 +187,7 @@ impl ApiError {
     }
 
     /// Maps a status. Source: <https://docs.stripe.com/api/errors>.
-    fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+    fn of(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Self {
         let (kind, hint) = match status {
             StatusCode::UNAUTHORIZED => (ApiErrorKind::WrongKey, ": check STRIPE_SECRET_KEY"),
             StatusCode::FORBIDDEN => (
@@ -199,8 +199,9 @@ impl ApiError {
                 ": it does not exist, or not for this key",
             ),
             StatusCode::TOO_MANY_REQUESTS => (
+                // Stripe documents no `Retry-After`, but a proxy in between may send one.
                 ApiErrorKind::Limited {
-                    wait: retry_after(headers),
+                    wait: retry_after(headers, now),
                 },
                 "",
             ),
@@ -238,19 +239,6 @@ impl ApiError {
     }
 }
 
-/// Stripe documents no `Retry-After`, but a proxy in between may send one. It is limited to an
-/// hour.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds.clamp(1, 3600)))
-}
-
 /// Parses an HTTP date. The parser accepts e-mail dates, which are the same but for the zone: HTTP
 /// always writes `GMT`, which few parsers accept.
 fn date(text: &str) -> Option<i64> {
@@ -266,6 +254,8 @@ fn date(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::RETRY_AFTER;
+
     use super::*;
 
     #[test]
@@ -288,27 +278,19 @@ mod tests {
             (204, ApiErrorKind::Refused),
         ];
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
+        let now = Timestamp::UNIX_EPOCH;
         for (status, expected) in table {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(ApiError::of(status, &headers).kind, expected, "{status}");
+            assert_eq!(
+                ApiError::of(status, &headers, now).kind,
+                expected,
+                "{status}"
+            );
         }
     }
 
     #[test]
-    fn waits_are_bounded_and_dates_are_read() {
-        for (text, expected) in [
-            ("0", Some(1)),
-            ("99999", Some(3600)),
-            ("soon", None),
-            ("-1", None),
-        ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-            assert_eq!(
-                retry_after(&headers),
-                expected.map(Duration::from_secs),
-                "{text}"
-            );
-        }
+    fn dates_are_read() {
         assert_eq!(date("Wed, 30 Sep 2026 10:00:00 GMT"), Some(1_790_762_400));
         assert_eq!(date("today"), None);
     }
