@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use revwatch_core::backoff::Backoff;
 use revwatch_storage::journal::{ACTIONS, OperatorAction};
 use revwatch_storage::ports::{DocumentWrite, EventQueue, JournalEntry, StateStore, StoreError};
 use tokio::sync::oneshot;
@@ -32,10 +33,11 @@ const MAX_WAITING: usize = 100_000;
 /// How long an evaluator that stops waits for its last lines.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
-/// The pause after the first failure; it doubles with each further one …
-const MIN_BACKOFF: Duration = Duration::from_secs(1);
-/// … up to this.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The pauses after failures.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    max: Duration::from_secs(30),
+};
 
 /// Lines that are still to be written.
 #[derive(Default)]
@@ -47,7 +49,10 @@ pub(crate) struct JournalWriter {
     /// The number of lines so far.
     noted: u64,
     in_flight: Option<InFlight>,
-    backoff: Backoff,
+    /// Failures in a row.
+    failures: u32,
+    /// The journal is not tried again before.
+    retry_at: Option<Instant>,
     /// Lines dropped since the journal last confirmed some.
     dropped: u64,
 }
@@ -57,26 +62,6 @@ pub(crate) struct JournalWriter {
 struct InFlight {
     lines: Vec<u64>,
     result: oneshot::Receiver<Result<(), String>>,
-}
-
-/// When the journal may be tried again.
-#[derive(Default)]
-struct Backoff {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-impl Backoff {
-    fn begin(&mut self, now: Instant) {
-        let pause = MIN_BACKOFF
-            .saturating_mul(1 << self.failures.min(10))
-            .min(MAX_BACKOFF);
-        (self.failures, self.until) = (self.failures.saturating_add(1), Some(now + pause));
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_none_or(|until| until <= now)
-    }
 }
 
 impl JournalWriter {
@@ -137,7 +122,8 @@ impl JournalWriter {
                 result => self.on_result(result.unwrap_or_else(|_| lost())),
             }
         }
-        if self.waiting.is_empty() || !self.backoff.is_over(Instant::now()) {
+        let is_backing_off = self.retry_at.is_some_and(|at| at > Instant::now());
+        if self.waiting.is_empty() || is_backing_off {
             return;
         }
         let (lines, entries): (Vec<u64>, Vec<JournalEntry>) = self
@@ -177,7 +163,7 @@ impl JournalWriter {
     pub(crate) async fn end(&mut self, queue: &Arc<dyn EventQueue>, within: Duration) {
         let last = async {
             self.take_result().await;
-            self.backoff.until = None;
+            self.retry_at = None;
             self.flush(queue, within);
             while self.is_in_flight() {
                 self.take_result().await;
@@ -250,10 +236,11 @@ impl JournalWriter {
                 {
                     self.newest.remove(&(space, key));
                 }
-                (self.backoff, self.dropped) = (Backoff::default(), 0);
+                (self.failures, self.retry_at, self.dropped) = (0, None, 0);
             }
             Err(error) => {
-                self.backoff.begin(Instant::now());
+                self.retry_at = Some(Instant::now() + BACKOFF.wait(self.failures));
+                self.failures = self.failures.saturating_add(1);
                 let (lines, dropped) = (self.waiting.len(), self.dropped);
                 tracing::warn!(
                     error,
